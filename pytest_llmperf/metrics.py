@@ -1,0 +1,227 @@
+"""The registry of metrics: name, unit, direction, formula and source of each.
+
+Nothing else in the code knows a direction or a formula. A metric is computed
+over the requests of one iteration: rates pool tokens and time, first token is
+the median over requests, end to end is the sum.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from statistics import median
+
+from pytest_llmperf.timeline import Timeline
+
+
+class Direction(Enum):
+    """Which way is better."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+
+
+class Unit(Enum):
+    """Base units; values are always kept in these."""
+
+    TOKENS_PER_SECOND = "tok/s"
+    SECONDS = "s"
+    BYTES = "B"
+    JOULES = "J"
+    RATIO = "%"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One quantity the plugin measures.
+
+    Attributes:
+        name: what markers, configuration and files call it.
+        label: what tables call it.
+        unit: base unit of every stored value.
+        direction: which way is better.
+        quantity: metrics that are one quantity seen two ways share this, and
+            count as one check.
+        formula: how it follows from a timeline (see DESIGN's words in docs/words.md).
+        source: where the definition comes from.
+        compute: timelines of one iteration's requests -> value in ``unit``, or
+            None where it is undefined (one output token has no decode rate).
+    """
+
+    name: str
+    label: str
+    unit: Unit
+    direction: Direction
+    quantity: str
+    formula: str
+    source: str
+    compute: Callable[[Sequence[Timeline]], float | None]
+
+    @property
+    def limit_kind(self) -> str:
+        """``"min"`` for higher-is-better metrics, ``"max"`` for the others."""
+        return "min" if self.direction is Direction.HIGHER else "max"
+
+    def slowdown(self, current: float, baseline: float) -> float:
+        """Relative change with the sign turned so that positive is worse (0.05 = 5% worse)."""
+        ratio = current / baseline
+        return (1.0 / ratio if self.direction is Direction.HIGHER else ratio) - 1.0
+
+    def violates(self, value: float, limit: float) -> bool:
+        """Whether ``value`` is on the wrong side of ``limit``."""
+        return value < limit if self.direction is Direction.HIGHER else value > limit
+
+
+class UnknownMetricError(LookupError):
+    """No metric has that name; the message names the nearest ones."""
+
+
+def _decode(timelines: Sequence[Timeline]) -> tuple[int, float]:
+    """Return pooled decode steps and the seconds they took, over all requests."""
+    steps, seconds = 0, 0.0
+    for timeline in timelines:
+        if timeline.output_tokens >= 2:
+            steps += timeline.output_tokens - 1
+            seconds += timeline.token_times[-1] - timeline.token_times[0]
+    return steps, seconds
+
+
+def _tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
+    steps, seconds = _decode(timelines)
+    return steps / seconds if steps and seconds > 0 else None
+
+
+def _time_per_output_token(timelines: Sequence[Timeline]) -> float | None:
+    steps, seconds = _decode(timelines)
+    return seconds / steps if steps else None
+
+
+def _prefill_tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
+    tokens, seconds = 0, 0.0
+    for timeline in timelines:
+        start, end = timeline.t_prefill_start, timeline.t_prefill_end
+        if timeline.prompt_tokens_evaluated is None or start is None or end is None:
+            return None
+        tokens += timeline.prompt_tokens_evaluated
+        seconds += end - start
+    return tokens / seconds if tokens and seconds > 0 else None
+
+
+def _first_token(timelines: Sequence[Timeline]) -> float | None:
+    firsts = [t.token_times[0] - t.t_start for t in timelines if t.token_times]
+    return median(firsts) if firsts else None
+
+
+def _end_to_end(timelines: Sequence[Timeline]) -> float | None:
+    if not timelines or any(not t.token_times for t in timelines):
+        return None
+    return sum(t.token_times[-1] - t.t_start for t in timelines)
+
+
+def _inter_token(timelines: Sequence[Timeline]) -> float | None:
+    gaps = [gap for timeline in timelines for gap in timeline.gaps()]
+    return median(gaps) if gaps else None
+
+
+_LLAMA_BENCH = "llama.cpp tools/llama-bench"
+_GENAI_PERF = "NVIDIA AIPerf / GenAI-Perf metric definitions"
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "tokens_per_sec",
+            "tokens/s",
+            Unit.TOKENS_PER_SECOND,
+            Direction.HIGHER,
+            "decode",
+            "(n-1) / (t_n - t_1), tokens and times pooled over requests",
+            f"{_LLAMA_BENCH}, test tg; decode throughput without the first token",
+            _tokens_per_sec,
+        ),
+        Metric(
+            "first_token",
+            "first token",
+            Unit.SECONDS,
+            Direction.LOWER,
+            "first_token",
+            "t_1 - t_start, tokenizing and prefill included; median over requests",
+            f"{_GENAI_PERF}, time to first token (TTFT)",
+            _first_token,
+        ),
+        Metric(
+            "end_to_end",
+            "end to end",
+            Unit.SECONDS,
+            Direction.LOWER,
+            "end_to_end",
+            "t_n - t_start, summed over requests",
+            f"{_GENAI_PERF}, request latency",
+            _end_to_end,
+        ),
+        Metric(
+            "prefill_tokens_per_sec",
+            "prefill",
+            Unit.TOKENS_PER_SECOND,
+            Direction.HIGHER,
+            "prefill",
+            "prompt tokens evaluated / time to evaluate them, pooled over requests",
+            f"{_LLAMA_BENCH}, test pp",
+            _prefill_tokens_per_sec,
+        ),
+        Metric(
+            "time_per_output_token",
+            "time per token",
+            Unit.SECONDS,
+            Direction.LOWER,
+            "decode",
+            "(t_n - t_1) / (n-1), pooled over requests",
+            f"{_GENAI_PERF}, time per output token (TPOT)",
+            _time_per_output_token,
+        ),
+        Metric(
+            "inter_token",
+            "inter-token",
+            Unit.SECONDS,
+            Direction.LOWER,
+            "inter_token",
+            "median of the gaps t_{i+1} - t_i over all requests",
+            f"{_GENAI_PERF}, inter-token latency (ITL)",
+            _inter_token,
+        ),
+    )
+}
+
+#: What a bare ``perf`` marker gates.
+DEFAULT_GATED = ("tokens_per_sec", "first_token", "end_to_end")
+#: What every perf test shows, gated or not, so that a loss is located.
+ALWAYS_SHOWN = ("tokens_per_sec", "prefill_tokens_per_sec", "first_token", "end_to_end")
+
+
+def get_metric(name: str) -> Metric:
+    """Return the metric called ``name``.
+
+    Raises:
+        UnknownMetricError: naming the nearest registered metrics.
+    """
+    try:
+        return METRICS[name]
+    except KeyError:
+        near = difflib.get_close_matches(name, METRICS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(METRICS)
+        raise UnknownMetricError(f"unknown metric {name!r}{hint} (known: {known})") from None
+
+
+def compute_all(timelines: Sequence[Timeline]) -> dict[str, float]:
+    """Compute every metric that is defined for one iteration's timelines, in base units."""
+    return dict(_defined(timelines))
+
+
+def _defined(timelines: Sequence[Timeline]) -> Iterator[tuple[str, float]]:
+    for metric in METRICS.values():
+        value = metric.compute(timelines)
+        if value is not None:
+            yield metric.name, value
