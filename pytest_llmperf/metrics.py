@@ -44,7 +44,7 @@ class Metric:
         direction: which way is better.
         quantity: metrics that are one quantity seen two ways share this, and
             count as one check.
-        formula: how it follows from a timeline (see DESIGN's words in docs/words.md).
+        formula: how it follows from a timeline (see docs/words.md).
         source: where the definition comes from.
         compute: timelines of one iteration's requests -> value in ``unit``, or
             None where it is undefined (one output token has no decode rate).

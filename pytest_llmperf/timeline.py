@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -37,8 +38,7 @@ class Timeline:
 
     def gaps(self) -> tuple[float, ...]:
         """Inter-token latencies in seconds; length n - 1."""
-        times = self.token_times
-        return tuple(b - a for a, b in zip(times, times[1:], strict=False))
+        return tuple(b - a for a, b in pairwise(self.token_times))
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain JSON types."""

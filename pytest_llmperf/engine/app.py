@@ -1,0 +1,154 @@
+"""The app engine: the application's own callable, loaded in the worker, timed at what it yields."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import time
+from collections.abc import AsyncIterable, Iterable, Iterator
+from typing import Any
+
+from pytest_llmperf.engine.base import TokenSink
+from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.generation import FinishReason, Generation
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.timeline import Timeline
+
+
+class AppEngine:
+    """Calls ``target`` ("package.module:callable") with the prompt, or the messages of a chat.
+
+    The callable may return text, an iterable or an async iterable of text or
+    token ids, or be a coroutine function. What it yields is what arrives: each
+    item is one output token. It is also given those of ``max_tokens``,
+    ``stop``, ``seed`` and the sampling parameters that its signature names.
+
+    Raises:
+        EngineLoadError: the target can't be imported or isn't callable.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._target = str(config["target"])
+        module_name, _, attribute = self._target.partition(":")
+        try:
+            function: Any = importlib.import_module(module_name)
+            for name in attribute.split("."):
+                function = getattr(function, name)
+        except Exception as error:
+            raise EngineLoadError(
+                f"llm.target {self._target!r} could not be loaded: {type(error).__name__}: {error}"
+            ) from error
+        if not callable(function):
+            raise EngineLoadError(f"llm.target {self._target!r} is not callable: {function!r}")
+        self._function = function
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except ValueError:
+            parameters = ()  # type: ignore[assignment]
+        self._accepts_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._accepts = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+
+    def info(self) -> dict[str, Any]:
+        """Return the target's name; an application does not say what model it runs."""
+        return {"engine": "app", "engine_version": "1", "model_name": self._target}
+
+    def reset(self) -> None:
+        """Do nothing: an application keeps what state it wants."""
+
+    def close(self) -> None:
+        """Do nothing: the process ends with it."""
+
+    def generate(self, request: Request, sink: TokenSink | None) -> Generation:
+        """Run one request; see Engine.generate."""
+        offered = {
+            "max_tokens": request.max_tokens,
+            "stop": list(request.stop) or None,
+            "seed": request.seed,
+            **request.sampling,
+        }
+        arguments = {
+            name: value
+            for name, value in offered.items()
+            if value is not None and (self._accepts_all or name in self._accepts)
+        }
+        question: Any = request.prompt if request.messages is None else list(request.messages)
+        clock = time.perf_counter
+        times: list[float] = []
+        ids: list[int] = []
+        texts: list[str] = []
+        finish: FinishReason = "end"
+        t_start = clock()
+        try:
+            for item in _items(self._function(question, **arguments)):
+                now = clock()
+                times.append(now)
+                token, text = (item, "") if isinstance(item, int) else (None, str(item))
+                texts.append(text)
+                if token is not None:
+                    ids.append(token)
+                if sink is not None:
+                    sink(token, text, now)
+                if request.max_tokens is not None and len(times) >= request.max_tokens:
+                    finish = "length"
+                    break
+        except Exception as error:
+            raise EngineError(
+                f"{self._target} raised {type(error).__name__}: {error}{_where(error)}"
+            ) from error
+        if not times:
+            raise EngineError(f"{self._target} yielded nothing: there is no token to time")
+        return Generation(
+            text="".join(texts),
+            token_ids=tuple(ids),
+            prompt_token_ids=(),
+            timeline=Timeline(t_start=t_start, token_times=tuple(times)),
+            finish_reason=finish,
+            cache=request.cache,
+        )
+
+
+def _items(answer: Any) -> Iterator[Any]:
+    """Iterate over whatever the application returned."""
+    if inspect.isawaitable(answer):
+        answer = asyncio.run(_wait(answer))
+    if isinstance(answer, str | bytes | int):
+        yield answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
+    elif isinstance(answer, AsyncIterable):
+        yield from _drive(answer)
+    elif isinstance(answer, Iterable):
+        yield from answer
+    else:
+        raise TypeError(
+            f"returned {type(answer).__name__}; text, or an iterable of text or token ids, expected"
+        )
+
+
+async def _wait(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _drive(stream: AsyncIterable[Any]) -> Iterator[Any]:
+    """Pull an async iterable from synchronous code, one item at a time."""
+    loop = asyncio.new_event_loop()
+    end = object()
+
+    async def pull() -> Any:
+        return await anext(iterator, end)
+
+    try:
+        iterator = aiter(stream)
+        while (item := loop.run_until_complete(pull())) is not end:
+            yield item
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return ""
+    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"

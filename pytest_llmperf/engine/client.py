@@ -1,0 +1,349 @@
+"""Starts a worker process, drives it over the wire, and says what happened when it dies."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeVar
+
+from pytest_llmperf.engine import wire
+from pytest_llmperf.engine.errors import (
+    EngineError,
+    EngineGoneError,
+    EngineLoadError,
+    with_log_tail,
+)
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.request import Request
+
+_LOG_LINES = 400
+_HELLO_TIMEOUT_S = 60.0
+_CLOSE_TIMEOUT_S = 3.0
+_TRACE_WAIT_S = 0.3
+
+
+class StreamToken(NamedTuple):
+    """One token as it arrived: its text, its id (None from an app that yields text), seconds."""
+
+    text: str
+    id: int | None
+    time: float
+
+
+@dataclass(frozen=True)
+class LaunchSpec:
+    """How to start a worker.
+
+    Attributes:
+        engine: ``llama_cpp`` or ``app``.
+        config: the resolved ``llm`` section as plain JSON types.
+        python: the interpreter of the environment that has the engine.
+        cwd: the worker's working directory; None inherits.
+        import_paths: put in front of the worker's ``sys.path``.
+        env: variables set on top of the inherited environment.
+        load_timeout: seconds until a load counts as hung.
+        generation_timeout: seconds until a request counts as hung.
+    """
+
+    engine: str
+    config: dict[str, Any]
+    python: str = sys.executable
+    cwd: str | None = None
+    import_paths: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    load_timeout: float = 300.0
+    generation_timeout: float = 120.0
+
+
+class EngineClient:
+    """One life of an engine process: start it, send requests, close it.
+
+    Not safe for use from two threads at once; LlmEngine adds the lock.
+    """
+
+    def __init__(self, spec: LaunchSpec) -> None:
+        self._spec = spec
+        self._number = 0
+        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
+        self._process = self._spawn()
+        self._threads = [
+            threading.Thread(target=self._read_answers, daemon=True, name="llmperf-answers"),
+            threading.Thread(target=self._read_log, daemon=True, name="llmperf-log"),
+        ]
+        for thread in self._threads:
+            thread.start()
+        self.info: EngineInfo
+
+    @classmethod
+    def start(cls, spec: LaunchSpec) -> EngineClient:
+        """Start a worker and load the engine in it.
+
+        Raises:
+            EngineLoadError: the engine or its model could not be loaded.
+            EngineGoneError: the worker crashed or hung while loading.
+        """
+        client = cls(spec)
+        try:
+            client._greet()
+            result = client._call(
+                {"op": "load", "engine": spec.engine, "config": spec.config},
+                spec.load_timeout,
+                doing="loading the model",
+                setting="llm.load_timeout",
+            )
+        except BaseException:
+            client.kill()
+            raise
+        client.info = EngineInfo.from_wire(result)
+        return client
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker is still running."""
+        return self._process.poll() is None
+
+    @property
+    def log(self) -> list[str]:
+        """The last lines the worker wrote to stderr."""
+        return list(self._log)
+
+    def request(self, request: Request) -> Generation:
+        """Run one request and wait for its end.
+
+        Raises:
+            EngineError: the request can't be met; the worker lives on.
+            EngineGoneError: the worker crashed, or passed its deadline and was killed.
+        """
+        return drain(self.stream(request))
+
+    def stream(self, request: Request) -> Generator[StreamToken, None, Generation]:
+        """Run one request; yield tokens if ``request.stream``, return the Generation.
+
+        A caller that stops early waits, at ``close()``, for the engine to finish.
+
+        Raises:
+            EngineError, EngineGoneError: as ``request`` does.
+        """
+        result = yield from self._exchange(
+            {"op": "generate", "request": request.to_wire()},
+            self._spec.generation_timeout,
+            doing="generating",
+            setting="llm.generation_timeout",
+        )
+        return Generation.from_wire(result)
+
+    def reset(self) -> None:
+        """Empty the engine's KV cache."""
+        self._call({"op": "reset"}, self._spec.generation_timeout, doing="resetting")
+
+    def close(self) -> None:
+        """Let the worker release the device and end; kill it if it does not."""
+        if self.alive:
+            with contextlib.suppress(EngineError, OSError):
+                self._call({"op": "close"}, _CLOSE_TIMEOUT_S, doing="closing")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_CLOSE_TIMEOUT_S)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the worker and whatever it started, at once; harmless if it has ended."""
+        if os.name == "posix":
+            # The worker leads a process group of its own: an application's children go too.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin,):
+            with contextlib.suppress(OSError):
+                _open(stream).close()
+        for thread in self._threads:
+            thread.join(_CLOSE_TIMEOUT_S)
+        for stream in (self._process.stdout, self._process.stderr):
+            with contextlib.suppress(OSError):
+                _open(stream).close()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        bootstrap = Path(__file__).with_name("bootstrap.py")
+        return subprocess.Popen(
+            [self._spec.python, "-u", str(bootstrap), *self._spec.import_paths],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self._spec.cwd,
+            env={**os.environ, **self._spec.env},
+            # Out of the terminal's process group: Ctrl-C is the session's to handle.
+            start_new_session=True,
+        )
+
+    def _read_answers(self) -> None:
+        for line in _open(self._process.stdout):
+            try:
+                self._answers.put(wire.decode(line))
+            except ValueError:
+                self._log.append(f"not of the protocol: {line[:200]!r}")
+        self._answers.put(None)
+
+    def _read_log(self) -> None:
+        for line in _open(self._process.stderr):
+            self._log.append(line.decode("utf-8", "replace").rstrip("\n"))
+
+    def _greet(self) -> None:
+        hello = self._next(_HELLO_TIMEOUT_S, "starting", None)
+        if hello.get("protocol") != wire.PROTOCOL_VERSION:
+            raise EngineGoneError(
+                f"the worker speaks protocol {hello.get('protocol')!r}, this plugin "
+                f"{wire.PROTOCOL_VERSION}: install the same version of pytest-llmperf in both places"
+            )
+
+    def _call(
+        self, command: dict[str, Any], timeout: float, *, doing: str, setting: str | None = None
+    ) -> Any:
+        return drain(self._exchange(command, timeout, doing=doing, setting=setting))
+
+    def _exchange(
+        self, command: dict[str, Any], timeout: float, *, doing: str, setting: str | None
+    ) -> Generator[StreamToken, None, Any]:
+        """Send one command; yield its tokens, return its result."""
+        self._number += 1
+        number = self._number
+        try:
+            pipe = _open(self._process.stdin)
+            pipe.write(wire.encode({"id": number, **command}))
+            pipe.flush()
+        except (OSError, ValueError):
+            raise self._gone(doing) from None
+        deadline = time.monotonic() + timeout
+        abandoned = False
+        try:
+            while True:
+                answer = self._next(deadline - time.monotonic(), doing, setting, timeout)
+                if answer.get("id") != number:
+                    continue
+                if answer["event"] == "done":
+                    return answer["result"]
+                if answer["event"] == "error":
+                    raise _ERRORS.get(answer["kind"], EngineError)(answer["message"])
+                if not abandoned:
+                    try:
+                        yield StreamToken(answer["text"], answer["token"], answer["t"])
+                    except GeneratorExit:
+                        # The next command must not meet this one's tokens.
+                        abandoned = True
+        except KeyboardInterrupt:
+            # The answer is still under way and nobody will wait for it.
+            self.kill()
+            raise
+
+    def _next(
+        self, timeout: float, doing: str, setting: str | None, limit: float | None = None
+    ) -> dict[str, Any]:
+        try:
+            answer = self._answers.get(timeout=max(timeout, 0.0))
+        except queue.Empty:
+            raise self._hung(limit or timeout, doing, setting) from None
+        if answer is None:
+            raise self._gone(doing)
+        return answer
+
+    def _hung(self, limit: float, doing: str, setting: str | None) -> EngineGoneError:
+        if hasattr(signal, "SIGUSR1"):
+            # Ask it where it hangs; the answer comes on stderr.
+            with contextlib.suppress(OSError):
+                self._process.send_signal(signal.SIGUSR1)
+            time.sleep(_TRACE_WAIT_S)
+        self.kill()
+        raised = f"if this is no hang, raise {setting}" if setting else None
+        return EngineGoneError(
+            with_log_tail(
+                f"the engine's process gave no answer in {limit:g} s while {doing} and was killed",
+                self.log,
+                raised,
+            )
+        )
+
+    def _gone(self, doing: str) -> EngineGoneError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_CLOSE_TIMEOUT_S)
+        status = self._process.poll()
+        self.kill()
+        what, hint = describe_end(status)
+        return EngineGoneError(
+            with_log_tail(f"the engine's process {what} while {doing}", self.log, hint)
+        )
+
+
+_ERRORS: dict[str, Callable[[str], EngineError]] = {
+    "load": EngineLoadError,
+    "request": EngineError,
+    "memory": EngineError,
+}
+
+
+_Result = TypeVar("_Result")
+
+
+def drain(stream: Generator[object, None, _Result]) -> _Result:
+    """Run a generator to its end and return what it returns."""
+    while True:
+        try:
+            next(stream)
+        except StopIteration as end:
+            result: _Result = end.value
+            return result
+
+
+def describe_end(status: int | None) -> tuple[str, str | None]:
+    """Say in words how a process ended, and what that usually means.
+
+    Args:
+        status: as of ``Popen.returncode``; a negative number is a signal.
+    """
+    if status is None:
+        return "closed its pipe", None
+    if status >= 0:
+        return f"ended with exit status {status}", None
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hint = {
+        "SIGKILL": (
+            "nobody but the kernel's out-of-memory killer usually sends this: a smaller model, "
+            "quantization or llm.n_ctx, or llm.use_mmap: true (dmesg names the killed process)"
+        ),
+        "SIGSEGV": (
+            "a crash inside the engine's native code; a llama.cpp built for another processor "
+            "does this (rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF), or a driver that does not "
+            "fit the build"
+        ),
+        "SIGILL": (
+            "the engine was built for a newer processor than this one "
+            "(rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF)"
+        ),
+        "SIGABRT": "an assertion inside the engine, often memory that could not be allocated",
+        "SIGBUS": "the model file was cut or replaced while it was mapped, or its disk failed",
+    }.get(name)
+    return f"was ended by {name}", hint
+
+
+def _open(stream: IO[bytes] | None) -> IO[bytes]:
+    assert stream is not None
+    return stream

@@ -1,0 +1,33 @@
+"""What can go wrong with an engine; every message is complete by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EngineError(Exception):
+    """The engine refused or failed a request; it lives on and can take another."""
+
+
+class EngineLoadError(EngineError):
+    """The engine could not load its model or its target."""
+
+
+class EngineGoneError(EngineError):
+    """The worker process crashed, hung past its deadline or was killed; it is gone."""
+
+
+#: How many of the engine's last log lines an error shows.
+LOG_TAIL = 12
+
+
+def with_log_tail(message: str, log: Sequence[str], hint: str | None = None) -> str:
+    """Append the engine's last log lines and a hint to ``message``."""
+    parts = [message]
+    tail = [line for line in log if line.strip()][-LOG_TAIL:]
+    if tail:
+        parts.append("last lines of the engine's log:")
+        parts.extend(f"  | {line}" for line in tail)
+    if hint:
+        parts.append(f"hint: {hint}")
+    return "\n".join(parts)

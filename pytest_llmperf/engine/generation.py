@@ -1,0 +1,66 @@
+"""What one request brought back: token ids, text, timeline and the metrics that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.timeline import Timeline
+
+FinishReason = Literal["length", "eos", "stop", "end"]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The outcome of one request.
+
+    Attributes:
+        text: the output, detokenized once at the end.
+        token_ids: output token ids, in order; empty where an ``app`` engine yields text.
+        prompt_token_ids: what the prompt was tokenized to; empty if the engine does not say.
+        timeline: arrival time of every output token, see Timeline.
+        finish_reason: ``length`` (max_tokens reached), ``eos``, ``stop`` (a stop
+            string), or ``end`` (an ``app`` engine finished).
+        cache: the request's cache mode; metrics compare only within one mode.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    prompt_token_ids: tuple[int, ...]
+    timeline: Timeline
+    finish_reason: FinishReason
+    cache: str
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Every metric that is defined for this generation, by name, in base units."""
+        return compute_all([self.timeline])
+
+    @property
+    def output_tokens(self) -> int:
+        """Number of output tokens."""
+        return self.timeline.output_tokens
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {
+            "text": self.text,
+            "token_ids": list(self.token_ids),
+            "prompt_token_ids": list(self.prompt_token_ids),
+            "timeline": self.timeline.to_wire(),
+            "finish_reason": self.finish_reason,
+            "cache": self.cache,
+        }
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> Generation:
+        """Rebuild a generation from ``to_wire``'s output."""
+        return cls(
+            text=data["text"],
+            token_ids=tuple(data["token_ids"]),
+            prompt_token_ids=tuple(data["prompt_token_ids"]),
+            timeline=Timeline.from_wire(data["timeline"]),
+            finish_reason=data["finish_reason"],
+            cache=data["cache"],
+        )

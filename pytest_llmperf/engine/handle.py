@@ -1,0 +1,197 @@
+"""``llm_engine`` as a test sees it: generate, chat, stream, info, and where the layers are."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec, StreamToken, drain
+from pytest_llmperf.engine.device_lock import DeviceLock
+from pytest_llmperf.engine.errors import EngineError, EngineGoneError
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.load_report import GpuUtilization
+from pytest_llmperf.engine.request import Request, build_request
+
+_log = logging.getLogger("pytest_llmperf")
+
+#: Called after every finished request.
+Observer = Callable[[Request, Generation], None]
+
+
+class TokenStream(Iterator[StreamToken]):
+    """Iterates over tokens as they arrive; ``generation`` is there once it has ended.
+
+    Stopping early is allowed: ``close()``, or the end of a ``with`` block, waits
+    for the engine to finish the request.
+    """
+
+    def __init__(self, source: Generator[StreamToken, None, Generation]) -> None:
+        self._source = source
+        self._generation: Generation | None = None
+
+    def __next__(self) -> StreamToken:
+        """Wait for the next token."""
+        try:
+            return next(self._source)
+        except StopIteration as end:
+            if end.value is not None:
+                self._generation = end.value
+            raise StopIteration from None
+
+    @property
+    def generation(self) -> Generation:
+        """The whole outcome; reads the rest of the stream first."""
+        for _ in self:
+            pass
+        if self._generation is None:
+            raise EngineError("the stream was closed before its end: it has no Generation")
+        return self._generation
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._source.close()
+
+    def __enter__(self) -> TokenStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class LlmEngine:
+    """The engine of a session: one worker process, started when first needed.
+
+    A worker that crashed or hung fails the request it was running; the next
+    request starts a new one. Requests from several threads wait for each other.
+
+    Args:
+        spec: how to start the worker.
+        max_tokens: output tokens of a request that does not say.
+        lock: held while a worker lives, so that only one engine holds the device.
+    """
+
+    def __init__(self, spec: LaunchSpec, max_tokens: int, lock: DeviceLock | None = None) -> None:
+        self._spec = spec
+        self._max_tokens = max_tokens if spec.engine != "app" else None
+        self._lock = lock
+        self._client: EngineClient | None = None
+        self._busy = threading.RLock()
+        self.observer: Observer | None = None
+
+    def generate(self, prompt: str | list[int], **options: Any) -> Generation:
+        """Complete ``prompt`` (text, or token ids) and return the Generation.
+
+        Args:
+            prompt: tokenized as part of the measured time, unless it is token ids.
+            options: ``max_tokens`` (default: ``llm.max_tokens``), ``ignore_eos``
+                (default True: the number of output tokens is fixed), ``stop``,
+                ``grammar``, ``seed``, ``cache="keep"`` (reuse the KV cache of the
+                request before; metrics then compare only with the same), and the
+                sampling parameters ``temperature`` (default 0: greedy), ``top_k``,
+                ``top_p``, ``min_p``, ``typical_p``, ``repeat_penalty``,
+                ``frequency_penalty``, ``presence_penalty``, ``mirostat_mode``,
+                ``mirostat_tau``, ``mirostat_eta``.
+
+        Raises:
+            TypeError, ValueError: a wrong argument, before anything runs.
+            EngineError: the engine can't meet the request.
+            EngineGoneError: the engine crashed or hung.
+        """
+        return self._finish(self._request(prompt=prompt, **options))
+
+    def chat(self, messages: list[dict[str, Any]], **options: Any) -> Generation:
+        """Answer a chat, formatted with the model's own template; options as for generate."""
+        return self._finish(self._request(messages=messages, **options))
+
+    def stream(
+        self,
+        prompt: str | list[int] | None = None,
+        *,
+        messages: list[dict[str, Any]] | None = None,
+        **options: Any,
+    ) -> TokenStream:
+        """Yield tokens as they arrive, for a prompt or a chat; options as for generate."""
+        if (prompt is None) == (messages is None):
+            raise TypeError("stream: give either a prompt or messages=")
+        request = self._request(prompt=prompt, messages=messages, stream=True, **options)
+        return TokenStream(self._run(request))
+
+    @property
+    def info(self) -> EngineInfo:
+        """What was loaded: model, quantization, sizes, layers, build flags, thread counts."""
+        with self._busy:
+            return self.start().info
+
+    def verify_gpu_utilization(self) -> GpuUtilization:
+        """Return where the layers are, and log ``GPU Utilization: X/Y layers on GPU``.
+
+        Raises:
+            EngineError: the engine does not say (an ``app`` engine).
+        """
+        utilization = self.info.gpu
+        if utilization is None:
+            raise EngineError(f"engine {self._spec.engine!r} does not say where its layers are")
+        _log.info("%s", utilization)
+        return utilization
+
+    @property
+    def worker_pid(self) -> int | None:
+        """Process id of the worker, or None while there is none."""
+        return self._client.pid if self._client is not None else None
+
+    def start(self) -> EngineClient:
+        """Start the worker if there is none; it loads the model.
+
+        Raises:
+            EngineLoadError, EngineGoneError, DeviceBusyError: it could not be started.
+        """
+        with self._busy:
+            if self._client is not None and not self._client.alive:
+                self.close()
+            if self._client is None:
+                if self._lock is not None:
+                    self._lock.acquire()
+                try:
+                    self._client = EngineClient.start(self._spec)
+                except BaseException:
+                    self.close()
+                    raise
+            return self._client
+
+    def reset(self) -> None:
+        """Empty the KV cache, if there is a worker that could hold one."""
+        with self._busy:
+            if self._client is not None and self._client.alive:
+                self._client.reset()
+
+    def close(self) -> None:
+        """End the worker and free the device; the next request starts a new one."""
+        with self._busy:
+            client, self._client = self._client, None
+            try:
+                if client is not None:
+                    client.close()
+            finally:
+                if self._lock is not None:
+                    self._lock.release()
+
+    def _request(self, **options: Any) -> Request:
+        return build_request(**{"max_tokens": self._max_tokens, **options})
+
+    def _finish(self, request: Request) -> Generation:
+        return drain(self._run(request))
+
+    def _run(self, request: Request) -> Generator[StreamToken, None, Generation]:
+        with self._busy:
+            client = self.start()
+            try:
+                generation = yield from client.stream(request)
+            except EngineGoneError:
+                self.close()
+                raise
+            if self.observer is not None:
+                self.observer(request, generation)
+            return generation

@@ -1,0 +1,56 @@
+"""What an engine says of itself once it has loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from pytest_llmperf.engine.load_report import GpuUtilization
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Model, build and thread counts; an ``app`` engine fills in only its name.
+
+    Attributes:
+        engine: ``llama_cpp`` or ``app``; ``engine_version`` is its package's.
+        build_flags: what llama.cpp was compiled with (``llama_print_system_info``).
+        supports_gpu: whether the build has GPU code.
+        model_name: the file's name without ending; ``model_title`` is the GGUF's own name.
+        quantization: as llama.cpp names it, for example ``Q4_1``.
+        file_bytes, model_bytes: size of the file, and of the tensors in it.
+        n_layers: layers without the output layer.
+        gpu: where the layers went, or None for an engine that does not say.
+    """
+
+    engine: str
+    engine_version: str
+    model_name: str
+    build_flags: str = ""
+    supports_gpu: bool = False
+    model_path: str | None = None
+    model_title: str = ""
+    model_description: str = ""
+    architecture: str = ""
+    quantization: str = ""
+    file_bytes: int = 0
+    model_bytes: int = 0
+    parameters: int = 0
+    n_layers: int = 0
+    n_ctx: int = 0
+    n_ctx_train: int = 0
+    n_vocab: int = 0
+    n_batch: int = 0
+    n_threads: int = 0
+    n_threads_batch: int = 0
+    chat_format: str | None = None
+    gpu: GpuUtilization | None = None
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> EngineInfo:
+        """Build from a worker's answer; fields of a newer worker are left out."""
+        known = {field.name for field in fields(cls)}
+        kept = {name: value for name, value in data.items() if name in known}
+        if kept.get("gpu") is not None:
+            kept["gpu"] = GpuUtilization.from_wire(kept["gpu"])
+        return cls(**kept)

@@ -1,0 +1,355 @@
+"""The llama.cpp engine, through llama-cpp-python.
+
+Loads with ``llama_cpp.Llama`` and runs its own token loop over llama.cpp's
+public C functions, for three reasons: every token's arrival is read after the
+device has finished (``llama_synchronize``); ``Llama.generate`` serves a repeated
+prompt from the KV cache, so that its first-token time means nothing; and
+``create_completion`` detokenizes the whole text again for each token and holds
+text back for stop strings.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import ctypes
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from pytest_llmperf.engine.base import TokenSink
+from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
+from pytest_llmperf.engine.generation import FinishReason, Generation
+from pytest_llmperf.engine.llama_sampler import SamplerChain
+from pytest_llmperf.engine.load_report import is_report_line, read_load_report
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.timeline import Timeline
+
+_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
+_PIECE_BYTES = 256
+_GGML_CONT = 5
+
+
+class _ChatPrompt(Exception):  # noqa: N818 - carries a value out of a callback, is no error
+    """Carries the formatted prompt out of llama-cpp-python's chat handler."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        super().__init__("the chat handler asked for a completion")
+        self.arguments = arguments
+
+
+class _Llama(llama_cpp.Llama):  # type: ignore[misc]  # untyped package
+    """Llama whose chat handlers hand over the prompt they made instead of generating."""
+
+    def create_completion(self, prompt: Any, **arguments: Any) -> Any:
+        raise _ChatPrompt({"prompt": prompt, **arguments})
+
+
+class LlamaCppEngine:
+    """One model in one llama.cpp context.
+
+    Args:
+        config: the resolved ``llm`` section: ``model_path`` is a file, thread
+            counts are integers.
+
+    Raises:
+        EngineLoadError: with llama.cpp's last log lines and a hint.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._log: list[str] = []
+        self._log_callback = llama_cpp.llama_log_callback(self._on_log)
+        llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
+        path = str(config["model_path"])
+        try:
+            # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
+            # word; its own Python-level chatter (the whole chat template) is dropped.
+            with contextlib.redirect_stderr(io.StringIO()):
+                self._llm = _Llama(path, verbose=True, **_llama_arguments(config))
+        except Exception as error:
+            raise EngineLoadError(
+                with_log_tail(f"llama.cpp could not load {path}: {error}", self._log, _hint(path))
+            ) from error
+        self._ctx = self._llm.ctx
+        self._memory = llama_cpp.llama_get_memory(self._ctx)
+        self._vocab = llama_cpp.llama_model_get_vocab(self._llm.model)
+        self._eog = [
+            token
+            for token in range(self._llm.n_vocab())
+            if llama_cpp.llama_vocab_is_eog(self._vocab, token)
+        ]
+        self._cached: list[int] = []
+
+    def _on_log(self, level: int, text: bytes, _: Any) -> None:
+        line = text.decode("utf-8", "replace").rstrip("\n")
+        if level == _GGML_CONT and self._log:
+            self._log[-1] += line
+        elif is_report_line(level, line):
+            self._log.append(line)
+            # What a crash leaves behind is what has reached stderr.
+            os.write(2, line.encode("utf-8", "replace") + b"\n")
+
+    def info(self) -> dict[str, Any]:
+        """Return what llama.cpp loaded, in the fields of EngineInfo."""
+        metadata, model = self._llm.metadata, self._llm.model
+        supports_gpu = bool(llama_cpp.llama_supports_gpu_offload())
+        n_layer = int(llama_cpp.llama_model_n_layer(model))
+        utilization = read_load_report(
+            self._log,
+            asked=self._config["n_gpu_layers"],
+            supports_gpu=supports_gpu,
+            n_layer=n_layer,
+        )
+        description = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(model, description, len(description))
+        path = Path(self._config["model_path"])
+        quantization = next(
+            (line.split("=")[1].strip() for line in self._log if "file type   =" in line), "unknown"
+        )
+        return {
+            "engine": "llama_cpp",
+            "engine_version": llama_cpp.__version__,
+            "build_flags": llama_cpp.llama_print_system_info().decode().strip(),
+            "supports_gpu": supports_gpu,
+            "model_name": path.stem,
+            "model_path": str(path),
+            "model_title": metadata.get("general.name", path.stem),
+            "model_description": description.value.decode("utf-8", "replace"),
+            "architecture": metadata.get("general.architecture", "unknown"),
+            "quantization": quantization,
+            "file_bytes": path.stat().st_size,
+            "model_bytes": int(llama_cpp.llama_model_size(model)),
+            "parameters": int(llama_cpp.llama_model_n_params(model)),
+            "n_layers": n_layer,
+            "n_ctx": self._llm.n_ctx(),
+            "n_ctx_train": int(llama_cpp.llama_model_n_ctx_train(model)),
+            "n_vocab": self._llm.n_vocab(),
+            "n_batch": self._llm.n_batch,
+            "n_threads": self._llm.n_threads,
+            "n_threads_batch": self._llm.n_threads_batch,
+            "chat_format": self._llm.chat_format,
+            "gpu": utilization.to_wire(),
+        }
+
+    def reset(self) -> None:
+        """Empty the KV cache."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+        self._cached = []
+
+    def close(self) -> None:
+        """Free context and model."""
+        self._llm.close()
+
+    def generate(self, request: Request, sink: TokenSink | None) -> Generation:
+        """Run one request; see Engine.generate."""
+        if request.max_tokens is None:
+            raise EngineError("max_tokens: the llama_cpp engine needs a number of output tokens")
+        seed = self._config["seed"] if request.seed is None else request.seed
+        if request.cache == "clear":
+            self.reset()
+        sampler = SamplerChain(self._llm.model, request, seed, self._eog)
+        try:
+            return self._run(request, request.max_tokens, sampler, sink)
+        except EngineError:
+            self.reset()
+            raise
+        finally:
+            sampler.close()
+
+    def _run(
+        self, request: Request, max_tokens: int, sampler: SamplerChain, sink: TokenSink | None
+    ) -> Generation:
+        clock, synchronize = time.perf_counter, llama_cpp.llama_synchronize
+        sample, decode = llama_cpp.llama_sampler_sample, llama_cpp.llama_decode
+        ctx, chain = self._ctx, sampler.pointer
+        t_start = clock()
+        prompt, stops = self._tokenize(request)
+        self._check_room(len(prompt), max_tokens)
+        rest = self._drop_uncached(prompt, request)
+        buffer = (llama_cpp.llama_token * len(rest))(*rest)
+        t_prefill_start = clock()
+        self._prefill(buffer)
+        t_prefill_end = clock()
+        times: list[float] = []
+        output: list[int] = []
+        text = bytearray()
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        finish: FinishReason = "length"
+        watch_text = bool(stops) or sink is not None
+        one = (llama_cpp.llama_token * 1)()
+        batch = llama_cpp.llama_batch_get_one(one, 1)
+        while True:
+            token = sample(chain, ctx, -1)
+            now = clock()
+            if not request.ignore_eos and token in self._eog:
+                finish = "eos"
+                break
+            times.append(now)
+            output.append(token)
+            if watch_text:
+                piece = self._piece(token)
+                text += piece
+                if sink is not None:
+                    sink(token, decoder.decode(piece), now)
+                if any(stop in text[-len(piece) - len(stop) :] for stop in stops):
+                    finish = "stop"
+                    break
+            if len(output) >= max_tokens:
+                break
+            one[0] = token
+            status = decode(ctx, batch)
+            if status != 0:
+                raise EngineError(self._decode_failed(status))
+            synchronize(ctx)
+        # The last token was sampled but never evaluated, so the cache does not hold it.
+        self._cached = [*prompt, *(output if finish == "eos" else output[:-1])]
+        return Generation(
+            text=self._text(output, stops if finish == "stop" else ()),
+            token_ids=tuple(output),
+            prompt_token_ids=tuple(prompt),
+            timeline=Timeline(
+                t_start=t_start,
+                token_times=tuple(times),
+                prompt_tokens=len(prompt),
+                prompt_tokens_evaluated=len(rest),
+                t_prefill_start=t_prefill_start,
+                t_prefill_end=t_prefill_end,
+            ),
+            finish_reason=finish,
+            cache=request.cache,
+        )
+
+    def _tokenize(self, request: Request) -> tuple[list[int], list[bytes]]:
+        """Return the prompt's token ids and the stop strings, the template's own included."""
+        stops = list(request.stop)
+        if request.messages is not None:
+            arguments = self._format_chat(request)
+            prompt = arguments["prompt"]
+            extra = arguments.get("stop") or []
+            stops += [extra] if isinstance(extra, str) else extra
+            if isinstance(prompt, str):
+                prompt = self._llm.tokenize(prompt.encode(), add_bos=True, special=True)
+        elif isinstance(request.prompt, tuple):
+            prompt = list(request.prompt)
+            n_vocab = self._llm.n_vocab()
+            if bad := [token for token in prompt if token >= n_vocab]:
+                raise EngineError(f"prompt: token id {bad[0]} is not in the model's {n_vocab}")
+        else:
+            text = (request.prompt or "").encode("utf-8", "replace")
+            prompt = self._llm.tokenize(text, add_bos=True, special=True)
+        if not prompt:
+            raise EngineError("the prompt has no tokens: nothing to evaluate")
+        if request.ignore_eos and request.messages is not None:
+            # The template's end marker is an end of sequence in another guise.
+            stops = list(request.stop)
+        return [int(token) for token in prompt], [stop.encode() for stop in stops]
+
+    def _format_chat(self, request: Request) -> dict[str, Any]:
+        try:
+            self._llm.create_chat_completion(messages=list(request.messages or ()))
+        except _ChatPrompt as captured:
+            return captured.arguments
+        except Exception as error:
+            name = self._llm.chat_format
+            raise EngineError(f"chat format {name!r} refused the messages: {error}") from error
+        raise EngineError(f"chat format {self._llm.chat_format!r} made no prompt")
+
+    def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
+        n_ctx = self._llm.n_ctx()
+        if prompt_tokens + max_tokens > n_ctx:
+            raise EngineError(
+                f"the context is too small: {prompt_tokens} prompt tokens + {max_tokens} output "
+                f"tokens > n_ctx {n_ctx}; raise llm.n_ctx to at least {prompt_tokens + max_tokens}"
+            )
+
+    def _drop_uncached(self, prompt: Sequence[int], request: Request) -> list[int]:
+        """Keep the cached common prefix, forget the rest, return what is left to evaluate."""
+        if request.cache == "clear":
+            return list(prompt)
+        common = 0
+        # One token at least must be evaluated, to have logits to sample from.
+        for ours, theirs in zip(self._cached, prompt[:-1], strict=False):
+            if ours != theirs:
+                break
+            common += 1
+        if not llama_cpp.llama_memory_seq_rm(self._memory, -1, common, -1):
+            # Recurrent models can't forget a suffix.
+            self.reset()
+            common = 0
+        return list(prompt[common:])
+
+    def _prefill(self, tokens: Any) -> None:
+        n_batch, size = self._llm.n_batch, ctypes.sizeof(llama_cpp.llama_token)
+        for start in range(0, len(tokens), n_batch):
+            count = min(n_batch, len(tokens) - start)
+            part = (llama_cpp.llama_token * count).from_buffer(tokens, start * size)
+            status = llama_cpp.llama_decode(self._ctx, llama_cpp.llama_batch_get_one(part, count))
+            if status != 0:
+                raise EngineError(self._decode_failed(status))
+        llama_cpp.llama_synchronize(self._ctx)
+
+    def _decode_failed(self, status: int) -> str:
+        reason = {
+            1: "no room in the KV cache; raise llm.n_ctx",
+            2: "aborted",
+            -1: "invalid batch",
+        }.get(status, "a fatal error of the backend, often out of memory on the device")
+        return with_log_tail(f"llama_decode failed with {status}: {reason}", self._log)
+
+    def _piece(self, token: int) -> bytes:
+        buffer = ctypes.create_string_buffer(_PIECE_BYTES)
+        length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, _PIECE_BYTES, 0, False)
+        return buffer.raw[: max(length, 0)]
+
+    def _text(self, output: list[int], stops: Sequence[bytes]) -> str:
+        text: bytes = self._llm.detokenize(output)
+        cut = min((text.index(stop) for stop in stops if stop in text), default=len(text))
+        return text[:cut].decode("utf-8", "replace")
+
+
+def _llama_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Translate the ``llm`` section into the arguments of ``llama_cpp.Llama``."""
+    arguments = {
+        name: config[name]
+        for name in (
+            "n_ctx",
+            "n_batch",
+            "n_ubatch",
+            "n_threads",
+            "n_threads_batch",
+            "use_mmap",
+            "use_mlock",
+            "n_gpu_layers",
+            "main_gpu",
+            "tensor_split",
+            "flash_attn",
+            "offload_kqv",
+            "chat_format",
+            "seed",
+        )
+    }
+    arguments["split_mode"] = _SPLIT_MODES[config["split_mode"]]
+    for name in ("type_k", "type_v"):
+        if config.get(name) is not None:
+            arguments[name] = getattr(llama_cpp, f"GGML_TYPE_{config[name].upper()}")
+    return {**arguments, **config.get("extra", {})}
+
+
+def _hint(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            magic = file.read(4)
+    except OSError as error:
+        return f"the file can't be read: {error}"
+    if magic != b"GGUF":
+        return "the file is no GGUF model"
+    return (
+        "the file may be truncated (compare its size or SHA-256 with the source), or memory is "
+        "short (fewer llm.n_gpu_layers, a smaller llm.n_ctx or quantization)"
+    )

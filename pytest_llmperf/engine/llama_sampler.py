@@ -1,0 +1,105 @@
+"""Builds llama.cpp's sampler chain for a request, in the order llama-cpp-python uses.
+
+The chain is made with llama.cpp's public C functions, so that end-of-sequence
+tokens can be banned inside it (``llama_sampler_init_logit_bias``), which
+llama-cpp-python's own chain has no place for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp
+
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
+
+_PENALTY_LAST_N = 64
+_MIROSTAT_M = 100
+
+
+class SamplerChain:
+    """A sampler for one request; close it when the request is done.
+
+    Args:
+        model: llama.cpp's model pointer.
+        request: what to sample for.
+        seed: of the request, already resolved.
+        eog_tokens: the vocabulary's end-of-generation tokens.
+    """
+
+    def __init__(self, model: Any, request: Request, seed: int, eog_tokens: Sequence[int]) -> None:
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        params = llama_cpp.llama_sampler_chain_default_params()
+        self.pointer = llama_cpp.llama_sampler_chain_init(params)
+        try:
+            self._fill(request, seed, eog_tokens)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, request: Request, seed: int, eog_tokens: Sequence[int]) -> None:
+        value = {**SAMPLING_DEFAULTS, **request.sampling}
+        n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        if request.ignore_eos and eog_tokens:
+            bias = (llama_cpp.llama_logit_bias * len(eog_tokens))()
+            for slot, token in zip(bias, eog_tokens, strict=True):
+                slot.token, slot.bias = token, -math.inf
+            self._add(llama_cpp.llama_sampler_init_logit_bias(n_vocab, len(bias), bias))
+        penalties = (
+            float(value["repeat_penalty"]),
+            float(value["frequency_penalty"]),
+            float(value["presence_penalty"]),
+        )
+        if penalties != (1.0, 0.0, 0.0):
+            self._add(self._penalties(n_vocab, penalties))
+        if request.grammar is not None:
+            grammar = llama_cpp.llama_sampler_init_grammar(
+                self._vocab, request.grammar.encode(), b"root"
+            )
+            if not grammar:
+                raise EngineError(
+                    "grammar: llama.cpp could not parse it (GBNF with a rule named 'root' expected)"
+                )
+            self._add(grammar)
+        temperature = float(value["temperature"])
+        if temperature == 0.0:
+            self._add(llama_cpp.llama_sampler_init_greedy())
+        elif value["mirostat_mode"] == 1:
+            self._add(
+                llama_cpp.llama_sampler_init_mirostat(
+                    n_vocab, seed, value["mirostat_tau"], value["mirostat_eta"], _MIROSTAT_M
+                )
+            )
+        elif value["mirostat_mode"] == 2:
+            self._add(
+                llama_cpp.llama_sampler_init_mirostat_v2(
+                    seed, value["mirostat_tau"], value["mirostat_eta"]
+                )
+            )
+        else:
+            self._add(llama_cpp.llama_sampler_init_top_k(int(value["top_k"])))
+            self._add(llama_cpp.llama_sampler_init_typical(value["typical_p"], 1))
+            self._add(llama_cpp.llama_sampler_init_top_p(value["top_p"], 1))
+            self._add(llama_cpp.llama_sampler_init_min_p(value["min_p"], 1))
+            self._add(llama_cpp.llama_sampler_init_temp(temperature))
+            self._add(llama_cpp.llama_sampler_init_dist(seed))
+
+    @staticmethod
+    def _penalties(n_vocab: int, penalties: tuple[float, float, float]) -> Any:
+        create = llama_cpp.llama_sampler_init_penalties
+        # Newer llama.cpp wants the size of the vocabulary first.
+        if len(create.argtypes) == 5:
+            return create(n_vocab, _PENALTY_LAST_N, *penalties)
+        return create(_PENALTY_LAST_N, *penalties)
+
+    def _add(self, sampler: Any) -> None:
+        llama_cpp.llama_sampler_chain_add(self.pointer, sampler)
+
+    def close(self) -> None:
+        """Free the chain and every sampler in it."""
+        if self.pointer:
+            llama_cpp.llama_sampler_free(self.pointer)
+            self.pointer = None

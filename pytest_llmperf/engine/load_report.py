@@ -1,0 +1,160 @@
+"""Reads llama.cpp's own load report: which layers and how many bytes went to which device.
+
+Source: the log lines of ``load_tensors``, ``llama_kv_cache`` and
+``sched_reserve`` in llama.cpp's src/llama-model.cpp, llama-kv-cache.cpp and
+llama-context.cpp. With no visible device, or a build without GPU code, no
+``offloaded X/Y layers to GPU`` line is printed at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+_MIB = 1024 * 1024
+_OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
+_ASSIGNED = re.compile(r"layer\s+(\d+) assigned to device ([^,\s]+)")
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size\s*=\s*([\d.]+) MiB")
+_DEVICE = re.compile(r"using device (\S+) \((.*?)\)(?: \(([^)]*)\))? - (\d+) MiB free")
+
+
+class GpuStatus(Enum):
+    """How the layers ended up, each a different thing to mend."""
+
+    FULL = "all layers on GPU"
+    AS_ASKED = "as many layers on GPU as asked"
+    FEWER = "fewer layers than asked"
+    NONE_ASKED = "no layers asked"
+    NO_DEVICE = "no visible device"
+    CPU_ONLY_BUILD = "CPU-only build"
+
+
+@dataclass(frozen=True)
+class DeviceLoad:
+    """What one device holds; sizes in bytes, layers counted with the output layer."""
+
+    name: str
+    description: str = ""
+    layers: int = 0
+    model_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class GpuUtilization:
+    """How many layers are on which device, out of how many.
+
+    Attributes:
+        status: one of GpuStatus.
+        layers_on_gpu: layers on any GPU, the output layer counted.
+        total_layers: layers of the model, the output layer counted.
+        asked: the ``n_gpu_layers`` that was asked for (-1 is all).
+        devices: per device; the host is called ``CPU``.
+    """
+
+    status: GpuStatus
+    layers_on_gpu: int
+    total_layers: int
+    asked: int
+    devices: tuple[DeviceLoad, ...] = field(default=())
+
+    def __str__(self) -> str:
+        """Return the one line that is logged."""
+        line = f"GPU Utilization: {self.layers_on_gpu}/{self.total_layers} layers on GPU"
+        return line if self.status is GpuStatus.FULL else f"{line} ({self.explain()})"
+
+    def explain(self) -> str:
+        """Say what the status means here and what to do about it."""
+        asked = "all" if self.asked < 0 else str(self.asked)
+        return {
+            GpuStatus.FULL: "every layer is on a GPU",
+            GpuStatus.AS_ASKED: f"n_gpu_layers: {asked}",
+            GpuStatus.FEWER: (
+                f"fewer layers than asked: {asked} asked; usually too little free GPU memory"
+            ),
+            GpuStatus.NONE_ASKED: "n_gpu_layers: 0 asks for none",
+            GpuStatus.NO_DEVICE: (
+                "no visible device: this build has GPU code, but the driver shows it no GPU"
+            ),
+            GpuStatus.CPU_ONLY_BUILD: (
+                "CPU-only build: reinstall llama-cpp-python with GPU code to use a GPU"
+            ),
+        }[self.status]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {**asdict(self), "status": self.status.value}
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> GpuUtilization:
+        """Rebuild from ``to_wire``'s output."""
+        devices = tuple(DeviceLoad(**device) for device in data["devices"])
+        return cls(**{**data, "status": GpuStatus(data["status"]), "devices": devices})
+
+
+def is_report_line(level: int, text: str) -> bool:
+    """Whether a log line belongs to the report, or is no debug chatter (ggml level 1)."""
+    return level != 1 or "assigned to device" in text
+
+
+def read_load_report(
+    lines: Iterable[str], *, asked: int, supports_gpu: bool, n_layer: int
+) -> GpuUtilization:
+    """Turn the lines logged during a load into a GpuUtilization.
+
+    Args:
+        lines: the engine's log of one load.
+        asked: ``n_gpu_layers`` as configured, -1 for all.
+        supports_gpu: whether the build has GPU code (``llama_supports_gpu_offload``).
+        n_layer: layers of the model without the output layer; used where the
+            log does not count them.
+    """
+    offloaded: tuple[int, int] | None = None
+    layers: dict[int, str] = {}
+    sizes: dict[str, dict[str, int]] = {}
+    descriptions: dict[str, str] = {}
+    for line in lines:
+        if match := _OFFLOADED.search(line):
+            offloaded = int(match[1]), int(match[2])
+        elif match := _ASSIGNED.search(line):
+            layers[int(match[1])] = _host(match[2])
+        elif match := _BUFFER.search(line):
+            kind = {"model": "model_bytes", "KV": "kv_bytes", "RS": "kv_bytes"}.get(
+                match[2], "compute_bytes"
+            )
+            device = sizes.setdefault(_host(match[1]), {})
+            device[kind] = device.get(kind, 0) + round(float(match[3]) * _MIB)
+        elif match := _DEVICE.search(line):
+            descriptions[match[1]] = match[2]
+    total = offloaded[1] if offloaded else (len(layers) or n_layer + 1)
+    on_gpu = offloaded[0] if offloaded else 0
+    counted = list(layers.values())
+    names = sorted({*sizes, *counted, *descriptions}, key=lambda name: (name == "CPU", name))
+    devices = tuple(
+        DeviceLoad(name, descriptions.get(name, ""), counted.count(name), **sizes.get(name, {}))
+        for name in names
+    )
+    status = _status(asked, on_gpu, total, supports_gpu, offloaded is not None)
+    return GpuUtilization(status, on_gpu, total, asked, devices)
+
+
+def _host(buffer: str) -> str:
+    """Name the device a buffer type lives on: CPU_Mapped, CPU_REPACK and CUDA_Host are the host."""
+    return "CPU" if buffer.startswith("CPU") or buffer.endswith("_Host") else buffer
+
+
+def _status(asked: int, on_gpu: int, total: int, supports_gpu: bool, reported: bool) -> GpuStatus:
+    if not supports_gpu:
+        return GpuStatus.CPU_ONLY_BUILD
+    if not reported:
+        return GpuStatus.NO_DEVICE
+    if on_gpu == total:
+        return GpuStatus.FULL
+    if asked == 0:
+        return GpuStatus.NONE_ASKED
+    wanted = total if asked < 0 else min(asked, total)
+    return GpuStatus.FEWER if on_gpu < wanted else GpuStatus.AS_ASKED

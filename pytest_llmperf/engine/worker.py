@@ -1,0 +1,145 @@
+"""The engine's process: reads commands from stdin, answers with JSON lines, runs any Engine.
+
+The real stdout is kept for the protocol alone; whatever an engine or an
+application prints goes to stderr, which the plugin keeps as the engine's log.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.base import Engine
+
+_ORPHAN_POLL_S = 0.5
+
+
+def main() -> int:
+    """Serve commands until ``close`` or the end of stdin."""
+    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    faulthandler.enable()
+    if hasattr(signal, "SIGUSR1"):
+        # The plugin sends this to a worker that hangs, to say in its report where.
+        faulthandler.register(signal.SIGUSR1, all_threads=True)
+    _die_with_parent()
+    commands = sys.stdin.buffer
+    # An application must not read the protocol's pipe by accident.
+    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
+    hello = {
+        "event": "hello",
+        "protocol": PROTOCOL_VERSION,
+        "python": platform.python_version(),
+        "pid": os.getpid(),
+    }
+    try:
+        output.write(encode(hello))
+        _Worker(output).serve(commands)
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+class _Worker:
+    def __init__(self, output: BinaryIO) -> None:
+        self._output = output
+        self._engine: Engine | None = None
+
+    def serve(self, commands: BinaryIO) -> None:
+        for line in commands:
+            command = decode(line)
+            number = command["id"]
+            try:
+                result = self._run(number, command)
+            except EngineLoadError as error:
+                self._send(number, "error", kind="load", message=str(error))
+            except EngineError as error:
+                self._send(number, "error", kind="request", message=str(error))
+            except MemoryError:
+                self._send(number, "error", kind="memory", message="out of memory (MemoryError)")
+            except BrokenPipeError:
+                raise
+            except Exception:
+                message = f"unexpected error in the engine:\n{traceback.format_exc()}"
+                self._send(number, "error", kind="request", message=message)
+            else:
+                self._send(number, "done", result=result)
+            if command["op"] == "close":
+                return
+
+    def _run(self, number: int, command: dict[str, Any]) -> Any:
+        operation = command["op"]
+        if operation == "load":
+            self._engine = load_engine(command["engine"], command["config"])
+            return self._engine.info()
+        if operation == "close":
+            if self._engine is not None:
+                self._engine.close()
+            return None
+        if self._engine is None:
+            raise EngineError(f"{operation!r} before load")
+        if operation == "reset":
+            self._engine.reset()
+            return None
+        if operation == "generate":
+            request = Request.from_wire(command["request"])
+
+            def sink(token: int | None, text: str, at: float) -> None:
+                self._send(number, "token", token=token, text=text, t=at)
+
+            return self._engine.generate(request, sink if request.stream else None).to_wire()
+        raise EngineError(f"unknown operation {operation!r}")
+
+    def _send(self, number: int, event: str, **fields: Any) -> None:
+        self._output.write(encode({"id": number, "event": event, **fields}))
+
+
+def load_engine(name: str, config: dict[str, Any]) -> Engine:
+    """Build the engine called ``name``; its package is imported here and nowhere earlier.
+
+    Raises:
+        EngineLoadError: the engine is unknown, its package is missing, or it could not load.
+    """
+    try:
+        if name == "llama_cpp":
+            from pytest_llmperf.engine.llama_cpp import LlamaCppEngine
+
+            return LlamaCppEngine(config)
+        if name == "app":
+            from pytest_llmperf.engine.app import AppEngine
+
+            return AppEngine(config)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EngineLoadError(
+            f"engine {name!r} could not be imported in {sys.executable}: {error}"
+        ) from error
+    raise EngineLoadError(f"unknown engine {name!r}")
+
+
+def _die_with_parent() -> None:
+    """End this process soon after the one that started it is gone, whatever the engine is doing.
+
+    Reading stdin notices only between two requests. The kernel's own signal for
+    this (PR_SET_PDEATHSIG) follows the parent's thread, not its process.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_ORPHAN_POLL_S)
+        os._exit(1)
+
+    if os.name == "posix":
+        threading.Thread(target=watch, name="llmperf-orphan-watch", daemon=True).start()
