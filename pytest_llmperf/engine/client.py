@@ -210,7 +210,7 @@ class EngineClient:
         if hello.get("protocol") != wire.PROTOCOL_VERSION:
             raise EngineGoneError(
                 f"the worker speaks protocol {hello.get('protocol')!r}, this plugin "
-                f"{wire.PROTOCOL_VERSION}: install the same version of pytest-llmperf in both places"
+                f"{wire.PROTOCOL_VERSION}: install one version of pytest-llmperf in both places"
             )
 
     def _call(

@@ -1,0 +1,149 @@
+"""A workload: what a test asked of the engine, in order, as something that can be replayed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
+
+_HASH_DIGITS = 16
+
+
+@dataclass(frozen=True)
+class RecordedRequest:
+    """One request of a workload and how much work it turned out to be.
+
+    Attributes:
+        request: as the test made it.
+        prompt_token_ids: what the engine tokenized the prompt to; empty if it does not say.
+        prompt_tokens_evaluated: how many of them it evaluated, or None if unknown.
+        output_tokens: how many tokens came out.
+    """
+
+    request: Request
+    prompt_token_ids: tuple[int, ...]
+    prompt_tokens_evaluated: int | None
+    output_tokens: int
+
+    @classmethod
+    def of(cls, request: Request, generation: Generation) -> RecordedRequest:
+        """Record a finished request."""
+        return cls(
+            request,
+            generation.prompt_token_ids,
+            generation.timeline.prompt_tokens_evaluated,
+            generation.output_tokens,
+        )
+
+    def replayed(self) -> Request:
+        """Return the request that does the same work again.
+
+        The number of output tokens is fixed to the recorded one and nothing else
+        may end the generation, unless a grammar decides where it ends. An ``app``
+        engine (which names no prompt tokens) is asked exactly what it was asked.
+        """
+        if not self.prompt_token_ids:
+            return self.request
+        return replace(
+            self.request,
+            max_tokens=self.output_tokens,
+            ignore_eos=self.request.grammar is None,
+            stop=(),
+        )
+
+    def void_reason(self, generation: Generation) -> str | None:
+        """Say why a replay did not do the same work, or None if it did."""
+        if generation.output_tokens != self.output_tokens:
+            return (
+                f"generation cut short: {generation.output_tokens} of {self.output_tokens} "
+                "output tokens"
+                if generation.output_tokens < self.output_tokens
+                else f"{generation.output_tokens} output tokens instead of {self.output_tokens}"
+            )
+        if generation.prompt_token_ids != self.prompt_token_ids:
+            return (
+                f"the prompt became {len(generation.prompt_token_ids)} other tokens "
+                f"than the {len(self.prompt_token_ids)} recorded"
+            )
+        evaluated = generation.timeline.prompt_tokens_evaluated
+        if evaluated != self.prompt_tokens_evaluated:
+            return (
+                f"prompt served from a cache: {evaluated} tokens evaluated instead of "
+                f"{self.prompt_tokens_evaluated}"
+            )
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything that makes this request the work it is, as plain JSON types."""
+        request = self.request
+        prompt: Any = list(self.prompt_token_ids)
+        if not prompt:
+            prompt = request.prompt if request.messages is None else list(request.messages)
+        sampling = {
+            name: value
+            for name, value in request.sampling.items()
+            if value != SAMPLING_DEFAULTS[name]
+        }
+        return {
+            "prompt": prompt,
+            "evaluated": self.prompt_tokens_evaluated,
+            "output_tokens": self.output_tokens,
+            "cache": request.cache,
+            "stream": request.stream,
+            "grammar": request.grammar,
+            "seed": request.seed,
+            "sampling": sampling,
+        }
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One or more requests, in order."""
+
+    requests: tuple[RecordedRequest, ...]
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal digest of the work; two workloads compare only if it is equal."""
+        text = json.dumps([request.identity() for request in self.requests], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+
+    @property
+    def summary(self) -> str:
+        """Readable size, for example ``6 requests, 72 tokens in, 96 out, cache kept``."""
+        count = len(self.requests)
+        tokens_in = [len(r.prompt_token_ids) for r in self.requests]
+        parts = [f"{count} request{'s' if count != 1 else ''}"]
+        if all(tokens_in):
+            parts.append(f"{sum(tokens_in)} tokens in")
+        parts.append(f"{sum(r.output_tokens for r in self.requests)} out")
+        if any(r.request.cache == "keep" for r in self.requests):
+            parts.append("cache kept")
+        if any(r.request.stream for r in self.requests):
+            parts.append("streamed")
+        return ", ".join(parts)
+
+
+class Recorder:
+    """Collects what one test asks of the engine while its body runs."""
+
+    def __init__(self) -> None:
+        self._requests: list[RecordedRequest] = []
+        self.seconds = 0.0
+
+    def __call__(self, request: Request, generation: Generation) -> None:
+        """Take one finished request; the engine's observer."""
+        self._requests.append(RecordedRequest.of(request, generation))
+        timeline = generation.timeline
+        if timeline.token_times:
+            self.seconds += timeline.token_times[-1] - timeline.t_start
+
+    def workload(self) -> Workload | None:
+        """Return what was recorded, or None if the test asked nothing."""
+        requests: Sequence[RecordedRequest] = self._requests
+        return Workload(tuple(requests)) if requests else None
