@@ -1,0 +1,138 @@
+"""Whether the machine was fit to judge speed: rules that turn measured load into findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pytest_llmperf.environment.busy import BusyReport, ForeignGpuProcess
+
+Severity = Literal["note", "warn", "invalid"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+#: Share of the cores that others may use before it is worth a warning, and at least so many cores.
+FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15
+#: Cores that the engine's threads may lack before its speed says nothing.
+LACKING_INVALID = 0.5
+STEAL_WARN_SHARE, STEAL_INVALID_SHARE = 0.05, 0.20
+#: One stray page read back from swap is nobody's slowdown.
+SWAP_INVALID_BYTES = 1 << 20
+#: CPU counters tick every 10 ms; a shorter window is mostly rounding.
+SHORTEST_WINDOW = 0.5
+
+
+@dataclass(frozen=True)
+class FitnessFinding:
+    """One thing about the machine that a reader of the numbers must know.
+
+    Attributes:
+        name: which rule (``busy cores``, ``stolen cores``, ``swapping``, ``busy gpu``).
+        severity: ``invalid`` means that no speed may be judged.
+        text: what was seen, in words, with names and loads.
+    """
+
+    name: str
+    severity: Severity
+    text: str
+
+
+def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[FitnessFinding]:
+    """Return what was unfit, worst first; [] when nothing was.
+
+    ``n_threads`` above ``usable_cores`` is the configuration's doing, so the
+    engine's need is the smaller of both.
+    """
+    findings = [
+        *_cores(report, min(n_threads, usable_cores)),
+        *_steal(report),
+        *_swap(report),
+        *_gpu(report),
+    ]
+    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
+
+
+def _cores(report: BusyReport, needed: int) -> Iterator[FitnessFinding]:
+    if report.seconds < SHORTEST_WINDOW:
+        return
+    foreign = report.foreign_cores
+    lacking = needed - (report.cpus - foreign)
+    if lacking >= LACKING_INVALID:
+        effect = f": {needed} engine threads had {max(0.0, report.cpus - foreign):.1f} cores left"
+        yield FitnessFinding("busy cores", "invalid", _who(report) + effect)
+    elif foreign >= max(FOREIGN_WARN_CORES, FOREIGN_WARN_SHARE * report.cpus):
+        yield FitnessFinding("busy cores", "warn", _who(report))
+
+
+def _who(report: BusyReport) -> str:
+    """Name the one process that is nearly all of the load, else the sum and its largest parts."""
+    cores, total = report.foreign_cores, _cores_text(report.cpus)
+    named = [f"process {top.pid} ({top.name})" for top in report.top]
+    if report.top and report.top[0].cores >= 0.8 * cores:
+        return f"{named[0]} used {report.top[0].cores:.1f} of {total} while measuring"
+    text = f"other processes used {cores:.1f} of {total} while measuring"
+    if not named:
+        return f"{text} (which ones cannot be seen from here: another container, user or the host)"
+    parts = (f"{name} {top.cores:.1f}" for name, top in zip(named, report.top, strict=True))
+    return f"{text} (most: {', '.join(parts)})"
+
+
+def _cores_text(count: int) -> str:
+    return "1 core" if count == 1 else f"{count} cores"
+
+
+def _steal(report: BusyReport) -> Iterator[FitnessFinding]:
+    share = report.steal_cores / report.cpus
+    if report.seconds < SHORTEST_WINDOW or share < STEAL_WARN_SHARE:
+        return
+    yield FitnessFinding(
+        "stolen cores",
+        "invalid" if share >= STEAL_INVALID_SHARE else "warn",
+        f"the host gave {share:.0%} of this virtual machine's CPU time to others "
+        f"({report.steal_cores:.1f} of {_cores_text(report.cpus)} stolen) while measuring",
+    )
+
+
+def _swap(report: BusyReport) -> Iterator[FitnessFinding]:
+    if report.swapped_bytes >= SWAP_INVALID_BYTES:
+        yield FitnessFinding(
+            "swapping",
+            "invalid",
+            f"the system read {_mib(report.swapped_bytes)} back from swap while measuring: "
+            "memory is short",
+        )
+
+
+def _gpu(report: BusyReport) -> Iterator[FitnessFinding]:
+    for foreign in report.gpu_processes:
+        if foreign.visible:
+            drawing = foreign.process.graphics
+            yield FitnessFinding(
+                "busy gpu",
+                # A desktop is on the card of most workstations and draws little.
+                "note" if drawing else "invalid",
+                f"{_guest(foreign)} was on the {foreign.process.gpu} while measuring"
+                + (" (it draws, too: a desktop?)" if drawing else ""),
+            )
+    hidden = [foreign for foreign in report.gpu_processes if not foreign.visible]
+    # Seen from a container, the session's own engine may carry the host's number.
+    explained = 0 if report.own_gpu_processes else 1
+    if len(hidden) > explained:
+        guests = ", ".join(_guest(foreign) for foreign in hidden)
+        yield FitnessFinding(
+            "busy gpu",
+            "invalid",
+            f"processes that cannot be seen from here (another container, or one that ended) "
+            f"were on the {hidden[0].process.gpu} while measuring: {guests}",
+        )
+
+
+def _guest(foreign: ForeignGpuProcess) -> str:
+    process = foreign.process
+    name = f" ({process.name})" if process.name else ""
+    memory = "" if process.used_bytes is None else f" with {_mib(process.used_bytes)}"
+    return f"process {process.pid}{name}{memory}"
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,215 @@
+"""The machine's fingerprint: a readable key, what decides speed, and what is only recorded."""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from pytest_llmperf.environment.cpu import Cpu, clock_facts, read_cpu, short_name
+from pytest_llmperf.environment.gpus import Gpu
+
+#: Longest key; a folder of that name must fit every file system, with room for a path.
+KEY_LENGTH = 80
+#: Memory totals move a little with firmware, kernel and ECC settings.
+MEMORY_TOLERANCE = 0.05
+_GIB = 2**30
+_GPU_NOISE = re.compile(
+    r"\b(?:nvidia|geforce|tesla|amd|radeon|graphics|gpu|generation|intel|corporation)\b"
+    r"|\((?:r|tm|c)\)|®|™|\b\d+ ?g(?:i?b)?\b|\bhbm\w*\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a measurement ran on.
+
+    Attributes:
+        key: readable, safe as a folder's name: ``1x-rtx-4090-24gib_cuda``.
+        strict: what decides speed; two machines are compared only when all of it agrees.
+        info: recorded, and shown where it differs.
+    """
+
+    key: str
+    strict: dict[str, Any]
+    info: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {"key": self.key, "strict": dict(self.strict), "info": dict(self.info)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Machine:
+        """Rebuild a machine from ``to_json``'s output.
+
+        Raises:
+            ValueError: what is missing or of the wrong type.
+        """
+        if not isinstance(data, dict):
+            raise ValueError("expected an object with key, strict and info")
+        key = data.get("key")
+        if not isinstance(key, str) or key != safe_name(key):
+            raise ValueError(f"key: expected a machine's key, got {key!r}")
+        for part in ("strict", "info"):
+            if not isinstance(data.get(part), dict):
+                raise ValueError(f"{part}: expected an object, got {data.get(part)!r}")
+        return cls(key, data["strict"], data["info"])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One item that is not the same, both values as text for a reader."""
+
+    item: str
+    baseline: str
+    current: str
+
+    def __str__(self) -> str:
+        return f"{self.item}: baseline {self.baseline}, now {self.current}"
+
+
+def safe_name(text: str) -> str:
+    """Reduce any text to ``[a-z0-9._-]``, at most ``KEY_LENGTH`` long, never hidden or empty."""
+    name = re.sub(r"[^a-z0-9._]+", "-", text.lower())
+    name = re.sub(r"-*([._])[-._]*", r"\1", name)[:KEY_LENGTH].strip("-._")
+    return name or "unknown"
+
+
+def machine_key(backend: str, cpu: str, cores: int, gpus: Sequence[Gpu] = ()) -> str:
+    """Name a machine: by its GPUs where the backend uses some, else by its CPU.
+
+    ``cpu`` is a short name (``Xeon sapphire-rapids``) and ``cores`` how many
+    this process may use.
+    """
+    if backend == "cpu" or not gpus:
+        body = f"{_slug(cpu)[:50].strip('-._') or 'unknown-cpu'}-{cores}c"
+    else:
+        groups = [(name, len(list(same))) for name, same in groupby(_gpu_slug(g) for g in gpus)]
+        body = "_".join(f"{count}x-{name}" for name, count in groups)
+    room = KEY_LENGTH - len(_slug(backend)) - 1
+    return safe_name(f"{body[:room]}_{_slug(backend)}")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")
+
+
+def _gpu_slug(gpu: Gpu) -> str:
+    name = _slug(_GPU_NOISE.sub(" ", gpu.name))[:50].strip("-.") or "gpu"
+    if gpu.mig:
+        return f"{name}-mig-{_slug(gpu.mig)}"
+    return name if gpu.memory_bytes is None else f"{name}-{round(gpu.memory_bytes / _GIB)}gib"
+
+
+def read_machine(backend: str, gpus: Sequence[Gpu] = (), *, driver: str | None = None) -> Machine:
+    """Describe this machine as an engine with ``backend`` (``cpu``, ``cuda``, ...) uses it.
+
+    ``gpus`` are those the engine may use; NVML's reading, or the devices an
+    engine of another vendor's backend names. ``driver`` is the GPU driver's
+    version.
+    """
+    from pytest_llmperf.cpus import usable_cpus
+
+    used = () if backend == "cpu" else tuple(gpus)
+    return describe(read_cpu(), usable_cpus(), _memory_bytes(), backend, used, driver)
+
+
+def describe(
+    cpu: Cpu,
+    cores: int,
+    memory_bytes: int,
+    backend: str,
+    gpus: Sequence[Gpu],
+    driver: str | None = None,
+) -> Machine:
+    """Build the fingerprint from readings.
+
+    With a GPU, system memory and the CPU's instruction sets are recorded only;
+    the CPU's model and core count stay strict, because it launches the kernels.
+    """
+    memory_gib = round(memory_bytes / _GIB, 1)
+    strict: dict[str, Any] = {"backend": backend, "cpu": cpu.name, "usable cores": cores}
+    cpu_details = {
+        "cpu family/model/stepping": cpu.family,
+        "cpu instructions": list(cpu.instructions),
+        "memory GiB": memory_gib,
+    }
+    info: dict[str, Any] = {}
+    if gpus:
+        strict |= {
+            "gpus": [gpu.name for gpu in gpus],
+            "gpu memory GiB": [
+                gpu.memory_bytes if gpu.memory_bytes is None else round(gpu.memory_bytes / _GIB, 1)
+                for gpu in gpus
+            ],
+            "gpu MIG profile": [gpu.mig for gpu in gpus],
+            "gpu power limit W": [gpu.power_limit_w for gpu in gpus],
+        }
+        info |= cpu_details
+        info["gpu PCIe"] = [gpu.pcie for gpu in gpus]
+    else:
+        strict |= cpu_details
+    info |= {
+        "os": platform.system(),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "gpu driver": driver,
+        "microcode": cpu.microcode,
+        **clock_facts(),
+    }
+    return Machine(
+        machine_key(backend, short_name(cpu), cores, gpus),
+        strict,
+        {item: value for item, value in info.items() if value is not None},
+    )
+
+
+def _memory_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def differences(current: Machine, baseline: Machine) -> list[Difference]:
+    """Return the strict items that differ; [] means that the two may be compared."""
+    return compare(current.strict, baseline.strict)
+
+
+def info_differences(current: Machine, baseline: Machine) -> list[Difference]:
+    """Return the recorded items that differ: shown, never a reason to refuse."""
+    return compare(current.info, baseline.info)
+
+
+def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Difference]:
+    """Compare two flat mappings item by item; memory with ``MEMORY_TOLERANCE``."""
+    found = []
+    for item in dict.fromkeys([*baseline, *current]):
+        old, new = baseline.get(item), current.get(item)
+        if not _same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
+            found.append(Difference(item, display(old), display(new)))
+    return found
+
+
+def _same(old: Any, new: Any, tolerance: float) -> bool:
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return all(_same(a, b, tolerance) for a, b in zip(old, new, strict=True))
+    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (old, new))
+    if numbers:
+        return math.isclose(old, new, rel_tol=tolerance or 1e-9)
+    return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
+
+
+def display(value: Any) -> str:
+    """Print a value for a reader: lists joined, nothing as ``unknown``."""
+    if isinstance(value, list):
+        return ", ".join(display(part) for part in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={display(part)}" for key, part in value.items()) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "unknown" if value is None or value == "" else str(value)
