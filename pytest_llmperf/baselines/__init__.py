@@ -1,0 +1,1 @@
+"""Stored baselines: one file per recorded session, what matches, and the evidence in it."""

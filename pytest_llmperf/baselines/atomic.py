@@ -1,0 +1,135 @@
+"""Put a complete new file into a folder: whole or not at all, never over an existing one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import platform
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: Our temporary files: hidden, and naming who writes them.
+_TEMPORARY = re.compile(r"^\.llmperf-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]+\.tmp$")
+_RESERVATION = re.compile(r"^\.llmperf-reserved-.+$")
+#: A leftover whose writer cannot be asked after is removed when this old, seconds.
+_ABANDONED = 24 * 3600.0
+#: What a file system without hard links answers (FAT, some network and user-space ones).
+_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL}
+
+
+def publish(folder: Path, names: Iterable[str], content: bytes) -> Path:
+    """Write ``content`` under the first of ``names`` that is free, and return its path.
+
+    A reader sees the whole file or none, whatever kills this process when;
+    two writers never get the same name. ``folder`` must exist.
+
+    Raises:
+        OSError: as the system reports it; nothing is left behind.
+    """
+    temporary = folder / f".llmperf-{_place()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
+    try:
+        _write_through(temporary, content)
+        for name in names:
+            if _claim(temporary, folder / name):
+                _sync_folder(folder)
+                return folder / name
+        raise FileExistsError(errno.EEXIST, "every name is taken", str(folder))
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _claim(temporary: Path, final: Path) -> bool:
+    """Give the temporary file its name; False if that is taken."""
+    try:
+        # A link, unlike a rename, fails when the name exists.
+        os.link(temporary, final)
+    except FileExistsError:
+        return False
+    except (OSError, NotImplementedError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LINKS:
+            raise
+        return _claim_without_links(temporary, final)
+    return True
+
+
+def _claim_without_links(temporary: Path, final: Path) -> bool:
+    """Rename under a reservation that only one writer can create.
+
+    Killed in between, it leaves a hidden reservation: that name stays unused,
+    the next writer takes the next one.
+    """
+    reservation = final.with_name(f".llmperf-reserved-{final.name}")
+    try:
+        os.close(os.open(reservation, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except FileExistsError:
+        return False
+    try:
+        if os.path.lexists(final):
+            return False
+        temporary.rename(final)
+    finally:
+        reservation.unlink(missing_ok=True)
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut, where folders can be synced."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def _place() -> str:
+    """Identify where this process's number means something: the host and its pid namespace."""
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        namespace = 0
+    return hashlib.sha256(f"{platform.node()}/{namespace}".encode()).hexdigest()[:8]
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in ``folder``; never what a living one still needs."""
+    import psutil
+
+    place, now = _place(), time.time()
+    for path in list(folder.iterdir()):
+        temporary = _TEMPORARY.match(path.name)
+        if not temporary and not _RESERVATION.match(path.name):
+            continue
+        try:
+            dead = (
+                temporary is not None
+                and temporary["place"] == place
+                and not psutil.pid_exists(int(temporary["pid"]))
+            )
+            if dead or now - path.lstat().st_mtime > _ABANDONED:
+                path.unlink()
+        except OSError:  # another sweep was first, or it is not ours to remove
+            continue

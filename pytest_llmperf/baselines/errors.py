@@ -1,0 +1,36 @@
+"""What can be wrong with stored baselines, told to the user."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class BaselineError(Exception):
+    """Stored baselines cannot be read or written; str() is the complete message."""
+
+
+class BadRecordError(BaselineError):
+    """One file is not a record that this version can use.
+
+    Args:
+        path: the file.
+        what: what is wrong with it.
+        remedy: what to do about it; default: restore the committed file.
+        line: where, counted from 1, if known.
+    """
+
+    def __init__(self, path: Path, what: str, remedy: str = "", line: int | None = None) -> None:
+        where = f"{path}:{line}" if line else str(path)
+        super().__init__(f"{where}: {what}\n  {remedy or restore(path)}")
+
+
+def restore(path: Path) -> str:
+    """Say how to get the committed file back."""
+    return (
+        f"restore the committed file: git checkout -- {shlex.quote(str(path))}; "
+        "if it was never committed, delete it and record again: pytest -m perf --llmperf-record"
+    )

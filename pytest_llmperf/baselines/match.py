@@ -1,0 +1,135 @@
+"""Which stored records may judge this session: the same machine and the same model bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.environment.machine import (
+    Difference,
+    compare,
+    differences,
+    info_differences,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_llmperf.baselines.record import ModelIdentity, Provenance
+    from pytest_llmperf.baselines.store import BaselineStore, StoredRecord
+    from pytest_llmperf.environment.machine import Machine
+
+#: Settings that name the model's file: its SHA-256 is compared instead.
+_NOT_COMPARED = {"model_path"}
+_NAMED = ("engine", "engine_version", "plugin", "python")
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A record that may not judge, and every strict item that differs."""
+
+    path: Path
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class Near:
+    """The closest record of another machine, and what differs from this one."""
+
+    key: str
+    path: Path
+    differences: tuple[Difference, ...]
+
+
+@dataclass(frozen=True)
+class BaselineSet:
+    """What the store holds for this machine and model.
+
+    Attributes:
+        records: those that match, oldest first.
+        refused: those in this machine's folder that do not.
+        near: only when nothing matches: the closest of another machine, if any.
+    """
+
+    records: tuple[StoredRecord, ...]
+    refused: tuple[Refused, ...]
+    near: Near | None
+
+
+def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) -> BaselineSet:
+    """Look up the records that may judge ``machine`` running ``model``.
+
+    Raises:
+        BaselineError: files of the machines looked at that cannot be used.
+    """
+    records: list[StoredRecord] = []
+    refused: list[Refused] = []
+    for stored in store.read_machine(machine.key):
+        found = _strict(stored, machine, model)
+        if found:
+            refused.append(Refused(stored.path, found))
+        else:
+            records.append(stored)
+    near = None if records else _nearest(store, machine, model)
+    return BaselineSet(tuple(records), tuple(refused), near)
+
+
+def _strict(stored: StoredRecord, machine: Machine, model: ModelIdentity) -> tuple[Difference, ...]:
+    found = differences(machine, stored.record.machine)
+    theirs = stored.record.model
+    if theirs.sha256 != model.sha256 or (model.sha256 is None and theirs.name != model.name):
+        found.append(Difference("model", _model(theirs), _model(model)))
+    return tuple(found)
+
+
+def _model(model: ModelIdentity) -> str:
+    return f"{model.name} (SHA-256 {model.sha256 or 'unknown'})"
+
+
+def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Near | None:
+    """Compare with each other machine's newest record: the fewest differences win."""
+    candidates = []
+    for key in store.machines():
+        records = store.read_machine(key) if key != machine.key else []
+        if records:
+            newest = records[-1]
+            candidates.append(Near(key, newest.path, _strict(newest, machine, model)))
+    return min(candidates, key=lambda near: (len(near.differences), near.key), default=None)
+
+
+def notes(
+    stored: StoredRecord,
+    machine: Machine,
+    provenance: Provenance,
+    config: Mapping[str, Any],
+) -> list[Difference]:
+    """Return what differs from a matching record without refusing it.
+
+    Engine settings, versions, and what is only recorded of the machine: a
+    change of speed may come from these.
+    """
+    theirs = stored.record
+    named = {item: getattr(provenance, item) for item in _NAMED}
+    old_named = {item: getattr(theirs.provenance, item) for item in _NAMED}
+    return [
+        *compare(_flat(config), _flat(theirs.config)),
+        *compare(
+            {key.replace("_", " "): value for key, value in named.items()},
+            {key.replace("_", " "): value for key, value in old_named.items()},
+        ),
+        *info_differences(machine, theirs.machine),
+    ]
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "llm") -> dict[str, Any]:
+    """Name nested settings as a user writes them: ``llm.extra.rope_freq_base``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in _NOT_COMPARED:
+            continue
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}.{key}")
+        else:
+            flat[f"{prefix}.{key}"] = "not set" if value is None else value
+    return flat

@@ -1,0 +1,250 @@
+"""The record of one session: what is stored of it, and its JSON form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.reader import Reader
+from pytest_llmperf.environment.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Raised whenever an older plugin would misread what a newer one writes.
+SCHEMA_VERSION = 1
+#: How ``recorded`` is written, always UTC.
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+
+#: Processes x iterations, in the metric's base unit.
+Samples = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a record comes from.
+
+    Attributes:
+        commit: 40 hexadecimal digits, or None outside a repository.
+        dirty: tracked files had changes that are in no commit.
+        branch: or None (detached, no repository).
+        plugin, python, engine, engine_version, backend: what measured.
+    """
+
+    commit: str | None
+    dirty: bool
+    branch: str | None
+    plugin: str
+    python: str
+    engine: str
+    engine_version: str
+    backend: str
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The model's file: its bytes are what counts, the name is for readers.
+
+    Attributes:
+        name: what a reader calls it.
+        sha256: of the file, 64 hexadecimal digits; None for an engine without a model file.
+        size_bytes, quantization: for readers; None if unknown.
+    """
+
+    name: str
+    sha256: str | None
+    size_bytes: int | None = None
+    quantization: str | None = None
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """How the session measured.
+
+    Attributes:
+        seed: of the order of tests in each round.
+        processes, iterations: as planned; the samples say what was reached.
+        findings: what was noticed of the machine, as told to the user.
+    """
+
+    seed: int
+    processes: int
+    iterations: int
+    findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MetricRecord:
+    """One metric's raw samples, by process, in ``unit``."""
+
+    unit: str
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class TestRecord:
+    """One test.
+
+    Attributes:
+        workload: its hash.
+        summary: the workload in words.
+        invalid: why these samples may not judge anything; empty when they may.
+        metrics: by name.
+    """
+
+    __test__ = False
+
+    workload: str
+    summary: str
+    metrics: Mapping[str, MetricRecord]
+    invalid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BaselineRecord:
+    """One recorded session.
+
+    Attributes:
+        recorded: when, UTC, as ``2026-11-22T23:59:26Z``.
+        config: the resolved engine settings, plain JSON.
+        tests: by node id.
+    """
+
+    recorded: str
+    provenance: Provenance
+    model: ModelIdentity
+    config: Mapping[str, Any]
+    machine: Machine
+    session: SessionFacts
+    tests: Mapping[str, TestRecord] = field(default_factory=dict)
+
+
+def now() -> str:
+    """Return the present time as ``recorded`` wants it."""
+    return datetime.now(timezone.utc).strftime(TIME_FORMAT)
+
+
+def to_text(record: BaselineRecord) -> str:
+    """Return the file's text: stable key order, 9 significant digits, a line per process.
+
+    Raises:
+        ValueError: a value is not finite or not plain JSON, naming it.
+    """
+    provenance, model, session = record.provenance, record.model, record.session
+    return dumps(
+        {
+            "schema": SCHEMA_VERSION,
+            "recorded": record.recorded,
+            "provenance": dict(vars(provenance)),
+            "model": dict(vars(model)),
+            "config": dict(record.config),
+            "machine": record.machine.to_json(),
+            "session": {**vars(session), "findings": list(session.findings)},
+            "tests": {
+                nodeid: {
+                    "workload": test.workload,
+                    "summary": test.summary,
+                    "invalid": list(test.invalid),
+                    "metrics": {
+                        name: {
+                            "unit": metric.unit,
+                            "samples": [[float(x) for x in one] for one in metric.samples],
+                        }
+                        for name, metric in sorted(test.metrics.items())
+                    },
+                }
+                for nodeid, test in sorted(record.tests.items())
+            },
+        }
+    )
+
+
+def from_json(data: Any) -> BaselineRecord:
+    """Rebuild a record from parsed JSON.
+
+    Keys that this version does not know are ignored: what would change the
+    meaning raises the schema version instead.
+
+    Raises:
+        ShapeError: which item is wrong, what was expected and what it is.
+    """
+    root = Reader(data)
+    return BaselineRecord(
+        recorded=_time(root["recorded"]),
+        provenance=_provenance(root["provenance"]),
+        model=_model(root["model"]),
+        config=root["config"].mapping(),
+        machine=root["machine"].via(Machine.from_json),
+        session=_session(root["session"]),
+        tests={nodeid: _test(test) for nodeid, test in root["tests"].items()},
+    )
+
+
+def _time(item: Reader) -> str:
+    text = item.text()
+    try:
+        datetime.strptime(text, TIME_FORMAT)
+    except ValueError:
+        raise item.wrong("a UTC time such as 2026-11-22T23:59:26Z") from None
+    return text
+
+
+def _provenance(item: Reader) -> Provenance:
+    return Provenance(
+        commit=_hex(item["commit"], 40),
+        dirty=item["dirty"].boolean(),
+        branch=item["branch"].optional_text(),
+        plugin=item["plugin"].text(),
+        python=item["python"].text(),
+        engine=item["engine"].text(),
+        engine_version=item["engine_version"].text(),
+        backend=item["backend"].text(),
+    )
+
+
+def _model(item: Reader) -> ModelIdentity:
+    return ModelIdentity(
+        name=item["name"].text(),
+        sha256=_hex(item["sha256"], 64),
+        size_bytes=item["size_bytes"].optional_integer(),
+        quantization=item["quantization"].optional_text(),
+    )
+
+
+def _hex(item: Reader, digits: int) -> str | None:
+    text = item.optional_text()
+    # SHA-256 repositories have 64-digit commits.
+    if text is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}|[0-9a-f]{{64}}", text):
+        raise item.wrong(f"{digits} hexadecimal digits or null")
+    return text
+
+
+def _session(item: Reader) -> SessionFacts:
+    return SessionFacts(
+        seed=item["seed"].integer(),
+        processes=item["processes"].integer(),
+        iterations=item["iterations"].integer(),
+        findings=tuple(finding.text() for finding in item["findings"].elements()),
+    )
+
+
+def _test(item: Reader) -> TestRecord:
+    return TestRecord(
+        workload=item["workload"].text(),
+        summary=item["summary"].text(),
+        metrics={name: _metric(metric) for name, metric in item["metrics"].items()},
+        invalid=tuple(reason.text() for reason in item["invalid"].elements()),
+    )
+
+
+def _metric(item: Reader) -> MetricRecord:
+    samples = tuple(
+        tuple(sample.positive() for sample in process.elements())
+        for process in item["samples"].elements()
+    )
+    if not samples or not all(samples):
+        raise item["samples"].wrong("at least one process with at least one sample each")
+    return MetricRecord(unit=item["unit"].text(), samples=samples)

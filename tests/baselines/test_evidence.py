@@ -1,0 +1,96 @@
+"""Which stored sessions count for a test and metric."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.baselines.evidence import WINDOW, evidence_for
+from pytest_llmperf.baselines.record import MetricRecord
+from pytest_llmperf.baselines.store import StoredRecord
+
+
+@pytest.fixture
+def history(make_record: Any) -> Any:
+    """Build stored sessions, oldest first, from what differs in each one's test."""
+
+    def build(*tests: dict[str, Any]) -> list[StoredRecord]:
+        return [
+            StoredRecord(Path(f"{index}.json"), make_record(test=test))
+            for index, test in enumerate(tests)
+        ]
+
+    return build
+
+
+def nodeid(records: list[StoredRecord]) -> str:
+    return next(iter(records[0].record.tests))
+
+
+def of(records: list[StoredRecord], workload: str = "w1", metric: str = "first_token") -> Any:
+    return evidence_for(records, nodeid(records), workload, metric)
+
+
+def numbered(value: float) -> dict[str, Any]:
+    return {"metrics": {"first_token": MetricRecord("s", ((value,),))}}
+
+
+def test_a_sessions_samples_are_returned_by_process(history: Any) -> None:
+    found = of(history({}))
+    assert found.status == "ok"
+    assert found.sessions == (((0.41, 0.42), (0.4, 0.43)),)
+    assert found.paths == (Path("0.json"),)
+
+
+def test_only_the_newest_sessions_count(history: Any) -> None:
+    found = of(history(*(numbered(1.0 + index) for index in range(WINDOW + 3))))
+    assert [session[0][0] for session in found.sessions] == [4.0 + i for i in range(WINDOW)]
+    assert found.paths[0] == Path("3.json")
+
+
+def test_invalid_sessions_are_skipped_counted_and_replaced_by_older_ones(history: Any) -> None:
+    tests = [numbered(1.0 + index) for index in range(WINDOW + 2)]
+    tests[-1]["invalid"] = ("process 4242 (stress) used 1.9 of 2 cores",)
+    found = of(history(*tests))
+    assert [session[0][0] for session in found.sessions] == [2.0 + i for i in range(WINDOW)]
+    assert found.skipped_invalid == 1
+
+
+def test_a_test_whose_every_session_is_invalid_is_missing_and_says_so(history: Any) -> None:
+    found = of(history({"invalid": ("swapping",)}))
+    assert found.status == "missing"
+    assert found.skipped_invalid == 1
+    assert "invalid" in found.detail
+
+
+def test_a_test_that_was_never_recorded_is_missing(history: Any) -> None:
+    found = evidence_for(history({}), "test_new", "w1", "first_token")
+    assert found.status == "missing"
+    assert found.stored_workload is None
+    assert found.detail == "this test is in none of the baselines"
+
+
+def test_a_metric_that_was_never_recorded_is_missing(history: Any) -> None:
+    found = of(history({}), metric="inter_token")
+    assert found.status == "missing"
+    assert "inter_token" in found.detail
+
+
+def test_no_records_at_all_are_missing_without_a_detail() -> None:
+    found = evidence_for([], "test_new", "w1", "first_token")
+    assert (found.status, found.detail) == ("missing", "")
+
+
+def test_another_workload_is_never_compared(history: Any) -> None:
+    found = of(history({}), workload="w2")
+    assert found.status == "workload changed"
+    assert found.sessions == ()
+    assert found.stored_workload == "1 request, 38 tokens in, 64 out"
+
+
+def test_sessions_of_the_same_workload_count_past_those_of_another(history: Any) -> None:
+    found = of(history(numbered(1.0), {"workload": "w2", **numbered(2.0)}))
+    assert found.status == "ok"
+    assert [session[0][0] for session in found.sessions] == [1.0]

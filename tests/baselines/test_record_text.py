@@ -1,0 +1,93 @@
+"""The text of a stored record: round trip, stable order, readable samples."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.record import MetricRecord, from_json, to_text
+
+positive = st.floats(min_value=1e-300, max_value=1e300)
+
+
+def test_a_record_survives_the_round_trip(make_record: Any) -> None:
+    text = to_text(make_record())
+    assert to_text(from_json(json.loads(text))) == text
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    nodeid=st.text(st.characters(), min_size=1),
+    samples=st.lists(st.lists(positive, min_size=1, max_size=4), min_size=1, max_size=4),
+)
+def test_any_test_and_samples_survive_the_round_trip(
+    make_record: Any, nodeid: str, samples: list[list[float]]
+) -> None:
+    record = make_record()
+    (test,) = record.tests.values()
+    metric = MetricRecord("s", tuple(tuple(one) for one in samples))
+    changed = make_record(test={"metrics": {"first_token": metric}})
+    text = to_text(type(record)(**{**vars(changed), "tests": {nodeid: test}}))
+    again = from_json(json.loads(text.encode("utf-8", "strict").decode()))
+    assert list(again.tests) == [nodeid]
+    assert to_text(again) == text
+    stored = from_json(json.loads(to_text(changed)))
+    (values,) = [t.metrics["first_token"].samples for t in stored.tests.values()]
+    for one, other in zip(values, samples, strict=True):
+        assert one == pytest.approx(other, rel=1e-8)
+
+
+def test_each_process_is_one_line(make_record: Any) -> None:
+    lines = to_text(make_record()).splitlines()
+    assert "            [84.9123457, 85.1, 84.7]," in lines
+
+
+def test_the_order_of_keys_does_not_depend_on_the_order_of_tests(make_record: Any) -> None:
+    (test,) = make_record().tests.values()
+    one = make_record(tests={"a": test, "b": test})
+    other = make_record(tests={"b": test, "a": test})
+    assert to_text(one) == to_text(other)
+    assert list(json.loads(to_text(one))) == [
+        "schema", "recorded", "provenance", "model", "config", "machine", "session", "tests",
+    ]  # fmt: skip
+
+
+def test_non_ascii_names_stay_readable(make_record: Any) -> None:
+    assert "test_short_answer[ünï-1]" in to_text(make_record())
+
+
+def test_a_name_that_is_not_unicode_survives_the_round_trip(make_record: Any) -> None:
+    (test,) = make_record().tests.values()
+    text = to_text(make_record(tests={"tests/caf\udce9.py::test_x": test}))
+    assert list(from_json(json.loads(text.encode())).tests) == ["tests/caf\udce9.py::test_x"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_sample_that_is_no_number_is_not_stored(make_record: Any, value: float) -> None:
+    metrics = {"first_token": MetricRecord("s", ((0.4, value),))}
+    with pytest.raises(ValueError, match=r"first_token\.samples\[0\]"):
+        to_text(make_record(test={"metrics": metrics}))
+
+
+def test_a_setting_that_is_not_plain_json_is_named(make_record: Any) -> None:
+    with pytest.raises(ValueError, match=r"config\.kind: a object cannot be stored"):
+        to_text(make_record(config={"kind": object()}))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)  # fmt: skip
+
+
+@given(json_values)
+def test_dumping_what_was_parsed_changes_nothing(value: Any) -> None:
+    text = dumps(value)
+    assert dumps(json.loads(text)) == text
