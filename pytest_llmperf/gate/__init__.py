@@ -1,0 +1,1 @@
+"""From evidence to a verdict: one protocol, one strategy per file."""

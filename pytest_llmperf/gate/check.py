@@ -1,0 +1,75 @@
+"""What a verdict is about: the check a test asks for, and the evidence for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pytest_llmperf.metrics import Metric
+
+#: Samples of one session in the metric's base unit, shape (processes, iterations).
+Samples = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One metric of one test, and what it is held to.
+
+    Attributes:
+        metric: what is measured; its direction decides what is worse.
+        limit: the target in the metric's base unit, or None to gate against the
+            baseline only.
+        tolerance: largest accepted slowdown against the baseline (0.05 = 5%).
+        gated: False for metrics that are shown only, to locate a loss.
+    """
+
+    metric: Metric
+    limit: float | None
+    tolerance: float
+    gated: bool = True
+
+
+@dataclass(frozen=True)
+class BaselineView:
+    """What earlier sessions measured for one metric of one test.
+
+    Attributes:
+        status: whether there is something to compare with.
+        sessions: base units, shape (sessions, processes, iterations).
+        sources: what names each session to a reader: file, date, commit.
+        detail: why there is nothing to compare with, in one line; may be empty.
+    """
+
+    status: Literal["ok", "missing", "workload changed"]
+    sessions: tuple[Samples, ...] = ()
+    sources: tuple[str, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything one verdict may rest on.
+
+    Attributes:
+        nodeid: the test.
+        check: what is judged.
+        samples: this session's samples, shape (processes, iterations); empty
+            where nothing was measured.
+        planned_processes: how many processes the session meant to measure.
+        baseline: earlier sessions, or None where there are none.
+        invalid: why the machine or the measurement was not fit to judge.
+        error: why the test could not be measured at all.
+        budget_reached: the time budget ended the measuring.
+        budget_s: that budget in seconds, where known.
+    """
+
+    nodeid: str
+    check: Check
+    samples: Samples
+    planned_processes: int
+    baseline: BaselineView | None = None
+    invalid: tuple[str, ...] = ()
+    error: str | None = None
+    budget_reached: bool = False
+    budget_s: float | None = None

@@ -1,0 +1,91 @@
+"""One verdict per test and metric out of what every strategy says, by precedence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.baseline import BaselineStrategy
+from pytest_llmperf.gate.target import TargetStrategy
+from pytest_llmperf.gate.validity import ValidityStrategy
+from pytest_llmperf.gate.verdict import Reason, Verdict, VerdictKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_llmperf.gate.check import Evidence
+    from pytest_llmperf.gate.protocol import Strategy
+
+#: What judges a check, in the order that breaks ties.
+STRATEGIES: tuple[Strategy, ...] = (ValidityStrategy(), BaselineStrategy(), TargetStrategy())
+
+#: After these no other strategy is asked: numbers that are void prove nothing either way.
+_FINAL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
+#: Explanations of these kinds are worth a line next to another verdict.
+_WORTH_A_NOTE = frozenset(VerdictKind) - {VerdictKind.PASS, VerdictKind.NO_BASELINE}
+
+
+def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Verdict:
+    """Judge one metric of one test.
+
+    The verdict that comes first in the order of precedence wins; what the others
+    said is kept in ``reasons``, and as ``notes`` where it says more than that all
+    is well, so that a regression that also misses its target shows both.
+
+    Raises:
+        ValueError: no strategy had anything to say.
+    """
+    spoken: list[Verdict] = []
+    for strategy in strategies:
+        verdict = strategy.judge(evidence)
+        if verdict is None:
+            continue
+        spoken.append(verdict)
+        if verdict.kind in _FINAL:
+            spoken = [verdict]
+            break
+    if not spoken:
+        raise ValueError(f"no strategy judges {evidence.check.metric.name} of {evidence.nodeid}")
+    winner = worst(spoken)
+    others = [verdict for verdict in spoken if verdict is not winner]
+    return replace(
+        winner,
+        notes=winner.notes + tuple(_note(v) for v in others if v.kind in _WORTH_A_NOTE),
+        reasons=tuple(reason for v in (winner, *others) for reason in v.reasons),
+    )
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The verdict that comes first in the order of precedence; the earliest of equals.
+
+    Raises:
+        ValueError: there are no verdicts.
+    """
+    return min(verdicts, key=lambda verdict: verdict.kind.rank)
+
+
+def checks(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """One verdict per quantity of one test: metrics that are one quantity count as one check.
+
+    Of tokens per second and time per output token the worse verdict stands for both.
+    """
+    by_quantity: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        if verdict.check.gated:
+            by_quantity.setdefault(verdict.check.metric.quantity, []).append(verdict)
+    return [worst(same) for same in by_quantity.values()]
+
+
+def count_kinds(tests: Iterable[Sequence[Verdict]]) -> dict[VerdictKind, int]:
+    """How many checks got each kind, over all tests, in the order of precedence."""
+    counts = Counter(verdict.kind for verdicts in tests for verdict in checks(verdicts))
+    return {kind: counts[kind] for kind in VerdictKind if counts[kind]}
+
+
+def _note(verdict: Verdict) -> str:
+    """One loser's explanation, led by its kind unless it repeats the winner's shape."""
+    reason: Reason = verdict.reasons[0]
+    if verdict.kind is VerdictKind.INCONCLUSIVE:
+        return reason.text
+    return f"also {verdict.kind.value}: {reason.text}"

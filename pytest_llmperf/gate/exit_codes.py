@@ -1,0 +1,49 @@
+"""Exit codes that tell CI why a session failed, for ``--llmperf-exit-codes``.
+
+==== =====================================================================
+code meaning
+==== =====================================================================
+0    nothing failed
+1    a test regressed, missed its target or broke: the change is at fault
+10   invalid (and perhaps inconclusive): the machine was not fit; run again
+     on a quiet one
+11   inconclusive only: the time budget was too small to tell
+==== =====================================================================
+
+pytest keeps 0 to 5 for itself; 1 is shared on purpose, because a regression is
+an ordinary test failure. A failure that is the change's fault always wins: a
+job that retries on 10 must not retry a regression away.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, fails
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+OK = 0
+FAILED = 1
+INVALID = 10
+INCONCLUSIVE = 11
+
+
+def session_exit_code(
+    verdicts: Iterable[Verdict],
+    policy: FailPolicy | None = None,
+    *,
+    ordinary_failures: bool = False,
+) -> int:
+    """The exit code of a session with these verdicts.
+
+    ``ordinary_failures``: whether tests failed for other reasons, which is code 1.
+    Verdicts on metrics that are shown only do not count.
+    """
+    failing = {v.kind for v in verdicts if v.check.gated and fails(v.kind, policy)}
+    if ordinary_failures or failing - {VerdictKind.INVALID, VerdictKind.INCONCLUSIVE}:
+        return FAILED
+    if VerdictKind.INVALID in failing:
+        return INVALID
+    return INCONCLUSIVE if failing else OK

@@ -1,0 +1,1 @@
+"""From verdicts to what people and machines read: one renderer per file."""

@@ -1,0 +1,103 @@
+"""The cells of the table: one metric of one test as short texts with units people read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import change_words, count, limit_text
+from pytest_llmperf.units import format_change, format_quantity, format_with_interval
+
+if TYPE_CHECKING:
+    from pytest_llmperf.metrics import Metric
+    from pytest_llmperf.report.model import MetricRow
+    from pytest_llmperf.stats.summary import Summary
+
+NOTHING = "-"
+
+_COLOURS = {
+    VerdictKind.ERROR: "31",
+    VerdictKind.INVALID: "31",
+    VerdictKind.REGRESSED: "31",
+    VerdictKind.MISSED: "31",
+    VerdictKind.INCONCLUSIVE: "33",
+    VerdictKind.WORKLOAD_CHANGED: "33",
+    VerdictKind.NO_BASELINE: "33",
+    VerdictKind.PASS: "32",
+    VerdictKind.IMPROVED: "1;32",
+}
+YELLOW = "33"
+BOLD = "1"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """One row's texts; ``-`` where there is nothing to show.
+
+    Attributes:
+        verdict: the verdict's kind, or ``-`` for a metric that is shown only.
+        metric: the metric's label.
+        current: median and interval with unit.
+        target: ``>=60 tok/s``.
+        baseline: the baseline's median.
+        baseline_long: the same with its interval and number of sessions.
+        sessions: how many sessions the baseline rests on.
+        change: ``+5.2%``; positive is slower.
+        change_long: ``5.2% slower``.
+    """
+
+    verdict: str
+    metric: str
+    current: str
+    target: str
+    baseline: str
+    baseline_long: str
+    sessions: str
+    change: str
+    change_long: str
+
+
+def cells_of(row: MetricRow) -> Cells:
+    """Write one row's cells."""
+    metric = row.check.metric
+    baseline = baseline_long = NOTHING
+    sessions = count(row.baseline_sessions, "session")
+    if row.baseline is not None:
+        baseline = format_quantity(row.baseline.value, metric.unit)
+        baseline_long = f"{summary_text(row.baseline, metric)} over {sessions}"
+    return Cells(
+        verdict=row.verdict.kind.value if row.verdict is not None else NOTHING,
+        metric=metric.label,
+        current=summary_text(row.summary, metric) if row.summary is not None else NOTHING,
+        target=target_text(row),
+        baseline=baseline,
+        baseline_long=baseline_long,
+        sessions=sessions,
+        change=format_change(row.change) if row.change is not None else NOTHING,
+        change_long=change_words(metric, row.change) if row.change is not None else NOTHING,
+    )
+
+
+def summary_text(summary: Summary, metric: Metric) -> str:
+    """Median and interval: ``84.9 [83.9, 85.7] tok/s``; the median alone where there is none."""
+    return format_with_interval(summary.value, summary.low, summary.high, metric.unit)
+
+
+def target_text(row: MetricRow) -> str:
+    """The target as a relation: ``>=60 tok/s``, ``<=500 ms``; ``-`` without one."""
+    check = row.check
+    if check.limit is None:
+        return NOTHING
+    sign = ">=" if check.metric.limit_kind == "min" else "<="
+    return sign + limit_text(check.limit, check.metric)
+
+
+def paint(text: str, style: str, color: bool) -> str:
+    """Wrap text in an ANSI style, or leave it alone."""
+    return f"\x1b[{style}m{text}\x1b[0m" if color and text else text
+
+
+def verdict_style(kind: VerdictKind) -> str:
+    """The ANSI style of a kind."""
+    return _COLOURS[kind]

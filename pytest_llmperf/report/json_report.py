@@ -1,0 +1,158 @@
+"""The session as JSON, for ``--llmperf-json``: everything the table shows and the raw samples.
+
+Shape (``schema`` 1; keys in this order; values in base units: seconds, tokens
+per second; anything unknown is null)::
+
+    schema      1
+    session     machine, model, engine, processes, iterations, seed, wall_s,
+                generation_s, busy [text], notes [text], baselines [file],
+                recorded_to
+    counts      {verdict: checks}, only verdicts that occurred; metrics of one
+                test that are one quantity count as one check
+    tests       [{nodeid, verdict, workload {summary, hash}, findings [text],
+                differences [text], metrics [metric]}]
+
+    metric      name, label, unit, direction ("higher" or "lower" is better),
+                gated, limit, tolerance, value, low, high, level, processes,
+                iterations, samples [[number]] (processes x iterations),
+                baseline {value, low, high, sessions, sources [file]},
+                change (slowdown, positive is worse), verdict, explanation,
+                strategy, notes [text], reasons [{verdict, strategy, text}]
+
+New keys may be added under the same ``schema``; a changed meaning raises it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.gate.combine import count_kinds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView
+
+SCHEMA_VERSION = 1
+
+
+class ReportError(Exception):
+    """A report could not be written; the message names the path, the reason and the remedy."""
+
+
+def session_json(session: SessionView) -> dict[str, Any]:
+    """The session as plain JSON types, shaped as the module says."""
+    counts = count_kinds(test.verdicts for test in session.tests)
+    return {
+        "schema": SCHEMA_VERSION,
+        "session": {
+            "machine": session.machine_key,
+            "model": session.model,
+            "engine": session.engine,
+            "processes": session.processes,
+            "iterations": session.iterations,
+            "seed": session.seed,
+            "wall_s": session.wall_s,
+            "generation_s": session.generation_s,
+            "busy": list(session.busy),
+            "notes": list(session.notes),
+            "baselines": list(session.baseline_sources),
+            "recorded_to": session.recorded_to,
+        },
+        "counts": {kind.value: number for kind, number in counts.items()},
+        "tests": [_test(test) for test in session.tests],
+    }
+
+
+def write_json(path: Path, session: SessionView) -> None:
+    """Write ``session_json`` to ``path``, whole or not at all, creating its folder.
+
+    Raises:
+        ReportError: the file can't be written there.
+    """
+    text = json.dumps(session_json(session), indent=2, allow_nan=False) + "\n"
+    try:
+        _replace(path, text)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ReportError(
+            f"can't write the JSON report to {path}: {reason}; "
+            "give --llmperf-json a file name in a folder that can be written to"
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write beside ``path`` and move into place, so that no reader sees half a file."""
+    path = path.resolve()  # a link keeps its place, what it points to is replaced
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="ascii")  # a pipe or /dev/stdout has no place to move to
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="ascii")
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _test(test: TestReportView) -> dict[str, Any]:
+    return {
+        "nodeid": test.nodeid,
+        "verdict": test.worst.kind.value if test.worst else None,
+        "workload": {"summary": test.workload, "hash": test.workload_hash},
+        "findings": list(test.findings),
+        "differences": list(test.differences),
+        "metrics": [_metric(row) for row in test.rows],
+    }
+
+
+def _metric(row: MetricRow) -> dict[str, Any]:
+    check, summary, verdict = row.check, row.summary, row.verdict
+    return {
+        "name": check.metric.name,
+        "label": check.metric.label,
+        "unit": check.metric.unit.value,
+        "direction": check.metric.direction.value,
+        "gated": check.gated,
+        "limit": check.limit,
+        "tolerance": check.tolerance,
+        "value": summary.value if summary else None,
+        "low": summary.low if summary else None,
+        "high": summary.high if summary else None,
+        "level": summary.level if summary else None,
+        "processes": summary.processes if summary else 0,
+        "iterations": summary.iterations if summary else 0,
+        # Samples that are no numbers are the reason of an error verdict.
+        "samples": [list(process) for process in row.samples] if summary else [],
+        "baseline": _baseline(row),
+        "change": row.change,
+        "verdict": verdict.kind.value if verdict else None,
+        "explanation": verdict.explanation if verdict else None,
+        "strategy": verdict.strategy if verdict else None,
+        "notes": list(verdict.notes) if verdict else [],
+        "reasons": [
+            {"verdict": reason.kind.value, "strategy": reason.strategy, "text": reason.text}
+            for reason in (verdict.reasons if verdict else ())
+        ],
+    }
+
+
+def _baseline(row: MetricRow) -> dict[str, Any] | None:
+    if row.baseline is None:
+        return None
+    return {
+        "value": row.baseline.value,
+        "low": row.baseline.low,
+        "high": row.baseline.high,
+        "sessions": row.baseline_sessions,
+        "sources": list(row.baseline_sources),
+    }

@@ -1,0 +1,99 @@
+"""Live progress while rounds run: one line that is redrawn, or one line per process in a log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.words import span
+from pytest_llmperf.report.text import display_width, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+_SEPARATOR = " · "
+
+
+class Progress:
+    """Says how far the measuring is, through ``write``.
+
+    ``live``: the output is a terminal, whose current line may be redrawn with
+    a carriage return; otherwise every process gets one line of its own.
+    ``width``: columns of the terminal.
+    """
+
+    def __init__(self, write: Callable[[str], None], *, live: bool, width: int = 80) -> None:
+        self._write = write
+        self._live = live
+        self._width = width
+        self._shown = 0
+        self._process = ""
+        self._expected_s: float | None = None
+
+    def start_process(
+        self, number: int, total: int, elapsed_s: float, expected_s: float | None = None
+    ) -> None:
+        """One more engine process starts; ``number`` counts from 1.
+
+        ``elapsed_s``: seconds of measuring so far. ``expected_s``: what all of it
+        was expected to take, if known.
+        """
+        self._process = f"process {number}/{total}"
+        self._expected_s = expected_s
+        if self._live:
+            self._draw(("loading",), elapsed_s)
+        else:
+            self._write(_SEPARATOR.join((self._process, self._time(elapsed_s))) + "\n")
+
+    def iteration(self, nodeid: str, number: int, total: int, elapsed_s: float) -> None:
+        """One more replay of ``nodeid`` starts; ``number`` counts from 1, 0 is warming up."""
+        if self._live:
+            name = printable(nodeid.partition("[")[0].rsplit("::", 1)[-1] + _parameters(nodeid))
+            step = f"iteration {number}/{total}" if number else "warming up"
+            self._draw((name, step), elapsed_s)
+
+    def close(self) -> None:
+        """Take the live line away; safe to call twice."""
+        if self._shown:
+            self._write("\r" + " " * self._shown + "\r")
+            self._shown = 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _time(self, elapsed_s: float) -> str:
+        expected = "" if self._expected_s is None else f" of about {span(round(self._expected_s))}"
+        return f"{span(round(elapsed_s))}{expected}"
+
+    def _draw(self, parts: tuple[str, ...], elapsed_s: float) -> None:
+        """Redraw the line; it must never wrap, a wrapped line can't be taken back."""
+        name, *steps = parts
+        rest = [*steps, self._time(elapsed_s)]
+        room = self._width - 1 - display_width(_SEPARATOR.join([self._process, "", *rest]))
+        line = _SEPARATOR.join([self._process, _shorten(name, room), *rest])
+        line = _shorten(line, self._width - 1)
+        columns = display_width(line)
+        self._write("\r" + line + " " * max(0, self._shown - columns))
+        self._shown = columns
+
+
+def _parameters(nodeid: str) -> str:
+    _, bracket, rest = nodeid.partition("[")
+    return bracket + rest
+
+
+def _shorten(text: str, room: int) -> str:
+    """The end of ``text`` that fits; the end of a name tells its parameters apart."""
+    if display_width(text) <= room:
+        return text
+    while text and display_width(text) > room - 1:
+        text = text[1:]
+    return f"…{text}" if room > 0 else ""

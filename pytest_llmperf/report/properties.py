@@ -1,0 +1,41 @@
+"""A test's metrics as properties, which ``--junitxml`` stores with its test case."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.report.text import printable
+
+if TYPE_CHECKING:
+    from pytest_llmperf.report.model import TestReportView
+
+
+def junit_properties(test: TestReportView) -> list[tuple[str, str]]:
+    """Name and value of each property, values in base units.
+
+    ``llmperf.verdict`` and ``llmperf.workload`` for the test; for each metric
+    ``llmperf.<metric>`` (the median) and ``.unit``, ``.low``, ``.high``,
+    ``.limit``, ``.baseline``, ``.change``, ``.verdict`` where there is one.
+    """
+    properties: list[tuple[str, str]] = []
+    if test.worst is not None:
+        properties.append(("llmperf.verdict", test.worst.kind.value))
+    if test.workload:
+        properties.append(("llmperf.workload", printable(test.workload)))
+    for row in test.rows:
+        name = f"llmperf.{row.check.metric.name}"
+        numbers = {
+            "": row.summary.value if row.summary else None,
+            ".low": row.summary.low if row.summary else None,
+            ".high": row.summary.high if row.summary else None,
+            ".limit": row.check.limit,
+            ".baseline": row.baseline.value if row.baseline else None,
+            ".change": row.change,
+        }
+        known = [(name + key, f"{v:.9g}") for key, v in numbers.items() if v is not None]
+        properties += known
+        if known:
+            properties.append((f"{name}.unit", row.check.metric.unit.value))
+        if row.verdict is not None:
+            properties.append((f"{name}.verdict", row.verdict.kind.value))
+    return properties

@@ -1,0 +1,122 @@
+"""Text for terminals: safe characters, display width, and breaking without losing any."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import unicodedata
+
+#: Categories that can move the cursor, hide text or can't be encoded: they are shown escaped.
+_UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+# A node id breaks after a folder, after "::" or before its parameters first,
+# and inside names only where that is not enough.
+_STRONG_BREAK = re.compile(r"(?<=/)|(?<=::)|(?=\[)")
+_WEAK_BREAK = re.compile(r"(?<=[-_,.: ])")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control, invisible and unencodable characters as escapes."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape", "backslashreplace").decode("ascii")
+        if unicodedata.category(c) in _UNSAFE
+        else c
+        for c in text
+    )
+
+
+def display_width(text: str) -> int:
+    """Columns that printable ``text`` takes on a terminal (wide characters take two)."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns(character) for character in text)
+
+
+def pad(text: str, width: int) -> str:
+    """``text`` followed by spaces up to ``width`` columns."""
+    return text + " " * max(0, width - display_width(text))
+
+
+def wrap_node_id(nodeid: str, width: int, indent: str = "    ") -> list[str]:
+    """Break a node id at its separators into lines of at most ``width`` columns.
+
+    Nothing is dropped: the lines, without the indent of the later ones, join to
+    the id (made printable). A piece with no separator is broken where it must.
+    """
+    room = max(1, width - len(indent))
+    pieces: list[str] = []
+    for strong in _split(_STRONG_BREAK, printable(nodeid)):
+        weaker = [strong] if display_width(strong) <= room else _split(_WEAK_BREAK, strong)
+        for weak in weaker:
+            pieces.extend([weak] if display_width(weak) <= room else _chop(weak, room))
+    lines = _fill(pieces, width, len(indent), joint="")
+    return [line if number == 0 else indent + line for number, line in enumerate(lines)]
+
+
+def wrap_words(text: str, width: int, indent: str = "  ", first: str = "") -> list[str]:
+    """Break a sentence at its spaces into lines of at most ``width`` columns.
+
+    ``first`` leads the first line, ``indent`` the others. Words longer than a
+    line stay whole: a command or a path cut in two can't be copied.
+    """
+    lead = len(indent)
+    words = printable(" ".join(text.split())).split(" ")
+    if first.strip() and display_width(first + words[0]) > width >= lead + display_width(words[0]):
+        lines = _fill(words, width, lead, joint=" ", used=lead)
+        return [first.rstrip(), *(indent + line for line in lines)]
+    lines = _fill(words, width, lead, joint=" ", used=display_width(first))
+    return [(first if number == 0 else indent) + line for number, line in enumerate(lines)]
+
+
+def pack(items: list[str], width: int, indent: str, joint: str = "  ") -> list[str]:
+    """Put items on as few lines as they fit on, each item whole."""
+    lines = _fill(items, width, len(indent), joint=joint)
+    return [line if number == 0 else indent + line for number, line in enumerate(lines)]
+
+
+def shell_word(text: str) -> str:
+    """Quote ``text`` for a POSIX shell; control characters in bash's ``$'...'`` form."""
+    safe = printable(text)
+    if safe == text:
+        return shlex.quote(text)
+    escaped = printable(text.replace("\\", "\\\\").replace("'", "\\'"))
+    return f"$'{escaped}'"
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _split(pattern: re.Pattern[str], text: str) -> list[str]:
+    return [piece for piece in pattern.split(text) if piece]
+
+
+def _chop(text: str, room: int) -> list[str]:
+    """Break text with no separators into pieces of at most ``room`` columns."""
+    pieces, piece = [], ""
+    for character in text:
+        if piece and display_width(piece + character) > room:
+            pieces.append(piece)
+            piece = ""
+        piece += character
+    return [*pieces, piece]
+
+
+def _fill(pieces: list[str], width: int, lead: int, joint: str, used: int = 0) -> list[str]:
+    """Join pieces into lines; the first line has ``used`` columns taken, the others ``lead``."""
+    lines: list[str] = []
+    line, taken = "", used
+    for piece in pieces:
+        if not line:
+            line = piece
+        elif taken + display_width(line + joint + piece) <= width:
+            line += joint + piece
+        else:
+            lines.append(line.rstrip() if joint else line)
+            line, taken = piece, lead
+    lines.append(line.rstrip() if joint else line)
+    return lines

@@ -1,0 +1,1 @@
+"""Pure functions on samples: robust summaries and their intervals."""

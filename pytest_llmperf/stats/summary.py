@@ -1,0 +1,130 @@
+"""Robust summaries of samples per process: the process is the unit of replication.
+
+Iterations inside one process are not independent, so a process counts once, by
+the median of its iterations. Slow iterations are never removed: the median
+absorbs them and ``stalls`` counts them.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from statistics import median, stdev
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.stats.student import t_quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Confidence of every interval the plugin shows.
+LEVEL = 0.95
+#: An iteration this many times longer than its process's median is a stall.
+STALL_FACTOR = 1.25
+
+_LOG_MAX = math.log(sys.float_info.max)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one metric measured, in the metric's base unit.
+
+    Attributes:
+        value: the median over the units of replication.
+        low: lower end of the interval, or None where there is one unit only.
+        high: upper end of the interval, or None where there is one unit only.
+        processes: processes the samples come from.
+        iterations: iterations the samples come from, over all processes.
+        level: confidence of the interval.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    processes: int
+    iterations: int
+    level: float = LEVEL
+
+
+def process_medians(samples: Sequence[Sequence[float]]) -> list[float]:
+    """Median of each process's iterations; shape (processes, iterations) -> (processes,).
+
+    Raises:
+        ValueError: no process, a process without iterations, or a value that is
+            not positive and finite.
+    """
+    if not samples:
+        raise ValueError("no samples: no process measured anything")
+    for number, process in enumerate(samples, start=1):
+        if not process:
+            raise ValueError(f"process {number} has no iterations")
+        for value in process:
+            if not (math.isfinite(value) and value > 0.0):
+                raise ValueError(f"process {number} measured {value!r}, expected a number above 0")
+    return [median(process) for process in samples]
+
+
+def summarise(samples: Sequence[Sequence[float]]) -> Summary:
+    """Summarise one session's samples, shape (processes, iterations).
+
+    The value is the median of the per-process medians. The interval is
+    Student's t on the logarithms of those medians, centred on the value. It
+    assumes that processes are independent and alike and that their medians are
+    roughly log-normal, so that median and geometric mean coincide. One process
+    says nothing about the spread between processes and gets no interval.
+
+    Raises:
+        ValueError: as ``process_medians``.
+    """
+    return _summary(process_medians(samples), samples)
+
+
+def summarise_sessions(sessions: Sequence[Sequence[Sequence[float]]]) -> Summary:
+    """Summarise several sessions, shape (sessions, processes, iterations).
+
+    The value is the median over sessions of each session's median of per-process
+    medians; the session is the unit of replication, so one session gets no interval.
+
+    Raises:
+        ValueError: no session, or as ``process_medians``.
+    """
+    if not sessions:
+        raise ValueError("no samples: no session measured anything")
+    values = [median(process_medians(session)) for session in sessions]
+    return _summary(values, [process for session in sessions for process in session])
+
+
+def stalls(durations: Sequence[Sequence[float]]) -> int:
+    """Count iterations longer than 1.25 times their process's median.
+
+    ``durations``: seconds, shape (processes, iterations); pass end-to-end times.
+
+    Raises:
+        ValueError: as ``process_medians``.
+    """
+    middles = process_medians(durations)
+    return sum(
+        value > STALL_FACTOR * middle
+        for middle, process in zip(middles, durations, strict=True)
+        for value in process
+    )
+
+
+def _summary(values: Sequence[float], processes: Sequence[Sequence[float]]) -> Summary:
+    """Median and interval of ``values``, counting what they were made from."""
+    value = median(values)
+    low, high = _interval(values, value)
+    return Summary(value, low, high, len(processes), sum(len(p) for p in processes))
+
+
+def _interval(values: Sequence[float], centre: float) -> tuple[float | None, float | None]:
+    """Student's t interval of level ``LEVEL`` on the logarithms of ``values`` around ``centre``."""
+    count = len(values)
+    if count < 2:
+        return None, None
+    spread = stdev(math.log(value) for value in values)
+    half = t_quantile(0.5 + LEVEL / 2.0, count - 1) * spread / math.sqrt(count)
+    # Two wildly different processes can push the ends past what a float holds.
+    factor = math.exp(min(half, _LOG_MAX))
+    return max(centre / factor, sys.float_info.min), min(centre * factor, sys.float_info.max)

@@ -1,0 +1,128 @@
+"""The text of a failing perf test."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from dataclasses import replace
+
+import pytest
+from report_sessions import SOURCE, new_test, row, short_answer
+
+from pytest_llmperf.gate.verdict import FailPolicy
+from pytest_llmperf.report.failure import accept_command, failure_text
+from pytest_llmperf.report.model import TestReportView
+
+ONE_METRIC = """\
+the machine was busy while measuring:
+    - process 4242 (stress) used 0.3 of 2 cores
+
+regressed: first token: 45.8% slower than the baseline: 618 ms, was 424 ms over 1 session; \
+tolerance 5%
+    also missed: target missed by 23.6%: 618 ms, must be at most 500 ms
+    measured 618 [589, 649] ms in 3 processes, 9 iterations
+    baseline 424 ms in 1 session:
+      perf_baselines/1x-rtx-4090-24gib_cuda/20261101T101500Z_628fedd01234.json
+
+the other metrics:
+    tokens/s 84.9 [83.1, 86.8] tok/s, no change (pass)
+    prefill 200 [200, 200] tok/s, 50.0% slower (not gated)
+
+what differs from the baseline besides speed:
+    - llm.n_batch: 512, was 1024
+
+found while measuring:
+    - 2 stalls
+
+to accept the new level:
+    pytest -m perf 'tests/test_chat.py::test_short[gpu 12]' --llmperf-record
+recording does not move a target: it stands in the test's marker or under perf.targets in \
+config.yaml"""
+
+
+def one(**fields: object) -> TestReportView:
+    """A test of one metric."""
+    return TestReportView("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0, **fields),))  # type: ignore[arg-type]
+
+
+def test_the_whole_text() -> None:
+    test = TestReportView(
+        "tests/test_chat.py::test_short[gpu 12]",
+        (
+            row("tokens_per_sec", 84.9, 84.1, 85.6, limit=60.0, baseline=[84.9]),
+            row("prefill_tokens_per_sec", 200, 200, 200, baseline=[300], gated=False),
+            row("first_token", 0.618, 0.6075, 0.6315, limit=0.5, baseline=[0.424]),
+        ),
+        findings=("2 stalls",),
+        differences=("llm.n_batch: 512, was 1024",),
+    )
+    busy = ("process 4242 (stress) used 0.3 of 2 cores",)
+    assert failure_text(test, busy=busy) == ONE_METRIC
+
+
+def test_a_test_that_does_not_fail_has_no_text() -> None:
+    assert failure_text(short_answer()) == ""
+
+
+def test_no_baseline_fails_only_where_one_is_required() -> None:
+    assert failure_text(new_test()) == ""
+    text = failure_text(new_test(), policy=FailPolicy(require_baseline=True))
+    assert text.startswith("no baseline: tokens/s: no earlier session")
+    assert accept_command(new_test().nodeid) in text
+
+
+def test_it_names_the_baseline() -> None:
+    assert SOURCE in failure_text(short_answer(1.3))
+
+
+def test_a_missed_target_is_not_accepted_by_recording() -> None:
+    text = failure_text(one(limit=0.5))
+    assert "--llmperf-record" not in text
+    assert "recording does not move a target" in text
+
+
+def test_an_invalid_machine_asks_for_another_run_and_offers_no_new_level() -> None:
+    text = failure_text(one(invalid=("the machine swapped",)))
+    assert text.startswith("invalid: end to end: the machine swapped")
+    assert "on a quiet machine run it again:\n    pytest -m perf t.py::t" in text
+    assert "--llmperf-record" not in text
+
+
+def test_an_inconclusive_test_asks_for_a_larger_budget() -> None:
+    text = failure_text(one(planned_processes=5, budget_reached=True, budget_s=90.0))
+    assert "3 of 5 processes measured within the 1 min 30 s budget" in text
+    assert "give it more time (perf.budget)" in text
+
+
+def test_an_error_keeps_all_its_lines() -> None:
+    text = failure_text(one(error="the engine died\n  llama_decode failed\n  out of memory"))
+    assert "error: end to end: the engine died\n" in text
+    assert "      llama_decode failed\n" in text
+    assert "run it again" in text
+
+
+def test_the_command_starts_as_the_user_started_pytest() -> None:
+    assert "    python -m pytest -m perf t.py::t --llmperf-record" in failure_text(
+        one(baseline=[0.5]), command="python -m pytest -m perf"
+    )
+
+
+@pytest.mark.parametrize(
+    "nodeid", ["t.py::t[a b]", "t.py::t['$(id)']", 't.py::t["`x`"]', "t.py::t[a;b&c]"]
+)
+def test_the_command_survives_a_shell(nodeid: str) -> None:
+    assert shlex.split(accept_command(nodeid))[3] == nodeid
+
+
+def test_the_command_survives_bash_even_with_control_characters() -> None:
+    nodeid = "t.py::t['a\x1b\n\\é]"
+    word = accept_command(nodeid).removeprefix("pytest -m perf ").removesuffix(" --llmperf-record")
+    assert word.isprintable()
+    echoed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
+    assert echoed.stdout.decode() == nodeid
+
+
+def test_hostile_text_can_not_reach_the_terminal() -> None:
+    test = replace(short_answer(1.3), findings=("\x1b[2J",), differences=("\u202e",))
+    assert "\x1b" not in failure_text(test)
+    assert "\u202e" not in failure_text(test)

@@ -1,0 +1,66 @@
+"""Live progress while rounds run."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmperf.report.progress import Progress
+from pytest_llmperf.report.text import display_width
+
+NODEID = "tests/perf/test_chat.py::test_short_answer[gpu::12]"
+
+
+def run(*, live: bool, width: int = 80, nodeid: str = NODEID) -> list[str]:
+    """Everything written during one process of two iterations."""
+    written: list[str] = []
+    with Progress(written.append, live=live, width=width) as progress:
+        progress.start_process(2, 3, 18.2, 59.6)
+        progress.iteration(nodeid, 0, 3, 18.4)
+        progress.iteration(nodeid, 2, 3, 20.0)
+    return written
+
+
+def test_a_terminal_sees_one_line_redrawn() -> None:
+    written = run(live=True)
+    assert "".join(written).count("\n") == 0
+    assert (
+        written[2].rstrip()
+        == ("\rprocess 2/3 · test_short_answer[gpu::12] · iteration 2/3 · 20 s of about 1 min")[:80]
+    )
+
+
+def test_warming_up_is_told_apart() -> None:
+    assert "warming up" in run(live=True)[1]
+
+
+def test_a_shorter_line_wipes_the_longer_one_before_it() -> None:
+    written: list[str] = []
+    progress = Progress(written.append, live=True)
+    progress.start_process(1, 3, 0.0)
+    progress.iteration("t.py::" + "long_" * 8, 1, 3, 1.0)
+    progress.iteration("t.py::t", 1, 3, 2.0)
+    assert display_width(written[2]) >= display_width(written[1])
+
+
+def test_the_line_is_taken_away_at_the_end() -> None:
+    written = run(live=True)
+    assert written[-1].strip() == ""
+    assert display_width(written[-1].strip("\r")) >= display_width(written[-2].strip("\r").rstrip())
+
+
+def test_a_log_gets_one_line_per_process() -> None:
+    assert run(live=False) == ["process 2/3 · 18 s of about 1 min\n"]
+
+
+def test_without_an_expectation_only_the_time_so_far_is_told() -> None:
+    written: list[str] = []
+    Progress(written.append, live=False).start_process(1, 3, 0.0)
+    assert written == ["process 1/3 · 0 s\n"]
+
+
+@pytest.mark.parametrize("width", [10, 40, 80])
+@pytest.mark.parametrize("nodeid", ["t.py::" + "x" * 300, "t.py::試験" * 40, "t.py::t[\x1b[2J\n]"])
+def test_the_line_never_wraps_and_never_moves_the_cursor(width: int, nodeid: str) -> None:
+    for line in run(live=True, width=width, nodeid=nodeid):
+        assert display_width(line.strip("\r")) < width
+        assert line.strip("\r").isprintable()
