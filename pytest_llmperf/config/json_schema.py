@@ -1,0 +1,69 @@
+"""The JSON Schema of ``config.yaml``, from which editors complete and check it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pytest_llmperf.config.schema import Config
+from pytest_llmperf.metrics import METRICS, Unit
+
+#: The generated schema as the package ships it.
+SHIPPED = Path(__file__).with_name("config.schema.json")
+
+_LIMIT: dict[Unit, tuple[str, str]] = {
+    Unit.TOKENS_PER_SECOND: (r"^\d+\.?\d*( ?(tok/s|tokens/s|tokens/sec|t/s))?$", "20 tok/s"),
+    Unit.SECONDS: (r"^\d+\.?\d* ?(ns|us|µs|ms|s|m|min|h)$", "500ms"),
+    Unit.BYTES: (r"^\d+\.?\d* ?([kKMGT]?B|[KMGT]iB)$", "8GiB"),
+    Unit.JOULES: (r"^\d+\.?\d* ?[mk]?J$", "0.5J"),
+    Unit.RATIO: (r"^\d+\.?\d* ?%$", "5%"),
+}
+
+
+def build_schema() -> dict[str, Any]:
+    """Return the schema (JSON Schema draft 2020-12) as plain JSON types."""
+    schema: dict[str, Any] = _without_titles(Config.model_json_schema(mode="validation"))
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "pytest-llmperf configuration"
+    sections = schema["$defs"]
+    targets = sections["PerfConfig"]["properties"]["targets"]
+    targets["additionalProperties"] = False
+    targets["properties"] = {}
+    for metric in METRICS.values():
+        pattern, example = _LIMIT[metric.unit]
+        targets["properties"][metric.name] = {
+            "description": f"{metric.limit_kind} {metric.label}: {metric.formula}",
+            "examples": [example],
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": pattern},
+                {"type": "null"},
+            ],
+        }
+    # A section whose every key is commented out reads as null.
+    for key, reference in schema["properties"].items():
+        description = reference.pop("description", "")
+        schema["properties"][key] = {
+            "description": description,
+            "anyOf": [reference, {"type": "null"}],
+        }
+    return schema
+
+
+def schema_text() -> str:
+    """Return the schema as the shipped file holds it."""
+    return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _without_titles(node: Any) -> Any:
+    """Return ``node`` without pydantic's made-up titles, which editors show as noise."""
+    if isinstance(node, dict):
+        return {
+            key: _without_titles(value)
+            for key, value in node.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    if isinstance(node, list):
+        return [_without_titles(item) for item in node]
+    return node

@@ -1,0 +1,133 @@
+"""Lays values over each other, and knows for every key which layer set it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pytest_llmperf.config.errors import ConfigError, Problem
+from pytest_llmperf.config.yaml_file import Document, KeyPath, read_value
+
+_PREFIX = "LLMPERF_"
+_SECTIONS = ("llm", "perf")
+#: One underscore after the section where two are needed: easy to get wrong, silent if ignored.
+_NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF)_(?!_)(.+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which layer set a key.
+
+    Attributes:
+        where: as messages show it.
+        order: (layer, line), for sorting.
+        names_key: ``where`` already tells the key.
+    """
+
+    where: str
+    order: tuple[int, int] = (0, 0)
+    names_key: bool = False
+
+
+class Layers:
+    """The merged values so far (``tree``), later layers over earlier ones."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, Any] = {}
+        self._origins: dict[KeyPath, Origin] = {}
+        self._file = "configuration"
+
+    def add_document(self, document: Document, shown: str) -> None:
+        """Lay a file's values; a section that holds only comments counts as left out."""
+        self._file = shown
+        self.tree = {
+            key: {} if value is None and key in _SECTIONS else value
+            for key, value in document.value.items()
+        }
+        for path, line in document.lines.items():
+            self._origins[path] = Origin(f"{shown}:{line}", (0, line))
+
+    def add_environment(self, environ: Mapping[str, str]) -> list[Problem]:
+        """Lay ``LLMPERF_<SECTION>__<KEY>`` variables; return what is wrong with their names."""
+        problems: list[Problem] = []
+        for position, name in enumerate(sorted(environ)):
+            upper = name.upper()
+            if not upper.startswith(_PREFIX):
+                continue
+            origin = Origin(f"environment {name}", (1, position), names_key=True)
+            keys = upper.removeprefix(_PREFIX).lower().split("__")
+            if len(keys) == 1:
+                if miss := _NEAR_MISS.fullmatch(name):
+                    meant = f"LLMPERF_{miss[1]}__{miss[2]}".upper()
+                    text = f"two underscores follow the section; did you mean {meant}?"
+                    problems.append(Problem(origin.where, text, order=origin.order))
+                continue
+            problems += self._assign_text(keys, environ[name], origin)
+        return problems
+
+    def add_overrides(self, overrides: Sequence[str]) -> list[Problem]:
+        """Lay ``section.key=value`` arguments; return what is wrong with their form."""
+        problems: list[Problem] = []
+        for position, override in enumerate(overrides):
+            dotted, equals, text = override.partition("=")
+            dotted = dotted.strip()
+            origin = Origin(f"--llmperf-set {dotted}", (2, position), names_key=True)
+            if not equals:
+                words = "expected section.key=value such as llm.n_batch=512"
+                problems.append(Problem(origin.where, words, order=origin.order))
+                continue
+            problems += self._assign_text(dotted.split("."), text, origin)
+        return problems
+
+    def _assign_text(self, keys: Sequence[str], text: str, origin: Origin) -> list[Problem]:
+        if keys[0] not in _SECTIONS or len(keys) < 2 or not all(keys):
+            words = "expected a key of the section llm or perf, such as llm.n_batch"
+            return [Problem(origin.where, words, order=origin.order)]
+        try:
+            value = read_value(text, origin.where, origin.order)
+        except ConfigError as error:
+            return list(error.problems)
+        self._assign(tuple(keys), value, origin)
+        return []
+
+    def _assign(self, path: tuple[str, ...], value: Any, origin: Origin) -> None:
+        node = self.tree
+        replaced = path
+        for depth, key in enumerate(path[:-1], start=1):
+            child = node.get(key)
+            if not isinstance(child, dict):
+                child = node[key] = {}
+                replaced = min(replaced, path[:depth], key=len)
+            node = child
+        node[path[-1]] = value
+        for known in [known for known in self._origins if known[: len(replaced)] == replaced]:
+            del self._origins[known]
+        self._origins[path] = origin
+
+    def origin(self, path: KeyPath) -> Origin:
+        """Return the layer that set ``path``: its own, else a child's, else its parent's."""
+        if found := self._origins.get(path):
+            return found
+        below = [origin for known, origin in self._origins.items() if known[: len(path)] == path]
+        if below:
+            return replace(below[-1], names_key=False)
+        for length in range(len(path) - 1, 0, -1):
+            if found := self._origins.get(path[:length]):
+                return replace(found, names_key=False)
+        return Origin(self._file)
+
+    def provenance(self) -> dict[str, str]:
+        """Return dotted key -> layer for every value that is set, in the tree's order."""
+        found: dict[str, str] = {}
+
+        def visit(value: Any, path: tuple[str, ...]) -> None:
+            if isinstance(value, dict) and value:
+                for key, child in value.items():
+                    visit(child, (*path, key))
+            elif len(path) > 1:
+                found[".".join(path)] = self.origin(path).where
+
+        visit(self.tree, ())
+        return found

@@ -1,0 +1,129 @@
+"""Builds the configuration out of its layers: file, then environment, then command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pytest_llmperf.config.errors import ConfigError, Problem
+from pytest_llmperf.config.layers import Layers
+from pytest_llmperf.config.schema import Config, LlmConfig
+from pytest_llmperf.config.translate import complaints
+from pytest_llmperf.config.yaml_file import read_document
+from pytest_llmperf.cpus import usable_cpus
+
+FILE_NAME = "config.yaml"
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A valid configuration and where it came from.
+
+    Attributes:
+        config: the settings.
+        path: the file read, or None when there was none.
+        warnings: what is allowed but probably not meant, one sentence each.
+        provenance: dotted key -> the layer that set it; defaults are left out.
+        base_dir: what relative paths in the settings are relative to.
+    """
+
+    config: Config
+    path: Path | None
+    warnings: tuple[str, ...]
+    provenance: dict[str, str]
+    base_dir: Path
+
+    @property
+    def baselines_dir(self) -> Path:
+        """The folder of the baselines."""
+        return self.base_dir / Path(self.config.perf.baselines).expanduser()
+
+
+def load_config(
+    path: Path | None,
+    rootdir: Path,
+    environ: Mapping[str, str],
+    overrides: Sequence[str] = (),
+) -> LoadedConfig:
+    """Return the configuration; without any layer, the defaults.
+
+    Args:
+        path: the file; None takes ``config.yaml`` in ``rootdir`` if there is one.
+        environ: names such as ``LLMPERF_LLM__N_BATCH`` are taken.
+        overrides: such as ``llm.n_batch=512``.
+
+    Raises:
+        ConfigError: naming every problem with its file and line or its layer.
+    """
+    file: Path | None = path if path is not None else rootdir / FILE_NAME
+    layers = Layers()
+    problems: list[Problem] = []
+    if path is None and not (rootdir / FILE_NAME).exists():
+        file = None
+    if file is not None:
+        if not file.exists():
+            raise ConfigError([Problem(_shown(file, rootdir), f"no such file{_neighbour(file)}")])
+        name = _shown(file, rootdir)
+        layers.add_document(read_document(file, name), name)
+    problems += layers.add_environment(environ)
+    problems += layers.add_overrides(overrides)
+    config = Config()
+    try:
+        config = Config.model_validate(layers.tree)
+    except ValidationError as error:
+        for complaint in complaints(error):
+            origin = layers.origin(complaint.path)
+            key = "" if origin.names_key else ".".join(map(str, complaint.path))
+            problems.append(Problem(origin.where, complaint.text, key, origin.order))
+    if problems:
+        problems += _foreign_file(path, file, layers.tree, rootdir)
+        raise ConfigError(problems)
+    return LoadedConfig(
+        config=config,
+        path=file,
+        warnings=_warnings(config.llm),
+        provenance=layers.provenance(),
+        base_dir=rootdir if file is None else file.absolute().parent,
+    )
+
+
+def _shown(path: Path, rootdir: Path) -> str:
+    """Return the path as messages show it: relative to the root directory where it is in it."""
+    try:
+        return str(path.absolute().relative_to(rootdir.absolute()))
+    except ValueError:
+        return str(path)
+
+
+def _neighbour(path: Path) -> str:
+    try:
+        names = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
+    except OSError:
+        return f" (there is no folder {path.parent})"
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _foreign_file(
+    path: Path | None, file: Path | None, tree: Mapping[str, Any], rootdir: Path
+) -> list[Problem]:
+    """Return a hint if a file nobody named holds no section of ours."""
+    if path is not None or file is None or set(tree) & set(Config.model_fields):
+        return []
+    hint = "if this file belongs to another program, name yours with --llmperf-config PATH"
+    return [Problem(_shown(file, rootdir), hint, order=(9, 0))]
+
+
+def _warnings(llm: LlmConfig) -> tuple[str, ...]:
+    usable = usable_cpus()
+    return tuple(
+        f"llm.{key} is {threads}, but this process may use only {usable} "
+        f"CPU{'s' if usable > 1 else ''}; threads that wait for each other are very slow"
+        for key in ("n_threads", "n_threads_batch")
+        if (threads := getattr(llm, key)) != "auto" and threads > usable
+    )

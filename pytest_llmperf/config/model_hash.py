@@ -1,0 +1,38 @@
+"""The SHA-256 of a model file, computed once per file and remembered in the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from pytest_llmperf.config.embedded import cache_dir, sha256_of
+
+
+def model_sha256(file: Path, cache: Path | None = None) -> str:
+    """Return the file's SHA-256 in hex; reads the file only if it changed since the last time.
+
+    Size, modification time and inode say whether it changed. A cache folder
+    that can't be written costs the time of hashing again, nothing else.
+
+    Raises:
+        OSError: the file can't be read.
+    """
+    stat = file.stat()
+    seen = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
+    path = str(file.resolve())
+    name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
+    note = (cache or cache_dir()) / "hashes" / f"{name}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(note.read_text(encoding="utf-8"))
+        if known["seen"] == seen:
+            return str(known["sha256"])
+    digest = sha256_of(file)
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        temporary = note.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"sha256": digest, "seen": seen}), encoding="utf-8")
+        temporary.replace(note)
+    return digest

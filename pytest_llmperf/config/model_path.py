@@ -1,0 +1,79 @@
+"""Turns ``model_path`` into the model file it means: a file, an embedded model, or one of a hub."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from pytest_llmperf.config.embedded import EMBEDDED, find_cached
+from pytest_llmperf.config.errors import ModelError
+from pytest_llmperf.config.gguf import check_gguf, gguf_names
+from pytest_llmperf.config.hub import PREFIX, download
+
+
+def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None) -> Path:
+    """Return the model file that ``model_path`` names, absolute and checked to be GGUF.
+
+    An embedded model's name wins over a file of the same name (write ``./name``
+    for the file). Embedded models are never downloaded here, hub models are.
+
+    Args:
+        model_path: a file (``~`` expanded, relative to ``base_dir``), the name of
+            an embedded model, or ``hf://owner/repo/file.gguf``.
+        base_dir: the configuration file's folder.
+        cache_dir: of the embedded models; None takes the user's.
+
+    Raises:
+        ModelError: there is no such model, or it is no GGUF file; says what is near.
+    """
+    if model_path in EMBEDDED:
+        return _embedded(model_path, cache_dir)
+    if model_path.startswith(PREFIX):
+        return check_gguf(download(model_path).absolute(), model_path)
+    if "://" in model_path:
+        scheme = model_path.partition("://")[0]
+        text = f"{scheme}:// is not supported; use hf://owner/repo/file.gguf or a local file"
+        raise ModelError(model_path, text)
+    path = (base_dir / _expanded(model_path)).absolute()
+    try:
+        exists = path.exists()
+    except (OSError, ValueError) as error:
+        raise ModelError(model_path, f"not a usable path: {error}") from None
+    if not exists:
+        raise ModelError(model_path, f"no such file: {path}{_near(model_path, path)}")
+    return check_gguf(path, model_path)
+
+
+def _embedded(name: str, cache_dir: Path | None) -> Path:
+    cached = find_cached(name, cache_dir)
+    if cached is None:
+        text = f"this embedded model is not in the cache yet; run: llmperf model {name}"
+        raise ModelError(name, text)
+    return cached
+
+
+def _expanded(model_path: str) -> Path:
+    try:
+        return Path(model_path).expanduser()
+    except RuntimeError:
+        text = "the home directory of this user is unknown; write the whole path"
+        raise ModelError(model_path, text) from None
+
+
+def _near(model_path: str, path: Path) -> str:
+    """Return a hint about what is there: similar embedded names, similar or any model files."""
+    hints = []
+    if near := difflib.get_close_matches(model_path.lower(), EMBEDDED, n=1):
+        hints.append(f"did you mean the embedded model {near[0]!r}?")
+    folder = path.parent
+    if not folder.is_dir():
+        hints.append(f"there is no folder {folder}")
+    else:
+        names = sorted(child.name for child in folder.iterdir() if child.is_file())
+        close = difflib.get_close_matches(path.name, names, n=3)
+        if close:
+            hints.append(f"did you mean {' or '.join(map(repr, close))}?")
+        elif models := gguf_names(folder):
+            hints.append(f"models in {folder}: {', '.join(models)}")
+    hints.append(f"embedded models: {', '.join(EMBEDDED)}")
+    return "".join(f"; {hint}" for hint in hints)

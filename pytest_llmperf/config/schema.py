@@ -1,0 +1,228 @@
+"""What ``config.yaml`` may hold: every key, its type, its default and what it is for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from pytest_llmperf.config.fields import (
+    QUANTIZED_CACHE_TYPES,
+    CacheType,
+    Count,
+    Duration,
+    EngineName,
+    Expected,
+    Flag,
+    Index,
+    Iterations,
+    Layers,
+    Seed,
+    Shares,
+    SplitMode,
+    Text,
+    Threads,
+    Tolerance,
+    plain_json_problem,
+)
+from pytest_llmperf.cpus import auto_threads
+from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.units import UnitError, parse_quantity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def _problems(title: str, found: list[tuple[str, str, Any]]) -> ValidationError:
+    """Return one error for all ``found``: (key, complete message, value)."""
+    return ValidationError.from_exception_data(
+        title,
+        [
+            InitErrorDetails(
+                # The message is passed as a value: braces in it must stay as they are.
+                type=PydanticCustomError("llmperf", "{text}", {"text": text}),
+                loc=(key,),
+                input=value,
+            )
+            for key, text, value in found
+        ],
+    )
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class LlmConfig(_Section):
+    """The engine and its model."""
+
+    engine: EngineName = Field(default="llama_cpp", description="What generates.")
+    target: Text | None = Field(
+        default=None,
+        description="With engine app: the callable to measure, package.module:callable.",
+        json_schema_extra={"examples": ["myapp.rag:answer"]},
+    )
+    model_path: Text = Field(
+        default="smollm2-135m",
+        description="A GGUF file, an embedded model's name, or hf://owner/repo/file.gguf.",
+    )
+    n_ctx: Count = Field(
+        default=2048, description="Context size in tokens: prompt and answer together."
+    )
+    n_batch: Count = Field(default=1024, description="Most prompt tokens submitted at once.")
+    n_ubatch: Count = Field(
+        default=512,
+        description="Most tokens computed at once; at most n_batch (a default is lowered).",
+    )
+    max_tokens: Count = Field(
+        default=256, description="Output tokens of a request that does not say."
+    )
+    n_threads: Threads = Field(
+        default="auto", description="CPU threads that decode; auto: the usable CPUs, at most 8."
+    )
+    n_threads_batch: Threads = Field(
+        default="auto", description="CPU threads that prefill; auto: the usable CPUs, at most 8."
+    )
+    use_mmap: Flag = Field(default=True, description="Map the model file instead of reading it.")
+    use_mlock: Flag = Field(default=False, description="Lock the model in memory.")
+    n_gpu_layers: Layers = Field(default=-1, description="Layers on the GPU; -1: all.")
+    split_mode: SplitMode = Field(default="layer", description="How several GPUs share the model.")
+    main_gpu: Index = Field(default=0, description="The GPU to use where only one is.")
+    tensor_split: Shares | None = Field(default=None, description="Each GPU's share of the model.")
+    flash_attn: Flag = Field(default=False, description="Use flash attention.")
+    type_k: CacheType | None = Field(
+        default=None, description="Type of the KV cache's keys; null: f16."
+    )
+    type_v: CacheType | None = Field(
+        default=None,
+        description="Type of the KV cache's values; null: f16. Quantized needs flash_attn.",
+    )
+    offload_kqv: Flag = Field(default=True, description="Keep the KV cache on the GPU.")
+    chat_format: Text | None = Field(
+        default=None, description="Chat template by name; null: the model's own."
+    )
+    seed: Seed = Field(default=42, description="Seed of the sampler.")
+    load_timeout: Duration = Field(default=300.0, description="Longest time to load the model.")
+    generation_timeout: Duration = Field(default=120.0, description="Longest time for one request.")
+    extra: Annotated[dict[str, Any], Expected("a mapping of the engine's own arguments")] = Field(
+        default_factory=dict, description="Any other argument of the engine, passed on as it is."
+    )
+
+    @field_validator("target")
+    @classmethod
+    def _target_is_dotted(cls, target: str | None) -> str | None:
+        if target is not None and _TARGET.fullmatch(target) is None:
+            text = f"expected package.module:callable such as myapp.rag:answer, got {target!r}"
+            raise PydanticCustomError("llmperf", "{text}", {"text": text})
+        return target
+
+    @field_validator("extra")
+    @classmethod
+    def _extra_is_extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        found = []
+        for key, value in extra.items():
+            if key in cls.model_fields:
+                found.append((key, f"has a key of its own; set llm.{key} instead", value))
+            elif problem := plain_json_problem(value):
+                found.append((key, problem, value))
+        if found:
+            raise _problems("extra", found)
+        return extra
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> LlmConfig:
+        found: list[tuple[str, str, Any]] = []
+        given = self.model_fields_set
+        if self.engine == "app" and self.target is None:
+            text = "engine app needs llm.target, the callable to measure, such as myapp.rag:answer"
+            found.append(("engine", text, None))
+        if self.engine != "app" and self.target is not None:
+            found.append(("target", "is only used with llm.engine: app", self.target))
+        if self.max_tokens >= self.n_ctx:
+            key = "max_tokens" if "max_tokens" in given else "n_ctx"
+            text = f"max_tokens ({self.max_tokens}) must be smaller than n_ctx ({self.n_ctx})"
+            found.append((key, text, None))
+        if "n_ubatch" in given and self.n_ubatch > self.n_batch:
+            text = f"n_ubatch ({self.n_ubatch}) must not be larger than n_batch ({self.n_batch})"
+            found.append(("n_ubatch", text, None))
+        if self.type_v in QUANTIZED_CACHE_TYPES and not self.flash_attn:
+            text = f"{self.type_v} values need flash attention; set llm.flash_attn: true"
+            found.append(("type_v", text, None))
+        if self.tensor_split is not None and not any(self.tensor_split):
+            found.append(("tensor_split", "at least one share must be above 0", None))
+        if found:
+            raise _problems("llm", found)
+        return self
+
+    def resolved(self, model_file: Path | None = None) -> dict[str, Any]:
+        """Return the settings as plain JSON types, every ``auto`` replaced by its number.
+
+        Args:
+            model_file: replaces ``model_path``, for the engine; without it the
+                path stays as the user wrote it, for records that others read.
+        """
+        settings = self.model_dump(mode="json")
+        for key in ("n_threads", "n_threads_batch"):
+            if settings[key] == "auto":
+                settings[key] = auto_threads()
+        settings["n_ubatch"] = min(self.n_ubatch, self.n_batch)
+        if model_file is not None:
+            settings["model_path"] = str(model_file.absolute())
+        return settings
+
+
+class PerfConfig(_Section):
+    """How perf tests are measured and judged."""
+
+    targets: Annotated[dict[str, float], Expected("a mapping of metrics to limits")] = Field(
+        default_factory=dict,
+        description="Limits of tests that state none: at least for rates, at most for times.",
+    )
+    tolerance: Tolerance = Field(default=0.05, description="The slowdown that must be caught.")
+    processes: Count = Field(default=3, description="Fresh engine processes per session.")
+    iterations: Iterations = Field(default=3, description="Replays of a workload in each process.")
+    warmup_max: Count = Field(default=4, description="Most warm-up replays in each process.")
+    budget: Duration = Field(
+        default=600.0, description="Longest time to measure, for all tests together."
+    )
+    baselines: Text = Field(
+        default="perf_baselines", description="Folder of the baselines, relative to this file."
+    )
+    seed: Seed | None = Field(
+        default=None, description="Seed of the random order; null: a new one."
+    )
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _targets_are_limits(cls, targets: Any) -> Any:
+        if not isinstance(targets, dict):
+            return targets
+        limits: dict[str, float] = {}
+        found = []
+        for name, value in targets.items():
+            # null takes back what a lower layer set.
+            try:
+                metric = get_metric(name)
+                if value is None:
+                    continue
+                limits[name] = parse_quantity(value, metric.unit)
+                if limits[name] == 0:
+                    found.append((name, "expected a limit above 0, got 0", value))
+            except (UnknownMetricError, UnitError) as error:
+                found.append((name, str(error), value))
+        if found:
+            raise _problems("targets", found)
+        return limits
+
+
+class Config(_Section):
+    """Settings of pytest-llmperf for one machine and model."""
+
+    llm: LlmConfig = Field(default_factory=LlmConfig, description="The engine and its model.")
+    perf: PerfConfig = Field(
+        default_factory=PerfConfig, description="How perf tests are measured and judged."
+    )

@@ -1,0 +1,190 @@
+"""Reads YAML strictly, and remembers on which line every key stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pytest_llmperf.config.errors import ConfigError, Problem
+
+#: Far beyond any real configuration; keeps a wrong file from being parsed for minutes.
+MAX_BYTES = 1024 * 1024
+MAX_DEPTH = 32
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass
+class Document:
+    """A parsed file: plain values, and the line (from 1) of every key and list item."""
+
+    value: dict[str, Any]
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+
+class _RefusedError(yaml.MarkedYAMLError):
+    """YAML that we do not accept although it is well formed."""
+
+
+def _refuse(text: str, mark: yaml.Mark | None) -> _RefusedError:
+    return _RefusedError(problem=text, problem_mark=mark)
+
+
+class _Loader(yaml.SafeLoader):
+    """A safe loader without aliases (a few lines of them can expand to gigabytes)."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self._mark()
+            raise _refuse("YAML aliases (*name) are not accepted here; repeat the value", mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            mark = self._mark()
+            raise _refuse(f"nested more than {MAX_DEPTH} levels deep", mark)
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+
+    def _mark(self) -> Any:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        return event.start_mark
+
+
+def read_document(path: Path, shown: str) -> Document:
+    """Return the file's content; ``shown`` is what messages call the file.
+
+    Raises:
+        ConfigError: unreadable, too large, not UTF-8, not YAML, empty, not a
+            mapping, or a key that stands twice.
+    """
+    text = _read_text(path, shown)
+    document = Document({})
+    try:
+        value = _load(text, document.lines)
+    except yaml.YAMLError as error:
+        raise ConfigError([_problem(error, text, shown)]) from None
+    if value is None:
+        hint = "it is empty; write an llm: or a perf: section, or remove the file"
+        raise ConfigError([Problem(shown, f"{hint} to use the defaults")])
+    if not isinstance(value, dict):
+        kind = "a list" if isinstance(value, list) else "a single value"
+        wanted = "expected a mapping with the sections llm: and perf:"
+        raise ConfigError([Problem(f"{shown}:1", f"{wanted}, got {kind}")])
+    document.value = value
+    return document
+
+
+def read_value(text: str, where: str, order: tuple[int, int]) -> Any:
+    """Return one value given as text outside a file, by the same rules.
+
+    Raises:
+        ConfigError: not YAML.
+    """
+    try:
+        return _load(text, {})
+    except yaml.YAMLError as error:
+        problem = _problem(error, text, "").text
+        raise ConfigError(
+            [Problem(where, f"{problem}; put quotes around plain text", order=order)]
+        ) from None
+
+
+def _read_text(path: Path, shown: str) -> str:
+    try:
+        if path.exists() and not path.is_file():
+            kind = "is a directory" if path.is_dir() else "is not a regular file"
+            raise ConfigError([Problem(shown, f"{kind}; expected a YAML file")])
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ConfigError([Problem(shown, "no such file")]) from None
+    except OSError as error:
+        raise ConfigError([Problem(shown, f"cannot be read: {error.strerror}")]) from None
+    if len(data) > MAX_BYTES:
+        text = "larger than 1 MiB, which no configuration is; is this the right file?"
+        raise ConfigError([Problem(shown, text)])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        text = f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"
+        raise ConfigError([Problem(f"{shown}:{line}", text)]) from None
+
+
+def _load(text: str, lines: dict[KeyPath, int]) -> Any:
+    """Return the plain value of one YAML document, filling ``lines``."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return None if node is None else _construct(loader, node, (), lines)
+    finally:
+        loader.dispose()
+
+
+def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
+    if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+        return _construct_mapping(loader, node, path, lines)
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        items = []
+        for index, child in enumerate(node.value):
+            child_path = (*path, index)
+            lines[child_path] = child.start_mark.line + 1
+            items.append(_construct(loader, child, child_path, lines))
+        return items
+    if not isinstance(node, yaml.ScalarNode):
+        raise _refuse(f"the tag {node.tag} is not accepted here", node.start_mark)
+    return _scalar(loader, node)
+
+
+def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    try:
+        return loader.construct_object(node)
+    except (ValueError, OverflowError):
+        # A date that does not exist, or a number of more digits than Python reads.
+        raise _refuse(
+            "this value cannot be read; put quotes around text", node.start_mark
+        ) from None
+
+
+def _construct_mapping(
+    loader: _Loader, node: yaml.MappingNode, path: KeyPath, lines: dict[KeyPath, int]
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        mark = key_node.start_mark
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            raise _refuse("YAML merge keys (<<) are not accepted here; repeat the values", mark)
+        key = _scalar(loader, key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        if not isinstance(key, str):
+            raise _refuse("a key must be plain text; put quotes around it", mark)
+        child = (*path, key)
+        if key in result:
+            where = ".".join(map(str, child))
+            raise _refuse(f"{where}: the key stands twice, first on line {lines[child]}", mark)
+        lines[child] = mark.line + 1
+        result[key] = _construct(loader, value_node, child, lines)
+    return result
+
+
+def _problem(error: yaml.YAMLError, text: str, shown: str) -> Problem:
+    """Return ``error`` in plain words, with its line."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        words = f"the character U+{int(error.character):04X} is not allowed in YAML"
+        return Problem(f"{shown}:{line}", words)
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return Problem(shown, f"not valid YAML: {error}")
+    mark = error.problem_mark or error.context_mark
+    where = f"{shown}:{mark.line + 1}" if mark is not None else shown
+    if isinstance(error, _RefusedError):
+        return Problem(where, str(error.problem))
+    if error.problem is not None and r"'\t'" in error.problem:
+        return Problem(where, "a tab indents this line; YAML takes spaces only")
+    context = f" ({error.context})" if error.context else ""
+    return Problem(where, f"not valid YAML{context}: {error.problem}")

@@ -1,0 +1,80 @@
+"""How many CPUs this process may use: affinity and cgroup quotas counted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_ROOT = Path("/")
+
+
+def usable_cpus(root: Path = _ROOT) -> int:
+    """Return the CPUs this process may use, at least 1.
+
+    The least of the machine's CPUs, the process's affinity and its cgroup's
+    quota (v1 or v2, every ancestor counted). A quota is rounded down: a thread
+    that has only half a CPU makes every other thread wait for it.
+
+    Args:
+        root: where ``proc/self/cgroup`` and ``sys/fs/cgroup`` are looked up.
+    """
+    counts = [os.cpu_count() or 1]
+    affinity = getattr(os, "sched_getaffinity", None)
+    if affinity is not None:
+        counts.append(len(affinity(0)))
+    counts += [max(1, int(quota)) for quota in _quotas(root)]
+    return max(1, min(counts))
+
+
+def auto_threads(limit: int = 8, root: Path = _ROOT) -> int:
+    """Return the thread count that ``auto`` stands for: the usable CPUs, at most ``limit``."""
+    return min(limit, usable_cpus(root))
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield every CPU quota, in CPUs, that applies to this process."""
+    mounts = root / "sys" / "fs" / "cgroup"
+    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, group = rest.partition(":")
+        if controllers == "":
+            # A hybrid set-up mounts the v2 tree one level down.
+            for mount in (mounts, mounts / "unified"):
+                for folder in _ancestors(mount, group):
+                    yield from _quota_v2(folder)
+        elif "cpu" in controllers.split(","):
+            for mount in (mounts / controllers, mounts / "cpu"):
+                for folder in _ancestors(mount, group):
+                    yield from _quota_v1(folder)
+
+
+def _ancestors(mount: Path, group: str) -> list[Path]:
+    """Return the group's folder and all above it, the mount's own included.
+
+    Inside a container the group may be named as the host sees it while only
+    the container's own tree is mounted; the mount's root then is our group.
+    """
+    parts = [part for part in PurePosixPath(group).parts if part not in ("/", "..")]
+    return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
+
+
+def _quota_v2(folder: Path) -> Iterator[float]:
+    fields = _read(folder / "cpu.max").split()
+    if len(fields) == 2 and all(field.isdigit() for field in fields) and int(fields[1]) > 0:
+        yield int(fields[0]) / int(fields[1])
+
+
+def _quota_v1(folder: Path) -> Iterator[float]:
+    quota = _read(folder / "cpu.cfs_quota_us").strip()
+    period = _read(folder / "cpu.cfs_period_us").strip()
+    # No limit reads -1, which isdigit refuses.
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        yield int(quota) / int(period)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,271 @@
+"""Quantities as people write and read them: parsing ``"500ms"`` and printing ``"84.9 tok/s"``.
+
+Values inside the program are plain floats in base units (seconds, bytes,
+joules, tokens per second, fractions). A plain number is taken to be in base
+units; text needs its unit, because ``"500"`` could be seconds or milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from pytest_llmperf.metrics import Unit
+
+_NUMBER_AND_UNIT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(\S.*)?")
+
+_DURATIONS = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "µs": 1e-6,  # MICRO SIGN
+    "μs": 1e-6,  # GREEK SMALL LETTER MU, which some keyboards give instead
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "min": 60.0,
+    "h": 3600.0,
+}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_RATES = {"tok/s": 1.0, "tokens/s": 1.0, "tokens/sec": 1.0, "t/s": 1.0}
+_ENERGIES = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}
+
+_DURATION_WORDS = "a duration such as 500ms, 5s"
+_BYTES_WORDS = "a size such as 512MiB, 8GiB"
+_RATE_WORDS = "a rate such as 60 or '60 tok/s'"
+_ENERGY_WORDS = "an energy such as 0.5J, 200mJ"
+_FRACTION_WORDS = "a percentage such as 5% or a fraction below 1 such as 0.05"
+_TOLERANCE_WORDS = "a percentage above 0% and below 100% such as 5%"
+
+
+class UnitError(ValueError):
+    """A quantity could not be understood; the message says what was expected and what came."""
+
+    def __init__(self, expected: str, value: object, why: str = "") -> None:
+        super().__init__(f"expected {expected}, got {shown(value)}{f' ({why})' if why else ''}")
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as a message shows it: one short line, in YAML's words."""
+    if value is None:
+        return "nothing (null)"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    try:
+        text = repr(value)
+    except ValueError:  # an int beyond the interpreter's limit for printing
+        return "a number with too many digits"
+    return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
+
+
+def _parse(
+    value: object, expected: str, units: Mapping[str, float], *, bare_text: bool = False
+) -> float:
+    """Return ``value`` in base units; ``bare_text`` says whether text may leave the unit out."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise UnitError(expected, value)
+    if isinstance(value, str):
+        match = _NUMBER_AND_UNIT.fullmatch(value.strip())
+        if match is None:
+            raise UnitError(expected, value)
+        number, unit = match[1], match[2]
+        if unit is None and not bare_text:
+            raise UnitError(expected, value, "no unit")
+        if unit is not None and unit not in units:
+            raise UnitError(expected, value, f"unknown unit; known: {', '.join(_ascii(units))}")
+        result = float(number) * (1.0 if unit is None else units[unit])
+    else:
+        try:
+            result = float(value)
+        except OverflowError:
+            raise UnitError(expected, value, "not finite") from None
+    if not math.isfinite(result):
+        raise UnitError(expected, value, "not finite")
+    if result < 0:
+        raise UnitError(expected, value, "negative")
+    return result
+
+
+def _ascii(units: Mapping[str, float]) -> list[str]:
+    return [unit for unit in units if unit.isascii()]
+
+
+def parse_duration(value: object) -> float:
+    """Return seconds from ``"500ms"``, ``"5s"``, ``"2m"`` or a number of seconds.
+
+    Raises:
+        UnitError: not a duration, negative, not finite, or text without a unit.
+    """
+    return _parse(value, _DURATION_WORDS, _DURATIONS)
+
+
+def parse_bytes(value: object) -> int:
+    """Return bytes from ``"8GiB"``, ``"512MB"`` or a number of bytes.
+
+    Raises:
+        UnitError: not a size, negative, not finite, or text without a unit.
+    """
+    return round(_parse(value, _BYTES_WORDS, _BYTES))
+
+
+def parse_rate(value: object) -> float:
+    """Return tokens per second from ``60``, ``"60"`` or ``"60 tok/s"``.
+
+    Raises:
+        UnitError: not a rate, negative or not finite.
+    """
+    return _parse(value, _RATE_WORDS, _RATES, bare_text=True)
+
+
+def parse_energy(value: object) -> float:
+    """Return joules from ``"200mJ"`` or a number of joules.
+
+    Raises:
+        UnitError: not an energy, negative, not finite, or text without a unit.
+    """
+    return _parse(value, _ENERGY_WORDS, _ENERGIES)
+
+
+def parse_fraction(value: object) -> float:
+    """Return a fraction from ``"5%"`` or ``0.05``.
+
+    Numbers of 1 and above are refused: ``5`` could mean 5% or a factor of 5.
+
+    Raises:
+        UnitError: not a fraction, negative, over 100%, or text without ``%``.
+    """
+    result = _parse(value, _FRACTION_WORDS, {"%": 0.01})
+    if result > 1 or (result == 1 and not isinstance(value, str)):
+        raise UnitError(_FRACTION_WORDS, value)
+    return result
+
+
+def parse_tolerance(value: object) -> float:
+    """Return the fraction of a tolerance: above 0 and below 1.
+
+    Raises:
+        UnitError: as ``parse_fraction``, and 0% and 100%.
+    """
+    result = parse_fraction(value)
+    if not 0 < result < 1:
+        raise UnitError(_TOLERANCE_WORDS, value)
+    return result
+
+
+def parse_quantity(value: object, unit: Unit) -> float:
+    """Return ``value`` in base units of ``unit``.
+
+    Raises:
+        UnitError: ``value`` is not a quantity of that kind.
+    """
+    if unit is Unit.SECONDS:
+        return parse_duration(value)
+    if unit is Unit.TOKENS_PER_SECOND:
+        return parse_rate(value)
+    if unit is Unit.BYTES:
+        return float(parse_bytes(value))
+    if unit is Unit.JOULES:
+        return parse_energy(value)
+    return parse_fraction(value)
+
+
+#: Per unit, the scales to print in, largest first: (factor, text).
+_SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
+    Unit.SECONDS: ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    Unit.BYTES: ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")),
+    Unit.JOULES: ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ")),
+    Unit.TOKENS_PER_SECOND: ((1.0, "tok/s"),),
+    Unit.RATIO: ((0.01, "%"),),
+}
+
+
+def _scale(value: float, unit: Unit, precision: int) -> tuple[float, str]:
+    """Return the largest scale in which ``value``, as it will be rounded, is at least 1."""
+    scales = _SCALES[unit]
+    if value == 0:
+        return next(scale for scale in scales if scale[0] == 1.0 or len(scales) == 1)
+    for factor, text in scales:
+        if abs(float(f"{value / factor:.{precision - 1}e}")) >= 1:
+            return factor, text
+    return scales[-1]
+
+
+def _decimals(scaled: float, unit: Unit, precision: int) -> int:
+    """Return how many decimals show ``precision`` significant digits of ``scaled``."""
+    if unit is Unit.BYTES:
+        return 1
+    if unit is Unit.RATIO:
+        return 1 if abs(scaled) < 100 else 0
+    if scaled == 0:
+        return 0
+    exponent = int(f"{scaled:.{precision - 1}e}".split("e")[1])
+    return max(0, precision - 1 - exponent)
+
+
+def _joined(numbers: str, text: str) -> str:
+    return f"{numbers}%" if text == "%" else f"{numbers} {text}"
+
+
+def format_quantity(value: float, unit: Unit, precision: int = 3) -> str:
+    """Return ``value`` (base units) as people read it: ``"84.9 tok/s"``, ``"412 ms"``."""
+    if not math.isfinite(value):
+        return _joined(str(value), _SCALES[unit][0][1])
+    factor, text = _scale(value, unit, precision)
+    if text == "B":
+        return f"{value:.0f} B"
+    scaled = value / factor
+    return _joined(f"{scaled:.{_decimals(scaled, unit, precision)}f}", text)
+
+
+def format_interval(
+    value: float, low: float, high: float, unit: Unit, precision: int = 3
+) -> tuple[str, str, str, str]:
+    """Return value, low, high and the unit's text, all in the scale that suits ``value``.
+
+    More digits than ``precision`` are given (two at most) where both ends of a
+    narrow interval would otherwise print the same.
+    """
+    if not all(map(math.isfinite, (value, low, high))):
+        return str(value), str(low), str(high), _SCALES[unit][0][1]
+    factor, text = _scale(value, unit, precision)
+    scaled = value / factor
+    decimals = 0 if text == "B" else _decimals(scaled, unit, precision)
+    if low < high:
+        for _ in range(2):
+            if f"{low / factor:.{decimals}f}" != f"{high / factor:.{decimals}f}":
+                break
+            decimals += 1
+    numbers = (f"{number / factor:.{decimals}f}" for number in (value, low, high))
+    return (*numbers, text)  # type: ignore[return-value]
+
+
+def format_with_interval(
+    value: float, low: float | None, high: float | None, unit: Unit, precision: int = 3
+) -> str:
+    """Return ``"84.9 [83.9, 85.7] tok/s"``; without an interval, ``format_quantity``."""
+    if low is None or high is None:
+        return format_quantity(value, unit, precision)
+    mid, lower, upper, text = format_interval(value, low, high, unit, precision)
+    return f"{mid} [{lower}, {upper}] {text}"
+
+
+def format_change(change: float) -> str:
+    """Return a relative change with its sign: ``0.052`` -> ``"+5.2%"``."""
+    percent = change * 100
+    text = f"{percent:+.1f}%" if abs(percent) < 99.95 else f"{percent:+.0f}%"
+    return "0.0%" if text in ("+0.0%", "-0.0%") else text
