@@ -231,12 +231,13 @@ class EngineClient:
         except (OSError, ValueError):
             raise self._gone(doing) from None
         deadline = time.monotonic() + timeout
-        abandoned = False
+        abandoned = answered = False
         try:
             while True:
                 answer = self._next(deadline - time.monotonic(), doing, setting, timeout)
                 if answer.get("id") != number:
                     continue
+                answered = answer["event"] != "token"
                 if answer["event"] == "done":
                     return answer["result"]
                 if answer["event"] == "error":
@@ -247,10 +248,11 @@ class EngineClient:
                     except GeneratorExit:
                         # The next command must not meet this one's tokens.
                         abandoned = True
-        except KeyboardInterrupt:
-            # The answer is still under way and nobody will wait for it.
-            self.kill()
-            raise
+        finally:
+            if not answered:
+                # Interrupted (Ctrl-C, a test's timeout): the engine is still at work on an
+                # answer that nobody will wait for.
+                self.kill()
 
     def _next(
         self, timeout: float, doing: str, setting: str | None, limit: float | None = None

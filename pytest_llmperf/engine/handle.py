@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -80,6 +81,10 @@ class LlmEngine:
         self._client: EngineClient | None = None
         self._busy = threading.RLock()
         self.observer: Observer | None = None
+        #: What the last worker had loaded; outlives it.
+        self.last_info: EngineInfo | None = None
+        #: Seconds the last start of a worker took, its load included.
+        self.start_seconds = 0.0
 
     def generate(self, prompt: str | list[int], **options: Any) -> Generation:
         """Complete ``prompt`` (text, or token ids) and return the Generation.
@@ -154,8 +159,11 @@ class LlmEngine:
             if self._client is None:
                 if self._lock is not None:
                     self._lock.acquire()
+                began = time.monotonic()
                 try:
                     self._client = EngineClient.start(self._spec)
+                    self.start_seconds = time.monotonic() - began
+                    self.last_info = self._client.info
                 except BaseException:
                     self.close()
                     raise

@@ -1,0 +1,73 @@
+"""pytest's way in: options, markers, the fixture, and perf tests kept out of plain runs.
+
+Nothing heavy is imported here; a session without perf tests pays for this
+file and its three neighbours only.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmperf.plugin.fixtures import llm_engine
+from pytest_llmperf.plugin.markers import MARKERS, asks_for_perf, imply_perf, is_perf
+from pytest_llmperf.plugin.options import add_options
+from pytest_llmperf.plugin.settings import current_settings
+
+__all__ = ["llm_engine"]
+
+_DESELECTED = pytest.StashKey[int]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers."""
+    for line in MARKERS.values():
+        config.addinivalue_line("markers", line)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Make a metric marker imply ``perf``, before anything selects by marker."""
+    imply_perf(item)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep perf tests out of runs that do not ask for them; set up the session that has some."""
+    perf = [item for item in items if is_perf(item)]
+    if not perf:
+        return
+    if not asks_for_perf(config.getoption("markexpr") or ""):
+        items[:] = [item for item in items if not is_perf(item)]
+        config.hook.pytest_deselected(items=perf)
+        config.stash[_DESELECTED] = len(perf)
+        return
+    from pytest_llmperf.plugin.session import begin_perf_session
+
+    begin_perf_session(config, perf)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config) -> None:
+    """Be ready to say that nothing is measured while several workers run."""
+    from pytest_llmperf.plugin.xdist_mode import XdistNotice
+
+    config.pluginmanager.register(XdistNotice(), "llmperf-xdist-notice")
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    """Say how many perf tests were left out, and how to run them."""
+    count = config.stash.get(_DESELECTED, 0)
+    if not count:
+        return []
+    return [f"llmperf: {count} perf test{'s' if count != 1 else ''} left out; run: pytest -m perf"]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Leave no engine behind, however the session ended."""
+    settings = current_settings(config)
+    if settings is not None:
+        settings.engine.close()

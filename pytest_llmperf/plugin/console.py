@@ -1,0 +1,91 @@
+"""What is said on the terminal besides the verdicts: plan, progress, table, problems."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Step
+from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.report.progress import Progress
+from pytest_llmperf.report.text import printable, wrap_words
+
+
+class Console:
+    """Writes through pytest's terminal reporter; silent where there is none, or with ``-q``."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._recording = 0
+
+    @property
+    def _reporter(self) -> Any:
+        return self._config.pluginmanager.get_plugin("terminalreporter")
+
+    @property
+    def _quiet(self) -> bool:
+        return self._reporter is None or self._config.get_verbosity() < 0
+
+    def line(self, text: str) -> None:
+        """Write one line of ours."""
+        if not self._quiet:
+            self._reporter.ensure_newline()
+            self._reporter.write_line(f"llmperf: {text}")
+
+    def recording(self, nodeid: str) -> None:
+        """Say that bodies are running; each of them with ``-v``."""
+        self._recording += 1
+        if self._config.get_verbosity() > 0:
+            self.line(f"recording {printable(nodeid)}")
+
+    def plan(self, plan: Plan, facts: SessionFacts) -> None:
+        """Say what will be measured and what it costs, before it starts."""
+        self.line(f"measuring {plan.describe()}")
+        for note in facts.notes:
+            self.line(f"note: {note}")
+
+    @contextmanager
+    def progress(self, plan: Plan) -> Iterator[Callable[[Step], None]]:
+        """Show how far the rounds are while they run."""
+        if self._quiet:
+            yield lambda _: None
+            return
+        reporter, began, current = self._reporter, time.monotonic(), [0]
+        reporter.ensure_newline()
+        live = bool(reporter.isatty)
+        progress = Progress(
+            lambda text: reporter.write(text, flush=True), live=live, width=_width(reporter)
+        )
+
+        def tell(step: Step) -> None:
+            elapsed = time.monotonic() - began
+            if step.process != current[0]:
+                current[0] = step.process
+                progress.start_process(step.process, step.processes, elapsed, plan.expected_seconds)
+            progress.iteration(step.nodeid, step.iteration or 0, step.iterations, elapsed)
+
+        with progress:
+            yield tell
+        reporter.currentfspath = None
+
+    def table(self, reporter: Any, render: Callable[[int, bool], list[str]]) -> None:
+        """Print the table at the terminal's width; ``render`` takes width and colour."""
+        reporter.section("LLM performance")
+        for line in render(_width(reporter), bool(reporter.hasmarkup)):
+            reporter.write_line(line)
+
+    def problems(self, reporter: Any, problems: Sequence[str]) -> None:
+        """Print what went wrong with writing files."""
+        for problem in problems:
+            for line in wrap_words(problem, _width(reporter), first="llmperf: "):
+                reporter.write_line(line, red=True)
+
+
+def _width(reporter: Any) -> int:
+    """Columns of the terminal, as pytest draws its own lines."""
+    return int(reporter._tw.fullwidth)

@@ -1,0 +1,112 @@
+"""What is known of machine, model, code and baselines once the bodies have run."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_llmperf import __version__
+from pytest_llmperf.baselines.git import read_provenance
+from pytest_llmperf.baselines.match import BaselineSet, find_baseline
+from pytest_llmperf.baselines.record import ModelIdentity, Provenance
+from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.config.model_hash import model_sha256
+from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.environment.busy import LoadWatch
+from pytest_llmperf.environment.fitness import FitnessFinding, judge
+from pytest_llmperf.environment.gpus import read_gpus
+from pytest_llmperf.environment.machine import Machine, read_machine
+from pytest_llmperf.plugin.settings import Settings
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """What the verdicts of a session rest on besides its samples.
+
+    Attributes:
+        machine: the fingerprint of this machine.
+        provenance: of the code under test.
+        model: the model file's identity.
+        info: what the engine loaded.
+        config: the resolved ``llm`` section, paths as the user wrote them.
+        store: where baselines live.
+        baselines: those that match, those refused, and the nearest other machine.
+        notes: about the whole session, one line each.
+        n_threads: most threads the engine uses at once.
+        watch_gpu: whether the engine may use a GPU that NVML can watch.
+    """
+
+    machine: Machine
+    provenance: Provenance
+    model: ModelIdentity
+    info: EngineInfo
+    config: dict[str, Any]
+    store: BaselineStore
+    baselines: BaselineSet
+    notes: tuple[str, ...]
+    n_threads: int
+    watch_gpu: bool
+
+
+def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
+    """Look at machine, model, repository and baselines."""
+    info = settings.engine.last_info or settings.engine.info
+    llm = settings.loaded.config.llm
+    backend = installed_backend() if llm.engine == "llama_cpp" else "app"
+    reading = read_gpus()
+    machine = read_machine(
+        "cpu" if backend == "app" and not reading.gpus else backend,
+        reading.gpus,
+        driver=reading.driver,
+    )
+    baselines_dir = settings.loaded.baselines_dir
+    git = read_provenance(config.rootpath, baselines_dir)
+    model = ModelIdentity(
+        name=info.model_name,
+        sha256=model_sha256(settings.model_file) if settings.model_file is not None else None,
+        size_bytes=info.file_bytes or None,
+        quantization=info.quantization or None,
+    )
+    resolved = llm.resolved()
+    store = BaselineStore(baselines_dir)
+    notes = list(settings.loaded.warnings)
+    if reading.problem:
+        notes.append(reading.problem)
+    return SessionFacts(
+        machine=machine,
+        provenance=Provenance(
+            commit=git.commit,
+            dirty=git.dirty,
+            branch=git.branch,
+            plugin=__version__,
+            python=platform.python_version(),
+            engine=info.engine,
+            engine_version=info.engine_version,
+            backend=backend,
+        ),
+        model=model,
+        info=info,
+        config=resolved,
+        store=store,
+        baselines=find_baseline(store, machine, model),
+        notes=tuple(notes),
+        n_threads=max(resolved["n_threads"], resolved["n_threads_batch"]),
+        watch_gpu=bool(reading.gpus),
+    )
+
+
+def watcher(facts: SessionFacts) -> Callable[[], Callable[[], Sequence[FitnessFinding]]]:
+    """Return what watches the machine while one test is replayed in one process."""
+    cores = usable_cpus()
+
+    def start() -> Callable[[], Sequence[FitnessFinding]]:
+        watch = LoadWatch.start(watch_gpu=facts.watch_gpu)
+        return lambda: judge(watch.stop(), cores, facts.n_threads)
+
+    return start

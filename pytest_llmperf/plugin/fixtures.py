@@ -1,0 +1,31 @@
+"""The ``llm_engine`` fixture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmperf.plugin.settings import settings_of
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.handle import LlmEngine
+
+
+@pytest.fixture(scope="session")
+def llm_engine(pytestconfig: pytest.Config) -> Iterator[LlmEngine]:
+    """The model of ``config.yaml``, loaded in a worker process of its own.
+
+    ``generate(prompt)``, ``chat(messages)`` and ``stream(prompt)`` return or end
+    in a Generation; ``info`` and ``verify_gpu_utilization()`` say what was loaded.
+    """
+    from pytest_llmperf.engine.errors import EngineError
+
+    try:
+        engine = settings_of(pytestconfig).engine
+        engine.start()
+    except (pytest.UsageError, EngineError) as error:
+        pytest.fail(str(error), pytrace=False)
+    yield engine
+    engine.close()

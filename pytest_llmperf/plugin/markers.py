@@ -1,0 +1,217 @@
+"""Markers: what a test asks to be checked, read and verified at collection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Check
+    from pytest_llmperf.metrics import Metric
+
+#: Marker -> what ``pytest --markers`` says of it.
+MARKERS = {
+    "perf": "perf(tolerance='5%'): a performance test of llm_engine; run with -m perf.",
+    "tokens_per_sec": "tokens_per_sec(min=60, tolerance='5%'): gate the decode throughput.",
+    "first_token": "first_token(max='500ms', tolerance='5%'): gate the time to the first token.",
+    "end_to_end": "end_to_end(max='5s', tolerance='5%'): gate the time of the whole workload.",
+    "perf_metric": (
+        "perf_metric(name, min=..., max=..., tolerance='5%'): gate any registered metric; "
+        "a marker without a limit gates against the baseline only."
+    ),
+}
+_METRIC_MARKERS = ("tokens_per_sec", "first_token", "end_to_end", "perf_metric")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What one marker asked of one metric."""
+
+    marker: str
+    metric: Metric
+    limit: float | None
+    tolerance: float | None
+
+
+class _MarkerError(Exception):
+    """One marker is wrong; the message does not name the test."""
+
+
+def is_perf(item: pytest.Item) -> bool:
+    """Whether a test is a perf test; a metric marker implies it."""
+    return item.get_closest_marker("perf") is not None
+
+
+def imply_perf(item: pytest.Item) -> None:
+    """Add the ``perf`` marker to a test that has a metric marker."""
+    if not is_perf(item) and any(item.get_closest_marker(name) for name in _METRIC_MARKERS):
+        item.add_marker("perf")
+
+
+def asks_for_perf(expression: str) -> bool:
+    """Whether a ``-m`` expression speaks of perf tests at all."""
+    words = expression.replace("(", " ").replace(")", " ").split()
+    return any(word.split("=")[0] in MARKERS for word in words)
+
+
+def read_checks(
+    item: pytest.Item, targets: Mapping[str, float], tolerance: float
+) -> tuple[list[Check], list[str]]:
+    """Return the metrics a perf test gates, and what is wrong with its markers.
+
+    The closest marker of a metric counts: the parameter's, then the function's,
+    the class's, the module's. ``targets`` (metric name to limit) holds for the
+    metrics no marker of the test names; a test without any metric marker gates
+    the default metrics.
+
+    Args:
+        item: the test.
+        targets: default limits, base units.
+        tolerance: default tolerance, a fraction.
+    """
+    from pytest_llmperf.gate.check import Check
+    from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS
+
+    asked: dict[str, _Asked] = {}
+    errors: list[str] = []
+    for level in _levels(item):
+        here: dict[str, _Asked] = {}
+        for mark in level:
+            try:
+                one = _parse(mark)
+                other = here.get(one.metric.name)
+                if other is not None and (other.limit, other.tolerance) != (
+                    one.limit,
+                    one.tolerance,
+                ):
+                    raise _MarkerError(
+                        f"contradicts the marker {other.marker!r} beside it: both speak of "
+                        f"{one.metric.name}, with different limits or tolerances"
+                    )
+                here[one.metric.name] = one
+            except _MarkerError as error:
+                errors.append(f"{item.nodeid}: marker {mark.name!r} {error}")
+        for name, one in here.items():
+            asked.setdefault(name, one)
+    try:
+        tolerance = _perf_tolerance(item, tolerance)
+    except _MarkerError as error:
+        errors.append(f"{item.nodeid}: marker 'perf' {error}")
+    gated = {
+        name: Check(one.metric, one.limit, tolerance if one.tolerance is None else one.tolerance)
+        for name, one in asked.items()
+    }
+    for name, limit in targets.items():
+        gated.setdefault(name, Check(METRICS[name], limit, tolerance))
+    if not asked:
+        for name in DEFAULT_GATED:
+            gated.setdefault(name, Check(METRICS[name], None, tolerance))
+    shown = {
+        name: Check(METRICS[name], None, tolerance, gated=False)
+        for name in ALWAYS_SHOWN
+        if name not in gated
+    }
+    order = [*ALWAYS_SHOWN, *(name for name in METRICS if name not in ALWAYS_SHOWN)]
+    every = {**gated, **shown}
+    return [every[name] for name in order if name in every], errors
+
+
+def _levels(item: pytest.Item) -> Iterator[list[pytest.Mark]]:
+    """Yield the metric markers by level, the closest first."""
+    callspec = getattr(item, "callspec", None)
+    of_parameters = list(getattr(callspec, "marks", ()))
+    levels: dict[int, list[pytest.Mark]] = {}
+    for node, mark in item.iter_markers_with_node():
+        if mark.name in _METRIC_MARKERS:
+            depth = -1 if mark in of_parameters else _distance(item, node)
+            levels.setdefault(depth, []).append(mark)
+    for depth in sorted(levels):
+        yield levels[depth]
+
+
+def _distance(item: pytest.Item, node: Any) -> int:
+    return list(reversed(item.listchain())).index(node)
+
+
+def _parse(mark: pytest.Mark) -> _Asked:
+    from pytest_llmperf.metrics import UnknownMetricError, get_metric
+
+    name, positional = mark.name, mark.args
+    if name == "perf_metric":
+        if len(positional) != 1 or not isinstance(positional[0], str):
+            raise _MarkerError("takes the metric's name first: perf_metric('inter_token', ...)")
+        name, positional = positional[0], ()
+    try:
+        metric = get_metric(name)
+    except UnknownMetricError as error:
+        raise _MarkerError(f"names an {error}") from None
+    if positional:
+        raise _MarkerError(
+            f"takes its limit by name: {mark.name}({metric.limit_kind}={positional[0]!r})"
+        )
+    allowed = {"min", "max", "tolerance"}
+    _refuse_unknown(mark, allowed)
+    if "min" in mark.kwargs and "max" in mark.kwargs:
+        raise _MarkerError(
+            f"has both min and max: {metric.name} is better "
+            f"{metric.direction.value}, so it takes {metric.limit_kind}="
+        )
+    for kind in ("min", "max"):
+        if kind in mark.kwargs and kind != metric.limit_kind:
+            raise _MarkerError(
+                f"has {kind}=: {metric.name} is better {metric.direction.value}, "
+                f"so its limit is {metric.limit_kind}="
+            )
+    return _Asked(mark.name, metric, _limit(mark, metric), _tolerance(mark))
+
+
+def _refuse_unknown(mark: pytest.Mark, allowed: set[str]) -> None:
+    import difflib
+
+    for name in mark.kwargs:
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise _MarkerError(
+                f"has an unknown argument {name!r}{hint} (known: {', '.join(sorted(allowed))})"
+            )
+
+
+def _limit(mark: pytest.Mark, metric: Metric) -> float | None:
+    from pytest_llmperf.units import UnitError, parse_quantity
+
+    kind = metric.limit_kind
+    if kind not in mark.kwargs:
+        return None
+    try:
+        limit = parse_quantity(mark.kwargs[kind], metric.unit)
+    except UnitError as error:
+        raise _MarkerError(f"{kind}: {error}") from None
+    if limit <= 0:
+        raise _MarkerError(f"{kind}: expected a limit above 0, got {mark.kwargs[kind]!r}")
+    return limit
+
+
+def _tolerance(mark: pytest.Mark) -> float | None:
+    from pytest_llmperf.units import UnitError, parse_tolerance
+
+    if "tolerance" not in mark.kwargs:
+        return None
+    try:
+        return parse_tolerance(mark.kwargs["tolerance"])
+    except UnitError as error:
+        raise _MarkerError(f"tolerance: {error}") from None
+
+
+def _perf_tolerance(item: pytest.Item, default: float) -> float:
+    for mark in item.iter_markers("perf"):
+        if mark.args:
+            raise _MarkerError("takes no positional argument")
+        _refuse_unknown(mark, {"tolerance"})
+        tolerance = _tolerance(mark)
+        if tolerance is not None:
+            return tolerance
+    return default

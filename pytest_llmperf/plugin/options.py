@@ -1,0 +1,68 @@
+"""The command line options, and one frozen object that holds what they said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked of the plugin."""
+
+    config_file: Path | None
+    overrides: tuple[str, ...]
+    record: bool
+    require_baseline: bool
+    exit_codes: bool
+    json_path: Path | None
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Options:
+        """Read the options of a session; relative paths are the invocation folder's."""
+        here = config.invocation_params.dir
+        file, report = config.getoption("llmperf_config"), config.getoption("llmperf_json")
+        return cls(
+            config_file=here / file if file else None,
+            overrides=tuple(config.getoption("llmperf_set") or ()),
+            record=config.getoption("llmperf_record"),
+            require_baseline=config.getoption("llmperf_require_baseline"),
+            exit_codes=config.getoption("llmperf_exit_codes"),
+            json_path=here / report if report else None,
+        )
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add the plugin's options to pytest's command line."""
+    group = parser.getgroup("llmperf", "LLM inference performance")
+    group.addoption(
+        "--llmperf-config",
+        metavar="PATH",
+        help="configuration file (default: config.yaml in the root folder)",
+    )
+    group.addoption(
+        "--llmperf-set",
+        metavar="KEY=VALUE",
+        action="append",
+        help="override one setting, for example llm.n_batch=512 (repeatable)",
+    )
+    group.addoption(
+        "--llmperf-record",
+        action="store_true",
+        help="store this session's samples as a baseline, whatever the verdicts are",
+    )
+    group.addoption(
+        "--llmperf-require-baseline",
+        action="store_true",
+        help="fail perf tests that have no baseline to be compared with",
+    )
+    group.addoption(
+        "--llmperf-exit-codes",
+        action="store_true",
+        help="exit 1 for regressed or missed, 10 for invalid, 11 for inconclusive",
+    )
+    group.addoption(
+        "--llmperf-json", metavar="PATH", help="write verdicts and raw samples to this file"
+    )

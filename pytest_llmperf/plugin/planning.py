@@ -1,0 +1,27 @@
+"""Builds the plan of a measure stage from what was recorded and configured."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.plugin.recording import Recording
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import PerfConfig
+
+
+def make_plan(held: Sequence[Recording], perf: PerfConfig, start_seconds: float) -> Plan:
+    """Return the plan; without a configured seed the order is random, and the seed is kept."""
+    return Plan(
+        workloads={recording.item.nodeid: recording.workload for recording in held},
+        recorded_seconds={recording.item.nodeid: recording.seconds for recording in held},
+        start_seconds=start_seconds,
+        processes=perf.processes,
+        iterations=perf.iterations,
+        warmup_max=perf.warmup_max,
+        budget=perf.budget,
+        seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
+    )

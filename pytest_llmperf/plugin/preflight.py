@@ -1,0 +1,71 @@
+"""Everything that can be wrong with a session, checked before any model is loaded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.settings import Settings
+
+
+def check_before_loading(
+    config: pytest.Config, items: Sequence[pytest.Item], settings: Settings, options: Options
+) -> None:
+    """Check other plugins, the baselines, and the places this session will write to.
+
+    Raises:
+        pytest.UsageError: naming all that is wrong.
+    """
+    problems = [*_reruns(config, items)]
+    try:
+        BaselineStore(settings.loaded.baselines_dir).check_all()
+    except BaselineError as error:
+        problems.append(str(error))
+    if options.record:
+        problems += _unwritable(settings.loaded.baselines_dir, "perf.baselines")
+    if options.json_path is not None:
+        if options.json_path.is_dir():
+            problems.append(f"--llmperf-json {options.json_path}: is a folder; name a file")
+        elif not options.json_path.parent.is_dir():
+            problems.append(
+                f"--llmperf-json {options.json_path}: there is no folder {options.json_path.parent}"
+            )
+        else:
+            problems += _unwritable(options.json_path.parent, "--llmperf-json")
+    if problems:
+        raise pytest.UsageError("llmperf: " + "\n".join(problems))
+
+
+def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
+    """Refuse pytest-rerunfailures: rerunning until green would hide a regression."""
+    if not config.pluginmanager.hasplugin("rerunfailures"):
+        return []
+    everywhere = config.getoption("reruns", None) or config.getini("reruns")
+    asking = [item for item in items if everywhere or item.get_closest_marker("flaky")]
+    if not asking:
+        return []
+    return [
+        f"{asking[0].nodeid}"
+        + (f" and {len(asking) - 1} more" if len(asking) > 1 else "")
+        + ": pytest-rerunfailures would rerun this perf test until it is green, which turns a "
+        "regression into luck; take --reruns or the flaky marker away (a perf test is already "
+        "measured in several processes)"
+    ]
+
+
+def _unwritable(folder: Path, setting: str) -> list[str]:
+    """Say so if nothing can be written in ``folder``, or in the nearest that exists above it."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return [f"{setting}: {place} is a file, no folder; move it away or name another folder"]
+    if not os.access(place, os.W_OK):
+        return [f"{setting}: nothing can be written in {place}; change its permissions"]
+    return []

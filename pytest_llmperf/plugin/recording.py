@@ -1,0 +1,102 @@
+"""The record stage: perf tests run once, like any test, and their reports are held back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.gate.check import Check
+from pytest_llmperf.measure.own_llama import watch_own_llama
+from pytest_llmperf.measure.workload import Recorder, Workload
+from pytest_llmperf.plugin.outcome import fail_report
+from pytest_llmperf.plugin.runner_protocol import run_quietly
+
+NOTHING_ASKED = (
+    "this perf test asked nothing of llm_engine, so there is nothing to measure: call "
+    "llm_engine.generate(), .chat() or .stream() in its body"
+)
+OWN_LLAMA = (
+    "this perf test built its own llama_cpp.Llama: what runs inside pytest's process can't be "
+    "replayed or timed fairly. Ask llm_engine instead, or make your code the engine "
+    "(llm.engine: app, llm.target: package.module:callable)"
+)
+
+
+@dataclass
+class Recording:
+    """One perf test whose body passed, waiting for its verdict.
+
+    Attributes:
+        item: the test.
+        reports: of setup, call and teardown, not logged yet.
+        workload: what the body asked of the engine.
+        seconds: how long that took, inside generation.
+        checks: what is gated or shown.
+    """
+
+    item: pytest.Item
+    reports: list[pytest.TestReport]
+    workload: Workload
+    seconds: float
+    checks: list[Check]
+
+    @property
+    def call(self) -> pytest.TestReport:
+        """The report of the body."""
+        return next(report for report in self.reports if report.when == "call")
+
+
+class RecordStage:
+    """Runs perf tests once and records what they ask of the engine."""
+
+    def __init__(self, engine: LlmEngine) -> None:
+        self._engine = engine
+        self._recorder = Recorder()
+
+    @contextmanager
+    def listening(self, item: pytest.Item) -> Iterator[None]:
+        """Record while the body runs; setup and teardown are not part of the workload."""
+        self._recorder = Recorder()
+        self._engine.reset()
+        self._engine.observer = self._recorder
+        _tame_benchmark(item)
+        try:
+            yield
+        finally:
+            self._engine.observer = None
+
+    def run(
+        self, item: pytest.Item, nextitem: pytest.Item | None, checks: list[Check]
+    ) -> Recording | list[pytest.TestReport]:
+        """Run one test; return a Recording to be judged, or the reports of one that is over."""
+        self._recorder = Recorder()
+        with watch_own_llama() as own:
+            reports = run_quietly(item, nextitem)
+        call = next((report for report in reports if report.when == "call"), None)
+        if call is None or not _body_passed(call):
+            return reports
+        workload = self._recorder.workload()
+        if own.built:
+            fail_report(call, OWN_LLAMA, item)
+        elif workload is None:
+            fail_report(call, NOTHING_ASKED, item)
+        elif not any(report.failed for report in reports if report is not call):
+            return Recording(item, reports, workload, self._recorder.seconds, checks)
+        return reports
+
+
+def _body_passed(call: pytest.TestReport) -> bool:
+    """Whether the body did not fail; a strict xfail whose body passed still has its verdict."""
+    return call.passed or str(call.longrepr).startswith("[XPASS(strict)]")
+
+
+def _tame_benchmark(item: pytest.Item) -> None:
+    """Let pytest-benchmark's fixture call its function once; the repeating is done in rounds."""
+    benchmark: Any = (getattr(item, "funcargs", None) or {}).get("benchmark")
+    if hasattr(benchmark, "disabled"):
+        benchmark.disabled = True

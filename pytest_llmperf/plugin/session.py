@@ -1,0 +1,231 @@
+"""A session with perf tests: record, measure, judge; wires the lower floors to pytest's hooks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.gate.check import Check
+from pytest_llmperf.gate.exit_codes import session_exit_code
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.measure.samples import Measurement
+from pytest_llmperf.plugin import benchmark_bridge
+from pytest_llmperf.plugin.console import Console
+from pytest_llmperf.plugin.facts import SessionFacts, gather_facts, watcher
+from pytest_llmperf.plugin.judging import Judgement, judge_session, record_session
+from pytest_llmperf.plugin.markers import is_perf, read_checks
+from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.outcome import fail_report
+from pytest_llmperf.plugin.planning import make_plan
+from pytest_llmperf.plugin.preflight import check_before_loading
+from pytest_llmperf.plugin.recording import Recording, RecordStage
+from pytest_llmperf.plugin.runner_protocol import log_reports
+from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
+from pytest_llmperf.report.failure import failure_text
+from pytest_llmperf.report.json_report import ReportError, write_json
+from pytest_llmperf.report.properties import junit_properties
+from pytest_llmperf.report.table import render_table
+
+
+def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Check everything that can be checked before a model is loaded, then take the session over.
+
+    Raises:
+        pytest.UsageError: markers, options, configuration, model file or baselines are wrong.
+    """
+    settings = settings_of(config)
+    perf = settings.loaded.config.perf
+    checks: dict[str, list[Check]] = {}
+    errors: list[str] = []
+    for item in items:
+        checks[item.nodeid], wrong = read_checks(item, perf.targets, perf.tolerance)
+        errors += wrong
+    if errors:
+        raise pytest.UsageError("llmperf: " + "\n".join(errors))
+    if config.getoption("collectonly"):
+        return
+    options = Options.of(config)
+    check_before_loading(config, items, settings, options)
+    config.pluginmanager.register(PerfSession(config, settings, options, checks), "llmperf-session")
+
+
+class PerfSession:
+    """The hooks of a session that has perf tests."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        options: Options,
+        checks: dict[str, list[Check]],
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._options = options
+        self._checks = checks
+        self._console = Console(config)
+        self._stage = RecordStage(settings.engine)
+        self._held: list[Recording] = []
+        self._judgement: Judgement | None = None
+        self._problems: list[str] = []
+        self._policy = FailPolicy(require_baseline=options.require_baseline)
+        self._ordinary_failures = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
+        """Run a perf test once; hold its reports until it is measured."""
+        if not is_perf(item):
+            return None
+        self._console.recording(item.nodeid)
+        outcome = self._stage.run(item, nextitem, self._checks[item.nodeid])
+        if is_xdist_worker(self._config):
+            # The next worker waits for the device.
+            self._settings.engine.close()
+            reports = outcome.reports if isinstance(outcome, Recording) else outcome
+            for report in reports:
+                report.user_properties.append(NOT_MEASURED)
+            log_reports(item, reports)
+        elif isinstance(outcome, Recording):
+            self._held.append(outcome)
+        else:
+            log_reports(item, outcome)
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Listen to the engine while the body of a perf test runs."""
+        if not is_perf(item):
+            return (yield)
+        with self._stage.listening(item):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """After the last body: measure, judge, and report."""
+        try:
+            result = yield
+        except (session.Failed, session.Interrupted):
+            self._give_up("the session stopped before measuring (-x, --maxfail or an interruption)")
+            raise
+        if self._held:
+            try:
+                self._measure_and_judge()
+            except KeyboardInterrupt:
+                self._give_up("interrupted while measuring")
+                raise
+        return result
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember failures that are no verdicts."""
+        if report.failed and not any(name == "llmperf" for name, _ in report.user_properties):
+            self._ordinary_failures = True
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table."""
+        if self._judgement is not None:
+            view = self._judgement.view
+            self._console.table(terminalreporter, lambda w, c: render_table(view, w, c))
+        self._console.problems(terminalreporter, self._problems)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Tell CI why, where it asked for it, and never be green with a file unwritten."""
+        if self._problems and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        known = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if self._options.exit_codes and exitstatus in known and not self._problems:
+            session.exitstatus = session_exit_code(
+                self._verdicts(), self._policy, ordinary_failures=self._ordinary_failures
+            )
+
+    def _verdicts(self) -> list[Verdict]:
+        if self._judgement is None:
+            return []
+        return [verdict for test in self._judgement.view.tests for verdict in test.verdicts]
+
+    def _measure_and_judge(self) -> None:
+        engine, perf = self._settings.engine, self._settings.loaded.config.perf
+        start_seconds = engine.start_seconds
+        facts = gather_facts(self._config, self._settings)
+        # The bodies' engine must free the device before the first round takes it.
+        engine.close()
+        plan = make_plan(self._held, perf, start_seconds)
+        self._console.plan(plan, facts)
+        measurement = self._measure(plan, facts)
+        self._judgement = judge_session(self._held, measurement, plan, facts)
+        self._finish(measurement, facts)
+
+    def _measure(self, plan: Plan, facts: SessionFacts) -> Measurement:
+        from pytest_llmperf.engine.client import EngineClient
+        from pytest_llmperf.engine.device_lock import DeviceLock
+
+        lock = DeviceLock(notify=self._console.line)
+        lock.acquire()
+        try:
+            with self._console.progress(plan) as tell:
+                rounds = Rounds(
+                    plan,
+                    start=lambda: EngineClient.start(self._settings.spec),
+                    watch=watcher(facts),
+                    on_step=tell,
+                )
+                return rounds.run()
+        finally:
+            lock.release()
+
+    def _finish(self, measurement: Measurement, facts: SessionFacts) -> None:
+        """Store, write and report what was found; a file that can't be written loses no verdict."""
+        assert self._judgement is not None
+        if self._options.record:
+            try:
+                path = record_session(self._held, measurement, self._judgement.view, facts)
+                self._judgement = self._judgement.recorded_to(path)
+            except BaselineError as error:
+                self._problems.append(f"the baseline was not recorded: {error}")
+        if self._options.json_path is not None:
+            try:
+                write_json(self._options.json_path, self._judgement.view)
+            except ReportError as error:
+                self._problems.append(str(error))
+        benchmark_bridge.publish(self._config, self._held, measurement)
+        self._report()
+
+    def _report(self) -> None:
+        assert self._judgement is not None
+        view = self._judgement.view
+        for recording, test in zip(self._held, view.tests, strict=True):
+            text = failure_text(test, busy=view.busy, policy=self._policy, command=_command())
+            for name, value in junit_properties(test):
+                for report in recording.reports:
+                    report.user_properties.append((name, value))
+            if text:
+                recording.call.user_properties.append(("llmperf", "verdict"))
+                worst = test.worst
+                summary = f"{worst.kind.value}: {worst.explanation}" if worst else None
+                fail_report(recording.call, text, recording.item, summary)
+            log_reports(recording.item, recording.reports)
+        self._held = []
+
+    def _give_up(self, why: str) -> None:
+        """Say of tests that were recorded and never judged that they were not."""
+        for recording in self._held:
+            call = recording.call
+            if call.passed:
+                path, line, _ = recording.item.location
+                call.outcome = "skipped"
+                call.longrepr = (path, (line or 0) + 1, f"Skipped: not measured: {why}")
+            log_reports(recording.item, recording.reports)
+        self._held = []
+
+
+def _command() -> str:
+    """Return how this user runs perf tests, the stem of the commands to copy."""
+    program = "python -m pytest" if sys.argv and sys.argv[0].endswith("__main__.py") else "pytest"
+    return f"{program} -m perf"

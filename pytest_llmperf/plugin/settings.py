@@ -1,0 +1,108 @@
+"""What a session runs with: configuration, model file and engine, resolved once when needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmperf.plugin.options import Options
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.load import LoadedConfig
+    from pytest_llmperf.engine.client import LaunchSpec
+    from pytest_llmperf.engine.handle import LlmEngine
+
+
+@dataclass
+class Settings:
+    """A session's configuration, checked, before anything is loaded.
+
+    Attributes:
+        loaded: the configuration and where each value came from.
+        model_file: the resolved model, or None for an ``app`` engine.
+        spec: how engine processes are started.
+        engine: the session's engine; its worker starts when first asked.
+    """
+
+    loaded: LoadedConfig
+    model_file: Path | None
+    spec: LaunchSpec
+    engine: LlmEngine
+
+
+_KEY = pytest.StashKey[Settings]()
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Return the session's settings, resolving them on the first call.
+
+    Raises:
+        pytest.UsageError: naming everything that is wrong with the configuration.
+    """
+    if _KEY not in config.stash:
+        config.stash[_KEY] = _resolve(config)
+    return config.stash[_KEY]
+
+
+def current_settings(config: pytest.Config) -> Settings | None:
+    """Return the settings if something has needed them already."""
+    return config.stash.get(_KEY, None)
+
+
+def _resolve(config: pytest.Config) -> Settings:
+    from pytest_llmperf.config.errors import ConfigError
+    from pytest_llmperf.config.load import load_config
+    from pytest_llmperf.config.model_path import resolve_model
+    from pytest_llmperf.engine.client import LaunchSpec
+    from pytest_llmperf.engine.device_lock import DeviceLock
+    from pytest_llmperf.engine.handle import LlmEngine
+
+    options = Options.of(config)
+    try:
+        loaded = load_config(options.config_file, config.rootpath, os.environ, options.overrides)
+        llm = loaded.config.llm
+        model_file = None
+        if llm.engine == "llama_cpp":
+            _check_extra(llm.extra)
+            model_file = resolve_model(llm.model_path, loaded.base_dir)
+    except ConfigError as error:
+        raise pytest.UsageError(f"llmperf: {error}") from None
+    spec = LaunchSpec(
+        engine=llm.engine,
+        config=llm.resolved(model_file),
+        cwd=str(config.rootpath),
+        # An application is imported the way the tests import it.
+        import_paths=(str(config.rootpath),) if llm.engine == "app" else (),
+        load_timeout=llm.load_timeout,
+        generation_timeout=llm.generation_timeout,
+    )
+    lock = DeviceLock(notify=_notifier(config))
+    return Settings(loaded, model_file, spec, LlmEngine(spec, llm.max_tokens, lock))
+
+
+def _check_extra(extra: dict[str, Any]) -> None:
+    from pytest_llmperf.engine.installed import unknown_extra
+
+    unknown = unknown_extra(extra) if extra else {}
+    if unknown:
+        lines = [
+            f"llm.extra.{name}: the installed llama_cpp.Llama takes no such argument"
+            + (f"; did you mean {near!r}?" if near else "")
+            for name, near in unknown.items()
+        ]
+        raise pytest.UsageError("llmperf: " + "\n".join(lines))
+
+
+def _notifier(config: pytest.Config) -> Callable[[str], None]:
+    def notify(line: str) -> None:
+        reporter = config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.ensure_newline()
+            reporter.write_line(f"llmperf: {line}")
+
+    return notify
