@@ -48,7 +48,8 @@ def evidence_for(
     """Collect the newest ``window`` valid sessions of the same workload.
 
     ``records`` are matching ones, oldest first. Sessions of another workload
-    never count; when there are only those, the workload changed.
+    never count; when there are only those, the workload changed. Nor do sessions
+    before the newest one whose level was accepted.
     """
     holding = [stored for stored in records if nodeid in stored.record.tests]
     if not holding:
@@ -60,9 +61,11 @@ def evidence_for(
         return BaselineEvidence(
             "workload changed", stored_workload=newest, detail=f"the baseline measured {newest}"
         )
-    valid = [stored for stored in same if not stored.record.tests[nodeid].invalid]
+    valid = _since_accepted(
+        [stored for stored in same if not stored.record.tests[nodeid].invalid], nodeid
+    )
     measured = [s for s in valid if metric in s.record.tests[nodeid].metrics][-window:]
-    skipped = len(same) - len(valid)
+    skipped = sum(bool(stored.record.tests[nodeid].invalid) for stored in same)
     if not measured:
         detail = (
             f"{metric} is in none of this test's baselines"
@@ -79,3 +82,11 @@ def evidence_for(
         stored_workload=same[-1].record.tests[nodeid].summary,
         skipped_invalid=skipped,
     )
+
+
+def _since_accepted(valid: list[StoredRecord], nodeid: str) -> list[StoredRecord]:
+    """Drop the sessions before the newest one whose level was accepted."""
+    for place in range(len(valid) - 1, -1, -1):
+        if valid[place].record.tests[nodeid].accepted is not None:
+            return valid[place:]
+    return valid

@@ -93,6 +93,8 @@ class TestRecord:
         summary: the workload in words.
         invalid: why these samples may not judge anything; empty when they may.
         metrics: by name.
+        accepted: why this session's level was accepted as the new one, or None; older
+            sessions of the same workload then no longer judge.
     """
 
     __test__ = False
@@ -101,6 +103,7 @@ class TestRecord:
     summary: str
     metrics: Mapping[str, MetricRecord]
     invalid: tuple[str, ...] = ()
+    accepted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ def to_text(record: BaselineRecord) -> str:
                     "workload": test.workload,
                     "summary": test.summary,
                     "invalid": list(test.invalid),
+                    **({"accepted": test.accepted} if test.accepted is not None else {}),
                     "metrics": {
                         name: {
                             "unit": metric.unit,
@@ -237,6 +241,7 @@ def _test(item: Reader) -> TestRecord:
         summary=item["summary"].text(),
         metrics={name: _metric(metric) for name, metric in item["metrics"].items()},
         invalid=tuple(reason.text() for reason in item["invalid"].elements()),
+        accepted=item["accepted"].text() if "accepted" in item.mapping() else None,
     )
 
 

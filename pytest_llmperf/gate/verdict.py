@@ -53,9 +53,11 @@ class FailPolicy:
 
     Attributes:
         require_baseline: having nothing to compare with fails too.
+        accepting: this session's level is being accepted, so a regression does not fail.
     """
 
     require_baseline: bool = False
+    accepting: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,4 +109,6 @@ def fails(kind: VerdictKind, policy: FailPolicy | None = None) -> bool:
     """Whether a verdict of this kind fails its test under ``policy`` (default: the plain one)."""
     if kind in UNCOMPARED:
         return policy is not None and policy.require_baseline
+    if kind is VerdictKind.REGRESSED and policy is not None and policy.accepting:
+        return False
     return kind in FAILING

@@ -66,7 +66,9 @@ class Console:
             elapsed = time.monotonic() - began
             if step.process != current[0]:
                 current[0] = step.process
-                progress.start_process(step.process, step.processes, elapsed, plan.expected_seconds)
+                # Spare processes come on top of the planned ones.
+                total = max(step.process, step.processes)
+                progress.start_process(step.process, total, elapsed, plan.expected_seconds)
             progress.iteration(step.nodeid, step.iteration or 0, step.iterations, elapsed)
 
         with progress:

@@ -68,9 +68,15 @@ def judge_session(
 
 
 def record_session(
-    held: Sequence[Recording], measurement: Measurement, view: SessionView, facts: SessionFacts
+    held: Sequence[Recording],
+    measurement: Measurement,
+    view: SessionView,
+    facts: SessionFacts,
+    accepted: str | None = None,
 ) -> Path:
     """Store this session's samples as a baseline and return the file.
+
+    ``accepted`` is why its level is the new one from now on, or None.
 
     Raises:
         BaselineError: it could not be written.
@@ -92,6 +98,7 @@ def record_session(
             summary=recording.workload.summary,
             metrics=metrics,
             invalid=invalid,
+            accepted=accepted,
         )
     record = BaselineRecord(
         recorded=now(),

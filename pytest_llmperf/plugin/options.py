@@ -15,6 +15,7 @@ class Options:
     config_file: Path | None
     overrides: tuple[str, ...]
     record: bool
+    accept: str | None
     require_baseline: bool
     exit_codes: bool
     json_path: Path | None
@@ -23,11 +24,13 @@ class Options:
     def of(cls, config: pytest.Config) -> Options:
         """Read the options of a session; relative paths are the invocation folder's."""
         here = config.invocation_params.dir
+        accept = config.getoption("llmperf_accept")
         file, report = config.getoption("llmperf_config"), config.getoption("llmperf_json")
         return cls(
             config_file=here / file if file else None,
             overrides=tuple(config.getoption("llmperf_set") or ()),
-            record=config.getoption("llmperf_record"),
+            record=config.getoption("llmperf_record") or accept is not None,
+            accept=accept,
             require_baseline=config.getoption("llmperf_require_baseline"),
             exit_codes=config.getoption("llmperf_exit_codes"),
             json_path=here / report if report else None,
@@ -52,6 +55,11 @@ def add_options(parser: pytest.Parser) -> None:
         "--llmperf-record",
         action="store_true",
         help="store this session's samples as a baseline, whatever the verdicts are",
+    )
+    group.addoption(
+        "--llmperf-accept",
+        metavar="REASON",
+        help="record, and make this session's level the one to compare with; the reason is kept",
     )
     group.addoption(
         "--llmperf-require-baseline",

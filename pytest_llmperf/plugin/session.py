@@ -75,7 +75,9 @@ class PerfSession:
         self._held: list[Recording] = []
         self._judgement: Judgement | None = None
         self._problems: list[str] = []
-        self._policy = FailPolicy(require_baseline=options.require_baseline)
+        self._policy = FailPolicy(
+            require_baseline=options.require_baseline, accepting=options.accept is not None
+        )
         self._ordinary_failures = False
 
     @pytest.hookimpl(tryfirst=True)
@@ -185,7 +187,9 @@ class PerfSession:
         assert self._judgement is not None
         if self._options.record:
             try:
-                path = record_session(self._held, measurement, self._judgement.view, facts)
+                path = record_session(
+                    self._held, measurement, self._judgement.view, facts, self._options.accept
+                )
                 self._judgement = self._judgement.recorded_to(path)
             except BaselineError as error:
                 self._problems.append(f"the baseline was not recorded: {error}")

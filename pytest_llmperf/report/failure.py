@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.model import MetricRow, TestReportView
 
 #: Kinds after which recording a new baseline is an answer.
-_RECORDABLE = frozenset(
-    {VerdictKind.REGRESSED, VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE}
-)
+_RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
 _INDENT = "    "
 
 
 def accept_command(nodeid: str, command: str = "pytest -m perf") -> str:
+    """The command that makes this test's level the new one, quoted for a POSIX shell."""
+    return f'{rerun_command(nodeid, command)} --llmperf-accept "why"'
+
+
+def record_command(nodeid: str, command: str = "pytest -m perf") -> str:
     """The command that records this test's level as a baseline, quoted for a POSIX shell."""
     return f"{rerun_command(nodeid, command)} --llmperf-record"
 
@@ -112,8 +115,10 @@ def _remedies(kinds: set[VerdictKind], nodeid: str, command: str) -> Iterator[st
         yield from ("nothing was proven about speed; on a quiet machine run it again:", rerun)
     if VerdictKind.INCONCLUSIVE in kinds:
         yield from ("to tell, give it more time (perf.budget) and run it again:", rerun)
-    if kinds & _RECORDABLE:
+    if VerdictKind.REGRESSED in kinds:
         yield from ("to accept the new level:", _INDENT + accept_command(nodeid, command))
+    elif kinds & _RECORDABLE:
+        yield from ("to record this level:", _INDENT + record_command(nodeid, command))
     if VerdictKind.MISSED in kinds:
         yield (
             "recording does not move a target: "

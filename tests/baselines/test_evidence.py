@@ -94,3 +94,17 @@ def test_sessions_of_the_same_workload_count_past_those_of_another(history: Any)
     found = of(history(numbered(1.0), {"workload": "w2", **numbered(2.0)}))
     assert found.status == "ok"
     assert [session[0][0] for session in found.sessions] == [1.0]
+
+
+def test_sessions_before_an_accepted_one_no_longer_judge(history: Any) -> None:
+    tests = [
+        numbered(1.0),
+        {**numbered(2.0), "accepted": "a slower, better sampler"},
+        numbered(3.0),
+    ]
+    assert [session[0][0] for session in of(history(*tests)).sessions] == [2.0, 3.0]
+
+
+def test_an_invalid_session_accepts_nothing(history: Any) -> None:
+    spoilt = {**numbered(2.0), "accepted": "why", "invalid": ("throttled",)}
+    assert [session[0][0] for session in of(history(numbered(1.0), spoilt)).sessions] == [1.0]

@@ -21,6 +21,12 @@ def test_a_record_survives_the_round_trip(make_record: Any) -> None:
     assert to_text(from_json(json.loads(text))) == text
 
 
+def test_the_reason_of_an_accepted_level_is_kept(make_record: Any) -> None:
+    text = to_text(make_record(test={"accepted": "a better sampler"}))
+    (test,) = from_json(json.loads(text)).tests.values()
+    assert test.accepted == "a better sampler"
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     nodeid=st.text(st.characters(), min_size=1),

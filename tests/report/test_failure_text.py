@@ -10,7 +10,7 @@ import pytest
 from report_sessions import SOURCE, new_test, row, short_answer
 
 from pytest_llmperf.gate.verdict import FailPolicy
-from pytest_llmperf.report.failure import accept_command, failure_text
+from pytest_llmperf.report.failure import accept_command, failure_text, record_command
 from pytest_llmperf.report.model import TestReportView
 
 ONE_METRIC = """\
@@ -35,7 +35,7 @@ found while measuring:
     - 2 stalls
 
 to accept the new level:
-    pytest -m perf 'tests/test_chat.py::test_short[gpu 12]' --llmperf-record
+    pytest -m perf 'tests/test_chat.py::test_short[gpu 12]' --llmperf-accept "why"
 recording does not move a target: it stands in the test's marker or under perf.targets in \
 config.yaml"""
 
@@ -68,7 +68,7 @@ def test_no_baseline_fails_only_where_one_is_required() -> None:
     assert failure_text(new_test()) == ""
     text = failure_text(new_test(), policy=FailPolicy(require_baseline=True))
     assert text.startswith("no baseline: tokens/s: no earlier session")
-    assert accept_command(new_test().nodeid) in text
+    assert record_command(new_test().nodeid) in text
 
 
 def test_it_names_the_baseline() -> None:
@@ -102,7 +102,7 @@ def test_an_error_keeps_all_its_lines() -> None:
 
 
 def test_the_command_starts_as_the_user_started_pytest() -> None:
-    assert "    python -m pytest -m perf t.py::t --llmperf-record" in failure_text(
+    assert '    python -m pytest -m perf t.py::t --llmperf-accept "why"' in failure_text(
         one(baseline=[0.5]), command="python -m pytest -m perf"
     )
 
@@ -116,7 +116,7 @@ def test_the_command_survives_a_shell(nodeid: str) -> None:
 
 def test_the_command_survives_bash_even_with_control_characters() -> None:
     nodeid = "t.py::t['a\x1b\n\\é]"
-    word = accept_command(nodeid).removeprefix("pytest -m perf ").removesuffix(" --llmperf-record")
+    word = record_command(nodeid).removeprefix("pytest -m perf ").removesuffix(" --llmperf-record")
     assert word.isprintable()
     echoed = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
     assert echoed.stdout.decode() == nodeid
