@@ -62,6 +62,7 @@ def judge_session(
         notes=(*facts.notes, *_baseline_notes(facts), *_gpu_notes(facts)),
         wall_s=measurement.seconds,
         generation_s=measurement.generating_seconds,
+        recording_generation_s=sum(recording.seconds for recording in held),
         baseline_sources=tuple(sorted(sources)),
     )
     return Judgement(view)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,22 +54,39 @@ def current_settings(config: pytest.Config) -> Settings | None:
     return config.stash.get(_KEY, None)
 
 
+def load(config: pytest.Config) -> LoadedConfig:
+    """Read the configuration and nothing else: no model is looked for.
+
+    Raises:
+        pytest.UsageError: naming everything that is wrong with it.
+    """
+    from pytest_llmperf.config.errors import ConfigError, ModelError
+    from pytest_llmperf.config.load import load_config
+
+    options = Options.of(config)
+    try:
+        return load_config(options.config_file, config.rootpath, os.environ, options.overrides)
+    except ConfigError as error:
+        raise pytest.UsageError(f"llmperf: {error}") from None
+
+
 def _resolve(config: pytest.Config) -> Settings:
     from pytest_llmperf.config.errors import ConfigError
-    from pytest_llmperf.config.load import load_config
     from pytest_llmperf.config.model_path import resolve_model
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.engine.handle import LlmEngine
 
-    options = Options.of(config)
+    loaded = load(config)
+    llm = loaded.config.llm
+    model_file = None
     try:
-        loaded = load_config(options.config_file, config.rootpath, os.environ, options.overrides)
-        llm = loaded.config.llm
-        model_file = None
         if llm.engine == "llama_cpp":
-            _check_extra(llm.extra)
+            _check_extra(llm.extra, loaded.provenance)
             model_file = resolve_model(llm.model_path, loaded.base_dir)
+    except ModelError as error:
+        where = loaded.provenance.get("llm.model_path", "default")
+        raise pytest.UsageError(f"llmperf: {where}: llm.model_path: {error}") from None
     except ConfigError as error:
         raise pytest.UsageError(f"llmperf: {error}") from None
     spec = LaunchSpec(
@@ -85,13 +102,14 @@ def _resolve(config: pytest.Config) -> Settings:
     return Settings(loaded, model_file, spec, LlmEngine(spec, llm.max_tokens, lock))
 
 
-def _check_extra(extra: dict[str, Any]) -> None:
+def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:
     from pytest_llmperf.engine.installed import unknown_extra
 
     unknown = unknown_extra(extra) if extra else {}
     if unknown:
         lines = [
-            f"llm.extra.{name}: the installed llama_cpp.Llama takes no such argument"
+            f"{provenance.get(f'llm.extra.{name}', 'configuration')}: llm.extra.{name}: "
+            "the installed llama_cpp.Llama takes no such argument"
             + (f"; did you mean {near!r}?" if near else "")
             for name, near in unknown.items()
         ]

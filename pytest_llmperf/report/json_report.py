@@ -5,7 +5,7 @@ per second; anything unknown is null)::
 
     schema      1
     session     machine, model, engine, processes, iterations, seed, wall_s,
-                generation_s, busy [text], notes [text], baselines [file],
+                generation_s, recording_generation_s, busy [text], notes [text], baselines [file],
                 recorded_to
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
@@ -58,6 +58,7 @@ def session_json(session: SessionView) -> dict[str, Any]:
             "seed": session.seed,
             "wall_s": session.wall_s,
             "generation_s": session.generation_s,
+            "recording_generation_s": session.recording_generation_s,
             "busy": list(session.busy),
             "notes": list(session.notes),
             "baselines": list(session.baseline_sources),

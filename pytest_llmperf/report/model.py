@@ -95,6 +95,7 @@ class SessionView:
             nearest machine that has a baseline.
         wall_s: wall time of the measure stage, seconds.
         generation_s: how much of it was spent inside generation, seconds.
+        recording_generation_s: what the bodies spent inside generation before that, seconds.
         baseline_sources: the baseline files that were compared with.
         recorded_to: the baseline file this session wrote, or None.
         record_command: what records a baseline.
@@ -111,6 +112,7 @@ class SessionView:
     notes: tuple[str, ...] = ()
     wall_s: float = 0.0
     generation_s: float = 0.0
+    recording_generation_s: float = 0.0
     baseline_sources: tuple[str, ...] = ()
     recorded_to: str | None = None
     record_command: str = "pytest -m perf --llmperf-record"

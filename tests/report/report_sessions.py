@@ -83,5 +83,6 @@ def session(*tests: TestReportView, **fields: Any) -> SessionView:
         tests=tests,
         wall_s=58.0,
         generation_s=52.2,
+        recording_generation_s=3.9,
     )
     return replace(plain, **fields)

@@ -29,6 +29,7 @@ def test_the_session_is_described() -> None:
         "seed": 7,
         "wall_s": 58.0,
         "generation_s": 52.2,
+        "recording_generation_s": 3.9,
         "busy": ["stress"],
         "notes": [],
         "baselines": [SOURCE],
