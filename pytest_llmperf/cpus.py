@@ -24,7 +24,7 @@ def usable_cpus(root: Path = _ROOT) -> int:
     if affinity is not None:
         counts.append(len(affinity(0)))
     counts += [max(1, int(quota)) for quota in _quotas(root)]
-    return max(1, min(counts))
+    return min(counts)
 
 
 def auto_threads(limit: int = 8, root: Path = _ROOT) -> int:

@@ -110,7 +110,7 @@ def _read_text(path: Path, shown: str) -> str:
         text = "larger than 1 MiB, which no configuration is; is this the right file?"
         raise ConfigError([Problem(shown, text)])
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         text = f"not UTF-8 (byte 0x{data[error.start]:02x}); save the file as UTF-8"

@@ -63,9 +63,9 @@ _EXPECTED = {
 
 @pytest.mark.parametrize("setting", _EXPECTED)
 def test_a_wrong_llm_setting_gets_its_sentence(tmp_path: Path, setting: str) -> None:
-    assert _message(tmp_path, f"llm:\n  {setting}\n").startswith(
-        f"config.yaml:2: {_EXPECTED[setting]}"
-    )
+    message = _message(tmp_path, f"llm:\n  {setting}\n")
+    assert message.startswith(f"config.yaml:2: {_EXPECTED[setting]}")
+    assert len(message.splitlines()) == 1
 
 
 _PERF_EXPECTED = {

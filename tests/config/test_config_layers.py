@@ -133,8 +133,11 @@ def test_a_malformed_override_is_refused(tmp_path: Path, override: str) -> None:
 
 
 def test_an_override_that_is_no_yaml_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--llmperf-set llm\.extra: not valid YAML"):
-        _load(tmp_path, overrides=["llm.extra={a: "])
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, overrides=["llm.extra={a: ", "llm.n_ctx=lots"])
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("--llmperf-set llm.extra: not valid YAML")
+    assert second.startswith("--llmperf-set llm.n_ctx: ")
 
 
 def test_an_override_below_a_plain_value_is_blamed_on_the_override(tmp_path: Path) -> None:

@@ -154,6 +154,12 @@ def test_a_cache_folder_that_is_a_file_is_refused(wheels: Path, tmp_path: Path) 
         fetch("tiny", tmp_path / "cache")
 
 
+def test_a_lock_that_cannot_be_taken_is_named(wheels: Path, tmp_path: Path) -> None:
+    (tmp_path / "models" / ".tiny.lock").mkdir(parents=True)
+    with pytest.raises(ModelError, match=r"the cache folder .* cannot be used: "):
+        fetch("tiny", tmp_path)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_named_with_the_room_it_takes(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -28,7 +28,7 @@ def test_a_file_is_found_relative_to_the_configuration(tmp_path: Path) -> None:
 
 def test_an_absolute_file_is_found(tmp_path: Path) -> None:
     file = _gguf(tmp_path / "a.gguf")
-    assert resolve_model(str(file), Path("/")) == file
+    assert resolve_model(str(file), tmp_path / "elsewhere") == file
 
 
 def test_the_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
