@@ -46,15 +46,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.stash[_DESELECTED] = len(perf)
         return
     from pytest_llmperf.plugin.session import begin_perf_session
+    from pytest_llmperf.plugin.xdist_mode import RefusedOnWorker, is_xdist_worker
 
-    begin_perf_session(config, perf)
+    try:
+        begin_perf_session(config, perf)
+    except pytest.UsageError as error:
+        if not is_xdist_worker(config):
+            raise
+        config.pluginmanager.register(RefusedOnWorker(str(error)), "llmperf-refused")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Be ready to say that nothing is measured while several workers run."""
-    from pytest_llmperf.plugin.xdist_mode import XdistNotice
+    from pytest_llmperf.plugin.xdist_mode import XdistNotice, refuse_to_store
 
+    if asks_for_perf(config.getoption("markexpr") or ""):
+        refuse_to_store(config)
     config.pluginmanager.register(XdistNotice(), "llmperf-xdist-notice")
 
 

@@ -21,7 +21,6 @@ class Console:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._recording = 0
 
     @property
     def _reporter(self) -> Any:
@@ -34,13 +33,12 @@ class Console:
     def line(self, text: str) -> None:
         """Write one line of ours."""
         if not self._quiet:
-            self._reporter.ensure_newline()
+            _fresh_line(self._reporter)
             self._reporter.write_line(f"llmperf: {text}")
 
     def recording(self, nodeid: str) -> None:
-        """Say that bodies are running; each of them with ``-v``."""
-        self._recording += 1
-        if self._config.get_verbosity() > 0:
+        """Name each body that runs, with ``-v``."""
+        if not self._quiet and self._config.get_verbosity() > 0:
             self.line(f"recording {printable(nodeid)}")
 
     def plan(self, plan: Plan, facts: SessionFacts) -> None:
@@ -56,7 +54,7 @@ class Console:
             yield lambda _: None
             return
         reporter, began, current = self._reporter, time.monotonic(), [0]
-        reporter.ensure_newline()
+        _fresh_line(reporter)
         live = bool(reporter.isatty)
         progress = Progress(
             lambda text: reporter.write(text, flush=True), live=live, width=_width(reporter)
@@ -81,11 +79,24 @@ class Console:
         for line in render(_width(reporter), bool(reporter.hasmarkup)):
             reporter.write_line(line)
 
+    def remarks(self, reporter: Any, remarks: Sequence[str]) -> None:
+        """Print what else a reader must know, after the table."""
+        for remark in remarks:
+            for line in wrap_words(remark, _width(reporter), first="llmperf: "):
+                reporter.write_line(line, yellow=True)
+
     def problems(self, reporter: Any, problems: Sequence[str]) -> None:
         """Print what went wrong with writing files."""
         for problem in problems:
             for line in wrap_words(problem, _width(reporter), first="llmperf: "):
                 reporter.write_line(line, red=True)
+
+
+def _fresh_line(reporter: Any) -> None:
+    """Begin a new line; what ``--setup-show`` writes goes past the reporter's own account."""
+    reporter.ensure_newline()
+    if reporter._tw.width_of_current_line:
+        reporter.write_line("")
 
 
 def _width(reporter: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,9 @@ from pytest_llmperf.environment.fitness import FitnessFinding, judge
 from pytest_llmperf.environment.gpus import read_gpus
 from pytest_llmperf.environment.machine import Machine, read_machine
 from pytest_llmperf.plugin.settings import Settings
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import LlmConfig
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,22 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         store=store,
         baselines=find_baseline(store, machine, model),
         notes=tuple(notes),
-        n_threads=max(resolved["n_threads"], resolved["n_threads_batch"]),
+        n_threads=_needed_cores(llm, resolved),
         watch_gpu=bool(reading.gpus),
     )
+
+
+def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
+    """Return how many cores the engine keeps busy; an application is taken to need one.
+
+    What ``auto`` stands for says nothing about an application; a number it is given does.
+    """
+    asked = [
+        resolved[name]
+        for name in ("n_threads", "n_threads_batch")
+        if llm.engine != "app" or getattr(llm, name) != "auto"
+    ]
+    return max(asked, default=1)
 
 
 def watcher(facts: SessionFacts) -> Callable[[], Callable[[], Sequence[FitnessFinding]]]:

@@ -123,17 +123,29 @@ def _levels(item: pytest.Item) -> Iterator[list[pytest.Mark]]:
     """Yield the metric markers by level, the closest first."""
     callspec = getattr(item, "callspec", None)
     of_parameters = list(getattr(callspec, "marks", ()))
-    levels: dict[int, list[pytest.Mark]] = {}
+    levels: dict[tuple[int, int], list[pytest.Mark]] = {}
     for node, mark in item.iter_markers_with_node():
         if mark.name in _METRIC_MARKERS:
             depth = -1 if mark in of_parameters else _distance(item, node)
-            levels.setdefault(depth, []).append(mark)
-    for depth in sorted(levels):
-        yield levels[depth]
+            levels.setdefault((depth, _ancestry(node, mark)), []).append(mark)
+    for place in sorted(levels):
+        yield levels[place]
 
 
 def _distance(item: pytest.Item, node: Any) -> int:
     return list(reversed(item.listchain())).index(node)
+
+
+def _ancestry(node: Any, mark: pytest.Mark) -> int:
+    """Return how far up a class's bases a mark was set: a subclass overrides its base."""
+    bases = getattr(getattr(node, "obj", None), "__mro__", ())
+    for distance, base in enumerate(bases):
+        set_here = vars(base).get("pytestmark", ())
+        if not isinstance(set_here, list | tuple):
+            set_here = (set_here,)
+        if mark in [getattr(one, "mark", one) for one in set_here]:
+            return distance
+    return 0
 
 
 def _parse(mark: pytest.Mark) -> _Asked:

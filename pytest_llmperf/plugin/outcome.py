@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+#: How pytest's report of a strict xfail test begins when its body passed.
+STRICT_XPASS = "[XPASS(strict)]"
+
 
 @dataclass(frozen=True)
 class _Crash:
@@ -47,14 +50,17 @@ def fail_report(
         item: the test.
         summary: one line for the short summary; the first line of ``text`` by default.
     """
-    if hasattr(report, "wasxfail") or str(report.longrepr).startswith("[XPASS(strict)]"):
-        mark = item.get_closest_marker("xfail")
-        reason = mark.kwargs.get("reason", "") if mark is not None else ""
-        report.wasxfail = getattr(report, "wasxfail", "") or f"reason: {reason}"
-        report.outcome = "skipped"
-        return
     path, line, _ = item.location
     crash = _Crash(path, (line or 0) + 1, summary or text.splitlines()[0])
-    report.outcome = "failed"
+    strict = str(report.longrepr).startswith(STRICT_XPASS)
+    # A failing verdict is no exception, so none that xfail(raises=...) waits for.
+    waits = any("raises" in mark.kwargs for mark in item.iter_markers("xfail"))
+    if (strict or hasattr(report, "wasxfail")) and not waits:
+        reason = str(report.longrepr).removeprefix(STRICT_XPASS).strip() if strict else ""
+        report.wasxfail = getattr(report, "wasxfail", reason)
+        report.outcome = "skipped"
+    else:
+        report.outcome = "failed"
+        vars(report).pop("wasxfail", None)
     # pytest reads a failure's representation by these two names only.
     report.longrepr = VerdictRepr(text, crash)  # type: ignore[assignment]

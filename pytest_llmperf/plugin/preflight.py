@@ -27,6 +27,8 @@ def check_before_loading(
         BaselineStore(settings.loaded.baselines_dir).check_all()
     except BaselineError as error:
         problems.append(str(error))
+    if options.accept is not None and not options.accept.strip():
+        problems.append("--llmperf-accept: say why this level is the new one; the reason is kept")
     if options.record:
         problems += _unwritable(settings.loaded.baselines_dir, "perf.baselines")
     if options.json_path is not None:
@@ -46,7 +48,8 @@ def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
     """Refuse pytest-rerunfailures: rerunning until green would hide a regression."""
     if not config.pluginmanager.hasplugin("rerunfailures"):
         return []
-    everywhere = config.getoption("reruns", None) or config.getini("reruns")
+    asked = config.getoption("reruns", None)
+    everywhere = int((config.getini("reruns") if asked is None else asked) or 0)
     asking = [item for item in items if everywhere or item.get_closest_marker("flaky")]
     if not asking:
         return []

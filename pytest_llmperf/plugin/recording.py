@@ -13,7 +13,7 @@ from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.measure.own_llama import watch_own_llama
 from pytest_llmperf.measure.workload import Recorder, Workload
-from pytest_llmperf.plugin.outcome import fail_report
+from pytest_llmperf.plugin.outcome import STRICT_XPASS, fail_report
 from pytest_llmperf.plugin.runner_protocol import run_quietly
 
 NOTHING_ASKED = (
@@ -92,7 +92,7 @@ class RecordStage:
 
 def _body_passed(call: pytest.TestReport) -> bool:
     """Whether the body did not fail; a strict xfail whose body passed still has its verdict."""
-    return call.passed or str(call.longrepr).startswith("[XPASS(strict)]")
+    return call.passed or str(call.longrepr).startswith(STRICT_XPASS)
 
 
 def _tame_benchmark(item: pytest.Item) -> None:

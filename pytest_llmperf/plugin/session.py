@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict
@@ -26,7 +27,7 @@ from pytest_llmperf.plugin.planning import make_plan
 from pytest_llmperf.plugin.preflight import check_before_loading
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.runner_protocol import log_reports
-from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.json_report import ReportError, write_json
@@ -40,8 +41,10 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     Raises:
         pytest.UsageError: markers, options, configuration, model file or baselines are wrong.
     """
-    settings = settings_of(config)
-    perf = settings.loaded.config.perf
+    collect_only = config.getoption("collectonly")
+    # Listing tests must not bring a model.
+    loaded = load(config) if collect_only else settings_of(config).loaded
+    perf = loaded.config.perf
     checks: dict[str, list[Check]] = {}
     errors: list[str] = []
     for item in items:
@@ -49,9 +52,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         errors += wrong
     if errors:
         raise pytest.UsageError("llmperf: " + "\n".join(errors))
-    if config.getoption("collectonly"):
+    if collect_only:
         return
-    options = Options.of(config)
+    options, settings = Options.of(config), settings_of(config)
     check_before_loading(config, items, settings, options)
     config.pluginmanager.register(PerfSession(config, settings, options, checks), "llmperf-session")
 
@@ -75,10 +78,13 @@ class PerfSession:
         self._held: list[Recording] = []
         self._judgement: Judgement | None = None
         self._problems: list[str] = []
+        self._notes: list[str] = []
         self._policy = FailPolicy(
             require_baseline=options.require_baseline, accepting=options.accept is not None
         )
-        self._ordinary_failures = False
+        #: Of the tests that failed for nothing but their verdicts.
+        self._failing: list[Verdict] = []
+        self._verdict_failures = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
@@ -109,31 +115,27 @@ class PerfSession:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
         """After the last body: measure, judge, and report."""
         try:
             result = yield
-        except (session.Failed, session.Interrupted):
-            self._give_up("the session stopped before measuring (-x, --maxfail or an interruption)")
-            raise
-        if self._held:
-            try:
+            if self._held:
                 self._measure_and_judge()
-            except KeyboardInterrupt:
-                self._give_up("interrupted while measuring")
-                raise
+        except BaseException:
+            # -x, --maxfail, Ctrl-C, pytest.exit: to pytest, what is not reported did not run.
+            self._give_up()
+            raise
         return result
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Remember failures that are no verdicts."""
-        if report.failed and not any(name == "llmperf" for name, _ in report.user_properties):
-            self._ordinary_failures = True
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table."""
         if self._judgement is not None:
             view = self._judgement.view
             self._console.table(terminalreporter, lambda w, c: render_table(view, w, c))
+        elif self._options.record or self._options.json_path is not None:
+            # An older report may lie there still.
+            self._notes.append("nothing was measured, so nothing was recorded or reported")
+        self._console.remarks(terminalreporter, self._notes)
         self._console.problems(terminalreporter, self._problems)
 
     @pytest.hookimpl(trylast=True)
@@ -143,16 +145,19 @@ class PerfSession:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         known = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if self._options.exit_codes and exitstatus in known and not self._problems:
-            session.exitstatus = session_exit_code(
-                self._verdicts(), self._policy, ordinary_failures=self._ordinary_failures
-            )
-
-    def _verdicts(self) -> list[Verdict]:
-        if self._judgement is None:
-            return []
-        return [verdict for test in self._judgement.view.tests for verdict in test.verdicts]
+            # Other plugins count failures of their own there (pytest-cov's --cov-fail-under).
+            others = session.testsfailed > self._verdict_failures
+            code = session_exit_code(self._failing, self._policy, ordinary_failures=others)
+            session.exitstatus = code or session.exitstatus
 
     def _measure_and_judge(self) -> None:
+        try:
+            self._measure_held()
+        except (EngineError, BaselineError) as error:
+            # Such as a device that another session does not free, or a baseline broken meanwhile.
+            self._fail_held(f"this test's body passed, but it could not be measured: {error}")
+
+    def _measure_held(self) -> None:
         engine, perf = self._settings.engine, self._settings.loaded.config.perf
         start_seconds = engine.start_seconds
         facts = gather_facts(self._config, self._settings)
@@ -210,22 +215,30 @@ class PerfSession:
                 for report in recording.reports:
                     report.user_properties.append((name, value))
             if text:
-                recording.call.user_properties.append(("llmperf", "verdict"))
                 worst = test.worst
                 summary = f"{worst.kind.value}: {worst.explanation}" if worst else None
                 fail_report(recording.call, text, recording.item, summary)
+                if recording.call.failed:
+                    self._verdict_failures += 1
+                    self._failing += test.verdicts
             log_reports(recording.item, recording.reports)
         self._held = []
 
-    def _give_up(self, why: str) -> None:
-        """Say of tests that were recorded and never judged that they were not."""
+    def _fail_held(self, text: str) -> None:
+        """Fail every recorded test: there will be no verdicts."""
         for recording in self._held:
-            call = recording.call
-            if call.passed:
-                path, line, _ = recording.item.location
-                call.outcome = "skipped"
-                call.longrepr = (path, (line or 0) + 1, f"Skipped: not measured: {why}")
+            fail_report(recording.call, text, recording.item)
             log_reports(recording.item, recording.reports)
+        self._held = []
+
+    def _give_up(self) -> None:
+        """Leave recorded tests unreported, as tests that did not run, and say so.
+
+        Reported as skipped they would pass for looked at: ``--lf`` would forget them.
+        """
+        if self._held:
+            names = ", ".join(recording.item.nodeid for recording in self._held)
+            self._notes.append(f"not measured, because the session stopped before: {names}")
         self._held = []
 
 

@@ -60,7 +60,7 @@ def load(config: pytest.Config) -> LoadedConfig:
     Raises:
         pytest.UsageError: naming everything that is wrong with it.
     """
-    from pytest_llmperf.config.errors import ConfigError, ModelError
+    from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.config.load import load_config
 
     options = Options.of(config)
@@ -71,7 +71,7 @@ def load(config: pytest.Config) -> LoadedConfig:
 
 
 def _resolve(config: pytest.Config) -> Settings:
-    from pytest_llmperf.config.errors import ConfigError
+    from pytest_llmperf.config.errors import ConfigError, ModelError
     from pytest_llmperf.config.model_path import resolve_model
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.device_lock import DeviceLock

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.plugin.markers import is_perf
+from pytest_llmperf.plugin.options import Options
+
 #: Property of a report whose test was not measured; it travels from worker to controller.
 NOT_MEASURED = ("llmperf_not_measured", "other pytest-xdist workers were busy")
 
@@ -13,6 +16,40 @@ NOT_MEASURED = ("llmperf_not_measured", "other pytest-xdist workers were busy")
 def is_xdist_worker(config: pytest.Config) -> bool:
     """Whether this process is one of pytest-xdist's workers."""
     return hasattr(config, "workerinput")
+
+
+def refuse_to_store(config: pytest.Config) -> None:
+    """Refuse, in the controller, options that need the measurement there won't be.
+
+    Raises:
+        pytest.UsageError: naming them.
+    """
+    options = Options.of(config)
+    asked = {
+        "--llmperf-record": options.record and options.accept is None,
+        "--llmperf-accept": options.accept is not None,
+        "--llmperf-require-baseline": options.require_baseline,
+        "--llmperf-json": options.json_path is not None,
+    }
+    names = [name for name, given in asked.items() if given]
+    if names:
+        raise pytest.UsageError(
+            f"llmperf: {', '.join(names)}: nothing is measured while several pytest-xdist workers "
+            "run; run pytest -m perf without -n"
+        )
+
+
+class RefusedOnWorker:
+    """Fails perf tests for what is a usage error elsewhere: xdist's workers can't report one."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Fail before any fixture of the test."""
+        if is_perf(item):
+            pytest.fail(self._why, pytrace=False)
 
 
 class XdistNotice:

@@ -1,0 +1,44 @@
+"""A project of its own for every test: configuration, a small application, baselines, a lock."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from plugin_projects import APP, CACHE, INI, TOY, Project
+
+
+@pytest.fixture(autouse=True)
+def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing of this session, its user or its machine's other sessions reaches the inner ones."""
+    for name in os.environ:
+        if name.startswith(("LLMPERF_", "PYTEST_ADDOPTS", "COV_", "COVERAGE_")):
+            monkeypatch.delenv(name)
+    # pytester gives every test a home folder of its own.
+    monkeypatch.setenv("LLMPERF_CACHE_DIR", str(CACHE))
+    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> Project:
+    """A project around the toy application."""
+    pytester.makeini(INI)
+    pytester.makepyfile(toy=TOY)
+    made = Project(pytester)
+    made.configure(APP)
+    return made
+
+
+@pytest.fixture
+def one_test(project: Project) -> Project:
+    """The project with one perf test, ``test_answer``."""
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_answer(llm_engine):
+            assert llm_engine.generate("hello", max_tokens=4).text
+        """
+    )
+    return project

@@ -1,0 +1,213 @@
+"""Baselines over several sessions: record, compare, accept, and every way not to match."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from plugin_projects import times
+
+#: Tolerant enough for a busy machine; edits of the baseline are far beyond it.
+TOLERANT = """
+@pytest.mark.end_to_end(tolerance="99%")
+def test_x(llm_engine):
+    llm_engine.generate("a", max_tokens={tokens})
+"""
+
+
+@pytest.fixture
+def recorded(project):
+    """A project whose baseline was recorded."""
+    project.write(test_it=TOLERANT.format(tokens=4))
+    result = project.perf("--llmperf-record")
+    assert result.ret == 0
+    assert project.verdicts() == {"test_x": "no baseline"}
+    return project
+
+
+def metric(project) -> dict:
+    """The gated metric of the last session."""
+    (test,) = project.session()["tests"]
+    (found,) = [m for m in test["metrics"] if m["gated"]]
+    return found
+
+
+def test_a_run_without_a_baseline_passes_and_says_how_to_record(one_test):
+    result = one_test.here("-m", "perf")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*no baseline*", "*pytest -m perf --llmperf-record"])
+    assert one_test.baselines() == []
+
+
+def test_recording_is_silent_about_nothing(project):
+    project.write(test_it=TOLERANT.format(tokens=4))
+    project.here("-m", "perf", "--llmperf-record").stdout.fnmatch_lines(["*recorded*"])
+    (path,) = project.baselines()
+    record = json.loads(path.read_text())
+    assert list(record["tests"]) == ["test_it.py::test_x"]
+
+
+def test_a_second_run_is_compared(recorded):
+    result = recorded.perf()
+    assert result.ret == 0
+    found = metric(recorded)
+    assert found["verdict"] == "pass"
+    (path,) = recorded.baselines()
+    assert found["baseline"]["sources"] == [str(path.relative_to(recorded.path))]
+
+
+def test_a_slowdown_fails_and_says_metric_amount_baseline_and_remedy(recorded):
+    path = recorded.edit_baseline(times(0.01))
+    result = recorded.here("-m", "perf")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "regressed: end to end: *% slower than the baseline: *, was * over 1 session;*",
+            "*baseline *",
+            f"*{path.relative_to(recorded.path)}",
+            "to accept the new level:",
+            "*-m perf test_it.py::test_x --llmperf-accept *",
+        ]
+    )
+
+
+def test_the_accept_command_of_a_failure_works(recorded):
+    recorded.edit_baseline(times(0.01))
+    result = recorded.here("-m", "perf")
+    (line,) = {line.strip() for line in result.outlines if "--llmperf-accept" in line}
+    match = re.search(r"-m perf (\S+) --llmperf-accept", line)
+    assert match
+    accepting = recorded.here("-m", "perf", match.group(1), "--llmperf-accept", "a better prompt")
+    assert accepting.ret == 0
+    assert recorded.perf().ret == 0
+    assert metric(recorded)["verdict"] == "pass"
+    kept = [json.loads(path.read_text())["tests"] for path in recorded.baselines()]
+    assert any(tests["test_it.py::test_x"].get("accepted") == "a better prompt" for tests in kept)
+
+
+def test_an_improvement_is_told(recorded):
+    recorded.edit_baseline(times(1000))
+    assert recorded.perf().ret == 0
+    assert metric(recorded)["verdict"] == "improved"
+
+
+def test_a_rate_is_judged_by_its_direction(project):
+    project.write(
+        test_it="""
+        @pytest.mark.tokens_per_sec(tolerance="99%")
+        def test_x(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    project.perf("--llmperf-record")
+    project.edit_baseline(times(100))
+    assert project.perf().ret == 1
+    assert metric(project)["verdict"] == "regressed"
+
+
+def test_a_regression_that_also_misses_its_target_says_both(project):
+    project.write(
+        test_it="""
+        @pytest.mark.end_to_end(max="1us", tolerance="99%")
+        def test_x(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    assert project.perf("--llmperf-record").ret == 1
+    assert len(project.baselines()) == 1
+    project.edit_baseline(times(0.01))
+    result = project.here("-m", "perf")
+    result.stdout.fnmatch_lines(["regressed: end to end:*", "*also missed: target missed*"])
+
+
+def test_other_work_is_never_compared(recorded):
+    recorded.write(test_it=TOLERANT.format(tokens=5))
+    recorded.edit_baseline(times(0.01))
+    assert recorded.perf().ret == 0
+    assert metric(recorded)["verdict"] == "workload changed"
+
+
+def test_a_test_that_the_baseline_lacks_is_visible(recorded):
+    recorded.write(
+        test_new="""
+        @pytest.mark.perf
+        def test_new(llm_engine):
+            llm_engine.generate("new")
+        """
+    )
+    result = recorded.perf()
+    assert result.ret == 0
+    assert recorded.verdicts() == {"test_new": "no baseline", "test_x": "pass"}
+    result.stdout.fnmatch_lines(["no baseline for 1 test*"])
+
+
+@pytest.mark.parametrize("tokens", [None, 5])
+def test_a_baseline_can_be_required(project, tokens):
+    project.write(test_it=TOLERANT.format(tokens=4))
+    if tokens:
+        project.perf("--llmperf-record")
+        project.write(test_it=TOLERANT.format(tokens=tokens))
+    result = project.here("-m", "perf", "--llmperf-require-baseline")
+    result.assert_outcomes(failed=1)
+    kind = "workload changed" if tokens else "no baseline"
+    result.stdout.fnmatch_lines([f"{kind}: end to end: *", "*--llmperf-record"])
+
+
+def test_a_near_machine_is_named_with_what_differs(recorded):
+    (path,) = recorded.baselines()
+    record = json.loads(path.read_text())
+    record["machine"]["key"] = "another-machine_cpu"
+    record["machine"]["strict"]["usable cores"] = 96
+    path.unlink()
+    other = path.parent.with_name("another-machine_cpu")
+    other.mkdir()
+    (other / path.name).write_text(json.dumps(record))
+    result = recorded.here("-m", "perf")
+    assert result.ret == 0
+    text = " ".join(result.outlines)
+    assert "the nearest is another-machine_cpu" in text
+    assert re.search(r"usable cores: 96 there, \d+ here", text)
+
+
+def test_a_baseline_of_another_model_is_refused_with_both_values(recorded):
+    recorded.edit_baseline(lambda record: record["model"].update(name="toy:other"))
+    result = recorded.here("-m", "perf")
+    assert result.ret == 0
+    text = " ".join(" ".join(result.outlines).split())
+    assert "toy:other" in text
+    assert "toy:answer" in text
+    assert "refused" in text
+
+
+def test_a_changed_setting_is_shown_beside_the_change(recorded):
+    recorded.edit_baseline(times(0.01))
+    result = recorded.here("-m", "perf", "--llmperf-set", "llm.n_batch=256")
+    result.stdout.fnmatch_lines(["what differs from the baseline*", "*llm.n_batch: 1024 * 256*"])
+
+
+def test_an_invalid_session_does_not_judge_later_ones(recorded):
+    def void(record):
+        for test in record["tests"].values():
+            test["invalid"] = ["a neighbour was busy"]
+        times(0.01)(record)
+
+    recorded.edit_baseline(void)
+    assert recorded.perf().ret == 0
+    assert metric(recorded)["verdict"] == "no baseline"
+
+
+def test_two_sessions_record_at_once(project):
+    project.write(test_it=TOLERANT.format(tokens=4))
+    command = [sys.executable, "-m", "pytest", "-m", "perf", "--llmperf-record", "-q"]
+    both = [
+        subprocess.Popen(command, cwd=project.path, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=100)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert len(project.baselines()) == 2
+    for path in project.baselines():
+        json.loads(path.read_text())

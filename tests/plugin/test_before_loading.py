@@ -1,0 +1,147 @@
+"""What is wrong with a session is said before any model is loaded: exit code 4, no traceback."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def refused(project, *args: str) -> pytest.LineMatcher:
+    """Run the perf tests; the session must be refused in plain words, with nothing loaded."""
+    result = project.here("-m", "perf", *args)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    for stream in (result.stdout, result.stderr):
+        stream.no_fnmatch_line("*Traceback*")
+        stream.no_fnmatch_line("*INTERNALERROR*")
+    assert not project.was_loaded
+    return result.stderr
+
+
+def test_an_unknown_key_is_named_with_file_line_and_nearest_key(one_test):
+    one_test.configure("llm:\n  engine: app\n  target: toy:answer\n  n_batsh: 5\n")
+    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:4: llm.n_batsh:*n_batch*"])
+
+
+def test_a_wrong_value_is_named_with_file_line_and_key(one_test):
+    one_test.configure("llm:\n  engine: app\n  target: toy:answer\nperf:\n  budget: 5 parsec\n")
+    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:5: perf.budget:*"])
+
+
+def test_a_broken_yaml_file_is_named_with_its_line(one_test):
+    one_test.configure("llm:\n  engine: [app\n")
+    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:*"])
+
+
+def test_a_wrong_override_is_named(one_test):
+    refused(one_test, "--llmperf-set", "perf.proceses=1").fnmatch_lines(
+        ["ERROR: llmperf: --llmperf-set perf.proceses*processes*"]
+    )
+
+
+def test_a_wrong_variable_is_named(one_test, monkeypatch):
+    monkeypatch.setenv("LLMPERF_PERF__PROCESSES", "none")
+    refused(one_test).fnmatch_lines(["ERROR: llmperf: environment LLMPERF_PERF__PROCESSES*"])
+
+
+def test_a_missing_configuration_file_is_named(one_test):
+    refused(one_test, "--llmperf-config", "confg.yaml").fnmatch_lines(
+        ["ERROR: llmperf: confg.yaml: no such file; did you mean 'config.yaml'*"]
+    )
+
+
+def test_a_missing_model_is_named(one_test):
+    one_test.configure("llm:\n  model_path: models/none.gguf\n")
+    refused(one_test).fnmatch_lines(["ERROR: llmperf: *models/none.gguf*"])
+
+
+def test_an_unknown_argument_of_the_engine_is_named(one_test):
+    one_test.configure("llm:\n  extra: {rope_freq_bas: 1.0}\n")
+    refused(one_test).fnmatch_lines(
+        ["ERROR: llmperf: *llm.extra.rope_freq_bas:*did you mean 'rope_freq_base'*"]
+    )
+
+
+@pytest.mark.parametrize("content", ["{", "<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> other\n"])
+def test_a_baseline_file_that_cannot_be_used_is_named_and_left_alone(one_test, content):
+    folder = one_test.path / "perf_baselines" / "some-machine_cpu"
+    folder.mkdir(parents=True)
+    file = folder / "20260101T000000Z_abc.json"
+    file.write_text(content)
+    refused(one_test).fnmatch_lines([f"ERROR: *{file.name}*"])
+    assert file.read_text() == content
+
+
+def test_a_report_that_has_no_folder_is_named(one_test):
+    refused(one_test, "--llmperf-json", "no/such/out.json").fnmatch_lines(
+        ["ERROR: llmperf: --llmperf-json *out.json: there is no folder *no/such"]
+    )
+
+
+def test_a_report_that_is_a_folder_is_named(one_test):
+    refused(one_test, "--llmperf-json", ".").fnmatch_lines(["*--llmperf-json *is a folder*"])
+
+
+def test_a_baselines_folder_that_is_a_file_is_named(one_test):
+    one_test.path.joinpath("perf_baselines").touch()
+    refused(one_test, "--llmperf-record").fnmatch_lines(["ERROR: *perf_baselines*file*"])
+
+
+def test_an_accepted_level_needs_a_reason(one_test):
+    refused(one_test, "--llmperf-accept", " ").fnmatch_lines(["*--llmperf-accept: say why*"])
+
+
+def test_everything_wrong_is_said_at_once(one_test):
+    one_test.path.joinpath("perf_baselines").touch()
+    stderr = refused(one_test, "--llmperf-json", ".", "--llmperf-accept", "")
+    stderr.fnmatch_lines(["*perf_baselines*"])
+    stderr.fnmatch_lines(["*--llmperf-accept*"])
+    stderr.fnmatch_lines(["*--llmperf-json*"])
+
+
+@pytest.mark.parametrize("how", ["option", "ini", "marker"])
+def test_reruns_are_refused_with_the_reason(project, how):
+    marker = "@pytest.mark.flaky(reruns=2)\n" if how == "marker" else ""
+    project.write(test_it=f"{marker}@pytest.mark.perf\ndef test_x(llm_engine): pass\n")
+    if how == "ini":
+        project.ini("reruns = 2")
+    args = ("--reruns", "2") if how == "option" else ()
+    refused(project, *args).fnmatch_lines(
+        ["ERROR: llmperf: test_it.py::test_x: pytest-rerunfailures would rerun*"]
+    )
+
+
+def test_no_reruns_are_fine(one_test):
+    one_test.ini("reruns = 0")
+    assert one_test.here("-m", "perf").ret == 0
+
+
+def test_reruns_of_other_tests_are_fine(project):
+    project.write(
+        test_it="""
+        tries = []
+
+        @pytest.mark.flaky(reruns=2)
+        def test_plain():
+            tries.append(1)
+            assert len(tries) == 2
+
+        @pytest.mark.perf
+        def test_x(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    result = project.here("-m", "perf or not perf")
+    result.assert_outcomes(passed=2)
+    assert result.ret == 0
+
+
+def test_a_plain_run_needs_no_configuration_that_works(project):
+    project.configure("llm: nonsense\n")
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_x(llm_engine): pass
+
+        def test_plain(): pass
+        """
+    )
+    project.here().assert_outcomes(passed=1, deselected=1)

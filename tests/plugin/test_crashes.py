@@ -1,0 +1,184 @@
+"""Engines that die, and users who press Ctrl-C: one clear message, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+def test_a_crash_in_a_body_fails_that_test_and_the_next_one_runs(project):
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_one(llm_engine):
+            llm_engine.generate("crash")
+
+        @pytest.mark.perf
+        def test_two(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    result = project.perf()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*the engine's process was ended by SIGSEGV while generating*"])
+    assert project.verdicts() == {"test_two": "no baseline"}
+
+
+def test_a_crash_while_measuring_fails_that_test_only(project):
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_one(llm_engine):
+            llm_engine.generate("crash later")
+
+        @pytest.mark.perf
+        def test_two(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    result = project.perf()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["error: *SIGSEGV while generating*"])
+    assert project.verdicts() == {"test_one": "error", "test_two": "no baseline"}
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_an_engine_that_hangs_in_a_body_fails_that_test(project):
+    project.pytester.makepyfile(
+        toy="""
+        import time
+
+        def answer(prompt):
+            time.sleep(600 if prompt == "hang" else 0.001)
+            return "word"
+        """
+    )
+    project.configure(
+        "llm: {engine: app, target: 'toy:answer', generation_timeout: 300ms}\nperf: {processes: 1}"
+    )
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_one(llm_engine):
+            llm_engine.generate("hang")
+
+        @pytest.mark.first_token
+        def test_two(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    result = project.perf()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*no answer in 0.3 s while generating and was killed*"])
+
+
+def test_an_application_that_cannot_be_imported_is_told_once_per_test(project):
+    project.configure("llm: {engine: app, target: 'nowhere:answer'}\nperf: {processes: 1}")
+    project.write(test_it="@pytest.mark.perf\ndef test_x(llm_engine): pass\n")
+    result = project.here("-m", "perf")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["llm.target 'nowhere:answer' could not be loaded:*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_baseline_broken_while_the_bodies_run_is_named(project):
+    project.write(
+        test_it="""
+        import pathlib
+
+        @pytest.mark.perf
+        def test_x(llm_engine):
+            llm_engine.generate("a")
+            for file in pathlib.Path("perf_baselines").rglob("*.json"):
+                file.write_text("{")
+        """
+    )
+    assert project.perf("--llmperf-record").ret == 0
+    result = project.here("-m", "perf")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*could not be measured: *perf_baselines*.json*"])
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+
+
+def started(project, *args: str) -> subprocess.Popen[str]:
+    """Start a session in a process of its own, and wait until its engine hangs."""
+    session = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-m", "perf", *args],
+        cwd=project.path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not engine_pid(project):
+        assert session.poll() is None, session.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return session
+
+
+def engine_pid(project) -> int:
+    """Process id of the engine that hangs, or 0."""
+    file: Path = project.path / "hanging"
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
+def gone(pid: int, seconds: float) -> bool:
+    """Whether a process ends within a time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+class TestSignals:
+    LATER = """
+    @pytest.mark.perf
+    def test_x(llm_engine):
+        llm_engine.generate("hang later")
+    """
+    NOW = """
+    @pytest.mark.perf
+    def test_x(llm_engine):
+        llm_engine.generate("a")
+        llm_engine.generate("hang later")
+    """
+
+    @pytest.mark.parametrize("source", [LATER, NOW], ids=["measuring", "in a body"])
+    def test_ctrl_c_ends_session_and_engine(self, project, source):
+        project.write(test_it=source)
+        session = started(project)
+        pid = engine_pid(project)
+        os.kill(session.pid, signal.SIGINT)
+        # Two seconds are promised; the rest is for a busy machine's interpreter to end.
+        output, _ = session.communicate(timeout=2 + 8)
+        assert session.returncode == pytest.ExitCode.INTERRUPTED
+        assert "KeyboardInterrupt" in output
+        assert gone(pid, 1)
+
+    def test_ctrl_c_while_measuring_says_what_was_not_measured(self, project):
+        project.write(test_it=self.LATER)
+        session = started(project)
+        os.kill(session.pid, signal.SIGINT)
+        output, _ = session.communicate(timeout=10)
+        assert "not measured, because the session stopped before: test_it.py::test_x" in output
+        assert "INTERNALERROR" not in output
+
+    def test_a_killed_session_leaves_no_engine(self, project):
+        project.write(test_it=self.LATER)
+        session = started(project)
+        pid = engine_pid(project)
+        session.kill()
+        session.communicate(timeout=10)
+        assert gone(pid, 10)

@@ -1,0 +1,84 @@
+"""The whole way with a real model in a real llama.cpp."""
+
+from __future__ import annotations
+
+import pytest
+from plugin_projects import CACHE
+
+from pytest_llmperf.config.embedded import EMBEDDED, models_dir
+
+REAL = """
+llm:
+  model_path: smollm2-135m
+  n_ctx: 256
+  n_batch: 128
+  max_tokens: 8
+  n_threads: 1
+  n_threads_batch: 1
+perf:
+  processes: 1
+  iterations: 3
+  warmup_max: 2
+"""
+
+
+@pytest.fixture
+def real(project):
+    """A project whose engine is llama.cpp with the embedded model."""
+    if not (models_dir(CACHE) / EMBEDDED["smollm2-135m"].file_name).exists():
+        pytest.skip("the embedded model is not in the cache")
+    project.configure(REAL)
+    return project
+
+
+def check_judged(project, result: pytest.RunResult) -> None:
+    """Skip where a neighbour took the cores: then the plugin rightly judges nothing."""
+    if "invalid" in project.verdicts().values():
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        pytest.skip(f"this machine is busy: {project.session()['session']['busy']}")
+
+
+def test_every_kind_of_request_is_measured(real):
+    real.write(
+        test_it="""
+        @pytest.mark.tokens_per_sec(min=0.001)
+        @pytest.mark.first_token(max="10h")
+        @pytest.mark.perf_metric("prefill_tokens_per_sec", min=0.001)
+        def test_x(llm_engine):
+            answer = llm_engine.generate("The capital of France is", max_tokens=4)
+            assert answer.output_tokens == 4
+            assert llm_engine.chat([{"role": "user", "content": "Hi"}], max_tokens=3).text
+            with llm_engine.stream("One, two,", max_tokens=3) as stream:
+                assert len(list(stream)) == 3
+            assert "SmolLM2" in llm_engine.info.model_name
+        """
+    )
+    result = real.perf()
+    check_judged(real, result)
+    result.assert_outcomes(passed=1)
+    (test,) = real.session()["tests"]
+    values = {m["name"]: m["value"] for m in test["metrics"]}
+    assert test["workload"]["summary"].startswith("3 requests")
+    assert min(values.values()) > 0
+    assert {"tokens_per_sec", "first_token", "prefill_tokens_per_sec"} <= values.keys()
+
+
+def test_a_recorded_baseline_names_model_and_build(real):
+    real.write(
+        test_it="""
+        @pytest.mark.perf(tolerance="99%")
+        def test_x(llm_engine):
+            llm_engine.generate("Once", max_tokens=3)
+        """
+    )
+    result = real.perf("--llmperf-record")
+    assert real.session()["session"]["recorded_to"]
+    (path,) = real.baselines()
+    text = path.read_text()
+    assert EMBEDDED["smollm2-135m"].sha256 in text
+    assert '"engine": "llama_cpp"' in text
+    check_judged(real, result)
+    second = real.perf()
+    check_judged(real, second)
+    assert second.ret == 0
+    assert real.verdicts()["test_x"] in ("pass", "improved")

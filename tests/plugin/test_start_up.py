@@ -1,0 +1,74 @@
+"""Loaded but unused, the plugin imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("llama_cpp", "numpy", "scipy", "pynvml", "pydantic", "yaml", "psutil", "filelock")
+
+#: Runs pytest and writes the modules that were there when the session finished.
+RUN = """
+import json, pathlib, sys
+import pytest
+
+class Spy:
+    @pytest.hookimpl(trylast=True)
+    def pytest_unconfigure(self):
+        pathlib.Path("modules.json").write_text(json.dumps(sorted(sys.modules)))
+
+sys.exit(pytest.main(sys.argv[1:], plugins=[Spy()]))
+"""
+
+#: Others of this environment's plugins import numpy and the like for themselves.
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+def modules(project, monkeypatch, *args: str) -> set[str]:
+    """The modules a session of this project had imported in the end."""
+    for name, value in ALONE.items():
+        monkeypatch.setenv(name, value)
+    project.path.joinpath("tox.ini").write_text("[pytest]\n")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, "-p", "pytest_llmperf.plugin", *args],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in (0, pytest.ExitCode.NO_TESTS_COLLECTED), done.stdout + done.stderr
+    return set(json.loads(project.path.joinpath("modules.json").read_text()))
+
+
+def heavy(found: set[str]) -> set[str]:
+    """Those that cost start-up time."""
+    return {name for name in found if name.partition(".")[0] in HEAVY}
+
+
+def test_an_empty_session_imports_nothing_heavy(project, monkeypatch):
+    project.write(test_it="")
+    found = modules(project, monkeypatch)
+    assert "pytest_llmperf.plugin" in found
+    assert heavy(found) == set()
+
+
+def test_a_session_that_leaves_perf_tests_out_imports_nothing_heavy(project, monkeypatch):
+    project.write(
+        test_it="""
+        @pytest.mark.tokens_per_sec(min=1)
+        def test_x(llm_engine): pass
+
+        def test_plain(): pass
+        """
+    )
+    assert heavy(modules(project, monkeypatch)) == set()
+
+
+def test_a_perf_session_never_imports_the_engine_here(one_test, monkeypatch):
+    found = modules(one_test, monkeypatch, "-m", "perf")
+    assert "pydantic" in found
+    assert "llama_cpp" not in found
