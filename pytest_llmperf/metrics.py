@@ -95,7 +95,7 @@ def _tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
 
 def _time_per_output_token(timelines: Sequence[Timeline]) -> float | None:
     steps, seconds = _decode(timelines)
-    return seconds / steps if steps else None
+    return seconds / steps if steps and seconds > 0 else None
 
 
 def _prefill_tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
@@ -122,7 +122,8 @@ def _end_to_end(timelines: Sequence[Timeline]) -> float | None:
 
 def _inter_token(timelines: Sequence[Timeline]) -> float | None:
     gaps = [gap for timeline in timelines for gap in timeline.gaps()]
-    return median(gaps) if gaps else None
+    # A clock too coarse to see a gap has not measured one.
+    return (median(gaps) or None) if gaps else None
 
 
 _LLAMA_BENCH = "llama.cpp tools/llama-bench"

@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import operator
 import time
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from typing import Any
 
 from pytest_llmperf.engine.base import TokenSink
@@ -14,6 +22,9 @@ from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.timeline import Timeline
+
+#: Files whose lines tell nobody where the application went wrong.
+_NOT_THEIRS = (__file__, importlib.__file__)
 
 
 class AppEngine:
@@ -37,17 +48,19 @@ class AppEngine:
                 function = getattr(function, name)
         except Exception as error:
             raise EngineLoadError(
-                f"llm.target {self._target!r} could not be loaded: {type(error).__name__}: {error}"
+                f"llm.target {self._target!r} could not be loaded: "
+                f"{type(error).__name__}: {error}{_where(error)}"
             ) from error
         if not callable(function):
             raise EngineLoadError(f"llm.target {self._target!r} is not callable: {function!r}")
         self._function = function
         try:
             parameters = inspect.signature(function).parameters.values()
-        except ValueError:
+        except (TypeError, ValueError):
             parameters = ()  # type: ignore[assignment]
         self._accepts_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._accepts = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def info(self) -> dict[str, Any]:
         """Return the target's name; an application does not say what model it runs."""
@@ -57,7 +70,10 @@ class AppEngine:
         """Do nothing: an application keeps what state it wants."""
 
     def close(self) -> None:
-        """Do nothing: the process ends with it."""
+        """Close the event loop, if there is one."""
+        if self._loop is not None:
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
 
     def generate(self, request: Request, sink: TokenSink | None) -> Generation:
         """Run one request; see Engine.generate."""
@@ -80,10 +96,10 @@ class AppEngine:
         finish: FinishReason = "end"
         t_start = clock()
         try:
-            for item in _items(self._function(question, **arguments)):
+            for item in self._items(self._function(question, **arguments)):
                 now = clock()
+                token, text = _one(item)
                 times.append(now)
-                token, text = (item, "") if isinstance(item, int) else (None, str(item))
                 texts.append(text)
                 if token is not None:
                     ids.append(token)
@@ -107,48 +123,66 @@ class AppEngine:
             cache=request.cache,
         )
 
+    def _items(self, answer: Any) -> Iterator[Any]:
+        """Iterate over whatever the application returned."""
+        if inspect.isawaitable(answer):
+            answer = self._wait(answer)
+        if isinstance(answer, str | bytes | int):
+            yield answer
+        elif isinstance(answer, AsyncIterable):
+            yield from self._pull(answer)
+        elif isinstance(answer, Iterable) and not isinstance(answer, Mapping):
+            yield from answer
+        else:
+            raise TypeError(
+                f"returned {type(answer).__name__}; text, or an iterable of text or token ids, "
+                "expected"
+            )
 
-def _items(answer: Any) -> Iterator[Any]:
-    """Iterate over whatever the application returned."""
-    if inspect.isawaitable(answer):
-        answer = asyncio.run(_wait(answer))
-    if isinstance(answer, str | bytes | int):
-        yield answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
-    elif isinstance(answer, AsyncIterable):
-        yield from _drive(answer)
-    elif isinstance(answer, Iterable):
-        yield from answer
-    else:
-        raise TypeError(
-            f"returned {type(answer).__name__}; text, or an iterable of text or token ids, expected"
-        )
+    def _wait(self, awaitable: Awaitable[Any]) -> Any:
+        """Run on the one event loop of this engine's life: what an application opened on it
+        (a client's connections) must serve its next request, too.
+        """
 
+        async def wait() -> Any:
+            return await awaitable
 
-async def _wait(awaitable: Any) -> Any:
-    return await awaitable
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        return self._loop.run_until_complete(wait())
 
-
-def _drive(stream: AsyncIterable[Any]) -> Iterator[Any]:
-    """Pull an async iterable from synchronous code, one item at a time."""
-    loop = asyncio.new_event_loop()
-    end = object()
-
-    async def pull() -> Any:
-        return await anext(iterator, end)
-
-    try:
+    def _pull(self, stream: AsyncIterable[Any]) -> Iterator[Any]:
+        """Pull an async iterable from synchronous code, one item at a time."""
+        end = object()
         iterator = aiter(stream)
-        while (item := loop.run_until_complete(pull())) is not end:
-            yield item
-    finally:
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+        try:
+            while (item := self._wait(anext(iterator, end))) is not end:
+                yield item
+        finally:
+            if isinstance(iterator, AsyncGenerator):
+                self._wait(iterator.aclose())
+
+
+def _one(item: Any) -> tuple[int | None, str]:
+    """Return the token id and the text of one item."""
+    if isinstance(item, str):
+        return None, item
+    if isinstance(item, bytes):
+        return None, item.decode("utf-8", "replace")
+    try:
+        # numpy's integers are token ids, too.
+        return operator.index(item), ""
+    except TypeError:
+        raise TypeError(f"yielded {type(item).__name__}; text or a token id expected") from None
 
 
 def _where(error: BaseException) -> str:
+    """Name the innermost line of the application (of a library it calls) that was running."""
+    place = ""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file not in _NOT_THEIRS and not file.startswith("<frozen "):
+            place = f" ({file}:{trace.tb_lineno})"
         trace = trace.tb_next
-    if trace is None:
-        return ""
-    return f" ({trace.tb_frame.f_code.co_filename}:{trace.tb_lineno})"
+    return place

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from pytest_llmperf.engine import wire
+from pytest_llmperf.engine.ends import describe_end
 from pytest_llmperf.engine.errors import (
+    CRASH_TAIL,
     EngineError,
     EngineGoneError,
     EngineLoadError,
@@ -30,7 +33,11 @@ from pytest_llmperf.engine.request import Request
 _LOG_LINES = 400
 _HELLO_TIMEOUT_S = 60.0
 _CLOSE_TIMEOUT_S = 3.0
-_TRACE_WAIT_S = 0.3
+_JOIN_TIMEOUT_S = 1.0
+_TRACE_WAIT_S = 1.5
+_OUTERMOST = re.compile(r'bootstrap\.py", line \d+ in <module>').search
+
+_Result = TypeVar("_Result")
 
 
 class StreamToken(NamedTuple):
@@ -75,6 +82,7 @@ class EngineClient:
     def __init__(self, spec: LaunchSpec) -> None:
         self._spec = spec
         self._number = 0
+        self._exchanging = self._killed = False
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
         self._process = self._spawn()
@@ -133,29 +141,41 @@ class EngineClient:
         """
         return drain(self.stream(request))
 
-    def stream(self, request: Request) -> Generator[StreamToken, None, Generation]:
+    def stream(
+        self, request: Request, observe: Callable[[Generation], None] | None = None
+    ) -> Generator[StreamToken, None, Generation]:
         """Run one request; yield tokens if ``request.stream``, return the Generation.
 
         A caller that stops early waits, at ``close()``, for the engine to finish.
+        ``observe`` gets the Generation in either case.
 
         Raises:
             EngineError, EngineGoneError: as ``request`` does.
         """
-        result = yield from self._exchange(
-            {"op": "generate", "request": request.to_wire()},
-            self._spec.generation_timeout,
-            doing="generating",
-            setting="llm.generation_timeout",
+
+        def finish(result: dict[str, Any]) -> Generation:
+            generation = Generation.from_wire(result)
+            if observe is not None:
+                observe(generation)
+            return generation
+
+        return (
+            yield from self._exchange(
+                {"op": "generate", "request": request.to_wire()},
+                self._spec.generation_timeout,
+                finish,
+                doing="generating",
+                setting="llm.generation_timeout",
+            )
         )
-        return Generation.from_wire(result)
 
     def reset(self) -> None:
         """Empty the engine's KV cache."""
         self._call({"op": "reset"}, self._spec.generation_timeout, doing="resetting")
 
     def close(self) -> None:
-        """Let the worker release the device and end; kill it if it does not."""
-        if self.alive:
+        """Let the worker release the device and end; kill it if it does not, or is at work."""
+        if self.alive and not self._exchanging:
             with contextlib.suppress(EngineError, OSError):
                 self._call({"op": "close"}, _CLOSE_TIMEOUT_S, doing="closing")
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -164,6 +184,9 @@ class EngineClient:
 
     def kill(self) -> None:
         """End the worker and whatever it started, at once; harmless if it has ended."""
+        if self._killed:
+            return
+        self._killed = True
         if os.name == "posix":
             # The worker leads a process group of its own: an application's children go too.
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -171,39 +194,44 @@ class EngineClient:
         else:
             self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin,):
-            with contextlib.suppress(OSError):
-                _open(stream).close()
+        with contextlib.suppress(OSError):
+            _open(self._process.stdin).close()
         for thread in self._threads:
-            thread.join(_CLOSE_TIMEOUT_S)
-        for stream in (self._process.stdout, self._process.stderr):
-            with contextlib.suppress(OSError):
-                _open(stream).close()
+            # Not for ever: a process that the application moved out of the group may hold the
+            # other end of a pipe open. Each thread closes its own, whenever it ends.
+            thread.join(_JOIN_TIMEOUT_S)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         bootstrap = Path(__file__).with_name("bootstrap.py")
-        return subprocess.Popen(
-            [self._spec.python, "-u", str(bootstrap), *self._spec.import_paths],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self._spec.cwd,
-            env={**os.environ, **self._spec.env},
-            # Out of the terminal's process group: Ctrl-C is the session's to handle.
-            start_new_session=True,
-        )
+        try:
+            return subprocess.Popen(
+                [self._spec.python, "-u", str(bootstrap), *self._spec.import_paths],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=self._spec.cwd,
+                env={**os.environ, **self._spec.env},
+                # Out of the terminal's process group: Ctrl-C is the session's to handle.
+                start_new_session=True,
+            )
+        except OSError as error:
+            where = f" in {self._spec.cwd}" if self._spec.cwd else ""
+            raise EngineLoadError(
+                f"the engine's process ({self._spec.python}{where}) could not be started: {error}"
+            ) from error
 
     def _read_answers(self) -> None:
-        for line in _open(self._process.stdout):
-            try:
-                self._answers.put(wire.decode(line))
-            except ValueError:
-                self._log.append(f"not of the protocol: {line[:200]!r}")
+        with _open(self._process.stdout) as pipe:
+            for line in pipe:
+                try:
+                    self._answers.put(wire.decode(line))
+                except ValueError:
+                    self._log.append(f"not of the protocol: {line[:200]!r}")
         self._answers.put(None)
 
     def _read_log(self) -> None:
-        for line in _open(self._process.stderr):
-            self._log.append(line.decode("utf-8", "replace").rstrip("\n"))
+        with _open(self._process.stderr) as pipe:
+            self._log.extend(line.decode("utf-8", "replace").rstrip("\n") for line in pipe)
 
     def _greet(self) -> None:
         hello = self._next(_HELLO_TIMEOUT_S, "starting", None)
@@ -216,12 +244,20 @@ class EngineClient:
     def _call(
         self, command: dict[str, Any], timeout: float, *, doing: str, setting: str | None = None
     ) -> Any:
-        return drain(self._exchange(command, timeout, doing=doing, setting=setting))
+        return drain(self._exchange(command, timeout, _as_it_is, doing=doing, setting=setting))
 
     def _exchange(
-        self, command: dict[str, Any], timeout: float, *, doing: str, setting: str | None
-    ) -> Generator[StreamToken, None, Any]:
-        """Send one command; yield its tokens, return its result."""
+        self,
+        command: dict[str, Any],
+        timeout: float,
+        finish: Callable[[Any], _Result],
+        *,
+        doing: str,
+        setting: str | None,
+    ) -> Generator[StreamToken, None, _Result]:
+        """Send one command; yield its tokens, return what ``finish`` makes of its result."""
+        if self._exchanging:
+            raise EngineError("another request is running: read its stream to the end or close it")
         self._number += 1
         number = self._number
         try:
@@ -231,17 +267,20 @@ class EngineClient:
         except (OSError, ValueError):
             raise self._gone(doing) from None
         deadline = time.monotonic() + timeout
-        abandoned = answered = False
+        abandoned, answered, self._exchanging = False, False, True
         try:
             while True:
+                if abandoned and self._killed:
+                    raise GeneratorExit
                 answer = self._next(deadline - time.monotonic(), doing, setting, timeout)
                 if answer.get("id") != number:
                     continue
                 answered = answer["event"] != "token"
                 if answer["event"] == "done":
-                    return answer["result"]
+                    return finish(answer["result"])
                 if answer["event"] == "error":
-                    raise _ERRORS.get(answer["kind"], EngineError)(answer["message"])
+                    kind = EngineLoadError if answer["kind"] == "load" else EngineError
+                    raise kind(answer["message"])
                 if not abandoned:
                     try:
                         yield StreamToken(answer["text"], answer["token"], answer["t"])
@@ -249,6 +288,7 @@ class EngineClient:
                         # The next command must not meet this one's tokens.
                         abandoned = True
         finally:
+            self._exchanging = False
             if not answered:
                 # Interrupted (Ctrl-C, a test's timeout): the engine is still at work on an
                 # answer that nobody will wait for.
@@ -267,39 +307,27 @@ class EngineClient:
 
     def _hung(self, limit: float, doing: str, setting: str | None) -> EngineGoneError:
         if hasattr(signal, "SIGUSR1"):
-            # Ask it where it hangs; the answer comes on stderr.
+            # Ask it where it hangs; the answer comes on stderr, the outermost frame last.
             with contextlib.suppress(OSError):
                 self._process.send_signal(signal.SIGUSR1)
-            time.sleep(_TRACE_WAIT_S)
+            until = time.monotonic() + _TRACE_WAIT_S
+            while time.monotonic() < until and not any(map(_OUTERMOST, self.log)):
+                time.sleep(0.02)
         self.kill()
-        raised = f"if this is no hang, raise {setting}" if setting else None
-        return EngineGoneError(
-            with_log_tail(
-                f"the engine's process gave no answer in {limit:g} s while {doing} and was killed",
-                self.log,
-                raised,
-            )
-        )
+        hint = f"if this is no hang, raise {setting}" if setting else None
+        text = f"the engine's process gave no answer in {limit:g} s while {doing} and was killed"
+        return EngineGoneError(with_log_tail(text, self.log, hint, CRASH_TAIL))
 
     def _gone(self, doing: str) -> EngineGoneError:
+        if self._killed:
+            return EngineGoneError(f"the engine was closed while {doing}")
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_CLOSE_TIMEOUT_S)
         status = self._process.poll()
         self.kill()
         what, hint = describe_end(status)
-        return EngineGoneError(
-            with_log_tail(f"the engine's process {what} while {doing}", self.log, hint)
-        )
-
-
-_ERRORS: dict[str, Callable[[str], EngineError]] = {
-    "load": EngineLoadError,
-    "request": EngineError,
-    "memory": EngineError,
-}
-
-
-_Result = TypeVar("_Result")
+        text = f"the engine's process {what} while {doing}"
+        return EngineGoneError(with_log_tail(text, self.log, hint, CRASH_TAIL))
 
 
 def drain(stream: Generator[object, None, _Result]) -> _Result:
@@ -312,38 +340,8 @@ def drain(stream: Generator[object, None, _Result]) -> _Result:
             return result
 
 
-def describe_end(status: int | None) -> tuple[str, str | None]:
-    """Say in words how a process ended, and what that usually means.
-
-    Args:
-        status: as of ``Popen.returncode``; a negative number is a signal.
-    """
-    if status is None:
-        return "closed its pipe", None
-    if status >= 0:
-        return f"ended with exit status {status}", None
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    hint = {
-        "SIGKILL": (
-            "nobody but the kernel's out-of-memory killer usually sends this: a smaller model, "
-            "quantization or llm.n_ctx, or llm.use_mmap: true (dmesg names the killed process)"
-        ),
-        "SIGSEGV": (
-            "a crash inside the engine's native code; a llama.cpp built for another processor "
-            "does this (rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF), or a driver that does not "
-            "fit the build"
-        ),
-        "SIGILL": (
-            "the engine was built for a newer processor than this one "
-            "(rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF)"
-        ),
-        "SIGABRT": "an assertion inside the engine, often memory that could not be allocated",
-        "SIGBUS": "the model file was cut or replaced while it was mapped, or its disk failed",
-    }.get(name)
-    return f"was ended by {name}", hint
+def _as_it_is(result: Any) -> Any:
+    return result
 
 
 def _open(stream: IO[bytes] | None) -> IO[bytes]:

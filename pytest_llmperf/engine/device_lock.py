@@ -55,23 +55,24 @@ class DeviceLock:
 
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._path)
+            # Not bound to a thread: the one that ends the engine need not have started it.
+            lock = FileLock(self._path, thread_local=False)
             started, told = time.monotonic(), False
             while True:
                 with contextlib.suppress(Timeout):
                     lock.acquire(timeout=_POLL_S)
                     break
                 waited = time.monotonic() - started
-                if waited > self._timeout:
-                    raise DeviceBusyError(
-                        f"another session ({self._holder()}) has held the device for "
-                        f"{waited:.0f} s; wait for it to end, or end it"
-                    )
                 if not told and waited > _NOTICE_AFTER_S and self._notify is not None:
                     self._notify(
                         f"waiting for another session ({self._holder()}) to free the device"
                     )
                     told = True
+                if waited > self._timeout:
+                    raise DeviceBusyError(
+                        f"another session ({self._holder()}) has held the device for "
+                        f"{waited:.0f} s; wait for it to end, or end it"
+                    )
             self._holder_path.write_text(f"process {os.getpid()}")
         except OSError as error:
             raise DeviceBusyError(

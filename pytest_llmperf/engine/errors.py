@@ -19,12 +19,16 @@ class EngineGoneError(EngineError):
 
 #: How many of the engine's last log lines an error shows.
 LOG_TAIL = 12
+#: The same where a process died: the stacks of its threads come after what the engine said.
+CRASH_TAIL = 40
 
 
-def with_log_tail(message: str, log: Sequence[str], hint: str | None = None) -> str:
-    """Append the engine's last log lines and a hint to ``message``."""
+def with_log_tail(
+    message: str, log: Sequence[str], hint: str | None = None, lines: int = LOG_TAIL
+) -> str:
+    """Append the engine's last log ``lines`` and a hint to ``message``."""
     parts = [message]
-    tail = [line for line in log if line.strip()][-LOG_TAIL:]
+    tail = [line for line in log if line.strip()][-lines:]
     if tail:
         parts.append("last lines of the engine's log:")
         parts.extend(f"  | {line}" for line in tail)

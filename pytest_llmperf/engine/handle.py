@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -66,7 +67,8 @@ class LlmEngine:
     """The engine of a session: one worker process, started when first needed.
 
     A worker that crashed or hung fails the request it was running; the next
-    request starts a new one. Requests from several threads wait for each other.
+    request starts a new one. Requests from several threads wait for each other;
+    one that would wait for a stream which its own thread left open is refused.
 
     Args:
         spec: how to start the worker.
@@ -79,7 +81,10 @@ class LlmEngine:
         self._max_tokens = max_tokens if spec.engine != "app" else None
         self._lock = lock
         self._client: EngineClient | None = None
-        self._busy = threading.RLock()
+        # Not an RLock: a stream is opened, read and closed by whatever threads a test uses.
+        self._turn = threading.Lock()
+        self._turn_thread: int | None = None
+        self._last_stream: TokenStream | None = None
         self.observer: Observer | None = None
         #: What the last worker had loaded; outlives it.
         self.last_info: EngineInfo | None = None
@@ -122,13 +127,13 @@ class LlmEngine:
         if (prompt is None) == (messages is None):
             raise TypeError("stream: give either a prompt or messages=")
         request = self._request(prompt=prompt, messages=messages, stream=True, **options)
-        return TokenStream(self._run(request))
+        self._last_stream = TokenStream(self._run(request))
+        return self._last_stream
 
     @property
     def info(self) -> EngineInfo:
         """What was loaded: model, quantization, sizes, layers, build flags, thread counts."""
-        with self._busy:
-            return self.start().info
+        return self.start().info
 
     def verify_gpu_utilization(self) -> GpuUtilization:
         """Return where the layers are, and log ``GPU Utilization: X/Y layers on GPU``.
@@ -153,38 +158,80 @@ class LlmEngine:
         Raises:
             EngineLoadError, EngineGoneError, DeviceBusyError: it could not be started.
         """
-        with self._busy:
-            if self._client is not None and not self._client.alive:
-                self.close()
-            if self._client is None:
-                if self._lock is not None:
-                    self._lock.acquire()
-                began = time.monotonic()
-                try:
-                    self._client = EngineClient.start(self._spec)
-                    self.start_seconds = time.monotonic() - began
-                    self.last_info = self._client.info
-                except BaseException:
-                    self.close()
-                    raise
-            return self._client
+        client = self._client
+        if client is not None and client.alive:
+            return client
+        with self._taking_turn():
+            return self._started()
 
     def reset(self) -> None:
-        """Empty the KV cache, if there is a worker that could hold one."""
-        with self._busy:
+        """Empty the KV cache, if there is a worker that could hold one.
+
+        A stream that its reader left open (a test that failed half-way) is ended first.
+        """
+        if self._blocked_by_own_stream() and self._last_stream is not None:
+            self._last_stream.close()
+        with self._taking_turn():
             if self._client is not None and self._client.alive:
                 self._client.reset()
 
     def close(self) -> None:
-        """End the worker and free the device; the next request starts a new one."""
-        with self._busy:
-            client, self._client = self._client, None
+        """End the worker and free the device; the next request starts a new one.
+
+        A request that is still running is ended with it.
+        """
+        ours = self._turn.acquire(blocking=False)
+        try:
+            self._end(at_once=not ours)
+        finally:
+            if ours:
+                self._turn.release()
+
+    def _started(self) -> EngineClient:
+        if self._client is not None and not self._client.alive:
+            self._end()
+        if self._client is None:
+            if self._lock is not None:
+                self._lock.acquire()
+            began = time.monotonic()
             try:
-                if client is not None:
-                    client.close()
-            finally:
-                if self._lock is not None:
-                    self._lock.release()
+                self._client = EngineClient.start(self._spec)
+                self.start_seconds = time.monotonic() - began
+                self.last_info = self._client.info
+            except BaseException:
+                self._end()
+                raise
+        return self._client
+
+    def _end(self, *, at_once: bool = False) -> None:
+        client, self._client = self._client, None
+        try:
+            if client is not None and at_once:
+                client.kill()
+            elif client is not None:
+                client.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _blocked_by_own_stream(self) -> bool:
+        return self._turn.locked() and self._turn_thread == threading.get_ident()
+
+    @contextlib.contextmanager
+    def _taking_turn(self) -> Iterator[None]:
+        """Wait for other threads' requests."""
+        if self._blocked_by_own_stream():
+            raise EngineError(
+                "a stream of this engine is still open: read it to its end, or close() it, "
+                "before the next request"
+            )
+        self._turn.acquire()
+        self._turn_thread = threading.get_ident()
+        try:
+            yield
+        finally:
+            self._turn_thread = None
+            self._turn.release()
 
     def _request(self, **options: Any) -> Request:
         return build_request(**{"max_tokens": self._max_tokens, **options})
@@ -193,13 +240,14 @@ class LlmEngine:
         return drain(self._run(request))
 
     def _run(self, request: Request) -> Generator[StreamToken, None, Generation]:
-        with self._busy:
-            client = self.start()
-            try:
-                generation = yield from client.stream(request)
-            except EngineGoneError:
-                self.close()
-                raise
+        def observe(generation: Generation) -> None:
             if self.observer is not None:
                 self.observer(request, generation)
-            return generation
+
+        with self._taking_turn():
+            client = self._started()
+            try:
+                return (yield from client.stream(request, observe))
+            except EngineGoneError:
+                self._end()
+                raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -29,7 +30,9 @@ def installed_backend() -> str:
     package = _package()
     if package is None:
         return "cpu"
-    names = {path.name.lower() for path in (package / "lib").glob("*ggml-*")}
+    # The package itself looks there first.
+    libraries = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or package / "lib")
+    names = {path.name.lower() for path in libraries.glob("*ggml-*")}
     for backend in _GPU_BACKENDS:
         if any(f"ggml-{backend}." in name for name in names):
             return backend

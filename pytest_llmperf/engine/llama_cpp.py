@@ -25,12 +25,13 @@ import llama_cpp
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
 from pytest_llmperf.engine.generation import FinishReason, Generation
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.engine.llama_arguments import llama_arguments
 from pytest_llmperf.engine.llama_sampler import SamplerChain
 from pytest_llmperf.engine.load_report import is_report_line, read_load_report
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.timeline import Timeline
 
-_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
 _PIECE_BYTES = 256
 _GGML_CONT = 5
 
@@ -71,7 +72,7 @@ class LlamaCppEngine:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
             # word; its own Python-level chatter (the whole chat template) is dropped.
             with contextlib.redirect_stderr(io.StringIO()):
-                self._llm = _Llama(path, verbose=True, **_llama_arguments(config))
+                self._llm = _Llama(path, verbose=True, **llama_arguments(config))
         except Exception as error:
             raise EngineLoadError(
                 with_log_tail(f"llama.cpp could not load {path}: {error}", self._log, _hint(path))
@@ -98,7 +99,9 @@ class LlamaCppEngine:
     def info(self) -> dict[str, Any]:
         """Return what llama.cpp loaded, in the fields of EngineInfo."""
         metadata, model = self._llm.metadata, self._llm.model
-        supports_gpu = bool(llama_cpp.llama_supports_gpu_offload())
+        # Not llama_supports_gpu_offload: it answers for the devices that are visible, and
+        # takes every build with RPC for one with GPU code.
+        supports_gpu = installed_backend() != "cpu"
         n_layer = int(llama_cpp.llama_model_n_layer(model))
         utilization = read_load_report(
             self._log,
@@ -156,7 +159,8 @@ class LlamaCppEngine:
         sampler = SamplerChain(self._llm.model, request, seed, self._eog)
         try:
             return self._run(request, request.max_tokens, sampler, sink)
-        except EngineError:
+        except BaseException:
+            # The cache no longer holds what the last request left in it.
             self.reset()
             raise
         finally:
@@ -207,8 +211,10 @@ class LlamaCppEngine:
             if status != 0:
                 raise EngineError(self._decode_failed(status))
             synchronize(ctx)
-        # The last token was sampled but never evaluated, so the cache does not hold it.
-        self._cached = [*prompt, *(output if finish == "eos" else output[:-1])]
+        # The last token was sampled but, unless an end of sequence followed, never evaluated.
+        # It is not counted on in either case: a replay bans end of sequence, and must find
+        # as much in the cache as the recorded request did.
+        self._cached = [*prompt, *output[:-1]]
         return Generation(
             text=self._text(output, stops if finish == "stop" else ()),
             token_ids=tuple(output),
@@ -311,34 +317,6 @@ class LlamaCppEngine:
         text: bytes = self._llm.detokenize(output)
         cut = min((text.index(stop) for stop in stops if stop in text), default=len(text))
         return text[:cut].decode("utf-8", "replace")
-
-
-def _llama_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """Translate the ``llm`` section into the arguments of ``llama_cpp.Llama``."""
-    arguments = {
-        name: config[name]
-        for name in (
-            "n_ctx",
-            "n_batch",
-            "n_ubatch",
-            "n_threads",
-            "n_threads_batch",
-            "use_mmap",
-            "use_mlock",
-            "n_gpu_layers",
-            "main_gpu",
-            "tensor_split",
-            "flash_attn",
-            "offload_kqv",
-            "chat_format",
-            "seed",
-        )
-    }
-    arguments["split_mode"] = _SPLIT_MODES[config["split_mode"]]
-    for name in ("type_k", "type_v"):
-        if config.get(name) is not None:
-            arguments[name] = getattr(llama_cpp, f"GGML_TYPE_{config[name].upper()}")
-    return {**arguments, **config.get("extra", {})}
 
 
 def _hint(path: str) -> str:

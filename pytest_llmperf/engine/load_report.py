@@ -3,7 +3,9 @@
 Source: the log lines of ``load_tensors``, ``llama_kv_cache`` and
 ``sched_reserve`` in llama.cpp's src/llama-model.cpp, llama-kv-cache.cpp and
 llama-context.cpp. With no visible device, or a build without GPU code, no
-``offloaded X/Y layers to GPU`` line is printed at all.
+``offloaded X/Y layers to GPU`` line is printed at all; a build with RPC prints
+it always, and counts what was asked for. Where every layer's own line is there,
+those are counted.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ def read_load_report(
     Args:
         lines: the engine's log of one load.
         asked: ``n_gpu_layers`` as configured, -1 for all.
-        supports_gpu: whether the build has GPU code (``llama_supports_gpu_offload``).
+        supports_gpu: whether the build has GPU code, whatever devices it sees.
         n_layer: layers of the model without the output layer; used where the
             log does not count them.
     """
@@ -131,14 +133,18 @@ def read_load_report(
         elif match := _DEVICE.search(line):
             descriptions[match[1]] = match[2]
     total = offloaded[1] if offloaded else (len(layers) or n_layer + 1)
-    on_gpu = offloaded[0] if offloaded else 0
     counted = list(layers.values())
+    if layers:
+        on_gpu = sum(device != "CPU" for device in counted)
+        device_seen = on_gpu > 0 or bool(descriptions)
+    else:
+        on_gpu, device_seen = (offloaded[0] if offloaded else 0), offloaded is not None
     names = sorted({*sizes, *counted, *descriptions}, key=lambda name: (name == "CPU", name))
     devices = tuple(
         DeviceLoad(name, descriptions.get(name, ""), counted.count(name), **sizes.get(name, {}))
         for name in names
     )
-    status = _status(asked, on_gpu, total, supports_gpu, offloaded is not None)
+    status = _status(asked, on_gpu, total, supports_gpu, device_seen)
     return GpuUtilization(status, on_gpu, total, asked, devices)
 
 
@@ -147,13 +153,15 @@ def _host(buffer: str) -> str:
     return "CPU" if buffer.startswith("CPU") or buffer.endswith("_Host") else buffer
 
 
-def _status(asked: int, on_gpu: int, total: int, supports_gpu: bool, reported: bool) -> GpuStatus:
-    if not supports_gpu:
-        return GpuStatus.CPU_ONLY_BUILD
-    if not reported:
-        return GpuStatus.NO_DEVICE
+def _status(
+    asked: int, on_gpu: int, total: int, supports_gpu: bool, device_seen: bool
+) -> GpuStatus:
     if on_gpu == total:
         return GpuStatus.FULL
+    if not supports_gpu and on_gpu == 0:
+        return GpuStatus.CPU_ONLY_BUILD
+    if not device_seen:
+        return GpuStatus.NO_DEVICE
     if asked == 0:
         return GpuStatus.NONE_ASKED
     wanted = total if asked < 0 else min(asked, total)

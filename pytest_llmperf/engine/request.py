@@ -109,6 +109,10 @@ def build_request(
         raise ValueError(f"max_tokens: expected an integer >= 1, got {max_tokens!r}")
     if cache not in ("clear", "keep"):
         raise ValueError(f"cache: expected 'clear' or 'keep', got {cache!r}")
+    if grammar is not None and not isinstance(grammar, str):
+        raise TypeError(f"grammar: expected GBNF text, got {grammar!r}")
+    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**32):
+        raise ValueError(f"seed: expected an integer from 0 to 2**32 - 1, got {seed!r}")
     if grammar is not None and ignore_eos:
         raise ValueError(
             "ignore_eos=True with a grammar: the grammar decides where the output ends; "
@@ -125,6 +129,8 @@ def build_request(
             raise TypeError(f"unknown argument {name!r}{hint} (sampling parameters: {known})")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"{name}: expected a number, got {value!r}")
+    if sampling.get("mirostat_mode", 0) not in (0, 1, 2):
+        raise ValueError(f"mirostat_mode: expected 0, 1 or 2, got {sampling['mirostat_mode']!r}")
     return Request(
         prompt=prompt,
         messages=messages,

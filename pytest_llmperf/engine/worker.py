@@ -28,16 +28,18 @@ _ORPHAN_POLL_S = 0.5
 
 def main() -> int:
     """Serve commands until ``close`` or the end of stdin."""
-    output = os.fdopen(os.dup(1), "wb", buffering=0)
+    output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    # An application, or a process it starts, must not read the protocol's pipe by accident.
+    commands = os.fdopen(os.dup(0), "rb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
     faulthandler.enable()
     if hasattr(signal, "SIGUSR1"):
         # The plugin sends this to a worker that hangs, to say in its report where.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     _die_with_parent()
-    commands = sys.stdin.buffer
-    # An application must not read the protocol's pipe by accident.
-    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115
     hello = {
         "event": "hello",
         "protocol": PROTOCOL_VERSION,
@@ -46,9 +48,11 @@ def main() -> int:
     }
     try:
         output.write(encode(hello))
-        _Worker(output).serve(commands)
+        output.flush()
+        if not _Worker(output).serve(commands):
+            _end_group()
     except BrokenPipeError:
-        return 0
+        _end_group()
     return 0
 
 
@@ -57,7 +61,8 @@ class _Worker:
         self._output = output
         self._engine: Engine | None = None
 
-    def serve(self, commands: BinaryIO) -> None:
+    def serve(self, commands: BinaryIO) -> bool:
+        """Answer commands; return whether the plugin said goodbye."""
         for line in commands:
             command = decode(line)
             number = command["id"]
@@ -77,7 +82,8 @@ class _Worker:
             else:
                 self._send(number, "done", result=result)
             if command["op"] == "close":
-                return
+                return True
+        return False
 
     def _run(self, number: int, command: dict[str, Any]) -> Any:
         operation = command["op"]
@@ -104,6 +110,7 @@ class _Worker:
 
     def _send(self, number: int, event: str, **fields: Any) -> None:
         self._output.write(encode({"id": number, "event": event, **fields}))
+        self._output.flush()
 
 
 def load_engine(name: str, config: dict[str, Any]) -> Engine:
@@ -139,7 +146,14 @@ def _die_with_parent() -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_ORPHAN_POLL_S)
-        os._exit(1)
+        _end_group()
 
     if os.name == "posix":
         threading.Thread(target=watch, name="llmperf-orphan-watch", daemon=True).start()
+
+
+def _end_group() -> None:
+    """End this process and what it started: nobody is left who could."""
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +32,7 @@ def watch_own_llama() -> Iterator[OwnLlama]:
     llama = module.Llama
     original = llama.__init__
 
+    @functools.wraps(original)
     def counting(self: Any, *args: Any, **kwargs: Any) -> None:
         seen.built = True
         original(self, *args, **kwargs)

@@ -65,6 +65,8 @@ class Rounds:
 
     def run(self) -> Measurement:
         """Measure until every test has its processes, or the budget or the spares end."""
+        for nodeid, workload in self._plan.workloads.items():
+            self._tests[nodeid].error = workload.unmeasurable()
         order = random.Random(self._plan.seed)
         for process in range(self._plan.processes + SPARE_PROCESSES):
             waiting = self._waiting()
@@ -124,12 +126,10 @@ class Rounds:
         warmup: list[dict[str, float]] = []
         counted: list[dict[str, float]] = []
         void: str | None = None
-        while not is_warm([values["end_to_end"] for values in warmup], plan.warmup_max):
+        while not void and not is_warm([row["end_to_end"] for row in warmup], plan.warmup_max):
             self._tell(process, nodeid, None)
             values, void = self._iterate(client, workload)
             warmup.append(values)
-            if void:
-                break
         while not void and len(counted) < plan.iterations:
             self._tell(process, nodeid, len(counted) + 1)
             values, void = self._iterate(client, workload)
@@ -149,7 +149,8 @@ class Rounds:
             generation = client.request(recorded.replayed())
             timeline = generation.timeline
             timelines.append(timeline)
-            self._generating += timeline.token_times[-1] - timeline.t_start
+            if timeline.token_times:
+                self._generating += timeline.token_times[-1] - timeline.t_start
             if reason := recorded.void_reason(generation):
                 return compute_all(timelines), reason
         return compute_all(timelines), None

@@ -107,6 +107,17 @@ class Workload:
 
     requests: tuple[RecordedRequest, ...]
 
+    def unmeasurable(self) -> str | None:
+        """Say why no replay of it can be timed, or None."""
+        for number, recorded in enumerate(self.requests, 1):
+            if recorded.output_tokens == 0:
+                return (
+                    f"request {number} of {len(self.requests)} came back without a single token "
+                    "(end of sequence at once), so there is nothing to time; leave "
+                    "ignore_eos=False out, or change the prompt"
+                )
+        return None
+
     @property
     def hash(self) -> str:
         """Hexadecimal digest of the work; two workloads compare only if it is equal."""

@@ -94,12 +94,18 @@ def _resolve(config: pytest.Config) -> Settings:
         config=llm.resolved(model_file),
         cwd=str(config.rootpath),
         # An application is imported the way the tests import it.
-        import_paths=(str(config.rootpath),) if llm.engine == "app" else (),
+        import_paths=_import_paths(config) if llm.engine == "app" else (),
         load_timeout=llm.load_timeout,
         generation_timeout=llm.generation_timeout,
     )
     lock = DeviceLock(notify=_notifier(config))
     return Settings(loaded, model_file, spec, LlmEngine(spec, llm.max_tokens, lock))
+
+
+def _import_paths(config: pytest.Config) -> tuple[str, ...]:
+    """Return the root folder and the ``pythonpath`` of pytest's configuration."""
+    paths = [config.rootpath / path for path in config.getini("pythonpath")]
+    return tuple(dict.fromkeys(str(path) for path in (*paths, config.rootpath)))
 
 
 def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:

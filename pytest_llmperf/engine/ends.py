@@ -1,0 +1,39 @@
+"""Says in words how a process ended, and what that usually means."""
+
+from __future__ import annotations
+
+import signal
+
+
+def describe_end(status: int | None) -> tuple[str, str | None]:
+    """Say in words how a process ended, and what that usually means.
+
+    Args:
+        status: as of ``Popen.returncode``; a negative number is a signal.
+    """
+    if status is None:
+        return "closed its pipe", None
+    if status >= 0:
+        return f"ended with exit status {status}", None
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hint = {
+        "SIGKILL": (
+            "nobody but the kernel's out-of-memory killer usually sends this: a smaller model, "
+            "quantization or llm.n_ctx, or llm.use_mmap: true (dmesg names the killed process)"
+        ),
+        "SIGSEGV": (
+            "a crash inside the engine's native code; a llama.cpp built for another processor "
+            "does this (rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF), or a driver that does not "
+            "fit the build"
+        ),
+        "SIGILL": (
+            "the engine was built for a newer processor than this one "
+            "(rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF)"
+        ),
+        "SIGABRT": "an assertion inside the engine, often memory that could not be allocated",
+        "SIGBUS": "the model file was cut or replaced while it was mapped, or its disk failed",
+    }.get(name)
+    return f"was ended by {name}", hint

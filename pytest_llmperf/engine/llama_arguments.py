@@ -1,0 +1,37 @@
+"""Translates the ``llm`` section of the configuration into llama-cpp-python's arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llama_cpp
+
+_SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
+
+
+def llama_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of ``llama_cpp.Llama``, those of ``extra`` included."""
+    arguments = {
+        name: config[name]
+        for name in (
+            "n_ctx",
+            "n_batch",
+            "n_ubatch",
+            "n_threads",
+            "n_threads_batch",
+            "use_mmap",
+            "use_mlock",
+            "n_gpu_layers",
+            "main_gpu",
+            "tensor_split",
+            "flash_attn",
+            "offload_kqv",
+            "chat_format",
+            "seed",
+        )
+    }
+    arguments["split_mode"] = _SPLIT_MODES[config["split_mode"]]
+    for name in ("type_k", "type_v"):
+        if config.get(name) is not None:
+            arguments[name] = getattr(llama_cpp, f"GGML_TYPE_{config[name].upper()}")
+    return {**arguments, **config.get("extra", {})}

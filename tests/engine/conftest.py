@@ -1,0 +1,123 @@
+"""Real engines: the embedded model in llama.cpp on one thread, and small applications."""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pytest_llmperf.config.errors import ModelError
+from pytest_llmperf.config.model_path import resolve_model
+from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.handle import LlmEngine
+
+#: Starts an application engine from its source.
+AppSpec = Callable[..., LaunchSpec]
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Path:
+    """The embedded model; tests without it would prove nothing, so they fail."""
+    try:
+        return resolve_model("smollm2-135m", Path())
+    except ModelError as error:
+        pytest.fail(f"{error}\nthe set-up brings it: make setup", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def llama_config(model_file: Path) -> Callable[..., dict[str, Any]]:
+    """Settings for llama.cpp, small and on one thread, with some of them changed."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        small = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "max_tokens": 8}
+        threads = {"n_threads": 1, "n_threads_batch": 1}
+        return LlmConfig(**{**small, **threads, **changes}).resolved(model_file)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def engine(llama_config: Callable[..., dict[str, Any]]) -> Iterator[LlmEngine]:
+    """One llama.cpp worker for all tests of a module."""
+    engine = LlmEngine(LaunchSpec("llama_cpp", llama_config()), max_tokens=8)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def app_spec(tmp_path: Path) -> AppSpec:
+    """Write an application and say how to start it as an engine."""
+
+    def make(source: str, target: str = "application:answer", **options: Any) -> LaunchSpec:
+        (tmp_path / "application.py").write_text(textwrap.dedent(source))
+        options.setdefault("import_paths", (str(tmp_path),))
+        return LaunchSpec("app", {"target": target}, **options)
+
+    return make
+
+
+@pytest.fixture
+def app(app_spec: AppSpec) -> Iterator[Callable[..., LlmEngine]]:
+    """Start an application as the engine."""
+    engines: list[LlmEngine] = []
+
+    def make(source: str, **options: Any) -> LlmEngine:
+        engines.append(LlmEngine(app_spec(source, **options), max_tokens=8))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture
+def clients() -> Iterator[Callable[[LaunchSpec], EngineClient]]:
+    """Start workers that are ended with the test."""
+    started: list[EngineClient] = []
+
+    def start(spec: LaunchSpec) -> EngineClient:
+        started.append(EngineClient.start(spec))
+        return started[-1]
+
+    yield start
+    for client in started:
+        client.kill()
+
+
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Process ids of every worker that is started, those that never came to life included."""
+    pids: list[int] = []
+    spawn = EngineClient._spawn
+
+    def noting(self: EngineClient) -> Any:
+        process = spawn(self)
+        pids.append(process.pid)
+        return process
+
+    monkeypatch.setattr(EngineClient, "_spawn", noting)
+    return pids
+
+
+@pytest.fixture
+def ends() -> Callable[[int], bool]:
+    """Wait until a process has ended; False if it won't."""
+
+    def wait(pid: int) -> bool:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                    return True
+            except psutil.NoSuchProcess:
+                return True
+            time.sleep(0.05)
+        return False
+
+    return wait

@@ -1,0 +1,98 @@
+"""Applications as engines, and workloads recorded from them."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.request import Request, build_request
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Rounds, Step
+from pytest_llmperf.measure.samples import Measurement
+from pytest_llmperf.measure.workload import RecordedRequest, Recorder, Workload
+
+#: Four tokens a prompt; what a prompt asks for beyond that is in the application of a test.
+ECHO = """
+    def answer(prompt):
+        yield from ("a", "b", "c", "d")
+"""
+
+
+class Stage:
+    """A measure stage over an application, and what it was told meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.steps: list[Step] = []
+        self.pids: list[int] = []
+        #: What the machine's watch finds, window by window; fit once they are used up.
+        self.findings: list[list[FitnessFinding]] = []
+        self._started: list[EngineClient] = []
+
+    def workload(self, *prompts: str, tokens: int = 4) -> Workload:
+        """What a test would have recorded that asked these prompts."""
+        return Workload(
+            tuple(
+                RecordedRequest(build_request(prompt=prompt, max_tokens=None), (), None, tokens)
+                for prompt in prompts
+            )
+        )
+
+    def plan(self, workloads: dict[str, Workload], **changes: Any) -> Plan:
+        defaults = {
+            "recorded_seconds": dict.fromkeys(workloads, 0.1),
+            "start_seconds": 0.1,
+            "processes": 2,
+            "iterations": 3,
+            "warmup_max": 2,
+            "budget": 600.0,
+            "seed": 1,
+        }
+        return Plan(workloads=workloads, **{**defaults, **changes})
+
+    def run(
+        self, workloads: dict[str, Workload], source: str = ECHO, **changes: Any
+    ) -> Measurement:
+        """Measure the workloads on the application that ``source`` is."""
+        (self._folder / "application.py").write_text(textwrap.dedent(source))
+        spec = LaunchSpec(
+            "app", {"target": "application:answer"}, import_paths=(str(self._folder),)
+        )
+
+        def start() -> EngineClient:
+            client = EngineClient.start(spec)
+            self._started.append(client)
+            self.pids.append(client.pid)
+            return client
+
+        def watch() -> Callable[[], list[FitnessFinding]]:
+            return lambda: self.findings.pop(0) if self.findings else []
+
+        return Rounds(self.plan(workloads, **changes), start, watch, self.steps.append).run()
+
+    def close(self) -> None:
+        for client in self._started:
+            client.kill()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path)
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def ask() -> Callable[..., Request]:
+    return lambda **options: build_request(**{"max_tokens": 4, "prompt": "hi", **options})
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import psutil
+import pytest
+
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.measure.rounds import SPARE_PROCESSES
+
+UNFIT = FitnessFinding("busy cores", "invalid", "process 1 (cc) used 2.0 of 2 cores")
+WARNED = FitnessFinding("busy cores", "warn", "process 1 (cc) used 0.2 of 2 cores")
+
+# Says "void" less than it did while recorded; crashes, exits and refuses when asked to.
+MOODY = """
+    import ctypes, os
+    asked = 0
+    def answer(prompt):
+        global asked
+        asked += 1
+        if prompt == "crash":
+            ctypes.string_at(0)
+        if prompt == "refuse":
+            raise ValueError("no")
+        yield from ("a", "b", "c")
+        if prompt != "void":
+            yield "d"
+"""
+
+
+def test_every_test_is_replayed_in_every_process(stage: Any) -> None:
+    workloads = {"one": stage.workload("x"), "two": stage.workload("y", "z")}
+
+    measurement = stage.run(workloads)
+
+    assert measurement.processes == len(set(stage.pids)) == 2
+    for samples in measurement.tests.values():
+        assert [sample.process for sample in samples.processes] == [0, 1]
+        assert [len(sample.iterations) for sample in samples.processes] == [3, 3]
+        assert samples.error is None
+        assert not samples.voided
+
+
+def test_warming_up_is_kept_apart_and_bounded(stage: Any) -> None:
+    measurement = stage.run({"one": stage.workload("x")}, warmup_max=2)
+
+    for sample in measurement.tests["one"].processes:
+        assert len(sample.warmup) == 2
+
+
+def test_values_come_by_process_and_iteration(stage: Any) -> None:
+    samples = stage.run({"one": stage.workload("x")}).tests["one"]
+
+    rows = samples.values("end_to_end")
+
+    assert [len(row) for row in rows] == [3, 3]
+    assert rows[0] == tuple(v["end_to_end"] for v in samples.processes[0].iterations)
+    assert samples.values("prefill_tokens_per_sec") == ()
+
+
+def test_an_iteration_replays_every_request_of_the_workload(stage: Any) -> None:
+    source = """
+        import os, pathlib
+        log = pathlib.Path(__file__).with_name("log")
+        def answer(prompt):
+            with log.open("a") as file:
+                file.write(prompt)
+            yield from "abcd"
+    """
+
+    stage.run({"one": stage.workload("x", "y", "z")}, source, processes=1, iterations=1)
+
+    assert (stage._folder / "log").read_text() == "xyz" * 3
+
+
+def test_the_order_is_random_and_its_seed_repeats_it(stage: Any) -> None:
+    workloads = {name: stage.workload(name) for name in "abcdef"}
+
+    def order(seed: int) -> list[str]:
+        stage.steps.clear()
+        assert stage.run(workloads, seed=seed, iterations=1, warmup_max=1).seed == seed
+        return list(dict.fromkeys(f"{step.process}{step.nodeid}" for step in stage.steps))
+
+    first = order(1)
+
+    assert order(1) == first
+    assert order(2) != first
+    rounds = [[name[1] for name in first if name[0] == process] for process in "12"]
+    assert rounds[0] != rounds[1]
+    assert sorted(rounds[0]) == sorted(rounds[1]) == list("abcdef")
+
+
+def test_progress_is_told_before_each_replay(stage: Any) -> None:
+    stage.run({"one": stage.workload("x")}, processes=1)
+
+    assert [(step.process, step.processes, step.iteration) for step in stage.steps] == [
+        (1, 1, None),
+        (1, 1, None),
+        (1, 1, 1),
+        (1, 1, 2),
+        (1, 1, 3),
+    ]
+
+
+def test_a_sample_of_an_unfit_machine_is_replaced_by_a_spare_process(stage: Any) -> None:
+    stage.findings = [[UNFIT], []]
+
+    samples = stage.run({"one": stage.workload("x")}).tests["one"]
+
+    assert [sample.process for sample in samples.processes] == [1, 2]
+    (void,) = samples.voided
+    assert (void.process, void.void) == (0, UNFIT.text)
+
+
+def test_only_so_many_processes_are_spare(stage: Any) -> None:
+    stage.findings = [[UNFIT]] * 99
+
+    measurement = stage.run({"one": stage.workload("x")})
+
+    assert measurement.processes == 2 + SPARE_PROCESSES
+    assert measurement.tests["one"].processes == []
+    assert len(measurement.tests["one"].voided) == 2 + SPARE_PROCESSES
+
+
+def test_a_warning_is_kept_with_a_sample_that_counts(stage: Any) -> None:
+    stage.findings = [[WARNED]]
+
+    samples = stage.run({"one": stage.workload("x")}, processes=1).tests["one"]
+
+    assert [sample.findings for sample in samples.processes] == [(WARNED,)]
+
+
+def test_a_spare_process_serves_only_the_tests_that_need_it(stage: Any) -> None:
+    workloads = {"void": stage.workload("void"), "good": stage.workload("x")}
+
+    measurement = stage.run(workloads, MOODY)
+
+    assert len(measurement.tests["good"].processes) == 2
+    assert len(measurement.tests["void"].voided) == 2 + SPARE_PROCESSES
+    assert {step.nodeid for step in stage.steps if step.process > 2} == {"void"}
+
+
+def test_a_replay_that_did_less_is_void_at_once(stage: Any) -> None:
+    samples = stage.run({"one": stage.workload("void")}, MOODY).tests["one"]
+
+    assert {sample.void for sample in samples.voided} == {
+        "generation cut short: 3 of 4 output tokens"
+    }
+    assert {len(sample.warmup) for sample in samples.voided} == {1}
+    assert {sample.iterations for sample in samples.voided} == {()}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"), [("crash", "ended by SIGSEGV"), ("refuse", "raised ValueError: no")]
+)
+def test_a_test_that_fails_its_replay_has_an_error_and_the_others_survive(
+    stage: Any, prompt: str, message: str
+) -> None:
+    workloads = {name: stage.workload(name) for name in ("a", "b", prompt, "c")}
+
+    measurement = stage.run(workloads, MOODY)
+
+    assert message in measurement.tests[prompt].error
+    for name in "abc":
+        assert len(measurement.tests[name].processes) == 2
+        assert measurement.tests[name].error is None
+
+
+def test_an_engine_that_does_not_load_is_an_error_of_every_test(stage: Any) -> None:
+    workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
+
+    measurement = stage.run(workloads, "1 / 0")
+
+    assert all("ZeroDivisionError" in samples.error for samples in measurement.tests.values())
+
+
+def test_when_the_budget_ends_what_was_measured_is_kept(stage: Any) -> None:
+    samples = stage.run({"one": stage.workload("x")}, budget=0.0).tests["one"]
+
+    assert samples.budget_reached
+    assert samples.processes == []
+    assert stage.pids == []
+
+
+def test_a_request_without_a_token_can_not_be_measured(stage: Any) -> None:
+    workloads = {"silent": stage.workload("x", tokens=0), "good": stage.workload("x")}
+
+    measurement = stage.run(workloads)
+
+    assert measurement.tests["silent"].error.startswith(
+        "request 1 of 1 came back without a single token"
+    )
+    assert len(measurement.tests["good"].processes) == 2
+
+
+def test_time_inside_generation_is_counted_warming_up_included(stage: Any) -> None:
+    measurement = stage.run({"one": stage.workload("x")})
+
+    counted = sum(
+        values["end_to_end"]
+        for sample in measurement.tests["one"].processes
+        for values in (*sample.warmup, *sample.iterations)
+    )
+    assert measurement.generating_seconds == pytest.approx(counted)
+    assert measurement.generating_seconds < measurement.seconds
+
+
+def test_an_interruption_leaves_no_worker(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting(list):  # type: ignore[type-arg]
+        def append(self, step: object) -> None:
+            super().append(step)
+            if len(self) == 3:
+                raise KeyboardInterrupt
+
+    stage.steps = Interrupting()
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.run({"one": stage.workload("x")})
+
+    (pid,) = stage.pids
+    assert not psutil.pid_exists(pid)
+
+
+def test_processes_end_with_their_round(stage: Any) -> None:
+    stage.run({"one": stage.workload("x")})
+
+    assert len(stage.pids) == 2
+    assert not any(psutil.pid_exists(pid) for pid in stage.pids)
+    assert os.getpid() not in stage.pids
+
+
+def test_a_plan_says_what_it_will_cost(stage: Any) -> None:
+    workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
+    plan = stage.plan(workloads, recorded_seconds={"one": 1.0, "two": 2.0}, start_seconds=0.5)
+
+    assert plan.describe() == "2 tests, 2 processes each, about 31 s"
+
+
+def test_a_plan_beyond_the_budget_says_what_will_be_missing(stage: Any) -> None:
+    plan = stage.plan({"one": stage.workload("x")}, recorded_seconds={"one": 100.0}, budget=60.0)
+
+    text = plan.describe()
+
+    assert text.startswith("1 test, 2 processes each, about 17 min; more than the budget of 60 s")
+    assert "perf.budget" in text
+
+
+def test_plans_are_values(stage: Any) -> None:
+    plan = stage.plan({})
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.seed = 2
