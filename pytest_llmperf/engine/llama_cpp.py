@@ -170,8 +170,8 @@ class LlamaCppEngine:
         self, request: Request, max_tokens: int, sampler: SamplerChain, sink: TokenSink | None
     ) -> Generation:
         clock, synchronize = time.perf_counter, llama_cpp.llama_synchronize
-        sample, decode = llama_cpp.llama_sampler_sample, llama_cpp.llama_decode
-        ctx, chain = self._ctx, sampler.pointer
+        decode, ctx = llama_cpp.llama_decode, self._ctx
+        pick = sampler.picker(ctx)
         t_start = clock()
         prompt, stops = self._tokenize(request)
         self._check_room(len(prompt), max_tokens)
@@ -189,7 +189,7 @@ class LlamaCppEngine:
         one = (llama_cpp.llama_token * 1)()
         batch = llama_cpp.llama_batch_get_one(one, 1)
         while True:
-            token = sample(chain, ctx, -1)
+            token = pick()
             now = clock()
             if not request.ignore_eos and token in self._eog:
                 finish = "eos"

@@ -7,11 +7,13 @@ llama-cpp-python's own chain has no place for.
 
 from __future__ import annotations
 
+import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llama_cpp
+import numpy as np
 
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
@@ -42,6 +44,7 @@ class SamplerChain:
 
     def _fill(self, request: Request, seed: int, eog_tokens: Sequence[int]) -> None:
         value = {**SAMPLING_DEFAULTS, **request.sampling}
+        self._banned = frozenset(eog_tokens if request.ignore_eos else ())
         n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
         if request.ignore_eos and eog_tokens:
             bias = (llama_cpp.llama_logit_bias * len(eog_tokens))()
@@ -65,6 +68,9 @@ class SamplerChain:
                 )
             self._add(grammar)
         temperature = float(value["temperature"])
+        self._greedy = (
+            temperature == 0.0 and penalties == (1.0, 0.0, 0.0) and request.grammar is None
+        )
         if temperature == 0.0:
             self._add(llama_cpp.llama_sampler_init_greedy())
         elif value["mirostat_mode"] == 1:
@@ -97,6 +103,40 @@ class SamplerChain:
 
     def _add(self, sampler: Any) -> None:
         llama_cpp.llama_sampler_chain_add(self.pointer, sampler)
+
+    def picker(self, ctx: Any) -> Callable[[], int]:
+        """Return what picks the next token from the logits of ``ctx``'s last batch.
+
+        It waits for the device before it reads them (``llama_get_logits_ith`` does).
+        """
+        if self._greedy:
+            return self._greedy_picker(ctx)
+        sample, chain = llama_cpp.llama_sampler_sample, self.pointer
+        return lambda: int(sample(chain, ctx, -1))
+
+    def _greedy_picker(self, ctx: Any) -> Callable[[], int]:
+        """Take the largest logit where it lies.
+
+        ``llama_sampler_sample`` first copies the vocabulary into structs of three
+        fields: for 49,000 entries that is 1.4% of a decode at 90 tokens/s.
+        """
+        get, banned = llama_cpp.llama_get_logits_ith, sorted(self._banned)
+        n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        address, logits = 0, np.empty(0, dtype=np.float32)
+
+        def pick() -> int:
+            nonlocal address, logits
+            pointer = get(ctx, -1)
+            here = ctypes.addressof(pointer.contents)
+            if here != address:
+                address, logits = here, np.ctypeslib.as_array(pointer, shape=(n_vocab,))
+            token = int(logits.argmax())
+            if token in self._banned:
+                logits[banned] = -math.inf
+                token = int(logits.argmax())
+            return token
+
+        return pick
 
     def close(self) -> None:
         """Free the chain and every sampler in it."""

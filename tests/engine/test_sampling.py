@@ -37,6 +37,18 @@ def test_top_k_of_one_is_greedy_at_any_temperature(engine: LlmEngine) -> None:
     assert engine.generate(PROMPT, temperature=2.0, top_k=1).token_ids == greedy.token_ids
 
 
+@pytest.mark.parametrize("max_tokens", [12, 40])
+def test_greedy_picks_what_llama_cpps_own_chain_picks(engine: LlmEngine, max_tokens: int) -> None:
+    # An end of sequence falls into the 40 tokens, so that banning it is compared too.
+    chat = [{"role": "user", "content": "Reply with the single word: yes"}]
+    ours = engine.chat(chat, max_tokens=max_tokens)
+
+    # A penalty too small to matter sends the request through llama.cpp's sampler chain.
+    theirs = engine.chat(chat, max_tokens=max_tokens, presence_penalty=1e-9)
+
+    assert ours.token_ids == theirs.token_ids
+
+
 def test_a_repeat_penalty_changes_what_repeats(engine: LlmEngine) -> None:
     prompt = "one two one two one two one"
     plain = engine.generate(prompt, max_tokens=12)
