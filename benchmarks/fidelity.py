@@ -122,7 +122,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, help="a GGUF file (default: the embedded model)")
     parser.add_argument("--pairs", type=int, default=40, help=f"{MIN_PAIRS}-{MAX_PAIRS}")
     parser.add_argument("--repetitions", type=int, default=3, help="per process")
-    parser.add_argument("--prompt", type=int, default=192, help="prompt tokens")
+    parser.add_argument("--prompt", type=int, default=191, help="prompt tokens")
     parser.add_argument("--output", type=int, default=64, help="output tokens")
     parser.add_argument("--threads", type=int, default=min(8, usable_cpus()))
     parser.add_argument("--batch", type=int, default=512)

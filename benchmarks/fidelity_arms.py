@@ -10,6 +10,10 @@ tokens per second. What the two first have in common, by llama-bench's source:
   a ``llama_synchronize`` after each. Our engine's tokens 2..n of a prompt of P
   tokens are n - 1 decodes at positions P..P+n-2, hence ``-n n-1 -d P``. Ours
   also samples every token; llama-bench draws a random one;
+- state: from its second repetition on, llama-bench restores the prompt's cache from a
+  saved copy instead of evaluating it, ours evaluates it every time. A depth it has
+  not just saved is evaluated, so each repetition gets a depth of its own: P - 1, P,
+  P + 1 for three;
 - context: llama-bench takes P + N + depth cells, and llama.cpp rounds up to 256.
 """
 
@@ -66,6 +70,12 @@ class Setting:
         """Cells of the KV cache, the same for every arm."""
         return _rounded(self.prompt_tokens + self.output_tokens)
 
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """One KV depth per repetition, P on average (for an odd number of them)."""
+        first = self.prompt_tokens - self.repetitions // 2
+        return tuple(range(first, first + self.repetitions))
+
     def check(self) -> None:
         """Refuse settings for which llama-bench's two contexts would differ in size from ours.
 
@@ -74,11 +84,12 @@ class Setting:
         """
         if min(self.prompt_tokens, self.repetitions) < 1 or self.output_tokens < 2:
             raise ValueError("need at least 1 prompt token, 2 output tokens and 1 repetition")
-        if _rounded(self.prompt_tokens) != self.n_ctx:
-            fits = self.n_ctx - self.output_tokens
+        deepest = max(self.depths) + self.output_tokens - 1
+        if _rounded(self.prompt_tokens) != self.n_ctx or _rounded(deepest) != self.n_ctx:
+            fits = self.n_ctx - self.output_tokens - self.repetitions // 2
             raise ValueError(
-                f"a prompt of {self.prompt_tokens} tokens gets a smaller context in llama-bench's "
-                f"prefill test than {self.n_ctx}; use --prompt {fits}"
+                f"with a prompt of {self.prompt_tokens} tokens llama-bench's contexts differ from "
+                f"our {self.n_ctx} cells; use --prompt {fits}"
             )
 
 
@@ -101,9 +112,11 @@ def _rounded(tokens: int) -> int:
 
 def run_llama_bench(tools: ToolsEnvironment, setting: Setting) -> Rates:
     """Run llama-bench twice: prefill into an empty cache, decode at the prompt's depth."""
-    prefill = _llama_bench(tools, setting, ["-p", str(setting.prompt_tokens), "-n", "0"])
-    decode = ["-p", "0", "-n", str(setting.output_tokens - 1), "-d", str(setting.prompt_tokens)]
-    return _rates(_llama_bench(tools, setting, decode), prefill)
+    repeated = ["-r", str(setting.repetitions)]
+    prefill = ["-p", str(setting.prompt_tokens), "-n", "0", *repeated]
+    depths = ",".join(map(str, setting.depths))
+    decode = ["-p", "0", "-n", str(setting.output_tokens - 1), "-d", depths, "-r", "1"]
+    return _rates(_llama_bench(tools, setting, decode), _llama_bench(tools, setting, prefill))
 
 
 def _llama_bench(tools: ToolsEnvironment, setting: Setting, test: list[str]) -> list[float]:
@@ -111,14 +124,15 @@ def _llama_bench(tools: ToolsEnvironment, setting: Setting, test: list[str]) -> 
         *(str(tools.llama_bench), "-m", str(setting.model), "-o", "json"),
         *("-t", str(setting.threads), "-ngl", "0", "--load-mode", "mmap"),
         *("-b", str(setting.n_batch), "-ub", str(setting.n_ubatch)),
-        *("-fa", "on" if setting.flash_attn else "off", "-r", str(setting.repetitions)),
-        *test,
+        *("-fa", "on" if setting.flash_attn else "off", *test),
     ]
     env = {**os.environ, "LD_LIBRARY_PATH": tools.library_path}
-    rows = json.loads(_output(command, env))
-    if len(rows) != 1:
-        raise RuntimeError(f"llama-bench measured {len(rows)} tests, expected 1: {command}")
-    return [float(rate) for rate in rows[0]["samples_ts"]]
+    samples = [
+        float(rate) for row in json.loads(_output(command, env)) for rate in row["samples_ts"]
+    ]
+    if len(samples) != setting.repetitions:
+        raise RuntimeError(f"llama-bench made {len(samples)} samples: {' '.join(command)}")
+    return samples
 
 
 def engine_config(setting: Setting) -> dict[str, Any]:

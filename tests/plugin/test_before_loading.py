@@ -145,3 +145,11 @@ def test_a_plain_run_needs_no_configuration_that_works(project):
         """
     )
     project.here().assert_outcomes(passed=1, deselected=1)
+
+
+def test_an_application_is_imported_from_where_the_tests_import_it(project, one_test):
+    source = project.path / "src"
+    source.mkdir()
+    (source / "laid_out.py").write_text("def answer(prompt):\n    yield from 'abc'\n")
+    project.ini("pythonpath = src")
+    project.perf("--llmperf-set", "llm.target=laid_out:answer").assert_outcomes(passed=1)
