@@ -169,7 +169,7 @@ class LlamaCppEngine:
     def _run(
         self, request: Request, max_tokens: int, sampler: SamplerChain, sink: TokenSink | None
     ) -> Generation:
-        clock, synchronize = time.perf_counter, llama_cpp.llama_synchronize
+        clock = time.perf_counter
         decode, ctx = llama_cpp.llama_decode, self._ctx
         pick = sampler.picker(ctx)
         t_start = clock()
@@ -189,6 +189,7 @@ class LlamaCppEngine:
         one = (llama_cpp.llama_token * 1)()
         batch = llama_cpp.llama_batch_get_one(one, 1)
         while True:
+            # Waits for the device first, so that the clock is never read after a mere submission.
             token = pick()
             now = clock()
             if not request.ignore_eos and token in self._eog:
@@ -210,7 +211,6 @@ class LlamaCppEngine:
             status = decode(ctx, batch)
             if status != 0:
                 raise EngineError(self._decode_failed(status))
-            synchronize(ctx)
         # The last token was sampled but, unless an end of sequence followed, never evaluated.
         # It is not counted on in either case: a replay bans end of sequence, and must find
         # as much in the cache as the recorded request did.

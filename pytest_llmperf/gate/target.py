@@ -37,11 +37,19 @@ class TargetStrategy:
         else:
             # A limit of zero can't be missed by a share of itself.
             short = check.metric.slowdown(value, check.limit) if check.limit > 0 else None
-            by = "" if short is None else f" by {percent(short)}"
+            by = "" if short is None else f" by {_miss(short)}"
             text = f"target missed{by}: {sides} {target_words(check)}"
         if not is_decidable(evidence):
             kind, text = VerdictKind.INCONCLUSIVE, f"so far {text}"
         return verdict_of(self.name, kind, evidence, numbers, text)
+
+
+def _miss(slowdown: float) -> str:
+    """How far off: ``20%``, or ``a factor of 9.15`` where a percentage would be hard to read."""
+    if slowdown < 1:
+        return percent(slowdown)
+    factor = 1 + slowdown
+    return f"a factor of {factor:.3g}" if factor < 1000 else f"a factor of {factor:,.0f}"
 
 
 def _told_apart(value: float, limit: float, unit: Unit) -> str:

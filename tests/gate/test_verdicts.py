@@ -65,6 +65,13 @@ def test_a_rate_below_its_minimum_is_missed() -> None:
     assert verdict.explanation == ("target missed by 20%: 50.0 tok/s, must be at least 60 tok/s")
 
 
+def test_a_wide_miss_is_told_as_a_factor() -> None:
+    verdict = judge(evidence(6.56, 6.56, 6.56, metric="tokens_per_sec", limit=60.0))
+    assert verdict.explanation == (
+        "target missed by a factor of 9.15: 6.56 tok/s, must be at least 60 tok/s"
+    )
+
+
 def test_a_time_above_its_maximum_is_missed() -> None:
     verdict = judge(evidence(0.55, 0.55, 0.55, metric="first_token", limit=0.5))
     assert verdict.kind is K.MISSED
