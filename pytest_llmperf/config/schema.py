@@ -180,7 +180,10 @@ class PerfConfig(_Section):
 
     targets: Annotated[dict[str, float], Expected("a mapping of metrics to limits")] = Field(
         default_factory=dict,
-        description="Limits of tests that state none: at least for rates, at most for times.",
+        description=(
+            "Limits of the metrics a test's markers do not name: at least for rates, "
+            "at most for times."
+        ),
     )
     tolerance: Tolerance = Field(default=0.05, description="The slowdown that must be caught.")
     processes: Count = Field(default=3, description="Fresh engine processes per session.")

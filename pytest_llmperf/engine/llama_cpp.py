@@ -17,10 +17,12 @@ import io
 import os
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
+from llama_cpp import llama_chat_format
 
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
@@ -34,6 +36,8 @@ from pytest_llmperf.timeline import Timeline
 
 _PIECE_BYTES = 256
 _GGML_CONT = 5
+#: What a chat template is told when it asks for the date.
+_TEMPLATE_DATE = datetime(2025, 1, 1)
 
 
 class _ChatPrompt(Exception):  # noqa: N818 - carries a value out of a callback, is no error
@@ -42,6 +46,16 @@ class _ChatPrompt(Exception):  # noqa: N818 - carries a value out of a callback,
     def __init__(self, arguments: dict[str, Any]) -> None:
         super().__init__("the chat handler asked for a completion")
         self.arguments = arguments
+
+
+def _stop_the_clock() -> None:
+    """Make chat templates that print today's date print the same date every day.
+
+    A prompt that changes at midnight would be another workload tomorrow.
+    """
+    formatter: Any = getattr(llama_chat_format, "Jinja2ChatFormatter", None)
+    if formatter is not None and hasattr(formatter, "strftime_now"):
+        formatter.strftime_now = staticmethod(_TEMPLATE_DATE.strftime)
 
 
 class _Llama(llama_cpp.Llama):  # type: ignore[misc]  # untyped package
@@ -67,6 +81,7 @@ class LlamaCppEngine:
         self._log: list[str] = []
         self._log_callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
+        _stop_the_clock()
         path = str(config["model_path"])
         try:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no

@@ -128,6 +128,11 @@ def load_engine(name: str, config: dict[str, Any]) -> Engine:
             from pytest_llmperf.engine.app import AppEngine
 
             return AppEngine(config)
+    except AttributeError as error:
+        raise EngineLoadError(
+            f"engine {name!r} in {sys.executable} lacks something this plugin needs ({error}); "
+            "llama-cpp-python is too old or too new for it"
+        ) from error
     except (ImportError, OSError, RuntimeError) as error:
         raise EngineLoadError(
             f"engine {name!r} could not be imported in {sys.executable}: {error}"

@@ -6,7 +6,12 @@ import os
 import time
 from dataclasses import dataclass
 
-from pytest_llmperf.environment.gpus import GpuProcess, gpu_processes
+from pytest_llmperf.environment.gpus import (
+    GpuProcess,
+    Throttled,
+    gpu_processes,
+    throttled_gpus,
+)
 from pytest_llmperf.environment.processes import (
     ProcessKey,
     ProcessTimes,
@@ -60,6 +65,7 @@ class BusyReport:
         gpu_processes: processes of others computing on the watched GPUs, the most
             seen at one time of those whose pid cannot be looked up.
         own_gpu_processes: how many of this session's processes were seen there.
+        throttled: watched GPUs that were seen with lowered clocks, each reason once.
     """
 
     seconds: float
@@ -70,6 +76,7 @@ class BusyReport:
     swapped_bytes: int = 0
     gpu_processes: tuple[ForeignGpuProcess, ...] = ()
     own_gpu_processes: int = 0
+    throttled: tuple[Throttled, ...] = ()
 
 
 class LoadWatch:
@@ -88,6 +95,7 @@ class LoadWatch:
         self._own: set[ProcessKey] = set()
         self._gpu: dict[int, GpuProcess] = {}
         self._hidden: list[GpuProcess] = []
+        self._throttled: dict[Throttled, None] = {}
         self._before: dict[ProcessKey, ProcessTimes] = self._look()
         self._last = self._before
         self._swap = swapped_in_bytes()
@@ -107,6 +115,7 @@ class LoadWatch:
         return seen
 
     def _look_at_gpus(self, pids: set[int]) -> None:
+        self._throttled.update(dict.fromkeys(throttled_gpus()))
         hidden = []
         for process in gpu_processes():
             if process.pid in pids:
@@ -155,6 +164,7 @@ class LoadWatch:
                 *(ForeignGpuProcess(process, visible=False) for process in self._hidden),
             ),
             own_gpu_processes=len(own_pids & self._gpu.keys()),
+            throttled=tuple(self._throttled),
         )
 
     def _lost(self, after: dict[ProcessKey, ProcessTimes]) -> float:

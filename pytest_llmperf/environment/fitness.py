@@ -14,8 +14,8 @@ SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 #: Share of the cores that others may use before it is worth a warning, and at least so many cores.
 FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15
 #: Cores that the engine's threads may lack before its speed says nothing.
-LACKING_INVALID = 0.5
-STEAL_WARN_SHARE, STEAL_INVALID_SHARE = 0.05, 0.20
+LACKING_INVALID = 0.3
+STEAL_WARN_SHARE, STEAL_INVALID_SHARE = 0.05, 0.10
 #: One stray page read back from swap is nobody's slowdown.
 SWAP_INVALID_BYTES = 1 << 20
 #: CPU counters tick every 10 ms; a shorter window is mostly rounding.
@@ -27,7 +27,8 @@ class FitnessFinding:
     """One thing about the machine that a reader of the numbers must know.
 
     Attributes:
-        name: which rule (``busy cores``, ``stolen cores``, ``swapping``, ``busy gpu``).
+        name: which rule (``busy cores``, ``stolen cores``, ``swapping``, ``busy gpu``,
+            ``throttled gpu``).
         severity: ``invalid`` means that no speed may be judged.
         text: what was seen, in words, with names and loads.
     """
@@ -48,6 +49,7 @@ def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[Fitness
         *_steal(report),
         *_swap(report),
         *_gpu(report),
+        *_throttling(report),
     ]
     return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
 
@@ -124,6 +126,16 @@ def _gpu(report: BusyReport) -> Iterator[FitnessFinding]:
             "invalid",
             f"processes that cannot be seen from here (another container, or one that ended) "
             f"were on the {hidden[0].process.gpu} while measuring: {guests}",
+        )
+
+
+def _throttling(report: BusyReport) -> Iterator[FitnessFinding]:
+    for throttled in report.throttled:
+        yield FitnessFinding(
+            "throttled gpu",
+            # Many cards decode at their power limit all the time; heat comes and goes.
+            "note" if throttled.reason == "power cap" else "invalid",
+            f"the {throttled.gpu} lowered its clocks while measuring: {throttled.reason}",
         )
 
 

@@ -69,6 +69,25 @@ class GpuProcess:
     graphics: bool = False
 
 
+@dataclass(frozen=True)
+class Throttled:
+    """A GPU that ran slower than it could, and why (NVML's clock event reasons)."""
+
+    gpu: str
+    reason: str
+
+
+#: Bits of NVML's clock event reasons that mean a slowed card. Source: nvml.h,
+#: nvmlClocksEventReason*; idle, application clocks, sync boost and display are no slowdowns.
+_THROTTLE_REASONS = {
+    0x04: "power cap",
+    0x08: "hardware slowdown (heat or power supply)",
+    0x20: "too hot (software thermal slowdown)",
+    0x40: "too hot (hardware thermal slowdown)",
+    0x80: "power brake (external power supply)",
+}
+
+
 class _NvmlUnavailableError(Exception):
     """NVML cannot be used; str() is the reason, empty when there is simply no NVIDIA driver."""
 
@@ -258,6 +277,25 @@ def gpu_processes(environ: Mapping[str, str] | None = None) -> tuple[GpuProcess,
     except _NvmlUnavailableError:
         return ()
     return tuple(sorted(found, key=lambda process: process.pid))
+
+
+def throttled_gpus(environ: Mapping[str, str] | None = None) -> tuple[Throttled, ...]:
+    """Return which of the GPUs this process may use run with lowered clocks; () without NVML."""
+    found = []
+    try:
+        with _nvml() as pynvml:
+            # The older name is the one that every driver and binding has.
+            ask = pynvml.nvmlDeviceGetCurrentClocksThrottleReasons
+            handles, _ = _handles(pynvml, os.environ if environ is None else environ)
+            for handle, device in handles:
+                name = _ask(pynvml, pynvml.nvmlDeviceGetName, handle) or "unknown NVIDIA GPU"
+                bits = _ask(pynvml, ask, device) or 0
+                found += [
+                    Throttled(name, text) for bit, text in _THROTTLE_REASONS.items() if bits & bit
+                ]
+    except _NvmlUnavailableError:
+        return ()
+    return tuple(found)
 
 
 def _running(pynvml: Any, kind: str, handle: Any) -> list[Any]:

@@ -22,12 +22,15 @@ class Check:
             baseline only.
         tolerance: largest accepted slowdown against the baseline (0.05 = 5%).
         gated: False for metrics that are shown only, to locate a loss.
+        asked: a marker of the test names the metric; the others are defaults, which a
+            workload may leave undefined.
     """
 
     metric: Metric
     limit: float | None
     tolerance: float
     gated: bool = True
+    asked: bool = True
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,21 @@ def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Ve
             break
     if not spoken:
         raise ValueError(f"no strategy judges {evidence.check.metric.name} of {evidence.nodeid}")
-    winner = worst(spoken)
+    winner = _winner(spoken)
     others = [verdict for verdict in spoken if verdict is not winner]
     return replace(
         winner,
         notes=winner.notes + tuple(_note(v) for v in others if v.kind in _WORTH_A_NOTE),
         reasons=tuple(reason for v in (winner, *others) for reason in v.reasons),
     )
+
+
+def _winner(spoken: Sequence[Verdict]) -> Verdict:
+    """The verdict that comes first; a target that is met does not outrank an improvement."""
+    improved = [verdict for verdict in spoken if verdict.kind is VerdictKind.IMPROVED]
+    if improved and all(v.kind in (VerdictKind.IMPROVED, VerdictKind.PASS) for v in spoken):
+        return improved[0]
+    return worst(spoken)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

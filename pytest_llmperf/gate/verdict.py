@@ -105,6 +105,17 @@ class Verdict:
     reasons: tuple[Reason, ...] = ()
 
 
+def verdict_fails(verdict: Verdict, policy: FailPolicy | None = None) -> bool:
+    """Whether a verdict fails its test, by its own kind or by one it won over.
+
+    An accepted regression does not fail; a target it misses, too, does.
+    """
+    kinds = {verdict.kind, *(reason.kind for reason in verdict.reasons)}
+    if verdict.kind in (VerdictKind.REGRESSED, VerdictKind.WORKLOAD_CHANGED):
+        return any(fails(kind, policy) for kind in kinds)
+    return fails(verdict.kind, policy)
+
+
 def fails(kind: VerdictKind, policy: FailPolicy | None = None) -> bool:
     """Whether a verdict of this kind fails its test under ``policy`` (default: the plain one)."""
     if kind in UNCOMPARED:

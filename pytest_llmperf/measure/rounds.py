@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
@@ -19,8 +20,15 @@ from pytest_llmperf.metrics import compute_all
 #: How many processes beyond the planned ones may replace samples that were void.
 SPARE_PROCESSES = 2
 
-#: Starts watching the machine; the function it returns stops and says what was found.
-Watch = Callable[[], Callable[[], Sequence[FitnessFinding]]]
+
+class Watch(Protocol):
+    """Watches the machine while one test is replayed in one process."""
+
+    def sample(self) -> None:
+        """Look once more, between two replays."""
+
+    def stop(self) -> Sequence[FitnessFinding]:
+        """End the watch and say what was found."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Rounds:
     Args:
         plan: what to do.
         start: starts one fresh engine process.
-        watch: watches the machine while one test is replayed in one process.
+        watch: starts watching the machine.
         on_step: told of every replay before it starts.
     """
 
@@ -51,7 +59,7 @@ class Rounds:
         self,
         plan: Plan,
         start: Callable[[], EngineClient],
-        watch: Watch,
+        watch: Callable[[], Watch],
         on_step: Callable[[Step], None],
     ) -> None:
         self._plan = plan
@@ -101,7 +109,10 @@ class Rounds:
                     samples.budget_reached = True
                     continue
                 try:
-                    if client is None or not client.alive:
+                    if client is not None and not client.alive:
+                        client.close()
+                        client = None
+                    if client is None:
                         client = self._start()
                         self._started += 1
                     sample = self._replay(client, process, nodeid)
@@ -122,7 +133,7 @@ class Rounds:
 
     def _replay(self, client: EngineClient, process: int, nodeid: str) -> ProcessSample:
         workload, plan = self._plan.workloads[nodeid], self._plan
-        stop = self._watch()
+        watch = self._watch()
         warmup: list[dict[str, float]] = []
         counted: list[dict[str, float]] = []
         void: str | None = None
@@ -134,7 +145,8 @@ class Rounds:
             self._tell(process, nodeid, len(counted) + 1)
             values, void = self._iterate(client, workload)
             counted.append(values)
-        findings = tuple(stop())
+            watch.sample()
+        findings = tuple(watch.stop())
         if void is None:
             void = next((f.text for f in findings if f.severity == "invalid"), None)
         return ProcessSample(process, tuple(counted), tuple(warmup), findings, void)

@@ -72,10 +72,12 @@ class RecordedRequest:
             )
         evaluated = generation.timeline.prompt_tokens_evaluated
         if evaluated != self.prompt_tokens_evaluated:
-            return (
-                f"prompt served from a cache: {evaluated} tokens evaluated instead of "
-                f"{self.prompt_tokens_evaluated}"
+            recorded = self.prompt_tokens_evaluated
+            served = recorded is not None and evaluated is not None and evaluated < recorded
+            cause = (
+                "prompt served from a cache" if served else "less of the prompt was in the cache"
             )
+            return f"{cause}: {evaluated} tokens evaluated instead of {recorded}"
         return None
 
     def identity(self) -> dict[str, Any]:

@@ -74,6 +74,14 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return [f"llmperf: {count} perf test{'s' if count != 1 else ''} left out; run: pytest -m perf"]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Under pytest-xdist, let the next worker's engine have the device."""
+    settings = current_settings(item.config)
+    if settings is not None and hasattr(item.config, "workerinput"):
+        settings.engine.close()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Leave no engine behind, however the session ended."""
     settings = current_settings(config)

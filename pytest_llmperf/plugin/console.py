@@ -101,4 +101,4 @@ def _fresh_line(reporter: Any) -> None:
 
 def _width(reporter: Any) -> int:
     """Columns of the terminal, as pytest draws its own lines."""
-    return int(reporter._tw.fullwidth)
+    return int(reporter.config.get_terminal_writer().fullwidth)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding, judge
-from pytest_llmperf.environment.gpus import read_gpus
+from pytest_llmperf.environment.gpus import Gpu, read_gpus
 from pytest_llmperf.environment.machine import Machine, read_machine
 from pytest_llmperf.plugin.settings import Settings
 
@@ -65,7 +65,7 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     reading = read_gpus()
     machine = read_machine(
         "cpu" if backend == "app" and not reading.gpus else backend,
-        reading.gpus,
+        _gpus(reading.gpus, info),
         driver=reading.driver,
     )
     baselines_dir = settings.loaded.baselines_dir
@@ -100,7 +100,23 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         baselines=find_baseline(store, machine, model),
         notes=tuple(notes),
         n_threads=_needed_cores(llm, resolved),
-        watch_gpu=bool(reading.gpus),
+        # A stranger on a card that the engine does not use is no business of ours.
+        watch_gpu=bool(reading.gpus) and (backend == "app" or _may_use_gpu(backend, resolved)),
+    )
+
+
+def _may_use_gpu(backend: str, resolved: dict[str, Any]) -> bool:
+    return backend != "cpu" and resolved["n_gpu_layers"] != 0
+
+
+def _gpus(seen: tuple[Gpu, ...], info: EngineInfo) -> tuple[Gpu, ...]:
+    """Return the GPUs NVML sees, or else those the engine names: other vendors' cards."""
+    if seen or info.gpu is None:
+        return seen
+    return tuple(
+        Gpu(name=device.description or device.name)
+        for device in info.gpu.devices
+        if device.name != "CPU"
     )
 
 
@@ -117,12 +133,17 @@ def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
     return max(asked, default=1)
 
 
-def watcher(facts: SessionFacts) -> Callable[[], Callable[[], Sequence[FitnessFinding]]]:
-    """Return what watches the machine while one test is replayed in one process."""
-    cores = usable_cpus()
+class MachineWatch:
+    """Watches the machine while one test is replayed in one process."""
 
-    def start() -> Callable[[], Sequence[FitnessFinding]]:
-        watch = LoadWatch.start(watch_gpu=facts.watch_gpu)
-        return lambda: judge(watch.stop(), cores, facts.n_threads)
+    def __init__(self, facts: SessionFacts) -> None:
+        self._n_threads = facts.n_threads
+        self._load = LoadWatch.start(watch_gpu=facts.watch_gpu)
 
-    return start
+    def sample(self) -> None:
+        """Look once more, between two replays."""
+        self._load.sample()
+
+    def stop(self) -> Sequence[FitnessFinding]:
+        """End the watch and say what was found."""
+        return judge(self._load.stop(), usable_cpus(), self._n_threads)

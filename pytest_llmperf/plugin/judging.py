@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pytest_llmperf.baselines.evidence import evidence_for
+from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
 from pytest_llmperf.baselines.match import notes as differences_from
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
@@ -26,31 +25,20 @@ from pytest_llmperf.measure.samples import Measurement, TestSamples
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
-from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView, row_of
+from pytest_llmperf.report.model import SessionView, TestReportView, row_of
 from pytest_llmperf.stats.summary import stalls
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What a session came to, as every renderer needs it."""
-
-    view: SessionView
-
-    def recorded_to(self, path: Path) -> Judgement:
-        """Return the same with the file this session was recorded in."""
-        return Judgement(replace(self.view, recorded_to=str(path)))
 
 
 def judge_session(
     held: Sequence[Recording], measurement: Measurement, plan: Plan, facts: SessionFacts
-) -> Judgement:
+) -> SessionView:
     """Give every gated metric of every measured test its verdict."""
     tests = tuple(
         _judge_test(recording, measurement.tests[recording.item.nodeid], plan, facts)
         for recording in held
     )
     sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
-    view = SessionView(
+    return SessionView(
         machine_key=facts.machine.key,
         model=_model(facts),
         engine=f"{facts.info.engine} {facts.info.engine_version}",
@@ -65,7 +53,6 @@ def judge_session(
         recording_generation_s=sum(recording.seconds for recording in held),
         baseline_sources=tuple(sorted(sources)),
     )
-    return Judgement(view)
 
 
 def record_session(
@@ -91,7 +78,7 @@ def record_session(
             for name, metric in METRICS.items()
             if samples.values(name)
         }
-        invalid = _invalid(samples, view.processes)
+        invalid = _invalid(samples, view.processes) or _unfinished(samples, view.processes)
         if samples.error is not None:
             invalid = (samples.error.splitlines()[0], *invalid)
         tests[nodeid] = TestRecord(
@@ -123,13 +110,21 @@ def _judge_test(
 ) -> TestReportView:
     nodeid, workload = recording.item.nodeid, recording.workload
     rows = []
+    newest: Path | None = None
+    skipped = 0
     for check in recording.checks:
+        if not check.asked and samples.processes and not samples.values(check.metric.name):
+            # A default that this workload does not define: one output token has no decode rate.
+            continue
+        found = _stored(nodeid, workload.hash, check, facts)
+        skipped = max(skipped, found.skipped_invalid)
+        newest = max(filter(None, (newest, *found.paths)), default=None, key=_place(facts))
         evidence = Evidence(
             nodeid=nodeid,
             check=check,
             samples=samples.values(check.metric.name),
             planned_processes=plan.processes,
-            baseline=_baseline(nodeid, workload.hash, check, facts),
+            baseline=_baseline(found, facts),
             invalid=_invalid(samples, plan.processes),
             error=samples.error or _undefined(samples, check),
             budget_reached=samples.budget_reached,
@@ -144,8 +139,8 @@ def _judge_test(
         rows=tuple(rows),
         workload=workload.summary,
         workload_hash=workload.hash,
-        findings=tuple(_findings(samples)),
-        differences=_differences(rows, facts),
+        findings=(*_findings(samples), *_left_out(skipped)),
+        differences=_differences(newest, facts),
     )
 
 
@@ -160,10 +155,18 @@ def _undefined(samples: TestSamples, check: Check) -> str | None:
     return None
 
 
-def _baseline(nodeid: str, workload: str, check: Check, facts: SessionFacts) -> BaselineView:
-    records = facts.baselines.records
-    found = evidence_for(records, nodeid, workload, check.metric.name)
-    by_path = {stored.path: stored for stored in records}
+def _stored(nodeid: str, workload: str, check: Check, facts: SessionFacts) -> BaselineEvidence:
+    return evidence_for(facts.baselines.records, nodeid, workload, check.metric.name)
+
+
+def _place(facts: SessionFacts) -> Callable[[Path], int]:
+    """Return a key that orders baseline files as their sessions were recorded."""
+    places = {stored.path: place for place, stored in enumerate(facts.baselines.records)}
+    return lambda path: places[path]
+
+
+def _baseline(found: BaselineEvidence, facts: SessionFacts) -> BaselineView:
+    by_path = {stored.path: stored for stored in facts.baselines.records}
     return BaselineView(
         status=found.status,
         sessions=found.sessions,
@@ -199,12 +202,14 @@ def _difference(difference: Difference) -> str:
 
 
 def _baseline_notes(facts: SessionFacts) -> list[str]:
+    if facts.baselines.records:
+        return []
     notes = [
         f"baseline {refused.path.name} refused: {_listed(refused.differences)}"
-        for refused in facts.baselines.refused
+        for refused in facts.baselines.refused[-3:]
     ]
     near = facts.baselines.near
-    if near is not None and not facts.baselines.records:
+    if near is not None:
         notes.append(
             f"this machine has no baseline; the nearest is {near.key}: {_listed(near.differences)}"
         )
@@ -225,6 +230,14 @@ def _invalid(samples: TestSamples, planned: int) -> tuple[str, ...]:
     return tuple(dict.fromkeys(sample.void or "" for sample in samples.voided))
 
 
+def _unfinished(samples: TestSamples, planned: int) -> tuple[str, ...]:
+    """Say why a test that the time budget cut short may not stand for a session."""
+    done = len(samples.processes)
+    if done >= planned:
+        return ()
+    return (f"{done} of {planned} processes were measured before the time budget ended",)
+
+
 def _findings(samples: TestSamples) -> list[str]:
     found = []
     if samples.processes:
@@ -243,12 +256,19 @@ def _findings(samples: TestSamples) -> list[str]:
     return found
 
 
-def _differences(rows: Sequence[MetricRow], facts: SessionFacts) -> tuple[str, ...]:
-    """Return what differs from the newest baseline session besides speed."""
-    if not any(row.baseline_sessions for row in rows):
+def _left_out(sessions: int) -> list[str]:
+    if not sessions:
+        return []
+    plural = "s" if sessions != 1 else ""
+    return [f"{sessions} stored session{plural} left out: the machine was not fit then"]
+
+
+def _differences(newest: Path | None, facts: SessionFacts) -> tuple[str, ...]:
+    """Return what differs, besides speed, from the newest session that judged the test."""
+    stored = next((one for one in facts.baselines.records if one.path == newest), None)
+    if stored is None:
         return ()
-    newest = facts.baselines.records[-1]
-    found = differences_from(newest, facts.machine, facts.provenance, facts.config)
+    found = differences_from(stored, facts.machine, facts.provenance, facts.config)
     return tuple(f"{d.item}: {d.baseline} → {d.current}" for d in found)
 
 

@@ -105,12 +105,12 @@ def read_checks(
         for name, one in asked.items()
     }
     for name, limit in targets.items():
-        gated.setdefault(name, Check(METRICS[name], limit, tolerance))
+        gated.setdefault(name, Check(METRICS[name], limit, tolerance, asked=False))
     if not asked:
         for name in DEFAULT_GATED:
-            gated.setdefault(name, Check(METRICS[name], None, tolerance))
+            gated.setdefault(name, Check(METRICS[name], None, tolerance, asked=False))
     shown = {
-        name: Check(METRICS[name], None, tolerance, gated=False)
+        name: Check(METRICS[name], None, tolerance, gated=False, asked=False)
         for name in ALWAYS_SHOWN
         if name not in gated
     }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,15 +11,17 @@ import pytest
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.gate.check import Check
+from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict, verdict_fails
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.plugin import benchmark_bridge
+from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.console import Console
-from pytest_llmperf.plugin.facts import SessionFacts, gather_facts, watcher
-from pytest_llmperf.plugin.judging import Judgement, judge_session, record_session
+from pytest_llmperf.plugin.facts import MachineWatch, SessionFacts, gather_facts
+from pytest_llmperf.plugin.judging import judge_session, record_session
 from pytest_llmperf.plugin.markers import is_perf, read_checks
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.outcome import fail_report
@@ -31,6 +33,7 @@ from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.json_report import ReportError, write_json
+from pytest_llmperf.report.model import SessionView
 from pytest_llmperf.report.properties import junit_properties
 from pytest_llmperf.report.table import render_table
 
@@ -76,7 +79,7 @@ class PerfSession:
         self._console = Console(config)
         self._stage = RecordStage(settings.engine)
         self._held: list[Recording] = []
-        self._judgement: Judgement | None = None
+        self._view: SessionView | None = None
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._policy = FailPolicy(
@@ -94,8 +97,6 @@ class PerfSession:
         self._console.recording(item.nodeid)
         outcome = self._stage.run(item, nextitem, self._checks[item.nodeid])
         if is_xdist_worker(self._config):
-            # The next worker waits for the device.
-            self._settings.engine.close()
             reports = outcome.reports if isinstance(outcome, Recording) else outcome
             for report in reports:
                 report.user_properties.append(NOT_MEASURED)
@@ -129,8 +130,8 @@ class PerfSession:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table."""
-        if self._judgement is not None:
-            view = self._judgement.view
+        if self._view is not None:
+            view = self._view
             self._console.table(terminalreporter, lambda w, c: render_table(view, w, c))
         elif self._options.record or self._options.json_path is not None:
             # An older report may lie there still.
@@ -166,7 +167,7 @@ class PerfSession:
         plan = make_plan(self._held, perf, start_seconds)
         self._console.plan(plan, facts)
         measurement = self._measure(plan, facts)
-        self._judgement = judge_session(self._held, measurement, plan, facts)
+        self._view = judge_session(self._held, measurement, plan, facts)
         self._finish(measurement, facts)
 
     def _measure(self, plan: Plan, facts: SessionFacts) -> Measurement:
@@ -180,7 +181,7 @@ class PerfSession:
                 rounds = Rounds(
                     plan,
                     start=lambda: EngineClient.start(self._settings.spec),
-                    watch=watcher(facts),
+                    watch=lambda: MachineWatch(facts),
                     on_step=tell,
                 )
                 return rounds.run()
@@ -189,34 +190,40 @@ class PerfSession:
 
     def _finish(self, measurement: Measurement, facts: SessionFacts) -> None:
         """Store, write and report what was found; a file that can't be written loses no verdict."""
-        assert self._judgement is not None
+        assert self._view is not None
         if self._options.record:
             try:
                 path = record_session(
-                    self._held, measurement, self._judgement.view, facts, self._options.accept
+                    self._held, measurement, self._view, facts, self._options.accept
                 )
-                self._judgement = self._judgement.recorded_to(path)
+                self._view = replace(self._view, recorded_to=str(path))
             except BaselineError as error:
                 self._problems.append(f"the baseline was not recorded: {error}")
         if self._options.json_path is not None:
             try:
-                write_json(self._options.json_path, self._judgement.view)
+                write_json(self._options.json_path, self._view)
             except ReportError as error:
                 self._problems.append(str(error))
         benchmark_bridge.publish(self._config, self._held, measurement)
         self._report()
 
     def _report(self) -> None:
-        assert self._judgement is not None
-        view = self._judgement.view
+        assert self._view is not None
+        view = self._view
         for recording, test in zip(self._held, view.tests, strict=True):
-            text = failure_text(test, busy=view.busy, policy=self._policy, command=_command())
+            text = failure_text(
+                test,
+                busy=view.busy,
+                policy=self._policy,
+                command=command_stem(self._config),
+                argument=as_argument(self._config, test.nodeid),
+            )
             for name, value in junit_properties(test):
                 for report in recording.reports:
                     report.user_properties.append((name, value))
             if text:
-                worst = test.worst
-                summary = f"{worst.kind.value}: {worst.explanation}" if worst else None
+                failing = worst(v for v in test.verdicts if verdict_fails(v, self._policy))
+                summary = f"{failing.kind.value}: {failing.explanation}"
                 fail_report(recording.call, text, recording.item, summary)
                 if recording.call.failed:
                     self._verdict_failures += 1
@@ -240,9 +247,3 @@ class PerfSession:
             names = ", ".join(recording.item.nodeid for recording in self._held)
             self._notes.append(f"not measured, because the session stopped before: {names}")
         self._held = []
-
-
-def _command() -> str:
-    """Return how this user runs perf tests, the stem of the commands to copy."""
-    program = "python -m pytest" if sys.argv and sys.argv[0].endswith("__main__.py") else "pytest"
-    return f"{program} -m perf"

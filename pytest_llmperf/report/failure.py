@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, fails
+from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, fails, verdict_fails
 from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.report.cells import summary_text
 from pytest_llmperf.report.text import printable, shell_word
@@ -41,13 +41,15 @@ def failure_text(
     busy: Sequence[str] = (),
     policy: FailPolicy | None = None,
     command: str = "pytest -m perf",
+    argument: str | None = None,
 ) -> str:
     """Write what a failing test's report says; empty where no verdict fails under ``policy``.
 
     ``busy``: what else used the machine, said before any speed. ``command``: how
     this session's user runs perf tests, the stem of the commands to copy.
+    ``argument``: what names the test there; its node id by default.
     """
-    failing = [row for row in test.rows if row.verdict and fails(row.verdict.kind, policy)]
+    failing = [row for row in test.rows if row.verdict and verdict_fails(row.verdict, policy)]
     if not failing:
         return ""
     lines: list[str] = []
@@ -63,7 +65,7 @@ def failure_text(
     if test.findings:
         lines += ["found while measuring:", *_bullets(test.findings), ""]
     kinds = {kind for row in failing for kind in _kinds(row) if fails(kind, policy)}
-    lines += _remedies(kinds, test.nodeid, command)
+    lines += _remedies(kinds, test.nodeid if argument is None else argument, command)
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from gate_evidence import baseline, evidence
 
 from pytest_llmperf.gate.combine import checks, count_kinds, judge, worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, fails
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, fails, verdict_fails
 
 K = VerdictKind
 WORDS = [
@@ -121,3 +121,17 @@ def test_exit_codes_stay_clear_of_pytests_own() -> None:
 def test_a_verdict_keeps_what_every_strategy_said() -> None:
     verdict = judge(evidence(1.0, 1.0, 1.0, limit=2.0, baseline=baseline((1.0, 1.0, 1.0))))
     assert [reason.strategy for reason in verdict.reasons] == ["baseline", "target"]
+
+
+def test_a_met_target_does_not_hide_an_improvement() -> None:
+    verdict = judge(evidence(0.5, 0.5, 0.5, limit=2.0, baseline=baseline((1.0, 1.0, 1.0))))
+    assert verdict.kind is VerdictKind.IMPROVED
+
+
+def test_an_accepted_regression_fails_only_by_the_target_it_misses() -> None:
+    accepting = FailPolicy(accepting=True)
+    slower = judge(evidence(1.3, 1.3, 1.3, baseline=baseline((1.0, 1.0, 1.0))))
+    missed = judge(evidence(1.3, 1.3, 1.3, limit=1.2, baseline=baseline((1.0, 1.0, 1.0))))
+    assert (verdict_fails(slower), verdict_fails(slower, accepting)) == (True, False)
+    assert missed.kind is VerdictKind.REGRESSED
+    assert verdict_fails(missed, accepting)

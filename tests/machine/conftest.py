@@ -40,7 +40,7 @@ def ask_nvml(nvml_folder: Path, tmp_path: Path) -> Ask:
             "import dataclasses, json, os, sys\n"
             "from pytest_llmperf.environment.busy import LoadWatch\n"
             "from pytest_llmperf.environment.fitness import judge\n"
-            "from pytest_llmperf.environment.gpus import gpu_processes, read_gpus\n"
+            "from pytest_llmperf.environment.gpus import gpu_processes, read_gpus, throttled_gpus\n"
             "from pytest_llmperf.environment.machine import read_machine\n"
             "plain = lambda x: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else str(x)\n"
             f"json.dump({expression}, sys.stdout, default=plain)\n"

@@ -22,6 +22,7 @@ typedef struct {
     unsigned long long mib;
     long power, gen, width;
     unsigned compute, slices;
+    unsigned long long throttle;
 } device_t;
 
 typedef struct {
@@ -69,6 +70,8 @@ static int load(void) {
             d.power = number(a), d.gen = number(b), d.width = number(c);
             devices[index] = d;
             if (index >= n_devices) n_devices = index + 1;
+        } else if (sscanf(line, "throttle %d %llx", &index, &d.throttle) == 2) {
+            devices[index].throttle = d.throttle;
         } else if (sscanf(line, "lost %d", &index) == 1) {
             devices[index].lost = 1;
         } else if (sscanf(line, "mig %d %d %95s %llu %u %u %95[^\n]", &index, &slot, d.uuid, &d.mib,
@@ -135,6 +138,11 @@ static int counter(long value, unsigned *out) {
 int nvmlDeviceGetPowerManagementLimit(device_t *d, unsigned *out) { return counter(d->power, out); }
 int nvmlDeviceGetMaxPcieLinkGeneration(device_t *d, unsigned *out) { return counter(d->gen, out); }
 int nvmlDeviceGetMaxPcieLinkWidth(device_t *d, unsigned *out) { return counter(d->width, out); }
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(device_t *d, unsigned long long *out) {
+    *out = d->throttle;
+    return SUCCESS;
+}
 
 int nvmlDeviceGetMigMode(device_t *d, unsigned *current, unsigned *pending) {
     int index = d - devices, found = 0;

@@ -123,5 +123,5 @@ def test_hidden_processes_beyond_the_engine_are_invalid(facts: dict[str, Any]) -
 
 
 def test_the_worst_finding_comes_first() -> None:
-    findings = judge(report(foreign_cores=0.3, swapped_bytes=1 << 30), 2, 2)
+    findings = judge(report(foreign_cores=0.25, swapped_bytes=1 << 30), 2, 2)
     assert [finding.severity for finding in findings] == ["invalid", "warn"]

@@ -178,3 +178,34 @@ def test_the_sessions_own_process_on_the_card_is_no_guest(ask_nvml: Any) -> None
     report = ask_nvml(expression, RTX_4090)
     assert report["gpu_processes"] == []
     assert report["own_gpu_processes"] == 1
+
+
+@pytest.mark.parametrize(
+    ("bits", "reasons"),
+    [
+        ("0", []),
+        ("1", []),  # idle is no slowdown
+        ("40", ["too hot (hardware thermal slowdown)"]),
+        ("24", ["power cap", "too hot (software thermal slowdown)"]),
+    ],
+)
+def test_lowered_clocks_are_named(ask_nvml: Any, bits: str, reasons: list[str]) -> None:
+    throttled = ask_nvml("throttled_gpus()", f"{RTX_4090}throttle 0 {bits}\n")
+    assert [one["reason"] for one in throttled] == reasons
+
+
+def test_a_hot_card_makes_the_window_invalid(ask_nvml: Any) -> None:
+    findings = ask_nvml(
+        "judge(LoadWatch.start(watch_gpu=True).stop(), 8, 1)", f"{RTX_4090}throttle 0 20\n"
+    )
+    (finding,) = [one for one in findings if one["name"] == "throttled gpu"]
+    assert finding["severity"] == "invalid"
+    assert "GeForce RTX 4090" in finding["text"]
+
+
+def test_a_card_at_its_power_limit_is_only_noted(ask_nvml: Any) -> None:
+    findings = ask_nvml(
+        "judge(LoadWatch.start(watch_gpu=True).stop(), 8, 1)", f"{RTX_4090}throttle 0 4\n"
+    )
+    (finding,) = [one for one in findings if one["name"] == "throttled gpu"]
+    assert finding["severity"] == "note"

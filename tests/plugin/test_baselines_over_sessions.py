@@ -211,3 +211,53 @@ def test_two_sessions_record_at_once(project):
     assert len(project.baselines()) == 2
     for path in project.baselines():
         json.loads(path.read_text())
+
+
+def test_accepting_a_level_does_not_accept_a_missed_target(project):
+    project.write(test_it=TOLERANT.format(tokens=4))
+    assert project.perf("--llmperf-record").ret == 0
+    project.edit_baseline(times(0.001))
+    project.write(test_it=TOLERANT.format(tokens=4).replace("tolerance=", 'max="1us", tolerance='))
+    result = project.perf("--llmperf-accept", "why")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*target missed*"])
+    assert project.perf().ret == 1
+
+
+def test_a_session_that_ran_out_of_time_takes_no_baseline_away(recorded):
+    hurried = recorded.perf("--llmperf-set", "perf.budget=1us", "--llmperf-accept", "why")
+    assert hurried.ret == 1
+    assert len(recorded.baselines()) == 2
+    assert recorded.perf().ret == 0
+    assert metric(recorded)["baseline"]["sessions"] == 1
+    (test,) = recorded.session()["tests"]
+    assert any("1 stored session left out" in text for text in test["findings"])
+
+
+def test_the_accept_command_measures_what_failed_from_where_it_failed(recorded):
+    recorded.edit_baseline(times(0.001))
+    below = recorded.path / "below"
+    below.mkdir()
+    recorded.pytester.chdir()
+    command = ["-m", "perf", "--llmperf-set", "perf.seed=7", "--rootdir", str(recorded.path)]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *command, "-c", "../tox.ini", "../test_it.py"],
+        cwd=below,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert result.returncode == 1
+    (line,) = [text.strip() for text in result.stdout.splitlines() if "--llmperf-accept" in text]
+    for part in ("--llmperf-set perf.seed=7", "-c ../tox.ini", " ../test_it.py::test_x "):
+        assert part in line
+
+
+def test_differences_are_told_from_a_session_that_judged_the_test(recorded):
+    recorded.write(test_other=TOLERANT.format(tokens=4).replace("test_x", "test_other"))
+    newer = ["--llmperf-record", "--llmperf-set", "llm.seed=1", "test_other.py"]
+    assert recorded.perf(*newer).ret == 0
+    recorded.perf("test_it.py")
+    (test,) = recorded.session()["tests"]
+    assert not any("llm.seed" in text for text in test["differences"])

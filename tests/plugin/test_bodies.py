@@ -280,3 +280,37 @@ def test_the_reason_of_an_expected_failure_is_kept(project):
         test_it=XFAIL.format(arguments="strict=True, reason='slow on CPUs'", limit="1us", first="0")
     )
     project.here("-m", "perf", "-rx").stdout.fnmatch_lines(["XFAIL *::test_x - slow on CPUs"])
+
+
+def test_a_default_metric_that_the_workload_does_not_define_is_left_out(project):
+    project.write(
+        toy="""
+        def answer(prompt):
+            return "one token has no decode rate"
+        """,
+        test_it="""
+        @pytest.mark.perf
+        def test_x(llm_engine):
+            llm_engine.generate("a")
+        """,
+    )
+    project.perf().assert_outcomes(passed=1)
+    (test,) = project.session()["tests"]
+    assert [metric["name"] for metric in test["metrics"]] == ["first_token", "end_to_end"]
+
+
+def test_a_metric_that_a_marker_asks_for_must_be_defined(project):
+    project.write(
+        toy="""
+        def answer(prompt):
+            return "one token has no decode rate"
+        """,
+        test_it="""
+        @pytest.mark.tokens_per_sec
+        def test_x(llm_engine):
+            llm_engine.generate("a")
+        """,
+    )
+    result = project.perf()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*tokens_per_sec is undefined for this workload*"])

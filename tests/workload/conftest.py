@@ -33,6 +33,8 @@ class Stage:
         self.pids: list[int] = []
         #: What the machine's watch finds, window by window; fit once they are used up.
         self.findings: list[list[FitnessFinding]] = []
+        #: How often the watch was asked to look between two replays.
+        self.looks = 0
         self._started: list[EngineClient] = []
 
     def workload(self, *prompts: str, tokens: int = 4) -> Workload:
@@ -71,10 +73,16 @@ class Stage:
             self.pids.append(client.pid)
             return client
 
-        def watch() -> Callable[[], list[FitnessFinding]]:
-            return lambda: self.findings.pop(0) if self.findings else []
+        stage = self
 
-        return Rounds(self.plan(workloads, **changes), start, watch, self.steps.append).run()
+        class Watch:
+            def sample(self) -> None:
+                stage.looks += 1
+
+            def stop(self) -> list[FitnessFinding]:
+                return stage.findings.pop(0) if stage.findings else []
+
+        return Rounds(self.plan(workloads, **changes), start, Watch, self.steps.append).run()
 
     def close(self) -> None:
         for client in self._started:

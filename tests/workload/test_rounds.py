@@ -252,3 +252,9 @@ def test_plans_are_values(stage: Any) -> None:
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.seed = 2
+
+
+def test_the_machine_is_looked_at_after_every_iteration(stage: Any) -> None:
+    stage.run({"one": stage.workload("x")}, processes=1, iterations=3)
+
+    assert stage.looks == 3
