@@ -81,6 +81,11 @@ class DeviceLock:
             ) from error
         self._lock = lock
 
+    @property
+    def held(self) -> bool:
+        """Whether this session holds the device."""
+        return self._lock is not None
+
     def release(self) -> None:
         """Free the device; does nothing if it is not held."""
         if self._lock is not None:

@@ -108,7 +108,8 @@ def test_only_the_first_equals_sign_of_an_override_splits(tmp_path: Path) -> Non
 
 
 def test_other_variables_of_the_environment_are_left_alone(tmp_path: Path) -> None:
-    _load(tmp_path, environ={"LLMPERF_CACHE_DIR": "/x", "PATH": "/bin", "A__B": "1"})
+    loaded = _load(tmp_path, environ={"LLMPERF_CACHE_DIR": "/x", "PATH": "/bin", "A__B": "1"})
+    assert loaded.provenance == {}
 
 
 @pytest.mark.parametrize(

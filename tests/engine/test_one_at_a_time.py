@@ -74,6 +74,7 @@ def test_a_holder_that_is_killed_frees_the_device(path: Path) -> None:
         lock = DeviceLock(timeout=30)
         lock.acquire()
 
+    assert lock.held
     lock.release()
 
 
@@ -106,6 +107,7 @@ def test_another_thread_may_free_the_device(path: Path) -> None:
     try:
         first.release()
         second.acquire()
+        assert (first.held, second.held) == (False, True)
         second.release()
     finally:
         over.set()
