@@ -1,3 +1,10 @@
 """Fixtures of this repository's own tests; the plugin itself loads through its entry point."""
 
+import signal
+
 pytest_plugins = ["pytester"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts background jobs, and some CI runners everything, deaf to Ctrl-C; our tests
+    # of Ctrl-C, and the sessions they start, must hear it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
