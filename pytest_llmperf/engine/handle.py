@@ -169,11 +169,15 @@ class LlmEngine:
 
         A stream that its reader left open (a test that failed half-way) is ended first.
         """
-        if self._blocked_by_own_stream() and self._last_stream is not None:
-            self._last_stream.close()
+        self.finish_stream()
         with self._taking_turn():
             if self._client is not None and self._client.alive:
                 self._client.reset()
+
+    def finish_stream(self) -> None:
+        """Let the engine finish a stream that its reader left open; the request then counts."""
+        if self._blocked_by_own_stream() and self._last_stream is not None:
+            self._last_stream.close()
 
     def close(self) -> None:
         """End the worker and free the device; the next request starts a new one.

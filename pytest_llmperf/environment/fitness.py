@@ -18,6 +18,8 @@ LACKING_INVALID = 0.3
 STEAL_WARN_SHARE, STEAL_INVALID_SHARE = 0.05, 0.10
 #: One stray page read back from swap is nobody's slowdown.
 SWAP_INVALID_BYTES = 1 << 20
+#: Cores below which a process is printed as 0.0 and explains nothing.
+_WORTH_A_NAME = 0.05
 #: CPU counters tick every 10 ms; a shorter window is mostly rounding.
 SHORTEST_WINDOW = 0.5
 
@@ -75,8 +77,12 @@ def _who(report: BusyReport) -> str:
     text = f"other processes used {cores:.1f} of {total} while measuring"
     if not named:
         return f"{text} (which ones cannot be seen from here: another container, user or the host)"
-    parts = (f"{name} {top.cores:.1f}" for name, top in zip(named, report.top, strict=True))
-    return f"{text} (most: {', '.join(parts)})"
+    parts = [
+        f"{name} {top.cores:.1f}"
+        for name, top in zip(named, report.top, strict=True)
+        if top.cores >= _WORTH_A_NAME
+    ]
+    return f"{text} (most: {', '.join(parts)})" if parts else text
 
 
 def _cores_text(count: int) -> str:

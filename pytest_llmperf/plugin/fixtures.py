@@ -22,10 +22,14 @@ def llm_engine(pytestconfig: pytest.Config) -> Iterator[LlmEngine]:
     """
     from pytest_llmperf.engine.errors import EngineError
 
+    problem: str | None = None
     try:
         engine = settings_of(pytestconfig).engine
         engine.start()
     except (pytest.UsageError, EngineError) as error:
-        pytest.fail(str(error), pytrace=False)
+        problem = str(error)
+    if problem is not None:
+        # Outside the handler, or pytest shows the same message twice.
+        pytest.fail(problem, pytrace=False)
     yield engine
     engine.close()

@@ -67,6 +67,8 @@ class RecordStage:
         _tame_benchmark(item)
         try:
             yield
+            # A stream that the body stopped reading is work it asked for all the same.
+            self._engine.finish_stream()
         finally:
             self._engine.observer = None
 

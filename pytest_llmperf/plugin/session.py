@@ -197,6 +197,11 @@ class PerfSession:
                     self._held, measurement, self._view, facts, self._options.accept
                 )
                 self._view = replace(self._view, recorded_to=str(path))
+                if self._options.accept is not None:
+                    self._notes.append(
+                        "accepted: from now on this session's level is the one to compare with "
+                        f"({self._options.accept})"
+                    )
             except BaselineError as error:
                 self._problems.append(f"the baseline was not recorded: {error}")
         if self._options.json_path is not None:

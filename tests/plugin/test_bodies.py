@@ -314,3 +314,31 @@ def test_a_metric_that_a_marker_asks_for_must_be_defined(project):
     result = project.perf()
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*tokens_per_sec is undefined for this workload*"])
+
+
+def test_a_stream_that_is_left_early_counts_as_the_request_it_was(project):
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_x(llm_engine):
+            for token in llm_engine.stream("a", max_tokens=5):
+                break
+        """
+    )
+    project.perf().assert_outcomes(passed=1)
+    (test,) = project.session()["tests"]
+    assert test["workload"]["summary"] == "1 request, 5 out, streamed"
+
+
+def test_an_engine_that_does_not_load_says_so_once(project):
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_x(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    result = project.run("-m", "perf", "--llmperf-set", "llm.target=nowhere:answer")
+    # In the error and in its summary.
+    assert result.stdout.str().count("llm.target 'nowhere:answer' could not be loaded") == 2
+    result.stdout.no_fnmatch_line("*During handling*")
