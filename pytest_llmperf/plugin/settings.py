@@ -86,7 +86,9 @@ def _resolve(config: pytest.Config) -> Settings:
             model_file = resolve_model(llm.model_path, loaded.base_dir)
     except ModelError as error:
         where = loaded.provenance.get("llm.model_path", "default")
-        raise pytest.UsageError(f"llmperf: {where}: llm.model_path: {error}") from None
+        # Environment and command line name the key by themselves.
+        key = "" if where.startswith(("--", "environment")) else "llm.model_path: "
+        raise pytest.UsageError(f"llmperf: {where}: {key}{error}") from None
     except ConfigError as error:
         raise pytest.UsageError(f"llmperf: {error}") from None
     spec = LaunchSpec(
