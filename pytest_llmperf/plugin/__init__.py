@@ -78,7 +78,11 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Under pytest-xdist, let the next worker's engine have the device."""
     settings = current_settings(item.config)
-    if settings is not None and hasattr(item.config, "workerinput"):
+    if settings is None:
+        return
+    from pytest_llmperf.plugin.xdist_mode import is_xdist_worker
+
+    if is_xdist_worker(item.config):
         settings.engine.close()
 
 

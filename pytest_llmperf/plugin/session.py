@@ -199,7 +199,8 @@ class PerfSession:
                 self._view = replace(self._view, recorded_to=str(path))
                 if self._options.accept is not None:
                     self._notes.append(
-                        "accepted: from now on this session's level is the one to compare with "
+                        "accepted: from now on this session's level is the one to compare with, "
+                        "but for tests that were invalid or not measured "
                         f"({self._options.accept})"
                     )
             except BaselineError as error:
