@@ -8,10 +8,13 @@ the median over requests, end to end is the sum.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from statistics import median
+from typing import Literal
 
 from pytest_llmperf.timeline import Timeline
 
@@ -48,6 +51,8 @@ class Metric:
         source: where the definition comes from.
         compute: timelines of one iteration's requests -> value in ``unit``, or
             None where it is undefined (one output token has no decode rate).
+        kind: ``value`` has one number per iteration; ``percentile`` one per group of
+            processes, over what the iterations hold; ``share`` counts iterations.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Metric:
     formula: str
     source: str
     compute: Callable[[Sequence[Timeline]], float | None]
+    kind: Literal["value", "percentile", "share"] = "value"
 
     @property
     def limit_kind(self) -> str:
@@ -126,6 +132,10 @@ def _inter_token(timelines: Sequence[Timeline]) -> float | None:
     return (median(gaps) or None) if gaps else None
 
 
+def _not_per_iteration(_: Sequence[Timeline]) -> None:
+    return None
+
+
 _LLAMA_BENCH = "llama.cpp tools/llama-bench"
 _GENAI_PERF = "NVIDIA AIPerf / GenAI-Perf metric definitions"
 
@@ -192,6 +202,17 @@ METRICS: dict[str, Metric] = {
             f"{_GENAI_PERF}, inter-token latency (ITL)",
             _inter_token,
         ),
+        Metric(
+            "stall_rate",
+            "stall rate",
+            Unit.RATIO,
+            Direction.LOWER,
+            "stall_rate",
+            "share of iterations longer than 1.25 times the median over processes",
+            "asked for where a median is blind: a change that hits a minority of iterations",
+            _not_per_iteration,
+            kind="share",
+        ),
     )
 }
 
@@ -201,12 +222,48 @@ DEFAULT_GATED = ("tokens_per_sec", "first_token", "end_to_end")
 ALWAYS_SHOWN = ("tokens_per_sec", "prefill_tokens_per_sec", "first_token", "end_to_end")
 
 
+#: Metrics of which a percentile may be asked, as ``inter_token_p95``.
+PERCENTILE_OF = ("inter_token", "first_token")
+_PERCENTILE_NAME = re.compile(rf"({'|'.join(PERCENTILE_OF)})_p(\d{{1,2}}(?:\.\d{{1,2}})?)")
+
+
+def percentile_parts(name: str) -> tuple[str, float] | None:
+    """Split ``inter_token_p95`` into the metric's name and 95.0; None for any other name."""
+    match = _PERCENTILE_NAME.fullmatch(name)
+    return (match[1], float(match[2])) if match and float(match[2]) > 0 else None
+
+
+def percentile_name(name: str, percent: float) -> str:
+    """Name a percentile of a metric: ``inter_token_p95``."""
+    return f"{name}_p{percent:g}"
+
+
+@lru_cache(maxsize=64)
+def _percentile_metric(name: str, of: str, percent: float) -> Metric:
+    whole = METRICS[of]
+    what = "the gaps t_{i+1} - t_i" if of == "inter_token" else "t_1 - t_start"
+    return Metric(
+        name,
+        f"{whole.label} p{percent:g}",
+        whole.unit,
+        whole.direction,
+        name,
+        f"{percent:g}th percentile of {what}, pooled over a process's counted iterations",
+        whole.source,
+        _not_per_iteration,
+        kind="percentile",
+    )
+
+
 def get_metric(name: str) -> Metric:
-    """Return the metric called ``name``.
+    """Return the metric called ``name``, a percentile such as ``inter_token_p95`` included.
 
     Raises:
         UnknownMetricError: naming the nearest registered metrics.
     """
+    parts = percentile_parts(name)
+    if parts is not None:
+        return _percentile_metric(percentile_name(*parts), *parts)
     try:
         return METRICS[name]
     except KeyError:

@@ -20,6 +20,7 @@ from typing import Any
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import FinishReason, Generation
+from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.timeline import Timeline
 
@@ -35,11 +36,14 @@ class AppEngine:
     item is one output token. It is also given those of ``max_tokens``,
     ``stop``, ``seed`` and the sampling parameters that its signature names.
 
+    A planted ``delay`` waits between the items.
+
     Raises:
         EngineLoadError: the target can't be imported or isn't callable.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], delay: Delay | None = None) -> None:
+        self._delay = delay
         self._target = str(config["target"])
         module_name, _, attribute = self._target.partition(":")
         try:
@@ -96,7 +100,7 @@ class AppEngine:
         finish: FinishReason = "end"
         t_start = clock()
         try:
-            for item in self._items(self._function(question, **arguments)):
+            for item in self._paced(self._items(self._function(question, **arguments))):
                 now = clock()
                 token, text = _one(item)
                 times.append(now)
@@ -122,6 +126,9 @@ class AppEngine:
             finish_reason=finish,
             cache=request.cache,
         )
+
+    def _paced(self, items: Iterator[Any]) -> Iterator[Any]:
+        return items if self._delay is None else self._delay.spaced(items)
 
     def _items(self, answer: Any) -> Iterator[Any]:
         """Iterate over whatever the application returned."""

@@ -9,11 +9,9 @@ import queue
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -28,6 +26,7 @@ from pytest_llmperf.engine.errors import (
 )
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.request import Request
 
 _LOG_LINES = 400
@@ -46,31 +45,6 @@ class StreamToken(NamedTuple):
     text: str
     id: int | None
     time: float
-
-
-@dataclass(frozen=True)
-class LaunchSpec:
-    """How to start a worker.
-
-    Attributes:
-        engine: ``llama_cpp`` or ``app``.
-        config: the resolved ``llm`` section as plain JSON types.
-        python: the interpreter of the environment that has the engine.
-        cwd: the worker's working directory; None inherits.
-        import_paths: put in front of the worker's ``sys.path``.
-        env: variables set on top of the inherited environment.
-        load_timeout: seconds until a load counts as hung.
-        generation_timeout: seconds until a request counts as hung.
-    """
-
-    engine: str
-    config: dict[str, Any]
-    python: str = sys.executable
-    cwd: str | None = None
-    import_paths: tuple[str, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
-    load_timeout: float = 300.0
-    generation_timeout: float = 120.0
 
 
 class EngineClient:
@@ -106,7 +80,7 @@ class EngineClient:
         try:
             client._greet()
             result = client._call(
-                {"op": "load", "engine": spec.engine, "config": spec.config},
+                spec.load_command(),
                 spec.load_timeout,
                 doing="loading the model",
                 setting="llm.load_timeout",

@@ -30,7 +30,9 @@ from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.llama_arguments import llama_arguments
 from pytest_llmperf.engine.llama_sampler import SamplerChain
+from pytest_llmperf.engine.load_hint import load_hint
 from pytest_llmperf.engine.load_report import is_report_line, read_load_report
+from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.timeline import Timeline
 
@@ -71,13 +73,15 @@ class LlamaCppEngine:
     Args:
         config: the resolved ``llm`` section: ``model_path`` is a file, thread
             counts are integers.
+        delay: a slowdown planted in the token loop.
 
     Raises:
         EngineLoadError: with llama.cpp's last log lines and a hint.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], delay: Delay | None = None) -> None:
         self._config = config
+        self._delay = delay
         self._log: list[str] = []
         self._log_callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
@@ -90,7 +94,9 @@ class LlamaCppEngine:
                 self._llm = _Llama(path, verbose=True, **llama_arguments(config))
         except Exception as error:
             raise EngineLoadError(
-                with_log_tail(f"llama.cpp could not load {path}: {error}", self._log, _hint(path))
+                with_log_tail(
+                    f"llama.cpp could not load {path}: {error}", self._log, load_hint(path)
+                )
             ) from error
         self._ctx = self._llm.ctx
         self._memory = llama_cpp.llama_get_memory(self._ctx)
@@ -187,6 +193,8 @@ class LlamaCppEngine:
         clock = time.perf_counter
         decode, ctx = llama_cpp.llama_decode, self._ctx
         pick = sampler.picker(ctx)
+        if self._delay is not None:
+            pick = self._delay.slowed(pick)
         t_start = clock()
         prompt, stops = self._tokenize(request)
         self._check_room(len(prompt), max_tokens)
@@ -332,17 +340,3 @@ class LlamaCppEngine:
         text: bytes = self._llm.detokenize(output)
         cut = min((text.index(stop) for stop in stops if stop in text), default=len(text))
         return text[:cut].decode("utf-8", "replace")
-
-
-def _hint(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        return f"the file can't be read: {error}"
-    if magic != b"GGUF":
-        return "the file is no GGUF model"
-    return (
-        "the file may be truncated (compare its size or SHA-256 with the source), or memory is "
-        "short (fewer llm.n_gpu_layers, a smaller llm.n_ctx or quantization)"
-    )

@@ -7,7 +7,7 @@ events and exactly one ``done`` or ``error`` event that carries the same id.
 ========  =======================================  ==============================
 op        fields                                   ``done`` carries
 ========  =======================================  ==============================
-load      engine, config                           info
+load      engine, config, plant (optional)         info
 generate  request                                  generation
 reset                                              nothing
 close                                              nothing; the worker then exits

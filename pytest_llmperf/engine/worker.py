@@ -17,6 +17,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.planted import Delay, Plant
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
 
@@ -88,7 +89,9 @@ class _Worker:
     def _run(self, number: int, command: dict[str, Any]) -> Any:
         operation = command["op"]
         if operation == "load":
-            self._engine = load_engine(command["engine"], command["config"])
+            plant = command.get("plant")
+            delay = Delay(Plant.from_wire(plant)) if plant is not None else None
+            self._engine = load_engine(command["engine"], command["config"], delay)
             return self._engine.info()
         if operation == "close":
             if self._engine is not None:
@@ -113,7 +116,7 @@ class _Worker:
         self._output.flush()
 
 
-def load_engine(name: str, config: dict[str, Any]) -> Engine:
+def load_engine(name: str, config: dict[str, Any], delay: Delay | None = None) -> Engine:
     """Build the engine called ``name``; its package is imported here and nowhere earlier.
 
     Raises:
@@ -123,11 +126,11 @@ def load_engine(name: str, config: dict[str, Any]) -> Engine:
         if name == "llama_cpp":
             from pytest_llmperf.engine.llama_cpp import LlamaCppEngine
 
-            return LlamaCppEngine(config)
+            return LlamaCppEngine(config, delay)
         if name == "app":
             from pytest_llmperf.engine.app import AppEngine
 
-            return AppEngine(config)
+            return AppEngine(config, delay)
     except AttributeError as error:
         raise EngineLoadError(
             f"engine {name!r} in {sys.executable} lacks something this plugin needs ({error}); "

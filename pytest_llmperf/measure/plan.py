@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
@@ -16,43 +16,55 @@ class Plan:
         workloads: by node id.
         recorded_seconds: how long each workload's generations took while recorded.
         start_seconds: how long one engine process takes to start and load.
-        processes: fresh engine processes every workload is replayed in.
+        processes: fewest fresh engine processes every workload is replayed in;
+            fewest pairs of them when two arms are compared.
+        most: most processes (pairs) a workload that stays undecided is replayed in.
         iterations: counted replays per process.
         warmup_max: most replays per process that may go into warming up.
         budget: seconds the stage may take.
         seed: of the random order.
+        paired: whether two arms are compared.
+        test_budgets: seconds that may go into replaying a test, by node id; a test
+            that is not in it has no limit of its own.
     """
 
     workloads: dict[str, Workload]
     recorded_seconds: dict[str, float]
     start_seconds: float
     processes: int
+    most: int
     iterations: int
     warmup_max: int
     budget: float
     seed: int
+    paired: bool = False
+    test_budgets: dict[str, float] = field(default_factory=dict)
 
     @property
     def expected_seconds(self) -> float:
-        """Expected wall time in seconds, capped by nothing."""
+        """Expected wall time in seconds of the fewest processes, capped by nothing."""
         replays = MIN_WARMUP + self.iterations
         once = sum(self.recorded_seconds.values())
-        return self.processes * (self.start_seconds + once * replays)
+        processes = self.processes * (2 if self.paired else 1)
+        return processes * (self.start_seconds + once * replays)
 
     def describe(self) -> str:
         """Say in one line what is about to happen and what it costs."""
-        tests = len(self.workloads)
+        tests, count = len(self.workloads), self.processes
+        if self.paired:
+            each = f"{count} pair{'s' if count != 1 else ''} of processes"
+        else:
+            each = f"{count} process{'es' if count != 1 else ''}"
         line = (
-            f"{tests} test{'s' if tests != 1 else ''}, {self.processes} "
-            f"process{'es' if self.processes != 1 else ''} each, "
+            f"{tests} test{'s' if tests != 1 else ''}, at least {each} each, "
             f"about {_readable(self.expected_seconds)}"
         )
-        if self.expected_seconds > self.budget:
-            line += (
-                f"; more than the budget of {_readable(self.budget)}: what is not decided by then "
-                "is inconclusive (perf.budget)"
-            )
-        return line
+        if self.expected_seconds <= self.budget:
+            return f"{line}, at most {_readable(self.budget)} (perf.budget)"
+        return (
+            f"{line}; more than the budget of {_readable(self.budget)}: what is not decided by "
+            "then is inconclusive (perf.budget)"
+        )
 
 
 def _readable(seconds: float) -> str:

@@ -1,111 +1,128 @@
-"""Replays workloads in rounds: one fresh engine process a round, all tests in random order."""
+"""Replays workloads in rounds of fresh engine processes, and goes on with what is undecided."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.measure.arms import Arm, turns
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.replay import Place, Replayer, Watch
+from pytest_llmperf.measure.replay import Step as Step
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
-from pytest_llmperf.measure.warmup import is_warm
-from pytest_llmperf.measure.workload import Workload
-from pytest_llmperf.metrics import compute_all
 
-#: How many processes beyond the planned ones may replace samples that were void.
-SPARE_PROCESSES = 2
+#: How many void rounds of a test are replaced, besides one for every two that counted.
+SPARE_ROUNDS = 2
 
-
-class Watch(Protocol):
-    """Watches the machine while one test is replayed in one process."""
-
-    def sample(self) -> None:
-        """Look once more, between two replays."""
-
-    def stop(self) -> Sequence[FitnessFinding]:
-        """End the watch and say what was found."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Where the measure stage is: told before each replay.
-
-    ``process`` counts from 1; ``iteration`` is None while warming up.
-    """
-
-    process: int
-    processes: int
-    nodeid: str
-    iteration: int | None
-    iterations: int
+#: Given every test's samples so far, names those that more samples could still decide.
+Undecided = Callable[[Mapping[str, TestSamples]], Collection[str]]
 
 
 class Rounds:
     """One measure stage.
 
+    In each round every waiting test is replayed, in random order, in a fresh engine
+    process; with two arms a round is a pair: a process of either arm, in random turn,
+    with the same order of tests in both.
+
     Args:
         plan: what to do.
-        start: starts one fresh engine process.
+        arms: the candidate, or the candidate and the base.
         watch: starts watching the machine.
         on_step: told of every replay before it starts.
+        undecided: asked after each round whether to go on with the tests that have
+            the plan's fewest samples; None goes on with none.
     """
 
     def __init__(
         self,
         plan: Plan,
-        start: Callable[[], EngineClient],
+        arms: Sequence[Arm],
         watch: Callable[[], Watch],
         on_step: Callable[[Step], None],
+        undecided: Undecided | None = None,
     ) -> None:
         self._plan = plan
-        self._start = start
-        self._watch = watch
-        self._on_step = on_step
+        self._arms = arms
+        self._paired = len(arms) > 1
+        self._replayer = Replayer(plan, watch, on_step)
+        self._undecided = undecided
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
         self._began = time.monotonic()
-        self._generating = 0.0
         self._started = 0
 
     def run(self) -> Measurement:
-        """Measure until every test has its processes, or the budget or the spares end."""
+        """Measure until every test is decided, or given up, or the budget ends."""
         for nodeid, workload in self._plan.workloads.items():
             self._tests[nodeid].error = workload.unmeasurable()
         order = random.Random(self._plan.seed)
-        for process in range(self._plan.processes + SPARE_PROCESSES):
+        for number, arms in enumerate(turns(self._arms, order)):
             waiting = self._waiting()
             if not waiting:
                 break
             order.shuffle(waiting)
-            self._round(process, waiting)
+            self._round(number, arms, waiting)
         return Measurement(
             tests=self._tests,
             seed=self._plan.seed,
             seconds=time.monotonic() - self._began,
-            generating_seconds=self._generating,
+            generating_seconds=self._replayer.generating_seconds,
             processes=self._started,
         )
 
     def _waiting(self) -> list[str]:
-        """Return the tests that still need a process."""
-        return [
-            nodeid
-            for nodeid, samples in self._tests.items()
-            if samples.error is None
-            and not samples.budget_reached
-            and len(samples.processes) < self._plan.processes
-        ]
+        """Return the tests that the next round is for."""
+        waiting, asking = [], []
+        for nodeid, samples in self._tests.items():
+            if samples.error is not None or samples.budget_reached or samples.unfit:
+                continue
+            count = self._count(samples)
+            if count < self._plan.processes:
+                waiting.append(nodeid)
+            elif count < self._plan.most:
+                asking.append(nodeid)
+        if asking and self._undecided is not None:
+            named = self._undecided(self._tests)
+            waiting.extend(nodeid for nodeid in asking if nodeid in named)
+        return waiting
 
-    def _round(self, process: int, waiting: list[str]) -> None:
+    def _count(self, samples: TestSamples) -> int:
+        return samples.pairs if self._paired else len(samples.processes)
+
+    def _round(self, number: int, arms: Sequence[Arm], waiting: list[str]) -> None:
+        """Replay the tests in a fresh process of each arm; keep what all arms have measured."""
+        found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
+        for turn, arm in enumerate(arms):
+            pair = number if self._paired else None
+            place = Place(number * len(arms) + turn, arm.role, pair)
+            for nodeid, sample in self._process(arm, place, waiting):
+                found[nodeid].append(sample)
+            # Nothing to compare with: the other half would only cost time.
+            waiting = [n for n in waiting if len(found[n]) > turn and not found[n][-1].void]
+        for nodeid, halves in found.items():
+            void = any(sample.void for sample in halves)
+            if void or len(halves) == len(arms):
+                self._keep(self._tests[nodeid], halves)
+
+    def _keep(self, samples: TestSamples, halves: list[ProcessSample]) -> None:
+        for sample in halves:
+            (samples.voided if sample.void else samples.processes).append(sample)
+        void = samples.void_pairs if self._paired else len(samples.voided)
+        samples.unfit = void > SPARE_ROUNDS + self._count(samples) // 2
+
+    def _process(
+        self, arm: Arm, place: Place, waiting: Sequence[str]
+    ) -> list[tuple[str, ProcessSample]]:
+        """Replay the tests in one fresh process; another follows where it dies."""
+        found: list[tuple[str, ProcessSample]] = []
         client: EngineClient | None = None
         try:
             for nodeid in waiting:
                 samples = self._tests[nodeid]
-                if time.monotonic() - self._began > self._plan.budget:
+                if self._spent(nodeid):
                     samples.budget_reached = True
                     continue
                 try:
@@ -113,60 +130,35 @@ class Rounds:
                         client.close()
                         client = None
                     if client is None:
-                        client = self._start()
+                        client = arm.start()
                         self._started += 1
-                    sample = self._replay(client, process, nodeid)
+                    found.append((nodeid, self._replay(client, place, nodeid)))
                 except EngineGoneError as error:
-                    samples.error = str(error)
+                    samples.error = self._say(arm, error)
                     client = None
                 except EngineError as error:
-                    samples.error = str(error)
-                else:
-                    (samples.voided if sample.void else samples.processes).append(sample)
+                    samples.error = self._say(arm, error)
+            if client is not None:
+                client.close()
         except BaseException:
             # Interrupted: there is no time to be polite to the engine.
             if client is not None:
                 client.kill()
             raise
-        if client is not None:
-            client.close()
+        return found
 
-    def _replay(self, client: EngineClient, process: int, nodeid: str) -> ProcessSample:
-        workload, plan = self._plan.workloads[nodeid], self._plan
-        watch = self._watch()
-        warmup: list[dict[str, float]] = []
-        counted: list[dict[str, float]] = []
-        void: str | None = None
-        while not void and not is_warm([row["end_to_end"] for row in warmup], plan.warmup_max):
-            self._tell(process, nodeid, None)
-            values, void = self._iterate(client, workload)
-            warmup.append(values)
-        while not void and len(counted) < plan.iterations:
-            self._tell(process, nodeid, len(counted) + 1)
-            values, void = self._iterate(client, workload)
-            counted.append(values)
-            watch.sample()
-        findings = tuple(watch.stop())
-        if void is None:
-            void = next((f.text for f in findings if f.severity == "invalid"), None)
-        return ProcessSample(process, tuple(counted), tuple(warmup), findings, void)
+    def _spent(self, nodeid: str) -> bool:
+        """Whether the session's budget, or the test's own, is used up."""
+        own = self._plan.test_budgets.get(nodeid, float("inf"))
+        spent = time.monotonic() - self._began
+        return spent > self._plan.budget or self._tests[nodeid].seconds > own
 
-    def _iterate(
-        self, client: EngineClient, workload: Workload
-    ) -> tuple[dict[str, float], str | None]:
-        """Replay a workload once, from an empty cache; return its metrics and why it is void."""
-        client.reset()
-        timelines = []
-        for recorded in workload.requests:
-            generation = client.request(recorded.replayed())
-            timeline = generation.timeline
-            timelines.append(timeline)
-            if timeline.token_times:
-                self._generating += timeline.token_times[-1] - timeline.t_start
-            if reason := recorded.void_reason(generation):
-                return compute_all(timelines), reason
-        return compute_all(timelines), None
+    def _replay(self, client: EngineClient, place: Place, nodeid: str) -> ProcessSample:
+        began = time.monotonic()
+        try:
+            return self._replayer.replay(client, place, nodeid)
+        finally:
+            self._tests[nodeid].seconds += time.monotonic() - began
 
-    def _tell(self, process: int, nodeid: str, iteration: int | None) -> None:
-        plan = self._plan
-        self._on_step(Step(process + 1, plan.processes, nodeid, iteration, plan.iterations))
+    def _say(self, arm: Arm, error: EngineError) -> str:
+        return f"{arm.name}: {error}" if self._paired else str(error)

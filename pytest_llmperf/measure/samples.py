@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.metrics import percentile_parts
+
+#: The arms of a comparison: what is judged, and what it is compared with.
+CANDIDATE = "candidate"
+BASE = "base"
+
+#: One row of values per process; for a percentile, one row of one value per group of processes.
+Rows = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -17,6 +26,10 @@ class ProcessSample:
         warmup: the same for the iterations that do not count.
         findings: what else the machine did meanwhile.
         void: why the sample must not be judged, or None.
+        arm: CANDIDATE or BASE.
+        pair: number of the pair the process belongs to, from 0; None without a base.
+        pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
+            ``first_token`` every request's.
     """
 
     process: int
@@ -24,6 +37,13 @@ class ProcessSample:
     warmup: tuple[dict[str, float], ...] = ()
     findings: tuple[FitnessFinding, ...] = ()
     void: str | None = None
+    arm: str = CANDIDATE
+    pair: int | None = None
+    pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def row(self, metric: str) -> tuple[float, ...]:
+        """Return a metric's value of each iteration that defines it."""
+        return tuple(values[metric] for values in self.iterations if metric in values)
 
 
 @dataclass
@@ -31,10 +51,12 @@ class TestSamples:
     """Everything measured for one test.
 
     Attributes:
-        processes: valid samples, in order.
+        processes: valid samples of all arms, in order.
         voided: samples that must not be judged, kept to be counted and shown.
         error: what stopped the test from being measured at all.
-        budget_reached: whether the time budget ended before enough processes had run.
+        budget_reached: whether a time budget ended before the test was decided.
+        unfit: whether it was given up because too many samples were void.
+        seconds: wall time spent replaying it, warm-up included.
     """
 
     __test__ = False
@@ -43,14 +65,75 @@ class TestSamples:
     voided: list[ProcessSample] = field(default_factory=list)
     error: str | None = None
     budget_reached: bool = False
+    unfit: bool = False
+    seconds: float = 0.0
 
-    def values(self, metric: str) -> tuple[tuple[float, ...], ...]:
-        """Return a metric's values, processes x iterations; empty where it is undefined."""
-        rows = (
-            tuple(values[metric] for values in sample.iterations if metric in values)
-            for sample in self.processes
-        )
+    @property
+    def pairs(self) -> int:
+        """Complete pairs: both processes valid."""
+        return sum(1 for _ in self._pairs())
+
+    @property
+    def void_pairs(self) -> int:
+        """Pairs that do not count because a process of theirs was void."""
+        return len({sample.pair for sample in self.voided if sample.pair is not None})
+
+    def values(self, metric: str) -> Rows:
+        """Return the candidate's values of a metric, processes x iterations.
+
+        A percentile (``inter_token_p95``) has one value per group of consecutive processes.
+        Empty where the metric is undefined or there are too few values for the percentile.
+        """
+        if (parts := percentile_parts(metric)) is not None:
+            return _percentiles(self.pooled_rows(parts[0], CANDIDATE), parts[1])
+        rows = (sample.row(metric) for sample in self.processes if sample.arm == CANDIDATE)
         return tuple(row for row in rows if row)
+
+    def paired(self, metric: str) -> tuple[Rows, Rows]:
+        """Return the values (candidate, base) of a metric by complete pair, as ``values`` does.
+
+        Both have as many rows, the same pair's (the same group of pairs') in the same place.
+        """
+        if (parts := percentile_parts(metric)) is not None:
+            candidate, base = (_percentiles(r, parts[1]) for r in self.paired_pooled(parts[0]))
+            groups = min(len(candidate), len(base))
+            return candidate[:groups], base[:groups]
+        return _apart((a.row(metric), b.row(metric)) for a, b in self._pairs())
+
+    def pooled_rows(self, source: str, arm: str) -> Rows:
+        """Return an arm's raw values of ``source``, a row of seconds per process."""
+        rows = (sample.pooled.get(source, ()) for sample in self.processes if sample.arm == arm)
+        return tuple(row for row in rows if row)
+
+    def paired_pooled(self, source: str) -> tuple[Rows, Rows]:
+        """Return the raw values (candidate, base) of ``source``, a row per complete pair."""
+        return _apart(
+            (a.pooled.get(source, ()), b.pooled.get(source, ())) for a, b in self._pairs()
+        )
+
+    def _pairs(self) -> Iterator[tuple[ProcessSample, ProcessSample]]:
+        """Yield (candidate, base) of every complete pair, in order."""
+        halves: dict[int, ProcessSample] = {}
+        for sample in self.processes:
+            if sample.pair is None:
+                continue
+            other = halves.pop(sample.pair, None)
+            if other is None:
+                halves[sample.pair] = sample
+            else:
+                yield (sample, other) if sample.arm == CANDIDATE else (other, sample)
+
+
+def _apart(pairs: Iterator[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:
+    """Return the rows of either side, of the pairs where both are defined."""
+    both = [(a, b) for a, b in pairs if a and b]
+    return tuple(a for a, _ in both), tuple(b for _, b in both)
+
+
+def _percentiles(rows: Rows, percent: float) -> Rows:
+    from pytest_llmperf.stats.percentiles import pooled
+
+    return pooled(rows, percent)
 
 
 @dataclass

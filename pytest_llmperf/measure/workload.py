@@ -56,8 +56,8 @@ class RecordedRequest:
             stop=(),
         )
 
-    def void_reason(self, generation: Generation) -> str | None:
-        """Say why a replay did not do the same work, or None if it did."""
+    def other_work(self, generation: Generation) -> str | None:
+        """Say how a replay's tokens, in or out, differ from the recorded ones, or None."""
         if generation.output_tokens != self.output_tokens:
             return (
                 f"generation cut short: {generation.output_tokens} of {self.output_tokens} "
@@ -70,6 +70,12 @@ class RecordedRequest:
                 f"the prompt became {len(generation.prompt_token_ids)} other tokens "
                 f"than the {len(self.prompt_token_ids)} recorded"
             )
+        return None
+
+    def void_reason(self, generation: Generation) -> str | None:
+        """Say why a replay did not do the same work, or None if it did."""
+        if other := self.other_work(generation):
+            return other
         evaluated = generation.timeline.prompt_tokens_evaluated
         if evaluated != self.prompt_tokens_evaluated:
             recorded = self.prompt_tokens_evaluated

@@ -12,9 +12,10 @@ import pytest
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request, build_request
 from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Rounds, Step
-from pytest_llmperf.measure.samples import Measurement
+from pytest_llmperf.measure.rounds import Rounds, Step, Undecided
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
 from pytest_llmperf.measure.workload import RecordedRequest, Recorder, Workload
 
 #: Four tokens a prompt; what a prompt asks for beyond that is in the application of a test.
@@ -25,12 +26,14 @@ ECHO = """
 
 
 class Stage:
-    """A measure stage over an application, and what it was told meanwhile."""
+    """A measure stage over an application or two, and what it was told meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.steps: list[Step] = []
         self.pids: list[int] = []
+        #: Roles of the arms whose processes were started, in order.
+        self.roles: list[str] = []
         #: What the machine's watch finds, window by window; fit once they are used up.
         self.findings: list[list[FitnessFinding]] = []
         #: How often the watch was asked to look between two replays.
@@ -51,6 +54,7 @@ class Stage:
             "recorded_seconds": dict.fromkeys(workloads, 0.1),
             "start_seconds": 0.1,
             "processes": 2,
+            "most": 2,
             "iterations": 3,
             "warmup_max": 2,
             "budget": 600.0,
@@ -59,20 +63,18 @@ class Stage:
         return Plan(workloads=workloads, **{**defaults, **changes})
 
     def run(
-        self, workloads: dict[str, Workload], source: str = ECHO, **changes: Any
+        self,
+        workloads: dict[str, Workload],
+        source: str = ECHO,
+        *,
+        base: str | None = None,
+        undecided: Undecided | None = None,
+        **changes: Any,
     ) -> Measurement:
-        """Measure the workloads on the application that ``source`` is."""
-        (self._folder / "application.py").write_text(textwrap.dedent(source))
-        spec = LaunchSpec(
-            "app", {"target": "application:answer"}, import_paths=(str(self._folder),)
-        )
-
-        def start() -> EngineClient:
-            client = EngineClient.start(spec)
-            self._started.append(client)
-            self.pids.append(client.pid)
-            return client
-
+        """Measure the workloads on the application that ``source`` is, against ``base``'s."""
+        arms = [self._arm(CANDIDATE, "candidate (config.yaml)", source)]
+        if base is not None:
+            arms.append(self._arm(BASE, "base (other.yaml)", base))
         stage = self
 
         class Watch:
@@ -82,7 +84,24 @@ class Stage:
             def stop(self) -> list[FitnessFinding]:
                 return stage.findings.pop(0) if stage.findings else []
 
-        return Rounds(self.plan(workloads, **changes), start, Watch, self.steps.append).run()
+        plan = self.plan(workloads, paired=base is not None, **changes)
+        self.rounds = Rounds(plan, arms, Watch, self.steps.append, undecided)
+        return self.rounds.run()
+
+    def _arm(self, role: str, name: str, source: str) -> Arm:
+        (self._folder / f"{role}_app.py").write_text(textwrap.dedent(source))
+        spec = LaunchSpec(
+            "app", {"target": f"{role}_app:answer"}, import_paths=(str(self._folder),)
+        )
+
+        def start() -> EngineClient:
+            client = EngineClient.start(spec)
+            self._started.append(client)
+            self.pids.append(client.pid)
+            self.roles.append(role)
+            return client
+
+        return Arm(role, name, start)
 
     def close(self) -> None:
         for client in self._started:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import os
 from typing import Any
 
@@ -8,7 +7,7 @@ import psutil
 import pytest
 
 from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.measure.rounds import SPARE_PROCESSES
+from pytest_llmperf.measure.rounds import SPARE_ROUNDS
 
 UNFIT = FitnessFinding("busy cores", "invalid", "process 1 (cc) used 2.0 of 2 cores")
 WARNED = FitnessFinding("busy cores", "warn", "process 1 (cc) used 0.2 of 2 cores")
@@ -114,14 +113,24 @@ def test_a_sample_of_an_unfit_machine_is_replaced_by_a_spare_process(stage: Any)
     assert (void.process, void.void) == (0, UNFIT.text)
 
 
-def test_only_so_many_processes_are_spare(stage: Any) -> None:
+def test_only_so_many_void_rounds_are_replaced(stage: Any) -> None:
     stage.findings = [[UNFIT]] * 99
 
     measurement = stage.run({"one": stage.workload("x")})
 
-    assert measurement.processes == 2 + SPARE_PROCESSES
-    assert measurement.tests["one"].processes == []
-    assert len(measurement.tests["one"].voided) == 2 + SPARE_PROCESSES
+    samples = measurement.tests["one"]
+    assert samples.unfit
+    assert samples.processes == []
+    assert measurement.processes == len(samples.voided) == SPARE_ROUNDS + 1
+
+
+def test_what_was_measured_earns_a_test_more_spare_rounds(stage: Any) -> None:
+    stage.findings = [[], [UNFIT], [UNFIT], [], [UNFIT], []]
+
+    samples = stage.run({"one": stage.workload("x")}, processes=3, most=3).tests["one"]
+
+    assert not samples.unfit
+    assert [sample.process for sample in samples.processes] == [0, 3, 5]
 
 
 def test_a_warning_is_kept_with_a_sample_that_counts(stage: Any) -> None:
@@ -138,7 +147,7 @@ def test_a_spare_process_serves_only_the_tests_that_need_it(stage: Any) -> None:
     measurement = stage.run(workloads, MOODY)
 
     assert len(measurement.tests["good"].processes) == 2
-    assert len(measurement.tests["void"].voided) == 2 + SPARE_PROCESSES
+    assert len(measurement.tests["void"].voided) == SPARE_ROUNDS + 1
     assert {step.nodeid for step in stage.steps if step.process > 2} == {"void"}
 
 
@@ -174,14 +183,6 @@ def test_an_engine_that_does_not_load_is_an_error_of_every_test(stage: Any) -> N
     measurement = stage.run(workloads, "1 / 0")
 
     assert all("ZeroDivisionError" in samples.error for samples in measurement.tests.values())
-
-
-def test_when_the_budget_ends_what_was_measured_is_kept(stage: Any) -> None:
-    samples = stage.run({"one": stage.workload("x")}, budget=0.0).tests["one"]
-
-    assert samples.budget_reached
-    assert samples.processes == []
-    assert stage.pids == []
 
 
 def test_a_request_without_a_token_can_not_be_measured(stage: Any) -> None:
@@ -231,30 +232,27 @@ def test_processes_end_with_their_round(stage: Any) -> None:
     assert os.getpid() not in stage.pids
 
 
-def test_a_plan_says_what_it_will_cost(stage: Any) -> None:
-    workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
-    plan = stage.plan(workloads, recorded_seconds={"one": 1.0, "two": 2.0}, start_seconds=0.5)
-
-    assert plan.describe() == "2 tests, 2 processes each, about 31 s"
-
-
-def test_a_plan_beyond_the_budget_says_what_will_be_missing(stage: Any) -> None:
-    plan = stage.plan({"one": stage.workload("x")}, recorded_seconds={"one": 100.0}, budget=60.0)
-
-    text = plan.describe()
-
-    assert text.startswith("1 test, 2 processes each, about 17 min; more than the budget of 60 s")
-    assert "perf.budget" in text
-
-
-def test_plans_are_values(stage: Any) -> None:
-    plan = stage.plan({})
-
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        plan.seed = 2
-
-
 def test_the_machine_is_looked_at_after_every_iteration(stage: Any) -> None:
     stage.run({"one": stage.workload("x")}, processes=1, iterations=3)
 
     assert stage.looks == 3
+
+
+def test_raw_times_of_the_counted_iterations_are_kept(stage: Any) -> None:
+    workloads = {"one": stage.workload("x", "y")}
+
+    (sample,) = stage.run(workloads, processes=1, iterations=3).tests["one"].processes
+
+    # Two requests of four tokens each.
+    assert len(sample.pooled["inter_token"]) == 3 * 2 * 3
+    assert len(sample.pooled["first_token"]) == 3 * 2
+    together = sum(sample.pooled["inter_token"]) + sum(sample.pooled["first_token"])
+    assert together == pytest.approx(sum(values["end_to_end"] for values in sample.iterations))
+
+
+def test_one_arm_is_the_candidate_and_has_no_pairs(stage: Any) -> None:
+    samples = stage.run({"one": stage.workload("x")}).tests["one"]
+
+    assert {(sample.arm, sample.pair) for sample in samples.processes} == {("candidate", None)}
+    assert {(step.arm, step.pair) for step in stage.steps} == {("candidate", None)}
+    assert samples.pairs == 0

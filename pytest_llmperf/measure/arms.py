@@ -1,0 +1,40 @@
+"""The arms of a measure stage, and the random order in which two of them take turns."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pytest_llmperf.engine.client import EngineClient
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One configuration that is measured.
+
+    Attributes:
+        role: CANDIDATE or BASE.
+        name: what messages call it, for example ``base (other.yaml)``.
+        start: starts one fresh engine process of it.
+    """
+
+    role: str
+    name: str
+    start: Callable[[], EngineClient]
+
+
+def turns(arms: Sequence[Arm], order: random.Random) -> Iterator[tuple[Arm, ...]]:
+    """Yield, without end, the arms of each round in the order they are to run.
+
+    Two arms run in blocks of two pairs, ABBA or BAAB by the toss of a coin: what drifts
+    steadily cancels within a block, and what one process leaves to the next is carried
+    over either way alike.
+    """
+    if len(arms) == 1:
+        while True:
+            yield tuple(arms)
+    while True:
+        first, second = order.sample(list(arms), 2)
+        yield first, second
+        yield second, first

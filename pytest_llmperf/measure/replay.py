@@ -1,0 +1,149 @@
+"""Replays one test's workload in one engine process: warm-up, then counted iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.samples import BASE, ProcessSample
+from pytest_llmperf.measure.warmup import is_warm
+from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.timeline import Timeline
+
+
+class Watch(Protocol):
+    """Watches the machine while one test is replayed in one process."""
+
+    def sample(self) -> None:
+        """Look once more, between two replays."""
+
+    def stop(self) -> Sequence[FitnessFinding]:
+        """End the watch and say what was found."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where the measure stage is: told before each replay.
+
+    ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
+    ``processes`` is how many are planned at least; ``arm`` is CANDIDATE or BASE, and
+    ``pair`` None where nothing is compared.
+    """
+
+    process: int
+    processes: int
+    nodeid: str
+    iteration: int | None
+    iterations: int
+    arm: str
+    pair: int | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process of the session a replay runs in, counted from 0."""
+
+    process: int
+    arm: str
+    pair: int | None
+
+
+class Replayer:
+    """Replays workloads of a plan.
+
+    Args:
+        plan: what to do.
+        watch: starts watching the machine.
+        on_step: told of every replay before it starts.
+    """
+
+    def __init__(
+        self, plan: Plan, watch: Callable[[], Watch], on_step: Callable[[Step], None]
+    ) -> None:
+        self._plan = plan
+        self._watch = watch
+        self._on_step = on_step
+        #: Seconds spent inside generation so far, warm-up included.
+        self.generating_seconds = 0.0
+
+    def replay(self, client: EngineClient, place: Place, nodeid: str) -> ProcessSample:
+        """Replay one test until it is warm and has its iterations, or is void.
+
+        Raises:
+            EngineError: the engine refused or failed a request, or the base does other
+                work than was recorded.
+        """
+        plan = self._plan
+        watch = self._watch()
+        warmup: list[dict[str, float]] = []
+        counted: list[list[Timeline]] = []
+        void: str | None = None
+        while not void and not is_warm([row["end_to_end"] for row in warmup], plan.warmup_max):
+            self._tell(place, nodeid, None)
+            timelines, void = self._iterate(client, place, nodeid)
+            warmup.append(compute_all(timelines))
+        while not void and len(counted) < plan.iterations:
+            self._tell(place, nodeid, len(counted) + 1)
+            timelines, void = self._iterate(client, place, nodeid)
+            counted.append(timelines)
+            watch.sample()
+        findings = tuple(watch.stop())
+        if void is None:
+            void = next((f.text for f in findings if f.severity == "invalid"), None)
+        return ProcessSample(
+            process=place.process,
+            iterations=tuple(compute_all(timelines) for timelines in counted),
+            warmup=tuple(warmup),
+            findings=findings,
+            void=void,
+            arm=place.arm,
+            pair=place.pair,
+            pooled=_pooled([timeline for timelines in counted for timeline in timelines]),
+        )
+
+    def _iterate(
+        self, client: EngineClient, place: Place, nodeid: str
+    ) -> tuple[list[Timeline], str | None]:
+        """Replay a workload once, from an empty cache; return its timelines and why it is void."""
+        client.reset()
+        timelines = []
+        for recorded in self._plan.workloads[nodeid].requests:
+            generation = client.request(recorded.replayed())
+            timeline = generation.timeline
+            timelines.append(timeline)
+            if timeline.token_times:
+                self.generating_seconds += timeline.token_times[-1] - timeline.t_start
+            if place.arm == BASE and (other := recorded.other_work(generation)):
+                # Nothing is wrong with the machine, and no repetition would mend it.
+                raise EngineError(
+                    f"other work than was recorded, so there is nothing to compare: {other}"
+                )
+            if reason := recorded.void_reason(generation):
+                return timelines, reason
+        return timelines, None
+
+    def _tell(self, place: Place, nodeid: str, iteration: int | None) -> None:
+        plan = self._plan
+        self._on_step(
+            Step(
+                process=place.process + 1,
+                processes=plan.processes * (2 if plan.paired else 1),
+                nodeid=nodeid,
+                iteration=iteration,
+                iterations=plan.iterations,
+                arm=place.arm,
+                pair=None if place.pair is None else place.pair + 1,
+            )
+        )
+
+
+def _pooled(timelines: Sequence[Timeline]) -> dict[str, tuple[float, ...]]:
+    return {
+        "inter_token": tuple(gap for timeline in timelines for gap in timeline.gaps()),
+        "first_token": tuple(t.token_times[0] - t.t_start for t in timelines if t.token_times),
+    }

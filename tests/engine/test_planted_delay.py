@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.planted import Delay, Plant
+from pytest_llmperf.engine.request import build_request
+
+#: Resolution of the clock below, seconds.
+TICK = 1e-4
+
+
+class Clock:
+    """A clock that moves while it is looked at, and when work is done."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += TICK
+        return self.now
+
+    def work(self, seconds: float) -> Callable[[], str]:
+        def step() -> str:
+            self.now += seconds
+            return "token"
+
+        return step
+
+
+def times(slowdown: float, steps: int = 4) -> list[float]:
+    """When each token of a request came that takes a second per step."""
+    clock = Clock()
+    pick = Delay(Plant(slowdown), clock).slowed(clock.work(1.0))
+    moments = []
+    for _ in range(steps):
+        assert pick() == "token"
+        moments.append(clock.now)
+    return moments
+
+
+def test_every_step_after_the_first_takes_so_much_longer() -> None:
+    first, *rest = times(0.5)
+
+    gaps = [after - before for before, after in zip([first, *rest], rest, strict=False)]
+    assert gaps == pytest.approx([1.5] * 3, abs=5 * TICK)
+
+
+def test_the_first_token_is_left_alone() -> None:
+    assert times(3.0)[0] == times(0.0)[0]
+
+
+def test_what_is_done_between_two_steps_counts_as_the_steps_time() -> None:
+    clock = Clock()
+    pick = Delay(Plant(1.0), clock).slowed(clock.work(1.0))
+    pick()
+    began = clock.now
+    clock.now += 2.0
+    pick()
+
+    assert clock.now - began == pytest.approx(6.0, abs=5 * TICK)
+
+
+def test_a_share_of_the_requests_is_slowed() -> None:
+    delay = Delay(Plant(0.5, share=0.25, seed=7))
+
+    slowed = sum(delay.slowed(times) is not times for _ in range(400))
+
+    assert 60 <= slowed <= 140
+
+
+def test_the_choice_of_requests_is_repeated_by_its_seed() -> None:
+    def choice(seed: int) -> list[bool]:
+        delay = Delay(Plant(0.5, share=0.5, seed=seed))
+        return [delay.slowed(times) is not times for _ in range(32)]
+
+    assert choice(1) == choice(1)
+    assert choice(1) != choice(2)
+
+
+@pytest.mark.parametrize(("share", "slowed"), [(0.0, False), (1.0, True)])
+def test_none_and_all_are_shares_too(share: float, slowed: bool) -> None:
+    delay = Delay(Plant(0.5, share=share))
+
+    assert {delay.slowed(times) is not times for _ in range(32)} == {slowed}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"slowdown": -0.1}, "planted slowdown: -0.1"),
+        ({"slowdown": float("nan")}, "planted slowdown: nan"),
+        ({"slowdown": float("inf")}, "planted slowdown: inf"),
+        ({"slowdown": 0.1, "share": 1.5}, "planted share: 1.5"),
+    ],
+)
+def test_what_can_not_be_planted_is_refused(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Plant(**values)  # type: ignore[arg-type]
+
+
+def test_a_plant_survives_the_wire() -> None:
+    plant = Plant(0.05, share=0.2, seed=3)
+
+    assert Plant.from_wire(plant.to_wire()) == plant
+
+
+def test_without_a_plant_the_wire_does_not_speak_of_one() -> None:
+    assert "plant" not in LaunchSpec("app", {"target": "a:b"}).load_command()
+
+
+@pytest.fixture
+def measured(
+    llama_config: Callable[..., dict[str, Any]], clients: Callable[[LaunchSpec], EngineClient]
+) -> Callable[[Plant | None], tuple[float, float]]:
+    """Median gap of the real model's tokens and its first-token time, seconds."""
+
+    def measure(plant: Plant | None) -> tuple[float, float]:
+        client = clients(LaunchSpec("llama_cpp", llama_config(), plant=plant))
+        request = build_request(prompt="The capital of France is", max_tokens=16)
+        timelines = [client.request(request).timeline for _ in range(3)]
+        client.close()
+        gaps = [gap for timeline in timelines for gap in timeline.gaps()]
+        return median(gaps), min(t.token_times[0] - t.t_start for t in timelines)
+
+    return measure
+
+
+def test_a_real_model_decodes_slower_and_its_first_token_comes_as_before(
+    measured: Callable[[Plant | None], tuple[float, float]],
+) -> None:
+    gap, first = measured(None)
+    slow_gap, slow_first = measured(Plant(3.0))
+
+    assert slow_gap > 2 * gap
+    # Slowed alike, it would have taken four times as long.
+    assert slow_first < 3 * first
+
+
+PACED = """
+    import time
+    def answer(prompt):
+        for letter in "abcd":
+            time.sleep(0.02)
+            yield letter
+"""
+PACED_ASYNC = """
+    import asyncio
+    async def answer(prompt):
+        for letter in "abcd":
+            await asyncio.sleep(0.02)
+            yield letter
+"""
+
+
+@pytest.mark.parametrize("source", [PACED, PACED_ASYNC], ids=["generator", "async generator"])
+def test_an_application_is_slowed_between_its_items(app: Any, source: str) -> None:
+    generation = app(source, plant=Plant(2.0)).generate("hi", max_tokens=3)
+
+    assert generation.text == "abc"
+    # Each step sleeps 20 ms at least, and the wait after it is twice as long.
+    assert all(gap > 0.055 for gap in generation.timeline.gaps())
+
+
+def test_a_slowed_application_that_fails_says_so(app: Any) -> None:
+    source = "def answer(prompt):\n    yield 'a'\n    raise ValueError('no')"
+
+    with pytest.raises(Exception, match="raised ValueError: no"):
+        app(source, plant=Plant(1.0)).generate("hi")
+
+
+def test_a_slowed_application_left_early_is_closed(app: Any, tmp_path: Any) -> None:
+    source = """
+        import pathlib
+        def answer(prompt):
+            try:
+                yield from "abcd"
+            finally:
+                pathlib.Path(__file__).with_name("closed").touch()
+    """
+
+    app(source, plant=Plant(0.5)).generate("hi", max_tokens=2)
+
+    assert (tmp_path / "closed").exists()

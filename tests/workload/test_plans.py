@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+
+def test_a_plan_says_what_it_will_cost(stage: Any) -> None:
+    workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
+    plan = stage.plan(workloads, recorded_seconds={"one": 1.0, "two": 2.0}, start_seconds=0.5)
+
+    assert plan.describe() == (
+        "2 tests, at least 2 processes each, about 31 s, at most 10 min (perf.budget)"
+    )
+
+
+def test_a_comparison_costs_twice_as_much(stage: Any) -> None:
+    workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
+    seconds = {"one": 1.0, "two": 2.0}
+    plan = stage.plan(workloads, recorded_seconds=seconds, start_seconds=0.5, paired=True)
+
+    assert plan.expected_seconds == 62.0
+    assert plan.describe().startswith(
+        "2 tests, at least 2 pairs of processes each, about 62 s, at most"
+    )
+
+
+@pytest.mark.parametrize(
+    ("paired", "text"), [(False, "at least 1 process each"), (True, "at least 1 pair of processes")]
+)
+def test_one_of_a_kind_is_named_so(stage: Any, paired: bool, text: str) -> None:
+    plan = stage.plan({"one": stage.workload("x")}, processes=1, paired=paired)
+
+    assert plan.describe().startswith(f"1 test, {text}")
+
+
+def test_a_plan_beyond_the_budget_says_what_will_be_missing(stage: Any) -> None:
+    plan = stage.plan({"one": stage.workload("x")}, recorded_seconds={"one": 100.0}, budget=60.0)
+
+    text = plan.describe()
+
+    assert text.startswith(
+        "1 test, at least 2 processes each, about 17 min; more than the budget of 60 s"
+    )
+    assert text.endswith("inconclusive (perf.budget)")
+
+
+def test_plans_are_values(stage: Any) -> None:
+    plan = stage.plan({})
+
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        plan.seed = 2

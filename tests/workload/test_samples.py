@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
+from pytest_llmperf.stats.percentiles import least_values
+
+
+def sample(pair: int | None, arm: str = CANDIDATE, *gaps: float, **values: float) -> ProcessSample:
+    return ProcessSample(
+        0, iterations=(values,) if values else (), arm=arm, pair=pair, pooled={"inter_token": gaps}
+    )
+
+
+def test_rows_of_a_pair_stand_in_the_same_place_whichever_arm_went_first() -> None:
+    samples = TestSamples(
+        [
+            sample(0, CANDIDATE, end_to_end=1.0),
+            sample(0, BASE, end_to_end=10.0),
+            sample(1, BASE, end_to_end=20.0),
+            sample(1, CANDIDATE, end_to_end=2.0),
+        ]
+    )
+
+    assert samples.paired("end_to_end") == (((1.0,), (2.0,)), ((10.0,), (20.0,)))
+
+
+def test_half_a_pair_is_a_value_of_the_candidate_but_no_pair() -> None:
+    samples = TestSamples(
+        [
+            sample(0, CANDIDATE, end_to_end=1.0),
+            sample(1, CANDIDATE, end_to_end=2.0),
+            sample(1, BASE, end_to_end=20.0),
+        ],
+        voided=[sample(0, BASE)],
+    )
+
+    assert samples.values("end_to_end") == ((1.0,), (2.0,))
+    assert samples.paired("end_to_end") == (((2.0,),), ((20.0,),))
+    assert (samples.pairs, samples.void_pairs) == (1, 1)
+
+
+def test_a_metric_that_one_arm_does_not_define_has_no_pairs() -> None:
+    samples = TestSamples([sample(0, CANDIDATE, tokens_per_sec=1.0), sample(0, BASE)])
+
+    assert samples.pairs == 1
+    assert samples.paired("tokens_per_sec") == ((), ())
+
+
+def test_raw_values_come_by_process_of_an_arm() -> None:
+    samples = TestSamples(
+        [sample(0, CANDIDATE, 0.1, 0.2), sample(0, BASE, 0.3, 0.4), sample(1, BASE, 0.5)]
+    )
+
+    assert samples.pooled_rows("inter_token", CANDIDATE) == ((0.1, 0.2),)
+    assert samples.pooled_rows("inter_token", BASE) == ((0.3, 0.4), (0.5,))
+    assert samples.paired_pooled("inter_token") == (((0.1, 0.2),), ((0.3, 0.4),))
+
+
+@pytest.fixture
+def hundreds() -> TestSamples:
+    """Six pairs of 50 gaps each; the base's are twice as long, and pair 3's of both ten times."""
+    assert 50 < least_values(95) <= 100
+    processes = []
+    for pair in range(6):
+        gaps = [(n + 1) * (10.0 if pair == 3 else 1.0) for n in range(50)]
+        processes.append(sample(pair, CANDIDATE, *gaps))
+        processes.append(sample(pair, BASE, *(2 * gap for gap in gaps)))
+    return TestSamples(processes)
+
+
+def test_a_percentile_has_one_value_per_group_of_processes(hundreds: TestSamples) -> None:
+    rows = hundreds.values("inter_token_p95")
+
+    assert [len(row) for row in rows] == [1, 1, 1]
+    assert rows[0] == rows[2]
+    assert rows[0][0] == pytest.approx(48.0, abs=1.5)
+    assert rows[1][0] > 5 * rows[0][0]
+
+
+def test_a_percentile_groups_the_same_pairs_of_both_arms(hundreds: TestSamples) -> None:
+    candidate, base = hundreds.paired("inter_token_p95")
+
+    assert len(candidate) == len(base) == 3
+    assert [b[0] / a[0] for a, b in zip(candidate, base, strict=True)] == pytest.approx([2.0] * 3)
+
+
+def test_too_few_values_have_no_percentile(hundreds: TestSamples) -> None:
+    del hundreds.processes[2:]
+
+    assert hundreds.values("inter_token_p95") == ()
+    assert hundreds.paired("inter_token_p95") == ((), ())
