@@ -28,9 +28,9 @@ class BadRecordError(BaselineError):
         super().__init__(f"{where}: {what}\n  {remedy or restore(path)}")
 
 
-def restore(path: Path) -> str:
-    """Say how to get the committed file back."""
+def restore(path: Path, again: str = "record again: pytest -m perf --llmperf-record") -> str:
+    """Say how to get the committed file back, or else how to make another one."""
     return (
         f"restore the committed file: git checkout -- {shlex.quote(str(path))}; "
-        "if it was never committed, delete it and record again: pytest -m perf --llmperf-record"
+        f"if it was never committed, delete it and {again}"
     )

@@ -1,19 +1,19 @@
-"""What the matching records hold for one test and metric: the samples of a window of sessions."""
+"""What the matching records hold for one test and metric: the samples of window and anchor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pytest_llmperf.baselines.standing import WINDOW, Standing, standing_of
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_llmperf.baselines.decisions import StoredDecision
     from pytest_llmperf.baselines.record import Samples
     from pytest_llmperf.baselines.store import StoredRecord
-
-#: Newest valid sessions that judge; older ones are history.
-WINDOW = 10
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,9 @@ class BaselineEvidence:
         stored_workload: the newest stored workload in words, or None where the test is unknown.
         skipped_invalid: sessions left out because the machine was not fit to judge then.
         detail: one line for a reader when the status is not ``ok``.
+        anchor: as ``sessions``: the fixed level that slow creeping is measured from. It
+            overlaps the window while there are few sessions.
+        anchor_paths: the file of each anchor session.
     """
 
     status: Literal["ok", "missing", "workload changed"]
@@ -35,6 +38,8 @@ class BaselineEvidence:
     stored_workload: str | None = None
     skipped_invalid: int = 0
     detail: str = ""
+    anchor: tuple[Samples, ...] = ()
+    anchor_paths: tuple[Path, ...] = ()
 
 
 def evidence_for(
@@ -44,12 +49,17 @@ def evidence_for(
     metric: str,
     *,
     window: int = WINDOW,
+    decisions: Sequence[StoredDecision] = (),
 ) -> BaselineEvidence:
-    """Collect the newest ``window`` valid sessions of the same workload.
+    """Collect the newest ``window`` valid sessions of the same workload, and the anchor.
 
-    ``records`` are matching ones, oldest first. Sessions of another workload
-    never count; when there are only those, the workload changed. Nor do sessions
-    before the newest one whose level was accepted.
+    ``records`` are matching ones, oldest first; ``decisions`` those of the machine.
+    Sessions of another workload never count; when there are only those, the workload
+    changed. Nor do sessions before the one whose level was accepted last.
+
+    The anchor is the session that the latest anchor decision names, or else the oldest
+    up to three valid sessions since the acceptance; an acceptance later than the anchor
+    decision moves the anchor to the accepted level.
     """
     holding = [stored for stored in records if nodeid in stored.record.tests]
     if not holding:
@@ -61,32 +71,32 @@ def evidence_for(
         return BaselineEvidence(
             "workload changed", stored_workload=newest, detail=f"the baseline measured {newest}"
         )
-    valid = _since_accepted(
-        [stored for stored in same if not stored.record.tests[nodeid].invalid], nodeid
-    )
-    measured = [s for s in valid if metric in s.record.tests[nodeid].metrics][-window:]
-    skipped = sum(bool(stored.record.tests[nodeid].invalid) for stored in same)
+    standing = standing_of(same, nodeid, workload_hash, decisions)
+    measured = standing.window(metric, window)
     if not measured:
-        detail = (
-            f"{metric} is in none of this test's baselines"
-            if valid
-            else f"every stored session of this test is invalid ({skipped})"
-        )
         return BaselineEvidence(
-            "missing", stored_workload=newest, skipped_invalid=skipped, detail=detail
+            "missing",
+            stored_workload=newest,
+            skipped_invalid=len(standing.invalid),
+            detail=_why_missing(standing, metric),
         )
+    anchor = standing.anchor(metric)
     return BaselineEvidence(
         "ok",
-        sessions=tuple(s.record.tests[nodeid].metrics[metric].samples for s in measured),
+        sessions=_samples(measured, nodeid, metric),
         paths=tuple(stored.path for stored in measured),
         stored_workload=same[-1].record.tests[nodeid].summary,
-        skipped_invalid=skipped,
+        skipped_invalid=len(standing.invalid),
+        anchor=_samples(anchor, nodeid, metric),
+        anchor_paths=tuple(stored.path for stored in anchor),
     )
 
 
-def _since_accepted(valid: list[StoredRecord], nodeid: str) -> list[StoredRecord]:
-    """Drop the sessions before the newest one whose level was accepted."""
-    for place in range(len(valid) - 1, -1, -1):
-        if valid[place].record.tests[nodeid].accepted is not None:
-            return valid[place:]
-    return valid
+def _samples(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> tuple[Samples, ...]:
+    return tuple(stored.record.tests[nodeid].metrics[metric].samples for stored in sessions)
+
+
+def _why_missing(standing: Standing, metric: str) -> str:
+    if standing.judging:
+        return f"{metric} is in none of this test's baselines"
+    return f"every stored session of this test is invalid ({len(standing.invalid)})"

@@ -6,14 +6,21 @@ import json
 import re
 import shlex
 import stat
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from pytest_llmperf.baselines.errors import BadRecordError
+from pytest_llmperf.baselines import decisions, record
+from pytest_llmperf.baselines.errors import BadRecordError, restore
 from pytest_llmperf.baselines.reader import ShapeError
-from pytest_llmperf.baselines.record import SCHEMA_VERSION, BaselineRecord, from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from pytest_llmperf.baselines.decisions import Decision
+    from pytest_llmperf.baselines.record import BaselineRecord
+
+T = TypeVar("T")
 
 #: Far above any real record; a file this long is something else.
 MAX_BYTES = 64 << 20
@@ -21,21 +28,67 @@ MAX_BYTES = 64 << 20
 _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class FileKind(Generic[T]):
+    """One kind of stored file.
+
+    Attributes:
+        noun: what such a file is called.
+        again: how to make another one, should it be lost.
+        schema: the newest that this version reads.
+        build: parsed JSON -> its content; raises ShapeError.
+    """
+
+    noun: str
+    again: str
+    schema: int
+    build: Callable[[Any], T]
+
+
+RECORD: FileKind[BaselineRecord] = FileKind(
+    "a record of a session",
+    "record again: pytest -m perf --llmperf-record",
+    record.SCHEMA_VERSION,
+    record.from_json,
+)
+DECISION: FileKind[Decision] = FileKind(
+    "a decision about a session",
+    "decide again: llmperf baseline accept (or anchor)",
+    decisions.SCHEMA_VERSION,
+    decisions.from_json,
+)
+
+
 def read_record(path: Path) -> BaselineRecord:
-    """Read and check one record.
+    """Read and check one record; errors as ``read_file``."""
+    return read_file(path, RECORD)
+
+
+def read_decision(path: Path) -> Decision:
+    """Read and check one decision; errors as ``read_file``."""
+    return read_file(path, DECISION)
+
+
+def read_file(path: Path, kind: FileKind[T]) -> T:
+    """Read and check one stored file.
 
     Raises:
         BadRecordError: it is unreadable, corrupt, of another shape or of a newer schema.
     """
-    data = _parse(path, _read_text(path))
-    _check_schema(path, data)
+    data = _parse(path, _read_text(path, kind), kind)
+    _check_schema(path, data, kind)
     try:
-        return from_json(data)
+        return kind.build(data)
     except ShapeError as error:
-        raise BadRecordError(path, f"not a record of a session: {error}") from None
+        raise _bad(path, kind, f"not {kind.noun}: {error}") from None
 
 
-def _read_text(path: Path) -> str:
+def _bad(path: Path, kind: FileKind[T], what: str, line: int | None = None) -> BadRecordError:
+    """Say what is wrong with a file whose content is not what was stored."""
+    return BadRecordError(path, what, restore(path, kind.again), line)
+
+
+def _read_text(path: Path, kind: FileKind[T]) -> str:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -45,8 +98,10 @@ def _read_text(path: Path) -> str:
         if not stat.S_ISREG(status.st_mode):
             raise BadRecordError(path, "not a regular file", "remove it")
         if status.st_size > MAX_BYTES:
-            raise BadRecordError(
-                path, f"{status.st_size >> 20} MiB long; no record is above {MAX_BYTES >> 20} MiB"
+            raise _bad(
+                path,
+                kind,
+                f"{status.st_size >> 20} MiB long; no record is above {MAX_BYTES >> 20} MiB",
             )
         content = path.read_bytes()
     except OSError as error:
@@ -57,7 +112,7 @@ def _read_text(path: Path) -> str:
         return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise BadRecordError(path, "not UTF-8 text", line=line) from None
+        raise _bad(path, kind, "not UTF-8 text", line) from None
 
 
 def _access_remedy(path: Path) -> str:
@@ -66,7 +121,7 @@ def _access_remedy(path: Path) -> str:
     return f"make it readable: chmod u+r {shlex.quote(str(path))}"
 
 
-def _parse(path: Path, text: str) -> Any:
+def _parse(path: Path, text: str, kind: FileKind[T]) -> Any:
     conflict = _CONFLICT.search(text)
     if conflict:
         quoted = shlex.quote(str(path))
@@ -78,15 +133,15 @@ def _parse(path: Path, text: str) -> Any:
             text.count("\n", 0, conflict.start()) + 1,
         )
     if not text.strip():
-        raise BadRecordError(path, "empty")
+        raise _bad(path, kind, "empty")
     try:
         return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         what = f"not JSON: {error.msg.lower()} (column {error.colno})"
-        raise BadRecordError(path, what, line=error.lineno) from None
+        raise _bad(path, kind, what, error.lineno) from None
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadRecordError(path, f"not a record of a session: {reason}") from None
+        raise _bad(path, kind, f"not {kind.noun}: {reason}") from None
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -102,13 +157,13 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number that can be compared")
 
 
-def _check_schema(path: Path, data: Any) -> None:
+def _check_schema(path: Path, data: Any, kind: FileKind[T]) -> None:
     schema = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise BadRecordError(path, f"not a record of a session: schema: got {schema!r}")
-    if schema > SCHEMA_VERSION:
+        raise _bad(path, kind, f"not {kind.noun}: schema: got {schema!r}")
+    if schema > kind.schema:
         raise BadRecordError(
             path,
-            f"written by a newer plugin (schema {schema}; this one reads up to {SCHEMA_VERSION})",
+            f"written by a newer plugin (schema {schema}; this one reads up to {kind.schema})",
             "upgrade the plugin: pip install --upgrade pytest-llmperf",
         )

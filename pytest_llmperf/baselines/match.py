@@ -14,8 +14,10 @@ from pytest_llmperf.environment.machine import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_llmperf.baselines.decisions import StoredDecision
     from pytest_llmperf.baselines.record import ModelIdentity, Provenance
     from pytest_llmperf.baselines.store import BaselineStore, StoredRecord
     from pytest_llmperf.environment.machine import Machine
@@ -50,11 +52,13 @@ class BaselineSet:
         records: those that match, oldest first.
         refused: those in this machine's folder that do not.
         near: only when nothing matches: the closest of another machine, if any.
+        decisions: about this machine's sessions, in the order they were made.
     """
 
     records: tuple[StoredRecord, ...]
     refused: tuple[Refused, ...]
     near: Near | None
+    decisions: tuple[StoredDecision, ...] = ()
 
 
 def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) -> BaselineSet:
@@ -65,14 +69,32 @@ def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) 
     """
     records: list[StoredRecord] = []
     refused: list[Refused] = []
-    for stored in store.read_machine(machine.key):
+    shelf = store.read_shelf(machine.key)
+    for stored in shelf.records:
         found = _strict(stored, machine, model)
         if found:
             refused.append(Refused(stored.path, found))
         else:
             records.append(stored)
     near = None if records else _nearest(store, machine, model)
-    return BaselineSet(tuple(records), tuple(refused), near)
+    return BaselineSet(tuple(records), tuple(refused), near, shelf.decisions)
+
+
+def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
+    """Split records into groups that may judge each other: one machine and model each.
+
+    Each group keeps the order; the group of the newest record comes first.
+    """
+    groups: list[list[StoredRecord]] = []
+    for stored in reversed(records):
+        for group in groups:
+            newest = group[0].record
+            if not _strict(stored, newest.machine, newest.model):
+                group.append(stored)
+                break
+        else:
+            groups.append([stored])
+    return [tuple(reversed(group)) for group in groups]
 
 
 def _strict(stored: StoredRecord, machine: Machine, model: ModelIdentity) -> tuple[Difference, ...]:
@@ -120,6 +142,14 @@ def notes(
         ),
         *info_differences(machine, theirs.machine),
     ]
+
+
+def setting_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[Difference]:
+    """Return which engine settings of two configurations differ, the model's path included."""
+    return compare(
+        {**_flat(here), "llm.model_path": here["model_path"]},
+        {**_flat(there), "llm.model_path": there["model_path"]},
+    )
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "llm") -> dict[str, Any]:

@@ -29,6 +29,10 @@ class Reader:
             shown = shown[: _LONGEST_SHOWN - 3] + "..."
         return ShapeError(f"{self._path or 'the file'}: expected {expected}, got {shown}")
 
+    def is_null(self) -> bool:
+        """Whether the item is null."""
+        return self._value is None
+
     def mapping(self) -> dict[str, Any]:
         """Return an object as it is."""
         if not isinstance(self._value, dict):

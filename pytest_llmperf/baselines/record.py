@@ -68,12 +68,15 @@ class SessionFacts:
         seed: of the order of tests in each round.
         processes, iterations: as planned; the samples say what was reached.
         findings: what was noticed of the machine, as told to the user.
+        calibration: the machine's noise that the session was judged with, plain JSON; None
+            where the machine had not been calibrated.
     """
 
     seed: int
     processes: int
     iterations: int
     findings: tuple[str, ...] = ()
+    calibration: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,7 @@ def to_text(record: BaselineRecord) -> str:
             "model": dict(vars(model)),
             "config": dict(record.config),
             "machine": record.machine.to_json(),
-            "session": {**vars(session), "findings": list(session.findings)},
+            "session": _session_json(session),
             "tests": {
                 nodeid: {
                     "workload": test.workload,
@@ -164,6 +167,15 @@ def to_text(record: BaselineRecord) -> str:
             },
         }
     )
+
+
+def _session_json(session: SessionFacts) -> dict[str, Any]:
+    data = {**vars(session), "findings": list(session.findings)}
+    if session.calibration is None:
+        del data["calibration"]
+    else:
+        data["calibration"] = dict(session.calibration)
+    return data
 
 
 def from_json(data: Any) -> BaselineRecord:
@@ -190,9 +202,12 @@ def from_json(data: Any) -> BaselineRecord:
 def _time(item: Reader) -> str:
     text = item.text()
     try:
-        datetime.strptime(text, TIME_FORMAT)
+        # strptime also takes 2026-1-2, which would sort wrongly.
+        exact = datetime.strptime(text, TIME_FORMAT).strftime(TIME_FORMAT) == text
     except ValueError:
-        raise item.wrong("a UTC time such as 2026-11-22T23:59:26Z") from None
+        exact = False
+    if not exact:
+        raise item.wrong("a UTC time such as 2026-11-22T23:59:26Z")
     return text
 
 
@@ -232,7 +247,15 @@ def _session(item: Reader) -> SessionFacts:
         processes=item["processes"].integer(),
         iterations=item["iterations"].integer(),
         findings=tuple(finding.text() for finding in item["findings"].elements()),
+        calibration=_optional_mapping(item, "calibration"),
     )
+
+
+def _optional_mapping(item: Reader, key: str) -> dict[str, Any] | None:
+    """Return an object as it is; None where it is null, or missing as in older files."""
+    if key not in item.mapping() or item[key].is_null():
+        return None
+    return item[key].mapping()
 
 
 def _test(item: Reader) -> TestRecord:

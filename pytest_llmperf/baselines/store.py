@@ -1,21 +1,25 @@
-"""The folder of baselines: one file per recorded session, a subfolder per machine, append-only."""
+"""The folder of baselines: a subfolder per machine, one file per session, decisions beside them."""
 
 from __future__ import annotations
 
 import errno
 import itertools
 import re
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.baselines import decisions
 from pytest_llmperf.baselines.atomic import publish, sweep
-from pytest_llmperf.baselines.errors import BadRecordError, BaselineError
-from pytest_llmperf.baselines.files import read_record
+from pytest_llmperf.baselines.errors import BadRecordError, BaselineError, restore
+from pytest_llmperf.baselines.files import DECISION, read_decision, read_record
 from pytest_llmperf.baselines.record import BaselineRecord, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from pytest_llmperf.baselines.decisions import Decision, StoredDecision
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,21 @@ class StoredRecord:
     record: BaselineRecord
 
 
+@dataclass(frozen=True)
+class Shelf:
+    """All that is stored of one machine.
+
+    Attributes:
+        records: oldest first.
+        decisions: in the order they were made; the session of each is among the records.
+    """
+
+    records: tuple[StoredRecord, ...] = ()
+    decisions: tuple[StoredDecision, ...] = ()
+
+
 class BaselineStore:
-    """Reads and adds records under ``root``; never changes or removes one."""
+    """Reads and adds records and decisions under ``root``; never changes or removes one."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,19 +56,22 @@ class BaselineStore:
 
         Raises:
             BaselineError: it could not be written, with the path and what to do;
-                no existing record is touched.
+                no existing file is touched.
         """
         folder = self.root / record.machine.key
-        try:
-            content = to_text(record).encode()
-        except ValueError as error:
-            raise BaselineError(f"{folder}: the session cannot be recorded: {error}") from None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
-            return publish(folder, _names(record), content)
-        except OSError as error:
-            raise BaselineError(_write_problem(folder, error)) from None
+        return _publish(folder, "session", lambda: to_text(record), _record_names(record))
+
+    def write_decision(self, key: str, decision: Decision) -> Path:
+        """Store one decision about a session of machine ``key`` and return its path.
+
+        As safe as ``write``.
+
+        Raises:
+            BaselineError: as ``write``.
+        """
+        folder = self.root / key / decisions.FOLDER
+        stem = f"{re.sub(r'[-:]', '', decision.decided)}_{decision.kind}"
+        return _publish(folder, "decision", lambda: decisions.to_text(decision), _numbered(stem))
 
     def machines(self) -> list[str]:
         """Return the keys of the machines that have a folder, sorted.
@@ -65,14 +85,34 @@ class BaselineStore:
         """Return the records of one machine, oldest first; [] if there are none.
 
         Raises:
-            BaselineError: every bad file of that machine, in one message.
+            BaselineError: every bad record of that machine, in one message.
         """
-        stored, bad = self._read(key)
+        stored, bad = self._read_records(key)
         _raise_all(bad)
         return stored
 
+    def read_shelf(self, key: str) -> Shelf:
+        """Return the records and decisions of one machine.
+
+        Raises:
+            BaselineError: every bad file of that machine, in one message.
+        """
+        shelf, bad = self._read(key)
+        _raise_all(bad)
+        return shelf
+
+    def read_decisions(self, key: str) -> list[StoredDecision]:
+        """Return the decisions about one machine's sessions, in the order they were made.
+
+        Raises:
+            BaselineError: every bad decision of that machine, in one message.
+        """
+        found, bad = self._read_decisions(key, ())
+        _raise_all(bad)
+        return found
+
     def check_all(self) -> None:
-        """Read every record of every machine.
+        """Read every record and decision of every machine.
 
         Raises:
             BaselineError: every bad file, in one message.
@@ -86,7 +126,12 @@ class BaselineStore:
         ]
         _raise_all([*misplaced, *(bad for key in self.machines() for bad in self._read(key)[1])])
 
-    def _read(self, key: str) -> tuple[list[StoredRecord], list[BaselineError]]:
+    def _read(self, key: str) -> tuple[Shelf, list[BaselineError]]:
+        records, bad = self._read_records(key)
+        made, bad_decisions = self._read_decisions(key, records)
+        return Shelf(tuple(records), tuple(made)), [*bad, *bad_decisions]
+
+    def _read_records(self, key: str) -> tuple[list[StoredRecord], list[BaselineError]]:
         stored: list[StoredRecord] = []
         bad: list[BaselineError] = []
         for path in _list(self.root / key):
@@ -105,14 +150,71 @@ class BaselineStore:
                 bad.append(error)
         return sorted(stored, key=_age), bad
 
+    def _read_decisions(
+        self, key: str, records: Sequence[StoredRecord]
+    ) -> tuple[list[StoredDecision], list[BaselineError]]:
+        found: list[StoredDecision] = []
+        bad: list[BaselineError] = []
+        # Sessions are looked up among the names that are there: no decision names a path.
+        there = {path.name for path in _list(self.root / key)}
+        sessions = {stored.path.name: stored for stored in records}
+        for path in _list(self.root / key / decisions.FOLDER):
+            if path.suffix != ".json":
+                continue
+            try:
+                decision = read_decision(path)
+                if decision.session not in there:
+                    raise _session_gone(path, self.root / key / decision.session)
+                if decision.session in sessions:
+                    _check_tests(path, decision, sessions[decision.session])
+                found.append(decisions.StoredDecision(path, decision))
+            except BaselineError as error:
+                bad.append(error)
+        return sorted(found, key=lambda one: (one.decision.moment, one.path.name)), bad
 
-def _names(record: BaselineRecord) -> Iterator[str]:
-    """Yield the record's file names, in order of preference."""
+
+def _session_gone(path: Path, session: Path) -> BadRecordError:
+    return BadRecordError(
+        path,
+        f"decides about the session {session}, which is gone",
+        f"bring the session back (git log -- {shlex.quote(str(session))} names the commits that "
+        f"had it), or take the decision back: rm {shlex.quote(str(path))}",
+    )
+
+
+def _check_tests(path: Path, decision: Decision, session: StoredRecord) -> None:
+    for nodeid in decision.tests or ():
+        if nodeid not in session.record.tests:
+            raise BadRecordError(
+                path,
+                f"decides about the test {nodeid!r}, which {session.path} does not hold",
+                restore(path, DECISION.again),
+            )
+
+
+def _publish(folder: Path, what: str, text: Callable[[], str], names: Iterable[str]) -> Path:
+    """Write a new file into ``folder``; ``what`` is what a message calls it."""
+    try:
+        content = text().encode()
+    except ValueError as error:
+        raise BaselineError(f"{folder}: the {what} cannot be recorded: {error}") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        return publish(folder, names, content)
+    except OSError as error:
+        raise BaselineError(_write_problem(folder, what, error)) from None
+
+
+def _record_names(record: BaselineRecord) -> Iterator[str]:
     stamp = re.sub(r"[-:]", "", record.recorded)
     commit = record.provenance.commit
     stem = f"{stamp}_{commit[:12] if commit else 'nocommit'}"
-    if record.provenance.dirty:
-        stem += "-dirty"
+    return _numbered(f"{stem}-dirty" if record.provenance.dirty else stem)
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    """Yield file names in order of preference."""
     yield f"{stem}.json"
     for number in itertools.count(2):
         yield f"{stem}-{number}.json"
@@ -145,15 +247,16 @@ def _list(folder: Path) -> list[Path]:
         ) from None
 
 
-def _write_problem(folder: Path, error: OSError) -> str:
+def _write_problem(folder: Path, what: str, error: OSError) -> str:
     reason = (error.strerror or str(error)).lower()
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        remedy = "make room and record again; nothing was left behind"
+        again = "record again" if what == "session" else "try again"
+        remedy = f"make room and {again}; nothing was left behind"
     elif error.errno in (errno.ENOTDIR, errno.EEXIST):
         remedy = "a file is where a folder is needed: remove it, or change perf.baselines"
     else:
         remedy = "make the folder writable, or name another one in perf.baselines"
-    return f"{folder}: the session could not be recorded: {reason}\n  {remedy}"
+    return f"{folder}: the {what} could not be recorded: {reason}\n  {remedy}"
 
 
 def _raise_all(bad: list[BaselineError]) -> None:

@@ -1,10 +1,12 @@
-"""The command line ``llmperf``: fetches embedded models and prints the configuration's schema."""
+"""The command line ``llmperf``: models, the configuration's schema, and stored baselines."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+
+from pytest_llmperf.cli import baseline, calibrate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,7 +23,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     schema.add_argument(
         "--check", action="store_true", help="only say whether the shipped schema is up to date"
     )
+    baseline.add_parser(commands)
+    calibrate.add_parser(commands)
     arguments = parser.parse_args(argv)
+    if arguments.command == "baseline":
+        return baseline.run(arguments)
+    if arguments.command == "calibrate":
+        return calibrate.run(arguments)
     if arguments.command == "model":
         return _model(arguments.name)
     return _check_schema() if arguments.check else _print_schema()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
     MetricRecord,
@@ -115,3 +116,21 @@ def writer(
         return [sys.executable, "-c", code]
 
     return command
+
+
+@pytest.fixture
+def make_decision() -> Callable[..., Decision]:
+    """Build a decision; keywords replace its parts."""
+
+    def make(**changes: Any) -> Decision:
+        decision = Decision(
+            kind="accept",
+            decided="2026-11-23T08:00:00.250Z",
+            session="20261122T235926Z_0123456789ab.json",
+            tests=(NODEID,),
+            reason="a slower, better sampler",
+            commit="0123456789abcdef0123456789abcdef01234567",
+        )
+        return replace(decision, **changes)
+
+    return make

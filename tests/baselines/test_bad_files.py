@@ -73,6 +73,8 @@ def edit(text: str, *keys: Any, value: Any = None) -> str:
     ("keys", "value", "said"),
     [
         (["recorded"], "yesterday", "recorded: expected a UTC time"),
+        (["recorded"], "2026-1-2T3:4:5Z", "recorded: expected a UTC time"),
+        (["session", "calibration"], 5, "session.calibration: expected an object, got 5"),
         (["provenance"], None, "provenance: missing"),
         (["provenance", "commit"], "HEAD", "provenance.commit: expected 40 hexadecimal digits"),
         (["provenance", "dirty"], "no", "provenance.dirty: expected true or false, got 'no'"),

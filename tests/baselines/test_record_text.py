@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,26 @@ def test_the_reason_of_an_accepted_level_is_kept(make_record: Any) -> None:
     text = to_text(make_record(test={"accepted": "a better sampler"}))
     (test,) = from_json(json.loads(text)).tests.values()
     assert test.accepted == "a better sampler"
+
+
+def test_the_calibration_a_session_was_judged_with_is_kept(make_record: Any) -> None:
+    noise = {"between processes": {"tokens_per_sec": 0.012}, "sessions": 20}
+    record = make_record()
+    text = to_text(make_record(session=replace(record.session, calibration=noise)))
+    assert from_json(json.loads(text)).session.calibration == noise
+
+
+def test_a_record_from_before_calibrations_has_none(make_record: Any) -> None:
+    data = json.loads(to_text(make_record()))
+    assert "calibration" not in data["session"]
+    assert from_json(data).session.calibration is None
+
+
+def test_a_metric_of_one_value_per_process_survives_the_round_trip(make_record: Any) -> None:
+    metric = MetricRecord("s", ((0.012,), (0.013,)))
+    text = to_text(make_record(test={"metrics": {"inter_token_p95": metric}}))
+    (test,) = from_json(json.loads(text)).tests.values()
+    assert test.metrics["inter_token_p95"] == metric
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

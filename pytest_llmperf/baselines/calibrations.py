@@ -1,0 +1,150 @@
+"""Stored calibrations: what a machine's noise was found to be, one readable file each."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.baselines.atomic import publish, sweep
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.reader import Reader, ShapeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pytest_llmperf.baselines.record import ModelIdentity
+
+#: Raised whenever an older plugin would misread what a newer one writes.
+SCHEMA_VERSION = 1
+#: The subfolder of a machine's folder that holds its calibrations.
+FOLDER = "calibrations"
+_LARGEST = 64 << 20
+
+
+@dataclass(frozen=True)
+class StoredCalibration:
+    """A calibration's file and what a later session needs of it.
+
+    Attributes:
+        path: the file.
+        recorded: when, UTC.
+        plant: what was planted, empty for an A/A run.
+        model: SHA-256 of the model file, or its name where there is none.
+        checks: per check: nodeid, metric, workload, level, noise and rates, plain JSON.
+    """
+
+    path: Path
+    recorded: str
+    plant: str
+    model: str
+    checks: tuple[Mapping[str, Any], ...]
+
+    def summary(self) -> dict[str, Any]:
+        """What a baseline keeps of the calibration it was judged with."""
+        return {
+            "file": f"{FOLDER}/{self.path.name}",
+            "recorded": self.recorded,
+            "checks": [
+                {
+                    name: check[name]
+                    for name in ("nodeid", "metric", "within", "between", "pair", "mde")
+                }
+                for check in self.checks
+            ],
+        }
+
+
+def model_key(model: ModelIdentity) -> str:
+    """What tells models apart: the file's bytes, or the name where there is no file."""
+    return model.sha256 or model.name
+
+
+def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, Any]) -> Path:
+    """Store ``data`` (plain JSON) as a new file and return its path.
+
+    Raises:
+        BaselineError: it could not be written, with the path and what to do.
+    """
+    folder = machine_folder / FOLDER
+    stem = re.sub(r"[-:]", "", recorded)
+    try:
+        content = dumps({"schema": SCHEMA_VERSION, "recorded": recorded, **data}).encode()
+    except ValueError as error:
+        raise BaselineError(f"{folder}: the calibration cannot be stored: {error}") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        return publish(folder, _names(stem), content)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "make room" if room else "make the folder writable"
+        raise BaselineError(
+            f"{folder}: the calibration could not be stored: {reason}\n"
+            f"  {remedy}, and run it again; nothing was left behind"
+        ) from None
+
+
+def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], list[str]]:
+    """Return a machine's calibrations, oldest first, and why any file can't be used.
+
+    A calibration judges nothing, so a broken one stops nothing.
+    """
+    folder = machine_folder / FOLDER
+    found: list[StoredCalibration] = []
+    problems: list[str] = []
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return [], []
+    for path in paths:
+        if path.suffix != ".json" or path.name.startswith("."):
+            continue
+        try:
+            if path.stat().st_size > _LARGEST:
+                raise ValueError("too long for a calibration")
+            found.append(_read(path, json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, RecursionError) as error:
+            problems.append(
+                f"{path}: not a calibration that can be used ({error}); "
+                "restore it from git, or remove it and calibrate again"
+            )
+    return sorted(found, key=lambda one: (one.recorded, one.path.name)), problems
+
+
+def _read(path: Path, data: Any) -> StoredCalibration:
+    root = Reader(data)
+    schema = root["schema"].integer()
+    if schema > SCHEMA_VERSION:
+        raise ShapeError(f"schema {schema} of a newer plugin; this one reads {SCHEMA_VERSION}")
+    checks = []
+    for check in root["checks"].elements():
+        for name in ("nodeid", "metric", "workload"):
+            check[name].text()
+        check["level"].positive()
+        for name in ("within", "between", "pair", "mde"):
+            number = check.mapping().get(name)
+            if number is not None and not isinstance(number, int | float):
+                raise check[name].wrong("a number or null")
+        checks.append(
+            {"mde": None, "within": None, "between": None, "pair": None, **check.mapping()}
+        )
+    return StoredCalibration(
+        path=path,
+        recorded=root["recorded"].text(),
+        plant=root["plant"].text(),
+        model=root["model"].text(),
+        checks=tuple(checks),
+    )
+
+
+def _names(stem: str) -> Iterator[str]:
+    yield f"{stem}.json"
+    for number in itertools.count(2):
+        yield f"{stem}-{number}.json"

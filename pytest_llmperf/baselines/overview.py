@@ -1,0 +1,158 @@
+"""What a machine's folder holds, test by test: levels, spread, drift, and what they can decide."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median, stdev
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmperf.baselines.match import alike
+from pytest_llmperf.baselines.standing import ANCHOR, WINDOW, Standing, standing_of
+from pytest_llmperf.metrics import METRICS, UnknownMetricError, get_metric
+from pytest_llmperf.stats.prediction import decides_from, passes_up_to, predict
+from pytest_llmperf.stats.summary import LEVEL, process_medians
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pytest_llmperf.baselines.record import ModelIdentity
+    from pytest_llmperf.baselines.store import Shelf, StoredRecord
+    from pytest_llmperf.metrics import Metric
+
+
+@dataclass(frozen=True)
+class MetricOverview:
+    """One metric of one test over its window of sessions.
+
+    Attributes:
+        name: as stored.
+        metric: None where this version knows no metric of that name.
+        unit: as stored.
+        sessions: how many the window holds.
+        level: median over sessions of each session's median, in ``unit``.
+        spread: standard deviation of the logarithms of session levels; None for one session.
+        drift: how much slower the window is than the anchor (0.02 = 2%); None without a metric.
+        found_from: smallest true slowdown that the sessions alone would call regressed at
+            least half of the time, were this the only check; None without a metric.
+        passes_to: largest measured slowdown that they let pass, below 0 where an unchanged
+            test does not pass; None without a metric.
+    """
+
+    name: str
+    metric: Metric | None
+    unit: str
+    sessions: int
+    level: float
+    spread: float | None
+    drift: float | None = None
+    found_from: float | None = None
+    passes_to: float | None = None
+
+
+@dataclass(frozen=True)
+class TestOverview:
+    """One test on one machine and model; sessions are oldest first.
+
+    Attributes:
+        nodeid: the test.
+        model: what it ran on.
+        summary, workload: the newest stored workload in words, and its hash.
+        standing: of the sessions that measured that workload.
+        other_work: sessions that measured another workload.
+        metrics: in the registry's order, unknown ones last.
+    """
+
+    __test__ = False
+
+    nodeid: str
+    model: ModelIdentity
+    summary: str
+    workload: str
+    standing: Standing
+    other_work: tuple[StoredRecord, ...]
+    metrics: tuple[MetricOverview, ...]
+
+    @property
+    def window(self) -> tuple[StoredRecord, ...]:
+        """The sessions that judge."""
+        return self.standing.judging[-WINDOW:]
+
+    @property
+    def anchor(self) -> tuple[StoredRecord, ...]:
+        """The sessions that creeping is measured from."""
+        chosen = self.standing.anchoring
+        return (chosen.session,) if chosen else self.standing.judging[:ANCHOR]
+
+
+def overview(
+    shelf: Shelf, tests: Collection[str] | None, tolerance: float, alpha: float
+) -> list[TestOverview]:
+    """Look at every test of a machine, or at the named ones, in the order of their names.
+
+    ``tolerance`` is a fraction; ``alpha`` the false-alarm rate of a check.
+    """
+    found = []
+    for group in alike(shelf.records):
+        for nodeid in sorted({name for stored in group for name in stored.record.tests}):
+            if tests is None or nodeid in tests:
+                found.append(_test(group, nodeid, shelf, tolerance, alpha))
+    return found
+
+
+def _test(
+    group: Sequence[StoredRecord], nodeid: str, shelf: Shelf, tolerance: float, alpha: float
+) -> TestOverview:
+    holding = [stored for stored in group if nodeid in stored.record.tests]
+    newest = holding[-1].record.tests[nodeid]
+    standing = standing_of(group, nodeid, newest.workload, shelf.decisions)
+    names = {name for stored in standing.judging for name in stored.record.tests[nodeid].metrics}
+    known = [name for name in METRICS if name in names]
+    return TestOverview(
+        nodeid=nodeid,
+        model=holding[-1].record.model,
+        summary=newest.summary,
+        workload=newest.workload,
+        standing=standing,
+        other_work=tuple(s for s in holding if s.record.tests[nodeid].workload != newest.workload),
+        metrics=tuple(
+            _metric(standing, name, tolerance, alpha)
+            for name in [*known, *sorted(names - set(known))]
+        ),
+    )
+
+
+def _metric(standing: Standing, name: str, tolerance: float, alpha: float) -> MetricOverview:
+    window = standing.window(name)
+    levels = _levels(window, standing.nodeid, name)
+    unit = window[-1].record.tests[standing.nodeid].metrics[name].unit
+    logs = [math.log(level) for level in levels]
+    spread = stdev(logs) if len(logs) > 1 else None
+    try:
+        metric = get_metric(name)
+    except UnknownMetricError:
+        return MetricOverview(name, None, unit, len(levels), median(levels), spread)
+    # Only the width is asked for, so it does not matter which direction is worse.
+    prediction = predict(np.array(logs))
+    anchor = _levels(standing.anchor(name), standing.nodeid, name)
+    return MetricOverview(
+        name=name,
+        metric=metric,
+        unit=unit,
+        sessions=len(levels),
+        level=median(levels),
+        spread=spread,
+        drift=metric.slowdown(median(levels), median(anchor)),
+        found_from=float(decides_from(prediction, tolerance, alpha)),
+        passes_to=float(passes_up_to(prediction, tolerance, LEVEL)),
+    )
+
+
+def _levels(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> list[float]:
+    """Return each session's median of per-process medians."""
+    return [
+        median(process_medians(stored.record.tests[nodeid].metrics[metric].samples))
+        for stored in sessions
+    ]

@@ -1,0 +1,87 @@
+"""Which session files nobody needs any more, and their removal, one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.match import alike
+from pytest_llmperf.baselines.standing import WINDOW, standing_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_llmperf.baselines.decisions import StoredDecision
+    from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
+
+#: Newest sessions of each test that stay, unless asked otherwise.
+KEEP = 20
+#: Fewer would take sessions away that judge.
+FEWEST = WINDOW
+
+
+def unneeded(shelf: Shelf, keep: int = KEEP) -> tuple[StoredRecord, ...]:
+    """Return the sessions that may go, oldest first.
+
+    A session stays if it is among the newest ``keep`` of any test it holds, judges or is
+    an anchor of one, holds the acceptance that counts, or is named by a decision. Tests
+    count by node id, model and machine; workloads that the newest ``keep`` sessions of a
+    test no longer measured are over.
+
+    Raises:
+        ValueError: ``keep`` is below ``FEWEST``.
+    """
+    if keep < FEWEST:
+        raise ValueError(f"at least {FEWEST}: that many sessions judge")
+    needed = {stored.decision.session for stored in shelf.decisions}
+    for group in alike(shelf.records):
+        for nodeid in dict.fromkeys(name for s in group for name in s.record.tests):
+            needed |= _needed(group, nodeid, keep, shelf.decisions)
+    return tuple(stored for stored in shelf.records if stored.path.name not in needed)
+
+
+def _needed(
+    group: Sequence[StoredRecord], nodeid: str, keep: int, decisions: Sequence[StoredDecision]
+) -> set[str]:
+    """Return the names of the files that one test needs."""
+    newest = [stored for stored in group if nodeid in stored.record.tests][-keep:]
+    needed = {stored.path.name for stored in newest}
+    for workload in {stored.record.tests[nodeid].workload for stored in newest}:
+        standing = standing_of(group, nodeid, workload, decisions)
+        stay = [*standing.judging[-keep:]]
+        for metric in _metrics(standing.judging, nodeid):
+            stay += [*standing.window(metric), *standing.anchor(metric)]
+        if standing.acceptance is not None:
+            stay.append(standing.acceptance.session)
+        needed |= {stored.path.name for stored in stay}
+    return needed
+
+
+def _metrics(sessions: Sequence[StoredRecord], nodeid: str) -> set[str]:
+    return {metric for stored in sessions for metric in stored.record.tests[nodeid].metrics}
+
+
+def remove(store: BaselineStore, key: str, sessions: Sequence[StoredRecord]) -> Iterator[Path]:
+    """Remove session files, yielding each path once it is gone.
+
+    Interrupted between any two, it leaves a valid store. A session that somebody decided
+    about meanwhile stays.
+
+    Raises:
+        BaselineError: a file could not be removed, or the store was damaged meanwhile.
+    """
+    for stored in sessions:
+        named = {one.decision.session for one in store.read_decisions(key)}
+        if stored.path.name in named:
+            continue
+        try:
+            stored.path.unlink()
+        except FileNotFoundError:  # another prune was first
+            continue
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise BaselineError(
+                f"{stored.path}: cannot be removed: {reason}\n  make its folder writable"
+            ) from None
+        yield stored.path

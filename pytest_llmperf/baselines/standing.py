@@ -1,0 +1,134 @@
+"""Where the sessions of one test stand: which judge, since which acceptance, and the anchor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.decisions import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from pytest_llmperf.baselines.decisions import StoredDecision
+    from pytest_llmperf.baselines.store import StoredRecord
+
+#: Newest valid sessions that judge; older ones are history.
+WINDOW = 10
+#: Oldest valid sessions that are the anchor where nobody named one.
+ANCHOR = 3
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A session that somebody chose: its level accepted, or as the anchor.
+
+    Attributes:
+        session: the one chosen.
+        reason: why.
+        moment: when, UTC.
+        path: the file that says so: the session's own or a decision's.
+    """
+
+    session: StoredRecord
+    reason: str
+    moment: datetime
+    path: Path
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The sessions of one test and workload, oldest first.
+
+    Attributes:
+        judging: the valid ones from the accepted one on; all valid ones without acceptance.
+        history: the valid ones before the accepted one.
+        invalid: those in which the machine was not fit to judge.
+        acceptance: the latest, or None.
+        anchoring: the latest explicit anchor that no later acceptance moved, or None.
+    """
+
+    judging: tuple[StoredRecord, ...] = ()
+    history: tuple[StoredRecord, ...] = ()
+    invalid: tuple[StoredRecord, ...] = ()
+    acceptance: Choice | None = None
+    anchoring: Choice | None = None
+    nodeid: str = ""
+
+    def window(self, metric: str, size: int = WINDOW) -> tuple[StoredRecord, ...]:
+        """Return the newest ``size`` judging sessions that hold the metric."""
+        return self._holding(metric)[-size:]
+
+    def anchor(self, metric: str) -> tuple[StoredRecord, ...]:
+        """Return the chosen anchor session, or else the oldest judging sessions.
+
+        A chosen session that does not hold the metric is no anchor for it.
+        """
+        chosen = self.anchoring
+        if chosen is not None and metric in chosen.session.record.tests[self.nodeid].metrics:
+            return (chosen.session,)
+        return self._holding(metric)[:ANCHOR]
+
+    def _holding(self, metric: str) -> tuple[StoredRecord, ...]:
+        return tuple(s for s in self.judging if metric in s.record.tests[self.nodeid].metrics)
+
+
+def standing_of(
+    records: Sequence[StoredRecord],
+    nodeid: str,
+    workload_hash: str,
+    decisions: Sequence[StoredDecision] = (),
+) -> Standing:
+    """Sort out the sessions of one test that measured the same workload.
+
+    ``records`` are matching ones, oldest first; ``decisions`` those of the machine.
+    A session in which the test was invalid is neither accepted nor an anchor.
+    """
+    same = [
+        stored
+        for stored in records
+        if nodeid in stored.record.tests and stored.record.tests[nodeid].workload == workload_hash
+    ]
+    valid = [stored for stored in same if not stored.record.tests[nodeid].invalid]
+    invalid = tuple(stored for stored in same if stored.record.tests[nodeid].invalid)
+    own = [
+        Choice(stored, reason, moment(stored.record.recorded), stored.path)
+        for stored in valid
+        if (reason := stored.record.tests[nodeid].accepted) is not None
+    ]
+    acceptance = _latest([*own, *_choices(valid, nodeid, decisions, "accept")])
+    anchoring = _latest(_choices(valid, nodeid, decisions, "anchor"))
+    if acceptance is not None and anchoring is not None and acceptance.moment > anchoring.moment:
+        # Accepting a new level moves the anchor there, with its reason.
+        anchoring = None
+    start = 0 if acceptance is None else valid.index(acceptance.session)
+    return Standing(
+        tuple(valid[start:]), tuple(valid[:start]), invalid, acceptance, anchoring, nodeid
+    )
+
+
+def _choices(
+    valid: Sequence[StoredRecord],
+    nodeid: str,
+    decisions: Sequence[StoredDecision],
+    kind: str,
+) -> list[Choice]:
+    by_name = {stored.path.name: stored for stored in valid}
+    found = []
+    for stored in decisions:
+        decision = stored.decision
+        session = by_name.get(decision.session)
+        if decision.kind == kind and session is not None and decision.covers(nodeid):
+            found.append(Choice(session, decision.reason, decision.moment, stored.path))
+    return found
+
+
+def _latest(choices: Sequence[Choice]) -> Choice | None:
+    """Return the choice made last; of two at one moment, the later in the list."""
+    best = None
+    for choice in choices:
+        if best is None or choice.moment >= best.moment:
+            best = choice
+    return best

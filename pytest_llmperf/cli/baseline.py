@@ -1,0 +1,109 @@
+"""``llmperf baseline``: look at the stored sessions, accept a level, set the anchor, prune."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_TESTS = "full node ids, or their ends from the file name on: test_chat.py::test_short"
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add ``baseline`` and its subcommands to the command line."""
+    baseline = commands.add_parser(
+        "baseline", help="look at the recorded baselines, accept a level, set the anchor, prune"
+    )
+    verbs = baseline.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    show = verbs.add_parser("show", help="sessions, levels, drift, and what they can decide")
+    show.add_argument("tests", nargs="*", metavar="TEST", help=_TESTS)
+    show.add_argument("--json", action="store_true", help="print JSON")
+
+    accept = verbs.add_parser(
+        "accept", help="compare with a session's level from now on; earlier ones no longer judge"
+    )
+    anchor = verbs.add_parser("anchor", help="measure slow creeping from a session's level")
+    for verb in (accept, anchor):
+        verb.add_argument("tests", nargs="*", metavar="TEST", help=f"{_TESTS}; default: all")
+        verb.add_argument("--reason", required=True, type=_reason, help="why; kept in the decision")
+        verb.add_argument("--session", metavar="FILE", help="default: the newest one recorded")
+
+    prune = verbs.add_parser("prune", help="list the session files that nobody needs any more")
+    prune.add_argument(
+        "--keep", type=_keep, metavar="N", help="newest sessions of each test that stay (20)"
+    )
+    prune.add_argument("--yes", action="store_true", help="remove them")
+
+    for verb in (show, accept, anchor, prune):
+        verb.add_argument(
+            "--dir",
+            type=Path,
+            metavar="FOLDER",
+            help="of the baselines; default: perf.baselines of config.yaml here",
+        )
+        verb.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run one subcommand; 1 is a problem with the baselines, 2 a wrong argument."""
+    from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.cli.baseline_choice import WrongArgumentError
+    from pytest_llmperf.config.errors import ConfigError
+
+    try:
+        status = _command(arguments.verb)(arguments)
+        sys.stdout.flush()
+    except WrongArgumentError as error:
+        return _complain(error, 2)
+    except (BaselineError, ConfigError) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read along has seen enough; Python must not complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"llmperf: {error}", file=sys.stderr)
+    return status
+
+
+def _command(verb: str) -> Callable[[argparse.Namespace], int]:
+    if verb == "show":
+        from pytest_llmperf.cli.baseline_show import show
+
+        return show
+    if verb == "prune":
+        from pytest_llmperf.cli.baseline_prune import prune
+
+        return prune
+    from pytest_llmperf.cli.baseline_decide import decide
+
+    return decide
+
+
+def _reason(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a reason, got nothing")
+    return text.strip()
+
+
+def _keep(text: str) -> int:
+    from pytest_llmperf.baselines.prune import FEWEST
+
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < FEWEST:
+        raise argparse.ArgumentTypeError(
+            f"expected a number from {FEWEST} on (that many sessions judge), got {text!r}"
+        )
+    return number

@@ -1,0 +1,161 @@
+"""Which folder, machine, session and tests a baseline command is about."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.store import BaselineStore, Shelf
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Collection, Iterable, Sequence
+
+    from pytest_llmperf.baselines.store import StoredRecord
+
+
+class WrongArgumentError(Exception):
+    """An argument names something that is not there; str() is the complete message."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """The baselines' folder, and what a gate there would judge with.
+
+    Attributes:
+        store: the folder.
+        tolerance: a fraction.
+        false_alarms: of a session.
+    """
+
+    store: BaselineStore
+    tolerance: float
+    false_alarms: float
+
+
+def find_place(arguments: argparse.Namespace) -> Place:
+    """Return the folder of ``--dir``, or else of the configuration in the current folder.
+
+    Raises:
+        BaselineError: there is no such folder.
+        ConfigError: the configuration cannot be used.
+    """
+    from pytest_llmperf.config.load import load_config
+    from pytest_llmperf.config.schema import PerfConfig
+
+    if arguments.dir is not None:
+        folder, perf = arguments.dir, PerfConfig()
+    else:
+        loaded = load_config(None, Path.cwd(), os.environ)
+        folder, perf = _short(loaded.baselines_dir), loaded.config.perf
+    if not folder.exists():
+        raise BaselineError(
+            f"{folder}: there is no such folder\n"
+            "  record a session: pytest -m perf --llmperf-record; or name the folder: --dir FOLDER"
+        )
+    return Place(BaselineStore(folder), perf.tolerance, perf.false_alarms)
+
+
+def _short(folder: Path) -> Path:
+    """Return the folder as seen from here where it is in here: paths that can be read."""
+    try:
+        return folder.relative_to(Path.cwd())
+    except ValueError:
+        return folder
+
+
+def choose_machines(store: BaselineStore, asked: str | None) -> dict[str, Shelf]:
+    """Read the shelf of the machine asked for, or of every machine with a session.
+
+    Raises:
+        WrongArgumentError: no such machine.
+        BaselineError: nothing is recorded, or files cannot be used.
+    """
+    keys = store.machines()
+    if asked is not None:
+        if asked not in keys:
+            raise WrongArgumentError(unknown("machine", asked, keys, str(store.root)))
+        keys = [asked]
+    shelves = {key: store.read_shelf(key) for key in keys}
+    found = {key: shelf for key, shelf in shelves.items() if shelf.records}
+    if not found:
+        where = store.root if asked is None else store.root / asked
+        raise BaselineError(
+            f"{where}: no session is recorded there\n  record one: pytest -m perf --llmperf-record"
+        )
+    return found
+
+
+def choose_machine(store: BaselineStore, asked: str | None) -> tuple[str, Shelf]:
+    """Read the shelf of the machine asked for, or of the only one.
+
+    Raises:
+        WrongArgumentError: no such machine, or none named among several.
+        BaselineError: nothing is recorded, or files cannot be used.
+    """
+    found = choose_machines(store, asked)
+    if len(found) > 1:
+        listed = "\n".join(f"  --machine {key}" for key in found)
+        raise WrongArgumentError(f"{store.root} holds several machines; name one:\n{listed}")
+    return next(iter(found.items()))
+
+
+def choose_session(shelf: Shelf, asked: str | None) -> StoredRecord:
+    """Return the session of a file name or path, or the newest one.
+
+    Raises:
+        WrongArgumentError: no such session.
+    """
+    if asked is None:
+        return shelf.records[-1]
+    folder = shelf.records[0].path.parent
+    given = Path(asked)
+    if given.name == asked or given.parent.resolve() == folder.resolve():
+        for stored in shelf.records:
+            if stored.path.name == given.name:
+                return stored
+    names = [stored.path.name for stored in shelf.records]
+    raise WrongArgumentError(unknown("session", asked, names, str(folder)))
+
+
+def choose_tests(
+    asked: Sequence[str], known: Collection[str], where: str
+) -> tuple[str, ...] | None:
+    """Return the node ids that ``asked`` names; None where nothing is asked for.
+
+    A test is named by its node id, or by its end from the file name on.
+
+    Raises:
+        WrongArgumentError: a test is unknown, or a name fits several.
+    """
+    if not asked:
+        return None
+    chosen: dict[str, None] = {}
+    problems = []
+    for name in asked:
+        fitting = [name] if name in known else sorted(n for n in known if n.endswith(f"/{name}"))
+        if len(fitting) > 1:
+            listed = "\n".join(f"  {nodeid!r}" for nodeid in fitting)
+            problems.append(f"{name!r} fits several tests; name one:\n{listed}")
+        elif not fitting:
+            problems.append(unknown("test", name, known, where))
+        chosen |= dict.fromkeys(fitting)
+    if problems:
+        raise WrongArgumentError("\n".join(problems))
+    return tuple(chosen)
+
+
+def unknown(what: str, asked: str, known: Iterable[str], where: str) -> str:
+    """Say that something is not there, and what is: the near matches, or else a few."""
+    names = sorted(known)
+    near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5)
+    if near:
+        hint = f"did you mean {' or '.join(map(repr, near))}?"
+    else:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        hint = f"there: {', '.join(map(repr, names[:5]))}{more}" if names else "there is none"
+    return f"{where} holds no {what} {asked!r}; {hint}"

@@ -1,0 +1,81 @@
+"""``llmperf baseline prune``: list the session files nobody needs, and remove them if told to."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.prune import KEEP, remove, unneeded
+from pytest_llmperf.cli.baseline_choice import choose_machine, find_place
+from pytest_llmperf.cli.output import say, say_words
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.metrics import Unit
+from pytest_llmperf.report.text import printable, shell_word
+from pytest_llmperf.units import format_quantity
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_llmperf.baselines.store import BaselineStore, StoredRecord
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """List what may go; with ``--yes`` remove it, file by file.
+
+    Raises:
+        WrongArgumentError: the machine is not there, or not named among several.
+        BaselineError: the store cannot be read, or a file not removed.
+    """
+    place = find_place(arguments)
+    key, shelf = choose_machine(place.store, arguments.machine)
+    keep = KEEP if arguments.keep is None else arguments.keep
+    going = unneeded(shelf, keep)
+    if not going:
+        say_words(
+            f"{place.store.root / key}: nothing to remove, somebody needs every session (the "
+            f"newest {keep} of each test, anchors, accepted levels, what decisions name)"
+        )
+        return 0
+    if arguments.yes:
+        return _remove(place.store, key, going)
+    say_words(
+        f"{place.store.root / key}: nobody needs {len(going)} of "
+        f"{count(len(shelf.records), 'session')} any more (the newest {keep} of each test, "
+        "anchors, accepted levels and what decisions name stay)"
+    )
+    for stored in going:
+        say(f"  {stored.path.name}  {_size(stored.path)}")
+    say_words("nothing was removed. What was never committed can't be brought back. To remove it:")
+    say(f"  {_command(arguments)}")
+    return 0
+
+
+def _remove(store: BaselineStore, key: str, going: Sequence[StoredRecord]) -> int:
+    removed = 0
+    for path in remove(store, key, going):
+        say(f"removed {printable(str(path))}")
+        removed += 1
+    folder = shell_word(str(store.root / key))
+    say(f"{count(removed, 'session')} removed; commit it:", f"  git add -A {folder} && git commit")
+    return 0
+
+
+def _size(path: Path) -> str:
+    try:
+        return format_quantity(path.stat().st_size, Unit.BYTES)
+    except OSError:  # gone meanwhile
+        return "gone"
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    """Return this command with ``--yes``."""
+    words = ["llmperf", "baseline", "prune"]
+    if arguments.dir is not None:
+        words += ["--dir", str(arguments.dir)]
+    if arguments.machine is not None:
+        words += ["--machine", arguments.machine]
+    if arguments.keep is not None:
+        words += ["--keep", str(arguments.keep)]
+    return shlex.join([*words, "--yes"])

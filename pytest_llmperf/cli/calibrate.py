@@ -1,0 +1,107 @@
+"""``llmperf calibrate``: how noisy this machine is, what the gate catches on it, and when."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DESCRIPTION = """\
+Runs the perf tests of the current folder again and again, each session as two
+arms of the same configuration, interleaved as for a real comparison. Prints and
+stores the noise of the machine, how often the gate called what did not change
+(A/A), what it can catch within the budget, and how long a session takes. With
+--plant the candidate's decode is really slowed inside the engine's process, to
+show that such a slowdown is caught. Needs a quiet machine: nothing else should
+use the cores.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="measure this machine's noise, the gate's false alarms, and what it catches",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="What stands after -- goes to pytest, such as -- tests/perf/test_chat.py -k short",
+    )
+    parser.add_argument(
+        "--sessions", type=_sessions, default=20, metavar="N", help="how many (default: 20)"
+    )
+    parser.add_argument(
+        "--plant",
+        type=_percentage,
+        default=0.0,
+        metavar="SHARE",
+        help="slow the candidate's decode by so much, such as 5%%",
+    )
+    parser.add_argument(
+        "--plant-share",
+        type=_whole,
+        default=1.0,
+        metavar="SHARE",
+        help="of its requests only, such as 20%%",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the outcome to this file, too")
+    parser.add_argument("--no-store", action="store_true", help="keep nothing beside the baselines")
+    parser.add_argument("pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="for pytest")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run pytest with the request; return its exit status."""
+    request = {
+        "sessions": arguments.sessions,
+        "slowdown": arguments.plant,
+        "share": arguments.plant_share,
+        "store": not arguments.no_store,
+        "json": str(Path(arguments.json).absolute()) if arguments.json else None,
+    }
+    with tempfile.TemporaryDirectory(prefix="llmperf-") as folder:
+        path = Path(folder) / "request.json"
+        path.write_text(json.dumps(request), encoding="utf-8")
+        return _pytest([f"--llmperf-calibrate={path}", *arguments.pytest_args])
+
+
+def _pytest(arguments: Sequence[str]) -> int:
+    command = [sys.executable, "-m", "pytest", "-m", "perf", *arguments]
+    process = subprocess.Popen(command)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # The terminal told pytest, too: it says what is done and ends by itself.
+            continue
+
+
+def _sessions(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
+    return number
+
+
+def _percentage(text: str) -> float:
+    from pytest_llmperf.units import UnitError, parse_fraction
+
+    try:
+        return parse_fraction(text)
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _whole(text: str) -> float:
+    share = _percentage(text)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share above 0%, at most 100%, got {text!r}")
+    return share

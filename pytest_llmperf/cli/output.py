@@ -1,0 +1,29 @@
+"""Lines for the terminal: as wide as it is, and never failing on its encoding."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+from pytest_llmperf.report.text import wrap_words
+
+#: Lines longer than this are hard to read, however wide the terminal is.
+_WIDEST = 100
+_NARROWEST = 40
+
+
+def width() -> int:
+    """Columns to fill; 80 where nobody knows."""
+    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
+
+
+def say(*lines: str) -> None:
+    """Print lines; what the terminal's encoding lacks is shown as escapes."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def say_words(text: str, first: str = "", indent: str = "  ") -> None:
+    """Print a sentence, broken at its spaces."""
+    say(*wrap_words(text, width(), indent=indent, first=first))

@@ -1,0 +1,129 @@
+"""The outcome of a calibration as a table: noise, false alarms, what can be caught, how long."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.words import count, percent, span
+from pytest_llmperf.metrics import get_metric
+from pytest_llmperf.report.text import display_width, pad, wrap_node_id, wrap_words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmperf.gate.calibration import Calibration, CheckCalibration, Rate
+
+_NARROW = 100
+
+
+def render_calibration(calibration: Calibration, width: int = 80) -> list[str]:
+    """Draw a calibration for a terminal ``width`` columns wide; one string per line."""
+    lines = _headline(calibration, width)
+    nodeid = None
+    rows: list[tuple[str, ...]] = []
+    for check in calibration.checks:
+        if check.nodeid != nodeid:
+            lines += _drawn(rows, width, calibration) if rows else []
+            rows, nodeid = [], check.nodeid
+            lines += ["", *wrap_node_id(check.nodeid, width)]
+        rows.append(_row(check, calibration))
+    lines += _drawn(rows, width, calibration) if rows else []
+    return [*lines, "", *_legend(calibration, width)]
+
+
+def _headline(calibration: Calibration, width: int) -> list[str]:
+    fit, low, high = calibration.alarms.of, *calibration.alarms.interval
+    kind = f"planted {calibration.plant}" if calibration.plant else "A/A: two arms that are alike"
+    lines = wrap_words(f"{kind}; {count(fit, 'session')} judged", width)
+    if calibration.unfit:
+        lines += wrap_words(
+            f"{count(calibration.unfit, 'session')} left out: the machine was not fit, or a test "
+            "failed",
+            width,
+        )
+    if not fit:
+        return lines
+    what = "sessions caught it" if calibration.plant else "sessions with a false alarm"
+    rate = f"{what}: {calibration.alarms.count} of {fit}, 95% interval {low:.1%} to {high:.1%}"
+    if not calibration.plant:
+        rate += f"; {percent(calibration.alpha)} is promised"
+    shortest, middle, longest = calibration.seconds
+    fewest, usual, most = calibration.pairs
+    lines += wrap_words(rate, width)
+    lines += wrap_words(
+        f"a session took {span(middle)} ({span(shortest)} to {span(longest)}), "
+        f"a test {usual:.1f} pairs of processes ({fewest} to {most})",
+        width,
+    )
+    return lines
+
+
+def _row(check: CheckCalibration, calibration: Calibration) -> tuple[str, ...]:
+    noise = check.noise
+    outcome = check.called if calibration.plant else check.passed
+    cells = [
+        get_metric(check.metric).label,
+        f"{noise.within:.2%}",
+        f"{noise.between:.2%}",
+        _optional(noise.runs),
+        _optional(noise.sessions, f" ({noise.session_count})"),
+        "never" if math.isinf(check.mde) else f"{check.mde:.1%} in {check.pairs}",
+        _rate(outcome),
+    ]
+    if calibration.plant:
+        cells.append("-" if check.effect is None else f"{check.effect:+.1%}")
+    return tuple(cells)
+
+
+def _optional(value: float | None, suffix: str = "") -> str:
+    return "-" if value is None else f"{value:.2%}{suffix}"
+
+
+def _rate(rate: Rate) -> str:
+    return f"{rate.count}/{rate.of}"
+
+
+def _drawn(rows: Sequence[tuple[str, ...]], width: int, calibration: Calibration) -> list[str]:
+    header: tuple[str, ...] = (
+        "metric",
+        "iteration",
+        "process",
+        "run",
+        "session",
+        "catches",
+        "called" if calibration.plant else "passed",
+    )
+    if calibration.plant:
+        header += ("found",)
+    widths = [max(map(display_width, column)) for column in zip(header, *rows, strict=True)]
+    if sum(widths) + 2 * len(widths) <= width:
+        return [
+            "  " + "  ".join(pad(t, w) for t, w in zip(row, widths, strict=True)).rstrip()
+            for row in (header, *rows)
+        ]
+    lines = []
+    for row in rows:
+        lines.append(f"  {row[0]}")
+        pairs = zip(header[1:], row[1:], strict=True)
+        lines += wrap_words(
+            ", ".join(f"{name} {text}" for name, text in pairs), width, first="    ", indent="    "
+        )
+    return lines
+
+
+def _legend(calibration: Calibration, width: int) -> list[str]:
+    outcome = (
+        "called: sessions in which the check was regressed; found: the median slowdown measured"
+        if calibration.plant
+        else "passed: sessions that passed the check"
+    )
+    lines = [
+        "noise, as standard deviations: between the iterations of a process, the processes of a "
+        "session, one session and the next here (run), and sessions recorded on other days "
+        "(session, with how many there are)",
+        "catches: the smallest slowdown called in nine of ten sessions, in so many pairs: those "
+        "that perf.budget and perf.max_pairs allow",
+        outcome,
+    ]
+    return [line for text in lines for line in wrap_words(text, width)]
