@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import mean, median, stdev
 from typing import TYPE_CHECKING
 
@@ -253,18 +254,13 @@ def _noise(name: str, runs: Sequence[CheckRun], earlier: Sequence[float]) -> Noi
 
 
 def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
-    """Robust standard deviation inside groups: 1.4826 times the median distance from their medians.
+    """Robust standard deviation inside groups, from the steps between neighbours.
 
-    Groups of few values sit close to their own median; the factor sqrt(n / (n-1)) makes
-    up for that.
+    1.4826 / sqrt(2) times the median step: right for Gaussian values whatever the size
+    of the groups, and untouched by a slow drift or a stall now and then.
     """
-    distances: list[float] = []
-    for group in groups:
-        if len(group) > 1:
-            centre = median(group)
-            scale = math.sqrt(len(group) / (len(group) - 1))
-            distances += [abs(value - centre) * scale for value in group]
-    return 1.4826 * median(distances) if distances else 0.0
+    steps = [abs(b - a) for group in groups for a, b in pairwise(group)]
+    return 1.4826 / math.sqrt(2.0) * median(steps) if steps else 0.0
 
 
 def _level(rows: Samples) -> float:

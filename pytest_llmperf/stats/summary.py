@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import dataclass
-from statistics import median, stdev
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.stats.student import t_quantile
@@ -111,6 +111,23 @@ def stalls(durations: Sequence[Sequence[float]]) -> int:
     )
 
 
+def stalled(durations: Sequence[Sequence[float]], centre: float) -> tuple[tuple[bool, ...], ...]:
+    """Which iterations took longer than 1.25 times ``centre``; same shape as ``durations``.
+
+    ``durations``: seconds, shape (processes, iterations). ``centre``: seconds, the median
+    of the process medians of all the processes compared, so that a process slow from
+    end to end counts as stalled, which ``stalls`` cannot see.
+
+    Raises:
+        ValueError: as ``process_medians``, or ``centre`` is not positive and finite.
+    """
+    if not (math.isfinite(centre) and centre > 0.0):
+        raise ValueError(f"the centre of durations must be a number above 0, got {centre!r}")
+    process_medians(durations)
+    limit = STALL_FACTOR * centre
+    return tuple(tuple(value > limit for value in process) for process in durations)
+
+
 def _summary(values: Sequence[float], processes: Sequence[Sequence[float]]) -> Summary:
     """Median and interval of ``values``, counting what they were made from."""
     value = median(values)
@@ -123,7 +140,10 @@ def _interval(values: Sequence[float], centre: float) -> tuple[float | None, flo
     count = len(values)
     if count < 2:
         return None, None
-    spread = stdev(math.log(value) for value in values)
+    logs = [math.log(value) for value in values]
+    middle = math.fsum(logs) / count
+    # statistics.stdev is exact, and a hundred times slower.
+    spread = math.sqrt(math.fsum((log - middle) ** 2 for log in logs) / (count - 1))
     half = t_quantile(0.5 + LEVEL / 2.0, count - 1) * spread / math.sqrt(count)
     # Two wildly different processes can push the ends past what a float holds.
     factor = math.exp(min(half, _LOG_MAX))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.stats.summary import (
     process_medians,
+    stalled,
     stalls,
     summarise,
     summarise_sessions,
@@ -123,3 +124,14 @@ def test_no_session_is_refused() -> None:
 def test_stalls_are_counted_against_their_own_process() -> None:
     slow_process = [2.0, 2.0, 2.1]
     assert stalls([[1.0, 1.0, 1.3], slow_process, [1.0, 1.2, 4.4, 1.0, 1.0]]) == 2
+
+
+def test_stalled_marks_iterations_against_a_common_centre() -> None:
+    durations = [[1.0, 1.3, 1.25], [2.0, 1.9]]
+    assert stalled(durations, 1.0) == ((False, True, False), (True, True))
+
+
+@pytest.mark.parametrize("centre", [0.0, math.nan, math.inf])
+def test_a_centre_that_is_no_duration_is_refused(centre: float) -> None:
+    with pytest.raises(ValueError, match="centre of durations"):
+        stalled([[1.0]], centre)

@@ -1,0 +1,242 @@
+"""Evidence that a mean is above zero, valid however often one looks: a t-statistic e-process.
+
+For x_1 ... x_n ~ Normal(delta * sigma, sigma^2) the ratio of the likelihood of
+an effect ``delta`` to that of no effect, with the unknown ``sigma`` integrated
+out under its right Haar measure, depends on the data through
+
+    u = sqrt(n) * mean(x) / sqrt(sum x^2),   -1 <= u <= 1,
+
+and is exp(-n delta^2 / 2) * M_n(delta sqrt(n) u), M_n(a) = E[exp(a S)], S ~ chi_n.
+That equals the ratio of the noncentral to the central t density with n-1 degrees
+of freedom at t = sqrt(n) * mean / sd. Mixed over delta with the half-Cauchy(1)
+density w it is a nonnegative martingale in n when the true mean is zero. Under a
+negative mean it stays below the martingale of the data shifted up to mean zero,
+because a shift up raises t and E rises with t. So P(sup_n E_n >= c) <= 1/c (Ville).
+
+The mixture is cut off at delta = 1000 and not scaled up again: leaving out part
+of a nonnegative mixture can only make it smaller, so it stays an e-process.
+
+Sources: Lai (1976), On confidence sequences; Wang and Ramdas (2024), Anytime-valid
+t-tests and confidence sequences for Gaussian means with unknown variance; Rouder
+et al. (2009), Bayesian t tests (the Cauchy prior on the effect).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[np.float64]
+
+#: Fewest observations that can be evidence: with two, one direction is as likely as chance.
+MIN_PAIRS = 3
+#: Largest standardised effect in the mixture.
+MAX_EFFECT = 1000.0
+
+#: The table's coordinate is z = atanh(u) = asinh(t / sqrt(n-1)): ln E becomes a straight
+#: line of slope n-2 in it for large t, until the cut-off at MAX_EFFECT bends it flat.
+_TABLE_LOW, _TABLE_HIGH = -5.0, 14.0
+#: Rows of u evaluated at once; a row costs a few hundred floats per intermediate array.
+_ROWS = 4096
+_RULE_POINTS = 24
+
+
+def direction(x: ArrayLike) -> Array:
+    """The statistic u = sqrt(n) * mean / sqrt(sum x^2) along the last axis; (..., n) -> (...).
+
+    Scaled by the largest |x| first, so that tiny and huge values neither vanish
+    nor overflow; 0 where every x is 0.
+    """
+    values = np.asarray(x, dtype=np.float64)
+    largest = np.max(np.abs(values), axis=-1, keepdims=True, initial=0.0)
+    scaled = values / np.where(largest > 0.0, largest, 1.0)
+    squares = np.sum(scaled * scaled, axis=-1)
+    u = np.sum(scaled, axis=-1) / np.sqrt(values.shape[-1] * np.where(squares > 0, squares, 1.0))
+    return np.asarray(np.clip(u, -1.0, 1.0))
+
+
+def log_e(n: int, u: ArrayLike) -> Array:
+    """Natural logarithm of the evidence for a positive mean; any shape of ``u`` in [-1, 1].
+
+    Relative error of E under 1e-6 for n up to 400. Zero (no evidence) for n < 2.
+    For many values of ``u`` use ``tabulated``.
+    """
+    values = np.asarray(u, dtype=np.float64)
+    if n < 2:
+        return np.zeros_like(values)
+    flat = np.clip(values, -1.0, 1.0).ravel()
+    result = np.empty_like(flat)
+    for sign, evaluate in ((flat >= 0.0, _log_e_towards), (flat < 0.0, _log_e_away)):
+        where = np.flatnonzero(sign)
+        for start in range(0, where.size, _ROWS):
+            rows = where[start : start + _ROWS]
+            result[rows] = evaluate(n, flat[rows])
+    return result.reshape(values.shape)
+
+
+@lru_cache(maxsize=512)
+def tabulated(n: int) -> Callable[[ArrayLike], Array]:
+    """``log_e(n, .)`` by interpolation: off by less than 0.003 wherever ln E > -3.
+
+    Piecewise cubic (Lagrange on the four nearest nodes) in atanh(u).
+    """
+    if n < 2:
+        return lambda u: log_e(n, u)
+    # The bend sharpens with n, so the nodes move closer to hold the cubic's error.
+    step = 0.22 / n**0.25 / max(1.0, n / 60.0) ** 0.375
+    nodes = np.arange(_TABLE_LOW, _TABLE_HIGH + step, step)
+    f = log_e(n, np.tanh(nodes))
+    before, here, after, later = f[:-3], f[1:-2], f[2:-1], f[3:]
+    # Powers of the position between the nodes `here` (0) and `after` (1).
+    cubic = np.stack(
+        [
+            here,
+            after - before / 3.0 - here / 2.0 - later / 6.0,
+            (before + after) / 2.0 - here,
+            (here - after) / 2.0 + (later - before) / 6.0,
+        ],
+        axis=-1,
+    )
+    lowest, highest = np.tanh(nodes[0]), np.tanh(nodes[-1])
+
+    def interpolate(u: ArrayLike) -> Array:
+        z = np.arctanh(np.minimum(np.maximum(u, lowest), highest))
+        place = (z - nodes[1]) / step
+        cell = np.minimum(np.maximum(place, 0.0), len(cubic) - 1).astype(np.intp)
+        place = place - cell
+        c = cubic[cell]
+        return np.asarray(
+            c[..., 0] + place * (c[..., 1] + place * (c[..., 2] + place * c[..., 3])),
+            dtype=np.float64,
+        )
+
+    return interpolate
+
+
+@lru_cache(maxsize=4096)
+def critical_t(n: int, log_threshold: float) -> float:
+    """The t = sqrt(n) * mean / sd at which ln E reaches ``log_threshold``.
+
+    ln E increases with t, so "ln E >= threshold" and "t >= critical_t" are one
+    statement. ``math.inf`` where no t is enough (n < 3, or more evidence than the
+    cut-off mixture can hold), ``-math.inf`` where every t is.
+    """
+    if n < MIN_PAIRS or float(log_e(n, 1.0)) < log_threshold:
+        return math.inf
+    if float(log_e(n, -1.0)) >= log_threshold:
+        return -math.inf
+    low, high = -18.0, 18.0
+    # 33 points a time: few calls, each as cheap as one point. The last cell is 3e-5 wide
+    # and ln E straight in it.
+    for _ in range(4):
+        z = np.linspace(low, high, 33)
+        values = log_e(n, np.tanh(z))
+        cell = int(np.clip(np.searchsorted(values, log_threshold), 1, 32))
+        low, high = float(z[cell - 1]), float(z[cell])
+    below, above = float(values[cell - 1]), float(values[cell])
+    share = (log_threshold - below) / (above - below) if above > below else 0.0
+    return math.sqrt(n - 1) * math.sinh(low + share * (high - low))
+
+
+def _log_e_towards(n: int, u: Array) -> Array:
+    """ln E for u >= 0, shape (rows,): quadrature over delta of a positive recurrence."""
+    delta, log_weight = _effects(n)
+    a = math.sqrt(n) * u[:, None] * delta
+    # -n delta^2 / 2 and the a^2 / 2 inside M_n, joined before either is exponentiated.
+    exponent = (-0.5 * n * ((1.0 - u) * (1.0 + u)))[:, None] * (delta * delta)
+    terms = exponent + log_weight + _log_tilted_moment(n, a)
+    top = np.max(terms, axis=1)
+    return np.asarray(top + np.log(np.sum(np.exp(terms - top[:, None]), axis=1)))
+
+
+def _log_tilted_moment(n: int, a: Array) -> Array:
+    """ln of exp(-a^2/2) * E[exp(a S)], S ~ chi_n, for a >= 0; any shape.
+
+    With j_k = integral of s^k exp(-(s-a)^2/2) over s > 0 the moment is j_{n-1} / C_n,
+    C_n = 2^(n/2-1) Gamma(n/2). Integration by parts gives j_k = a j_{k-1} + (k-1) j_{k-2};
+    r_k = j_k / C_{k+1} obeys r_k = a C_k/C_{k+1} r_{k-1} + r_{k-2}, all terms positive.
+    """
+    r0 = 1.0 + _erf(a * math.sqrt(0.5))
+    if n == 1:
+        return np.asarray(np.log(r0))
+    product = np.exp(-0.5 * a * a) + math.sqrt(math.pi / 2.0) * a * r0
+    ratio = product / r0
+    total = np.zeros_like(a)
+    for k in range(2, n):
+        step = math.sqrt(0.5) * math.exp(math.lgamma(k / 2.0) - math.lgamma((k + 1) / 2.0))
+        ratio = step * a + 1.0 / ratio
+        product *= ratio
+        # A ratio is below 2e4, so 32 of them cannot overflow.
+        if k % 32 == 0:
+            total += np.log(product)
+            product.fill(1.0)
+    return np.asarray(total + np.log(product))
+
+
+def _log_e_away(n: int, u: Array) -> Array:
+    """ln E for u < 0, shape (rows,): quadrature over s and v = delta sqrt(n).
+
+    Here the recurrence would cancel, but nothing peaks: exp(-v^2/2 - |u| s v) falls in
+    v and s stays where chi_n lives.
+    """
+    point, weight = _rule(0.0, 1.0, 1)
+    more, more_weight = _rule(1.0, 9.0, 1)
+    v, v_weight = np.concatenate([point, more]), np.concatenate([weight, more_weight])
+    v_weight = v_weight * _half_cauchy(v / math.sqrt(n)) / math.sqrt(n) * np.exp(-0.5 * v * v)
+    s, s_weight = _rule(max(0.0, math.sqrt(n) - 8.0), math.sqrt(n) + 8.0, 3)
+    log_norm = (n / 2.0 - 1.0) * math.log(2.0) + math.lgamma(n / 2.0)
+    s_weight = s_weight * np.exp((n - 1) * np.log(s) - 0.5 * s * s - log_norm)
+    by_s = np.exp(u[:, None, None] * (s[:, None] * v)) @ v_weight
+    return np.asarray(np.log(by_s @ s_weight))
+
+
+@lru_cache(maxsize=512)
+def _effects(n: int) -> tuple[Array, Array]:
+    """Nodes delta and ln(weight * half-Cauchy density) of the mixture, shape (nodes,).
+
+    The integrand peaks where delta fits the data, with a width of about 1/sqrt(n) in
+    delta and in ln delta, so the panels shrink with sqrt(n).
+    """
+    root = math.sqrt(n)
+    near, near_weight = _rule(0.0, 1.0, 1 + math.ceil(root / 8.0))
+    y, y_weight = _rule(0.0, math.log(MAX_EFFECT), 3 + math.ceil(1.25 * root))
+    far = np.exp(y)
+    delta = np.concatenate([near, far])
+    weight = np.concatenate([near_weight, y_weight * far])
+    return delta, np.log(weight * _half_cauchy(delta))
+
+
+def _half_cauchy(delta: Array) -> Array:
+    return np.asarray(2.0 / math.pi / (1.0 + delta * delta))
+
+
+def _rule(low: float, high: float, panels: int) -> tuple[Array, Array]:
+    """Gauss-Legendre nodes and weights on equal panels of [low, high], each flat."""
+    points, weights = _legendre()
+    edges = np.linspace(low, high, panels + 1)
+    half = (high - low) / panels / 2.0
+    nodes = (edges[:-1] + half)[:, None] + half * points
+    return nodes.ravel(), np.tile(half * weights, panels)
+
+
+@lru_cache(maxsize=1)
+def _legendre() -> tuple[Array, Array]:
+    points, weights = np.polynomial.legendre.leggauss(_RULE_POINTS)
+    return points, weights
+
+
+def _erf(x: Array) -> Array:
+    """The error function for x >= 0; numpy has none."""
+    result = np.ones_like(x)
+    # Above 6 it is 1 to the last digit.
+    small = x < 6.0
+    result[small] = [math.erf(value) for value in x[small].tolist()]
+    return result

@@ -1,0 +1,253 @@
+"""The rule that decides on interleaved pairs: clip, look after every pair, decide.
+
+One difference d_i = ln(candidate) - ln(baseline) per pair of processes, turned so
+that positive is worse. Two one-sided questions share an indifference zone: is the
+mean above the negligible slowdown (``regressed``), is it below the tolerance
+(``pass``). A target is the same rule on d_i = ln(measured) - ln(limit).
+
+Evidence is theorem for Gaussian d (``e_process``). That clipping, other noise and
+the dependence inside a block of two pairs do no harm is shown by simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmperf.stats.e_process import MIN_PAIRS as MIN_PAIRS
+from pytest_llmperf.stats.e_process import critical_t, direction, log_e, tabulated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[np.float64]
+
+#: Standard deviation of Gaussian data over its median absolute deviation.
+MAD_TO_SD = 1.4826
+#: Differences further than this many robust standard deviations from the median are clipped...
+CLIP_SDS = 4.0
+#: ...but none within this distance of it (natural log): the spread of few pairs is a poor guide.
+CLIP_LEAST = 0.10
+
+
+@dataclass(frozen=True)
+class Zone:
+    """The slowdowns that matter, as natural logarithms of time ratios.
+
+    Attributes:
+        negligible: a true slowdown up to this must not be called.
+        tolerance: one of this or more must not pass.
+        least: smallest measured mean that is called, however much evidence there is.
+    """
+
+    negligible: float
+    tolerance: float
+    least: float
+
+    @classmethod
+    def of(cls, tolerance: float) -> Zone:
+        """The zone of a tolerated slowdown: 0.05 is 5% more time.
+
+        Raises:
+            ValueError: ``tolerance`` is not a positive number.
+        """
+        if not (math.isfinite(tolerance) and tolerance > 0.0):
+            raise ValueError(f"a tolerance must be a fraction above 0, got {tolerance!r}")
+        return cls(math.log1p(0.2 * tolerance), math.log1p(tolerance), math.log1p(0.8 * tolerance))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What ``n`` pairs say; every array has the batch shape of the differences.
+
+    Attributes:
+        n: pairs looked at.
+        mean: mean of the clipped differences.
+        sd: their standard deviation (n-1); 0 where n is 1.
+        log_worse: ln E that the mean is above the negligible slowdown.
+        log_fine: ln E that the mean is below the tolerance.
+    """
+
+    n: int
+    mean: Array
+    sd: Array
+    log_worse: Array
+    log_fine: Array
+
+
+class Decision(IntEnum):
+    """What the evidence so far says."""
+
+    UNDECIDED = 0
+    WORSE = 1
+    FINE = 2
+
+
+def clip(d: ArrayLike) -> Array:
+    """Pull every difference to within median +- max(4 * 1.4826 * MAD, 0.10); (..., n) -> (..., n).
+
+    A stall that hits one process of a pair cannot carry the mean away, yet still
+    counts as a large difference. Source: Huber (1964), winsorised location.
+    """
+    values = np.asarray(d, dtype=np.float64)
+    low, high = _limits(values)
+    return np.minimum(np.maximum(values, low), high)
+
+
+def clipped_sides(d: ArrayLike) -> tuple[int, int]:
+    """How many of ``d``, shape (n,), clipping moves: (up from below, down from above)."""
+    values = np.asarray(d, dtype=np.float64)
+    low, high = _limits(values)
+    return int(np.sum(values < low)), int(np.sum(values > high))
+
+
+def look(d: ArrayLike, zone: Zone) -> Look:
+    """Look at all pairs at once; ``d`` has shape (..., n), at least one pair.
+
+    Raises:
+        ValueError: no pair, or a difference that is not finite.
+    """
+    values = np.asarray(d, dtype=np.float64)
+    if values.shape[-1] < 1:
+        raise ValueError("no pairs to look at")
+    if not np.isfinite(values).all():
+        raise ValueError("a difference between two processes is not a finite number")
+    return _look(values, zone)
+
+
+def path(d: ArrayLike, zone: Zone, first: int = MIN_PAIRS) -> list[Look]:
+    """One look after each pair from ``first`` on, clipped anew each time; ``d`` has shape (n,).
+
+    Clipping anew lets a late look see an early outlier for what it is. Empty where
+    there are fewer than ``first`` pairs.
+
+    Raises:
+        ValueError: a difference that is not finite.
+    """
+    values = np.asarray(d, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("a difference between two processes is not a finite number")
+    return [_look(values[:n], zone) for n in range(max(first, 1), values.shape[-1] + 1)]
+
+
+def decide(
+    look: Look,
+    log_worse_max: ArrayLike,
+    log_fine_max: ArrayLike,
+    log_alarm: ArrayLike,
+    log_pass: ArrayLike,
+    zone: Zone,
+) -> NDArray[np.intp]:
+    """``Decision`` values from the largest ln E seen so far; everything broadcasts.
+
+    ``log_alarm`` and ``log_pass``: the ln E to reach, ln(m / alpha) and ln(1 / beta) or
+    what Holm makes of them. Where both are reached the alarm counts.
+    """
+    worse = (np.asarray(log_worse_max) >= log_alarm) & (look.mean >= zone.least)
+    fine = np.asarray(log_fine_max) >= log_pass
+    return np.where(worse, Decision.WORSE, np.where(fine, Decision.FINE, Decision.UNDECIDED))
+
+
+def bounds(look: Look, level: float) -> tuple[Array, Array]:
+    """Anytime-valid interval of the mean at this look, both ends of the batch shape.
+
+    ln E against a mean theta reaches c exactly when t(theta) reaches critical_t(n, c),
+    so mean +- critical_t(n, ln(2 / (1-level))) * sd / sqrt(n) holds just the means not
+    yet refuted from either side. Wherever one stops, it misses the true mean with at
+    most probability 1-level. It uses this look alone: the intersection with earlier
+    looks, which is what a running maximum compares, is never wider. Infinite where no
+    mean can be refuted yet (n < 3); without spread both ends are the mean.
+    """
+    half = _half_width(look, math.log(2.0 / (1.0 - level)))
+    return look.mean - half, look.mean + half
+
+
+def upper_bound(look: Look, level: float) -> Array:
+    """One-sided anytime-valid upper bound of the mean: see ``bounds``."""
+    return np.asarray(look.mean + _half_width(look, math.log(1.0 / (1.0 - level))))
+
+
+def lower_bound(look: Look, level: float) -> Array:
+    """One-sided anytime-valid lower bound of the mean: see ``bounds``."""
+    return np.asarray(look.mean - _half_width(look, math.log(1.0 / (1.0 - level))))
+
+
+def pairs_needed(
+    look: Look, shift: float, log_threshold: float, *, above: bool = True, most: int = 400
+) -> int | None:
+    """Pairs in all after which the mean is shown to be above (or below) ``shift``.
+
+    As if mean and spread stayed as they are. ``look`` is of one check, not a batch.
+    None when ``most`` pairs are not enough; never less than the pairs there are.
+    """
+    gap = float(look.mean) - shift if above else shift - float(look.mean)
+    if gap <= 0.0:
+        return None
+    sd = float(look.sd)
+
+    def reached(n: int) -> bool:
+        t = math.sqrt(n) * gap / sd if sd > 0.0 else math.inf
+        u = t / math.sqrt(t * t + n - 1) if t < 1e100 else 1.0
+        return n >= MIN_PAIRS and float(log_e(n, u)) >= log_threshold
+
+    return first_that(reached, look.n, most)
+
+
+def first_that(reached: Callable[[int], bool], least: int, most: int) -> int | None:
+    """The smallest n in [least, most] with ``reached(n)``, None when there is none.
+
+    By bisection: once reached it must stay reached.
+    """
+    if least > most or not reached(most):
+        return None
+    low, high = least - 1, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        if reached(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _look(values: Array, zone: Zone) -> Look:
+    n = values.shape[-1]
+    clipped = clip(values)
+    mean = clipped.sum(axis=-1) / n
+    off = clipped - mean[..., None]
+    sd = np.sqrt((off * off).sum(axis=-1) / max(n - 1, 1))
+    if n < MIN_PAIRS:
+        none = np.zeros_like(mean)
+        return Look(n, mean, sd, none, none)
+    both = np.stack([clipped - zone.negligible, zone.tolerance - clipped])
+    worse, fine = tabulated(n)(direction(both))
+    return Look(n, mean, sd, worse, fine)
+
+
+def _limits(values: Array) -> tuple[Array, Array]:
+    """Lowest and highest value left alone, shape (..., 1) each."""
+    centre = _median(values)
+    mad = _median(np.abs(values - centre))
+    reach = np.maximum(CLIP_SDS * MAD_TO_SD * mad, CLIP_LEAST)
+    return centre - reach, centre + reach
+
+
+def _median(values: Array) -> Array:
+    """Median along the last axis, kept; np.median takes ten times as long on one check."""
+    n = values.shape[-1]
+    ordered = np.sort(values, axis=-1)
+    # Halved before adding, so that two huge values do not overflow.
+    return np.asarray(ordered[..., (n - 1) // 2, None] / 2.0 + ordered[..., n // 2, None] / 2.0)
+
+
+def _half_width(look: Look, log_threshold: float) -> Array:
+    t = critical_t(look.n, log_threshold)
+    if math.isinf(t):
+        return np.full_like(look.mean, t)
+    return np.asarray(t * look.sd / math.sqrt(look.n))

@@ -1,0 +1,82 @@
+"""High percentiles from few processes: refused below a minimum sample size."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Values that must lie beyond a percentile before it is worth a number: with fewer, a single
+#: stall decides it.
+VALUES_BEYOND = 5
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The ``percent``-th percentile, interpolated linearly between order statistics.
+
+    Source: Hyndman and Fan (1996), definition 7, the default of numpy and R.
+
+    Raises:
+        ValueError: no values, or ``percent`` not inside (0, 100).
+    """
+    _share_beyond(percent)
+    if not values:
+        raise ValueError("no values to take a percentile of")
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100.0
+    below = math.floor(place)
+    if below + 1 >= len(ordered):
+        return ordered[-1]
+    return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
+
+
+def least_values(percent: float) -> int:
+    """Values a percentile needs so that five are expected beyond it: 100 for the 95th.
+
+    Raises:
+        ValueError: ``percent`` is not inside (0, 100).
+    """
+    return math.ceil(VALUES_BEYOND / _share_beyond(percent))
+
+
+def group_size(values_per_process: int, percent: float) -> int:
+    """Processes whose values together make one percentile.
+
+    Raises:
+        ValueError: ``values_per_process`` is below 1, or ``percent`` not inside (0, 100).
+    """
+    if values_per_process < 1:
+        raise ValueError(f"a process must give at least one value, got {values_per_process}")
+    return -(-least_values(percent) // values_per_process)
+
+
+def pooled(rows: Sequence[Sequence[float]], percent: float) -> tuple[tuple[float, ...], ...]:
+    """The percentile of each group of processes, as rows of one value: (groups, 1).
+
+    ``rows``: (processes, values). Consecutive processes join until their values are
+    enough; a rest too small waits for more, because a group once counted must not change
+    afterwards (evidence is a running maximum). Empty when not even one group is full.
+
+    Raises:
+        ValueError: ``percent`` is not inside (0, 100).
+    """
+    least = least_values(percent)
+    groups: list[list[float]] = []
+    waiting: list[float] = []
+    for row in rows:
+        waiting.extend(row)
+        if len(waiting) >= least:
+            groups.append(waiting)
+            waiting = []
+    return tuple((percentile(group, percent),) for group in groups)
+
+
+def _share_beyond(percent: float) -> Fraction:
+    """The smaller share on either side of the percentile, exact as the number is written."""
+    if not 0.0 < percent < 100.0:
+        raise ValueError(f"a percentile must lie inside (0, 100), got {percent}")
+    share = Fraction(str(percent)) / 100
+    return min(share, 1 - share)

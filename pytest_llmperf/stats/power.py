@@ -1,0 +1,58 @@
+"""Planning: the smallest slowdown a number of pairs can call, and the pairs a verdict takes.
+
+``sd`` is the standard deviation of one pair's difference (natural log), ``log_alarm`` and
+``log_pass`` the ln E to reach. Figures are for the look after the last pair, in the normal
+approximation to the mean; earlier looks can only add to the chance of a decision.
+"""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+from pytest_llmperf.stats.e_process import MIN_PAIRS, critical_t
+from pytest_llmperf.stats.paired import Zone, first_that
+
+#: More pairs than this are never planned for.
+MOST_PAIRS = 400
+
+
+def mde(sd: float, pairs: int, log_alarm: float, tolerance: float, power: float = 0.9) -> float:
+    """Smallest true slowdown (fraction) that ``pairs`` pairs call with chance ``power``.
+
+    The mean has to clear two bars: negligible + critical_t * sd / sqrt(n), and the least
+    mean that is called. Infinite where no slowdown is ever called on so few pairs.
+    """
+    critical = critical_t(pairs, log_alarm)
+    if math.isinf(critical):
+        return math.inf
+    zone = Zone.of(tolerance)
+    step = sd / math.sqrt(pairs)
+    bar = max(zone.negligible + critical * step, zone.least)
+    return math.expm1(bar + NormalDist().inv_cdf(power) * step)
+
+
+def pairs_to_alarm(
+    sd: float, slowdown: float, log_alarm: float, tolerance: float, power: float = 0.9
+) -> int | None:
+    """Pairs after which a true ``slowdown`` (fraction) is called with chance ``power``.
+
+    None when 400 pairs are not enough.
+    """
+
+    def reached(pairs: int) -> bool:
+        return mde(sd, pairs, log_alarm, tolerance, power) <= slowdown
+
+    return first_that(reached, MIN_PAIRS, MOST_PAIRS)
+
+
+def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0.5) -> int | None:
+    """Pairs after which an unchanged check passes with chance ``power``; None past 400."""
+    room = Zone.of(tolerance).tolerance
+    z = NormalDist().inv_cdf(power)
+
+    def reached(pairs: int) -> bool:
+        critical = critical_t(pairs, log_pass)
+        return math.isfinite(critical) and (critical + z) * sd / math.sqrt(pairs) <= room
+
+    return first_that(reached, MIN_PAIRS, MOST_PAIRS)

@@ -1,0 +1,215 @@
+"""What K stored sessions can say about one more: a prediction interval, and creeping.
+
+Everything is a natural logarithm turned so that positive is worse, one number per
+session. The spread between sessions is part of the noise. K sessions know it poorly,
+so it is joined with a prior of ``prior_sd`` worth ``prior_df`` degrees of freedom.
+
+Sources: Hahn and Meeker (1991), Statistical Intervals (prediction of one future
+observation); von Neumann (1941), mean square successive differences; Gelman et al.
+(2013), Bayesian Data Analysis, 2.6 (scaled inverse chi-squared prior).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_llmperf.stats.paired import Zone
+from pytest_llmperf.stats.student import t_quantile
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Array = NDArray[np.float64]
+
+#: Spread between sessions expected before any was seen (natural log), and what that is worth.
+PRIOR_SD = 0.02
+PRIOR_DF = 3
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Where one more session is expected if nothing changed; batch shapes allowed.
+
+    Attributes:
+        centre: mean of the stored sessions.
+        se: standard error of (one more session - centre).
+        df: degrees of freedom of ``se``.
+        sessions: stored sessions, K.
+    """
+
+    centre: Array
+    se: Array
+    df: int
+    sessions: int
+
+    def upper(self, value: Array | float, level: float) -> Array:
+        """One-sided upper bound, of confidence ``level``, of the slowdown a ``value`` shows."""
+        return np.asarray(value - self.centre + t_quantile(level, self.df) * self.se)
+
+    def lower(self, value: Array | float, level: float) -> Array:
+        """One-sided lower bound, of confidence ``level``, of the slowdown a ``value`` shows."""
+        return np.asarray(value - self.centre - t_quantile(level, self.df) * self.se)
+
+    def p_worse(self, value: Array | float, theta0: float) -> Array:
+        """One-sided p-value of "the slowdown is at most ``theta0``" (natural log)."""
+        return upper_tail(np.asarray((value - self.centre - theta0) / self.se), self.df)
+
+
+@dataclass(frozen=True)
+class Creep:
+    """How much worse a recent level is than the anchor's; batch shapes allowed.
+
+    Attributes:
+        slowdown: mean of the recent sessions - mean of the anchor's (natural log).
+        se: its standard error.
+        df: degrees of freedom of ``se``.
+        sessions: sessions in both groups together.
+    """
+
+    slowdown: Array
+    se: Array
+    df: int
+    sessions: int
+
+    def upper(self, level: float) -> Array:
+        """One-sided upper bound of the slowdown."""
+        return np.asarray(self.slowdown + t_quantile(level, self.df) * self.se)
+
+    def lower(self, level: float) -> Array:
+        """One-sided lower bound of the slowdown."""
+        return np.asarray(self.slowdown - t_quantile(level, self.df) * self.se)
+
+    def p_worse(self, theta0: float) -> Array:
+        """One-sided p-value of "the slowdown is at most ``theta0``" (natural log)."""
+        return upper_tail(np.asarray((self.slowdown - theta0) / self.se), self.df)
+
+
+def predict(
+    sessions: ArrayLike,
+    *,
+    prior_sd: float = PRIOR_SD,
+    prior_df: int = PRIOR_DF,
+    extra: ArrayLike = 0.0,
+) -> Prediction:
+    """Predict one more session from K stored ones; shape (..., K), natural logs.
+
+    s^2 = (prior_df * prior_sd^2 + (K-1) * var) / df with df = prior_df + K - 1, and
+    se^2 = s^2 * (1 + 1/K) + ``extra``: a variance the new session has on top, (...).
+
+    Raises:
+        ValueError: no session.
+    """
+    values = np.asarray(sessions, dtype=np.float64)
+    count = values.shape[-1]
+    if count < 1:
+        raise ValueError("no stored session to predict from")
+    centre = np.mean(values, axis=-1)
+    df = prior_df + count - 1
+    spread = np.sum((values - centre[..., None]) ** 2, axis=-1)
+    variance = (prior_df * prior_sd**2 + spread) / df
+    se = np.sqrt(variance * (1.0 + 1.0 / count) + np.asarray(extra, dtype=np.float64))
+    return Prediction(centre, se, df, count)
+
+
+def decides_from(prediction: Prediction, tolerance: float, alpha: float) -> Array:
+    """Smallest true slowdown (fraction) that is called in at least half of all sessions.
+
+    Called means p <= ``alpha`` against the negligible slowdown and a measured slowdown
+    of at least 0.8 * ``tolerance``. 0.05 is 5% more time.
+    """
+    zone = Zone.of(tolerance)
+    reach = zone.negligible + t_quantile(1.0 - alpha, prediction.df) * prediction.se
+    return np.asarray(np.expm1(np.maximum(reach, zone.least)))
+
+
+def passes_up_to(prediction: Prediction, tolerance: float, level: float) -> Array:
+    """Largest measured slowdown (fraction) whose upper bound stays under ``tolerance``.
+
+    Negative where even an unchanged measurement does not pass.
+    """
+    margin = t_quantile(level, prediction.df) * prediction.se
+    return np.asarray(np.expm1(Zone.of(tolerance).tolerance - margin))
+
+
+def successive_sd(sessions: ArrayLike) -> Array:
+    """Spread between sessions from successive differences; shape (..., K) in time order, K > 1.
+
+    sqrt(sum (x_{k+1} - x_k)^2 / (2 (K-1))): a slow trend hardly inflates it.
+
+    Raises:
+        ValueError: fewer than two sessions.
+    """
+    values = np.asarray(sessions, dtype=np.float64)
+    count = values.shape[-1]
+    if count < 2:
+        raise ValueError(f"a spread between sessions needs at least two, got {count}")
+    return np.asarray(np.sqrt(_successive_squares(values) / (count - 1)))
+
+
+def creep(
+    anchor: ArrayLike,
+    recent: ArrayLike,
+    *,
+    prior_sd: float = PRIOR_SD,
+    prior_df: int = PRIOR_DF,
+) -> Creep:
+    """Compare the level of R recent sessions with that of A anchor sessions.
+
+    ``anchor``: (..., A), ``recent``: (..., R) with the present session, both in time
+    order and without a session in common; natural logs. The noise is pooled from the
+    successive differences inside each group, which neither a trend nor the step from
+    the anchor to now inflates, and se^2 = s^2 * (1/A + 1/R).
+
+    Raises:
+        ValueError: a group without sessions.
+    """
+    groups = [np.asarray(group, dtype=np.float64) for group in (anchor, recent)]
+    if any(group.shape[-1] < 1 for group in groups):
+        raise ValueError("creeping needs at least one anchor session and one recent one")
+    counts = [group.shape[-1] for group in groups]
+    own = [_successive_df(count) for count in counts]
+    weighted = sum(
+        _successive_squares(group) * (df / max(count - 1, 1))
+        for group, df, count in zip(groups, own, counts, strict=True)
+    )
+    variance = (prior_df * prior_sd**2 + weighted) / (prior_df + sum(own))
+    se = np.sqrt(variance * sum(1.0 / count for count in counts))
+    slowdown = np.mean(groups[1], axis=-1) - np.mean(groups[0], axis=-1)
+    # Rounded down: the quantiles know whole degrees of freedom only.
+    return Creep(slowdown, np.asarray(se), prior_df + math.floor(sum(own)), sum(counts))
+
+
+def upper_tail(t: Array | float, df: int) -> Array:
+    """P(T >= t) for Student's t with ``df`` whole degrees of freedom; any shape.
+
+    Source: Abramowitz and Stegun 26.7.3 and 26.7.4, as ``student.t_cdf``.
+    """
+    theta = np.arctan(np.asarray(t, dtype=np.float64) / math.sqrt(df))
+    cosine = np.cos(theta)
+    term = np.array(cosine if df % 2 else np.ones_like(theta))
+    total = np.zeros_like(theta)
+    for k in range(3, df + 1, 2) if df % 2 else range(2, df + 1, 2):
+        total += term
+        term *= cosine * cosine * ((k - 1) / k)
+    central = np.sin(theta) * total
+    if df % 2:
+        central = 2.0 / math.pi * (theta + central)
+    return np.asarray(0.5 - 0.5 * central)
+
+
+def _successive_squares(values: Array) -> Array:
+    """Half the sum of squared successive differences, shape (..., K) -> (...)."""
+    return np.asarray(np.sum(np.diff(values, axis=-1) ** 2, axis=-1) / 2.0)
+
+
+def _successive_df(count: int) -> float:
+    """Degrees of freedom the successive-difference variance of ``count`` values is worth.
+
+    Its variance for Gaussian values is sigma^4 (3K-4) / (K-1)^2 (von Neumann 1941), that
+    of a chi-squared estimate 2 sigma^4 / df.
+    """
+    return 2.0 * (count - 1) ** 2 / (3.0 * count - 4.0) if count > 1 else 0.0

@@ -1,0 +1,114 @@
+"""Shares and counts: intervals of a proportion, and evidence from counts such as stalls."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.stats.incomplete_beta import log_beta, log_beta_cdf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def binomial_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Exact two-sided interval of a probability after ``k`` successes in ``n`` trials.
+
+    Source: Clopper and Pearson (1934). (0, 1) when nothing was tried.
+
+    Raises:
+        ValueError: ``k`` is not in 0 ... ``n``.
+    """
+    _check(k, n)
+    log_tail = math.log((1.0 - level) / 2.0)
+    low, high = 0.0, 1.0
+    if k > 0:
+        # P(X >= k | p) = I_p(k, n-k+1), rising in p.
+        low = _first_share(lambda p: log_beta_cdf(p, k, n - k + 1) >= log_tail, 0.0, k / n)
+    if k < n:
+        # P(X <= k | p) = I_{1-p}(n-k, k+1), falling in p.
+        high = _first_share(lambda p: log_beta_cdf(1.0 - p, n - k, k + 1) <= log_tail, k / n, 1.0)
+    return low, high
+
+
+def log_e_sign(wins: int, losses: int) -> float:
+    """ln of the evidence that discordant pairs fall on the "wins" side more than half the time.
+
+    The likelihood ratio of theta to 1/2, mixed uniformly over theta in (1/2, 1):
+    2^(n+1) B(w+1, l+1) P(Beta(w+1, l+1) > 1/2). A test martingale at theta = 1/2 and a
+    supermartingale below, so it may be looked at after every pair. Pairs that agree say
+    nothing and are not counted. Sources: Ville (1939); Robbins (1970); for discordant
+    pairs McNemar (1947).
+
+    Raises:
+        ValueError: a negative count.
+    """
+    if wins < 0 or losses < 0:
+        raise ValueError(f"counts cannot be negative, got {wins} and {losses}")
+    above_half = log_beta_cdf(0.5, losses + 1, wins + 1)
+    return (wins + losses + 1) * math.log(2.0) + log_beta(wins + 1, losses + 1) + above_half
+
+
+def share_upper(k: int, n: int, level: float = 0.95) -> float:
+    """Anytime-valid upper bound of a share after ``k`` of ``n``: 1.0 before anything was seen.
+
+    The largest p that the Beta(1, 1) mixture B(k+1, n-k+1) / (p^k (1-p)^(n-k)) has not
+    refuted at 1/(1-level). Holds at every n at once. Source: Robbins (1970).
+
+    Raises:
+        ValueError: ``k`` is not in 0 ... ``n``.
+    """
+    _check(k, n)
+    if k == n:
+        return 1.0
+    mixture = log_beta(k + 1, n - k + 1)
+    log_threshold = -math.log(1.0 - level)
+
+    def refuted(p: float) -> bool:
+        if p >= 1.0:
+            return True
+        log_likelihood = (k * math.log(p) if k else 0.0) + (n - k) * math.log1p(-p)
+        return mixture - log_likelihood >= log_threshold
+
+    return _first_share(refuted, k / n, 1.0)
+
+
+def effective_size(rows: Sequence[Sequence[bool]]) -> float:
+    """How many independent trials the iterations of ``rows`` (processes, iterations) are worth.
+
+    N / deff with Kish's design effect: the variance of the share between processes over
+    that of N independent trials, at least 1. One process tells nothing about the spread
+    between processes and counts once; outcomes that never differ cannot show any
+    clustering and count in full. Never below 1, 0.0 without iterations. Source: Kish
+    (1965), Survey Sampling, 5.4 and 8.2.
+    """
+    kept = [row for row in rows if row]
+    total = sum(len(row) for row in kept)
+    if total == 0:
+        return 0.0
+    count = len(kept)
+    if count == 1:
+        return 1.0
+    share = sum(sum(row) for row in kept) / total
+    if share in (0.0, 1.0):
+        return float(total)
+    between = sum((sum(row) - share * len(row)) ** 2 for row in kept) * count / (count - 1)
+    # Var(share) = between / total^2 against share (1 - share) / total.
+    design_effect = between / total / (share * (1.0 - share))
+    return max(total / max(design_effect, 1.0), 1.0)
+
+
+def _check(k: int, n: int) -> None:
+    if not 0 <= k <= n:
+        raise ValueError(f"{k} of {n} is not a share")
+
+
+def _first_share(reached: Callable[[float], bool], low: float, high: float) -> float:
+    """Where ``reached`` turns true between ``low`` and ``high``, by bisection."""
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        if reached(middle):
+            high = middle
+        else:
+            low = middle
+    return (low + high) / 2.0

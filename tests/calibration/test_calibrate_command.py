@@ -1,0 +1,114 @@
+"""``llmperf calibrate`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
+
+
+def stored(project: pytest.Pytester) -> list[dict[str, Any]]:
+    """What was kept beside the baselines, oldest first."""
+    found = sorted(project.path.glob("perf_baselines/*/calibrations/*.json"))
+    return [json.loads(path.read_text()) for path in found]
+
+
+def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(
+    project: pytest.Pytester,
+) -> None:
+    result = project.run(*COMMAND, "--sessions", "2", timeout=120)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "*session 1/2: 3 pass*",
+            "*A/A: two arms that are alike; 2 sessions judged",
+            "*sessions with a false alarm: 0 of 2*",
+            "*tokens/s*%*2/2*",
+            "*stored in*",
+        ]
+    )
+    (kept,) = stored(project)
+    assert kept["plant"] == ""
+    assert [check["called"] for check in kept["checks"]] == [0, 0, 0]
+    assert all(check["between"] >= 0 for check in kept["checks"])
+
+
+def test_a_planted_slowdown_is_really_there_and_caught(project: pytest.Pytester) -> None:
+    result = project.run(*COMMAND, "--sessions", "1", "--plant", "100%", timeout=120)
+    result.stdout.fnmatch_lines(
+        ["*session 1/1:*regressed*tokens_per_sec*", "*sessions caught it: 1 of 1*"]
+    )
+    effects = {check["metric"]: check["effect"] for check in stored(project)[0]["runs"][0]["checks"]}
+    assert effects["tokens_per_sec"] > 0.7
+    assert abs(effects["first_token"]) < 0.5
+
+
+def test_the_samples_of_every_pair_are_kept(project: pytest.Pytester) -> None:
+    project.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
+    assert stored(project) == []
+    run = json.loads(project.path.joinpath("out.json").read_text())["runs"][0]
+    check = run["checks"][0]
+    assert len(check["candidate"]) == len(check["base"]) == run["pairs"]["test_toy.py::test_short"]
+
+
+def test_a_later_session_records_the_calibration_it_was_judged_with(
+    project: pytest.Pytester,
+) -> None:
+    project.run(*COMMAND, "--sessions", "1", timeout=120)
+    project.runpytest_subprocess("-m", "perf", "--llmperf-record", timeout=120)
+    (path,) = project.path.glob("perf_baselines/*/*.json")
+    session = json.loads(path.read_text())["session"]
+    assert session["calibration"]["file"].startswith("calibrations/")
+
+
+def test_a_planted_calibration_is_no_measure_of_the_noise(project: pytest.Pytester) -> None:
+    project.run(*COMMAND, "--sessions", "1", "--plant", "50%", timeout=120)
+    project.runpytest_subprocess("-m", "perf", "--llmperf-record", timeout=120)
+    (path,) = project.path.glob("perf_baselines/*/*.json")
+    assert json.loads(path.read_text())["session"].get("calibration") is None
+
+
+def test_arguments_after_two_dashes_choose_the_tests(project: pytest.Pytester) -> None:
+    result = project.run(*COMMAND, "--sessions", "1", "--", "-k", "nothing_like_it", timeout=60)
+    assert result.ret == 5
+    assert stored(project) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sessions", "0"], "expected an integer >= 1"),
+        (["--plant", "5"], "expected a percentage"),
+        (["--plant", "5%", "--plant-share", "0%"], "above 0%"),
+    ],
+)
+def test_a_wrong_argument_is_told_before_anything_runs(
+    project: pytest.Pytester, arguments: list[str], message: str
+) -> None:
+    result = project.run(*COMMAND, *arguments, timeout=60)
+    assert result.ret == 2
+    assert message in result.stderr.str()
+
+
+def test_interrupted_it_says_what_it_found_and_leaves_no_engine(project: pytest.Pytester) -> None:
+    with Path("log").open("wb") as log:
+        process = subprocess.Popen(
+            [*COMMAND, "--sessions", "500"], stdout=log, stderr=log, start_new_session=True
+        )
+        deadline = time.monotonic() + 60
+        while "session 2/500" not in Path("log").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 2
+    text = Path("log").read_text()
+    assert "sessions judged" in text
+    assert stored(project) == []

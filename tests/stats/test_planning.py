@@ -1,0 +1,74 @@
+"""Planning: what a number of pairs can call, and how many a verdict takes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from pytest_llmperf.stats.paired import Zone, look
+from pytest_llmperf.stats.power import mde, pairs_to_alarm, pairs_to_pass
+
+ALARM, PASS = math.log(100), math.log(20)
+ZONE = Zone.of(0.05)
+
+
+def _called(slowdown: float, sd: float, pairs: int) -> float:
+    """Share of simulated checks called at the look after the last pair."""
+    chance = np.random.default_rng(20260506)
+    seen = look(chance.normal(math.log1p(slowdown), sd, (4000, pairs)), ZONE)
+    return float(np.mean((seen.log_worse >= ALARM) & (seen.mean >= ZONE.least)))
+
+
+@pytest.mark.parametrize(("sd", "pairs"), [(0.015, 12), (0.03, 20), (0.05, 40)])
+def test_slowdown_at_the_mde_is_called_as_often_as_stated(sd: float, pairs: int) -> None:
+    assert _called(mde(sd, pairs, ALARM, 0.05), sd, pairs) == pytest.approx(0.9, abs=0.04)
+
+
+def test_mde_shrinks_with_more_pairs() -> None:
+    reach = [mde(0.03, pairs, ALARM, 0.05) for pairs in (5, 10, 20, 40)]
+    assert reach == sorted(reach, reverse=True)
+
+
+def test_mde_is_never_below_the_least_that_is_called() -> None:
+    assert mde(0.0, 40, ALARM, 0.05) == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("sd", [0.0, 0.01])
+def test_two_pairs_call_nothing(sd: float) -> None:
+    assert mde(sd, 2, ALARM, 0.05) == math.inf
+
+
+def test_pairs_to_alarm_is_the_first_number_that_reaches_the_power() -> None:
+    pairs = pairs_to_alarm(0.04, 0.06, ALARM, 0.05)
+    assert pairs is not None
+    assert mde(0.04, pairs, ALARM, 0.05) <= 0.06 < mde(0.04, pairs - 1, ALARM, 0.05)
+
+
+def test_slowdown_below_the_least_is_never_planned_to_be_called() -> None:
+    assert pairs_to_alarm(0.015, 0.03, ALARM, 0.05) is None
+
+
+@pytest.mark.parametrize("sd", [0.03, 0.08])
+def test_unchanged_check_passes_by_then_in_at_least_half_of_all_sessions(sd: float) -> None:
+    pairs = pairs_to_pass(sd, PASS, 0.05)
+    assert pairs is not None
+    chance = np.random.default_rng(20260507)
+
+    def passed(n: int) -> float:
+        seen = look(chance.normal(0.0, sd, (4000, n)), ZONE)
+        return float(np.mean(seen.log_fine >= PASS))
+
+    assert passed(pairs) >= 0.5
+    # Not more pairs than it takes: a quarter fewer are not enough.
+    assert passed(math.floor(0.75 * pairs)) < 0.5
+
+
+def test_without_noise_the_first_look_decides() -> None:
+    assert pairs_to_pass(0.0, PASS, 0.05) == 3
+    assert pairs_to_alarm(0.0, 0.05, ALARM, 0.05) == 3
+
+
+def test_hopeless_noise_never_passes() -> None:
+    assert pairs_to_pass(2.0, PASS, 0.05) is None
