@@ -186,11 +186,29 @@ class PerfConfig(_Section):
         ),
     )
     tolerance: Tolerance = Field(default=0.05, description="The slowdown that must be caught.")
-    processes: Count = Field(default=3, description="Fresh engine processes per session.")
+    false_alarms: Tolerance = Field(
+        default=0.01,
+        description="Chance per session that any check with a negligible change is regressed.",
+    )
+    strict: Flag = Field(
+        default=False, description="Fail what is inconclusive, instead of passing with a warning."
+    )
+    processes: Count = Field(
+        default=3, description="Fewest fresh engine processes (or pairs of them) per test."
+    )
+    max_processes: Count = Field(
+        default=12, description="Most processes per test, where its targets need more to decide."
+    )
+    max_pairs: Count = Field(
+        default=40, description="Most pairs of processes per test, where two arms are compared."
+    )
     iterations: Iterations = Field(default=3, description="Replays of a workload in each process.")
     warmup_max: Count = Field(default=4, description="Most warm-up replays in each process.")
     budget: Duration = Field(
         default=600.0, description="Longest time to measure, for all tests together."
+    )
+    test_budget: Duration | None = Field(
+        default=None, description="Longest time to replay one test; null: what the budget leaves."
     )
     baselines: Text = Field(
         default="perf_baselines", description="Folder of the baselines, relative to this file."
@@ -198,6 +216,18 @@ class PerfConfig(_Section):
     seed: Seed | None = Field(
         default=None, description="Seed of the random order; null: a new one."
     )
+
+    @model_validator(mode="after")
+    def _fewest_is_least(self) -> PerfConfig:
+        given = self.model_fields_set
+        found: list[tuple[str, str, Any]] = []
+        for most in ("max_processes", "max_pairs"):
+            if getattr(self, most) < self.processes and most in given:
+                text = f"{most} ({getattr(self, most)}) must not be below processes"
+                found.append((most, f"{text} ({self.processes})", None))
+        if found:
+            raise _problems("perf", found)
+        return self
 
     @field_validator("targets", mode="before")
     @classmethod

@@ -39,15 +39,36 @@ class BaselineView:
 
     Attributes:
         status: whether there is something to compare with.
-        sessions: base units, shape (sessions, processes, iterations).
+        sessions: base units, shape (sessions, processes, iterations), oldest first.
         sources: what names each session to a reader: file, date, commit.
         detail: why there is nothing to compare with, in one line; may be empty.
+        anchor: the fixed sessions that creeping is measured from, as ``sessions``.
+        anchor_sources: what names each of them.
     """
 
     status: Literal["ok", "missing", "workload changed"]
     sessions: tuple[Samples, ...] = ()
     sources: tuple[str, ...] = ()
     detail: str = ""
+    anchor: tuple[Samples, ...] = ()
+    anchor_sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Two arms that ran interleaved in this session; row i of both is pair i.
+
+    Attributes:
+        candidate: base units, shape (pairs, iterations).
+        base: the same of the arm it is compared with.
+        name: what names that arm to a reader, such as ``other.yaml``.
+        seconds: wall time of one pair of this test, or None where unknown.
+    """
+
+    candidate: Samples
+    base: Samples
+    name: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +80,20 @@ class Evidence:
         check: what is judged.
         samples: this session's samples, shape (processes, iterations); empty
             where nothing was measured.
-        planned_processes: how many processes the session meant to measure.
+        planned_processes: the fewest processes (or pairs) a verdict may rest on.
         baseline: earlier sessions, or None where there are none.
+        pairs: the interleaved arms, which then decide instead of the baseline.
         invalid: why the machine or the measurement was not fit to judge.
         error: why the test could not be measured at all.
         budget_reached: the time budget ended the measuring.
         budget_s: that budget in seconds, where known.
+        exhausted: the most processes (or pairs) were measured: no more will come.
+        ended: the measure stage is over: nothing more will come, for whatever reason.
+        stalls: iterations that stalled, this arm and then the base arm's.
+        void: processes (or pairs) that were measured and had to be left out.
+        seconds: wall time of one process of this test, or None where unknown.
+        alarm_share: of the session's false-alarm rate, what this check's comparison may use.
+        missed_share: the same for its target.
     """
 
     nodeid: str
@@ -72,7 +101,15 @@ class Evidence:
     samples: Samples
     planned_processes: int
     baseline: BaselineView | None = None
+    pairs: Pairs | None = None
     invalid: tuple[str, ...] = ()
     error: str | None = None
     budget_reached: bool = False
     budget_s: float | None = None
+    exhausted: bool = False
+    ended: bool = False
+    stalls: tuple[int, ...] = ()
+    void: int = 0
+    seconds: float | None = None
+    alarm_share: float = 0.01
+    missed_share: float = 0.01

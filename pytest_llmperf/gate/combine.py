@@ -6,10 +6,15 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.baseline import BaselineStrategy
+from pytest_llmperf.gate.creeping import CreepingStrategy
+from pytest_llmperf.gate.family import share_alarms
+from pytest_llmperf.gate.interleaved import InterleavedStrategy
+from pytest_llmperf.gate.rules import FALSE_ALARMS
+from pytest_llmperf.gate.screening import ScreeningStrategy
+from pytest_llmperf.gate.stalls import StallStrategy
 from pytest_llmperf.gate.target import TargetStrategy
 from pytest_llmperf.gate.validity import ValidityStrategy
-from pytest_llmperf.gate.verdict import Reason, Verdict, VerdictKind
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,12 +23,30 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.protocol import Strategy
 
 #: What judges a check, in the order that breaks ties.
-STRATEGIES: tuple[Strategy, ...] = (ValidityStrategy(), BaselineStrategy(), TargetStrategy())
+STRATEGIES: tuple[Strategy, ...] = (
+    ValidityStrategy(),
+    InterleavedStrategy(),
+    ScreeningStrategy(),
+    CreepingStrategy(),
+    StallStrategy(),
+    TargetStrategy(),
+)
 
 #: After these no other strategy is asked: numbers that are void prove nothing either way.
 _FINAL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 #: Explanations of these kinds are worth a line next to another verdict.
 _WORTH_A_NOTE = frozenset(VerdictKind) - {VerdictKind.PASS, VerdictKind.NO_BASELINE}
+
+
+def judge_session(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> list[Verdict | None]:
+    """Judge every gated check of a session, in order; None for metrics that are shown only.
+
+    ``alpha``: chance that any check with a negligible change is called ``regressed``.
+    """
+    return [
+        judge(evidence) if evidence.check.gated else None
+        for evidence in share_alarms(session, alpha)
+    ]
 
 
 def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Verdict:
@@ -47,10 +70,16 @@ def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Ve
             break
     if not spoken:
         raise ValueError(f"no strategy judges {evidence.check.metric.name} of {evidence.nodeid}")
+    if spoken[0].strategy == ValidityStrategy.name:
+        # Fewer samples than a verdict may rest on condemn nothing, however clear they look.
+        spoken = [v for v in spoken if v.kind.rank >= spoken[0].kind.rank]
     winner = _winner(spoken)
     others = [verdict for verdict in spoken if verdict is not winner]
     return replace(
         winner,
+        # A missed target does not answer whether it is slower than before, nor the reverse.
+        open=any(verdict.open for verdict in spoken),
+        stopped_by=next((verdict.stopped_by for verdict in spoken if verdict.stopped_by), ""),
         notes=winner.notes + tuple(_note(v) for v in others if v.kind in _WORTH_A_NOTE),
         reasons=tuple(reason for v in (winner, *others) for reason in v.reasons),
     )
@@ -92,8 +121,5 @@ def count_kinds(tests: Iterable[Sequence[Verdict]]) -> dict[VerdictKind, int]:
 
 
 def _note(verdict: Verdict) -> str:
-    """One loser's explanation, led by its kind unless it repeats the winner's shape."""
-    reason: Reason = verdict.reasons[0]
-    if verdict.kind is VerdictKind.INCONCLUSIVE:
-        return reason.text
-    return f"also {verdict.kind.value}: {reason.text}"
+    """What a loser found, led by its kind."""
+    return f"also {verdict.kind.value}: {verdict.claim}"

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, failing_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +41,7 @@ def session_exit_code(
     ``ordinary_failures``: whether tests failed for other reasons, which is code 1.
     Verdicts on metrics that are shown only do not count.
     """
-    failing = {v.kind for v in verdicts if v.check.gated and verdict_fails(v, policy)}
+    failing = {kind for v in verdicts if v.check.gated for kind in failing_kinds(v, policy)}
     if ordinary_failures or failing - {VerdictKind.INVALID, VerdictKind.INCONCLUSIVE}:
         return FAILED
     if VerdictKind.INVALID in failing:

@@ -1,54 +1,125 @@
-"""The target strategy: an absolute limit, met or missed."""
+"""The target strategy: an absolute limit, met or missed beyond what processes differ."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.gate.numbers import compare, target_differences
 from pytest_llmperf.gate.protocol import verdict_of
-from pytest_llmperf.gate.rules import compare, is_decidable, target_kind
-from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import percent, target_words
+from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
+from pytest_llmperf.gate.running import Running, first_look, is_fine, is_worse, more_needed, running
+from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
+from pytest_llmperf.gate.words import (
+    evidence_words,
+    more_words,
+    needed_words,
+    percent,
+    seen_words,
+    target_words,
+    undecided,
+)
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
     from pytest_llmperf.metrics import Unit
 
+#: A limit has no grey zone: it is a tolerance of nothing around itself.
+_NO_ZONE = 0.0
+
 
 class TargetStrategy:
-    """Judges the median of per-process medians by the limit the test states."""
+    """Judges the processes' medians by the limit the test states."""
 
     name = "target"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``pass``, ``missed`` or, where too little was measured, ``inconclusive``.
+        """``pass``, ``missed``, or ``inconclusive`` where the limit lies within the noise.
 
         None without a target, or where nothing was measured.
         """
         check = evidence.check
-        numbers = compare(evidence)
-        if check.limit is None or numbers.current is None:
+        if check.limit is None or check.metric.kind == "share":
             return None
-        value = numbers.current.value
-        kind = target_kind(check, numbers.current)
-        sides = f"{_told_apart(value, check.limit, check.metric.unit)}, must be"
-        if kind is VerdictKind.PASS:
-            text = f"target met: {sides} {target_words(check)}"
-        else:
-            # A limit of zero can't be missed by a share of itself.
-            short = check.metric.slowdown(value, check.limit) if check.limit > 0 else None
-            by = "" if short is None else f" by {_miss(short)}"
-            text = f"target missed{by}: {sides} {target_words(check)}"
-        if not is_decidable(evidence):
-            kind, text = VerdictKind.INCONCLUSIVE, f"so far {text}"
-        return verdict_of(self.name, kind, evidence, numbers, text)
+        numbers = compare(evidence)
+        if numbers.current is None:
+            return None
+        state = running(target_differences(evidence), _NO_ZONE, check.metric)
+        kind = _kind(state, evidence)
+        proof = _proof(state, kind, evidence)
+        return verdict_of(
+            self.name,
+            kind,
+            evidence,
+            numbers,
+            _claim(kind, proof, evidence, numbers.current.value, check.limit),
+            facts=_facts(state, kind, proof),
+            seen=seen_words(evidence),
+            proof=proof,
+            more_can_tell=kind is VerdictKind.INCONCLUSIVE,
+        )
 
 
-def _miss(slowdown: float) -> str:
+def _kind(state: Running, evidence: Evidence) -> VerdictKind:
+    if state.look is not None and is_worse(state, _NO_ZONE, evidence.missed_share):
+        return VerdictKind.MISSED
+    return VerdictKind.PASS if is_fine(state, _NO_ZONE) else VerdictKind.INCONCLUSIVE
+
+
+def _is_missing(state: Running, kind: VerdictKind) -> bool:
+    """Whether to show the evidence of a miss: of the undecided, the side it is on."""
+    return kind is VerdictKind.MISSED or (kind is VerdictKind.INCONCLUSIVE and state.effect > 0)
+
+
+def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
+    missing = _is_missing(state, kind)
+    more = None
+    # While sampling goes on nobody reads it, and it costs more than the verdict.
+    if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
+        more = more_needed(
+            state, _NO_ZONE, evidence.missed_share, first_look(evidence.check.metric)
+        )
+    known = state.look is not None
+    return Proof(
+        effect=slowdown(state.effect),
+        low=slowdown(state.low) if known else None,
+        high=slowdown(state.high) if known else None,
+        bound=slowdown(state.bound) if known else None,
+        log_evidence=state.log_worse if missing else state.log_fine,
+        log_threshold=log_alarm(evidence.missed_share) if missing else LOG_PASS,
+        samples=state.n,
+        more=more,
+        more_seconds=more * evidence.seconds if more is not None and evidence.seconds else None,
+    )
+
+
+def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, limit: float) -> str:
+    check = evidence.check
+    assert proof.log_evidence is not None
+    weight = evidence_words(proof.log_evidence)
+    text = f"{_told_apart(value, limit, check.metric.unit)}, must be {target_words(check)}"
+    if kind is VerdictKind.PASS:
+        return f"target met: {text}; {weight}"
+    if kind is VerdictKind.MISSED:
+        return f"target missed by {_miss(check.metric.slowdown(value, limit))}: {text}; {weight}"
+    text = f"at the edge of its target: {text}, {undecided(evidence)}; {weight}"
+    if not evidence.ended:
+        return text
+    noun = "group of processes" if check.metric.kind == "percentile" else "process"
+    return f"{text}; {more_words(proof.more, evidence.seconds, noun)}"
+
+
+def _facts(state: Running, kind: VerdictKind, proof: Proof) -> list[str]:
+    assert proof.log_threshold is not None
+    purpose = "to call it missed" if _is_missing(state, kind) else "to meet it"
+    return [needed_words(proof.log_threshold, purpose)]
+
+
+def _miss(slowdown_: float) -> str:
     """How far off: ``20%``, or ``a factor of 9.15`` where a percentage would be hard to read."""
-    if slowdown < 1:
-        return percent(slowdown)
-    factor = 1 + slowdown
+    if slowdown_ < 1:
+        return percent(slowdown_)
+    factor = 1 + slowdown_
     return f"a factor of {factor:.3g}" if factor < 1000 else f"a factor of {factor:,.0f}"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.protocol import verdict_of
-from pytest_llmperf.gate.rules import compare, is_decidable
+from pytest_llmperf.gate.numbers import compare
+from pytest_llmperf.gate.protocol import stopped_by, verdict_of
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import count, span
+from pytest_llmperf.gate.words import count, sample_noun, within
+from pytest_llmperf.stats.e_process import MIN_PAIRS
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
@@ -30,21 +31,37 @@ class ValidityStrategy:
         if evidence.invalid:
             text = "; ".join(evidence.invalid)
             return verdict_of(self.name, VerdictKind.INVALID, evidence, numbers, text)
-        if is_decidable(evidence) and evidence.samples:
+        measured, fewest = _measured(evidence), _fewest(evidence)
+        if measured >= fewest:
             return None
         if evidence.samples or evidence.budget_reached:
-            text = _too_few(evidence)
-            return verdict_of(self.name, VerdictKind.INCONCLUSIVE, evidence, numbers, text)
+            return verdict_of(
+                self.name,
+                VerdictKind.INCONCLUSIVE,
+                evidence,
+                numbers,
+                _too_few(evidence, measured, fewest),
+                more_can_tell=True,
+            )
         metric = evidence.check.metric
         text = f"{metric.name} has no value for this workload; it is {metric.formula}"
         return verdict_of(self.name, VerdictKind.ERROR, evidence, numbers, text)
 
 
-def _too_few(evidence: Evidence) -> str:
-    """Say how many of the planned processes were measured, and what would measure the rest."""
-    planned = count(evidence.planned_processes, "process")
-    measured = f"{len(evidence.samples)} of {planned} measured"
-    if not evidence.budget_reached:
-        return f"{measured}; the others ended early, run the test again"
-    budget = "time budget" if evidence.budget_s is None else f"{span(evidence.budget_s)} budget"
-    return f"{measured} within the {budget}; raise perf.budget"
+def _measured(evidence: Evidence) -> int:
+    """Return how many processes, or complete pairs, there are; of a percentile, groups of them."""
+    return len(evidence.samples if evidence.pairs is None else evidence.pairs.candidate)
+
+
+def _fewest(evidence: Evidence) -> int:
+    """Return how many a verdict takes; a percentile has fewer groups than there are processes."""
+    planned = evidence.planned_processes
+    return min(planned, MIN_PAIRS) if evidence.check.metric.kind == "percentile" else planned
+
+
+def _too_few(evidence: Evidence, done: int, fewest: int) -> str:
+    """Say how many of the fewest samples were measured, and what would measure the rest."""
+    measured = f"{done} of at least {count(fewest, sample_noun(evidence))} measured"
+    if stopped := stopped_by(evidence):
+        return f"{measured} {within(evidence)}; raise {stopped}"
+    return f"{measured}; the others ended early, run the test again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.metrics import Unit
@@ -10,7 +11,7 @@ from pytest_llmperf.units import format_quantity
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmperf.gate.check import Check
+    from pytest_llmperf.gate.check import Check, Evidence
     from pytest_llmperf.metrics import Metric
 
 _SPEEDS = frozenset({Unit.SECONDS, Unit.TOKENS_PER_SECOND})
@@ -19,11 +20,13 @@ _SPEEDS = frozenset({Unit.SECONDS, Unit.TOKENS_PER_SECOND})
 def change_words(metric: Metric, change: float) -> str:
     """A slowdown in words: ``5.5% slower``, ``0.4% faster``, ``no change``."""
     size = f"{abs(change):.1%}"
-    if size == "0.0%":
-        return "no change"
+    return "no change" if size == "0.0%" else f"{size} {_side(metric, change)}"
+
+
+def _side(metric: Metric, change: float) -> str:
     if metric.unit in _SPEEDS:
-        return f"{size} {'slower' if change > 0 else 'faster'}"
-    return f"{size} {'worse' if change > 0 else 'better'}"
+        return "slower" if change > 0 else "faster"
+    return "worse" if change > 0 else "better"
 
 
 def limit_text(limit: float, metric: Metric) -> str:
@@ -51,10 +54,14 @@ def percent(fraction: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
-    """A count with its noun: ``1 process``, ``3 processes``, ``2 checks``."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+    """A count with its noun: ``1 process``, ``3 processes``, ``2 groups of pairs``."""
+    return f"1 {noun}" if number == 1 else f"{number} {plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """More than one of it: ``processes``, ``checks``, ``groups of pairs``."""
+    first, of, rest = noun.partition(" of ")
+    return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
 
 
 def span(seconds: float) -> str:
@@ -73,3 +80,114 @@ def listed(items: Sequence[str]) -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def evidence_words(log_evidence: float) -> str:
+    """Evidence as odds against chance: ``evidence 35:1``, ``evidence 21.5 million:1``."""
+    return f"evidence {odds(log_evidence)}"
+
+
+def needed_words(log_threshold: float, purpose: str = "") -> str:
+    """What evidence is asked of a verdict: ``20:1 needed to pass``."""
+    return f"{odds(log_threshold)} needed {purpose}".rstrip()
+
+
+def odds(log_evidence: float) -> str:
+    """A logarithm as odds, three digits: ``35:1``, ``6,030:1``, ``over a billion:1``."""
+    if log_evidence > math.log(1e9):
+        return "over a billion:1"
+    ratio = math.exp(log_evidence)
+    if ratio >= 1e6:
+        return f"{ratio / 1e6:.3g} million:1"
+    return f"{float(f'{ratio:.3g}'):,.0f}:1" if ratio >= 10 else f"{ratio:.2g}:1"
+
+
+def chance_words(log_evidence: float, log_threshold: float) -> str:
+    """A p-value and its bar, as logarithms of 1/p: ``by chance once in 4,320, 300 asked``."""
+    rare, asked = (math.exp(min(log, 300.0)) for log in (log_evidence, log_threshold))
+    shown = f"{float(f'{rare:.3g}'):,.0f}" if rare < 1_000_000 else "over a million"
+    return f"by chance once in {shown}, {asked:,.0f} asked"
+
+
+def effect_words(metric: Metric, effect: float, low: float, high: float) -> str:
+    """A slowdown and its interval: ``0.2% slower [-0.9%, +1.3%]``; in brackets + is slower."""
+    return f"{change_words(metric, effect)} {interval_words(low, high)}"
+
+
+def interval_words(low: float, high: float) -> str:
+    """The ends of a slowdown's interval: ``[-1.2%, +2.4%]``; the signs of the change column."""
+    return f"[{signed(low)}, {signed(high)}]"
+
+
+def signed(change: float) -> str:
+    """A slowdown as a signed share: ``+5.2%``; positive is slower."""
+    if not math.isfinite(change) or abs(change) >= 10:
+        return "unknown" if not math.isfinite(change) else "over +1000%"
+    text = f"{change:+.1%}"
+    return "0.0%" if text in ("+0.0%", "-0.0%") else text
+
+
+def at_most(bound: float, metric: Metric) -> str:
+    """What a pass proves, at 95%: ``at most 1.8% slower``; ``at least 0.3% faster``."""
+    return f"at {'most' if bound > 0 else 'least'} {abs(bound):.1%} {_side(metric, bound)}"
+
+
+def reach_words(metric: Metric, passes_up_to: float, calls_from: float) -> str:
+    """What stored sessions can tell: ``pass up to 1.9% slower, regressed from 6.2% slower``."""
+    side = _side(metric, passes_up_to)
+    least = "up to" if passes_up_to > 0 else "only from"
+    passes = f"pass {least} {abs(passes_up_to):.1%} {side}"
+    return f"{passes}, regressed from {change_words(metric, calls_from)}"
+
+
+def more_words(more: int | None, seconds: float | None, noun: str) -> str:
+    """What would decide: ``about 12 more pairs (2 min) would decide``."""
+    if more is None:
+        return f"as things stand, not even hundreds of {plural(noun)} would decide"
+    time = f" ({span(more * seconds)})" if seconds else ""
+    return f"about {count(more, f'more {noun}')}{time} would decide"
+
+
+def sample_noun(evidence: Evidence) -> str:
+    """What one sample of a check is: ``process``, ``pair``, ``group of pairs``."""
+    paired, grouped = evidence.pairs is not None, evidence.check.metric.kind == "percentile"
+    if grouped:
+        # As many processes as it takes to see that far into the tail.
+        return f"group of {'pairs' if paired else 'processes'}"
+    return "pair" if paired else "process"
+
+
+def seen_words(evidence: Evidence) -> list[str]:
+    """What a verdict was reached from: samples, stalls, and what had to be left out."""
+    pairs, noun = evidence.pairs, sample_noun(evidence)
+    if pairs is not None:
+        seen = [f"{count(len(pairs.base), noun)} with {pairs.name}"]
+    else:
+        seen = [count(len(evidence.samples), noun)]
+    if sum(evidence.stalls):
+        stalled = count(sum(evidence.stalls), "stalled iteration")
+        seen.append(stalled if pairs is None else f"{stalled} ({evidence.stalls[0]} here)")
+    if evidence.void:
+        seen.append(
+            f"{count(evidence.void, 'invalid pair' if pairs else 'invalid process')} left out"
+        )
+    return seen
+
+
+def undecided(evidence: Evidence) -> str:
+    """That the evidence is not enough, and what ended it: ``not decided within the most pairs``."""
+    ended = within(evidence)
+    if evidence.ended and not ended:
+        # Another metric of the test was called, which ends the measuring of them all.
+        ended = "when measuring ended"
+    return f"not decided {ended}".rstrip()
+
+
+def within(evidence: Evidence) -> str:
+    """What ended the measuring: ``within the 10 min budget``; empty where nothing did."""
+    if evidence.budget_reached:
+        length = "time" if evidence.budget_s is None else span(evidence.budget_s)
+        return f"within the {length} budget"
+    if not evidence.exhausted:
+        return ""
+    return "within the most processes" if evidence.pairs is None else "within the most pairs"

@@ -19,8 +19,12 @@ from pytest_llmperf.timeline import Timeline
 class Watch(Protocol):
     """Watches the machine while one test is replayed in one process."""
 
-    def sample(self) -> None:
-        """Look once more, between two replays."""
+    def sample(self) -> str | None:
+        """Look once more, between two replays.
+
+        Return why the process is lost, if it is so clearly lost that going on only
+        costs time; None otherwise.
+        """
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and say what was found."""
@@ -87,11 +91,12 @@ class Replayer:
             self._tell(place, nodeid, None)
             timelines, void = self._iterate(client, place, nodeid)
             warmup.append(compute_all(timelines))
+            void = void or watch.sample()
         while not void and len(counted) < plan.iterations:
             self._tell(place, nodeid, len(counted) + 1)
             timelines, void = self._iterate(client, place, nodeid)
             counted.append(timelines)
-            watch.sample()
+            void = void or watch.sample()
         findings = tuple(watch.stop())
         if void is None:
             void = next((f.text for f in findings if f.severity == "invalid"), None)

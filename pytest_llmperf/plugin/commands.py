@@ -9,7 +9,15 @@ import sys
 import pytest
 
 #: Options that decide what is measured; each takes a value.
-_KEPT = ("--llmperf-config", "--llmperf-set", "--rootdir", "--confcutdir", "--config-file", "-c")
+_KEPT = (
+    "--llmperf-config",
+    "--llmperf-set",
+    "--llmperf-against-config",
+    "--rootdir",
+    "--confcutdir",
+    "--config-file",
+    "-c",
+)
 
 
 def command_stem(config: pytest.Config) -> str:

@@ -48,9 +48,9 @@ class Console:
             self.line(f"note: {note}")
 
     @contextmanager
-    def progress(self, plan: Plan) -> Iterator[Callable[[Step], None]]:
-        """Show how far the rounds are while they run."""
-        if self._quiet:
+    def progress(self, plan: Plan, *, in_logs: bool = True) -> Iterator[Callable[[Step], None]]:
+        """Show how far the rounds are while they run; on a terminal only, unless ``in_logs``."""
+        if self._quiet or not (in_logs or self._reporter.isatty):
             yield lambda _: None
             return
         reporter, began, current = self._reporter, time.monotonic(), [0]
@@ -63,10 +63,11 @@ class Console:
         def tell(step: Step) -> None:
             elapsed = time.monotonic() - began
             if step.process != current[0]:
-                current[0] = step.process
-                # Spare processes come on top of the planned ones.
-                total = max(step.process, step.processes)
-                progress.start_process(step.process, total, elapsed, plan.expected_seconds)
+                current[0], expected = step.process, plan.expected_seconds
+                if step.pair is None:
+                    progress.start_process(step.process, elapsed, expected)
+                else:
+                    progress.start_pair(step.pair, step.arm, elapsed, expected)
             progress.iteration(step.nodeid, step.iteration or 0, step.iterations, elapsed)
 
         with progress:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_llmperf import __version__
+from pytest_llmperf.baselines.calibrations import model_key, read_calibrations
 from pytest_llmperf.baselines.git import read_provenance
 from pytest_llmperf.baselines.match import BaselineSet, find_baseline
 from pytest_llmperf.baselines.record import ModelIdentity, Provenance
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
 
 
+#: Seconds of watching after which an unfit machine is given up on for this process.
+_CLEARLY_S = 5.0
+
+
 @dataclass(frozen=True)
 class SessionFacts:
     """What the verdicts of a session rest on besides its samples.
@@ -43,6 +48,7 @@ class SessionFacts:
         notes: about the whole session, one line each.
         n_threads: most threads the engine uses at once.
         watch_gpu: whether the engine may use a GPU that NVML can watch.
+        calibration: what the newest calibration of this machine said, or None.
     """
 
     machine: Machine
@@ -55,6 +61,7 @@ class SessionFacts:
     notes: tuple[str, ...]
     n_threads: int
     watch_gpu: bool
+    calibration: dict[str, Any] | None = None
 
 
 def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
@@ -78,7 +85,9 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     )
     resolved = llm.resolved()
     store = BaselineStore(baselines_dir)
-    notes = list(settings.loaded.warnings)
+    calibrations, broken = read_calibrations(store.root / machine.key)
+    alike = [one for one in calibrations if not one.plant and one.model == model_key(model)]
+    notes = [*settings.loaded.warnings, *broken]
     if reading.problem:
         notes.append(reading.problem)
     return SessionFacts(
@@ -102,6 +111,7 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         n_threads=_needed_cores(llm, resolved),
         # A stranger on a card that the engine does not use is no business of ours.
         watch_gpu=bool(reading.gpus) and (backend == "app" or _may_use_gpu(backend, resolved)),
+        calibration=alike[-1].summary() if alike else None,
     )
 
 
@@ -140,9 +150,18 @@ class MachineWatch:
         self._n_threads = facts.n_threads
         self._load = LoadWatch.start(watch_gpu=facts.watch_gpu)
 
-    def sample(self) -> None:
-        """Look once more, between two replays."""
+    def sample(self) -> str | None:
+        """Look once more, between two replays; say why the process is clearly lost.
+
+        An engine that waits for its cores can be fifty times slower: there is no need to
+        wait for it to the end. A short window proves nothing, a neighbour may be gone again.
+        """
         self._load.sample()
+        report = self._load.stop()
+        if report.seconds < _CLEARLY_S:
+            return None
+        found = judge(report, usable_cpus(), self._n_threads)
+        return next((one.text for one in found if one.severity == "invalid"), None)
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and say what was found."""

@@ -1,40 +1,44 @@
-"""The judge stage: samples and baselines become evidence, evidence becomes verdicts."""
+"""The judge stage: what the session has to say, from the verdicts of its checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
-from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
 from pytest_llmperf.baselines.match import notes as differences_from
-from pytest_llmperf.baselines.record import (
-    BaselineRecord,
-    MetricRecord,
-    TestRecord,
-    now,
-)
-from pytest_llmperf.baselines.record import (
-    SessionFacts as RecordedFacts,
-)
-from pytest_llmperf.baselines.store import StoredRecord
-from pytest_llmperf.environment.machine import Difference
-from pytest_llmperf.gate.check import BaselineView, Check, Evidence
-from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.samples import Measurement, TestSamples
-from pytest_llmperf.metrics import METRICS
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement, TestSamples
+from pytest_llmperf.plugin.evidence import Judged, SessionGate, listed_differences
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.plugin.settings import Against
 from pytest_llmperf.report.model import SessionView, TestReportView, row_of
 from pytest_llmperf.stats.summary import stalls
 
 
-def judge_session(
-    held: Sequence[Recording], measurement: Measurement, plan: Plan, facts: SessionFacts
+def session_view(
+    gate: SessionGate,
+    held: Sequence[Recording],
+    measurement: Measurement,
+    plan: Plan,
+    facts: SessionFacts,
+    against: Against | None = None,
 ) -> SessionView:
     """Give every gated metric of every measured test its verdict."""
+    judged = gate.judge(measurement.tests)
+    by_test = {
+        nodeid: list(same) for nodeid, same in groupby(judged, lambda one: one.evidence.nodeid)
+    }
     tests = tuple(
-        _judge_test(recording, measurement.tests[recording.item.nodeid], plan, facts)
+        _test(
+            recording,
+            by_test.get(recording.item.nodeid, []),
+            measurement.tests[recording.item.nodeid],
+            gate,
+            facts,
+            against,
+        )
         for recording in held
     )
     sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
@@ -47,116 +51,45 @@ def judge_session(
         seed=plan.seed,
         tests=tests,
         busy=_busy(measurement),
-        notes=(*facts.notes, *_baseline_notes(facts), *_gpu_notes(facts)),
+        notes=(*facts.notes, *_baseline_notes(facts, against), *_gpu_notes(facts)),
         wall_s=measurement.seconds,
         generation_s=measurement.generating_seconds,
         recording_generation_s=sum(recording.seconds for recording in held),
         baseline_sources=tuple(sorted(sources)),
+        against=against.name if against is not None else None,
+        arm_differences=against.differences if against is not None else (),
     )
 
 
-def record_session(
-    held: Sequence[Recording],
-    measurement: Measurement,
-    view: SessionView,
+def _test(
+    recording: Recording,
+    judged: Sequence[Judged],
+    samples: TestSamples,
+    gate: SessionGate,
     facts: SessionFacts,
-    accepted: str | None = None,
-) -> Path:
-    """Store this session's samples as a baseline and return the file.
-
-    ``accepted`` is why its level is the new one from now on, or None.
-
-    Raises:
-        BaselineError: it could not be written.
-    """
-    tests = {}
-    for recording in held:
-        nodeid = recording.item.nodeid
-        samples = measurement.tests[nodeid]
-        metrics = {
-            name: MetricRecord(metric.unit.value, samples.values(name))
-            for name, metric in METRICS.items()
-            if samples.values(name)
-        }
-        invalid = _invalid(samples, view.processes) or _unfinished(samples, view.processes)
-        if samples.error is not None:
-            invalid = (samples.error.splitlines()[0], *invalid)
-        tests[nodeid] = TestRecord(
-            workload=recording.workload.hash,
-            summary=recording.workload.summary,
-            metrics=metrics,
-            invalid=invalid,
-            accepted=accepted,
-        )
-    record = BaselineRecord(
-        recorded=now(),
-        provenance=facts.provenance,
-        model=facts.model,
-        config=facts.config,
-        machine=facts.machine,
-        session=RecordedFacts(
-            seed=view.seed,
-            processes=view.processes,
-            iterations=view.iterations,
-            findings=view.busy,
-        ),
-        tests=tests,
-    )
-    return facts.store.write(record)
-
-
-def _judge_test(
-    recording: Recording, samples: TestSamples, plan: Plan, facts: SessionFacts
+    against: Against | None,
 ) -> TestReportView:
-    nodeid, workload = recording.item.nodeid, recording.workload
-    rows = []
-    newest: Path | None = None
-    skipped = 0
-    for check in recording.checks:
-        if not check.asked and samples.processes and not samples.values(check.metric.name):
-            # A default that this workload does not define: one output token has no decode rate.
-            continue
-        found = _stored(nodeid, workload.hash, check, facts)
-        skipped = max(skipped, found.skipped_invalid)
-        newest = max(filter(None, (newest, *found.paths)), default=None, key=_place(facts))
-        evidence = Evidence(
-            nodeid=nodeid,
-            check=check,
-            samples=samples.values(check.metric.name),
-            planned_processes=plan.processes,
-            baseline=_baseline(found, facts),
-            invalid=_invalid(samples, plan.processes),
-            error=samples.error or _undefined(samples, check),
-            budget_reached=samples.budget_reached,
-            budget_s=plan.budget,
-        )
-        if check.gated:
-            rows.append(row_of(evidence, judge(evidence)))
-        elif evidence.samples:
-            rows.append(row_of(evidence))
-    return TestReportView(
-        nodeid=nodeid,
-        rows=tuple(rows),
-        workload=workload.summary,
-        workload_hash=workload.hash,
-        findings=(*_findings(samples), *_left_out(skipped)),
-        differences=_differences(newest, facts),
+    stored = [
+        gate.stored(recording, one.evidence.check) for one in judged if not one.evidence.pairs
+    ]
+    newest = max(
+        (path for found in stored for path in found.paths), default=None, key=_place(facts)
     )
-
-
-def _undefined(samples: TestSamples, check: Check) -> str | None:
-    """Say why a gated metric has no value although the test was measured."""
-    metric = check.metric
-    if samples.processes and not samples.values(metric.name):
-        return (
-            f"{metric.name} is undefined for this workload ({metric.formula}); ask for more output "
-            "tokens, or take the marker away"
-        )
-    return None
-
-
-def _stored(nodeid: str, workload: str, check: Check, facts: SessionFacts) -> BaselineEvidence:
-    return evidence_for(facts.baselines.records, nodeid, workload, check.metric.name)
+    skipped = max((found.skipped_invalid for found in stored), default=0)
+    return TestReportView(
+        nodeid=recording.item.nodeid,
+        rows=tuple(
+            row_of(one.evidence, one.verdict)
+            for one in judged
+            if one.evidence.check.gated or one.evidence.samples
+        ),
+        workload=recording.workload.summary,
+        workload_hash=recording.workload.hash,
+        findings=(*_findings(samples), *_left_out(skipped)),
+        differences=_differences(newest, facts) if against is None else against.differences,
+        pairs=samples.pairs,
+        processes=sum(sample.arm == CANDIDATE for sample in samples.processes),
+    )
 
 
 def _place(facts: SessionFacts) -> Callable[[Path], int]:
@@ -165,53 +98,18 @@ def _place(facts: SessionFacts) -> Callable[[Path], int]:
     return lambda path: places[path]
 
 
-def _baseline(found: BaselineEvidence, facts: SessionFacts) -> BaselineView:
-    by_path = {stored.path: stored for stored in facts.baselines.records}
-    return BaselineView(
-        status=found.status,
-        sessions=found.sessions,
-        sources=tuple(_source(by_path[path], facts) for path in found.paths),
-        detail=found.detail or _why_none(facts),
-    )
-
-
-def _source(stored: StoredRecord, facts: SessionFacts) -> str:
-    """Name a stored session by its file, which names date and commit."""
-    try:
-        return str(stored.path.relative_to(facts.store.root.parent))
-    except ValueError:
-        return str(stored.path)
-
-
-def _why_none(facts: SessionFacts) -> str:
-    refused = facts.baselines.refused
-    if refused:
-        return f"{refused[-1].path.name} does not match: {_listed(refused[-1].differences)}"
-    near = facts.baselines.near
-    if near is not None:
-        return f"the nearest is {near.key}: {_listed(near.differences)}"
-    return ""
-
-
-def _listed(differences: Iterable[Difference]) -> str:
-    return "; ".join(_difference(difference) for difference in differences)
-
-
-def _difference(difference: Difference) -> str:
-    return f"{difference.item}: {difference.baseline} there, {difference.current} here"
-
-
-def _baseline_notes(facts: SessionFacts) -> list[str]:
-    if facts.baselines.records:
+def _baseline_notes(facts: SessionFacts, against: Against | None) -> list[str]:
+    if facts.baselines.records or against is not None:
         return []
     notes = [
-        f"baseline {refused.path.name} refused: {_listed(refused.differences)}"
+        f"baseline {refused.path.name} refused: {listed_differences(refused.differences)}"
         for refused in facts.baselines.refused[-3:]
     ]
     near = facts.baselines.near
     if near is not None:
         notes.append(
-            f"this machine has no baseline; the nearest is {near.key}: {_listed(near.differences)}"
+            f"this machine has no baseline; the nearest is {near.key}: "
+            f"{listed_differences(near.differences)}"
         )
     return notes
 
@@ -223,31 +121,19 @@ def _gpu_notes(facts: SessionFacts) -> list[str]:
     return [str(gpu)]
 
 
-def _invalid(samples: TestSamples, planned: int) -> tuple[str, ...]:
-    """Return why the machine or the replays were unfit, if too few valid processes are left."""
-    if len(samples.processes) >= planned or not samples.voided:
-        return ()
-    return tuple(dict.fromkeys(sample.void or "" for sample in samples.voided))
-
-
-def _unfinished(samples: TestSamples, planned: int) -> tuple[str, ...]:
-    """Say why a test that the time budget cut short may not stand for a session."""
-    done = len(samples.processes)
-    if done >= planned:
-        return ()
-    return (f"{done} of {planned} processes were measured before the time budget ended",)
-
-
 def _findings(samples: TestSamples) -> list[str]:
     found = []
-    if samples.processes:
-        count = stalls(samples.values("end_to_end"))
-        if count:
-            found.append(
-                f"{count} stalled iteration{'s' if count != 1 else ''} "
-                "(over 1.25 times their process's median; kept, the median absorbs them)"
-            )
-    if samples.voided and len(samples.processes) > 0:
+    count = sum(
+        stalls(rows)
+        for arm in (CANDIDATE, BASE)
+        if (rows := tuple(s.row("end_to_end") for s in samples.processes if s.arm == arm))
+    )
+    if count:
+        found.append(
+            f"{count} stalled iteration{'s' if count != 1 else ''} "
+            "(over 1.25 times their process's median; kept, the median absorbs them)"
+        )
+    if samples.voided and samples.processes:
         count = len(samples.voided)
         found.append(
             f"{count} process{'es' if count != 1 else ''} left out as invalid: "

@@ -14,16 +14,38 @@ if TYPE_CHECKING:
 
 #: Marker -> what ``pytest --markers`` says of it.
 MARKERS = {
-    "perf": "perf(tolerance='5%'): a performance test of llm_engine; run with -m perf.",
+    "perf": (
+        "perf(tolerance='5%', budget='2m'): a performance test of llm_engine; run with -m perf."
+    ),
     "tokens_per_sec": "tokens_per_sec(min=60, tolerance='5%'): gate the decode throughput.",
-    "first_token": "first_token(max='500ms', tolerance='5%'): gate the time to the first token.",
+    "first_token": (
+        "first_token(max='500ms', percentile=95, tolerance='5%'): gate the time to the first "
+        "token; the median, unless a percentile is asked for."
+    ),
     "end_to_end": "end_to_end(max='5s', tolerance='5%'): gate the time of the whole workload.",
+    "inter_token": (
+        "inter_token(max='20ms', percentile=95, tolerance='5%'): gate the time between tokens; "
+        "the median, unless a percentile is asked for."
+    ),
+    "stall_rate": (
+        "stall_rate(max='5%', tolerance='20%'): gate the share of stalled iterations; tolerance "
+        "is how many more of a hundred than the other arm's."
+    ),
     "perf_metric": (
         "perf_metric(name, min=..., max=..., tolerance='5%'): gate any registered metric; "
         "a marker without a limit gates against the baseline only."
     ),
 }
-_METRIC_MARKERS = ("tokens_per_sec", "first_token", "end_to_end", "perf_metric")
+_METRIC_MARKERS = (
+    "tokens_per_sec",
+    "first_token",
+    "end_to_end",
+    "inter_token",
+    "stall_rate",
+    "perf_metric",
+)
+#: A stall rate's own tolerance, in points: a fifth of the iterations is what it is there to catch.
+_STALL_TOLERANCE = 0.2
 
 
 @dataclass(frozen=True)
@@ -73,7 +95,7 @@ def read_checks(
         tolerance: default tolerance, a fraction.
     """
     from pytest_llmperf.gate.check import Check
-    from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS
+    from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, get_metric
 
     asked: dict[str, _Asked] = {}
     errors: list[str] = []
@@ -101,11 +123,11 @@ def read_checks(
     except _MarkerError as error:
         errors.append(f"{item.nodeid}: marker 'perf' {error}")
     gated = {
-        name: Check(one.metric, one.limit, tolerance if one.tolerance is None else one.tolerance)
+        name: Check(one.metric, one.limit, _tolerance_of(one, tolerance))
         for name, one in asked.items()
     }
     for name, limit in targets.items():
-        gated.setdefault(name, Check(METRICS[name], limit, tolerance, asked=False))
+        gated.setdefault(name, Check(get_metric(name), limit, tolerance, asked=False))
     if not asked:
         for name in DEFAULT_GATED:
             gated.setdefault(name, Check(METRICS[name], None, tolerance, asked=False))
@@ -114,9 +136,15 @@ def read_checks(
         for name in ALWAYS_SHOWN
         if name not in gated
     }
-    order = [*ALWAYS_SHOWN, *(name for name in METRICS if name not in ALWAYS_SHOWN)]
     every = {**gated, **shown}
+    order = dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(every)])
     return [every[name] for name in order if name in every], errors
+
+
+def _tolerance_of(asked: _Asked, default: float) -> float:
+    if asked.tolerance is not None:
+        return asked.tolerance
+    return _STALL_TOLERANCE if asked.metric.kind == "share" else default
 
 
 def _levels(item: pytest.Item) -> Iterator[list[pytest.Mark]]:
@@ -149,13 +177,19 @@ def _ancestry(node: Any, mark: pytest.Mark) -> int:
 
 
 def _parse(mark: pytest.Mark) -> _Asked:
-    from pytest_llmperf.metrics import UnknownMetricError, get_metric
+    from pytest_llmperf.metrics import (
+        PERCENTILE_OF,
+        UnknownMetricError,
+        get_metric,
+        percentile_parts,
+    )
 
     name, positional = mark.name, mark.args
     if name == "perf_metric":
         if len(positional) != 1 or not isinstance(positional[0], str):
             raise _MarkerError("takes the metric's name first: perf_metric('inter_token', ...)")
         name, positional = positional[0], ()
+    name = _with_percentile(mark, name)
     try:
         metric = get_metric(name)
     except UnknownMetricError as error:
@@ -165,6 +199,8 @@ def _parse(mark: pytest.Mark) -> _Asked:
             f"takes its limit by name: {mark.name}({metric.limit_kind}={positional[0]!r})"
         )
     allowed = {"min", "max", "tolerance"}
+    if (percentile_parts(name) or (name,))[0] in PERCENTILE_OF:
+        allowed.add("percentile")
     _refuse_unknown(mark, allowed)
     if "min" in mark.kwargs and "max" in mark.kwargs:
         raise _MarkerError(
@@ -178,6 +214,25 @@ def _parse(mark: pytest.Mark) -> _Asked:
                 f"so its limit is {metric.limit_kind}="
             )
     return _Asked(mark.name, metric, _limit(mark, metric), _tolerance(mark))
+
+
+def _with_percentile(mark: pytest.Mark, name: str) -> str:
+    """Return the name of the percentile that a marker asks for, or of the metric itself."""
+    from pytest_llmperf.metrics import PERCENTILE_OF, percentile_name, percentile_parts
+
+    if "percentile" not in mark.kwargs:
+        return name
+    percent = mark.kwargs["percentile"]
+    if percentile_parts(name) is not None:
+        raise _MarkerError(f"has percentile= and names a percentile: {name}")
+    if name not in PERCENTILE_OF:
+        return name
+    expected = "percentile: expected a number between 50 and 100, of at most two decimals"
+    if isinstance(percent, bool) or not isinstance(percent, int | float):
+        raise _MarkerError(f"{expected}, got {percent!r}")
+    if not 50 < percent < 100 or round(percent, 2) != percent:
+        raise _MarkerError(f"{expected}, got {percent!r}")
+    return percentile_name(name, percent)
 
 
 def _refuse_unknown(mark: pytest.Mark, allowed: set[str]) -> None:
@@ -222,8 +277,24 @@ def _perf_tolerance(item: pytest.Item, default: float) -> float:
     for mark in item.iter_markers("perf"):
         if mark.args:
             raise _MarkerError("takes no positional argument")
-        _refuse_unknown(mark, {"tolerance"})
+        _refuse_unknown(mark, {"tolerance", "budget"})
         tolerance = _tolerance(mark)
         if tolerance is not None:
             return tolerance
     return default
+
+
+def read_budget(item: pytest.Item) -> tuple[float | None, list[str]]:
+    """Return the seconds a test may be replayed for, and what is wrong with its markers."""
+    from pytest_llmperf.units import UnitError, parse_duration
+
+    for mark in item.iter_markers("perf"):
+        if "budget" in mark.kwargs:
+            try:
+                budget = parse_duration(mark.kwargs["budget"])
+            except UnitError as error:
+                return None, [f"{item.nodeid}: marker 'perf' budget: {error}"]
+            if budget <= 0:
+                return None, [f"{item.nodeid}: marker 'perf' budget: expected more than 0"]
+            return budget, []
+    return None, []

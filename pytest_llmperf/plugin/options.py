@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,9 @@ class Options:
     require_baseline: bool
     exit_codes: bool
     json_path: Path | None
+    strict: bool
+    against_config: Path | None
+    calibrate: Path | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
@@ -26,6 +30,10 @@ class Options:
         here = config.invocation_params.dir
         accept = config.getoption("llmperf_accept")
         file, report = config.getoption("llmperf_config"), config.getoption("llmperf_json")
+        other, calibrate = (
+            config.getoption("llmperf_against_config"),
+            config.getoption("llmperf_calibrate"),
+        )
         return cls(
             config_file=here / file if file else None,
             overrides=tuple(config.getoption("llmperf_set") or ()),
@@ -34,6 +42,9 @@ class Options:
             require_baseline=config.getoption("llmperf_require_baseline"),
             exit_codes=config.getoption("llmperf_exit_codes"),
             json_path=here / report if report else None,
+            strict=config.getoption("llmperf_strict"),
+            against_config=here / other if other else None,
+            calibrate=here / calibrate if calibrate else None,
         )
 
 
@@ -66,6 +77,18 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail perf tests that have no baseline to be compared with",
     )
+    group.addoption(
+        "--llmperf-against-config",
+        metavar="PATH",
+        help="compare with this configuration instead of stored baselines: both run interleaved",
+    )
+    group.addoption(
+        "--llmperf-strict",
+        action="store_true",
+        help="fail what is inconclusive, instead of passing with a warning",
+    )
+    # What `llmperf calibrate` hands over: a file that says what to run. Not for typing.
+    group.addoption("--llmperf-calibrate", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-exit-codes",
         action="store_true",

@@ -1,7 +1,8 @@
-"""Turns a held report into a pass or an ordinary pytest failure."""
+"""Turns a held report into a pass, a pass with a warning, or an ordinary pytest failure."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,10 @@ import pytest
 
 #: How pytest's report of a strict xfail test begins when its body passed.
 STRICT_XPASS = "[XPASS(strict)]"
+
+
+class LlmperfWarning(UserWarning):
+    """A perf test passes, and something about it is not proven."""
 
 
 @dataclass(frozen=True)
@@ -64,3 +69,23 @@ def fail_report(
         vars(report).pop("wasxfail", None)
     # pytest reads a failure's representation by these two names only.
     report.longrepr = VerdictRepr(text, crash)  # type: ignore[assignment]
+
+
+def warn_of(item: pytest.Item, text: str) -> None:
+    """Show a warning of a test in pytest's summary, and in its count, as a captured one is.
+
+    It is no warning that Python raises, so ``-W error`` can't turn it into a failure:
+    that is what ``--llmperf-strict`` is for.
+    """
+    path, line, _ = item.location
+    message = warnings.WarningMessage(
+        LlmperfWarning(text), LlmperfWarning, filename=path, lineno=(line or 0) + 1
+    )
+    item.ihook.pytest_warning_recorded.call_historic(
+        kwargs={
+            "warning_message": message,
+            "nodeid": item.nodeid,
+            "when": "runtest",
+            "location": None,
+        }
+    )

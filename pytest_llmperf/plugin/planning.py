@@ -13,15 +13,22 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
 
 
-def make_plan(held: Sequence[Recording], perf: PerfConfig, start_seconds: float) -> Plan:
+def make_plan(
+    held: Sequence[Recording], perf: PerfConfig, start_seconds: float, *, paired: bool = False
+) -> Plan:
     """Return the plan; without a configured seed the order is random, and the seed is kept."""
+    most = perf.max_pairs if paired else perf.max_processes
+    budgets = {recording.item.nodeid: recording.budget or perf.test_budget for recording in held}
     return Plan(
         workloads={recording.item.nodeid: recording.workload for recording in held},
         recorded_seconds={recording.item.nodeid: recording.seconds for recording in held},
         start_seconds=start_seconds,
         processes=perf.processes,
+        most=max(most, perf.processes),
         iterations=perf.iterations,
         warmup_max=perf.warmup_max,
         budget=perf.budget,
         seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
+        paired=paired,
+        test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
     )

@@ -13,6 +13,7 @@ from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.measure.own_llama import watch_own_llama
 from pytest_llmperf.measure.workload import Recorder, Workload
+from pytest_llmperf.plugin.markers import read_budget
 from pytest_llmperf.plugin.outcome import STRICT_XPASS, fail_report
 from pytest_llmperf.plugin.runner_protocol import run_quietly
 
@@ -37,6 +38,7 @@ class Recording:
         workload: what the body asked of the engine.
         seconds: how long that took, inside generation.
         checks: what is gated or shown.
+        budget: seconds that may go into replaying it, or None where its markers do not say.
     """
 
     item: pytest.Item
@@ -44,6 +46,7 @@ class Recording:
     workload: Workload
     seconds: float
     checks: list[Check]
+    budget: float | None = None
 
     @property
     def call(self) -> pytest.TestReport:
@@ -88,7 +91,8 @@ class RecordStage:
         elif workload is None:
             fail_report(call, NOTHING_ASKED, item)
         elif not any(report.failed for report in reports if report is not call):
-            return Recording(item, reports, workload, self._recorder.seconds, checks)
+            budget, _ = read_budget(item)
+            return Recording(item, reports, workload, self._recorder.seconds, checks, budget)
         return reports
 
 

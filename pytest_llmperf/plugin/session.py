@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.gate.calibration import Calibration
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict, verdict_fails
-from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
 from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.plugin import benchmark_bridge
+from pytest_llmperf.plugin.calibrating import CalibrationRequest, Calibrator
 from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.console import Console
-from pytest_llmperf.plugin.facts import MachineWatch, SessionFacts, gather_facts
-from pytest_llmperf.plugin.judging import judge_session, record_session
-from pytest_llmperf.plugin.markers import is_perf, read_checks
+from pytest_llmperf.plugin.evidence import SessionGate
+from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
+from pytest_llmperf.plugin.judging import session_view
+from pytest_llmperf.plugin.markers import is_perf, read_budget, read_checks
+from pytest_llmperf.plugin.measuring import MeasureStage, arms_of
 from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.outcome import fail_report
+from pytest_llmperf.plugin.outcome import fail_report, warn_of
 from pytest_llmperf.plugin.planning import make_plan
 from pytest_llmperf.plugin.preflight import check_before_loading
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.runner_protocol import log_reports
-from pytest_llmperf.plugin.settings import Settings, load, settings_of
+from pytest_llmperf.plugin.settings import Against, Settings, load, load_against, settings_of
+from pytest_llmperf.plugin.storing import record_session
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
+from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.model import SessionView
@@ -52,14 +57,17 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     errors: list[str] = []
     for item in items:
         checks[item.nodeid], wrong = read_checks(item, perf.targets, perf.tolerance)
-        errors += wrong
+        errors += wrong + read_budget(item)[1]
     if errors:
         raise pytest.UsageError("llmperf: " + "\n".join(errors))
     if collect_only:
         return
     options, settings = Options.of(config), settings_of(config)
     check_before_loading(config, items, settings, options)
-    config.pluginmanager.register(PerfSession(config, settings, options, checks), "llmperf-session")
+    other = options.against_config
+    against = load_against(config, other) if other is not None else None
+    session = PerfSession(config, settings, options, checks, against)
+    config.pluginmanager.register(session, "llmperf-session")
 
 
 class PerfSession:
@@ -71,19 +79,24 @@ class PerfSession:
         settings: Settings,
         options: Options,
         checks: dict[str, list[Check]],
+        against: Against | None = None,
     ) -> None:
         self._config = config
         self._settings = settings
         self._options = options
         self._checks = checks
+        self._against = against
         self._console = Console(config)
         self._stage = RecordStage(settings.engine)
         self._held: list[Recording] = []
         self._view: SessionView | None = None
+        self._calibration: Calibration | None = None
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._policy = FailPolicy(
-            require_baseline=options.require_baseline, accepting=options.accept is not None
+            require_baseline=options.require_baseline,
+            accepting=options.accept is not None,
+            strict=options.strict or settings.loaded.config.perf.strict,
         )
         #: Of the tests that failed for nothing but their verdicts.
         self._failing: list[Verdict] = []
@@ -130,9 +143,12 @@ class PerfSession:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table."""
-        if self._view is not None:
-            view = self._view
-            self._console.table(terminalreporter, lambda w, c: render_table(view, w, c))
+        if self._calibration is not None:
+            found = self._calibration
+            self._console.table(terminalreporter, lambda w, _: render_calibration(found, w))
+        elif self._view is not None:
+            view, brief = self._view, self._config.get_verbosity() < 0
+            self._console.table(terminalreporter, lambda w, c: render_table(view, w, c, brief))
         elif self._options.record or self._options.json_path is not None:
             # An older report may lie there still.
             self._notes.append("nothing was measured, so nothing was recorded or reported")
@@ -164,29 +180,49 @@ class PerfSession:
         facts = gather_facts(self._config, self._settings)
         # The bodies' engine must free the device before the first round takes it.
         engine.close()
-        plan = make_plan(self._held, perf, start_seconds)
+        if self._options.calibrate is not None:
+            self._calibrate(self._options.calibrate, facts, start_seconds)
+            return
+        against = self._against
+        plan = make_plan(self._held, perf, start_seconds, paired=against is not None)
         self._console.plan(plan, facts)
-        measurement = self._measure(plan, facts)
-        self._view = judge_session(self._held, measurement, plan, facts)
+        name = against.name if against is not None else None
+        gate = SessionGate(self._held, plan, facts, perf.false_alarms, name)
+        arms = arms_of(self._settings, against)
+        measurement = MeasureStage(facts, self._console).measure(plan, arms, gate)
+        self._view = replace(
+            session_view(gate, self._held, measurement, plan, facts, against),
+            false_alarms=perf.false_alarms,
+            strict=self._policy.strict,
+        )
         self._finish(measurement, facts)
 
-    def _measure(self, plan: Plan, facts: SessionFacts) -> Measurement:
-        from pytest_llmperf.engine.client import EngineClient
-        from pytest_llmperf.engine.device_lock import DeviceLock
-
-        lock = DeviceLock(notify=self._console.line)
-        lock.acquire()
+    def _calibrate(self, path: Path, facts: SessionFacts, start_seconds: float) -> None:
+        """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
+        request = CalibrationRequest.read(path)
+        perf = self._settings.loaded.config.perf
+        calibrator = Calibrator(
+            request,
+            self._held,
+            perf,
+            facts,
+            self._settings.spec,
+            start_seconds,
+            MeasureStage(facts, self._console, in_logs=False).measure,
+            self._console.line,
+        )
         try:
-            with self._console.progress(plan) as tell:
-                rounds = Rounds(
-                    plan,
-                    start=lambda: EngineClient.start(self._settings.spec),
-                    watch=lambda: MachineWatch(facts),
-                    on_step=tell,
-                )
-                return rounds.run()
+            calibrator.run()
         finally:
-            lock.release()
+            if calibrator.runs:
+                self._calibration = calibrator.outcome()
+        try:
+            self._notes += calibrator.keep(self._calibration)
+        except BaselineError as error:
+            self._problems.append(str(error))
+        for recording in self._held:
+            log_reports(recording.item, recording.reports)
+        self._held = []
 
     def _finish(self, measurement: Measurement, facts: SessionFacts) -> None:
         """Store, write and report what was found; a file that can't be written loses no verdict."""
@@ -234,6 +270,8 @@ class PerfSession:
                 if recording.call.failed:
                     self._verdict_failures += 1
                     self._failing += test.verdicts
+            elif undecided := _undecided(test.verdicts):
+                warn_of(recording.item, undecided)
             log_reports(recording.item, recording.reports)
         self._held = []
 
@@ -253,3 +291,14 @@ class PerfSession:
             names = ", ".join(recording.item.nodeid for recording in self._held)
             self._notes.append(f"not measured, because the session stopped before: {names}")
         self._held = []
+
+
+def _undecided(verdicts: Sequence[Verdict]) -> str:
+    """Say in one warning what of a passing test was not decided; empty where all was."""
+    told = "; ".join(
+        f"{verdict.check.metric.label}: {reason.claim}"
+        for verdict in verdicts
+        for reason in verdict.reasons
+        if reason.kind is VerdictKind.INCONCLUSIVE
+    )
+    return told and f"inconclusive, {told} (--llmperf-strict fails this)"

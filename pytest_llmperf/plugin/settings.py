@@ -35,6 +35,21 @@ class Settings:
     engine: LlmEngine
 
 
+@dataclass(frozen=True)
+class Against:
+    """The base arm: another configuration that the session's own is compared with.
+
+    Attributes:
+        name: what reports call it: its file.
+        spec: how its engine processes are started.
+        differences: its settings that differ, ``key: 1 there, 2 here``.
+    """
+
+    name: str
+    spec: LaunchSpec
+    differences: tuple[str, ...]
+
+
 _KEY = pytest.StashKey[Settings]()
 
 
@@ -60,24 +75,61 @@ def load(config: pytest.Config) -> LoadedConfig:
     Raises:
         pytest.UsageError: naming everything that is wrong with it.
     """
+    options = Options.of(config)
+    return _load(config, options.config_file, options.overrides)
+
+
+def load_against(config: pytest.Config, path: Path) -> Against:
+    """Return the base arm of another configuration file.
+
+    The environment's settings hold for both arms, the command line's
+    (``--llmperf-set``) for the session's own only; the file's ``perf`` section
+    is not used.
+
+    Raises:
+        pytest.UsageError: naming everything that is wrong with it.
+    """
+    from pytest_llmperf.baselines.match import setting_differences
+
+    loaded = _load(config, path, ())
+    spec, _ = _spec(config, loaded)
+    there, here = loaded.config.llm.resolved(), settings_of(config).loaded.config.llm.resolved()
+    try:
+        name = str(path.relative_to(config.rootpath))
+    except ValueError:
+        name = str(path)
+    found = setting_differences(here, there)
+    both = tuple(f"{d.item}: {d.baseline} there, {d.current} here" for d in found)
+    return Against(name, spec, both)
+
+
+def _load(config: pytest.Config, file: Path | None, overrides: tuple[str, ...]) -> LoadedConfig:
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.config.load import load_config
 
-    options = Options.of(config)
     try:
-        return load_config(options.config_file, config.rootpath, os.environ, options.overrides)
+        return load_config(file, config.rootpath, os.environ, overrides)
     except ConfigError as error:
         raise pytest.UsageError(f"llmperf: {error}") from None
 
 
 def _resolve(config: pytest.Config) -> Settings:
-    from pytest_llmperf.config.errors import ConfigError, ModelError
-    from pytest_llmperf.config.model_path import resolve_model
-    from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.engine.handle import LlmEngine
 
     loaded = load(config)
+    spec, model_file = _spec(config, loaded)
+    lock = DeviceLock(notify=_notifier(config))
+    engine = LlmEngine(spec, loaded.config.llm.max_tokens, lock)
+    return Settings(loaded, model_file, spec, engine)
+
+
+def _spec(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Path | None]:
+    """Return how a configuration's engine is started, and the model file it resolved to."""
+    from pytest_llmperf.config.errors import ConfigError, ModelError
+    from pytest_llmperf.config.model_path import resolve_model
+    from pytest_llmperf.engine.client import LaunchSpec
+
     llm = loaded.config.llm
     model_file = None
     try:
@@ -100,8 +152,7 @@ def _resolve(config: pytest.Config) -> Settings:
         load_timeout=llm.load_timeout,
         generation_timeout=llm.generation_timeout,
     )
-    lock = DeviceLock(notify=_notifier(config))
-    return Settings(loaded, model_file, spec, LlmEngine(spec, llm.max_tokens, lock))
+    return spec, model_file
 
 
 def _import_paths(config: pytest.Config) -> tuple[str, ...]:

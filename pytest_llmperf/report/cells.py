@@ -42,7 +42,7 @@ class Cells:
         target: ``>=60 tok/s``.
         baseline: the baseline's median.
         baseline_long: the same with its interval and number of sessions.
-        sessions: how many sessions the baseline rests on.
+        baseline_below: what stands below a row that has no column for it.
         change: ``+5.2%``; positive is slower.
         change_long: ``5.2% slower``.
     """
@@ -53,7 +53,7 @@ class Cells:
     target: str
     baseline: str
     baseline_long: str
-    sessions: str
+    baseline_below: str
     change: str
     change_long: str
 
@@ -61,11 +61,12 @@ class Cells:
 def cells_of(row: MetricRow) -> Cells:
     """Write one row's cells."""
     metric = row.check.metric
-    baseline = baseline_long = NOTHING
-    sessions = count(row.baseline_sessions, "session")
+    baseline = baseline_long = baseline_below = NOTHING
     if row.baseline is not None:
+        over = f" over {count(row.baseline_sessions, 'session')}" if row.against is None else ""
         baseline = format_quantity(row.baseline.value, metric.unit)
-        baseline_long = f"{summary_text(row.baseline, metric)} over {sessions}"
+        baseline_long = f"{summary_text(row.baseline, metric)}{over}"
+        baseline_below = f"{'base' if row.against else 'baseline'} {baseline}{over}"
     return Cells(
         verdict=row.verdict.kind.value if row.verdict is not None else NOTHING,
         metric=metric.label,
@@ -73,7 +74,7 @@ def cells_of(row: MetricRow) -> Cells:
         target=target_text(row),
         baseline=baseline,
         baseline_long=baseline_long,
-        sessions=sessions,
+        baseline_below=baseline_below,
         change=format_change(row.change) if row.change is not None else NOTHING,
         change_long=change_words(metric, row.change) if row.change is not None else NOTHING,
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, fails, verdict_fails
-from pytest_llmperf.gate.words import change_words, count
+from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, failing_kinds, verdict_fails
+from pytest_llmperf.gate.words import change_words, count, listed
 from pytest_llmperf.report.cells import summary_text
 from pytest_llmperf.report.text import printable, shell_word
 
@@ -28,6 +28,12 @@ def accept_command(nodeid: str, command: str = "pytest -m perf") -> str:
 def record_command(nodeid: str, command: str = "pytest -m perf") -> str:
     """The command that records this test's level as a baseline, quoted for a POSIX shell."""
     return f"{rerun_command(nodeid, command)} --llmperf-record"
+
+
+def against_command(nodeid: str | None = None, command: str = "pytest -m perf") -> str:
+    """The command that compares with another configuration, for one test or for all."""
+    stem = command if nodeid is None else rerun_command(nodeid, command)
+    return f"{stem} --llmperf-against-config OTHER.yaml"
 
 
 def rerun_command(nodeid: str, command: str = "pytest -m perf") -> str:
@@ -60,12 +66,16 @@ def failure_text(
     rest = [row for row in test.rows if row not in failing and row.summary is not None]
     if rest and any(row.summary is not None for row in failing):
         lines += ["the other metrics:", *(_INDENT + _brief(row) for row in rest), ""]
+    base = test.against or "the baseline"
     if test.differences:
-        lines += ["what differs from the baseline besides speed:", *_bullets(test.differences), ""]
+        lines += [f"what differs from {base} besides speed:", *_bullets(test.differences), ""]
+    sources = dict.fromkeys(source for row in failing for source in row.baseline_sources)
+    if sources and any(row.baseline is not None for row in failing):
+        lines += ["the baseline's sessions:", *_bullets(sources), ""]
     if test.findings:
         lines += ["found while measuring:", *_bullets(test.findings), ""]
-    kinds = {kind for row in failing for kind in _kinds(row) if fails(kind, policy)}
-    lines += _remedies(kinds, test.nodeid if argument is None else argument, command)
+    name = test.nodeid if argument is None else argument
+    lines += _remedies(failing, test, policy, name, command)
     return "\n".join(lines)
 
 
@@ -74,17 +84,21 @@ def _failure(row: MetricRow) -> Iterator[str]:
     verdict = row.verdict
     assert verdict is not None
     explanation = [printable(line) for line in verdict.explanation.splitlines()] or [""]
+    metric = row.check.metric
     yield f"{verdict.kind.value}: {row.label}: {explanation[0]}"
     yield from (_INDENT + line for line in (*explanation[1:], *map(printable, verdict.notes)))
     if row.summary is not None:
-        measured = summary_text(row.summary, row.check.metric)
-        processes = count(row.summary.processes, "process")
-        iterations = count(row.summary.iterations, "iteration")
-        yield f"{_INDENT}measured {measured} in {processes}, {iterations}"
+        done = count(row.summary.processes, "process")
+        done += f", {count(row.summary.iterations, 'iteration')}"
+        if metric.kind == "percentile":
+            done = count(row.summary.processes, "group of processes")
+        yield f"{_INDENT}measured {summary_text(row.summary, metric)} in {done}"
     if row.baseline is not None:
-        baseline = summary_text(row.baseline, row.check.metric)
-        yield f"{_INDENT}baseline {baseline} in {count(row.baseline_sessions, 'session')}:"
-        yield from (f"{_INDENT}  {printable(source)}" for source in row.baseline_sources)
+        baseline = summary_text(row.baseline, metric)
+        if row.against is not None:
+            yield f"{_INDENT}base {baseline} in {printable(row.against)}"
+        else:
+            yield f"{_INDENT}baseline {baseline} in {count(row.baseline_sessions, 'session')}"
 
 
 def _brief(row: MetricRow) -> str:
@@ -100,24 +114,27 @@ def _bullets(lines: Iterable[str]) -> list[str]:
     return [f"{_INDENT}- {printable(line)}" for line in lines]
 
 
-def _kinds(row: MetricRow) -> Iterator[VerdictKind]:
-    """The failing metric's own kind and those of the reasons kept beside it."""
-    verdict: Verdict | None = row.verdict
-    if verdict is not None:
-        yield verdict.kind
-        yield from (reason.kind for reason in verdict.reasons)
-
-
-def _remedies(kinds: set[VerdictKind], nodeid: str, command: str) -> Iterator[str]:
+def _remedies(
+    failing: Sequence[MetricRow],
+    test: TestReportView,
+    policy: FailPolicy | None,
+    nodeid: str,
+    command: str,
+) -> Iterator[str]:
     """What to do about each kind that failed, with commands to copy."""
+    verdicts = [row.verdict for row in failing if row.verdict is not None]
+    kinds = {kind for verdict in verdicts for kind in failing_kinds(verdict, policy)}
     rerun = _INDENT + rerun_command(nodeid, command)
     if VerdictKind.ERROR in kinds:
         yield from ("when the error is mended, run it again:", rerun)
     if VerdictKind.INVALID in kinds:
         yield from ("nothing was proven about speed; on a quiet machine run it again:", rerun)
     if VerdictKind.INCONCLUSIVE in kinds:
-        yield from ("to tell, give it more time (perf.budget) and run it again:", rerun)
-    if VerdictKind.REGRESSED in kinds:
+        undecided = [v for v in verdicts if v.kind is VerdictKind.INCONCLUSIVE]
+        yield from _how_to_decide(undecided, nodeid, command)
+    if VerdictKind.REGRESSED in kinds and test.against is not None:
+        yield from _against(test)
+    elif VerdictKind.REGRESSED in kinds:
         yield from ("to accept the new level:", _INDENT + accept_command(nodeid, command))
     elif kinds & _RECORDABLE:
         yield from ("to record this level:", _INDENT + record_command(nodeid, command))
@@ -126,3 +143,38 @@ def _remedies(kinds: set[VerdictKind], nodeid: str, command: str) -> Iterator[st
             "recording does not move a target: "
             "it stands in the test's marker or under perf.targets in config.yaml"
         )
+
+
+def _against(test: TestReportView) -> Iterator[str]:
+    """What a regression against another configuration means: there is no level to accept."""
+    if test.differences:
+        yield f"it is these settings that cost it: where they are not worth it, keep {test.against}"
+    else:
+        yield (
+            f"both arms have the same settings, so look for what {test.against} does not say: "
+            "a path's contents, the environment; or it is one of the rare false alarms"
+        )
+
+
+def _how_to_decide(verdicts: Sequence[Verdict], nodeid: str, command: str) -> Iterator[str]:
+    """What would decide verdicts that are inconclusive."""
+    if any(verdict.strategy == "baseline" for verdict in verdicts):
+        yield "stored sessions alone don't decide it: record more of them, or, where a"
+        yield "configuration changed, run the old and the new one in one session:"
+        yield _INDENT + against_command(nodeid, command)
+    again = [verdict for verdict in verdicts if verdict.strategy != "baseline"]
+    if not again:
+        return
+    settings = sorted({verdict.stopped_by for verdict in again if verdict.stopped_by})
+    needed = [
+        verdict.proof.samples + verdict.proof.more
+        for verdict in again
+        if verdict.proof is not None and verdict.proof.more is not None
+    ]
+    rerun = rerun_command(nodeid, command)
+    if len(settings) == 1 and settings[0] != "perf.budget" and needed:
+        # What is needed is an estimate from few samples: half as many again.
+        rerun += f" --llmperf-set {settings[0]}={round(max(needed) * 1.5)}"
+    raised = f"raise {listed(settings)} and " if settings else ""
+    yield f"to decide it, {raised}run it again:"
+    yield _INDENT + rerun

@@ -4,20 +4,30 @@ Shape (``schema`` 1; keys in this order; values in base units: seconds, tokens
 per second; anything unknown is null)::
 
     schema      1
-    session     machine, model, engine, processes, iterations, seed, wall_s,
-                generation_s, recording_generation_s, busy [text], notes [text], baselines [file],
-                recorded_to
+    session     machine, model, engine, processes (the fewest per test, or pairs of
+                them), iterations, seed, wall_s, generation_s,
+                recording_generation_s, busy [text], notes [text], baselines [file],
+                recorded_to, against (the base arm's configuration),
+                arm_differences [text], false_alarms
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
-    tests       [{nodeid, verdict, workload {summary, hash}, findings [text],
-                differences [text], metrics [metric]}]
+    tests       [{nodeid, verdict, workload {summary, hash}, processes, pairs,
+                findings [text], differences [text], metrics [metric]}]
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
                 gated, limit, tolerance, value, low, high, level, processes,
                 iterations, samples [[number]] (processes x iterations),
-                baseline {value, low, high, sessions, sources [file]},
+                base_samples [[number]] (row i of both is pair i; empty without a
+                second arm), baseline {value, low, high, sessions, sources [file]},
                 change (slowdown, positive is worse), verdict, explanation,
-                strategy, notes [text], reasons [{verdict, strategy, text}]
+                strategy, proof, notes [text], reasons [{verdict, strategy, text}]
+
+    proof       what the verdict rests on, slowdowns as fractions: effect, low,
+                high, bound (it is at most this), level (of both), log_evidence and
+                log_threshold (natural logarithms of odds; of 1/p where stored
+                sessions are compared with), samples (pairs, processes or stored
+                sessions), more (how many more would decide), more_seconds,
+                passes_up_to and calls_from (what stored sessions can tell)
 
 New keys may be added under the same ``schema``; a changed meaning raises it.
 """
@@ -28,6 +38,7 @@ import errno
 import json
 import os
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.combine import count_kinds
@@ -35,9 +46,13 @@ from pytest_llmperf.gate.combine import count_kinds
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_llmperf.gate.verdict import Proof
     from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView
 
 SCHEMA_VERSION = 1
+
+#: Slowdowns beyond this are no measurement: the ends of intervals of very few samples.
+_LARGEST = 1e100
 
 
 class ReportError(Exception):
@@ -63,6 +78,9 @@ def session_json(session: SessionView) -> dict[str, Any]:
             "notes": list(session.notes),
             "baselines": list(session.baseline_sources),
             "recorded_to": session.recorded_to,
+            "against": session.against,
+            "arm_differences": list(session.arm_differences),
+            "false_alarms": session.false_alarms,
         },
         "counts": {kind.value: number for kind, number in counts.items()},
         "tests": [_test(test) for test in session.tests],
@@ -110,6 +128,8 @@ def _test(test: TestReportView) -> dict[str, Any]:
         "nodeid": test.nodeid,
         "verdict": test.worst.kind.value if test.worst else None,
         "workload": {"summary": test.workload, "hash": test.workload_hash},
+        "processes": test.processes,
+        "pairs": test.pairs,
         "findings": list(test.findings),
         "differences": list(test.differences),
         "metrics": [_metric(row) for row in test.rows],
@@ -134,16 +154,26 @@ def _metric(row: MetricRow) -> dict[str, Any]:
         "iterations": summary.iterations if summary else 0,
         # Samples that are no numbers are the reason of an error verdict.
         "samples": [list(process) for process in row.samples] if summary else [],
+        "base_samples": [list(process) for process in row.base_samples] if summary else [],
         "baseline": _baseline(row),
         "change": row.change,
         "verdict": verdict.kind.value if verdict else None,
         "explanation": verdict.explanation if verdict else None,
         "strategy": verdict.strategy if verdict else None,
+        "proof": _proof(verdict.proof) if verdict and verdict.proof else None,
         "notes": list(verdict.notes) if verdict else [],
         "reasons": [
             {"verdict": reason.kind.value, "strategy": reason.strategy, "text": reason.text}
             for reason in (verdict.reasons if verdict else ())
         ],
+    }
+
+
+def _proof(proof: Proof) -> dict[str, Any]:
+    """The proof's numbers; an end of an interval that is not known yet is null, not infinite."""
+    return {
+        name: None if isinstance(value, float) and abs(value) > _LARGEST else value
+        for name, value in asdict(proof).items()
     }
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.combine import worst
-from pytest_llmperf.gate.rules import compare
+from pytest_llmperf.gate.numbers import compare
+from pytest_llmperf.gate.rules import FALSE_ALARMS
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check, Evidence, Samples
@@ -21,12 +22,15 @@ class MetricRow:
     Attributes:
         check: the metric and what it is held to.
         summary: what this session measured, base unit, or None.
-        baseline: what earlier sessions measured, or None.
+        baseline: what earlier sessions, or the base arm, measured, or None.
         change: slowdown against the baseline, positive is worse, or None.
         baseline_sessions: how many earlier sessions the comparison rests on.
         baseline_sources: names of those sessions: file, date, commit.
-        samples: this session's raw samples, shape (processes, iterations).
+        samples: this session's raw samples, shape (processes, iterations); with a base
+            arm those of the complete pairs.
         verdict: the judgement, or None for a metric that is shown only.
+        base_samples: the base arm's; row i of both is pair i.
+        against: what the base arm is called, or None.
     """
 
     check: Check
@@ -37,6 +41,8 @@ class MetricRow:
     baseline_sources: tuple[str, ...]
     samples: Samples
     verdict: Verdict | None
+    base_samples: Samples = ()
+    against: str | None = None
 
     @property
     def label(self) -> str:
@@ -54,8 +60,10 @@ class TestReportView:
         workload: the work in one line, such as ``1 request, 38 tokens in, 64 out``.
         workload_hash: the identity of that work.
         findings: causes and warnings about this test, one line each, such as stalls.
-        differences: what differs from the baseline besides speed, one line each,
-            with both values: configuration, engine version, driver.
+        differences: what differs from the baseline, or the base arm, besides speed, one
+            line each, with both values: configuration, engine version, driver.
+        pairs: complete pairs of processes, where two arms were compared.
+        processes: valid processes of this session's own arm.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -66,11 +74,18 @@ class TestReportView:
     workload_hash: str = ""
     findings: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
+    pairs: int = 0
+    processes: int = 0
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
         """The judgements of the gated metrics."""
         return tuple(row.verdict for row in self.rows if row.verdict is not None)
+
+    @property
+    def against(self) -> str | None:
+        """What the base arm is called, or None."""
+        return next((row.against for row in self.rows if row.against is not None), None)
 
     @property
     def worst(self) -> Verdict | None:
@@ -86,7 +101,7 @@ class SessionView:
         machine_key: readable key of the machine, such as ``1x-rtx-4090-24gib_cuda``.
         model: name of the model, quantization included.
         engine: the engine and its version.
-        processes: engine processes planned per test.
+        processes: fewest engine processes (or pairs of them) per test.
         iterations: iterations per process.
         seed: seed of the random order.
         tests: the tests in the order they ran.
@@ -99,6 +114,11 @@ class SessionView:
         baseline_sources: the baseline files that were compared with.
         recorded_to: the baseline file this session wrote, or None.
         record_command: what records a baseline.
+        accept_command: what makes this session's level the one to compare with.
+        against: what the base arm is called that ran interleaved, or None.
+        arm_differences: its settings that differ, one line each.
+        false_alarms: chance of any false ``regressed`` in the session.
+        strict: what is inconclusive fails its test.
     """
 
     machine_key: str
@@ -116,6 +136,11 @@ class SessionView:
     baseline_sources: tuple[str, ...] = ()
     recorded_to: str | None = None
     record_command: str = "pytest -m perf --llmperf-record"
+    accept_command: str = 'pytest -m perf --llmperf-accept "why"'
+    against: str | None = None
+    arm_differences: tuple[str, ...] = ()
+    false_alarms: float = FALSE_ALARMS
+    strict: bool = False
 
 
 def row_of(evidence: Evidence, verdict: Verdict | None = None) -> MetricRow:
@@ -123,7 +148,7 @@ def row_of(evidence: Evidence, verdict: Verdict | None = None) -> MetricRow:
 
     Samples that can't be summarised show no value; the verdict says why.
     """
-    view = evidence.baseline
+    view, pairs = evidence.baseline, evidence.pairs
     try:
         numbers = compare(evidence)
     except ValueError:
@@ -135,6 +160,8 @@ def row_of(evidence: Evidence, verdict: Verdict | None = None) -> MetricRow:
         change=numbers.change if numbers else None,
         baseline_sessions=numbers.baseline_sessions if numbers else 0,
         baseline_sources=view.sources if view is not None and view.status == "ok" else (),
-        samples=evidence.samples,
+        samples=evidence.samples if pairs is None else pairs.candidate,
         verdict=verdict,
+        base_samples=() if pairs is None else pairs.base,
+        against=None if pairs is None else pairs.name,
     )

@@ -1,4 +1,4 @@
-"""Live progress while rounds run: one line that is redrawn, or one line per process in a log."""
+"""Live progress while rounds run: one line that is redrawn, or one line per round in a log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Progress:
     """Says how far the measuring is, through ``write``.
 
     ``live``: the output is a terminal, whose current line may be redrawn with
-    a carriage return; otherwise every process gets one line of its own.
+    a carriage return; otherwise every round gets one line of its own.
     ``width``: columns of the terminal.
     """
 
@@ -27,23 +27,28 @@ class Progress:
         self._live = live
         self._width = width
         self._shown = 0
-        self._process = ""
+        self._round = ""
         self._expected_s: float | None = None
 
-    def start_process(
-        self, number: int, total: int, elapsed_s: float, expected_s: float | None = None
-    ) -> None:
+    def start_process(self, number: int, elapsed_s: float, expected_s: float | None = None) -> None:
         """One more engine process starts; ``number`` counts from 1.
 
-        ``elapsed_s``: seconds of measuring so far. ``expected_s``: what all of it
-        was expected to take, if known.
+        How many there will be nobody knows: what is undecided goes on. ``elapsed_s``:
+        seconds of measuring so far. ``expected_s``: what the fewest processes were
+        expected to take, if known.
         """
-        self._process = f"process {number}/{total}"
         self._expected_s = expected_s
-        if self._live:
-            self._draw(("loading",), elapsed_s)
-        else:
-            self._write(_SEPARATOR.join((self._process, self._time(elapsed_s))) + "\n")
+        self._start(f"process {number}", "", elapsed_s)
+
+    def start_pair(
+        self, number: int, arm: str, elapsed_s: float, expected_s: float | None = None
+    ) -> None:
+        """One more process of pair ``number`` (from 1) starts, of the ``arm`` it is for.
+
+        Otherwise as ``start_process``.
+        """
+        self._expected_s = expected_s
+        self._start(f"pair {number}", f", {arm}", elapsed_s)
 
     def iteration(self, nodeid: str, number: int, total: int, elapsed_s: float) -> None:
         """One more replay of ``nodeid`` starts; ``number`` counts from 1, 0 is warming up."""
@@ -69,16 +74,25 @@ class Progress:
     ) -> None:
         self.close()
 
+    def _start(self, name: str, arm: str, elapsed_s: float) -> None:
+        begun, self._round = self._round, name + arm
+        if self._live:
+            self._draw(("loading",), elapsed_s)
+        elif begun.partition(",")[0] != name:
+            self._write(_SEPARATOR.join((name, self._time(elapsed_s))) + "\n")
+
     def _time(self, elapsed_s: float) -> str:
-        expected = "" if self._expected_s is None else f" of about {span(round(self._expected_s))}"
-        return f"{span(round(elapsed_s))}{expected}"
+        expected = self._expected_s
+        if expected is None or elapsed_s > expected:
+            return span(round(elapsed_s))
+        return f"{span(round(elapsed_s))} of at least {span(round(expected))}"
 
     def _draw(self, parts: tuple[str, ...], elapsed_s: float) -> None:
         """Redraw the line; it must never wrap, a wrapped line can't be taken back."""
         name, *steps = parts
         rest = [*steps, self._time(elapsed_s)]
-        room = self._width - 1 - display_width(_SEPARATOR.join([self._process, "", *rest]))
-        line = _SEPARATOR.join([self._process, _shorten(name, room), *rest])
+        room = self._width - 1 - display_width(_SEPARATOR.join([self._round, "", *rest]))
+        line = _SEPARATOR.join([self._round, _shorten(name, room), *rest])
         line = _shorten(line, self._width - 1)
         columns = display_width(line)
         self._write("\r" + line + " " * max(0, self._shown - columns))

@@ -15,7 +15,8 @@ def junit_properties(test: TestReportView) -> list[tuple[str, str]]:
 
     ``llmperf.verdict`` and ``llmperf.workload`` for the test; for each metric
     ``llmperf.<metric>`` (the median) and ``.unit``, ``.low``, ``.high``,
-    ``.limit``, ``.baseline``, ``.change``, ``.verdict`` where there is one.
+    ``.limit``, ``.baseline``, ``.change``, ``.bound`` (the largest slowdown that is not
+    ruled out), ``.verdict`` and ``.explanation`` where there is one.
     """
     properties: list[tuple[str, str]] = []
     if test.worst is not None:
@@ -31,6 +32,7 @@ def junit_properties(test: TestReportView) -> list[tuple[str, str]]:
             ".limit": row.check.limit,
             ".baseline": row.baseline.value if row.baseline else None,
             ".change": row.change,
+            ".bound": row.verdict.proof.bound if row.verdict and row.verdict.proof else None,
         }
         known = [(name + key, f"{v:.9g}") for key, v in numbers.items() if v is not None]
         properties += known
@@ -38,4 +40,5 @@ def junit_properties(test: TestReportView) -> list[tuple[str, str]]:
             properties.append((f"{name}.unit", row.check.metric.unit.value))
         if row.verdict is not None:
             properties.append((f"{name}.verdict", row.verdict.kind.value))
+            properties.append((f"{name}.explanation", printable(row.verdict.explanation)))
     return properties

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.combine import count_kinds
-from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
-from pytest_llmperf.gate.words import count, listed, percent, span
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.report.cells import (
     BOLD,
     NOTHING,
@@ -17,6 +15,8 @@ from pytest_llmperf.report.cells import (
     paint,
     verdict_style,
 )
+from pytest_llmperf.report.explain import common_facts, explanations
+from pytest_llmperf.report.footer import footer
 from pytest_llmperf.report.text import (
     display_width,
     pack,
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView
 
 _INDENT = "    "
-_HEADER = ("verdict", "metric", "current", "target", "baseline", "change")
-_LEGEND = "change: + is slower than the baseline, - is faster"
 
 
-def render_table(session: SessionView, width: int = 80, color: bool = False) -> list[str]:
+def render_table(
+    session: SessionView, width: int = 80, color: bool = False, brief: bool = False
+) -> list[str]:
     """Draw the session for a terminal ``width`` columns wide; one string per line.
 
     What made the machine busy comes before anything about speed. Each test is
     its full node id and one row per metric, the verdict first. Rows are laid out
     as one line where that fits every row, and as two lines otherwise: nothing is
-    cut. ANSI colours only with ``color``.
+    cut. ANSI colours only with ``color``; ``brief`` leaves out why a pass is one.
     """
     width = max(20, width)
     lines = _busy(session, width, color)
@@ -54,15 +54,45 @@ def render_table(session: SessionView, width: int = 80, color: bool = False) -> 
         joint=" ",
     )
     # The interval's meaning is said once here, so that the columns stay narrow.
-    rounds = f"{count(session.processes, 'process')} x {count(session.iterations, 'iteration')}"
-    lines += wrap_words(
-        f"{rounds} of each test, order seed {session.seed}; median [95% interval]", width
-    )
+    rounds = f"{_samples_each(session)} x {count(session.iterations, 'iteration')}"
+    caption = [*rounds.split(), "of each test,", f"seed {session.seed};", "median [95% interval]"]
+    lines += pack(caption, width, _INDENT, joint=" ")
+    lines += _arms(session, width)
     for note in session.notes:
         lines += wrap_words(note, width, first="note: ", indent="      ")
     if session.tests:
-        lines += ["", *_rows(session, width, color)]
-    return [*lines, "", *_footer(session, width, color)]
+        lines += ["", *_rows(session, width, color, brief)]
+    return [*lines, "", *footer(session, width, color)]
+
+
+def _samples_each(session: SessionView) -> str:
+    """How many processes (pairs of them) each test took: ``5 to 9 pairs of processes``."""
+    noun = "process" if session.against is None else "pair of processes"
+    done = [_count_of(test, session) for test in session.tests]
+    known = sorted(number for number in done if number)
+    if not known:
+        return f"at least {count(session.processes, noun)}"
+    few, most = known[0], known[-1]
+    return count(most, noun) if few == most else f"{few} to {count(most, noun)}"
+
+
+def _count_of(test: TestReportView, session: SessionView) -> int:
+    """How many processes, or complete pairs of them, a test's verdicts rest on."""
+    return test.processes if session.against is None else test.pairs
+
+
+def _arms(session: SessionView, width: int) -> list[str]:
+    """What this session is compared with where that ran in it, and what differs."""
+    if session.against is None:
+        return []
+    lines = wrap_words(
+        f"compared with {session.against}, both run interleaved in this session", width
+    )
+    for difference in session.arm_differences:
+        lines += wrap_words(difference, width, first="  ", indent=_INDENT)
+    if not session.arm_differences:
+        lines += wrap_words("both have the same settings: an A/A run", width, first="  ")
+    return lines
 
 
 def _busy(session: SessionView, width: int, color: bool) -> list[str]:
@@ -75,47 +105,49 @@ def _busy(session: SessionView, width: int, color: bool) -> list[str]:
     return [*(paint(line, YELLOW, color) for line in lines), ""]
 
 
-def _rows(session: SessionView, width: int, color: bool) -> list[str]:
+def _rows(session: SessionView, width: int, color: bool, brief: bool) -> list[str]:
     """The header and every test, in the roomiest layout that holds every row."""
     cells = [cells_of(row) for test in session.tests for row in test.rows]
-    layout = _layout(cells, width)
-    drawn = iter(layout.rows)
+    base = "baseline" if session.against is None else "base"
+    layout = _layout(cells, width, base)
+    drawn, known = iter(layout.rows), common_facts(session.tests)
     lines = [paint(layout.header, BOLD, color)]
     for test in session.tests:
-        lines += ["", *_heading(test, width)]
+        lines += ["", *_heading(test, session, width)]
         for row in test.rows:
             lines += _coloured(next(drawn), row, color)
-        lines += _explanations(test, width)
-    if layout.signed and any(texts.change != NOTHING for texts in cells):
-        lines += ["", *wrap_words(_LEGEND, width)]
-    return lines
+        lines += explanations(test, width, brief, known)
+    legend = list(known)
+    if any(texts.change != NOTHING for texts in cells):
+        legend.insert(0, f"changes: + slower, - faster than the {base}")
+    return [*lines, "", *wrap_words("; ".join(legend), width)] if legend else lines
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """A header line, the lines of every row, and whether changes are bare signed numbers."""
+    """A header line, and the lines of every row."""
 
     header: str
     rows: list[list[str]]
-    signed: bool
 
 
-def _layout(rows: Sequence[Cells], width: int) -> _Layout:
+def _layout(rows: Sequence[Cells], width: int, base: str) -> _Layout:
     """Lay the rows out in the roomiest way in which every row fits."""
+    header = ("verdict", "metric", "current", "target", base, "change")
     roomy = [
         (c.verdict, c.metric, c.current, c.target, c.baseline_long, c.change_long) for c in rows
     ]
     plain = [(c.verdict, c.metric, c.current, c.target, c.baseline, c.change) for c in rows]
     words = [(*row[:-1], c.change_long) for row, c in zip(plain, rows, strict=True)]
     for table, gap in ((roomy, 3), (roomy, 2), (words, 2), (plain, 2)):
-        widths = [max(map(display_width, column)) for column in zip(_HEADER, *table, strict=True)]
+        widths = [max(map(display_width, column)) for column in zip(header, *table, strict=True)]
         if sum(widths) + gap * (len(widths) - 1) <= width:
             space = " " * gap
             drawn = [
                 space.join(pad(text, w) for text, w in zip(row, widths, strict=True)).rstrip()
-                for row in (_HEADER, *table)
+                for row in (header, *table)
             ]
-            return _Layout(drawn[0], [[line] for line in drawn[1:]], table is plain)
+            return _Layout(drawn[0], [[line] for line in drawn[1:]])
     return _two_lines(rows, width)
 
 
@@ -133,12 +165,12 @@ def _two_lines(rows: Sequence[Cells], width: int) -> _Layout:
         if cells.target != NOTHING:
             below.append(f"target {cells.target}")
         if cells.baseline != NOTHING:
-            below.append(f"baseline {cells.baseline} over {cells.sessions}")
+            below.append(cells.baseline_below)
         lines = pack(_padded(texts, widths), width, indent)
         if below:
             lines += [indent + line for line in pack(below, width - len(indent), "")]
         drawn.append(lines)
-    return _Layout(pack(_padded(header, widths), width, indent)[0], drawn, signed=False)
+    return _Layout(pack(_padded(header, widths), width, indent)[0], drawn)
 
 
 def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -148,15 +180,18 @@ def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
     return rest[:-1] if texts[-1] == NOTHING else rest
 
 
-def _heading(test: TestReportView, width: int) -> list[str]:
-    """The node id on lines of its own, the workload beside it where there is room."""
+def _heading(test: TestReportView, session: SessionView, width: int) -> list[str]:
+    """The node id on lines of its own; workload and samples beside it where there is room."""
     lines = wrap_node_id(test.nodeid, width)
-    if test.workload:
-        beside = f"{lines[-1]}  ({printable(test.workload)})"
+    done = _count_of(test, session)
+    noun = "process" if session.against is None else "pair"
+    about = "; ".join(part for part in (test.workload, count(done, noun) if done else "") if part)
+    if about:
+        beside = f"{lines[-1]}  ({printable(about)})"
         if display_width(beside) <= width:
             lines[-1] = beside
         else:
-            lines += wrap_words(f"({test.workload})", width, first=_INDENT, indent=_INDENT)
+            lines += wrap_words(f"({about})", width, first=_INDENT, indent=_INDENT)
     return lines
 
 
@@ -167,77 +202,3 @@ def _coloured(lines: list[str], row: MetricRow, color: bool) -> list[str]:
     kind = row.verdict.kind
     painted = paint(kind.value, verdict_style(kind), color)
     return [painted + lines[0][len(kind.value) :], *lines[1:]]
-
-
-def _explanations(test: TestReportView, width: int) -> list[str]:
-    """Why anything is not a pass: one line per reason, shared by the metrics it holds for."""
-    groups: dict[tuple[VerdictKind, str, tuple[str, ...]], list[str]] = {}
-    for row in test.rows:
-        verdict = row.verdict
-        if verdict is None or (verdict.kind is VerdictKind.PASS and not verdict.notes):
-            continue
-        if verdict.kind is VerdictKind.NO_BASELINE and not verdict.notes:
-            continue  # the footer says it once for all tests
-        text = (verdict.explanation.splitlines() or [""])[0]
-        groups.setdefault((verdict.kind, text, verdict.notes), []).append(row.label)
-    lines: list[str] = []
-    for (kind, text, notes), labels in groups.items():
-        shared = "" if kind in _WHOLE_TEST else f" {listed(labels)}"
-        lines += wrap_words(f"{kind.value}{shared}: {text}", width, first="  ", indent=_INDENT)
-        for note in notes:
-            lines += wrap_words(note, width, first=_INDENT, indent=_INDENT + "  ")
-    for finding in test.findings:
-        lines += wrap_words(finding, width, first="  - ", indent=_INDENT)
-    return lines
-
-
-#: Kinds whose explanation is about the whole test rather than one metric's numbers.
-_WHOLE_TEST = frozenset({VerdictKind.INVALID, VerdictKind.WORKLOAD_CHANGED})
-
-
-def _footer(session: SessionView, width: int, color: bool) -> list[str]:
-    """Counts, time spent, baselines used, and how to record one."""
-    lines = _counts(session, width, color)
-    if session.wall_s > 0:
-        share = percent(round(session.generation_s / session.wall_s, 2))
-        spent = f"{span(session.wall_s)} of measuring, {share} of it inside generation"
-        lines += wrap_words(spent, width)
-    for source in session.baseline_sources:
-        lines += wrap_words(source, width, first="baseline: ", indent=_INDENT)
-    for difference in dict.fromkeys(d for test in session.tests for d in test.differences):
-        lines += wrap_words(difference, width, first="differs from the baseline: ")
-    missing: dict[str, list[str]] = {}
-    for test in session.tests:
-        for text in dict.fromkeys(
-            v.explanation for v in test.verdicts if v.kind is VerdictKind.NO_BASELINE
-        ):
-            missing.setdefault(text, []).append(test.nodeid)
-    for text, nodeids in missing.items():
-        lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}: {text}", width)
-    if session.recorded_to is not None:
-        lines += wrap_words(session.recorded_to, width, first="recorded to ", indent=_INDENT)
-    elif any(v.kind in UNCOMPARED for test in session.tests for v in test.verdicts):
-        lines += wrap_words("record a baseline with:", width)
-        lines.append(_INDENT + printable(session.record_command))
-    return lines
-
-
-def _counts(session: SessionView, width: int, color: bool) -> list[str]:
-    """How many checks got which verdict; metrics of one quantity count as one check."""
-    judged = [test.verdicts for test in session.tests]
-    kinds = count_kinds(judged)
-    total = sum(kinds.values())
-    lead = f"{count(len(session.tests), 'test')}, {count(total, 'check')}"
-    if not kinds:
-        return wrap_words(f"{lead}: nothing was judged", width)
-    items = [f"{lead}:"]
-    items += [f"{number} {kind.value}," for kind, number in kinds.items()]
-    items[-1] = items[-1].rstrip(",")
-    lines = pack(items, width, _INDENT, joint=" ")
-    if color:
-        style = verdict_style(next(iter(kinds)))
-        lines = [paint(line, style, color) for line in lines]
-    if total < sum(len(verdicts) for verdicts in judged):
-        same = "metrics that are one quantity (tokens/s and time per token) count as one check"
-        lines += wrap_words(same, width, first="  ")
-    return lines

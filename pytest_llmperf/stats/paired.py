@@ -30,10 +30,15 @@ if TYPE_CHECKING:
 
 #: Standard deviation of Gaussian data over its median absolute deviation.
 MAD_TO_SD = 1.4826
-#: Differences further than this many robust standard deviations from the median are clipped...
-CLIP_SDS = 4.0
-#: ...but none within this distance of it (natural log): the spread of few pairs is a poor guide.
-CLIP_LEAST = 0.10
+#: Differences further than this many robust standard deviations from the median are clipped.
+#: The MAD of few pairs is a poor guide, and clipping too close would make the spread look
+#: smaller than it is: the fewer pairs, the wider (1.5 + 40/n), 14.8 at 3 and 2.5 from 40 on.
+CLIP_SDS, CLIP_SDS_START, CLIP_SDS_FALL = 2.5, 1.5, 40.0
+#: None is clipped within this distance of the median (natural log).
+CLIP_LEAST = 0.05
+#: Percentiles are about a minority, which clipping so close would take for outliers, and few
+#: groups may hold none of it: they are clipped further out and looked at later.
+TAIL_CLIP_LEAST, TAIL_FIRST = 0.50, 8
 
 
 @dataclass(frozen=True)
@@ -89,25 +94,26 @@ class Decision(IntEnum):
     FINE = 2
 
 
-def clip(d: ArrayLike) -> Array:
-    """Pull every difference to within median +- max(4 * 1.4826 * MAD, 0.10); (..., n) -> (..., n).
+def clip(d: ArrayLike, least: float = CLIP_LEAST) -> Array:
+    """Pull every difference to within median +- max(k * 1.4826 * MAD, least); (..., n) -> (..., n).
 
-    A stall that hits one process of a pair cannot carry the mean away, yet still
-    counts as a large difference. Source: Huber (1964), winsorised location.
+    k = max(2.5, 1.5 + 40/n). A stall that hits one process of a pair cannot carry the
+    mean away, yet still counts as a large difference. Source: Huber (1964), winsorised
+    location.
     """
     values = np.asarray(d, dtype=np.float64)
-    low, high = _limits(values)
+    low, high = _limits(values, least)
     return np.minimum(np.maximum(values, low), high)
 
 
-def clipped_sides(d: ArrayLike) -> tuple[int, int]:
+def clipped_sides(d: ArrayLike, least: float = CLIP_LEAST) -> tuple[int, int]:
     """How many of ``d``, shape (n,), clipping moves: (up from below, down from above)."""
     values = np.asarray(d, dtype=np.float64)
-    low, high = _limits(values)
+    low, high = _limits(values, least)
     return int(np.sum(values < low)), int(np.sum(values > high))
 
 
-def look(d: ArrayLike, zone: Zone) -> Look:
+def look(d: ArrayLike, zone: Zone, least: float = CLIP_LEAST) -> Look:
     """Look at all pairs at once; ``d`` has shape (..., n), at least one pair.
 
     Raises:
@@ -118,10 +124,10 @@ def look(d: ArrayLike, zone: Zone) -> Look:
         raise ValueError("no pairs to look at")
     if not np.isfinite(values).all():
         raise ValueError("a difference between two processes is not a finite number")
-    return _look(values, zone)
+    return _look(values, zone, least)
 
 
-def path(d: ArrayLike, zone: Zone, first: int = MIN_PAIRS) -> list[Look]:
+def path(d: ArrayLike, zone: Zone, first: int = MIN_PAIRS, least: float = CLIP_LEAST) -> list[Look]:
     """One look after each pair from ``first`` on, clipped anew each time; ``d`` has shape (n,).
 
     Clipping anew lets a late look see an early outlier for what it is. Empty where
@@ -133,7 +139,7 @@ def path(d: ArrayLike, zone: Zone, first: int = MIN_PAIRS) -> list[Look]:
     values = np.asarray(d, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("a difference between two processes is not a finite number")
-    return [_look(values[:n], zone) for n in range(max(first, 1), values.shape[-1] + 1)]
+    return [_look(values[:n], zone, least) for n in range(max(first, 1), values.shape[-1] + 1)]
 
 
 def decide(
@@ -216,9 +222,9 @@ def first_that(reached: Callable[[int], bool], least: int, most: int) -> int | N
     return high
 
 
-def _look(values: Array, zone: Zone) -> Look:
+def _look(values: Array, zone: Zone, least: float) -> Look:
     n = values.shape[-1]
-    clipped = clip(values)
+    clipped = clip(values, least)
     mean = clipped.sum(axis=-1) / n
     off = clipped - mean[..., None]
     sd = np.sqrt((off * off).sum(axis=-1) / max(n - 1, 1))
@@ -230,11 +236,12 @@ def _look(values: Array, zone: Zone) -> Look:
     return Look(n, mean, sd, worse, fine)
 
 
-def _limits(values: Array) -> tuple[Array, Array]:
+def _limits(values: Array, least: float) -> tuple[Array, Array]:
     """Lowest and highest value left alone, shape (..., 1) each."""
     centre = _median(values)
     mad = _median(np.abs(values - centre))
-    reach = np.maximum(CLIP_SDS * MAD_TO_SD * mad, CLIP_LEAST)
+    sds = max(CLIP_SDS, CLIP_SDS_START + CLIP_SDS_FALL / values.shape[-1])
+    reach = np.maximum(sds * MAD_TO_SD * mad, least)
     return centre - reach, centre + reach
 
 

@@ -198,7 +198,8 @@ def upper_tail(t: Array | float, df: int) -> Array:
     central = np.sin(theta) * total
     if df % 2:
         central = 2.0 / math.pi * (theta + central)
-    return np.asarray(0.5 - 0.5 * central)
+    # Rounding can carry a far tail below zero.
+    return np.asarray(np.maximum(0.5 - 0.5 * central, 0.0))
 
 
 def _successive_squares(values: Array) -> Array:

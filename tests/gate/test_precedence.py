@@ -6,11 +6,20 @@ from dataclasses import replace
 from itertools import combinations
 
 import pytest
-from gate_evidence import baseline, evidence
+from gate_evidence import baseline, evidence, paired, shifted
 
+from pytest_llmperf.gate.check import BaselineView
 from pytest_llmperf.gate.combine import checks, count_kinds, judge, worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, fails, verdict_fails
+from pytest_llmperf.gate.verdict import (
+    FailPolicy,
+    Reason,
+    Verdict,
+    VerdictKind,
+    failing_kinds,
+    fails,
+    verdict_fails,
+)
 
 K = VerdictKind
 WORDS = [
@@ -28,7 +37,8 @@ WORDS = [
 
 def of_kind(kind: VerdictKind, metric: str = "end_to_end", *, gated: bool = True) -> Verdict:
     """A verdict of the kind, for tests that only care about kinds."""
-    return replace(judge(evidence(1.0, 1.0, 1.0, metric=metric, gated=gated)), kind=kind)
+    verdict = judge(evidence(1.0, 1.0, 1.0, metric=metric, gated=gated))
+    return replace(verdict, kind=kind, reasons=(Reason(kind, "made up", "", ""),))
 
 
 def test_the_kinds_are_the_documented_words_in_order() -> None:
@@ -43,22 +53,23 @@ def test_the_earlier_kind_wins_in_either_order(first: VerdictKind, second: Verdi
 
 
 @pytest.mark.parametrize(
-    ("kind", "plain", "required"),
+    ("kind", "plain", "required", "strict"),
     [
-        (K.ERROR, True, True),
-        (K.INVALID, True, True),
-        (K.REGRESSED, True, True),
-        (K.MISSED, True, True),
-        (K.INCONCLUSIVE, True, True),
-        (K.WORKLOAD_CHANGED, False, True),
-        (K.NO_BASELINE, False, True),
-        (K.PASS, False, False),
-        (K.IMPROVED, False, False),
+        (K.ERROR, True, True, True),
+        (K.INVALID, True, True, True),
+        (K.REGRESSED, True, True, True),
+        (K.MISSED, True, True, True),
+        (K.INCONCLUSIVE, False, False, True),
+        (K.WORKLOAD_CHANGED, False, True, False),
+        (K.NO_BASELINE, False, True, False),
+        (K.PASS, False, False, False),
+        (K.IMPROVED, False, False, False),
     ],
 )
-def test_what_fails_a_test(kind: VerdictKind, plain: bool, required: bool) -> None:
+def test_what_fails_a_test(kind: VerdictKind, plain: bool, required: bool, strict: bool) -> None:
     assert fails(kind) is plain
     assert fails(kind, FailPolicy(require_baseline=True)) is required
+    assert fails(kind, FailPolicy(strict=True)) is strict
 
 
 def test_metrics_of_one_quantity_count_as_one_check_the_worse_of_them() -> None:
@@ -82,19 +93,27 @@ def test_counts_come_in_the_order_of_precedence() -> None:
     ("kinds", "code"),
     [
         ([], 0),
+        ([K.INCONCLUSIVE], 0),
         ([K.PASS, K.IMPROVED, K.NO_BASELINE, K.WORKLOAD_CHANGED], 0),
         ([K.PASS, K.REGRESSED], 1),
         ([K.MISSED], 1),
         ([K.ERROR], 1),
         ([K.PASS, K.INVALID], 10),
         ([K.INVALID, K.INCONCLUSIVE], 10),
-        ([K.INCONCLUSIVE, K.PASS], 11),
         ([K.INVALID, K.REGRESSED], 1),
         ([K.INCONCLUSIVE, K.MISSED], 1),
     ],
 )
 def test_exit_codes(kinds: list[VerdictKind], code: int) -> None:
     assert session_exit_code(map(of_kind, kinds)) == code
+
+
+@pytest.mark.parametrize(
+    ("kinds", "code"),
+    [([K.INCONCLUSIVE, K.PASS], 11), ([K.INVALID, K.INCONCLUSIVE], 10), ([K.PASS], 0)],
+)
+def test_exit_codes_of_a_strict_session(kinds: list[VerdictKind], code: int) -> None:
+    assert session_exit_code(map(of_kind, kinds), FailPolicy(strict=True)) == code
 
 
 def test_a_missing_baseline_fails_the_session_where_one_is_required() -> None:
@@ -113,25 +132,39 @@ def test_metrics_that_are_shown_only_neither_count_nor_fail() -> None:
 
 
 def test_exit_codes_stay_clear_of_pytests_own() -> None:
-    codes = {session_exit_code([of_kind(kind)]) for kind in K}
+    codes = {session_exit_code([of_kind(kind)], FailPolicy(strict=True)) for kind in K}
     assert codes - {0, 1} == {10, 11}
     assert not (codes - {0, 1}) & {int(code) for code in pytest.ExitCode}
 
 
 def test_a_verdict_keeps_what_every_strategy_said() -> None:
-    verdict = judge(evidence(1.0, 1.0, 1.0, limit=2.0, baseline=baseline((1.0, 1.0, 1.0))))
+    view = baseline(*(1.0,) * 10)
+    verdict = judge(evidence(1.0, 1.0, 1.0, limit=2.0, baseline=view))
     assert [reason.strategy for reason in verdict.reasons] == ["baseline", "target"]
-
-
-def test_a_met_target_does_not_hide_an_improvement() -> None:
-    verdict = judge(evidence(0.5, 0.5, 0.5, limit=2.0, baseline=baseline((1.0, 1.0, 1.0))))
-    assert verdict.kind is VerdictKind.IMPROVED
+    assert all(reason.proof is not None for reason in verdict.reasons)
 
 
 def test_an_accepted_regression_fails_only_by_the_target_it_misses() -> None:
-    accepting = FailPolicy(accepting=True)
-    slower = judge(evidence(1.3, 1.3, 1.3, baseline=baseline((1.0, 1.0, 1.0))))
-    missed = judge(evidence(1.3, 1.3, 1.3, limit=1.2, baseline=baseline((1.0, 1.0, 1.0))))
+    accepting, view = FailPolicy(accepting=True), baseline(*(1.0,) * 10)
+    slower = judge(evidence(*(1.3,) * 6, baseline=view))
+    missed = judge(evidence(*(1.3,) * 6, limit=1.2, baseline=view))
     assert (verdict_fails(slower), verdict_fails(slower, accepting)) == (True, False)
     assert missed.kind is VerdictKind.REGRESSED
-    assert verdict_fails(missed, accepting)
+    assert failing_kinds(missed, accepting) == {K.MISSED}
+
+
+def test_an_undecided_target_does_not_hide_a_required_baseline() -> None:
+    undecided = evidence(1.0, 1.01, 0.99, limit=1.0, baseline=BaselineView("missing"))
+    verdict = judge(undecided)
+    assert verdict.kind is K.INCONCLUSIVE
+    assert not verdict_fails(verdict)
+    required = FailPolicy(require_baseline=True)
+    assert failing_kinds(verdict, required) == {K.NO_BASELINE}
+    assert session_exit_code([verdict], required) == 1
+
+
+def test_what_lost_is_noted_unless_all_is_well() -> None:
+    met = judge(paired(*shifted(0.0), limit=9.0))
+    missed = judge(paired(*shifted(0.3), limit=1.0))
+    assert met.notes == ()
+    assert [note.partition(":")[0] for note in missed.notes] == ["also missed"]

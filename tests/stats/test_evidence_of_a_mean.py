@@ -13,6 +13,14 @@ from scipy import stats as scipy_stats
 
 from pytest_llmperf.stats.e_process import MIN_PAIRS, critical_t, direction, log_e, tabulated
 
+# The mixture: ln delta = 0.5 + 0.6 T, T of Student's t with 3 degrees of freedom, cut off.
+LOWEST, HIGHEST = -4.0, math.log(1000.0)
+
+
+def weight(y: float) -> float:
+    return float(scipy_stats.t.pdf((y - 0.5) / 0.6, 3) / 0.6)
+
+
 samples = st.lists(
     st.floats(min_value=-1.0, max_value=1.0).filter(lambda x: x == 0.0 or abs(x) > 1e-6),
     min_size=2,
@@ -24,7 +32,7 @@ def u_of(n: int, t: float) -> float:
     return t / math.sqrt(t * t + n - 1)
 
 
-@pytest.mark.parametrize(("n", "t", "expected"), [(5, 3.0, 1.6466), (8, 5.0, 4.1915)])
+@pytest.mark.parametrize(("n", "t", "expected"), [(5, 3.0, 1.9445), (8, 5.0, 4.7766)])
 def test_golden_values(n: int, t: float, expected: float) -> None:
     assert float(log_e(n, u_of(n, t))) == pytest.approx(expected, abs=5e-5)
 
@@ -32,14 +40,15 @@ def test_golden_values(n: int, t: float, expected: float) -> None:
 @pytest.mark.parametrize(
     ("n", "t"), [(3, 2.0), (5, 3.0), (8, -1.0), (12, 0.0), (20, 4.0), (40, 2.5)]
 )
-def test_is_the_half_cauchy_mixture_of_noncentral_over_central_t(n: int, t: float) -> None:
-    def integrand(delta: float) -> float:
+def test_is_the_mixture_of_noncentral_over_central_t(n: int, t: float) -> None:
+    def integrand(y: float) -> float:
+        delta = math.exp(y)
         ratio = scipy_stats.nct.pdf(t, n - 1, delta * math.sqrt(n)) / scipy_stats.t.pdf(t, n - 1)
-        return float(ratio * 2.0 / math.pi / (1.0 + delta * delta))
+        return float(ratio * weight(y))
 
     expected = sum(
         integrate.quad(integrand, low, high, epsabs=1e-12)[0]
-        for low, high in ((0.0, 0.5), (0.5, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 8.0))
+        for low, high in ((LOWEST, -1.0), (-1.0, 0.0), (0.0, 0.7), (0.7, 1.4), (1.4, 2.1))
     )
     assert float(log_e(n, u_of(n, t))) == pytest.approx(math.log(expected), abs=1e-6)
 
@@ -48,15 +57,15 @@ def test_is_the_half_cauchy_mixture_of_noncentral_over_central_t(n: int, t: floa
 
 
 def test_ridge_of_five_equal_values_in_closed_form() -> None:
-    def integrand(delta: float) -> float:
-        a = math.sqrt(5) * delta
+    def integrand(y: float) -> float:
+        a = math.sqrt(5) * math.exp(y)
         j0 = math.sqrt(math.pi / 2) * (1 + math.erf(a / math.sqrt(2)))
         j4 = (a**4 + 6 * a**2 + 3) * j0 + (a**3 + 5 * a) * math.exp(-a * a / 2)
-        return j4 / (2**1.5 * math.gamma(2.5)) * 2 / math.pi / (1 + delta * delta)
+        return j4 / (2**1.5 * math.gamma(2.5)) * weight(y)
 
     expected = sum(
         integrate.quad(integrand, low, high, epsrel=1e-10)[0]
-        for low, high in ((0.0, 1.0), (1.0, 30.0), (30.0, 1000.0))
+        for low, high in ((LOWEST, 0.0), (0.0, 3.4), (3.4, HIGHEST))
     )
     assert float(log_e(5, 1.0)) == pytest.approx(math.log(expected), abs=1e-7)
 
@@ -72,13 +81,13 @@ def test_ridge_of_many_equal_values_is_integrated_up_to_the_cut_off(n: int) -> N
         a = math.sqrt(n) * math.exp(y)
         powers = np.log(np.abs(1.0 + nodes / a)) * (n - 1)
         moment = (n - 1) * math.log(a) + math.log(float(weights @ np.exp(powers)))
-        return moment - log_c + y + math.log(2 / math.pi / (1 + math.exp(2 * y)))
+        return moment - log_c + math.log(weight(y))
 
-    end = math.log(1000.0)
+    end = HIGHEST
     peak = log_integrand(end)
-    # It falls like exp((n-2) y) below the end: 40 of that is nothing.
+    # It falls like exp((n-1) y) below the end: 40 of that is nothing.
     body, _ = integrate.quad(
-        lambda y: math.exp(log_integrand(y) - peak), end - 40 / (n - 2), end, epsrel=1e-9
+        lambda y: math.exp(log_integrand(y) - peak), end - 40 / (n - 1), end, epsrel=1e-9
     )
     assert float(log_e(n, 1.0)) == pytest.approx(peak + math.log(body), abs=1e-6)
 
@@ -196,8 +205,9 @@ def test_evidence_is_worth_the_mixtures_mass_on_average(n: int) -> None:
         return math.exp(float(log_e(n, math.tanh(z))) + log_density)
 
     average, _ = integrate.quad(integrand, -15.0, 17.0, points=[0.0, 7.0], limit=200)
-    # The half-Cauchy keeps this much below its cut-off at 1000; never more than 1.
-    assert average == pytest.approx(2.0 / math.pi * math.atan(1000.0), abs=1e-5)
+    # What the mixture keeps between its cut-offs; never more than 1.
+    kept = np.diff(scipy_stats.t.cdf((np.array([LOWEST, HIGHEST]) - 0.5) / 0.6, 3))
+    assert average == pytest.approx(float(kept[0]), abs=1e-5)
 
 
 @given(samples, st.floats(min_value=0.0, max_value=1.0))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.stats.e_process import critical_t, direction, log_e
 from pytest_llmperf.stats.paired import (
+    TAIL_CLIP_LEAST,
     Decision,
     Look,
     Zone,
@@ -41,20 +42,40 @@ def test_a_tolerance_that_is_not_a_positive_fraction_is_refused(bad: float) -> N
 
 
 def test_an_outlier_is_pulled_to_the_least_reach_where_the_others_agree() -> None:
-    assert clip([0.01, 0.01, 0.01, 0.01, 0.9]).tolist() == pytest.approx([0.01] * 4 + [0.11])
+    assert clip([0.01, 0.01, 0.01, 0.01, 0.9]).tolist() == pytest.approx([0.01] * 4 + [0.06])
 
 
 def test_reach_grows_with_the_spread_of_the_others() -> None:
     d = [-0.2, -0.1, 0.0, 0.1, 5.0]
-    assert clip(d)[-1] == pytest.approx(0.0 + 4 * 1.4826 * 0.1)
+    assert clip(d)[-1] == pytest.approx(0.0 + (1.5 + 40 / 5) * 1.4826 * 0.1)
 
 
 def test_median_of_an_even_number_is_the_middle_of_two() -> None:
-    assert clip([0.0, 0.0, 0.02, 9.0])[-1] == pytest.approx(0.01 + 0.10)
+    # The MAD is 0.0: half of 0.0 and 0.0, between the second and the third distance.
+    assert clip([0.0, 0.0, 0.002, 9.0])[-1] == pytest.approx(0.001 + 0.05)
+
+
+def test_many_pairs_are_clipped_closer_than_few() -> None:
+    reach = {}
+    for copies in (1, 4, 40):
+        d = [-0.2, -0.1, 0.0, 0.1, 9.0] * copies
+        reach[copies] = float(np.max(clip(d)))
+    assert reach[1] == pytest.approx(9.5 * 1.4826 * 0.1)
+    assert reach[4] == pytest.approx(3.5 * 1.4826 * 0.1)
+    assert reach[40] == pytest.approx(2.5 * 1.4826 * 0.1)
+
+
+def test_a_minority_is_left_in_where_it_is_what_matters() -> None:
+    d = [0.0] * 6 + [0.4] * 4
+    assert float(np.max(clip(d))) == pytest.approx(0.05)
+    assert float(np.max(clip(d, TAIL_CLIP_LEAST))) == 0.4
+    assert clipped_sides(d) == (0, 4)
+    assert clipped_sides(d, TAIL_CLIP_LEAST) == (0, 0)
+    assert look(d, ZONE, TAIL_CLIP_LEAST).mean == pytest.approx(0.16)
 
 
 def test_ordinary_noise_is_left_alone() -> None:
-    d = np.random.default_rng(3).normal(0.0, 0.02, 20)
+    d = np.random.default_rng(3).normal(0.0, 0.01, 20)
     assert clip(d).tolist() == d.tolist()
 
 
@@ -259,7 +280,7 @@ def test_no_number_of_pairs_shows_what_the_mean_denies(spread: float) -> None:
 
 
 def test_pairs_needed_gives_up_at_the_most() -> None:
-    seen = Look(6, np.asarray(0.02), np.asarray(0.05), np.asarray(0.0), np.asarray(0.0))
+    seen = Look(6, np.asarray(0.02), np.asarray(0.03), np.asarray(0.0), np.asarray(0.0))
     needed = pairs_needed(seen, ZONE.negligible, math.log(100))
     assert needed is not None
     assert needed > 100

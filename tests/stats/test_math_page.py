@@ -72,7 +72,9 @@ def test_clipping(text: str, d: np.ndarray) -> None:
     mad = float(np.median(away))
     listed = ", ".join("0" if value == 0.0 else f"{value:.4f}" for value in away)
     assert f"The median is {centre:.4f}. The distances from it are {listed}" in text
-    assert f"4 · 1.4826 · {mad:.4f} = {4 * 1.4826 * mad:.4f} is less than 0.10" in text
+    k = 1.5 + 40 / 5
+    assert f"k = 1.5 + 40/5 = {k:.1f}, and {k:.1f} · 1.4826 · {mad:.4f}" in text
+    assert f"= {k * 1.4826 * mad:.4f} is less than 0.05" in text
     assert [i for i in range(5) if clip(d)[i] != d[i]] == [3]
     assert f"pair 4 becomes {clip(d)[3]:.4f}" in text
 
@@ -97,22 +99,26 @@ def test_evidence_for_worse(text: str, d: np.ndarray, seen: Look) -> None:
     assert f"ln E0 = {float(log_e(5, u)):.3f}" in text
 
 
-def test_integrand_and_simpsons_rule(text: str, rows: list[list[float]], d: np.ndarray) -> None:
+def test_integrand_and_the_trapezoidal_rule(
+    text: str, rows: list[list[float]], d: np.ndarray
+) -> None:
     table = [row for row in rows if len(row) == 2]
     u = float(direction(clip(d) - ZONE.negligible))
 
-    def f(delta: float) -> float:
+    def f(y: float) -> float:
+        delta = math.exp(y)
         a = delta * math.sqrt(5) * u
         j0 = math.sqrt(2 * math.pi) * 0.5 * (1 + math.erf(a / math.sqrt(2)))
         j4 = (a**4 + 6 * a**2 + 3) * j0 + (a**3 + 5 * a) * math.exp(-a * a / 2)
         falling = math.exp(-5 * delta**2 * (1 - u * u) / 2)
-        return 2 / (math.pi * (1 + delta**2)) * falling * j4 / (2**1.5 * math.gamma(2.5))
+        weight = 2 / (math.sqrt(3) * math.pi * 0.6) / (1 + ((y - 0.5) / 0.6) ** 2 / 3) ** 2
+        return weight * falling * j4 / (2**1.5 * math.gamma(2.5))
 
-    assert [row[0] for row in table] == [0.5 * i for i in range(11)]
+    assert [row[0] for row in table] == [-4.0 + 0.5 * i for i in range(13)]
     assert [row[1] for row in table] == [round(f(row[0]), 4) for row in table]
-    weights = [1, *[4, 2] * 4, 4, 1]
-    simpson = 0.5 / 3 * sum(w * row[1] for w, row in zip(weights, table, strict=True))
-    assert f"gives E0 = {simpson:.3f}, ln E0 = {math.log(simpson):.3f}" in text
+    heights = [row[1] for row in table]
+    area = 0.5 * (sum(heights) - (heights[0] + heights[-1]) / 2)
+    assert f"gives E0 = {area:.3f}, ln E0 = {math.log(area):.3f}" in text
 
 
 def test_what_it_takes_to_decide(text: str, seen: Look) -> None:

@@ -38,6 +38,8 @@ class Stage:
         self.findings: list[list[FitnessFinding]] = []
         #: How often the watch was asked to look between two replays.
         self.looks = 0
+        #: What it then says of a process that is lost already.
+        self.lost: str | None = None
         self._started: list[EngineClient] = []
 
     def workload(self, *prompts: str, tokens: int = 4) -> Workload:
@@ -78,8 +80,9 @@ class Stage:
         stage = self
 
         class Watch:
-            def sample(self) -> None:
+            def sample(self) -> str | None:
                 stage.looks += 1
+                return stage.lost
 
             def stop(self) -> list[FitnessFinding]:
                 return stage.findings.pop(0) if stage.findings else []

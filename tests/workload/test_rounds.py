@@ -232,10 +232,19 @@ def test_processes_end_with_their_round(stage: Any) -> None:
     assert os.getpid() not in stage.pids
 
 
-def test_the_machine_is_looked_at_after_every_iteration(stage: Any) -> None:
+def test_the_machine_is_looked_at_after_every_replay(stage: Any) -> None:
     stage.run({"one": stage.workload("x")}, processes=1, iterations=3)
 
-    assert stage.looks == 3
+    assert stage.looks == len(stage.steps)
+
+
+def test_a_process_that_is_clearly_lost_is_not_replayed_to_its_end(stage: Any) -> None:
+    stage.lost = "others held the cores"
+    samples = stage.run({"one": stage.workload("x")}, processes=1).tests["one"]
+
+    assert samples.unfit
+    assert {sample.void for sample in samples.voided} == {"others held the cores"}
+    assert len(stage.steps) == len(samples.voided)
 
 
 def test_raw_times_of_the_counted_iterations_are_kept(stage: Any) -> None:

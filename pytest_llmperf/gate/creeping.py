@@ -1,0 +1,59 @@
+"""The creeping strategy: steps that each stay within the tolerance, and whose sum does not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import compare
+from pytest_llmperf.gate.protocol import verdict_of
+from pytest_llmperf.gate.rules import CREEP_SHARE, slowdown
+from pytest_llmperf.gate.running import zone_of
+from pytest_llmperf.gate.screening import proof_of
+from pytest_llmperf.gate.stored import creep
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.gate.words import chance_words, effect_words, listed, percent, seen_words
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Evidence
+
+
+class CreepingStrategy:
+    """Judges the present level by the fixed anchor, which does not follow the window."""
+
+    name = "anchor"
+
+    def judge(self, evidence: Evidence) -> Verdict | None:
+        """``regressed`` where the level has crept away from the anchor; else nothing."""
+        if evidence.check.metric.kind == "share":
+            return None
+        crept = creep(evidence)
+        if crept is None:
+            return None
+        tolerance = evidence.check.tolerance
+        share = evidence.alarm_share * (1.0 - CREEP_SHARE)
+        # Over the whole tolerance: within it, a creep is no more than the window accepts.
+        if not (crept.p_worse <= share and crept.effect >= zone_of(tolerance).least):
+            return None
+        view = evidence.baseline
+        assert view is not None
+        kind = VerdictKind.REGRESSED
+        metric, steps = evidence.check.metric, (crept.effect, crept.low, crept.high)
+        proof = proof_of(crept, kind, share)
+        assert proof.log_evidence is not None
+        assert proof.log_threshold is not None
+        claim = (
+            f"creeping, step by step, away from the anchor: "
+            f"{effect_words(metric, *map(slowdown, steps))} "
+            f"({chance_words(proof.log_evidence, proof.log_threshold)})"
+        )
+        facts = (f"anchor {listed(view.anchor_sources)}", f"tolerance {percent(tolerance)}")
+        return verdict_of(
+            self.name,
+            kind,
+            evidence,
+            compare(evidence),
+            claim,
+            facts=facts,
+            seen=seen_words(evidence),
+            proof=proof,
+        )

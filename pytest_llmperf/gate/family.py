@@ -1,0 +1,106 @@
+"""Shares the session's false-alarm rate among its checks, so that the rate is the session's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import is_comparable, paired_differences, target_differences
+from pytest_llmperf.gate.rules import CREEP_SHARE, FALSE_ALARMS
+from pytest_llmperf.gate.running import running, zone_of
+from pytest_llmperf.gate.stalls import log_more_stalls
+from pytest_llmperf.gate.stored import has_anchor, screen
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Evidence
+
+
+def share_alarms(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> list[Evidence]:
+    """Give every check of a session its share of the false-alarm rate, in the same order.
+
+    Holm's procedure: with m checks each starts at alpha/m, and every one that is
+    called raises the share of the others. Comparisons and targets are two
+    families. Metrics of one test that are one quantity are one check.
+    """
+    shared = list(session)
+    for strength in (_interleaved, _stored):
+        for place, share in _shares_of(shared, strength, alpha):
+            shared[place] = replace(shared[place], alarm_share=share)
+    for place, share in _shares_of(shared, _target, alpha):
+        shared[place] = replace(shared[place], missed_share=share)
+    return shared
+
+
+#: Evidence against one check as (strength on a scale of its own, whether it may be called).
+_Strength = tuple[float, bool]
+
+
+def _shares_of(
+    session: Sequence[Evidence],
+    strength: Callable[[Evidence], _Strength | None],
+    alpha: float,
+) -> Iterator[tuple[int, float]]:
+    """Yield the place and the share of every check of one family."""
+    members: dict[tuple[str, str], list[tuple[int, _Strength]]] = {}
+    for place, evidence in enumerate(session):
+        # What can't be judged can't be called, and must not raise the share of others.
+        if not evidence.check.gated or evidence.error is not None or evidence.invalid:
+            continue
+        try:
+            found = strength(evidence)
+        except ValueError:
+            continue  # unusable samples are an error of that check, not of the session
+        if found is not None:
+            key = (evidence.nodeid, evidence.check.metric.quantity)
+            members.setdefault(key, []).append((place, found))
+    if members:
+        strongest = [max(found for _, found in same) for same in members.values()]
+        for same, share in zip(members.values(), _shares(strongest, alpha), strict=True):
+            for place, _ in same:
+                yield place, share
+
+
+def _shares(strengths: Sequence[_Strength], alpha: float) -> list[float]:
+    """Holm's shares: a check is called with the share it is compared with."""
+    import numpy as np
+
+    from pytest_llmperf.stats.holm import alarm_levels
+
+    logs = np.array([strength for strength, _ in strengths])
+    eligible = np.array([may for _, may in strengths])
+    levels = alarm_levels(logs, alpha, eligible=eligible)
+    return [float(share) for share in np.exp(-levels)]
+
+
+def _interleaved(evidence: Evidence) -> _Strength | None:
+    if evidence.pairs is None:
+        return None
+    if evidence.check.metric.kind == "share":
+        return log_more_stalls(evidence), True
+    tolerance = evidence.check.tolerance
+    state = running(paired_differences(evidence), tolerance, evidence.check.metric)
+    return state.log_worse, state.effect >= zone_of(tolerance).least
+
+
+def _stored(evidence: Evidence) -> _Strength | None:
+    """A p-value p is called with share s when p <= s: ln(1/p) plays the part of ln E."""
+    view = evidence.baseline
+    if evidence.pairs is not None or view is None or not is_comparable(view):
+        return None
+    if evidence.check.metric.kind == "share":
+        return None
+    screened = screen(evidence)
+    if screened is None:
+        return 0.0, False
+    share = CREEP_SHARE if has_anchor(evidence) else 1.0
+    strength = -math.log(max(screened.p_worse / share, 1e-300))
+    return strength, screened.effect >= zone_of(evidence.check.tolerance).least
+
+
+def _target(evidence: Evidence) -> _Strength | None:
+    if evidence.check.limit is None or evidence.check.metric.kind == "share":
+        return None
+    metric = evidence.check.metric
+    return running(target_differences(evidence), 0.0, metric).log_worse, True

@@ -1,0 +1,142 @@
+"""The interleaved strategy: two arms in one session, pair by pair, until the evidence decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import compare, paired_differences
+from pytest_llmperf.gate.protocol import verdict_of
+from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
+from pytest_llmperf.gate.running import (
+    Running,
+    first_look,
+    is_fine,
+    is_worse,
+    more_needed,
+    running,
+    zone_of,
+)
+from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
+from pytest_llmperf.gate.words import (
+    at_most,
+    count,
+    effect_words,
+    evidence_words,
+    more_words,
+    needed_words,
+    percent,
+    sample_noun,
+    seen_words,
+    undecided,
+)
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Evidence
+
+
+class InterleavedStrategy:
+    """Judges the paired differences of two arms by the tolerance's zone."""
+
+    name = "interleaved"
+
+    def judge(self, evidence: Evidence) -> Verdict | None:
+        """``regressed``, ``pass``, ``improved``, or ``inconclusive`` with what would decide.
+
+        None where no arms were interleaved.
+        """
+        if evidence.pairs is None or evidence.check.metric.kind == "share":
+            return None
+        numbers = compare(evidence)
+        check = evidence.check
+        state = running(paired_differences(evidence), check.tolerance, check.metric)
+        kind = _kind(state, evidence)
+        proof = _proof(state, kind, evidence)
+        return verdict_of(
+            self.name,
+            kind,
+            evidence,
+            numbers,
+            _claim(state, kind, proof, evidence),
+            facts=_facts(state, kind, proof, evidence),
+            seen=seen_words(evidence),
+            proof=proof,
+            more_can_tell=kind is VerdictKind.INCONCLUSIVE,
+        )
+
+
+def _kind(state: Running, evidence: Evidence) -> VerdictKind:
+    tolerance = evidence.check.tolerance
+    if state.look is None:
+        return VerdictKind.INCONCLUSIVE
+    if is_worse(state, tolerance, evidence.alarm_share):
+        return VerdictKind.REGRESSED
+    if not is_fine(state, tolerance):
+        return VerdictKind.INCONCLUSIVE
+    zone = zone_of(tolerance)
+    better = state.effect <= -zone.tolerance and state.bound < -zone.negligible
+    return VerdictKind.IMPROVED if better else VerdictKind.PASS
+
+
+def _nearer_alarm(state: Running, kind: VerdictKind, evidence: Evidence) -> bool:
+    """Whether to show the evidence of a slowdown: of the undecided, the nearer side."""
+    if kind is not VerdictKind.INCONCLUSIVE:
+        return kind is VerdictKind.REGRESSED
+    return state.log_worse / log_alarm(evidence.alarm_share) > state.log_fine / LOG_PASS
+
+
+def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
+    pairs, tolerance = evidence.pairs, evidence.check.tolerance
+    assert pairs is not None
+    alarm, nearer_alarm = log_alarm(evidence.alarm_share), _nearer_alarm(state, kind, evidence)
+    more = None
+    # While sampling goes on nobody reads it, and it costs more than the verdict.
+    if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
+        more = more_needed(
+            state, tolerance, evidence.alarm_share, first_look(evidence.check.metric)
+        )
+    known = state.look is not None
+    return Proof(
+        effect=slowdown(state.effect) if state.n else None,
+        low=slowdown(state.low) if known else None,
+        high=slowdown(state.high) if known else None,
+        bound=slowdown(state.bound) if known else None,
+        log_evidence=state.log_worse if nearer_alarm else state.log_fine,
+        log_threshold=alarm if nearer_alarm else LOG_PASS,
+        samples=state.n,
+        more=more,
+        more_seconds=more * pairs.seconds if more is not None and pairs.seconds else None,
+    )
+
+
+def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> str:
+    pairs, check = evidence.pairs, evidence.check
+    assert pairs is not None
+    if proof.effect is None or proof.low is None or proof.high is None or proof.bound is None:
+        fewest = first_look(evidence.check.metric)
+        return f"{count(state.n, 'pair')} measured, {fewest} are the fewest to judge by"
+    assert proof.log_evidence is not None
+    effect = effect_words(check.metric, proof.effect, proof.low, proof.high)
+    weight = evidence_words(proof.log_evidence)
+    if kind is VerdictKind.INCONCLUSIVE:
+        claim = f"{effect}, {undecided(evidence)}; {weight}"
+        if not evidence.ended:
+            return claim
+        return f"{claim}; {more_words(proof.more, pairs.seconds, sample_noun(evidence))}"
+    if kind is VerdictKind.REGRESSED:
+        negligible = percent(slowdown(zone_of(check.tolerance).negligible))
+        return f"{effect}, proven over the negligible {negligible}; {weight}"
+    return f"{effect}, {at_most(proof.bound, check.metric)}; {weight}"
+
+
+def _facts(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> list[str]:
+    """What the claim rests on: the evidence asked for, the tolerance, outliers on one side."""
+    facts = []
+    if proof.bound is not None and proof.log_threshold is not None:
+        alarm = _nearer_alarm(state, kind, evidence)
+        facts.append(needed_words(proof.log_threshold, "to call it slower" if alarm else "to pass"))
+    facts.append(f"tolerance {percent(evidence.check.tolerance)}")
+    low, high = state.pulled
+    if bool(low) != bool(high):
+        side = "slow" if high else "fast"
+        facts.append(f"{count(low + high, f'{side} outlier')} drawn in, on that side only")
+    return facts

@@ -1,0 +1,149 @@
+"""From samples to the numbers a verdict shows: medians per process, differences, changes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.rules import slowdown
+from pytest_llmperf.gate.running import running
+from pytest_llmperf.metrics import Direction
+from pytest_llmperf.stats.summary import (
+    Summary,
+    process_medians,
+    summarise,
+    summarise_sessions,
+)
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import BaselineView, Evidence, Samples
+    from pytest_llmperf.metrics import Metric
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The numbers of one check.
+
+    Attributes:
+        current: this session, or None if nothing was measured.
+        baseline: earlier sessions of the same workload, or the base arm, or None.
+        change: slowdown as a fraction, positive is worse, or None.
+        baseline_sessions: how many earlier sessions ``baseline`` rests on.
+    """
+
+    current: Summary | None
+    baseline: Summary | None
+    change: float | None
+    baseline_sessions: int
+
+
+def compare(evidence: Evidence) -> Comparison:
+    """Reduce the evidence to its numbers.
+
+    Interleaved arms are compared pair by pair; else this session is compared with
+    the geometric mean of the stored ones.
+
+    Raises:
+        ValueError: a sample that is not a positive finite number.
+    """
+    metric, pairs, view = evidence.check.metric, evidence.pairs, evidence.baseline
+    if metric.kind == "share":
+        return _shares(evidence)
+    current = _summary(evidence.samples) if evidence.samples else None
+    if pairs is not None:
+        if not pairs.candidate:
+            return Comparison(current, None, None, 0)
+        effect = running(paired_differences(evidence), evidence.check.tolerance, metric).effect
+        return Comparison(_summary(pairs.candidate), _summary(pairs.base), slowdown(effect), 0)
+    if view is None or not is_comparable(view):
+        return Comparison(current, None, None, 0)
+    stored = [math.log(session_level(session)) for session in view.sessions]
+    centre = math.exp(sum(stored) / len(stored))
+    baseline = replace(summarise_sessions(view.sessions), value=centre)
+    change = metric.slowdown(current.value, centre) if current is not None else None
+    return Comparison(current, baseline, change, len(view.sessions))
+
+
+def _shares(evidence: Evidence) -> Comparison:
+    """Shares have no logarithm: their difference is not a slowdown, and is not shown as one."""
+    pairs = evidence.pairs
+    rows = evidence.samples if pairs is None else pairs.candidate
+    base = None if pairs is None or not pairs.base else share_summary(pairs.base)
+    return Comparison(share_summary(rows) if rows else None, base, None, 0)
+
+
+def share_summary(rows: Samples) -> Summary:
+    """The share of rows of 0 and 1, and its exact interval for as many independent iterations."""
+    from pytest_llmperf.stats.proportions import binomial_interval, effective_size
+
+    total = sum(map(len, rows))
+    value = sum(map(sum, rows)) / total
+    size = round(effective_size([[x > 0 for x in row] for row in rows]))
+    low, high = binomial_interval(round(value * size), size)
+    return Summary(value, low, high, len(rows), total)
+
+
+# A session is judged after every round, and most of its samples were there before.
+@lru_cache(maxsize=4096)
+def _summary(samples: Samples) -> Summary:
+    return summarise(samples)
+
+
+@lru_cache(maxsize=4096)
+def _medians(samples: Samples) -> tuple[float, ...]:
+    return tuple(process_medians(samples))
+
+
+def is_comparable(view: BaselineView) -> bool:
+    """Whether the baseline holds samples of the same workload."""
+    return view.status == "ok" and bool(view.sessions)
+
+
+def session_level(samples: Samples) -> float:
+    """What a session measured: the median of its per-process medians, base unit.
+
+    Raises:
+        ValueError: no samples, or one that is not a positive finite number.
+    """
+    return _summary(samples).value
+
+
+def badness(metric: Metric, value: float) -> float:
+    """The logarithm of a value with the sign turned so that more is worse."""
+    return -math.log(value) if metric.direction is Direction.HIGHER else math.log(value)
+
+
+def paired_differences(evidence: Evidence) -> tuple[float, ...]:
+    """How much worse the candidate was than the base, pair by pair, on the log scale.
+
+    Raises:
+        ValueError: as ``compare``.
+    """
+    metric, pairs = evidence.check.metric, evidence.pairs
+    if pairs is None:
+        return ()
+    return tuple(
+        badness(metric, candidate) - badness(metric, base)
+        for candidate, base in zip(
+            _medians(pairs.candidate) if pairs.candidate else (),
+            _medians(pairs.base) if pairs.base else (),
+            strict=True,
+        )
+    )
+
+
+def target_differences(evidence: Evidence) -> tuple[float, ...]:
+    """How far each process was beyond the limit, on the log scale; positive misses it.
+
+    Raises:
+        ValueError: as ``compare``, or the check has no limit.
+    """
+    metric, limit = evidence.check.metric, evidence.check.limit
+    if limit is None:
+        raise ValueError(f"{metric.name} has no target")
+    if not evidence.samples:
+        return ()
+    edge = badness(metric, limit)
+    return tuple(badness(metric, value) - edge for value in _medians(evidence.samples))

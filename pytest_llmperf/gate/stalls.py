@@ -1,0 +1,173 @@
+"""The stalls strategy: how often iterations stall, which a median is blind to.
+
+Samples are rows of 1 (stalled) and 0 per process. Iterations of one process
+stall together, so intervals count them as fewer than they are.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import Comparison, compare
+from pytest_llmperf.gate.protocol import verdict_of
+from pytest_llmperf.gate.rules import FALSE_PASSES, log_alarm
+from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
+from pytest_llmperf.gate.words import (
+    count,
+    evidence_words,
+    limit_text,
+    needed_words,
+    seen_words,
+    undecided,
+)
+from pytest_llmperf.stats.proportions import effective_size, log_e_sign, share_upper
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmperf.gate.check import Evidence, Samples
+
+
+class StallStrategy:
+    """Judges the share of stalled iterations by its limit, and by the base arm's share."""
+
+    name = "stalls"
+
+    def judge(self, evidence: Evidence) -> Verdict | None:
+        """``regressed``, ``missed``, ``pass`` or ``inconclusive``; None for other metrics.
+
+        Without a limit and without a second arm there is nothing to hold it to: that is
+        ``no baseline``, because stored sessions of another hour stall at another rate.
+        """
+        if evidence.check.metric.kind != "share":
+            return None
+        numbers = compare(evidence)
+        if evidence.pairs is not None:
+            return self._against_base(evidence, numbers)
+        return self._against_limit(evidence, numbers)
+
+    def _against_base(self, evidence: Evidence, numbers: Comparison) -> Verdict:
+        pairs, check = evidence.pairs, evidence.check
+        assert pairs is not None
+        wins, losses = discordant(pairs.candidate, pairs.base)
+        evidence_now, alarm = log_more_stalls(evidence), log_alarm(evidence.alarm_share)
+        here, there = rate(pairs.candidate), rate(pairs.base)
+        highest = upper_share(pairs.candidate)
+        if evidence_now >= alarm:
+            kind = VerdictKind.REGRESSED
+        elif highest <= there + check.tolerance:
+            kind = VerdictKind.PASS
+        else:
+            kind = VerdictKind.INCONCLUSIVE
+        claim = (
+            f"{here:.0%} stalled, at most {highest:.0%}; base {there:.0%}, "
+            f"{check.tolerance * 100:g} points more accepted"
+        )
+        facts = []
+        if kind is not VerdictKind.PASS:
+            claim += (
+                f"; more often in {count(wins, 'pair')}, less often in {losses}; "
+                f"{evidence_words(evidence_now)}"
+            )
+            facts.append(needed_words(alarm, "to call it more"))
+        if kind is VerdictKind.INCONCLUSIVE:
+            claim = f"{undecided(evidence)}: {claim}"
+        verdict = self._verdict(kind, evidence, numbers, claim, facts, (evidence_now, alarm))
+        if check.limit is None:
+            return verdict
+        limited = self._against_limit(evidence, numbers)
+        first = limited if limited.kind.rank < verdict.kind.rank else verdict
+        return replace(first, open=verdict.open or limited.open)
+
+    def _against_limit(self, evidence: Evidence, numbers: Comparison) -> Verdict:
+        check, rows = evidence.check, evidence.samples
+        if check.limit is None:
+            text = (
+                "a stall rate is compared with a limit (max=) or with a second arm "
+                "(--llmperf-against-config), not with stored sessions"
+            )
+            return verdict_of(self.name, VerdictKind.NO_BASELINE, evidence, numbers, text)
+        lowest, highest = lower_share(rows, evidence.missed_share), upper_share(rows)
+        stalled, most = round(sum(map(sum, rows))), f"at most {highest:.0%}"
+        claim = f"{stalled} of {count(sum(map(len, rows)), 'iteration')} stalled"
+        wanted = limit_text(check.limit, check.metric)
+        if lowest > check.limit:
+            kind, claim = VerdictKind.MISSED, f"target missed: {claim}, must be at most {wanted}"
+        elif highest <= check.limit:
+            kind, claim = VerdictKind.PASS, f"target met: {claim}, {most} of all"
+        else:
+            kind = VerdictKind.INCONCLUSIVE
+            claim = f"{undecided(evidence)}: {claim}, {most} of all, must be at most {wanted}"
+        return self._verdict(kind, evidence, numbers, claim)
+
+    def _verdict(
+        self,
+        kind: VerdictKind,
+        evidence: Evidence,
+        numbers: Comparison,
+        claim: str,
+        facts: Sequence[str] = (),
+        odds: tuple[float, float] | None = None,
+    ) -> Verdict:
+        proof = Proof(
+            log_evidence=odds[0] if odds else None,
+            log_threshold=odds[1] if odds else None,
+            samples=len(evidence.samples if evidence.pairs is None else evidence.pairs.candidate),
+        )
+        return verdict_of(
+            self.name,
+            kind,
+            evidence,
+            numbers,
+            claim,
+            facts=facts,
+            seen=seen_words(evidence),
+            proof=proof,
+            more_can_tell=kind is VerdictKind.INCONCLUSIVE,
+        )
+
+
+def log_more_stalls(evidence: Evidence) -> float:
+    """Largest evidence so far, over the pairs in order, that the candidate stalls more often.
+
+    Under no difference a pair whose arms differ is as likely to differ either way,
+    whatever the machine does to both: a sign test that may be looked at any time.
+    """
+    pairs = evidence.pairs
+    if pairs is None:
+        return 0.0
+    largest, wins, losses = 0.0, 0, 0
+    for candidate, base in zip(pairs.candidate, pairs.base, strict=True):
+        wins += sum(candidate) > sum(base)
+        losses += sum(candidate) < sum(base)
+        largest = max(largest, log_e_sign(wins, losses))
+    return largest
+
+
+def discordant(candidate: Samples, base: Samples) -> tuple[int, int]:
+    """Count the pairs in which the candidate stalled more often, and less often."""
+    both = list(zip(candidate, base, strict=True))
+    return sum(sum(c) > sum(b) for c, b in both), sum(sum(c) < sum(b) for c, b in both)
+
+
+def rate(rows: Samples) -> float:
+    """Share of iterations that stalled."""
+    return sum(map(sum, rows)) / max(sum(map(len, rows)), 1)
+
+
+def upper_share(rows: Samples) -> float:
+    """The share is at most this (95%), at whatever time it is looked at."""
+    size = _effective(rows)
+    return share_upper(round(rate(rows) * size), size, 1.0 - FALSE_PASSES)
+
+
+def lower_share(rows: Samples, alpha: float) -> float:
+    """The share is at least this, but for a chance of ``alpha``."""
+    size = _effective(rows)
+    return 1.0 - share_upper(size - round(rate(rows) * size), size, 1.0 - alpha)
+
+
+def _effective(rows: Samples) -> int:
+    return math.floor(effective_size([[value > 0 for value in row] for row in rows]))

@@ -1,0 +1,229 @@
+"""This session against stored ones: how much slower, within what a new session may differ."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import variance
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import badness, is_comparable, session_level
+from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT
+from pytest_llmperf.gate.running import zone_of
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Evidence, Samples
+    from pytest_llmperf.stats.prediction import Prediction
+
+
+#: Nobody is told to record more sessions than this.
+MOST_SESSIONS = 30
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A level against a stored one, on the log scale, positive is worse.
+
+    Attributes:
+        effect: the difference.
+        low, high: its 95% interval, the difference between sessions included.
+        bound: the slowdown is at most this (95%, one-sided).
+        p_worse: chance of such a difference if the true one were negligible; of this
+            session's fastest process, because a stall of the machine can hold two of
+            three, and a change of the code holds all of them.
+        sessions: stored sessions on the other side.
+    """
+
+    effect: float
+    low: float
+    high: float
+    bound: float
+    p_worse: float
+    sessions: int
+
+
+def screen(evidence: Evidence) -> Screened | None:
+    """Compare with the rolling window; None where there is nothing to compare.
+
+    Raises:
+        ValueError: a sample that is not a positive finite number.
+    """
+    view, metric = evidence.baseline, evidence.check.metric
+    if view is None or not is_comparable(view) or not evidence.samples:
+        return None
+    now = badness(metric, session_level(evidence.samples))
+    best = _fastest(evidence, evidence.samples)
+    return _screened(_levels(evidence), now, best, _extra(evidence), evidence.check.tolerance)
+
+
+@lru_cache(maxsize=1024)
+def _screened(
+    stored: tuple[float, ...], now: float, best: float, extra: float, tolerance: float
+) -> Screened:
+    prediction = _predict(stored, extra)
+    return Screened(
+        effect=now - float(prediction.centre),
+        low=float(prediction.lower(now, 0.5 + LEVEL / 2)),
+        high=float(prediction.upper(now, 0.5 + LEVEL / 2)),
+        bound=float(prediction.upper(now, 1.0 - FALSE_PASSES)),
+        p_worse=float(prediction.p_worse(best, zone_of(tolerance).negligible)),
+        sessions=len(stored),
+    )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What so many stored sessions can tell, as fractions: 0.05 is 5% slower.
+
+    Attributes:
+        calls_from: the smallest true slowdown that is called in half of all sessions.
+        passes_up_to: the largest measured slowdown that passes; below 0 where even no
+            change does not.
+    """
+
+    calls_from: float
+    passes_up_to: float
+
+
+def reach(evidence: Evidence, share: float) -> Reach:
+    """Return what the stored sessions can tell with this share of the false-alarm rate.
+
+    Raises:
+        ValueError: a sample that is not a positive finite number.
+    """
+    from pytest_llmperf.stats.prediction import decides_from, passes_up_to
+
+    prediction = _predict(_levels(evidence), _extra(evidence))
+    tolerance, view = evidence.check.tolerance, evidence.baseline
+    assert view is not None
+    # What is called is the fastest process, which leads the median by about so much.
+    leads = [
+        level - _fastest(evidence, session)
+        for level, session in zip(_levels(evidence), view.sessions, strict=True)
+    ]
+    lead = sum(leads) / len(leads)
+    return Reach(
+        math.expm1(math.log1p(float(decides_from(prediction, tolerance, share))) + lead),
+        float(passes_up_to(prediction, tolerance, 1.0 - FALSE_PASSES)),
+    )
+
+
+def more_sessions(evidence: Evidence, share: float) -> int | None:
+    """How many more stored sessions would decide if they were alike; None where none would.
+
+    As if this session's difference and the spread between sessions stayed as they are.
+    ``share``: of the false-alarm rate, for this comparison.
+
+    Raises:
+        ValueError: a sample that is not a positive finite number.
+    """
+    from pytest_llmperf.stats.paired import first_that
+    from pytest_llmperf.stats.prediction import PRIOR_DF, PRIOR_SD
+    from pytest_llmperf.stats.student import t_quantile
+
+    screened = screen(evidence)
+    if screened is None:
+        return None
+    levels, extra = _levels(evidence), _extra(evidence)
+    spread = variance(levels) if len(levels) > 1 else PRIOR_SD**2
+    effect, zone = screened.effect, zone_of(evidence.check.tolerance)
+
+    def decided(sessions: int) -> bool:
+        df = PRIOR_DF + sessions - 1
+        known = (PRIOR_DF * PRIOR_SD**2 + (sessions - 1) * spread) / df
+        se = math.sqrt(known * (1.0 + 1.0 / sessions) + extra)
+        fine = effect + t_quantile(1.0 - FALSE_PASSES, df) * se < zone.tolerance
+        bar = max(zone.least, zone.negligible + t_quantile(1.0 - share, df) * se)
+        return fine or effect >= bar
+
+    total = first_that(decided, len(levels) + 1, MOST_SESSIONS)
+    return None if total is None else total - len(levels)
+
+
+def _levels(evidence: Evidence) -> tuple[float, ...]:
+    view, metric = evidence.baseline, evidence.check.metric
+    assert view is not None
+    return tuple(badness(metric, session_level(session)) for session in view.sessions)
+
+
+@lru_cache(maxsize=1024)
+def _predict(stored: tuple[float, ...], extra: float) -> Prediction:
+    import numpy as np
+
+    from pytest_llmperf.stats.prediction import predict
+
+    return predict(np.asarray(stored), extra=extra)
+
+
+def creep(evidence: Evidence) -> Screened | None:
+    """Compare the present level with the anchor's; None where that says nothing new.
+
+    The present level is this session's and its newest predecessors' that are not
+    the anchor themselves.
+
+    Raises:
+        ValueError: a sample that is not a positive finite number.
+    """
+    view, metric = evidence.baseline, evidence.check.metric
+    if not has_anchor(evidence) or view is None or not evidence.samples:
+        return None
+    anchor = tuple(badness(metric, session_level(session)) for session in view.anchor)
+    later = [
+        badness(metric, session_level(session))
+        for session, source in zip(view.sessions, view.sources, strict=True)
+        if source not in view.anchor_sources
+    ]
+    now = badness(metric, session_level(evidence.samples))
+    best = _fastest(evidence, evidence.samples)
+    return _crept(anchor, (*later, now)[-RECENT:], best - now, evidence.check.tolerance)
+
+
+@lru_cache(maxsize=1024)
+def _crept(
+    anchor: tuple[float, ...], recent: tuple[float, ...], lead: float, tolerance: float
+) -> Screened:
+    import numpy as np
+
+    from pytest_llmperf.stats.prediction import creep as creep_of
+
+    found = creep_of(np.asarray(anchor), np.asarray(recent))
+    return Screened(
+        effect=float(found.slowdown),
+        low=float(found.lower(0.5 + LEVEL / 2)),
+        high=float(found.upper(0.5 + LEVEL / 2)),
+        bound=float(found.upper(1.0 - FALSE_PASSES)),
+        p_worse=float(found.p_worse(zone_of(tolerance).negligible - lead / len(recent))),
+        sessions=len(anchor),
+    )
+
+
+def has_anchor(evidence: Evidence) -> bool:
+    """Whether the window has moved on from the anchor, so that both must be looked at."""
+    view = evidence.baseline
+    if evidence.pairs is not None or view is None or not is_comparable(view):
+        return False
+    return bool(view.anchor) and bool(set(view.sources) - set(view.anchor_sources))
+
+
+def _fastest(evidence: Evidence, samples: Samples) -> float:
+    """The best process of a session, on the log scale."""
+    return min(badness(evidence.check.metric, session_level((process,))) for process in samples)
+
+
+def _extra(evidence: Evidence) -> float:
+    """Variance that this session has beyond a stored one's, because it measured fewer processes."""
+    view = evidence.baseline
+    assert view is not None
+    usual = sum(len(session) for session in view.sessions) / len(view.sessions)
+    mine = len(evidence.samples)
+    if mine >= usual:
+        return 0.0
+    spreads = [_spread(evidence, session) for session in view.sessions if len(session) > 1]
+    between = sum(spreads) / len(spreads) if spreads else 0.02**2
+    return between * (1.0 / mine - 1.0 / usual)
+
+
+def _spread(evidence: Evidence, session: tuple[tuple[float, ...], ...]) -> float:
+    metric = evidence.check.metric
+    return variance(badness(metric, session_level((process,))) for process in session)

@@ -1,0 +1,242 @@
+"""Turns samples and baselines into evidence, after every round and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
+from pytest_llmperf.baselines.store import StoredRecord
+from pytest_llmperf.environment.machine import Difference
+from pytest_llmperf.gate.check import BaselineView, Check, Evidence, Pairs, Samples
+from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.gate.running import first_look
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
+from pytest_llmperf.metrics import percentile_parts
+from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.stats.percentiles import group_size, least_values
+from pytest_llmperf.stats.summary import process_medians, stalled, stalls
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One check of one test: its evidence and, where it is gated, its verdict."""
+
+    evidence: Evidence
+    verdict: Verdict | None
+
+
+class SessionGate:
+    """Judges the whole session, whenever it is asked, from what has been measured so far.
+
+    Args:
+        held: the recorded tests.
+        plan: of the measure stage.
+        facts: machine, model and baselines.
+        alpha: chance per session of a false ``regressed``.
+        against: what the base arm is called, or None where there is none.
+    """
+
+    def __init__(
+        self,
+        held: Sequence[Recording],
+        plan: Plan,
+        facts: SessionFacts,
+        alpha: float,
+        against: str | None = None,
+    ) -> None:
+        self._held = held
+        self._plan = plan
+        self._facts = facts
+        self._alpha = alpha
+        self._against = against
+        self._stored: dict[tuple[str, str], BaselineEvidence] = {}
+
+    def undecided(self, tests: Mapping[str, TestSamples]) -> Collection[str]:
+        """Return the node ids of the tests that more samples could still decide.
+
+        A test with one metric called has its verdict: the others stay as they stand.
+        """
+        judged = [one for one in self.judge(tests, ended=False) if one.verdict is not None]
+        waiting = {one.evidence.nodeid for one in judged if one.verdict and one.verdict.open}
+        return waiting - {
+            one.evidence.nodeid
+            for one in judged
+            if one.verdict and one.verdict.kind is VerdictKind.REGRESSED
+        }
+
+    def judge(self, tests: Mapping[str, TestSamples], *, ended: bool = True) -> list[Judged]:
+        """Judge every check of every test, in the order of the tests and their checks.
+
+        ``ended``: nothing more will be measured, so say what would have decided.
+        """
+        evidence = [
+            self._evidence(recording, check, tests[recording.item.nodeid], ended)
+            for recording in self._held
+            for check in recording.checks
+            if _is_defined(check, tests[recording.item.nodeid])
+        ]
+        verdicts = judge_session(evidence, self._alpha)
+        return [Judged(e, v) for e, v in zip(evidence, verdicts, strict=True)]
+
+    def stored(self, recording: Recording, check: Check) -> BaselineEvidence:
+        """Return what earlier sessions hold for one check."""
+        key = (recording.item.nodeid, check.metric.name)
+        if key not in self._stored:
+            baselines = self._facts.baselines
+            self._stored[key] = evidence_for(
+                baselines.records,
+                recording.item.nodeid,
+                recording.workload.hash,
+                check.metric.name,
+                decisions=baselines.decisions,
+            )
+        return self._stored[key]
+
+    def _evidence(
+        self, recording: Recording, check: Check, samples: TestSamples, ended: bool
+    ) -> Evidence:
+        plan = self._plan
+        paired = self._against is not None
+        done = samples.pairs if paired else len(samples.processes)
+        seconds = samples.seconds / done + plan.start_seconds * (1 + paired) if done else None
+        return Evidence(
+            nodeid=recording.item.nodeid,
+            check=check,
+            samples=_rows(check, samples),
+            planned_processes=plan.processes,
+            baseline=None if paired else self._baseline(recording, check),
+            pairs=_pairs(check, samples, self._against, seconds) if self._against else None,
+            invalid=unfit(samples, plan.processes),
+            error=samples.error or _undefined(samples, check, plan),
+            budget_reached=samples.budget_reached,
+            budget_s=plan.budget,
+            exhausted=done >= plan.most,
+            ended=ended,
+            stalls=_stalls(samples, paired),
+            void=samples.void_pairs if paired else len(samples.voided),
+            seconds=seconds,
+        )
+
+    def _baseline(self, recording: Recording, check: Check) -> BaselineView:
+        found = self.stored(recording, check)
+        by_path = {stored.path: stored for stored in self._facts.baselines.records}
+        return BaselineView(
+            status=found.status,
+            sessions=found.sessions,
+            sources=tuple(source_of(by_path[path], self._facts) for path in found.paths),
+            detail=found.detail or _why_none(self._facts),
+            anchor=found.anchor,
+            anchor_sources=tuple(
+                source_of(by_path[path], self._facts) for path in found.anchor_paths
+            ),
+        )
+
+
+def unfit(samples: TestSamples, planned: int) -> tuple[str, ...]:
+    """Return why the machine or the replays were unfit, if too few valid processes are left."""
+    enough = len(samples.processes) >= planned and not samples.unfit
+    if enough or not samples.voided:
+        return ()
+    # Loads differ in their digits from process to process; one of them tells the story.
+    text, others = samples.voided[-1].void or "", len(samples.voided) - 1
+    return (f"{text} (and {others} more processes like it)" if others else text,)
+
+
+def source_of(stored: StoredRecord, facts: SessionFacts) -> str:
+    """Name a stored session by its file, which names date and commit."""
+    try:
+        return str(stored.path.relative_to(facts.store.root.parent))
+    except ValueError:
+        return str(stored.path)
+
+
+def listed_differences(differences: Sequence[Difference]) -> str:
+    """Say what differs there from here, in one line."""
+    return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in differences)
+
+
+def _why_none(facts: SessionFacts) -> str:
+    refused = facts.baselines.refused
+    if refused:
+        return (
+            f"{refused[-1].path.name} does not match: {listed_differences(refused[-1].differences)}"
+        )
+    near = facts.baselines.near
+    if near is not None:
+        return f"the nearest is {near.key}: {listed_differences(near.differences)}"
+    return ""
+
+
+def _is_defined(check: Check, samples: TestSamples) -> bool:
+    """Whether to look at a check; a default that the workload does not define is left out.
+
+    One output token has no decode rate.
+    """
+    return check.asked or not samples.processes or bool(samples.values(check.metric.name))
+
+
+def _rows(check: Check, samples: TestSamples) -> Samples:
+    if check.metric.kind == "share":
+        return _stalled(samples.values("end_to_end"))
+    return samples.values(check.metric.name)
+
+
+def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None) -> Pairs:
+    if check.metric.kind == "share":
+        candidate, base = samples.paired("end_to_end")
+        return Pairs(_stalled(candidate), _stalled(base), name, seconds)
+    candidate, base = samples.paired(check.metric.name)
+    return Pairs(candidate, base, name, seconds)
+
+
+def _stalled(rows: Samples) -> Samples:
+    """Return rows of 1 (stalled) and 0 instead of durations."""
+    if not rows:
+        return ()
+    from statistics import median
+
+    centre = median(process_medians(rows))
+    return tuple(tuple(float(one) for one in row) for row in stalled(rows, centre))
+
+
+def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
+    arms = samples.paired("end_to_end") if paired else (samples.values("end_to_end"),)
+    return tuple(stalls(rows) if rows else 0 for rows in arms)
+
+
+def _undefined(samples: TestSamples, check: Check, plan: Plan) -> str | None:
+    """Say why a gated metric has no value although the test was measured."""
+    metric = check.metric
+    if not samples.processes or metric.kind == "share":
+        return None
+    parts = percentile_parts(metric.name)
+    if parts is not None:
+        return _too_few_values(samples, check, plan, *parts)
+    if not samples.values(metric.name):
+        return (
+            f"{metric.name} is undefined for this workload ({metric.formula}); ask for more output "
+            "tokens, or take the marker away"
+        )
+    return None
+
+
+def _too_few_values(
+    samples: TestSamples, check: Check, plan: Plan, source: str, percent: float
+) -> str | None:
+    """Refuse a percentile that the most processes can't supply with enough values."""
+    rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
+    each = min(map(len, rows), default=0)
+    name, least, groups = check.metric.label, least_values(percent), first_look(check.metric)
+    if each and group_size(each, percent) * groups <= plan.most:
+        return None
+    noun = "pairs of processes" if plan.paired else "processes"
+    return (
+        f"{name} needs at least {groups} groups of {least} values; a process of this workload "
+        f"has {each}, and at most {plan.most} {noun} are measured: ask for more requests or output "
+        f"tokens in the test, raise perf.{'max_pairs' if plan.paired else 'max_processes'}, or ask "
+        "for a lower percentile"
+    )

@@ -1,0 +1,80 @@
+"""Stores a session's samples as a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_llmperf.baselines.record import BaselineRecord, MetricRecord, TestRecord, now
+from pytest_llmperf.baselines.record import SessionFacts as RecordedFacts
+from pytest_llmperf.measure.samples import CANDIDATE, Measurement, TestSamples
+from pytest_llmperf.metrics import METRICS, get_metric
+from pytest_llmperf.plugin.evidence import unfit
+from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.report.model import SessionView
+
+
+def record_session(
+    held: Sequence[Recording],
+    measurement: Measurement,
+    view: SessionView,
+    facts: SessionFacts,
+    accepted: str | None = None,
+) -> Path:
+    """Store this session's samples as a baseline and return the file.
+
+    ``accepted`` is why its level is the new one from now on, or None.
+
+    Raises:
+        BaselineError: it could not be written.
+    """
+    record = BaselineRecord(
+        recorded=now(),
+        provenance=facts.provenance,
+        model=facts.model,
+        config=facts.config,
+        machine=facts.machine,
+        session=RecordedFacts(
+            seed=view.seed,
+            processes=view.processes,
+            iterations=view.iterations,
+            findings=view.busy,
+            calibration=facts.calibration,
+        ),
+        tests={
+            recording.item.nodeid: _test(
+                recording, measurement.tests[recording.item.nodeid], view.processes, accepted
+            )
+            for recording in held
+        },
+    )
+    return facts.store.write(record)
+
+
+def _test(
+    recording: Recording, samples: TestSamples, planned: int, accepted: str | None
+) -> TestRecord:
+    names = dict.fromkeys([*METRICS, *(check.metric.name for check in recording.checks)])
+    invalid = unfit(samples, planned) or _unfinished(samples, planned)
+    if samples.error is not None:
+        invalid = (samples.error.splitlines()[0], *invalid)
+    return TestRecord(
+        workload=recording.workload.hash,
+        summary=recording.workload.summary,
+        metrics={
+            name: MetricRecord(get_metric(name).unit.value, samples.values(name))
+            for name in names
+            if samples.values(name)
+        },
+        invalid=invalid,
+        accepted=accepted,
+    )
+
+
+def _unfinished(samples: TestSamples, planned: int) -> tuple[str, ...]:
+    """Say why a test that the time budget cut short may not stand for a session."""
+    done = sum(sample.arm == CANDIDATE for sample in samples.processes)
+    if done >= planned:
+        return ()
+    return (f"{done} of {planned} processes were measured before the time budget ended",)

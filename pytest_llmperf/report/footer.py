@@ -1,0 +1,159 @@
+"""What stands below the table: counts, time spent, what is not decided, baselines, remedies."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.combine import checks, count_kinds
+from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
+from pytest_llmperf.gate.words import count, percent, span
+from pytest_llmperf.report.cells import paint, verdict_style
+from pytest_llmperf.report.failure import against_command
+from pytest_llmperf.report.text import pack, printable, wrap_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.report.model import SessionView
+
+_INDENT = "    "
+#: More baseline files than this are named by the first and the last of them.
+_FILES = 3
+
+
+def footer(session: SessionView, width: int, color: bool) -> list[str]:
+    """Write everything below the table, at most ``width`` columns wide."""
+    lines = _counts(session, width, color)
+    if session.wall_s > 0:
+        share = percent(round(session.generation_s / session.wall_s, 2))
+        spent = f"{span(session.wall_s)} of measuring, {share} of it inside generation"
+        lines += wrap_words(spent, width)
+    if any(row.change is not None for test in session.tests for row in test.rows if row.verdict):
+        alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"
+        lines += wrap_words(f"{alarms} at most (perf.false_alarms)", width)
+    lines += _undecided(session, width)
+    lines += _improved(session, width)
+    for text in _baselines(session):
+        lines += wrap_words(text, width, first="baseline: ", indent=_INDENT)
+    if session.against is None:
+        for difference in dict.fromkeys(d for test in session.tests for d in test.differences):
+            lines += wrap_words(difference, width, first="differs from the baseline: ")
+    return lines + _missing(session, width)
+
+
+def _counts(session: SessionView, width: int, color: bool) -> list[str]:
+    """How many checks got which verdict; metrics of one quantity count as one check."""
+    judged = [test.verdicts for test in session.tests]
+    kinds = count_kinds(judged)
+    total = sum(kinds.values())
+    lead = f"{count(len(session.tests), 'test')}, {count(total, 'check')}"
+    if not kinds:
+        return wrap_words(f"{lead}: nothing was judged", width)
+    items = [f"{lead}:"]
+    items += [f"{number} {kind.value}," for kind, number in kinds.items()]
+    items[-1] = items[-1].rstrip(",")
+    lines = pack(items, width, _INDENT, joint=" ")
+    if color:
+        style = verdict_style(next(iter(kinds)))
+        lines = [paint(line, style, color) for line in lines]
+    if total < sum(len(verdicts) for verdicts in judged):
+        same = "metrics that are one quantity (tokens/s and time per token) count as one check"
+        lines += wrap_words(same, width, first="  ")
+    return lines
+
+
+def _undecided(session: SessionView, width: int) -> list[str]:
+    """What becomes of the inconclusive checks, and how those that are suspect can be decided."""
+    found = list(_checks(session, VerdictKind.INCONCLUSIVE))
+    if not found:
+        return []
+    passing = {test.nodeid for test in session.tests if not any(map(verdict_fails, test.verdicts))}
+    warned = sum(nodeid in passing for nodeid, _ in found)
+    lines: list[str] = []
+    if warned and session.strict:
+        why = "failed, as --llmperf-strict or perf.strict asks"
+        lines += wrap_words(f"{count(warned, 'inconclusive check')} {why}", width)
+    elif warned:
+        why = f"passed with a warning; --llmperf-strict fails {'it' if warned == 1 else 'them'}"
+        lines += wrap_words(f"{count(warned, 'inconclusive check')} {why}", width)
+    suspects = [verdict for _, verdict in found if verdict.strategy == "baseline"]
+    if suspects:
+        lines += _suspects(suspects, width)
+    return lines
+
+
+def _suspects(suspects: list[Verdict], width: int) -> list[str]:
+    needed = [verdict.proof.more if verdict.proof else None for verdict in suspects]
+    known = [more for more in needed if more is not None]
+    lead = (
+        f"stored sessions alone don't decide {count(len(suspects), 'suspect check')}; what would:"
+    )
+    lines = wrap_words(lead, width)
+    if len(known) == len(needed):
+        more = f"{count(max(known), 'more recorded session')} would, if alike"
+        lines += wrap_words(more, width, first="  - about ", indent=_INDENT)
+    else:
+        more = "more recorded sessions would narrow it, but not decide it as things stand"
+        lines += wrap_words(more, width, first="  - ", indent=_INDENT)
+    both = "where a configuration changed, the old and the new one in one session:"
+    lines += wrap_words(both, width, first="  - ", indent=_INDENT)
+    return [*lines, _INDENT + against_command()]
+
+
+def _improved(session: SessionView, width: int) -> list[str]:
+    """That a baseline is stale, and what to do; a base arm can't be."""
+    found = list(_checks(session, VerdictKind.IMPROVED))
+    if not found or session.against is not None:
+        return []
+    lines = wrap_words(
+        f"{count(len(found), 'check')} improved, so the baseline is stale. Recorded sessions "
+        "renew it by and by; where the gain is meant to last, accept this level with a reason:",
+        width,
+    )
+    return [*lines, _INDENT + printable(session.accept_command)]
+
+
+def _checks(session: SessionView, kind: VerdictKind) -> Iterator[tuple[str, Verdict]]:
+    for test in session.tests:
+        for verdict in checks(test.verdicts):
+            if verdict.kind is kind:
+                yield test.nodeid, verdict
+
+
+def _baselines(session: SessionView) -> Iterator[str]:
+    """The baseline files, each where they are few, else the first and the last of a folder."""
+    folders: dict[PurePath, list[str]] = {}
+    for source in session.baseline_sources:
+        folders.setdefault(PurePath(source).parent, []).append(source)
+    for folder, sources in folders.items():
+        if len(sources) <= _FILES:
+            yield from sources
+        else:
+            first, last = (PurePath(source).name for source in (sources[0], sources[-1]))
+            yield f"{count(len(sources), 'session')} in {folder}, {first} to {last}"
+
+
+def _missing(session: SessionView, width: int) -> list[str]:
+    """Which tests have no baseline, and why; where this session was recorded, or how to do it."""
+    lines: list[str] = []
+    missing: dict[str, list[str]] = {}
+    for test in session.tests:
+        for text in dict.fromkeys(
+            v.explanation for v in test.verdicts if v.kind is VerdictKind.NO_BASELINE
+        ):
+            missing.setdefault(text, []).append(test.nodeid)
+    for text, nodeids in missing.items():
+        lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}: {text}", width)
+    if session.recorded_to is not None:
+        lines += wrap_words(session.recorded_to, width, first="recorded to ", indent=_INDENT)
+    elif any(
+        # No recording helps a stall rate: it is held to a limit or to a second arm.
+        v.kind in UNCOMPARED and v.strategy == "baseline"
+        for test in session.tests
+        for v in test.verdicts
+    ):
+        lines += wrap_words("record a baseline with:", width)
+        lines.append(_INDENT + printable(session.record_command))
+    return lines

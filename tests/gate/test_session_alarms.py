@@ -1,0 +1,105 @@
+"""One false-alarm rate for all checks of a session."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from gate_evidence import baseline, evidence, paired, shifted
+
+from pytest_llmperf.gate.check import Evidence
+from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.gate.family import share_alarms
+from pytest_llmperf.gate.verdict import VerdictKind
+
+K = VerdictKind
+SLOW = shifted(math.log(1.06), 4)
+
+
+def session(*checks: Evidence) -> list[Evidence]:
+    """Checks of as many tests."""
+    return [replace(check, nodeid=f"t.py::t{n}") for n, check in enumerate(checks)]
+
+
+def shares(checks: list[Evidence], alpha: float = 0.01) -> list[float]:
+    """What each check's comparison may use."""
+    return [one.alarm_share for one in share_alarms(checks, alpha)]
+
+
+def test_m_checks_share_the_rate() -> None:
+    assert shares(session(*[paired(*shifted(0.0))] * 4)) == [pytest.approx(0.0025)] * 4
+
+
+def test_a_check_that_is_called_raises_the_share_of_the_others() -> None:
+    found = shares(session(paired(*shifted(0.3)), *[paired(*shifted(0.0))] * 3))
+    assert found == [pytest.approx(0.0025), *[pytest.approx(0.01 / 3)] * 3]
+
+
+def test_alone_it_is_called_among_many_it_is_not() -> None:
+    alone = judge_session(session(paired(*SLOW)))
+    among = judge_session(session(paired(*SLOW), *[paired(*shifted(0.0, 4))] * 59))
+    assert [v.kind for v in alone if v] == [K.REGRESSED]
+    assert among[0] is not None
+    assert among[0].kind is K.INCONCLUSIVE
+
+
+def test_a_larger_rate_calls_more() -> None:
+    checks = session(paired(*SLOW), *[paired(*shifted(0.0, 4))] * 49)
+    first = judge_session(checks, alpha=0.5)[0]
+    assert first is not None
+    assert first.kind is K.REGRESSED
+
+
+def test_metrics_that_are_one_quantity_are_counted_once() -> None:
+    both = [
+        paired(*shifted(0.0), metric="tokens_per_sec"),
+        paired(*shifted(0.0), metric="time_per_output_token"),
+    ]
+    assert shares(both) == [pytest.approx(0.01)] * 2
+    assert shares(session(*both)) == [pytest.approx(0.005)] * 2
+
+
+def test_metrics_that_are_shown_only_take_no_share() -> None:
+    checks = session(paired(*shifted(0.0)), paired(*shifted(0.0), gated=False))
+    assert shares(checks)[0] == pytest.approx(0.01)
+    assert judge_session(checks)[1] is None
+
+
+@pytest.mark.parametrize("void", [{"error": "it died"}, {"invalid": ("the machine swapped",)}])
+def test_what_can_not_be_judged_neither_takes_nor_raises_a_share(void: dict[str, str]) -> None:
+    for slower in (0.0, 0.3):
+        checks = session(paired(*shifted(slower), **void), *[paired(*shifted(0.0))] * 2)
+        assert shares(checks)[1:] == [pytest.approx(0.005)] * 2
+
+
+def test_unusable_samples_of_one_check_do_not_stop_the_others() -> None:
+    broken = evidence(1.0, math.nan, 1.0, limit=2.0, baseline=baseline(1.0))
+    kinds = [v.kind for v in judge_session(session(broken, paired(*shifted(0.0)))) if v]
+    assert kinds == [K.ERROR, K.PASS]
+
+
+def test_a_large_slowdown_below_what_is_called_raises_no_share() -> None:
+    # Proven above negligible, yet smaller than 0.8 of the tolerance: it is not called.
+    small = paired(*shifted(math.log(1.03), 40))
+    found = shares(session(small, *[paired(*shifted(0.0))] * 3))
+    assert found == [pytest.approx(0.0025)] * 4
+
+
+def test_stored_baselines_and_pairs_share_within_their_own_kind() -> None:
+    stored = [evidence(1.0, 1.0, 1.0, baseline=baseline(*(1.0,) * 5))] * 2
+    assert shares(session(*stored)) == [pytest.approx(0.005)] * 2
+
+
+def test_targets_are_a_family_of_their_own() -> None:
+    targets = [evidence(1.0, 1.0, 1.0, limit=2.0, baseline=baseline(*(1.0,) * 5))] * 4
+    found = share_alarms(session(*targets, evidence(1.0, 1.0, 1.0, baseline=baseline(1.0))))
+    assert [one.missed_share for one in found[:4]] == [pytest.approx(0.0025)] * 4
+    assert [one.alarm_share for one in found] == [pytest.approx(0.002)] * 5
+
+
+def test_the_order_of_checks_does_not_matter() -> None:
+    checks = session(*(paired(*shifted(by, 5)) for by in (0.0, 0.06, 0.1, -0.02)))
+    forward = judge_session(checks)
+    backward = judge_session(checks[::-1])
+    assert [v.kind for v in forward if v] == [v.kind for v in backward[::-1] if v]
