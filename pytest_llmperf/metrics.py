@@ -75,10 +75,6 @@ class Metric:
         ratio = current / baseline
         return (1.0 / ratio if self.direction is Direction.HIGHER else ratio) - 1.0
 
-    def violates(self, value: float, limit: float) -> bool:
-        """Whether ``value`` is on the wrong side of ``limit``."""
-        return value < limit if self.direction is Direction.HIGHER else value > limit
-
 
 class UnknownMetricError(LookupError):
     """No metric has that name; the message names the nearest ones."""

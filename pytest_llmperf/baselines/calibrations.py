@@ -36,14 +36,21 @@ class StoredCalibration:
         recorded: when, UTC.
         plant: what was planted, empty for an A/A run.
         model: SHA-256 of the model file, or its name where there is none.
-        checks: per check: nodeid, metric, workload, level, noise and rates, plain JSON.
+        config: the resolved engine settings it ran with, plain JSON.
+        checks: per check: nodeid, metric, workload, level, tolerance, noise and rates, plain
+            JSON.
     """
 
     path: Path
     recorded: str
     plant: str
     model: str
+    config: Mapping[str, Any]
     checks: tuple[Mapping[str, Any], ...]
+
+    def is_of(self, model: str, config: Mapping[str, Any]) -> bool:
+        """Whether it measured this model (its ``model_key``) with these engine settings."""
+        return self.model == model and same_settings(self.config, config)
 
     def summary(self) -> dict[str, Any]:
         """What a baseline keeps of the calibration it was judged with."""
@@ -63,6 +70,18 @@ class StoredCalibration:
 def model_key(model: ModelIdentity) -> str:
     """What tells models apart: the file's bytes, or the name where there is no file."""
     return model.sha256 or model.name
+
+
+def same_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    """Whether two resolved engine configurations are alike, the model's path aside.
+
+    As they are stored: what was read back is rounded, what is at hand is not.
+    """
+    plain = [{key: config[key] for key in config if key != "model_path"} for config in (here, there)]
+    try:
+        return bool(json.loads(dumps(plain[0])) == json.loads(dumps(plain[1])))
+    except ValueError:  # what cannot be stored never was
+        return False
 
 
 def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, Any]) -> Path:
@@ -140,6 +159,7 @@ def _read(path: Path, data: Any) -> StoredCalibration:
         recorded=root["recorded"].text(),
         plant=root["plant"].text(),
         model=root["model"].text(),
+        config=root["config"].mapping(),
         checks=tuple(checks),
     )
 

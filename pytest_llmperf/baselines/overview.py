@@ -11,7 +11,7 @@ import numpy as np
 
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.baselines.standing import ANCHOR, WINDOW, Standing, standing_of
-from pytest_llmperf.metrics import METRICS, UnknownMetricError, get_metric
+from pytest_llmperf.metrics import METRICS, Direction, UnknownMetricError, get_metric
 from pytest_llmperf.stats.prediction import decides_from, passes_up_to, predict
 from pytest_llmperf.stats.summary import LEVEL, process_medians
 
@@ -137,6 +137,9 @@ def _metric(standing: Standing, name: str, tolerance: float, alpha: float) -> Me
     # Only the width is asked for, so it does not matter which direction is worse.
     prediction = predict(np.array(logs))
     anchor = _levels(standing.anchor(name), standing.nodeid, name)
+    moved_on = {one.path for one in window} - {one.path for one in standing.anchor(name)}
+    # Once there is a creep from the anchor to look for, either comparison has half of the rate.
+    called = decides_from(prediction, tolerance, alpha / 2 if moved_on else alpha)
     return MetricOverview(
         name=name,
         metric=metric,
@@ -145,9 +148,23 @@ def _metric(standing: Standing, name: str, tolerance: float, alpha: float) -> Me
         level=median(levels),
         spread=spread,
         drift=metric.slowdown(median(levels), median(anchor)),
-        found_from=float(decides_from(prediction, tolerance, alpha)),
+        found_from=math.expm1(math.log1p(float(called)) + _lead(window, standing.nodeid, name)),
         passes_to=float(passes_up_to(prediction, tolerance, LEVEL)),
     )
+
+
+def _lead(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> float:
+    """How far the fastest process, which is what is called, leads a session's median (log)."""
+    leads = []
+    for stored in sessions:
+        logs = [
+            math.log(value)
+            for value in process_medians(stored.record.tests[nodeid].metrics[metric].samples)
+        ]
+        ends = (max(logs), min(logs))
+        best = ends[get_metric(metric).direction is Direction.LOWER]
+        leads.append(abs(median(logs) - best))
+    return sum(leads) / len(leads)
 
 
 def _levels(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import FrameType
 
 _DESCRIPTION = """\
 Runs the perf tests of the current folder again and again, each session as two
@@ -71,8 +73,29 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    command = [sys.executable, "-m", "pytest", "-m", "perf", *arguments]
-    process = subprocess.Popen(command)
+    """Run pytest and return its exit status; what is told to end it does not orphan pytest."""
+    process: subprocess.Popen[bytes] | None = None
+    told = False
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        nonlocal told
+        told = True
+        if process is not None:
+            process.terminate()
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        process = subprocess.Popen([sys.executable, "-m", "pytest", "-m", "perf", *arguments])
+        if told:
+            process.terminate()
+        status = _wait(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # Ended by a signal: what a shell calls that.
+    return status if status >= 0 else 128 - status
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
     while True:
         try:
             return process.wait()

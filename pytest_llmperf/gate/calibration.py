@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from statistics import mean, median, stdev
+from statistics import mean, median
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.numbers import badness
+from pytest_llmperf.gate.noise import Noise, noise_of
 from pytest_llmperf.gate.rules import LOG_PASS
+from pytest_llmperf.gate.running import first_look
+from pytest_llmperf.gate.stalls import rate
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.metrics import get_metric
+from pytest_llmperf.metrics import get_metric, percentile_parts
 from pytest_llmperf.stats.power import mde, pairs_to_pass
 from pytest_llmperf.stats.proportions import binomial_interval
 from pytest_llmperf.stats.summary import process_medians
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Samples
+
+#: Quantities that a slower decode slows down, too; the first token and prefill it leaves alone.
+_HOLD_DECODE = frozenset({"decode", "inter_token", "end_to_end", "stall_rate"})
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class CheckRun:
         nodeid, metric: which check.
         kind: its verdict.
         effect: the slowdown found, a fraction, or None.
-        candidate, base: samples by pair, shape (pairs, iterations), base units.
+        candidate, base: samples by pair, shape (pairs, iterations), base units; of a
+            percentile by group of pairs, of a stall rate 1 (stalled) and 0.
+        row_size: pairs that make one row of them.
     """
 
     nodeid: str
@@ -38,6 +44,18 @@ class CheckRun:
     effect: float | None
     candidate: Samples
     base: Samples
+    row_size: int = 1
+
+    @property
+    def called(self) -> bool:
+        """Whether it was called ``regressed``."""
+        return self.kind is VerdictKind.REGRESSED
+
+    @property
+    def holds_decode(self) -> bool:
+        """Whether decode is part of what it measures."""
+        source, _ = percentile_parts(self.metric) or (self.metric, 0.0)
+        return get_metric(source).quantity in _HOLD_DECODE
 
 
 @dataclass(frozen=True)
@@ -49,12 +67,14 @@ class SessionRun:
         checks: every gated check.
         pairs: pairs of each test, by node id.
         void: pairs that had to be left out.
+        unfit_because: the first test that the session can't be counted for, and why.
     """
 
     seconds: float
     checks: tuple[CheckRun, ...]
     pairs: dict[str, int] = field(default_factory=dict)
     void: int = 0
+    unfit_because: str = ""
 
     @property
     def fit(self) -> bool:
@@ -62,31 +82,10 @@ class SessionRun:
         unfit = (VerdictKind.INVALID, VerdictKind.ERROR)
         return bool(self.checks) and not any(check.kind in unfit for check in self.checks)
 
-    @property
-    def alarmed(self) -> bool:
-        """Whether any check was called."""
-        return any(check.kind is VerdictKind.REGRESSED for check in self.checks)
-
-
-@dataclass(frozen=True)
-class Noise:
-    """How much equal things differ, as standard deviations of logarithms (0.01 is 1%).
-
-    Attributes:
-        within: iterations of one process.
-        between: processes' medians of one session.
-        pair: differences of the two processes of a pair.
-        runs: levels of one session and the next, in this calibration; None below two.
-        sessions: levels of recorded sessions and earlier calibrations; None below two.
-        session_count: how many of those there are.
-    """
-
-    within: float
-    between: float
-    pair: float
-    runs: float | None
-    sessions: float | None = None
-    session_count: int = 0
+    def called(self, *, decode: bool | None = None) -> bool:
+        """Whether any check was called; of those that decode is part of (or not), if asked."""
+        asked = (True, False) if decode is None else (decode,)
+        return any(check.called for check in self.checks if check.holds_decode in asked)
 
 
 @dataclass(frozen=True)
@@ -110,11 +109,14 @@ class CheckCalibration:
         nodeid, metric: which check.
         noise: of the arm that nothing was planted in.
         level: its median over sessions, base unit.
+        tolerance: the slowdown that must be caught, a fraction.
         called: sessions that called it ``regressed``.
         passed: sessions that passed it.
         effect: median slowdown found, a fraction, or None.
-        pairs: pairs that fit into the budget, at most the configured most.
-        mde: smallest slowdown that so many pairs call in nine of ten sessions.
+        rows: pairs that fit into the budget, at most the configured most; of a
+            percentile the groups of pairs.
+        row_size: pairs that make one of ``rows``.
+        mde: smallest slowdown that so many call in nine of ten sessions; infinite for none.
         pairs_to_pass: pairs after which half of unchanged sessions pass; None if never.
     """
 
@@ -122,12 +124,35 @@ class CheckCalibration:
     metric: str
     noise: Noise
     level: float
+    tolerance: float
     called: Rate
     passed: Rate
     effect: float | None
-    pairs: int
+    rows: int
+    row_size: int
     mde: float
     pairs_to_pass: int | None
+
+
+@dataclass(frozen=True)
+class StallCalibration:
+    """What a calibration found of one stall rate.
+
+    Attributes:
+        nodeid, metric: which check.
+        candidate, base: share of stalled iterations of either arm, all sessions together.
+        tolerance: so much more of all iterations must be caught.
+        called: sessions that called it ``regressed``.
+        passed: sessions that passed it.
+    """
+
+    nodeid: str
+    metric: str
+    candidate: float
+    base: float
+    tolerance: float
+    called: Rate
+    passed: Rate
 
 
 @dataclass(frozen=True)
@@ -137,15 +162,20 @@ class Calibration:
     Attributes:
         sessions: every session that ran, unfit ones included.
         checks: per check, over the fit sessions.
-        alarms: fit sessions in which any check was called.
+        stalls: per check of a stall rate, over the fit sessions.
+        alarms: fit sessions in which any check was called; with a planted slowdown any
+            that decode is part of.
+        elsewhere: with a planted slowdown, fit sessions in which any other check was called:
+            false alarms. None where there is no such check, or nothing planted.
         plant: what was planted in words, or empty: an A/A run.
-        tolerance: the widest tolerance among the checks, a fraction.
         alpha: the session's false-alarm rate.
     """
 
     sessions: tuple[SessionRun, ...]
     checks: tuple[CheckCalibration, ...]
+    stalls: tuple[StallCalibration, ...]
     alarms: Rate
+    elsewhere: Rate | None
     plant: str
     alpha: float
 
@@ -153,6 +183,11 @@ class Calibration:
     def unfit(self) -> int:
         """Sessions left out."""
         return sum(not session.fit for session in self.sessions)
+
+    @property
+    def unfit_because(self) -> str:
+        """Why the last of them was left out; empty where none was."""
+        return next((s.unfit_because for s in reversed(self.sessions) if not s.fit), "")
 
     @property
     def seconds(self) -> tuple[float, float, float]:
@@ -170,7 +205,7 @@ class Calibration:
 def calibrate(
     sessions: Sequence[SessionRun],
     *,
-    tolerances: dict[tuple[str, str], float],
+    tolerances: Mapping[tuple[str, str], float],
     pairs_in_budget: int,
     alpha: float,
     plant: str = "",
@@ -187,19 +222,31 @@ def calibrate(
         earlier: levels (base unit) of recorded sessions and earlier calibrations.
     """
     fit = [session for session in sessions if session.fit]
-    keys = list(dict.fromkeys((c.nodeid, c.metric) for one in fit for c in one.checks))
-    log_alarm = math.log(max(len(keys), 1) / alpha)
-    checks = []
-    for key in keys:
-        runs = [c for one in fit for c in one.checks if (c.nodeid, c.metric) == key and c.base]
-        if runs and get_metric(key[1]).kind != "share":
-            checks.append(
-                _check(
-                    key, runs, tolerances[key], pairs_in_budget, log_alarm, (earlier or {}).get(key)
-                )
-            )
-    alarms = Rate(sum(session.alarmed for session in fit), len(fit))
-    return Calibration(tuple(sessions), tuple(checks), alarms, plant, alpha)
+    by_key: dict[tuple[str, str], list[CheckRun]] = {}
+    for run in (run for session in fit for run in session.checks):
+        by_key.setdefault((run.nodeid, run.metric), []).append(run)
+    log_alarm = math.log(max(len(by_key), 1) / alpha)
+    checks, stalls = [], []
+    for key, all_runs in by_key.items():
+        runs = [run for run in all_runs if run.base]
+        if runs and get_metric(key[1]).kind == "share":
+            stalls.append(_stalls(key, runs, tolerances[key]))
+        elif runs:
+            known = (earlier or {}).get(key, ())
+            checks.append(_check(key, runs, tolerances[key], pairs_in_budget, log_alarm, known))
+    caught = [one.called(decode=True) for one in fit]
+    others = [one.called(decode=False) for one in fit]
+    alarmed = caught if plant else [one.called() for one in fit]
+    apart = bool(plant) and any(not run.holds_decode for one in fit for run in one.checks)
+    return Calibration(
+        sessions=tuple(sessions),
+        checks=tuple(checks),
+        stalls=tuple(stalls),
+        alarms=Rate(sum(alarmed), len(fit)),
+        elsewhere=Rate(sum(others), len(fit)) if apart else None,
+        plant=plant,
+        alpha=alpha,
+    )
 
 
 def _check(
@@ -208,60 +255,46 @@ def _check(
     tolerance: float,
     pairs: int,
     log_alarm: float,
-    earlier: Sequence[float] | None,
+    earlier: Sequence[float],
 ) -> CheckCalibration:
-    noise = _noise(key[1], runs, earlier or ())
+    noise = noise_of(key[1], [(run.candidate, run.base) for run in runs], earlier)
     effects = [run.effect for run in runs if run.effect is not None]
-    passed = sum(run.kind in (VerdictKind.PASS, VerdictKind.IMPROVED) for run in runs)
+    size, first = max(run.row_size for run in runs), first_look(get_metric(key[1]))
+    rows = pairs // size
+    to_pass = pairs_to_pass(noise.pair, LOG_PASS, tolerance)
+    called, passed = _rates(runs)
     return CheckCalibration(
         nodeid=key[0],
         metric=key[1],
         noise=noise,
-        level=median(_level(run.base) for run in runs),
-        called=Rate(sum(run.kind is VerdictKind.REGRESSED for run in runs), len(runs)),
-        passed=Rate(passed, len(runs)),
+        level=median(median(process_medians(run.base)) for run in runs),
+        tolerance=tolerance,
+        called=called,
+        passed=passed,
         effect=median(effects) if effects else None,
-        pairs=pairs,
-        mde=mde(noise.pair, pairs, log_alarm, tolerance) if pairs >= 1 else math.inf,
-        pairs_to_pass=pairs_to_pass(noise.pair, LOG_PASS, tolerance),
+        rows=rows,
+        row_size=size,
+        mde=mde(noise.pair, rows, log_alarm, tolerance) if rows >= first else math.inf,
+        pairs_to_pass=max(to_pass, first) * size if to_pass is not None else None,
     )
 
 
-def _noise(name: str, runs: Sequence[CheckRun], earlier: Sequence[float]) -> Noise:
-    metric = get_metric(name)
-    bases = [[badness(metric, value) for value in process_medians(run.base)] for run in runs]
-    differences = [
-        [
-            badness(metric, value) - base
-            for value, base in zip(process_medians(run.candidate), bs, strict=True)
-        ]
-        for run, bs in zip(runs, bases, strict=True)
-    ]
-    levels = [median(values) for values in bases]
-    over_days = [badness(metric, value) for value in earlier]
-    if over_days:
-        over_days.append(median(levels))
-    return Noise(
-        within=_pooled_sd(
-            [badness(metric, value) for value in row] for run in runs for row in run.base
-        ),
-        between=_pooled_sd(bases),
-        pair=_pooled_sd(differences),
-        runs=stdev(levels) if len(levels) > 1 else None,
-        sessions=stdev(over_days) if len(over_days) > 1 else None,
-        session_count=len(over_days),
+def _stalls(
+    key: tuple[str, str], runs: Sequence[CheckRun], tolerance: float
+) -> StallCalibration:
+    called, passed = _rates(runs)
+    return StallCalibration(
+        nodeid=key[0],
+        metric=key[1],
+        candidate=rate(tuple(row for run in runs for row in run.candidate)),
+        base=rate(tuple(row for run in runs for row in run.base)),
+        tolerance=tolerance,
+        called=called,
+        passed=passed,
     )
 
 
-def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
-    """Robust standard deviation inside groups, from the steps between neighbours.
-
-    1.4826 / sqrt(2) times the median step: right for Gaussian values whatever the size
-    of the groups, and untouched by a slow drift or a stall now and then.
-    """
-    steps = [abs(b - a) for group in groups for a, b in pairwise(group)]
-    return 1.4826 / math.sqrt(2.0) * median(steps) if steps else 0.0
-
-
-def _level(rows: Samples) -> float:
-    return median(process_medians(rows))
+def _rates(runs: Sequence[CheckRun]) -> tuple[Rate, Rate]:
+    """Sessions that called a check, and that passed it."""
+    passed = sum(run.kind in (VerdictKind.PASS, VerdictKind.IMPROVED) for run in runs)
+    return Rate(sum(run.called for run in runs), len(runs)), Rate(passed, len(runs))

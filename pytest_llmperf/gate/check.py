@@ -87,6 +87,9 @@ class Evidence:
         error: why the test could not be measured at all.
         budget_reached: the time budget ended the measuring.
         budget_s: that budget in seconds, where known.
+        own_budget: it was the test's own, not the session's.
+        row_size: processes (or pairs) that make one row of samples; more than one for a
+            percentile that one can't supply.
         exhausted: the most processes (or pairs) were measured: no more will come.
         ended: the measure stage is over: nothing more will come, for whatever reason.
         stalls: iterations that stalled, this arm and then the base arm's.
@@ -106,6 +109,8 @@ class Evidence:
     error: str | None = None
     budget_reached: bool = False
     budget_s: float | None = None
+    own_budget: bool = False
+    row_size: int = 1
     exhausted: bool = False
     ended: bool = False
     stalls: tuple[int, ...] = ()

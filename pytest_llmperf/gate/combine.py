@@ -11,7 +11,7 @@ from pytest_llmperf.gate.family import share_alarms
 from pytest_llmperf.gate.interleaved import InterleavedStrategy
 from pytest_llmperf.gate.rules import FALSE_ALARMS
 from pytest_llmperf.gate.screening import ScreeningStrategy
-from pytest_llmperf.gate.stalls import StallStrategy
+from pytest_llmperf.gate.stalls import StallLimitStrategy, StallStrategy
 from pytest_llmperf.gate.target import TargetStrategy
 from pytest_llmperf.gate.validity import ValidityStrategy
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
@@ -29,6 +29,7 @@ STRATEGIES: tuple[Strategy, ...] = (
     ScreeningStrategy(),
     CreepingStrategy(),
     StallStrategy(),
+    StallLimitStrategy(),
     TargetStrategy(),
 )
 

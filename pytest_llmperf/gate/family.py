@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import is_comparable, paired_differences, target_differences
 from pytest_llmperf.gate.rules import CREEP_SHARE, FALSE_ALARMS
-from pytest_llmperf.gate.running import running, zone_of
-from pytest_llmperf.gate.stalls import log_more_stalls
+from pytest_llmperf.gate.running import may_be_called, running, zone_of
+from pytest_llmperf.gate.stalls import is_many_more, log_beyond_limit, log_more_stalls
 from pytest_llmperf.gate.stored import has_anchor, screen
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def share_alarms(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> li
 
 #: Evidence against one check as (strength on a scale of its own, whether it may be called).
 _Strength = tuple[float, bool]
+_NONE: _Strength = (0.0, False)
 
 
 def _shares_of(
@@ -45,14 +46,17 @@ def _shares_of(
     """Yield the place and the share of every check of one family."""
     members: dict[tuple[str, str], list[tuple[int, _Strength]]] = {}
     for place, evidence in enumerate(session):
-        # What can't be judged can't be called, and must not raise the share of others.
-        if not evidence.check.gated or evidence.error is not None or evidence.invalid:
+        if not evidence.check.gated:
             continue
         try:
             found = strength(evidence)
         except ValueError:
-            continue  # unusable samples are an error of that check, not of the session
+            found = _NONE  # unusable samples are an error of that check, not of the session
         if found is not None:
+            if evidence.error is not None or evidence.invalid:
+                # It can't be called, and it counts all the same: how many checks a session
+                # has must not depend on how noisy it was.
+                found = _NONE
             key = (evidence.nodeid, evidence.check.metric.quantity)
             members.setdefault(key, []).append((place, found))
     if members:
@@ -78,10 +82,10 @@ def _interleaved(evidence: Evidence) -> _Strength | None:
     if evidence.pairs is None:
         return None
     if evidence.check.metric.kind == "share":
-        return log_more_stalls(evidence), True
+        return log_more_stalls(evidence), is_many_more(evidence)
     tolerance = evidence.check.tolerance
     state = running(paired_differences(evidence), tolerance, evidence.check.metric)
-    return state.log_worse, state.effect >= zone_of(tolerance).least
+    return state.log_worse, may_be_called(state, tolerance)
 
 
 def _stored(evidence: Evidence) -> _Strength | None:
@@ -93,14 +97,17 @@ def _stored(evidence: Evidence) -> _Strength | None:
         return None
     screened = screen(evidence)
     if screened is None:
-        return 0.0, False
+        return _NONE
     share = CREEP_SHARE if has_anchor(evidence) else 1.0
     strength = -math.log(max(screened.p_worse / share, 1e-300))
     return strength, screened.effect >= zone_of(evidence.check.tolerance).least
 
 
 def _target(evidence: Evidence) -> _Strength | None:
-    if evidence.check.limit is None or evidence.check.metric.kind == "share":
+    if evidence.check.limit is None:
         return None
     metric = evidence.check.metric
-    return running(target_differences(evidence), 0.0, metric).log_worse, True
+    if metric.kind == "share":
+        return log_beyond_limit(evidence), True
+    state = running(target_differences(evidence), 0.0, metric)
+    return state.log_worse, may_be_called(state, 0.0)

@@ -27,6 +27,7 @@ from pytest_llmperf.gate.words import (
     percent,
     sample_noun,
     seen_words,
+    too_few,
     undecided,
 )
 
@@ -103,6 +104,7 @@ def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
         log_evidence=state.log_worse if nearer_alarm else state.log_fine,
         log_threshold=alarm if nearer_alarm else LOG_PASS,
         samples=state.n,
+        row_size=evidence.row_size,
         more=more,
         more_seconds=more * pairs.seconds if more is not None and pairs.seconds else None,
     )
@@ -112,8 +114,7 @@ def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) 
     pairs, check = evidence.pairs, evidence.check
     assert pairs is not None
     if proof.effect is None or proof.low is None or proof.high is None or proof.bound is None:
-        fewest = first_look(evidence.check.metric)
-        return f"{count(state.n, 'pair')} measured, {fewest} are the fewest to judge by"
+        return too_few(evidence, state.n, first_look(check.metric), sample_noun(evidence))
     assert proof.log_evidence is not None
     effect = effect_words(check.metric, proof.effect, proof.low, proof.high)
     weight = evidence_words(proof.log_evidence)

@@ -74,7 +74,7 @@ def verdict_of(
 def stopped_by(evidence: Evidence) -> str:
     """Return the setting that ended the measuring; empty where more samples will come."""
     if evidence.budget_reached:
-        return "perf.budget"
+        return "the test's own budget" if evidence.own_budget else "perf.budget"
     if not evidence.exhausted:
         return ""
     return "perf.max_processes" if evidence.pairs is None else "perf.max_pairs"

@@ -16,8 +16,6 @@ LOG_PASS = math.log(1.0 / FALSE_PASSES)
 CREEP_SHARE = 0.5
 #: Sessions that count as the present level when creeping is looked for, this one included.
 RECENT = 3
-#: Processes that may be void before a test is given up: so many, and half of the valid ones.
-SPARE = 2
 
 
 def log_alarm(share: float) -> float:

@@ -116,7 +116,21 @@ def zone_of(tolerance: float) -> Zone:
 
 def is_worse(state: Running, tolerance: float, share: float) -> bool:
     """Whether the effect is proven to be more than negligible, and is near the tolerance."""
-    return state.log_worse >= log_alarm(share) and state.effect >= zone_of(tolerance).least
+    return state.log_worse >= log_alarm(share) and may_be_called(state, tolerance)
+
+
+def may_be_called(state: Running, tolerance: float) -> bool:
+    """Whether the effect is near the tolerance, and the differences agree about it.
+
+    A limit (tolerance 0) is missed by however few processes leave no doubt: a machine
+    half of whose processes miss it does miss it.
+    """
+    from pytest_llmperf.stats import paired
+
+    look = state.look
+    if look is None or not tolerance:
+        return look is not None and state.effect >= 0.0
+    return bool(paired.may_be_called(look, zone_of(tolerance)))
 
 
 def is_fine(state: Running, tolerance: float) -> bool:
@@ -129,13 +143,14 @@ def is_fine(state: Running, tolerance: float) -> bool:
 
 def more_needed(state: Running, tolerance: float, share: float, first: int) -> int | None:
     """How many more differences would decide if they go on alike; None where none would."""
-    from pytest_llmperf.stats.paired import pairs_needed
+    from pytest_llmperf.stats.paired import least_to_call, pairs_needed
 
     if state.look is None:
         return max(first - state.n, 1)
     zone = zone_of(tolerance)
     totals = [pairs_needed(state.look, zone.tolerance, LOG_PASS, above=False)]
     if state.effect >= zone.least:
-        totals.append(pairs_needed(state.look, zone.negligible, log_alarm(share)))
+        total = pairs_needed(state.look, zone.negligible, log_alarm(share))
+        totals.append(max(total, least_to_call()) if total and tolerance else total)
     known = [total for total in totals if total is not None]
     return max(min(known) - state.n, 1) if known else None

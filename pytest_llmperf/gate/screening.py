@@ -121,6 +121,8 @@ def _claim(screened: Screened, kind: VerdictKind, proof: Proof, evidence: Eviden
         metric, slowdown(screened.effect), slowdown(screened.low), slowdown(screened.high)
     )
     if kind is VerdictKind.INCONCLUSIVE:
+        if screened.low > zone_of(evidence.check.tolerance).negligible:
+            return f"{effect}, suspect: not every process is that slow"
         return f"{effect}, suspect: within what sessions may differ"
     if kind is VerdictKind.REGRESSED:
         assert proof.log_evidence is not None

@@ -7,7 +7,6 @@ stall together, so intervals count them as fewer than they are.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import Comparison, compare
@@ -22,7 +21,7 @@ from pytest_llmperf.gate.words import (
     seen_words,
     undecided,
 )
-from pytest_llmperf.stats.proportions import effective_size, log_e_sign, share_upper
+from pytest_llmperf.stats.proportions import effective_size, log_e_share, log_e_sign, share_upper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,34 +29,40 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence, Samples
 
 
+#: Share of its tolerance that a stall rate must rise by to be called.
+_LEAST_SHARE = 0.8
+
+
 class StallStrategy:
-    """Judges the share of stalled iterations by its limit, and by the base arm's share."""
+    """Judges the share of stalled iterations by the base arm's."""
 
     name = "stalls"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``regressed``, ``missed``, ``pass`` or ``inconclusive``; None for other metrics.
+        """``regressed``, ``pass`` or ``inconclusive``; None for other metrics.
 
         Without a limit and without a second arm there is nothing to hold it to: that is
         ``no baseline``, because stored sessions of another hour stall at another rate.
         """
-        if evidence.check.metric.kind != "share":
+        pairs, check = evidence.pairs, evidence.check
+        if check.metric.kind != "share":
             return None
         numbers = compare(evidence)
-        if evidence.pairs is not None:
-            return self._against_base(evidence, numbers)
-        return self._against_limit(evidence, numbers)
-
-    def _against_base(self, evidence: Evidence, numbers: Comparison) -> Verdict:
-        pairs, check = evidence.pairs, evidence.check
-        assert pairs is not None
+        if pairs is None:
+            if check.limit is not None:
+                return None
+            text = (
+                "a stall rate is compared with a limit (max=) or with a second arm "
+                "(--llmperf-against-config), not with stored sessions"
+            )
+            return verdict_of(self.name, VerdictKind.NO_BASELINE, evidence, numbers, text)
         wins, losses = discordant(pairs.candidate, pairs.base)
         evidence_now, alarm = log_more_stalls(evidence), log_alarm(evidence.alarm_share)
         here, there = rate(pairs.candidate), rate(pairs.base)
         highest = upper_share(pairs.candidate)
-        if evidence_now >= alarm:
+        if evidence_now >= alarm and is_many_more(evidence):
             kind = VerdictKind.REGRESSED
-        elif highest <= there + check.tolerance:
+        elif highest <= lower_share(pairs.base, FALSE_PASSES) + check.tolerance:
             kind = VerdictKind.PASS
         else:
             kind = VerdictKind.INCONCLUSIVE
@@ -74,59 +79,59 @@ class StallStrategy:
             facts.append(needed_words(alarm, "to call it more"))
         if kind is VerdictKind.INCONCLUSIVE:
             claim = f"{undecided(evidence)}: {claim}"
-        verdict = self._verdict(kind, evidence, numbers, claim, facts, (evidence_now, alarm))
-        if check.limit is None:
-            return verdict
-        limited = self._against_limit(evidence, numbers)
-        first = limited if limited.kind.rank < verdict.kind.rank else verdict
-        return replace(first, open=verdict.open or limited.open)
+        return _verdict(self.name, kind, evidence, numbers, claim, facts, (evidence_now, alarm))
 
-    def _against_limit(self, evidence: Evidence, numbers: Comparison) -> Verdict:
+
+class StallLimitStrategy:
+    """Judges the share of stalled iterations by the limit the test states."""
+
+    name = "stall limit"
+
+    def judge(self, evidence: Evidence) -> Verdict | None:
+        """``missed``, ``pass`` or ``inconclusive``; None for other metrics and without a limit."""
         check, rows = evidence.check, evidence.samples
-        if check.limit is None:
-            text = (
-                "a stall rate is compared with a limit (max=) or with a second arm "
-                "(--llmperf-against-config), not with stored sessions"
-            )
-            return verdict_of(self.name, VerdictKind.NO_BASELINE, evidence, numbers, text)
-        lowest, highest = lower_share(rows, evidence.missed_share), upper_share(rows)
+        if check.metric.kind != "share" or check.limit is None or not rows:
+            return None
+        numbers = compare(evidence)
+        beyond, highest = log_beyond_limit(evidence), upper_share(rows)
         stalled, most = round(sum(map(sum, rows))), f"at most {highest:.0%}"
         claim = f"{stalled} of {count(sum(map(len, rows)), 'iteration')} stalled"
         wanted = limit_text(check.limit, check.metric)
-        if lowest > check.limit:
+        if beyond >= log_alarm(evidence.missed_share):
             kind, claim = VerdictKind.MISSED, f"target missed: {claim}, must be at most {wanted}"
         elif highest <= check.limit:
             kind, claim = VerdictKind.PASS, f"target met: {claim}, {most} of all"
         else:
             kind = VerdictKind.INCONCLUSIVE
             claim = f"{undecided(evidence)}: {claim}, {most} of all, must be at most {wanted}"
-        return self._verdict(kind, evidence, numbers, claim)
+        return _verdict(self.name, kind, evidence, numbers, claim)
 
-    def _verdict(
-        self,
-        kind: VerdictKind,
-        evidence: Evidence,
-        numbers: Comparison,
-        claim: str,
-        facts: Sequence[str] = (),
-        odds: tuple[float, float] | None = None,
-    ) -> Verdict:
-        proof = Proof(
-            log_evidence=odds[0] if odds else None,
-            log_threshold=odds[1] if odds else None,
-            samples=len(evidence.samples if evidence.pairs is None else evidence.pairs.candidate),
-        )
-        return verdict_of(
-            self.name,
-            kind,
-            evidence,
-            numbers,
-            claim,
-            facts=facts,
-            seen=seen_words(evidence),
-            proof=proof,
-            more_can_tell=kind is VerdictKind.INCONCLUSIVE,
-        )
+
+def _verdict(
+    strategy: str,
+    kind: VerdictKind,
+    evidence: Evidence,
+    numbers: Comparison,
+    claim: str,
+    facts: Sequence[str] = (),
+    odds: tuple[float, float] | None = None,
+) -> Verdict:
+    proof = Proof(
+        log_evidence=odds[0] if odds else None,
+        log_threshold=odds[1] if odds else None,
+        samples=len(evidence.samples if evidence.pairs is None else evidence.pairs.candidate),
+    )
+    return verdict_of(
+        strategy,
+        kind,
+        evidence,
+        numbers,
+        claim,
+        facts=facts,
+        seen=seen_words(evidence),
+        proof=proof,
+        more_can_tell=kind is VerdictKind.INCONCLUSIVE,
+    )
 
 
 def log_more_stalls(evidence: Evidence) -> float:
@@ -144,6 +149,23 @@ def log_more_stalls(evidence: Evidence) -> float:
         losses += sum(candidate) < sum(base)
         largest = max(largest, log_e_sign(wins, losses))
     return largest
+
+
+def is_many_more(evidence: Evidence) -> bool:
+    """Whether the candidate stalls more often by about as much as its tolerance, in points."""
+    pairs = evidence.pairs
+    if pairs is None:
+        return False
+    return rate(pairs.candidate) - rate(pairs.base) >= _LEAST_SHARE * evidence.check.tolerance
+
+
+def log_beyond_limit(evidence: Evidence) -> float:
+    """Evidence that the share is above its limit, which may be looked at any time."""
+    rows, limit = evidence.samples, evidence.check.limit
+    if limit is None or not rows:
+        return 0.0
+    size = _effective(rows)
+    return log_e_share(round(rate(rows) * size), size, limit)
 
 
 def discordant(candidate: Samples, base: Samples) -> tuple[int, int]:

@@ -13,12 +13,16 @@ from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT
 from pytest_llmperf.gate.running import zone_of
 
 if TYPE_CHECKING:
-    from pytest_llmperf.gate.check import Evidence, Samples
+    from pytest_llmperf.gate.check import BaselineView, Evidence, Samples
     from pytest_llmperf.stats.prediction import Prediction
 
 
 #: Nobody is told to record more sessions than this.
 MOST_SESSIONS = 30
+
+
+#: Processes of this session without which nothing is called: one may have met a stall whole.
+FEWEST_TO_CALL = 3
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,22 @@ def screen(evidence: Evidence) -> Screened | None:
     view, metric = evidence.baseline, evidence.check.metric
     if view is None or not is_comparable(view) or not evidence.samples:
         return None
-    now = badness(metric, session_level(evidence.samples))
-    best = _fastest(evidence, evidence.samples)
+    now = badness(metric, session_level(judged_samples(evidence)))
+    best = _fastest(evidence, judged_samples(evidence))
+    if len(judged_samples(evidence)) < FEWEST_TO_CALL:
+        best = -math.inf
     return _screened(_levels(evidence), now, best, _extra(evidence), evidence.check.tolerance)
+
+
+def judged_samples(evidence: Evidence) -> Samples:
+    """This session's samples that are compared with stored ones: the planned ones.
+
+    Where a target goes on to be sampled, looking again and again at a comparison made for
+    one look would raise its false alarms.
+    """
+    if evidence.check.metric.kind != "value":
+        return evidence.samples
+    return evidence.samples[: max(evidence.planned_processes, 1)]
 
 
 @lru_cache(maxsize=1024)
@@ -128,14 +145,17 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
     levels, extra = _levels(evidence), _extra(evidence)
     spread = variance(levels) if len(levels) > 1 else PRIOR_SD**2
     effect, zone = screened.effect, zone_of(evidence.check.tolerance)
+    best = _fastest(evidence, judged_samples(evidence)) - sum(levels) / len(levels)
+    if len(judged_samples(evidence)) < FEWEST_TO_CALL:
+        best = -math.inf
 
     def decided(sessions: int) -> bool:
         df = PRIOR_DF + sessions - 1
         known = (PRIOR_DF * PRIOR_SD**2 + (sessions - 1) * spread) / df
         se = math.sqrt(known * (1.0 + 1.0 / sessions) + extra)
         fine = effect + t_quantile(1.0 - FALSE_PASSES, df) * se < zone.tolerance
-        bar = max(zone.least, zone.negligible + t_quantile(1.0 - share, df) * se)
-        return fine or effect >= bar
+        far = best >= zone.negligible + t_quantile(1.0 - share, df) * se
+        return fine or (far and effect >= zone.least)
 
     total = first_that(decided, len(levels) + 1, MOST_SESSIONS)
     return None if total is None else total - len(levels)
@@ -169,14 +189,18 @@ def creep(evidence: Evidence) -> Screened | None:
     if not has_anchor(evidence) or view is None or not evidence.samples:
         return None
     anchor = tuple(badness(metric, session_level(session)) for session in view.anchor)
-    later = [
-        badness(metric, session_level(session))
-        for session, source in zip(view.sessions, view.sources, strict=True)
-        if source not in view.anchor_sources
-    ]
-    now = badness(metric, session_level(evidence.samples))
-    best = _fastest(evidence, evidence.samples)
+    later = [badness(metric, session_level(session)) for session in _since_anchor(view)]
+    now = badness(metric, session_level(judged_samples(evidence)))
+    best = _fastest(evidence, judged_samples(evidence))
+    if len(judged_samples(evidence)) < FEWEST_TO_CALL:
+        return None
     return _crept(anchor, (*later, now)[-RECENT:], best - now, evidence.check.tolerance)
+
+
+def _since_anchor(view: BaselineView) -> tuple[Samples, ...]:
+    """The stored sessions after the last one of the anchor."""
+    places = [i for i, source in enumerate(view.sources) if source in view.anchor_sources]
+    return view.sessions[places[-1] + 1 :] if places else view.sessions
 
 
 @lru_cache(maxsize=1024)
@@ -216,7 +240,7 @@ def _extra(evidence: Evidence) -> float:
     view = evidence.baseline
     assert view is not None
     usual = sum(len(session) for session in view.sessions) / len(view.sessions)
-    mine = len(evidence.samples)
+    mine = len(judged_samples(evidence))
     if mine >= usual:
         return 0.0
     spreads = [_spread(evidence, session) for session in view.sessions if len(session) > 1]

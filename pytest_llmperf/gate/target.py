@@ -16,6 +16,7 @@ from pytest_llmperf.gate.words import (
     percent,
     seen_words,
     target_words,
+    too_few,
     undecided,
 )
 from pytest_llmperf.units import format_quantity
@@ -88,6 +89,7 @@ def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
         log_evidence=state.log_worse if missing else state.log_fine,
         log_threshold=log_alarm(evidence.missed_share) if missing else LOG_PASS,
         samples=state.n,
+        row_size=evidence.row_size,
         more=more,
         more_seconds=more * evidence.seconds if more is not None and evidence.seconds else None,
     )
@@ -102,10 +104,13 @@ def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, li
         return f"target met: {text}; {weight}"
     if kind is VerdictKind.MISSED:
         return f"target missed by {_miss(check.metric.slowdown(value, limit))}: {text}; {weight}"
+    noun = "group of processes" if check.metric.kind == "percentile" else "process"
+    if proof.low is None:
+        fewest = too_few(evidence, proof.samples, first_look(check.metric), noun)
+        return f"{text}; {fewest}"
     text = f"at the edge of its target: {text}, {undecided(evidence)}; {weight}"
     if not evidence.ended:
         return text
-    noun = "group of processes" if check.metric.kind == "percentile" else "process"
     return f"{text}; {more_words(proof.more, evidence.seconds, noun)}"
 
 

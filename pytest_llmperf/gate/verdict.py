@@ -75,6 +75,7 @@ class Proof:
         more: how many more of them would decide, as things stand; None if none would.
         more_seconds: how long those take, or None where unknown.
         level: confidence of interval and bound.
+        row_size: processes (or pairs) that make one of ``samples``.
         passes_up_to: of a comparison with stored sessions, the largest measured slowdown
             that passes; below 0 where even no change does not.
         calls_from: and the smallest true one that is called in half of all sessions.
@@ -90,6 +91,7 @@ class Proof:
     more: int | None = None
     more_seconds: float | None = None
     level: float = 0.95
+    row_size: int = 1
     passes_up_to: float | None = None
     calls_from: float | None = None
 

@@ -148,6 +148,12 @@ def more_words(more: int | None, seconds: float | None, noun: str) -> str:
     return f"about {count(more, f'more {noun}')}{time} would decide"
 
 
+def too_few(evidence: Evidence, done: int, fewest: int, noun: str) -> str:
+    """That nothing can be judged yet: ``2 pairs measured, 3 are the fewest to judge by``."""
+    measured = f"{count(done, noun)} measured {within(evidence)}".rstrip()
+    return f"{measured}, {fewest} are the fewest to judge by"
+
+
 def sample_noun(evidence: Evidence) -> str:
     """What one sample of a check is: ``process``, ``pair``, ``group of pairs``."""
     paired, grouped = evidence.pairs is not None, evidence.check.metric.kind == "percentile"

@@ -57,7 +57,7 @@ class Plan:
             each = f"{count} process{'es' if count != 1 else ''}"
         line = (
             f"{tests} test{'s' if tests != 1 else ''}, at least {each} each, "
-            f"about {_readable(self.expected_seconds)}"
+            f"about {_readable(self.expected_seconds)} at least"
         )
         if self.expected_seconds <= self.budget:
             return f"{line}, at most {_readable(self.budget)} (perf.budget)"

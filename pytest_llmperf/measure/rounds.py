@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -123,7 +124,6 @@ class Rounds:
             for nodeid in waiting:
                 samples = self._tests[nodeid]
                 if self._spent(nodeid):
-                    samples.budget_reached = True
                     continue
                 try:
                     if client is not None and not client.alive:
@@ -148,10 +148,12 @@ class Rounds:
         return found
 
     def _spent(self, nodeid: str) -> bool:
-        """Whether the session's budget, or the test's own, is used up."""
-        own = self._plan.test_budgets.get(nodeid, float("inf"))
-        spent = time.monotonic() - self._began
-        return spent > self._plan.budget or self._tests[nodeid].seconds > own
+        """Note whether the session's budget, or the test's own, is used up."""
+        plan, samples = self._plan, self._tests[nodeid]
+        samples.own_budget = samples.seconds > plan.test_budgets.get(nodeid, math.inf)
+        spent = time.monotonic() - self._began > plan.budget
+        samples.budget_reached = spent or samples.own_budget
+        return samples.budget_reached
 
     def _replay(self, client: EngineClient, place: Place, nodeid: str) -> ProcessSample:
         began = time.monotonic()

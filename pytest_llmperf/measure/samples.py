@@ -55,6 +55,7 @@ class TestSamples:
         voided: samples that must not be judged, kept to be counted and shown.
         error: what stopped the test from being measured at all.
         budget_reached: whether a time budget ended before the test was decided.
+        own_budget: it was the test's own, not the session's.
         unfit: whether it was given up because too many samples were void.
         seconds: wall time spent replaying it, warm-up included.
     """
@@ -65,6 +66,7 @@ class TestSamples:
     voided: list[ProcessSample] = field(default_factory=list)
     error: str | None = None
     budget_reached: bool = False
+    own_budget: bool = False
     unfit: bool = False
     seconds: float = 0.0
 

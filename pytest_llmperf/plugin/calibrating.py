@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
-
-from pytest_llmperf.baselines.calibrations import (
-    model_key,
-    read_calibrations,
-    write_calibration,
-)
-from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.jsontext import dumps
-from pytest_llmperf.baselines.record import now
+from pytest_llmperf.baselines.calibrations import model_key, read_calibrations, same_settings
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.gate.calibration import Calibration, CheckRun, SessionRun, calibrate
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import count, percent, span
+from pytest_llmperf.gate.words import count, span
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
+from pytest_llmperf.plugin.calibration_files import keep, to_json
+from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.evidence import Judged, SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.planning import make_plan
@@ -44,47 +35,6 @@ Measure = Callable[[Plan, Sequence[Arm], SessionGate], Measurement]
 ITSELF = "itself"
 
 
-@dataclass(frozen=True)
-class CalibrationRequest:
-    """What ``llmperf calibrate`` asks for.
-
-    Attributes:
-        sessions: how many to run.
-        slowdown: planted in decode, a fraction; 0 plants nothing.
-        share: of the requests that are slowed.
-        store: whether to keep the outcome beside the baselines.
-        json: where to write it besides, or None.
-    """
-
-    sessions: int
-    slowdown: float = 0.0
-    share: float = 1.0
-    store: bool = True
-    json: str | None = None
-
-    @classmethod
-    def read(cls, path: Path) -> CalibrationRequest:
-        """Read what the command line wrote for this session.
-
-        Raises:
-            pytest.UsageError: the file is not such a request.
-        """
-        try:
-            return cls(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise pytest.UsageError(
-                f"llmperf: --llmperf-calibrate {path}: {error}; use: llmperf calibrate"
-            ) from None
-
-    @property
-    def plant(self) -> str:
-        """What is planted, in words; empty for nothing."""
-        if not self.slowdown:
-            return ""
-        part = "" if self.share == 1 else f" in {percent(self.share)} of the requests"
-        return f"a decode slower by {percent(self.slowdown)}{part}"
-
-
 class Calibrator:
     """Runs the sessions of a calibration.
 
@@ -97,6 +47,10 @@ class Calibrator:
         start_seconds: how long that takes.
         measure: measures a plan with these arms until the gate has decided.
         say: tells the user one line.
+
+    Attributes:
+        runs: the sessions that are done.
+        errors: by node id, why a test can't be measured; they end the calibration.
     """
 
     def __init__(
@@ -120,15 +74,19 @@ class Calibrator:
         self._say = say
         self._started = 0
         self.runs: list[SessionRun] = []
+        self.errors: dict[str, str] = {}
 
     def run(self) -> None:
-        """Run every session; those that are done stay in ``runs`` if this is interrupted."""
+        """Run every session, or up to the first in which a test can't be measured.
+
+        Those that are done stay in ``runs`` if this is interrupted.
+        """
         arms = [
             Arm(CANDIDATE, "candidate", self._start_candidate),
             Arm(BASE, f"base ({ITSELF})", partial(EngineClient.start, self._spec)),
         ]
         for number in range(1, self._request.sessions + 1):
-            plan = make_plan(self._held, self._perf, self._start_seconds, paired=True)
+            plan = self._plan()
             if self._perf.seed is not None:
                 # The same order in every session would be one session's luck many times.
                 plan = replace(plan, seed=(plan.seed + number) % 2**32)
@@ -137,6 +95,10 @@ class Calibrator:
             judged = gate.judge(measurement.tests)
             self.runs.append(_session_run(judged, measurement))
             self._say(_told(number, self._request.sessions, self.runs[-1]))
+            self.errors = _errors(judged)
+            if self.errors:
+                # Not the machine's doing: the other sessions would end alike.
+                return
 
     def outcome(self) -> Calibration:
         """Reduce the sessions that were run."""
@@ -156,84 +118,16 @@ class Calibrator:
             earlier=self._earlier(),
         )
 
-    def keep(self, outcome: Calibration | None) -> list[str]:
-        """Store the outcome as asked for; return what to tell about it.
-
-        Raises:
-            BaselineError: a file could not be written.
-        """
+    def keep(self, outcome: Calibration | None) -> tuple[list[str], list[str]]:
+        """Store the outcome as asked for; return what to tell about it, and what went wrong."""
+        if self.errors:
+            number = f"session {len(self.runs)}"
+            tests = ", ".join(self.errors)
+            return [], [f"stopped in {number}, nothing was stored: {tests} can't be measured"]
         if outcome is None or not outcome.alarms.of:
-            return ["no session was fit to be judged, so nothing was stored"]
-        told, data = [], self.to_json(outcome)
-        if self._request.store:
-            folder = self._facts.store.root / self._facts.machine.key
-            told.append(f"stored in {write_calibration(folder, now(), data)}")
-        if self._request.json is not None:
-            path = Path(self._request.json)
-            try:
-                path.write_text(dumps(data), encoding="utf-8")
-            except OSError as error:
-                raise BaselineError(
-                    f"can't write {path}: {error.strerror or error}; give --json a file in a "
-                    "folder that can be written to"
-                ) from None
-            told.append(f"written to {path}")
-        return told
-
-    def to_json(self, outcome: Calibration) -> dict[str, Any]:
-        """What is stored of the outcome: plain JSON, raw samples by pair included."""
-        workloads = {one.item.nodeid: one.workload.hash for one in self._held}
-        facts = self._facts
-        return {
-            "model": model_key(facts.model),
-            "model_name": facts.model.name,
-            "machine": facts.machine.key,
-            "commit": facts.provenance.commit,
-            "plugin": facts.provenance.plugin,
-            "engine_version": facts.provenance.engine_version,
-            "plant": outcome.plant,
-            "false_alarms": outcome.alpha,
-            "sessions_judged": outcome.alarms.of,
-            "sessions_called": outcome.alarms.count,
-            "sessions_unfit": outcome.unfit,
-            "checks": [
-                {
-                    "nodeid": check.nodeid,
-                    "metric": check.metric,
-                    "workload": workloads[check.nodeid],
-                    "level": check.level,
-                    "within": check.noise.within,
-                    "between": check.noise.between,
-                    "pair": check.noise.pair,
-                    "runs": check.noise.runs,
-                    "sessions": check.noise.sessions,
-                    "called": check.called.count,
-                    "passed": check.passed.count,
-                    "of": check.called.of,
-                    "pairs": check.pairs,
-                    "mde": check.mde if check.mde < float("inf") else None,
-                }
-                for check in outcome.checks
-            ],
-            "runs": [
-                {
-                    "seconds": run.seconds,
-                    "pairs": run.pairs,
-                    "checks": [
-                        {
-                            "nodeid": check.nodeid,
-                            "metric": check.metric,
-                            "verdict": check.kind.value,
-                            "effect": check.effect,
-                            "candidate": check.candidate,
-                            "base": check.base,
-                        }
-                        for check in run.checks
-                    ],
-                }
-                for run in outcome.sessions
-            ],
-        }
+            return [], ["no session was fit to be judged, so nothing was stored"]
+        data = to_json(outcome, self._held, self._facts, self._perf)
+        return keep(self._request, self._facts, data)
 
     def _start_candidate(self) -> EngineClient:
         self._started += 1
@@ -249,23 +143,33 @@ class Calibrator:
         ]
 
     def _earlier(self) -> dict[tuple[str, str], list[float]]:
-        """Levels of recorded sessions and of earlier calibrations of the same work."""
-        gate = SessionGate(self._held, self._plan(), self._facts, self._perf.false_alarms)
-        known, _ = read_calibrations(self._facts.store.root / self._facts.machine.key)
+        """Levels of recorded sessions and earlier calibrations: same work, same settings.
+
+        With other settings it would be another level, and no noise.
+        """
+        facts = self._facts
+        gate = SessionGate(self._held, self._plan(), facts, self._perf.false_alarms)
+        records = {stored.path: stored.record for stored in facts.baselines.records}
+        known, _ = read_calibrations(facts.store.root / facts.machine.key)
+        alike = [one for one in known if one.is_of(model_key(facts.model), facts.config)]
         levels: dict[tuple[str, str], list[float]] = {}
         for recording in self._held:
             for check in recording.checks:
+                if check.metric.kind == "share":
+                    continue
                 key = (recording.item.nodeid, check.metric.name)
+                stored = gate.stored(recording, check)
                 found = [
-                    summarise(session).value for session in gate.stored(recording, check).sessions
+                    summarise(session).value
+                    for session, path in zip(stored.sessions, stored.paths, strict=True)
+                    if same_settings(records[path].config, facts.config)
                 ]
                 found += [
-                    float(stored["level"])
-                    for calibration in known
-                    if calibration.model == model_key(self._facts.model)
-                    for stored in calibration.checks
-                    if (stored["nodeid"], stored["metric"]) == key
-                    and stored["workload"] == recording.workload.hash
+                    float(one["level"])
+                    for calibration in alike
+                    for one in calibration.checks
+                    if (one["nodeid"], one["metric"]) == key
+                    and one["workload"] == recording.workload.hash
                 ]
                 levels[key] = found
         return levels
@@ -274,12 +178,24 @@ class Calibrator:
         return make_plan(self._held, self._perf, self._start_seconds, paired=True)
 
 
+def _errors(judged: Sequence[Judged]) -> dict[str, str]:
+    """Why tests can't be measured, by node id: each reason once, with the metrics it is of."""
+    found: dict[str, dict[str, None]] = {}
+    for one in judged:
+        if one.verdict is not None and one.verdict.kind is VerdictKind.ERROR:
+            found.setdefault(one.evidence.nodeid, {})[f"error: {one.verdict.claim}"] = None
+    return {nodeid: "\n".join(reasons) for nodeid, reasons in found.items()}
+
+
 def _session_run(judged: Sequence[Judged], measurement: Measurement) -> SessionRun:
     checks = []
+    because = ""
     for one in judged:
         verdict, pairs = one.verdict, one.evidence.pairs
         if verdict is None or pairs is None:
             continue
+        if verdict.kind in (VerdictKind.ERROR, VerdictKind.INVALID) and not because:
+            because = f"{one.evidence.nodeid}: {verdict.claim}"
         checks.append(
             CheckRun(
                 nodeid=one.evidence.nodeid,
@@ -288,6 +204,7 @@ def _session_run(judged: Sequence[Judged], measurement: Measurement) -> SessionR
                 effect=verdict.change,
                 candidate=pairs.candidate,
                 base=pairs.base,
+                row_size=one.evidence.row_size,
             )
         )
     return SessionRun(
@@ -295,6 +212,7 @@ def _session_run(judged: Sequence[Judged], measurement: Measurement) -> SessionR
         checks=tuple(checks),
         pairs={nodeid: samples.pairs for nodeid, samples in measurement.tests.items()},
         void=sum(samples.void_pairs for samples in measurement.tests.values()),
+        unfit_because=because,
     )
 
 

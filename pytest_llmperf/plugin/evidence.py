@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median, quantiles
 
 from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
 from pytest_llmperf.baselines.store import StoredRecord
@@ -103,6 +104,9 @@ class SessionGate:
         paired = self._against is not None
         done = samples.pairs if paired else len(samples.processes)
         seconds = samples.seconds / done + plan.start_seconds * (1 + paired) if done else None
+        nodeid, size = recording.item.nodeid, _processes_per_row(check, samples)
+        if seconds is not None:
+            seconds *= size
         return Evidence(
             nodeid=recording.item.nodeid,
             check=check,
@@ -113,7 +117,9 @@ class SessionGate:
             invalid=unfit(samples, plan.processes),
             error=samples.error or _undefined(samples, check, plan),
             budget_reached=samples.budget_reached,
-            budget_s=plan.budget,
+            budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
+            own_budget=samples.own_budget,
+            row_size=size,
             exhausted=done >= plan.most,
             ended=ended,
             stalls=_stalls(samples, paired),
@@ -176,30 +182,43 @@ def _is_defined(check: Check, samples: TestSamples) -> bool:
 
     One output token has no decode rate.
     """
-    return check.asked or not samples.processes or bool(samples.values(check.metric.name))
+    return check.asked or not _mine(samples) or bool(samples.values(check.metric.name))
+
+
+def _mine(samples: TestSamples) -> bool:
+    """Whether this session's own arm has a valid process: without one nothing is known of it."""
+    return any(sample.arm == CANDIDATE for sample in samples.processes)
 
 
 def _rows(check: Check, samples: TestSamples) -> Samples:
     if check.metric.kind == "share":
-        return _stalled(samples.values("end_to_end"))
+        rows = samples.values("end_to_end")
+        return _stalled(rows, median(process_medians(rows))) if rows else ()
     return samples.values(check.metric.name)
+
+
+def _processes_per_row(check: Check, samples: TestSamples) -> int:
+    """Return how many processes (or pairs) one value takes: a percentile may need several."""
+    parts = percentile_parts(check.metric.name)
+    each = min(map(len, samples.pooled_rows(parts[0], CANDIDATE)), default=0) if parts else 0
+    return group_size(each, parts[1]) if parts and each else 1
 
 
 def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None) -> Pairs:
     if check.metric.kind == "share":
         candidate, base = samples.paired("end_to_end")
-        return Pairs(_stalled(candidate), _stalled(base), name, seconds)
+        if not candidate:
+            return Pairs((), (), name, seconds)
+        # One line for both arms, or they could not be swapped within a pair; a low one, or
+        # an arm that stalls in most of its iterations would move it out of its own way.
+        centre = quantiles(process_medians((*candidate, *base)), n=4, method="inclusive")[0]
+        return Pairs(_stalled(candidate, centre), _stalled(base, centre), name, seconds)
     candidate, base = samples.paired(check.metric.name)
     return Pairs(candidate, base, name, seconds)
 
 
-def _stalled(rows: Samples) -> Samples:
+def _stalled(rows: Samples, centre: float) -> Samples:
     """Return rows of 1 (stalled) and 0 instead of durations."""
-    if not rows:
-        return ()
-    from statistics import median
-
-    centre = median(process_medians(rows))
     return tuple(tuple(float(one) for one in row) for row in stalled(rows, centre))
 
 
@@ -211,7 +230,7 @@ def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
 def _undefined(samples: TestSamples, check: Check, plan: Plan) -> str | None:
     """Say why a gated metric has no value although the test was measured."""
     metric = check.metric
-    if not samples.processes or metric.kind == "share":
+    if not _mine(samples) or metric.kind == "share":
         return None
     parts = percentile_parts(metric.name)
     if parts is not None:

@@ -23,7 +23,7 @@ from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding, judge
 from pytest_llmperf.environment.gpus import Gpu, read_gpus
 from pytest_llmperf.environment.machine import Machine, read_machine
-from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.settings import Settings, current_against
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
@@ -46,9 +46,10 @@ class SessionFacts:
         store: where baselines live.
         baselines: those that match, those refused, and the nearest other machine.
         notes: about the whole session, one line each.
-        n_threads: most threads the engine uses at once.
-        watch_gpu: whether the engine may use a GPU that NVML can watch.
-        calibration: what the newest calibration of this machine said, or None.
+        n_threads: most threads the engine of any arm uses at once.
+        watch_gpu: whether the engine of any arm may use a GPU that NVML can watch.
+        calibration: what the newest A/A calibration of this machine, model and configuration
+            said, or None.
     """
 
     machine: Machine
@@ -68,7 +69,9 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     """Look at machine, model, repository and baselines."""
     info = settings.engine.last_info or settings.engine.info
     llm = settings.loaded.config.llm
-    backend = installed_backend() if llm.engine == "llama_cpp" else "app"
+    backend = _backend(llm)
+    against = current_against(config)
+    arms = [llm] if against is None else [llm, against.llm]
     reading = read_gpus()
     machine = read_machine(
         "cpu" if backend == "app" and not reading.gpus else backend,
@@ -86,7 +89,9 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     resolved = llm.resolved()
     store = BaselineStore(baselines_dir)
     calibrations, broken = read_calibrations(store.root / machine.key)
-    alike = [one for one in calibrations if not one.plant and one.model == model_key(model)]
+    alike = [
+        one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)
+    ]
     notes = [*settings.loaded.warnings, *broken]
     if reading.problem:
         notes.append(reading.problem)
@@ -108,15 +113,22 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         store=store,
         baselines=find_baseline(store, machine, model),
         notes=tuple(notes),
-        n_threads=_needed_cores(llm, resolved),
-        # A stranger on a card that the engine does not use is no business of ours.
-        watch_gpu=bool(reading.gpus) and (backend == "app" or _may_use_gpu(backend, resolved)),
+        # Both arms are watched with one need, or load would void the samples of one of them only.
+        n_threads=max(_needed_cores(arm, arm.resolved()) for arm in arms),
+        # A stranger on a card that no engine uses is no business of ours.
+        watch_gpu=bool(reading.gpus)
+        and any(_may_use_gpu(_backend(arm), arm.resolved()) for arm in arms),
         calibration=alike[-1].summary() if alike else None,
     )
 
 
+def _backend(llm: LlmConfig) -> str:
+    return installed_backend() if llm.engine == "llama_cpp" else "app"
+
+
 def _may_use_gpu(backend: str, resolved: dict[str, Any]) -> bool:
-    return backend != "cpu" and resolved["n_gpu_layers"] != 0
+    """Whether an engine may use a GPU; what an application does nobody can tell."""
+    return backend == "app" or (backend != "cpu" and resolved["n_gpu_layers"] != 0)
 
 
 def _gpus(seen: tuple[Gpu, ...], info: EngineInfo) -> tuple[Gpu, ...]:

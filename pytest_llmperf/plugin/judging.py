@@ -14,6 +14,7 @@ from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.settings import Against
 from pytest_llmperf.report.model import SessionView, TestReportView, row_of
+from pytest_llmperf.stats.paired import least_to_call
 from pytest_llmperf.stats.summary import stalls
 
 
@@ -51,7 +52,12 @@ def session_view(
         seed=plan.seed,
         tests=tests,
         busy=_busy(measurement),
-        notes=(*facts.notes, *_baseline_notes(facts, against), *_gpu_notes(facts)),
+        notes=(
+            *facts.notes,
+            *_baseline_notes(facts, against),
+            *_gpu_notes(facts),
+            *_pair_notes(plan),
+        ),
         wall_s=measurement.seconds,
         generation_s=measurement.generating_seconds,
         recording_generation_s=sum(recording.seconds for recording in held),
@@ -112,6 +118,15 @@ def _baseline_notes(facts: SessionFacts, against: Against | None) -> list[str]:
             f"{listed_differences(near.differences)}"
         )
     return notes
+
+
+def _pair_notes(plan: Plan) -> list[str]:
+    if not plan.paired or plan.most >= least_to_call():
+        return []
+    return [
+        f"perf.max_pairs is {plan.most}: a slowdown is called from {least_to_call()} pairs on, "
+        "so this session can call none"
+    ]
 
 
 def _gpu_notes(facts: SessionFacts) -> list[str]:

@@ -127,7 +127,11 @@ def read_checks(
         for name, one in asked.items()
     }
     for name, limit in targets.items():
-        gated.setdefault(name, Check(get_metric(name), limit, tolerance, asked=False))
+        metric = get_metric(name)
+        own = _STALL_TOLERANCE if metric.kind == "share" else tolerance
+        # A workload may leave a plain metric undefined; a percentile it can't supply, or a
+        # stall rate, must not go unjudged without a word.
+        gated.setdefault(name, Check(metric, limit, own, asked=metric.kind != "value"))
     if not asked:
         for name in DEFAULT_GATED:
             gated.setdefault(name, Check(METRICS[name], None, tolerance, asked=False))

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.settings import Settings
 
@@ -32,16 +33,43 @@ def check_before_loading(
     if options.record:
         problems += _unwritable(settings.loaded.baselines_dir, "perf.baselines")
     if options.json_path is not None:
-        if options.json_path.is_dir():
-            problems.append(f"--llmperf-json {options.json_path}: is a folder; name a file")
-        elif not options.json_path.parent.is_dir():
-            problems.append(
-                f"--llmperf-json {options.json_path}: there is no folder {options.json_path.parent}"
-            )
-        else:
-            problems += _unwritable(options.json_path.parent, "--llmperf-json")
+        problems += _no_file(options.json_path, "--llmperf-json")
+    if options.calibrate is not None:
+        problems += _calibration(options.calibrate, settings, options)
     if problems:
         raise pytest.UsageError("llmperf: " + "\n".join(problems))
+
+
+def _calibration(path: Path, settings: Settings, options: Options) -> list[str]:
+    """Say what of a calibration could not be kept, and which options mean nothing to it."""
+    request = CalibrationRequest.read(path)
+    asked = {
+        "--llmperf-record": options.record and options.accept is None,
+        "--llmperf-accept": options.accept is not None,
+        "--llmperf-json": options.json_path is not None,
+        "--llmperf-against-config": options.against_config is not None,
+    }
+    problems = [
+        f"{name}: not for llmperf calibrate, which judges the tests against themselves and "
+        "records no baseline; take it away"
+        + (" (llmperf calibrate --json FILE writes its outcome)" if name.endswith("json") else "")
+        for name, given in asked.items()
+        if given
+    ]
+    if request.store:
+        problems += _unwritable(settings.loaded.baselines_dir, "perf.baselines")
+    if request.json is not None:
+        problems += _no_file(Path(request.json), "--json")
+    return problems
+
+
+def _no_file(path: Path, option: str) -> list[str]:
+    """Say so if no file can be written there."""
+    if path.is_dir():
+        return [f"{option} {path}: is a folder; name a file"]
+    if not path.parent.is_dir():
+        return [f"{option} {path}: there is no folder {path.parent}"]
+    return _unwritable(path.parent, option)
 
 
 def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:

@@ -18,7 +18,8 @@ from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
 from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.plugin import benchmark_bridge
-from pytest_llmperf.plugin.calibrating import CalibrationRequest, Calibrator
+from pytest_llmperf.plugin.calibrating import Calibrator
+from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import SessionGate
@@ -216,11 +217,12 @@ class PerfSession:
         finally:
             if calibrator.runs:
                 self._calibration = calibrator.outcome()
-        try:
-            self._notes += calibrator.keep(self._calibration)
-        except BaselineError as error:
-            self._problems.append(str(error))
+        told, problems = calibrator.keep(self._calibration)
+        self._notes += told
+        self._problems += problems
         for recording in self._held:
+            if text := calibrator.errors.get(recording.item.nodeid):
+                fail_report(recording.call, text, recording.item)
             log_reports(recording.item, recording.reports)
         self._held = []
 
@@ -265,7 +267,8 @@ class PerfSession:
                     report.user_properties.append((name, value))
             if text:
                 failing = worst(v for v in test.verdicts if verdict_fails(v, self._policy))
-                summary = f"{failing.kind.value}: {failing.explanation}"
+                label = failing.check.metric.label
+                summary = f"{failing.kind.value}: {label}: {failing.claim}"
                 fail_report(recording.call, text, recording.item, summary)
                 if recording.call.failed:
                     self._verdict_failures += 1

@@ -14,6 +14,7 @@ from pytest_llmperf.plugin.options import Options
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
+    from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.handle import LlmEngine
 
@@ -42,15 +43,18 @@ class Against:
     Attributes:
         name: what reports call it: its file.
         spec: how its engine processes are started.
+        llm: its engine settings.
         differences: its settings that differ, ``key: 1 there, 2 here``.
     """
 
     name: str
     spec: LaunchSpec
+    llm: LlmConfig
     differences: tuple[str, ...]
 
 
 _KEY = pytest.StashKey[Settings]()
+_AGAINST = pytest.StashKey[Against]()
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -100,7 +104,14 @@ def load_against(config: pytest.Config, path: Path) -> Against:
         name = str(path)
     found = setting_differences(here, there)
     both = tuple(f"{d.item}: {d.baseline} there, {d.current} here" for d in found)
-    return Against(name, spec, both)
+    against = Against(name, spec, loaded.config.llm, both)
+    config.stash[_AGAINST] = against
+    return against
+
+
+def current_against(config: pytest.Config) -> Against | None:
+    """Return the base arm where this session has one, for what has to know of both arms."""
+    return config.stash.get(_AGAINST, None)
 
 
 def _load(config: pytest.Config, file: Path | None, overrides: tuple[str, ...]) -> LoadedConfig:

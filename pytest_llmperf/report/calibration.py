@@ -7,43 +7,44 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import count, percent, span
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.report.text import display_width, pad, wrap_node_id, wrap_words
+from pytest_llmperf.report.text import display_width, pad, printable, wrap_node_id, wrap_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmperf.gate.calibration import Calibration, CheckCalibration, Rate
-
-_NARROW = 100
+    from pytest_llmperf.gate.calibration import (
+        Calibration,
+        CheckCalibration,
+        Rate,
+        StallCalibration,
+    )
 
 
 def render_calibration(calibration: Calibration, width: int = 80) -> list[str]:
     """Draw a calibration for a terminal ``width`` columns wide; one string per line."""
     lines = _headline(calibration, width)
-    nodeid = None
-    rows: list[tuple[str, ...]] = []
-    for check in calibration.checks:
-        if check.nodeid != nodeid:
-            lines += _drawn(rows, width, calibration) if rows else []
-            rows, nodeid = [], check.nodeid
-            lines += ["", *wrap_node_id(check.nodeid, width)]
-        rows.append(_row(check, calibration))
-    lines += _drawn(rows, width, calibration) if rows else []
-    return [*lines, "", *_legend(calibration, width)]
+    checks = calibration.checks
+    for nodeid in dict.fromkeys(one.nodeid for one in (*checks, *calibration.stalls)):
+        lines += ["", *wrap_node_id(nodeid, width)]
+        rows = [_row(check, calibration) for check in checks if check.nodeid == nodeid]
+        lines += _drawn(rows, width, calibration) if rows else []
+        for stall in calibration.stalls:
+            if stall.nodeid == nodeid:
+                lines += wrap_words(_stall(stall), width, first="  ", indent="    ")
+    return [*lines, "", *_legend(calibration, width)] if calibration.alarms.of else lines
 
 
 def _headline(calibration: Calibration, width: int) -> list[str]:
-    fit, low, high = calibration.alarms.of, *calibration.alarms.interval
+    fit = calibration.alarms.of
     kind = f"planted {calibration.plant}" if calibration.plant else "A/A: two arms that are alike"
     lines = wrap_words(f"{kind}; {count(fit, 'session')} judged", width)
     if calibration.unfit:
-        lines += wrap_words(
-            f"{count(calibration.unfit, 'session')} left out: the machine was not fit, or a test "
-            "failed",
-            width,
-        )
+        left_out = count(calibration.unfit, "session")
+        because = printable(" ".join(calibration.unfit_because.split()))
+        lines += wrap_words(f"{left_out} left out, the last because of {because}", width)
     if not fit:
         return lines
+    low, high = calibration.alarms.interval
     what = "sessions caught it" if calibration.plant else "sessions with a false alarm"
     rate = f"{what}: {calibration.alarms.count} of {fit}, 95% interval {low:.1%} to {high:.1%}"
     if not calibration.plant:
@@ -51,6 +52,14 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
     shortest, middle, longest = calibration.seconds
     fewest, usual, most = calibration.pairs
     lines += wrap_words(rate, width)
+    if calibration.elsewhere is not None:
+        other, (low, high) = calibration.elsewhere, calibration.elsewhere.interval
+        lines += wrap_words(
+            "sessions with a false alarm in what decode is no part of (first token, prefill): "
+            f"{other.count} of {fit}, 95% interval {low:.1%} to {high:.1%}; "
+            f"{percent(calibration.alpha)} is promised",
+            width,
+        )
     lines += wrap_words(
         f"a session took {span(middle)} ({span(shortest)} to {span(longest)}), "
         f"a test {usual:.1f} pairs of processes ({fewest} to {most})",
@@ -64,16 +73,31 @@ def _row(check: CheckCalibration, calibration: Calibration) -> tuple[str, ...]:
     outcome = check.called if calibration.plant else check.passed
     cells = [
         get_metric(check.metric).label,
-        f"{noise.within:.2%}",
+        _optional(noise.within),
         f"{noise.between:.2%}",
         _optional(noise.runs),
         _optional(noise.sessions, f" ({noise.session_count})"),
-        "never" if math.isinf(check.mde) else f"{check.mde:.1%} in {check.pairs}",
+        _catches(check),
         _rate(outcome),
     ]
     if calibration.plant:
         cells.append("-" if check.effect is None else f"{check.effect:+.1%}")
     return tuple(cells)
+
+
+def _catches(check: CheckCalibration) -> str:
+    if math.isinf(check.mde):
+        return "never"
+    groups = " groups" if check.row_size > 1 else ""
+    return f"{check.mde:.1%} in {check.rows}{groups}"
+
+
+def _stall(stall: StallCalibration) -> str:
+    return (
+        f"{get_metric(stall.metric).label}: {stall.candidate:.1%} of the candidate's iterations, "
+        f"{stall.base:.1%} of the base's; called {_rate(stall.called)}, "
+        f"passed {_rate(stall.passed)}"
+    )
 
 
 def _optional(value: float | None, suffix: str = "") -> str:
@@ -123,7 +147,7 @@ def _legend(calibration: Calibration, width: int) -> list[str]:
         "session, one session and the next here (run), and sessions recorded on other days "
         "(session, with how many there are)",
         "catches: the smallest slowdown called in nine of ten sessions, in so many pairs: those "
-        "that perf.budget and perf.max_pairs allow",
+        "that perf.budget and perf.max_pairs allow (a percentile: groups of pairs)",
         outcome,
     ]
     return [line for text in lines for line in wrap_words(text, width)]

@@ -167,12 +167,12 @@ def _how_to_decide(verdicts: Sequence[Verdict], nodeid: str, command: str) -> It
         return
     settings = sorted({verdict.stopped_by for verdict in again if verdict.stopped_by})
     needed = [
-        verdict.proof.samples + verdict.proof.more
+        (verdict.proof.samples + verdict.proof.more) * verdict.proof.row_size
         for verdict in again
         if verdict.proof is not None and verdict.proof.more is not None
     ]
     rerun = rerun_command(nodeid, command)
-    if len(settings) == 1 and settings[0] != "perf.budget" and needed:
+    if len(settings) == 1 and settings[0].startswith("perf.max_") and needed:
         # What is needed is an estimate from few samples: half as many again.
         rerun += f" --llmperf-set {settings[0]}={round(max(needed) * 1.5)}"
     raised = f"raise {listed(settings)} and " if settings else ""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +40,14 @@ CLIP_LEAST = 0.05
 #: Percentiles are about a minority, which clipping so close would take for outliers, and few
 #: groups may hold none of it: they are clipped further out and looked at later.
 TAIL_CLIP_LEAST, TAIL_FIRST = 0.50, 8
+
+
+#: A slowdown is called only where the pairs agree: of those that differ by more than what is
+#: negligible, so many must be slower that a fair coin would do it with at most this chance
+#: (6 of 6, 9 of 10).
+AGREE = 1.0 / 64.0
+#: Of the pairs at most this share is clipped: more of them are no outliers, but another state.
+CLIP_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ class Look:
         sd: their standard deviation (n-1); 0 where n is 1.
         log_worse: ln E that the mean is above the negligible slowdown.
         log_fine: ln E that the mean is below the tolerance.
+        disagree: chance that a fair coin puts as many pairs on the slower side, of those
+            that differ by more than what is negligible either way.
     """
 
     n: int
@@ -84,6 +95,7 @@ class Look:
     sd: Array
     log_worse: Array
     log_fine: Array
+    disagree: Array
 
 
 class Decision(IntEnum):
@@ -96,6 +108,8 @@ class Decision(IntEnum):
 
 def clip(d: ArrayLike, least: float = CLIP_LEAST) -> Array:
     """Pull every difference to within median +- max(k * 1.4826 * MAD, least); (..., n) -> (..., n).
+
+    At most a quarter of them, the furthest: ``CLIP_SHARE``.
 
     k = max(2.5, 1.5 + 40/n). A stall that hits one process of a pair cannot carry the
     mean away, yet still counts as a large difference. Source: Huber (1964), winsorised
@@ -155,9 +169,23 @@ def decide(
     ``log_alarm`` and ``log_pass``: the ln E to reach, ln(m / alpha) and ln(1 / beta) or
     what Holm makes of them. Where both are reached the alarm counts.
     """
-    worse = (np.asarray(log_worse_max) >= log_alarm) & (look.mean >= zone.least)
+    worse = (np.asarray(log_worse_max) >= log_alarm) & may_be_called(look, zone)
     fine = np.asarray(log_fine_max) >= log_pass
     return np.where(worse, Decision.WORSE, np.where(fine, Decision.FINE, Decision.UNDECIDED))
+
+
+def least_to_call() -> int:
+    """The fewest pairs that can agree enough to be called: 6."""
+    return math.ceil(-math.log2(AGREE))
+
+
+def may_be_called(look: Look, zone: Zone) -> NDArray[np.bool_]:
+    """Whether a mean is near the tolerance and its pairs agree; the batch shape.
+
+    Evidence alone trusts a spread that few pairs show. Where processes run at one of two
+    speeds, three pairs that fall alike by luck show none at all.
+    """
+    return np.asarray((look.mean >= zone.least) & (look.disagree <= AGREE))
 
 
 def bounds(look: Look, level: float) -> tuple[Array, Array]:
@@ -177,11 +205,6 @@ def bounds(look: Look, level: float) -> tuple[Array, Array]:
 def upper_bound(look: Look, level: float) -> Array:
     """One-sided anytime-valid upper bound of the mean: see ``bounds``."""
     return np.asarray(look.mean + _half_width(look, math.log(1.0 / (1.0 - level))))
-
-
-def lower_bound(look: Look, level: float) -> Array:
-    """One-sided anytime-valid lower bound of the mean: see ``bounds``."""
-    return np.asarray(look.mean - _half_width(look, math.log(1.0 / (1.0 - level))))
 
 
 def pairs_needed(
@@ -230,10 +253,24 @@ def _look(values: Array, zone: Zone, least: float) -> Look:
     sd = np.sqrt((off * off).sum(axis=-1) / max(n - 1, 1))
     if n < MIN_PAIRS:
         none = np.zeros_like(mean)
-        return Look(n, mean, sd, none, none)
+        return Look(n, mean, sd, none, none, none + 1.0)
     both = np.stack([clipped - zone.negligible, zone.tolerance - clipped])
     worse, fine = tabulated(n)(direction(both))
-    return Look(n, mean, sd, worse, fine)
+    above = np.sum(values > zone.negligible, axis=-1)
+    below = np.sum(values < -zone.negligible, axis=-1)
+    return Look(n, mean, sd, worse, fine, _coins(n)[above + below, above])
+
+
+@lru_cache(maxsize=1024)
+def _coins(most: int) -> Array:
+    """P(at least w heads of n) of a fair coin, by n and w from 0 to ``most``."""
+    chances = np.ones((1, 1))
+    table = np.zeros((most + 1, most + 1))
+    for n in range(most + 1):
+        table[n, : n + 1] = np.cumsum(chances[0, ::-1])[::-1]
+        row = np.append(chances, 0.0) + np.append(0.0, chances)
+        chances = row[None, :] / 2.0
+    return table
 
 
 def _limits(values: Array, least: float) -> tuple[Array, Array]:
@@ -242,6 +279,11 @@ def _limits(values: Array, least: float) -> tuple[Array, Array]:
     mad = _median(np.abs(values - centre))
     sds = max(CLIP_SDS, CLIP_SDS_START + CLIP_SDS_FALL / values.shape[-1])
     reach = np.maximum(sds * MAD_TO_SD * mad, least)
+    # Where the MAD is next to nothing, half of the pairs could be called outliers.
+    n = values.shape[-1]
+    distances = np.sort(np.abs(values - centre), axis=-1)
+    kept = n - 1 - math.floor(CLIP_SHARE * n)
+    reach = np.maximum(reach, distances[..., kept : kept + 1])
     return centre - reach, centre + reach
 
 

@@ -11,7 +11,7 @@ import math
 from statistics import NormalDist
 
 from pytest_llmperf.stats.e_process import MIN_PAIRS, critical_t
-from pytest_llmperf.stats.paired import Zone, first_that
+from pytest_llmperf.stats.paired import Zone, first_that, least_to_call
 
 #: More pairs than this are never planned for.
 MOST_PAIRS = 400
@@ -24,26 +24,12 @@ def mde(sd: float, pairs: int, log_alarm: float, tolerance: float, power: float 
     mean that is called. Infinite where no slowdown is ever called on so few pairs.
     """
     critical = critical_t(pairs, log_alarm)
-    if math.isinf(critical):
+    if math.isinf(critical) or pairs < least_to_call():
         return math.inf
     zone = Zone.of(tolerance)
     step = sd / math.sqrt(pairs)
     bar = max(zone.negligible + critical * step, zone.least)
     return math.expm1(bar + NormalDist().inv_cdf(power) * step)
-
-
-def pairs_to_alarm(
-    sd: float, slowdown: float, log_alarm: float, tolerance: float, power: float = 0.9
-) -> int | None:
-    """Pairs after which a true ``slowdown`` (fraction) is called with chance ``power``.
-
-    None when 400 pairs are not enough.
-    """
-
-    def reached(pairs: int) -> bool:
-        return mde(sd, pairs, log_alarm, tolerance, power) <= slowdown
-
-    return first_that(reached, MIN_PAIRS, MOST_PAIRS)
 
 
 def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0.5) -> int | None:

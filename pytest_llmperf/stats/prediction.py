@@ -135,21 +135,6 @@ def passes_up_to(prediction: Prediction, tolerance: float, level: float) -> Arra
     return np.asarray(np.expm1(Zone.of(tolerance).tolerance - margin))
 
 
-def successive_sd(sessions: ArrayLike) -> Array:
-    """Spread between sessions from successive differences; shape (..., K) in time order, K > 1.
-
-    sqrt(sum (x_{k+1} - x_k)^2 / (2 (K-1))): a slow trend hardly inflates it.
-
-    Raises:
-        ValueError: fewer than two sessions.
-    """
-    values = np.asarray(sessions, dtype=np.float64)
-    count = values.shape[-1]
-    if count < 2:
-        raise ValueError(f"a spread between sessions needs at least two, got {count}")
-    return np.asarray(np.sqrt(_successive_squares(values) / (count - 1)))
-
-
 def creep(
     anchor: ArrayLike,
     recent: ArrayLike,

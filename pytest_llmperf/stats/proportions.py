@@ -49,6 +49,24 @@ def log_e_sign(wins: int, losses: int) -> float:
     return (wins + losses + 1) * math.log(2.0) + log_beta(wins + 1, losses + 1) + above_half
 
 
+def log_e_share(k: int, n: int, share: float) -> float:
+    """ln of the evidence that a share is above ``share`` after ``k`` of ``n``.
+
+    The Beta(1, 1) mixture over the likelihood at ``share``, where more were seen than that;
+    0.0 (none) elsewhere. May be looked at after every trial. Source: Robbins (1970).
+
+    Raises:
+        ValueError: ``k`` is not in 0 ... ``n``.
+    """
+    _check(k, n)
+    if n == 0 or k <= share * n:
+        return 0.0
+    if share <= 0.0:
+        return math.inf
+    log_likelihood = k * math.log(share) + ((n - k) * math.log1p(-share) if k < n else 0.0)
+    return log_beta(k + 1, n - k + 1) - log_likelihood
+
+
 def share_upper(k: int, n: int, level: float = 0.95) -> float:
     """Anytime-valid upper bound of a share after ``k`` of ``n``: 1.0 before anything was seen.
 

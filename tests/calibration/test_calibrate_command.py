@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
@@ -77,6 +78,36 @@ def test_a_planted_calibration_is_no_measure_of_the_noise(project: pytest.Pytest
     assert json.loads(path.read_text())["session"].get("calibration") is None
 
 
+def test_a_calibration_of_other_settings_is_no_measure_of_the_noise(
+    project: pytest.Pytester,
+) -> None:
+    project.run(*COMMAND, "--sessions", "1", timeout=120)
+    other = ("--llmperf-set", "llm.n_batch=256")
+    project.runpytest_subprocess("-m", "perf", "--llmperf-record", *other, timeout=120)
+    (path,) = project.path.glob("perf_baselines/*/*.json")
+    assert json.loads(path.read_text())["session"].get("calibration") is None
+
+
+def test_settings_tolerances_and_invalid_pairs_are_kept(project: pytest.Pytester) -> None:
+    project.run(*COMMAND, "--sessions", "1", timeout=120)
+    (kept,) = stored(project)
+    assert kept["config"]["target"] == "toy:answer"
+    assert kept["iterations"] == 3
+    assert [check["tolerance"] for check in kept["checks"]] == [0.5] * 3
+    assert kept["void_pairs"] == sum(run["void_pairs"] for run in kept["runs"])
+
+
+def test_levels_of_other_settings_are_no_noise_between_sessions(
+    project: pytest.Pytester,
+) -> None:
+    for setting in ("256", "256", "512"):
+        batch = ("--llmperf-set", f"llm.n_batch={setting}")
+        project.run(*COMMAND, "--sessions", "1", "--", *batch, timeout=120)
+    first, second, other = ([c["sessions"] for c in one["checks"]] for one in stored(project))
+    assert first == other == [None] * 3
+    assert all(noise is not None for noise in second)
+
+
 def test_arguments_after_two_dashes_choose_the_tests(project: pytest.Pytester) -> None:
     result = project.run(*COMMAND, "--sessions", "1", "--", "-k", "nothing_like_it", timeout=60)
     assert result.ret == 5
@@ -112,3 +143,17 @@ def test_interrupted_it_says_what_it_found_and_leaves_no_engine(project: pytest.
     text = Path("log").read_text()
     assert "sessions judged" in text
     assert stored(project) == []
+
+
+def test_told_to_end_it_ends_its_pytest_and_engines_too(project: pytest.Pytester) -> None:
+    with Path("log").open("wb") as log:
+        process = subprocess.Popen([*COMMAND, "--sessions", "500"], stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while "session 1/500" not in Path("log").read_text() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGTERM
+    assert children
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == []

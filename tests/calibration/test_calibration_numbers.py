@@ -13,6 +13,7 @@ from pytest_llmperf.report.calibration import render_calibration
 
 NODEID = "tests/perf/test_chat.py::test_short"
 KEY = (NODEID, "end_to_end")
+METRICS_HERE = ("end_to_end", "tokens_per_sec", "first_token", "inter_token_p95", "stall_rate")
 
 
 def check(
@@ -23,6 +24,8 @@ def check(
     level: float = 1.0,
     seed: int = 0,
     pairs: int = 30,
+    metric: str = KEY[1],
+    row_size: int = 1,
 ) -> CheckRun:
     """A check whose two arms have the same noise."""
     rng = random.Random(seed)
@@ -33,18 +36,24 @@ def check(
             for middle in (rng.gauss(0, between) for _ in range(pairs))
         )
 
-    return CheckRun(*KEY, kind, 0.001, arm(), arm())
+    return CheckRun(NODEID, metric, kind, 0.001, arm(), arm(), row_size)
 
 
-def session(*checks: CheckRun, seconds: float = 50.0) -> SessionRun:
-    return SessionRun(seconds, checks, {NODEID: 5})
+def stall_rate(stalled: int, kind: VerdictKind = VerdictKind.PASS) -> CheckRun:
+    """Ten pairs of ten iterations, so many of the candidate's stalled in each."""
+    candidate = (1.0,) * stalled + (0.0,) * (10 - stalled)
+    return CheckRun(NODEID, "stall_rate", kind, None, (candidate,) * 10, ((0.0,) * 10,) * 10)
+
+
+def session(*checks: CheckRun, seconds: float = 50.0, because: str = "") -> SessionRun:
+    return SessionRun(seconds, checks, {NODEID: 5}, unfit_because=because)
 
 
 def calibration(*sessions: SessionRun, **changes: object) -> Calibration:
     return calibrate(
         sessions,
         **{
-            "tolerances": {KEY: 0.05},
+            "tolerances": dict.fromkeys(((NODEID, name) for name in METRICS_HERE), 0.05),
             "pairs_in_budget": 12,
             "alpha": 0.01,
             **changes,
@@ -141,3 +150,91 @@ def test_a_planted_slowdown_is_reported_as_caught() -> None:
     runs = [session(check(VerdictKind.REGRESSED))] * 3
     text = " ".join(render_calibration(calibration(*runs, plant="a decode slower by 5%"), 300))
     assert "sessions caught it: 3 of 3" in text
+
+
+def percentile(pairs_in_budget: int) -> Calibration:
+    """Of a metric that takes five pairs a group."""
+    run = check(metric="inter_token_p95", row_size=5, between=0.003)
+    return calibration(session(run), pairs_in_budget=pairs_in_budget)
+
+
+def test_a_percentile_is_planned_in_groups_of_pairs() -> None:
+    (found,) = percentile(40).checks
+    assert (found.rows, found.row_size) == (8, 5)
+    single = calibration(session(check(between=0.003)), pairs_in_budget=8).checks[0]
+    assert found.mde == pytest.approx(single.mde)
+    assert "in 8 groups" in " ".join(render_calibration(percentile(40), 300))
+
+
+def test_a_percentile_catches_nothing_in_fewer_than_eight_groups() -> None:
+    assert percentile(40).checks[0].mde < math.inf
+    assert percentile(39).checks[0].mde == math.inf
+    assert "never" in " ".join(render_calibration(percentile(39), 300))
+
+
+def test_a_percentile_passes_no_sooner_than_it_is_looked_at() -> None:
+    assert percentile(40).checks[0].pairs_to_pass == 8 * 5
+
+
+def test_nothing_is_caught_in_fewer_pairs_than_can_agree() -> None:
+    few, enough = (
+        calibration(session(check(between=0.001)), pairs_in_budget=n).checks[0].mde for n in (5, 6)
+    )
+    assert (few, enough < math.inf) == (math.inf, True)
+
+
+def test_each_check_keeps_its_tolerance() -> None:
+    found = calibration(session(check()), tolerances={KEY: 0.2})
+    assert found.checks[0].tolerance == 0.2
+
+
+def test_a_stall_rate_is_listed_with_its_rate_and_how_often_it_passed() -> None:
+    found = calibration(session(stall_rate(2)), session(stall_rate(4, VerdictKind.REGRESSED)))
+    (stall,) = found.stalls
+    assert (stall.candidate, stall.base) == (pytest.approx(0.3), 0.0)
+    assert (stall.called, stall.passed) == (Rate(1, 2), Rate(1, 2))
+    text = " ".join(render_calibration(found, 300))
+    assert "stall rate: 30.0% of the candidate's iterations, 0.0% of the base's" in text
+    assert "called 1/2, passed 1/2" in text
+
+
+@pytest.mark.parametrize("name", ["end_to_end", "tokens_per_sec", "inter_token_p95"])
+def test_a_planted_slowdown_is_caught_by_what_decode_is_part_of(name: str) -> None:
+    found = calibration(session(check(VerdictKind.REGRESSED, metric=name)), plant="slower by 5%")
+    assert (found.alarms, found.elsewhere) == (Rate(1, 1), None)
+
+
+def test_a_planted_slowdown_is_caught_by_the_stall_rate() -> None:
+    found = calibration(session(stall_rate(4, VerdictKind.REGRESSED)), plant="slower by 5%")
+    assert found.alarms == Rate(1, 1)
+
+
+def test_a_first_token_called_is_a_false_alarm_of_a_planted_calibration() -> None:
+    first = check(VerdictKind.REGRESSED, metric="first_token")
+    found = calibration(session(check(), first), plant="a decode slower by 5%")
+    assert (found.alarms, found.elsewhere) == (Rate(0, 1), Rate(1, 1))
+    text = " ".join(render_calibration(found, 300))
+    assert "sessions caught it: 0 of 1" in text
+    assert "false alarm in what decode is no part of (first token, prefill): 1 of 1" in text
+
+
+def test_a_first_token_called_is_a_false_alarm_of_an_unchanged_calibration() -> None:
+    first = check(VerdictKind.REGRESSED, metric="first_token")
+    found = calibration(session(check(), first))
+    assert (found.alarms, found.elsewhere) == (Rate(1, 1), None)
+
+
+def test_why_sessions_were_left_out_is_said_once() -> None:
+    busy = [session(check(VerdictKind.INVALID), because=f"{NODEID}: a busy core")] * 3
+    text = " ".join(render_calibration(calibration(session(check()), *busy), 300))
+    assert f"3 sessions left out, the last because of {NODEID}: a busy core" in text
+    assert text.count("a busy core") == 1
+
+
+def test_with_no_fit_session_only_the_reason_is_printed() -> None:
+    only = session(check(VerdictKind.INVALID), because=f"{NODEID}: a busy core")
+    lines = render_calibration(calibration(only), 300)
+    assert lines == [
+        "A/A: two arms that are alike; 0 sessions judged",
+        f"1 session left out, the last because of {NODEID}: a busy core",
+    ]

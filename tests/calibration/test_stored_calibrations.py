@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,8 @@ CHECK = {
     "pair": 0.014,
     "mde": 0.05,
 }
-DATA = {"model": "m", "plant": "", "checks": [CHECK]}
+CONFIG = {"model_path": "a.gguf", "n_batch": 512, "extra": {"rope": 0.123456789012}}
+DATA = {"model": "m", "plant": "", "config": CONFIG, "checks": [CHECK]}
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
@@ -80,3 +82,23 @@ def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
     (tmp_path / FOLDER).write_text("")
     with pytest.raises(BaselineError, match="could not be stored"):
         write_calibration(tmp_path, RECORDED, DATA)
+
+@pytest.mark.parametrize(
+    ("model", "config", "alike"),
+    [
+        ("m", CONFIG, True),
+        ("m", {**CONFIG, "model_path": "elsewhere/a.gguf"}, True),
+        ("other", CONFIG, False),
+        ("m", {**CONFIG, "n_batch": 256}, False),
+        ("m", {**CONFIG, "extra": {}}, False),
+        ("m", {**CONFIG, "extra": {"rope": float("nan")}}, False),
+    ],
+    ids=["same", "same bytes elsewhere", "model", "setting", "extra", "cannot be stored"],
+)
+def test_it_is_of_one_model_and_its_settings(
+    tmp_path: Path, model: str, config: dict[str, Any], alike: bool
+) -> None:
+    write_calibration(tmp_path, RECORDED, DATA)
+    (found,), _ = read_calibrations(tmp_path)
+    assert found.is_of(model, config) is alike
+

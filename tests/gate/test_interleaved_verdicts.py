@@ -65,12 +65,11 @@ def test_what_would_decide_is_said_with_its_time() -> None:
 
 
 def test_so_many_more_pairs_alike_do_decide() -> None:
-    alike = (0.015, 0.025) * 2
-    verdict = judge(paired(*alike))
-    assert verdict.proof is not None
-    assert verdict.proof.more is not None
-    enough = (alike * 50)[: 2 * math.ceil((4 + verdict.proof.more) / 2)]
-    assert judge(paired(*enough)).kind is K.PASS
+    proof = judge(paired(*GREY)).proof
+    assert proof is not None
+    assert proof.more is not None
+    whole_blocks = 1 + math.ceil(proof.more / len(GREY))
+    assert judge(paired(*GREY * whole_blocks)).kind is K.PASS
 
 
 def test_nothing_is_foretold_while_samples_are_to_come() -> None:
@@ -120,7 +119,7 @@ def test_a_pass_proves_a_bound_below_the_tolerance() -> None:
 
 
 def test_later_noise_does_not_take_a_proven_bound_back() -> None:
-    calm, wild = shifted(0.0), (*shifted(0.0), *(0.095, -0.095) * 8)
+    calm, wild = shifted(0.0, 5), (*shifted(0.0, 5), *(0.09, -0.09) * 4)
     first, later = judge(paired(*calm)), judge(paired(*wild))
     assert first.kind is later.kind is K.PASS
     assert first.proof is not None
@@ -162,6 +161,13 @@ def test_a_percentile_takes_three_groups_however_many_pairs_are_planned() -> Non
     verdict = judge(paired(*QUIET[:4], metric="inter_token_p95", planned_processes=8))
     assert "at least" not in verdict.explanation
     assert verdict.strategy == "interleaved"
+
+
+def test_a_percentile_of_few_groups_says_how_many_it_takes() -> None:
+    few = paired(*QUIET[:4], metric="inter_token_p95", exhausted=True)
+    assert judge(few).claim == (
+        "4 groups of pairs measured within the most pairs, 8 are the fewest to judge by"
+    )
 
 
 def test_the_same_numbers_in_both_arms_pass() -> None:

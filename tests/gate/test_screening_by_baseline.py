@@ -26,6 +26,17 @@ def test_one_stored_session_still_calls_what_no_session_differs_by() -> None:
     assert judge(evidence(2.0, 2.0, 2.0, baseline=baseline(1.0))).kind is K.REGRESSED
 
 
+def test_fewer_than_three_processes_call_nothing_against_stored_sessions() -> None:
+    # One process may have met a stall from end to end.
+    two = evidence(2.0, 2.0, baseline=TEN, planned_processes=2)
+    assert judge(two).kind is K.INCONCLUSIVE
+
+
+def test_processes_measured_for_the_sake_of_a_target_are_no_second_look() -> None:
+    later = evidence(1.0, 1.0, 1.0, *(1.5,) * 9, baseline=TEN)
+    assert judge(later).kind is K.PASS
+
+
 def test_a_suspect_is_not_open_because_more_of_this_session_can_not_tell() -> None:
     assert not judge(evidence(1.0, 1.0, 1.0, baseline=baseline(1.0), ended=False)).open
 
@@ -86,6 +97,14 @@ def test_just_what_it_says_it_passes_passes() -> None:
     below, above = edge * 0.9999, edge * 1.0001
     assert judge(evidence(below, below, below, baseline=TEN)).kind is K.PASS
     assert judge(evidence(above, above, above, baseline=TEN)).kind is K.INCONCLUSIVE
+
+
+def test_a_session_whose_fastest_process_is_no_slower_is_suspect_and_not_called() -> None:
+    verdict = judge(evidence(1.0, 1.5, 1.5, baseline=TEN))
+    assert verdict.kind is K.INCONCLUSIVE
+    assert verdict.claim.endswith("suspect: not every process is that slow")
+    assert verdict.proof is not None
+    assert verdict.proof.more is None
 
 
 def test_how_many_more_sessions_would_decide_is_known_and_is_true() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from gate_evidence import paired, stalling
 
-from pytest_llmperf.gate.combine import judge
+from pytest_llmperf.gate.combine import judge, judge_session
 from pytest_llmperf.gate.verdict import VerdictKind
 
 K = VerdictKind
@@ -17,6 +19,20 @@ def test_a_fifth_of_the_iterations_stalling_more_is_regressed() -> None:
     verdict = judge(stalling(FIFTH, CALM))
     assert verdict.kind is K.REGRESSED
     assert verdict.claim.startswith("20% stalled, ")
+
+
+def test_a_rise_within_its_tolerance_is_not_called_however_proven() -> None:
+    rare = (((1.0, 0.0, 0.0),) + ((0.0,) * 3,) * 3) * 10
+    calm = ((0.0,) * 3,) * 40
+    assert judge(stalling(rare, calm, tolerance=0.05)).kind is K.REGRESSED
+    assert judge(stalling(rare, calm, tolerance=0.2)).kind is not K.REGRESSED
+
+
+def test_limits_of_many_tests_share_the_rate_of_false_misses() -> None:
+    often = stalling(((1.0, 0.0, 0.0),) * 10, limit=0.15)
+    others = [replace(stalling(CALM, limit=0.15), nodeid=f"t.py::t{n}") for n in range(50)]
+    assert judge_session([often])[0].kind is K.MISSED
+    assert judge_session([often, *others])[0].kind is K.INCONCLUSIVE
 
 
 def test_equal_rates_raise_no_alarm() -> None:

@@ -82,6 +82,9 @@ def test_a_near_value_is_printed_with_enough_digits_to_see_it() -> None:
 def test_two_processes_prove_no_miss_however_clear() -> None:
     verdict = by_target(9.0, 9.0, limit=0.5, planned_processes=1)
     assert verdict.kind is K.INCONCLUSIVE
+    assert verdict.claim == (
+        "9.00 s, must be at most 500 ms; 2 processes measured, 3 are the fewest to judge by"
+    )
 
 
 def test_what_a_later_process_contradicts_is_not_met() -> None:

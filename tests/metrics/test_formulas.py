@@ -109,16 +109,6 @@ def test_a_slowdown_is_positive_whichever_way_is_better(metric: str, worse: floa
     assert METRICS[metric].slowdown(100.0, worse) < 0
 
 
-def test_a_rate_is_limited_from_below_and_a_time_from_above() -> None:
-    rate, time = METRICS["tokens_per_sec"], METRICS["first_token"]
-
-    assert (rate.limit_kind, time.limit_kind) == ("min", "max")
-    assert rate.violates(59.9, 60)
-    assert not rate.violates(60, 60)
-    assert time.violates(0.51, 0.5)
-    assert not time.violates(0.5, 0.5)
-
-
 def test_the_two_forms_of_the_decode_rate_are_one_quantity() -> None:
     decode = [metric.name for metric in METRICS.values() if metric.quantity == "decode"]
 

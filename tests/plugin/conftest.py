@@ -42,3 +42,12 @@ def one_test(project: Project) -> Project:
         """
     )
     return project
+
+
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No neighbour voids a sample of the sessions run inside this process.
+
+    For tests that count processes: what a busy machine does to a session is tested elsewhere.
+    """
+    monkeypatch.setattr("pytest_llmperf.plugin.facts.judge", lambda *_: [])

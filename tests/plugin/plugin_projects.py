@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -36,9 +37,15 @@ def answer(prompt, max_tokens=4):
     for number in range(max_tokens or 4):
         time.sleep(0.002)
         yield f"word{number} "
+
+def slow(prompt, max_tokens=4):
+    for number in range(max_tokens or 4):
+        time.sleep(0.006)
+        yield f"word{number} "
 """
 
-#: One thread: a busy neighbour's core is not the application's.
+#: One thread: a busy neighbour's core is not the application's. One process is the fewest:
+#: a test that is decided by what it measured there is fast.
 APP = """
 llm:
   engine: app
@@ -49,6 +56,12 @@ perf:
   processes: 1
   iterations: 3
 """
+
+
+def app(target: str) -> str:
+    """Another configuration: the same engine with another callable."""
+    return APP.replace("toy:answer", target)
+
 
 #: hypothesis imports itself whole at the end of every session, which takes a second.
 INI = """
@@ -74,9 +87,9 @@ class Project:
             **{name: f"import pytest\n{dedent(source)}" for name, source in files.items()}
         )
 
-    def configure(self, text: str) -> None:
-        """Write config.yaml."""
-        self.path.joinpath("config.yaml").write_text(text)
+    def configure(self, text: str, name: str = "config.yaml") -> None:
+        """Write config.yaml, or a configuration of another name."""
+        self.path.joinpath(name).write_text(text)
 
     def ini(self, line: str) -> None:
         """Add a line to pytest's own settings."""
@@ -104,6 +117,20 @@ class Project:
         """Verdict of each test by the name after ``::``."""
         return {t["nodeid"].partition("::")[2]: t["verdict"] for t in self.session()["tests"]}
 
+    def metric(self, name: str | None = None) -> dict[str, Any]:
+        """A metric of the last session's only test; its only gated one by default."""
+        (test,) = self.session()["tests"]
+        found = [m for m in test["metrics"] if m["name"] == name or (name is None and m["gated"])]
+        (one,) = found
+        return one
+
+    def sampled(self) -> dict[str, int]:
+        """How many processes (or pairs) each test has, by the name after ``::``."""
+        return {
+            test["nodeid"].partition("::")[2]: max(len(m["samples"]) for m in test["metrics"])
+            for test in self.session()["tests"]
+        }
+
     def baselines(self) -> list[Path]:
         """The recorded files, in order."""
         return sorted(self.path.glob("perf_baselines/*/*.json"))
@@ -115,6 +142,24 @@ class Project:
         change(record)
         path.write_text(json.dumps(record))
         return path
+
+    def store_sessions(self, factors: Sequence[float]) -> list[str]:
+        """Replace the only recorded session by one a day, of these parts of its level.
+
+        Returns the names of their files.
+        """
+        (path,) = self.baselines()
+        text = path.read_text()
+        path.unlink()
+        names = []
+        for number, factor in enumerate(factors):
+            record = json.loads(text)
+            moment = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=number)
+            record["recorded"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+            times(factor)(record)
+            names.append(f"{moment:%Y%m%dT%H%M%SZ}_{number}.json")
+            path.with_name(names[-1]).write_text(json.dumps(record))
+        return names
 
     @property
     def was_loaded(self) -> bool:

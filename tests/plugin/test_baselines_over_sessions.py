@@ -28,13 +28,6 @@ def recorded(project):
     return project
 
 
-def metric(project) -> dict:
-    """The gated metric of the last session."""
-    (test,) = project.session()["tests"]
-    (found,) = [m for m in test["metrics"] if m["gated"]]
-    return found
-
-
 def test_a_run_without_a_baseline_passes_and_says_how_to_record(one_test):
     result = one_test.here("-m", "perf")
     assert result.ret == 0
@@ -53,7 +46,7 @@ def test_recording_is_silent_about_nothing(project):
 def test_a_second_run_is_compared(recorded):
     result = recorded.perf()
     assert result.ret == 0
-    found = metric(recorded)
+    found = recorded.metric()
     assert found["verdict"] == "pass"
     (path,) = recorded.baselines()
     assert found["baseline"]["sources"] == [str(path.relative_to(recorded.path))]
@@ -65,7 +58,7 @@ def test_a_slowdown_fails_and_says_metric_amount_baseline_and_remedy(recorded):
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
-            "regressed: end to end: *% slower than the baseline: *, was * over 1 session;*",
+            "regressed: end to end: *% slower*",
             "*baseline *",
             f"*{path.relative_to(recorded.path)}",
             "to accept the new level:",
@@ -86,15 +79,17 @@ def test_the_accept_command_of_a_failure_works(recorded):
     assert "accepted: from now on this session's level is the one to compare with" in said
     assert "(a better prompt)" in said
     assert recorded.perf().ret == 0
-    assert metric(recorded)["verdict"] == "pass"
+    assert recorded.metric()["verdict"] == "pass"
     kept = [json.loads(path.read_text())["tests"] for path in recorded.baselines()]
     assert any(tests["test_it.py::test_x"].get("accepted") == "a better prompt" for tests in kept)
 
 
-def test_an_improvement_is_told(recorded):
+def test_an_improvement_says_that_the_baseline_is_stale(recorded):
     recorded.edit_baseline(times(1000))
-    assert recorded.perf().ret == 0
-    assert metric(recorded)["verdict"] == "improved"
+    result = recorded.perf()
+    assert result.ret == 0
+    assert recorded.metric()["verdict"] == "improved"
+    assert "stale" in result.stdout.str()
 
 
 def test_a_rate_is_judged_by_its_direction(project):
@@ -108,7 +103,7 @@ def test_a_rate_is_judged_by_its_direction(project):
     project.perf("--llmperf-record")
     project.edit_baseline(times(100))
     assert project.perf().ret == 1
-    assert metric(project)["verdict"] == "regressed"
+    assert project.metric()["verdict"] == "regressed"
 
 
 def test_a_regression_that_also_misses_its_target_says_both(project):
@@ -122,7 +117,8 @@ def test_a_regression_that_also_misses_its_target_says_both(project):
     assert project.perf("--llmperf-record").ret == 1
     assert len(project.baselines()) == 1
     project.edit_baseline(times(0.01))
-    result = project.here("-m", "perf")
+    # A target is decided by three processes at least.
+    result = project.here("-m", "perf", "--llmperf-set", "perf.processes=3")
     result.stdout.fnmatch_lines(["regressed: end to end:*", "*also missed: target missed*"])
 
 
@@ -130,7 +126,7 @@ def test_other_work_is_never_compared(recorded):
     recorded.write(test_it=TOLERANT.format(tokens=5))
     recorded.edit_baseline(times(0.01))
     assert recorded.perf().ret == 0
-    assert metric(recorded)["verdict"] == "workload changed"
+    assert recorded.metric()["verdict"] == "workload changed"
 
 
 def test_a_test_that_the_baseline_lacks_is_visible(recorded):
@@ -199,7 +195,7 @@ def test_an_invalid_session_does_not_judge_later_ones(recorded):
 
     recorded.edit_baseline(void)
     assert recorded.perf().ret == 0
-    assert metric(recorded)["verdict"] == "no baseline"
+    assert recorded.metric()["verdict"] == "no baseline"
 
 
 def test_two_sessions_record_at_once(project):
@@ -221,7 +217,7 @@ def test_accepting_a_level_does_not_accept_a_missed_target(project):
     assert project.perf("--llmperf-record").ret == 0
     project.edit_baseline(times(0.001))
     project.write(test_it=TOLERANT.format(tokens=4).replace("tolerance=", 'max="1us", tolerance='))
-    result = project.perf("--llmperf-accept", "why")
+    result = project.perf("--llmperf-accept", "why", "--llmperf-set", "perf.processes=3")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*target missed*"])
     assert project.perf().ret == 1
@@ -229,10 +225,11 @@ def test_accepting_a_level_does_not_accept_a_missed_target(project):
 
 def test_a_session_that_ran_out_of_time_takes_no_baseline_away(recorded):
     hurried = recorded.perf("--llmperf-set", "perf.budget=1us", "--llmperf-accept", "why")
-    assert hurried.ret == 1
+    assert hurried.ret == 0
+    assert recorded.metric()["verdict"] == "inconclusive"
     assert len(recorded.baselines()) == 2
     assert recorded.perf().ret == 0
-    assert metric(recorded)["baseline"]["sessions"] == 1
+    assert recorded.metric()["baseline"]["sessions"] == 1
     (test,) = recorded.session()["tests"]
     assert any("1 stored session left out" in text for text in test["findings"])
 

@@ -60,7 +60,7 @@ def test_the_worst_reason_decides(project, tests, code):
 def test_inconclusive_has_a_code_of_its_own(project):
     project.configure(NO_TIME)
     project.write(test_it=OK)
-    result = project.perf("--llmperf-exit-codes")
+    result = project.perf("--llmperf-exit-codes", "--llmperf-strict")
     assert project.verdicts() == {"test_ok": "inconclusive"}
     assert result.ret == 11
     result.stdout.fnmatch_lines(["*raise perf.budget*"])
@@ -99,7 +99,7 @@ def test_a_missed_target_says_by_how_much_and_where_targets_stand(project):
     result = project.here("-m", "perf")
     result.stdout.fnmatch_lines(
         [
-            "missed: end to end: target missed by *: * must be at most 1 µs",
+            "missed: end to end: target missed by *: * must be at most 1 µs*",
             "recording does not move a target: it stands in the test's marker*",
         ]
     )

@@ -82,3 +82,19 @@ def test_a_recorded_baseline_names_model_and_build(real):
     check_judged(real, second)
     assert second.ret == 0
     assert real.verdicts()["test_x"] in ("pass", "improved")
+
+
+def test_two_configurations_are_compared(real):
+    real.configure(REAL.replace("n_ctx: 256", "n_ctx: 512"), "other.yaml")
+    real.write(
+        test_it="""
+        @pytest.mark.end_to_end(tolerance="99%")
+        def test_x(llm_engine):
+            llm_engine.generate("Once", max_tokens=3)
+        """
+    )
+    result = real.perf("--llmperf-against-config", "other.yaml")
+    check_judged(real, result)
+    assert real.verdicts() == {"test_x": "pass"}
+    said = " ".join(" ".join(result.outlines).split())
+    assert "llm.n_ctx: 512 there, 256 here" in said

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from plugin_projects import APP
 
 HEAVY = ("llama_cpp", "numpy", "scipy", "pynvml", "pydantic", "yaml", "psutil", "filelock")
 
@@ -45,8 +46,13 @@ def modules(project, monkeypatch, *args: str) -> set[str]:
 
 
 def heavy(found: set[str]) -> set[str]:
-    """Those that cost start-up time."""
-    return {name for name in found if name.partition(".")[0] in HEAVY}
+    """Those that cost start-up time, the gate's mathematics included."""
+    return {
+        name
+        for name in found
+        if name.partition(".")[0] in HEAVY
+        or name.startswith(("pytest_llmperf.stats", "pytest_llmperf.gate"))
+    }
 
 
 def test_an_empty_session_imports_nothing_heavy(project, monkeypatch):
@@ -72,3 +78,11 @@ def test_a_perf_session_never_imports_the_engine_here(one_test, monkeypatch):
     found = modules(one_test, monkeypatch, "-m", "perf")
     assert "pydantic" in found
     assert "llama_cpp" not in found
+
+
+def test_a_gate_needs_no_scipy(one_test, monkeypatch):
+    one_test.configure(APP + "  max_pairs: 3\n")
+    one_test.configure(APP, "other.yaml")
+    found = modules(one_test, monkeypatch, "-m", "perf", "--llmperf-against-config", "other.yaml")
+    assert "pytest_llmperf.stats.paired" in found
+    assert "scipy" not in found

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+from plugin_projects import APP
 
 from pytest_llmperf.config.schema import LlmConfig
-from pytest_llmperf.plugin.facts import _may_use_gpu, _needed_cores
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.environment.gpus import Gpu, GpuReading
+from pytest_llmperf.plugin.facts import _may_use_gpu, _needed_cores, gather_facts
+from pytest_llmperf.plugin.settings import load_against, settings_of
 
 
 @pytest.mark.parametrize(
@@ -26,3 +32,31 @@ def test_an_application_is_taken_to_need_one_core(settings, cores):
 )
 def test_a_card_counts_only_where_the_engine_uses_it(backend, layers, used):
     assert _may_use_gpu(backend, {"n_gpu_layers": layers}) is used
+
+
+@pytest.mark.parametrize(("here", "there"), [(1, 2), (2, 1)])
+def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here, there):
+    asked = set()
+    monkeypatch.setattr(
+        "pytest_llmperf.plugin.facts.judge", lambda report, cores, need: asked.add(need) or []
+    )
+    for need, name in ((here, "config.yaml"), (there, "other.yaml")):
+        one_test.configure(APP.replace("n_threads: 1", f"n_threads: {need}"), name)
+    one_test.perf("--llmperf-against-config", "other.yaml")
+    assert asked == {2}
+
+
+@pytest.mark.parametrize(("here", "there"), [(0, -1), (-1, 0)])
+def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here, there):
+    card = GpuReading((Gpu("RTX 4090"),))
+    monkeypatch.setattr("pytest_llmperf.plugin.facts.read_gpus", lambda: card)
+    monkeypatch.setattr("pytest_llmperf.plugin.facts.installed_backend", lambda: "cuda")
+    for layers, name in ((here, "config.yaml"), (there, "other.yaml")):
+        pytester.path.joinpath(name).write_text(f"llm: {{n_gpu_layers: {layers}}}\n")
+    config = pytester.parseconfig()
+    load_against(config, pytester.path / "other.yaml")
+    info = EngineInfo(engine="llama_cpp", engine_version="1", model_name="m")
+    settings = settings_of(config)
+    settings.model_file = None  # the card matters here, not the model's bytes
+    settings.engine = SimpleNamespace(last_info=info, close=lambda: None)
+    assert gather_facts(config, settings).watch_gpu

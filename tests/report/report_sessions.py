@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.gate.check import BaselineView, Check, Evidence
+from pytest_llmperf.gate.check import BaselineView, Check, Evidence, Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView, row_of
+from pytest_llmperf.report.table import render_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-SOURCE = "perf_baselines/1x-rtx-4090-24gib_cuda/20261101T101500Z_628fedd01234.json"
+FOLDER = "perf_baselines/1x-rtx-4090-24gib_cuda"
+SOURCE = f"{FOLDER}/20261101T101500Z_628fedd01234.json"
 
 
 def row(
@@ -21,38 +23,67 @@ def row(
     *medians: float,
     limit: float | None = None,
     baseline: Sequence[float] | None = None,
+    base: Sequence[float] | None = None,
     gated: bool = True,
     nodeid: str = "test_x.py::test_x",
+    tolerance: float = 0.05,
     **fields: Any,
 ) -> MetricRow:
-    """A row of one median per process, against a baseline of one median per session."""
+    """A row of one median per process, against one median per stored session or per pair."""
     view = BaselineView("missing")
     if baseline is not None:
-        view = BaselineView("ok", tuple(((v,), (v,), (v,)) for v in baseline), (SOURCE,))
-    fields.setdefault("baseline", view)
+        sources = (SOURCE, *(f"{FOLDER}/202611{n:02}T101500Z_abc.json" for n in range(2, 31)))
+        stored = tuple(((v,), (v,), (v,)) for v in baseline)
+        view = BaselineView("ok", stored, sources[: len(stored)])
+    samples = tuple((median,) * 3 for median in medians)
+    if base is not None:
+        fields["pairs"] = Pairs(samples, tuple((v,) * 3 for v in base), "other.yaml", 12.0)
+    fields.setdefault("baseline", None if base is not None else view)
     fields.setdefault("planned_processes", 3)
+    fields.setdefault("ended", True)
     evidence = Evidence(
-        nodeid,
-        Check(get_metric(metric), limit, 0.05, gated),
-        tuple((median,) * 3 for median in medians),
-        **fields,
+        nodeid, Check(get_metric(metric), limit, tolerance, gated), samples, **fields
     )
     return row_of(evidence, judge(evidence) if gated else None)
 
 
-def short_answer(slower: float = 1.0, **fields: Any) -> TestReportView:
+def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> TestReportView:
     """A test of four metrics, all of them ``slower`` times slower than their baseline."""
-    f = slower
+    f, n = slower, sessions
+    rates, prefills = ([85.2, 84.6] * n)[:n], ([300, 301] * n)[:n]
+    firsts, ends = ([0.41, 0.42] * n)[:n], ([1.84, 1.86] * n)[:n]
+    tokens, times = (84.9, 84.1, 85.6, 84.9, 85.2), (0.412, 0.411, 0.415, 0.413, 0.412)
+    rows = (
+        row("tokens_per_sec", *(v / f for v in tokens), limit=60.0, baseline=rates),
+        row("prefill_tokens_per_sec", 301, 300, 302, 301, 301, baseline=prefills, gated=False),
+        row("first_token", *(v * f for v in times), limit=0.5, baseline=firsts),
+        row("end_to_end", *(v * f for v in (1.84, 1.83, 1.85, 1.84, 1.84)), baseline=ends),
+    )
+    fields.setdefault("processes", 5)
     return TestReportView(
         "tests/perf/test_chat.py::test_short_answer",
-        (
-            row("tokens_per_sec", 84.9 / f, 84.1 / f, 85.6 / f, limit=60.0, baseline=[85.2, 84.6]),
-            row("prefill_tokens_per_sec", 301, 300, 302, baseline=[300, 301], gated=False),
-            row("first_token", 0.412 * f, 0.411 * f, 0.415 * f, limit=0.5, baseline=[0.41, 0.42]),
-            row("end_to_end", 1.84 * f, 1.83 * f, 1.85 * f, limit=5.0, baseline=[1.84, 1.86]),
-        ),
+        rows,
         workload="1 request, 38 tokens in, 64 out",
         workload_hash="sha256:ab12",
+        **fields,
+    )
+
+
+def compared(slower: float = 1.0, **fields: Any) -> TestReportView:
+    """A test of three metrics, compared with a second arm in seven pairs; two say the same."""
+    noise = (1.0, 1.004, 0.997, 1.002, 0.999, 1.003, 0.996)
+    base = (1.002, 0.998, 1.001, 1.0, 1.003, 0.997, 1.0)
+    rate = [85.0 * v**2 / slower for v in noise]
+    rows = (
+        row("tokens_per_sec", *rate, base=[85.0 * v for v in base], limit=60.0),
+        row("first_token", *(0.41 * v * slower for v in noise), base=[0.41 * v for v in base]),
+        row("end_to_end", *(1.84 * v * slower for v in noise), base=[1.84 * v for v in base]),
+    )
+    fields.setdefault("pairs", 7)
+    return TestReportView(
+        "tests/perf/test_chat.py::test_short_answer",
+        rows,
+        workload="1 request, 38 tokens in, 64 out",
         **fields,
     )
 
@@ -68,6 +99,7 @@ def new_test() -> TestReportView:
         ),
         workload="2 requests, 1,400 tokens in, 64 out",
         workload_hash="sha256:cd34",
+        processes=3,
     )
 
 
@@ -86,3 +118,8 @@ def session(*tests: TestReportView, **fields: Any) -> SessionView:
         recording_generation_s=3.9,
     )
     return replace(plain, **fields)
+
+
+def text(*args: Any, **kwargs: Any) -> str:
+    """The table as one text; takes what ``render_table`` takes."""
+    return "\n".join(render_table(*args, **kwargs))

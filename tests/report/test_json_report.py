@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from report_sessions import SOURCE, new_test, row, session, short_answer
+from report_sessions import SOURCE, compared, new_test, row, session, short_answer
 
 from pytest_llmperf.report.json_report import ReportError, session_json, write_json
 from pytest_llmperf.report.model import TestReportView
@@ -34,6 +34,9 @@ def test_the_session_is_described() -> None:
         "notes": [],
         "baselines": [SOURCE],
         "recorded_to": None,
+        "against": None,
+        "arm_differences": [],
+        "false_alarms": 0.01,
     }
 
 
@@ -41,11 +44,69 @@ def test_a_metric_has_its_raw_samples_and_its_verdict() -> None:
     (test,) = session_json(session(short_answer(1.3)))["tests"]
     metric = test["metrics"][2]
     assert metric["name"] == "first_token"
-    assert metric["samples"] == [[0.412 * 1.3] * 3, [0.411 * 1.3] * 3, [0.415 * 1.3] * 3]
-    assert metric["baseline"]["value"] == 0.415
-    assert metric["change"] == pytest.approx(0.412 * 1.3 / 0.415 - 1)
+    assert metric["samples"][:2] == [[0.412 * 1.3] * 3, [0.411 * 1.3] * 3]
+    assert metric["base_samples"] == []
+    assert metric["baseline"]["value"] == pytest.approx(0.415, rel=1e-3)
+    assert metric["change"] == pytest.approx(0.412 * 1.3 / 0.415 - 1, abs=1e-3)
     assert metric["verdict"] == "regressed"
     assert [reason["verdict"] for reason in metric["reasons"]] == ["regressed", "missed"]
+
+
+def test_a_verdict_has_the_numbers_it_rests_on() -> None:
+    (test,) = session_json(session(compared(), against="other.yaml"))["tests"]
+    proof = test["metrics"][0]["proof"]
+    assert list(proof) == [
+        "effect",
+        "low",
+        "high",
+        "bound",
+        "log_evidence",
+        "log_threshold",
+        "samples",
+        "more",
+        "more_seconds",
+        "level",
+        "passes_up_to",
+        "calls_from",
+    ]
+    assert proof["low"] < proof["effect"] < proof["high"]
+    assert proof["log_evidence"] > proof["log_threshold"]
+    assert (proof["samples"], proof["level"], proof["more"]) == (7, 0.95, None)
+
+
+def test_what_would_decide_is_a_number() -> None:
+    undecided = row("end_to_end", 1.03, 1.04, 1.02, base=[1.0, 1.0, 1.0], exhausted=True)
+    (test,) = session_json(session(TestReportView("t.py::t", (undecided,))))["tests"]
+    proof = test["metrics"][0]["proof"]
+    assert proof["more"] > 0
+    assert proof["more_seconds"] == proof["more"] * 12.0
+
+
+def test_what_stored_sessions_can_tell_is_a_number() -> None:
+    (test,) = session_json(session(short_answer()))["tests"]
+    proof = test["metrics"][0]["proof"]
+    assert proof["samples"] == 10
+    assert 0 < proof["passes_up_to"] < proof["calls_from"]
+
+
+def test_both_arms_have_their_samples_pair_by_pair() -> None:
+    view = session(compared(), against="other.yaml", arm_differences=("llm.n_ctx: 1 there",))
+    data = session_json(view)
+    assert data["session"]["against"] == "other.yaml"
+    assert data["session"]["arm_differences"] == ["llm.n_ctx: 1 there"]
+    (test,) = data["tests"]
+    assert test["pairs"] == 7
+    metric = test["metrics"][1]
+    assert len(metric["samples"]) == len(metric["base_samples"]) == 7
+    assert metric["base_samples"][0] == [0.41 * 1.002] * 3
+    assert metric["baseline"]["sessions"] == 0
+
+
+def test_an_interval_without_end_is_null_in_the_file(tmp_path: Path) -> None:
+    wild = row("end_to_end", 1e-150, 1.0, 1e150, base=[1.0, 1.0, 1.0])
+    write_json(tmp_path / "out.json", session(TestReportView("t.py::t", (wild,))))
+    (test,) = json.loads((tmp_path / "out.json").read_text())["tests"]
+    assert test["metrics"][0]["proof"]["high"] is None
 
 
 def test_a_metric_that_is_shown_only_has_no_verdict() -> None:
@@ -131,8 +192,10 @@ def test_junit_properties_hold_values_verdicts_and_units() -> None:
     assert properties["llmperf.first_token.unit"] == "s"
     assert properties["llmperf.first_token.limit"] == "0.5"
     assert properties["llmperf.first_token.verdict"] == "regressed"
+    assert properties["llmperf.first_token.explanation"].startswith("29.1% slower [")
+    assert float(properties["llmperf.first_token.bound"]) > 0.29
     assert "llmperf.prefill_tokens_per_sec.verdict" not in properties
-    assert float(properties["llmperf.end_to_end.change"]) == pytest.approx(0.29297, abs=1e-4)
+    assert float(properties["llmperf.end_to_end.change"]) == pytest.approx(0.293, abs=1e-3)
 
 
 def test_a_test_without_numbers_has_only_its_verdict() -> None:
@@ -140,4 +203,5 @@ def test_a_test_without_numbers_has_only_its_verdict() -> None:
     assert junit_properties(broken) == [
         ("llmperf.verdict", "error"),
         ("llmperf.end_to_end.verdict", "error"),
+        ("llmperf.end_to_end.explanation", "it died"),
     ]

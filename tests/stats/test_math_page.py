@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from pytest_llmperf.stats.e_process import critical_t, direction, log_e
-from pytest_llmperf.stats.paired import Look, Zone, bounds, clip, look, pairs_needed
+from pytest_llmperf.stats.paired import (
+    AGREE,
+    CLIP_SHARE,
+    Look,
+    Zone,
+    bounds,
+    clip,
+    least_to_call,
+    look,
+    pairs_needed,
+)
 from pytest_llmperf.stats.prediction import predict
 from pytest_llmperf.stats.student import t_quantile
 
@@ -138,8 +148,8 @@ def test_interval(text: str, seen: Look) -> None:
     critical = critical_t(5, math.log(40))
     assert f"critical_t(5, ln 40) = {critical:.3f}" in text
     assert f"± {critical:.3f} · {seen.sd:.5f} / √5, from {low:.4f} to {high:.4f}" in text
-    faster, slower = -100 * math.expm1(low), 100 * math.expm1(high)
-    assert f"between {faster:.1f}% faster and {slower:.1f}% slower" in text
+    least, most = 100 * math.expm1(low), 100 * math.expm1(high)
+    assert f"between {least:.1f}% and {most:.1f}% slower" in text
 
 
 def test_values_for_other_implementations(text: str) -> None:
@@ -155,3 +165,10 @@ def test_most_that_three_pairs_can_show(text: str) -> None:
 def test_margin_of_one_stored_session(text: str) -> None:
     margin = t_quantile(0.95, 3) * float(predict([0.0]).se)
     assert f"the margin is {100 * margin:.1f}%" in text
+
+def test_pairs_that_agree(text: str) -> None:
+    assert f"a chance of 1/{1 / AGREE:.0f} (six of six, nine of ten)" in text
+    assert sum(math.comb(10, k) for k in (9, 10)) / 2**10 <= AGREE < 10 / 2**9
+    assert least_to_call() == 6
+    assert CLIP_SHARE == 0.25
+

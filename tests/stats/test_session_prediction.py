@@ -14,7 +14,6 @@ from pytest_llmperf.stats.prediction import (
     decides_from,
     passes_up_to,
     predict,
-    successive_sd,
     upper_tail,
 )
 
@@ -112,25 +111,6 @@ def test_more_sessions_decide_smaller_slowdowns() -> None:
     chance = np.random.default_rng(2).normal(0.0, 0.01, 10)
     reach = [float(decides_from(predict(chance[:count]), 0.05, 0.01)) for count in (1, 3, 10)]
     assert reach == sorted(reach, reverse=True)
-
-
-def test_successive_spread_by_hand() -> None:
-    # differences 0.02 and -0.01: sqrt((0.0004 + 0.0001) / 4)
-    assert float(successive_sd([0.0, 0.02, 0.01])) == pytest.approx(math.sqrt(0.0005 / 4))
-
-
-def test_a_slow_trend_hardly_inflates_the_successive_spread() -> None:
-    noise = np.random.default_rng(3).normal(0.0, 0.01, 200)
-    trend = np.linspace(0.0, 0.2, 200)
-    assert float(successive_sd(noise + trend)) == pytest.approx(
-        float(successive_sd(noise)), rel=0.05
-    )
-    assert np.std(noise + trend) > 4 * np.std(noise)
-
-
-def test_a_spread_needs_two_sessions() -> None:
-    with pytest.raises(ValueError, match="at least two"):
-        successive_sd([0.0])
 
 
 def test_creep_by_hand() -> None:

@@ -11,7 +11,7 @@ def test_a_plan_says_what_it_will_cost(stage: Any) -> None:
     plan = stage.plan(workloads, recorded_seconds={"one": 1.0, "two": 2.0}, start_seconds=0.5)
 
     assert plan.describe() == (
-        "2 tests, at least 2 processes each, about 31 s, at most 10 min (perf.budget)"
+        "2 tests, at least 2 processes each, about 31 s at least, at most 10 min (perf.budget)"
     )
 
 
@@ -22,7 +22,7 @@ def test_a_comparison_costs_twice_as_much(stage: Any) -> None:
 
     assert plan.expected_seconds == 62.0
     assert plan.describe().startswith(
-        "2 tests, at least 2 pairs of processes each, about 62 s, at most"
+        "2 tests, at least 2 pairs of processes each, about 62 s at least, at most"
     )
 
 
@@ -41,7 +41,7 @@ def test_a_plan_beyond_the_budget_says_what_will_be_missing(stage: Any) -> None:
     text = plan.describe()
 
     assert text.startswith(
-        "1 test, at least 2 processes each, about 17 min; more than the budget of 60 s"
+        "1 test, at least 2 processes each, about 17 min at least; more than the budget of 60 s"
     )
     assert text.endswith("inconclusive (perf.budget)")
 

@@ -1,0 +1,184 @@
+"""One check after another, each alone: what the paired rule makes of each regime's noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from gate_regimes import REGIMES, Floats, differences
+from gate_tables import Mean, Rate, Report
+from numpy.typing import NDArray
+
+from pytest_llmperf.stats.paired import CLIP_LEAST, Decision, Zone, decide, look
+
+ALPHA, BETA, TOLERANCE = 0.01, 0.05, 0.05
+LOG_PASS = math.log(1.0 / BETA)
+ZONE = Zone.of(TOLERANCE)
+#: First and last look, in pairs.
+FIRST, MOST = 3, 40
+EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)
+
+#: Noise of pairs for ``evidence``: its shape, and its scale on the log scale.
+SHAPES: tuple[tuple[str, Callable[[np.random.Generator, tuple[int, int]], Floats]], ...] = (
+    ("Gaussian", lambda rng, shape: rng.normal(0.0, 1.0, shape)),
+    ("Student's t, 3 df", lambda rng, shape: rng.standard_t(3, shape)),
+    ("Laplace", lambda rng, shape: rng.laplace(0.0, 1.0, shape)),
+)
+SPREAD = 0.3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How much to simulate.
+
+    Attributes:
+        repetitions: per cell of a table.
+        seed: of everything.
+        iterations: counted iterations per process, where a part does not vary them.
+    """
+
+    repetitions: int
+    seed: int
+    iterations: int = 3
+
+    def rng(self, *part: int) -> np.random.Generator:
+        """Return the generator of one cell; no cell depends on which others were run."""
+        return np.random.default_rng((self.seed, *part))
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What became of each repetition, all arrays of shape (repetitions,).
+
+    Attributes:
+        decision: a Decision; UNDECIDED is inconclusive.
+        pairs: pairs measured until then.
+    """
+
+    decision: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+
+    def rate(self, decision: Decision) -> Rate:
+        """Return the share that ended like this."""
+        return Rate(int((self.decision == decision).sum()), len(self.decision))
+
+    def pairs_to(self, decision: Decision) -> Floats:
+        """Return the pairs of those that ended like this."""
+        some: Floats = self.pairs[self.decision == decision].astype(np.float64)
+        return some
+
+
+def judge(
+    d: Floats,
+    *,
+    log_alarm: float,
+    log_pass: float = LOG_PASS,
+    looks: Sequence[int] = range(FIRST, MOST + 1),
+    least: float = CLIP_LEAST,
+) -> Outcomes:
+    """Judge every row of ``d`` (repetitions, pairs) after each number of pairs in ``looks``.
+
+    The same calls the gate makes: clip and summarise afresh at each look, keep the
+    largest evidence so far, decide.
+    """
+    decision = np.zeros(len(d), dtype=np.int64)
+    pairs = np.full(len(d), looks[-1], dtype=np.int64)
+    waiting = np.arange(len(d))
+    worse = fine = np.zeros(len(d))
+    for n in looks:
+        now = look(d[waiting, :n], ZONE, least)
+        worse = np.maximum(worse, now.log_worse)
+        fine = np.maximum(fine, now.log_fine)
+        said = decide(now, worse, fine, log_alarm, log_pass, ZONE)
+        done = said != Decision.UNDECIDED
+        decision[waiting[done]] = said[done]
+        pairs[waiting[done]] = n
+        waiting, worse, fine = waiting[~done], worse[~done], fine[~done]
+        if not len(waiting):
+            break
+    return Outcomes(decision, pairs)
+
+
+def shown_pairs(values: Floats) -> str:
+    """Return mean with standard error and the 90th percentile."""
+    if not len(values):
+        return "-"
+    return f"{Mean.of(values)}/{np.percentile(values, 90):.0f}"
+
+
+HEAD = (
+    "regime",
+    "slower",
+    "regressed %",
+    "passed %",
+    "inconclusive %",
+    "pairs to pass",
+    "to regressed",
+)
+
+
+def row(name: str, effect: float, outcomes: Outcomes) -> tuple[object, ...]:
+    """Return one line of a table with ``HEAD``."""
+    return (
+        name,
+        f"{effect:.1%}",
+        outcomes.rate(Decision.WORSE),
+        outcomes.rate(Decision.FINE),
+        outcomes.rate(Decision.UNDECIDED),
+        shown_pairs(outcomes.pairs_to(Decision.FINE)),
+        shown_pairs(outcomes.pairs_to(Decision.WORSE)),
+    )
+
+
+def run(report: Report, settings: Settings) -> None:
+    """Print the operating characteristics of one check, with 3 and with 4 iterations."""
+    log_alarm = math.log(1.0 / ALPHA)
+    for iterations in (3, 4):
+        rows = []
+        for number, regime in enumerate(REGIMES):
+            rng = settings.rng(1, iterations, number)
+            noise = differences(rng, regime, settings.repetitions, MOST, iterations)
+            for effect in EFFECTS:
+                outcomes = judge(noise + math.log1p(effect), log_alarm=log_alarm)
+                rows.append(row(regime.name if effect == 0.0 else "", effect, outcomes))
+                if iterations == settings.iterations and effect == 0.0:
+                    _require_pairs(report, regime.name, outcomes)
+        report.table(
+            f"One check alone: median of {iterations} iterations per process, alpha {ALPHA}, "
+            f"{settings.repetitions} repetitions",
+            HEAD,
+            rows,
+        )
+        report.note("rates with 95% binomial intervals; pairs: mean ± standard error / 90th %")
+
+
+def _require_pairs(report: Report, regime: str, outcomes: Outcomes) -> None:
+    limit = {"quiet": 5.0, "noisy": 7.0}.get(regime)
+    if limit is not None:
+        what = f"one check, unchanged, {regime}: passes within {limit:.0f} pairs on average"
+        report.at_most(what, Mean.of(outcomes.pairs_to(Decision.FINE)), limit)
+
+
+def evidence(report: Report, settings: Settings) -> None:
+    """Print how often evidence alone misleads where nothing else protects: a huge spread.
+
+    The true mean lies on the boundary; the spread is so large that the least mean that is
+    called does not matter, and clipping works on noise of any shape.
+    """
+    count = 4 * settings.repetitions
+    rows = []
+    for number, (name, draw) in enumerate(SHAPES):
+        d = SPREAD * draw(settings.rng(9, number), (count, MOST))
+        alarm = judge(d + ZONE.negligible, log_alarm=math.log(1.0 / ALPHA), log_pass=math.inf)
+        fine = judge(d + ZONE.tolerance, log_alarm=math.inf)
+        rates = alarm.rate(Decision.WORSE), fine.rate(Decision.FINE)
+        rows.append((name, *rates))
+        report.at_most(f"{name}, spread {SPREAD}: evidence of 1/alpha in <= 1%", rates[0], ALPHA)
+        report.at_most(f"{name}, spread {SPREAD}: evidence of 1/beta in <= 5%", rates[1], BETA)
+    report.table(
+        f"Evidence at the boundary, spread {SPREAD} of a pair, {count} repetitions",
+        ("noise", f"E0 >= {1.0 / ALPHA:.0f} %", f"E1 >= {1.0 / BETA:.0f} %"),
+        rows,
+    )

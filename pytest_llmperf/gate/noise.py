@@ -1,0 +1,80 @@
+"""How much equal things differ: the four kinds of noise that a calibration tells apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median, stdev
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import badness
+from pytest_llmperf.metrics import get_metric
+from pytest_llmperf.stats.summary import process_medians
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Samples
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How much equal things differ, as standard deviations of logarithms (0.01 is 1%).
+
+    Attributes:
+        within: iterations of one process; None where a process has one value (a percentile).
+        between: processes' medians of one session.
+        pair: differences of the two processes of a pair.
+        runs: levels of one session and the next, in this calibration; None below two.
+        sessions: levels of recorded sessions and earlier calibrations; None below two.
+        session_count: how many of those there are.
+    """
+
+    within: float | None
+    between: float
+    pair: float
+    runs: float | None
+    sessions: float | None = None
+    session_count: int = 0
+
+
+def noise_of(name: str, arms: Sequence[tuple[Samples, Samples]], earlier: Sequence[float]) -> Noise:
+    """The noise of a metric, of the arm that nothing was planted in.
+
+    Args:
+        name: of the metric.
+        arms: candidate and base of each session, by pair.
+        earlier: levels of other sessions, base unit.
+    """
+    metric = get_metric(name)
+    bases = [[badness(metric, value) for value in process_medians(base)] for _, base in arms]
+    differences = [
+        [
+            badness(metric, value) - base
+            for value, base in zip(process_medians(candidate), bs, strict=True)
+        ]
+        for (candidate, _), bs in zip(arms, bases, strict=True)
+    ]
+    rows = [[badness(metric, value) for value in row] for _, base in arms for row in base]
+    levels = [median(values) for values in bases]
+    over_days = [badness(metric, value) for value in earlier]
+    if over_days:
+        over_days.append(median(levels))
+    return Noise(
+        within=None if metric.kind == "percentile" else _pooled_sd(rows),
+        between=_pooled_sd(bases),
+        pair=_pooled_sd(differences),
+        runs=stdev(levels) if len(levels) > 1 else None,
+        sessions=stdev(over_days) if len(over_days) > 1 else None,
+        session_count=len(over_days),
+    )
+
+
+def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
+    """Robust standard deviation inside groups, from the steps between neighbours.
+
+    1.4826 / sqrt(2) times the median step: right for Gaussian values whatever the size
+    of the groups, and untouched by a slow drift or a stall now and then.
+    """
+    steps = [abs(b - a) for group in groups for a, b in pairwise(group)]
+    return 1.4826 / math.sqrt(2.0) * median(steps) if steps else 0.0

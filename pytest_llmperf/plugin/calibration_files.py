@@ -1,0 +1,150 @@
+"""The files of a calibration: what is kept of it, beside the baselines and where ``--json`` says."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.baselines.calibrations import model_key, write_calibration
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.record import now
+from pytest_llmperf.gate.calibration import Calibration, CheckCalibration, SessionRun
+from pytest_llmperf.plugin.calibration_request import CalibrationRequest
+from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.plugin.recording import Recording
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import PerfConfig
+
+
+def keep(
+    request: CalibrationRequest, facts: SessionFacts, data: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Write the outcome wherever it was asked for; return what to tell, and what went wrong.
+
+    A place that can't be written to does not keep the other from being written.
+    """
+    told: list[str] = []
+    problems: list[str] = []
+    if request.store:
+        folder = facts.store.root / facts.machine.key
+        try:
+            told.append(f"stored in {write_calibration(folder, now(), data)}")
+        except BaselineError as error:
+            problems.append(str(error))
+    if request.json is not None:
+        path = Path(request.json)
+        try:
+            _write_whole(path, dumps(data))
+            told.append(f"written to {path}")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            problems.append(
+                f"can't write {path}: {reason}; give --json a file in a folder that can be "
+                "written to"
+            )
+    return told, problems
+
+
+def to_json(
+    outcome: Calibration, held: Sequence[Recording], facts: SessionFacts, perf: PerfConfig
+) -> dict[str, Any]:
+    """What is stored of the outcome: plain JSON, the samples of every pair included."""
+    workloads = {one.item.nodeid: one.workload.hash for one in held}
+    return {
+        "model": model_key(facts.model),
+        "model_name": facts.model.name,
+        "machine": facts.machine.key,
+        "commit": facts.provenance.commit,
+        "plugin": facts.provenance.plugin,
+        "engine_version": facts.provenance.engine_version,
+        "config": facts.config,
+        "iterations": perf.iterations,
+        "plant": outcome.plant,
+        "false_alarms": outcome.alpha,
+        "sessions_judged": outcome.alarms.of,
+        "sessions_called": outcome.alarms.count,
+        "sessions_called_elsewhere": outcome.elsewhere.count if outcome.elsewhere else None,
+        "sessions_unfit": outcome.unfit,
+        "void_pairs": sum(run.void for run in outcome.sessions),
+        "checks": [_check(check, workloads[check.nodeid]) for check in outcome.checks],
+        "stall_rates": [
+            {
+                "nodeid": stall.nodeid,
+                "metric": stall.metric,
+                "workload": workloads[stall.nodeid],
+                "tolerance": stall.tolerance,
+                "candidate": stall.candidate,
+                "base": stall.base,
+                "called": stall.called.count,
+                "passed": stall.passed.count,
+                "of": stall.called.of,
+            }
+            for stall in outcome.stalls
+        ],
+        "runs": [_run(run) for run in outcome.sessions],
+    }
+
+
+def _check(check: CheckCalibration, workload: str) -> dict[str, Any]:
+    return {
+        "nodeid": check.nodeid,
+        "metric": check.metric,
+        "workload": workload,
+        "level": check.level,
+        "tolerance": check.tolerance,
+        "within": check.noise.within,
+        "between": check.noise.between,
+        "pair": check.noise.pair,
+        "runs": check.noise.runs,
+        "sessions": check.noise.sessions,
+        "called": check.called.count,
+        "passed": check.passed.count,
+        "of": check.called.of,
+        "pairs": check.rows * check.row_size,
+        "pairs_per_group": check.row_size,
+        "mde": check.mde if check.mde < float("inf") else None,
+    }
+
+
+def _run(run: SessionRun) -> dict[str, Any]:
+    return {
+        "seconds": run.seconds,
+        "pairs": run.pairs,
+        "void_pairs": run.void,
+        "unfit_because": run.unfit_because,
+        "checks": [
+            {
+                "nodeid": check.nodeid,
+                "metric": check.metric,
+                "verdict": check.kind.value,
+                "effect": check.effect,
+                "candidate": check.candidate,
+                "base": check.base,
+            }
+            for check in run.checks
+        ],
+    }
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write beside ``path`` and move into place, so that no reader sees half a file."""
+    path = path.resolve()  # a link keeps its place, what it points to is replaced
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")  # a pipe or /dev/stdout has no place to move to
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise

@@ -1,0 +1,121 @@
+"""``llmperf calibrate`` where something is wrong: said early, nothing lost that could be kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import pytest
+
+COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "calibrate")
+
+IMPOSSIBLE = """
+import pytest
+
+@pytest.mark.first_token(percentile=95)
+def test_too_short(llm_engine):
+    llm_engine.generate("Hi", max_tokens=4)
+"""
+
+
+def calibrations(project: pytest.Pytester) -> list[str]:
+    return [path.name for path in project.path.glob("perf_baselines/*/calibrations/*.json")]
+
+
+def test_a_test_that_cannot_be_measured_ends_it_after_one_session(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(test_toy=IMPOSSIBLE)
+    result = project.run(*COMMAND, "--sessions", "3", timeout=120)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "*session 1/3: 1 error*",
+            "error: first token p95 needs at least 8 groups of 100 values*",
+            "*stopped in session 1, nothing was stored: test_toy.py::test_too_short can't be*",
+            "FAILED test_toy.py::test_too_short - error: *",
+        ]
+    )
+    assert "session 2/3" not in result.stdout.str()
+    assert calibrations(project) == []
+
+
+def test_tests_that_can_be_measured_do_not_fail_with_one_that_cannot(
+    project: pytest.Pytester,
+) -> None:
+    project.makepyfile(test_two=IMPOSSIBLE)
+    result = project.run(*COMMAND, "--sessions", "1", timeout=120)
+    result.assert_outcomes(passed=1, failed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "no/such/x.json"], "*--json *x.json: there is no folder */no/such"),
+        (["--json", "."], "*--json *: is a folder; name a file"),
+        (["--", "--llmperf-record"], "*--llmperf-record: not for llmperf calibrate*"),
+        (["--", "--llmperf-accept", "why"], "*--llmperf-accept: not for llmperf calibrate*"),
+        (["--", "--llmperf-json", "x.json"], "*--llmperf-json: not for*--json FILE*"),
+        (
+            ["--", "--llmperf-against-config", "config.yaml"],
+            "*--llmperf-against-config: not for llmperf calibrate*",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said_before_a_model_is_loaded(
+    project: pytest.Pytester, arguments: list[str], message: str
+) -> None:
+    project.makepyfile(toy="raise SystemExit('loaded')")
+    result = project.run(*COMMAND, "--sessions", "1", *arguments, timeout=60)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+    assert "loaded" not in result.stdout.str() + result.stderr.str()
+
+
+def test_a_baselines_folder_that_is_a_file_is_said_before_a_model_is_loaded(
+    project: pytest.Pytester,
+) -> None:
+    project.path.joinpath("perf_baselines").touch()
+    result = project.run(*COMMAND, "--sessions", "1", timeout=60)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*perf.baselines: *perf_baselines is a file*"])
+    assert project.run(*COMMAND, "--sessions", "1", "--no-store", timeout=60).ret == 0
+
+
+def test_a_json_file_that_cannot_be_written_loses_no_calibration(project: pytest.Pytester) -> None:
+    # Only while it runs does the place turn out to be none.
+    project.makepyfile(
+        test_toy="""
+        import pathlib, pytest
+
+        @pytest.mark.perf
+        def test_short(llm_engine):
+            llm_engine.generate("Hi", max_tokens=16)
+            pathlib.Path("out.json").mkdir()
+        """
+    )
+    result = project.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*stored in*", "*can't write *out.json: it is a folder*"])
+    assert len(calibrations(project)) == 1
+
+
+def test_a_calibration_that_cannot_be_stored_is_written_to_the_json_file(
+    project: pytest.Pytester,
+) -> None:
+    project.run(*COMMAND, "--sessions", "1", timeout=120)
+    (folder,) = project.path.glob("perf_baselines/*/calibrations")
+    shutil.rmtree(folder)
+    folder.touch()
+    result = project.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*written to*out.json*", "*the calibration could not be*"])
+    assert json.loads(project.path.joinpath("out.json").read_text())["checks"]
+
+
+def test_no_part_of_a_json_file_is_left_behind(project: pytest.Pytester) -> None:
+    project.path.joinpath("out.json").write_text("older")
+    project.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
+    assert json.loads(project.path.joinpath("out.json").read_text())["checks"]
+    assert list(project.path.glob(".out.json*")) == []

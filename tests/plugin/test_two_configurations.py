@@ -1,0 +1,162 @@
+"""``--llmperf-against-config``: two configurations run interleaved, one judged by the other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from plugin_projects import APP, app, times
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+#: A tolerance that the toys, three times apart, are far beyond whatever the machine does.
+TEST = """
+@pytest.mark.end_to_end(tolerance="50%")
+def test_x(llm_engine):
+    llm_engine.generate("a", max_tokens=4)
+"""
+AGAINST = ("--llmperf-against-config", "other.yaml")
+
+
+@pytest.fixture
+def two(project):
+    """A project with one test and a second configuration, the same as the first."""
+    project.write(test_it=TEST)
+    project.configure(APP, "other.yaml")
+    return project
+
+
+def test_the_slower_side_is_regressed(two):
+    two.configure(app("toy:slow"))
+    result = two.perf(*AGAINST)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert two.verdicts() == {"test_x": "regressed"}
+    result.stdout.fnmatch_lines(["regressed: end to end: *slower*other.yaml*"])
+
+
+def test_the_same_configuration_passes(two):
+    result = two.perf(*AGAINST)
+    assert result.ret == 0
+    assert two.verdicts() == {"test_x": "pass"}
+
+
+def test_the_faster_side_is_improved(two):
+    two.configure(app("toy:slow"), "other.yaml")
+    # Three pairs on a busy machine prove that it is no slower, and not always that it is faster.
+    assert two.perf(*AGAINST, "--llmperf-set", "perf.processes=5").ret == 0
+    assert two.verdicts() == {"test_x": "improved"}
+
+
+def test_both_sides_are_measured_as_often(two):
+    two.perf(*AGAINST)
+    pairs = two.sampled()["test_x"]
+    assert pairs >= 3
+    # The body, and in each process of either side at least two warm-ups and three iterations.
+    assert len(two.path.joinpath("calls").read_text()) >= 1 + 2 * pairs * 5
+
+
+def test_a_regression_and_a_missed_target_are_both_told(two):
+    two.write(test_it=TEST.replace("(tolerance", "(max='1us', tolerance"))
+    two.configure(app("toy:slow"))
+    two.perf(*AGAINST)
+    found = two.metric()
+    assert found["verdict"] == "regressed"
+    assert {"regressed", "missed"} <= {reason["verdict"] for reason in found["reasons"]}
+
+
+def test_stored_baselines_are_not_asked(two):
+    assert two.perf("--llmperf-record").ret == 0
+    two.edit_baseline(times(0.01))
+    two.perf(*AGAINST)
+    assert two.verdicts() == {"test_x": "pass"}
+    assert two.session()["session"]["baselines"] == []
+
+
+def test_what_differs_is_printed(two):
+    two.configure(app("toy:slow"))
+    said = " ".join(" ".join(two.here("-m", "perf", *AGAINST).outlines).split())
+    assert "other.yaml" in said
+    assert "llm.target: toy:answer there, toy:slow here" in said
+
+
+def test_settings_of_the_command_line_hold_for_this_side_only(two):
+    result = two.perf(*AGAINST, "--llmperf-set", "llm.target=toy:slow")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert two.verdicts() == {"test_x": "regressed"}
+
+
+def test_settings_of_the_environment_hold_for_both_sides(two, monkeypatch):
+    two.configure(app("toy:slow"), "other.yaml")
+    monkeypatch.setenv("LLMPERF_LLM__TARGET", "toy:answer")
+    two.perf(*AGAINST)
+    assert two.verdicts() == {"test_x": "pass"}
+
+
+def test_recording_stores_this_side(two):
+    two.configure(app("toy:slow"), "other.yaml")
+    two.perf(*AGAINST, "--llmperf-record")
+    (path,) = two.baselines()
+    record = json.loads(path.read_text())
+    stored = record["tests"]["test_it.py::test_x"]["metrics"]["end_to_end"]["samples"]
+    measured = two.metric()["samples"]
+    # Records keep seven digits.
+    assert stored == [pytest.approx(row, rel=1e-5) for row in measured]
+    assert record["config"]["target"] == "toy:answer"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, "*other.yaml: no such file*"),
+        ("llm: {engine: app, target: 'toy:slow', n_batsh: 5}\n", "*other.yaml:1: llm.n_batsh:*"),
+        ("llm: [\n", "*other.yaml:*"),
+        ("llm: {model_path: models/none.gguf}\n", "*other.yaml*models/none.gguf*"),
+    ],
+    ids=["missing", "unknown key", "broken", "no model"],
+)
+def test_a_configuration_that_cannot_be_used_is_refused_before_loading(two, content, says):
+    two.path.joinpath("other.yaml").unlink()
+    if content is not None:
+        two.configure(content, "other.yaml")
+    result = two.here("-m", "perf", *AGAINST)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: llmperf: {says}"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert not two.was_loaded
+
+
+def test_an_engine_of_the_other_side_that_does_not_start_is_an_error_that_names_it(two):
+    two.configure(app("nowhere:answer"), "other.yaml")
+    result = two.perf(*AGAINST)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert two.verdicts() == {"test_x": "error"}
+    result.stdout.fnmatch_lines(["error: *base (other.yaml): *nowhere:answer*"])
+
+
+def test_other_work_of_the_other_side_is_an_error(two):
+    two.pytester.makepyfile(
+        toy="""
+        def answer(prompt):
+            yield from "four"
+
+        def slow(prompt):
+            yield from "two"
+        """
+    )
+    two.configure(app("toy:slow"), "other.yaml")
+    result = two.perf(*AGAINST)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert two.verdicts() == {"test_x": "error"}
+    result.stdout.fnmatch_lines(["error: *base (other.yaml): *other work*3 of 4 output tokens*"])
+
+
+def test_the_command_to_run_again_compares_again(two):
+    two.configure(app("nowhere:answer"), "other.yaml")
+    result = two.here("-m", "perf", *AGAINST)
+    result.stdout.fnmatch_lines(["*-m perf --llmperf-against-config other.yaml test_it.py::test_x"])
+
+
+def test_several_workers_refuse_to_compare(two):
+    result = two.run("-m", "perf", "-n", "2", *AGAINST)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: llmperf: --llmperf-against-config: nothing is measured*"])

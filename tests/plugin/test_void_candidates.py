@@ -1,0 +1,83 @@
+"""A session whose own arm never got a fit machine, and metrics that must not go unjudged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process of the candidate meets an unfit machine, none of the base does."""
+    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.measure import replay
+
+    original = replay.Replayer.replay
+
+    def unfit(self: Any, client: Any, place: Any, nodeid: str) -> Any:
+        watch = self._watch
+        if place.arm == "candidate":
+
+            class Unfit:
+                def sample(self) -> None:
+                    return None
+
+                def stop(self) -> list[FitnessFinding]:
+                    return [FitnessFinding("busy cores", "invalid", "a neighbour took the cores")]
+
+            self._watch = Unfit
+        try:
+            return original(self, client, place, nodeid)
+        finally:
+            self._watch = watch
+
+    monkeypatch.setattr(replay.Replayer, "replay", unfit)
+
+
+@pytest.mark.parametrize("marker", ["perf", "tokens_per_sec(min=1)"])
+@pytest.mark.usefixtures("only_the_base_is_fit")
+def test_without_a_fit_process_of_its_own_a_session_is_invalid(project: Any, marker: str) -> None:
+    project.write(
+        test_toy=f"""
+        @pytest.mark.{marker}
+        def test_one(llm_engine):
+            llm_engine.generate("hi", max_tokens=4)
+        """
+    )
+    (project.path / "other.yaml").write_text((project.path / "config.yaml").read_text())
+    project.perf("--llmperf-against-config", "other.yaml").assert_outcomes(failed=1)
+    assert project.verdicts() == {"test_one": "invalid"}
+
+
+def test_a_stall_rate_configured_for_all_tests_is_judged(project: Any) -> None:
+    project.write(
+        test_toy="""
+        @pytest.mark.perf
+        def test_one(llm_engine):
+            llm_engine.generate("hi", max_tokens=4)
+        """
+    )
+    config = (project.path / "config.yaml").read_text()
+    project.configure(config + "  targets: {stall_rate: 99%}\n")
+    project.perf()
+    (test,) = project.session()["tests"]
+    (rate,) = [metric for metric in test["metrics"] if metric["name"] == "stall_rate"]
+    assert rate["verdict"] is not None
+    assert rate["tolerance"] == 0.2
+
+
+def test_a_percentile_configured_for_all_tests_is_refused_where_it_can_not_be_had(
+    project: Any,
+) -> None:
+    project.write(
+        test_toy="""
+        @pytest.mark.perf
+        def test_one(llm_engine):
+            llm_engine.generate("hi", max_tokens=4)
+        """
+    )
+    config = (project.path / "config.yaml").read_text()
+    project.configure(config + "  targets: {first_token_p95: 5s}\n")
+    project.perf().stdout.fnmatch_lines(["*first token p95 needs at least*"])
+    assert project.verdicts() == {"test_one": "error"}

@@ -1,0 +1,112 @@
+"""Why each verdict is what it is, below a test's rows."""
+
+from __future__ import annotations
+
+import re
+
+from report_sessions import compared, row, session, short_answer, text
+
+from pytest_llmperf.report.model import TestReportView
+from pytest_llmperf.report.table import render_table
+
+
+def test_a_pass_says_on_one_line_what_it_proves() -> None:
+    lines = render_table(session(short_answer()), 80)
+    assert "  first token: 0.7% faster [-4.0%, +2.7%], at most 2.1% slower" in lines
+
+
+def test_a_pass_of_pairs_shows_its_evidence_too() -> None:
+    lines = render_table(session(compared(), against="other.yaml"), 80)
+    pattern = (
+        r"  tokens/s: no change \[-\d.\d%, \+\d.\d%\], at most \d.\d% slower; evidence [\d,]+:1"
+    )
+    assert any(re.fullmatch(pattern, line) for line in lines)
+
+
+def test_a_brief_table_says_nothing_of_passes() -> None:
+    brief = render_table(session(short_answer()), 120, brief=True)
+    full = render_table(session(short_answer()), 120)
+    left_out = [line for line in full if line not in brief]
+    assert [line.split(":")[0].strip() for line in left_out if line.startswith("  ")][:4] == [
+        "tokens/s",
+        "first token",
+        "end to end",
+        "targets met",
+    ]
+    assert all(line.startswith("  ") for line in left_out)
+
+
+def test_a_brief_table_still_explains_a_regression() -> None:
+    shown = "\n".join(render_table(session(short_answer(1.3)), 80, brief=True))
+    assert "  regressed tokens/s: 30.0% slower " in shown
+
+
+def test_metrics_that_say_the_same_say_it_together() -> None:
+    shown = text(session(compared(), against="other.yaml"), 120)
+    assert shown.count("first token and end to end: no change [-") == 1
+
+
+def test_targets_that_are_met_share_a_line() -> None:
+    shown = text(session(short_answer()), 120)
+    assert re.search(
+        r"  targets met: evidence [\d,]+:1 \(tokens/s\), [\d,]+:1 \(first token\); 20:1 needed",
+        shown,
+    )
+
+
+def test_what_stored_sessions_can_tell_is_said_once_where_it_is_the_same() -> None:
+    alike = short_answer(sessions=1)
+    shown = text(session(alike), 120)
+    assert shown.count("1 stored session can tell: pass only from 1.8% faster") == 1
+
+
+def test_what_stored_sessions_can_tell_is_said_per_metric_where_it_differs() -> None:
+    shown = text(session(short_answer()), 200)
+    assert (
+        "10 stored sessions can tell (pass up to, regressed from): "
+        "tokens/s +3.0%, +4.0%; first token +2.1%, +5.3%; end to end +2.8%, +4.2%"
+    ) in shown
+
+
+def test_one_tolerance_is_said_once_for_all_tests() -> None:
+    shown = text(session(compared(), compared(), against="other.yaml"), 80)
+    assert shown.count("tolerance 5%") == 1
+
+
+def test_tolerances_that_differ_stand_with_their_metrics() -> None:
+    test = TestReportView(
+        "t.py::t",
+        (
+            row("first_token", 1.0, 1.0, 1.0, base=[1.0, 1.0, 1.0], tolerance=0.1),
+            row("end_to_end", 1.0, 1.0, 1.0, base=[1.0, 1.0, 1.0]),
+        ),
+    )
+    shown = text(session(test, against="other.yaml"), 120)
+    assert re.search(r"first token: .*; tolerance 10%", shown)
+    assert re.search(r"end to end: .*; tolerance 5%", shown)
+
+
+def test_sixty_checks_take_at_most_a_line_each_and_one_for_all_of_a_test() -> None:
+    few = len(render_table(session(*[compared()] * 10, against="other.yaml"), 80, brief=True))
+    more = len(render_table(session(*[compared()] * 10, against="other.yaml"), 80))
+    assert more - few <= 10 * 4
+
+
+def test_reasons_that_lost_are_shown_too() -> None:
+    assert "also missed: target missed by 7.1%" in text(session(short_answer(1.3)), 80)
+
+
+def test_an_error_shows_its_first_line_and_no_numbers() -> None:
+    broken = row("end_to_end", error="the engine died of SIGSEGV\nlast log line\nanother")
+    shown = text(session(TestReportView("t.py::t", (broken,))), 80)
+    assert "error end to end: the engine died of SIGSEGV" in shown
+    assert "last log line" not in shown
+
+
+def test_an_invalid_machine_is_explained_once_and_blames_no_metric() -> None:
+    rows = tuple(
+        row(name, 1.0, 1.0, 1.0, invalid=("the machine swapped 40 MiB",))
+        for name in ("first_token", "end_to_end")
+    )
+    shown = text(session(TestReportView("t.py::t", rows)), 80)
+    assert shown.count("  invalid: the machine swapped 40 MiB") == 1

@@ -1,0 +1,113 @@
+"""What stands below the table: counts, what is not decided, baselines, remedies."""
+
+from __future__ import annotations
+
+from report_sessions import FOLDER, SOURCE, compared, new_test, row, session, short_answer, text
+
+from pytest_llmperf.report.model import TestReportView
+from pytest_llmperf.report.table import render_table
+
+
+def test_the_false_alarm_rate_of_the_session_is_declared() -> None:
+    shown = text(session(short_answer(), false_alarms=0.05), 80)
+    assert "chance of any false regressed in this session: 5% at most" in shown
+    assert "false regressed" not in text(session(new_test()), 80)
+
+
+def test_what_is_inconclusive_passed_with_a_warning() -> None:
+    shown = text(session(short_answer(sessions=1)), 80)
+    assert "3 inconclusive checks passed with a warning; --llmperf-strict fails them" in shown
+
+
+def test_in_a_strict_session_it_failed() -> None:
+    shown = text(session(short_answer(sessions=1), strict=True), 80)
+    assert "passed with a warning" not in shown
+    assert "3 inconclusive checks failed, as --llmperf-strict or perf.strict asks" in shown
+
+
+def test_what_fails_for_another_metric_did_not_pass_with_a_warning() -> None:
+    rows = (
+        row("first_token", 9.0, 9.0, 9.0, baseline=[1.0]),
+        row("end_to_end", 1.0, 1.0, 1.0, baseline=[1.0]),
+    )
+    assert "with a warning" not in text(session(TestReportView("t.py::t", rows)), 80)
+
+
+def test_suspects_are_told_how_they_can_be_decided() -> None:
+    lines = render_table(session(short_answer(sessions=1)), 80)
+    at = lines.index("stored sessions alone don't decide 3 suspect checks; what would:")
+    assert lines[at + 1] == "  - about 3 more recorded sessions would, if alike"
+    assert lines[at + 3] == "    pytest -m perf --llmperf-against-config OTHER.yaml"
+
+
+def test_pairs_that_decide_nothing_are_no_suspects() -> None:
+    test = TestReportView(
+        "t.py::t", (row("end_to_end", 1.0, 1.09, 1.0, 1.05, base=[1.0, 1.0, 1.0, 1.0]),)
+    )
+    assert "suspect" not in text(session(test, against="other.yaml"), 80)
+
+
+def test_an_improvement_says_that_the_baseline_is_stale_and_what_to_do() -> None:
+    shown = text(session(short_answer(0.7)), 80)
+    assert "3 checks improved, so the baseline is stale." in shown
+    assert '\n    pytest -m perf --llmperf-accept "why"' in shown
+
+
+def test_an_improvement_over_a_second_arm_makes_nothing_stale() -> None:
+    shown = text(session(compared(0.7), against="other.yaml"), 80)
+    assert "improved" in shown
+    assert "stale" not in shown
+    assert "--llmperf-accept" not in shown
+
+
+def test_many_baseline_files_take_one_line() -> None:
+    sources = tuple(f"{FOLDER}/2026110{n}T101500Z_abc.json" for n in range(1, 9))
+    shown = text(session(short_answer(), baseline_sources=sources), 200)
+    assert (
+        f"baseline: 8 sessions in {FOLDER}, 20261101T101500Z_abc.json to 20261108T101500Z_abc.json"
+    ) in shown
+
+
+def test_a_stall_rate_without_a_limit_is_not_sent_to_record_a_baseline() -> None:
+    test = TestReportView("t.py::t", (row("stall_rate", 0.0, 0.0, 0.0),))
+    shown = text(session(test), 80)
+    assert "a stall rate is compared with a limit" in shown
+    assert "record a baseline with" not in shown
+
+
+def test_no_baseline_is_explained_once_with_the_command_that_records_one() -> None:
+    shown = text(session(new_test(), new_test()), 80)
+    assert shown.count("no earlier session on this machine holds this test") == 1
+    assert "no baseline for 2 tests" in shown
+    assert "\n    pytest -m perf --llmperf-record" in shown
+
+
+def test_a_recording_session_says_where_and_does_not_ask_to_record() -> None:
+    shown = text(session(new_test(), recorded_to=SOURCE), 120)
+    assert f"recorded to {SOURCE}" in shown
+    assert "record a baseline with" not in shown
+
+
+def test_baseline_files_are_named_whole() -> None:
+    assert SOURCE in text(session(short_answer(), baseline_sources=(SOURCE,)), 80)
+
+
+def test_wall_time_and_the_share_inside_generation_are_shown() -> None:
+    assert "58 s of measuring, 90% of it inside generation" in text(session(short_answer()), 80)
+
+
+def test_two_views_of_one_quantity_count_as_one_check_and_it_says_so() -> None:
+    test = TestReportView(
+        "t.py::t",
+        (
+            row("tokens_per_sec", 50.0, 50.0, 50.0, baseline=[60.0] * 10),
+            row("time_per_output_token", 0.02, 0.02, 0.02, baseline=[1 / 60] * 10),
+        ),
+    )
+    shown = text(session(test), 120)
+    assert "1 test, 1 check: 1 regressed" in shown
+    assert "count as one check" in shown
+
+
+def test_a_session_without_tests_says_nothing_was_judged() -> None:
+    assert "0 tests, 0 checks: nothing was judged" in text(session(), 80)
