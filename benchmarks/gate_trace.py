@@ -1,7 +1,7 @@
 """The gate on a recorded trace of real engine processes, resampled, with planted slowdowns.
 
 A trace is a JSON file: {"machine": ..., "metrics": {name: [[iterations of a process]...]}},
-as ``record_trace.py`` writes it. A repetition takes whole processes, in blocks of
+as ``make_trace.py`` writes it. A repetition takes whole processes, in blocks of
 consecutive ones, so that what drifted keeps drifting; all metrics come from the same
 processes. Planting multiplies what the candidate's processes measured.
 """
@@ -44,7 +44,7 @@ def read_trace(path: Path) -> tuple[str, dict[str, Floats]]:
         }
     except FileNotFoundError:
         raise TraceError(
-            f"{path}: no such file; record one: python benchmarks/record_trace.py"
+            f"{path}: no such file; make one: benchmarks/make_trace.py says how"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise TraceError(f"{path}: not a trace ({problem}); record one anew") from None

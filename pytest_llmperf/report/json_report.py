@@ -26,7 +26,8 @@ per second; anything unknown is null)::
                 high, bound (it is at most this), level (of both), log_evidence and
                 log_threshold (natural logarithms of odds; of 1/p where stored
                 sessions are compared with), samples (pairs, processes or stored
-                sessions), more (how many more would decide), more_seconds,
+                sessions), row_size (pairs or processes in one of them; more than one
+                for a percentile), more (how many more would decide), more_seconds,
                 passes_up_to and calls_from (what stored sessions can tell)
 
 New keys may be added under the same ``schema``; a changed meaning raises it.

@@ -11,7 +11,7 @@ from gate_checks import Settings
 from gate_regimes import BLOCK
 from gate_tables import Report
 from gate_trace import LEAST_PROCESSES, TraceError, read_trace, resampled, run
-from record_trace import _text
+from make_trace import text_of, trace_of
 
 
 def trace(tmp_path: Path, metrics: object) -> Path:
@@ -31,8 +31,8 @@ def test_more_is_worse_whatever_the_metric(tmp_path: Path, rng: np.random.Genera
     assert np.allclose(logs["end_to_end"], np.log(seconds))
 
 
-def test_a_missing_trace_says_how_to_record_one(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"no such file.*record_trace\.py"):
+def test_a_missing_trace_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"no such file.*make_trace\.py"):
         read_trace(tmp_path / "none.json")
 
 
@@ -82,6 +82,20 @@ def test_a_planted_slowdown_of_a_trace_is_called(
 
 def test_a_written_trace_is_json_with_one_process_a_line(rng: np.random.Generator) -> None:
     document = {"machine": "here", "threads": 2, "metrics": {"end_to_end": [[1.0, 2.0], [3.0]]}}
-    text = _text(document)
+    text = text_of(document)
     assert json.loads(text) == document
     assert "[1.0, 2.0],\n" in text
+
+
+def test_a_calibration_becomes_a_trace_pair_by_pair() -> None:
+    check = {"nodeid": "t.py::t", "metric": "end_to_end", "candidate": [[1.0]], "base": [[2.0]]}
+    calibration = {
+        "plant": "",
+        "machine": "here",
+        "model_name": "m",
+        "engine_version": "1",
+        "runs": [{"checks": [check]}, {"checks": [check]}],
+    }
+    assert trace_of(calibration)["metrics"] == {"end_to_end": [[1.0], [2.0], [1.0], [2.0]]}
+    with pytest.raises(ValueError, match="planted"):
+        trace_of({**calibration, "plant": "a decode slower by 5%"})

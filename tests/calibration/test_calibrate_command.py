@@ -48,7 +48,9 @@ def test_a_planted_slowdown_is_really_there_and_caught(project: pytest.Pytester)
     result.stdout.fnmatch_lines(
         ["*session 1/1:*regressed*tokens_per_sec*", "*sessions caught it: 1 of 1*"]
     )
-    effects = {check["metric"]: check["effect"] for check in stored(project)[0]["runs"][0]["checks"]}
+    effects = {
+        check["metric"]: check["effect"] for check in stored(project)[0]["runs"][0]["checks"]
+    }
     assert effects["tokens_per_sec"] > 0.7
     assert abs(effects["first_token"]) < 0.5
 

@@ -83,6 +83,7 @@ def test_a_folder_that_is_a_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(BaselineError, match="could not be stored"):
         write_calibration(tmp_path, RECORDED, DATA)
 
+
 @pytest.mark.parametrize(
     ("model", "config", "alike"),
     [
@@ -101,4 +102,3 @@ def test_it_is_of_one_model_and_its_settings(
     write_calibration(tmp_path, RECORDED, DATA)
     (found,), _ = read_calibrations(tmp_path)
     assert found.is_of(model, config) is alike
-

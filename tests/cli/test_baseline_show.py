@@ -112,7 +112,10 @@ def test_it_says_what_these_sessions_can_decide(folder: Any, baseline: Any) -> N
         folder.record(day, rate)
     prediction = predict(-np.log(rates))
     cells = row(baseline("show", SHORT).out, "tokens/s")
-    assert cells[-2] == f"{float(decides_from(prediction, 0.05, 0.01)):.1%}"
+    # What is called is the fastest process, and these lead their median by so much.
+    lead = 1.0005 / ((1.0005 + 0.999) / 2)
+    found_from = (1 + float(decides_from(prediction, 0.05, 0.01))) * lead - 1
+    assert cells[-2] == f"{found_from:.1%}"
     assert cells[-1] == f"{float(passes_up_to(prediction, 0.05, 0.95)):+.1%}"
 
 

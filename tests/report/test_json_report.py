@@ -66,6 +66,7 @@ def test_a_verdict_has_the_numbers_it_rests_on() -> None:
         "more",
         "more_seconds",
         "level",
+        "row_size",
         "passes_up_to",
         "calls_from",
     ]

@@ -166,9 +166,9 @@ def test_margin_of_one_stored_session(text: str) -> None:
     margin = t_quantile(0.95, 3) * float(predict([0.0]).se)
     assert f"the margin is {100 * margin:.1f}%" in text
 
+
 def test_pairs_that_agree(text: str) -> None:
     assert f"a chance of 1/{1 / AGREE:.0f} (six of six, nine of ten)" in text
     assert sum(math.comb(10, k) for k in (9, 10)) / 2**10 <= AGREE < 10 / 2**9
     assert least_to_call() == 6
     assert CLIP_SHARE == 0.25
-
