@@ -11,7 +11,9 @@ from gate_regimes import REGIMES, Floats, differences
 from gate_sessions import CHECKS
 from gate_tables import Mean, Report
 
-from pytest_llmperf.gate.running import is_fine, is_worse, running
+from pytest_llmperf.gate.check import Check, Evidence, Pairs
+from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.e_process import tabulated
 from pytest_llmperf.stats.holm import alarm_levels
 from pytest_llmperf.stats.paired import decide, path
@@ -32,11 +34,17 @@ def update(d: Floats) -> float:
 
 
 def update_as_gate(d: Floats) -> float:
-    """Judge one check the way a session does, which remembers its earlier looks; seconds."""
+    """Judge a session of one check, which remembers its earlier looks; seconds."""
+    candidate = tuple((float(x),) * 3 for x in np.exp(d))
+    evidence = Evidence(
+        nodeid="t.py::t",
+        check=Check(get_metric("end_to_end"), None, TOLERANCE),
+        samples=candidate,
+        planned_processes=FIRST,
+        pairs=Pairs(candidate, ((1.0,) * 3,) * len(candidate), "other.yaml"),
+    )
     began = time.perf_counter()
-    state = running(tuple(d.tolist()), TOLERANCE)
-    is_worse(state, TOLERANCE, ALPHA)
-    is_fine(state, TOLERANCE)
+    judge_session([evidence])
     return time.perf_counter() - began
 
 

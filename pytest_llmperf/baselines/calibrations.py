@@ -77,11 +77,17 @@ def same_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
 
     As they are stored: what was read back is rounded, what is at hand is not.
     """
-    plain = [{key: config[key] for key in config if key != "model_path"} for config in (here, there)]
+    plain = [
+        {key: config[key] for key in config if key != "model_path"} for config in (here, there)
+    ]
     try:
         return bool(json.loads(dumps(plain[0])) == json.loads(dumps(plain[1])))
     except ValueError:  # what cannot be stored never was
         return False
+
+
+def _as_stored(config: Mapping[str, Any]) -> Any:
+    return json.loads(dumps({key: config[key] for key in config if key != "model_path"}))
 
 
 def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, Any]) -> Path:

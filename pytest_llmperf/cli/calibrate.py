@@ -77,7 +77,7 @@ def _pytest(arguments: Sequence[str]) -> int:
     process: subprocess.Popen[bytes] | None = None
     told = False
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
+    def pass_on(_number: int, _frame: FrameType | None) -> None:
         nonlocal told
         told = True
         if process is not None:

@@ -279,9 +279,7 @@ def _check(
     )
 
 
-def _stalls(
-    key: tuple[str, str], runs: Sequence[CheckRun], tolerance: float
-) -> StallCalibration:
+def _stalls(key: tuple[str, str], runs: Sequence[CheckRun], tolerance: float) -> StallCalibration:
     called, passed = _rates(runs)
     return StallCalibration(
         nodeid=key[0],

@@ -1,4 +1,4 @@
-"""The files of a calibration: what is kept of it, beside the baselines and where ``--json`` says."""
+"""The files of a calibration: what is kept of it, beside the baselines and by ``--json``."""
 
 from __future__ import annotations
 

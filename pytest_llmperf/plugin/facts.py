@@ -89,9 +89,7 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     resolved = llm.resolved()
     store = BaselineStore(baselines_dir)
     calibrations, broken = read_calibrations(store.root / machine.key)
-    alike = [
-        one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)
-    ]
+    alike = [one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)]
     notes = [*settings.loaded.warnings, *broken]
     if reading.problem:
         notes.append(reading.problem)

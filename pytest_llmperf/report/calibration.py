@@ -24,7 +24,8 @@ def render_calibration(calibration: Calibration, width: int = 80) -> list[str]:
     """Draw a calibration for a terminal ``width`` columns wide; one string per line."""
     lines = _headline(calibration, width)
     checks = calibration.checks
-    for nodeid in dict.fromkeys(one.nodeid for one in (*checks, *calibration.stalls)):
+    nodeids = [check.nodeid for check in checks] + [stall.nodeid for stall in calibration.stalls]
+    for nodeid in dict.fromkeys(nodeids):
         lines += ["", *wrap_node_id(nodeid, width)]
         rows = [_row(check, calibration) for check in checks if check.nodeid == nodeid]
         lines += _drawn(rows, width, calibration) if rows else []

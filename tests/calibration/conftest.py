@@ -26,7 +26,9 @@ def test_short(llm_engine):
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    # Sessions of this user outside the test hold the usual one.
+    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
     pytester.makepyfile(toy=TOY, test_toy=TEST)
     pytester.path.joinpath("config.yaml").write_text(CONFIG)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,20 @@ def test_settings_tolerances_and_invalid_pairs_are_kept(project: pytest.Pytester
     assert kept["void_pairs"] == sum(run["void_pairs"] for run in kept["runs"])
 
 
+def test_recorded_sessions_of_other_settings_are_no_noise_between_sessions(
+    project: pytest.Pytester,
+) -> None:
+    found = []
+    for settings in (("--llmperf-set", "llm.n_batch=256"), ()):
+        project.runpytest_subprocess("-m", "perf", "--llmperf-record", *settings, timeout=120)
+        project.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
+        kept = json.loads(project.path.joinpath("out.json").read_text())
+        found.append([check["sessions"] for check in kept["checks"]])
+    other, same = found
+    assert other == [None] * 3
+    assert all(noise is not None for noise in same)
+
+
 def test_levels_of_other_settings_are_no_noise_between_sessions(
     project: pytest.Pytester,
 ) -> None:
@@ -150,12 +165,17 @@ def test_interrupted_it_says_what_it_found_and_leaves_no_engine(project: pytest.
 def test_told_to_end_it_ends_its_pytest_and_engines_too(project: pytest.Pytester) -> None:
     with Path("log").open("wb") as log:
         process = subprocess.Popen([*COMMAND, "--sessions", "500"], stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while "session 1/500" not in Path("log").read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        children = psutil.Process(process.pid).children(recursive=True)
+    deadline = time.monotonic() + 60
+    while "session 1/500" not in Path("log").read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    try:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 128 + signal.SIGTERM
-    assert children
-    _, alive = psutil.wait_procs(children, timeout=20)
-    assert alive == []
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert (bool(children), alive) == (True, [])
+    finally:
+        # Or five hundred sessions would keep the device from every other test.
+        for left in (process, *children):
+            with suppress(psutil.NoSuchProcess):
+                left.kill()

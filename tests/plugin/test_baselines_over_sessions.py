@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from plugin_projects import times
+from plugin_projects import APP, times
 
 #: Tolerant enough for a busy machine; edits of the baseline are far beyond it.
 TOLERANT = """
@@ -16,6 +16,12 @@ TOLERANT = """
 def test_x(llm_engine):
     llm_engine.generate("a", max_tokens={tokens})
 """
+
+
+@pytest.fixture(autouse=True)
+def _three_processes(project):
+    """Fewer processes of a session call nothing against stored ones."""
+    project.configure(APP.replace("processes: 1", "processes: 3"))
 
 
 @pytest.fixture

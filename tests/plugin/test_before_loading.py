@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 
@@ -83,6 +85,17 @@ def test_a_report_that_is_a_folder_is_named(one_test):
 def test_a_baselines_folder_that_is_a_file_is_named(one_test):
     one_test.path.joinpath("perf_baselines").touch()
     refused(one_test, "--llmperf-record").fnmatch_lines(["ERROR: *perf_baselines*file*"])
+
+
+@pytest.mark.parametrize("store", [True, False])
+def test_a_calibration_that_nothing_can_be_stored_of_is_refused(one_test, monkeypatch, store):
+    one_test.path.joinpath("request").write_text(json.dumps({"sessions": 1, "store": store}))
+    monkeypatch.setattr("pytest_llmperf.plugin.preflight.os.access", lambda *_: False)
+    result = one_test.here("-m", "perf", "--llmperf-calibrate", "request")
+    assert one_test.was_loaded is not store
+    if store:
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: llmperf: perf.baselines: nothing can be written in *"])
 
 
 def test_an_accepted_level_needs_a_reason(one_test):

@@ -140,7 +140,7 @@ def test_tb_styles_never_show_a_traceback_for_a_verdict(project, style, shown):
 def test_the_short_summary_says_the_verdict(project):
     project.write(test_it=SLOW)
     project.here("-m", "perf").stdout.fnmatch_lines(
-        ["FAILED test_it.py::test_slow - missed: target missed by *"]
+        ["FAILED test_it.py::test_slow - missed: end to end: target missed by *"]
     )
 
 
@@ -173,7 +173,7 @@ def test_junit_holds_verdicts_and_metrics_once(project):
     assert found["llmperf.end_to_end.unit"] == "s"
     failure = cases["test_slow"].find("failure")
     assert failure is not None
-    assert failure.get("message", "").startswith("missed: target missed")
+    assert failure.get("message", "").startswith("missed: end to end: target missed")
 
 
 def test_durations_are_those_of_the_bodies(one_test):

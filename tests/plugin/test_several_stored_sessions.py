@@ -14,6 +14,12 @@ def test_x(llm_engine):
 """
 
 
+@pytest.fixture(autouse=True)
+def _three_processes(project):
+    """Fewer processes of a session call nothing against stored ones."""
+    project.configure(APP.replace("processes: 1", "processes: 3"))
+
+
 @pytest.fixture
 def recorded(project):
     """A project with one recorded session."""
