@@ -176,6 +176,7 @@ def test_told_to_end_it_ends_its_pytest_and_engines_too(project: pytest.Pytester
         assert (bool(children), alive) == (True, [])
     finally:
         # Or five hundred sessions would keep the device from every other test.
-        for left in (process, *children):
+        process.kill()
+        for child in children:
             with suppress(psutil.NoSuchProcess):
-                left.kill()
+                child.kill()
