@@ -86,10 +86,6 @@ def same_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
         return False
 
 
-def _as_stored(config: Mapping[str, Any]) -> Any:
-    return json.loads(dumps({key: config[key] for key in config if key != "model_path"}))
-
-
 def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, Any]) -> Path:
     """Store ``data`` (plain JSON) as a new file and return its path.
 

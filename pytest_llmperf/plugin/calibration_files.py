@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ from pytest_llmperf.gate.calibration import Calibration, CheckCalibration, Sessi
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.report.whole_file import write_whole
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
@@ -40,7 +38,7 @@ def keep(
     if request.json is not None:
         path = Path(request.json)
         try:
-            _write_whole(path, dumps(data))
+            write_whole(path, dumps(data))
             told.append(f"written to {path}")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -130,21 +128,3 @@ def _run(run: SessionRun) -> dict[str, Any]:
             for check in run.checks
         ],
     }
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write beside ``path`` and move into place, so that no reader sees half a file."""
-    path = path.resolve()  # a link keeps its place, what it points to is replaced
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="utf-8")  # a pipe or /dev/stdout has no place to move to
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

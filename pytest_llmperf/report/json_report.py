@@ -35,14 +35,12 @@ New keys may be added under the same ``schema``; a changed meaning raises it.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.combine import count_kinds
+from pytest_llmperf.report.whole_file import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,32 +94,14 @@ def write_json(path: Path, session: SessionView) -> None:
     """
     text = json.dumps(session_json(session), indent=2, allow_nan=False) + "\n"
     try:
-        _replace(path, text)
+        path.resolve().parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReportError(
             f"can't write the JSON report to {path}: {reason}; "
             "give --llmperf-json a file name in a folder that can be written to"
         ) from error
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write beside ``path`` and move into place, so that no reader sees half a file."""
-    path = path.resolve()  # a link keeps its place, what it points to is replaced
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder")
-    if path.exists() and not path.is_file():
-        path.write_text(text, encoding="ascii")  # a pipe or /dev/stdout has no place to move to
-        return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="ascii")
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _test(test: TestReportView) -> dict[str, Any]:
