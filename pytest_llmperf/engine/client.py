@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
@@ -146,6 +146,12 @@ class EngineClient:
     def reset(self) -> None:
         """Empty the engine's KV cache."""
         self._call({"op": "reset"}, self._spec.generation_timeout, doing="resetting")
+
+    def modules(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the file of each of these modules that the worker has imported."""
+        command = {"op": "modules", "names": sorted(names)}
+        found = self._call(command, self._spec.generation_timeout, doing="naming its modules")
+        return dict(found)
 
     def close(self) -> None:
         """Let the worker release the device and end; kill it if it does not, or is at work."""

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec, StreamToken, drain
@@ -163,6 +163,14 @@ class LlmEngine:
             return client
         with self._taking_turn():
             return self._started()
+
+    def modules(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the file of each of these modules that the worker has imported; {} without one."""
+        self.finish_stream()
+        with self._taking_turn():
+            if self._client is None or not self._client.alive:
+                return {}
+            return self._client.modules(names)
 
     def reset(self) -> None:
         """Empty the KV cache, if there is a worker that could hold one.

@@ -10,6 +10,7 @@ op        fields                                   ``done`` carries
 load      engine, config, plant (optional)         info
 generate  request                                  generation
 reset                                              nothing
+modules   names                                    {name: file} of those imported
 close                                              nothing; the worker then exits
 ========  =======================================  ==============================
 """

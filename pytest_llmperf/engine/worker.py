@@ -11,20 +11,18 @@ import os
 import platform
 import signal
 import sys
-import threading
-import time
 import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.loaded_modules import loaded_modules
+from pytest_llmperf.engine.orphan import die_with_parent, end_group
 from pytest_llmperf.engine.planted import Delay, Plant
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.base import Engine
-
-_ORPHAN_POLL_S = 0.5
 
 
 def main() -> int:
@@ -40,7 +38,7 @@ def main() -> int:
     if hasattr(signal, "SIGUSR1"):
         # The plugin sends this to a worker that hangs, to say in its report where.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
-    _die_with_parent()
+    die_with_parent()
     hello = {
         "event": "hello",
         "protocol": PROTOCOL_VERSION,
@@ -51,9 +49,9 @@ def main() -> int:
         output.write(encode(hello))
         output.flush()
         if not _Worker(output).serve(commands):
-            _end_group()
+            end_group()
     except BrokenPipeError:
-        _end_group()
+        end_group()
     return 0
 
 
@@ -93,6 +91,8 @@ class _Worker:
             delay = Delay(Plant.from_wire(plant)) if plant is not None else None
             self._engine = load_engine(command["engine"], command["config"], delay)
             return self._engine.info()
+        if operation == "modules":
+            return loaded_modules(command["names"])
         if operation == "close":
             if self._engine is not None:
                 self._engine.close()
@@ -141,27 +141,3 @@ def load_engine(name: str, config: dict[str, Any], delay: Delay | None = None) -
             f"engine {name!r} could not be imported in {sys.executable}: {error}"
         ) from error
     raise EngineLoadError(f"unknown engine {name!r}")
-
-
-def _die_with_parent() -> None:
-    """End this process soon after the one that started it is gone, whatever the engine is doing.
-
-    Reading stdin notices only between two requests. The kernel's own signal for
-    this (PR_SET_PDEATHSIG) follows the parent's thread, not its process.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_ORPHAN_POLL_S)
-        _end_group()
-
-    if os.name == "posix":
-        threading.Thread(target=watch, name="llmperf-orphan-watch", daemon=True).start()
-
-
-def _end_group() -> None:
-    """End this process and what it started: nobody is left who could."""
-    if os.name == "posix" and os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
-    os._exit(1)

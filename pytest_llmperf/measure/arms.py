@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.measure.workload import Workload
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,18 @@ class Arm:
         role: CANDIDATE or BASE.
         name: what messages call it, for example ``base (other.yaml)``.
         start: starts one fresh engine process of it.
+        own_workloads: of the tests that ask for other work in this arm than the plan says,
+            by node id; None for a test that this arm does not have.
     """
 
     role: str
     name: str
     start: Callable[[], EngineClient]
+    own_workloads: Mapping[str, Workload | None] = field(default_factory=dict)
+
+    def workload(self, nodeid: str, planned: Workload) -> Workload | None:
+        """Return what this arm replays for a test; None where it has no such test."""
+        return self.own_workloads.get(nodeid, planned)
 
 
 def turns(arms: Sequence[Arm], order: random.Random) -> Iterator[tuple[Arm, ...]]:

@@ -12,6 +12,7 @@ from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample
 from pytest_llmperf.measure.warmup import is_warm
+from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
 
@@ -75,7 +76,9 @@ class Replayer:
         #: Seconds spent inside generation so far, warm-up included.
         self.generating_seconds = 0.0
 
-    def replay(self, client: EngineClient, place: Place, nodeid: str) -> ProcessSample:
+    def replay(
+        self, client: EngineClient, place: Place, nodeid: str, workload: Workload
+    ) -> ProcessSample:
         """Replay one test until it is warm and has its iterations, or is void.
 
         Raises:
@@ -89,12 +92,12 @@ class Replayer:
         void: str | None = None
         while not void and not is_warm([row["end_to_end"] for row in warmup], plan.warmup_max):
             self._tell(place, nodeid, None)
-            timelines, void = self._iterate(client, place, nodeid)
+            timelines, void = self._iterate(client, place, workload)
             warmup.append(compute_all(timelines))
             void = void or watch.sample()
         while not void and len(counted) < plan.iterations:
             self._tell(place, nodeid, len(counted) + 1)
-            timelines, void = self._iterate(client, place, nodeid)
+            timelines, void = self._iterate(client, place, workload)
             counted.append(timelines)
             void = void or watch.sample()
         findings = tuple(watch.stop())
@@ -112,12 +115,12 @@ class Replayer:
         )
 
     def _iterate(
-        self, client: EngineClient, place: Place, nodeid: str
+        self, client: EngineClient, place: Place, workload: Workload
     ) -> tuple[list[Timeline], str | None]:
         """Replay a workload once, from an empty cache; return its timelines and why it is void."""
         client.reset()
         timelines = []
-        for recorded in self._plan.workloads[nodeid].requests:
+        for recorded in workload.requests:
             generation = client.request(recorded.replayed())
             timeline = generation.timeline
             timelines.append(timeline)

@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
@@ -21,13 +22,17 @@ SPARE_ROUNDS = 2
 #: Given every test's samples so far, names those that more samples could still decide.
 Undecided = Callable[[Mapping[str, TestSamples]], Collection[str]]
 
+#: Told of every complete pair, or lone process, as soon as it counts: node id and samples.
+Keep = Callable[[str, Sequence[ProcessSample]], None]
+
 
 class Rounds:
     """One measure stage.
 
     In each round every waiting test is replayed, in random order, in a fresh engine
     process; with two arms a round is a pair: a process of either arm, in random turn,
-    with the same order of tests in both.
+    with the same order of tests in both. A test that only one arm has is replayed in
+    that arm's processes.
 
     Args:
         plan: what to do.
@@ -36,6 +41,9 @@ class Rounds:
         on_step: told of every replay before it starts.
         undecided: asked after each round whether to go on with the tests that have
             the plan's fewest samples; None goes on with none.
+        earlier: pairs of an earlier session that measured the very same, by node id; they
+            count as if they were of this one.
+        keep: told of every pair that counts, as soon as it is complete.
     """
 
     def __init__(
@@ -45,22 +53,32 @@ class Rounds:
         watch: Callable[[], Watch],
         on_step: Callable[[Step], None],
         undecided: Undecided | None = None,
+        earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self._plan = plan
         self._arms = arms
         self._paired = len(arms) > 1
         self._replayer = Replayer(plan, watch, on_step)
         self._undecided = undecided
+        self._keep_pair = keep
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
+        for nodeid, samples in (earlier or {}).items():
+            self._tests[nodeid].processes.extend(samples)
+            self._tests[nodeid].earlier = self._tests[nodeid].pairs
+        #: Pairs are numbered on from the earlier ones.
+        self._first = max((samples.earlier for samples in self._tests.values()), default=0)
         self._began = time.monotonic()
         self._started = 0
 
     def run(self) -> Measurement:
         """Measure until every test is decided, or given up, or the budget ends."""
         for nodeid, workload in self._plan.workloads.items():
-            self._tests[nodeid].error = workload.unmeasurable()
+            own = [arm.workload(nodeid, workload) for arm in self._arms]
+            found = [one.unmeasurable() for one in own if one is not None]
+            self._tests[nodeid].error = next(filter(None, found), None)
         order = random.Random(self._plan.seed)
-        for number, arms in enumerate(turns(self._arms, order)):
+        for number, arms in enumerate(turns(self._arms, order), start=self._first):
             waiting = self._waiting()
             if not waiting:
                 break
@@ -80,39 +98,53 @@ class Rounds:
         for nodeid, samples in self._tests.items():
             if samples.error is not None or samples.budget_reached or samples.unfit:
                 continue
-            count = self._count(samples)
+            count = self._count(nodeid)
             if count < self._plan.processes:
                 waiting.append(nodeid)
-            elif count < self._plan.most:
+            elif count - samples.earlier < self._plan.most:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
             named = self._undecided(self._tests)
             waiting.extend(nodeid for nodeid in asking if nodeid in named)
         return waiting
 
-    def _count(self, samples: TestSamples) -> int:
-        return samples.pairs if self._paired else len(samples.processes)
+    def _count(self, nodeid: str) -> int:
+        samples = self._tests[nodeid]
+        return samples.pairs if self._is_paired(nodeid) else len(samples.processes)
+
+    def _is_paired(self, nodeid: str) -> bool:
+        """Whether every arm of a comparison has the test."""
+        return len(self._arms) > 1 and all(self._has(arm, nodeid) for arm in self._arms)
+
+    def _has(self, arm: Arm, nodeid: str) -> bool:
+        return arm.workload(nodeid, self._plan.workloads[nodeid]) is not None
 
     def _round(self, number: int, arms: Sequence[Arm], waiting: list[str]) -> None:
         """Replay the tests in a fresh process of each arm; keep what all arms have measured."""
         found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
         for turn, arm in enumerate(arms):
-            pair = number if self._paired else None
-            place = Place(number * len(arms) + turn, arm.role, pair)
-            for nodeid, sample in self._process(arm, place, waiting):
+            place = Place(number * len(arms) + turn, arm.role, number if self._paired else None)
+            here = [nodeid for nodeid in waiting if self._has(arm, nodeid)]
+            got = dict(self._process(arm, place, here))
+            for nodeid, sample in got.items():
                 found[nodeid].append(sample)
             # Nothing to compare with: the other half would only cost time.
-            waiting = [n for n in waiting if len(found[n]) > turn and not found[n][-1].void]
+            lost = {nodeid for nodeid in here if nodeid not in got or got[nodeid].void}
+            waiting = [nodeid for nodeid in waiting if nodeid not in lost]
         for nodeid, halves in found.items():
             void = any(sample.void for sample in halves)
-            if void or len(halves) == len(arms):
-                self._keep(self._tests[nodeid], halves)
+            if void or len(halves) == sum(self._has(arm, nodeid) for arm in arms):
+                self._keep(nodeid, halves)
 
-    def _keep(self, samples: TestSamples, halves: list[ProcessSample]) -> None:
+    def _keep(self, nodeid: str, halves: list[ProcessSample]) -> None:
+        samples = self._tests[nodeid]
         for sample in halves:
             (samples.voided if sample.void else samples.processes).append(sample)
-        void = samples.void_pairs if self._paired else len(samples.voided)
-        samples.unfit = void > SPARE_ROUNDS + self._count(samples) // 2
+        paired = self._is_paired(nodeid)
+        void = samples.void_pairs if paired else len(samples.voided)
+        samples.unfit = void > SPARE_ROUNDS + (self._count(nodeid) - samples.earlier) // 2
+        if self._keep_pair is not None and not any(sample.void for sample in halves):
+            self._keep_pair(nodeid, halves)
 
     def _process(
         self, arm: Arm, place: Place, waiting: Sequence[str]
@@ -132,7 +164,7 @@ class Rounds:
                     if client is None:
                         client = arm.start()
                         self._started += 1
-                    found.append((nodeid, self._replay(client, place, nodeid)))
+                    found.append((nodeid, self._replay(client, arm, place, nodeid)))
                 except EngineGoneError as error:
                     samples.error = self._say(arm, error)
                     client = None
@@ -155,10 +187,14 @@ class Rounds:
         samples.budget_reached = spent or samples.own_budget
         return samples.budget_reached
 
-    def _replay(self, client: EngineClient, place: Place, nodeid: str) -> ProcessSample:
+    def _replay(self, client: EngineClient, arm: Arm, place: Place, nodeid: str) -> ProcessSample:
+        workload = arm.workload(nodeid, self._plan.workloads[nodeid])
+        assert workload is not None
+        if not self._is_paired(nodeid):
+            place = replace(place, pair=None)
         began = time.monotonic()
         try:
-            return self._replayer.replay(client, place, nodeid)
+            return self._replayer.replay(client, place, nodeid, workload)
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.metrics import percentile_parts
@@ -41,6 +42,25 @@ class ProcessSample:
     pair: int | None = None
     pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types: what a verdict needs of a valid sample."""
+        return {
+            "arm": self.arm,
+            "iterations": list(self.iterations),
+            "pooled": {name: list(values) for name, values in self.pooled.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], pair: int) -> ProcessSample:
+        """Rebuild a sample of an earlier session as half of pair number ``pair``."""
+        return cls(
+            process=-1,
+            iterations=tuple(data["iterations"]),
+            arm=data["arm"],
+            pair=pair,
+            pooled={name: tuple(values) for name, values in data["pooled"].items()},
+        )
+
     def row(self, metric: str) -> tuple[float, ...]:
         """Return a metric's value of each iteration that defines it."""
         return tuple(values[metric] for values in self.iterations if metric in values)
@@ -58,6 +78,7 @@ class TestSamples:
         own_budget: it was the test's own, not the session's.
         unfit: whether it was given up because too many samples were void.
         seconds: wall time spent replaying it, warm-up included.
+        earlier: how many of the pairs an earlier session measured.
     """
 
     __test__ = False
@@ -69,6 +90,7 @@ class TestSamples:
     own_budget: bool = False
     unfit: bool = False
     seconds: float = 0.0
+    earlier: int = 0
 
     @property
     def pairs(self) -> int:
