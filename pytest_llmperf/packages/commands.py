@@ -1,0 +1,138 @@
+"""Runs installers: into a log, in a clean environment, ended together with the session."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pytest_llmperf.packages.errors import InstallError
+
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+#: Lines of the log that a failure shows.
+_SHOWN = 15
+#: A sign of life this often, seconds.
+_ALIVE_S = 60.0
+_TAIL_BYTES = 64_000
+#: Would put packages elsewhere, or make other environments' packages look installed.
+_DROPPED = (
+    *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV"),
+    *("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIREMENT"),
+    *("PIP_UPGRADE", "PIP_FORCE_REINSTALL", "PIP_IGNORE_INSTALLED", "PIP_DRY_RUN", "PIP_EDITABLE"),
+    *("UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "UV_PYTHON", "CONDA_PREFIX"),
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"),
+)
+_HINTS = (
+    ("No space left on device", "the disk is full: make room, or set LLMPERF_CACHE_DIR"),
+    ("CMAKE_CXX_COMPILER", "no C++ compiler is found: install gcc and g++"),
+    ("CMAKE_C_COMPILER", "no C compiler is found: install gcc and g++"),
+    ("CUDA Toolkit not found", "no CUDA toolkit is found: install it and put nvcc on PATH"),
+    ("Failed to find nvcc", "no CUDA toolkit is found: install it and put nvcc on PATH"),
+    ("Could NOT find Vulkan", "Vulkan's headers or glslc are missing"),
+    ("conflicting dependencies", "the packages asked for exclude each other"),
+    ("ResolutionImpossible", "the packages asked for exclude each other"),
+    ("No matching distribution found", "the package index cannot be reached, or lacks it"),
+    ("No solution found", "the package index cannot be reached, lacks it, or packages conflict"),
+    ("name resolution", "the package index cannot be reached"),
+    ("Max retries exceeded", "the package index cannot be reached"),
+    ("error sending request", "the package index cannot be reached"),
+    ("No module named pip", "the environment has no pip: use {python} with another installer (uv)"),
+)
+
+
+def clean_environment(environ: Mapping[str, str], **more: str) -> dict[str, str]:
+    """Return the variables for an installer that works on an environment from outside."""
+    kept = {name: value for name, value in environ.items() if name not in _DROPPED}
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONNOUSERSITE": "1"}
+    return kept | quiet | more
+
+
+def run_logged(
+    command: Sequence[str],
+    log: Path,
+    what: str,
+    *,
+    cwd: Path,
+    environ: Mapping[str, str],
+    say: Callable[[str], None],
+    advice: str = "",
+) -> None:
+    """Run a command to its end, its output appended to ``log``.
+
+    It ends, with all that it started, when this process is interrupted or killed.
+
+    Args:
+        command: its words.
+        log: a file; it is made if it is not there.
+        what: is being done, for messages: ``installing toy==1``.
+        cwd: the folder to run in.
+        environ: the variables to run with.
+        say: gets a line a minute while it runs.
+        advice: what else a user can do if it fails.
+
+    Raises:
+        InstallError: it failed; the message holds the end of the log.
+        OSError: the log cannot be written.
+    """
+    with log.open("ab") as output:
+        output.write(f"$ cd {shlex.quote(str(cwd))}\n$ {shlex.join(command)}\n".encode())
+        output.flush()
+        began = output.tell()
+        process = subprocess.Popen(
+            [sys.executable, "-I", str(_SUPERVISOR), *command],
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A group of its own: Ctrl-C is ours to answer, and ends the whole group.
+            start_new_session=True,
+        )
+        try:
+            status = _wait(process, what, say)
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            if process.stdin:
+                process.stdin.close()
+    if status != 0:
+        raise InstallError(_failure(what, status, log, began, advice))
+
+
+def _wait(process: subprocess.Popen[bytes], what: str, say: Callable[[str], None]) -> int:
+    started = time.monotonic()
+    while True:
+        try:
+            return process.wait(timeout=_ALIVE_S)
+        except subprocess.TimeoutExpired:
+            say(f"{what}: {(time.monotonic() - started) / 60:.0f} min so far")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        process.kill()
+    else:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    process.wait()
+
+
+def _failure(what: str, status: int, log: Path, began: int, advice: str) -> str:
+    with log.open("rb") as file:
+        file.seek(max(began, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+        text = file.read().decode(errors="replace")
+    lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+    shown = "\n".join(f"  | {line[:200]}" for line in lines[-_SHOWN:])
+    hint = next((said for sign, said in _HINTS if sign in text), "")
+    parts = [f"{what} failed (exit status {status}); the end of {log}:\n{shown}"]
+    parts += [f"likely cause: {hint}"] if hint else []
+    parts += [advice] if advice else []
+    return "\n".join(parts)

@@ -1,0 +1,124 @@
+"""Where this environment's editable installations take their modules from."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from pytest_llmperf.packages.installed import Distribution, Installed
+
+#: Longer ones are no finder of an installer.
+_MAX_BYTES = 4 << 20
+
+
+def editable_below(area: Path, installed: Installed, folders: list[Path]) -> list[Distribution]:
+    """Return the distributions whose source lies below ``area`` and is used as it lies there.
+
+    Args:
+        area: a folder, resolved.
+        installed: this environment's distributions.
+        folders: its folders of installed packages.
+    """
+    found = {
+        name: each
+        for name, each in installed.items()
+        if each.editable() and _below(each.source(), area)
+    }
+    for each in _egg_links(folders):
+        if _below(each.folder, area):
+            found.setdefault(each.name, each)
+    return list(found.values())
+
+
+def module_folders(folders: list[Path]) -> list[Path]:
+    """Return the folders outside of ``folders`` that their .pth files and finders import from.
+
+    In the order in which they come on the path; they may not exist.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        for path in sorted(_files(folder, "*.pth")):
+            for line in _text(path).splitlines():
+                if line.strip() and not line.startswith(("import ", "import\t", "#")):
+                    found.setdefault((folder / line.strip()).absolute())
+        # setuptools, hatchling and scikit-build-core write modules that redirect imports.
+        for pattern in ("__editable__*_finder.py", "_editable_impl_*.py", "_*_editable.py"):
+            for path in sorted(_files(folder, pattern)):
+                found |= dict.fromkeys(_of_finder(_text(path)))
+    return list(found)
+
+
+def _of_finder(text: str) -> Iterator[Path]:
+    """Yield the folders that hold the modules which a generated finder names by their paths."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return
+    named = set()
+    for node in ast.walk(tree):
+        pairs: list[tuple[ast.expr | None, ast.expr]] = []
+        if isinstance(node, ast.Dict):
+            pairs = list(zip(node.keys, node.values, strict=True))
+        elif isinstance(node, ast.Call) and len(node.args) == 2:
+            pairs = [(node.args[0], node.args[1])]
+        for key, value in pairs:
+            if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
+                continue
+            values = value.elts if isinstance(value, ast.List) else [value]
+            for each in values:
+                if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                    named.add((key.value, each.value))
+    for module, where in sorted(named):
+        root = _root_of(module, where)
+        if root is not None:
+            yield root
+
+
+def _root_of(module: str, where: str) -> Path | None:
+    """Return the folder that must be on the path for ``module`` to be found at ``where``."""
+    path = Path(where)
+    if not path.is_absolute() or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
+        return None
+    if path.stem == "__init__":
+        path = path.parent
+    parts = module.split(".")
+    if (*path.parts[-len(parts) : -1], path.name.partition(".")[0]) != tuple(parts):
+        return None
+    return path.parents[len(parts) - 1]
+
+
+def _egg_links(folders: list[Path]) -> Iterator[Distribution]:
+    """Yield what ``setup.py develop`` installed: a link to the folder that holds its egg-info."""
+    for folder in folders:
+        for link in _files(folder, "*.egg-link"):
+            lines = _text(link).splitlines()
+            source = (folder / lines[0].strip()) if lines else folder
+            for raw in metadata.distributions(path=[str(source)]):
+                name = canonicalize_name(raw.metadata["Name"] or "")
+                if name == canonicalize_name(link.stem):
+                    yield Distribution(name, raw.version, source, raw)
+
+
+def _below(path: Path | None, area: Path) -> bool:
+    return path is not None and path.resolve().is_relative_to(area)
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return [path for path in folder.glob(pattern) if path.is_file()]
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            return ""
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""

@@ -1,0 +1,17 @@
+"""Why a tree's environment cannot be had, told to the user."""
+
+from __future__ import annotations
+
+#: How a user takes the matter into their own hands.
+BY_HAND = (
+    "say yourself how its packages are installed, in config.yaml: "
+    'perf: {base_install: "{python} -m pip install -r requirements.txt"}'
+)
+
+
+class InstallError(Exception):
+    """The environment of a tree cannot be had; str() is the complete message."""
+
+
+class DeclarationError(InstallError):
+    """A file that declares dependencies cannot be read; str() is the complete message."""

@@ -1,0 +1,114 @@
+"""Where a tree's own modules are imported from, and which they are."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pytest_llmperf.packages.editable import editable_below, module_folders
+from pytest_llmperf.packages.installed import Distribution, installed_here, site_folders
+from pytest_llmperf.packages.requirement_file import repository_around
+
+#: In a project's folder, but never imported by name from elsewhere.
+_NOT_IMPORTED = {"setup", "conftest", "noxfile", "tests", "test", "docs"}
+
+
+def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
+    """Return the folders of ``tree`` to put in front of ``sys.path``, in order.
+
+    Each stands where this environment's editable installations point into the
+    project; then the tree's ``src``, where the project is installed in another
+    way. In a repository of several packages, those beside the project count
+    too, so that a folder may lie outside of ``tree`` but in its work tree.
+
+    Args:
+        project: the folder whose environment this interpreter's is.
+        tree: the same folder of another work tree, or ``project`` itself.
+
+    Returns:
+        Existing folders, absolute, each once.
+    """
+    project, tree = project.resolve(), tree.resolve()
+    area = repository_around(project)
+    roots: dict[str, None] = {}
+    for folder in module_folders(site_folders()):
+        real = Path(os.path.realpath(folder))
+        if real.is_relative_to(area):
+            there = Path(os.path.normpath(tree / os.path.relpath(real, project)))
+            if there.is_dir():
+                roots.setdefault(str(there))
+    for each in editable_below(area, installed_here(), site_folders()):
+        home = Path(os.path.normpath(tree / os.path.relpath(_source(each), project)))
+        if not any(Path(root).is_relative_to(home) for root in roots):
+            # The package lies elsewhere in the other tree: src was added or given up.
+            for folder in (home / "src", home):
+                if _holds_modules(folder):
+                    roots.setdefault(str(folder))
+                    break
+    source = tree / "src"
+    if _holds_modules(source) and _is_installed(project, area, bool(roots)):
+        roots.setdefault(str(source))
+    return tuple(roots)
+
+
+def _source(each: Distribution) -> Path:
+    return (each.source() or each.folder).resolve()
+
+
+def own_modules(tree: Path, roots: Sequence[str]) -> frozenset[str]:
+    """Return the names of the top-level modules that ``tree`` and its roots provide.
+
+    Packages with an ``__init__``, single modules and extension modules; a
+    folder without ``__init__`` does not count (any folder would), nor do tests
+    and names of the standard library, which wins over a script of that name.
+    """
+    names: set[str] = set()
+    for folder in {str(tree), *roots}:
+        names |= set(_modules(Path(folder)))
+    tests = {name for name in names if name.startswith("test_") or name.endswith("_test")}
+    return frozenset(names - tests - _NOT_IMPORTED - sys.stdlib_module_names)
+
+
+def _modules(folder: Path) -> Iterator[str]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        name, dot, suffix = entry.name.partition(".")
+        if not name.isidentifier():
+            continue
+        if not dot:
+            if Path(entry.path, "__init__.py").is_file():
+                yield name
+        elif suffix == "py" or suffix.endswith(("so", "pyd")):
+            yield name
+
+
+def _holds_modules(folder: Path) -> bool:
+    """Say whether the folder holds modules or packages, namespace packages included."""
+    if any(_modules(folder)):
+        return True
+    try:
+        return any(path.is_file() for path in folder.glob("*/*.py"))
+    except OSError:
+        return False
+
+
+def _is_installed(project: Path, area: Path, pointed_at: bool) -> bool:
+    """Say whether this environment holds the project in whatever way."""
+    if pointed_at:
+        return True
+    from pytest_llmperf.packages.declarations import declared
+    from pytest_llmperf.packages.errors import DeclarationError
+
+    installed = installed_here()
+    sources = (each.source() for each in installed.values())
+    if any(source and source.resolve().is_relative_to(area) for source in sources):
+        return True
+    try:
+        return any(name in installed for name in declared(project).names)
+    except DeclarationError:
+        return False

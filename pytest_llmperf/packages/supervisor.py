@@ -1,0 +1,40 @@
+"""Runs a command and ends it, with all it started, once the process that asked for it is gone.
+
+A script of its own (standard library only): ``python -I supervisor.py COMMAND...``.
+Its standard input is a pipe that the asking process holds open; a killed process
+lets go of it. Without this, a killed session would leave compilers behind that
+disturb the next one's measurements for minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+
+def main(command: list[str]) -> int:
+    """Run ``command`` without input; returns its exit status, 127 if it cannot be started."""
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror or error}", flush=True)
+        return 127
+    threading.Thread(target=_end_with_parent, args=(child,), daemon=True).start()
+    status = child.wait()
+    return status if status >= 0 else 128 - status
+
+
+def _end_with_parent(child: subprocess.Popen[bytes]) -> None:
+    while os.read(0, 1024):
+        pass
+    if sys.platform == "win32":
+        child.kill()
+    else:
+        os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,269 @@
+"""Asks git about a user's repository, and never writes to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+_HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+#: What a hook, or ``git -c ...``, leaves in the environment: it names another repository, index or
+#: setting than those of the folder that is asked about. As ``git rev-parse --local-env-vars``,
+#: without the settings that a user gives in the environment on purpose (GIT_CONFIG_COUNT).
+_LOCAL = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+#: Settings that could make a question write: a monitor's socket, a pager, a signature check.
+_QUIET = (
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.quotePath=false"),
+    *("-c", "log.showSignature=false"),
+    *("-c", "submodule.recurse=false"),
+    *("-c", "gc.auto=0"),
+    *("-c", "maintenance.auto=false"),
+)
+
+
+class GitError(Exception):
+    """Git could not do what was asked of it; ``str()`` is a complete message for a user."""
+
+
+def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment for asking git: nothing of another repository, no writing, English.
+
+    A partial clone would fetch what it lacks when it is read, which writes to
+    it: no transport is allowed.
+    """
+    kept = {name: value for name, value in environ.items() if name not in _LOCAL}
+    return {
+        **kept,
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_PAGER": "cat",
+        "LC_ALL": "C",
+    }
+
+
+def execute(
+    arguments: Sequence[str],
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git in ``cwd`` and return what it did, failed or not.
+
+    Raises:
+        GitError: git could not be started.
+    """
+    try:
+        return subprocess.run(
+            ["git", *_QUIET, *arguments],
+            cwd=cwd,
+            env=dict(environ) if environ is not None else git_environment(),
+            input=stdin,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        if not cwd.is_dir():
+            raise GitError(f"the folder {cwd} is gone; git can't be asked about it") from error
+        raise GitError(
+            "git is not installed, or not on PATH; it is needed to look at other commits"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a name
+        raise GitError(f"git can't be run in {cwd}: {error}") from error
+
+
+def own_words(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return what git said about its failure, in one line."""
+    said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return "; ".join(lines)
+
+
+class Repository:
+    """A user's repository with a work tree, read only.
+
+    Attributes:
+        top: the top of the work tree, resolved.
+        common_dir: the repository's own folder (``.git``), also from a linked worktree.
+    """
+
+    def __init__(self, top: Path, common_dir: Path) -> None:
+        self.top = top
+        self.common_dir = common_dir
+
+    @classmethod
+    def around(cls, folder: Path) -> Repository | None:
+        """Return the repository around ``folder``; None without git, a repository or a work tree.
+
+        Raises:
+            GitError: there is one, but git refuses to read it (it belongs to another user).
+        """
+        if not folder.is_dir():
+            return None
+        try:
+            found = execute(["rev-parse", "--show-toplevel"], folder)
+        except GitError:
+            return None
+        if found.returncode != 0:
+            if b"dubious ownership" in found.stderr:
+                raise GitError(
+                    f"git does not read the repository around {folder}, which belongs to another "
+                    f"user: {own_words(found)}"
+                )
+            return None
+        top = Path(_line(found.stdout)).resolve()
+        common = execute(["rev-parse", "--git-common-dir"], top)
+        if common.returncode != 0:
+            return None
+        return cls(top, (top / _line(common.stdout)).resolve())
+
+    def commit(self, rev: str) -> str | None:
+        """Return the full hash of the commit that ``rev`` names, None if there is none here."""
+        if not rev or rev.startswith("-") or any(char in rev for char in "\0\n"):
+            return None
+        try:
+            os.fsencode(rev)
+        except UnicodeEncodeError:
+            return None
+        said = self._ask("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
+        found = (said or "").strip()
+        return found if _HASH.fullmatch(found) else None
+
+    def head(self) -> str | None:
+        """Return HEAD's commit, None before the first one."""
+        return self.commit("HEAD")
+
+    def branch(self) -> str | None:
+        """Return the current branch, None when HEAD is detached."""
+        return (self._ask("symbolic-ref", "--quiet", "--short", "HEAD") or "").strip() or None
+
+    def subject(self, commit: str) -> str:
+        """Return the first line of the commit's message."""
+        said = self.run("log", "-1", "--no-color", "--encoding=UTF-8", "--format=%s", commit, "--")
+        return _line(said.encode(errors="surrogateescape"))
+
+    def is_shallow(self) -> bool:
+        """Tell whether the history was cut off when the repository was cloned or fetched."""
+        return (self._ask("rev-parse", "--is-shallow-repository") or "").strip() == "true"
+
+    def merge_base(self, a: str, b: str) -> str | None:
+        """Return the best common ancestor of two commits, None if there is none here."""
+        said = (self._ask("merge-base", a, b) or "").split()
+        return said[0] if said else None
+
+    def is_ancestor(self, a: str, b: str) -> bool:
+        """Tell whether commit ``a`` is commit ``b`` or an ancestor of it."""
+        return self._ask("merge-base", "--is-ancestor", a, b) is not None
+
+    def files(self, commit: str, folder: str = "") -> dict[str, str]:
+        """Return the regular files of a commit below ``folder``: path from the top -> blob id.
+
+        Paths are POSIX ones; bytes that are no UTF-8 are surrogate escapes.
+        """
+        below = PurePosixPath(folder)
+        if below.is_absolute() or ".." in below.parts:
+            return {}
+        pathspec = [] if below == PurePosixPath() else ["--", below.as_posix()]
+        listing = self.run(
+            "--literal-pathspecs", "ls-tree", "-rz", "--full-tree", commit, *pathspec
+        )
+        found = {}
+        for entry in listing.split("\0"):
+            facts, _, path = entry.partition("\t")
+            if facts.startswith("100"):
+                found[path] = facts.split()[2]
+        return found
+
+    def blobs(self, ids: Sequence[str]) -> Iterator[bytes]:
+        """Yield the contents of blobs in this order, one at a time.
+
+        Raises:
+            GitError: one is not here.
+        """
+        process = subprocess.Popen(
+            ["git", *_QUIET, "cat-file", "--batch", "--buffer"],
+            cwd=self.top,
+            env=git_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        # Asked from another thread: git answers while there is still something to ask.
+        asking = threading.Thread(target=_write_lines, args=(process.stdin, ids), daemon=True)
+        asking.start()
+        try:
+            for blob in ids:
+                yield self._read_blob(process.stdout, blob)
+        finally:
+            process.kill()
+            asking.join()
+            process.stdout.close()
+            process.wait()
+
+    def run(self, *args: str, check: bool = True) -> str:
+        """Return what git prints, as it is (bytes that are no UTF-8 as surrogate escapes).
+
+        Raises:
+            GitError: git failed, with its own words; not when ``check`` is False.
+        """
+        done = execute(args, self.top)
+        if check and done.returncode != 0:
+            raise GitError(f"git {args[0]} failed in {self.top}: {own_words(done)}")
+        return done.stdout.decode(errors="surrogateescape")
+
+    def _ask(self, *arguments: str) -> str | None:
+        """Return what git prints, None if it failed."""
+        done = execute(arguments, self.top)
+        return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
+
+    def _read_blob(self, stream: IO[bytes], blob: str) -> bytes:
+        head = stream.readline().split()
+        if len(head) != 3:
+            raise GitError(
+                f"object {blob} of {self.top} can't be read; the repository is a partial clone or "
+                "damaged: git fetch --refetch, or git fsck, tells more"
+            )
+        content = stream.read(int(head[2]))
+        stream.read(1)
+        return content
+
+
+def _write_lines(stream: IO[bytes], lines: Sequence[str]) -> None:
+    with suppress(OSError):  # nobody reads the answers any more
+        for start in range(0, len(lines), 1000):
+            stream.write("".join(f"{line}\n" for line in lines[start : start + 1000]).encode())
+    with suppress(OSError):
+        stream.close()
+
+
+def _line(said: bytes) -> str:
+    """Return one printed line; a path may itself hold line breaks, even at its end."""
+    return said.removesuffix(b"\n").decode(errors="surrogateescape")

@@ -1,0 +1,179 @@
+"""A private repository that borrows another one's objects, so that nothing is written to that."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_llmperf.repository.folders import cannot_write
+from pytest_llmperf.repository.git import GitError, execute, git_environment, own_words
+
+#: Settings of a repository that decide what a checkout of it holds.
+_SETTINGS = re.compile(
+    r"core\.(autocrlf|eol|safecrlf|symlinks|ignorecase|precomposeunicode|longpaths|filemode"
+    r"|attributesfile|excludesfile|protectntfs|protecthfs|bigfilethreshold|sparsecheckout"
+    r"|sparsecheckoutcone|checkroundtripencoding)|filter\..*|lfs\.(fetchinclude|fetchexclude)",
+    re.DOTALL,
+)
+#: What reads these repositories, such as a test that asks for its own version, starts no hook,
+#: no daemon and no clean-up.
+_OWN_SETTINGS = {
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+}
+_REFS = ("refs/heads", "refs/remotes", "refs/tags", "refs/replace")
+_SPARSE = "sparse-checkout"
+
+
+class Helper:
+    """A bare repository of ours with the objects and the names of another one.
+
+    Attributes:
+        folder: where it lies.
+    """
+
+    def __init__(self, folder: Path, source: Path) -> None:
+        self.folder = folder
+        self._source = source
+        # Named outright: git may be told not to look for bare repositories by itself.
+        self._named = [] if (source / ".git").exists() else [f"--git-dir={source}"]
+
+    @classmethod
+    def create(cls, folder: Path, source: Path) -> Helper:
+        """Make one in ``folder``, which does not exist yet; ``source`` is a repository's folder.
+
+        ``source`` is a work tree's top or a repository's own folder (``.git/modules/NAME``).
+
+        Raises:
+            GitError: the source can't be read, or the folder can't be written.
+        """
+        helper = cls(folder, source)
+        asked = helper._ask("rev-parse", "--show-object-format", missing="sha1")
+        chosen = [] if asked == "sha1" else [f"--object-format={asked}"]
+        # Refs in files whatever the default is: they are written below.
+        settings = ["-c", "init.defaultRefFormat=files", "-c", "init.defaultBranch=main"]
+        created = execute(
+            [*settings, "init", "--quiet", "--bare", "--template=", *chosen, "--", str(folder)],
+            source,
+            {**_environment(), "GIT_DEFAULT_REF_FORMAT": "files"},
+        )
+        if created.returncode != 0:
+            raise cannot_write(folder, own_words(created))
+        try:
+            helper._borrow()
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        return helper
+
+    def git(self, *arguments: str, cwd: Path | None = None) -> str:
+        """Run git on this repository, or in a work tree of it; return what it prints.
+
+        Raises:
+            GitError: git failed, with its own words.
+        """
+        where = [] if cwd is not None else [f"--git-dir={self.folder}"]
+        done = execute([*where, *arguments], cwd or self.folder, _environment())
+        if done.returncode != 0:
+            raise GitError(own_words(done))
+        return done.stdout.decode(errors="surrogateescape")
+
+    def check_out(self, commit: str, tree: Path) -> None:
+        """Check the commit out into ``tree`` as a work tree of this repository, HEAD detached.
+
+        ``tree`` does not exist yet, or is an empty folder.
+
+        Raises:
+            GitError: git failed, with its own words.
+        """
+        self.git("worktree", "add", "--quiet", "--detach", "--no-checkout", "--", str(tree), commit)
+        sparse = self.folder / "info" / _SPARSE
+        if sparse.is_file():
+            own = Path(self.git("rev-parse", "--git-dir", cwd=tree).removesuffix("\n"))
+            (tree / own / "info").mkdir(exist_ok=True)
+            (tree / own / "info" / _SPARSE).write_bytes(sparse.read_bytes())
+        self.git("reset", "--quiet", "--hard", "--no-recurse-submodules", cwd=tree)
+
+    def _borrow(self) -> None:
+        """Name the source's objects, and copy its refs and the settings of its checkouts."""
+        objects = self._source / self._ask("rev-parse", "--git-path", "objects")
+        information = self.folder / "objects" / "info"
+        information.mkdir(parents=True, exist_ok=True)
+        (information / "alternates").write_bytes(_quoted(objects.resolve()) + b"\n")
+        self._copy("shallow", self.folder / "shallow")
+        (self.folder / "info").mkdir(exist_ok=True)
+        for name in ("attributes", "exclude"):
+            self._copy(f"info/{name}", self.folder / "info" / name)
+        settings = self._settings()
+        if settings.get("core.sparsecheckout", "").lower() in ("true", "yes", "on", "1"):
+            self._copy(f"info/{_SPARSE}", self.folder / "info" / _SPARSE)
+        self._write_settings(settings)
+        self._write_refs()
+
+    def _copy(self, name: str, to: Path) -> None:
+        path = self._source / self._ask("rev-parse", "--git-path", name)
+        if path.is_file():
+            to.write_bytes(path.read_bytes())
+
+    def _settings(self) -> dict[str, str]:
+        """Return the source's own settings of checkouts; the user's global ones hold here, too."""
+        listed = self._ask("config", "--includes", "--show-scope", "--null", "--list", missing="")
+        fields = listed.split("\0")
+        found: dict[str, str] = {}
+        for scope, setting in zip(fields[::2], fields[1::2], strict=False):
+            key, separator, value = setting.partition("\n")
+            if scope in ("local", "worktree") and _SETTINGS.fullmatch(key):
+                found[key] = value if separator else "true"
+        return found
+
+    def _write_settings(self, settings: dict[str, str]) -> None:
+        for key, value in {**settings, **_OWN_SETTINGS}.items():
+            try:
+                self.git("config", "--local", key, value)
+            except GitError as error:
+                raise cannot_write(self.folder, error) from error
+
+    def _write_refs(self) -> None:
+        """Write all names at once, as git packs them: it need not look at each object."""
+        listed = self._ask("for-each-ref", "--format=%(objectname) %(refname)", *_REFS)
+        if listed:
+            (self.folder / "packed-refs").write_bytes(os.fsencode(listed + "\n"))
+
+    def _ask(self, *arguments: str, missing: str | None = None) -> str:
+        """Ask the source; ``missing`` is the answer where it has none."""
+        done = execute([*self._named, *arguments], self._source)
+        if done.returncode != 0:
+            if missing is not None:
+                return missing
+            raise GitError(f"git {arguments[0]} failed in {self._source}: {own_words(done)}")
+        return done.stdout.decode(errors="surrogateescape").removesuffix("\n")
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a git that checks out: its filters keep the user's locale."""
+    own = git_environment()
+    if "LC_ALL" in os.environ:
+        own["LC_ALL"] = os.environ["LC_ALL"]
+    else:
+        del own["LC_ALL"]
+    return {**own, "LANGUAGE": "C"}
+
+
+def _quoted(path: Path) -> bytes:
+    """Return a path as a line of ``objects/info/alternates``; C-quoted where it has to be."""
+    raw = os.fsencode(path)
+    if not raw.startswith((b'"', b"#")) and b"\n" not in raw:
+        return raw
+    escaped = raw.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
+    return b'"' + escaped + b'"'
+
+
+def git_in(folder: Path, arguments: Sequence[str]) -> str | None:
+    """Return what git prints in ``folder`` without its final line break, None if it failed."""
+    done = execute(arguments, folder)
+    if done.returncode != 0:
+        return None
+    return done.stdout.decode(errors="surrogateescape").removesuffix("\n")

@@ -1,0 +1,46 @@
+"""Which commit is being measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pytest_llmperf.repository.git import GitError, Repository
+
+
+class GitState(NamedTuple):
+    """The working tree's state; (None, False, None) outside a repository or without git.
+
+    Attributes:
+        commit: HEAD, or None (no repository, no commit yet).
+        dirty: tracked files differ from it; untracked files and recorded baselines do not count.
+        branch: or None when HEAD is detached.
+    """
+
+    commit: str | None
+    dirty: bool
+    branch: str | None
+
+
+def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
+    """Read the state of the repository around ``cwd``.
+
+    ``baselines`` is the store's folder: recording there does not make the
+    measured code another one.
+    """
+    try:
+        repository = Repository.around(cwd)
+        if repository is None:
+            return GitState(None, False, None)
+        paths = [":(top)"]
+        if baselines is not None:
+            folder = baselines.resolve()
+            if folder != repository.top and folder.is_relative_to(repository.top):
+                below = folder.relative_to(repository.top).as_posix()
+                paths.append(f":(top,exclude,literal){below}")
+        changes = repository.run(
+            "status", "--porcelain", "--untracked-files=no", "--", *paths, check=False
+        )
+        return GitState(repository.head(), bool(changes), repository.branch())
+    except GitError:
+        return GitState(None, False, None)

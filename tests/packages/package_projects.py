@@ -1,0 +1,252 @@
+"""Tiny wheels, environments that hold them, and projects that declare them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import textwrap
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_ASK = """
+import json, sys
+from pathlib import Path
+from pytest_llmperf.packages.environment import InstallError, environment_for
+here, there, cache, install = sys.argv[1:]
+said = []
+def say(line):
+    said.append(line)
+    print("SAID", line, file=sys.stderr, flush=True)
+try:
+    found = environment_for(Path(here), Path(there), Path(cache), say, install or None)
+    told = {"python": found.python, "shared": found.shared, "note": found.note}
+except InstallError as error:
+    told = {"error": str(error)}
+print(json.dumps({**told, "said": said}))
+"""
+
+
+def make_wheel(
+    folder: Path,
+    name: str,
+    version: str,
+    requires: Iterable[str] = (),
+    files: Mapping[str, str] | None = None,
+) -> Path:
+    """Write a wheel with one package, whose ``VERSION`` is the version."""
+    module = name.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {line}\n" for line in requires)
+    content = {
+        f"{module}/__init__.py": f"VERSION = {version!r}\n",
+        **(files or {}),
+        f"{info}/METADATA": metadata,
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\n"
+        "Tag: py3-none-any\n",
+    }
+    record = []
+    wheel = folder / f"{module}-{version}-py3-none-any.whl"
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for path, text in content.items():
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+            record.append(f"{path},sha256={digest.rstrip(b'=').decode()},{len(text)}")
+            archive.writestr(path, text)
+        archive.writestr(f"{info}/RECORD", "\n".join([*record, f"{info}/RECORD,,", ""]))
+    return wheel
+
+
+def write(folder: Path, files: Mapping[str, str]) -> Path:
+    """Write files below a folder, and return it."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+    return folder
+
+
+def pyproject(dependencies: Iterable[str] = (), name: str = "project", more: str = "") -> str:
+    """Return a pyproject.toml that declares dependencies."""
+    listed = json.dumps(list(dependencies))
+    return f'[project]\nname = "{name}"\nversion = "1"\ndependencies = {listed}\n{more}'
+
+
+_BACKEND = """\
+import base64, hashlib, os, pathlib, time, zipfile
+
+def _wheel(directory, files):
+    info = "{module}-{version}.dist-info"
+    files = dict(files)
+    files[info + "/METADATA"] = "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n"
+    files[info + "/WHEEL"] = (
+        "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+    )
+    name = "{module}-{version}-py3-none-any.whl"
+    record = ""
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
+        for path, text in files.items():
+            wheel.writestr(path, text)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+            digest = digest.rstrip(b"=").decode()
+            record += path + ",sha256=" + digest + "," + str(len(text)) + "\\n"
+        wheel.writestr(info + "/RECORD", record + info + "/RECORD,,\\n")
+    return name
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    mark = os.environ.get("SLOW_BUILD")
+    if mark:
+        pathlib.Path(mark).write_text(str(os.getpid()))
+        time.sleep(600)
+    if os.environ.get("BROKEN_BUILD"):
+        raise SystemExit("CMake Error: No space left on device")
+    built = "BUILT_WITH = " + repr(os.environ.get("CMAKE_ARGS")) + "\\n"
+    built += "VERSION = '{version}'\\n"
+    return _wheel(directory, {{"{module}/__init__.py": built}})
+
+def build_editable(directory, config_settings=None, metadata_directory=None):
+    here = os.path.dirname(os.path.abspath(__file__))
+    return _wheel(directory, {{"_{module}.pth": os.path.join(here, "{at}")}})
+"""
+
+
+class Here:
+    """An environment that projects of a test are installed in, and the packages to be had."""
+
+    def __init__(self, folder: Path, wheels: Path, support: Path) -> None:
+        self.folder = folder
+        self.wheels = wheels
+        self.python = folder / "bin" / "python"
+        self._support = support
+        self.environ = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PIP_")},
+            "PIP_NO_INDEX": "1",
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_FIND_LINKS": str(wheels),
+            "UV_NO_INDEX": "1",
+            "UV_OFFLINE": "1",
+            "UV_FIND_LINKS": str(wheels),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(support)]),
+            "PATH": os.defpath,
+        }
+        self.environ.pop("CMAKE_ARGS", None)
+
+    def install(self, *words: str) -> None:
+        """Install with this environment's pip."""
+        environ = {k: v for k, v in self.environ.items() if k != "PYTHONPATH"}
+        command = [str(self.python), "-m", "pip", "install", "--no-build-isolation", "-q", *words]
+        subprocess.run(command, env=environ, check=True, capture_output=True)
+
+    def unpack(self, *names: str) -> None:
+        """Install wheels by unpacking them, which is quicker than pip."""
+        for name in names:
+            with zipfile.ZipFile(next(self.wheels.glob(f"{name}-*.whl"))) as archive:
+                archive.extractall(self.site)
+
+    @property
+    def site(self) -> Path:
+        return next(self.folder.glob("lib/python*/site-packages"))
+
+    def start(
+        self, here: Path, there: Path, cache: Path, install: str = "", **environ: str
+    ) -> subprocess.Popen[str]:
+        """Ask for the environment of ``there``, from within this one."""
+        return subprocess.Popen(
+            [str(self.python), "-c", _ASK, str(here), str(there), str(cache), install],
+            env=self.environ | environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(
+        self, here: Path, there: Path, cache: Path, install: str = "", **environ: str
+    ) -> dict[str, Any]:
+        """As ``start``, to its end."""
+        process = self.start(here, there, cache, install, **environ)
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        told: dict[str, Any] = json.loads(out)
+        return told
+
+    def run(self, code: str, **environ: str) -> str:
+        """Run a piece of Python in this environment, with the plugin's packages to be had."""
+        return run_python(self.python, code, self.environ | environ)
+
+
+def run_python(python: str | Path, code: str, environ: Mapping[str, str] | None = None) -> str:
+    """Run a piece of Python and return what it prints."""
+    clean = {k: v for k, v in (environ or os.environ).items() if environ or k != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(python), "-c", textwrap.dedent(code)],
+        env=clean,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def versions(python: str | Path) -> dict[str, str]:
+    """Return what an environment holds: name -> version."""
+    code = """
+        import json, importlib.metadata as m
+        print(json.dumps({d.metadata["Name"]: d.version for d in m.distributions()}))
+    """
+    found: dict[str, str] = json.loads(run_python(python, code))
+    return found
+
+
+def make_environment(folder: Path, *, pip: bool = True) -> Path:
+    """Make a venv that uses the pip of this Python, which is quicker than one with its own."""
+    command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    found = importlib.metadata.distribution("pip") if pip else None
+    for name in {file.parts[0] for file in (found and found.files) or () if ".." not in file.parts}:
+        (site / name).symlink_to(str(found and found.locate_file(name)))
+    return folder
+
+
+def make_source(folder: Path, name: str, version: str, *, editable: str = "") -> Path:
+    """Write a project that pip can build without anything else: its backend lies in it.
+
+    The wheel notes the CMAKE_ARGS that it was built with. With SLOW_BUILD set, the
+    build writes its process id into that file, and sleeps.
+
+    Args:
+        folder: for the project.
+        name: of the project, and of its package in there.
+        version: of it.
+        editable: what an editable installation puts on the path, from ``folder``.
+    """
+    text = _BACKEND.format(name=name, module=name.replace("-", "_"), version=version, at=editable)
+    build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    return write(folder, {"backend.py": text, "pyproject.toml": build + pyproject(name=name)})
+
+
+def make_release(folder: Path, name: str, version: str) -> Path:
+    """Write a source release, as ``make_source``."""
+    top = f"{name.replace('-', '_')}-{version}"
+    with tempfile.TemporaryDirectory() as scratch:
+        source = make_source(Path(scratch) / top, name, version)
+        (source / "PKG-INFO").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(folder / f"{top}.tar.gz", "w:gz") as release:
+            release.add(source, top)
+    return folder / f"{top}.tar.gz"

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from package_projects import make_release, make_wheel, run_python, write
+
+from pytest_llmperf.packages.engine_build import build_flags, flags_of, is_portable
+from pytest_llmperf.packages.installed import installed_here
+
+ENGINE = "llama-cpp-python"
+CONFIG = """\
+set(GGML_NATIVE "OFF")
+set(GGML_NATIVE_DEFAULT "ON")
+set(GGML_AVX "ON")
+set(GGML_AVX512 "OFF")
+set(GGML_CUDA "ON")
+set(GGML_CUDA_FA_ALL_QUANTS "ON")
+set(GGML_CUDA_GRAPHS "ON")
+set(GGML_VULKAN "0")
+set(GGML_VERSION "0.25.3")
+"""
+BUILT_WITH = "import llama_cpp_python as e; print(e.VERSION, e.BUILT_WITH)"
+
+
+def test_flags_are_those_that_differ_from_the_defaults():
+    expected = ["-DGGML_CUDA=ON", "-DGGML_CUDA_FA_ALL_QUANTS=ON", "-DGGML_NATIVE=OFF"]
+    assert flags_of(CONFIG) == expected
+
+
+def test_a_build_for_this_processor_needs_no_flags():
+    native = 'set(GGML_NATIVE "ON")\nset(GGML_AVX "OFF")\nset(GGML_AVX2 "OFF")\n'
+    assert flags_of(native) == []
+
+
+def test_a_portable_build_without_an_instruction_set_stays_without():
+    without = 'set(GGML_NATIVE "OFF")\nset(GGML_AVX2 "OFF")\nset(GGML_FMA "ON")\n'
+    assert flags_of(without) == ["-DGGML_AVX2=OFF", "-DGGML_NATIVE=OFF"]
+
+
+def test_what_a_system_turns_on_by_default_is_no_flag():
+    assert flags_of('set(GGML_METAL "ON")\nset(GGML_METAL_DEFAULT "ON")\n') == []
+
+
+def test_flags_of_the_environment_win():
+    assert build_flags(None, {"CMAKE_ARGS": " -DGGML_CUDA=on "}) == "-DGGML_CUDA=on"
+
+
+def test_the_installed_engine_tells_its_flags():
+    # The set-up builds it so.
+    assert "-DGGML_NATIVE=OFF" in build_flags(installed_here()[ENGINE], {}).split()
+
+
+@pytest.mark.parametrize(
+    ("system_info", "cpuinfo", "expected"),
+    [
+        ("AVX2 = 1 | FMA = 1 |", "flags\t\t: avx2 fma avx512f", True),
+        ("AVX2 = 1 | AVX512 = 1 |", "flags\t\t: avx2 fma avx512f", False),
+        ("NEON = 1 | ARM_FMA = 1 |", "Features\t: fp asimd asimddp", True),
+        ("AVX2 = 1 |", "flags\t\t: avx2 fma", False),
+        ("", "flags\t\t: avx2 avx512f", False),
+    ],
+)
+def test_a_portable_library_leaves_unused_what_the_processor_has(system_info, cpuinfo, expected):
+    assert is_portable(system_info, cpuinfo) is expected
+
+
+@pytest.fixture
+def trees(tmp_path, here):
+    """Two trees that want different engines; this environment holds one built for CUDA."""
+    config = {"lib/cmake/ggml/ggml-config.cmake": CONFIG}
+    make_wheel(here.wheels, ENGINE, "2.0", ["dep"], config)
+    here.unpack("llama_cpp_python-2.0")
+    make_release(here.wheels, ENGINE, "1.0")
+    return [
+        write(tmp_path / name, {"requirements.txt": f"{ENGINE}=={version}\ntoy\n"})
+        for name, version in (("here", "2.0"), ("there", "1.0"))
+    ]
+
+
+posix = pytest.mark.skipif(os.name != "posix", reason="looks into venvs laid out as on POSIX")
+
+
+@posix
+def test_another_engine_is_built_with_the_flags_of_this_one(here, trees, tmp_path):
+    found = here.ask(*trees, tmp_path / "cache")
+    flags = " ".join(flags_of(CONFIG))
+    log = next((tmp_path / "cache" / "environments").glob("*.log"))
+    said = f"builds {ENGINE}==1.0 with {flags}, 3 to 6 minutes; log: {log}"
+    assert said in found["said"]
+    assert found["note"] == f"own environment: {ENGINE} 1.0 (2.0 here)"
+    assert run_python(found["python"], BUILT_WITH) == f"1.0 {flags}"
+
+
+@posix
+def test_flags_of_the_environment_make_another_build(here, trees, tmp_path):
+    first = here.ask(*trees, tmp_path / "cache", CMAKE_ARGS="-DGGML_VULKAN=on")
+    assert run_python(first["python"], BUILT_WITH) == "1.0 -DGGML_VULKAN=on"
+    second = here.ask(*trees, tmp_path / "cache", CMAKE_ARGS="-DGGML_BLAS=on")
+    assert run_python(second["python"], BUILT_WITH) == "1.0 -DGGML_BLAS=on"
+
+
+@posix
+def test_an_engine_built_for_another_environment_is_taken_over(here, trees, tmp_path):
+    here.ask(*trees, tmp_path / "cache")
+    (here.wheels / "llama_cpp_python-1.0.tar.gz").unlink()
+    write(trees[1], {"requirements.txt": f"{ENGINE}==1.0\ntoy==1.0\n"})
+    found = here.ask(*trees, tmp_path / "cache")
+    assert not any(line.startswith("builds") for line in found["said"])
+    assert run_python(found["python"], BUILT_WITH) == f"1.0 {' '.join(flags_of(CONFIG))}"
+
+
+@posix
+def test_a_failed_build_says_what_could_be_wrong(here, trees, tmp_path):
+    error = here.ask(*trees, tmp_path / "cache", BROKEN_BUILD="1")["error"]
+    assert f"installing {ENGINE}==1.0 with pip failed" in error
+    assert "CMake Error: No space left on device" in error
+    assert "likely cause: the disk is full" in error
+    assert "set CMAKE_ARGS" in error
+
+
+@posix
+def test_an_engine_that_is_the_same_is_copied_with_its_libraries(here, trees, tmp_path):
+    write(trees[1], {"requirements.txt": f"{ENGINE}==2.0\ntoy==1.0\n"})
+    found = here.ask(*trees, tmp_path / "cache")
+    code = "import sysconfig; from pathlib import Path; p = sysconfig.get_path('platlib'); "
+    code += "print(Path(p, 'lib/cmake/ggml/ggml-config.cmake').read_text())"
+    assert run_python(found["python"], code) == CONFIG.strip()

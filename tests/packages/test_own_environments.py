@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from package_projects import (
+    make_source,
+    make_wheel,
+    pyproject,
+    run_python,
+    versions,
+    write,
+)
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks into venvs laid out as on POSIX")
+
+
+@pytest.fixture
+def trees(tmp_path):
+    """Write two project folders, the first one "here"."""
+
+    def make(here, there):
+        return write(tmp_path / "here", here), write(tmp_path / "the other tree", there)
+
+    return make
+
+
+@pytest.fixture
+def changed(trees):
+    """Two trees of which the other one wants an older toy."""
+    return trees(
+        {"pyproject.toml": pyproject(["toy==2.0"])}, {"pyproject.toml": pyproject(["toy==1.0"])}
+    )
+
+
+def test_trees_that_declare_the_same_share_this_environment(here, trees, tmp_path):
+    files = {"pyproject.toml": pyproject(["toy==2.0"])}
+    found = here.ask(*trees(files, files), tmp_path / "cache")
+    assert found["python"] == str(here.python)
+    assert found["shared"]
+    assert found["note"] == "shared: both declare the same"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_tree_that_declares_nothing_shares_this_environment(here, trees, tmp_path):
+    found = here.ask(*trees({"requirements.txt": "toy"}, {"README": ""}), tmp_path / "cache")
+    assert found["note"] == "shared: the other commit declares nothing"
+
+
+@pytest.fixture
+def lessened(trees):
+    """Two trees of which the other one wants less: no installer has to run."""
+    return trees({"requirements.txt": "dep\ntoy"}, {"requirements.txt": "dep"})
+
+
+@pytest.fixture(scope="module")
+def made(here_kept, tmp_path_factory):
+    """Make the environment of a tree that wants an older toy; and ask for it again."""
+    folder = tmp_path_factory.mktemp("made")
+    trees = [
+        write(folder / name, {"pyproject.toml": pyproject([f"toy=={version}"])})
+        for name, version in (("here", "2.0"), ("the other tree", "1.0"))
+    ]
+
+    def listed():
+        return {path: path.lstat().st_mtime_ns for path in here_kept.folder.rglob("*")}
+
+    before = listed()
+    first = here_kept.ask(*trees, folder / "cache")
+    unchanged = listed() == before
+    here_kept.environ["PIP_FIND_LINKS"] = ""
+    second = here_kept.ask(*trees, folder / "cache")
+    log = next((folder / "cache" / "environments").glob("*.log"))
+    return SimpleNamespace(first=first, second=second, unchanged=unchanged, log=log)
+
+
+def test_an_own_environment_differs_only_in_what_is_declared(made):
+    found = made.first
+    assert not found["shared"]
+    assert found["note"] == "own environment: toy 1.0 (2.0 here), without helper (1.0 here)"
+    # An older dep satisfies toy 1.0 as it does toy 2.0, so the newer one is not fetched.
+    assert versions(found["python"]) == {"toy": "1.0", "dep": "1.0", "free": "1.0"}
+    assert run_python(found["python"], "import toy, dep; print(toy.VERSION)") == "1.0"
+
+
+def test_what_is_done_is_said_before(made):
+    assert made.first["said"] == [
+        "makes an environment for the other commit, which declares others: "
+        "pyproject.toml: toy==1.0 there, toy==2.0 here",
+        f"installs toy==1.0 with pip; log: {made.log}",
+    ]
+    assert "Successfully installed toy-1.0" in made.log.read_text()
+
+
+def test_the_second_time_nothing_is_installed(made):
+    assert made.second == made.first | {"said": []}
+
+
+def test_nothing_of_this_environment_changes(made):
+    assert made.unchanged
+
+
+def test_an_environment_that_no_longer_runs_is_made_again(here, lessened, tmp_path):
+    first = here.ask(*lessened, tmp_path / "cache")
+    Path(first["python"]).unlink()
+    second = here.ask(*lessened, tmp_path / "cache")
+    assert versions(second["python"]) == {"dep": "1.0", "free": "1.0"}
+    folders = [path for path in (tmp_path / "cache" / "environments").iterdir() if path.is_dir()]
+    assert len(folders) == 1
+
+
+def test_another_build_of_a_kept_package_makes_another_environment(here, lessened, tmp_path):
+    first = here.ask(*lessened, tmp_path / "cache")
+    (here.wheels / "free-1.0-py3-none-any.whl").unlink()
+    make_wheel(here.wheels, "free", "1.0", files={"free/more.py": ""})
+    here.unpack("free-1.0")
+    assert here.ask(*lessened, tmp_path / "cache")["python"] != first["python"]
+
+
+def test_removed_dependencies_need_no_installer(here, lessened, tmp_path):
+    for name in here.site.glob("pip*"):
+        name.unlink()
+    found = here.ask(*lessened, tmp_path / "cache")
+    assert found["note"] == "own environment: without helper (1.0 here), without toy (2.0 here)"
+    assert versions(found["python"]) == {"dep": "1.0", "free": "1.0"}
+
+
+def test_without_an_installer_it_is_said_what_to_do(here, changed, tmp_path):
+    for name in here.site.glob("pip*"):
+        name.unlink()
+    error = here.ask(*changed, tmp_path / "cache")["error"]
+    assert "neither uv on PATH nor pip 22.3 or newer" in error
+    assert "-m ensurepip --upgrade" in error
+
+
+def test_a_package_that_cannot_be_had_is_told_with_the_end_of_the_log(here, trees, tmp_path):
+    files = {"requirements.txt": "toy"}
+    error = here.ask(*trees(files, {"requirements.txt": "none==3"}), tmp_path / "cache")["error"]
+    log = next((tmp_path / "cache" / "environments").glob("*.log"))
+    assert error.startswith(
+        f"installing none==3 with pip failed (exit status 1); the end of {log}:"
+    )
+    assert "  | ERROR: No matching distribution found for none==3" in error
+    assert "likely cause: the package index cannot be reached, or lacks it" in error
+    assert 'perf: {base_install: "{python} -m pip install -r requirements.txt"}' in error
+    assert not [path for path in (tmp_path / "cache" / "environments").iterdir() if path.is_dir()]
+
+
+def test_a_cache_that_cannot_be_written_to_is_told(here, lessened, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    error = here.ask(*lessened, tmp_path / "cache")["error"]
+    assert "Not a directory" in error or "File exists" in error
+    assert "LLMPERF_CACHE_DIR" in error
+
+
+def test_a_missing_venv_module_is_told(here, lessened, tmp_path):
+    broken = here.site / "broken.pth"
+    broken.write_text(
+        "import sys; sys.modules.__setitem__('venv', None) if '-m' in sys.orig_argv else None\n"
+    )
+    error = here.ask(*lessened, tmp_path / "cache")["error"]
+    assert "making an environment in" in error
+    assert "python3-venv" in error
+
+
+def test_a_module_beside_the_project_is_not_taken_for_pythons_own(here, trees, tmp_path):
+    here_, there = trees({"requirements.txt": "toy==2.0"}, {"requirements.txt": "toy==1.0"})
+    write(there, {"pip.py": "raise SystemExit(3)", "logging.py": "raise SystemExit(3)"})
+    assert "error" not in here.ask(here_, there, tmp_path / "cache")
+
+
+def test_uv_installs_where_pip_did_not(here, changed, tmp_path):
+    uv = shutil.which("uv")
+    if uv is None:
+        pytest.skip("uv is not on PATH")
+    path = os.pathsep.join([str(Path(uv).parent), os.defpath])
+    found = here.ask(*changed, tmp_path / "cache", PATH=path)
+    assert found["said"][-1].startswith("installs toy==1.0 with uv")
+    assert versions(found["python"]) == {"toy": "1.0", "dep": "1.0", "free": "1.0"}
+
+
+def test_the_project_is_found_by_its_metadata_only(here, trees, tmp_path):
+    trees = trees({"x": ""}, {"x": ""})
+    project = make_source(trees[0], "project", "3.1")
+    write(project, {"project/__init__.py": "", "requirements.txt": "dep\ntoy"})
+    make_source(trees[1], "project", "3.0")
+    write(trees[1], {"project/__init__.py": "", "requirements.txt": "dep"})
+    here.install("-e", str(project))
+    found = here.ask(*trees, tmp_path / "cache")
+    code = """
+        import importlib.metadata as m, importlib.util as u
+        print(m.version("project"), u.find_spec("project"), m.files("project"))
+    """
+    assert run_python(found["python"], code) == "3.1 None None"
+
+
+def test_a_sibling_that_is_used_from_the_repository_is_not_copied(here, tmp_path):
+    for top in ("one", "two"):
+        write(tmp_path / top, {".git/HEAD": "", "app/requirements.txt": "dep\ntoy\n"})
+        make_source(tmp_path / top / "core", "core", "1")
+        write(tmp_path / top, {"core/core/__init__.py": ""})
+    write(tmp_path / "two", {"app/requirements.txt": "dep\n"})
+    here.install("-e", str(tmp_path / "one" / "core"))
+    found = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
+    code = "import importlib.util as u; print(u.find_spec('core'))"
+    assert run_python(found["python"], code) == "None"
+
+
+def test_a_change_in_what_a_sibling_needs_is_noticed(here, tmp_path):
+    for top, version in (("one", "2.0"), ("two", "1.0")):
+        write(tmp_path / top, {".git/HEAD": "", "app/requirements.txt": "dep\n"})
+        make_source(tmp_path / top / "core", "core", "1")
+        declared = tmp_path / top / "core" / "pyproject.toml"
+        text = declared.read_text().replace("= []\n", f'= ["toy=={version}"]\n')
+        declared.write_text(text.replace(f'requires = ["toy=={version}"]', "requires = []"))
+    here.install("--no-deps", "-e", str(tmp_path / "one" / "core"))
+    found = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
+    assert versions(found["python"])["toy"] == "1.0"
+
+
+def test_an_editable_package_of_another_project_is_kept(here, lessened, tmp_path):
+    lib = make_source(tmp_path / "lib", "lib", "1")
+    write(lib, {"lib/__init__.py": "X = 5"})
+    here.install("-e", str(lib))
+    found = here.ask(*lessened, tmp_path / "cache")
+    assert run_python(found["python"], "import lib; print(lib.X)") == "5"
+
+
+def test_a_package_of_the_tree_is_installed_from_there(here, trees, tmp_path):
+    trees = trees({"requirements.txt": "./core"}, {"requirements.txt": "./core"})
+    for tree, version in zip(trees, ("2", "1"), strict=True):
+        make_source(tree / "core", "core", version)
+    here.install(str(trees[0] / "core"))
+    write(trees[1], {"requirements.txt": "./core\nfree"})
+    found = here.ask(*trees, tmp_path / "cache")
+    assert versions(found["python"])["core"] == "1"
+
+
+def test_a_venv_that_sees_its_bases_packages_begets_another(here, lessened, tmp_path):
+    config = here.folder / "pyvenv.cfg"
+    shown = config.read_text().replace("site-packages = false", "site-packages = true")
+    config.write_text(shown)
+    found = here.ask(*lessened, tmp_path / "cache")
+    assert run_python(found["python"], "import dep; print(dep.VERSION)") == "1.0"
+    code = "from pathlib import Path; import sys; print(Path(sys.prefix, 'pyvenv.cfg').read_text())"
+    assert "include-system-site-packages = true" in run_python(found["python"], code)
+
+
+def test_a_package_without_a_record_is_copied_by_its_module_names(here, lessened, tmp_path):
+    info = here.site / "free-1.0.dist-info"
+    (info / "RECORD").unlink()
+    (info / "top_level.txt").write_text("free\n")
+    found = here.ask(*lessened, tmp_path / "cache")
+    assert run_python(found["python"], "import free; print(free.VERSION)") == "1.0"
+
+
+def test_a_needed_package_that_cannot_be_copied_is_installed_again(here, trees, tmp_path):
+    (here.site / "dep-1.0.dist-info" / "RECORD").unlink()
+    found = here.ask(
+        *trees({"requirements.txt": "toy\ndep"}, {"requirements.txt": "dep"}), tmp_path / "cache"
+    )
+    assert found["said"][-1].startswith("installs dep==1.0 with pip")
+    assert run_python(found["python"], "import dep; print(dep.VERSION)") == "1.0"
+
+
+def test_big_files_are_shared_on_disk_and_small_ones_are_not(here, lessened, tmp_path):
+    big = here.site / "free" / "big.bin"
+    big.write_bytes(bytes(1 << 20))
+    record = here.site / "free-1.0.dist-info" / "RECORD"
+    record.write_text(record.read_text() + "free/big.bin,,\n")
+    python = here.ask(*lessened, tmp_path / "cache")["python"]
+    code = "import free, os; print(json.dumps([os.stat(os.path.join(free.__path__[0], n)).st_nlink"
+    counts = run_python(python, f"import json; {code} for n in ('big.bin', '__init__.py')]))")
+    assert json.loads(counts) == [2, 1]
+
+
+def test_the_users_command_makes_the_environment(here, changed, tmp_path):
+    install = "{python} -m pip install -q toy==1.0"
+    found = here.ask(*changed, tmp_path / "cache", install)
+    assert found["note"] == (
+        "own environment: dep 1.5 (1.0 here), toy 1.0 (2.0 here), "
+        "without free (1.0 here), without helper (1.0 here)"
+    )
+    assert versions(found["python"]).keys() == {"toy", "dep", "pip"}
+
+
+def test_the_users_command_may_install_the_project_but_it_stays_out(here, changed, tmp_path):
+    make_source(changed[1], "project", "1")
+    write(changed[1], {"project/__init__.py": ""})
+    text = (changed[1] / "pyproject.toml").read_text()
+    (changed[1] / "pyproject.toml").write_text(text + "[dependency-groups]\na = ['b']\n")
+    found = here.ask(*changed, tmp_path / "cache", "{python} -m pip install -q -e .")
+    code = """
+        import importlib.metadata as m, importlib.util as u
+        print(m.version("project"), u.find_spec("project"))
+    """
+    assert run_python(found["python"], code) == "1 None"
+
+
+def test_a_failing_command_is_told_as_the_users(here, changed, tmp_path):
+    error = here.ask(*changed, tmp_path / "cache", "{python} -c 'raise SystemExit(7)'")["error"]
+    assert error.startswith("perf.base_install failed (exit status 7); the end of ")
+    assert error.endswith("this is the command of perf.base_install; correct it there")
+
+
+@pytest.mark.parametrize(
+    ("install", "said"),
+    [
+        ("pip install 'toy", "perf.base_install: No closing quotation in "),
+        (" ", "perf.base_install is empty"),
+        ("no-such-program --x", "no-such-program: No such file or directory"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_told(here, changed, tmp_path, install, said):
+    assert said in here.ask(*changed, tmp_path / "cache", install)["error"]

@@ -1,0 +1,46 @@
+"""A repository of two commits, out of reach of the user's own settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from git_projects import ISOLATED, commit, make
+
+from pytest_llmperf.repository.git import Repository
+
+
+@pytest.fixture(autouse=True)
+def isolated_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the user's settings, and a hook that runs these tests, out of it."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    for name in list(os.environ):
+        if name.startswith("GIT_"):
+            monkeypatch.delenv(name)
+    for name, value in ISOLATED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A work tree with two commits: ``code.py`` says 1, then 2."""
+    root = make(tmp_path / "a project")
+    commit(root, "the first one", code__py="x = 1\n", kept__txt="same\n")
+    commit(root, "the second one", code__py="x = 2\n")
+    return root
+
+
+@pytest.fixture
+def repository(project: Path) -> Repository:
+    found = Repository.around(project)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "the cache"

@@ -1,0 +1,223 @@
+"""What git is asked about a repository, and that asking changes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from git_projects import commit, git, make, snapshot, write
+
+from pytest_llmperf.repository.git import GitError, Repository
+
+
+def test_the_top_and_the_own_folder_are_found_from_below(project: Path) -> None:
+    below = project / "sub"
+    below.mkdir()
+    found = Repository.around(below)
+    assert found is not None
+    assert (found.top, found.common_dir) == (project.resolve(), (project / ".git").resolve())
+
+
+def test_a_linked_work_tree_has_its_own_top_and_the_shared_folder(
+    project: Path, tmp_path: Path
+) -> None:
+    git(project, "worktree", "add", "--quiet", str(tmp_path / "linked"))
+    found = Repository.around(tmp_path / "linked")
+    assert found is not None
+    assert found.top == (tmp_path / "linked").resolve()
+    assert found.common_dir == (project / ".git").resolve()
+
+
+def test_a_name_with_line_breaks_is_kept(tmp_path: Path) -> None:
+    root = make(tmp_path / "a\nname\n")
+    found = Repository.around(root)
+    assert found is not None
+    assert found.top == root.resolve()
+
+
+@pytest.mark.parametrize("kind", ["plain", "bare", "missing"])
+def test_without_a_work_tree_there_is_no_repository(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / kind
+    if kind != "missing":
+        folder.mkdir()
+    if kind == "bare":
+        git(folder, "init", "--quiet", "--bare")
+    assert Repository.around(folder) is None
+
+
+def test_without_git_there_is_no_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert Repository.around(project) is None
+
+
+def test_git_that_is_gone_later_is_named(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(GitError, match="git is not installed, or not on PATH"):
+        repository.run("status")
+
+
+def test_what_a_hook_leaves_in_the_environment_names_no_other_repository(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = make(tmp_path / "other")
+    wanted = git(project, "rev-parse", "HEAD")
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    found = Repository.around(project)
+    assert found is not None
+    assert found.head() == wanted
+
+
+@pytest.mark.parametrize("name", ["HEAD", "main", "v1", "HEAD~1^0", "full", "short"])
+def test_a_commit_is_found_by_every_name_git_knows(
+    project: Path, repository: Repository, name: str
+) -> None:
+    git(project, "tag", "-a", "v1", "-m", "a tag with a message")
+    full = git(project, "rev-parse", "HEAD~1" if "~" in name else "HEAD")
+    asked = {"full": full, "short": full[:10]}.get(name, name)
+    assert repository.commit(asked) == full
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "--help",
+        "-h",
+        "--all",
+        "^HEAD",
+        "HEAD~1..HEAD",
+        "HEAD HEAD",
+        "HEAD\n",
+        "HEAD\0",
+        "HEAD^{tree}",
+        "HEAD:code.py",
+        "nothing",
+        "\udcff",
+        "\N{GREEK SMALL LETTER ALPHA}\ud800",
+        "0" * 40,
+    ],
+)
+def test_what_names_no_commit_is_none(repository: Repository, name: str) -> None:
+    assert repository.commit(name) is None
+
+
+def test_a_hash_of_a_file_is_no_commit(repository: Repository) -> None:
+    blob = repository.files("HEAD")["code.py"]
+    assert repository.commit(blob) is None
+
+
+def test_branch_and_head_of_an_unborn_branch(tmp_path: Path) -> None:
+    found = Repository.around(make(tmp_path / "empty"))
+    assert found is not None
+    assert (found.head(), found.branch()) == (None, "main")
+
+
+def test_a_detached_head_has_no_branch(project: Path, repository: Repository) -> None:
+    git(project, "checkout", "--quiet", "--detach")
+    assert repository.branch() is None
+
+
+def test_the_subject_is_the_first_line(project: Path, repository: Repository) -> None:
+    new = commit(project, "Faster: ünï\n\nwith a body")
+    assert repository.subject(new) == "Faster: ünï"
+
+
+def test_ancestors_and_the_merge_base(project: Path, repository: Repository) -> None:
+    fork = git(project, "rev-parse", "HEAD")
+    git(project, "switch", "--quiet", "-c", "side")
+    side = commit(project, "on the side")
+    git(project, "switch", "--quiet", "main")
+    main = commit(project, "on main")
+    assert repository.merge_base(side, main) == fork
+    assert repository.is_ancestor(fork, side)
+    assert repository.is_ancestor(side, side)
+    assert not repository.is_ancestor(side, main)
+
+
+def test_separate_histories_have_no_merge_base(project: Path, repository: Repository) -> None:
+    git(project, "switch", "--quiet", "--orphan", "other")
+    other = commit(project, "another root")
+    assert repository.merge_base(other, "main") is None
+
+
+def test_files_are_the_regular_ones_below_a_folder(project: Path, repository: Repository) -> None:
+    write(project / "base" / "m*" / "a.json", "star")
+    write(project / "base" / "mx" / "b.json", "x")
+    write(project / "base.txt", "beside")
+    write(project / ":(icase)base" / "c.json", "magic")
+    (project / "base" / "link").symlink_to("mx")
+    commit(project)
+    assert set(repository.files("HEAD", "base")) == {"base/m*/a.json", "base/mx/b.json"}
+    assert set(repository.files("HEAD", "base/m*/")) == {"base/m*/a.json"}
+    assert set(repository.files("HEAD", ":(icase)base")) == {":(icase)base/c.json"}
+    assert set(repository.files("HEAD")) >= {"code.py", "base.txt", "base/mx/b.json"}
+
+
+@pytest.mark.parametrize("folder", ["nothing", "../a project", "/etc", "--all", "base:x"])
+def test_a_folder_that_is_not_there_has_no_files(repository: Repository, folder: str) -> None:
+    assert repository.files("HEAD", folder) == {}
+
+
+def test_blobs_come_in_order_with_their_bytes(project: Path, repository: Repository) -> None:
+    raw = bytes(range(256)) * 3
+    commit(project, bin=raw, empty="", last="no line break")
+    files = repository.files("HEAD")
+    ids = [files[name] for name in ("last", "bin", "empty", "bin")]
+    assert list(repository.blobs(ids)) == [b"no line break", raw, b"", raw]
+
+
+def test_more_blobs_than_pipes_hold_are_read(project: Path, repository: Repository) -> None:
+    commit(project, big="x" * 300_000)
+    ids = [repository.files("HEAD")["big"], repository.files("HEAD")["code.py"]] * 3000
+    assert sum(map(len, repository.blobs(ids[:200]))) == 100 * 300_006
+    reader = repository.blobs(ids)
+    assert len(next(reader)) == 300_000
+    reader.close()  # giving up early ends git, too
+
+
+def test_a_blob_that_is_not_there_is_an_error(repository: Repository) -> None:
+    with pytest.raises(GitError, match=f"object {'1' * 40} of .* can't be read"):
+        list(repository.blobs(["1" * 40]))
+
+
+def test_a_failure_is_told_in_gits_own_words(repository: Repository) -> None:
+    with pytest.raises(GitError, match=r"git log failed in .*a project: fatal: bad revision"):
+        repository.run("log", "nothing", "--")
+    assert repository.run("log", "nothing", "--", check=False) == ""
+
+
+def test_asking_changes_no_byte(project: Path, repository: Repository) -> None:
+    # What git would write by itself: a refreshed index, a monitor's socket.
+    git(project, "config", "core.fsmonitor", "true")
+    git(project, "config", "core.untrackedCache", "true")
+    os.utime(project / "code.py", (1, 1))
+    before = snapshot(project)
+    for question in (
+        repository.head,
+        repository.branch,
+        repository.is_shallow,
+        lambda: repository.files("HEAD"),
+        lambda: repository.run("status", "--porcelain"),
+        lambda: repository.merge_base("HEAD", "HEAD~1"),
+        lambda: repository.subject("HEAD"),
+    ):
+        question()
+    assert snapshot(project) == before
+
+
+def test_a_partial_clone_is_not_filled_by_reading(project: Path, tmp_path: Path) -> None:
+    git(project, "config", "uploadpack.allowFilter", "true")
+    url = project.resolve().as_uri()
+    git(tmp_path, "clone", "--quiet", "--filter=blob:none", "--no-checkout", url, "partial")
+    found = Repository.around(tmp_path / "partial")
+    assert found is not None
+    before = snapshot(tmp_path / "partial")
+    with pytest.raises(GitError, match="partial clone"):
+        list(found.blobs(list(found.files("HEAD").values())))
+    assert snapshot(tmp_path / "partial") == before

@@ -1,0 +1,155 @@
+"""A checkout killed at any moment: the user's repository is untouched, the next run cleans up."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from git_projects import commit, git, snapshot, write
+
+from pytest_llmperf.repository.checkout import check_out
+from pytest_llmperf.repository.git import Repository
+
+ROOT = Path(__file__).parents[2]
+CODE = """
+import sys
+from pathlib import Path
+from pytest_llmperf.repository.checkout import check_out
+from pytest_llmperf.repository.git import Repository
+
+repository = Repository.around(Path(sys.argv[1]))
+commit = repository.commit("HEAD~1")
+print("ready", flush=True)
+while True:
+    checkout = check_out(repository, commit, Path(sys.argv[2]))
+    print("made", flush=True)
+    if sys.argv[3] == "hold":
+        sys.stdin.read()
+    checkout.close()
+"""
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")
+
+
+@pytest.fixture
+def large(project: Path) -> Path:
+    """Enough files that making a checkout takes a while, a change, and something untracked."""
+    for number in range(300):
+        write(project / "many" / f"{number % 20}" / f"{number}.txt", f"{number}\n" * 50)
+    commit(project, "many files")
+    git(project, "rm", "--quiet", "-r", "many")
+    commit(project, "no more")
+    write(project / "code.py", "uncommitted\n")
+    write(project / "small.gguf", "a model")
+    return project
+
+
+class Child:
+    """A process that checks out and removes again, for ever or until it is let go."""
+
+    def __init__(self, project: Path, cache: Path, mode: str = "loop") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CODE, str(project), str(cache), mode],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self.wait_for(b"ready")
+
+    def wait_for(self, word: bytes) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == word
+
+    def kill(self, with_its_git: bool) -> None:
+        if with_its_git:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
+
+@pytest.fixture
+def holder(large: Path, cache: Path) -> Iterator[Child]:
+    child = Child(large, cache, "hold")
+    child.wait_for(b"made")
+    yield child
+    if child.process.poll() is None:
+        child.kill(with_its_git=True)
+
+
+def left(cache: Path) -> list[str]:
+    return sorted(path.name for path in (cache / "worktrees").glob("*/*"))
+
+
+@pytest.mark.parametrize("with_its_git", [True, False], ids=["all of it", "not its git"])
+def test_killed_at_any_moment(large: Path, cache: Path, with_its_git: bool) -> None:
+    repository = Repository.around(large)
+    assert repository is not None
+    base = repository.commit("HEAD~1")
+    assert base is not None
+    before = snapshot(large)
+    chance = random.Random(7)
+    for _ in range(10):
+        child = Child(large, cache)
+        time.sleep(chance.uniform(0, 0.25))
+        child.kill(with_its_git)
+        assert snapshot(large) == before
+    with check_out(repository, base, cache) as checkout:
+        assert len(list((checkout.top / "many").rglob("*.txt"))) == 300
+        assert git(checkout.top, "status", "--porcelain") == ""
+        # Its own folder and lock only: a git that outlived its session has had its time by now.
+        assert len(left(cache)) == 2
+    assert left(cache) == []
+    assert snapshot(large) == before
+
+
+def test_what_lives_is_left_alone(large: Path, cache: Path, holder: Child) -> None:
+    repository = Repository.around(large)
+    assert repository is not None
+    head = repository.head()
+    assert head is not None
+    (alive,) = {name.removesuffix(".lock") for name in left(cache)}
+    with check_out(repository, head, cache):
+        assert alive in left(cache)
+    assert len(list(cache.rglob("many/*/*.txt"))) == 300
+    holder.kill(with_its_git=True)
+    with check_out(repository, head, cache):
+        assert alive not in left(cache)
+
+
+def test_leftovers_of_other_repositories_go_too(
+    large: Path, cache: Path, holder: Child, tmp_path: Path
+) -> None:
+    git(tmp_path, "clone", "--quiet", str(large), "other")
+    other = Repository.around(tmp_path / "other")
+    assert other is not None
+    head = other.head()
+    assert head is not None
+    holder.kill(with_its_git=True)
+    with check_out(other, head, cache):
+        assert not list(cache.rglob("many"))
+
+
+def test_what_is_not_a_checkout_stays(large: Path, cache: Path) -> None:
+    repository = Repository.around(large)
+    assert repository is not None
+    head = repository.head()
+    assert head is not None
+    with check_out(repository, head, cache) as checkout:
+        parent = next(
+            folder for folder in checkout.top.parents if folder.parent.name == "worktrees"
+        )
+        write(parent / "notes" / "a", "somebody's")
+    check_out(repository, head, cache).close()
+    assert (parent / "notes" / "a").exists()
