@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.decisions import Decision, StoredDecision, now
-from pytest_llmperf.baselines.git import read_provenance
+from pytest_llmperf.repository.provenance import read_provenance
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.baselines.standing import Standing, standing_of
 from pytest_llmperf.baselines.store import Shelf

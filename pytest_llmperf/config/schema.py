@@ -213,6 +213,17 @@ class PerfConfig(_Section):
     baselines: Text = Field(
         default="perf_baselines", description="Folder of the baselines, relative to this file."
     )
+    accumulate: Flag = Field(
+        default=True,
+        description="Whether pairs of earlier sessions that measured the very same two commits count.",
+    )
+    base_install: Text | None = Field(
+        default=None,
+        description=(
+            "Command that installs another commit's dependencies, run in its tree with {python} "
+            "replaced; null: found out from what it declares."
+        ),
+    )
     seed: Seed | None = Field(
         default=None, description="Seed of the random order; null: a new one."
     )

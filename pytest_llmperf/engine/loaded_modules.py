@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 def loaded_modules(names: Iterable[str]) -> dict[str, str]:
@@ -17,3 +17,8 @@ def loaded_modules(names: Iterable[str]) -> dict[str, str]:
         if file is not None:
             found[name] = str(file)
     return found
+
+
+def in_engine(origins: Mapping[str, str]) -> dict[str, str]:
+    """Tell modules of an engine's process from those of the same name in this one."""
+    return {f"{name} (in the engine's process)": file for name, file in origins.items()}

@@ -39,7 +39,8 @@ class BaselineView:
 
     Attributes:
         status: whether there is something to compare with.
-        sessions: base units, shape (sessions, processes, iterations), oldest first.
+        sessions: base units, shape (sessions, processes, iterations), oldest first; of other
+            work where the status says so, to be shown and not compared.
         sources: what names each session to a reader: file, date, commit.
         detail: why there is nothing to compare with, in one line; may be empty.
         anchor: the fixed sessions that creeping is measured from, as ``sessions``.

@@ -57,6 +57,9 @@ def compare(evidence: Evidence) -> Comparison:
             return Comparison(current, None, None, 0)
         effect = running(paired_differences(evidence), evidence.check.tolerance, metric).effect
         return Comparison(_summary(pairs.candidate), _summary(pairs.base), slowdown(effect), 0)
+    if view is not None and view.status == "workload changed" and view.sessions:
+        # Side by side, for a reader; no change, because it was other work.
+        return Comparison(current, summarise_sessions(view.sessions), None, len(view.sessions))
     if view is None or not is_comparable(view):
         return Comparison(current, None, None, 0)
     stored = [math.log(session_level(session)) for session in view.sessions]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_llmperf.environment.fitness import FitnessFinding
@@ -92,6 +92,11 @@ class TestSamples:
     seconds: float = 0.0
     earlier: int = 0
 
+    def of_this_session(self) -> TestSamples:
+        """Return the samples without the pairs of earlier sessions."""
+        own = [sample for sample in self.processes if sample.process >= 0]
+        return replace(self, processes=own, earlier=0)
+
     @property
     def pairs(self) -> int:
         """Complete pairs: both processes valid."""
@@ -102,15 +107,15 @@ class TestSamples:
         """Pairs that do not count because a process of theirs was void."""
         return len({sample.pair for sample in self.voided if sample.pair is not None})
 
-    def values(self, metric: str) -> Rows:
-        """Return the candidate's values of a metric, processes x iterations.
+    def values(self, metric: str, arm: str = CANDIDATE) -> Rows:
+        """Return an arm's values of a metric, processes x iterations.
 
         A percentile (``inter_token_p95``) has one value per group of consecutive processes.
         Empty where the metric is undefined or there are too few values for the percentile.
         """
         if (parts := percentile_parts(metric)) is not None:
-            return _percentiles(self.pooled_rows(parts[0], CANDIDATE), parts[1])
-        rows = (sample.row(metric) for sample in self.processes if sample.arm == CANDIDATE)
+            return _percentiles(self.pooled_rows(parts[0], arm), parts[1])
+        rows = (sample.row(metric) for sample in self.processes if sample.arm == arm)
         return tuple(row for row in rows if row)
 
     def paired(self, metric: str) -> tuple[Rows, Rows]:

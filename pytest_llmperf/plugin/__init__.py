@@ -6,6 +6,8 @@ file and its three neighbours only.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_llmperf.plugin.fixtures import llm_engine
@@ -15,6 +17,8 @@ from pytest_llmperf.plugin.settings import current_settings
 
 __all__ = ["llm_engine"]
 
+#: The name of the plugin that records for a session in another tree.
+RECORDING = "llmperf-recording-session"
 _DESELECTED = pytest.StashKey[int]()
 
 
@@ -27,6 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
     for line in MARKERS.values():
         config.addinivalue_line("markers", line)
+    request = config.getoption("llmperf_record_for")
+    if request:
+        from pytest_llmperf.plugin.recording_session import RecordingSession
+
+        config.pluginmanager.register(RecordingSession(config, Path(request)), RECORDING)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -37,6 +46,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep perf tests out of runs that do not ask for them; set up the session that has some."""
+    recording = config.pluginmanager.get_plugin(RECORDING)
+    if recording is not None:
+        recording.take(items)
+        return
     perf = [item for item in items if is_perf(item)]
     if not perf:
         return

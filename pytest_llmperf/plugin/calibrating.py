@@ -16,6 +16,7 @@ from pytest_llmperf.gate.words import count, span
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
+from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.calibration_files import keep, to_json
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.evidence import Judged, SessionGate
@@ -85,12 +86,13 @@ class Calibrator:
             Arm(CANDIDATE, "candidate", self._start_candidate),
             Arm(BASE, f"base ({ITSELF})", partial(EngineClient.start, self._spec)),
         ]
+        itself = Against(ITSELF, self._spec, None)
         for number in range(1, self._request.sessions + 1):
             plan = self._plan()
             if self._perf.seed is not None:
                 # The same order in every session would be one session's luck many times.
                 plan = replace(plan, seed=(plan.seed + number) % 2**32)
-            gate = SessionGate(self._held, plan, self._facts, self._perf.false_alarms, ITSELF)
+            gate = SessionGate(self._held, plan, self._facts, self._perf.false_alarms, itself)
             measurement = self._measure(plan, arms, gate)
             judged = gate.judge(measurement.tests)
             self.runs.append(_session_run(judged, measurement))

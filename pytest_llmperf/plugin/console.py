@@ -41,9 +41,12 @@ class Console:
         if not self._quiet and self._config.get_verbosity() > 0:
             self.line(f"recording {printable(nodeid)}")
 
-    def plan(self, plan: Plan, facts: SessionFacts) -> None:
+    def plan(self, plan: Plan) -> None:
         """Say what will be measured and what it costs, before it starts."""
         self.line(f"measuring {plan.describe()}")
+
+    def notes(self, facts: SessionFacts) -> None:
+        """Say what else is to be known of the session."""
         for note in facts.notes:
             self.line(f"note: {note}")
 

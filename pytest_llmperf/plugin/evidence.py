@@ -16,6 +16,7 @@ from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts
+from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.stats.percentiles import group_size, least_values
@@ -38,7 +39,7 @@ class SessionGate:
         plan: of the measure stage.
         facts: machine, model and baselines.
         alpha: chance per session of a false ``regressed``.
-        against: what the base arm is called, or None where there is none.
+        against: the base arm, or None where there is none.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class SessionGate:
         plan: Plan,
         facts: SessionFacts,
         alpha: float,
-        against: str | None = None,
+        against: Against | None = None,
     ) -> None:
         self._held = held
         self._plan = plan
@@ -68,6 +69,10 @@ class SessionGate:
             for one in judged
             if one.verdict and one.verdict.kind is VerdictKind.REGRESSED
         }
+
+    def at(self, alpha: float) -> SessionGate:
+        """Return the same gate with another rate of false ``regressed``."""
+        return SessionGate(self._held, self._plan, self._facts, alpha, self._against)
 
     def judge(self, tests: Mapping[str, TestSamples], *, ended: bool = True) -> list[Judged]:
         """Judge every check of every test, in the order of the tests and their checks.
@@ -100,34 +105,50 @@ class SessionGate:
     def _evidence(
         self, recording: Recording, check: Check, samples: TestSamples, ended: bool
     ) -> Evidence:
-        plan = self._plan
-        paired = self._against is not None
-        done = samples.pairs if paired else len(samples.processes)
-        seconds = samples.seconds / done + plan.start_seconds * (1 + paired) if done else None
-        nodeid, size = recording.item.nodeid, _processes_per_row(check, samples)
+        plan, nodeid = self._plan, recording.item.nodeid
+        standing = self._against.standing(nodeid) if self._against is not None else None
+        paired, arms = standing == "same", 1 if standing in (None, "absent") else 2
+        done = samples.pairs if arms == 2 else len(samples.processes)
+        new = done - samples.earlier
+        seconds = samples.seconds / new + plan.start_seconds * arms if new else None
+        size = _processes_per_row(check, samples)
         if seconds is not None:
             seconds *= size
         return Evidence(
-            nodeid=recording.item.nodeid,
+            nodeid=nodeid,
             check=check,
             samples=_rows(check, samples),
             planned_processes=plan.processes,
-            baseline=None if paired else self._baseline(recording, check),
-            pairs=_pairs(check, samples, self._against, seconds) if self._against else None,
+            baseline=None if paired else self._baseline(recording, check, samples),
+            pairs=_pairs(check, samples, self.against_name, seconds) if paired else None,
             invalid=unfit(samples, plan.processes),
-            error=samples.error or _undefined(samples, check, plan),
+            error=self._broken(nodeid) or samples.error or _undefined(samples, check, plan),
             budget_reached=samples.budget_reached,
             budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
             row_size=size,
-            exhausted=done >= plan.most,
+            exhausted=new >= plan.most,
             ended=ended,
             stalls=_stalls(samples, paired),
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
         )
 
-    def _baseline(self, recording: Recording, check: Check) -> BaselineView:
+    @property
+    def against_name(self) -> str:
+        """What the base arm is called; empty without one."""
+        return self._against.name if self._against is not None else ""
+
+    def is_compared(self, nodeid: str) -> bool:
+        """Whether a test is judged by a base arm, and not by stored sessions."""
+        return self._against is not None and self._against.standing(nodeid) == "same"
+
+    def _broken(self, nodeid: str) -> str | None:
+        return self._against.broken.get(nodeid) if self._against is not None else None
+
+    def _baseline(self, recording: Recording, check: Check, samples: TestSamples) -> BaselineView:
+        if self._against is not None:
+            return _other_work(self._against, recording.item.nodeid, check, samples)
         found = self.stored(recording, check)
         by_path = {stored.path: stored for stored in self._facts.baselines.records}
         return BaselineView(
@@ -140,6 +161,20 @@ class SessionGate:
                 source_of(by_path[path], self._facts) for path in found.anchor_paths
             ),
         )
+
+
+def _other_work(against: Against, nodeid: str, check: Check, samples: TestSamples) -> BaselineView:
+    """Say why a test is not compared with the base arm; show what it measured all the same."""
+    work = against.changed.get(nodeid)
+    if work is None:
+        return BaselineView("missing", detail=against.absent.get(nodeid, ""))
+    base = samples.values(check.metric.name, BASE) if check.metric.kind == "value" else ()
+    return BaselineView(
+        "workload changed",
+        sessions=(base,) if base else (),
+        sources=(against.name,),
+        detail=f"{against.name} measured {work.summary}: other work, so not judged as equal",
+    )
 
 
 def unfit(samples: TestSamples, planned: int) -> tuple[str, ...]:

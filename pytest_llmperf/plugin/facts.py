@@ -11,8 +11,7 @@ import pytest
 
 from pytest_llmperf import __version__
 from pytest_llmperf.baselines.calibrations import model_key, read_calibrations
-from pytest_llmperf.baselines.git import read_provenance
-from pytest_llmperf.baselines.match import BaselineSet, find_baseline
+from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.config.model_hash import model_sha256
@@ -23,7 +22,11 @@ from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding, judge
 from pytest_llmperf.environment.gpus import Gpu, read_gpus
 from pytest_llmperf.environment.machine import Machine, read_machine
-from pytest_llmperf.plugin.settings import Settings, current_against
+from pytest_llmperf.plugin.against import current_against
+from pytest_llmperf.plugin.baseline_source import read_baselines
+from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.repository.provenance import read_provenance
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
@@ -71,7 +74,7 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     llm = settings.loaded.config.llm
     backend = _backend(llm)
     against = current_against(config)
-    arms = [llm] if against is None else [llm, against.llm]
+    arms = [llm] if against is None or against.llm is None else [llm, against.llm]
     reading = read_gpus()
     machine = read_machine(
         "cpu" if backend == "app" and not reading.gpus else backend,
@@ -90,7 +93,9 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     store = BaselineStore(baselines_dir)
     calibrations, broken = read_calibrations(store.root / machine.key)
     alike = [one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)]
-    notes = [*settings.loaded.warnings, *broken]
+    asked = Options.of(config).baselines_from
+    baselines, told = read_baselines(store, machine, model, asked)
+    notes = [*settings.loaded.warnings, *broken, *told]
     if reading.problem:
         notes.append(reading.problem)
     return SessionFacts(
@@ -109,7 +114,7 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         info=info,
         config=resolved,
         store=store,
-        baselines=find_baseline(store, machine, model),
+        baselines=baselines,
         notes=tuple(notes),
         # Both arms are watched with one need, or load would void the samples of one of them only.
         n_threads=max(_needed_cores(arm, arm.resolved()) for arm in arms),

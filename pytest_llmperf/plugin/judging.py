@@ -9,24 +9,20 @@ from pathlib import Path
 from pytest_llmperf.baselines.match import notes as differences_from
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement, TestSamples
+from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.evidence import Judged, SessionGate, listed_differences
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
-from pytest_llmperf.plugin.settings import Against
+from pytest_llmperf.plugin.trial import Trial
 from pytest_llmperf.report.model import SessionView, TestReportView, row_of
 from pytest_llmperf.stats.paired import least_to_call
 from pytest_llmperf.stats.summary import stalls
 
 
-def session_view(
-    gate: SessionGate,
-    held: Sequence[Recording],
-    measurement: Measurement,
-    plan: Plan,
-    facts: SessionFacts,
-    against: Against | None = None,
-) -> SessionView:
+def session_view(trial: Trial, facts: SessionFacts) -> SessionView:
     """Give every gated metric of every measured test its verdict."""
+    gate, held, plan, against = trial.gate, trial.held, trial.plan, trial.against
+    measurement = trial.measurement
     judged = gate.judge(measurement.tests)
     by_test = {
         nodeid: list(same) for nodeid, same in groupby(judged, lambda one: one.evidence.nodeid)
@@ -57,12 +53,14 @@ def session_view(
             *_baseline_notes(facts, against),
             *_gpu_notes(facts),
             *_pair_notes(plan),
+            *(against.notes if against is not None else ()),
         ),
         wall_s=measurement.seconds,
         generation_s=measurement.generating_seconds,
         recording_generation_s=sum(recording.seconds for recording in held),
         baseline_sources=tuple(sorted(sources)),
         against=against.name if against is not None else None,
+        base_commit=against.commit if against is not None else None,
         arm_differences=against.differences if against is not None else (),
     )
 
@@ -75,9 +73,7 @@ def _test(
     facts: SessionFacts,
     against: Against | None,
 ) -> TestReportView:
-    stored = [
-        gate.stored(recording, one.evidence.check) for one in judged if not one.evidence.pairs
-    ]
+    stored = [gate.stored(recording, one.evidence.check) for one in judged if against is None]
     newest = max(
         (path for found in stored for path in found.paths), default=None, key=_place(facts)
     )
@@ -94,6 +90,8 @@ def _test(
         findings=(*_findings(samples), *_left_out(skipped)),
         differences=_differences(newest, facts) if against is None else against.differences,
         pairs=samples.pairs,
+        earlier_pairs=samples.earlier,
+        is_commit=against is not None and against.commit is not None,
         processes=sum(sample.arm == CANDIDATE for sample in samples.processes),
     )
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
-from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Rounds
-from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
+from pytest_llmperf.measure.rounds import Keep, Rounds
+from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import SessionGate
 from pytest_llmperf.plugin.facts import MachineWatch, SessionFacts
-from pytest_llmperf.plugin.settings import Against, Settings
 
 
 class MeasureStage:
@@ -31,8 +29,17 @@ class MeasureStage:
         self._console = console
         self._in_logs = in_logs
 
-    def measure(self, plan: Plan, arms: Sequence[Arm], gate: SessionGate) -> Measurement:
+    def measure(
+        self,
+        plan: Plan,
+        arms: Sequence[Arm],
+        gate: SessionGate,
+        earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
+        keep: Keep | None = None,
+    ) -> Measurement:
         """Replay the plan's workloads until the gate has decided every test, or a budget ends.
+
+        ``earlier`` and ``keep`` as ``Rounds`` takes them.
 
         Raises:
             DeviceBusyError: another session does not free the device.
@@ -42,15 +49,6 @@ class MeasureStage:
         try:
             with self._console.progress(plan, in_logs=self._in_logs) as tell:
                 watch = partial(MachineWatch, self._facts)
-                return Rounds(plan, arms, watch, tell, gate.undecided).run()
+                return Rounds(plan, arms, watch, tell, gate.undecided, earlier, keep).run()
         finally:
             lock.release()
-
-
-def arms_of(settings: Settings, against: Against | None) -> list[Arm]:
-    """Return the session's own arm and, where there is something to compare with, the base."""
-    arms = [Arm(CANDIDATE, "candidate", partial(EngineClient.start, settings.spec))]
-    if against is not None:
-        start = partial(EngineClient.start, against.spec)
-        arms.append(Arm(BASE, f"base ({against.name})", start))
-    return arms

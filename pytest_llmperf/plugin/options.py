@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import pytest
+
+#: When tests are run against the commit of their baseline before they are judged.
+Confirm = Literal["auto", "never", "always"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,10 @@ class Options:
     json_path: Path | None
     strict: bool
     against_config: Path | None
+    against: str | None
+    confirm: Confirm
+    baselines_from: str | None
+    record_for: Path | None
     calibrate: Path | None
 
     @classmethod
@@ -34,6 +42,7 @@ class Options:
             config.getoption("llmperf_against_config"),
             config.getoption("llmperf_calibrate"),
         )
+        record_for = config.getoption("llmperf_record_for")
         return cls(
             config_file=here / file if file else None,
             overrides=tuple(config.getoption("llmperf_set") or ()),
@@ -44,6 +53,10 @@ class Options:
             json_path=here / report if report else None,
             strict=config.getoption("llmperf_strict"),
             against_config=here / other if other else None,
+            against=config.getoption("llmperf_against"),
+            confirm=config.getoption("llmperf_confirm"),
+            baselines_from=config.getoption("llmperf_baselines_from"),
+            record_for=here / record_for if record_for else None,
             calibrate=here / calibrate if calibrate else None,
         )
 
@@ -82,6 +95,27 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="compare with this configuration instead of stored baselines: both run interleaved",
     )
+    group.addoption(
+        "--llmperf-against",
+        metavar="REV",
+        help="compare with this commit instead of stored baselines: both run interleaved "
+        "(branch, tag, hash, HEAD~1, merge-base:origin/main)",
+    )
+    group.addoption(
+        "--llmperf-confirm",
+        choices=get_args(Confirm),
+        default="auto",
+        help="whether a test that is suspect by its stored baseline (auto), or every test "
+        "(always), is run interleaved with the baseline's commit before it is judged",
+    )
+    group.addoption(
+        "--llmperf-baselines-from",
+        metavar="REV",
+        help="compare with the baselines of this commit, not of the work tree "
+        "(in a pull request's CI: its merge base)",
+    )
+    # What a comparison with another commit starts in that commit's tree. Not for typing.
+    group.addoption("--llmperf-record-for", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-strict",
         action="store_true",

@@ -28,6 +28,11 @@ def check_before_loading(
         BaselineStore(settings.loaded.baselines_dir).check_all()
     except BaselineError as error:
         problems.append(str(error))
+    if options.against is not None and options.against_config is not None:
+        problems.append(
+            "--llmperf-against and --llmperf-against-config: a session has one base; the "
+            "configuration of another commit comes with the commit"
+        )
     if options.accept is not None and not options.accept.strip():
         problems.append("--llmperf-accept: say why this level is the new one; the reason is kept")
     if options.record:
@@ -47,6 +52,7 @@ def _calibration(path: Path, settings: Settings, options: Options) -> list[str]:
         "--llmperf-record": options.record and options.accept is None,
         "--llmperf-accept": options.accept is not None,
         "--llmperf-json": options.json_path is not None,
+        "--llmperf-against": options.against is not None,
         "--llmperf-against-config": options.against_config is not None,
     }
     problems = [

@@ -11,30 +11,35 @@ import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
 from pytest_llmperf.gate.calibration import Calibration
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
 from pytest_llmperf.measure.samples import Measurement
+from pytest_llmperf.packages.roots import import_roots, own_modules
 from pytest_llmperf.plugin import benchmark_bridge
+from pytest_llmperf.plugin.against import Against, against_config, set_against
+from pytest_llmperf.plugin.base_arm import against_commit, with_recording
+from pytest_llmperf.plugin.base_commit import Place, foreign, prepare, repository_of
 from pytest_llmperf.plugin.calibrating import Calibrator
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.commands import as_argument, command_stem
+from pytest_llmperf.plugin.confirming import Confirmer
 from pytest_llmperf.plugin.console import Console
-from pytest_llmperf.plugin.evidence import SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
-from pytest_llmperf.plugin.judging import session_view
 from pytest_llmperf.plugin.markers import is_perf, read_budget, read_checks
-from pytest_llmperf.plugin.measuring import MeasureStage, arms_of
+from pytest_llmperf.plugin.measuring import MeasureStage
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.outcome import fail_report, warn_of
-from pytest_llmperf.plugin.planning import make_plan
 from pytest_llmperf.plugin.preflight import check_before_loading
 from pytest_llmperf.plugin.recording import Recording, RecordStage
+from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.runner_protocol import log_reports
-from pytest_llmperf.plugin.settings import Against, Settings, load, load_against, settings_of
+from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session
+from pytest_llmperf.plugin.trial import Trials
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.failure import failure_text
@@ -42,6 +47,8 @@ from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.model import SessionView
 from pytest_llmperf.report.properties import junit_properties
 from pytest_llmperf.report.table import render_table
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.revisions import resolve
 
 
 def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -65,10 +72,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         return
     options, settings = Options.of(config), settings_of(config)
     check_before_loading(config, items, settings, options)
-    other = options.against_config
-    against = load_against(config, other) if other is not None else None
-    session = PerfSession(config, settings, options, checks, against)
+    session = PerfSession(config, settings, options, checks)
     config.pluginmanager.register(session, "llmperf-session")
+    session.prepare()
 
 
 class PerfSession:
@@ -80,13 +86,13 @@ class PerfSession:
         settings: Settings,
         options: Options,
         checks: dict[str, list[Check]],
-        against: Against | None = None,
     ) -> None:
         self._config = config
         self._settings = settings
         self._options = options
         self._checks = checks
-        self._against = against
+        self._against: Against | None = None
+        self._place: Place | None = None
         self._console = Console(config)
         self._stage = RecordStage(settings.engine)
         self._held: list[Recording] = []
@@ -102,6 +108,31 @@ class PerfSession:
         #: Of the tests that failed for nothing but their verdicts.
         self._failing: list[Verdict] = []
         self._verdict_failures = 0
+
+    def prepare(self) -> None:
+        """Bring what the session is to be compared with, before anything is loaded.
+
+        Raises:
+            pytest.UsageError: the other configuration is wrong, or the commit can't be had.
+        """
+        options, root = self._options, self._config.rootpath
+        if options.against_config is not None:
+            self._against = against_config(self._config, options.against_config)
+            set_against(self._config, self._against)
+        if options.against is None:
+            return
+        try:
+            repository = repository_of(root, "--llmperf-against")
+            revision = resolve(repository, options.against)
+            install = self._settings.loaded.config.perf.base_install
+            self._place = prepare(root, repository, revision, self._console.line, install)
+        except (GitError, ArmError) as error:
+            raise pytest.UsageError(f"llmperf: --llmperf-against: {error}") from None
+
+    def pytest_unconfigure(self) -> None:
+        """Remove the other commit's tree, however the session ended."""
+        if self._place is not None:
+            self._place.close()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
@@ -171,32 +202,55 @@ class PerfSession:
     def _measure_and_judge(self) -> None:
         try:
             self._measure_held()
-        except (EngineError, BaselineError) as error:
+        except (EngineError, BaselineError, GitError, ArmError) as error:
             # Such as a device that another session does not free, or a baseline broken meanwhile.
             self._fail_held(f"this test's body passed, but it could not be measured: {error}")
 
     def _measure_held(self) -> None:
         engine, perf = self._settings.engine, self._settings.loaded.config.perf
         start_seconds = engine.start_seconds
-        facts = gather_facts(self._config, self._settings)
-        # The bodies' engine must free the device before the first round takes it.
+        origins = self._own_origins()
+        if self._place is not None and (
+            text := foreign(origins, self._place.repository.top, "this session")
+        ):
+            raise ArmError(text)
+        # The bodies' engine must free the device before another process takes it.
         engine.close()
+        if self._place is not None:
+            self._against = against_commit(
+                self._config, self._place, self._held, self._console.line, list(self._checks)
+            )
+            set_against(self._config, self._against)
+        elif self._against is not None and (there := self._against.there) is not None:
+            say = self._console.line
+            self._against = with_recording(self._config, self._against, there, self._held, say)
+            set_against(self._config, self._against)
+        facts = gather_facts(self._config, self._settings)
         if self._options.calibrate is not None:
             self._calibrate(self._options.calibrate, facts, start_seconds)
             return
-        against = self._against
-        plan = make_plan(self._held, perf, start_seconds, paired=against is not None)
-        self._console.plan(plan, facts)
-        name = against.name if against is not None else None
-        gate = SessionGate(self._held, plan, facts, perf.false_alarms, name)
-        arms = arms_of(self._settings, against)
-        measurement = MeasureStage(facts, self._console).measure(plan, arms, gate)
+        self._console.notes(facts)
+        trials = Trials(self._config, self._settings, facts, self._console, start_seconds)
+        trial = trials.run(self._held, self._against, alpha=perf.false_alarms)
+        # A session that is compared with a base arm has no stored verdicts to confirm.
+        mode = self._options.confirm if self._against is None else "never"
+        confirmer = Confirmer(
+            self._config, self._settings, facts, self._console, start_seconds, origins, mode
+        )
         self._view = replace(
-            session_view(gate, self._held, measurement, plan, facts, against),
+            confirmer.view(trial),
             false_alarms=perf.false_alarms,
             strict=self._policy.strict,
         )
-        self._finish(measurement, facts)
+        self._finish(trial.measurement, facts)
+
+    def _own_origins(self) -> dict[str, str]:
+        """Return where the project's modules were imported from; nothing outside of git."""
+        root = self._config.rootpath
+        if Repository.around(root) is None:
+            return {}
+        names = own_modules(root, import_roots(root, root))
+        return {**loaded_modules(names), **in_engine(self._settings.engine.modules(names))}
 
     def _calibrate(self, path: Path, facts: SessionFacts, start_seconds: float) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmperf.plugin.adopt import ROOTS
 from pytest_llmperf.plugin.options import Options
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
-    from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.handle import LlmEngine
 
@@ -36,25 +36,7 @@ class Settings:
     engine: LlmEngine
 
 
-@dataclass(frozen=True)
-class Against:
-    """The base arm: another configuration that the session's own is compared with.
-
-    Attributes:
-        name: what reports call it: its file.
-        spec: how its engine processes are started.
-        llm: its engine settings.
-        differences: its settings that differ, ``key: 1 there, 2 here``.
-    """
-
-    name: str
-    spec: LaunchSpec
-    llm: LlmConfig
-    differences: tuple[str, ...]
-
-
 _KEY = pytest.StashKey[Settings]()
-_AGAINST = pytest.StashKey[Against]()
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -80,41 +62,15 @@ def load(config: pytest.Config) -> LoadedConfig:
         pytest.UsageError: naming everything that is wrong with it.
     """
     options = Options.of(config)
-    return _load(config, options.config_file, options.overrides)
+    return load_file(config, options.config_file, options.overrides)
 
 
-def load_against(config: pytest.Config, path: Path) -> Against:
-    """Return the base arm of another configuration file.
-
-    The environment's settings hold for both arms, the command line's
-    (``--llmperf-set``) for the session's own only; the file's ``perf`` section
-    is not used.
+def load_file(config: pytest.Config, file: Path | None, overrides: tuple[str, ...]) -> LoadedConfig:
+    """Read one configuration file (None: the default one) under the environment's settings.
 
     Raises:
         pytest.UsageError: naming everything that is wrong with it.
     """
-    from pytest_llmperf.baselines.match import setting_differences
-
-    loaded = _load(config, path, ())
-    spec, _ = _spec(config, loaded)
-    there, here = loaded.config.llm.resolved(), settings_of(config).loaded.config.llm.resolved()
-    try:
-        name = str(path.relative_to(config.rootpath))
-    except ValueError:
-        name = str(path)
-    found = setting_differences(here, there)
-    both = tuple(f"{d.item}: {d.baseline} there, {d.current} here" for d in found)
-    against = Against(name, spec, loaded.config.llm, both)
-    config.stash[_AGAINST] = against
-    return against
-
-
-def current_against(config: pytest.Config) -> Against | None:
-    """Return the base arm where this session has one, for what has to know of both arms."""
-    return config.stash.get(_AGAINST, None)
-
-
-def _load(config: pytest.Config, file: Path | None, overrides: tuple[str, ...]) -> LoadedConfig:
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.config.load import load_config
 
@@ -129,14 +85,18 @@ def _resolve(config: pytest.Config) -> Settings:
     from pytest_llmperf.engine.handle import LlmEngine
 
     loaded = load(config)
-    spec, model_file = _spec(config, loaded)
+    spec, model_file = spec_of(config, loaded)
     lock = DeviceLock(notify=_notifier(config))
     engine = LlmEngine(spec, loaded.config.llm.max_tokens, lock)
     return Settings(loaded, model_file, spec, engine)
 
 
-def _spec(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Path | None]:
-    """Return how a configuration's engine is started, and the model file it resolved to."""
+def spec_of(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Path | None]:
+    """Return how a configuration's engine is started, and the model file it resolved to.
+
+    Raises:
+        pytest.UsageError: the model, or what the engine is to be given, is not there.
+    """
     from pytest_llmperf.config.errors import ConfigError, ModelError
     from pytest_llmperf.config.model_path import resolve_model
     from pytest_llmperf.engine.client import LaunchSpec
@@ -167,9 +127,14 @@ def _spec(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Path
 
 
 def _import_paths(config: pytest.Config) -> tuple[str, ...]:
-    """Return the root folder and the ``pythonpath`` of pytest's configuration."""
+    """Return where an application's modules are looked for first, as its tests import them.
+
+    The folders that the session was started with (``adopt.py``), pytest's
+    ``pythonpath``, and the root folder.
+    """
+    given = [path for path in os.environ.get(ROOTS, "").split(os.pathsep) if path]
     paths = [config.rootpath / path for path in config.getini("pythonpath")]
-    return tuple(dict.fromkeys(str(path) for path in (*paths, config.rootpath)))
+    return tuple(dict.fromkeys(str(path) for path in (*given, *paths, config.rootpath)))
 
 
 def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:

@@ -44,7 +44,10 @@ def record_session(
         ),
         tests={
             recording.item.nodeid: _test(
-                recording, measurement.tests[recording.item.nodeid], view.processes, accepted
+                recording,
+                measurement.tests[recording.item.nodeid].of_this_session(),
+                view.processes,
+                accepted,
             )
             for recording in held
         },

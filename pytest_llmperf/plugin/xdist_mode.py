@@ -28,6 +28,7 @@ def refuse_to_store(config: pytest.Config) -> None:
     asked = {
         "--llmperf-record": options.record and options.accept is None,
         "--llmperf-accept": options.accept is not None,
+        "--llmperf-against": options.against is not None,
         "--llmperf-against-config": options.against_config is not None,
         "--llmperf-require-baseline": options.require_baseline,
         "--llmperf-json": options.json_path is not None,

@@ -133,7 +133,9 @@ def _remedies(
         undecided = [v for v in verdicts if v.kind is VerdictKind.INCONCLUSIVE]
         yield from _how_to_decide(undecided, nodeid, command)
     if VerdictKind.REGRESSED in kinds and test.against is not None:
-        yield from _against(test)
+        yield from _against(test, nodeid)
+        if test.is_confirmed:
+            yield from ("to accept the new level:", _INDENT + accept_command(nodeid, command))
     elif VerdictKind.REGRESSED in kinds:
         yield from ("to accept the new level:", _INDENT + accept_command(nodeid, command))
     elif kinds & _RECORDABLE:
@@ -145,9 +147,13 @@ def _remedies(
         )
 
 
-def _against(test: TestReportView) -> Iterator[str]:
+def _against(test: TestReportView, nodeid: str) -> Iterator[str]:
     """What a regression against another configuration means: there is no level to accept."""
-    if test.differences:
+    if test.is_commit:
+        base = shell_word(str(test.against).partition(" ")[0])
+        yield f"it is what changed since {test.against} that cost it; to find the commit:"
+        yield f"{_INDENT}llmperf bisect {base} HEAD {shell_word(nodeid)}"
+    elif test.differences:
         yield f"it is these settings that cost it: where they are not worth it, keep {test.against}"
     else:
         yield (

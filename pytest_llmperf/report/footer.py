@@ -148,7 +148,7 @@ def _missing(session: SessionView, width: int) -> list[str]:
         lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}: {text}", width)
     if session.recorded_to is not None:
         lines += wrap_words(session.recorded_to, width, first="recorded to ", indent=_INDENT)
-    elif any(
+    elif session.against is None and any(
         # No recording helps a stall rate: it is held to a limit or to a second arm.
         v.kind in UNCOMPARED and v.strategy == "baseline"
         for test in session.tests

@@ -7,12 +7,16 @@ per second; anything unknown is null)::
     session     machine, model, engine, processes (the fewest per test, or pairs of
                 them), iterations, seed, wall_s, generation_s,
                 recording_generation_s, busy [text], notes [text], baselines [file],
-                recorded_to, against (the base arm's configuration),
+                recorded_to, against (what the base arm is called), base_commit (its
+                hash, or null where it is another configuration),
                 arm_differences [text], false_alarms
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
     tests       [{nodeid, verdict, workload {summary, hash}, processes, pairs,
-                findings [text], differences [text], metrics [metric]}]
+                earlier_pairs (of them, measured by earlier sessions), against (what
+                this test was compared with; null for stored sessions), confirmed
+                (stored sessions made it suspect), findings [text],
+                differences [text], metrics [metric]}]
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
                 gated, limit, tolerance, value, low, high, level, processes,
@@ -78,6 +82,7 @@ def session_json(session: SessionView) -> dict[str, Any]:
             "baselines": list(session.baseline_sources),
             "recorded_to": session.recorded_to,
             "against": session.against,
+            "base_commit": session.base_commit,
             "arm_differences": list(session.arm_differences),
             "false_alarms": session.false_alarms,
         },
@@ -111,6 +116,9 @@ def _test(test: TestReportView) -> dict[str, Any]:
         "workload": {"summary": test.workload, "hash": test.workload_hash},
         "processes": test.processes,
         "pairs": test.pairs,
+        "earlier_pairs": test.earlier_pairs,
+        "against": test.against,
+        "confirmed": test.is_confirmed,
         "findings": list(test.findings),
         "differences": list(test.differences),
         "metrics": [_metric(row) for row in test.rows],

@@ -64,6 +64,9 @@ class TestReportView:
             line each, with both values: configuration, engine version, driver.
         pairs: complete pairs of processes, where two arms were compared.
         processes: valid processes of this session's own arm.
+        earlier_pairs: of the pairs, those that earlier sessions measured.
+        is_commit: the base arm is another commit, not another configuration.
+        is_confirmed: it is the commit of a stored session that made the test suspect.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -76,6 +79,9 @@ class TestReportView:
     differences: tuple[str, ...] = ()
     pairs: int = 0
     processes: int = 0
+    earlier_pairs: int = 0
+    is_commit: bool = False
+    is_confirmed: bool = False
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -116,7 +122,8 @@ class SessionView:
         record_command: what records a baseline.
         accept_command: what makes this session's level the one to compare with.
         against: what the base arm is called that ran interleaved, or None.
-        arm_differences: its settings that differ, one line each.
+        base_commit: its hash, where it is another commit.
+        arm_differences: what differs in it, one line each.
         false_alarms: chance of any false ``regressed`` in the session.
         strict: what is inconclusive fails its test.
     """
@@ -138,6 +145,7 @@ class SessionView:
     record_command: str = "pytest -m perf --llmperf-record"
     accept_command: str = 'pytest -m perf --llmperf-accept "why"'
     against: str | None = None
+    base_commit: str | None = None
     arm_differences: tuple[str, ...] = ()
     false_alarms: float = FALSE_ALARMS
     strict: bool = False

@@ -68,7 +68,7 @@ def render_table(
 def _samples_each(session: SessionView) -> str:
     """How many processes (pairs of them) each test took: ``5 to 9 pairs of processes``."""
     noun = "process" if session.against is None else "pair of processes"
-    done = [_count_of(test, session) for test in session.tests]
+    done = [_count_of(test) for test in session.tests if (test.pairs > 0) == bool(session.against)]
     known = sorted(number for number in done if number)
     if not known:
         return f"at least {count(session.processes, noun)}"
@@ -76,9 +76,9 @@ def _samples_each(session: SessionView) -> str:
     return count(most, noun) if few == most else f"{few} to {count(most, noun)}"
 
 
-def _count_of(test: TestReportView, session: SessionView) -> int:
+def _count_of(test: TestReportView) -> int:
     """How many processes, or complete pairs of them, a test's verdicts rest on."""
-    return test.processes if session.against is None else test.pairs
+    return test.pairs or test.processes
 
 
 def _arms(session: SessionView, width: int) -> list[str]:
@@ -113,7 +113,7 @@ def _rows(session: SessionView, width: int, color: bool, brief: bool) -> list[st
     drawn, known = iter(layout.rows), common_facts(session.tests)
     lines = [paint(layout.header, BOLD, color)]
     for test in session.tests:
-        lines += ["", *_heading(test, session, width)]
+        lines += ["", *_heading(test, width)]
         for row in test.rows:
             lines += _coloured(next(drawn), row, color)
         lines += explanations(test, width, brief, known)
@@ -180,12 +180,15 @@ def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
     return rest[:-1] if texts[-1] == NOTHING else rest
 
 
-def _heading(test: TestReportView, session: SessionView, width: int) -> list[str]:
+def _heading(test: TestReportView, width: int) -> list[str]:
     """The node id on lines of its own; workload and samples beside it where there is room."""
     lines = wrap_node_id(test.nodeid, width)
-    done = _count_of(test, session)
-    noun = "process" if session.against is None else "pair"
-    about = "; ".join(part for part in (test.workload, count(done, noun) if done else "") if part)
+    done = _count_of(test)
+    noun = "pair" if test.pairs else "process"
+    samples = count(done, noun) if done else ""
+    if test.earlier_pairs:
+        samples += f", {test.earlier_pairs} of them of earlier sessions"
+    about = "; ".join(part for part in (test.workload, samples) if part)
     if about:
         beside = f"{lines[-1]}  ({printable(about)})"
         if display_width(beside) <= width:

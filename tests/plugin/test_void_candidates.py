@@ -15,7 +15,7 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = replay.Replayer.replay
 
-    def unfit(self: Any, client: Any, place: Any, nodeid: str) -> Any:
+    def unfit(self: Any, client: Any, place: Any, nodeid: str, workload: Any) -> Any:
         watch = self._watch
         if place.arm == "candidate":
 
@@ -28,7 +28,7 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
             self._watch = Unfit
         try:
-            return original(self, client, place, nodeid)
+            return original(self, client, place, nodeid, workload)
         finally:
             self._watch = watch
 

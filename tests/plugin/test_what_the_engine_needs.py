@@ -10,8 +10,9 @@ from plugin_projects import APP
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.environment.gpus import Gpu, GpuReading
+from pytest_llmperf.plugin.against import against_config, set_against
 from pytest_llmperf.plugin.facts import _may_use_gpu, _needed_cores, gather_facts
-from pytest_llmperf.plugin.settings import load_against, settings_of
+from pytest_llmperf.plugin.settings import settings_of
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here,
     for layers, name in ((here, "config.yaml"), (there, "other.yaml")):
         pytester.path.joinpath(name).write_text(f"llm: {{n_gpu_layers: {layers}}}\n")
     config = pytester.parseconfig()
-    load_against(config, pytester.path / "other.yaml")
+    set_against(config, against_config(config, pytester.path / "other.yaml"))
     info = EngineInfo(engine="llama_cpp", engine_version="1", model_name="m")
     settings = settings_of(config)
     settings.model_file = None  # the card matters here, not the model's bytes

@@ -1,0 +1,116 @@
+"""Whether ``--llmperf-against HEAD~1`` is right about commits whose effect is known.
+
+    python benchmarks/ab_commits.py --repeats 20
+
+A repository is made whose application runs a real model; one commit slows each
+decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment.
+Each is compared with its parent as often as asked for, in turn, every time anew.
+Needs a quiet machine: nothing else should use the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from commit_repository import CommitRepository
+
+#: Scenario -> (code before, code after, the metric that has to be called; None: all must pass).
+SCENARIOS: dict[str, tuple[str, str, str | None]] = {
+    "decode 6% slower": ("DECODE = 0.0", "DECODE = 0.06", "tokens_per_sec"),
+    "first token 6% slower": ("PREFILL = 0.0", "PREFILL = 0.06", "first_token"),
+    "a comment": ('"""Yield token ids."""', '"""Yield the ids of tokens."""', None),
+}
+
+
+@dataclass
+class Tally:
+    """What came of one scenario's repeats."""
+
+    right: list[bool] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    pairs: list[int] = field(default_factory=list)
+    verdicts: list[str] = field(default_factory=list)
+
+
+def one(repository: CommitRepository, report: Path) -> dict[str, Any]:
+    """Compare HEAD with its parent; return the session's report and its wall time."""
+    report.unlink(missing_ok=True)
+    began = time.monotonic()
+    done = repository.run(
+        *("pytest", "-q", "-m", "perf", "--llmperf-against", "HEAD~1"),
+        f"--llmperf-json={report}",
+    )
+    if not report.exists():
+        raise SystemExit(f"no report:\n{done.stdout}{done.stderr}")
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    return {**found, "wall": time.monotonic() - began}
+
+
+def judge(found: dict[str, Any], metric: str | None) -> tuple[bool, str]:
+    """Return whether a session was right, and its verdicts."""
+    (test,) = found["tests"]
+    verdicts = {one["name"]: one["verdict"] for one in test["metrics"] if one["gated"]}
+    text = ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
+    if metric is None:
+        return set(verdicts.values()) <= {"pass"}, text
+    # What sampling stopped for may be another metric that the same change slows.
+    called = test["verdict"] == "regressed"
+    return called, text
+
+
+def main() -> None:
+    """Print a line per session, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=20, help="of each scenario (default 20)")
+    parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
+    parser.add_argument("--json", type=Path, help="write every session's outcome to this file")
+    arguments = parser.parse_args()
+    tallies = {name: Tally() for name in SCENARIOS}
+    outcomes = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        repositories = {}
+        for number, (name, (before, after, _)) in enumerate(SCENARIOS.items()):
+            made = CommitRepository(folder / f"repository{number}", arguments.threads)
+            made.edit(before, after)
+            made.commit(name)
+            repositories[name] = made
+        for repeat in range(1, arguments.repeats + 1):
+            names = list(SCENARIOS)
+            random.shuffle(names)
+            for name in names:
+                found = one(repositories[name], folder / "report.json")
+                right, verdicts = judge(found, SCENARIOS[name][2])
+                tally = tallies[name]
+                tally.right.append(right)
+                tally.seconds.append(found["wall"])
+                tally.pairs.append(found["tests"][0]["pairs"])
+                tally.verdicts.append(verdicts)
+                outcomes.append({"scenario": name, "repeat": repeat, "right": right, **found})
+                print(
+                    f"{repeat:>3} {name:<22} {'right' if right else 'WRONG':<6}"
+                    f"{found['tests'][0]['pairs']:>3} pairs {found['wall']:>6.1f} s  {verdicts}",
+                    flush=True,
+                )
+                if arguments.json:
+                    arguments.json.write_text(json.dumps(outcomes), encoding="utf-8")
+    print(f"\n{'commit':<22} {'right':>8} {'pairs':>16} {'seconds':>20}")
+    for name, tally in tallies.items():
+        pairs, seconds = tally.pairs, tally.seconds
+        print(
+            f"{name:<22} {sum(tally.right):>3} of {len(tally.right):<2} "
+            f"{statistics.median(pairs):>6g} ({min(pairs)} to {max(pairs)})".ljust(52)
+            + f"{statistics.median(seconds):>6.0f} ({min(seconds):.0f} to {max(seconds):.0f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Which commit stands for a stored session: the one it measured, or the nearest that is there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.repository.revisions import RevisionError, base_of_pull_request, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_llmperf.baselines.store import StoredRecord
+    from pytest_llmperf.repository.git import Repository
+    from pytest_llmperf.repository.revisions import Revision
+
+#: Where a branch is taken to have left from, the first that exists.
+_MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A commit that a stored session can be run again at.
+
+    Attributes:
+        revision: the commit.
+        how: what makes it the one, for a reader.
+    """
+
+    revision: Revision
+    how: str
+
+
+def origin_of(
+    stored: StoredRecord, repository: Repository, environ: Mapping[str, str] = os.environ
+) -> Origin:
+    """Return the commit that a session measured.
+
+    Where it had uncommitted changes, or the commit is not in this repository any
+    more (squashed, rebased), the commit that added the session's file, else the
+    merge base with the main branch.
+
+    Raises:
+        RevisionError: no commit can stand for it; the message says why, and in a
+            shallow clone what to fetch.
+    """
+    provenance = stored.record.provenance
+    commit, name = provenance.commit, stored.path.name
+    if commit is not None and not provenance.dirty:
+        if repository.commit(commit) is not None or repository.is_shallow():
+            # In a shallow clone its oldest commit seems to have added every file.
+            return Origin(resolve(repository, commit), f"the commit that {name} measured")
+        why = f"the commit {commit[:12]} that {name} measured is not in this repository"
+    elif commit is not None:
+        why = f"{name} was measured with uncommitted changes"
+    else:
+        why = f"{name} names no commit"
+    if repository.is_shallow():
+        raise RevisionError(f"{why}, and this clone is shallow: git fetch --unshallow")
+    added = _added(stored, repository)
+    if added is not None:
+        return Origin(resolve(repository, added), f"the commit that added {name} ({why})")
+    base = _merge_base(repository, environ)
+    if base is not None:
+        found, branch = base
+        return Origin(resolve(repository, found), f"the merge base with {branch} ({why})")
+    raise RevisionError(f"{why}, and no commit added its file")
+
+
+def _added(stored: StoredRecord, repository: Repository) -> str | None:
+    """Return the newest commit that added the session's file."""
+    try:
+        path = stored.path.resolve().relative_to(repository.top)
+    except ValueError:
+        return None
+    try:
+        said = repository.run(
+            "--literal-pathspecs",
+            "log",
+            "-1",
+            "--diff-filter=A",
+            "--format=%H",
+            "--",
+            f"{path.as_posix()}",
+        )
+    except GitError:
+        return None
+    return said.strip() or None
+
+
+def _merge_base(repository: Repository, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the merge base with the branch that this one is to go into, and the branch."""
+    target = base_of_pull_request(environ)
+    names = (f"origin/{target}", target, *_MAIN) if target else _MAIN
+    head = repository.head()
+    for name in names:
+        commit = repository.commit(name)
+        if commit is not None and head is not None:
+            base = repository.merge_base(head, commit)
+            return (base, name) if base is not None else None
+    return None

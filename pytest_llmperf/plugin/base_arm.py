@@ -1,0 +1,164 @@
+"""The base arm, from what the same tests asked of the engine there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.plugin.against import Against, setting_lines
+from pytest_llmperf.plugin.base_commit import Place, foreign
+from pytest_llmperf.plugin.recording_there import ArmError, There, record
+from pytest_llmperf.plugin.settings import Settings, settings_of
+
+if TYPE_CHECKING:
+    from pytest_llmperf.plugin.base_recording import BaseRecording
+    from pytest_llmperf.plugin.recording import Recording
+
+
+def against_commit(
+    config: pytest.Config,
+    place: Place,
+    held: Sequence[Recording],
+    say: Callable[[str], None],
+    collected: Sequence[str] = (),
+) -> Against:
+    """Record the held tests at the commit and return it as the base arm.
+
+    ``collected``: all perf tests of this session, for those that exist there only.
+
+    Raises:
+        ArmError: the commit's tests can't be recorded, or both arms would run the same code.
+    """
+    say(f"recording {len(held)} test{'s' if len(held) != 1 else ''} at {place.name}")
+    found = record(config, place.there(), [recording.item.nodeid for recording in held])
+    if text := foreign(found.origins, place.checkout.top, f"the base arm ({place.name})"):
+        raise ArmError(text)
+    changed, absent, broken = _standings(held, found, place.name)
+    removed: list[str] = []
+    if not any("::" in argument for argument in config.args):
+        removed = [nodeid for nodeid in found.collected if nodeid not in {*collected}]
+    notes = [f"base {place.name}: {place.revision.subject}"]
+    if not place.environment.shared:
+        notes.append(f"{place.name} has an environment of its own: {place.environment.note}")
+    if removed:
+        notes.append(f"removed since {place.name}: {', '.join(removed)}")
+    for name in place.checkout.empty_submodules:
+        notes.append(f"submodule {name} is not here, so it is empty at {place.name}")
+    settings = settings_of(config)
+    shared = found.spec is not None
+    return Against(
+        name=place.name,
+        spec=found.spec,
+        llm=found.settings() if shared else None,
+        differences=_differences(settings, place, found) if shared else (),
+        changed=changed,
+        absent=absent,
+        broken=broken,
+        notes=tuple(note for note in notes if note),
+        identity=_identity(place, found) if shared else {},
+        commit=place.revision.commit,
+    )
+
+
+def with_recording(
+    config: pytest.Config,
+    against: Against,
+    there: There,
+    held: Sequence[Recording],
+    say: Callable[[str], None],
+) -> Against:
+    """Record the held tests with another configuration's engine, and return that base arm.
+
+    Raises:
+        ArmError: they can't be recorded with it.
+    """
+    say(f"recording {len(held)} test{'s' if len(held) != 1 else ''} with {against.name}")
+    found = record(config, there, [recording.item.nodeid for recording in held])
+    changed, absent, broken = _standings(held, found, against.name)
+    return replace(against, changed=changed, absent=absent, broken=broken)
+
+
+def _standings(
+    held: Sequence[Recording], found: BaseRecording, name: str
+) -> tuple[dict[str, Workload], dict[str, str], dict[str, str]]:
+    """Return the tests with other work there, those that have none, and those that broke."""
+    changed: dict[str, Workload] = {}
+    absent: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    for recording in held:
+        nodeid = recording.item.nodeid
+        work = found.workloads.get(nodeid)
+        if work is not None:
+            if work.hash != recording.workload.hash:
+                changed[nodeid] = work
+        elif nodeid in found.problems:
+            absent[nodeid] = f"{name} can't be compared with: {found.problems[nodeid]}"
+        elif text := _why_broken(nodeid, found.broken):
+            broken[nodeid] = f"base ({name}): {text}"
+        elif nodeid in found.collected:
+            broken[nodeid] = f"base ({name}): the session there ended before this test ran"
+        else:
+            absent[nodeid] = f"added: {name} has no such test"
+    return changed, absent, broken
+
+
+def _why_broken(nodeid: str, broken: Mapping[str, str]) -> str:
+    """Return why a test, or the file or class that would hold it, broke there; or nothing."""
+    for collector, text in broken.items():
+        if nodeid == collector or nodeid.startswith((f"{collector}::", f"{collector}/")):
+            return text
+    return ""
+
+
+def _differences(settings: Settings, place: Place, found: BaseRecording) -> tuple[str, ...]:
+    from pytest_llmperf.config.model_hash import model_sha256
+
+    here = settings.loaded.config.llm
+    file, info = settings.model_file, settings.engine.last_info
+    model = model_sha256(file) if file is not None else str(here.target)
+    engine = f"{info.engine} {info.engine_version}" if info is not None else found.engine
+    lines = list(_code(place, settings.loaded.baselines_dir))
+    same_model = model == found.model
+    lines += setting_lines(here, found.settings(), ("llm.model_path",) if same_model else ())
+    if not same_model and file is not None:
+        lines.append(f"model: SHA-256 {found.model[:12]} there, {model[:12]} here")
+    if engine != found.engine:
+        lines.append(f"engine: {found.engine} there, {engine} here")
+    return tuple(lines)
+
+
+def _code(place: Place, baselines: Path) -> list[str]:
+    """Say how many files differ between the commit and the work tree, and how to see them."""
+    repository, paths = place.repository, [":(top)"]
+    folder = baselines.resolve()
+    if folder != repository.top and folder.is_relative_to(repository.top):
+        below = folder.relative_to(repository.top).as_posix()
+        paths.append(f":(top,exclude,literal){below}")
+    diff = ("diff", "--name-only", "-z", place.revision.commit, "--", *paths)
+    changed = repository.run(*diff).split("\0")
+    count = sum(bool(name) for name in changed)
+    if not count:
+        return []
+    files = "1 file differs" if count == 1 else f"{count} files differ"
+    return [f"code: {files} (git diff --stat {place.revision.short})"]
+
+
+def _identity(place: Place, found: BaseRecording) -> dict[str, Any]:
+    """Return what tells this arm from any other: code, environment, settings, model."""
+    llm = {key: value for key, value in found.llm.items() if key != "model_path"}
+    return {
+        "state": place.revision.commit,
+        "environment": "shared" if place.environment.shared else place.environment.note,
+        "llm": llm,
+        "model": found.model,
+        "engine": found.engine,
+        "variables": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith("GGML_")
+        },
+    }

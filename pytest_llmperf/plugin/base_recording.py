@@ -1,0 +1,105 @@
+"""What a session in another tree is asked to record, and what it found: two JSON files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.engine.launch import LaunchSpec
+from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.report.whole_file import write_whole
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import LlmConfig
+
+
+@dataclass(frozen=True)
+class RecordingRequest:
+    """What the session in the other tree is to do.
+
+    Attributes:
+        wanted: node ids of the tests to record, where they exist there.
+        modules: top-level modules of the project, whose origin is asked after.
+        outcome: the file to write.
+    """
+
+    wanted: tuple[str, ...]
+    modules: tuple[str, ...]
+    outcome: str
+
+    def write(self, path: Path) -> None:
+        """Write the request."""
+        write_whole(path, json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> RecordingRequest:
+        """Read a request; only this plugin writes them."""
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return cls(tuple(data["wanted"]), tuple(data["modules"]), data["outcome"])
+
+
+@dataclass(frozen=True)
+class BaseRecording:
+    """What the session in the other tree found.
+
+    Attributes:
+        spec: how an engine process is started there; None if no wanted test exists there.
+        llm: the engine settings of its configuration, as ``LlmConfig`` writes them.
+        model: the model's SHA-256, or its name where it is no file.
+        engine: the engine and its version.
+        workloads: what each wanted test asked of the engine, by node id.
+        problems: why a wanted test has none although it exists.
+        collected: node ids of all perf tests there.
+        broken: files, classes and tests that could not be collected or set up, and why.
+        origins: the file of each module of the project that was imported.
+    """
+
+    spec: LaunchSpec | None = None
+    llm: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    engine: str = ""
+    workloads: dict[str, Workload] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    collected: tuple[str, ...] = ()
+    broken: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def settings(self) -> LlmConfig:
+        """Return the engine settings of that tree's configuration."""
+        from pytest_llmperf.config.schema import LlmConfig
+
+        return LlmConfig.model_validate(self.llm)
+
+    def write(self, path: Path) -> None:
+        """Write the outcome whole or not at all."""
+        data = {
+            **asdict(self),
+            "workloads": {nodeid: work.to_json() for nodeid, work in self.workloads.items()},
+        }
+        write_whole(path, json.dumps(data))
+
+    @classmethod
+    def read(cls, path: Path) -> BaseRecording:
+        """Read an outcome.
+
+        Raises:
+            OSError: there is none.
+        """
+        data = json.loads(path.read_text(encoding="utf-8"))
+        spec = data["spec"]
+        if spec is not None:
+            paths = tuple(spec["import_paths"])
+            spec = LaunchSpec(**{**spec, "import_paths": paths, "plant": None})
+        return cls(
+            spec=spec,
+            llm=data["llm"],
+            model=data["model"],
+            engine=data["engine"],
+            workloads={n: Workload.from_json(work) for n, work in data["workloads"].items()},
+            problems=data["problems"],
+            collected=tuple(data["collected"]),
+            broken=data["broken"],
+            origins=data["origins"],
+        )

@@ -1,0 +1,117 @@
+"""Which stored sessions judge: those of the work tree or, on a branch under review, of its base."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.match import BaselineSet, find_baseline
+from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.repository.checkout import export
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.revisions import (
+    Revision,
+    RevisionError,
+    base_of_pull_request,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from pytest_llmperf.baselines.record import ModelIdentity
+    from pytest_llmperf.environment.machine import Machine
+
+
+def read_baselines(
+    store: BaselineStore,
+    machine: Machine,
+    model: ModelIdentity,
+    asked: str | None,
+    environ: Mapping[str, str] = os.environ,
+) -> tuple[BaselineSet, list[str]]:
+    """Look up the sessions that may judge, and say where they were read if not in the work tree.
+
+    Args:
+        store: the work tree's.
+        machine: this one.
+        model: what runs.
+        asked: the revision whose baselines count; None takes, in the CI job of a pull
+            request, its merge base, so that a branch is not judged by what it recorded
+            itself, and the work tree's elsewhere.
+        environ: where a CI job tells of its pull request.
+
+    Raises:
+        BaselineError: files that can't be used.
+        GitError: there is no such commit, with what to fetch.
+    """
+    target = base_of_pull_request(environ)
+    if asked is None and target is None:
+        return find_baseline(store, machine, model), []
+    repository = Repository.around(store.root if store.root.is_dir() else store.root.parent)
+    if repository is None:
+        if asked is not None:
+            raise GitError(f"--llmperf-baselines-from: {store.root} is in no git repository")
+        return find_baseline(store, machine, model), []
+    try:
+        revision = resolve(repository, asked or f"merge-base:{target}")
+    except RevisionError as error:
+        if asked is not None:
+            raise GitError(f"--llmperf-baselines-from: {error}") from None
+        note = (
+            "baselines are read from the work tree, so this branch may be judged by what it "
+            f"recorded itself: {error}"
+        )
+        return find_baseline(store, machine, model), [note]
+    return _read_from(repository, revision, store, machine, model)
+
+
+def _read_from(
+    repository: Repository,
+    revision: Revision,
+    store: BaselineStore,
+    machine: Machine,
+    model: ModelIdentity,
+) -> tuple[BaselineSet, list[str]]:
+    try:
+        folder = store.root.resolve().relative_to(repository.top).as_posix()
+    except ValueError:
+        return find_baseline(store, machine, model), [
+            f"{store.root} lies outside of the repository: baselines are read as they are there"
+        ]
+    with tempfile.TemporaryDirectory(prefix="llmperf-") as temporary:
+        root = Path(temporary) / store.root.name
+        export(repository, revision.commit, folder, root)
+        found = _renamed(find_baseline(BaselineStore(root), machine, model), root, store.root)
+    here = find_baseline(store, machine, model)
+    own = {one.path.name for one in here.records} - {one.path.name for one in found.records}
+    notes = [f"baselines are those of {revision}"]
+    if own:
+        notes.append(
+            f"{count(len(own), 'session')} recorded since then {_judge(own)}: a branch is not "
+            "judged by what it recorded itself"
+        )
+    return found, notes
+
+
+def _judge(own: Sequence[str] | set[str]) -> str:
+    return "does not judge" if len(own) == 1 else "do not judge"
+
+
+def _renamed(found: BaselineSet, there: Path, here: Path) -> BaselineSet:
+    """Name the files as they are called in the work tree."""
+    return replace(
+        found,
+        records=tuple(
+            replace(one, path=here / one.path.relative_to(there)) for one in found.records
+        ),
+        refused=tuple(
+            replace(one, path=here / one.path.relative_to(there)) for one in found.refused
+        ),
+        decisions=tuple(
+            replace(one, path=here / one.path.relative_to(there)) for one in found.decisions
+        ),
+    )

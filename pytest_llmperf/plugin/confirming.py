@@ -1,0 +1,266 @@
+"""Confirmation: what stored sessions make suspect is run against the commit they measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmperf.baselines.origin import Origin, origin_of
+from pytest_llmperf.gate.numbers import badness, session_level
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.gate.words import change_words, count
+from pytest_llmperf.plugin.against import current_against, set_against
+from pytest_llmperf.plugin.base_arm import against_commit
+from pytest_llmperf.plugin.base_commit import foreign, prepare, repository_of
+from pytest_llmperf.plugin.console import Console
+from pytest_llmperf.plugin.evidence import Judged
+from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
+from pytest_llmperf.plugin.judging import session_view
+from pytest_llmperf.plugin.options import Confirm
+from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.plugin.recording_there import ArmError
+from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.trial import Trial, Trials
+from pytest_llmperf.report.model import SessionView, TestReportView
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.provenance import read_provenance
+
+if TYPE_CHECKING:
+    from pytest_llmperf.baselines.store import StoredRecord
+
+#: Verdicts by stored sessions that a comparison of the commits has to decide.
+_SUSPECT = frozenset({VerdictKind.REGRESSED, VerdictKind.INCONCLUSIVE})
+_STORED = frozenset({"baseline", "anchor"})
+_UNFIT = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A test that its stored sessions alone don't clear.
+
+    Attributes:
+        recording: the test.
+        why: what they said of it; empty where everything is confirmed.
+        sessions: the stored sessions it was compared with, oldest first.
+        worst: the check that made it suspect.
+    """
+
+    recording: Recording
+    why: str
+    sessions: tuple[StoredRecord, ...]
+    worst: Judged
+
+
+class Confirmer:
+    """Runs what is suspect against the commit of its baseline, and puts the verdicts in place.
+
+    Args:
+        config: pytest's.
+        settings: the session's own arm.
+        facts: machine, model and baselines.
+        console: where plan and progress are shown.
+        start_seconds: how long an engine process takes to start.
+        origins: where this session's own modules were imported from.
+        mode: ``auto`` for what is suspect, ``always`` for every test, ``never``.
+    """
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        facts: SessionFacts,
+        console: Console,
+        start_seconds: float,
+        origins: Mapping[str, str],
+        mode: Confirm,
+    ) -> None:
+        self._config = config
+        self._settings = settings
+        self._facts = facts
+        self._console = console
+        self._start_seconds = start_seconds
+        self._origins = origins
+        self._mode = mode
+
+    def view(self, trial: Trial) -> SessionView:
+        """Return what the session has to say, with the verdicts that were confirmed."""
+        alpha = self._settings.loaded.config.perf.false_alarms
+        suspects = self._suspects(trial)
+        if not suspects:
+            return session_view(trial, self._facts)
+        groups, unconfirmed = self._grouped(suspects)
+        # What decides, decides at a part of the one rate: the two can't both use all of it.
+        share = alpha / (len(groups) + bool(unconfirmed)) if groups else alpha
+        found: dict[str, TestReportView] = {}
+        views: list[SessionView] = []
+        for origin, group in groups:
+            try:
+                view = self._confirm(origin, group, share, trial.measurement.seconds)
+            except (GitError, ArmError) as error:
+                unconfirmed |= {one.recording.item.nodeid: str(error) for one in group}
+                continue
+            views.append(view)
+            by_name = {test.nodeid: test for test in view.tests}
+            for suspect in group:
+                nodeid = suspect.recording.item.nodeid
+                test = by_name[nodeid]
+                if not test.pairs:
+                    reason = test.verdicts[0].claim if test.verdicts else "nothing was measured"
+                    unconfirmed[nodeid] = reason
+                    continue
+                said = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
+                told = f"{said}run against {view.against}, {origin.how}"
+                found[nodeid] = replace(test, findings=(told, *test.findings), is_confirmed=True)
+        judged = replace(trial, gate=trial.gate.at(share)) if unconfirmed else trial
+        return _merged(session_view(judged, self._facts), found, unconfirmed, views)
+
+    def _suspects(self, trial: Trial) -> list[Suspect]:
+        if self._mode == "never":
+            return []
+        by_test: dict[str, list[Judged]] = {}
+        for one in trial.gate.judge(trial.measurement.tests):
+            by_test.setdefault(one.evidence.nodeid, []).append(one)
+        records = {stored.path: stored for stored in self._facts.baselines.records}
+        found = []
+        for recording in trial.held:
+            judged = [one for one in by_test.get(recording.item.nodeid, ()) if one.verdict]
+            if any(one.verdict and one.verdict.kind in _UNFIT for one in judged):
+                continue
+            compared = [one for one in judged if one.evidence.baseline and _change(one)]
+            asking = [one for one in compared if _said(one.verdict)]
+            chosen = asking or (compared if self._mode == "always" else [])
+            if not chosen:
+                continue
+            worst = max(chosen, key=lambda one: _change(one) or 0.0)
+            stored = trial.gate.stored(recording, worst.evidence.check)
+            strategies = {strategy for strategy, _ in _said(worst.verdict)}
+            paths = stored.anchor_paths if strategies == {"anchor"} else stored.paths
+            # Only how much: the verdict that takes the place of this one says why.
+            said = [
+                f"{one.evidence.check.metric.label} "
+                f"{change_words(one.evidence.check.metric, _change(one) or 0.0)}"
+                for one in asking
+            ]
+            sessions = tuple(records[path] for path in paths)
+            found.append(Suspect(recording, ", ".join(said), sessions, worst))
+        return found
+
+    def _grouped(
+        self, suspects: Sequence[Suspect]
+    ) -> tuple[list[tuple[Origin, list[Suspect]]], dict[str, str]]:
+        """Return the suspects by the commit to run them against, and why others have none."""
+        groups: dict[str, tuple[Origin, list[Suspect]]] = {}
+        unconfirmed: dict[str, str] = {}
+        root = self._config.rootpath
+        for suspect in suspects:
+            try:
+                repository = repository_of(root, "the baseline")
+                if text := foreign(self._origins, repository.top, "this session"):
+                    raise ArmError(text)
+                origin = self._origin(suspect, repository)
+            except (GitError, ArmError) as error:
+                unconfirmed[suspect.recording.item.nodeid] = str(error)
+                continue
+            groups.setdefault(origin.revision.commit, (origin, []))[1].append(suspect)
+        return list(groups.values()), unconfirmed
+
+    def _origin(self, suspect: Suspect, repository: Repository) -> Origin:
+        """Return the commit of the newest session that is as fast as they are in the middle.
+
+        A newer one may hold the slowdown already.
+
+        Raises:
+            GitError: none of the sessions has a commit that can be run against.
+        """
+        state = read_provenance(self._config.rootpath, self._settings.loaded.baselines_dir)
+        problem: GitError | None = None
+        for stored in _fast_first(suspect):
+            try:
+                origin = origin_of(stored, repository)
+            except GitError as error:
+                problem = problem or error
+                continue
+            if origin.revision.commit != state.commit or state.dirty:
+                return origin
+            problem = problem or GitError(
+                f"{stored.path.name} measured this very commit: nothing but the machine differs"
+            )
+        raise problem or GitError("its stored sessions name no commit")
+
+    def _confirm(
+        self, origin: Origin, group: Sequence[Suspect], alpha: float, spent: float
+    ) -> SessionView:
+        perf, root = self._settings.loaded.config.perf, self._config.rootpath
+        held = [suspect.recording for suspect in group]
+        tests, is_are = count(len(held), "test"), "is" if len(held) == 1 else "are"
+        self._console.line(
+            f"{tests} {is_are} to be confirmed against {origin.revision}, {origin.how}"
+        )
+        repository = repository_of(root, "the baseline")
+        before = current_against(self._config)
+        place = prepare(root, repository, origin.revision, self._console.line, perf.base_install)
+        try:
+            against = against_commit(self._config, place, held, self._console.line)
+            set_against(self._config, against)
+            facts = gather_facts(self._config, self._settings)
+            trials = Trials(self._config, self._settings, facts, self._console, self._start_seconds)
+            budget = max(perf.budget - spent, 1.0)
+            return session_view(trials.run(held, against, alpha=alpha, budget=budget), facts)
+        finally:
+            set_against(self._config, before)
+            place.close()
+
+
+def _merged(
+    view: SessionView,
+    found: Mapping[str, TestReportView],
+    unconfirmed: Mapping[str, str],
+    views: Sequence[SessionView],
+) -> SessionView:
+    """Put the confirmed tests in the place of what stored sessions said of them."""
+    tests = []
+    for stored in view.tests:
+        why = unconfirmed.get(stored.nodeid)
+        if why is not None:
+            told = f"not confirmed, so stored sessions alone judge: {why}"
+            tests.append(replace(stored, findings=(*stored.findings, told)))
+        else:
+            tests.append(found.get(stored.nodeid, stored))
+    return replace(
+        view,
+        tests=tuple(tests),
+        busy=tuple(dict.fromkeys((*view.busy, *(text for one in views for text in one.busy)))),
+        wall_s=view.wall_s + sum(one.wall_s for one in views),
+        generation_s=view.generation_s + sum(one.generation_s for one in views),
+    )
+
+
+def _said(verdict: Verdict | None) -> list[tuple[str, str]]:
+    """Return what stored sessions said that makes a check suspect: strategy and words."""
+    return [
+        (reason.strategy, reason.claim)
+        for reason in (verdict.reasons if verdict else ())
+        if reason.strategy in _STORED and reason.kind in _SUSPECT
+    ]
+
+
+def _change(one: Judged) -> float | None:
+    return one.verdict.change if one.verdict else None
+
+
+def _fast_first(suspect: Suspect) -> list[StoredRecord]:
+    """Order sessions: the newest of the faster half first, then the newest of the others."""
+    check, nodeid = suspect.worst.evidence.check, suspect.recording.item.nodeid
+
+    def level(stored: StoredRecord) -> float:
+        metric = stored.record.tests[nodeid].metrics[check.metric.name]
+        return badness(check.metric, session_level(metric.samples))
+
+    middle = median(map(level, suspect.sessions))
+    newest = list(reversed(suspect.sessions))
+    fast = [stored for stored in newest if level(stored) <= middle]
+    return [*fast, *(stored for stored in newest if stored not in fast)]

@@ -1,0 +1,118 @@
+"""The session that another one starts in another tree: it records what tests ask, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.config.model_hash import model_sha256
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
+from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
+from pytest_llmperf.plugin.markers import is_perf
+from pytest_llmperf.plugin.recording import Recording, RecordStage
+from pytest_llmperf.plugin.runner_protocol import log_reports
+from pytest_llmperf.plugin.settings import Settings, settings_of
+
+
+class RecordingSession:
+    """The hooks of a session that only records."""
+
+    def __init__(self, config: pytest.Config, request: Path) -> None:
+        self._config = config
+        self._request = RecordingRequest.read(request)
+        self._stage: RecordStage | None = None
+        self._collected: tuple[str, ...] = ()
+        self._workloads: dict[str, Workload] = {}
+        self._problems: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
+        self._origins: dict[str, str] = {}
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep why a file could not be collected."""
+        if report.failed:
+            self._broken[report.nodeid] = f"could not be collected there:\n{report.longreprtext}"
+
+    def take(self, items: list[pytest.Item]) -> None:
+        """Note which perf tests there are, and leave the wanted ones."""
+        perf = [item for item in items if is_perf(item)]
+        self._collected = tuple(item.nodeid for item in perf)
+        wanted = set(self._request.wanted)
+        items[:] = [item for item in perf if item.nodeid in wanted]
+        if items:
+            # Before any body runs: what is wrong with the configuration ends the session.
+            self._stage = RecordStage(settings_of(self._config).engine)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
+        """Run a test once and keep what it asked for."""
+        assert self._stage is not None
+        outcome = self._stage.run(item, nextitem, [])
+        if isinstance(outcome, Recording):
+            self._workloads[item.nodeid] = outcome.workload
+            log_reports(item, outcome.reports)
+        else:
+            setup = outcome[0]
+            if setup.failed:
+                # Such as an engine that can't be loaded: that is no property of the test.
+                self._broken[item.nodeid] = f"its setup failed there: {setup.longreprtext}"
+            else:
+                self._problems[item.nodeid] = _why(outcome)
+            log_reports(item, outcome)
+        return True
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Listen to the engine while the body runs; then ask where its modules came from."""
+        assert self._stage is not None
+        with self._stage.listening(item):
+            result = yield
+        with suppress(EngineError):
+            engine = settings_of(self._config).engine
+            self._origins |= in_engine(engine.modules(self._request.modules))
+        return result
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Write what was found, unless the session could not do what it is for."""
+        ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        if exitstatus not in (*ended, pytest.ExitCode.NO_TESTS_COLLECTED):
+            return
+        found = BaseRecording(
+            workloads=self._workloads,
+            problems=self._problems,
+            collected=self._collected,
+            broken=self._broken,
+            origins={**loaded_modules(self._request.modules), **self._origins},
+        )
+        if self._stage is not None:
+            found = replace(found, **_arm(settings_of(self._config)))
+        found.write(Path(self._request.outcome))
+
+
+def _arm(settings: Settings) -> dict[str, Any]:
+    """Return what is to be known of the engine to start it again."""
+    llm, info, file = settings.loaded.config.llm, settings.engine.last_info, settings.model_file
+    return {
+        "spec": settings.spec,
+        "llm": llm.model_dump(mode="json"),
+        "model": model_sha256(file) if file is not None else str(llm.target),
+        "engine": f"{info.engine} {info.engine_version}" if info is not None else llm.engine,
+    }
+
+
+def _why(reports: list[pytest.TestReport]) -> str:
+    """Say why a test's body left nothing to replay."""
+    for report in reports:
+        if report.failed:
+            return f"its {report.when} failed there:\n{report.longreprtext}"
+        if report.skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "skipped"
+            return f"it is skipped there: {str(reason).removeprefix('Skipped: ')}"
+    return "it asks nothing of the engine there"

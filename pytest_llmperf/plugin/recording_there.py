@@ -1,0 +1,223 @@
+"""A recording session in another tree, or with another configuration: started, awaited, read."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmperf.plugin import adopt
+from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
+from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.repository.git import git_environment
+
+if TYPE_CHECKING:
+    from pytest_llmperf.packages.environment import Environment
+
+_TAIL = 30
+#: The plugin is what measures both arms, whatever tree it comes from.
+INSTRUMENT = "pytest_llmperf"
+
+
+class ArmError(Exception):
+    """An arm that can't be used; ``str()`` is a complete message."""
+
+
+@dataclass(frozen=True)
+class There:
+    """Where a recording session runs, and how it differs from this one.
+
+    Attributes:
+        title: what messages call it.
+        project: the root folder there.
+        environment: the Python environment of its processes.
+        roots: folders its modules are imported from first.
+        top_here, top: the tops of this work tree and of that one; the same for another
+            configuration.
+        config_file: its configuration; None takes what this session was told, moved there.
+    """
+
+    title: str
+    project: Path
+    environment: Environment
+    roots: tuple[str, ...]
+    top_here: Path
+    top: Path
+    config_file: Path | None = None
+
+    def moved(self, entry: str) -> str:
+        """Return the path there of one in this work tree; any other as it is."""
+        path = Path(entry)
+        if not entry or not path.is_absolute() or not path.is_relative_to(self.top_here):
+            return entry
+        return str(self.top / path.relative_to(self.top_here))
+
+
+def record(config: pytest.Config, there: There, wanted: Sequence[str]) -> BaseRecording:
+    """Run the wanted tests' bodies once there, and return what they asked for.
+
+    Raises:
+        ArmError: the session there did not get that far, with the end of its output.
+    """
+    from pytest_llmperf.packages.roots import own_modules
+
+    paths = _paths(config, there)
+    if not paths:
+        return BaseRecording()
+    modules = own_modules(there.project, there.roots) - {INSTRUMENT}
+    with _folder() as (folder, keep):
+        outcome, log = folder / "outcome.json", folder / "log.txt"
+        request = folder / "request.json"
+        RecordingRequest(tuple(wanted), tuple(sorted(modules)), str(outcome)).write(request)
+        command = [
+            *adopt_command(there.environment, there.roots),
+            *(f"--llmperf-record-for={request}", "-p", "no:cacheprovider"),
+            *("--continue-on-collection-errors", "--maxfail=0"),
+            *_options(config, there),
+            *paths,
+        ]
+        status = _run(command, _cwd(config, there), arm_environment(there), log)
+        try:
+            return BaseRecording.read(outcome)
+        except (OSError, ValueError):
+            keep()
+            raise ArmError(_no_outcome(there, status, log)) from None
+
+
+def adopt_command(environment: Environment, roots: Sequence[str]) -> list[str]:
+    """Return the command that runs pytest in an environment with this copy of the plugin.
+
+    pytest's own arguments follow it.
+    """
+    also: list[str] = []
+    if not environment.shared:
+        # What the plugin itself needs and the environment may lack; after all that is its own.
+        for path in sys.path:
+            if path and Path(path).name in ("site-packages", "dist-packages"):
+                also += ["--also", path]
+    script = str(Path(adopt.__file__).resolve())
+    return [environment.python, script, *also, *roots, "--"]
+
+
+def arm_environment(there: There) -> dict[str, str]:
+    """Return the variables for a process of the commit's arm: paths into the user's tree moved."""
+    environ = {
+        name: value
+        for name, value in git_environment().items()
+        if name not in _GIT_ONLY and not name.startswith("PYTEST_XDIST")
+    }
+    environ.pop("PYTEST_CURRENT_TEST", None)
+    if paths := environ.get("PYTHONPATH"):
+        moved = [there.moved(entry) for entry in paths.split(os.pathsep)]
+        environ["PYTHONPATH"] = os.pathsep.join(moved)
+    return environ
+
+
+#: Set for asking git; a test's own git is none of our business.
+_GIT_ONLY = {
+    "GIT_OPTIONAL_LOCKS",
+    "GIT_NO_LAZY_FETCH",
+    "GIT_ALLOW_PROTOCOL",
+    "GIT_TERMINAL_PROMPT",
+    "GIT_PAGER",
+}
+
+
+def _paths(config: pytest.Config, there: There) -> list[str]:
+    """Return the files and folders that pytest was given, as they are called there.
+
+    Single tests are left to the list of wanted ones; what does not exist there is left out.
+    """
+    here = config.invocation_params.dir
+    found: dict[str, None] = {}
+    for argument in config.args:
+        path = (here / argument.partition("::")[0]).resolve()
+        moved = Path(there.moved(str(path)))
+        if moved.exists():
+            found[str(moved)] = None
+    return list(found)
+
+
+def _options(config: pytest.Config, there: There) -> list[str]:
+    """Return those of pytest's options that decide which tests there are, and our own settings."""
+    option = config.option
+    found = ["-m", option.markexpr, f"--rootdir={there.project}"]
+    if option.keyword:
+        found += ["-k", option.keyword]
+    if config.inipath is not None:
+        inifile = Path(there.moved(str(config.inipath.resolve())))
+        if inifile.is_file():
+            found += ["-c", str(inifile)]
+    for entry in option.override_ini or ():
+        found += ["-o", entry]
+    for plugin in option.plugins or ():
+        if plugin not in ("no:llmperf", "pytest_llmperf.plugin"):
+            found += ["-p", plugin]
+    found.append(f"--import-mode={option.importmode}")
+    options = Options.of(config)
+    if there.config_file is not None:
+        found.append(f"--llmperf-config={there.config_file}")
+        return found
+    if options.config_file is not None:
+        found.append(f"--llmperf-config={there.moved(str(options.config_file.resolve()))}")
+    found += [f"--llmperf-set={override}" for override in options.overrides]
+    return found
+
+
+def _cwd(config: pytest.Config, there: There) -> Path:
+    moved = Path(there.moved(str(config.invocation_params.dir.resolve())))
+    return moved if moved.is_dir() else there.project
+
+
+def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:
+    """Run a session; end it with this one, whatever ends that."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is this session's to handle.
+            start_new_session=True,
+        )
+        try:
+            return process.wait()
+        except BaseException:
+            if os.name == "posix":
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
+            process.wait()
+            raise
+
+
+def _no_outcome(there: There, status: int, log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    tail = "\n".join(f"  | {line}" for line in lines[-_TAIL:])
+    return (
+        f"the tests could not be recorded at {there.title}: pytest ended "
+        f"with status {status} there; nothing is said about speed. Its output ({log}) ends:\n{tail}"
+    )
+
+
+@contextmanager
+def _folder() -> Iterator[tuple[Path, Callable[[], None]]]:
+    """Make a folder that is removed afterwards, unless it is asked to be kept."""
+    folder, kept = Path(tempfile.mkdtemp(prefix="llmperf-")), [False]
+    try:
+        yield folder, lambda: kept.__setitem__(0, True)
+    finally:
+        if not kept[0]:
+            shutil.rmtree(folder, ignore_errors=True)
