@@ -1,4 +1,4 @@
-"""The command line ``llmperf``: models, the configuration's schema, and stored baselines."""
+"""The command line ``llmperf``: stored baselines, commits, calibration, models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pytest_llmperf.cli import baseline, calibrate
+from pytest_llmperf.cli import baseline, calibrate, compare
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,10 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--check", action="store_true", help="only say whether the shipped schema is up to date"
     )
     baseline.add_parser(commands)
+    compare.add_parser(commands)
     calibrate.add_parser(commands)
     arguments = parser.parse_args(argv)
     if arguments.command == "baseline":
         return baseline.run(arguments)
+    if arguments.command == "compare":
+        return compare.run(arguments)
     if arguments.command == "calibrate":
         return calibrate.run(arguments)
     if arguments.command == "model":

@@ -1,0 +1,190 @@
+"""One side of a comparison of stored sessions: a file, a folder, or what a commit holds."""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.files import read_record
+from pytest_llmperf.baselines.report_file import is_report, read_report
+from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_llmperf.repository.git import Repository
+    from pytest_llmperf.repository.revisions import Revision
+
+_RECORD = "record a session: pytest -m perf --llmperf-record"
+
+_WHAT_A_FILE_IS = (
+    "a recorded session (perf_baselines/<machine>/*.json) or a report of --llmperf-json"
+)
+
+
+class SideError(Exception):
+    """A side has nothing to compare; str() is the complete message."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The sessions that one argument of a comparison stands for.
+
+    Attributes:
+        argument: what the user typed.
+        name: the same for a reader, a commit with its subject.
+        shelves: by the machine's key; each holds at least one session.
+        commit: the full hash, for a commit's store.
+        is_report: the only session comes from a report, which names machine and model only.
+        judged: node id -> metric -> tolerance, of the checks that a report says were judged.
+        not_compared: node ids of tests with a metric that stored sessions can't tell.
+        notes: what a reader should know of how it was read.
+    """
+
+    argument: str
+    name: str
+    shelves: Mapping[str, Shelf]
+    commit: str | None = None
+    is_report: bool = False
+    judged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    not_compared: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def side_of_path(path: Path) -> Side:
+    """Read a record, a report, a store, or one machine's folder of a store.
+
+    Raises:
+        SideError: no session is in it.
+        BaselineError: a file cannot be used.
+    """
+    name = str(path)
+    if path.is_dir():
+        shelves, notes = _folder(path)
+        if not shelves:
+            raise SideError(_nothing_in(path))
+        return Side(name, name, shelves, notes=notes)
+    if not path.is_file():
+        raise SideError(
+            f"{path} is no file, no folder and nothing that a link leads to\n"
+            f"  name {_WHAT_A_FILE_IS}"
+        )
+    try:
+        return _file(path, name)
+    except BaselineError as error:
+        first, *rest = str(error).splitlines()
+        # What mends a stored baseline may not be done to any file that somebody names.
+        upgrade = [line.strip() for line in rest if "pip install --upgrade" in line]
+        raise SideError("\n  ".join([first, *(upgrade or [f"name {_WHAT_A_FILE_IS}"])])) from None
+
+
+def _file(path: Path, name: str) -> Side:
+    if not is_report(path):
+        record = read_record(path)
+        return Side(name, name, {record.machine.key: Shelf((StoredRecord(path, record),))})
+    report = read_report(path)
+    stored = StoredRecord(path, report.record)
+    return Side(
+        name,
+        name,
+        {report.record.machine.key: Shelf((stored,))},
+        is_report=True,
+        judged=report.judged,
+        not_compared=report.not_compared,
+    )
+
+
+def _folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
+    try:
+        has_records = any(one.suffix == ".json" and one.name[0] != "." for one in path.iterdir())
+    except OSError as error:
+        raise BaselineError(
+            f"{path}: the folder cannot be read: {(error.strerror or str(error)).lower()}\n"
+            "  give this user read and search permission on it"
+        ) from None
+    if has_records:
+        return _machine_folder(path)
+    if any((path / name).exists() for name in ("config.yaml", "perf_baselines", ".git")):
+        inside = shlex.quote(str(path / "perf_baselines"))
+        raise SideError(
+            f"{path} is a project's folder and not one of baselines\n"
+            f"  name the folder of its baselines, such as {inside}"
+        )
+    return _store(BaselineStore(path)), ()
+
+
+def _store(store: BaselineStore) -> dict[str, Shelf]:
+    shelves = {key: store.read_shelf(key) for key in store.machines()}
+    return {key: shelf for key, shelf in shelves.items() if shelf.records}
+
+
+def _machine_folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
+    """Read the records that lie in the folder itself, whatever the folder is called."""
+    whole = path.resolve()
+    files = sorted(one for one in path.iterdir() if one.suffix == ".json" and one.name[0] != ".")
+    if read_record(files[0]).machine.key == whole.name:
+        shelf = BaselineStore(whole.parent).read_shelf(whole.name)
+        return {whole.name: _moved(shelf, whole, path)}, ()
+    records = [StoredRecord(one, read_record(one)) for one in files]
+    shelves: dict[str, Shelf] = {}
+    for stored in sorted(records, key=lambda one: (one.record.recorded, one.path.name)):
+        key = stored.record.machine.key
+        before = shelves.get(key, Shelf())
+        shelves[key] = replace(before, records=(*before.records, stored))
+    if not (path / "decisions").is_dir():
+        return shelves, ()
+    return shelves, (f"{path} is not called as its machine, so its decisions do not count",)
+
+
+def side_of_commit(repository: Repository, revision: Revision, folder: PurePosixPath) -> Side:
+    """Read the store that a commit holds in ``folder`` (from the repository's top).
+
+    Nothing is checked out: the files come from git's objects. Their paths are the ones in
+    the repository.
+
+    Raises:
+        SideError: it holds no session, or files that cannot be used.
+        GitError: git cannot read it, or there is no room for the files.
+    """
+    from pytest_llmperf.repository.checkout import export
+
+    with tempfile.TemporaryDirectory(prefix="llmperf-") as name:
+        place = Path(name)
+        export(repository, revision.commit, str(folder), place)
+        try:
+            shelves = _store(BaselineStore(place))
+        except BaselineError as error:
+            raise SideError(_bad_in_commit(str(error), place, revision, folder)) from None
+    if not shelves:
+        raise SideError(
+            f"{revision} holds no session in {folder}\n"
+            f"  {_RECORD}, and commit it; or name the folder that has them: --dir FOLDER"
+        )
+    moved = {key: _moved(shelf, place, Path(folder)) for key, shelf in shelves.items()}
+    return Side(revision.name, str(revision), moved, revision.commit)
+
+
+def _moved(shelf: Shelf, root: Path, to: Path) -> Shelf:
+    """Name a shelf's files as if ``root`` were ``to``."""
+    return Shelf(
+        tuple(replace(one, path=to / one.path.relative_to(root)) for one in shelf.records),
+        tuple(replace(one, path=to / one.path.relative_to(root)) for one in shelf.decisions),
+    )
+
+
+def _nothing_in(path: Path) -> str:
+    return f"{path}: no session is recorded there\n  {_RECORD}; or name another folder"
+
+
+def _bad_in_commit(message: str, place: Path, revision: Revision, folder: PurePosixPath) -> str:
+    """Say what is wrong with a commit's files; what mends a file does not mend a commit."""
+    lines = [line for line in message.splitlines() if line.startswith(str(place))]
+    told = [line.replace(f"{place}/", "").removeprefix(f"{folder}/") for line in lines]
+    listed = "\n".join(f"  {line}" for line in told) or f"  {message}"
+    upgrade = [line.strip() for line in message.splitlines() if "pip install --upgrade" in line]
+    remedy = upgrade[0] if upgrade else "compare with a commit before or after that mistake"
+    return f"{revision} holds baselines in {folder} that cannot be used:\n{listed}\n  {remedy}"

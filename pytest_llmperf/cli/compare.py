@@ -1,0 +1,226 @@
+"""``llmperf compare A B``: is what B measured slower than what A did, from stored sessions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.cli.compare_output import OutputError, put, write
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pytest_llmperf.report.comparison import ComparisonView
+
+_DESCRIPTION = """\
+Compares what B measured with what A did, by the gate's rules, from what is
+stored: nothing is run or checked out. A is the base, B is what is judged.
+Either is
+  a commit    a branch, tag, hash, HEAD~1 or merge-base:origin/main: the
+              baselines that it holds; rev:NAME where a path has that name, too
+  a folder    of baselines, or one machine's folder in it
+  a file      a recorded session, or a report of --llmperf-json
+Where B holds A's sessions, too, only those that A lacks are B's; of several the
+newest is judged.
+"""
+#: Also of whatever keeps a comparison from being written.
+NOT_COMPARED = 2
+_EPILOG = """\
+exit status: 0 nothing regressed, 1 something did, 2 it could not be compared
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "compare",
+        help="compare the stored sessions of two commits, folders or files",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("base", metavar="A", help="compared with")
+    parser.add_argument("judged", metavar="B", help="what is judged")
+    parser.add_argument(
+        "--format",
+        choices=("text", "markdown", "json"),
+        default="text",
+        help="markdown: for a comment on a pull request (default: text)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write it to this file instead of printing it"
+    )
+    parser.add_argument(
+        "--any",
+        action="store_true",
+        help="show different machines or models side by side, without a verdict",
+    )
+    parser.add_argument(
+        "--machine",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="of several machines; given twice, A's and then B's",
+    )
+    parser.add_argument("--model", metavar="NAME", help="of several models")
+    parser.add_argument(
+        "--metric",
+        action="append",
+        type=_metric,
+        metavar="NAME",
+        help="judge this one, such as inter_token (repeatable); default: what the gate judges",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=_tolerance,
+        metavar="SHARE",
+        help="the slowdown to catch, such as 5%%; default: perf.tolerance of config.yaml here",
+    )
+    parser.add_argument(
+        "--strict", action="store_true", help="exit with 1 where something is inconclusive"
+    )
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="FOLDER",
+        help="of a commit's baselines; default: perf.baselines of its config.yaml",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare and report; 1 is a regression, 2 everything that could not be compared."""
+    from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.baselines.sides import SideError
+    from pytest_llmperf.config.errors import ConfigError
+    from pytest_llmperf.repository.git import GitError
+
+    try:
+        try:
+            view = _compare(arguments)
+        except (SideError, BaselineError, ConfigError, GitError) as error:
+            return _refuse(arguments, str(error))
+        return _report(arguments, view)
+    except OutputError as error:
+        return _complain(error, NOT_COMPARED)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+
+
+def _compare(arguments: argparse.Namespace) -> ComparisonView:
+    from pytest_llmperf.baselines.side_pairs import Wanted, face
+    from pytest_llmperf.baselines.sides import SideError
+    from pytest_llmperf.cli.compare_checks import Rules
+    from pytest_llmperf.cli.compare_sources import Sources
+    from pytest_llmperf.cli.compare_view import compare_sides
+    from pytest_llmperf.config.load import load_config
+
+    if len(arguments.machine) > 2:
+        raise SideError("--machine: expected it once for both sides or twice, A's first")
+    loaded = load_config(None, Path.cwd(), os.environ)
+    here = arguments.dir or loaded.baselines_dir
+    layer = loaded.provenance.get("perf.baselines", "")
+    fixed = arguments.dir is not None or layer.startswith("environment")
+    sources = Sources(Path.cwd(), here, fixed)
+    base, judged = sources.side(arguments.base), sources.side(arguments.judged)
+    wanted = Wanted(tuple(arguments.machine), arguments.model, arguments.any)
+    perf = loaded.config.perf
+    rules = Rules(
+        tolerance=perf.tolerance if arguments.tolerance is None else arguments.tolerance,
+        false_alarms=perf.false_alarms,
+        own_tolerances=arguments.tolerance is None,
+        metrics=tuple(arguments.metric) if arguments.metric else None,
+        targets=tuple(perf.targets),
+    )
+    return compare_sides(face(base, judged, wanted), rules, arguments.strict)
+
+
+def _report(arguments: argparse.Namespace, view: ComparisonView) -> int:
+    """Print or write the comparison and return the exit status; OutputError where it can't."""
+    from pytest_llmperf.report.comparison import Outcome
+    from pytest_llmperf.report.comparison_text import headline
+    from pytest_llmperf.report.text import printable
+
+    text = _rendered(arguments, view)
+    if arguments.output is None:
+        put(text)
+    else:
+        write(arguments.output, text)
+        put(f"{headline(view)}\nwrote {printable(str(arguments.output))}\n")
+    if view.outcome is Outcome.NOT_COMPARED:
+        return _complain(view.why_not, NOT_COMPARED)
+    return int(view.outcome)
+
+
+def _refuse(arguments: argparse.Namespace, why: str) -> int:
+    """Say why there is nothing; in the asked format, too, so that no older report is read on."""
+    from pytest_llmperf.report.comparison import refusal_json
+    from pytest_llmperf.report.markdown import refusal_markdown
+
+    if arguments.format == "json":
+        text = _as_json(refusal_json(arguments.base, arguments.judged, why))
+    elif arguments.format == "markdown":
+        text = refusal_markdown(why)
+    else:
+        text = f"not compared: {why}\n" if arguments.output is not None else ""
+    if arguments.output is not None:
+        write(arguments.output, text)
+    elif text:
+        put(text)
+    return _complain(why, NOT_COMPARED)
+
+
+def _rendered(arguments: argparse.Namespace, view: ComparisonView) -> str:
+    from pytest_llmperf.cli.output import width
+    from pytest_llmperf.report.comparison import comparison_json
+    from pytest_llmperf.report.comparison_text import render_comparison
+    from pytest_llmperf.report.markdown import render_markdown
+
+    if arguments.format == "json":
+        return _as_json(comparison_json(view))
+    if arguments.format == "markdown":
+        return render_markdown(view)
+    terminal = arguments.output is None and sys.stdout.isatty()
+    color = terminal and not os.environ.get("NO_COLOR")
+    return "\n".join(render_comparison(view, width(), color)) + "\n"
+
+
+def _as_json(data: dict[str, Any]) -> str:
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
+
+
+def _complain(error: object, status: int) -> int:
+    from pytest_llmperf.report.text import printable
+
+    # A message may hold a commit's subject, and that anything.
+    lines = map(printable, f"llmperf: {error}".split("\n"))
+    with suppress(BrokenPipeError):
+        print("\n".join(lines), file=sys.stderr)
+    return status
+
+
+def _tolerance(text: str) -> float:
+    from pytest_llmperf.units import UnitError, parse_tolerance
+
+    try:
+        return parse_tolerance(text)
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _metric(text: str) -> str:
+    from pytest_llmperf.metrics import UnknownMetricError, get_metric
+
+    try:
+        metric = get_metric(text)
+    except UnknownMetricError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if metric.kind == "share":
+        raise argparse.ArgumentTypeError(
+            f"{text} is not compared between sessions, which stall at different rates by the hour"
+        )
+    return metric.name

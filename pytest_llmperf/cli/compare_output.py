@@ -1,0 +1,51 @@
+"""Where a comparison goes: the standard output, or a file that is written whole."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class OutputError(Exception):
+    """The comparison could not be written; str() is the complete message."""
+
+
+def put(text: str) -> None:
+    """Print text; what the output's encoding lacks is shown as escapes.
+
+    Raises:
+        OutputError: the output cannot be written to, such as a full disk.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        # Python must not complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # else whoever read along has seen enough
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(f"the comparison can't be printed: {reason}") from None
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all, creating its folder.
+
+    Raises:
+        OutputError: it can't be written there.
+    """
+    from pytest_llmperf.report.whole_file import write_whole
+
+    try:
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode(errors="backslashreplace").decode())
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(
+            f"the comparison can't be written to {path}: {reason}\n"
+            "  give --output a file name in a folder that can be written to"
+        ) from None

@@ -1,0 +1,171 @@
+"""From two sides of stored sessions to verdicts: the gate's own, over the gate's own evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
+from pytest_llmperf.baselines.side_pairs import Facing, model_label
+from pytest_llmperf.cli.compare_candidates import Candidate, candidates_of, present, stored_of
+from pytest_llmperf.cli.compare_checks import Rules, checks_of
+from pytest_llmperf.cli.compare_words import engine_of, findings, recorded_between, sides_in_words
+from pytest_llmperf.gate.check import BaselineView, Evidence
+from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.report.comparison import ComparisonView
+from pytest_llmperf.report.model import SessionView, TestReportView, row_of
+from pytest_llmperf.stats.summary import stalls, summarise_sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmperf.gate.check import Check
+    from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.report.model import MetricRow
+
+
+def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> ComparisonView:
+    """Judge what the judged side measured by the base's sessions.
+
+    Of several sessions the newest is judged: the gate's rules are for one new session.
+    """
+    candidates = candidates_of(facing.judged.records)
+    known = {nodeid for stored in facing.base.records for nodeid in stored.record.tests}
+    both = [one for one in candidates if one.nodeid in known]
+    evidence = [
+        (one, _evidence(one, check, facing))
+        for one in both
+        for check in _checks(one, facing, rules)
+    ]
+    verdicts = judge_session([item for _, item in evidence], rules.false_alarms)
+    rows: dict[str, list[MetricRow]] = {one.nodeid: [] for one in both}
+    for (one, item), verdict in zip(evidence, verdicts, strict=True):
+        rows[one.nodeid].append(_row(one, item, verdict, facing))
+    tests = tuple(_view(one, tuple(rows[one.nodeid]), facing) for one in both)
+    there = present(facing.base.records)
+    return ComparisonView(
+        session=_session(facing, both or candidates, tests, rules, strict),
+        base=facing.base.side.name,
+        judged=facing.judged.side.name,
+        base_sessions=len(facing.base.records),
+        unlike=tuple(f"{d.item}: {d.baseline} → {d.current}" for d in facing.differences),
+        added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
+        removed=tuple(sorted(there - {one.nodeid for one in candidates})),
+        against=_against(facing),
+        strict=strict,
+    )
+
+
+def _checks(one: Candidate, facing: Facing, rules: Rules) -> list[Check]:
+    asked = facing.judged.side.judged.get(one.nodeid) or facing.base.side.judged.get(one.nodeid)
+    measured = one.test.metrics
+    if not measured:
+        # What could not be measured at all has its verdicts, too: those of the base's metrics.
+        holding = [s for s in facing.base.records if one.nodeid in s.record.tests]
+        measured = holding[-1].record.tests[one.nodeid].metrics
+    found = checks_of(measured, asked, rules)
+    # Unlike machines or models are shown side by side, and not judged.
+    return [replace(check, gated=False) for check in found] if facing.differences else found
+
+
+def _evidence(one: Candidate, check: Check, facing: Facing) -> Evidence:
+    test, name = one.test, check.metric.name
+    samples = test.metrics[name].samples if name in test.metrics else ()
+    times = test.metrics["end_to_end"].samples if "end_to_end" in test.metrics else ()
+    return Evidence(
+        nodeid=one.nodeid,
+        check=check,
+        samples=samples,
+        planned_processes=one.stored.record.session.processes,
+        baseline=_baseline(stored_of(one, name, facing)),
+        invalid=test.invalid,
+        ended=True,
+        stalls=(stalls(times),) if times else (),
+    )
+
+
+def _baseline(found: BaselineEvidence) -> BaselineView:
+    # Without the anchor: what is asked is how the two sides differ, not how the base came about.
+    return BaselineView(
+        status=found.status,
+        sessions=found.sessions,
+        sources=tuple(map(str, found.paths)),
+        detail=found.detail,
+    )
+
+
+def _row(one: Candidate, evidence: Evidence, verdict: Verdict | None, facing: Facing) -> MetricRow:
+    """Build a row; of a changed workload both values are shown, and no change from one to other."""
+    row = row_of(evidence, verdict)
+    if evidence.baseline is None or evidence.baseline.status != "workload changed":
+        return row
+    holding = [s for s in facing.base.records if one.nodeid in s.record.tests]
+    workload = holding[-1].record.tests[one.nodeid].workload
+    other = evidence_for(
+        facing.base.records,
+        one.nodeid,
+        workload,
+        evidence.check.metric.name,
+        decisions=facing.base.decisions,
+    )
+    if not other.sessions:
+        return row
+    return replace(
+        row,
+        baseline=summarise_sessions(other.sessions),
+        baseline_sessions=len(other.sessions),
+        baseline_sources=tuple(map(str, other.paths)),
+    )
+
+
+def _view(one: Candidate, rows: tuple[MetricRow, ...], facing: Facing) -> TestReportView:
+    sources = {source for row in rows for source in row.baseline_sources}
+    newest = next((s for s in reversed(facing.base.records) if str(s.path) in sources), None)
+    kinds = [r.check.metric.kind for r in rows]
+    processes = [len(r.samples) for r, kind in zip(rows, kinds, strict=True) if kind == "value"]
+    return TestReportView(
+        nodeid=one.nodeid,
+        rows=rows,
+        workload=one.test.summary,
+        workload_hash=one.test.workload,
+        findings=tuple(findings(one, facing)),
+        differences=recorded_between(newest, one.stored, facing) if newest else (),
+        processes=max(processes, default=0),
+    )
+
+
+def _session(
+    facing: Facing,
+    candidates: Sequence[Candidate],
+    tests: tuple[TestReportView, ...],
+    rules: Rules,
+    strict: bool,
+) -> SessionView:
+    used = dict.fromkeys(one.stored.path for one in candidates)
+    newest = next(s for s in reversed(facing.judged.records) if s.path in used)
+    record = newest.record
+    sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
+    return SessionView(
+        machine_key=record.machine.key,
+        model=model_label(record.model),
+        engine=engine_of(newest),
+        processes=record.session.processes,
+        iterations=record.session.iterations,
+        seed=record.session.seed,
+        tests=tests,
+        busy=record.session.findings,
+        notes=(*sides_in_words(facing, newest, used), *facing.notes),
+        baseline_sources=tuple(sorted(sources)),
+        false_alarms=rules.false_alarms,
+        strict=strict,
+    )
+
+
+def _against(facing: Facing) -> str | None:
+    """Return what names the base's code: the commit compared with, or that of its newest record."""
+    if facing.differences:
+        return None
+    if facing.base.side.commit is not None:
+        return facing.base.side.argument
+    source = facing.base.newest.provenance
+    return source.commit[:12] if source.commit and not source.dirty else None

@@ -1,0 +1,37 @@
+"""A project with stored sessions, and the command run in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from compare_sessions import ISOLATED, Project, Said, parse
+
+from pytest_llmperf.cli import compare
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The current folder: a repository without commits, on a terminal of 80 columns."""
+    root = tmp_path / "project"
+    root.mkdir()
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, value in ISOLATED.items():
+        monkeypatch.setenv(name, value)
+    return Project(root)
+
+
+@pytest.fixture
+def llmperf_compare(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run ``llmperf compare`` with these words."""
+
+    def run(*words: str) -> Said:
+        try:
+            status = compare.run(parse(*words))
+        except SystemExit as stop:  # how argparse refuses
+            status = int(stop.code or 0)
+        return Said(status, *capsys.readouterr())
+
+    return run

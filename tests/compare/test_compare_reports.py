@@ -1,0 +1,231 @@
+"""Reports of ``--llmperf-json`` as a side of a comparison."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compare_sessions import CHAT, KEY, Project, Said, metrics
+
+from pytest_llmperf.gate.check import Check, Evidence, Pairs
+from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.metrics import get_metric
+from pytest_llmperf.report.json_report import write_json
+from pytest_llmperf.report.model import SessionView, TestReportView, row_of
+
+Compare = Callable[..., Said]
+
+
+def report(
+    name: str,
+    slower: float = 1.0,
+    *,
+    tolerance: float = 0.05,
+    judged: tuple[str, ...] = ("tokens_per_sec", "first_token"),
+    processes: int = 3,
+    stall_rate: bool = False,
+    against: bool = False,
+    offset: float | None = None,
+    change: Callable[[dict[str, Any]], None] | None = None,
+    **evidence: Any,
+) -> str:
+    """Write the report that a session with these samples would, and return its name."""
+    found = []
+    # No two sessions measure the same to the last digit.
+    noise = ord(name[0]) * 1e-6 if offset is None else offset
+    for metric, record in metrics(slower, noise).items():
+        samples = record.samples[:processes]
+        found.append(
+            Evidence(
+                CHAT,
+                Check(get_metric(metric), 1.0, tolerance, gated=metric in judged),
+                samples,
+                planned_processes=3,
+                pairs=Pairs(samples, samples, "other.yaml") if against else None,
+                ended=True,
+                **evidence,
+            )
+        )
+    if stall_rate:
+        rows = ((0.0, 1.0, 0.0),) * 3
+        found.append(Evidence(CHAT, Check(get_metric("stall_rate"), None, 0.2), rows, 3))
+    rows = tuple(row_of(e, v) for e, v in zip(found, judge_session(found), strict=True))
+    view = SessionView(
+        machine_key=KEY,
+        model="smollm2-135m Q4_1",
+        engine="llama_cpp 0.3.36",
+        processes=3,
+        iterations=3,
+        seed=7,
+        tests=(
+            TestReportView(
+                CHAT, rows, "1 request, 38 tokens in, 64 out", "w1", processes=processes
+            ),
+        ),
+    )
+    path = Path(name)
+    write_json(path, view)
+    if change is not None:
+        data = json.loads(path.read_text())
+        change(data)
+        path.write_text(json.dumps(data))
+    return name
+
+
+def test_two_reports(project: Project, llmperf_compare: Compare) -> None:
+    base = report("a.json")
+    assert llmperf_compare(base, report("b.json", 1.6)).status == 1
+    status, out, _ = llmperf_compare(base, report("c.json", 0.7))
+    assert (status, "2 improved" in out) == (0, True)
+
+
+def test_a_report_against_a_commit(project: Project, llmperf_compare: Compare) -> None:
+    project.base()
+    status, out, _ = llmperf_compare("HEAD", report("b.json", 1.10))
+    assert status == 1
+    assert "known by their names only" in " ".join(out.split())
+
+
+def test_a_report_of_a_recorded_session_is_that_session(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    project.base()
+    third = 0.3337123456789  # has more digits than a record keeps
+    project.record(10, metrics=metrics(third))
+    status, _, err = llmperf_compare("perf_baselines", report("b.json", third, offset=0.0))
+    assert status == 2
+    assert "holds no session that perf_baselines does not hold, too" in err
+
+
+def test_a_store_without_its_reported_session_is_judged(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    project.record(1)
+    project.record(2, metrics=metrics(1.0))
+    out = llmperf_compare(report("a.json", offset=0.0), "perf_baselines").out
+    assert "the only session of its own" in " ".join(out.split())
+
+
+def test_a_report_judges_what_its_session_did(project: Project, llmperf_compare: Compare) -> None:
+    base = report("a.json", judged=("first_token",))
+    status, out, _ = llmperf_compare(base, report("b.json", 1.6, judged=("first_token",)))
+    assert status == 1
+    assert "1 check: 1 regressed" in out
+
+
+def test_a_reports_own_tolerance_counts(project: Project, llmperf_compare: Compare) -> None:
+    project.base()
+    judged = report("b.json", 1.10, tolerance=0.3)
+    assert llmperf_compare("HEAD", judged).status == 0
+    assert llmperf_compare("HEAD", judged, "--tolerance", "5%").status == 1
+
+
+def test_a_session_with_two_arms_stands_for_its_own_one(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    project.base()
+    assert llmperf_compare("HEAD", report("b.json", 1.10, against=True)).status == 1
+
+
+def test_a_report_of_an_unfit_machine_proves_nothing(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    project.base()
+    status, out, _ = llmperf_compare("HEAD", report("b.json", invalid=("busy",)))
+    assert (status, "2 invalid" in out) == (2, True)
+
+
+def test_a_report_of_a_crash_proves_nothing(project: Project, llmperf_compare: Compare) -> None:
+    project.base()
+    status, out, _ = llmperf_compare("HEAD", report("b.json", error="the engine\ncrashed"))
+    assert (status, "the engine" in out) == (2, True)
+
+
+def test_a_session_that_was_cut_short_proves_nothing(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    project.base()
+    status, out, _ = llmperf_compare("HEAD", report("b.json", 3.0, processes=2))
+    assert status == 2
+    assert "2 of 3 processes were measured" in out
+
+
+def test_a_stall_rate_is_not_compared(project: Project, llmperf_compare: Compare) -> None:
+    project.base()
+    status, out, _ = llmperf_compare("HEAD", report("b.json", stall_rate=True))
+    assert status == 0
+    assert "its stall rate is not compared" in " ".join(out.split())
+
+
+def test_a_report_of_another_machine_is_refused(project: Project, llmperf_compare: Compare) -> None:
+    def elsewhere(data: dict[str, Any]) -> None:
+        data["session"]["machine"] = "ryzen-8c_cpu"
+
+    status, _, err = llmperf_compare(report("a.json"), report("b.json", change=elsewhere))
+    assert status == 2
+    assert f"machine: {KEY} there, ryzen-8c_cpu here" in err
+
+
+def test_a_report_of_another_model_is_refused(project: Project, llmperf_compare: Compare) -> None:
+    def other(data: dict[str, Any]) -> None:
+        data["session"]["model"] = "smollm2-135m Q8_0"
+
+    project.base()
+    status, _, err = llmperf_compare("HEAD", report("b.json", change=other))
+    assert status == 2
+    assert "model: smollm2-135m Q4_1 there, smollm2-135m Q8_0 here" in err
+
+
+def test_another_engine_is_listed(project: Project, llmperf_compare: Compare) -> None:
+    def newer(data: dict[str, Any]) -> None:
+        data["session"]["engine"] = "llama_cpp 0.4.0"
+
+    out = llmperf_compare(report("a.json"), report("b.json", 1.1, change=newer)).out
+    assert "differs from the base: engine: llama_cpp 0.3.36 → llama_cpp 0.4.0" in out
+
+
+def test_a_comparison_is_a_report_again(project: Project, llmperf_compare: Compare) -> None:
+    project.base()
+    project.record(11)
+    project.commit()
+    llmperf_compare("HEAD~1", "HEAD", "--format", "json", "--output", "b.json")
+    assert llmperf_compare("HEAD~1", "b.json").status == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda d: d.update(schema=99), "schema 99"),
+        (lambda d: d.update(tests={}), "tests: expected a list"),
+        (lambda d: d["session"].update(machine="../x"), "session.machine: key"),
+        (lambda d: d["session"].pop("seed"), "session.seed: missing"),
+        (lambda d: d["tests"][0]["workload"].update(hash=""), "the hash of a workload"),
+        (lambda d: d["tests"][0]["metrics"][0].update(samples=[[0]]), "finite number above 0"),
+        (lambda d: d["tests"][0]["metrics"][0].update(samples=[[]]), "at least one sample"),
+        (lambda d: d["tests"][0]["metrics"][0].update(samples=[[1e999]]), "not a number"),
+        (lambda d: d["tests"][0]["metrics"][0].update(gated="yes"), "gated: expected true"),
+    ],
+)
+def test_a_report_of_another_shape_is_named(
+    project: Project, llmperf_compare: Compare, change: Callable[[Any], None], told: str
+) -> None:
+    name = report("b.json", change=change)
+    status, _, err = llmperf_compare(name, name)
+    assert status == 2
+    assert err.startswith("llmperf: b.json: ")
+    assert told in err
+
+
+def test_an_unknown_metric_of_a_newer_version_is_passed_over(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    def newer(data: dict[str, Any]) -> None:
+        first = data["tests"][0]["metrics"][0]
+        data["tests"][0]["metrics"].append({**first, "name": "joules_per_token", "unit": "J"})
+
+    project.base()
+    status, out, _ = llmperf_compare("HEAD", report("b.json", change=newer))
+    assert (status, "joules" in out) == (0, False)
