@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.decisions import Decision, StoredDecision, now
-from pytest_llmperf.repository.provenance import read_provenance
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.baselines.standing import Standing, standing_of
 from pytest_llmperf.baselines.store import Shelf
@@ -19,6 +18,7 @@ from pytest_llmperf.cli.baseline_choice import (
 from pytest_llmperf.cli.output import say, say_words, width
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.report.text import shell_word, wrap_node_id
+from pytest_llmperf.repository.provenance import read_provenance
 
 if TYPE_CHECKING:
     import argparse

@@ -103,7 +103,7 @@ def against_config(config: pytest.Config, path: Path) -> Against:
     if any(getattr(here, key) != getattr(other, key) for key in _OTHER_WORK):
         top = config.rootpath.resolve()
         shared = Environment(sys.executable, shared=True, note="")
-        there = There(name, top, shared, (), top, top, path)
+        there = There(name, top, shared, (), top, top, config_file=path)
     return Against(
         name,
         spec,

@@ -15,6 +15,7 @@ from pytest_llmperf.plugin.against import Against, setting_lines
 from pytest_llmperf.plugin.base_commit import Place, foreign
 from pytest_llmperf.plugin.recording_there import ArmError, There, record
 from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.repository.state import changed_since
 
 if TYPE_CHECKING:
     from pytest_llmperf.plugin.base_recording import BaseRecording
@@ -135,14 +136,11 @@ def _differences(settings: Settings, place: Place, found: BaseRecording) -> tupl
 
 def _code(place: Place, baselines: Path) -> list[str]:
     """Say how many files differ between the commit and the work tree, and how to see them."""
-    repository, paths = place.repository, [":(top)"]
+    repository, exclude = place.repository, []
     folder = baselines.resolve()
     if folder != repository.top and folder.is_relative_to(repository.top):
-        below = folder.relative_to(repository.top).as_posix()
-        paths.append(f":(top,exclude,literal){below}")
-    diff = ("diff", "--name-only", "-z", place.revision.commit, "--", *paths)
-    changed = repository.run(*diff).split("\0")
-    count = sum(bool(name) for name in changed)
+        exclude.append(folder.relative_to(repository.top).as_posix())
+    count = len(changed_since(repository, place.revision.commit, exclude))
     if not count:
         return []
     files = "1 file differs" if count == 1 else f"{count} files differ"

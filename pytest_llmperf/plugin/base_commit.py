@@ -52,6 +52,7 @@ class Place:
             roots=self.roots,
             top_here=self.repository.top,
             top=self.checkout.top,
+            scratch=self.checkout.top.parent,
         )
 
     def close(self) -> None:

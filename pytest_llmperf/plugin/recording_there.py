@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ class There:
         roots: folders its modules are imported from first.
         top_here, top: the tops of this work tree and of that one; the same for another
             configuration.
+        scratch: a folder for what only this run needs; None takes the system's.
         config_file: its configuration; None takes what this session was told, moved there.
     """
 
@@ -53,6 +54,7 @@ class There:
     roots: tuple[str, ...]
     top_here: Path
     top: Path
+    scratch: Path | None = None
     config_file: Path | None = None
 
     def moved(self, entry: str) -> str:
@@ -75,7 +77,7 @@ def record(config: pytest.Config, there: There, wanted: Sequence[str]) -> BaseRe
     if not paths:
         return BaseRecording()
     modules = own_modules(there.project, there.roots) - {INSTRUMENT}
-    with _folder() as (folder, keep):
+    with _folder(there.scratch) as folder:
         outcome, log = folder / "outcome.json", folder / "log.txt"
         request = folder / "request.json"
         RecordingRequest(tuple(wanted), tuple(sorted(modules)), str(outcome)).write(request)
@@ -90,8 +92,7 @@ def record(config: pytest.Config, there: There, wanted: Sequence[str]) -> BaseRe
         try:
             return BaseRecording.read(outcome)
         except (OSError, ValueError):
-            keep()
-            raise ArmError(_no_outcome(there, status, log)) from None
+            raise ArmError(_no_outcome(there, status, _kept(log))) from None
 
 
 def adopt_command(environment: Environment, roots: Sequence[str]) -> list[str]:
@@ -212,12 +213,19 @@ def _no_outcome(there: There, status: int, log: Path) -> str:
     )
 
 
+def _kept(log: Path) -> Path:
+    """Copy a log to where its reader finds it after this run."""
+    handle, name = tempfile.mkstemp(prefix="llmperf-", suffix=".log")
+    with os.fdopen(handle, "wb") as copy, suppress(OSError):
+        copy.write(log.read_bytes())
+    return Path(name)
+
+
 @contextmanager
-def _folder() -> Iterator[tuple[Path, Callable[[], None]]]:
-    """Make a folder that is removed afterwards, unless it is asked to be kept."""
-    folder, kept = Path(tempfile.mkdtemp(prefix="llmperf-")), [False]
+def _folder(parent: Path | None) -> Iterator[Path]:
+    """Make a folder that is removed afterwards; a killed run's goes with its ``parent``."""
+    folder = Path(tempfile.mkdtemp(prefix="llmperf-", dir=parent))
     try:
-        yield folder, lambda: kept.__setitem__(0, True)
+        yield folder
     finally:
-        if not kept[0]:
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)

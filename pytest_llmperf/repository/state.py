@@ -40,6 +40,24 @@ def state_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
     return f"{commit}+{digest.hexdigest()[:_DIGITS]}"
 
 
+def changed_since(
+    repository: Repository, commit: str, exclude: Sequence[str] = ()
+) -> frozenset[str]:
+    """Return the files that differ between ``commit`` and the work tree, as paths from the top.
+
+    ``git diff`` would write what it finds out about unchanged files to the index.
+
+    Raises:
+        GitError: git could not list what differs.
+    """
+    excluded = [f":(top,exclude,literal){folder.strip('/')}" for folder in exclude]
+    listing = repository.run(
+        *("diff-tree", "-r", "-z", "--name-only", "--no-renames", commit, "HEAD"),
+        *("--", ":(top)", *excluded),
+    )
+    return frozenset(filter(None, listing.split("\0"))) | frozenset(_changed(repository, exclude))
+
+
 def _changed(repository: Repository, exclude: Sequence[str]) -> dict[str, bool]:
     """Return path from the top -> whether it is untracked, of all that differs."""
     excluded = [f":(top,exclude,literal){folder.strip('/')}" for folder in exclude]

@@ -1,0 +1,91 @@
+"""How often ``llmperf bisect`` names the commit that slowed decode by 10%, and how long it takes.
+
+    python benchmarks/bisect_commits.py --tries 10
+
+Every try makes a repository of 32 commits after the good one; all of them change
+the application's text, one of them, at a random place, what a decode step takes.
+Needs a quiet machine: nothing else should use the cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from commit_repository import CommitRepository
+
+SLOWER = ("DECODE = 0.0", "DECODE = 0.10")
+
+
+def one(folder: Path, commits: int, threads: int, place: int) -> dict[str, Any]:
+    """Make a repository whose commit number ``place`` is slow; return what bisect found."""
+    repository = CommitRepository(folder, threads)
+    good = repository.git("rev-parse", "HEAD")
+    culprit = ""
+    for number in range(1, commits + 1):
+        file = repository.folder / "app.py"
+        file.write_text(f"{file.read_text(encoding='utf-8')}# Change {number}.\n", encoding="utf-8")
+        if number == place:
+            repository.edit(*SLOWER)
+        made = repository.commit(f"Change {number}")
+        if number == place:
+            culprit = made
+    report = folder.parent / f"{folder.name}.json"
+    began = time.monotonic()
+    done = repository.run("pytest_llmperf.cli", "bisect", good, "HEAD", "--json", str(report))
+    seconds = time.monotonic() - began
+    if not report.exists():
+        raise SystemExit(f"no outcome:\n{done.stdout}{done.stderr}")
+    found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    sessions = [found["end"], *found["path"], found["verification"]]
+    return {
+        "place": place,
+        "right": bool(found["first"]) and found["first"]["hash"] == culprit,
+        "kind": found["kind"],
+        "sessions": sum(1 for session in sessions if session),
+        "seconds": seconds,
+        "effects": [finding["text"] for finding in found["effects"]],
+        "output": done.stdout,
+    }
+
+
+def main() -> None:
+    """Print a line per try, then the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--tries", type=int, default=10, help="repositories (default 10)")
+    parser.add_argument("--commits", type=int, default=32, help="in each (default 32)")
+    parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
+    parser.add_argument("--json", type=Path, help="write every try's outcome to this file")
+    arguments = parser.parse_args()
+    outcomes = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for number in range(1, arguments.tries + 1):
+            place = random.randint(1, arguments.commits)
+            folder = Path(temporary) / f"try{number}"
+            found = one(folder, arguments.commits, arguments.threads, place)
+            outcomes.append(found)
+            print(
+                f"{number:>3} commit {place:>2} of {arguments.commits}: "
+                f"{'right' if found['right'] else 'WRONG':<6}{found['kind']:<12}"
+                f"{found['sessions']:>2} sessions {found['seconds']:>6.0f} s  "
+                f"{'; '.join(found['effects'])}",
+                flush=True,
+            )
+            if arguments.json:
+                arguments.json.write_text(json.dumps(outcomes), encoding="utf-8")
+    seconds = [found["seconds"] for found in outcomes]
+    right = sum(found["right"] for found in outcomes)
+    print(
+        f"\nright {right} of {len(outcomes)}; {statistics.median(seconds):.0f} s in the middle "
+        f"({min(seconds):.0f} to {max(seconds):.0f})"
+    )
+
+
+if __name__ == "__main__":
+    main()

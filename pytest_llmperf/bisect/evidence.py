@@ -1,0 +1,157 @@
+"""What a search has measured, kept in a folder of the cache so that it can go on later."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.bisect.session import Session
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from filelock import BaseFileLock
+
+FOLDER = "bisect"
+SCHEMA_VERSION = 1
+_DIGITS = 16
+_LOG = "bisect.log"
+_SESSION = ".session.json"
+
+
+class EvidenceError(Exception):
+    """The evidence can't be used or kept; ``str()`` is a complete message."""
+
+
+class Evidence:
+    """The sessions of one search, one file each; held by one process at a time.
+
+    Also a context manager that holds it.
+
+    Args:
+        cache: the cache folder.
+        key: everything that makes it this search and no other.
+    """
+
+    def __init__(self, cache: Path, key: Iterable[object]) -> None:
+        text = json.dumps([SCHEMA_VERSION, *key], default=str)
+        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+        self.folder = cache / FOLDER / digest[:_DIGITS]
+        self._lock: BaseFileLock | None = None
+
+    def __enter__(self) -> Evidence:
+        """Hold it.
+
+        Raises:
+            EvidenceError: another process does, or the folder can't be made.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"), thread_local=False)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+            self._holder.write_text(f"process {os.getpid()}", encoding="utf-8")
+        except Timeout:
+            raise EvidenceError(
+                f"the same search is running already ({self._held_by()}); wait for it to end, or "
+                "end it: what it has measured is kept, and this command goes on from there"
+            ) from None
+        except (OSError, NotImplementedError) as error:
+            lock.release()
+            raise self._failed(error) from error
+        self._lock = lock
+        return self
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def forget(self) -> None:
+        """Remove every session."""
+        try:
+            for path in self.folder.iterdir():
+                if path.is_file():
+                    path.unlink()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def drop(self, session: Session) -> None:
+        """Forget one session."""
+        try:
+            self._path(session.commit, session.against, session.fresh).unlink(missing_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def sessions(self) -> list[Session]:
+        """Return all that were kept; a file that is not whole counts as none."""
+        found = []
+        for path in sorted(self.folder.glob(f"*{_SESSION}")):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                found.append(Session.from_json(json.loads(path.read_text(encoding="utf-8"))))
+        return found
+
+    def find(self, commit: str, against: str, fresh: bool = False) -> Session | None:
+        """Return what was measured of a commit, None if it was not."""
+        wanted = (commit, against, fresh)
+        kept = self.sessions()
+        return next((s for s in kept if (s.commit, s.against, s.fresh) == wanted), None)
+
+    def keep(self, session: Session) -> None:
+        """Keep a session, whole or not at all; raises EvidenceError."""
+        text = json.dumps(session.to_json(), indent=1) + "\n"
+        self._write(self._path(session.commit, session.against, session.fresh), text)
+
+    def keep_log(self, log: str) -> None:
+        """Keep what ``git bisect replay`` takes, for who wants to go on by hand."""
+        self._write(self.folder / _LOG, log)
+
+    def stem(self, commit: str, against: str, fresh: bool = False) -> Path:
+        """Return the path, without its ending, of the files of one session."""
+        again = "-again" if fresh else ""
+        return self.folder / f"{commit[:_DIGITS]}-against-{against[:_DIGITS]}{again}"
+
+    def _path(self, commit: str, against: str, fresh: bool) -> Path:
+        stem = self.stem(commit, against, fresh)
+        return stem.with_name(f"{stem.name}{_SESSION}")
+
+    @property
+    def _holder(self) -> Path:
+        return self.folder.with_name(f"{self.folder.name}.holder")
+
+    def _held_by(self) -> str:
+        with suppress(OSError):
+            return self._holder.read_text(encoding="utf-8").strip() or "another process"
+        return "another process"
+
+    def _write(self, path: Path, text: str) -> None:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _failed(self, error: BaseException) -> EvidenceError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return EvidenceError(
+            f"what is measured can't be kept in {self.folder}: {reason}; free space there, or set "
+            "LLMPERF_CACHE_DIR to a folder on a local disk that can be written to"
+        )

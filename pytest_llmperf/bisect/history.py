@@ -1,0 +1,86 @@
+"""The commits that are looked through: what can be searched, and how a commit is told of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_llmperf.repository.git import Repository
+from pytest_llmperf.repository.revisions import Revision
+
+
+class RangeError(Exception):
+    """There is nothing to search between two commits; ``str()`` says what to give instead."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit as it is shown.
+
+    Attributes:
+        hash: in full.
+        subject: the first line of its message.
+        author: their name.
+        date: when it was written, ISO 8601.
+        parents: full hashes, first parent first.
+    """
+
+    hash: str
+    subject: str
+    author: str
+    date: str
+    parents: tuple[str, ...]
+
+    @property
+    def short(self) -> str:
+        """The first 12 digits of the hash."""
+        return self.hash[:12]
+
+
+def look_up(repository: Repository, commit: str) -> Commit:
+    """Return what is shown of a commit."""
+    said = repository.run(
+        *("log", "-1", "--no-color", "--encoding=UTF-8", "--format=%P%x00%an%x00%aI%x00%s"),
+        *(commit, "--"),
+    )
+    parents, author, date, subject = said.removesuffix("\n").split("\0")
+    return Commit(commit, subject, author, date, tuple(parents.split()))
+
+
+def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
+    """See that ``good`` comes before ``bad``.
+
+    Raises:
+        RangeError: it does not; says what to give.
+    """
+    if good.commit == bad.commit:
+        raise RangeError(
+            f"{good.name} and {bad.name} are the same commit, {good.short}: "
+            "give one that is fast and a later one that is slow"
+        )
+    if repository.is_ancestor(good.commit, bad.commit):
+        return
+    if repository.is_ancestor(bad.commit, good.commit):
+        raise RangeError(
+            f"{bad} comes before {good}, and the first one given is to be the good, earlier one: "
+            f"llmperf bisect {bad.name} {good.name} looks for what made {good.name} slower"
+        )
+    base = repository.merge_base(good.commit, bad.commit)
+    if base is None:
+        raise RangeError(f"{good} and {bad} have no commit in common, so nothing lies between them")
+    raise RangeError(
+        f"{good} is not an ancestor of {bad}: they went apart at {base[:12]} "
+        f"{repository.subject(base)}; if that one is fast: llmperf bisect {base[:12]} {bad.name}"
+    )
+
+
+def count_commits(
+    repository: Repository, good: str, bad: str, first_parent: bool = False
+) -> tuple[int, bool]:
+    """Return how many commits may be the first bad one, and whether they are one line."""
+    walk = ["--first-parent"] if first_parent else []
+    span = f"{good}..{bad}"
+    count = int(repository.run("rev-list", "--count", *walk, span, "--"))
+    merges = (
+        0 if first_parent else int(repository.run("rev-list", "--count", "--merges", span, "--"))
+    )
+    return count, merges == 0

@@ -1,0 +1,104 @@
+"""What a search found, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_llmperf.bisect.history import Commit
+from pytest_llmperf.bisect.judgement import Judgement
+from pytest_llmperf.bisect.session import Finding, Pair, Session
+
+#: ``found``: one commit, and its own effect is proven. ``unconfirmed``: one commit, but compared
+#: with its own parent alone nothing is proven. ``range``: skipped commits hide which one.
+#: ``not slower``: nothing regressed at the bad end. ``unmeasured``: the bad end can't be measured.
+Kind = Literal["found", "unconfirmed", "range", "not slower", "unmeasured"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Declared error rates of one session's calls.
+
+    Attributes:
+        false_alarm: chance that anything whose change is negligible is called ``regressed``.
+        false_pass: chance that a metric slower by the tolerance or more passes.
+        tolerance: that slowdown, a fraction.
+    """
+
+    false_alarm: float
+    false_pass: float
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A commit that was asked about."""
+
+    session: Session
+    judgement: Judgement
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a search.
+
+    Attributes:
+        kind: what it is.
+        pairs: the metrics that regressed at the bad end, which all else was judged by.
+        end: the session of the bad end against the good one.
+        path: what was asked, in order; without the bad end.
+        candidates: what may be the first bad commit, newest first; one if it was found.
+        skipped: those candidates that could not be judged.
+        verification: the first bad commit against its own first parent.
+        rates: of every call.
+    """
+
+    kind: Kind
+    end: Session
+    rates: Rates
+    pairs: tuple[Pair, ...] = ()
+    path: tuple[Judged, ...] = ()
+    candidates: tuple[Commit, ...] = ()
+    skipped: tuple[Commit, ...] = ()
+    verification: Session | None = None
+
+    @property
+    def first(self) -> Commit | None:
+        """The first bad commit, if it is a single one."""
+        return self.candidates[0] if self.kind in ("found", "unconfirmed") else None
+
+    def calls(self, call: str) -> int:
+        """Return how often the search got this answer, the bad end's included."""
+        return (call == "bad") + sum(each.judgement.call == call for each in self.path)
+
+    @property
+    def search_error(self) -> float:
+        """Return a bound on the chance that a call the search rests on is wrong.
+
+        The sum of the calls' declared rates (Boole): each ``bad`` by the false-alarm
+        rate, each ``good`` by that of a false pass.
+        """
+        wrong = self.calls("bad") * self.rates.false_alarm
+        return min(1.0, wrong + self.calls("good") * self.rates.false_pass)
+
+    @property
+    def own_error(self) -> float | None:
+        """Return a bound on the chance that a commit with no effect of its own was named.
+
+        That of one false alarm: the verification is a session of its own, made
+        after the search had chosen. None where it did not confirm.
+        """
+        return self.rates.false_alarm if self.kind == "found" else None
+
+    def effects(self) -> tuple[Finding, ...]:
+        """Return what the first bad commit alone did, by the verification: what counts only."""
+        if self.verification is None:
+            return ()
+        return counting(self.verification, self.pairs)
+
+
+def counting(session: Session, pairs: Sequence[Pair]) -> tuple[Finding, ...]:
+    """Return a session's findings on these metrics, in their order."""
+    found = [session.find(pair) for pair in pairs]
+    return tuple(finding for finding in found if finding is not None)

@@ -1,0 +1,68 @@
+"""Which commit to measure next, decided by ``git bisect`` in a private repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pytest_llmperf.bisect.judgement import Call
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.helper import Helper
+
+
+class Search:
+    """One ``git bisect`` between a good and a bad commit; the user's repository is only read.
+
+    Args:
+        repository: the user's.
+        good, bad: full hashes; ``good`` is an ancestor of ``bad``.
+        folder: for the private repository; does not exist yet.
+        first_parent: take merges as one commit each.
+
+    Raises:
+        GitError: git refuses, or the folder can't be written to.
+    """
+
+    def __init__(
+        self, repository: Repository, good: str, bad: str, folder: Path, first_parent: bool = False
+    ) -> None:
+        self._git = Helper.create(folder, repository.top)
+        self._bad = bad
+        self._walk = ["--first-parent"] if first_parent else []
+        self._skipped: set[str] = set()
+        # Without a HEAD of its own git bisect does not start.
+        self._git.git("update-ref", "--no-deref", "HEAD", bad)
+        self._git.git("bisect", "start", "--no-checkout", *self._walk, bad, good)
+
+    def candidates(self) -> list[str]:
+        """Return the commits that may be the first bad one; the one known to be bad leads."""
+        listed = self._git.git(
+            *("rev-list", "--topo-order", *self._walk, "refs/bisect/bad"),
+            *("--not", "--glob=refs/bisect/good-*"),
+        )
+        return listed.split()
+
+    def next(self) -> str | None:
+        """Return the commit to measure; None if no other one would tell more."""
+        open_ = set(self.candidates()[1:]) - self._skipped
+        if not open_:
+            return None
+        return self._git.git("rev-parse", "BISECT_HEAD").strip()
+
+    def answer(self, commit: str, call: Call) -> None:
+        """Tell git what was found at a commit."""
+        if call == "skip":
+            self._skipped.add(commit)
+        try:
+            self._git.git("bisect", call, commit)
+        except GitError:
+            # How git says that only skipped commits are left.
+            if self.next() is not None:
+                raise
+
+    def skipped(self) -> list[str]:
+        """Return the candidates that could not be judged, newest first."""
+        return [commit for commit in self.candidates() if commit in self._skipped]
+
+    def log(self) -> str:
+        """Return what ``git bisect log`` says: what ``git bisect replay`` takes."""
+        return self._git.git("bisect", "log")

@@ -1,0 +1,133 @@
+"""What one session said about one commit compared with another, read from its JSON report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+REGRESSED = "regressed"
+#: Said of a metric that is as fast as there, within the tolerance.
+FINE = ("pass", "improved")
+#: Strategies that compare two arms; any other looks at an absolute limit.
+_COMPARING = ("interleaved", "stalls")
+_LIMITING = ("target", "stall limit")
+
+
+class Pair(NamedTuple):
+    """A metric of a test."""
+
+    test: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was said of one metric of one test; slowdowns are fractions, positive is slower.
+
+    Attributes:
+        test: the node id.
+        metric: its name.
+        verdict: of the comparison of the two commits, whatever a target says.
+        text: why, in one line.
+        effect: the slowdown, or None where it was not measured.
+        low, high: its interval at 95%, or None.
+        bound: the slowdown is at most this, at 95%, or None.
+    """
+
+    test: str
+    metric: str
+    verdict: str
+    text: str = ""
+    effect: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+
+    @property
+    def pair(self) -> Pair:
+        """The metric and its test."""
+        return Pair(self.test, self.metric)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session: ``commit`` measured interleaved with ``against``.
+
+    Attributes:
+        commit, against: full hashes.
+        findings: of every metric that was judged; empty where ``problem`` says why.
+        problem: why the commit could not be measured; empty where it was.
+        seconds: how long it took, everything included.
+        machine: the key of the machine; empty if unknown.
+        fresh: no evidence of other sessions counted; made to verify the answer.
+        log: the file with the session's output.
+        report: the file with the session's JSON report; empty if there is none.
+    """
+
+    commit: str
+    against: str
+    findings: tuple[Finding, ...] = ()
+    problem: str = ""
+    seconds: float = 0.0
+    machine: str = ""
+    fresh: bool = False
+    log: str = ""
+    report: str = ""
+
+    @property
+    def regressed(self) -> tuple[Finding, ...]:
+        """What is slower than there."""
+        return tuple(each for each in self.findings if each.verdict == REGRESSED)
+
+    def find(self, pair: Pair) -> Finding | None:
+        """Return what was said of this metric of this test."""
+        return next((each for each in self.findings if each.pair == pair), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Session:
+        """Return what ``to_json`` was made of; raises KeyError, TypeError for anything else."""
+        findings = tuple(Finding(**each) for each in data["findings"])
+        return cls(**{**data, "findings": findings})
+
+
+def findings_of(report: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Return what a JSON report (``--llmperf-json``) says of its gated metrics.
+
+    Raises:
+        KeyError, TypeError: it is no such report.
+    """
+    return tuple(_findings(report["tests"]))
+
+
+def _findings(tests: Iterable[Mapping[str, Any]]) -> Iterable[Finding]:
+    for test in tests:
+        for metric in test["metrics"]:
+            if metric["gated"] and metric["verdict"] is not None:
+                yield _finding(test["nodeid"], metric)
+
+
+def _finding(nodeid: str, metric: Mapping[str, Any]) -> Finding:
+    """Return what the comparison said: a target missed, or undecided, is another question."""
+    verdict, text = metric["verdict"], metric["explanation"] or ""
+    proof = metric["proof"] or {}
+    if metric["strategy"] in _LIMITING:
+        proof = {}
+        for reason in metric["reasons"]:
+            if reason["strategy"] in _COMPARING:
+                verdict, text = reason["verdict"], reason["text"]
+    effect = proof.get("effect")
+    return Finding(
+        test=nodeid,
+        metric=metric["name"],
+        verdict=verdict,
+        text=text,
+        effect=effect if effect is not None else metric["change"],
+        low=proof.get("low"),
+        high=proof.get("high"),
+        bound=proof.get("bound"),
+    )

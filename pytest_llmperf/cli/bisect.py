@@ -1,0 +1,148 @@
+"""``llmperf bisect``: which commit made perf tests slower, found by measuring commits."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pytest_llmperf.bisect.drive import Bisection
+    from pytest_llmperf.bisect.outcome import Outcome
+    from pytest_llmperf.cli.bisect_project import Project
+
+_DESCRIPTION = """\
+Looks for the commit after GOOD that made perf tests slower at BAD. Each commit
+that git bisect asks about is measured interleaved with GOOD, in a private
+checkout; the user's work tree is never touched. What counts are the metrics
+that regressed at BAD, which is measured first. A commit that can't be measured
+or judged is skipped. The answer is measured once more, against its own parent.
+Every session is kept: after an interruption the same command goes on.
+"""
+_EPILOG = """\
+What stands after -- goes to pytest, such as -- -k short. Exit status: 0 found, 1 an
+error, 2 nothing to find or not measurable, 3 no single proven commit, 130 interrupted.
+"""
+_STATUS = {"found": 0, "unconfirmed": 3, "range": 3, "not slower": 2, "unmeasured": 2}
+_INTERRUPTED = 130
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "bisect",
+        help="find the commit that made perf tests slower",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="llmperf bisect [OPTION...] GOOD BAD [TEST...] [-- PYTEST_ARGUMENT...]",
+    )
+    parser.add_argument("good", metavar="GOOD", help="a commit that was fast: branch, tag or hash")
+    parser.add_argument("bad", metavar="BAD", help="a later commit that is slow, such as HEAD")
+    parser.add_argument(
+        "words", nargs="*", metavar="TEST", help="as for pytest; default: all perf tests"
+    )
+    parser.add_argument("--first-parent", action="store_true", help="take each merge as one commit")
+    parser.add_argument(
+        "--retry-skipped", action="store_true", help="measure again what had to be skipped"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="forget what earlier runs of this search measured"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the outcome to this file, too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search, and print what was found; return the exit status."""
+    from pytest_llmperf.bisect.evidence import EvidenceError
+    from pytest_llmperf.bisect.history import RangeError
+    from pytest_llmperf.cli.bisect_project import ProjectError
+    from pytest_llmperf.config.errors import ConfigError
+    from pytest_llmperf.repository.git import GitError
+    from pytest_llmperf.repository.revisions import RevisionError
+
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        return _search(arguments)
+    except (RangeError, RevisionError) as error:
+        return _complain(error, 2)
+    except (GitError, EvidenceError, ConfigError, ProjectError, OSError) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        text = "interrupted; what was measured is kept, and the same command goes on from there"
+        return _complain(text, _INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.bisect.drive import Bisection
+    from pytest_llmperf.bisect.evidence import Evidence
+    from pytest_llmperf.bisect.outcome import Rates
+    from pytest_llmperf.cli.bisect_project import find_project
+    from pytest_llmperf.cli.bisect_session import Sessions
+    from pytest_llmperf.cli.bisect_text import Teller
+    from pytest_llmperf.config.embedded import cache_dir
+    from pytest_llmperf.gate.rules import FALSE_PASSES
+    from pytest_llmperf.repository.revisions import resolve
+
+    project = find_project(Path.cwd(), arguments.words)
+    repository = project.repository
+    good, bad = resolve(repository, arguments.good), resolve(repository, arguments.bad)
+    perf = project.perf
+    key = [*project.key(), good.commit, bad.commit, arguments.first_parent]
+    with Evidence(cache_dir(os.environ), key) as evidence:
+        if arguments.restart:
+            evidence.forget()
+        teller = Teller(good, bad, evidence.folder)
+        bisection = Bisection(
+            repository=repository,
+            good=good,
+            bad=bad,
+            oracle=Sessions(project, evidence, teller.line),
+            evidence=evidence,
+            rates=Rates(perf.false_alarms, FALSE_PASSES, perf.tolerance),
+            budget=perf.budget,
+            tell=teller.tell,
+            first_parent=arguments.first_parent,
+            retry=arguments.retry_skipped,
+        )
+        outcome = bisection.run()
+        teller.outcome(outcome)
+        if arguments.json:
+            _write_json(Path(arguments.json), bisection, outcome, project)
+    return _STATUS[outcome.kind]
+
+
+def _write_json(path: Path, bisection: Bisection, outcome: Outcome, project: Project) -> None:
+    """Write the outcome; raises OSError with a complete message."""
+    import json
+
+    from pytest_llmperf.cli.bisect_json import as_json
+    from pytest_llmperf.report.whole_file import write_whole
+
+    text = json.dumps(as_json(bisection, outcome), indent=2, allow_nan=False) + "\n"
+    target = project.cwd / path
+    try:
+        write_whole(target, text)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(
+            f"can't write the outcome to {target}: {reason}; it is kept: give the same command "
+            "another --json FILE"
+        ) from error
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"llmperf: {error}", file=sys.stderr)
+    return status
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does, with what is running and what lies in the cache."""
+    raise SystemExit(128 + signal.SIGTERM)

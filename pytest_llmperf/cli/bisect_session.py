@@ -1,0 +1,196 @@
+"""Runs one session of ``llmperf bisect``: pytest in a commit's own tree, against another commit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.bisect.session import Session, findings_of
+from pytest_llmperf.cli.bisect_project import ProjectError
+from pytest_llmperf.repository.revisions import Revision
+
+if TYPE_CHECKING:
+    from pytest_llmperf.bisect.drive import Question
+    from pytest_llmperf.bisect.evidence import Evidence
+    from pytest_llmperf.cli.bisect_project import Project
+    from pytest_llmperf.plugin.base_commit import Place
+
+#: How long a session may take to end its engine after Ctrl-C, seconds.
+_PATIENCE_S = 15.0
+_TAIL = 15
+
+
+class Sessions:
+    """Measures what is asked, one session each; the oracle of a search.
+
+    Args:
+        project: whose tests.
+        evidence: where reports and output are kept.
+        say: told, in a line, what takes long beside measuring.
+    """
+
+    def __init__(self, project: Project, evidence: Evidence, say: Callable[[str], None]) -> None:
+        self._project = project
+        self._evidence = evidence
+        self._say = say
+
+    def __call__(self, question: Question) -> Session:
+        """Measure one commit against another.
+
+        Raises:
+            GitError: it can't be checked out.
+            OSError: the session can't be started, or its output not be kept.
+        """
+        started = time.monotonic()
+        session = self._measure(question)
+        return replace(session, seconds=time.monotonic() - started)
+
+    def _measure(self, question: Question) -> Session:
+        from pytest_llmperf.plugin.base_commit import prepare
+        from pytest_llmperf.plugin.recording_there import ArmError
+
+        project, commit = self._project, question.commit
+        asked = Session(commit, question.against, fresh=question.fresh)
+        revision = Revision(commit, commit, project.repository.subject(commit))
+        install = project.perf.base_install
+        try:
+            place = prepare(project.root, project.repository, revision, self._say, install)
+        except ArmError as error:
+            return replace(asked, problem=str(error))
+        try:
+            cwd = place.checkout.top / project.cwd.relative_to(project.repository.top)
+            if not cwd.is_dir():
+                return replace(asked, problem=f"there is no folder {cwd.name} in this commit")
+            _check_roots(place)
+            return self._run(question, asked, place, cwd)
+        finally:
+            place.close()
+
+    def _run(self, question: Question, asked: Session, place: Place, cwd: Path) -> Session:
+        from pytest_llmperf.plugin.recording_there import adopt_command, arm_environment
+
+        stem = self._evidence.stem(question.commit, question.against, question.fresh)
+        report, log = Path(f"{stem}.report.json"), Path(f"{stem}.log")
+        report.unlink(missing_ok=True)
+        command = [
+            *adopt_command(place.environment, place.roots),
+            *("-m", "perf", "--color=no", f"--rootdir={place.project}"),
+            *self._project.overrides(),
+            *(["--llmperf-set=perf.accumulate=false"] if question.fresh else []),
+            *self._project.arguments,
+            *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
+            *self._tests(question, place),
+        ]
+        status = _wait(command, cwd, arm_environment(place.there()), log)
+        session = replace(asked, log=str(log))
+        try:
+            data = json.loads(report.read_text(encoding="utf-8"))
+            findings = findings_of(data)
+            machine = str(data["session"]["machine"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return replace(session, problem=_no_report(status, log))
+        if not findings:
+            problem = f"no test was judged; {log} tells why"
+            return replace(session, problem=problem, report=str(report))
+        return replace(session, findings=findings, machine=machine, report=str(report))
+
+    def _tests(self, question: Question, place: Place) -> list[str]:
+        """Return what pytest is to run, as paths in the commit's tree."""
+        if question.tests is not None:
+            return [f"{place.project}{os.sep}{test}" for test in question.tests]
+        top = self._project.repository.top
+        found = []
+        for test in self._project.tests:
+            path, separator, rest = test.partition("::")
+            absolute = Path(path)
+            if absolute.is_absolute() and absolute.resolve().is_relative_to(top):
+                path = str(place.checkout.top / absolute.resolve().relative_to(top))
+            found.append(f"{path}{separator}{rest}")
+        return found
+
+
+def _check_roots(place: Place) -> None:
+    """See that the session finds the import folders of the commit it compares with by itself.
+
+    It knows the commit's tree, and not where the project is installed from.
+
+    Raises:
+        ProjectError: it would not, and would measure the work tree's modules instead.
+    """
+    from pytest_llmperf.packages.roots import import_roots
+
+    found = {*import_roots(place.project, place.project), str(place.project)}
+    lost = [root for root in place.roots if root not in found]
+    if lost:
+        folder = os.path.relpath(lost[0], place.project)
+        raise ProjectError(
+            f"the project's modules are imported from its folder {folder}; commits can be "
+            "searched only where they lie in the project's own folder or in src"
+        )
+
+
+def _wait(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:
+    """Run a session to its end and return its status; what ends this process ends it, too."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            return process.wait()
+        except BaseException:
+            _end(process)
+            raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a session as Ctrl-C does, so that it ends its engine; then by force."""
+    try:
+        if os.name == "posix":
+            _signal(process, signal.SIGINT)
+        else:
+            process.terminate()
+        process.wait(_PATIENCE_S)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        pass
+    finally:
+        if os.name == "posix":
+            _signal(process, signal.SIGKILL)
+        process.kill()
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def _no_report(status: int, log: Path) -> str:
+    """Say how a session ended that wrote no verdicts."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    tail = [line for line in lines if line.strip()][-_TAIL:]
+    errors = [line for line in lines if line.startswith(("ERROR", "E  "))]
+    why = f": {' '.join(errors[0].split())}" if errors else ""
+    return "\n".join(
+        [
+            f"the session there ended with status {status} and no verdicts{why}",
+            f"its output ({log}) ends:",
+            *(f"  | {line}" for line in tail),
+        ]
+    )
