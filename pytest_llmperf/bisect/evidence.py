@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.bisect.session import Session
+from pytest_llmperf.repository.folders import remove_tree
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 FOLDER = "bisect"
+#: A search that nobody went on with for so long is forgotten, seconds.
+KEPT_FOR = 90 * 24 * 3600.0
 SCHEMA_VERSION = 1
 _DIGITS = 16
 _LOG = "bisect.log"
@@ -66,6 +70,7 @@ class Evidence:
             lock.release()
             raise self._failed(error) from error
         self._lock = lock
+        self._forget_old()
         return self
 
     def __exit__(
@@ -86,6 +91,19 @@ class Evidence:
                     path.unlink()
         except OSError as error:
             raise self._failed(error) from error
+
+    def _forget_old(self) -> None:
+        """Remove searches that nobody has gone on with for long."""
+        from filelock import FileLock, Timeout
+
+        for folder in self.folder.parent.iterdir():
+            with suppress(OSError, Timeout):
+                if folder == self.folder or not folder.is_dir():
+                    continue
+                if time.time() - folder.stat().st_mtime < KEPT_FOR:
+                    continue
+                with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0):
+                    remove_tree(folder)
 
     def drop(self, session: Session) -> None:
         """Forget one session."""

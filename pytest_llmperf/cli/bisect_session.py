@@ -75,14 +75,14 @@ class Sessions:
             place.close()
 
     def _run(self, question: Question, asked: Session, place: Place, cwd: Path) -> Session:
-        from pytest_llmperf.plugin.recording_there import adopt_command, arm_environment
+        from pytest_llmperf.plugin.recording_there import ROOTDIR, adopt_command, arm_environment
 
         stem = self._evidence.stem(question.commit, question.against, question.fresh)
         report, log = Path(f"{stem}.report.json"), Path(f"{stem}.log")
         report.unlink(missing_ok=True)
         command = [
             *adopt_command(place.environment, place.roots),
-            *("-m", "perf", "--color=no", f"--rootdir={place.project}"),
+            *("-m", "perf", "--color=no", ROOTDIR),
             *self._project.overrides(),
             *(["--llmperf-set=perf.accumulate=false"] if question.fresh else []),
             *self._project.arguments,

@@ -101,7 +101,8 @@ def _arm(settings: Settings) -> dict[str, Any]:
     llm, info, file = settings.loaded.config.llm, settings.engine.last_info, settings.model_file
     return {
         "spec": settings.spec,
-        "llm": llm.model_dump(mode="json"),
+        # What is only a default may contradict what is set, and is one again where it is read.
+        "llm": llm.model_dump(mode="json", exclude_unset=True),
         "model": model_sha256(file) if file is not None else str(llm.target),
         "engine": f"{info.engine} {info.engine_version}" if info is not None else llm.engine,
     }

@@ -118,12 +118,16 @@ def arm_environment(there: There) -> dict[str, str]:
         if name not in _GIT_ONLY and not name.startswith("PYTEST_XDIST")
     }
     environ.pop("PYTEST_CURRENT_TEST", None)
+    environ[_ROOT] = str(there.project)
     if paths := environ.get("PYTHONPATH"):
         moved = [there.moved(entry) for entry in paths.split(os.pathsep)]
         environ["PYTHONPATH"] = os.pathsep.join(moved)
     return environ
 
 
+#: pytest expands variables in --rootdir, so that a folder with a $ in its name is given by one.
+_ROOT = "LLMPERF_BASE_ROOT"
+ROOTDIR = f"--rootdir=${_ROOT}"
 #: Set for asking git; a test's own git is none of our business.
 _GIT_ONLY = {
     "GIT_OPTIONAL_LOCKS",
@@ -152,7 +156,7 @@ def _paths(config: pytest.Config, there: There) -> list[str]:
 def _options(config: pytest.Config, there: There) -> list[str]:
     """Return those of pytest's options that decide which tests there are, and our own settings."""
     option = config.option
-    found = ["-m", option.markexpr, f"--rootdir={there.project}"]
+    found = ["-m", option.markexpr, ROOTDIR]
     if option.keyword:
         found += ["-k", option.keyword]
     if config.inipath is not None:

@@ -44,10 +44,7 @@ def record_session(
         ),
         tests={
             recording.item.nodeid: _test(
-                recording,
-                measurement.tests[recording.item.nodeid].of_this_session(),
-                view.processes,
-                accepted,
+                recording, measurement.tests[recording.item.nodeid], view.processes, accepted
             )
             for recording in held
         },
@@ -59,7 +56,8 @@ def _test(
     recording: Recording, samples: TestSamples, planned: int, accepted: str | None
 ) -> TestRecord:
     names = dict.fromkeys([*METRICS, *(check.metric.name for check in recording.checks)])
-    invalid = unfit(samples, planned) or _unfinished(samples, planned)
+    earlier, samples = samples.earlier, samples.of_this_session()
+    invalid = unfit(samples, planned) or _unfinished(samples, planned, earlier)
     if samples.error is not None:
         invalid = (samples.error.splitlines()[0], *invalid)
     return TestRecord(
@@ -75,9 +73,11 @@ def _test(
     )
 
 
-def _unfinished(samples: TestSamples, planned: int) -> tuple[str, ...]:
-    """Say why a test that the time budget cut short may not stand for a session."""
+def _unfinished(samples: TestSamples, planned: int, earlier: int) -> tuple[str, ...]:
+    """Say why a test with too few samples of its own may not stand for a session."""
     done = sum(sample.arm == CANDIDATE for sample in samples.processes)
     if done >= planned:
         return ()
+    if earlier:
+        return (f"decided by {earlier} pairs of earlier sessions; {done} processes were measured",)
     return (f"{done} of {planned} processes were measured before the time budget ended",)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -173,6 +174,16 @@ def test_a_module_beside_the_project_is_not_taken_for_pythons_own(here, trees, t
     assert "error" not in here.ask(here_, there, tmp_path / "cache")
 
 
+def test_what_pythonpath_adds_is_not_taken_for_installed(here, trees, tmp_path):
+    make_wheel(here.wheels, "extra", "1")
+    with zipfile.ZipFile(here.wheels / "extra-1-py3-none-any.whl") as archive:
+        archive.extractall(tmp_path / "added")
+    path = os.pathsep.join([here.environ["PYTHONPATH"], str(tmp_path / "added")])
+    files = trees({"requirements.txt": "toy"}, {"requirements.txt": "toy\nextra"})
+    found = here.ask(*files, tmp_path / "cache", PYTHONPATH=path)
+    assert versions(found["python"])["extra"] == "1"
+
+
 def test_uv_installs_where_pip_did_not(here, changed, tmp_path):
     uv = shutil.which("uv")
     if uv is None:
@@ -238,6 +249,8 @@ def test_a_package_of_the_tree_is_installed_from_there(here, trees, tmp_path):
     write(trees[1], {"requirements.txt": "./core\nfree"})
     found = here.ask(*trees, tmp_path / "cache")
     assert versions(found["python"])["core"] == "1"
+    write(trees[1], {"core/core.py": "changed"})
+    assert here.ask(*trees, tmp_path / "cache")["python"] != found["python"]
 
 
 def test_a_venv_that_sees_its_bases_packages_begets_another(here, lessened, tmp_path):
@@ -246,8 +259,11 @@ def test_a_venv_that_sees_its_bases_packages_begets_another(here, lessened, tmp_
     config.write_text(shown)
     found = here.ask(*lessened, tmp_path / "cache")
     assert run_python(found["python"], "import dep; print(dep.VERSION)") == "1.0"
-    code = "from pathlib import Path; import sys; print(Path(sys.prefix, 'pyvenv.cfg').read_text())"
-    assert "include-system-site-packages = true" in run_python(found["python"], code)
+    prefix = Path(found["python"]).parents[1]
+    assert "site-packages = true" in (prefix / "pyvenv.cfg").read_text()
+    (site,) = prefix.glob("lib/python*/site-packages")
+    copied = {path.name.partition("-")[0] for path in site.glob("*.dist-info")}
+    assert copied == {"dep", "free"}
 
 
 def test_a_package_without_a_record_is_copied_by_its_module_names(here, lessened, tmp_path):
@@ -255,6 +271,7 @@ def test_a_package_without_a_record_is_copied_by_its_module_names(here, lessened
     (info / "RECORD").unlink()
     (info / "top_level.txt").write_text("free\n")
     found = here.ask(*lessened, tmp_path / "cache")
+    assert not any(line.startswith("installs") for line in found["said"])
     assert run_python(found["python"], "import free; print(free.VERSION)") == "1.0"
 
 

@@ -80,6 +80,30 @@ def test_a_drifted_package_that_both_declare_alike_is_left_alone(plan):
     assert found.lines() == []
 
 
+def test_a_list_that_this_environment_drifted_from_is_still_followed(plan):
+    found = plan({"requirements.txt": "toy==1.9\nfree"}, {"requirements.txt": "toy==1.0\nfree"})
+    assert found.lines() == ["toy==1.0"]
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        (
+            '[dependency-groups]\ndev = ["toy==2.0"]\n',
+            '[dependency-groups]\nnew = ["toy==1.0"]\ndev = [{include-group = "new"}]\n',
+        ),
+        (
+            '[project.optional-dependencies]\ndev = ["toy==2.0"]\n',
+            '[project.optional-dependencies]\nnew = ["toy==1.0"]\ndev = ["project[new]"]\n',
+        ),
+    ],
+    ids=["group", "extra"],
+)
+def test_what_a_followed_list_includes_is_followed(plan, here, there):
+    trees = [{"pyproject.toml": pyproject(more=more)} for more in (here, there)]
+    assert plan(*trees).lines() == ["toy==1.0"]
+
+
 def test_an_extra_that_is_not_installed_is_not_installed_there_either(plan):
     more = '[project.optional-dependencies]\ndev = ["none=={}"]\n'
     trees = [{"pyproject.toml": pyproject(["toy"], more=more.format(n))} for n in (2, 1)]
