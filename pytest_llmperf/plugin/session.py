@@ -11,18 +11,13 @@ import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
 from pytest_llmperf.gate.calibration import Calibration
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
 from pytest_llmperf.measure.samples import Measurement
-from pytest_llmperf.packages.roots import import_roots, own_modules
 from pytest_llmperf.plugin import benchmark_bridge
-from pytest_llmperf.plugin.against import Against, against_config, set_against
-from pytest_llmperf.plugin.base_arm import against_commit, with_recording
-from pytest_llmperf.plugin.base_commit import Place, foreign, prepare, repository_of
 from pytest_llmperf.plugin.calibrating import Calibrator
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.commands import as_argument, command_stem
@@ -37,6 +32,7 @@ from pytest_llmperf.plugin.preflight import check_before_loading
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.runner_protocol import log_reports
+from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session
 from pytest_llmperf.plugin.trial import Trials
@@ -47,8 +43,7 @@ from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.model import SessionView
 from pytest_llmperf.report.properties import junit_properties
 from pytest_llmperf.report.table import render_table
-from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.revisions import resolve
+from pytest_llmperf.repository.git import GitError
 
 
 def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -91,9 +86,8 @@ class PerfSession:
         self._settings = settings
         self._options = options
         self._checks = checks
-        self._against: Against | None = None
-        self._place: Place | None = None
         self._console = Console(config)
+        self._base = SessionBase(config, settings, options, self._console)
         self._stage = RecordStage(settings.engine)
         self._held: list[Recording] = []
         self._view: SessionView | None = None
@@ -113,26 +107,13 @@ class PerfSession:
         """Bring what the session is to be compared with, before anything is loaded.
 
         Raises:
-            pytest.UsageError: the other configuration is wrong, or the commit can't be had.
+            pytest.UsageError: it can't be had.
         """
-        options, root = self._options, self._config.rootpath
-        if options.against_config is not None:
-            self._against = against_config(self._config, options.against_config)
-            set_against(self._config, self._against)
-        if options.against is None:
-            return
-        try:
-            repository = repository_of(root, "--llmperf-against")
-            revision = resolve(repository, options.against)
-            install = self._settings.loaded.config.perf.base_install
-            self._place = prepare(root, repository, revision, self._console.line, install)
-        except (GitError, ArmError) as error:
-            raise pytest.UsageError(f"llmperf: --llmperf-against: {error}") from None
+        self._base.prepare()
 
     def pytest_unconfigure(self) -> None:
         """Remove the other commit's tree, however the session ended."""
-        if self._place is not None:
-            self._place.close()
+        self._base.close()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
@@ -209,31 +190,19 @@ class PerfSession:
     def _measure_held(self) -> None:
         engine, perf = self._settings.engine, self._settings.loaded.config.perf
         start_seconds = engine.start_seconds
-        origins = self._own_origins()
-        if self._place is not None and (
-            text := foreign(origins, self._place.repository.top, "this session")
-        ):
-            raise ArmError(text)
+        origins = self._base.own_origins()
         # The bodies' engine must free the device before another process takes it.
         engine.close()
-        if self._place is not None:
-            self._against = against_commit(
-                self._config, self._place, self._held, self._console.line, list(self._checks)
-            )
-            set_against(self._config, self._against)
-        elif self._against is not None and (there := self._against.there) is not None:
-            say = self._console.line
-            self._against = with_recording(self._config, self._against, there, self._held, say)
-            set_against(self._config, self._against)
+        against = self._base.arm(self._held, list(self._checks), origins)
         facts = gather_facts(self._config, self._settings)
         if self._options.calibrate is not None:
             self._calibrate(self._options.calibrate, facts, start_seconds)
             return
         self._console.notes(facts)
         trials = Trials(self._config, self._settings, facts, self._console, start_seconds)
-        trial = trials.run(self._held, self._against, alpha=perf.false_alarms)
+        trial = trials.run(self._held, against, alpha=perf.false_alarms)
         # A session that is compared with a base arm has no stored verdicts to confirm.
-        mode = self._options.confirm if self._against is None else "never"
+        mode = self._options.confirm if against is None else "never"
         confirmer = Confirmer(
             self._config, self._settings, facts, self._console, start_seconds, origins, mode
         )
@@ -243,14 +212,6 @@ class PerfSession:
             strict=self._policy.strict,
         )
         self._finish(trial.measurement, facts)
-
-    def _own_origins(self) -> dict[str, str]:
-        """Return where the project's modules were imported from; nothing outside of git."""
-        root = self._config.rootpath
-        if Repository.around(root) is None:
-            return {}
-        names = own_modules(root, import_roots(root, root))
-        return {**loaded_modules(names), **in_engine(self._settings.engine.modules(names))}
 
     def _calibrate(self, path: Path, facts: SessionFacts, start_seconds: float) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
