@@ -50,6 +50,10 @@ class GitError(Exception):
     """Git could not do what was asked of it; ``str()`` is a complete message for a user."""
 
 
+class GitKilledError(GitError):
+    """Git was killed: its silence is no answer."""
+
+
 def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment for asking git: nothing of another repository, no writing, English.
 
@@ -77,10 +81,10 @@ def execute(
     """Run git in ``cwd`` and return what it did, failed or not.
 
     Raises:
-        GitError: git could not be started.
+        GitError: git could not be started, or was killed.
     """
     try:
-        return subprocess.run(
+        done = subprocess.run(
             ["git", *_QUIET, *arguments],
             cwd=cwd,
             env=dict(environ) if environ is not None else git_environment(),
@@ -96,6 +100,9 @@ def execute(
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in a name
         raise GitError(f"git can't be run in {cwd}: {error}") from error
+    if done.returncode < 0:
+        raise GitKilledError(f"git {arguments[0]} in {cwd} was killed (signal {-done.returncode})")
+    return done
 
 
 def own_words(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -128,6 +135,8 @@ class Repository:
             return None
         try:
             found = execute(["rev-parse", "--show-toplevel"], folder)
+        except GitKilledError:
+            raise
         except GitError:
             return None
         if found.returncode != 0:
