@@ -25,8 +25,9 @@ or judged is skipped. The answer is measured once more, against its own parent.
 Every session is kept: after an interruption the same command goes on.
 """
 _EPILOG = """\
-What stands after -- goes to pytest, such as -- -k short. Exit status: 0 found, 1 an
-error, 2 nothing to find or not measurable, 3 no single proven commit, 130 interrupted.
+What stands after -- goes to pytest, such as -- -k short. Exit status: 0 found,
+1 an error, 2 nothing to find or not measurable, 3 no single proven commit, 130
+interrupted.
 """
 _STATUS = {"found": 0, "unconfirmed": 3, "range": 3, "not slower": 2, "unmeasured": 2}
 _INTERRUPTED = 130

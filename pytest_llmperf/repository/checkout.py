@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from pytest_llmperf.repository.folders import OwnFolder, cannot_write, sweep
-from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.git import GitError, GitKilledError, Repository
 from pytest_llmperf.repository.helper import Helper, git_in
 from pytest_llmperf.repository.remotes import main_remote
 from pytest_llmperf.repository.submodules import fill_submodules
@@ -112,6 +112,8 @@ def _fill(repository: Repository, commit: str, folder: OwnFolder) -> Checkout:
     helper = Helper.create(folder.path / "repo.git", repository.top)
     try:
         helper.check_out(commit, tree)
+    except GitKilledError:
+        raise
     except GitError as error:
         raise _explained(repository, commit, folder.path, error) from error
     helpers = folder.path / "modules"

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_llmperf.repository.folders import cannot_write
-from pytest_llmperf.repository.git import GitError, execute, git_environment, own_words
+from pytest_llmperf.repository.git import (
+    GitError,
+    GitKilledError,
+    execute,
+    git_environment,
+    own_words,
+)
 
 #: Settings of a repository that decide what a checkout of it holds.
 _SETTINGS = re.compile(
@@ -133,6 +139,8 @@ class Helper:
         for key, value in {**settings, **_OWN_SETTINGS}.items():
             try:
                 self.git("config", "--local", key, value)
+            except GitKilledError:
+                raise
             except GitError as error:
                 raise cannot_write(self.folder, error) from error
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from pytest_llmperf.repository.git import GitError, execute
+from pytest_llmperf.repository.git import GitError, GitKilledError, execute
 from pytest_llmperf.repository.helper import Helper, git_in
 
 _GITLINK = "160000"
@@ -36,6 +35,8 @@ def fill_submodules(tree: Path, source: Path, helpers: Path) -> tuple[str, ...]:
             number = sum(1 for _ in helpers.iterdir())
             helper = Helper.create(helpers / f"{number}.git", found)
             helper.check_out(wanted, tree / path)
+        except GitKilledError:
+            raise
         except GitError:
             empty.append(path)
             continue
@@ -86,10 +87,9 @@ def _source_of(source: Path, name: str | None, path: str, wanted: str) -> Path |
     for place in places:
         if not place.is_dir():
             continue
-        with suppress(GitError):
-            found = execute([f"--git-dir={place}", "cat-file", "-e", f"{wanted}^{{commit}}"], place)
-            if found.returncode == 0:
-                return place.resolve()
+        found = execute([f"--git-dir={place}", "cat-file", "-e", f"{wanted}^{{commit}}"], place)
+        if found.returncode == 0:
+            return place.resolve()
     return None
 
 

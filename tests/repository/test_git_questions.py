@@ -51,6 +51,19 @@ def test_without_git_there_is_no_repository(project: Path, monkeypatch: pytest.M
     assert Repository.around(project) is None
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a file away"
+)
+def test_another_users_repository_is_told_with_gits_remedy(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    for path in (project, project / ".git"):
+        os.chown(path, 12345, 12345)
+    with pytest.raises(GitError, match=r"belongs to another user: .*safe\.directory"):
+        Repository.around(project)
+
+
 def test_git_that_is_gone_later_is_named(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

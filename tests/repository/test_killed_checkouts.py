@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from git_projects import commit, git, snapshot, write
 
@@ -22,13 +24,16 @@ CODE = """
 import sys
 from pathlib import Path
 from pytest_llmperf.repository.checkout import check_out
-from pytest_llmperf.repository.git import Repository
+from pytest_llmperf.repository.git import GitError, Repository
 
 repository = Repository.around(Path(sys.argv[1]))
 commit = repository.commit("HEAD~1")
 print("ready", flush=True)
 while True:
-    checkout = check_out(repository, commit, Path(sys.argv[2]))
+    try:
+        checkout = check_out(repository, commit, Path(sys.argv[2]))
+    except GitError as error:
+        sys.exit(print(error))
     print("made", flush=True)
     if sys.argv[3] == "hold":
         sys.stdin.read()
@@ -111,6 +116,27 @@ def test_killed_at_any_moment(large: Path, cache: Path, with_its_git: bool) -> N
         # Its own folder and lock only: a git that outlived its session has had its time by now.
         assert len(left(cache)) == 2
     assert left(cache) == []
+    assert snapshot(large) == before
+
+
+def test_git_killed_at_any_moment_is_told_and_leaves_nothing(large: Path, cache: Path) -> None:
+    repository = Repository.around(large)
+    assert repository is not None
+    before = snapshot(large)
+    chance = random.Random(7)
+    for _ in range(6):
+        child = Child(large, cache)
+        time.sleep(chance.uniform(0, 0.15))
+        while child.process.poll() is None:
+            for git_process in psutil.Process(child.process.pid).children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    git_process.kill()
+        assert child.process.stdout is not None
+        *_, last = child.process.stdout.read().decode().splitlines()
+        assert "was killed (signal 9)" in last
+        assert "free space" not in last
+        child.kill(with_its_git=False)
+        assert left(cache) == []
     assert snapshot(large) == before
 
 

@@ -1,0 +1,277 @@
+"""``llmperf history``: every test's metrics over the commits, and where they changed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from typing import Any
+
+    from pytest_llmperf.history.archive import Archive
+    from pytest_llmperf.history.helper import Helper
+    from pytest_llmperf.history.walk import History
+    from pytest_llmperf.repository.git import Repository
+    from pytest_llmperf.repository.revisions import Revision
+
+_WIDEST = 120
+_NARROWEST = 60
+#: Unreadable records that are named; the others are counted.
+_NAMED = 10
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add ``history`` to the command line."""
+    history = commands.add_parser(
+        "history", help="show the recorded sessions over the commits, and where levels changed"
+    )
+    history.add_argument(
+        "tests",
+        nargs="*",
+        metavar="TEST",
+        help="full node ids, or their ends from the file name on: test_chat.py::test_short",
+    )
+    history.add_argument(
+        "--metric",
+        action="append",
+        metavar="NAME",
+        help="such as tokens_per_sec, or all; can be given again; default: one of each quantity",
+    )
+    history.add_argument(
+        "--since",
+        metavar="REV|DATE",
+        help="leave out sessions before a commit, or before 2026-03-01",
+    )
+    history.add_argument(
+        "--limit", type=_limit, metavar="N", help="only the newest sessions of each test"
+    )
+    history.add_argument(
+        "--dir",
+        type=Path,
+        metavar="FOLDER",
+        help="of the baselines; default: perf.baselines of config.yaml here",
+    )
+    history.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
+    form = history.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON")
+    form.add_argument("--csv", action="store_true", help="print CSV, a row per session and metric")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the history; 1 is a problem with repository or baselines, 2 a wrong argument."""
+    from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.cli.baseline_choice import WrongArgumentError
+    from pytest_llmperf.config.errors import ConfigError
+    from pytest_llmperf.repository.git import GitError
+    from pytest_llmperf.repository.revisions import RevisionError
+
+    try:
+        _show(arguments)
+        sys.stdout.flush()
+    except (WrongArgumentError, RevisionError) as error:
+        return _complain(error, 2)
+    except (BaselineError, ConfigError, GitError) as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        # Whoever read along has seen enough; Python must not complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _complain(error: object, status: int) -> int:
+    print(f"llmperf: {error}", file=sys.stderr)
+    return status
+
+
+def _limit(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
+    return number
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    if "numpy" not in sys.modules:
+        # No matrix is multiplied here: threads that wait for one only cost time and memory.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from pytest_llmperf.cli.baseline_choice import choose_tests
+    from pytest_llmperf.history.helper import Helper
+    from pytest_llmperf.history.walk import walk
+
+    with Helper() as helper:
+        archive = _archive(arguments, helper)
+        where = archive.folder or "."
+        history = walk(
+            archive,
+            tests=choose_tests(arguments.tests, archive.tests(), where),
+            metrics=_metrics(arguments.metric, archive.metrics(), where),
+            since=_since(arguments.since, archive.repository),
+            limit=arguments.limit,
+            helper=helper,
+        )
+    _print(history, arguments)
+    _tell(history, archive.repository)
+
+
+def _archive(arguments: argparse.Namespace, helper: Helper) -> Archive:
+    """Read what is recorded.
+
+    Raises:
+        BaselineError: nothing is, or there is no repository.
+        WrongArgumentError: there is no such machine.
+        ConfigError, GitError: the configuration or the repository cannot be used.
+    """
+    from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.cli.baseline_choice import WrongArgumentError, unknown
+    from pytest_llmperf.config.embedded import cache_dir
+    from pytest_llmperf.history.archive import read_archive
+    from pytest_llmperf.history.cache import SessionCache
+
+    folder = _folder(arguments.dir)
+    repository = _repository_around(folder)
+    below = folder.resolve().relative_to(repository.top).as_posix()
+    below = "" if below == "." else below
+    cache = SessionCache(cache_dir(os.environ) / "history", repository.common_dir)
+    archive = read_archive(repository, below, arguments.machine, cache, helper)
+    if archive.sessions:
+        return archive
+    if arguments.machine is not None:
+        known = read_archive(repository, below, cache=cache).machines()
+        if known and arguments.machine not in known:
+            raise WrongArgumentError(unknown("machine", arguments.machine, known, str(folder)))
+    _name_unreadable(archive.unreadable)
+    raise BaselineError(
+        f"{folder}: no session was ever recorded there, in the work tree or in the history of "
+        f"HEAD\n  record one: pytest -m perf --llmperf-record; or name the folder: --dir FOLDER"
+    )
+
+
+def _folder(asked: Path | None) -> Path:
+    """Return the baselines' folder; it need not be there any more."""
+    if asked is not None:
+        return asked
+    from pytest_llmperf.config.load import load_config
+
+    return load_config(None, Path.cwd(), os.environ).baselines_dir
+
+
+def _repository_around(folder: Path) -> Repository:
+    """Return the repository that a folder is, or was, in.
+
+    Raises:
+        BaselineError: there is none.
+    """
+    from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.repository.git import Repository
+
+    there = folder.resolve()
+    while not there.is_dir() and there != there.parent:
+        there = there.parent
+    repository = Repository.around(there)
+    if repository is None or not folder.resolve().is_relative_to(repository.top):
+        raise BaselineError(
+            f"{folder}: not in a git repository (or git is not installed), so there is no history\n"
+            "  what is recorded there: llmperf baseline show; or name a folder in a repository: "
+            "--dir FOLDER"
+        )
+    return repository
+
+
+def _metrics(asked: list[str] | None, known: Collection[str], where: str) -> Collection[str] | None:
+    """Return the metrics asked for, None for the default ones.
+
+    Raises:
+        WrongArgumentError: one was never recorded.
+    """
+    from pytest_llmperf.cli.baseline_choice import WrongArgumentError, unknown
+
+    if asked is None:
+        return None
+    if "all" in asked:
+        return known
+    for name in asked:
+        if name not in known:
+            raise WrongArgumentError(unknown("metric", name, known, where))
+    return asked
+
+
+def _since(asked: str | None, repository: Repository) -> Revision | str | None:
+    """Return the date or the commit asked for.
+
+    Raises:
+        RevisionError: it is neither.
+    """
+    from pytest_llmperf.history.walk import DATE
+    from pytest_llmperf.repository.revisions import resolve
+
+    if asked is None or DATE.fullmatch(asked):
+        return asked
+    return resolve(repository, asked)
+
+
+def _print(history: History, arguments: argparse.Namespace) -> None:
+    from pytest_llmperf.cli.output import say
+
+    if arguments.json:
+        from pytest_llmperf.report.history_data import history_json
+
+        say(history_json(history))
+    elif arguments.csv:
+        from pytest_llmperf.report.history_data import write_csv
+
+        # What the stream's encoding lacks is shown as an escape, as everywhere.
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        write_csv(history, sys.stdout)
+    elif not history.groups:
+        say("no session of what was asked for is left")
+    else:
+        from pytest_llmperf.report.history import history_lines
+        from pytest_llmperf.report.sparkline import bars_for
+
+        say(*history_lines(history, _columns(), bars_for(sys.stdout.encoding)))
+
+
+def _columns() -> int:
+    """Columns to fill: longer lines than prose may have, since sparklines gain by it."""
+    import shutil
+
+    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
+
+
+def _tell(history: History, repository: Repository) -> None:
+    """Say on the standard error what is not in the history shown, and why."""
+
+    _name_unreadable(history.unreadable)
+    if history.library is None:
+        from pytest_llmperf.history.change_points import INSTALL
+
+        print(
+            f"llmperf: change points are not looked for; to have them: {INSTALL}", file=sys.stderr
+        )
+    if repository.is_shallow():
+        print(
+            "llmperf: this is a shallow clone: sessions that were removed before its first commit "
+            "are missing, and orders of commits unknown; to have them: git fetch --unshallow",
+            file=sys.stderr,
+        )
+
+
+def _name_unreadable(unreadable: Mapping[str, str]) -> None:
+    from pytest_llmperf.gate.words import count
+    from pytest_llmperf.report.text import printable
+
+    if not unreadable:
+        return
+    print(f"llmperf: {count(len(unreadable), 'record')} left out:", file=sys.stderr)
+    for path, why in list(unreadable.items())[:_NAMED]:
+        print(f"  {printable(path)}: {printable(why)}", file=sys.stderr)
+    if len(unreadable) > _NAMED:
+        print(f"  and {len(unreadable) - _NAMED} more", file=sys.stderr)

@@ -1,0 +1,43 @@
+"""A search in a repository made by the test, out of reach of the user's own settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scripted_histories import ISOLATED
+
+from pytest_llmperf.bisect.evidence import Evidence
+
+
+@pytest.fixture(autouse=True)
+def isolated_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the user's settings, and a hook that runs these tests, out of it."""
+    if shutil.which("git") is None:
+        pytest.skip("needs git")
+    for name in list(os.environ):
+        if name.startswith("GIT_"):
+            monkeypatch.delenv(name)
+    for name, value in ISOLATED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where a test makes its repository."""
+    return tmp_path / "a project"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "the cache"
+
+
+@pytest.fixture
+def evidence(cache: Path) -> Iterator[Evidence]:
+    with Evidence(cache, ["a search"]) as held:
+        yield held

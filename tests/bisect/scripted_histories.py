@@ -1,0 +1,165 @@
+"""Real repositories whose commits say themselves how fast they are, and an oracle that reads it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pytest_llmperf.bisect.drive import Bisection, Event, Question
+from pytest_llmperf.bisect.evidence import Evidence
+from pytest_llmperf.bisect.outcome import Rates
+from pytest_llmperf.bisect.session import Finding, Session
+from pytest_llmperf.repository.git import Repository
+from pytest_llmperf.repository.revisions import resolve
+
+ISOLATED = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "t",
+    "GIT_AUTHOR_EMAIL": "t@example.org",
+    "GIT_COMMITTER_NAME": "t",
+    "GIT_COMMITTER_EMAIL": "t@example.org",
+}
+RATES = Rates(false_alarm=0.01, false_pass=0.05, tolerance=0.05)
+#: What one letter of a history stands for.
+LETTERS = {
+    "f": {"decode": "pass"},
+    "s": {"decode": "regressed"},
+    "?": {"decode": "inconclusive"},
+    "!": {"problem": "it does not build"},
+    "b": {"decode": "regressed", "prefill": "regressed"},
+    "p": {"decode": "pass", "prefill": "regressed"},
+    "F": {"decode": "pass", "prefill": "pass"},
+    "+": {"decode": "improved", "prefill": "pass"},
+    "u": {"decode": "pass", "prefill": "inconclusive"},
+    "m": {"prefill": "pass"},
+}
+
+
+def git(cwd: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def add(root: Path, letter: str, message: str = "") -> str:
+    """Commit a state; return the hash."""
+    (root / "state").write_text(json.dumps(LETTERS[letter]))
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--allow-empty", "-m", message or f"state {letter}")
+    return git(root, "rev-parse", "HEAD")
+
+
+def history(root: Path, letters: str) -> list[str]:
+    """Make a repository of one line of commits; return their hashes, oldest first."""
+    root.mkdir()
+    git(root, "init", "--quiet", "-b", "main")
+    stream = []
+    for number, letter in enumerate(letters):
+        state, message = json.dumps(LETTERS[letter]), f"state {letter}"
+        who = f"t <t@example.org> {1_700_000_000 + 60 * number} +0000"
+        stream += [
+            "commit refs/heads/main",
+            *(f"author {who}", f"committer {who}"),
+            *(f"data {len(message)}", message),
+            "M 100644 inline state",
+            *(f"data {len(state)}", state),
+        ]
+    subprocess.run(
+        ["git", "fast-import", "--quiet"],
+        input="\n".join([*stream, ""]).encode(),
+        cwd=root,
+        check=True,
+    )
+    git(root, "reset", "--quiet", "--hard")
+    return git(root, "rev-list", "--reverse", "HEAD").split()
+
+
+class Oracle:
+    """Asks git, in a process of its own, what a commit says; remembers what was asked.
+
+    Against a parent that is as slow, nothing is regressed.
+    """
+
+    def __init__(self, root: Path, machine: str = "m1") -> None:
+        self.root = root
+        self.asked: list[str] = []
+        self.questions: list[Question] = []
+        self.machine = machine
+
+    def __call__(self, question: Question) -> Session:
+        self.questions.append(question)
+        self.asked.append(question.commit)
+        state = self._state(question.commit)
+        problem = state.pop("problem", "")
+        base = self._state(question.against)
+        findings = []
+        for metric, verdict in state.items():
+            same = question.fresh and verdict == base.get(metric)
+            findings.append(
+                Finding(
+                    "test_it.py::test_x",
+                    metric,
+                    "pass" if same and verdict == "regressed" else verdict,
+                    text=f"{metric} says {verdict}",
+                    effect=0.1 if verdict == "regressed" else 0.0,
+                    low=-0.01,
+                    high=0.11,
+                    bound=0.01,
+                )
+            )
+        return Session(
+            question.commit,
+            question.against,
+            tuple(findings),
+            problem,
+            seconds=2.0,
+            machine=self.machine,
+            fresh=question.fresh,
+        )
+
+    def _state(self, commit: str) -> dict[str, str]:
+        state: Mapping[str, str] = json.loads(git(self.root, "show", f"{commit}:state"))
+        return dict(state)
+
+
+def bisection(
+    root: Path,
+    evidence: Evidence,
+    oracle: Oracle,
+    good: str,
+    bad: str = "HEAD",
+    events: list[Event] | None = None,
+    **options: bool,
+) -> Bisection:
+    repository = Repository.around(root)
+    assert repository is not None
+    return Bisection(
+        repository,
+        resolve(repository, good),
+        resolve(repository, bad),
+        oracle,
+        evidence,
+        RATES,
+        600.0,
+        (events if events is not None else []).append,
+        **options,
+    )
+
+
+def child(code: str, *arguments: Sequence[str] | str, cwd: Path) -> subprocess.Popen[bytes]:
+    """Start Python with this folder and the package importable."""
+    here = Path(__file__).parent
+    paths = os.pathsep.join([str(here), str(here.parents[1])])
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": paths},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )

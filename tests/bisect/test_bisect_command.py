@@ -1,0 +1,278 @@
+"""``llmperf bisect`` as a user calls it: real sessions of a small application, and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from scripted_histories import git
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
+
+APP = """
+import time
+
+def answer(prompt, max_tokens=4):
+    for number in range(max_tokens or 4):
+        time.sleep({seconds})
+        yield f"word{{number}} "
+"""
+TEST = """
+import pytest
+
+@pytest.mark.end_to_end(tolerance="20%")
+def test_a(llm_engine):
+    llm_engine.generate("hello", max_tokens=4)
+"""
+CONFIG = """
+llm:
+  engine: app
+  target: toy:answer
+  n_threads: 1
+  n_threads_batch: 1
+perf:
+  processes: 1
+  iterations: 3
+"""
+FILES = {
+    "toy.py": APP.format(seconds=0.003),
+    "tests/perf/test_it.py": TEST,
+    "config.yaml": CONFIG,
+    # What else ran on the machine voids no sample here.
+    "conftest.py": "import pytest_llmperf.plugin.facts as facts\nfacts.judge = lambda *_: []\n",
+    "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\n",
+    ".gitignore": "__pycache__/\n",
+}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Command:
+    """A project's folder, and the command called in it.
+
+    Attributes:
+        root: the project's.
+        home: beside it: the cache, and what is written.
+    """
+
+    root: Path
+    home: Path
+
+    def commit(self, message: str, **files: str) -> str:
+        """Write files (``name="content"``, ``__`` for a dot, ``___`` a slash) and commit."""
+        for name, content in files.items():
+            self.write(name.replace("___", "/").replace("__", "."), content)
+        git(self.root, "add", "--all")
+        git(self.root, "commit", "--quiet", "--allow-empty", "-m", message)
+        return git(self.root, "rev-parse", "HEAD")
+
+    def write(self, name: str, content: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+    def start(self, *words: str, cwd: str = ".") -> subprocess.Popen[str]:
+        environ = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
+        own = {
+            "PYTHONPATH": str(ROOT),
+            "LLMPERF_CACHE_DIR": str(self.home / "cache"),
+            "LLMPERF_DEVICE_LOCK": str(self.home / "device.lock"),
+            "COLUMNS": "80",
+        }
+        return subprocess.Popen(
+            [sys.executable, "-m", "pytest_llmperf.cli", "bisect", *words],
+            cwd=self.root / cwd,
+            env={**environ, **own},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, cwd: str = ".") -> Said:
+        """Call it; ``--json`` is read."""
+        process = self.start("--json", str(self.home / "out.json"), *words, cwd=cwd)
+        out, err = process.communicate(timeout=300)
+        report = self.home / "out.json"
+        data = json.loads(report.read_text()) if report.exists() else {}
+        return Said(process.returncode, out, err, data)
+
+    def left(self) -> list[Path]:
+        """Return what is left of checkouts."""
+        return list((self.home / "cache" / "worktrees").glob("*/*"))
+
+
+@dataclass
+class Said:
+    """What a command printed, its exit status and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+    data: dict[str, Any]
+
+    @property
+    def words(self) -> str:
+        """All output, its white space as one space."""
+        return " ".join(f"{self.out} {self.err}".split())
+
+
+@pytest.fixture
+def command(root: Path, tmp_path: Path) -> Command:
+    root.mkdir()
+    git(root, "init", "--quiet", "-b", "main")
+    made = Command(root, tmp_path / "home")
+    made.home.mkdir()
+    for name, content in FILES.items():
+        made.write(name, content)
+    made.commit("the first one")
+    return made
+
+
+SLOW = APP.format(seconds=0.006)
+
+
+def test_the_slow_commit_is_named_with_its_effect_and_how_sure_that_is(command: Command) -> None:
+    command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
+    culprit = command.commit("Slower tokens", toy__py=SLOW)
+    command.write("toy.py", "raise SystemExit('uncommitted, and not what is asked about')\n")
+    said = command.run("HEAD~2", "HEAD", "tests/perf")
+    assert (said.status, said.err) == (0, "")
+    assert "2 commits: at most 3 sessions, each measuring for at most 10 min" in said.words
+    assert f"first bad commit: {culprit}" in said.words
+    assert "that this commit itself slows them is wrong with at most 1%" in said.words
+    assert max(map(len, said.out.splitlines())) <= 80 or "/" in said.out
+    assert said.data["kind"] == "found"
+    assert said.data["first"]["hash"] == culprit
+    (effect,) = said.data["effects"]
+    assert effect["test"] == "tests/perf/test_it.py::test_a"
+    assert 0.5 < effect["low"] < effect["effect"] < effect["high"]
+    assert [each["call"] for each in said.data["path"]] == ["good"]
+    assert command.left() == []
+    assert git(command.root, "status", "--porcelain") == "M toy.py"
+
+    # All of it is kept; from the folder of the tests, another search finds nothing of it.
+    again = command.run("HEAD~2", "HEAD", "tests/perf")
+    assert again.status == 0
+    assert "session 1:" not in again.out
+    assert again.data == said.data
+
+
+def test_a_commit_that_does_not_import_is_skipped_with_its_reason(command: Command) -> None:
+    broken = command.commit("broken", toy__py="import nothing_of_that_name\n")
+    slow = command.commit("slow", toy__py=SLOW)
+    said = command.run("HEAD~2", "HEAD", cwd="tests")
+    assert said.status == 3
+    assert said.data["kind"] == "range"
+    assert [each["hash"] for each in said.data["candidates"]] == [slow, broken]
+    assert [each["hash"] for each in said.data["skipped"]] == [broken]
+    assert "nothing_of_that_name" in (Path(said.data["path"][0]["log"]).read_text())
+    assert "the first bad commit is one of 2 commits" in said.words
+    assert "--retry-skipped" in said.words
+
+
+def test_an_end_that_is_not_slower_stops_with_the_numbers(command: Command) -> None:
+    command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
+    said = command.run("HEAD~1", "HEAD", "--", "-k", "test_a")
+    assert said.status == 2
+    assert said.data["kind"] == "not slower"
+    assert "so there is nothing to look for" in said.words
+    assert "pass: end to end" in said.words
+
+
+def test_a_test_that_is_not_there_says_so_with_the_sessions_output(command: Command) -> None:
+    command.commit("another")
+    said = command.run("HEAD~1", "HEAD", "tests/perf/test_nothing.py")
+    assert said.status == 2
+    assert "could not be measured against HEAD~1" in said.words
+    assert "test_nothing.py" in said.words
+
+
+def start_measuring(command: Command) -> tuple[subprocess.Popen[str], list[int]]:
+    """Start a search and wait for its first session; return all processes of that."""
+    command.commit("slow", toy__py=SLOW)
+    process = command.start("HEAD~1", "HEAD")
+    logs = command.home / "cache" / "bisect"
+    wait_until(lambda: any("collected" in log.read_text() for log in logs.glob("*/*.log")))
+    session = _children(process.pid)
+    assert session
+    return process, session
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ended_it_ends_the_session_and_leaves_nothing_but_what_is_kept(
+    command: Command, number: signal.Signals
+) -> None:
+    process, session = start_measuring(command)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err == (
+        "llmperf: interrupted; what was measured is kept, and the same command goes on from there\n"
+        if number == signal.SIGINT
+        else ""
+    )
+    assert command.left() == []
+    assert alive(session) == []
+
+
+def test_killed_its_session_ends_and_the_next_run_cleans_up(command: Command) -> None:
+    process, session = start_measuring(command)
+    process.kill()
+    process.communicate()
+    wait_until(lambda: not alive(session))
+    assert alive(session) == []
+    assert command.left()
+    command.run("HEAD~1", "HEAD", "tests/perf/test_nothing.py")
+    assert command.left() == []
+
+
+def _children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "text"),
+    [
+        (("HEAD", "HEAD~1"), 2, "comes before HEAD"),
+        (("HEAD", "HEAD"), 2, "are the same commit"),
+        (("nothing", "HEAD"), 2, "there is no commit 'nothing' in"),
+        (("HEAD~9", "HEAD"), 2, "HEAD has 1 commit before it"),
+        (("HEAD~1", "HEAD", "--", "--llmperf-set", "perf.budget=soon"), 1, "perf.budget"),
+        (("HEAD~1", "HEAD", "--", "--llmperf-config", "no.yaml"), 1, "no such file"),
+    ],
+)
+def test_what_cannot_be_searched_is_told_before_anything_runs(
+    command: Command, words: tuple[str, ...], status: int, text: str
+) -> None:
+    command.commit("another")
+    said = command.run(*words)
+    assert (said.status, said.out) == (status, "")
+    assert said.err.startswith("llmperf: ")
+    assert text in said.words
+
+
+def test_outside_of_a_repository_it_says_so(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    said = Command(tmp_path / "plain", command.home).run("a", "b")
+    assert said.status == 1
+    assert "is in no git repository with a work tree" in said.words

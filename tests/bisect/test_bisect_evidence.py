@@ -1,0 +1,192 @@
+"""What was measured is kept: interrupted, killed, asked twice at once, begun anew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from scripted_histories import Oracle, bisection, child, history
+
+from pytest_llmperf.bisect.drive import Answered, Event, Question
+from pytest_llmperf.bisect.evidence import KEPT_FOR, Evidence, EvidenceError
+from pytest_llmperf.bisect.session import Session
+
+LETTERS = "ffffffssssssssss"
+
+
+class Interrupted(Oracle):
+    """Stops at the given session, as Ctrl-C would."""
+
+    def __init__(self, root: Path, at: int) -> None:
+        super().__init__(root)
+        self.at = at
+
+    def __call__(self, question: Question) -> Session:
+        if len(self.asked) == self.at:
+            raise KeyboardInterrupt
+        return super().__call__(question)
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 5])
+def test_an_interrupted_search_goes_on_where_it_was(
+    root: Path, evidence: Evidence, at: int
+) -> None:
+    commits = history(root, LETTERS)
+    whole = Oracle(root)
+    expected = bisection(root, evidence, whole, commits[0]).run()
+    evidence.forget()
+    first, second, events = Interrupted(root, at), Oracle(root), list[Event]()
+    with pytest.raises(KeyboardInterrupt):
+        bisection(root, evidence, first, commits[0]).run()
+    outcome = bisection(root, evidence, second, commits[0], events=events).run()
+    assert outcome == expected
+    assert first.asked + second.asked == whole.asked
+    kept = [event for event in events if isinstance(event, Answered) and event.kept]
+    assert len(kept) == at
+
+
+@pytest.mark.parametrize("letters", [LETTERS, "fs"])
+def test_a_finished_search_measures_nothing_again(
+    root: Path, evidence: Evidence, letters: str
+) -> None:
+    commits = history(root, letters)
+    expected = bisection(root, evidence, Oracle(root), commits[0]).run()
+    again = Oracle(root)
+    assert bisection(root, evidence, again, commits[0]).run() == expected
+    assert again.asked == []
+
+
+def test_the_log_is_what_git_bisect_replays(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "ff?ss")
+    bisection(root, evidence, Oracle(root), commits[0]).run()
+    log = (evidence.folder / "bisect.log").read_text()
+    assert f"git bisect skip {commits[2]}" in log
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from scripted_histories import Oracle, bisection
+from pytest_llmperf.bisect.evidence import Evidence
+
+root, cache, good, asked = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+
+class Slow(Oracle):
+    def __call__(self, question):
+        time.sleep(0.02)
+        session = super().__call__(question)
+        with asked.open("a") as stream:
+            stream.write(f"{question.commit} {question.fresh}\\n")
+        return session
+
+with Evidence(cache, ["a search"]) as evidence:
+    print("ready", flush=True)
+    outcome = bisection(root, evidence, Slow(root), good).run()
+print(outcome.kind, outcome.first.hash, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills as POSIX does")
+def test_killed_again_and_again_it_ends_with_the_same_answer(
+    root: Path, cache: Path, tmp_path: Path
+) -> None:
+    commits = history(root, LETTERS)
+    asked = tmp_path / "asked"
+    said = b""
+    for delay in (0.05, 0.15, 0.25, 0.3, 0.2, None):
+        process = child(KILLED, root, cache, commits[0], asked, cwd=tmp_path)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        if delay is not None:
+            time.sleep(delay)
+            os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate(timeout=60)
+    assert said.split() == [b"found", commits[6].encode()]
+    # A kill may fall between measuring and keeping: that one session is measured again.
+    sessions = asked.read_text().splitlines()
+    assert len(sessions) - len(set(sessions)) <= 5
+    assert not list(cache.rglob("search.git"))
+
+
+def test_two_at_once_are_refused(cache: Path, evidence: Evidence) -> None:
+    with pytest.raises(EvidenceError, match=f"running already .process {os.getpid()}."):
+        Evidence(cache, ["a search"]).__enter__()
+
+
+def test_another_search_is_not_refused(cache: Path, evidence: Evidence) -> None:
+    with Evidence(cache, ["another search"]) as other:
+        assert other.folder != evidence.folder
+
+
+def test_it_is_free_after_use(cache: Path) -> None:
+    for _ in range(2):
+        with Evidence(cache, ["a search"]):
+            pass
+
+
+def test_skipped_commits_are_measured_again_only_when_asked(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "ff??sss")
+    bisection(root, evidence, Oracle(root), commits[0]).run()
+    again = Oracle(root)
+    assert bisection(root, evidence, again, commits[0]).run().kind == "range"
+    assert again.asked == []
+    bisection(root, evidence, again, commits[0], retry=True).run()
+    assert sorted(again.asked) == sorted(commits[2:4])
+
+
+def test_a_file_that_is_not_whole_is_measured_again(root: Path, evidence: Evidence) -> None:
+    commits = history(root, LETTERS)
+    bisection(root, evidence, Oracle(root), commits[0]).run()
+    files = sorted(evidence.folder.glob("*.session.json"))
+    files[0].write_text(files[0].read_text()[:40])
+    files[1].write_text('{"findings": [], "unknown": 1}')
+    again = Oracle(root)
+    assert bisection(root, evidence, again, commits[0]).run().kind == "found"
+    assert len(again.asked) == 2
+
+
+def test_another_machine_is_refused(root: Path, evidence: Evidence) -> None:
+    commits = history(root, LETTERS)
+    with pytest.raises(KeyboardInterrupt):
+        bisection(root, evidence, Interrupted(root, 2), commits[0]).run()
+    with pytest.raises(EvidenceError, match=r"measured on m1, and this is m2; .* --restart"):
+        bisection(root, evidence, Oracle(root, machine="m2"), commits[0]).run()
+
+
+def test_an_end_that_was_not_slower_is_measured_anew(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "f?")
+    bisection(root, evidence, Oracle(root), commits[0]).run()
+    again = Oracle(root)
+    bisection(root, evidence, again, commits[0]).run()
+    assert len(again.asked) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(EvidenceError, match=r"can't be kept in .*file.*LLMPERF_CACHE_DIR"):
+        Evidence(tmp_path / "file", ["a search"]).__enter__()
+
+
+def test_forgetting_leaves_nothing(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "fs")
+    bisection(root, evidence, Oracle(root), commits[0]).run()
+    evidence.forget()
+    assert list(evidence.folder.iterdir()) == []
+
+
+def test_what_nobody_went_on_with_for_months_is_forgotten(cache: Path) -> None:
+    for name in ("old", "new", "held"):
+        with Evidence(cache, [name]) as kept:
+            kept.keep_log("a log")
+            os.utime(kept.folder, (time.time(), time.time() - KEPT_FOR * (name != "new") - 60))
+    with Evidence(cache, ["held"]) as held:
+        folder = held.folder
+        os.utime(folder, (1, 1))
+        with Evidence(cache, ["another"]):
+            pass
+        assert folder.exists()
+    assert not Evidence(cache, ["old"]).folder.exists()
+    assert Evidence(cache, ["new"]).folder.exists()

@@ -1,0 +1,251 @@
+"""Which commit is named, over how many sessions, and what is said where none can be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from scripted_histories import Oracle, add, bisection, git, history
+
+from pytest_llmperf.bisect.drive import Begun, Event, Question
+from pytest_llmperf.bisect.evidence import Evidence
+from pytest_llmperf.bisect.history import RangeError
+from pytest_llmperf.bisect.session import Session
+
+
+@pytest.mark.parametrize("first", [1, 2, 9, 16, 31, 32])
+def test_the_first_slow_commit_of_32_is_found(root: Path, evidence: Evidence, first: int) -> None:
+    commits = history(root, "f" * first + "s" * (33 - first))
+    oracle, events = Oracle(root), list[Event]()
+    outcome = bisection(root, evidence, oracle, commits[0], events=events).run()
+    assert outcome.kind == "found"
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[first]
+    assert outcome.first.subject == "state s"
+    begun = events[0]
+    assert isinstance(begun, Begun)
+    assert begun.estimate.sessions == 7
+    assert len(oracle.asked) <= 7
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 13])
+def test_never_more_sessions_than_estimated(root: Path, evidence: Evidence, count: int) -> None:
+    commits = history(root, "f" + "s" * count)
+    oracle, events = Oracle(root), list[Event]()
+    outcome = bisection(root, evidence, oracle, commits[0], events=events).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[1]
+    assert isinstance(events[0], Begun)
+    assert len(oracle.asked) <= events[0].estimate.sessions
+
+
+def test_the_bad_end_is_measured_first_and_the_answer_against_its_parent_last(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, "fffsss")
+    oracle = Oracle(root)
+    outcome = bisection(root, evidence, oracle, commits[0]).run()
+    first, last = oracle.questions[0], oracle.questions[-1]
+    assert (first.commit, first.against, first.tests) == (commits[5], commits[0], None)
+    assert (last.commit, last.against, last.fresh) == (commits[3], commits[2], True)
+    assert all(each.against == commits[0] for each in oracle.questions[:-1])
+    assert outcome.verification is not None
+    assert [each.effect for each in outcome.effects()] == [0.1]
+
+
+def test_only_the_tests_that_regressed_at_the_end_are_measured_again(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, "ffss")
+    oracle = Oracle(root)
+    bisection(root, evidence, oracle, commits[0]).run()
+    assert {each.tests for each in oracle.questions[1:]} == {("test_it.py::test_x",)}
+
+
+def test_what_was_fine_at_the_end_does_not_count_between(root: Path, evidence: Evidence) -> None:
+    # Prefill was slow for a while, and is not at the end; decode is what is looked for.
+    commits = history(root, "FFpppsss")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[5]
+
+
+def test_a_commit_that_slows_any_metric_that_counts_is_bad(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "FFppbb")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[2]
+    assert len(outcome.pairs) == 2
+
+
+@pytest.mark.parametrize("letter", ["u", "m", "?", "!"])
+def test_what_is_not_decided_for_all_that_counts_is_skipped(
+    root: Path, evidence: Evidence, letter: str
+) -> None:
+    commits = history(root, f"F{letter}b")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.kind == "range"
+    assert outcome.first is None
+    assert [each.hash for each in outcome.candidates] == [commits[2], commits[1]]
+    assert [each.hash for each in outcome.skipped] == [commits[1]]
+    assert outcome.path[0].judgement.reason
+
+
+def test_skipped_commits_elsewhere_do_not_hide_the_answer(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "ff?ff!fss!?ss")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.kind == "found"
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[7]
+
+
+def test_an_improved_commit_is_good(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "F++bb")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[3]
+
+
+def test_where_only_skipped_commits_are_left_they_and_the_bad_one_are_named(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, "ff??sss")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.kind == "range"
+    assert {each.hash for each in outcome.candidates} == set(commits[2:5])
+    assert {each.hash for each in outcome.skipped} == set(commits[2:4])
+    assert outcome.verification is None
+
+
+def test_a_fast_end_is_nothing_to_look_for(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "fsf")
+    oracle = Oracle(root)
+    outcome = bisection(root, evidence, oracle, commits[0]).run()
+    assert outcome.kind == "not slower"
+    assert len(oracle.asked) == 1
+    assert outcome.end.findings
+
+
+def test_an_end_that_cannot_be_measured_says_so(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "fs!")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.kind == "unmeasured"
+    assert outcome.end.problem == "it does not build"
+
+
+class Unsure(Oracle):
+    """Decides nothing about a commit and its own parent."""
+
+    def __call__(self, question: Question) -> Session:
+        session = super().__call__(question)
+        if not question.fresh:
+            return session
+        undecided = [replace(each, verdict="inconclusive") for each in session.findings]
+        return replace(session, findings=tuple(undecided))
+
+
+def test_an_answer_that_its_parent_alone_does_not_confirm_is_told_apart(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, "ffss")
+    outcome = bisection(root, evidence, Unsure(root), commits[0]).run()
+    assert outcome.kind == "unconfirmed"
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[2]
+    assert outcome.own_error is None
+
+
+def merged(root: Path) -> dict[str, str]:
+    """A line of fast commits with a side branch that is slow, merged, and one commit after it."""
+    names = {"base": history(root, "f")[0]}
+    git(root, "switch", "--quiet", "-c", "side")
+    names["fast side"] = add(root, "f")
+    names["slow side"] = add(root, "s")
+    git(root, "switch", "--quiet", "main")
+    (root / "other").write_text("beside")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "-m", "on main")
+    names["main"] = git(root, "rev-parse", "HEAD")
+    git(root, "merge", "--quiet", "--no-ff", "-m", "the merge", "side")
+    names["merge"] = git(root, "rev-parse", "HEAD")
+    names["end"] = add(root, "s")
+    return names
+
+
+def test_a_slow_commit_on_a_merged_branch_is_found(root: Path, evidence: Evidence) -> None:
+    names = merged(root)
+    outcome = bisection(root, evidence, Oracle(root), names["base"]).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == names["slow side"]
+
+
+def test_by_first_parents_the_merge_is_named(root: Path, evidence: Evidence) -> None:
+    names = merged(root)
+    oracle = Oracle(root)
+    outcome = bisection(root, evidence, oracle, names["base"], first_parent=True).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == names["merge"]
+    assert outcome.first.parents == (names["main"], names["slow side"])
+    assert outcome.verification is not None
+    assert outcome.verification.against == names["main"]
+
+
+def test_a_detached_head_without_branches_is_no_obstacle(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "ffss")
+    git(root, "checkout", "--quiet", "--detach")
+    git(root, "branch", "--quiet", "-D", "main")
+    outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[2]
+
+
+def refusal(root: Path, evidence: Evidence, good: str, bad: str) -> str:
+    oracle = Oracle(root)
+    with pytest.raises(RangeError) as error:
+        bisection(root, evidence, oracle, good, bad).run()
+    assert oracle.asked == []
+    return str(error.value)
+
+
+def test_the_same_commit_twice_is_refused(root: Path, evidence: Evidence) -> None:
+    history(root, "fs")
+    assert "main and HEAD are the same commit" in refusal(root, evidence, "main", "HEAD")
+
+
+def test_ends_the_other_way_round_are_told(root: Path, evidence: Evidence) -> None:
+    history(root, "fs")
+    text = refusal(root, evidence, "HEAD", "HEAD~1")
+    assert "llmperf bisect HEAD~1 HEAD looks for what made HEAD slower" in text
+
+
+def test_branches_that_went_apart_get_the_merge_base_to_start_from(
+    root: Path, evidence: Evidence
+) -> None:
+    names = merged(root)
+    git(root, "branch", "other", names["slow side"])
+    text = refusal(root, evidence, "other", names["main"])
+    assert f"they went apart at {names['base'][:12]} state f" in text
+    assert f"llmperf bisect {names['base'][:12]} {names['main']}" in text
+
+
+def test_separate_histories_are_told(root: Path, evidence: Evidence) -> None:
+    history(root, "fs")
+    git(root, "switch", "--quiet", "--orphan", "other")
+    add(root, "f", "another root")
+    assert "no commit in common" in refusal(root, evidence, "main", "other")
+
+
+def test_the_users_repository_keeps_every_byte(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "fff?sss")
+    (root / "state").write_text("uncommitted")
+
+    def seen() -> dict[str, tuple[int, bytes]]:
+        return {
+            str(path): (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else b"")
+            for path in root.rglob("*")
+        }
+
+    before = seen()
+    bisection(root, evidence, Oracle(root), commits[0]).run()
+    assert seen() == before
