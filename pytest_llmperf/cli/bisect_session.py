@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.bisect.session import Session, findings_of
-from pytest_llmperf.cli.bisect_project import ProjectError
 from pytest_llmperf.repository.revisions import Revision
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ class Sessions:
             cwd = place.checkout.top / project.cwd.relative_to(project.repository.top)
             if not cwd.is_dir():
                 return replace(asked, problem=f"there is no folder {cwd.name} in this commit")
-            _check_roots(place)
             return self._run(question, asked, place, cwd)
         finally:
             place.close()
@@ -115,26 +113,6 @@ class Sessions:
                 path = str(place.checkout.top / absolute.resolve().relative_to(top))
             found.append(f"{path}{separator}{rest}")
         return found
-
-
-def _check_roots(place: Place) -> None:
-    """See that the session finds the import folders of the commit it compares with by itself.
-
-    It knows the commit's tree, and not where the project is installed from.
-
-    Raises:
-        ProjectError: it would not, and would measure the work tree's modules instead.
-    """
-    from pytest_llmperf.packages.roots import import_roots
-
-    found = {*import_roots(place.project, place.project), str(place.project)}
-    lost = [root for root in place.roots if root not in found]
-    if lost:
-        folder = os.path.relpath(lost[0], place.project)
-        raise ProjectError(
-            f"the project's modules are imported from its folder {folder}; commits can be "
-            "searched only where they lie in the project's own folder or in src"
-        )
 
 
 def _wait(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:

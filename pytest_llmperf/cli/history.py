@@ -117,7 +117,7 @@ def _show(arguments: argparse.Namespace) -> None:
             helper=helper,
         )
     _print(history, arguments)
-    _tell(history, archive.repository)
+    _tell(history, archive.repository, text=not (arguments.json or arguments.csv))
 
 
 def _archive(arguments: argparse.Namespace, helper: Helper) -> Archive:
@@ -246,16 +246,15 @@ def _columns() -> int:
     return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
 
 
-def _tell(history: History, repository: Repository) -> None:
+def _tell(history: History, repository: Repository, *, text: bool) -> None:
     """Say on the standard error what is not in the history shown, and why."""
 
     _name_unreadable(history.unreadable)
-    if history.library is None:
+    if history.library is None and not text:  # the text says so itself
         from pytest_llmperf.history.change_points import INSTALL
 
-        print(
-            f"llmperf: change points are not looked for; to have them: {INSTALL}", file=sys.stderr
-        )
+        said = f"llmperf: change points are not looked for; to have them: {INSTALL}"
+        print(said, file=sys.stderr)
     if repository.is_shallow():
         print(
             "llmperf: this is a shallow clone: sessions that were removed before its first commit "

@@ -215,7 +215,7 @@ class PerfConfig(_Section):
     )
     accumulate: Flag = Field(
         default=True,
-        description="Whether pairs of earlier sessions that measured the very same two commits count.",
+        description="Count the pairs of earlier sessions that measured the very same two commits.",
     )
     base_install: Text | None = Field(
         default=None,

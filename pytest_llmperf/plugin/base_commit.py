@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.plugin.recording_there import INSTRUMENT, ArmError, There
+from pytest_llmperf.plugin.settings import given_roots
 from pytest_llmperf.repository.checkout import Checkout, check_out
 from pytest_llmperf.repository.git import Repository
 
@@ -103,11 +104,34 @@ def prepare(
             environment = environment_for(root, project, cache, say, install)
         except (InstallError, DeclarationError) as error:
             raise ArmError(f"{revision}: {error}") from None
-        roots = import_roots(root, project)
+        given = _given_roots(root, repository.top, checkout.top, revision)
+        roots = tuple(dict.fromkeys((*given, *import_roots(root, project))))
         return Place(revision, repository, checkout, project, environment, roots)
     except BaseException:
         checkout.close()
         raise
+
+
+def _given_roots(root: Path, here: Path, there: Path, revision: Revision) -> list[str]:
+    """Return the folders there of those that this session was started with (``adopt.py``).
+
+    Raises:
+        ArmError: one does not exist there, so its modules would come from this tree.
+    """
+    found = []
+    for folder in given_roots():
+        path = Path(folder).resolve()
+        if not path.is_relative_to(here):
+            continue
+        moved = there / path.relative_to(here)
+        if not moved.is_dir():
+            below = path.relative_to(here).as_posix()
+            raise ArmError(
+                f"{revision} has no folder {below}, which the modules of {root.name} are imported "
+                "from here"
+            )
+        found.append(str(moved))
+    return found
 
 
 def foreign(origins: Mapping[str, str], top: Path, whose: str) -> str:

@@ -19,6 +19,7 @@ import pytest
 from pytest_llmperf.plugin import adopt
 from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
 from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.own_options import own_options
 from pytest_llmperf.repository.git import git_environment
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def record(config: pytest.Config, there: There, wanted: Sequence[str]) -> BaseRe
         RecordingRequest(tuple(wanted), tuple(sorted(modules)), str(outcome)).write(request)
         command = [
             *adopt_command(there.environment, there.roots),
-            *(f"--llmperf-record-for={request}", "-p", "no:cacheprovider"),
+            *(f"--llmperf-record-for={request}", "-o", f"cache_dir={folder / 'cache'}"),
             *("--continue-on-collection-errors", "--maxfail=0"),
             *_options(config, there),
+            *own_options(config),
             *paths,
         ]
         status = _run(command, _cwd(config, there), arm_environment(there), log)

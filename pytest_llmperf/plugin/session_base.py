@@ -15,7 +15,7 @@ from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.recording_there import ArmError
-from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.settings import Settings, given_roots
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.revisions import Revision, resolve
 
@@ -73,7 +73,7 @@ class SessionBase:
         root = self._config.rootpath
         if Repository.around(root) is None:
             return {}
-        names = own_modules(root, import_roots(root, root))
+        names = own_modules(root, (*given_roots(), *import_roots(root, root)))
         return {**loaded_modules(names), **in_engine(self._settings.engine.modules(names))}
 
     def arm(

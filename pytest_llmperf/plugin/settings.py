@@ -132,9 +132,13 @@ def _import_paths(config: pytest.Config) -> tuple[str, ...]:
     The folders that the session was started with (``adopt.py``), pytest's
     ``pythonpath``, and the root folder.
     """
-    given = [path for path in os.environ.get(ROOTS, "").split(os.pathsep) if path]
     paths = [config.rootpath / path for path in config.getini("pythonpath")]
-    return tuple(dict.fromkeys(str(path) for path in (*given, *paths, config.rootpath)))
+    return tuple(dict.fromkeys(str(path) for path in (*given_roots(), *paths, config.rootpath)))
+
+
+def given_roots() -> list[str]:
+    """Return the folders that this session was told to import from first."""
+    return [path for path in os.environ.get(ROOTS, "").split(os.pathsep) if path]
 
 
 def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:
