@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pytest_llmperf.packages import specs
 from pytest_llmperf.packages.commands import clean_environment, run_logged
-from pytest_llmperf.packages.copying import Place, copy, describe, remove
+from pytest_llmperf.packages.copying import Place, copy, copy_paths, describe, remove
 from pytest_llmperf.packages.errors import BY_HAND, InstallError
 from pytest_llmperf.packages.installed import Installed, site_folders
 from pytest_llmperf.packages.installers import find_installer
@@ -41,12 +41,14 @@ class Site:
     Attributes:
         folder: of the environment.
         log: the file for the installers' output.
+        here: the project folder of this environment.
         tree: the project folder that it is for.
         say: gets a line before and while something takes long.
     """
 
     folder: Path
     log: Path
+    here: Path
     tree: Path
     say: Say
 
@@ -81,15 +83,17 @@ def build(site: Site, plan: Plan, installed: Installed, flags: str, donors: list
         InstallError: an installer failed.
         OSError: the disk is full, or the like.
     """
-    place = make_venv(site, sees_base=_sees_base())
+    base = seen_base()
+    place = make_venv(site, sees_base=bool(base))
     here = place_here()
-    beside = {folder for folder in site_folders() if not folder.is_relative_to(sys.prefix)}
     left: list[str] = []
     for each in plan.copied:
-        # A venv that sees its base's packages begets one that does, too.
-        seen = _sees_base() and each.folder in beside
-        if not seen and not copy(each, here, place) and each.name in installed.closure(plan.wanted):
+        if each.folder in base or copy(each, here, place):
+            continue
+        if each.name in installed.closure(plan.asked):
             left.append(f"{each.name}=={each.version}")
+    own = [folder for folder in site_folders() if folder not in base]
+    copy_paths(own, installed.values(), repository_around(site.here), place)
     _install(site, plan, installed, place, flags, donors, left)
     there = place.installed()
     for name in there.keys() & plan.surplus(there):
@@ -203,15 +207,22 @@ def _place_of(site: Site) -> Place:
     return Place(site.folder, *map(Path, json.loads(done.stdout)))
 
 
-def _sees_base() -> bool:
-    """Say whether this is a venv that also sees the packages of the Python it is made of."""
+def seen_base() -> list[Path]:
+    """Return the folders of packages that an environment sees rather than copies.
+
+    A venv that sees the packages of the Python it is made of begets one that does,
+    too. Conda's packages find their libraries from where they lie, and so stay there.
+    """
+    folders = site_folders()
     if sys.prefix == sys.base_prefix:
-        return False
+        return folders if Path(sys.prefix, "conda-meta").is_dir() else []
     try:
         text = Path(sys.prefix, "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
-    return "include-system-site-packages=true" in text.lower().replace(" ", "")
+        return []
+    if "include-system-site-packages=true" not in text.lower().replace(" ", ""):
+        return []
+    return [folder for folder in folders if not folder.is_relative_to(sys.prefix)]
 
 
 def _install(
@@ -255,11 +266,13 @@ def _install(
         scratch.mkdir()
         # The build's gigabyte lies where it is removed even after a kill.
         environ["TMPDIR"] = str(scratch)
-        advice = f"with another build of it: set CMAKE_ARGS; or {BY_HAND}"
+        advice = f"set CMAKE_ARGS to build it in another way; or {BY_HAND}"
         run("engine", engine, advice, unbuilt=ENGINE)
         shutil.rmtree(scratch, ignore_errors=True)
         environ.pop("TMPDIR")
         environ |= {"TMPDIR": os.environ["TMPDIR"]} if "TMPDIR" in os.environ else {}
+        if len(engine) == len(lines):
+            return
     shown = ", ".join(specs.without_options(line) for line in lines)
     site.say(f"installs {shown} with {installer.name}; log: {site.log}")
     run("needed", lines, f"or {BY_HAND}")

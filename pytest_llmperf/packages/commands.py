@@ -22,7 +22,7 @@ _TAIL_BYTES = 64_000
 #: Would put packages elsewhere, or make other environments' packages look installed.
 _DROPPED = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV"),
-    *("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIREMENT"),
+    *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIREMENT"),
     *("PIP_UPGRADE", "PIP_FORCE_REINSTALL", "PIP_IGNORE_INSTALLED", "PIP_DRY_RUN", "PIP_EDITABLE"),
     *("UV_SYSTEM_PYTHON", "UV_TARGET", "UV_PREFIX", "UV_PYTHON", "CONDA_PREFIX"),
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"),
@@ -48,8 +48,9 @@ _HINTS = (
 def clean_environment(environ: Mapping[str, str], **more: str) -> dict[str, str]:
     """Return the variables for an installer that works on an environment from outside."""
     kept = {name: value for name, value in environ.items() if name not in _DROPPED}
-    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1", "PYTHONNOUSERSITE": "1"}
-    return kept | quiet | more
+    # A pip set up to install for the user would refuse an environment.
+    quiet = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    return kept | quiet | {"PYTHONNOUSERSITE": "1"} | more
 
 
 def run_logged(

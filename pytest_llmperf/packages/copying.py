@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.packages.editable import path_lines
 from pytest_llmperf.packages.installed import Distribution, Installed
 
 #: Files of this size are linked, not copied: libraries of gigabytes would fill the disk, and
@@ -69,6 +70,30 @@ def copy(distribution: Distribution, here: Place, there: Place) -> bool:
         if target is not None:
             _copy_file(source, target)
     return True
+
+
+def copy_paths(
+    folders: list[Path], installed: Iterable[Distribution], area: Path, there: Place
+) -> None:
+    """Copy the lines of .pth files of no distribution: paths that lie outside of ``area``.
+
+    A user wrote them, or ``setup.py develop``; what lies in ``area`` comes from a tree.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+    files = (file for each in installed for file in each.raw.files or ())
+    recorded = {file.name for file in files if file.suffix == ".pth"}
+    for folder in folders:
+        for path in sorted(folder.glob("*.pth")):
+            if path.name in recorded:
+                continue
+            lines = [(folder / line).resolve() for line in path_lines(path)]
+            kept = [str(line) for line in lines if not line.is_relative_to(area)]
+            kept = [line for line in kept if not Path(line).is_relative_to(folder.resolve())]
+            if kept:
+                text = "".join(f"{line}\n" for line in kept)
+                (there.purelib / path.name).write_text(text, errors="surrogateescape")
 
 
 def describe(distribution: Distribution, there: Place) -> None:

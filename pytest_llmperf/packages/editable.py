@@ -43,14 +43,23 @@ def module_folders(folders: list[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for folder in folders:
         for path in sorted(_files(folder, "*.pth")):
-            for line in _text(path).splitlines():
-                if line.strip() and not line.startswith(("import ", "import\t", "#")):
-                    found.setdefault((folder / line.strip()).absolute())
+            for line in path_lines(path):
+                found.setdefault((folder / line).absolute())
         # setuptools, hatchling and scikit-build-core write modules that redirect imports.
         for pattern in ("__editable__*_finder.py", "_editable_impl_*.py", "_*_editable.py"):
             for path in sorted(_files(folder, pattern)):
                 found |= dict.fromkeys(_of_finder(_text(path)))
     return list(found)
+
+
+def path_lines(path: Path) -> list[str]:
+    """Return the lines of a .pth file that are paths, relative to its folder or absolute."""
+    lines = _text(path).splitlines()
+    return [
+        line.strip()
+        for line in lines
+        if line.strip() and not line.startswith(("import ", "import\t", "#"))
+    ]
 
 
 def _of_finder(text: str) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llmperf.packages.building import Site, build, build_by_hand
+from pytest_llmperf.packages.building import Site, build, build_by_hand, seen_base
 from pytest_llmperf.packages.declarations import declared
 from pytest_llmperf.packages.editable import editable_below
 from pytest_llmperf.packages.engine_build import build_flags
@@ -85,7 +85,9 @@ def environment_for(
     adds = bool(install) or plan.installs()
     flags = build_flags(installed.get(ENGINE), os.environ) if adds else ""
     differences = ours.differences(theirs)
-    store = Store(cache / "environments", digest_of(theirs, plan, install, flags), say)
+    base = [] if install else seen_base()
+    digest = digest_of(theirs, plan, install, flags, base)
+    store = Store(cache / "environments", digest, say)
 
     def builder(site: Site) -> Built:
         engine = engine_digest(flags, os.environ)
@@ -93,7 +95,8 @@ def environment_for(
             place = build_by_hand(site, plan, installed, flags, install)
         else:
             place = build(site, plan, installed, flags, store.donors(engine))
-        note = _note(plan, installed, place.installed(), differences)
+        seen = Installed([place.purelib, place.platlib, *base])
+        note = _note(plan, installed, seen, differences)
         built = not install and ENGINE in plan.needed
         return Built(place, note, engine if built else "")
 
@@ -103,7 +106,7 @@ def environment_for(
             if found is None:
                 said = _few(differences, "; ")
                 say(f"makes an environment for the other commit, which declares others: {said}")
-                found = store.make(there, builder)
+                found = store.make(here, there, builder)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InstallError(

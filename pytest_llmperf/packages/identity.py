@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ _COMPILERS = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAG
 _NOT_SOURCE = {".git", ".venv", "__pycache__", "build", ".tox", ".mypy_cache", ".pytest_cache"}
 
 
-def digest_of(theirs: Declarations, plan: Plan, install: str | None, flags: str) -> str:
+def digest_of(
+    theirs: Declarations, plan: Plan, install: str | None, flags: str, base: Sequence[Path]
+) -> str:
     """Return the name of an environment: equal where the same would be built.
 
     Args:
@@ -30,6 +32,7 @@ def digest_of(theirs: Declarations, plan: Plan, install: str | None, flags: str)
         plan: what goes in.
         install: the user's own command, if there is one.
         flags: CMAKE_ARGS of an engine.
+        base: folders of packages that the environment sees.
     """
     # A local package is named by the path of one tree; its content says which it is.
     lines = sorted(plan.needed) if plan.sources else plan.lines()
@@ -40,6 +43,7 @@ def digest_of(theirs: Declarations, plan: Plan, install: str | None, flags: str)
             "declared": theirs.digest,
             "command": install,
             "flags": flags,
+            "base": list(map(str, base)),
             "copied": [[each.name, each.version, _state(each)] for each in plan.copied],
             "described": sorted([each.name, each.version] for each in plan.described),
             "needed": lines,

@@ -43,9 +43,9 @@ class Plan:
         sources: folders of the tree that are to be installed from, absolute.
         constraints: lines of a constraints file for the installer.
         options: of the installer, such as ``--extra-index-url ...``.
-        wanted: what the environment is for; what only this tree's declarations
-            asked for, and none of these needs, is taken out of it again.
-        ours: names that this tree's declarations asked for.
+        asked: what the tree declares to need, and the engine's worker.
+        others: names of what is here for other reasons than this tree's declarations.
+        ours: names of what this tree's declarations asked for.
     """
 
     copied: list[Distribution] = field(default_factory=list)
@@ -55,7 +55,8 @@ class Plan:
     sources: list[Path] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
-    wanted: list[Wanted] = field(default_factory=list)
+    asked: list[Wanted] = field(default_factory=list)
+    others: frozenset[str] = frozenset()
     ours: frozenset[str] = frozenset()
 
     def lines(self) -> list[str]:
@@ -72,7 +73,11 @@ class Plan:
 
     def surplus(self, installed: Installed) -> set[str]:
         """Return what of an environment only this tree's declarations asked for."""
-        return (installed.keys() & self.ours) - installed.closure(self.wanted)
+        return (installed.keys() & self.ours) - self.wanted(installed)
+
+    def wanted(self, installed: Installed) -> set[str]:
+        """Return what of an environment is there for the other tree, or for nobody known."""
+        return installed.closure([*self.asked, *((name, frozenset()) for name in self.others)])
 
 
 def own_distributions(
@@ -98,7 +103,7 @@ def make_plan(
     Raises:
         InstallError: it asks for another Python, or its needs cannot be read.
     """
-    _check_python(theirs)
+    _check_python(ours, theirs)
     _check_readable(ours, theirs)
     return _Planner(ours, theirs, installed, own).plan()
 
@@ -143,8 +148,11 @@ class _Planner:
                     wanted.append(_wanted(requirement))
         self._plan.ours = frozenset(self._installed.closure(wanted) - self._own)
         others = self._installed.keys() - self._plan.ours - self._own - _NEVER
-        kept = self._installed.closure((name, frozenset()) for name in (*others, *_ALWAYS))
-        self._plan.wanted += [(name, frozenset()) for name in sorted(kept)]
+        # The plugin is not copied, so that what it needs is named here.
+        worker = self._installed.closure((name, frozenset()) for name in _ALWAYS)
+        self._plan.asked += [(name, frozenset()) for name in sorted(worker)]
+        kept = self._installed.closure((name, frozenset()) for name in others)
+        self._plan.others = frozenset(kept)
 
     def _line(self, each: DependencyList, line: str) -> None:
         plan = self._plan
@@ -165,7 +173,7 @@ class _Planner:
         name = canonicalize_name(requirement.name)
         if not specs.applies(requirement) or name in self._own or name == PLUGIN:
             return
-        plan.wanted.append(_wanted(requirement))
+        plan.asked.append(_wanted(requirement))
         if same:
             return
         if self._installed.satisfies(requirement):
@@ -185,7 +193,7 @@ class _Planner:
             return
         source = (self._theirs.tree / folder).resolve()
         for name in names:
-            self._plan.wanted.append((name, extras))
+            self._plan.asked.append((name, extras))
             self._plan.needed.setdefault(name, [])
         self._plan.sources.append(source)
 
@@ -202,14 +210,16 @@ class _Planner:
 
     def _pins(self) -> None:
         """Apply lock and constraints files, where what is installed follows this tree's."""
-        stays = self._installed.closure(self._plan.wanted)
+        stays = self._plan.wanted(self._installed)
         for ours, theirs in self._pin_files():
             for name, specifier in sorted(theirs.items()):
                 if name in self._own or name in _NEVER:
                     continue
                 found = self._installed.get(name)
                 if found is None or name in self._plan.needed:
-                    self._plan.constraints.append(f"{name}{specifier}")
+                    # A tree's own exact requirement is worth more than a pin it forgot.
+                    if not _contradicts(self._plan.needed.get(name, ()), specifier):
+                        self._plan.constraints.append(f"{name}{specifier}")
                     continue
                 # Drifted from this tree's pin, or pinned by nobody: the other's says nothing.
                 followed = name in ours and specs.holds(found.version, ours[name])
@@ -238,13 +248,22 @@ def _wanted(requirement: Requirement) -> Wanted:
     return canonicalize_name(requirement.name), extras
 
 
+def _contradicts(lines: Iterable[str], specifier: str) -> bool:
+    """Say whether an exact version among requirements is outside of a specifier."""
+    requirements = filter(None, map(specs.parse, lines))
+    exact = [one for each in requirements for one in each.specifier if one.operator == "=="]
+    return any(not specs.holds(one.version.removesuffix(".*"), specifier) for one in exact)
+
+
 def _pinned(of: Declarations, key: Key) -> dict[str, str]:
     return pins.of_lines(of.lists[key].lines) if key in of.lists else {}
 
 
-def _check_python(theirs: Declarations) -> None:
+def _check_python(ours: Declarations, theirs: Declarations) -> None:
     version = platform.python_version()
     for key, each in theirs.lists.items():
+        if ours.lists.get(key) == each:
+            continue
         folder = key.file.rpartition("/")[0] or "."
         for line in each.lines if key.kind == "python" and folder in theirs.main else ():
             if not specs.holds(version, line):

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pytest_llmperf.packages.editable import editable_below, module_folders
-from pytest_llmperf.packages.installed import Distribution, installed_here, site_folders
-from pytest_llmperf.packages.requirement_file import repository_around
+if TYPE_CHECKING:
+    from pytest_llmperf.packages.installed import Distribution
 
 #: In a project's folder, but never imported by name from elsewhere.
 _NOT_IMPORTED = {"setup", "conftest", "noxfile", "tests", "test", "docs"}
@@ -30,6 +30,11 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
     Returns:
         Existing folders, absolute, each once.
     """
+    # 40 ms, which a session without another tree should not pay.
+    from pytest_llmperf.packages.editable import editable_below, module_folders
+    from pytest_llmperf.packages.installed import installed_here, site_folders
+    from pytest_llmperf.packages.requirement_file import repository_around
+
     project, tree = project.resolve(), tree.resolve()
     area = repository_around(project)
     roots: dict[str, None] = {}
@@ -103,6 +108,7 @@ def _is_installed(project: Path, area: Path, pointed_at: bool) -> bool:
         return True
     from pytest_llmperf.packages.declarations import declared
     from pytest_llmperf.packages.errors import DeclarationError
+    from pytest_llmperf.packages.installed import installed_here
 
     installed = installed_here()
     sources = (each.source() for each in installed.values())

@@ -91,8 +91,13 @@ class Store:
         os.utime(self._stamp)
         return python, str(stamp.get("note", ""))
 
-    def make(self, tree: Path, builder: Callable[[Site], Built]) -> tuple[Path, str]:
+    def make(self, here: Path, tree: Path, builder: Callable[[Site], Built]) -> tuple[Path, str]:
         """Let ``builder`` make the environment; publish it, or leave nothing.
+
+        Args:
+            here: the project folder of this environment.
+            tree: the one that the new environment is for.
+            builder: makes it.
 
         Raises:
             OSError: the disk is full, or the like.
@@ -100,7 +105,8 @@ class Store:
         self._sweep()
         log = self.folder / f"{self._digest}.log"
         log.write_bytes(b"")
-        site = Site(self.folder / f"{self._digest}-{secrets.token_hex(4)}", log, tree, self._say)
+        folder = self.folder / f"{self._digest}-{secrets.token_hex(4)}"
+        site = Site(folder, log, here, tree, self._say)
         try:
             built = builder(site)
             self._publish(

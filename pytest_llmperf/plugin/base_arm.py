@@ -46,7 +46,7 @@ def against_commit(
         removed = [nodeid for nodeid in found.collected if nodeid not in {*collected}]
     notes = [f"base {place.name}: {place.revision.subject}"]
     if not place.environment.shared:
-        notes.append(f"{place.name} has an environment of its own: {place.environment.note}")
+        notes.append(f"{place.name} has its {place.environment.note}")
     if removed:
         notes.append(f"removed since {place.name}: {', '.join(removed)}")
     for name in place.checkout.empty_submodules:

@@ -137,6 +137,7 @@ class Here:
             "UV_NO_INDEX": "1",
             "UV_OFFLINE": "1",
             "UV_FIND_LINKS": str(wheels),
+            "PIP_NO_COMPILE": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(support)]),
             "PATH": os.defpath,
@@ -148,6 +149,18 @@ class Here:
         environ = {k: v for k, v in self.environ.items() if k != "PYTHONPATH"}
         command = [str(self.python), "-m", "pip", "install", "--no-build-isolation", "-q", *words]
         subprocess.run(command, env=environ, check=True, capture_output=True)
+
+    def link(self, project: Path, name: str, version: str = "1", at: str = "") -> None:
+        """Leave what an editable installation leaves, which is quicker than one."""
+        info = f"{name}-{version}.dist-info"
+        url = {"url": project.as_uri(), "dir_info": {"editable": True}}
+        files = {
+            f"_{name}.pth": str(project / at),
+            f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+            f"{info}/direct_url.json": json.dumps(url),
+        }
+        record = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+        write(self.site, {**files, f"{info}/RECORD": record})
 
     def unpack(self, *names: str) -> None:
         """Install wheels by unpacking them, which is quicker than pip."""
@@ -191,6 +204,7 @@ def run_python(python: str | Path, code: str, environ: Mapping[str, str] | None 
     clean = {k: v for k, v in (environ or os.environ).items() if environ or k != "PYTHONPATH"}
     done = subprocess.run(
         [str(python), "-c", textwrap.dedent(code)],
+        cwd=Path(python).parent,  # not where modules of this repository lie
         env=clean,
         capture_output=True,
         text=True,

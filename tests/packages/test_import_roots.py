@@ -103,9 +103,9 @@ def test_what_points_elsewhere_gives_no_root(here_kept, roots, tmp_path):
 
 @posix
 def test_a_project_that_moved_its_package_is_found(here, tmp_path):
-    package(make_source(tmp_path / "here", "pkg", "1", editable="src"), "src")
-    package(make_source(tmp_path / "there", "pkg", "1"), ".")
-    here.install("-e", str(tmp_path / "here"))
+    package(tmp_path / "here", "src")
+    package(tmp_path / "there", ".")
+    here.link(tmp_path / "here", "pkg", at="src")
     paths = [str(tmp_path / "here"), str(tmp_path / "there")]
     assert json.loads(here.run(_ROOTS.format(paths=paths))) == ["there"]
 

@@ -215,7 +215,7 @@ def test_a_sibling_that_is_used_from_the_repository_is_not_copied(here, tmp_path
         make_source(tmp_path / top / "core", "core", "1")
         write(tmp_path / top, {"core/core/__init__.py": ""})
     write(tmp_path / "two", {"app/requirements.txt": "dep\n"})
-    here.install("-e", str(tmp_path / "one" / "core"))
+    here.link(tmp_path / "one" / "core", "core")
     found = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
     code = "import importlib.util as u; print(u.find_spec('core'))"
     assert run_python(found["python"], code) == "None"
@@ -228,7 +228,7 @@ def test_a_change_in_what_a_sibling_needs_is_noticed(here, tmp_path):
         declared = tmp_path / top / "core" / "pyproject.toml"
         text = declared.read_text().replace("= []\n", f'= ["toy=={version}"]\n')
         declared.write_text(text.replace(f'requires = ["toy=={version}"]', "requires = []"))
-    here.install("--no-deps", "-e", str(tmp_path / "one" / "core"))
+    here.link(tmp_path / "one" / "core", "core")
     found = here.ask(tmp_path / "one" / "app", tmp_path / "two" / "app", tmp_path / "cache")
     assert versions(found["python"])["toy"] == "1.0"
 
@@ -236,9 +236,26 @@ def test_a_change_in_what_a_sibling_needs_is_noticed(here, tmp_path):
 def test_an_editable_package_of_another_project_is_kept(here, lessened, tmp_path):
     lib = make_source(tmp_path / "lib", "lib", "1")
     write(lib, {"lib/__init__.py": "X = 5"})
-    here.install("-e", str(lib))
+    here.link(lib, "lib")
     found = here.ask(*lessened, tmp_path / "cache")
     assert run_python(found["python"], "import lib; print(lib.X)") == "5"
+
+
+def test_paths_added_by_hand_stay_but_for_those_into_the_project(here, lessened, tmp_path):
+    write(tmp_path / "elsewhere", {"added.py": "X = 7"})
+    write(lessened[0], {"own.py": ""})
+    (here.site / "by hand.pth").write_text(f"{tmp_path / 'elsewhere'}\n{lessened[0]}\n")
+    found = here.ask(*lessened, tmp_path / "cache")
+    code = "import added, importlib.util as u; print(added.X, u.find_spec('own'))"
+    assert run_python(found["python"], code) == "7 None"
+
+
+def test_the_plugin_is_not_found_in_there(here, lessened, tmp_path):
+    plugin = write(tmp_path / "plugin", {"pytest_llmperf/__init__.py": ""})
+    here.link(plugin, "pytest_llmperf")
+    found = here.ask(*lessened, tmp_path / "cache")
+    code = "import importlib.util as u; print(u.find_spec('pytest_llmperf'))"
+    assert run_python(found["python"], code) == "None"
 
 
 def test_a_package_of_the_tree_is_installed_from_there(here, trees, tmp_path):
@@ -264,6 +281,7 @@ def test_a_venv_that_sees_its_bases_packages_begets_another(here, lessened, tmp_
     (site,) = prefix.glob("lib/python*/site-packages")
     copied = {path.name.partition("-")[0] for path in site.glob("*.dist-info")}
     assert copied == {"dep", "free"}
+    assert found["note"] == "own environment: without helper (1.0 here), without toy (2.0 here)"
 
 
 def test_a_package_without_a_record_is_copied_by_its_module_names(here, lessened, tmp_path):
@@ -282,6 +300,12 @@ def test_a_needed_package_that_cannot_be_copied_is_installed_again(here, trees, 
     )
     assert found["said"][-1].startswith("installs dep==1.0 with pip")
     assert run_python(found["python"], "import dep; print(dep.VERSION)") == "1.0"
+
+
+def test_what_cannot_be_copied_and_nobody_declares_is_left_out(here, lessened, tmp_path):
+    (here.site / "free-1.0.dist-info" / "RECORD").unlink()
+    found = here.ask(*lessened, tmp_path / "cache")
+    assert versions(found["python"]) == {"dep": "1.0"}
 
 
 def test_big_files_are_shared_on_disk_and_small_ones_are_not(here, lessened, tmp_path):

@@ -165,6 +165,14 @@ def test_a_constraint_that_is_followed_here_is_followed_there(plan):
     assert found.constraints == ["dep==1.5"]
 
 
+def test_an_exact_requirement_is_worth_more_than_a_constraint_it_contradicts(plan):
+    limits = {"constraints.txt": "toy==2.0\nnone<9"}
+    there = {"requirements.txt": "toy==1.0\nnone==1"}
+    found = plan({"requirements.txt": "toy==2.0"} | limits, there | limits)
+    assert found.lines() == ["none==1", "toy==1.0"]
+    assert found.constraints == ["none<9"]
+
+
 def test_a_lock_that_is_followed_here_is_followed_there(plan):
     lock = '[[package]]\nname = "dep"\nversion = "{}"\n'
     trees = [
@@ -238,6 +246,11 @@ def test_what_cannot_be_had_is_refused_with_the_way_out(plan, files, said):
     with pytest.raises(InstallError, match=said) as caught:
         plan({"requirements.txt": "toy"}, files)
     assert "Python" in str(caught.value) or "perf: {base_install: " in str(caught.value)
+
+
+def test_a_python_that_both_ask_for_in_vain_is_no_trouble(plan):
+    files = {"pyproject.toml": pyproject(more='requires-python = ">=9"')}
+    assert plan(files, files | {"requirements.txt": "toy==1.0"}).lines() == ["toy==1.0"]
 
 
 def test_what_cannot_be_read_but_is_equal_is_no_trouble(plan):
