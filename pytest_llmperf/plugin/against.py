@@ -43,6 +43,8 @@ class Against:
         notes: what else to know of it, one line each.
         identity: what tells this base from any other, plain JSON; empty where nobody can.
         commit: its hash, where it is another commit.
+        culprit: what a regression against that commit is to be put down to.
+        bisect_from: what `llmperf bisect` starts from to find it; None where nothing is to find.
         there: where another configuration's tests have to be recorded, because its engine
             may make other work of them; None where this session's recording holds for both.
     """
@@ -57,6 +59,8 @@ class Against:
     notes: tuple[str, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
     commit: str | None = None
+    culprit: str = ""
+    bisect_from: str | None = None
     there: There | None = None
 
     def standing(self, nodeid: str) -> Standing:

@@ -15,7 +15,7 @@ from pytest_llmperf.plugin.against import Against, setting_lines
 from pytest_llmperf.plugin.base_commit import Place, foreign
 from pytest_llmperf.plugin.recording_there import ArmError, There, record
 from pytest_llmperf.plugin.settings import Settings, settings_of
-from pytest_llmperf.repository.state import changed_since
+from pytest_llmperf.repository.state import changed_since, state_of
 
 if TYPE_CHECKING:
     from pytest_llmperf.plugin.base_recording import BaseRecording
@@ -64,6 +64,7 @@ def against_commit(
         notes=tuple(note for note in notes if note),
         identity=_identity(place, found) if shared else {},
         commit=place.revision.commit,
+        **_culprit(place, settings.loaded.baselines_dir),
     )
 
 
@@ -136,15 +137,37 @@ def _differences(settings: Settings, place: Place, found: BaseRecording) -> tupl
 
 def _code(place: Place, baselines: Path) -> list[str]:
     """Say how many files differ between the commit and the work tree, and how to see them."""
-    repository, exclude = place.repository, []
-    folder = baselines.resolve()
-    if folder != repository.top and folder.is_relative_to(repository.top):
-        exclude.append(folder.relative_to(repository.top).as_posix())
-    count = len(changed_since(repository, place.revision.commit, exclude))
+    exclude = _recorded(place, baselines)
+    count = len(changed_since(place.repository, place.revision.commit, exclude))
     if not count:
         return []
     files = "1 file differs" if count == 1 else f"{count} files differ"
     return [f"code: {files} (git diff --stat {place.revision.short})"]
+
+
+def _recorded(place: Place, baselines: Path) -> list[str]:
+    """Return the folder of the baselines, from the top: what lies there is no code."""
+    folder, top = baselines.resolve(), place.repository.top
+    if folder == top or not folder.is_relative_to(top):
+        return []
+    return [folder.relative_to(top).as_posix()]
+
+
+def _culprit(place: Place, baselines: Path) -> dict[str, Any]:
+    """Say what lies between the commit and this work tree, and where a search would start."""
+    repository, base = place.repository, place.revision
+    head = repository.head()
+    dirty = state_of(repository, _recorded(place, baselines)) != head
+    if head == base.commit:
+        return {"culprit": "it is the uncommitted changes that cost it"}
+    if dirty:
+        text = f"it is what changed since {place.name} that cost it, uncommitted changes included; "
+        return {"culprit": f"{text}once they are committed, llmperf bisect finds the commit"}
+    assert head is not None
+    if repository.commit("HEAD^") == base.commit and repository.commit("HEAD^2") is None:
+        return {"culprit": f"it is commit {head[:12]} ({repository.subject(head)}) that cost it"}
+    text = f"it is what changed since {place.name} that cost it; to find the commit:"
+    return {"culprit": text, "bisect_from": base.name}
 
 
 def _identity(place: Place, found: BaseRecording) -> dict[str, Any]:

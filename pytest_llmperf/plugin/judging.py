@@ -91,7 +91,8 @@ def _test(
         differences=_differences(newest, facts) if against is None else against.differences,
         pairs=samples.pairs,
         earlier_pairs=samples.earlier,
-        is_commit=against is not None and against.commit is not None,
+        culprit=against.culprit if against is not None else "",
+        bisect_from=against.bisect_from if against is not None else None,
         processes=sum(sample.arm == CANDIDATE for sample in samples.processes),
     )
 

@@ -149,10 +149,11 @@ def _remedies(
 
 def _against(test: TestReportView, nodeid: str) -> Iterator[str]:
     """What a regression against another configuration means: there is no level to accept."""
-    if test.is_commit:
-        base = shell_word(str(test.against).partition(" ")[0])
-        yield f"it is what changed since {test.against} that cost it; to find the commit:"
-        yield f"{_INDENT}llmperf bisect {base} HEAD {shell_word(nodeid)}"
+    if test.culprit:
+        yield printable(test.culprit)
+        if test.bisect_from is not None:
+            words = (test.bisect_from, "HEAD", nodeid)
+            yield f"{_INDENT}llmperf bisect {' '.join(map(shell_word, words))}"
     elif test.differences:
         yield f"it is these settings that cost it: where they are not worth it, keep {test.against}"
     else:

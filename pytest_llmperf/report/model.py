@@ -65,7 +65,8 @@ class TestReportView:
         pairs: complete pairs of processes, where two arms were compared.
         processes: valid processes of this session's own arm.
         earlier_pairs: of the pairs, those that earlier sessions measured.
-        is_commit: the base arm is another commit, not another configuration.
+        culprit: what a regression is to be put down to, where the base arm is another commit.
+        bisect_from: what a search for the commit starts from; None where nothing is to find.
         is_confirmed: it is the commit of a stored session that made the test suspect.
     """
 
@@ -80,7 +81,8 @@ class TestReportView:
     pairs: int = 0
     processes: int = 0
     earlier_pairs: int = 0
-    is_commit: bool = False
+    culprit: str = ""
+    bisect_from: str | None = None
     is_confirmed: bool = False
 
     @property

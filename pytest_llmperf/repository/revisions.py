@@ -48,6 +48,8 @@ class Revision:
         return self.commit[:_DIGITS]
 
     def __str__(self) -> str:
+        if self.commit.startswith(self.name):
+            return f"{self.short} {self.subject}"
         return f"{self.name} ({self.short} {self.subject})"
 
 

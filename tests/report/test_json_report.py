@@ -35,6 +35,7 @@ def test_the_session_is_described() -> None:
         "baselines": [SOURCE],
         "recorded_to": None,
         "against": None,
+        "base_commit": None,
         "arm_differences": [],
         "false_alarms": 0.01,
     }
