@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pytest_llmperf.cli import baseline, bisect, calibrate, compare
+from pytest_llmperf.cli import baseline, bisect, calibrate, compare, history
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,11 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     baseline.add_parser(commands)
     compare.add_parser(commands)
+    history.add_parser(commands)
     bisect.add_parser(commands)
     calibrate.add_parser(commands)
     arguments = parser.parse_args(argv)
     if arguments.command == "baseline":
         return baseline.run(arguments)
+    if arguments.command == "history":
+        return history.run(arguments)
     if arguments.command == "bisect":
         return bisect.run(arguments)
     if arguments.command == "compare":

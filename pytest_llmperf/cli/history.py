@@ -101,32 +101,53 @@ def _show(arguments: argparse.Namespace) -> None:
     if "numpy" not in sys.modules:
         # No matrix is multiplied here: threads that wait for one only cost time and memory.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pytest_llmperf.cli.baseline_choice import choose_tests
+    from pytest_llmperf.cpus import usable_cpus
     from pytest_llmperf.history.helper import Helper
+
+    folder = _folder(arguments.dir)
+    with Helper(usable_cpus()) as helper:
+        # Before anything heavy is loaded here, so that the helper loads its own meanwhile.
+        helper.start(_recorded(folder))
+        repository = _repository_around(folder)
+        history = _history(arguments, folder, repository, helper)
+    _print(history, arguments)
+    _tell(history, repository, text=not (arguments.json or arguments.csv))
+
+
+def _recorded(folder: Path) -> int:
+    """Count the records that lie in the work tree."""
+    try:
+        machines = [path for path in folder.iterdir() if path.is_dir()]
+        return sum(file.suffix == ".json" for path in machines for file in path.iterdir())
+    except OSError:
+        return 0
+
+
+def _history(
+    arguments: argparse.Namespace, folder: Path, repository: Repository, helper: Helper
+) -> History:
+    from pytest_llmperf.cli.baseline_choice import choose_tests
     from pytest_llmperf.history.walk import walk
 
-    with Helper() as helper:
-        archive = _archive(arguments, helper)
-        where = archive.folder or "."
-        history = walk(
-            archive,
-            tests=choose_tests(arguments.tests, archive.tests(), where),
-            metrics=_metrics(arguments.metric, archive.metrics(), where),
-            since=_since(arguments.since, archive.repository),
-            limit=arguments.limit,
-            helper=helper,
-        )
-    _print(history, arguments)
-    _tell(history, archive.repository, text=not (arguments.json or arguments.csv))
+    archive = _archive(arguments.machine, folder, repository, helper)
+    where = archive.folder or "."
+    return walk(
+        archive,
+        tests=choose_tests(arguments.tests, archive.tests(), where),
+        metrics=_metrics(arguments.metric, archive.metrics(), where),
+        since=_since(arguments.since, repository),
+        limit=arguments.limit,
+        helper=helper,
+    )
 
 
-def _archive(arguments: argparse.Namespace, helper: Helper) -> Archive:
+def _archive(machine: str | None, folder: Path, repository: Repository, helper: Helper) -> Archive:
     """Read what is recorded.
 
     Raises:
-        BaselineError: nothing is, or there is no repository.
+        BaselineError: nothing is.
         WrongArgumentError: there is no such machine.
-        ConfigError, GitError: the configuration or the repository cannot be used.
+        GitError: the repository cannot be used.
     """
     from pytest_llmperf.baselines.errors import BaselineError
     from pytest_llmperf.cli.baseline_choice import WrongArgumentError, unknown
@@ -134,18 +155,16 @@ def _archive(arguments: argparse.Namespace, helper: Helper) -> Archive:
     from pytest_llmperf.history.archive import read_archive
     from pytest_llmperf.history.cache import SessionCache
 
-    folder = _folder(arguments.dir)
-    repository = _repository_around(folder)
     below = folder.resolve().relative_to(repository.top).as_posix()
     below = "" if below == "." else below
     cache = SessionCache(cache_dir(os.environ) / "history", repository.common_dir)
-    archive = read_archive(repository, below, arguments.machine, cache, helper)
+    archive = read_archive(repository, below, machine, cache, helper)
     if archive.sessions:
         return archive
-    if arguments.machine is not None:
+    if machine is not None:
         known = read_archive(repository, below, cache=cache).machines()
-        if known and arguments.machine not in known:
-            raise WrongArgumentError(unknown("machine", arguments.machine, known, str(folder)))
+        if known and machine not in known:
+            raise WrongArgumentError(unknown("machine", machine, known, str(folder)))
     _name_unreadable(archive.unreadable)
     raise BaselineError(
         f"{folder}: no session was ever recorded there, in the work tree or in the history of "
@@ -206,14 +225,23 @@ def _since(asked: str | None, repository: Repository) -> Revision | str | None:
     """Return the date or the commit asked for.
 
     Raises:
-        RevisionError: it is neither.
+        RevisionError, WrongArgumentError: it is neither.
     """
+    from datetime import datetime
+
+    from pytest_llmperf.cli.baseline_choice import WrongArgumentError
     from pytest_llmperf.history.walk import DATE
     from pytest_llmperf.repository.revisions import resolve
 
-    if asked is None or DATE.fullmatch(asked):
-        return asked
-    return resolve(repository, asked)
+    if asked is None:
+        return None
+    if not DATE.fullmatch(asked):
+        return resolve(repository, asked)
+    try:
+        datetime.fromisoformat(asked.removesuffix("Z"))
+    except ValueError:
+        raise WrongArgumentError(f"--since {asked}: there is no such day or time") from None
+    return asked
 
 
 def _print(history: History, arguments: argparse.Namespace) -> None:

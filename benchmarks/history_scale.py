@@ -1,0 +1,180 @@
+"""How long ``llmperf history`` takes, and how much memory, as the history grows.
+
+    python benchmarks/history_scale.py [--commits 1000 3000 10000] [--repeats 7] [--keep 200]
+
+Repositories of so many commits, a recorded session each (20 tests, 6 metrics, 3
+processes of 3 iterations), are made in a temporary folder. Every repeat runs the
+command in each of them, in random order: first with nothing remembered, then
+again. Memory is the sum of what the command and all its children have resident,
+sampled in runs of their own that are not timed; pages they share count for each.
+Exit status 0 if the largest history takes less than the limits and time grows at
+most in proportion; 1 if not; 2 if it could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import psutil
+from history_repository import FOLDER, build
+from paired import MIN_PAIRS, ratio_interval
+
+LIMIT_S = 3.0
+LIMIT_MB = 300.0
+_SAMPLE_S = 0.003
+_COMMAND = ("-m", "pytest_llmperf.cli", "history", "--metric", "all", "--dir", FOLDER)
+
+
+class Case:
+    """One repository, and what was measured there."""
+
+    def __init__(self, folder: Path, commits: int) -> None:
+        self.folder, self.commits = folder / f"repository-{commits}", commits
+        self.cache = folder / f"cache-{commits}"
+        self.first: list[float] = []
+        self.again: list[float] = []
+        self.memory: list[float] = []
+
+    def forget(self) -> None:
+        """Remove what the command remembers."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Start the command."""
+        return subprocess.Popen(
+            [sys.executable, *_COMMAND],
+            cwd=self.folder,
+            env={**os.environ, "LLMPERF_CACHE_DIR": str(self.cache), "COLUMNS": "120"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+    def seconds(self) -> float:
+        """Time one run.
+
+        Raises:
+            RuntimeError: the command failed.
+        """
+        began = time.perf_counter()
+        process = self.start()
+        _, said = process.communicate()
+        took = time.perf_counter() - began
+        if process.returncode or b"change points are not looked for" in said:
+            raise RuntimeError(f"llmperf history: {said.decode()}")
+        return took
+
+    def megabytes(self) -> float:
+        """Return the most that the command and its children had resident in one run."""
+        process = self.start()
+        whole, most = psutil.Process(process.pid), 0
+        while process.poll() is None:
+            resident = 0
+            for one in (whole, *_children(whole)):
+                try:
+                    resident += one.memory_info().rss
+                except psutil.Error:  # it has just ended
+                    continue
+            most = max(most, resident)
+            time.sleep(_SAMPLE_S)
+        process.communicate()
+        return most / 1e6
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def measure(cases: list[Case], repeats: int, seed: int) -> None:
+    """Run every case, in random order within a repeat."""
+    order = random.Random(seed)
+    for _ in range(repeats):
+        for case in order.sample(cases, len(cases)):
+            case.forget()
+            case.first.append(case.seconds())
+            case.again.append(case.seconds())
+    for case in cases:
+        for _ in range(3):
+            case.forget()
+            case.memory.append(case.megabytes())
+
+
+def table(cases: list[Case]) -> list[str]:
+    """Return the printed lines."""
+    lines = [
+        f"{'commits':>8}  {'first run, s: median (least to most)':>38}"
+        f"  {'again, s':>24}  {'peak memory, MB':>20}"
+    ]
+    for case in cases:
+        first, again = (
+            f"{median(times):.2f} ({min(times):.2f} to {max(times):.2f})"
+            for times in (case.first, case.again)
+        )
+        memory = f"{median(case.memory):.0f} (most {max(case.memory):.0f})"
+        lines.append(f"{case.commits:>8}  {first:>38}  {again:>24}  {memory:>20}")
+    small, large = cases[0], cases[-1]
+    for name, above, below in (
+        ("first run", large.first, small.first),
+        ("again", large.again, small.again),
+    ):
+        growth = f"time({large.commits}) / time({small.commits}), {name}: "
+        if len(above) >= MIN_PAIRS:
+            ratio = ratio_interval(above, below)
+            growth += f"{ratio.centre:.1f} [{ratio.low:.1f}, {ratio.high:.1f}] at 95%"
+        else:
+            growth += f"{median(above) / median(below):.1f}"
+        lines.append(growth)
+    return lines
+
+
+def fine(cases: list[Case]) -> bool:
+    """Whether the largest history keeps the limits, and time grows no faster than commits."""
+    small, large = cases[0], cases[-1]
+    growth = median(large.first) / median(small.first)
+    return (
+        median(large.first) < LIMIT_S
+        and max(large.memory) < LIMIT_MB
+        and growth <= large.commits / small.commits
+    )
+
+
+def main() -> int:
+    """Build, measure, print, and judge."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False
+    )
+    parser.add_argument("--commits", type=int, nargs="+", default=[1_000, 3_000, 10_000])
+    parser.add_argument("--tests", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=7, help=f"{MIN_PAIRS} for an interval")
+    parser.add_argument("--keep", type=int, help="sessions that stay: older ones are pruned")
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        cases = [Case(Path(name), commits) for commits in sorted(arguments.commits)]
+        for case in cases:
+            print(f"building {case.commits} commits ...", file=sys.stderr)
+            build(case.folder, case.commits, arguments.tests, arguments.keep, arguments.seed)
+        measure(cases, arguments.repeats, arguments.seed)
+        print("\n".join(table(cases)))
+    kept = fine(cases)
+    print(f"less than {LIMIT_S:g} s and {LIMIT_MB:.0f} MB, linear: {'yes' if kept else 'NO'}")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as problem:
+        print(f"history_scale: {problem}", file=sys.stderr)
+        sys.exit(2)

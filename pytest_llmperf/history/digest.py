@@ -1,0 +1,372 @@
+"""Reduces records to one number per test and metric, thousands of them in a second or two.
+
+Parsing a record of 20 tests and building its objects (``baselines.record``)
+takes 2 ms. But records are written in one form (``record.to_text``), and between
+one and the next of a machine only the head and the numbers differ. So the text
+is cut at the numbers; if what is left was seen before, only head and numbers are
+parsed (0.15 ms), and the medians of many records are taken together. A record
+that is not in that form, or is the first of its kind, goes through the strict
+reader, which also says what is wrong with a broken one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from array import array
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pytest_llmperf.baselines.reader import ShapeError
+from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json
+from pytest_llmperf.history.sessions import Layout, Row, Sessions, TestPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from pytest_llmperf.baselines.record import BaselineRecord
+
+#: Records whose medians are taken together: enough to share numpy's overhead, 1 MB of numbers.
+_TOGETHER = 64
+#: Kinds of records that are known by heart; a history has a handful.
+_MOST_KINDS = 64
+# Line breaks stand outside of JSON's strings only, so no string can hold one of these.
+_TESTS = b'\n  "tests": {\n'
+_SAMPLES = b'"samples": [\n'
+_SAMPLES_END = b"\n          ]"
+_NUMERIC = b"0123456789.eE+- \n"
+_TO_LIST = bytes.maketrans(b";", b",")
+_PROCESSES = re.compile(rb"\[,*\](?:,\[,*\])*")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def json_loader() -> Callable[[bytes], Any]:
+    """Return what parses JSON here: orjson, a third of the time, where it is installed."""
+    try:
+        import orjson
+    except ImportError:
+        return json.loads
+    loads: Callable[[bytes], Any] = orjson.loads
+    return loads
+
+
+class Shape(NamedTuple):
+    """How many numbers a record holds, as its metrics and their processes follow one another.
+
+    Attributes:
+        processes: how many, per metric.
+        iterations: how many, per process.
+    """
+
+    processes: tuple[int, ...]
+    iterations: tuple[int, ...]
+
+
+class Measured(NamedTuple):
+    """A record's numbers, metric by metric and process by process."""
+
+    row: Row
+    shape: Shape
+    numbers: array[float]
+
+
+class _Cut(NamedTuple):
+    """A record's text, cut at its numbers.
+
+    Attributes:
+        head: what comes before the tests, as an object.
+        rest: what is neither head nor numbers.
+        shape: the numbers' brackets and commas, with a semicolon between metrics.
+        flat: the numbers, as an array.
+    """
+
+    head: bytes
+    rest: bytes
+    shape: bytes
+    flat: bytes
+
+
+class Digester:
+    """Takes records' texts and gives ``Sessions``."""
+
+    def __init__(self) -> None:
+        self._loads = json_loader()
+        self._sessions = Sessions()
+        self._layouts: dict[Layout, int] = {}
+        # What was seen before, also before the last ``finish``: cut text -> layout, and counts.
+        self._kinds: dict[bytes, Layout] = {}
+        self._shapes: dict[bytes, Shape] = {}
+        self._waiting: list[tuple[Measured, bytes]] = []
+
+    def add(self, source: str, text: bytes | None) -> None:
+        """Take one record; one that cannot be used is put down with the reason."""
+        if text is None:
+            self.bad(source, "its content is not here, or far too long for a record")
+            return
+        cut = _cut(text)
+        try:
+            if cut is None or not self._take_known(source, text, cut):
+                self._take_strictly(source, text, cut)
+        except (ValueError, KeyError, TypeError):
+            self._take_strictly(source, text, None)
+        if len(self._waiting) >= _TOGETHER:
+            self._flush()
+
+    def bad(self, source: str, why: str) -> None:
+        """Put down a record that cannot be used."""
+        self._sessions.bad[source] = why
+
+    def finish(self) -> Sessions:
+        """Return everything taken since the last time."""
+        self._flush()
+        sessions, self._sessions, self._layouts = self._sessions, Sessions(), {}
+        return sessions
+
+    def _take_known(self, source: str, text: bytes, cut: _Cut) -> bool:
+        """Take a record of a kind that was seen before; False if it was not.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is not as a record is.
+        """
+        layout = self._kinds.get(cut.rest)
+        if layout is None:
+            return False
+        row = _row(source, self._loads(cut.head), self._index(layout))
+        self._waiting.append((self._measured(row, cut), text))
+        return True
+
+    def _index(self, layout: Layout) -> int:
+        index = self._layouts.get(layout)
+        if index is None:
+            index = self._layouts[layout] = len(self._sessions.layouts)
+            self._sessions.layouts.append(layout)
+        return index
+
+    def _measured(self, row: Row, cut: _Cut) -> Measured:
+        """Parse the numbers of a record.
+
+        Raises:
+            ValueError, TypeError: they are not what a record holds.
+        """
+        shape = self._shapes.get(cut.shape)
+        if shape is None:
+            if len(self._shapes) >= _MOST_KINDS:
+                self._shapes.clear()
+            shape = self._shapes[cut.shape] = _shape(cut.shape)
+        # array refuses what numpy would quietly turn into numbers: strings.
+        numbers = array("d", self._loads(cut.flat))
+        if len(numbers) != sum(shape.iterations):
+            raise ValueError("numbers are missing")
+        return Measured(row, shape, numbers)
+
+    def _take_strictly(self, source: str, text: bytes, cut: _Cut | None) -> None:
+        """Take a record as every other reader does, or say what is wrong with it."""
+        try:
+            record = _strict(json.loads(text))
+        except UnicodeDecodeError:
+            self.bad(source, "not UTF-8 text")
+        except json.JSONDecodeError as error:
+            self.bad(source, f"not JSON: {error.msg.lower()} (line {error.lineno})")
+        except RecursionError:
+            self.bad(source, "nested too deeply")
+        except ValueError as error:
+            self.bad(source, str(error))
+        else:
+            measured, layout = self._record(source, record)
+            self._waiting.append((measured, text))
+            if cut is not None:
+                self._learn(cut, measured, layout)
+
+    def _record(self, source: str, record: BaselineRecord) -> tuple[Measured, Layout]:
+        layout = tuple(
+            TestPart(
+                nodeid,
+                test.workload,
+                test.summary,
+                test.invalid,
+                test.accepted,
+                tuple((name, metric.unit) for name, metric in test.metrics.items()),
+            )
+            for nodeid, test in record.tests.items()
+        )
+        made, model = record.provenance, record.model
+        row = Row(
+            source,
+            record.recorded,
+            made.commit,
+            made.dirty,
+            record.machine.key,
+            model.name,
+            model.sha256,
+            self._index(layout),
+        )
+        samples = [m.samples for test in record.tests.values() for m in test.metrics.values()]
+        processes = list(chain.from_iterable(samples))
+        shape = Shape(tuple(map(len, samples)), tuple(map(len, processes)))
+        measured = Measured(row, shape, array("d", chain.from_iterable(processes)))
+        return measured, layout
+
+    def _learn(self, cut: _Cut, measured: Measured, layout: Layout) -> None:
+        """Remember a kind of records, if cutting it gives what the strict reader gave."""
+        try:
+            same = self._measured(measured.row, cut) == measured
+        except (ValueError, TypeError):
+            same = False
+        if same and len(self._kinds) < _MOST_KINDS:
+            self._kinds[cut.rest] = layout
+
+    def _flush(self) -> None:
+        """Take the medians of the records that wait."""
+        waiting, self._waiting = self._waiting, []
+        try:
+            found = medians([measured for measured, _ in waiting])
+        except ValueError:
+            self._flush_one_by_one(waiting)
+            return
+        for (measured, _), values in zip(waiting, found, strict=True):
+            self._sessions.rows.append(measured.row)
+            self._sessions.values.append(values)
+
+    def _flush_one_by_one(self, waiting: Sequence[tuple[Measured, bytes]]) -> None:
+        """Find the record whose numbers are impossible; the strict reader says which one."""
+        for measured, text in waiting:
+            try:
+                (values,) = medians([measured])
+            except ValueError as error:
+                self.bad(measured.row.source, str(_why_not(text) or error))
+            else:
+                self._sessions.rows.append(measured.row)
+                self._sessions.values.append(values)
+
+
+def _why_not(text: bytes) -> ValueError | None:
+    try:
+        _strict(json.loads(text))
+    except ValueError as error:
+        return error
+    return None
+
+
+def _cut(text: bytes) -> _Cut | None:
+    """Cut a record's text at its numbers; None if it does not look like one."""
+    start = text.find(_TESTS)
+    if start < 0:
+        return None
+    rest, *pieces = text[start:].split(_SAMPLES)
+    parts = [piece.partition(_SAMPLES_END) for piece in pieces]
+    numbers = b";".join([part[0] for part in parts])
+    return _Cut(
+        text[:start].rstrip(b",") + b"}",
+        b"".join([rest, *[part[2] for part in parts]]),
+        numbers.translate(None, _NUMERIC),
+        b"[" + numbers.translate(_TO_LIST, b"[] \n") + b"]",
+    )
+
+
+def _shape(brackets: bytes) -> Shape:
+    """Count what the numbers' brackets hold.
+
+    Raises:
+        ValueError: there is something else than lists of lists of numbers.
+    """
+    processes: list[int] = []
+    iterations: list[int] = []
+    for metric in brackets.split(b";") if brackets else ():
+        if not _PROCESSES.fullmatch(metric):
+            raise ValueError("not lists of numbers")
+        lists = metric[1:-1].split(b"],[")
+        processes.append(len(lists))
+        iterations += [len(one) + 1 for one in lists]
+    return Shape(tuple(processes), tuple(iterations))
+
+
+def _strict(data: Any) -> BaselineRecord:
+    """Build the record as every other reader does.
+
+    Raises:
+        ShapeError: what is wrong.
+    """
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise ShapeError(f"not a record of a session: schema: got {schema!r}")
+    if schema > SCHEMA_VERSION:
+        raise ShapeError(
+            f"written by a newer plugin (schema {schema}; this one reads up to {SCHEMA_VERSION})"
+        )
+    return from_json(data)
+
+
+def _row(source: str, head: Any, layout: int) -> Row:
+    """Read where a record comes from.
+
+    Raises:
+        ValueError, KeyError, TypeError: something is not as a record has it.
+    """
+    made, model = head["provenance"], head["model"]
+    recorded, commit, dirty = head["recorded"], made["commit"], made["dirty"]
+    key, name, sha256 = head["machine"]["key"], model["name"], model["sha256"]
+    fine = (
+        head["schema"] == SCHEMA_VERSION
+        and _TIME.fullmatch(recorded)
+        and (commit is None or _COMMIT.fullmatch(commit))
+        and isinstance(dirty, bool)
+        and isinstance(key, str)
+        and isinstance(name, str)
+        and (sha256 is None or isinstance(sha256, str))
+    )
+    if not fine:
+        raise ValueError("not as a record has it")
+    return Row(source, recorded, commit, dirty, key, name, sha256, layout)
+
+
+def medians(records: Sequence[Measured]) -> list[array[float]]:
+    """Return per record its metrics' medians over processes of medians over iterations.
+
+    Raises:
+        ValueError: a number is not finite or not above 0.
+    """
+    found: list[array[float]] = [array("d")] * len(records)
+    alike: dict[Shape, list[int]] = {}
+    for index, one in enumerate(records):
+        alike.setdefault(one.shape, []).append(index)
+    for shape, indices in alike.items():
+        numbers = b"".join([records[i].numbers.tobytes() for i in indices])
+        samples = np.frombuffer(numbers, np.float64).reshape(len(indices), -1)
+        if samples.size and not (samples.min() > 0 and samples.max() < np.inf):
+            raise ValueError("samples: expected finite numbers above 0")
+        levels = _medians_of_runs(_medians_of_runs(samples, shape.iterations), shape.processes)
+        for index, level in zip(indices, levels, strict=True):
+            found[index] = array("d", level.tobytes())
+    return found
+
+
+def _medians_of_runs(values: NDArray[np.float64], lengths: Sequence[int]) -> NDArray[np.float64]:
+    """Return, row by row, the median of each of the runs that a row consists of."""
+    each = np.array(lengths, np.intp)
+    result = np.empty((len(values), len(each)))
+    starts = np.cumsum(each) - each
+    for length in set(lengths):
+        same = np.flatnonzero(each == length)
+        places = starts[same][:, None] + np.arange(length)
+        every = same.size == each.size
+        runs = values.reshape(len(values), -1, length) if every else values[:, places]
+        result[:, same] = _last_medians(runs)
+    return result
+
+
+def _last_medians(runs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the medians along the last axis."""
+    length = runs.shape[-1]
+    if length == 3:  # what a record usually holds; ten times faster than sorting
+        a, b, c = (runs[..., k] for k in range(3))
+        middle: NDArray[np.float64] = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
+        return middle
+    ordered = np.sort(runs, axis=-1)
+    low, high = ordered[..., (length - 1) // 2], ordered[..., length // 2]
+    # As statistics.median has it, to the last digit.
+    return low if length % 2 else (low + high) / 2

@@ -1,0 +1,121 @@
+"""What changed a test's speed, and when: its metrics' change points, put down to commits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmperf.history.change_points import ChangePoint
+    from pytest_llmperf.history.series import Group, Series, Session
+    from pytest_llmperf.repository.git import Repository
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The commits between two sessions.
+
+    Attributes:
+        commits: how many are after the one and not after the other; None where that
+            cannot be said.
+        subject: of the only one, where it is one.
+        in_line: the earlier session's commit is an ancestor of the later one's, so that the
+            commits between them can be searched.
+        why_not: why nothing can be said, else empty.
+    """
+
+    commits: int | None = None
+    subject: str = ""
+    in_line: bool = False
+    why_not: str = ""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Change points of one test that may have happened at the same commit.
+
+    Attributes:
+        before: the last session that certainly came before, as the metric has it that knows
+            best.
+        after: the first session that certainly came after.
+        effects: the metrics that changed, in the order of the group.
+        cause: the commits in between.
+    """
+
+    before: Session
+    after: Session
+    effects: tuple[tuple[Series, ChangePoint], ...]
+    cause: Cause
+
+
+class Attribution:
+    """Puts change points down to commits; asks git about each pair of commits once."""
+
+    def __init__(self, repository: Repository, sessions: Sequence[Session]) -> None:
+        self._repository = repository
+        self._sessions = sessions
+        self._causes: dict[tuple[str, str], Cause] = {}
+
+    def events(self, group: Group) -> list[Event]:
+        """Return what happened to a test, in order."""
+        found = []
+        for effects in _together(group):
+            # Each range holds its own change at 95%; the narrowest tells most.
+            first, last = min((_range(*effect) for effect in effects), key=lambda r: r[1] - r[0])
+            before, after = self._sessions[first], self._sessions[last]
+            found.append(Event(before, after, tuple(effects), self._cause(before, after)))
+        return found
+
+    def _cause(self, before: Session, after: Session) -> Cause:
+        if before.commit is None or after.commit is None:
+            return Cause(why_not="a session was recorded outside a repository")
+        if before.commit == after.commit:
+            same = "both sessions measured the same commit"
+            if before.dirty or after.dirty:
+                return Cause(why_not=f"{same}, with uncommitted changes")
+            return Cause(0, why_not=f"{same}: what changed is not in the repository")
+        pair = (before.commit, after.commit)
+        if pair not in self._causes:
+            self._causes[pair] = self._between(*pair)
+        return self._causes[pair]
+
+    def _between(self, before: str, after: str) -> Cause:
+        repository = self._repository
+        for commit in (before, after):
+            if repository.commit(commit) is None:
+                why = "the clone is shallow" if repository.is_shallow() else "squashed or rebased"
+                return Cause(why_not=f"commit {commit[:12]} is not in this repository ({why})")
+        commits = int(repository.run("rev-list", "--count", f"{before}..{after}", "--"))
+        subject = ""
+        if commits == 1:
+            only = repository.run("rev-list", f"{before}..{after}", "--").strip()
+            subject = repository.subject(only)
+        return Cause(commits, subject, repository.is_ancestor(before, after))
+
+
+def _range(series: Series, change: ChangePoint) -> tuple[int, int]:
+    """Return the indices of the sessions between which a change lies."""
+    return int(series.sessions[change.last_before]), int(series.sessions[change.first_after])
+
+
+def _together(group: Group) -> list[list[tuple[Series, ChangePoint]]]:
+    """Put together the change points whose ranges overlap, ordered by time."""
+    effects = [(series, change) for series in group.series for change in series.changes]
+    effects.sort(key=lambda effect: _range(*effect))
+    found: list[list[tuple[Series, ChangePoint]]] = []
+    ends: list[int] = []
+    for effect in effects:
+        first, last = _range(*effect)
+        known = {id(series) for series, _ in found[-1]} if found else set()
+        # A metric that changed twice changed at two places.
+        if found and first < ends[-1] and id(effect[0]) not in known:
+            found[-1].append(effect)
+            ends[-1] = min(ends[-1], last)
+        else:
+            found.append([effect])
+            ends.append(last)
+    for one in found:
+        one.sort(key=lambda effect: group.series.index(effect[0]))
+    return found

@@ -1,0 +1,82 @@
+"""Reads records and looks for change points; as a process of its own, what it is asked to."""
+
+from __future__ import annotations
+
+import gc
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pytest_llmperf.history.change_points import change_points
+from pytest_llmperf.history.digest import Digester
+from pytest_llmperf.history.helper import receive, send
+from pytest_llmperf.history.objects import ObjectReader
+from pytest_llmperf.history.sessions import Sessions, to_bytes
+from pytest_llmperf.metrics import get_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class RecordReader:
+    """Reads records with one git, and knows the kinds of records it has seen; a context manager.
+
+    Raises:
+        GitError: git cannot be run.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self._objects = ObjectReader(top)
+        self._digester = Digester()
+        self._collecting = gc.isenabled()
+        # Parsed JSON has no cycles, and looking for some takes as long as parsing it.
+        gc.disable()
+
+    def __enter__(self) -> RecordReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._objects.__exit__()
+        if self._collecting:
+            gc.enable()
+
+    def read(self, blobs: Sequence[str]) -> Sessions:
+        """Read and digest records.
+
+        Raises:
+            GitError: git ended early.
+        """
+        for blob, text in zip(blobs, self._objects.read(blobs), strict=True):
+            self._digester.add(blob, text)
+        return self._digester.finish()
+
+
+def search(series: Sequence[tuple[str, int]], values: bytes) -> list[list[tuple[float, ...]]]:
+    """Look for change points in series of (metric, number of sessions), one after another."""
+    found, start = [], 0
+    numbers = np.frombuffer(values, np.float64)
+    for name, count in series:
+        changes = change_points(numbers[start : start + count], get_metric(name))
+        found.append([tuple(vars(change).values()) for change in changes])
+        start += count
+    return found
+
+
+def main() -> int:
+    """Serve until nobody asks any more; status 1 if something could not be done."""
+    reader: RecordReader | None = None
+    try:
+        while (received := receive(sys.stdin.buffer)) is not None:
+            asked, payload = received
+            if asked["do"] == "read":
+                reader = reader or RecordReader(Path(asked["top"]))
+                send(sys.stdout.buffer, {}, to_bytes(reader.read(asked["blobs"])))
+            else:
+                said: Mapping[str, Any] | list[Any] = search(asked["series"], payload)
+                send(sys.stdout.buffer, {}, json.dumps(said).encode("ascii"))
+    except (Exception, KeyboardInterrupt):  # whoever asked does it, and finds the same
+        return 1
+    return 0

@@ -1,0 +1,203 @@
+"""The history as text: a table of sparklines per test, what changed, and how to look further."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.words import count, effect_words, listed
+from pytest_llmperf.history.change_points import INSTALL, LEAST, SESSIONS_PER_FALSE_FIND
+from pytest_llmperf.report.sparkline import BLOCKS, column_of, sparkline
+from pytest_llmperf.report.text import (
+    display_width,
+    pad,
+    printable,
+    shell_word,
+    wrap_node_id,
+    wrap_words,
+)
+from pytest_llmperf.units import format_change, format_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_llmperf.history.events import Event
+    from pytest_llmperf.history.series import Group, Mark, Series, Session
+    from pytest_llmperf.history.walk import History
+
+#: The least height of a sparkline, as a share of the level: the default tolerance.
+_HEIGHT = 0.05
+#: Sessions at either end whose median is shown.
+_ENDS = 10
+_HEADER = ("metric", "first", "last", "change")
+_KINDS = {"accept": "accepted", "anchor": "anchor"}
+
+
+def history_lines(history: History, width: int, bars: str = BLOCKS) -> list[str]:
+    """Write the history in lines of at most ``width`` columns, commands excepted."""
+    lines: list[str] = []
+    tables = zip(history.groups, history.events, strict=True)
+    for machine, of_machine in groupby(tables, key=lambda pair: pair[0].subject.machine):
+        groups = list(of_machine)
+        lines += wrap_words(_machine_words(machine, history, [g for g, _ in groups]), width)
+        earlier: Group | None = None
+        for group, events in groups:
+            lines += ["", *_group_lines(group, earlier, events, history, width, bars)]
+            earlier = group
+        lines.append("")
+    return [*lines, *wrap_words(_legend(history), width, indent="")]
+
+
+def _machine_words(machine: str, history: History, groups: Sequence[Group]) -> str:
+    shown = {
+        int(i) for group in groups for series in group.series for i in series.sessions[[0, -1]]
+    }
+    days = sorted(history.sessions[i].day for i in shown)
+    most = max(len(series.sessions) for group in groups for series in group.series)
+    spread = f"{days[0]} to {days[-1]}" if days[0] != days[-1] else f"on {days[0]}"
+    return f"{machine}: {spread}, up to {count(most, 'session')} of a test"
+
+
+def _group_lines(
+    group: Group,
+    earlier: Group | None,
+    events: Sequence[Event],
+    history: History,
+    width: int,
+    bars: str,
+) -> Iterator[str]:
+    yield from wrap_node_id(group.subject.nodeid, width)
+    yield from wrap_words(_group_words(group, history), width, indent="  ", first="  ")
+    if split := _split_words(group, earlier):
+        yield from wrap_words(split, width, indent="  ", first="  ")
+    yield from _table(group, events, width, bars)
+    for number, event in enumerate(events, start=1):
+        yield from _event_lines(number, event, group.subject.nodeid, width)
+    for one in group.marks:
+        words = _mark_words(one, history.sessions[one.session])
+        yield from wrap_words(words, width, indent="    ", first="  ")
+
+
+def _group_words(group: Group, history: History) -> str:
+    sessions = max(group.series, key=lambda series: len(series.sessions)).sessions
+    first, last = (history.sessions[i] for i in (sessions[0], sessions[-1]))
+    said = f"{group.model}: {group.summary}; {count(len(sessions), 'session')}"
+    said += f", {first.day} to {last.day}" if first.day != last.day else f", {first.day}"
+    if group.invalid:
+        said += f"; {group.invalid} invalid left out"
+    return said
+
+
+def _split_words(group: Group, earlier: Group | None) -> str:
+    """Say what separates a table from the one above it about the same test."""
+    if earlier is None or earlier.subject.nodeid != group.subject.nodeid:
+        return ""
+    what = []
+    if earlier.subject.model != group.subject.model:
+        what.append(f"another model (above: {earlier.model})")
+    if earlier.subject.workload != group.subject.workload:
+        what.append(f"another workload (above: {earlier.summary})")
+    return f"{listed(what)}: not compared"
+
+
+def _table(group: Group, events: Sequence[Event], width: int, bars: str) -> Iterator[str]:
+    rows = [_cells(series) for series in group.series]
+    widths = [max(map(display_width, column)) for column in zip(_HEADER, *rows, strict=True)]
+    room = max(8, width - 2 - sum(widths) - 2 * len(widths))
+    drawn = min(room, max(len(series.sessions) for series in group.series))
+    middle = max(drawn, display_width(title := "old to new"))
+    if middle > room:
+        title, middle = "", drawn
+    yield _line(_HEADER, title, widths, middle)
+    for series, cells in zip(group.series, rows, strict=True):
+        line = sparkline(series.values.tolist(), room, _HEIGHT, bars)
+        yield _line(cells, line, widths, middle)
+        if series.changes:
+            yield " " * (4 + widths[0]) + _markers(series, events, room)
+
+
+def _cells(series: Series) -> tuple[str, ...]:
+    values, metric = series.values, series.metric
+    ends = max(1, min(_ENDS, len(values) // 2))
+    first, last = float(median(values[:ends])), float(median(values[-ends:]))
+    if metric is None:
+        shown = [f"{value:.3g} {printable(series.unit)}" for value in (first, last)]
+        return (printable(series.name), *shown, "-")
+    shown = [format_quantity(value, metric.unit) for value in (first, last)]
+    return (metric.label, *shown, format_change(metric.slowdown(last, first)))
+
+
+def _line(cells: Sequence[str], line: str, widths: Sequence[int], middle: int) -> str:
+    name, *rest = (pad(text, wide) for text, wide in zip(cells, widths, strict=True))
+    return "  " + "  ".join((name, line + " " * (middle - len(line)), *rest)).rstrip()
+
+
+def _markers(series: Series, events: Sequence[Event], room: int) -> str:
+    """Write ``^1`` below the bar where a change starts; only ``^`` where numbers would touch."""
+    numbers = {
+        change.index: number
+        for number, event in enumerate(events, start=1)
+        for other, change in event.effects
+        if other is series
+    }
+    line = ""
+    for change in series.changes:
+        column = column_of(change.index, len(series.values), room)
+        if column < len(line):
+            continue
+        line = line.ljust(column) + f"^{numbers[change.index]}"
+    return line
+
+
+def _event_lines(number: int, event: Event, nodeid: str, width: int) -> Iterator[str]:
+    effects = "; ".join(
+        f"{metric.label} {effect_words(metric, change.effect, change.low, change.high)}"
+        for series, change in event.effects
+        if (metric := series.metric) is not None
+    )
+    said = f"{effects} {_between(event)}"
+    yield from wrap_words(said, width, indent="     ", first=f"  {number}: ")
+    before, after, cause = event.before, event.after, event.cause
+    if not cause.commits or before.commit is None or after.commit is None:
+        return
+    commits = before.commit[:12], after.commit[:12]
+    yield f"     git log --oneline {commits[0]}..{commits[1]}"
+    if cause.commits > 1 and cause.in_line:
+        yield f"     llmperf bisect {commits[0]} {commits[1]} {shell_word(nodeid)}"
+
+
+def _between(event: Event) -> str:
+    cause = event.cause
+    said = f"between {_session_words(event.before)} and {_session_words(event.after)}"
+    if cause.why_not:
+        return f"{said}: {cause.why_not}"
+    if not cause.commits:
+        return f"{said}: no commit of the later one is missing in the earlier one"
+    subject = f", {cause.subject}" if cause.subject else ""
+    return f"{said}: {count(cause.commits, 'commit')}{subject}"
+
+
+def _session_words(session: Session) -> str:
+    commit = session.commit[:12] if session.commit else "no commit"
+    return f"{commit}{' with changes' if session.dirty else ''} ({session.day})"
+
+
+def _mark_words(one: Mark, session: Session) -> str:
+    when = f" on {one.when}" if one.when else ""
+    return f"{_KINDS.get(one.kind, one.kind)}{when}: {_session_words(session)}, {one.reason}"
+
+
+def _legend(history: History) -> str:
+    said = (
+        "first, last: the median of the ten oldest and the ten newest sessions (of half of them "
+        "where there are fewer than twenty); change: from first to last, + is slower. A line is "
+        "as high as its values differ, at least 5%."
+    )
+    if history.library is None:
+        return f"{said} Change points are not looked for; to have them: {INSTALL}"
+    return (
+        f"{said} ^ marks a change of level: where nothing changed, less than one is marked in "
+        f"{SESSIONS_PER_FALSE_FIND:,} sessions; a level has at least {LEAST} sessions. It happened "
+        "between the two sessions named, at 95%."
+    )

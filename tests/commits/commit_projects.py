@@ -1,0 +1,312 @@
+"""A git repository with perf tests of a small application, and sessions in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from pytest_llmperf.repository.checkout import FOLDER
+
+ROOT = Path(__file__).resolve().parents[2]
+NO_SETTINGS = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "t",
+    "GIT_AUTHOR_EMAIL": "t@example.org",
+    "GIT_COMMITTER_NAME": "t",
+    "GIT_COMMITTER_EMAIL": "t@example.org",
+}
+
+#: An application that takes this long for each token, seconds.
+TOKEN_S = 0.004
+_TOY = """
+import time
+
+TOKEN_S = {seconds}
+
+def answer(prompt, max_tokens=4):
+    for number in range(max_tokens or 4):
+        time.sleep(TOKEN_S)
+        yield f"word{{number}} "
+"""
+
+#: One thread: a busy neighbour's core is not the application's.
+CONFIG = """
+llm:
+  engine: app
+  target: toy:answer
+  n_threads: 1
+  n_threads_batch: 1
+perf:
+  processes: 1
+  iterations: 3
+"""
+
+#: One gated metric, of a duration that a sleeping application keeps to.
+TEST = """
+import pytest
+
+@pytest.mark.end_to_end(tolerance="5%")
+def test_a(llm_engine):
+    llm_engine.generate("hello", max_tokens=6)
+"""
+
+#: What else ran on the machine is judged elsewhere, and voids no sample here.
+CONFTEST = """
+import pytest_llmperf.plugin.facts as facts
+
+facts.judge = lambda *_: []
+"""
+
+INI = "[pytest]\naddopts = -p no:cacheprovider\n"
+
+FILES = {
+    "toy.py": _TOY.format(seconds=TOKEN_S),
+    "config.yaml": CONFIG,
+    "test_it.py": TEST,
+    "conftest.py": CONFTEST,
+    "pytest.ini": INI,
+    ".gitignore": "__pycache__/\n*.gguf\n",
+}
+
+#: No pair of an earlier session counts.
+ALONE = "--llmperf-set=perf.accumulate=false"
+#: A single pair: for what is told, and not for how fast it was.
+ONE_PAIR = ("--llmperf-set=perf.max_pairs=1", ALONE)
+#: So many times as slow that a single pair shows it, whatever the machine does meanwhile.
+SLOW = 3.0
+
+
+def toy(factor: float = 1.0, also: str = "") -> str:
+    """The application, so many times as slow."""
+    return _TOY.format(seconds=TOKEN_S * factor) + also
+
+
+def git(cwd: Path, *arguments: str) -> str:
+    """Run git for the test itself, and return what it prints."""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | NO_SETTINGS
+    done = subprocess.run(
+        ["git", *arguments], cwd=cwd, env=environ, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    return done.stdout.decode(errors="surrogateescape").strip()
+
+
+@dataclass(frozen=True)
+class Session:
+    """How a session ended: status, what it printed, and its JSON report where it wrote one."""
+
+    ret: int
+    out: str
+    err: str
+    report: dict[str, Any] | None
+
+    @property
+    def said(self) -> str:
+        """All output, its white space as one space: lines are wrapped anywhere."""
+        return " ".join(f"{self.out} {self.err}".split())
+
+    @property
+    def tests(self) -> dict[str, dict[str, Any]]:
+        """The report of each test, by the name after ``::``."""
+        assert self.report is not None, f"{self.out}\n{self.err}"
+        return {test["nodeid"].rpartition("::")[2]: test for test in self.report["tests"]}
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """The verdict of each test, by the name after ``::``."""
+        return {name: test["verdict"] for name, test in self.tests.items()}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the report says of the whole session."""
+        assert self.report is not None, f"{self.out}\n{self.err}"
+        found: dict[str, Any] = self.report["session"]
+        return found
+
+    @property
+    def notes(self) -> str:
+        """The report's notes, one a line."""
+        return "\n".join(self.facts["notes"])
+
+    def change(self, name: str = "test_a") -> float:
+        """How much slower the only gated metric of a test is."""
+        (found,) = [m["change"] for m in self.tests[name]["metrics"] if m["gated"]]
+        return float(found)
+
+    def explanation(self, name: str = "test_a") -> str:
+        """What is said of the only gated metric of a test."""
+        (found,) = [m["explanation"] for m in self.tests[name]["metrics"] if m["gated"]]
+        return str(found)
+
+
+class CommitProject:
+    """A repository, a cache of its own, and sessions in processes of their own.
+
+    Args:
+        path: where to make the repository.
+        home: a folder outside of it, for the cache and what sessions write.
+        folder: the project's own folder below the repository's top.
+    """
+
+    def __init__(self, path: Path, home: Path, folder: str = "") -> None:
+        self.top = path
+        self.path = path / folder
+        self.home = home
+        self.cache = home / "cache"
+        self.python = Path(sys.executable)
+        home.mkdir(parents=True, exist_ok=True)
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (path / ".git").exists():
+            self.git("init", "--quiet", "-b", "main")
+
+    def git(self, *arguments: str) -> str:
+        """Run git in the repository."""
+        return git(self.top, *arguments)
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Write files of the project."""
+        for name, text in files.items():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(dedent(text))
+
+    def commit(self, message: str, files: Mapping[str, str] | None = None) -> str:
+        """Write files, commit everything, and return the commit."""
+        self.write(files or {})
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of a session: nothing of this one, of its user, or of another session."""
+        foreign = ("LLMPERF_", "PYTEST_", "COV_", "COVERAGE_", "GIT_", "GITHUB_", "CI")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+        return kept | {
+            **NO_SETTINGS,
+            "GIT_CEILING_DIRECTORIES": str(self.top.parent),
+            "LLMPERF_CACHE_DIR": str(self.cache),
+            "LLMPERF_DEVICE_LOCK": str(self.home / "device.lock"),
+            # They double the time that a session takes to start.
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": str(self.temporary),
+            "COLUMNS": "120",
+        }
+
+    @property
+    def temporary(self) -> Path:
+        """The folder of temporary files of the sessions."""
+        folder = self.home / "temporary"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def command(self, *arguments: str, installed: bool = False) -> list[str]:
+        """Return the command of a session; ``installed`` plugins are found by themselves."""
+        plugin = () if installed else ("-p", "pytest_llmperf.plugin")
+        return [str(self.python), "-m", "pytest", *plugin, "-m", "perf", *arguments]
+
+    def perf(
+        self,
+        *arguments: str,
+        cwd: Path | None = None,
+        environ: Mapping[str, str] | None = None,
+        installed: bool = False,
+    ) -> Session:
+        """Run ``pytest -m perf`` to its end, with a JSON report."""
+        json_file = self.home / "report.json"
+        json_file.unlink(missing_ok=True)
+        changed = {**self.environ, **(environ or {})}
+        if installed:
+            del changed["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+        done = subprocess.run(
+            self.command(f"--llmperf-json={json_file}", *arguments, installed=installed),
+            cwd=cwd or self.path,
+            env=changed,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=180,
+            check=False,
+        )
+        report = json.loads(json_file.read_text()) if json_file.exists() else None
+        out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
+        return Session(done.returncode, out, err, report)
+
+    def against(self, rev: str, *arguments: str, **options: Any) -> Session:
+        """Run ``pytest -m perf --llmperf-against REV``."""
+        return self.perf(f"--llmperf-against={rev}", *arguments, **options)
+
+    def checkouts(self) -> list[str]:
+        """What is left of checkouts in the cache."""
+        folders = (self.cache / FOLDER).glob("*/*")
+        return sorted(path.name for path in folders if path.name != ".sweep.lock")
+
+    def baselines(self) -> list[Path]:
+        """The recorded files, in order."""
+        return sorted(self.path.glob("perf_baselines/*/*.json"))
+
+    def store_sessions(self, factors: Sequence[float], **provenance: Any) -> list[str]:
+        """Replace the first recorded session by one a day, of these parts of its durations.
+
+        ``provenance`` replaces what is stored of the code. Returns the names of the files.
+        """
+        first, *others = self.baselines()
+        text = first.read_text()
+        for path in (first, *others):
+            path.unlink()
+        names = []
+        for number, factor in enumerate(factors):
+            record = json.loads(text)
+            moment = datetime(2026, 1, 1, tzinfo=timezone.utc) + timedelta(days=number)
+            record["recorded"] = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+            record["provenance"] |= provenance
+            for test in record["tests"].values():
+                durations = test["metrics"]["end_to_end"]
+                durations["samples"] = [[v * factor for v in row] for row in durations["samples"]]
+            names.append(f"{moment:%Y%m%dT%H%M%SZ}_{number}.json")
+            first.with_name(names[-1]).write_text(json.dumps(record))
+        return names
+
+
+def make_venv(folder: Path, *paths: str) -> Path:
+    """Make an environment with these folders on its path, and return its site-packages.
+
+    What the plugin needs, and an installer, is there, too; none of it is installed there.
+    """
+    command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    also = (str(ROOT), sysconfig.get_path("purelib"))
+    (site / "paths.pth").write_text("\n".join([*paths, *also, ""]))
+    return site
+
+
+def snapshot(folder: Path) -> dict[str, tuple[object, ...]]:
+    """Return everything about a folder that can be seen, access times apart."""
+    seen: dict[str, tuple[object, ...]] = {}
+    for path in [folder, *folder.rglob("*")]:
+        found = path.lstat()
+        content: object = None
+        if stat.S_ISLNK(found.st_mode):
+            content = path.readlink()
+        elif stat.S_ISREG(found.st_mode):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        seen[str(path.relative_to(folder))] = (found.st_mode, found.st_mtime_ns, content)
+    return seen
+
+
+def lines_with(text: str, parts: Sequence[str]) -> list[str]:
+    """Return the lines that hold all of the parts."""
+    return [line for line in text.splitlines() if all(part in line for part in parts)]

@@ -1,0 +1,72 @@
+"""``--llmperf-against REV``: this tree and another commit run interleaved, and what is said."""
+
+from __future__ import annotations
+
+import pytest
+from commit_projects import CONFIG, ONE_PAIR, SLOW, CommitProject, Session, toy
+
+
+@pytest.fixture(scope="module")
+def slower(shared: CommitProject) -> Session:
+    """HEAD takes 12% longer for each token than HEAD~1; plugins are found as users' are."""
+    shared.commit("slower tokens", {"toy.py": toy(1.12)})
+    return shared.against("HEAD~1", "-p", "no:hypothesispytest", installed=True)
+
+
+def test_a_commit_that_slows_every_token_is_regressed(slower: Session) -> None:
+    assert slower.ret == pytest.ExitCode.TESTS_FAILED
+    assert slower.verdicts == {"test_a": "regressed"}
+    assert 0.05 < slower.change() < 0.25
+
+
+def test_the_base_is_named_with_hash_and_subject(slower: Session, shared: CommitProject) -> None:
+    base = shared.git("rev-parse", "HEAD~1")[:12]
+    assert slower.facts["against"] == f"HEAD~1 ({base})"
+    assert f"base HEAD~1 ({base}): the first one" in slower.notes
+    assert "both run interleaved in this session" in slower.said
+
+
+def test_files_that_differ_are_counted_with_how_to_see_them(
+    slower: Session, shared: CommitProject
+) -> None:
+    base = shared.git("rev-parse", "HEAD~1")[:12]
+    (line,) = slower.facts["arm_differences"]
+    assert line == f"code: 1 file differs (git diff --stat {base})"
+    assert line in slower.said
+
+
+def test_a_failure_names_the_command_that_finds_the_commit(slower: Session) -> None:
+    assert "llmperf bisect 'HEAD~1' HEAD test_it.py::test_a" in slower.said
+
+
+def test_evidence_counts_both_arms(slower: Session) -> None:
+    (metric,) = [m for m in slower.tests["test_a"]["metrics"] if m["gated"]]
+    assert slower.tests["test_a"]["pairs"] >= 6
+    assert len(metric["samples"]) == len(metric["base_samples"]) == slower.tests["test_a"]["pairs"]
+
+
+def test_a_commit_that_changes_a_comment_passes(project: CommitProject) -> None:
+    project.commit("a remark", {"toy.py": toy(also="\n# the sleep stands for a model\n")})
+    found = project.against("HEAD~1")
+    assert found.ret == 0
+    assert found.verdicts == {"test_a": "pass"}
+    assert found.facts["arm_differences"][0].startswith("code: 1 file differs")
+
+
+def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
+    changed = CONFIG.replace("toy:", "other:").replace("target:", "n_batch: 64\n  target:")
+    project.commit("another application", {"other.py": toy(SLOW), "config.yaml": changed})
+    found = project.against("HEAD~1", *ONE_PAIR)
+    assert found.change() > 0.5
+    said = found.facts["arm_differences"]
+    assert said[0].startswith("code: 2 files differ")
+    assert "llm.target: toy:answer there, other:answer here" in said
+    assert "llm.n_batch: 1024 there, 64 here" in said
+
+
+def test_a_commit_can_be_compared_with_itself(project: CommitProject) -> None:
+    found = project.against("HEAD", *ONE_PAIR, "--llmperf-strict", "--llmperf-exit-codes")
+    assert found.ret == 11
+    assert found.verdicts == {"test_a": "inconclusive"}
+    assert found.facts["arm_differences"] == []
+    assert "both have the same settings: an A/A run" in found.said

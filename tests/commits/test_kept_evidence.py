@@ -1,0 +1,111 @@
+"""Pairs of earlier sessions that measured the very same two things count."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commit_projects import ALONE, CommitProject, Session, toy
+
+ONE, TWO, THREE = (f"--llmperf-set=perf.max_pairs={number}" for number in (1, 2, 3))
+EARLIER = "measured the very same, and count"
+
+
+@pytest.fixture(scope="module")
+def slower(shared: CommitProject) -> CommitProject:
+    """HEAD is far slower than HEAD~1; each session measures three pairs at most."""
+    shared.commit("slower tokens", {"toy.py": toy(1.5)})
+    return shared
+
+
+@pytest.fixture(scope="module")
+def sessions(slower: CommitProject) -> list[Session]:
+    """Three sessions, one after another; what they write into the tree makes it no other."""
+    return [slower.against("HEAD~1", THREE, "--llmperf-record") for _ in range(3)]
+
+
+def kept(project: CommitProject) -> dict[Path, str]:
+    return {path: path.read_text() for path in (project.cache / "evidence").iterdir()}
+
+
+def test_a_second_session_goes_on_where_the_first_ended(sessions: list[Session]) -> None:
+    first, second, _ = sessions
+    assert EARLIER not in first.said
+    assert f"3 pairs of earlier sessions {EARLIER} (perf.accumulate)" in second.said
+    assert [one.tests["test_a"]["pairs"] for one in sessions[:2]] == [3, 6]
+
+
+def test_evidence_adds_up_to_a_verdict(sessions: list[Session]) -> None:
+    """Six pairs are the fewest to call a slowdown by; neither session has as many."""
+    assert [one.verdicts["test_a"] for one in sessions[:2]] == ["inconclusive", "regressed"]
+
+
+def test_what_is_decided_already_is_not_measured_again(sessions: list[Session]) -> None:
+    third = sessions[2]
+    assert third.ret == pytest.ExitCode.TESTS_FAILED
+    assert third.verdicts == {"test_a": "regressed"}
+    assert third.tests["test_a"]["pairs"] == 6
+
+
+def test_a_baseline_holds_what_its_own_session_measured(
+    slower: CommitProject, sessions: list[Session]
+) -> None:
+    records = [json.loads(path.read_text()) for path in slower.baselines()]
+    measured = [len(one.tests["test_a"]["metrics"][-1]["samples"]) for one in sessions[:2]]
+    assert measured == [3, 6]
+    for record in records[:2]:
+        (test,) = record["tests"].values()
+        assert len(test["metrics"]["end_to_end"]["samples"]) == 3
+        assert not test.get("invalid")
+    for record in records[2:]:
+        # Nothing was measured: nothing that could stand for a session, and no budget's fault.
+        (test,) = record["tests"].values()
+        assert not test["metrics"]
+        assert test["invalid"]
+        assert "budget" not in test["invalid"][0]
+
+
+def test_without_accumulating_nothing_counts_or_is_kept(
+    slower: CommitProject, sessions: list[Session]
+) -> None:
+    before = kept(slower)
+    found = slower.against("HEAD~1", ONE, ALONE)
+    assert EARLIER not in found.said
+    assert found.tests["test_a"]["pairs"] == 1
+    assert kept(slower) == before
+
+
+@pytest.mark.usefixtures("sessions")
+def test_a_changed_file_starts_anew(slower: CommitProject) -> None:
+    slower.write({"toy.py": toy(1.5, also="# a remark\n")})
+    found = slower.against("HEAD~1", ONE)
+    slower.git("checkout", "--quiet", "toy.py")
+    assert EARLIER not in found.said
+    assert found.tests["test_a"]["pairs"] == 1
+
+
+@pytest.mark.usefixtures("sessions")
+def test_a_changed_setting_starts_anew(slower: CommitProject) -> None:
+    found = slower.against("HEAD~1", ONE, "--llmperf-set=llm.n_batch=64")
+    assert EARLIER not in found.said
+    assert found.tests["test_a"]["pairs"] == 1
+
+
+@pytest.mark.usefixtures("sessions")
+def test_another_base_starts_anew(slower: CommitProject) -> None:
+    other = slower.git("commit-tree", "HEAD~1^{tree}", "-m", "the same files, another commit")
+    found = slower.against(other, ONE)
+    assert EARLIER not in found.said
+    assert found.tests["test_a"]["pairs"] == 1
+
+
+def test_a_half_written_line_is_no_pair(project: CommitProject) -> None:
+    project.against("HEAD", TWO)
+    ((path, text),) = kept(project).items()
+    path.write_text(text.rstrip()[:-40])
+    found = project.against("HEAD", ONE)
+    assert f"1 pair of earlier sessions {EARLIER}" in found.said
+    assert found.tests["test_a"]["pairs"] == 2
+    # The next line is a whole one.
+    json.loads(path.read_text().splitlines()[-1])

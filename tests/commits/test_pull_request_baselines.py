@@ -1,0 +1,86 @@
+"""On a branch under review, its own recorded sessions do not judge it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commit_projects import CommitProject, Session, git
+
+GITHUB = {"GITHUB_BASE_REF": "main"}
+#: Only what judges matters here, and where it was read.
+NEVER = "--llmperf-confirm=never"
+
+
+@pytest.fixture(scope="module")
+def review(shared: CommitProject) -> CommitProject:
+    """Two sessions recorded on main, and on a branch two more that make any level look good."""
+    assert shared.perf("--llmperf-record").ret == 0
+    names = shared.store_sessions((1.0, 1.01))
+    shared.commit("baselines of main")
+    shared.git("checkout", "--quiet", "-b", "work")
+    (folder,) = {path.parent for path in shared.baselines()}
+    for name in names:
+        text = (folder / name).read_text()
+        (folder / f"{name[:4]}02{name[6:]}").write_text(text.replace("2026-01", "2026-02"))
+    return shared
+
+
+def sources(found: Session) -> list[str]:
+    """Names of the files that judged."""
+    return [Path(name).name for name in found.facts["baselines"]]
+
+
+def test_only_sessions_of_the_merge_base_judge_a_pull_request(review: CommitProject) -> None:
+    found = review.perf(NEVER, environ=GITHUB)
+    base = review.git("rev-parse", "--short=12", "main")
+    assert sources(found) == [path.name for path in review.baselines()[:2]]
+    assert f"baselines are those of merge-base:main ({base} baselines of main)" in found.notes
+    assert "2 sessions recorded since then do not judge: a branch is not judged by" in found.notes
+
+
+def test_elsewhere_the_sessions_of_the_work_tree_judge(review: CommitProject) -> None:
+    found = review.perf(NEVER)
+    assert len(sources(found)) == 4
+    assert "baselines are" not in found.notes
+
+
+def test_a_commit_can_be_named_whose_sessions_judge(review: CommitProject) -> None:
+    found = review.perf(NEVER, "--llmperf-baselines-from=main~1")
+    assert sources(found) == []
+    assert "baselines are those of main~1 (" in found.notes
+    assert "4 sessions recorded since then do not judge" in found.notes
+
+
+def test_a_commit_that_does_not_exist_is_told(review: CommitProject) -> None:
+    found = review.perf(NEVER, "--llmperf-baselines-from=mian")
+    assert found.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR)
+    assert "--llmperf-baselines-from: there is no commit 'mian'" in found.said
+    assert "near it: main" in found.said
+
+
+def test_a_shallow_clone_says_what_to_fetch_and_reads_the_work_tree(
+    review: CommitProject, tmp_path: Path
+) -> None:
+    review.git("add", "--all")
+    review.git("commit", "--quiet", "-m", "baselines of the branch itself")
+    git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{review.top}", "shallow")
+    clone = CommitProject(tmp_path / "shallow", review.home)
+    found = clone.perf(NEVER, environ=GITHUB)
+    assert len(sources(found)) == 4
+    assert "this branch may be judged by what it recorded itself" in found.notes
+    assert (
+        "fetch the history they share: git fetch --unshallow origin "
+        "main:refs/remotes/origin/main" in found.notes
+    )
+
+
+def test_without_a_repository_the_work_tree_is_read(project: CommitProject) -> None:
+    """As where a job runs on files without their history."""
+    project.top.joinpath(".git").rename(project.home / "put away")
+    found = project.perf(NEVER, environ=GITHUB)
+    assert found.verdicts == {"test_a": "no baseline"}
+    assert found.ret == 0
+    asked = project.perf(NEVER, "--llmperf-baselines-from=main")
+    assert asked.ret != 0
+    assert "is in no git repository" in asked.said

@@ -1,0 +1,255 @@
+"""The user's repository and work tree are the same after a session, however it ended."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from commit_projects import ALONE, CONFTEST, ONE_PAIR, SLOW, CommitProject, snapshot, toy
+
+
+@pytest.fixture(scope="module")
+def busy(shared: CommitProject) -> CommitProject:
+    """A project in the middle of work: staged, changed, stashed, untracked and ignored files."""
+    sleeping = "import pytest\nimport time\n\n\n@pytest.fixture(autouse=True)\ndef _sleeping():\n"
+    shared.commit("hangs", {"conftest.py": f"{sleeping}    time.sleep(600)\n"})
+    shared.git("tag", "hanging")
+    shared.commit("does not hang", {"conftest.py": CONFTEST})
+    many = {f"many/{number}.txt": f"{number}\n" * 200 for number in range(200)}
+    shared.commit("many files", many)
+    shutil.rmtree(shared.path / "many")
+    shared.commit("no more of them")
+    shared.write({"toy.py": toy(3.0)})
+    shared.git("stash", "push", "--quiet")
+    shared.write({"staged.txt": "staged\n", "both.txt": "staged\n"})
+    shared.git("add", "staged.txt", "both.txt")
+    shared.write({"both.txt": "changed again\n", "untracked.txt": "untracked\n", "model.gguf": "x"})
+    # Unlike the index says, and the same: what asks git carelessly refreshes the index.
+    os.utime(shared.path / "config.yaml", (1, 1))
+    return shared
+
+
+@pytest.fixture(autouse=True)
+def _the_same(busy: CommitProject) -> Iterator[None]:
+    """Whatever a test here does to a session."""
+    before = snapshot(busy.top)
+    yield
+    after = snapshot(busy.top)
+    changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+    assert not changed
+
+
+def test_uncommitted_changes_are_what_is_judged(busy: CommitProject) -> None:
+    slow = toy(SLOW)
+    before = (busy.path / "toy.py").read_text()
+    stat = (busy.path / "toy.py").stat()
+    folder = busy.path.stat()
+    busy.write({"toy.py": slow})
+    try:
+        found = busy.against("HEAD", "--llmperf-set=perf.max_pairs=6")
+        assert (busy.path / "toy.py").read_text() == slow
+    finally:
+        (busy.path / "toy.py").write_text(before)
+        os.utime(busy.path / "toy.py", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        os.utime(busy.path, ns=(folder.st_atime_ns, folder.st_mtime_ns))
+    assert found.verdicts == {"test_a": "regressed"}
+    # No commit holds it.
+    assert "llmperf bisect" not in found.said
+    assert found.facts["arm_differences"][0].startswith("code: 4 files differ")
+    assert busy.checkouts() == []
+
+
+class Running:
+    """A session that is still going on."""
+
+    def __init__(
+        self, project: CommitProject, *arguments: str, rev: str = "HEAD~1", name: str = "output"
+    ) -> None:
+        self._project = project
+        self._output = project.home / f"{name}.txt"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                project.command(f"--llmperf-against={rev}", ALONE, *arguments),
+                cwd=project.path,
+                env={**project.environ, "PYTHONUNBUFFERED": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def wait_for(self, found: Callable[[], object]) -> None:
+        """Wait until something is the case while the session runs."""
+        deadline = time.monotonic() + 60
+        while not found():
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.005)
+
+    def others(self) -> list[psutil.Process]:
+        """Return every process that this session started, and that lives."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                own = process.environ().get("LLMPERF_CACHE_DIR") == str(self._project.cache)
+                if own and process.pid != self.process.pid:
+                    found.append(process)
+            except psutil.Error:
+                pass
+        return found
+
+    def child(self, word: str) -> psutil.Process | None:
+        """Return the process of this session with a word in its command line."""
+        for process in self.others():
+            try:
+                if any(word in part for part in process.cmdline()):
+                    return process
+            except psutil.Error:
+                pass
+        return None
+
+    def left(self) -> list[str]:
+        """Wait for the end of all processes of a session that is over; end and name those left."""
+        deadline = time.monotonic() + 10
+        while self.others() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        left = self.others()
+        for process in left:
+            process.kill()
+        return [str(process) for process in left]
+
+    def end(self) -> int:
+        try:
+            return self.process.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise
+
+
+def killing_git(folder: Path, words: str, after: float) -> Path:
+    """Write a ``git`` that is killed, so many seconds after its start, when called with words."""
+    folder.mkdir()
+    real = shutil.which("git")
+    script = (
+        f'#!/bin/sh\ncase " $* " in *" {words} "*)\n'
+        f'  "{real}" "$@" &\n  sleep {after:.4f}\n  kill -9 $!\n  kill -9 $$\nesac\n'
+        f'exec "{real}" "$@"\n'
+    )
+    (folder / "git").write_text(script)
+    (folder / "git").chmod(0o755)
+    return folder
+
+
+#: What a session that hangs there, or goes on, has said last; or how long it has run.
+MOMENTS = [("HEAD~1", ""), ("hanging", "recording 1 test"), ("HEAD~1", "pair 2")]
+
+
+@pytest.mark.parametrize(("rev", "moment"), MOMENTS)
+def test_a_killed_session_leaves_no_process(busy: CommitProject, rev: str, moment: str) -> None:
+    session = Running(busy, rev=rev)
+    try:
+        if moment:
+            session.wait_for(lambda: moment in session.output)
+        time.sleep(random.Random(moment).uniform(0.2, 1.0))
+    finally:
+        session.process.kill()
+        session.process.wait()
+    assert session.left() == []
+
+
+@pytest.mark.parametrize(("rev", "moment"), MOMENTS[1:])
+def test_an_interrupted_session_leaves_nothing(busy: CommitProject, rev: str, moment: str) -> None:
+    session = Running(busy, rev=rev)
+    session.wait_for(lambda: moment in session.output)
+    session.process.send_signal(signal.SIGINT)
+    assert session.end() == pytest.ExitCode.INTERRUPTED
+    assert session.left() == []
+    assert "not measured, because the session stopped before: test_it.py::test_a" in session.output
+    assert busy.checkouts() == []
+
+
+def test_two_sessions_at_once(busy: CommitProject) -> None:
+    both = [Running(busy, *ONE_PAIR, name=name) for name in ("one", "other")]
+    assert [session.end() for session in both] == [0, 0]
+    assert all("1 inconclusive" in session.output for session in both)
+    assert busy.checkouts() == []
+
+
+def test_a_killed_recording_is_told_and_is_no_regression(busy: CommitProject) -> None:
+    session = Running(busy, rev="hanging")
+    session.wait_for(lambda: session.child("--llmperf-record-for="))
+    recording = session.child("--llmperf-record-for=")
+    assert recording is not None
+    recording.kill()
+    assert session.end() == pytest.ExitCode.TESTS_FAILED
+    assert "pytest ended with status -9 there; nothing is said about speed" in session.output
+    assert session.left() == []
+    assert busy.checkouts() == []
+
+
+def test_a_killed_worker_of_the_base_is_an_error_that_names_it(busy: CommitProject) -> None:
+    session = Running(busy)
+    session.wait_for(lambda: "pair 1" in session.output)
+
+    def base() -> psutil.Process | None:
+        for process in session.others():
+            try:
+                if str(busy.cache) in process.cwd():
+                    return process
+            except psutil.Error:
+                pass
+        return None
+
+    session.wait_for(base)
+    found = base()
+    assert found is not None
+    found.kill()
+    assert session.end() == pytest.ExitCode.TESTS_FAILED
+    assert "error: " in session.output
+    assert "base (HEAD~1 (" in session.output
+    assert "regressed: " not in session.output
+    assert session.left() == []
+    assert busy.checkouts() == []
+
+
+@pytest.mark.parametrize(
+    "words", ["rev-parse --show-toplevel", "worktree add", "reset --quiet", "status --porcelain=v2"]
+)
+def test_a_killed_git_is_told_and_is_no_regression(
+    busy: CommitProject, tmp_path: Path, words: str
+) -> None:
+    wrapped = killing_git(tmp_path / "bin", words, random.Random(words).uniform(0.0005, 0.004))
+    path = {"PATH": os.pathsep.join([str(wrapped), os.environ["PATH"]])}
+    found = busy.against("HEAD~1", *ONE_PAIR, environ=path)
+    assert found.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.TESTS_FAILED), found.said
+    assert found.report is None
+    assert "Traceback" not in found.said
+    assert "regressed" not in found.said
+    assert "is in no git repository" not in found.said
+    assert busy.checkouts() == []
+
+
+def test_the_next_run_works_and_cleans_up(busy: CommitProject) -> None:
+    logs = {*busy.temporary.iterdir()}
+    session = Running(busy)
+    session.wait_for(lambda: "measuring 1 test" in session.output)
+    os.killpg(session.process.pid, signal.SIGKILL)
+    session.process.wait()
+    assert session.left() == []
+    assert busy.checkouts() != []
+    found = busy.against("HEAD~1", *ONE_PAIR)
+    assert found.verdicts == {"test_a": "inconclusive"}
+    assert busy.checkouts() == []
+    assert {*busy.temporary.iterdir()} == logs

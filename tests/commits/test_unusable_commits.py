@@ -1,0 +1,161 @@
+"""Commits that can't be compared with: a reason with its log, and never a regression."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commit_projects import CONFIG, CONFTEST, FILES, ONE_PAIR, CommitProject
+
+
+def test_a_conftest_that_raises_there_is_told_with_the_log(project: CommitProject) -> None:
+    project.commit("broken", {"conftest.py": "raise RuntimeError('half a conftest')\n"})
+    project.commit("mended", {"conftest.py": CONFTEST})
+    found = project.against("HEAD~1", *ONE_PAIR)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
+    assert found.report is None
+    assert "the tests could not be recorded at HEAD~1 (" in found.out
+    assert "nothing is said about speed" in found.out
+    assert "| RuntimeError: half a conftest" in found.out.replace("E   ", "")
+    assert "regressed" not in found.out
+    assert project.checkouts() == []
+
+
+def test_a_configuration_that_is_wrong_there_is_told_with_the_log(project: CommitProject) -> None:
+    project.commit("broken", {"config.yaml": CONFIG + "  itrations: 3\n"})
+    project.commit("mended", {"config.yaml": CONFIG})
+    found = project.against("HEAD~1", *ONE_PAIR)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
+    assert "perf.itrations" in found.out
+    (log,) = project.temporary.iterdir()
+    assert f"Its output ({log}) ends:" in found.said
+    assert "perf.itrations" in log.read_text()
+    assert "regressed" not in found.out
+
+
+def test_tests_that_did_not_run_there_are_not_called_added(project: CommitProject) -> None:
+    """Its own settings end the session there at the first failure."""
+    failing = FILES["test_it.py"].replace("llm_engine.gen", "assert not llm_engine.gen")
+    later = FILES["test_it.py"].replace("test_a", "test_later")
+    project.commit(
+        "stops at a failure",
+        {
+            "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider -x\n",
+            "test_it.py": failing,
+            "test_later.py": later,
+        },
+    )
+    project.commit("mended", {"test_it.py": FILES["test_it.py"]})
+    found = project.against("HEAD~1", *ONE_PAIR)
+    assert "added" not in found.explanation("test_later")
+    assert "its call failed there" in found.explanation("test_a")
+
+
+def test_an_application_that_does_not_start_there_is_no_regression(project: CommitProject) -> None:
+    project.commit("broken", {"toy.py": "import nowhere_to_be_found\n"})
+    project.commit("mended", {"toy.py": FILES["toy.py"]})
+    found = project.against("HEAD~1", *ONE_PAIR)
+    assert found.verdicts == {"test_a": "error"}
+    assert "base (HEAD~1 (" in found.explanation()
+    assert "No module named 'nowhere_to_be_found'" in found.explanation()
+
+
+@pytest.mark.parametrize(
+    ("rev", "says"),
+    [
+        ("feature/cahce", "near it: feature/cache"),
+        ("HEAD~7", "HEAD has 0 commits before it"),
+        ("", "an empty name stands for no commit"),
+    ],
+)
+def test_a_commit_that_does_not_exist_is_a_usage_error(
+    project: CommitProject, rev: str, says: str
+) -> None:
+    project.git("branch", "feature/cache")
+    found = project.against(rev)
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: llmperf: --llmperf-against: " in found.err
+    assert says in found.said
+
+
+def test_outside_of_a_repository_is_a_usage_error(project: CommitProject) -> None:
+    project.top.joinpath(".git").rename(project.home / "put away")
+    found = project.against("HEAD")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert "is in no git repository" in found.err
+
+
+def test_before_the_first_commit_is_a_usage_error(project: CommitProject) -> None:
+    project.git("update-ref", "-d", "HEAD")
+    found = project.against("HEAD")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert "has no commit yet" in found.err
+
+
+def test_a_folder_that_is_not_there_is_a_usage_error(project: CommitProject) -> None:
+    inner = CommitProject(project.top, project.home, "packages/new")
+    inner.commit("a new package", FILES)
+    found = inner.against("HEAD~1")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert "has no folder packages/new, so nothing to compare" in found.err
+    assert inner.checkouts() == []
+
+
+def test_a_cache_that_cannot_be_written_is_a_usage_error(project: CommitProject) -> None:
+    file = project.home / "file"
+    file.write_text("in the way\n")
+    found = project.against("HEAD", environ={"LLMPERF_CACHE_DIR": str(file / "cache")})
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert "set LLMPERF_CACHE_DIR to a folder" in found.said
+
+
+def test_two_bases_at_once_are_a_usage_error(project: CommitProject) -> None:
+    found = project.against("HEAD", "--llmperf-against-config=config.yaml")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert "a session has one base" in found.err
+
+
+def import_from(folder: Path, project: CommitProject) -> None:
+    """Put a folder on the path in conftest.py, and import the application in a test.
+
+    pytest puts the folder of the tests in front of that, so it is no longer the application's.
+    """
+    path = f"import sys\n\nsys.path.insert(0, {str(folder)!r})\n{CONFTEST}"
+    project.git("rm", "--quiet", "test_it.py")
+    test = "import toy\n" + FILES["test_it.py"]
+    project.commit("a path", {"conftest.py": path, "tests/test_it.py": test})
+
+
+def test_a_base_whose_tests_import_the_other_tree_stops_with_the_reason(
+    project: CommitProject,
+) -> None:
+    """A path that is written down leads both arms to the same code: nothing would differ."""
+    import_from(project.path, project)
+    found = project.against("HEAD", *ONE_PAIR)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
+    assert found.report is None
+    assert "the base arm (HEAD (" in found.said
+    assert f"imported the project's module 'toy' from {project.path}/toy.py" in found.said
+    assert "a thing would be compared with itself" in found.said
+
+
+def test_a_base_whose_engine_imports_the_other_tree_stops_with_the_reason(
+    project: CommitProject,
+) -> None:
+    project.commit("a path", {"pytest.ini": f"[pytest]\npythonpath = {project.path}\n"})
+    found = project.against("HEAD", *ONE_PAIR)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
+    assert found.report is None
+    assert f"(in the engine's process)\" from {project.path}/toy.py" in found.said
+
+
+def test_a_session_that_imports_from_elsewhere_stops_with_the_reason(
+    project: CommitProject,
+) -> None:
+    elsewhere = project.home / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "toy.py").write_text(FILES["toy.py"])
+    import_from(elsewhere, project)
+    found = project.against("HEAD", *ONE_PAIR)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
+    assert f"this session imported the project's module 'toy' from {elsewhere}/toy.py" in found.said
