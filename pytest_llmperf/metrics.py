@@ -33,6 +33,7 @@ class Unit(Enum):
     SECONDS = "s"
     BYTES = "B"
     JOULES = "J"
+    WATTS = "W"
     RATIO = "%"
 
 
@@ -53,6 +54,8 @@ class Metric:
             None where it is undefined (one output token has no decode rate).
         kind: ``value`` has one number per iteration; ``percentile`` one per group of
             processes, over what the iterations hold; ``share`` counts iterations.
+        beside: the value is measured beside the generation (by the GPU's counters, or with
+            the machine's bandwidth), so no timeline holds it and ``compute`` gives None.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Metric:
     source: str
     compute: Callable[[Sequence[Timeline]], float | None]
     kind: Literal["value", "percentile", "share"] = "value"
+    beside: bool = False
 
     @property
     def limit_kind(self) -> str:
@@ -128,12 +132,13 @@ def _inter_token(timelines: Sequence[Timeline]) -> float | None:
     return (median(gaps) or None) if gaps else None
 
 
-def _not_per_iteration(_: Sequence[Timeline]) -> None:
+def _not_in_timelines(_: Sequence[Timeline]) -> None:
     return None
 
 
 _LLAMA_BENCH = "llama.cpp tools/llama-bench"
 _GENAI_PERF = "NVIDIA AIPerf / GenAI-Perf metric definitions"
+_NVML = "NVML API reference"
 
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -206,8 +211,65 @@ METRICS: dict[str, Metric] = {
             "stall_rate",
             "share of iterations longer than 1.25 times the median over processes",
             "asked for where a median is blind: a change that hits a minority of iterations",
-            _not_per_iteration,
+            _not_in_timelines,
             kind="share",
+        ),
+        Metric(
+            "roofline",
+            "roofline",
+            Unit.RATIO,
+            Direction.HIGHER,
+            "decode",
+            "bytes read per token (weights used, and the KV cache at that depth) * tokens per "
+            "second / memory bandwidth",
+            "Williams, Waterman, Patterson: Roofline (CACM 2009); decode at batch size 1 is "
+            "bound by memory",
+            _not_in_timelines,
+            beside=True,
+        ),
+        Metric(
+            "gpu_memory",
+            "GPU memory",
+            Unit.BYTES,
+            Direction.LOWER,
+            "gpu_memory",
+            "most device memory the engine's process held during an iteration, over all its GPUs",
+            f"{_NVML}, nvmlDeviceGetComputeRunningProcesses",
+            _not_in_timelines,
+            beside=True,
+        ),
+        Metric(
+            "energy_per_token",
+            "energy/token",
+            Unit.JOULES,
+            Direction.LOWER,
+            "energy_per_token",
+            "energy of all GPUs over a process's counted iterations / their output tokens",
+            f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption",
+            _not_in_timelines,
+            beside=True,
+        ),
+        Metric(
+            "gpu_power",
+            "GPU power",
+            Unit.WATTS,
+            Direction.LOWER,
+            "gpu_power",
+            "mean power of all GPUs over a process's counted iterations",
+            f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption, else nvmlDeviceGetPowerUsage",
+            _not_in_timelines,
+            beside=True,
+        ),
+        Metric(
+            "gpu_utilization",
+            "GPU busy",
+            Unit.RATIO,
+            Direction.HIGHER,
+            "gpu_utilization",
+            "mean share of time with a kernel running while decoding, over all GPUs",
+            f"{_NVML}, nvmlDeviceGetUtilizationRates",
+            _not_in_timelines,
+            beside=True,
         ),
     )
 }
@@ -246,7 +308,7 @@ def _percentile_metric(name: str, of: str, percent: float) -> Metric:
         name,
         f"{percent:g}th percentile of {what}, pooled over a process's counted iterations",
         whole.source,
-        _not_per_iteration,
+        _not_in_timelines,
         kind="percentile",
     )
 

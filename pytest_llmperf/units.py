@@ -40,11 +40,13 @@ _BYTES = {
 }
 _RATES = {"tok/s": 1.0, "tokens/s": 1.0, "tokens/sec": 1.0, "t/s": 1.0}
 _ENERGIES = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}
+_POWERS = {"mW": 1e-3, "W": 1.0, "kW": 1e3}
 
 _DURATION_WORDS = "a duration such as 500ms, 5s"
 _BYTES_WORDS = "a size such as 512MiB, 8GiB"
 _RATE_WORDS = "a rate such as 60 or '60 tok/s'"
 _ENERGY_WORDS = "an energy such as 0.5J, 200mJ"
+_POWER_WORDS = "a power such as 350W"
 _FRACTION_WORDS = "a percentage such as 5% or a fraction below 1 such as 0.05"
 _TOLERANCE_WORDS = "a percentage above 0% and below 100% such as 5%"
 
@@ -141,6 +143,15 @@ def parse_energy(value: object) -> float:
     return _parse(value, _ENERGY_WORDS, _ENERGIES)
 
 
+def parse_power(value: object) -> float:
+    """Return watts from ``"350W"`` or a number of watts.
+
+    Raises:
+        UnitError: not a power, negative, not finite, or text without a unit.
+    """
+    return _parse(value, _POWER_WORDS, _POWERS)
+
+
 def parse_fraction(value: object) -> float:
     """Return a fraction from ``"5%"`` or ``0.05``.
 
@@ -181,6 +192,8 @@ def parse_quantity(value: object, unit: Unit) -> float:
         return float(parse_bytes(value))
     if unit is Unit.JOULES:
         return parse_energy(value)
+    if unit is Unit.WATTS:
+        return parse_power(value)
     return parse_fraction(value)
 
 
@@ -189,6 +202,7 @@ _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     Unit.SECONDS: ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     Unit.BYTES: ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B")),
     Unit.JOULES: ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ")),
+    Unit.WATTS: ((1e3, "kW"), (1.0, "W"), (1e-3, "mW")),
     Unit.TOKENS_PER_SECOND: ((1.0, "tok/s"),),
     Unit.RATIO: ((0.01, "%"),),
 }

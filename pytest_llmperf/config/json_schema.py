@@ -17,6 +17,7 @@ _LIMIT: dict[Unit, tuple[str, str]] = {
     Unit.SECONDS: (r"^\d+\.?\d* ?(ns|us|µs|ms|s|m|min|h)$", "500ms"),
     Unit.BYTES: (r"^\d+\.?\d* ?([kKMGT]?B|[KMGT]iB)$", "8GiB"),
     Unit.JOULES: (r"^\d+\.?\d* ?[mk]?J$", "0.5J"),
+    Unit.WATTS: (r"^\d+\.?\d* ?[mk]?W$", "350W"),
     Unit.RATIO: (r"^\d+\.?\d* ?%$", "5%"),
 }
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from pytest_llmperf.environment.busy import BusyReport, ForeignGpuProcess
-
-Severity = Literal["note", "warn", "invalid"]
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+from pytest_llmperf.fitness_checks import SEVERITIES, Severity
 
 #: Share of the cores that others may use before it is worth a warning, and at least so many cores.
 FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15
@@ -29,8 +26,7 @@ class FitnessFinding:
     """One thing about the machine that a reader of the numbers must know.
 
     Attributes:
-        name: which rule (``busy cores``, ``stolen cores``, ``swapping``, ``busy gpu``,
-            ``throttled gpu``).
+        name: which check, of ``fitness_checks.CHECKS``.
         severity: ``invalid`` means that no speed may be judged.
         text: what was seen, in words, with names and loads.
     """
@@ -63,9 +59,9 @@ def _cores(report: BusyReport, needed: int) -> Iterator[FitnessFinding]:
     lacking = needed - (report.cpus - foreign)
     if lacking >= LACKING_INVALID:
         effect = f": {needed} engine threads had {max(0.0, report.cpus - foreign):.1f} cores left"
-        yield FitnessFinding("busy cores", "invalid", _who(report) + effect)
+        yield FitnessFinding("busy_cores", "invalid", _who(report) + effect)
     elif foreign >= max(FOREIGN_WARN_CORES, FOREIGN_WARN_SHARE * report.cpus):
-        yield FitnessFinding("busy cores", "warn", _who(report))
+        yield FitnessFinding("busy_cores", "warn", _who(report))
 
 
 def _who(report: BusyReport) -> str:
@@ -94,7 +90,7 @@ def _steal(report: BusyReport) -> Iterator[FitnessFinding]:
     if report.seconds < SHORTEST_WINDOW or share < STEAL_WARN_SHARE:
         return
     yield FitnessFinding(
-        "stolen cores",
+        "stolen_cores",
         "invalid" if share >= STEAL_INVALID_SHARE else "warn",
         f"the host gave {share:.0%} of this virtual machine's CPU time to others "
         f"({report.steal_cores:.1f} of {_cores_text(report.cpus)} stolen) while measuring",
@@ -116,7 +112,7 @@ def _gpu(report: BusyReport) -> Iterator[FitnessFinding]:
         if foreign.visible:
             drawing = foreign.process.graphics
             yield FitnessFinding(
-                "busy gpu",
+                "busy_gpu",
                 # A desktop is on the card of most workstations and draws little.
                 "note" if drawing else "invalid",
                 f"{_guest(foreign)} was on the {foreign.process.gpu} while measuring"
@@ -128,7 +124,7 @@ def _gpu(report: BusyReport) -> Iterator[FitnessFinding]:
     if len(hidden) > explained:
         guests = ", ".join(_guest(foreign) for foreign in hidden)
         yield FitnessFinding(
-            "busy gpu",
+            "busy_gpu",
             "invalid",
             f"processes that cannot be seen from here (another container, or one that ended) "
             f"were on the {hidden[0].process.gpu} while measuring: {guests}",
@@ -137,10 +133,11 @@ def _gpu(report: BusyReport) -> Iterator[FitnessFinding]:
 
 def _throttling(report: BusyReport) -> Iterator[FitnessFinding]:
     for throttled in report.throttled:
+        # Many cards decode at their power limit all the time; heat comes and goes.
+        capped = throttled.reason == "power cap"
         yield FitnessFinding(
-            "throttled gpu",
-            # Many cards decode at their power limit all the time; heat comes and goes.
-            "note" if throttled.reason == "power cap" else "invalid",
+            "gpu_power_cap" if capped else "gpu_throttled",
+            "note" if capped else "invalid",
             f"the {throttled.gpu} lowered its clocks while measuring: {throttled.reason}",
         )
 

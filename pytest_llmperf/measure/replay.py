@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,17 @@ from pytest_llmperf.timeline import Timeline
 
 
 class Watch(Protocol):
-    """Watches the machine while one test is replayed in one process."""
+    """Watches the machine while one test is replayed in one process.
+
+    What it measures beside the generations are values by metric name, in base units;
+    a metric that can't be told is left out.
+    """
+
+    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
+        """Return what was measured beside one counted iteration, as soon as it is over."""
+
+    def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
+        """Return what was measured beside all counted iterations together: one value a process."""
 
     def sample(self) -> str | None:
         """Look once more, between two replays.
@@ -63,12 +73,15 @@ class Replayer:
 
     Args:
         plan: what to do.
-        watch: starts watching the machine.
+        watch: starts watching the machine, beside the engine of this client.
         on_step: told of every replay before it starts.
     """
 
     def __init__(
-        self, plan: Plan, watch: Callable[[], Watch], on_step: Callable[[Step], None]
+        self,
+        plan: Plan,
+        watch: Callable[[EngineClient], Watch],
+        on_step: Callable[[Step], None],
     ) -> None:
         self._plan = plan
         self._watch = watch
@@ -86,9 +99,10 @@ class Replayer:
                 work than was recorded.
         """
         plan = self._plan
-        watch = self._watch()
+        watch = self._watch(client)
         warmup: list[dict[str, float]] = []
         counted: list[list[Timeline]] = []
+        rows: list[dict[str, float]] = []
         void: str | None = None
         while not void and not is_warm([row["end_to_end"] for row in warmup], plan.warmup_max):
             self._tell(place, nodeid, None)
@@ -99,13 +113,16 @@ class Replayer:
             self._tell(place, nodeid, len(counted) + 1)
             timelines, void = self._iterate(client, place, workload)
             counted.append(timelines)
+            rows.append({**compute_all(timelines), **watch.measured(timelines)})
             void = void or watch.sample()
+        if rows:
+            rows[0].update(watch.whole(counted))
         findings = tuple(watch.stop())
         if void is None:
             void = next((f.text for f in findings if f.severity == "invalid"), None)
         return ProcessSample(
             process=place.process,
-            iterations=tuple(compute_all(timelines) for timelines in counted),
+            iterations=tuple(rows),
             warmup=tuple(warmup),
             findings=findings,
             void=void,

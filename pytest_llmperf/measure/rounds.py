@@ -37,7 +37,7 @@ class Rounds:
     Args:
         plan: what to do.
         arms: the candidate, or the candidate and the base.
-        watch: starts watching the machine.
+        watch: starts watching the machine, beside the engine of this client.
         on_step: told of every replay before it starts.
         undecided: asked after each round whether to go on with the tests that have
             the plan's fewest samples; None goes on with none.
@@ -50,7 +50,7 @@ class Rounds:
         self,
         plan: Plan,
         arms: Sequence[Arm],
-        watch: Callable[[], Watch],
+        watch: Callable[[EngineClient], Watch],
         on_step: Callable[[Step], None],
         undecided: Undecided | None = None,
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from pytest_llmperf.baselines.record import ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.config.model_hash import model_sha256
 from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.environment.busy import LoadWatch
@@ -27,6 +28,7 @@ from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.repository.provenance import read_provenance
+from pytest_llmperf.timeline import Timeline
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
@@ -159,11 +161,20 @@ def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
 
 
 class MachineWatch:
-    """Watches the machine while one test is replayed in one process."""
+    """Watches the machine while one test is replayed in the process of ``client``."""
 
-    def __init__(self, facts: SessionFacts) -> None:
+    def __init__(self, facts: SessionFacts, client: EngineClient) -> None:
+        self._client = client
         self._n_threads = facts.n_threads
         self._load = LoadWatch.start(watch_gpu=facts.watch_gpu)
+
+    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:  # noqa: ARG002
+        """Nothing is measured beside an iteration yet."""
+        return {}
+
+    def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
+        """Nothing is measured beside a process yet."""
+        return {}
 
     def sample(self) -> str | None:
         """Look once more, between two replays; say why the process is clearly lost.

@@ -31,6 +31,16 @@ MARKERS = {
         "stall_rate(max='5%', tolerance='20%'): gate the share of stalled iterations; tolerance "
         "is how many more of a hundred than the other arm's."
     ),
+    "roofline": (
+        "roofline(min='50%', tolerance='5%'): gate how near decode is to the limit that the "
+        "machine's memory bandwidth sets; needs no baseline."
+    ),
+    "gpu_memory": (
+        "gpu_memory(max='8GiB', tolerance='5%'): gate the most GPU memory the engine held."
+    ),
+    "energy_per_token": (
+        "energy_per_token(max='2J', tolerance='5%'): gate the GPUs' energy per output token."
+    ),
     "perf_metric": (
         "perf_metric(name, min=..., max=..., tolerance='5%'): gate any registered metric; "
         "a marker without a limit gates against the baseline only."
@@ -42,6 +52,9 @@ _METRIC_MARKERS = (
     "end_to_end",
     "inter_token",
     "stall_rate",
+    "roofline",
+    "gpu_memory",
+    "energy_per_token",
     "perf_metric",
 )
 #: A stall rate's own tolerance, in points: a fifth of the iterations is what it is there to catch.

@@ -28,7 +28,7 @@ def test_a_process_that_takes_the_engines_cores_makes_it_invalid() -> None:
     top = (ForeignProcess(4242, "stress", 1.9),)
     assert judge(report(foreign_cores=1.9, top=top), 2, 2) == [
         FitnessFinding(
-            "busy cores",
+            "busy_cores",
             "invalid",
             "process 4242 (stress) used 1.9 of 2 cores while measuring: "
             "2 engine threads had 0.1 cores left",

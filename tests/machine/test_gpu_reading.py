@@ -159,10 +159,10 @@ def test_a_foreign_process_on_the_card_makes_the_machine_unfit(ask_nvml: Any) ->
     # The parent, this pytest, is a process that can be seen and is not the session's own.
     scenario = RTX_4090 + f"compute 0 {os.getpid()} 2147483648 train\n"
     findings = ask_nvml("judge(LoadWatch.start(watch_gpu=True).stop(), 2, 2)", scenario)
-    gpu = [finding for finding in findings if finding["name"] == "busy gpu"]
+    gpu = [finding for finding in findings if finding["name"] == "busy_gpu"]
     assert gpu == [
         {
-            "name": "busy gpu",
+            "name": "busy_gpu",
             "severity": "invalid",
             "text": f"process {os.getpid()} (train) with 2.0 GiB was on the "
             "NVIDIA GeForce RTX 4090 while measuring",
@@ -198,7 +198,7 @@ def test_a_hot_card_makes_the_window_invalid(ask_nvml: Any) -> None:
     findings = ask_nvml(
         "judge(LoadWatch.start(watch_gpu=True).stop(), 8, 1)", f"{RTX_4090}throttle 0 20\n"
     )
-    (finding,) = [one for one in findings if one["name"] == "throttled gpu"]
+    (finding,) = [one for one in findings if one["name"] == "gpu_throttled"]
     assert finding["severity"] == "invalid"
     assert "GeForce RTX 4090" in finding["text"]
 
@@ -207,5 +207,5 @@ def test_a_card_at_its_power_limit_is_only_noted(ask_nvml: Any) -> None:
     findings = ask_nvml(
         "judge(LoadWatch.start(watch_gpu=True).stop(), 8, 1)", f"{RTX_4090}throttle 0 4\n"
     )
-    (finding,) = [one for one in findings if one["name"] == "throttled gpu"]
+    (finding,) = [one for one in findings if one["name"] == "gpu_power_cap"]
     assert finding["severity"] == "note"

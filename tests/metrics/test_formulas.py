@@ -112,12 +112,12 @@ def test_a_slowdown_is_positive_whichever_way_is_better(metric: str, worse: floa
 def test_the_two_forms_of_the_decode_rate_are_one_quantity() -> None:
     decode = [metric.name for metric in METRICS.values() if metric.quantity == "decode"]
 
-    assert decode == ["tokens_per_sec", "time_per_output_token"]
+    assert decode == ["tokens_per_sec", "time_per_output_token", "roofline"]
 
 
 def test_rates_are_better_high_and_times_low() -> None:
     for metric in METRICS.values():
-        rate = metric.name.endswith("per_sec")
+        rate = metric.name.endswith("per_sec") or metric.name in ("roofline", "gpu_utilization")
         assert metric.direction is (Direction.HIGHER if rate else Direction.LOWER)
 
 

@@ -20,11 +20,20 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
         if place.arm == "candidate":
 
             class Unfit:
+                def __init__(self, client: Any) -> None:
+                    pass
+
+                def measured(self, timelines: Any) -> dict[str, float]:
+                    return {}
+
+                def whole(self, iterations: Any) -> dict[str, float]:
+                    return {}
+
                 def sample(self) -> None:
                     return None
 
                 def stop(self) -> list[FitnessFinding]:
-                    return [FitnessFinding("busy cores", "invalid", "a neighbour took the cores")]
+                    return [FitnessFinding("busy_cores", "invalid", "a neighbour took the cores")]
 
             self._watch = Unfit
         try:

@@ -11,6 +11,7 @@ from pytest_llmperf.units import (
     parse_duration,
     parse_energy,
     parse_fraction,
+    parse_power,
     parse_quantity,
     parse_rate,
     parse_tolerance,
@@ -120,3 +121,10 @@ def test_a_quantity_is_read_by_its_metrics_unit(value: str, unit: Unit, expected
 def test_another_metrics_unit_is_refused() -> None:
     with pytest.raises(UnitError, match="expected a rate"):
         parse_quantity("5s", Unit.TOKENS_PER_SECOND)
+
+
+def test_powers_need_their_unit() -> None:
+    assert parse_power("350W") == 350.0
+    assert parse_power("1.2kW") == pytest.approx(1200.0)
+    with pytest.raises(UnitError, match="a power such as 350W"):
+        parse_power("350")

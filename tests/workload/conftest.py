@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds, Step, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
 from pytest_llmperf.measure.workload import RecordedRequest, Recorder, Workload
+from pytest_llmperf.timeline import Timeline
 
 #: Four tokens a prompt; what a prompt asks for beyond that is in the application of a test.
 ECHO = """
@@ -36,6 +37,8 @@ class Stage:
         self.roles: list[str] = []
         #: What the machine's watch finds, window by window; fit once they are used up.
         self.findings: list[list[FitnessFinding]] = []
+        #: Processes of the engines it was started beside.
+        self.watched: list[int] = []
         #: How often the watch was asked to look between two replays.
         self.looks = 0
         #: What it then says of a process that is lost already.
@@ -80,6 +83,15 @@ class Stage:
         stage = self
 
         class Watch:
+            def __init__(self, client: EngineClient) -> None:
+                stage.watched.append(client.pid)
+
+            def measured(self, timelines: Sequence[Timeline]) -> dict[str, float]:
+                return {"gpu_memory": float(len(timelines))}
+
+            def whole(self, iterations: Sequence[Sequence[Timeline]]) -> dict[str, float]:
+                return {"energy_per_token": float(len(iterations))}
+
             def sample(self) -> str | None:
                 stage.looks += 1
                 return stage.lost

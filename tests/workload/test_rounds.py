@@ -9,8 +9,8 @@ import pytest
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.measure.rounds import SPARE_ROUNDS
 
-UNFIT = FitnessFinding("busy cores", "invalid", "process 1 (cc) used 2.0 of 2 cores")
-WARNED = FitnessFinding("busy cores", "warn", "process 1 (cc) used 0.2 of 2 cores")
+UNFIT = FitnessFinding("busy_cores", "invalid", "process 1 (cc) used 2.0 of 2 cores")
+WARNED = FitnessFinding("busy_cores", "warn", "process 1 (cc) used 0.2 of 2 cores")
 
 # Says "void" less than it did while recorded; crashes, exits and refuses when asked to.
 MOODY = """
@@ -265,3 +265,16 @@ def test_one_arm_is_the_candidate_and_has_no_pairs(stage: Any) -> None:
     assert {(sample.arm, sample.pair) for sample in samples.processes} == {("candidate", None)}
     assert {(step.arm, step.pair) for step in stage.steps} == {("candidate", None)}
     assert samples.pairs == 0
+
+
+def test_what_is_measured_beside_an_iteration_is_its_own(stage: Any) -> None:
+    measurement = stage.run({"two": stage.workload("y", "z")})
+
+    assert measurement.tests["two"].values("gpu_memory") == ((2.0, 2.0, 2.0),) * 2
+    assert stage.watched == stage.pids
+
+
+def test_what_is_measured_beside_a_whole_process_is_one_value_of_it(stage: Any) -> None:
+    measurement = stage.run({"one": stage.workload("x")})
+
+    assert measurement.tests["one"].values("energy_per_token") == ((3.0,),) * 2
