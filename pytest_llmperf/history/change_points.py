@@ -27,7 +27,7 @@ normal noise, 10 sessions before the end):
     ruptures 1.1.10 KernelCPD, 4 ln n    3 ms   325 ms   0.03  33    18     199     97%
     skchange 0.18.0 seeded, numba        5 ms    45 ms   (513 MB, 11 s to compile)
     changeforest 1.2.1 alone            0.5 ms    6 ms   66    294   512    379     97%
-    this module                         0.7 ms    5 ms   see docs  (FALSE_PER_100)  95%
+    this module                         0.7 ms    5 ms   benchmarks/change_points.py  95%
 
 Otava needs one version of numpy (2.2.0) and 44 packages (BigQuery, Slack); its
 p-value is that of a t-test at the split that was chosen for the largest
