@@ -1,4 +1,4 @@
-"""How often `llmperf history` marks a change where there is none, and how often it finds a real one.
+"""How often `llmperf history` marks a change where there is none, and finds one that is there.
 
     python benchmarks/change_points.py [--series 20000] [--sessions 200] [--step 5%]
 
@@ -41,7 +41,8 @@ def normal(random: np.random.Generator, count: int) -> Series:
 
 def heavy(random: np.random.Generator, count: int) -> Series:
     """Independent, Student's t with 3 degrees of freedom, of the same standard deviation."""
-    return random.standard_t(3, count) * SPREAD / np.sqrt(3.0)
+    values: Series = random.standard_t(3, count) * SPREAD / np.sqrt(3.0)
+    return values
 
 
 def alike(random: np.random.Generator, count: int) -> Series:
@@ -56,7 +57,8 @@ def alike(random: np.random.Generator, count: int) -> Series:
 def stalled(random: np.random.Generator, count: int) -> Series:
     """Independent, normal, and 2% of the sessions 1.3 to 4.5 times slower."""
     slow = np.log(random.uniform(1.3, 4.5, count)) * (random.random(count) < 0.02)
-    return normal(random, count) + slow
+    values: Series = normal(random, count) + slow
+    return values
 
 
 NOISE: dict[str, Callable[[np.random.Generator, int], Series]] = {
