@@ -305,7 +305,11 @@ def _driver_known(environ: Mapping[str, str]) -> bool:
 def _loader() -> Path | None:
     """Return the system's Vulkan loader, by the path a program would load it from."""
     machine = platform.machine()
-    patterns = (f"lib/{machine}-linux-*/libvulkan.so.1", "lib64/libvulkan.so.1", "lib/libvulkan.so.1")
+    patterns = (
+        f"lib/{machine}-linux-*/libvulkan.so.1",
+        "lib64/libvulkan.so.1",
+        "lib/libvulkan.so.1",
+    )
     for prefix in (Path("/usr/local"), Path("/usr")):
         for pattern in patterns:
             for found in prefix.glob(pattern):

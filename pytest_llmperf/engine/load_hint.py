@@ -1,4 +1,4 @@
-"""What may be wrong where llama.cpp could not load a model: the file, or too little memory."""
+"""What may be wrong where llama.cpp could not load a model: a setting, the memory, the file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,23 @@ _SHORT = (
         "a smaller llm.n_ubatch or llm.n_ctx, or llm.flash_attn: true",
     ),
 )
+#: What llama.cpp says of settings that this machine can't meet -> what to set instead.
+_SETTINGS = (
+    (
+        re.compile(r"invalid value for main_gpu: (\d+) \(available devices: (\d+)\)"),
+        "llm.main_gpu is {0}, and the number of GPUs is {1}: 0 is the first",
+    ),
+    (
+        re.compile(r"device (\S+) does not support split buffers"),
+        "{0} can't share rows with other GPUs: set llm.split_mode: layer",
+    ),
+)
 
 
 def load_hint(path: str, log: Sequence[str] = ()) -> str:
     """Say what the engine's log, or the file at ``path``, shows of why it was not loaded."""
-    if short := _memory_hint(log):
-        return short
+    if known := _setting_hint(log) or _memory_hint(log):
+        return known
     try:
         with Path(path).open("rb") as file:
             magic = file.read(4)
@@ -47,6 +58,15 @@ def load_hint(path: str, log: Sequence[str] = ()) -> str:
     )
 
 
+def _setting_hint(log: Sequence[str]) -> str:
+    """Name the setting that this machine can't meet; or nothing."""
+    text = "\n".join(log)
+    for pattern, hint in _SETTINGS:
+        if match := pattern.search(text):
+            return hint.format(*match.groups())
+    return ""
+
+
 def _memory_hint(log: Sequence[str]) -> str:
     """Name the device that has too little memory, what for, and the change; or nothing."""
     text = "\n".join(log)
@@ -57,6 +77,6 @@ def _memory_hint(log: Sequence[str]) -> str:
             if not asked:
                 return f"too little memory for {use}: {remedy}"
             device, size = asked[-1][1], int(asked[-1][2]) // _MIB
-            had = f", of {free[device]} MiB free" if device in free else ""
-            return f"too little memory on {device} for {use} ({size} MiB{had}): {remedy}"
+            had = f", {free[device]} MiB were free" if device in free else ""
+            return f"too little memory on {device} for {use} ({size} MiB asked{had}): {remedy}"
     return ""

@@ -98,9 +98,14 @@ class GpuUtilization:
 
     def __str__(self) -> str:
         """Return the one line that is logged."""
-        line = f"GPU Utilization: {self.layers_on_gpu}/{self.total_layers} layers on GPU"
+        line = f"GPU Utilization: {self.share} layers on GPU"
         whole = self.status is GpuStatus.FULL and not self.kv_on_host
         return line if whole else f"{line} ({self.explain()})"
+
+    @property
+    def share(self) -> str:
+        """The layers on any GPU out of all, such as ``12/31``."""
+        return f"{self.layers_on_gpu}/{self.total_layers}"
 
     @property
     def gpus(self) -> tuple[DeviceLoad, ...]:
