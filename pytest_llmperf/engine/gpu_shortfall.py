@@ -123,18 +123,23 @@ def find_shortfall(
         elsewhere = gpu.layers_on_gpu - here
     if here >= wanted and not elsewhere:
         return None
-    cause = _cause(gpu, wanted, elsewhere)
+    cause = _cause(gpu, requirement, wanted, elsewhere)
     because, remedy = _told(cause, gpu, requirement, situation)
     return Shortfall(
         cause, _reason(gpu, requirement, here, wanted), because, remedy, devices=gpu.devices
     )
 
 
-def _cause(gpu: GpuUtilization, wanted: int, elsewhere: int) -> ShortfallCause:
+def _cause(
+    gpu: GpuUtilization, requirement: GpuRequirement, wanted: int, elsewhere: int
+) -> ShortfallCause:
     if gpu.status is GpuStatus.CPU_ONLY_BUILD:
         return ShortfallCause.BUILD
     if gpu.status is GpuStatus.NO_DEVICE:
         return ShortfallCause.NO_DEVICE
+    if gpu.gpus and not any(map(requirement.allows, gpu.gpus)):
+        # More layers would go to other devices all the same.
+        return ShortfallCause.DEVICE
     if 0 <= gpu.asked < wanted:
         return ShortfallCause.SETTING
     if elsewhere:
@@ -213,11 +218,12 @@ def _other_device(gpu: GpuUtilization, requirement: GpuRequirement) -> tuple[str
 
 
 def reinstall(version: str = "", platform: str = sys.platform) -> str:
-    """Return the command that replaces a CPU-only build by one of the same version for the GPU."""
+    """Say how a CPU-only build is replaced by one of the same version for the GPU."""
     flag = "GGML_METAL" if platform == "darwin" else "GGML_CUDA"
     package = f"llama-cpp-python=={version}" if version else "llama-cpp-python"
-    command = (
+    other = "" if platform == "darwin" else " (-DGGML_VULKAN=on if the card is not NVIDIA's)"
+    return (
+        f"reinstall it with GPU code{other}: "
         f'CMAKE_ARGS="-D{flag}=on" pip install --force-reinstall --no-deps --no-cache-dir '
         f"--no-binary llama-cpp-python {package}"
     )
-    return command if platform == "darwin" else f"{command} (or -DGGML_VULKAN=on: any vendor's)"

@@ -141,12 +141,14 @@ def test_enough_layers_on_the_asked_card_and_some_on_another_are_a_shortfall():
 
 
 def test_a_card_that_is_not_there_is_answered_with_those_that_are():
-    found = short(loaded(31), GpuRequirement(device="A100"))
+    # Whatever n_gpu_layers asks for: more layers would go to another card.
+    for gpu in (loaded(31), loaded(12, asked=12)):
+        found = short(gpu, GpuRequirement(device="A100"))
 
-    assert found.cause is ShortfallCause.DEVICE
-    assert found.because == (
-        "the engine has no device 'A100'; it has CUDA0 (NVIDIA GeForce RTX 4090)"
-    )
+        assert found.cause is ShortfallCause.DEVICE
+        assert found.because == (
+            "the engine has no device 'A100'; it has CUDA0 (NVIDIA GeForce RTX 4090)"
+        )
 
 
 def test_the_host_is_no_device_that_can_be_asked_for():

@@ -104,6 +104,26 @@ def test_hidden_devices_are_told_by_the_variable_that_hides_them(project, hidden
     assert f"{next(iter(hidden))} is ''" in text
 
 
+def test_a_device_that_is_lost_before_the_measurement_is_an_error_and_no_slow_run(project, hidden):
+    result = run(
+        project,
+        f"""
+        import os, pytest
+
+        @pytest.mark.end_to_end
+        def test_answer(llm_engine):
+            llm_engine.generate([1], max_tokens=1)
+            os.environ.update({hidden!r})
+        """,
+        *("-m", "perf", "--llmperf-json", "out.json"),
+    )
+
+    result.assert_outcomes(failed=1)
+    (test,) = json.loads(project.path.joinpath("out.json").read_text())["tests"]
+    assert test["verdict"] == "error"
+    assert "perf.require_gpu: 0 of 31 layers are on a GPU, and all are required" in said(result)
+
+
 def test_too_little_memory_is_told_with_what_to_make_smaller(project):
     config = CONFIG.replace("n_ctx: 256", "n_ctx: 6000000") + "  type_k: f32\n  type_v: f32\n"
     project.path.joinpath("config.yaml").write_text(config + PERF)
