@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from textwrap import dedent
 
 import pytest
@@ -47,6 +48,7 @@ def project(pytester, monkeypatch, tmp_path):
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(CACHE))
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
     monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     pytester.path.joinpath("config.yaml").write_text(CONFIG + PERF)
     pytester.makeini(INI)
     return pytester
@@ -131,23 +133,27 @@ def test_too_little_memory_is_told_with_what_to_make_smaller(project):
     assert "hint: too little memory on " in refused(project)
 
 
-def test_a_base_arm_with_fewer_layers_is_a_difference_and_no_failure(project):
-    other = CONFIG + "  n_gpu_layers: 29\n"
-    project.path.joinpath("other.yaml").write_text(other)
-
-    result = run(
-        project,
-        """
+def test_a_base_commit_with_fewer_layers_is_a_difference_and_no_failure(project):
+    config = project.path / "config.yaml"
+    config.write_text(f"{CONFIG}  n_gpu_layers: 29\n{PERF}")
+    project.makepyfile(
+        test_it="""
         import pytest
 
         @pytest.mark.end_to_end
         def test_first_token(llm_engine):
             llm_engine.generate([1], max_tokens=1)
-        """,
-        *("-m", "perf", "--llmperf-against-config", "other.yaml"),
+        """
     )
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(project.path)]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "Fewer layers"]):
+        subprocess.run([*git, *command], check=True)
+    config.write_text(CONFIG + PERF)
+
+    result = project.runpytest_subprocess("-m", "perf", "--llmperf-against", "HEAD", timeout=600)
 
     assert "llm.n_gpu_layers: 29 there, -1 here" in said(result)
+    assert "layers on a GPU: 29/31 there, 31/31 here" in said(result)
     assert "require_gpu" not in said(result)
 
 
