@@ -152,7 +152,10 @@ def test_a_card_that_is_not_there_is_answered_with_those_that_are():
 
 
 def test_the_host_is_no_device_that_can_be_asked_for():
-    assert short(loaded(12, asked=12), GpuRequirement(12, "CPU")).cause is ShortfallCause.DEVICE
+    found = short(loaded(12, asked=12), GpuRequirement(12, "CPU"))
+
+    assert found.reason == "0 of 31 layers are on 'CPU', and 12 are required"
+    assert found.cause is ShortfallCause.DEVICE
 
 
 def test_the_whole_story_names_what_every_device_holds():
