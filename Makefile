@@ -1,30 +1,41 @@
 # Each target does its own set-up; a second run of it installs nothing.
 #
-#   make perf    the perf tests, their verdicts, and an exit status for a gate
-#   make test    the test suite
-#   make lint    ruff (lint, format) and mypy --strict
-#   make setup   only the set-up
-#   make clean   remove .venv and what tools left behind (the wheel cache stays)
+#   make perf      the perf tests, their verdicts, and an exit status for a gate
+#   make test      the test suite
+#   make gpu-test  the tests of tests/gpu, on a GPU or Debian's software Vulkan device
+#   make lint      ruff (lint, format) and mypy --strict
+#   make setup     only the set-up
+#   make clean     remove .venv, .venv-gpu and what tools left behind (the wheel cache stays)
 #
 # PYTHON=python3.12     the interpreter .venv is made of (3.10 or newer)
 # ENGINE=cuda           cpu, cuda, vulkan or metal: docs/engine-builds.md
+#                       (gpu-test: vulkan unless named)
 # CMAKE_ARGS_EXTRA=...  further flags for the engine's build
 # ARGS="-k short"       further arguments for pytest
 PYTHON ?= python3
 ENGINE ?= cpu
 ARGS ?=
 
-BIN := $(if $(filter Windows_NT,$(OS)),.venv/Scripts,.venv/bin)
-RUN := $(BIN)/python -m
+IN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
+RUN := .venv/$(IN)/python -m
+# An environment of its own, so that the CPU build of .venv stays where it is.
+GPU_ENGINE := $(if $(filter file,$(origin ENGINE)),vulkan,$(ENGINE))
+GPU_RUN := .venv-gpu/$(IN)/python -m
 export CMAKE_ARGS_EXTRA
 
-.PHONY: perf test lint setup clean
+.PHONY: perf test gpu-test lint setup clean
 
 perf: setup
 	@$(RUN) pytest -m perf tests/perf $(ARGS)
 
 test: setup
 	@$(RUN) pytest $(ARGS)
+
+# llama.cpp leaves software devices alone, unless one is named.
+gpu-test: export GGML_VK_VISIBLE_DEVICES ?= 0
+gpu-test:
+	@"$(PYTHON)" tools/setup.py "$(GPU_ENGINE)" .venv-gpu
+	@$(GPU_RUN) pytest tests/gpu $(ARGS)
 
 lint: setup
 	@$(RUN) ruff check
@@ -36,5 +47,5 @@ setup:
 	@"$(PYTHON)" tools/setup.py "$(ENGINE)"
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks .coverage build dist
+	rm -rf .venv .venv-gpu .pytest_cache .mypy_cache .ruff_cache .benchmarks .coverage build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,10 +170,18 @@ def adopt_wheel(root: Path, build: Build, wheel: Path) -> tuple[Path, str]:
     return folder / wheel.name, digest
 
 
-def ensure_wheel(root: Path, build: Build, python: Path) -> tuple[Path, str]:
+def ensure_wheel(
+    root: Path, build: Build, python: Path, needs: Callable[[], Mapping[str, str]] = dict
+) -> tuple[Path, str]:
     """Return the wheel of ``build`` and its SHA-256, building it if the cache has none.
 
     Two callers at once: one builds, the other waits and takes the result.
+
+    Args:
+        root: the cache folder.
+        build: what decides the wheel's content.
+        python: the interpreter whose pip builds it.
+        needs: called before a build: brings what it needs, returns variables for it.
 
     Raises:
         SetupError: the build failed; the message holds the log's tail and path.
@@ -186,10 +195,11 @@ def ensure_wheel(root: Path, build: Build, python: Path) -> tuple[Path, str]:
             return found
         for leftover in wheels.glob(f".{build.key}.*"):
             shutil.rmtree(leftover, ignore_errors=True)
+        variables = needs()
         work = wheels / f".{build.key}.building"
         work.mkdir()
         try:
-            _run_build(build, python, work, wheels / f"{build.key}.log")
+            _run_build(build, python, work, wheels / f"{build.key}.log", variables)
             made = sorted(work.glob("*.whl"))
             if len(made) != 1:
                 raise SetupError(f"the engine build left {len(made)} wheels in {work}, expected 1")
@@ -198,12 +208,14 @@ def ensure_wheel(root: Path, build: Build, python: Path) -> tuple[Path, str]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _run_build(build: Build, python: Path, work: Path, log: Path) -> None:
+def _run_build(
+    build: Build, python: Path, work: Path, log: Path, variables: Mapping[str, str]
+) -> None:
     flags = shlex.join(build.flags)
     print(f"engine: building {ENGINE_PACKAGE} {build.version} ({build.engine}) with {flags}")
     print(f"        once per machine, about 4 minutes on 2 cores; log: {log}", flush=True)
     env = {k: v for k, v in os.environ.items() if k not in _DROPPED_VARIABLES}
-    env["CMAKE_ARGS"] = flags
+    env |= {**variables, "CMAKE_ARGS": flags}
     # The build tree is 1 GB: keep it beside the cache, where it is removed for certain.
     env["TMPDIR"] = str(work)
     command = [

@@ -1,8 +1,10 @@
 """Set-up of a checkout: .venv, the engine's wheel, pinned tools, the project, the embedded model.
 
-Run as ``python tools/setup.py [ENGINE]`` (the Makefile does). Standard library
-only, so that any Python 3.10 or newer can run it. A stamp in .venv records what
-was installed; while nothing of it changed, a run only checks and says so.
+Run as ``python tools/setup.py [ENGINE] [ENVIRONMENT]`` (the Makefile does). The
+environment is a folder of the checkout: .venv, or .venv-gpu, which is for engines
+with GPU code. Standard library only, so that any Python 3.10 or newer can run it.
+A stamp in the environment records what was installed; while nothing of it changed,
+a run only checks and says so.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import signal
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,16 @@ from engine_wheel import (
     plan_build,
 )
 from locks import FileLock
+from vulkan_build import vulkan_needs
 
 ROOT = Path(__file__).resolve().parent.parent
 OLDEST_PYTHON = (3, 10)
 EMBEDDED_MODEL = "smollm2-135m"
+#: Folder -> the engines that may be installed there; None is every engine.
+ENVIRONMENTS: dict[str, tuple[str, ...] | None] = {
+    ".venv": None,
+    ".venv-gpu": ("vulkan", "cuda", "metal"),
+}
 #: Installed first, because the project is installed without build isolation:
 #: an isolated build would take whatever version is newest that day.
 BUILD_REQUIREMENTS = ("hatchling", "editables")
@@ -99,6 +108,24 @@ def installed_identity(venv: Path) -> str | None:
     return engine_identity(records[0].read_text(encoding="utf-8")) if len(records) == 1 else None
 
 
+def environment_name(engine: str, named: list[str]) -> str:
+    """Return the environment's folder (.venv where none is named) if it may hold this engine.
+
+    Raises:
+        SetupError: it is no folder for an environment, or not for this engine.
+    """
+    name = named[0] if named else ".venv"
+    if name not in ENVIRONMENTS:
+        raise SetupError(f"{name}: no such environment; choose one of {', '.join(ENVIRONMENTS)}")
+    engines = ENVIRONMENTS[name]
+    if engines is not None and engine not in engines:
+        raise SetupError(
+            f"ENGINE={engine}: {name} is for engines with GPU code; "
+            f"choose one of {', '.join(engines)}"
+        )
+    return name
+
+
 def read_stamp(venv: Path) -> dict[str, Any]:
     """Return what the last finished set-up recorded, or an empty dict."""
     try:
@@ -157,7 +184,7 @@ def ensure_venv(venv: Path, root: Path) -> Path:
     """Return the environment's interpreter; create the environment if it is absent or unusable.
 
     Raises:
-        SetupError: .venv is something else, or the venv module does not work here.
+        SetupError: the folder is something else, or the venv module does not work here.
     """
     python = venv_python(venv)
     if venv.exists():
@@ -165,11 +192,11 @@ def ensure_venv(venv: Path, root: Path) -> Path:
             raise SetupError(f"{venv}: exists and is not a virtual environment; move it away")
         if _python_with_pip(python) == platform.python_version():
             return python
-        print(".venv: of another Python, or incomplete; made anew", flush=True)
+        print(f"{venv.name}: of another Python, or incomplete; made anew", flush=True)
         shutil.rmtree(venv)
     try:
         run(
-            f".venv: creating it with Python {platform.python_version()}",
+            f"{venv.name}: creating it with Python {platform.python_version()}",
             [sys.executable, "-m", "venv", str(venv)],
             root,
         )
@@ -188,13 +215,15 @@ def install(venv: Path, root: Path, build: Build, cache: Path) -> dict[str, str]
     python = ensure_venv(venv, root)
     pip = [str(python), "-m", "pip", "install", *_QUIET]
     constraints = ["-c", str(root / "constraints.txt")]
-    wheel, digest = ensure_wheel(cache, build, python)
+    needs = partial(vulkan_needs, cache, os.environ) if build.engine == "vulkan" else dict
+    wheel, digest = ensure_wheel(cache, build, python, needs)
     identity = wheel_identity(wheel)
     if installed_identity(venv) != identity:
         # By its path, without an index and by force: no other wheel of the same
         # version, from pip's cache or already installed, can take its place.
         forced = ["--no-index", "--no-deps", "--force-reinstall", str(wheel)]
-        run(f"engine: installing the {build.engine} build into .venv", [*pip, *forced], root)
+        step = f"engine: installing the {build.engine} build into {venv.name}"
+        run(step, [*pip, *forced], root)
     run(
         "tools: installing what constraints.txt pins",
         [*pip, *constraints, *BUILD_REQUIREMENTS],
@@ -230,7 +259,11 @@ def fetch_model(venv: Path, root: Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Set the checkout up for the engine build named in ``arguments`` (default cpu)."""
+    """Set the checkout up for the engine build and environment that ``arguments`` name.
+
+    Raises:
+        SetupError: an unknown engine or environment, or a step failed.
+    """
     if sys.version_info < OLDEST_PYTHON:
         raise SetupError(
             f"Python 3.10 or newer is needed, this is {platform.python_version()}: "
@@ -241,12 +274,12 @@ def main(arguments: list[str]) -> int:
     if engine == "tools":
         raise SetupError("ENGINE=tools: only benchmarks/fidelity.py uses that build")
     build = plan_build(engine, pinned_version(ROOT / "constraints.txt"), environ)
-    cache, venv = cache_root(environ), ROOT / ".venv"
+    cache, venv = cache_root(environ), ROOT / environment_name(engine, arguments[1:])
     wanted = inputs_hash(ROOT, build, platform.python_version())
     if is_current(venv, wanted):
         print(f"set-up: current ({ENGINE_PACKAGE} {build.version}, {build.engine} build)")
         return 0
-    owner = hashlib.sha256(str(ROOT).encode()).hexdigest()[:12]
+    owner = hashlib.sha256(str(venv).encode()).hexdigest()[:12]
     with FileLock(cache / "locks" / f"setup-{owner}.lock", "another set-up of this checkout"):
         if is_current(venv, wanted):
             return 0

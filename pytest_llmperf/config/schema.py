@@ -37,15 +37,17 @@ if TYPE_CHECKING:
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-def _problems(title: str, found: list[tuple[str, str, Any]]) -> ValidationError:
-    """Return one error for all ``found``: (key, complete message, value)."""
+def _problems(
+    title: str, found: list[tuple[str, str, Any]], section: tuple[str, ...] = ()
+) -> ValidationError:
+    """Return one error for all ``found``: (key in the section, complete message, value)."""
     return ValidationError.from_exception_data(
         title,
         [
             InitErrorDetails(
                 # The message is passed as a value: braces in it must stay as they are.
                 type=PydanticCustomError("llmperf", "{text}", {"text": text}),
-                loc=(key,),
+                loc=(*section, key),
                 input=value,
             )
             for key, text, value in found
@@ -224,6 +226,9 @@ class PerfConfig(_Section):
             "replaced; null: found out from what it declares."
         ),
     )
+    require_gpu: Flag = Field(
+        default=False, description="Fail every perf test unless all layers are on a GPU."
+    )
     seed: Seed | None = Field(
         default=None, description="Seed of the random order; null: a new one."
     )
@@ -270,3 +275,13 @@ class Config(_Section):
     perf: PerfConfig = Field(
         default_factory=PerfConfig, description="How perf tests are measured and judged."
     )
+
+    @model_validator(mode="after")
+    def _gpu_can_be_told(self) -> Config:
+        if self.perf.require_gpu and self.llm.engine == "app":
+            text = (
+                "llm.engine: app does not say where its layers are, so that nobody can tell; "
+                "take require_gpu away, or set llm.engine: llama_cpp"
+            )
+            raise _problems("perf", [("require_gpu", text, True)], ("perf",))
+        return self

@@ -95,7 +95,9 @@ class LlamaCppEngine:
         except Exception as error:
             raise EngineLoadError(
                 with_log_tail(
-                    f"llama.cpp could not load {path}: {error}", self._log, load_hint(path)
+                    f"llama.cpp could not load {path}: {error}",
+                    self._log,
+                    load_hint(path, self._log),
                 )
             ) from error
         self._ctx = self._llm.ctx

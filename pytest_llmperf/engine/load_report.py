@@ -11,11 +11,13 @@ those are counted.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
+#: What the CPU's own memory is called among the devices.
+HOST = "CPU"
 _MIB = 1024 * 1024
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _ASSIGNED = re.compile(r"layer\s+(\d+) assigned to device ([^,\s]+)")
@@ -36,7 +38,16 @@ class GpuStatus(Enum):
 
 @dataclass(frozen=True)
 class DeviceLoad:
-    """What one device holds; sizes in bytes, layers counted with the output layer."""
+    """What one device holds; sizes in bytes, layers counted with the output layer.
+
+    Attributes:
+        name: llama.cpp's own, such as ``CUDA0`` or ``Vulkan1``; ``CPU`` is the host.
+        description: the card's name.
+        layers: how many are on it.
+        model_bytes, kv_bytes, compute_bytes: the weights, the KV cache (or a recurrent
+            model's state), and what computing needs.
+        free_bytes: what was free on it before the load; 0 where that was not said.
+    """
 
     name: str
     description: str = ""
@@ -44,6 +55,27 @@ class DeviceLoad:
     model_bytes: int = 0
     kv_bytes: int = 0
     compute_bytes: int = 0
+    free_bytes: int = 0
+
+    @property
+    def is_host(self) -> bool:
+        """Whether this is the CPU's own memory."""
+        return self.name == HOST
+
+    def __str__(self) -> str:
+        """Return one line: the device and what it holds."""
+        title = f"{self.name} ({self.description})" if self.description else self.name
+        sizes = [
+            f"{kind} {size / _MIB:.1f} MiB"
+            for kind, size in (
+                ("model", self.model_bytes),
+                ("KV cache", self.kv_bytes),
+                ("compute", self.compute_bytes),
+            )
+            if size
+        ]
+        plural = "" if self.layers == 1 else "s"
+        return f"{title}: {', '.join([f'{self.layers} layer{plural}', *sizes])}"
 
 
 @dataclass(frozen=True)
@@ -66,13 +98,32 @@ class GpuUtilization:
 
     def __str__(self) -> str:
         """Return the one line that is logged."""
-        line = f"GPU Utilization: {self.layers_on_gpu}/{self.total_layers} layers on GPU"
-        return line if self.status is GpuStatus.FULL else f"{line} ({self.explain()})"
+        line = f"GPU Utilization: {self.share} layers on GPU"
+        whole = self.status is GpuStatus.FULL and not self.kv_on_host
+        return line if whole else f"{line} ({self.explain()})"
+
+    @property
+    def share(self) -> str:
+        """The layers on any GPU out of all, such as ``12/31``."""
+        return f"{self.layers_on_gpu}/{self.total_layers}"
+
+    @property
+    def gpus(self) -> tuple[DeviceLoad, ...]:
+        """The devices that are no host, those without a layer included."""
+        return tuple(device for device in self.devices if not device.is_host)
+
+    @property
+    def kv_on_host(self) -> bool:
+        """Whether the KV cache is in the CPU's memory although layers that use it are on a GPU."""
+        # One layer on a GPU is the output layer, which has no part in the cache.
+        on_gpus = sum(device.kv_bytes for device in self.gpus)
+        anywhere = sum(device.kv_bytes for device in self.devices)
+        return self.layers_on_gpu > 1 and on_gpus == 0 and anywhere > 0
 
     def explain(self) -> str:
         """Say what the status means here and what to do about it."""
         asked = "all" if self.asked < 0 else str(self.asked)
-        return {
+        said = {
             GpuStatus.FULL: "every layer is on a GPU",
             GpuStatus.AS_ASKED: f"n_gpu_layers: {asked}",
             GpuStatus.FEWER: (
@@ -86,6 +137,7 @@ class GpuUtilization:
                 "CPU-only build: reinstall llama-cpp-python with GPU code to use a GPU"
             ),
         }[self.status]
+        return f"{said}; the KV cache is on the CPU" if self.kv_on_host else said
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -117,40 +169,71 @@ def read_load_report(
     """
     offloaded: tuple[int, int] | None = None
     layers: dict[int, str] = {}
-    sizes: dict[str, dict[str, int]] = {}
+    buffers: dict[tuple[str, str], float] = {}
     descriptions: dict[str, str] = {}
+    free: dict[str, int] = {}
     for line in lines:
         if match := _OFFLOADED.search(line):
             offloaded = int(match[1]), int(match[2])
         elif match := _ASSIGNED.search(line):
             layers[int(match[1])] = _host(match[2])
         elif match := _BUFFER.search(line):
-            kind = {"model": "model_bytes", "KV": "kv_bytes", "RS": "kv_bytes"}.get(
-                match[2], "compute_bytes"
-            )
-            device = sizes.setdefault(_host(match[1]), {})
-            device[kind] = device.get(kind, 0) + round(float(match[3]) * _MIB)
+            place, mib = (match[1], match[2]), float(match[3])
+            # What computing needs is told anew whenever it is reserved anew; a model or a
+            # cache of several buffers is told by one line for each.
+            again = match[2] in ("compute", "output")
+            buffers[place] = mib if again else buffers.get(place, 0.0) + mib
         elif match := _DEVICE.search(line):
             descriptions[match[1]] = match[2]
+            free[match[1]] = int(match[4]) * _MIB
     total = offloaded[1] if offloaded else (len(layers) or n_layer + 1)
     counted = list(layers.values())
     if layers:
-        on_gpu = sum(device != "CPU" for device in counted)
+        on_gpu = sum(device != HOST for device in counted)
         device_seen = on_gpu > 0 or bool(descriptions)
     else:
         on_gpu, device_seen = (offloaded[0] if offloaded else 0), offloaded is not None
-    names = sorted({*sizes, *counted, *descriptions}, key=lambda name: (name == "CPU", name))
+    known = {*counted, *descriptions}
+    sizes = _by_device(buffers, known)
+    cards = {*sizes, *known} - {HOST}
+    if not layers and len(cards) == 1:
+        # Older builds tell how many went to a GPU and not which; there is only one.
+        counted = [*cards] * on_gpu + [HOST] * (total - on_gpu)
+    names = sorted({*sizes, *known}, key=lambda name: (name == HOST, len(name), name))
     devices = tuple(
-        DeviceLoad(name, descriptions.get(name, ""), counted.count(name), **sizes.get(name, {}))
+        DeviceLoad(
+            name,
+            descriptions.get(name, ""),
+            counted.count(name),
+            **sizes.get(name, {}),
+            free_bytes=free.get(name, 0),
+        )
         for name in names
     )
     status = _status(asked, on_gpu, total, supports_gpu, device_seen)
     return GpuUtilization(status, on_gpu, total, asked, devices)
 
 
+def _by_device(
+    buffers: Mapping[tuple[str, str], float], known: Collection[str]
+) -> dict[str, dict[str, int]]:
+    """Sum the sizes of buffers, bytes, by the device they live on and what they are for."""
+    sizes: dict[str, dict[str, int]] = {}
+    for (buffer, kind), mib in buffers.items():
+        field_name = {"model": "model_bytes", "KV": "kv_bytes", "RS": "kv_bytes"}.get(
+            kind, "compute_bytes"
+        )
+        name = _host(buffer)
+        # Such as MTL0_Mapped, which is on MTL0.
+        name = next((device for device in known if name.startswith(f"{device}_")), name)
+        device = sizes.setdefault(name, {})
+        device[field_name] = device.get(field_name, 0) + round(mib * _MIB)
+    return sizes
+
+
 def _host(buffer: str) -> str:
     """Name the device a buffer type lives on: CPU_Mapped, CPU_REPACK and CUDA_Host are the host."""
-    return "CPU" if buffer.startswith("CPU") or buffer.endswith("_Host") else buffer
+    return HOST if buffer.startswith(HOST) or buffer.endswith("_Host") else buffer
 
 
 def _status(

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.plugin.fixtures import llm_engine
-from pytest_llmperf.plugin.markers import MARKERS, asks_for_perf, imply_perf, is_perf
+from pytest_llmperf.plugin.markers import (
+    MARKERS,
+    PLAIN_MARKERS,
+    asks_for_perf,
+    imply_perf,
+    is_perf,
+)
 from pytest_llmperf.plugin.options import add_options
 from pytest_llmperf.plugin.settings import current_settings
 
@@ -29,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers."""
-    for line in MARKERS.values():
+    for line in (*MARKERS.values(), *PLAIN_MARKERS.values()):
         config.addinivalue_line("markers", line)
     request = config.getoption("llmperf_record_for")
     if request:
@@ -45,24 +51,30 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep perf tests out of runs that do not ask for them; set up the session that has some."""
+    """Keep perf tests out of runs that do not ask for them; set up what the others need."""
     recording = config.pluginmanager.get_plugin(RECORDING)
     if recording is not None:
         recording.take(items)
         return
     perf = [item for item in items if is_perf(item)]
-    if not perf:
-        return
-    if not asks_for_perf(config.getoption("markexpr") or ""):
+    if perf and not asks_for_perf(config.getoption("markexpr") or ""):
         items[:] = [item for item in items if not is_perf(item)]
         config.hook.pytest_deselected(items=perf)
         config.stash[_DESELECTED] = len(perf)
+        perf = []
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if not perf and not on_gpu:
         return
-    from pytest_llmperf.plugin.session import begin_perf_session
+    from pytest_llmperf.plugin.gpu_requirement import guard_gpu, read_requirements
     from pytest_llmperf.plugin.xdist_mode import RefusedOnWorker, is_xdist_worker
 
     try:
-        begin_perf_session(config, perf)
+        requirements = read_requirements(on_gpu)
+        if perf:
+            from pytest_llmperf.plugin.session import begin_perf_session
+
+            begin_perf_session(config, perf)
+        guard_gpu(config, requirements, perf)
     except pytest.UsageError as error:
         if not is_xdist_worker(config):
             raise

@@ -15,6 +15,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.packages.environment import Environment
+from pytest_llmperf.plugin.gpu_requirement import starter
 from pytest_llmperf.plugin.recording_there import There
 from pytest_llmperf.plugin.settings import Settings, load_file, settings_of, spec_of
 
@@ -132,7 +133,7 @@ def setting_lines(
 
 def arms_of(settings: Settings, against: Against | None) -> list[Arm]:
     """Return the session's own arm and, where there is something to compare with, the base."""
-    arms = [Arm(CANDIDATE, "candidate", partial(EngineClient.start, settings.spec))]
+    arms = [Arm(CANDIDATE, "candidate", starter(settings))]
     if against is not None and against.spec is not None:
         own: dict[str, Workload | None] = dict(against.changed)
         own |= dict.fromkeys((*against.absent, *against.broken))

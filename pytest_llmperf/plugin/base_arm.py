@@ -132,6 +132,9 @@ def _differences(settings: Settings, place: Place, found: BaseRecording) -> tupl
         lines.append(f"model: SHA-256 {found.model[:12]} there, {model[:12]} here")
     if engine != found.engine:
         lines.append(f"engine: {found.engine} there, {engine} here")
+    layers = info.gpu.share if info is not None and info.gpu is not None else ""
+    if layers and found.layers and layers != found.layers:
+        lines.append(f"layers on a GPU: {found.layers} there, {layers} here")
     return tuple(lines)
 
 

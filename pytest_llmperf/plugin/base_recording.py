@@ -49,6 +49,7 @@ class BaseRecording:
         llm: the engine settings of its configuration, as ``LlmConfig`` writes them.
         model: the model's SHA-256, or its name where it is no file.
         engine: the engine and its version.
+        layers: how many are on a GPU, such as ``12/31``; empty where the engine does not say.
         workloads: what each wanted test asked of the engine, by node id.
         problems: why a wanted test has none although it exists.
         collected: node ids of all perf tests there.
@@ -60,6 +61,7 @@ class BaseRecording:
     llm: dict[str, Any] = field(default_factory=dict)
     model: str = ""
     engine: str = ""
+    layers: str = ""
     workloads: dict[str, Workload] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     collected: tuple[str, ...] = ()
@@ -97,6 +99,7 @@ class BaseRecording:
             llm=data["llm"],
             model=data["model"],
             engine=data["engine"],
+            layers=data["layers"],
             workloads={n: Workload.from_json(work) for n, work in data["workloads"].items()},
             problems=data["problems"],
             collected=tuple(data["collected"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,13 @@ MARKERS = {
         "a marker without a limit gates against the baseline only."
     ),
 }
+#: The same, of markers that imply no ``perf``.
+PLAIN_MARKERS = {
+    "gpu": (
+        "gpu(layers='all', device=None): fail, before the body runs, where llm_engine has fewer "
+        "layers on a GPU (or on that device: a name, or a part of one)."
+    ),
+}
 _METRIC_MARKERS = (
     "tokens_per_sec",
     "first_token",
@@ -71,7 +78,7 @@ class _Asked:
     tolerance: float | None
 
 
-class _MarkerError(Exception):
+class MarkerError(Exception):
     """One marker is wrong; the message does not name the test."""
 
 
@@ -112,7 +119,7 @@ def read_checks(
 
     asked: dict[str, _Asked] = {}
     errors: list[str] = []
-    for level in _levels(item):
+    for level in marker_levels(item, _METRIC_MARKERS):
         here: dict[str, _Asked] = {}
         for mark in level:
             try:
@@ -122,18 +129,18 @@ def read_checks(
                     one.limit,
                     one.tolerance,
                 ):
-                    raise _MarkerError(
+                    raise MarkerError(
                         f"contradicts the marker {other.marker!r} beside it: both speak of "
                         f"{one.metric.name}, with different limits or tolerances"
                     )
                 here[one.metric.name] = one
-            except _MarkerError as error:
+            except MarkerError as error:
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}")
         for name, one in here.items():
             asked.setdefault(name, one)
     try:
         tolerance = _perf_tolerance(item, tolerance)
-    except _MarkerError as error:
+    except MarkerError as error:
         errors.append(f"{item.nodeid}: marker 'perf' {error}")
     gated = {
         name: Check(one.metric, one.limit, _tolerance_of(one, tolerance))
@@ -164,13 +171,13 @@ def _tolerance_of(asked: _Asked, default: float) -> float:
     return _STALL_TOLERANCE if asked.metric.kind == "share" else default
 
 
-def _levels(item: pytest.Item) -> Iterator[list[pytest.Mark]]:
-    """Yield the metric markers by level, the closest first."""
+def marker_levels(item: pytest.Item, names: Collection[str]) -> Iterator[list[pytest.Mark]]:
+    """Yield the markers of these names by level, the closest first."""
     callspec = getattr(item, "callspec", None)
     of_parameters = list(getattr(callspec, "marks", ()))
     levels: dict[tuple[int, int], list[pytest.Mark]] = {}
     for node, mark in item.iter_markers_with_node():
-        if mark.name in _METRIC_MARKERS:
+        if mark.name in names:
             depth = -1 if mark in of_parameters else _distance(item, node)
             levels.setdefault((depth, _ancestry(node, mark)), []).append(mark)
     for place in sorted(levels):
@@ -204,29 +211,29 @@ def _parse(mark: pytest.Mark) -> _Asked:
     name, positional = mark.name, mark.args
     if name == "perf_metric":
         if len(positional) != 1 or not isinstance(positional[0], str):
-            raise _MarkerError("takes the metric's name first: perf_metric('inter_token', ...)")
+            raise MarkerError("takes the metric's name first: perf_metric('inter_token', ...)")
         name, positional = positional[0], ()
     name = _with_percentile(mark, name)
     try:
         metric = get_metric(name)
     except UnknownMetricError as error:
-        raise _MarkerError(f"names an {error}") from None
+        raise MarkerError(f"names an {error}") from None
     if positional:
-        raise _MarkerError(
+        raise MarkerError(
             f"takes its limit by name: {mark.name}({metric.limit_kind}={positional[0]!r})"
         )
     allowed = {"min", "max", "tolerance"}
     if (percentile_parts(name) or (name,))[0] in PERCENTILE_OF:
         allowed.add("percentile")
-    _refuse_unknown(mark, allowed)
+    refuse_unknown(mark, allowed)
     if "min" in mark.kwargs and "max" in mark.kwargs:
-        raise _MarkerError(
+        raise MarkerError(
             f"has both min and max: {metric.name} is better "
             f"{metric.direction.value}, so it takes {metric.limit_kind}="
         )
     for kind in ("min", "max"):
         if kind in mark.kwargs and kind != metric.limit_kind:
-            raise _MarkerError(
+            raise MarkerError(
                 f"has {kind}=: {metric.name} is better {metric.direction.value}, "
                 f"so its limit is {metric.limit_kind}="
             )
@@ -241,25 +248,30 @@ def _with_percentile(mark: pytest.Mark, name: str) -> str:
         return name
     percent = mark.kwargs["percentile"]
     if percentile_parts(name) is not None:
-        raise _MarkerError(f"has percentile= and names a percentile: {name}")
+        raise MarkerError(f"has percentile= and names a percentile: {name}")
     if name not in PERCENTILE_OF:
         return name
     expected = "percentile: expected a number between 50 and 100, of at most two decimals"
     if isinstance(percent, bool) or not isinstance(percent, int | float):
-        raise _MarkerError(f"{expected}, got {percent!r}")
+        raise MarkerError(f"{expected}, got {percent!r}")
     if not 50 < percent < 100 or round(percent, 2) != percent:
-        raise _MarkerError(f"{expected}, got {percent!r}")
+        raise MarkerError(f"{expected}, got {percent!r}")
     return percentile_name(name, percent)
 
 
-def _refuse_unknown(mark: pytest.Mark, allowed: set[str]) -> None:
+def refuse_unknown(mark: pytest.Mark, allowed: set[str]) -> None:
+    """Refuse an argument the marker does not have.
+
+    Raises:
+        MarkerError: naming it, and the nearest that there is.
+    """
     import difflib
 
     for name in mark.kwargs:
         if name not in allowed:
             near = difflib.get_close_matches(name, allowed, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise _MarkerError(
+            raise MarkerError(
                 f"has an unknown argument {name!r}{hint} (known: {', '.join(sorted(allowed))})"
             )
 
@@ -273,9 +285,9 @@ def _limit(mark: pytest.Mark, metric: Metric) -> float | None:
     try:
         limit = parse_quantity(mark.kwargs[kind], metric.unit)
     except UnitError as error:
-        raise _MarkerError(f"{kind}: {error}") from None
+        raise MarkerError(f"{kind}: {error}") from None
     if limit <= 0:
-        raise _MarkerError(f"{kind}: expected a limit above 0, got {mark.kwargs[kind]!r}")
+        raise MarkerError(f"{kind}: expected a limit above 0, got {mark.kwargs[kind]!r}")
     return limit
 
 
@@ -287,14 +299,14 @@ def _tolerance(mark: pytest.Mark) -> float | None:
     try:
         return parse_tolerance(mark.kwargs["tolerance"])
     except UnitError as error:
-        raise _MarkerError(f"tolerance: {error}") from None
+        raise MarkerError(f"tolerance: {error}") from None
 
 
 def _perf_tolerance(item: pytest.Item, default: float) -> float:
     for mark in item.iter_markers("perf"):
         if mark.args:
-            raise _MarkerError("takes no positional argument")
-        _refuse_unknown(mark, {"tolerance", "budget"})
+            raise MarkerError("takes no positional argument")
+        refuse_unknown(mark, {"tolerance", "budget"})
         tolerance = _tolerance(mark)
         if tolerance is not None:
             return tolerance

@@ -105,6 +105,7 @@ def _arm(settings: Settings) -> dict[str, Any]:
         "llm": llm.model_dump(mode="json", exclude_unset=True),
         "model": model_sha256(file) if file is not None else str(llm.target),
         "engine": f"{info.engine} {info.engine_version}" if info is not None else llm.engine,
+        "layers": info.gpu.share if info is not None and info.gpu is not None else "",
     }
 
 

@@ -42,7 +42,7 @@ def refuse_to_store(config: pytest.Config) -> None:
 
 
 class RefusedOnWorker:
-    """Fails perf tests for what is a usage error elsewhere: xdist's workers can't report one."""
+    """Fails the tests it concerns for a usage error: xdist's workers can't report one."""
 
     def __init__(self, why: str) -> None:
         self._why = why
@@ -50,7 +50,7 @@ class RefusedOnWorker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Fail before any fixture of the test."""
-        if is_perf(item):
+        if is_perf(item) or item.get_closest_marker("gpu"):
             pytest.fail(self._why, pytrace=False)
 
 

@@ -178,6 +178,81 @@ def test_the_line_that_is_logged(lines: list[str], options: dict[str, Any], text
     assert str(read(lines, **options)) == text
 
 
+def test_a_reservation_that_is_repeated_counts_once_and_the_last_one_does() -> None:
+    again = "sched_reserve:      CUDA0 compute buffer size =    50.00 MiB"
+
+    gpu, _ = read([*FULL, again]).devices
+
+    assert gpu.compute_bytes == 50 * MIB
+
+
+def test_a_model_in_several_buffers_is_counted_whole() -> None:
+    more = "load_tensors:        CUDA0 model buffer size =    10.00 MiB"
+
+    gpu, _ = read([*FULL, more]).devices
+
+    assert gpu.model_bytes == round(96.25 * MIB)
+
+
+def test_what_was_free_on_a_device_is_known() -> None:
+    gpu, host = read(FULL).devices
+
+    assert (gpu.free_bytes, host.free_bytes) == (23653 * MIB, 0)
+
+
+def test_a_mapped_buffer_belongs_to_the_device_it_is_mapped_on() -> None:
+    lines = [
+        *assigned(("MTL0", range(31))),
+        "load_tensors:  MTL0_Mapped model buffer size =   100.00 MiB",
+        "load_tensors:   CPU_Mapped model buffer size =    28.69 MiB",
+    ]
+
+    assert [(d.name, d.model_bytes > 0) for d in read(lines).devices] == [
+        ("MTL0", True),
+        ("CPU", True),
+    ]
+
+
+def test_a_single_card_of_an_older_log_has_the_layers() -> None:
+    gpu, host = read_load_report(OLD_CUDA, asked=-1, supports_gpu=True, n_layer=32).devices
+
+    assert (gpu.name, gpu.layers, host.layers) == ("CUDA0", 33, 0)
+
+
+CACHE_ON_HOST = [
+    line.replace("CUDA0 KV", "  CPU KV") if "KV buffer" in line else line for line in FULL
+]
+
+
+def test_a_cache_on_the_host_is_said_where_all_layers_are_on_a_gpu() -> None:
+    assert read(CACHE_ON_HOST).kv_on_host
+    assert str(read(CACHE_ON_HOST)) == (
+        "GPU Utilization: 31/31 layers on GPU (every layer is on a GPU; the KV cache is on the CPU)"
+    )
+
+
+def test_a_cache_on_the_host_is_no_news_where_its_layers_are_there_too() -> None:
+    # One layer on a GPU is the output layer, which has no part in the cache.
+    output_only = [
+        CUDA,
+        *assigned(("CPU", range(30)), ("CUDA0", range(30, 31))),
+        "llama_kv_cache:        CPU KV buffer size =    45.00 MiB",
+    ]
+
+    for lines, asked in ((PARTIAL, 12), (output_only, 1), (NO_DEVICE, -1)):
+        assert not read(lines, asked).kv_on_host
+
+
+def test_a_device_is_told_in_one_line() -> None:
+    gpu, host = read(FULL).devices
+
+    assert str(gpu) == (
+        "CUDA0 (NVIDIA GeForce RTX 4090): 31 layers, model 86.2 MiB, KV cache 45.0 MiB, "
+        "compute 97.1 MiB"
+    )
+    assert str(host) == "CPU: 0 layers, model 28.7 MiB, compute 5.3 MiB"
+
+
 def test_a_report_survives_the_wire() -> None:
     utilization = read(PARTIAL)
 

@@ -34,6 +34,27 @@ def test_perf_runs_the_perf_tests_with_the_callers_arguments(dry_run):
     assert last == ".venv/bin/python -m pytest -m perf tests/perf -k short"
 
 
+def test_gpu_tests_have_an_environment_and_an_engine_of_their_own(dry_run):
+    assert dry_run("gpu-test", "ARGS=-x") == [
+        '"python3" tools/setup.py "vulkan" .venv-gpu',
+        ".venv-gpu/bin/python -m pytest tests/gpu -x",
+    ]
+    assert '"cuda" .venv-gpu' in dry_run("gpu-test", "ENGINE=cuda")[0]
+
+
+def test_gpu_tests_name_a_software_device_unless_the_caller_names_one(root):
+    shown = 'include Makefile\ngpu-test: ; @echo "[$$GGML_VK_VISIBLE_DEVICES]"\n'
+    for given, seen in ((None, "[0]"), ("1", "[1]"), ("", "[]")):
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "GGML"))}
+        if given is not None:
+            environ["GGML_VK_VISIBLE_DEVICES"] = given
+        command = ["make", "--no-print-directory", "-f", "-", "gpu-test"]
+        done = subprocess.run(
+            command, cwd=root, env=environ, input=shown, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == seen
+
+
 def test_engine_and_python_are_the_callers_choice(dry_run):
     lines = dry_run("setup", "ENGINE=cuda", "PYTHON=/opt/my python/bin/python3")
     assert lines == ['"/opt/my python/bin/python3" tools/setup.py "cuda"']

@@ -10,6 +10,7 @@ import pytest
 import setup as checkout_setup
 from engine_wheel import SetupError, plan_build
 from setup import (
+    environment_name,
     inputs_hash,
     installed_identity,
     is_current,
@@ -138,6 +139,18 @@ def test_folder_that_is_no_environment_is_left_alone(tmp_path):
     with pytest.raises(SetupError, match="exists and is not a virtual environment; move it away"):
         checkout_setup.ensure_venv(folder, tmp_path)
     assert (folder / "precious").exists()
+
+
+def test_an_environment_is_one_that_git_ignores():
+    assert environment_name("cpu", []) == ".venv"
+    assert environment_name("vulkan", [".venv-gpu"]) == ".venv-gpu"
+    with pytest.raises(SetupError, match=r"src: no such environment; choose one of \.venv"):
+        environment_name("cpu", ["src"])
+
+
+def test_a_cpu_build_is_kept_out_of_the_environment_for_gpus():
+    with pytest.raises(SetupError, match=r"ENGINE=cpu: \.venv-gpu is for engines with GPU code"):
+        environment_name("cpu", [".venv-gpu"])
 
 
 def test_error_is_one_line_without_a_traceback(root):

@@ -67,6 +67,21 @@ def test_second_call_takes_the_cached_wheel(cache, standin_index, capsys):
     assert "from the wheel cache" in capsys.readouterr().out
 
 
+def test_what_a_build_needs_is_asked_for_only_where_there_is_no_wheel(cache, standin_index):
+    build = plan_build("cpu", VERSION, {})
+    asked: list[str] = []
+
+    def needs() -> dict[str, str]:
+        asked.append("asked")
+        return {"STANDIN_FAIL": "1"} if len(asked) == 1 else {}
+
+    with pytest.raises(SetupError):  # the variables reach the build
+        ensure_wheel(cache, build, PYTHON, needs)
+    for _ in range(2):
+        ensure_wheel(cache, build, PYTHON, needs)
+    assert len(asked) == 2
+
+
 def test_altered_wheel_is_not_handed_out(tmp_path, cache):
     build = plan_build("cpu", VERSION, {})
     made = tmp_path / "x.whl"

@@ -1,0 +1,179 @@
+"""Layers that have to be on a GPU: ``perf.require_gpu``, and the marker ``gpu`` of any test.
+
+Checked at a test's set-up, before its fixtures and its body cost time, against
+what the engine said of its load. A shortfall fails the test; nothing is skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, Situation, find_shortfall
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.plugin.markers import MarkerError, is_perf, marker_levels, refuse_unknown
+from pytest_llmperf.plugin.settings import Settings, settings_of
+
+MARKER = "gpu"
+#: What ``perf.require_gpu`` asks for.
+ALL_LAYERS = GpuRequirement()
+_NO_ENGINE = (
+    "speaks of llm_engine, which this test does not use: give the test the argument llm_engine "
+    "(or usefixtures), or take the marker away"
+)
+_UNTOLD = (
+    "llm.engine: app does not say where its layers are, so that nobody can tell; take the "
+    "requirement away, or set llm.engine: llama_cpp"
+)
+
+
+def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequirement]:
+    """Return what the markers of these tests require; the closest marker of a test counts.
+
+    Raises:
+        pytest.UsageError: naming every marker that is wrong.
+    """
+    found: dict[pytest.Item, GpuRequirement] = {}
+    errors = []
+    for item in items:
+        try:
+            closest = next(marker_levels(item, (MARKER,)))
+            read = [_read(mark) for mark in closest]
+            if any(one != read[0] for one in read):
+                raise MarkerError(
+                    "contradicts the other beside it; one marker takes both arguments"
+                )
+            if "llm_engine" not in getattr(item, "fixturenames", ()):
+                raise MarkerError(_NO_ENGINE)
+            found[item] = read[0]
+        except MarkerError as error:
+            errors.append(f"{item.nodeid}: marker {MARKER!r} {error}")
+    if errors:
+        raise pytest.UsageError("llmperf: " + "\n".join(errors))
+    return found
+
+
+def _read(mark: pytest.Mark) -> GpuRequirement:
+    if mark.args:
+        raise MarkerError(f"takes its arguments by name: gpu(layers={mark.args[0]!r})")
+    refuse_unknown(mark, {"layers", "device"})
+    layers: Any = mark.kwargs.get("layers", "all")
+    number = isinstance(layers, int) and not isinstance(layers, bool) and layers > 0
+    if layers != "all" and not number:
+        raise MarkerError(f"layers: expected 'all' or a number above 0, got {layers!r}")
+    device: Any = mark.kwargs.get("device")
+    if device is not None and (not isinstance(device, str) or not device.strip()):
+        raise MarkerError(
+            f"device: expected a device's name or a part of it, such as 'CUDA0', got {device!r}"
+        )
+    return GpuRequirement(None if layers == "all" else layers, device and device.strip())
+
+
+def guard_gpu(
+    config: pytest.Config,
+    requirements: Mapping[pytest.Item, GpuRequirement],
+    perf: Sequence[pytest.Item],
+) -> None:
+    """Have the tests checked at their set-up that are required to run on a GPU.
+
+    Args:
+        config: pytest's.
+        requirements: of the tests with a marker.
+        perf: the session's perf tests.
+
+    Raises:
+        pytest.UsageError: the configuration of a session with perf tests is wrong.
+    """
+    if config.getoption("collectonly"):
+        return
+    required = bool(perf) and settings_of(config).loaded.config.perf.require_gpu
+    if required or requirements:
+        config.pluginmanager.register(GpuGuard(config, requirements, required), "llmperf-gpu")
+
+
+class GpuGuard:
+    """Fails tests, before their fixtures are set up, whose engine is not where it has to be."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        requirements: Mapping[pytest.Item, GpuRequirement],
+        required: bool,
+    ) -> None:
+        self._config = config
+        self._requirements = requirements
+        self._required = required
+        #: Of an engine that could not be loaded; it is not tried again for every test.
+        self._broken: str | None = None
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Fail a test with the reason, the cause and the remedy."""
+        asked = []
+        if self._required and is_perf(item):
+            asked.append(("perf.require_gpu", ALL_LAYERS))
+        if item in self._requirements:
+            asked.append((f"marker {MARKER!r}", self._requirements[item]))
+        if not asked:
+            return
+        info = self._info()
+        found = [self._problem(who, requirement, info) for who, requirement in asked]
+        if text := next(filter(None, found), None):
+            pytest.fail(text, pytrace=False)
+
+    def _info(self) -> EngineInfo:
+        """Return what the session's engine loaded; it is started if it has not been yet."""
+        if self._broken is None:
+            try:
+                settings = settings_of(self._config)
+                if settings.loaded.config.llm.engine != "app":
+                    return settings.engine.info
+                self._broken = f"marker {MARKER!r}: {_UNTOLD}"
+            except (pytest.UsageError, EngineError) as error:
+                self._broken = str(error)
+        pytest.fail(self._broken, pytrace=False)
+
+    def _problem(self, who: str, requirement: GpuRequirement, info: EngineInfo) -> str | None:
+        return shortfall_text(settings_of(self._config), who, requirement, info)
+
+
+def shortfall_text(
+    settings: Settings, who: str, requirement: GpuRequirement, info: EngineInfo
+) -> str | None:
+    """Say what of a requirement an engine does not meet, and why; None where it meets it."""
+    if info.gpu is None:
+        return f"{who}: {_UNTOLD}"
+    where = settings.loaded.provenance.get("llm.n_gpu_layers", "")
+    situation = Situation(
+        backend=installed_backend(),
+        engine_version=info.engine_version,
+        environ={**os.environ, **settings.spec.env},
+        set_by=where,
+    )
+    found = find_shortfall(info.gpu, requirement, situation)
+    return f"{who}: {found}" if found is not None else None
+
+
+def starter(settings: Settings) -> Callable[[], EngineClient]:
+    """Return what starts a fresh engine process of the session's own arm.
+
+    With ``perf.require_gpu`` one that came up without the GPU (a card that was lost meanwhile)
+    is refused, with an EngineError: it would be measured as if nothing had changed.
+    """
+    start = partial(EngineClient.start, settings.spec)
+    return partial(_checked, start, settings) if settings.loaded.config.perf.require_gpu else start
+
+
+def _checked(start: Callable[[], EngineClient], settings: Settings) -> EngineClient:
+    client = start()
+    text = shortfall_text(settings, "perf.require_gpu", ALL_LAYERS, client.info)
+    if text is not None:
+        client.close()
+        raise EngineError(text)
+    return client

@@ -1,0 +1,168 @@
+"""Why layers are not on the GPU they have to be on, from what an engine said of its load."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmperf.engine.gpu_shortfall import (
+    GpuRequirement,
+    Shortfall,
+    ShortfallCause,
+    Situation,
+    find_shortfall,
+)
+from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilization
+
+CUDA = Situation("cuda", "0.3.36", platform="linux")
+ALL = GpuRequirement()
+
+
+def loaded(*layers: int, asked: int = -1, status: GpuStatus = GpuStatus.AS_ASKED) -> GpuUtilization:
+    """A model of 31 layers with so many on each card; the rest is on the host."""
+    cards = [
+        DeviceLoad(f"CUDA{number}", "NVIDIA GeForce RTX 4090", count)
+        for number, count in enumerate(layers)
+    ]
+    host = DeviceLoad("CPU", layers=31 - sum(layers))
+    return GpuUtilization(status, sum(layers), 31, asked, (*cards, host))
+
+
+def short(
+    gpu: GpuUtilization, requirement: GpuRequirement = ALL, situation: Situation = CUDA
+) -> Shortfall:
+    found = find_shortfall(gpu, requirement, situation)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gpu", "requirement"),
+    [
+        (loaded(31), ALL),
+        (loaded(16, 15), ALL),
+        (loaded(31), GpuRequirement(layers=99)),
+        (loaded(12, asked=12), GpuRequirement(layers=12)),
+        (loaded(31), GpuRequirement(device="CUDA0")),
+        (loaded(31), GpuRequirement(device="rtx 4090")),
+        (loaded(16, 15), GpuRequirement(device="4090")),
+        (loaded(0, 12, asked=12), GpuRequirement(12, "cuda1")),
+    ],
+)
+def test_a_requirement_that_is_met_has_nothing_to_explain(gpu, requirement):
+    assert find_shortfall(gpu, requirement, CUDA) is None
+
+
+def test_a_build_without_gpu_code_is_to_be_reinstalled_in_the_same_version():
+    found = short(loaded(status=GpuStatus.CPU_ONLY_BUILD))
+
+    assert found.cause is ShortfallCause.BUILD
+    assert found.reason == "0 of 31 layers are on a GPU, and all are required"
+    assert (
+        'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-deps --no-cache-dir '
+        "--no-binary llama-cpp-python llama-cpp-python==0.3.36"
+    ) in found.remedy
+
+
+def test_on_a_mac_the_build_is_metal():
+    mac = Situation("cpu", "0.3.36", platform="darwin")
+    found = short(loaded(status=GpuStatus.CPU_ONLY_BUILD), situation=mac)
+
+    assert "-DGGML_METAL=on" in found.remedy
+    assert "CUDA" not in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("backend", "name", "value"),
+    [
+        ("cuda", "CUDA_VISIBLE_DEVICES", ""),
+        ("cuda", "CUDA_VISIBLE_DEVICES", "-1"),
+        ("hip", "HIP_VISIBLE_DEVICES", "7"),
+        ("vulkan", "GGML_VK_VISIBLE_DEVICES", ""),
+    ],
+)
+def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name, value):
+    hiding = Situation(backend, environ={name: value})
+    found = short(loaded(status=GpuStatus.NO_DEVICE), situation=hiding)
+
+    assert found.cause is ShortfallCause.NO_DEVICE
+    assert f"the {backend} build sees no GPU, and {name} is {value!r}" in found.because
+    assert found.remedy.startswith(f"unset {name}")
+
+
+@pytest.mark.parametrize(
+    ("backend", "says"),
+    [("cuda", "nvidia-smi"), ("vulkan", "mesa-vulkan-drivers"), ("opencl", "the card's driver")],
+)
+def test_without_such_a_variable_it_is_the_driver(backend, says):
+    found = short(loaded(status=GpuStatus.NO_DEVICE), situation=Situation(backend))
+
+    assert "VISIBLE_DEVICES is" not in found.because
+    assert says in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("required", "remedy"),
+    [
+        (None, "set llm.n_gpu_layers: -1"),
+        (20, "set llm.n_gpu_layers: -1, or 20 at least"),
+        (99, "set llm.n_gpu_layers: -1"),
+    ],
+)
+def test_a_setting_that_asks_for_fewer_is_named_with_its_place(required, remedy):
+    where = Situation("cuda", set_by="config.yaml:8")
+    found = short(loaded(12, asked=12), GpuRequirement(layers=required), where)
+
+    assert found.cause is ShortfallCause.SETTING
+    assert found.because == "llm.n_gpu_layers is 12 (config.yaml:8): it asks for no more"
+    assert found.remedy == remedy
+
+
+def test_fewer_layers_than_asked_are_put_down_to_memory():
+    found = short(loaded(12, status=GpuStatus.FEWER))
+
+    assert found.cause is ShortfallCause.MEMORY
+    assert "all layers were asked for and fewer were placed" in found.because
+    assert "llm.n_ctx" in found.remedy
+
+
+def test_layers_shared_with_another_card_are_told_which_setting_parts_them():
+    found = short(loaded(16, 15), GpuRequirement(device="CUDA1"))
+
+    assert found.cause is ShortfallCause.DEVICE
+    assert found.reason == "15 of 31 layers are on 'CUDA1', and all are required"
+    assert found.remedy == "set llm.split_mode: none and llm.main_gpu: 1"
+
+
+def test_enough_layers_on_the_asked_card_and_some_on_another_are_a_shortfall():
+    found = short(loaded(16, 15), GpuRequirement(10, "CUDA1"))
+
+    assert found.cause is ShortfallCause.DEVICE
+    assert found.reason == "16 of 31 layers are on another GPU than 'CUDA1'"
+
+
+def test_a_card_that_is_not_there_is_answered_with_those_that_are():
+    # Whatever n_gpu_layers asks for: more layers would go to another card.
+    for gpu in (loaded(31), loaded(12, asked=12)):
+        found = short(gpu, GpuRequirement(device="A100"))
+
+        assert found.cause is ShortfallCause.DEVICE
+        assert found.because == (
+            "the engine has no device 'A100'; it has CUDA0 (NVIDIA GeForce RTX 4090)"
+        )
+
+
+def test_the_host_is_no_device_that_can_be_asked_for():
+    found = short(loaded(12, asked=12), GpuRequirement(12, "CPU"))
+
+    assert found.reason == "0 of 31 layers are on 'CPU', and 12 are required"
+    assert found.cause is ShortfallCause.DEVICE
+
+
+def test_the_whole_story_names_what_every_device_holds():
+    lines = str(short(loaded(12, asked=12))).splitlines()
+
+    assert [line.partition(":")[0].strip() for line in lines[1:3]] == ["cause", "remedy"]
+    assert lines[3:] == [
+        "  CUDA0 (NVIDIA GeForce RTX 4090): 12 layers",
+        "  CPU: 19 layers",
+    ]

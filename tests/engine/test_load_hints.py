@@ -1,0 +1,62 @@
+"""What is said of a model that could not be loaded, from llama.cpp's own words."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_llmperf.engine.load_hint import load_hint
+
+FREE = "llama_prepare_model_devices: using device CUDA0 (NVIDIA L4) (0000:01:00.0) - 2048 MiB free"
+FAILED = "alloc_tensor_range: failed to allocate CUDA0 buffer of size 4608098304"
+
+
+@pytest.fixture
+def model(tmp_path):
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF rest")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("line", "use", "remedy"),
+    [
+        ("unable to allocate CUDA0 buffer", "the model's weights", "fewer llm.n_gpu_layers"),
+        ("failed to allocate buffer for kv cache", "the KV cache", "a smaller llm.n_ctx"),
+        ("failed to allocate compute pp buffers", "computing", "a smaller llm.n_ubatch"),
+    ],
+)
+def test_too_little_memory_names_the_device_its_use_and_the_change(model, line, use, remedy):
+    hint = load_hint(model, [FREE, FAILED, f"llama_model_load: error: {line}"])
+
+    assert hint.startswith(
+        f"too little memory on CUDA0 for {use} (4394 MiB asked, 2048 MiB were free): {remedy}"
+    )
+
+
+def test_a_size_that_is_not_logged_is_left_out(model):
+    hint = load_hint(model, ["failed to allocate buffer for kv cache"])
+
+    assert hint.startswith("too little memory for the KV cache: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        (
+            "invalid value for main_gpu: 3 (available devices: 1)",
+            "llm.main_gpu is 3, and the number of GPUs is 1: 0 is the first",
+        ),
+        (
+            "error loading model: device Vulkan0 does not support split buffers",
+            "Vulkan0 can't share rows with other GPUs: set llm.split_mode: layer",
+        ),
+    ],
+)
+def test_a_setting_that_the_machine_cannot_meet_is_named(model, line, hint):
+    assert load_hint(model, [line]) == hint
+
+
+def test_without_such_words_it_is_the_file(model, tmp_path):
+    assert "may be truncated" in load_hint(model, [FREE])
+    (tmp_path / "text").write_text("hello")
+    assert load_hint(str(tmp_path / "text"), [FREE]) == "the file is no GGUF model"
