@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -188,16 +189,16 @@ class Sampler:
                 ask(self._pynvml, self._pynvml.nvmlEventSetFree, self._events)
 
     def _sample_on(self) -> None:
-        tick, began = 0, time.perf_counter()
-        used = time.thread_time()
-        due = began
+        tick, due, used = 0, time.perf_counter(), time.thread_time()
+        costs: deque[float] = deque(maxlen=_EVENTS_EVERY)
         while not self._ended.is_set():
             self._sample(tick)
             tick += 1
             now, spent = time.perf_counter(), time.thread_time()
-            # A late sample is not made up for: that would only disturb more.
-            due = max(due + max(self._interval, (spent - used) / MOST_CPU), now)
+            costs.append(spent - used)
             used = spent
+            # A late sample is not made up for: that would only disturb more.
+            due = max(due + max(self._interval, _usual(costs) / MOST_CPU), now)
             if self._ended.wait(due - now):
                 return
 
@@ -263,3 +264,8 @@ class Sampler:
                 if ask(pynvml, pynvml.nvmlDeviceGetUUID, device.card) == uuid:
                     with self._lock:
                         track.xids.append((t, int(event.eventData)))
+
+
+def _usual(costs: Collection[float]) -> float:
+    """Return the mean cost of a sample in CPU seconds, but for the dearest: whoever was new."""
+    return (sum(costs) - max(costs)) / max(len(costs) - 1, 1)
