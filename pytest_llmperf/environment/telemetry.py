@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.environment.gpu_counters import COUNTERS, CounterReader, Reading
+from pytest_llmperf.environment.gpu_counters import COUNTERS, Answers, CounterReader, Reading
 from pytest_llmperf.environment.gpu_facts import GpuFacts, read_facts
 from pytest_llmperf.environment.gpu_guests import Guests
 from pytest_llmperf.environment.nvml import (
@@ -144,6 +144,7 @@ class Sampler:
         self._devices = found
         self._tracks = tracks
         self._readers = [CounterReader(pynvml, one) for one in found]
+        self._kept: list[deque[Answers]] = [deque() for _ in found]
         self._note = note
         self._interval = 1.0 / hz
         self._events: Any = None
@@ -170,11 +171,21 @@ class Sampler:
 
     def tracks(self) -> list[Track]:
         """Return everything sampled so far."""
+        self._settle()
         with self._lock:
             return [
                 Track(t.facts, t.used_before, list(t.readings), t.lost_at, list(t.xids))
                 for t in self._tracks
             ]
+
+    def _settle(self) -> None:
+        """Work out what was answered since the last time."""
+        with self._lock:
+            for track, kept in zip(self._tracks, self._kept, strict=True):
+                while kept:
+                    track.readings.append(kept.popleft().reading())
+                if len(track.readings) > _MOST_READINGS:
+                    del track.readings[1::2]
 
     def _run(self) -> None:
         try:
@@ -204,17 +215,16 @@ class Sampler:
 
     def _sample(self, tick: int) -> None:
         t = time.perf_counter()
-        for reader, track in zip(self._readers, self._tracks, strict=True):
-            reading = reader.read(tick, t)
-            if reading is None:
+        for reader, track, kept in zip(self._readers, self._tracks, self._kept, strict=True):
+            answers = reader.read(tick, t)
+            if answers is None:
                 self._lose(track, t)
                 continue
-            for pid in reading.processes or ():
+            for pid in answers.pids():
                 self.guests.meet(pid)
-            with self._lock:
-                track.readings.append(reading)
-                if len(track.readings) > _MOST_READINGS:
-                    del track.readings[1::2]
+            kept.append(answers)
+            if len(kept) >= _MOST_READINGS:
+                self._settle()
         if tick == 0:
             self._say_what_is_unknown()
         if self._events is not None and tick % _EVENTS_EVERY == 0:
