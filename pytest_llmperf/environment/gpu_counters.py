@@ -177,11 +177,8 @@ class _Call:
 class _List:
     """The call that lists the processes of one kind on one device."""
 
-    def __init__(self, library: Any, kind: str, handle: Any) -> None:
-        name = f"nvmlDeviceGet{kind}RunningProcesses"
-        # Drivers before 510 have only the older form, of the same layout.
-        newest = getattr(library, f"{name}_v3", None)
-        self.function = newest or getattr(library, f"{name}_v2", None)
+    def __init__(self, function: Any, handle: Any) -> None:
+        self.function = function
         self.count = ctypes.c_uint()
         self._handle = handle
         self._hold(64)
@@ -253,8 +250,7 @@ class CounterReader:
         self.lost = False
         self._failures: dict[str, int] = {}
         library = pynvml.nvmlLib
-        self._lists = [_List(library, kind, device.handle) for kind in ("Compute", "Graphics")]
-        self._lists = [one for one in self._lists if one.function is not None]
+        self._lists = list(_lists(library, device.handle))
         self._calls: list[_Call] = []
         for counter in COUNTERS:
             function = getattr(library, f"nvmlDeviceGet{counter.function}", None)
@@ -317,6 +313,15 @@ class CounterReader:
             self.lacking[label] = None
             return True
         return False
+
+
+def _lists(library: Any, handle: Any) -> Iterator[_List]:
+    for kind in ("Compute", "Graphics"):
+        name = f"nvmlDeviceGet{kind}RunningProcesses"
+        # Drivers before 510 have only the older form, of the same layout.
+        function = getattr(library, f"{name}_v3", None) or getattr(library, f"{name}_v2", None)
+        if function is not None:
+            yield _List(function, handle)
 
 
 def _schedule(calls: Sequence[_Call]) -> list[list[_Call]]:

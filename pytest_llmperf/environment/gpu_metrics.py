@@ -201,10 +201,9 @@ def _mean_power(track: Track, begin: float, end: float) -> Told:
 
 def _by_counter(counter: Sequence[tuple[float, float]], seconds: float) -> Told:
     steps = list(_steps(counter))
-    updates = len(steps) - 1
-    if updates < LEAST_UPDATES or seconds < LEAST_SECONDS:
-        every = (steps[-1][0] - steps[0][0]) / updates if updates > 0 else None
-        return _too_short(seconds, max(updates, 0), every, LEAST_SECONDS)
+    if len(steps) < LEAST_UPDATES or seconds < LEAST_SECONDS:
+        every = (steps[-1][0] - steps[0][0]) / (len(steps) - 1) if len(steps) > 1 else None
+        return _too_short(seconds, len(steps), every, LEAST_SECONDS)
     (first, low), (last, high) = steps[0], steps[-1]
     return Told((high - low) / (last - first))
 

@@ -28,7 +28,7 @@ from pytest_llmperf.environment.nvml import (
 )
 
 HZ = 20.0
-#: Most of one core that sampling may take; where NVML is slow, samples come less often.
+#: Most of one core that sampling at HZ may take; where NVML is slow, samples come less often.
 MOST_CPU = 0.005
 #: Samples kept per GPU: half an hour at 20 Hz; then every other one is forgotten.
 _MOST_READINGS = 36_000
@@ -147,6 +147,8 @@ class Sampler:
         self._kept: list[deque[Answers]] = [deque() for _ in found]
         self._note = note
         self._interval = 1.0 / hz
+        # Who asks for more samples accepts what they cost.
+        self._most_cpu = MOST_CPU * max(1.0, hz / HZ)
         self._events: Any = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -209,7 +211,7 @@ class Sampler:
             costs.append(spent - used)
             used = spent
             # A late sample is not made up for: that would only disturb more.
-            due = max(due + max(self._interval, _usual(costs) / MOST_CPU), now)
+            due = max(due + max(self._interval, _usual(costs) / self._most_cpu), now)
             if self._ended.wait(due - now):
                 return
 

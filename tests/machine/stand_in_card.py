@@ -101,10 +101,10 @@ def plain(x):
 def answer(x):
     json.dump(x, sys.stdout, default=plain)
 
-def more(lines):
+def more(lines, instead_of=("", "")):
     path = Path(os.environ["LLMPERF_NVML_SCENARIO"])
     other = path.with_suffix(".new")
-    other.write_text(path.read_text() + lines + "\\n")
+    other.write_text(path.read_text().replace(*instead_of) + lines + "\\n")
     other.replace(path)
     time.sleep(0.02)  # until the library looks again
 """
