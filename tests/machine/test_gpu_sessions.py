@@ -27,7 +27,11 @@ def tell(line):
 tell(f"tenant 0 {os.getpid()} {os.environ.get('HELD', '5368709120')} python")
 
 def answer(prompt, max_tokens=4):
-    if prompt.startswith("card: "):
+    with open("calls", "a") as calls:
+        calls.write("x")
+        count = calls.tell()
+    # Not in the test's body, nor while warming up.
+    if prompt.startswith("card: ") and count == 3:
         tell(prompt.removeprefix("card: "))
     for number in range(max_tokens):
         time.sleep(0.01)
@@ -124,8 +128,10 @@ def test_the_cards_metrics_are_judged_shown_and_reported(session: Session) -> No
     assert joules == pytest.approx(310 / tokens, rel=0.15)
     assert session.metric("gpu_power")["value"] == pytest.approx(310, rel=0.1)
     assert session.metric("gpu_utilization")["value"] == pytest.approx(0.97)
-    assert [memory["verdict"], energy["verdict"]] == ["pass"] * 2
-    result.stdout.fnmatch_lines(["*GPU memory *5.0 GiB *<=8 GiB*", "*energy/token * J *<=100 J*"])
+    for metric in (memory, energy):
+        met = {reason["strategy"]: reason["verdict"] for reason in metric["reasons"]}
+        assert met["target"] == "pass"
+    result.stdout.fnmatch_lines(["*GPU memory*5.0*GiB*<=8 GiB*", "*energy/token * J *<=100 J*"])
 
 
 def test_missed_limits_are_missed(session: Session) -> None:
@@ -156,7 +162,7 @@ def test_they_are_recorded_and_compared_like_other_metrics(session: Session) -> 
     assert recorded["gpu_memory"]["samples"] == [[5 << 30] * 3]
     assert recorded["gpu_utilization"]["samples"] == [pytest.approx([0.97] * 3)]
     session.run(scenario("healthy"), "gpu_memory")
-    assert session.metric("gpu_memory")["baseline"]["value"] == 5 << 30
+    assert session.metric("gpu_memory")["baseline"]["value"] == pytest.approx(5 << 30)
 
 
 def test_too_few_tokens_for_energy_are_an_error_that_says_what_to_do(session: Session) -> None:
