@@ -304,7 +304,7 @@ class CounterReader:
         """Note a failure; return whether it will never be answered."""
         pynvml = self._pynvml
         self._failures[label] = self._failures.get(label, 0) + 1
-        if code == pynvml.NVML_ERROR_GPU_IS_LOST:
+        if code in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED):
             self.lost = True
         elif code == pynvml.NVML_ERROR_NO_PERMISSION:
             self.denied[label] = None

@@ -143,7 +143,7 @@ class Sampler:
         self._pynvml = pynvml
         self._devices = found
         self._tracks = tracks
-        self._readers = [CounterReader(pynvml, one) for one in found]
+        self._readers: list[CounterReader] = []
         self._kept: list[deque[Answers]] = [deque() for _ in found]
         self._note = note
         self._interval = 1.0 / hz
@@ -191,6 +191,7 @@ class Sampler:
 
     def _run(self) -> None:
         try:
+            self._readers = [CounterReader(self._pynvml, one) for one in self._devices]
             self._listen()
             self._sample_on()
         except Exception as error:

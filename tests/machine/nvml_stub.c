@@ -1,7 +1,7 @@
 /* A stand-in for libnvidia-ml.so.1: answers from the text file named by LLMPERF_NVML_SCENARIO.
  *
- * It is read again when it changes. Lines, in any order; INDEX is a device's, and what no line
- * tells, or tells as "-", the card answers as "not supported":
+ * It is read again when it changes. Lines; a device's own comes before others of its INDEX, and a
+ * later one counts. What no line tells, or tells as "-", the card answers as "not supported":
  *   init CODE                          what nvmlInitWithFlags returns
  *   driver VERSION
  *   cuda VERSION                       1000 * major + 10 * minor

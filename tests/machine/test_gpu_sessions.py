@@ -57,7 +57,9 @@ class Session:
     def __init__(self, pytester: pytest.Pytester, card: Card) -> None:
         self._pytester = pytester
         self.card = card
-        pytester.makeini("[pytest]\naddopts = -p no:hypothesispytest\nasyncio_default_fixture_loop_scope = function\n")
+        pytester.makeini(
+            "[pytest]\naddopts = -p no:hypothesispytest\nasyncio_default_fixture_loop_scope = function\n"
+        )
         pytester.makepyfile(toy=TOY, conftest=QUIET)
         pytester.path.joinpath("config.yaml").write_text(CONFIG)
         self.report: dict[str, Any] = {}

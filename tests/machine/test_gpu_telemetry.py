@@ -159,14 +159,18 @@ def test_a_process_that_never_ends_the_watch_ends_all_the_same(card: Card) -> No
 def test_an_error_nobody_expected_ends_the_sampling_and_not_the_session(card: Card) -> None:
     card.set(scenario("healthy"))
     found = card.run("""
-telemetry = Telemetry.open()
-del telemetry._pynvml.nvmlLib  # as a binding of another make would be
-try:
-    sampler = telemetry.watch(os.getpid())
-except AttributeError as error:
-    answer(str(error))
+import pynvml
+telemetry, library = Telemetry.open(), pynvml.nvmlLib
+del pynvml.nvmlLib  # a binding of another make
+sampler = telemetry.watch(os.getpid())
+sampler.stop()
+pynvml.nvmlLib = library
+telemetry.close()
+answer([sampler.running, telemetry.notes])
 """)
-    assert "nvmlLib" in found
+    running, (note,) = found
+    assert running is False
+    assert note.startswith("the GPUs were no longer watched from here on: AttributeError: ")
 
 
 def test_a_sampler_that_costs_too_much_samples_less_often(card: Card) -> None:
