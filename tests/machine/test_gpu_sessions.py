@@ -41,6 +41,11 @@ CONFIG = """
 llm: {engine: app, target: "toy:answer", n_threads: 1, n_threads_batch: 1}
 perf: {processes: 1, max_processes: 1, iterations: 3, warmup_max: 1}
 """
+INI = """
+[pytest]
+addopts = -p no:hypothesispytest
+asyncio_default_fixture_loop_scope = function
+"""
 #: A limit is judged from three processes on.
 THREE = ("processes: 1, max_processes: 1", "processes: 3, max_processes: 6")
 #: What else runs on the machine is no matter here; the cards are judged by machine_watch, too.
@@ -57,9 +62,7 @@ class Session:
     def __init__(self, pytester: pytest.Pytester, card: Card) -> None:
         self._pytester = pytester
         self.card = card
-        pytester.makeini(
-            "[pytest]\naddopts = -p no:hypothesispytest\nasyncio_default_fixture_loop_scope = function\n"
-        )
+        pytester.makeini(INI)
         pytester.makepyfile(toy=TOY, conftest=QUIET)
         pytester.path.joinpath("config.yaml").write_text(CONFIG)
         self.report: dict[str, Any] = {}
