@@ -148,7 +148,9 @@ COUNTERS = (
         for field, kind in (("ecc_corrected", _CORRECTED), ("ecc_uncorrected", _UNCORRECTED))
     ),
 )
-#: Who is on a card is asked in samples that ask for its memory, too.
+#: What a sentence calls the lists of who is on a card.
+PROCESSES = "processes"
+#: They are asked in samples that ask for its memory, too.
 _PROCESSES_EVERY, _PROCESSES_PHASE = 10, 1
 #: nvmlProcessInfo_t since version 2 of its functions: pid, bytes, and the MIG instances.
 _PROCESS = struct.Struct("IxxxxQII")
@@ -251,6 +253,8 @@ class CounterReader:
         self._failures: dict[str, int] = {}
         library = pynvml.nvmlLib
         self._lists = list(_lists(library, device.handle))
+        if not self._lists:
+            self.lacking[PROCESSES] = None
         self._calls: list[_Call] = []
         for counter in COUNTERS:
             function = getattr(library, f"nvmlDeviceGet{counter.function}", None)
@@ -295,7 +299,7 @@ class CounterReader:
                 listed.append(found)
             elif not listed:
                 # Who draws is worth less than who computes: without it there is still a list.
-                if self._fails_for_good("processes", code):
+                if self._fails_for_good(PROCESSES, code):
                     self._lists = []
                 break
         return listed

@@ -15,7 +15,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.environment.gpu_counters import COUNTERS, Answers, CounterReader, Reading
+from pytest_llmperf.environment.gpu_counters import (
+    COUNTERS,
+    PROCESSES,
+    Answers,
+    CounterReader,
+    Reading,
+)
 from pytest_llmperf.environment.gpu_facts import GpuFacts, read_facts
 from pytest_llmperf.environment.gpu_guests import Guests
 from pytest_llmperf.environment.nvml import (
@@ -33,7 +39,7 @@ MOST_CPU = 0.005
 #: Samples kept per GPU: half an hour at 20 Hz; then every other one is forgotten.
 _MOST_READINGS = 36_000
 #: What a card is expected to tell; ECC is no news where it is lacking.
-_EXPECTED = frozenset(counter.label for counter in COUNTERS if counter.expected)
+_EXPECTED = frozenset({PROCESSES, *(one.label for one in COUNTERS if one.expected)})
 #: Xid events are looked for once a second.
 _EVENTS_EVERY = 20
 
