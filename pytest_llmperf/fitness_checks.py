@@ -48,5 +48,21 @@ CHECKS: dict[str, FitnessCheck] = {
             "gpu_throttled", "invalid", "machine", "the GPU lowered its clocks (heat, power supply)"
         ),
         FitnessCheck("gpu_power_cap", "note", "machine", "the GPU ran at its power limit"),
+        FitnessCheck(
+            "gpu_clocks_low", "warn", "machine", "the GPU's clocks were far below their highest"
+        ),
+        FitnessCheck(
+            "gpu_clock_drift", "warn", "machine", "the GPU's clocks changed within one process"
+        ),
+        FitnessCheck("gpu_hot", "warn", "machine", "the GPU was about to slow down for heat"),
+        FitnessCheck("gpu_memory_pressure", "warn", "machine", "the GPU had little memory free"),
+        FitnessCheck("gpu_others_grew", "warn", "machine", "others took more of the GPU's memory"),
+        FitnessCheck("gpu_pcie", "warn", "machine", "the GPU's PCIe link was below its maximum"),
+        FitnessCheck("gpu_ecc", "invalid", "machine", "the GPU's memory had uncorrected errors"),
+        FitnessCheck("gpu_xid", "invalid", "machine", "the driver reported a critical error"),
+        FitnessCheck("gpu_lost", "invalid", "machine", "the GPU stopped answering"),
+        FitnessCheck(
+            "gpu_persistence", "note", "machine", "the GPU is initialised for every process anew"
+        ),
     )
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from pytest_llmperf.environment.busy import BusyReport, ForeignGpuProcess
+from pytest_llmperf.environment.busy import BusyReport
 from pytest_llmperf.fitness_checks import SEVERITIES, Severity
 
 #: Share of the cores that others may use before it is worth a warning, and at least so many cores.
@@ -29,11 +30,13 @@ class FitnessFinding:
         name: which check, of ``fitness_checks.CHECKS``.
         severity: ``invalid`` means that no speed may be judged.
         text: what was seen, in words, with names and loads.
+        evidence: the numbers of it, plain JSON types.
     """
 
     name: str
     severity: Severity
     text: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[FitnessFinding]:
@@ -46,8 +49,6 @@ def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[Fitness
         *_cores(report, min(n_threads, usable_cores)),
         *_steal(report),
         *_swap(report),
-        *_gpu(report),
-        *_throttling(report),
     ]
     return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
 
@@ -105,48 +106,6 @@ def _swap(report: BusyReport) -> Iterator[FitnessFinding]:
             f"the system read {_mib(report.swapped_bytes)} back from swap while measuring: "
             "memory is short",
         )
-
-
-def _gpu(report: BusyReport) -> Iterator[FitnessFinding]:
-    for foreign in report.gpu_processes:
-        if foreign.visible:
-            drawing = foreign.process.graphics
-            yield FitnessFinding(
-                "busy_gpu",
-                # A desktop is on the card of most workstations and draws little.
-                "note" if drawing else "invalid",
-                f"{_guest(foreign)} was on the {foreign.process.gpu} while measuring"
-                + (" (it draws, too: a desktop?)" if drawing else ""),
-            )
-    hidden = [foreign for foreign in report.gpu_processes if not foreign.visible]
-    # Seen from a container, the session's own engine may carry the host's number.
-    explained = 0 if report.own_gpu_processes else 1
-    if len(hidden) > explained:
-        guests = ", ".join(_guest(foreign) for foreign in hidden)
-        yield FitnessFinding(
-            "busy_gpu",
-            "invalid",
-            f"processes that cannot be seen from here (another container, or one that ended) "
-            f"were on the {hidden[0].process.gpu} while measuring: {guests}",
-        )
-
-
-def _throttling(report: BusyReport) -> Iterator[FitnessFinding]:
-    for throttled in report.throttled:
-        # Many cards decode at their power limit all the time; heat comes and goes.
-        capped = throttled.reason == "power cap"
-        yield FitnessFinding(
-            "gpu_power_cap" if capped else "gpu_throttled",
-            "note" if capped else "invalid",
-            f"the {throttled.gpu} lowered its clocks while measuring: {throttled.reason}",
-        )
-
-
-def _guest(foreign: ForeignGpuProcess) -> str:
-    process = foreign.process
-    name = f" ({process.name})" if process.name else ""
-    memory = "" if process.used_bytes is None else f" with {_mib(process.used_bytes)}"
-    return f"process {process.pid}{name}{memory}"
 
 
 def _mib(count: int) -> str:

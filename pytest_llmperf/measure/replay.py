@@ -9,6 +9,7 @@ from typing import Protocol
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample
 from pytest_llmperf.measure.warmup import is_warm
@@ -37,8 +38,14 @@ class Watch(Protocol):
         costs time; None otherwise.
         """
 
+    def undefined(self) -> Mapping[str, str]:
+        """Say why a metric that is measured beside the generations has no value, by its name."""
+
+    def telemetry(self) -> TelemetrySummary | None:
+        """Return what the GPUs did while the engine decoded; None where none is watched."""
+
     def stop(self) -> Sequence[FitnessFinding]:
-        """End the watch and say what was found."""
+        """End the watch and say what was found; harmless when repeated."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +105,18 @@ class Replayer:
             EngineError: the engine refused or failed a request, or the base does other
                 work than was recorded.
         """
-        plan = self._plan
         watch = self._watch(client)
+        try:
+            return self._watched(client, place, nodeid, workload, watch)
+        except BaseException:
+            # What watches beside the engine must not outlive it.
+            watch.stop()
+            raise
+
+    def _watched(
+        self, client: EngineClient, place: Place, nodeid: str, workload: Workload, watch: Watch
+    ) -> ProcessSample:
+        plan = self._plan
         warmup: list[dict[str, float]] = []
         counted: list[list[Timeline]] = []
         rows: list[dict[str, float]] = []
@@ -129,6 +146,8 @@ class Replayer:
             arm=place.arm,
             pair=place.pair,
             pooled=_pooled([timeline for timelines in counted for timeline in timelines]),
+            undefined=dict(watch.undefined()),
+            telemetry=watch.telemetry(),
         )
 
     def _iterate(

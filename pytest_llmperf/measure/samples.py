@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
 from pytest_llmperf.metrics import percentile_parts
 
 #: The arms of a comparison: what is judged, and what it is compared with.
@@ -31,6 +32,8 @@ class ProcessSample:
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
             ``first_token`` every request's.
+        undefined: why a metric that is measured beside the generations has no value.
+        telemetry: what the GPUs did while it decoded, or None.
     """
 
     process: int
@@ -41,6 +44,8 @@ class ProcessSample:
     arm: str = CANDIDATE
     pair: int | None = None
     pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
+    telemetry: TelemetrySummary | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types: what a verdict needs of a valid sample."""

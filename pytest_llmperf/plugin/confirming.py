@@ -206,10 +206,14 @@ class Confirmer:
         try:
             against = against_commit(self._config, place, held, self._console.line)
             set_against(self._config, against)
-            facts = gather_facts(self._config, self._settings)
+            facts = gather_facts(self._config, self._settings, self._facts.telemetry)
             trials = Trials(self._config, self._settings, facts, self._console, self._start_seconds)
             budget = max(perf.budget - spent, 1.0)
-            return session_view(trials.run(held, against, alpha=alpha, budget=budget), facts)
+            try:
+                return session_view(trials.run(held, against, alpha=alpha, budget=budget), facts)
+            finally:
+                if facts.telemetry is not self._facts.telemetry:
+                    facts.close()
         finally:
             set_against(self._config, before)
             place.close()

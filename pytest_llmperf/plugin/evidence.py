@@ -271,11 +271,19 @@ def _undefined(samples: TestSamples, check: Check, plan: Plan) -> str | None:
     if parts is not None:
         return _too_few_values(samples, check, plan, *parts)
     if not samples.values(metric.name):
+        if why := _why_undefined(samples, metric.name):
+            return f"{metric.name} could not be measured: {why}"
         return (
             f"{metric.name} is undefined for this workload ({metric.formula}); ask for more output "
             "tokens, or take the marker away"
         )
     return None
+
+
+def _why_undefined(samples: TestSamples, name: str) -> str | None:
+    """Return what the newest valid process said of a metric measured beside the generations."""
+    own = [sample for sample in samples.processes if sample.arm == CANDIDATE]
+    return next((s.undefined[name] for s in reversed(own) if name in s.undefined), None)
 
 
 def _too_few_values(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import platform
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,27 +15,19 @@ from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.config.model_hash import model_sha256
-from pytest_llmperf.cpus import usable_cpus
-from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
-from pytest_llmperf.environment.busy import LoadWatch
-from pytest_llmperf.environment.fitness import FitnessFinding, judge
-from pytest_llmperf.environment.gpus import Gpu, read_gpus
+from pytest_llmperf.environment.gpus import Gpu, GpuReading, read_gpus
 from pytest_llmperf.environment.machine import Machine, read_machine
+from pytest_llmperf.environment.telemetry import Telemetry
 from pytest_llmperf.plugin.against import current_against
 from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.repository.provenance import read_provenance
-from pytest_llmperf.timeline import Timeline
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
-
-
-#: Seconds of watching after which an unfit machine is given up on for this process.
-_CLEARLY_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +45,8 @@ class SessionFacts:
         notes: about the whole session, one line each.
         n_threads: most threads the engine of any arm uses at once.
         watch_gpu: whether the engine of any arm may use a GPU that NVML can watch.
+        telemetry: the session with NVML while GPUs are watched, or None; ``close`` ends it.
+        no_gpu: why no GPU is watched, empty where one is.
         calibration: what the newest A/A calibration of this machine, model and configuration
             said, or None.
     """
@@ -67,11 +61,24 @@ class SessionFacts:
     notes: tuple[str, ...]
     n_threads: int
     watch_gpu: bool
+    telemetry: Telemetry | None = None
+    no_gpu: str = ""
     calibration: dict[str, Any] | None = None
 
+    def close(self) -> None:
+        """End the session with NVML; harmless when repeated."""
+        if self.telemetry is not None:
+            self.telemetry.close()
 
-def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
-    """Look at machine, model, repository and baselines."""
+
+def gather_facts(
+    config: pytest.Config, settings: Settings, telemetry: Telemetry | None = None
+) -> SessionFacts:
+    """Look at machine, model, repository and baselines, while no engine holds a device.
+
+    ``telemetry``: the session with NVML that is already open; one is opened where GPUs are
+    to be watched and there is none.
+    """
     info = settings.engine.last_info or settings.engine.info
     llm = settings.loaded.config.llm
     backend = _backend(llm)
@@ -100,6 +107,16 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
     notes = [*settings.loaded.warnings, *broken, *told]
     if reading.problem:
         notes.append(reading.problem)
+    # A stranger on a card that no engine uses is no business of ours.
+    uses = any(_may_use_gpu(_backend(arm), arm.resolved()) for arm in arms)
+    watch_gpu = bool(reading.gpus) and uses
+    if watch_gpu and telemetry is None:
+        telemetry = Telemetry.open({**os.environ, **settings.spec.env})
+    if uses and not watch_gpu and not reading.problem and info.gpu and info.gpu.layers_on_gpu:
+        notes.append(
+            "nothing is known of the GPU's load, memory, power and heat while measuring: NVML, "
+            "NVIDIA's library, sees no GPU here"
+        )
     return SessionFacts(
         machine=machine,
         provenance=Provenance(
@@ -120,9 +137,9 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         notes=tuple(notes),
         # Both arms are watched with one need, or load would void the samples of one of them only.
         n_threads=max(_needed_cores(arm, arm.resolved()) for arm in arms),
-        # A stranger on a card that no engine uses is no business of ours.
-        watch_gpu=bool(reading.gpus)
-        and any(_may_use_gpu(_backend(arm), arm.resolved()) for arm in arms),
+        watch_gpu=watch_gpu,
+        telemetry=telemetry,
+        no_gpu="" if telemetry is not None else _why_no_gpu(reading, uses=uses),
         calibration=alike[-1].summary() if alike else None,
     )
 
@@ -134,6 +151,21 @@ def _backend(llm: LlmConfig) -> str:
 def _may_use_gpu(backend: str, resolved: dict[str, Any]) -> bool:
     """Whether an engine may use a GPU; what an application does nobody can tell."""
     return backend == "app" or (backend != "cpu" and resolved["n_gpu_layers"] != 0)
+
+
+def _why_no_gpu(reading: GpuReading, *, uses: bool) -> str:
+    if not reading.gpus:
+        return (
+            reading.problem
+            or "NVML, NVIDIA's library, sees no GPU here; take the marker away, or measure on a "
+            "machine that has one"
+        )
+    if not uses:
+        return (
+            "the engine uses no GPU (a CPU build of llama.cpp, or n_gpu_layers: 0); take the "
+            "marker away, or put layers on the GPU"
+        )
+    return "the NVIDIA driver stopped answering"
 
 
 def _gpus(seen: tuple[Gpu, ...], info: EngineInfo) -> tuple[Gpu, ...]:
@@ -158,37 +190,3 @@ def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
         if llm.engine != "app" or getattr(llm, name) != "auto"
     ]
     return max(asked, default=1)
-
-
-class MachineWatch:
-    """Watches the machine while one test is replayed in the process of ``client``."""
-
-    def __init__(self, facts: SessionFacts, client: EngineClient) -> None:
-        self._client = client
-        self._n_threads = facts.n_threads
-        self._load = LoadWatch.start(watch_gpu=facts.watch_gpu)
-
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:  # noqa: ARG002
-        """Nothing is measured beside an iteration yet."""
-        return {}
-
-    def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
-        """Nothing is measured beside a process yet."""
-        return {}
-
-    def sample(self) -> str | None:
-        """Look once more, between two replays; say why the process is clearly lost.
-
-        An engine that waits for its cores can be fifty times slower: there is no need to
-        wait for it to the end. A short window proves nothing, a neighbour may be gone again.
-        """
-        self._load.sample()
-        report = self._load.stop()
-        if report.seconds < _CLEARLY_S:
-            return None
-        found = judge(report, usable_cpus(), self._n_threads)
-        return next((one.text for one in found if one.severity == "invalid"), None)
-
-    def stop(self) -> Sequence[FitnessFinding]:
-        """End the watch and say what was found."""
-        return judge(self._load.stop(), usable_cpus(), self._n_threads)

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from pytest_llmperf.baselines.match import notes as differences_from
+from pytest_llmperf.environment.telemetry_summary import joined
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement, TestSamples
 from pytest_llmperf.plugin.against import Against
@@ -54,7 +55,9 @@ def session_view(trial: Trial, facts: SessionFacts) -> SessionView:
             *_gpu_notes(facts),
             *_pair_notes(plan),
             *(against.notes if against is not None else ()),
+            *(facts.telemetry.notes if facts.telemetry is not None else ()),
         ),
+        gpus=facts.telemetry.facts if facts.telemetry is not None else (),
         wall_s=measurement.seconds,
         generation_s=measurement.generating_seconds,
         recording_generation_s=sum(recording.seconds for recording in held),
@@ -94,6 +97,9 @@ def _test(
         culprit=against.culprit if against is not None else "",
         bisect_from=against.bisect_from if against is not None else None,
         processes=sum(sample.arm == CANDIDATE for sample in samples.processes),
+        telemetry=joined(
+            [s.telemetry for s in samples.processes if s.telemetry and s.arm == CANDIDATE]
+        ),
     )
 
 

@@ -12,7 +12,8 @@ from pytest_llmperf.measure.rounds import Keep, Rounds
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import SessionGate
-from pytest_llmperf.plugin.facts import MachineWatch, SessionFacts
+from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.plugin.machine_watch import MachineWatch
 
 
 class MeasureStage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
 from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.plugin import benchmark_bridge
+from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.calibrating import Calibrator
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.commands import as_argument, command_stem
@@ -188,13 +189,26 @@ class PerfSession:
             self._fail_held(f"this test's body passed, but it could not be measured: {error}")
 
     def _measure_held(self) -> None:
-        engine, perf = self._settings.engine, self._settings.loaded.config.perf
+        engine = self._settings.engine
         start_seconds = engine.start_seconds
         origins = self._base.own_origins()
         # The bodies' engine must free the device before another process takes it.
         engine.close()
         against = self._base.arm(self._held, list(self._checks), origins)
         facts = gather_facts(self._config, self._settings)
+        try:
+            self._measure_with(facts, against, origins, start_seconds)
+        finally:
+            facts.close()
+
+    def _measure_with(
+        self,
+        facts: SessionFacts,
+        against: Against | None,
+        origins: Mapping[str, str],
+        start_seconds: float,
+    ) -> None:
+        perf = self._settings.loaded.config.perf
         if self._options.calibrate is not None:
             self._calibrate(self._options.calibrate, facts, start_seconds)
             return

@@ -9,14 +9,15 @@ per second; anything unknown is null)::
                 recording_generation_s, busy [text], notes [text], baselines [file],
                 recorded_to, against (what the base arm is called), base_commit (its
                 hash, or null where it is another configuration),
-                arm_differences [text], false_alarms
+                arm_differences [text], false_alarms, gpus [gpu]
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
     tests       [{nodeid, verdict, workload {summary, hash}, processes, pairs,
                 earlier_pairs (of them, measured by earlier sessions), against (what
                 this test was compared with; null for stored sessions), confirmed
                 (stored sessions made it suspect), findings [text],
-                differences [text], metrics [metric]}]
+                differences [text], metrics [metric], telemetry {hz, gpus [telemetry]}
+                (null where no GPU was watched)}]
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
                 gated, limit, tolerance, value, low, high, level, processes,
@@ -33,6 +34,21 @@ per second; anything unknown is null)::
                 sessions), row_size (pairs or processes in one of them; more than one
                 for a percentile), more (how many more would decide), more_seconds,
                 passes_up_to and calls_from (what stored sessions can tell)
+
+    gpu         a GPU that was watched through NVML: index (nvidia-smi's), name, uuid,
+                mig (the slice's profile), mig_mode, memory_bytes, memory_bus_bits,
+                sm_clock_max_mhz, memory_clock_max_mhz, pcie_generation_max,
+                pcie_width_max, power_limit_w, power_limit_default_w,
+                power_limit_enforced_w, slowdown_c, persistence, driver, cuda
+
+    telemetry   one GPU while the test's output tokens came, this arm's processes
+                together: gpu (its index), uuid, used (the engine was on it), samples,
+                counters {name: {mean, min, max}} (those the driver tells: gpu_busy,
+                memory_busy as shares; memory_used, memory_free, engine_memory,
+                other_memory in bytes; power_w, temperature_c, sm_mhz, memory_mhz,
+                pcie_generation, pcie_width, ecc_corrected, ecc_uncorrected),
+                lowered_clocks {reason: samples}, xids [code], lost; hz is how often the
+                GPUs were sampled
 
 New keys may be added under the same ``schema``; a changed meaning raises it.
 """
@@ -85,6 +101,7 @@ def session_json(session: SessionView) -> dict[str, Any]:
             "base_commit": session.base_commit,
             "arm_differences": list(session.arm_differences),
             "false_alarms": session.false_alarms,
+            "gpus": [asdict(gpu) for gpu in session.gpus],
         },
         "counts": {kind.value: number for kind, number in counts.items()},
         "tests": [_test(test) for test in session.tests],
@@ -122,7 +139,15 @@ def _test(test: TestReportView) -> dict[str, Any]:
         "findings": list(test.findings),
         "differences": list(test.differences),
         "metrics": [_metric(row) for row in test.rows],
+        "telemetry": _telemetry(test),
     }
+
+
+def _telemetry(test: TestReportView) -> dict[str, Any] | None:
+    found = test.telemetry
+    if found is None:
+        return None
+    return {"hz": found.hz, "gpus": [device.to_json() for device in found.devices]}
 
 
 def _metric(row: MetricRow) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from pytest_llmperf.gate.numbers import compare
 from pytest_llmperf.gate.rules import FALSE_ALARMS
 
 if TYPE_CHECKING:
+    from pytest_llmperf.environment.gpu_facts import GpuFacts
+    from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.stats.summary import Summary
@@ -67,6 +69,7 @@ class TestReportView:
         earlier_pairs: of the pairs, those that earlier sessions measured.
         culprit: what a regression is to be put down to, where the base arm is another commit.
         bisect_from: what a search for the commit starts from; None where nothing is to find.
+        telemetry: what the GPUs did while it decoded, this session's own arm; None without.
         is_confirmed: it is the commit of a stored session that made the test suspect.
     """
 
@@ -84,6 +87,7 @@ class TestReportView:
     culprit: str = ""
     bisect_from: str | None = None
     is_confirmed: bool = False
+    telemetry: TelemetrySummary | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -128,6 +132,7 @@ class SessionView:
         arm_differences: what differs in it, one line each.
         false_alarms: chance of any false ``regressed`` in the session.
         strict: what is inconclusive fails its test.
+        gpus: the GPUs that were watched.
     """
 
     machine_key: str
@@ -151,6 +156,7 @@ class SessionView:
     arm_differences: tuple[str, ...] = ()
     false_alarms: float = FALSE_ALARMS
     strict: bool = False
+    gpus: tuple[GpuFacts, ...] = ()
 
 
 def row_of(evidence: Evidence, verdict: Verdict | None = None) -> MetricRow:

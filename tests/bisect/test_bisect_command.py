@@ -49,7 +49,9 @@ FILES = {
     "tests/perf/test_it.py": TEST,
     "config.yaml": CONFIG,
     # What else ran on the machine voids no sample here.
-    "conftest.py": "import pytest_llmperf.plugin.facts as facts\nfacts.judge = lambda *_: []\n",
+    "conftest.py": (
+        "from pytest_llmperf.plugin import machine_watch\nmachine_watch.judge = lambda *_: []\n"
+    ),
     "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\n",
     ".gitignore": "__pycache__/\n",
 }

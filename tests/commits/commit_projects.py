@@ -64,9 +64,9 @@ def test_a(llm_engine):
 
 #: What else ran on the machine is judged elsewhere, and voids no sample here.
 CONFTEST = """
-import pytest_llmperf.plugin.facts as facts
+import pytest_llmperf.plugin.machine_watch as machine_watch
 
-facts.judge = lambda *_: []
+machine_watch.judge = lambda *_: []
 """
 
 INI = "[pytest]\naddopts = -p no:cacheprovider\n"

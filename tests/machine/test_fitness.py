@@ -6,18 +6,12 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.environment.busy import BusyReport, ForeignGpuProcess, ForeignProcess
+from pytest_llmperf.environment.busy import BusyReport, ForeignProcess
 from pytest_llmperf.environment.fitness import FitnessFinding, judge
-from pytest_llmperf.environment.gpus import GpuProcess
 
 
 def report(**facts: Any) -> BusyReport:
     return BusyReport(**{"seconds": 10.0, "cpus": 2, "foreign_cores": 0.0, **facts})
-
-
-def guest(pid: int, *, visible: bool = True, graphics: bool = False) -> ForeignGpuProcess:
-    process = GpuProcess(pid, "train", 5 << 30, "NVIDIA GeForce RTX 4090", graphics)
-    return ForeignGpuProcess(process, visible)
 
 
 def test_a_quiet_machine_has_no_findings() -> None:
@@ -90,36 +84,6 @@ def test_swapping_is_invalid_and_a_stray_page_is_not() -> None:
     assert finding.severity == "invalid"
     assert "300 MiB back from swap" in finding.text
     assert judge(report(swapped_bytes=4096), 2, 2) == []
-
-
-def test_a_guest_on_the_card_is_invalid() -> None:
-    (finding,) = judge(report(gpu_processes=(guest(4242),)), 2, 2)
-    assert finding.severity == "invalid"
-    assert finding.text == (
-        "process 4242 (train) with 5.0 GiB was on the NVIDIA GeForce RTX 4090 while measuring"
-    )
-
-
-def test_a_desktop_on_the_card_is_a_note() -> None:
-    (finding,) = judge(report(gpu_processes=(guest(77, graphics=True),)), 2, 2)
-    assert finding.severity == "note"
-
-
-def test_one_hidden_process_on_the_card_may_be_the_engine_itself() -> None:
-    assert judge(report(gpu_processes=(guest(9, visible=False),)), 2, 2) == []
-
-
-@pytest.mark.parametrize(
-    "facts",
-    [
-        {"gpu_processes": (guest(9, visible=False), guest(10, visible=False))},
-        {"gpu_processes": (guest(9, visible=False),), "own_gpu_processes": 1},
-    ],
-)
-def test_hidden_processes_beyond_the_engine_are_invalid(facts: dict[str, Any]) -> None:
-    (finding,) = judge(report(**facts), 2, 2)
-    assert finding.severity == "invalid"
-    assert "cannot be seen from here" in finding.text
 
 
 def test_the_worst_finding_comes_first() -> None:

@@ -122,8 +122,9 @@ def test_no_driver_library_means_no_cards_and_no_problem(tmp_path: Path) -> None
     (tmp_path / "libnvidia-ml.so.1").write_text("not a library")
     code = (
         "from pytest_llmperf.environment.gpus import *\n"
+        "from pytest_llmperf.environment.telemetry import Telemetry\n"
         "assert read_gpus() == GpuReading(), read_gpus()\n"
-        "assert gpu_processes() == ()\n"
+        "assert Telemetry.open() is None\n"
     )
     subprocess.run(
         [sys.executable, "-c", code],
@@ -132,80 +133,3 @@ def test_no_driver_library_means_no_cards_and_no_problem(tmp_path: Path) -> None
         check=True,
         timeout=60,
     )
-
-
-def test_processes_on_the_card_are_named_with_their_memory(ask_nvml: Any) -> None:
-    scenario = RTX_4090 + (
-        "compute 0 4242 5368709120 /usr/bin/python3.11\n"
-        "compute 0 77 - /usr/bin/gnome-shell\ngraphics 0 77 - /usr/bin/gnome-shell\n"
-    )
-    desktop, guest = ask_nvml("gpu_processes()", scenario)
-    assert guest == {
-        "pid": 4242,
-        "name": "python3.11",
-        "used_bytes": 5 << 30,
-        "gpu": "NVIDIA GeForce RTX 4090",
-        "graphics": False,
-    }
-    assert (desktop["graphics"], desktop["used_bytes"]) == (True, None)
-
-
-def test_processes_on_cards_out_of_sight_do_not_count(ask_nvml: Any) -> None:
-    scenario = EIGHT + "compute 3 4242 1048576 train\n"
-    assert ask_nvml("gpu_processes()", scenario, CUDA_VISIBLE_DEVICES="0,1") == []
-
-
-def test_a_foreign_process_on_the_card_makes_the_machine_unfit(ask_nvml: Any) -> None:
-    # The parent, this pytest, is a process that can be seen and is not the session's own.
-    scenario = RTX_4090 + f"compute 0 {os.getpid()} 2147483648 train\n"
-    findings = ask_nvml("judge(LoadWatch.start(watch_gpu=True).stop(), 2, 2)", scenario)
-    gpu = [finding for finding in findings if finding["name"] == "busy_gpu"]
-    assert gpu == [
-        {
-            "name": "busy_gpu",
-            "severity": "invalid",
-            "text": f"process {os.getpid()} (train) with 2.0 GiB was on the "
-            "NVIDIA GeForce RTX 4090 while measuring",
-        }
-    ]
-
-
-def test_the_sessions_own_process_on_the_card_is_no_guest(ask_nvml: Any) -> None:
-    expression = (
-        "(open(os.environ['LLMPERF_NVML_SCENARIO'], 'a').write("
-        "f'compute 0 {os.getpid()} 1048576 python'), LoadWatch.start(watch_gpu=True).stop())[1]"
-    )
-    report = ask_nvml(expression, RTX_4090)
-    assert report["gpu_processes"] == []
-    assert report["own_gpu_processes"] == 1
-
-
-@pytest.mark.parametrize(
-    ("bits", "reasons"),
-    [
-        ("0", []),
-        ("1", []),  # idle is no slowdown
-        ("40", ["too hot (hardware thermal slowdown)"]),
-        ("24", ["power cap", "too hot (software thermal slowdown)"]),
-    ],
-)
-def test_lowered_clocks_are_named(ask_nvml: Any, bits: str, reasons: list[str]) -> None:
-    throttled = ask_nvml("throttled_gpus()", f"{RTX_4090}throttle 0 {bits}\n")
-    assert [one["reason"] for one in throttled] == reasons
-
-
-def test_a_hot_card_makes_the_window_invalid(ask_nvml: Any) -> None:
-    findings = ask_nvml(
-        "judge(LoadWatch.start(watch_gpu=True).stop(), 8, 1)", f"{RTX_4090}throttle 0 20\n"
-    )
-    (finding,) = [one for one in findings if one["name"] == "gpu_throttled"]
-    assert finding["severity"] == "invalid"
-    assert "GeForce RTX 4090" in finding["text"]
-
-
-def test_a_card_at_its_power_limit_is_only_noted(ask_nvml: Any) -> None:
-    findings = ask_nvml(
-        "judge(LoadWatch.start(watch_gpu=True).stop(), 8, 1)", f"{RTX_4090}throttle 0 4\n"
-    )
-    (finding,) = [one for one in findings if one["name"] == "gpu_power_cap"]
-    assert finding["severity"] == "note"

@@ -29,6 +29,12 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
                 def whole(self, iterations: Any) -> dict[str, float]:
                     return {}
 
+                def undefined(self) -> dict[str, str]:
+                    return {}
+
+                def telemetry(self) -> None:
+                    return None
+
                 def sample(self) -> None:
                     return None
 

@@ -39,7 +39,8 @@ def test_a_card_counts_only_where_the_engine_uses_it(backend, layers, used):
 def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here, there):
     asked = set()
     monkeypatch.setattr(
-        "pytest_llmperf.plugin.facts.judge", lambda report, cores, need: asked.add(need) or []
+        "pytest_llmperf.plugin.machine_watch.judge",
+        lambda report, cores, need: asked.add(need) or [],
     )
     for need, name in ((here, "config.yaml"), (there, "other.yaml")):
         one_test.configure(APP.replace("n_threads: 1", f"n_threads: {need}"), name)

@@ -38,6 +38,7 @@ def test_the_session_is_described() -> None:
         "base_commit": None,
         "arm_differences": [],
         "false_alarms": 0.01,
+        "gpus": [],
     }
 
 

@@ -92,6 +92,12 @@ class Stage:
             def whole(self, iterations: Sequence[Sequence[Timeline]]) -> dict[str, float]:
                 return {"energy_per_token": float(len(iterations))}
 
+            def undefined(self) -> dict[str, str]:
+                return {}
+
+            def telemetry(self) -> None:
+                return None
+
             def sample(self) -> str | None:
                 stage.looks += 1
                 return stage.lost

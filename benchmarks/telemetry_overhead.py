@@ -1,0 +1,218 @@
+"""What does watching the GPUs cost? Generations with and without the sampler, in turn.
+
+    python benchmarks/telemetry_overhead.py [--pairs 60] [--json telemetry.json]
+    GGML_VK_VISIBLE_DEVICES=0 python benchmarks/telemetry_overhead.py --python PATH/TO/bin/python
+
+One real engine process generates the same answer again and again, with the sampler on or off
+in randomised ABBA order; a fresh process follows every few pairs. The cards are the stand-in
+library of the tests, compiled for this run: one card, and eight. With ``--python`` the engine
+is that environment's, with all layers on its device (the Vulkan build on Debian's software
+device); without, it is this environment's on the CPU. Exit status 0 if decode speed with the
+sampler is shown to be at least 99.5% of that without (95%), for every scenario; 1 if not; 2 if
+it could not be measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from fidelity import embedded_model
+from paired import MIN_PAIRS, Interval, ratio_interval, spread_of
+
+from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.environment.telemetry import HZ, Telemetry
+from pytest_llmperf.environment.telemetry_summary import summarise
+from pytest_llmperf.metrics import compute_all
+
+ROOT = Path(__file__).resolve().parent.parent
+MACHINE = ROOT / "tests" / "machine"
+SCENARIOS = ("healthy", "eight_devices")
+#: Least ratio of decode speed, with the sampler to without.
+LEAST = 0.995
+_CHILD, _SCENARIO = "LLMPERF_TELEMETRY_BENCHMARK", "LLMPERF_NVML_SCENARIO"
+_PROMPT = "Explain in one paragraph what a KV cache is and why it matters."
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Decode speed of two generations, tokens per second, and how often the cards were sampled."""
+
+    on: float
+    off: float
+    hz: float
+
+
+def build_library(folder: Path) -> None:
+    """Compile the stand-in library.
+
+    Raises:
+        RuntimeError: there is no compiler.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise RuntimeError("needs a C compiler (cc or gcc) for the stand-in library")
+    target = folder / "libnvidia-ml.so.1"
+    source = MACHINE / "nvml_stub.c"
+    subprocess.run([compiler, "-O2", "-shared", "-fPIC", "-o", target, source], check=True)
+
+
+def turns(order: random.Random) -> Iterator[tuple[bool, bool]]:
+    """Yield without end whether the sampler is on, for the two generations of a pair: ABBA."""
+    while True:
+        first = order.random() < 0.5
+        yield first, not first
+        yield not first, first
+
+
+def generate(client: EngineClient, tokens: int) -> float:
+    """Return the decode speed of one generation."""
+    client.reset()
+    generation = client.request(Request(prompt=_PROMPT, max_tokens=tokens))
+    return compute_all([generation.timeline])["tokens_per_sec"]
+
+
+def measure(
+    spec: LaunchSpec, scenario: Path, arguments: argparse.Namespace, order: random.Random
+) -> list[Pair]:
+    """Measure the pairs of one scenario."""
+    os.environ[_SCENARIO] = str(scenario)
+    telemetry = Telemetry.open()
+    if telemetry is None:
+        raise RuntimeError(f"the stand-in library does not answer for {scenario.name}")
+    pairs: list[Pair] = []
+    client: EngineClient | None = None
+    started = time.monotonic()
+    try:
+        for number, sides in zip(range(arguments.pairs), turns(order), strict=False):
+            if client is None or number % arguments.per_process == 0:
+                if client is not None:
+                    client.close()
+                client = EngineClient.start(spec)
+                generate(client, arguments.tokens)
+            speeds: dict[bool, float] = {}
+            hz = 0.0
+            for on in sides:
+                sampler = telemetry.watch(client.pid, arguments.hz) if on else None
+                speeds[on] = generate(client, arguments.tokens)
+                if sampler is not None:
+                    sampler.stop()
+                    hz = summarise(sampler.tracks(), sampler.guests, []).hz
+            pairs.append(Pair(speeds[True], speeds[False], hz))
+            print(
+                f"{scenario.stem}: pair {number + 1}/{arguments.pairs}  "
+                f"{time.monotonic() - started:4.0f} s  on {speeds[True]:.1f}  "
+                f"off {speeds[False]:.1f} tok/s",
+                file=sys.stderr,
+            )
+    finally:
+        telemetry.close()
+        if client is not None:
+            client.close()
+    return pairs
+
+
+def verdict(ratio: Interval) -> str:
+    """Say what a ratio's interval proves of the limit."""
+    if ratio.low >= LEAST:
+        return "shown"
+    return "refuted" if ratio.high < LEAST else "not shown"
+
+
+def compared(pairs: list[Pair]) -> Interval:
+    """Return the decode speed with the sampler by that without, and its 95% interval."""
+    return ratio_interval([pair.on for pair in pairs], [pair.off for pair in pairs])
+
+
+def table(results: dict[str, list[Pair]]) -> list[str]:
+    """Return the printed table."""
+    lines = [f"{'':15}{'with':>14}{'without':>14}{'with/without (95%)':>28}{'pairs':>7}{'Hz':>6}"]
+    for name, pairs in results.items():
+        on, off = [pair.on for pair in pairs], [pair.off for pair in pairs]
+        ratio = compared(pairs)
+        sides = [f"{median(side):.1f} ±{spread_of(side):.1%}" for side in (on, off)]
+        shown = f"{ratio.centre:.4f} [{ratio.low:.4f}, {ratio.high:.4f}]"
+        hz = median(pair.hz for pair in pairs)
+        lines.append(f"{name:15}{sides[0]:>14}{sides[1]:>14}{shown:>28}{len(pairs):7}{hz:6.1f}")
+    lines.append("decode tok/s: median over generations ± robust spread (1.4826 MAD); ratio:")
+    lines.append("Hodges-Lehmann centre [95% signed-rank interval] over pairs")
+    lines += [
+        f"{name}: sampling costs at most {1 - LEAST:.1%} of decode speed: "
+        f"{verdict(compared(pairs))}"
+        for name, pairs in results.items()
+    ]
+    return lines
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False
+    )
+    parser.add_argument("--pairs", type=int, default=60, help=f"at least {MIN_PAIRS}")
+    parser.add_argument("--tokens", type=int, default=128, help="output tokens of a generation")
+    parser.add_argument("--per-process", type=int, default=10, help="pairs of an engine process")
+    parser.add_argument("--hz", type=float, default=HZ, help="samples a second")
+    parser.add_argument("--scenario", choices=SCENARIOS, action="append", help="(default: all)")
+    parser.add_argument("--model", type=Path, help="a GGUF file (default: the embedded model)")
+    parser.add_argument("--python", type=Path, help="of an environment with a GPU build")
+    parser.add_argument("--seed", type=int, default=1, help="of the order")
+    parser.add_argument("--json", type=Path, help="write every sample there")
+    arguments = parser.parse_args()
+    if arguments.pairs < MIN_PAIRS:
+        parser.error(f"--pairs: expected at least {MIN_PAIRS}, got {arguments.pairs}")
+    if arguments.tokens < 2 or arguments.per_process < 1 or arguments.hz <= 0:
+        parser.error("--tokens: at least 2; --per-process: at least 1; --hz: above 0")
+    return arguments
+
+
+def main() -> int:
+    """Measure, print, and judge."""
+    arguments = parse_arguments()
+    if _CHILD not in os.environ:
+        # The loader reads its path at a process's start: measure in one that has the library.
+        with tempfile.TemporaryDirectory() as name:
+            build_library(Path(name))
+            environ = {**os.environ, "LD_LIBRARY_PATH": name, _CHILD: "1"}
+            environ.pop("CUDA_VISIBLE_DEVICES", None)
+            return subprocess.run([sys.executable, *sys.argv], env=environ, check=False).returncode
+    model = (arguments.model or embedded_model()).absolute()
+    layers = -1 if arguments.python else 0
+    llm = LlmConfig.model_validate({"n_gpu_layers": layers, "max_tokens": arguments.tokens})
+    spec = LaunchSpec(
+        "llama_cpp", llm.resolved(model), python=str(arguments.python or sys.executable)
+    )
+    order = random.Random(arguments.seed)
+    results = {
+        name: measure(spec, MACHINE / "scenarios" / f"{name}.txt", arguments, order)
+        for name in arguments.scenario or SCENARIOS
+    }
+    print("\n".join(table(results)))
+    if arguments.json:
+        document = {
+            "ratios": {name: asdict(compared(pairs)) for name, pairs in results.items()},
+            "pairs": {name: [asdict(pair) for pair in pairs] for name, pairs in results.items()},
+        }
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return 0 if all(verdict(compared(pairs)) == "shown" for pairs in results.values()) else 1
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Exception as problem:
+        print(f"telemetry_overhead: {problem}", file=sys.stderr)
+        sys.exit(2)

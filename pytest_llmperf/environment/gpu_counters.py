@@ -1,0 +1,336 @@
+"""The counters of one GPU: which there are, and one reading of those that are due.
+
+A sampler wakes up to cold caches, where every line of Python costs. So calls are prepared
+once, with their buffers, on the library that pynvml has loaded; a sample keeps the bytes that
+were answered, and what they mean is worked out when somebody asks.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_llmperf.environment.nvml import Device
+
+#: NVML's "value not available" for a process's memory.
+_NOT_AVAILABLE = 0xFFFF_FFFF_FFFF_FFFF
+#: A counter that fails so often is not asked again.
+_GIVE_UP = 5
+
+
+@dataclass(slots=True)
+class Reading:
+    """What one GPU said at one moment; None is not asked this time, or not told.
+
+    Attributes:
+        t: seconds on this process's ``time.perf_counter``.
+        gpu_busy, memory_busy: share of the driver's last period (a sixth of a second to a
+            second) with a kernel running, and with memory read or written.
+        memory_used, memory_free: bytes, by everybody.
+        processes: bytes (None where not told) by pid, of those that compute or draw there.
+        computing, drawing: which of them compute, and which draw.
+        power_w: what the card draws; averaged over a second by cards since Ampere.
+        energy_j: since the driver was loaded.
+        sm_mhz, memory_mhz: the clocks now.
+        reasons: NVML's clock event reasons, as bits.
+        temperature_c: of the GPU.
+        pcie_generation, pcie_width: the link now.
+        ecc_corrected, ecc_uncorrected: errors since the driver was loaded.
+    """
+
+    t: float
+    gpu_busy: float | None = None
+    memory_busy: float | None = None
+    memory_used: int | None = None
+    memory_free: int | None = None
+    processes: Mapping[int, int | None] | None = None
+    computing: frozenset[int] = frozenset()
+    drawing: frozenset[int] = frozenset()
+    power_w: float | None = None
+    energy_j: float | None = None
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    reasons: int | None = None
+    temperature_c: int | None = None
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    ecc_corrected: int | None = None
+    ecc_uncorrected: int | None = None
+
+
+@dataclass(frozen=True)
+class Counter:
+    """One question to NVML.
+
+    Attributes:
+        label: what a sentence calls it.
+        function: of NVML; its last argument points to the answer.
+        answer: the layout of that, as ``struct`` writes it.
+        fields: of a reading, in the answer's order; None is left out.
+        scale: from NVML's unit to the field's; None keeps whole numbers.
+        constants: arguments between the device and the answer.
+        every, phase: asked in the samples numbered ``phase``, ``phase + every`` and so on, and
+            in the first.
+        of_slice: asked of the MIG slice; what only the card has is asked of the card.
+        expected: worth a remark where a card does not have it.
+    """
+
+    label: str
+    function: str
+    answer: str
+    fields: tuple[str | None, ...]
+    scale: float | None = None
+    constants: tuple[int, ...] = ()
+    every: int = 2
+    phase: int = 0
+    of_slice: bool = False
+    expected: bool = True
+
+
+#: Constants of nvml.h: NVML_CLOCK_*, NVML_TEMPERATURE_GPU, NVML_MEMORY_ERROR_TYPE_* with
+#: NVML_VOLATILE_ECC.
+_SM, _MEM, _GPU_SENSOR, _CORRECTED, _UNCORRECTED = (1,), (2,), (0,), (0, 0), (1, 0)
+#: At 20 Hz: energy in every sample, what decode moves in every other, the rest less often. What
+#: a rule looks at together is asked together.
+COUNTERS = (
+    Counter(
+        "the energy counter",
+        "TotalEnergyConsumption",
+        "Q",
+        ("energy_j",),
+        1e-3,
+        every=1,
+    ),
+    Counter("utilization", "UtilizationRates", "II", ("gpu_busy", "memory_busy"), 0.01),
+    Counter("clocks", "ClockInfo", "I", ("sm_mhz",), constants=_SM),
+    Counter("clocks", "ClockInfo", "I", ("memory_mhz",), constants=_MEM),
+    Counter(
+        "the reasons of lowered clocks",
+        # The older name is the one that every driver has.
+        "CurrentClocksThrottleReasons",
+        "Q",
+        ("reasons",),
+    ),
+    Counter("power", "PowerUsage", "I", ("power_w",), 1e-3, phase=1),
+    Counter(
+        "memory in use",
+        "MemoryInfo",
+        "QQQ",
+        (None, "memory_free", "memory_used"),
+        phase=1,
+        of_slice=True,
+    ),
+    Counter(
+        "temperature",
+        "Temperature",
+        "I",
+        ("temperature_c",),
+        constants=_GPU_SENSOR,
+        every=5,
+        phase=4,
+    ),
+    Counter("the PCIe link", "CurrPcieLinkGeneration", "I", ("pcie_generation",), every=20),
+    Counter("the PCIe link", "CurrPcieLinkWidth", "I", ("pcie_width",), every=20),
+    *(
+        Counter(
+            "ECC errors",
+            "TotalEccErrors",
+            "Q",
+            (field,),
+            constants=kind,
+            every=20,
+            phase=10,
+            expected=False,
+        )
+        for field, kind in (("ecc_corrected", _CORRECTED), ("ecc_uncorrected", _UNCORRECTED))
+    ),
+)
+#: What a sentence calls the lists of who is on a card.
+PROCESSES = "processes"
+#: They are asked in samples that ask for its memory, too.
+_PROCESSES_EVERY, _PROCESSES_PHASE = 10, 1
+#: nvmlProcessInfo_t since version 2 of its functions: pid, bytes, and the MIG instances.
+_PROCESS = struct.Struct("IxxxxQII")
+#: After so many samples the same counters are due again.
+_PERIOD = 20
+
+
+class _Call:
+    """A counter's call on one device, with the buffer of its answer."""
+
+    def __init__(self, counter: Counter, function: Any, handle: Any) -> None:
+        self.counter = counter
+        self.layout = struct.Struct(counter.answer)
+        self.buffer = ctypes.create_string_buffer(self.layout.size)
+        self.function = function
+        self.arguments = (handle, *counter.constants, self.buffer)
+
+    def put(self, answer: bytes, reading: Reading) -> None:
+        """Write an answer into a reading."""
+        scale = self.counter.scale
+        for field, value in zip(self.counter.fields, self.layout.unpack(answer), strict=True):
+            if field is not None:
+                setattr(reading, field, value if scale is None else value * scale)
+
+
+class _List:
+    """The call that lists the processes of one kind on one device."""
+
+    def __init__(self, function: Any, handle: Any) -> None:
+        self.function = function
+        self.count = ctypes.c_uint()
+        self._handle = handle
+        self._hold(64)
+
+    def _hold(self, room: int) -> None:
+        self.room = room
+        self.buffer = ctypes.create_string_buffer(_PROCESS.size * room)
+        self.arguments = (self._handle, ctypes.byref(self.count), self.buffer)
+
+    def ask(self, too_small: int) -> tuple[int, bytes]:
+        """Return the driver's code and the processes' bytes."""
+        while True:
+            self.count.value = self.room
+            code = int(self.function(*self.arguments))
+            if code != too_small:
+                return code, self.buffer.raw[: _PROCESS.size * self.count.value]
+            self._hold(2 * self.room)
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """One sample of one GPU: which calls were made when, and the bytes they answered."""
+
+    t: float
+    calls: Sequence[_Call]
+    answered: Sequence[bytes | None]
+    computing: bytes | None = None
+    drawing: bytes | None = None
+
+    def reading(self) -> Reading:
+        """Work out what was said."""
+        reading = Reading(self.t)
+        for call, answer in zip(self.calls, self.answered, strict=True):
+            if answer is not None:
+                call.put(answer, reading)
+        if self.computing is not None:
+            computing, drawing = _held(self.computing), _held(self.drawing or b"")
+            reading.processes = {**drawing, **computing}
+            reading.computing, reading.drawing = frozenset(computing), frozenset(drawing)
+        return reading
+
+    def pids(self) -> Iterator[int]:
+        """Yield who was there."""
+        for listed in (self.computing, self.drawing):
+            if listed:
+                yield from (pid for pid, *_ in _PROCESS.iter_unpack(listed))
+
+
+def _held(listed: bytes) -> dict[int, int | None]:
+    return {
+        pid: None if held == _NOT_AVAILABLE else held
+        for pid, held, *_ in _PROCESS.iter_unpack(listed)
+    }
+
+
+class CounterReader:
+    """Reads one GPU's counters, asking only for those it has.
+
+    Attributes:
+        lacking: labels of the counters that card or driver do not have.
+        denied: labels of those that this user may not see.
+        lost: the card has fallen off the bus; it is not asked again.
+    """
+
+    def __init__(self, pynvml: Any, device: Device) -> None:
+        self._pynvml = pynvml
+        self.lacking: dict[str, None] = {}
+        self.denied: dict[str, None] = {}
+        self.lost = False
+        self._failures: dict[str, int] = {}
+        library = pynvml.nvmlLib
+        self._lists = list(_lists(library, device.handle))
+        if not self._lists:
+            self.lacking[PROCESSES] = None
+        self._calls: list[_Call] = []
+        for counter in COUNTERS:
+            function = getattr(library, f"nvmlDeviceGet{counter.function}", None)
+            if function is None:
+                self.lacking[counter.label] = None
+            else:
+                handle = device.handle if counter.of_slice else device.card
+                self._calls.append(_Call(counter, function, handle))
+        self._due = _schedule(self._calls)
+
+    def read(self, tick: int, t: float) -> Answers | None:
+        """Ask what is due in sample number ``tick`` at time ``t``; None once the card is lost."""
+        if self.lost:
+            return None
+        due = self._due[tick % _PERIOD] if tick else self._calls
+        answers: list[bytes | None] = []
+        failed: list[tuple[_Call, int]] = []
+        for call in due:
+            code = call.function(*call.arguments)
+            answers.append(None if code else call.buffer.raw)
+            if code:
+                failed.append((call, code))
+        listed: list[bytes] = []
+        if self._lists and (tick % _PROCESSES_EVERY == _PROCESSES_PHASE or not tick):
+            listed = self._list_processes()
+        if failed:
+            self._drop(failed)
+        return None if self.lost else Answers(t, due, answers, *listed)
+
+    def _drop(self, failed: Sequence[tuple[_Call, int]]) -> None:
+        """Stop asking for what will never be answered."""
+        gone = [call for call, code in failed if self._fails_for_good(call.counter.label, code)]
+        if gone:
+            self._calls = [call for call in self._calls if call not in gone]
+            self._due = _schedule(self._calls)
+
+    def _list_processes(self) -> list[bytes]:
+        listed = []
+        for one in self._lists:
+            code, found = one.ask(self._pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+            if not code:
+                listed.append(found)
+            elif not listed:
+                # Who draws is worth less than who computes: without it there is still a list.
+                if self._fails_for_good(PROCESSES, code):
+                    self._lists = []
+                break
+        return listed
+
+    def _fails_for_good(self, label: str, code: int) -> bool:
+        """Note a failure; return whether it will never be answered."""
+        pynvml = self._pynvml
+        self._failures[label] = self._failures.get(label, 0) + 1
+        if code in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED):
+            self.lost = True
+        elif code == pynvml.NVML_ERROR_NO_PERMISSION:
+            self.denied[label] = None
+            return True
+        elif code == pynvml.NVML_ERROR_NOT_SUPPORTED or self._failures[label] >= _GIVE_UP:
+            self.lacking[label] = None
+            return True
+        return False
+
+
+def _lists(library: Any, handle: Any) -> Iterator[_List]:
+    for kind in ("Compute", "Graphics"):
+        name = f"nvmlDeviceGet{kind}RunningProcesses"
+        # Drivers before 510 have only the older form, of the same layout.
+        function = getattr(library, f"{name}_v3", None) or getattr(library, f"{name}_v2", None)
+        if function is not None:
+            yield _List(function, handle)
+
+
+def _schedule(calls: Sequence[_Call]) -> list[list[_Call]]:
+    """Return the calls of each sample of a period."""
+    return [
+        [call for call in calls if tick % call.counter.every == call.counter.phase]
+        for tick in range(_PERIOD)
+    ]

@@ -1,0 +1,335 @@
+"""Whether the GPUs were fit to judge speed: rules that turn their readings into findings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.gpu_counters import Reading
+from pytest_llmperf.environment.gpu_guests import Guest
+from pytest_llmperf.environment.gpu_metrics import Who, used_by_engine
+from pytest_llmperf.environment.gpu_windows import Span, while_decoding
+from pytest_llmperf.environment.telemetry import Track
+from pytest_llmperf.fitness_checks import SEVERITIES, Severity
+
+#: NVML's clock event reasons that mean a slowed card. Source: nvml.h, nvmlClocksEventReason*;
+#: idle, application clocks, sync boost and display are no slowdowns.
+POWER_CAP = 0x04
+THROTTLE_REASONS = {
+    0x08: "hardware slowdown (heat or power supply)",
+    0x20: "too hot (software thermal slowdown)",
+    0x40: "too hot (hardware thermal slowdown)",
+    0x80: "power brake (external power supply)",
+}
+#: Share of the samples while decoding that makes a slowdown more than a blip.
+THROTTLED_INVALID_SHARE = 0.05
+#: A card is at work, so that its clocks and link are those of work.
+UNDER_LOAD = 0.3
+#: Parts of the highest clock below which something holds it back. Boost clocks stay well below
+#: the highest one, and compute runs some cards one memory step lower.
+SM_LOW, MEMORY_LOW = 0.6, 0.8
+#: A clock that falls by so much within one process makes its iterations unlike.
+DRIFT = 0.10
+#: Samples that a clock is told from, at least, at either end of a process.
+_SAMPLES = 5
+HOT_C = 5
+#: Free memory below the smaller of both is pressure.
+LITTLE_SHARE, LITTLE_BYTES = 0.02, 512 << 20
+#: What others' memory may grow by.
+OTHERS_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class _Card:
+    """One GPU, its readings while decoding, and those of them under load."""
+
+    track: Track
+    decoding: Sequence[Reading]
+    used: bool
+
+    @property
+    def name(self) -> str:
+        return self.track.facts.label
+
+    @property
+    def loaded(self) -> list[Reading]:
+        """Readings while decoding with the card at work; all where its load is not told."""
+        return [one for one in self.decoding if one.gpu_busy is None or one.gpu_busy >= UNDER_LOAD]
+
+
+def judge_gpus(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> list[FitnessFinding]:
+    """Return what was unfit of the GPUs an engine may use, worst first; [] when nothing was.
+
+    ``spans``: the generations counted so far; rules of speed look at these alone. Who else
+    is on a card counts for every card, what a card does only for those the engine is on.
+    """
+    on = {id(track) for track in used_by_engine(tracks, who)}
+    # Seen from a container, the session's own engine may carry the host's number.
+    named = any(
+        who[pid].session for track in tracks for one in track.readings for pid in one.computing
+    )
+    findings: list[FitnessFinding] = []
+    for track in tracks:
+        decoding = while_decoding(track.readings, spans)
+        card = _Card(track, decoding, id(track) in on)
+        findings += _strangers(card, who, explained=0 if named else 1)
+        if track.lost_at is not None or card.used:
+            findings += _broken(card)
+        if card.used:
+            for rule in (_throttled, _clocks, _hot, _memory, _link, _persistence):
+                findings += rule(card)
+            findings += _others(card, who)
+    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
+
+
+def _finding(
+    name: str, severity: Severity, text: str, card: _Card, **evidence: Any
+) -> FitnessFinding:
+    return FitnessFinding(name, severity, text, {"gpu": card.track.facts.index, **evidence})
+
+
+def _throttled(card: _Card) -> Iterator[FitnessFinding]:
+    told = [one.reasons for one in card.decoding if one.reasons is not None]
+    for bit, why in ({POWER_CAP: "at its power limit"} | THROTTLE_REASONS).items():
+        count = sum(bool(bits & bit) for bits in told)
+        if not count:
+            continue
+        share = count / len(told)
+        evidence: dict[str, Any] = {"reason": why, "samples": count, "of": len(told)}
+        seen = f"in {count} of {len(told)} samples while decoding"
+        if bit == POWER_CAP:
+            # Many cards decode at their power limit all the time; heat comes and goes.
+            limit = card.track.facts.power_limit_enforced_w or card.track.facts.power_limit_w
+            of = f" of {limit:.0f} W" if limit else ""
+            text = f"the {card.name} lowered its clocks at its power limit{of} {seen}"
+            yield _finding("gpu_power_cap", "note", text, card, **evidence, limit_w=limit)
+        else:
+            invalid = share >= THROTTLED_INVALID_SHARE
+            text = f"the {card.name} lowered its clocks {seen}: {why}{_heat(card)}"
+            yield _finding(
+                "gpu_throttled", "invalid" if invalid else "warn", text, card, **evidence
+            )
+
+
+def _heat(card: _Card) -> str:
+    hottest = _hottest(card)
+    return f", at {hottest} °C" if hottest is not None else ""
+
+
+def _hottest(card: _Card) -> int | None:
+    told = [one.temperature_c for one in card.decoding if one.temperature_c is not None]
+    return max(told, default=None)
+
+
+def _clocks(card: _Card) -> Iterator[FitnessFinding]:
+    facts = card.track.facts
+    # A card that says why its clocks are low is told of by that.
+    free = [one for one in card.loaded if not (one.reasons or 0) & _ANY_REASON]
+    for kind, field, highest, least in (
+        ("SM", "sm_mhz", facts.sm_clock_max_mhz, SM_LOW),
+        ("memory", "memory_mhz", facts.memory_clock_max_mhz, MEMORY_LOW),
+    ):
+        told = [mhz for one in free if (mhz := getattr(one, field)) is not None]
+        if len(told) < 2 * _SAMPLES:
+            continue
+        middle = median(told)
+        if highest and middle < least * highest:
+            yield _finding(
+                "gpu_clocks_low",
+                "warn",
+                f"the {card.name} decoded at a {kind} clock of {middle:.0f} MHz, "
+                f"{middle / highest:.0%} of its highest ({highest} MHz), and gives no reason",
+                card,
+                clock=kind,
+                mhz=middle,
+                highest_mhz=highest,
+            )
+        part = max(_SAMPLES, len(told) // 3)
+        first, last = median(told[:part]), median(told[-part:])
+        if abs(last - first) > DRIFT * first:
+            yield _finding(
+                "gpu_clock_drift",
+                "warn",
+                f"the {kind} clock of the {card.name} went from {first:.0f} to {last:.0f} MHz "
+                "within one process, and the card gives no reason",
+                card,
+                clock=kind,
+                first_mhz=first,
+                last_mhz=last,
+            )
+
+
+_ANY_REASON = POWER_CAP | sum(THROTTLE_REASONS)
+
+
+def _hot(card: _Card) -> Iterator[FitnessFinding]:
+    limit, hottest = card.track.facts.slowdown_c, _hottest(card)
+    if limit and hottest is not None and hottest > limit - HOT_C:
+        yield _finding(
+            "gpu_hot",
+            "warn",
+            f"the {card.name} reached {hottest} °C while decoding; it slows down at {limit} °C",
+            card,
+            temperature_c=hottest,
+            slowdown_c=limit,
+        )
+
+
+def _memory(card: _Card) -> Iterator[FitnessFinding]:
+    total = card.track.facts.memory_bytes
+    told = [one.memory_free for one in card.decoding if one.memory_free is not None]
+    if total and told and min(told) < min(LITTLE_SHARE * total, LITTLE_BYTES):
+        yield _finding(
+            "gpu_memory_pressure",
+            "warn",
+            f"the {card.name} had {size(min(told))} of {size(total)} free while decoding: "
+            "what does not fit is moved to slower memory, or refused",
+            card,
+            free_bytes=min(told),
+            total_bytes=total,
+        )
+
+
+def _others(card: _Card, who: Who) -> Iterator[FitnessFinding]:
+    held: list[int] = []
+    for one in card.track.readings:
+        own = [(one.processes or {})[pid] for pid in one.processes or () if who[pid].session]
+        if own and None not in own and one.memory_used is not None:
+            held.append(one.memory_used - sum(own))  # type: ignore[arg-type]
+    if held and held[-1] - held[0] > OTHERS_BYTES:
+        yield _finding(
+            "gpu_others_grew",
+            "warn",
+            f"others' memory on the {card.name} grew from {size(max(0, held[0]))} to "
+            f"{size(held[-1])} while measuring",
+            card,
+            first_bytes=held[0],
+            last_bytes=held[-1],
+        )
+
+
+def _link(card: _Card) -> Iterator[FitnessFinding]:
+    facts = card.track.facts
+    widths = [one.pcie_width for one in card.track.readings if one.pcie_width is not None]
+    # An idle card drops its link's generation by design, its width never.
+    speeds = [one.pcie_generation for one in card.loaded if one.pcie_generation is not None]
+    width, generation = max(widths, default=None), max(speeds, default=None)
+    slower = bool(generation and facts.pcie_generation_max) and (
+        (generation or 0) < (facts.pcie_generation_max or 0)
+    )
+    narrower = bool(width and facts.pcie_width_max) and (width or 0) < (facts.pcie_width_max or 0)
+    if not slower and not narrower:
+        return
+    now = " ".join([f"gen{generation}"] * bool(generation) + [f"x{width}"] * bool(width))
+    most = f"gen{facts.pcie_generation_max} x{facts.pcie_width_max}"
+    yield _finding(
+        "gpu_pcie",
+        "warn",
+        f"the {card.name} is connected at PCIe {now}, and could be at {most} in this slot: "
+        "loading, and layers split over devices, are slower (seat, riser, or lanes shared "
+        "with another slot)",
+        card,
+        generation=generation,
+        width=width,
+        generation_max=facts.pcie_generation_max,
+        width_max=facts.pcie_width_max,
+    )
+
+
+def _broken(card: _Card) -> Iterator[FitnessFinding]:
+    track = card.track
+    if track.lost_at is not None:
+        yield _finding(
+            "gpu_lost",
+            "invalid",
+            f"the {card.name} stopped answering while measuring: it has fallen off the bus or "
+            "its driver was reset",
+            card,
+        )
+    for _, code in track.xids[:1]:
+        codes = sorted({code for _, code in track.xids})
+        yield _finding(
+            "gpu_xid",
+            "invalid",
+            f"the driver reported an error of the {card.name} while measuring: "
+            f"Xid {', '.join(map(str, codes))}",
+            card,
+            xids=codes,
+        )
+    counts = [one.ecc_uncorrected for one in track.readings if one.ecc_uncorrected is not None]
+    if not counts or not counts[-1]:
+        return
+    grown = counts[-1] - counts[0]
+    yield _finding(
+        "gpu_ecc",
+        "invalid" if grown else "warn",
+        f"the memory of the {card.name} had {counts[-1]} uncorrected ECC errors since its driver "
+        + (f"was loaded, {grown} of them while measuring" if grown else "was loaded"),
+        card,
+        uncorrected=counts[-1],
+        while_measuring=grown,
+    )
+
+
+def _persistence(card: _Card) -> Iterator[FitnessFinding]:
+    if card.track.facts.persistence is False:
+        yield _finding(
+            "gpu_persistence",
+            "note",
+            f"persistence mode of the {card.name} is off: every process waits for the card to be "
+            "initialised, and its clocks start from idle (nvidia-smi -pm 1)",
+            card,
+        )
+
+
+def _strangers(card: _Card, who: Who, *, explained: int) -> Iterator[FitnessFinding]:
+    held: dict[int, int | None] = {}
+    drawing: set[int] = set()
+    hidden_at_once: set[int] = set()
+    for one in card.track.readings:
+        strangers = {pid for pid in one.computing if not who[pid].session}
+        hidden = {pid for pid in strangers if not who[pid].visible}
+        # Not their union over time: one after the other they may all be this session's
+        # engines, seen under the host's numbers.
+        hidden_at_once = max(hidden_at_once, hidden, key=len)
+        drawing |= strangers & one.drawing
+        for pid in strangers:
+            held[pid] = (one.processes or {}).get(pid) or held.get(pid)
+    for pid in sorted(held):
+        guest = who[pid]
+        if guest.visible:
+            draws = pid in drawing
+            yield _finding(
+                "busy_gpu",
+                # A desktop is on the card of most workstations and draws little.
+                "note" if draws else "invalid",
+                f"{_named(guest, held[pid])} was on the {card.name} while measuring"
+                + (" (it draws, too: a desktop?)" if draws else ""),
+                card,
+                pid=pid,
+                program=guest.name,
+                bytes=held[pid],
+            )
+    if len(hidden_at_once) > explained:
+        guests = ", ".join(_named(who[pid], held[pid]) for pid in sorted(hidden_at_once))
+        yield _finding(
+            "busy_gpu",
+            "invalid",
+            f"processes that cannot be seen from here (another container, or one that ended) "
+            f"were on the {card.name} while measuring: {guests}",
+            card,
+            pids=sorted(hidden_at_once),
+        )
+
+
+def _named(guest: Guest, held: int | None) -> str:
+    name = f" ({guest.name})" if guest.name else ""
+    return f"process {guest.pid}{name}{'' if held is None else f' with {size(held)}'}"
+
+
+def size(count: int) -> str:
+    """Write bytes as people read them."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,67 @@
+"""Whose the processes on a GPU are: the engine's, this session's, or a stranger's."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_llmperf.environment.nvml import ask
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A process on a GPU, as it was when it was first seen there.
+
+    Attributes:
+        pid: as the driver numbers it (the host's number inside some containers).
+        name: the program, or None where neither driver nor system says.
+        visible: its pid can be looked up here. Inside a container the driver may number
+            processes as the host does; then nobody can tell whose it is.
+        engine: it is the engine's process, or was started by it.
+        session: the same of this session: other engines that are ending, an application.
+    """
+
+    pid: int
+    name: str | None
+    visible: bool
+    engine: bool = False
+    session: bool = False
+
+
+class Guests:
+    """Everybody seen on the GPUs while one engine is watched, by pid.
+
+    A process is looked up when it is first seen: its parents may be gone at the end.
+    """
+
+    def __init__(self, pynvml: Any, engine_pid: int) -> None:
+        self._pynvml = pynvml
+        self._engine = engine_pid
+        self._met: dict[int, Guest] = {}
+
+    def meet(self, pid: int) -> Guest:
+        """Return who a process is; costs nothing but the first time."""
+        if pid not in self._met:
+            self._met[pid] = self._look_up(pid)
+        return self._met[pid]
+
+    def __getitem__(self, pid: int) -> Guest:
+        return self.meet(pid)
+
+    def _look_up(self, pid: int) -> Guest:
+        import psutil
+
+        path = ask(self._pynvml, self._pynvml.nvmlSystemGetProcessName, pid)
+        name = (re.split(r"[/\\]", path.strip())[-1] or None) if path else None
+        try:
+            process = psutil.Process(pid)
+            line = {pid, *(parent.pid for parent in process.parents())}
+            name = name or process.name()
+        except psutil.NoSuchProcess:
+            return Guest(pid, name, visible=False)
+        except psutil.AccessDenied:
+            line = {pid}
+        engine = self._engine in line
+        return Guest(pid, name, visible=True, engine=engine, session=engine or os.getpid() in line)

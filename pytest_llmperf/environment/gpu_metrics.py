@@ -1,0 +1,232 @@
+"""The metrics that GPU counters tell: memory, utilization, power, energy; or why they do not.
+
+Energy and power follow the window rule: the counters step every few tens to hundreds of
+milliseconds, so a window holds at least ``LEAST_UPDATES`` steps as they were seen and lasts
+``LEAST_SECONDS``, or nothing is said. Between the first and the last step seen in it the mean
+power is exact; it stands for the whole window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Protocol
+
+from pytest_llmperf.environment.gpu_counters import Reading
+from pytest_llmperf.environment.gpu_guests import Guest
+from pytest_llmperf.environment.gpu_windows import Span, between, while_decoding
+from pytest_llmperf.environment.telemetry import Track
+
+LEAST_UPDATES = 20
+LEAST_SECONDS = 2.0
+#: Cards since Ampere give their power as the mean of the last second: half of one is unknown at
+#: either end of a window, so that it must be long.
+LEAST_SECONDS_OF_POWER = 10.0
+#: Fewer readings of the utilization say nothing of a mean.
+_LEAST_READINGS = 2
+#: Growth that shows where an engine is whose own memory is not told.
+_AN_ENGINE = 32 << 20
+
+
+class Who(Protocol):
+    """Tells whose a process is."""
+
+    def __getitem__(self, pid: int) -> Guest:
+        """Return it by pid."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A value, or why there is none.
+
+    Attributes:
+        value: base units, or None.
+        why: why there is none, in words that go on after "could not be measured:".
+        remark: how else than usual it was come by, one sentence, or empty.
+    """
+
+    value: float | None
+    why: str = ""
+    remark: str = ""
+
+
+def used_by_engine(tracks: Sequence[Track], who: Who) -> list[Track]:
+    """Return the GPUs that the engine's process is on, as far as that can be told.
+
+    Where the driver names no process of the engine (a container), those whose memory grew
+    since before it started; all where that is not known either.
+    """
+    named = [track for track in tracks if any(_engines(one, who) for one in track.readings)]
+    if named:
+        return named
+    unknown = [track for track in tracks if _is_unknown(track, who)]
+    grown = [track for track in unknown if (_grown(track) or 0) >= _AN_ENGINE]
+    return grown or [track for track in unknown if _grown(track) is None]
+
+
+def _engines(reading: Reading, who: Who) -> list[int | None]:
+    """Return what each process of the engine holds."""
+    return [held for pid, held in (reading.processes or {}).items() if who[pid].engine]
+
+
+def _is_unknown(track: Track, who: Who) -> bool:
+    """Whether the engine may be there without being told: no list, or strangers' numbers."""
+    lists = [one.processes for one in track.readings if one.processes is not None]
+    return not lists or any(not who[pid].visible for pids in lists for pid in pids)
+
+
+def _grown(track: Track) -> int | None:
+    used = [one.memory_used for one in track.readings if one.memory_used is not None]
+    return max(used) - track.used_before if used and track.used_before is not None else None
+
+
+def memory(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:
+    """Return the most bytes the engine held during an iteration: each GPU's peak, summed."""
+    total, remarks = 0, []
+    used = used_by_engine(tracks, who)
+    if not used:
+        return Told(None, _NOWHERE)
+    for track in used:
+        readings = _through(track.readings, spans)
+        own = [
+            sum(held)  # type: ignore[arg-type]
+            for one in readings
+            if (held := _engines(one, who)) and None not in held
+        ]
+        grown = [one.memory_used for one in readings if one.memory_used is not None]
+        if own:
+            total += max(own)
+        elif grown and track.used_before is not None:
+            total += max(0, max(grown) - track.used_before)
+            remarks.append(
+                f"gpu_memory: the driver does not tell what the engine holds on the "
+                f"{track.facts.label} (a container, MIG or Windows): taken is what was in use, "
+                "less what was before the engine started"
+            )
+        else:
+            return Told(None, f"the driver tells no memory of the {track.facts.label}")
+    return Told(float(total), remark="; ".join(remarks))
+
+
+def _through(readings: Sequence[Reading], spans: Sequence[Span]) -> list[Reading]:
+    """Return the readings of an iteration, and the last of each kind before it."""
+    if not spans:
+        return []
+    begin, end = spans[0].start, spans[-1].last
+    before = [one for one in readings if one.t < begin]
+    listed = [one for one in before if one.processes is not None]
+    return [*listed[-1:], *before[-1:], *between(readings, begin, end)]
+
+
+def utilization(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:
+    """Return the mean share of time with a kernel running while decoding, over the GPUs used."""
+    used = used_by_engine(tracks, who)
+    if not used:
+        return Told(None, _NOWHERE)
+    means = []
+    for track in used:
+        readings = while_decoding(track.readings, spans)
+        busy = [one.gpu_busy for one in readings if one.gpu_busy is not None]
+        if not busy and any(one.gpu_busy is None for one in readings):
+            return Told(None, f"the driver does not tell how busy the {track.facts.label} is")
+        if len(busy) < _LEAST_READINGS:
+            return Told(
+                None,
+                f"fewer than {_LEAST_READINGS} samples were taken while decoding, which lasted "
+                f"{sum(span.last - span.first for span in spans):.2g} s: ask for more output "
+                "tokens in the test",
+            )
+        means.append(fmean(busy))
+    return Told(fmean(means))
+
+
+def power(tracks: Sequence[Track], who: Who, iterations: Sequence[Sequence[Span]]) -> Told:
+    """Return the mean watts of the GPUs used, over the counted iterations of one process."""
+    used = used_by_engine(tracks, who)
+    if not used:
+        return Told(None, _NOWHERE)
+    spans = [span for iteration in iterations for span in iteration]
+    if not spans:
+        return Told(None, "no iteration was counted")
+    begin, end = spans[0].start, spans[-1].last
+    total = 0.0
+    for track in used:
+        if track.facts.mig:
+            return Told(
+                None,
+                f"the {track.facts.name} is partitioned (MIG), and its power is that of all "
+                "slices together",
+            )
+        found = _mean_power(track, begin, end)
+        if found.value is None:
+            return found
+        total += found.value
+    return Told(total)
+
+
+def energy_per_token(
+    tracks: Sequence[Track], who: Who, iterations: Sequence[Sequence[Span]]
+) -> Told:
+    """Return joules per output token over the counted iterations of one process.
+
+    The window is from the first prompt to the last token; the moments between two iterations
+    belong to it.
+    """
+    mean = power(tracks, who, iterations)
+    if mean.value is None:
+        return mean
+    spans = [span for iteration in iterations for span in iteration]
+    seconds = spans[-1].last - spans[0].start
+    return Told(mean.value * seconds / sum(span.tokens for span in spans))
+
+
+def _mean_power(track: Track, begin: float, end: float) -> Told:
+    readings = between(track.readings, begin, end)
+    counter = [(one.t, one.energy_j) for one in readings if one.energy_j is not None]
+    if counter:
+        return _by_counter(counter, end - begin)
+    drawn = [(one.t, one.power_w) for one in readings if one.power_w is not None]
+    if not drawn:
+        if any(one.power_w is not None or one.energy_j is not None for one in track.readings):
+            return _too_short(end - begin, 0, None, LEAST_SECONDS)
+        return Told(None, f"the driver tells neither energy nor power of the {track.facts.label}")
+    steps = len(drawn) - 1
+    if steps < LEAST_UPDATES or end - begin < LEAST_SECONDS_OF_POWER:
+        return _too_short(end - begin, steps, None, LEAST_SECONDS_OF_POWER)
+    areas = ((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(drawn))
+    return Told(sum(areas) / (drawn[-1][0] - drawn[0][0]))
+
+
+def _by_counter(counter: Sequence[tuple[float, float]], seconds: float) -> Told:
+    steps = list(_steps(counter))
+    if len(steps) < LEAST_UPDATES or seconds < LEAST_SECONDS:
+        every = (steps[-1][0] - steps[0][0]) / (len(steps) - 1) if len(steps) > 1 else None
+        return _too_short(seconds, len(steps), every, LEAST_SECONDS)
+    (first, low), (last, high) = steps[0], steps[-1]
+    return Told((high - low) / (last - first))
+
+
+def _steps(counter: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """Yield when the counter was seen to have stepped, and to what."""
+    for (_, before), (t, after) in pairwise(counter):
+        if after != before:
+            yield t, after
+
+
+def _too_short(seconds: float, updates: int, every: float | None, least: float) -> Told:
+    needed = max(least, LEAST_UPDATES * every) if every else least
+    pace = f", one about every {every * 1000:.0f} ms" if every else ""
+    return Told(
+        None,
+        f"the counted iterations of a process lasted {seconds:.2g} s, in which the counter was "
+        f"seen to step {updates} times{pace}; it takes {needed:.2g} s and {LEAST_UPDATES} steps: "
+        "ask for more output tokens in the test, or raise perf.iterations",
+    )
+
+
+_NOWHERE = "the engine's process was on none of the GPUs that NVML watches"
+
+#: The metrics of this module.
+GPU_METRICS = ("gpu_memory", "energy_per_token", "gpu_power", "gpu_utilization")

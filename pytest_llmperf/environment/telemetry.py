@@ -1,0 +1,290 @@
+"""The sampler: a thread that reads the GPUs' counters beside the generations of one engine.
+
+NVML is opened once a session, before any engine starts, so that what was used by others is
+known. Times are ``time.perf_counter``'s, which on Linux is one clock for all processes, the
+engine's timelines included; see ``gpu_windows`` for the others.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_llmperf.environment.gpu_counters import (
+    COUNTERS,
+    PROCESSES,
+    Answers,
+    CounterReader,
+    Reading,
+)
+from pytest_llmperf.environment.gpu_facts import GpuFacts, read_facts
+from pytest_llmperf.environment.gpu_guests import Guests
+from pytest_llmperf.environment.nvml import (
+    Device,
+    NvmlUnavailableError,
+    ask,
+    close_nvml,
+    devices,
+    open_nvml,
+)
+
+HZ = 20.0
+#: Most of one core that sampling at HZ may take; where NVML is slow, samples come less often.
+MOST_CPU = 0.005
+#: Samples kept per GPU: half an hour at 20 Hz; then every other one is forgotten.
+_MOST_READINGS = 36_000
+#: What a card is expected to tell; ECC is no news where it is lacking.
+_EXPECTED = frozenset({PROCESSES, *(one.label for one in COUNTERS if one.expected)})
+#: Xid events are looked for once a second.
+_EVENTS_EVERY = 20
+
+
+@dataclass
+class Track:
+    """One GPU while one engine was watched.
+
+    Attributes:
+        facts: what does not change.
+        used_before: bytes in use before any engine of this session started, or None.
+        readings: in order of time.
+        lost_at: when the card stopped answering, or None.
+        xids: error events of the driver: when they were told, and their codes.
+    """
+
+    facts: GpuFacts
+    used_before: int | None = None
+    readings: list[Reading] = field(default_factory=list)
+    lost_at: float | None = None
+    xids: list[tuple[float, int]] = field(default_factory=list)
+
+
+class Telemetry:
+    """One session with NVML over the GPUs that the engine may use.
+
+    Attributes:
+        facts: of each GPU, in the engine's order.
+        notes: what could not be known, each said once however many engines are watched.
+    """
+
+    def __init__(self, pynvml: Any, found: list[Device]) -> None:
+        self._pynvml = pynvml
+        self._devices = found
+        self._sampler: Sampler | None = None
+        self._noted: dict[str, None] = {}
+        self._closed = False
+        self.facts = tuple(read_facts(pynvml, device) for device in found)
+        memory = [ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, one.handle) for one in found]
+        self._before = [None if one is None else int(one.used) for one in memory]
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str] | None = None) -> Telemetry | None:
+        """Open NVML; None where no GPU answers that this environment may use.
+
+        ``environ`` is the engine's, this process's by default: CUDA_VISIBLE_DEVICES counts.
+        """
+        try:
+            pynvml = open_nvml()
+        except NvmlUnavailableError:
+            return None
+        found, _ = devices(pynvml, os.environ if environ is None else environ)
+        if not found:
+            close_nvml(pynvml)
+            return None
+        return cls(pynvml, found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What could not be known, one sentence each."""
+        return tuple(self._noted)
+
+    def note(self, text: str) -> None:
+        """Say something once in this session."""
+        self._noted.setdefault(text)
+
+    def watch(self, engine_pid: int, hz: float = HZ) -> Sampler:
+        """Start to sample beside the engine of this pid; what was watched before ends."""
+        if self._closed:
+            raise RuntimeError("this session with NVML is over")
+        if self._sampler is not None:
+            self._sampler.stop()
+        tracks = [
+            Track(facts, before) for facts, before in zip(self.facts, self._before, strict=True)
+        ]
+        self._sampler = Sampler(self._pynvml, self._devices, tracks, engine_pid, self.note, hz)
+        self._sampler.start()
+        return self._sampler
+
+    def close(self) -> None:
+        """End the thread and the session with NVML; harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._sampler is not None:
+            self._sampler.stop()
+        close_nvml(self._pynvml)
+
+
+class Sampler:
+    """Samples all GPUs of a session from ``start`` to ``stop``, in a thread of its own.
+
+    The thread ends with ``stop``, and with the process. What it meets never raises in the
+    session: a card that is lost, a counter that fails, an error nobody expected each end what
+    they concern, and are noted.
+    """
+
+    def __init__(
+        self,
+        pynvml: Any,
+        found: Sequence[Device],
+        tracks: Sequence[Track],
+        engine_pid: int,
+        note: Callable[[str], None],
+        hz: float = HZ,
+    ) -> None:
+        self._pynvml = pynvml
+        self._devices = found
+        self._tracks = tracks
+        self._readers: list[CounterReader] = []
+        self._kept: list[deque[Answers]] = [deque() for _ in found]
+        self._note = note
+        self._interval = 1.0 / hz
+        # Who asks for more samples accepts what they cost.
+        self._most_cpu = MOST_CPU * max(1.0, hz / HZ)
+        self._events: Any = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self.guests = Guests(pynvml, engine_pid)
+        self._thread = threading.Thread(target=self._run, daemon=True, name="llmperf-gpus")
+
+    def start(self) -> None:
+        """Start sampling; the first sample is taken at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End sampling and wait for the thread; harmless when repeated."""
+        self._ended.set()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            # A driver that hangs must not hang the session; the thread is a daemon.
+            self._thread.join(5.0)
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread is at work."""
+        return self._thread.is_alive()
+
+    def tracks(self) -> list[Track]:
+        """Return everything sampled so far."""
+        self._settle()
+        with self._lock:
+            return [
+                Track(t.facts, t.used_before, list(t.readings), t.lost_at, list(t.xids))
+                for t in self._tracks
+            ]
+
+    def _settle(self) -> None:
+        """Work out what was answered since the last time."""
+        with self._lock:
+            for track, kept in zip(self._tracks, self._kept, strict=True):
+                while kept:
+                    track.readings.append(kept.popleft().reading())
+                if len(track.readings) > _MOST_READINGS:
+                    del track.readings[1::2]
+
+    def _run(self) -> None:
+        try:
+            self._readers = [CounterReader(self._pynvml, one) for one in self._devices]
+            self._listen()
+            self._sample_on()
+        except Exception as error:
+            # A sampler must not take a session with it.
+            kind = type(error).__name__
+            self._note(f"the GPUs were no longer watched from here on: {kind}: {error}")
+        finally:
+            if self._events is not None:
+                ask(self._pynvml, self._pynvml.nvmlEventSetFree, self._events)
+
+    def _sample_on(self) -> None:
+        tick, due, used = 0, time.perf_counter(), time.thread_time()
+        costs: deque[float] = deque(maxlen=_EVENTS_EVERY)
+        while not self._ended.is_set():
+            self._sample(tick)
+            tick += 1
+            now, spent = time.perf_counter(), time.thread_time()
+            costs.append(spent - used)
+            used = spent
+            # A late sample is not made up for: that would only disturb more.
+            due = max(due + max(self._interval, _usual(costs) / self._most_cpu), now)
+            if self._ended.wait(due - now):
+                return
+
+    def _sample(self, tick: int) -> None:
+        t = time.perf_counter()
+        for reader, track, kept in zip(self._readers, self._tracks, self._kept, strict=True):
+            answers = reader.read(tick, t)
+            if answers is None:
+                self._lose(track, t)
+                continue
+            for pid in answers.pids():
+                self.guests.meet(pid)
+            kept.append(answers)
+            if len(kept) >= _MOST_READINGS:
+                self._settle()
+        if tick == 0:
+            self._say_what_is_unknown()
+        if self._events is not None and tick % _EVENTS_EVERY == 0:
+            self._take_events(t)
+
+    def _lose(self, track: Track, t: float) -> None:
+        if track.lost_at is None:
+            with self._lock:
+                track.lost_at = t
+            self._note(
+                f"the {track.facts.label} does not answer any more (it has fallen off the bus, "
+                "or its driver was reset): nothing is known of it from then on"
+            )
+
+    def _say_what_is_unknown(self) -> None:
+        """Note, per model of card, what cannot be read."""
+        for reader, track in zip(self._readers, self._tracks, strict=True):
+            name = track.facts.name + (" (a MIG slice)" if track.facts.mig else "")
+            lacking = [one for one in reader.lacking if one in _EXPECTED]
+            if lacking:
+                self._note(f"the {name} does not tell: {', '.join(lacking)}")
+            if reader.denied:
+                self._note(
+                    f"the driver does not let this user see, of the {name}: "
+                    f"{', '.join(reader.denied)}"
+                )
+
+    def _listen(self) -> None:
+        """Ask to be told of critical errors; where it cannot be, that is only less known."""
+        pynvml = self._pynvml
+        self._events = ask(pynvml, pynvml.nvmlEventSetCreate)
+        if self._events is None:
+            return
+        cards = {one.index: one.card for one in self._devices}
+        for card in cards.values():
+            kind = pynvml.nvmlEventTypeXidCriticalError
+            ask(pynvml, pynvml.nvmlDeviceRegisterEvents, card, kind, self._events)
+
+    def _take_events(self, t: float) -> None:
+        pynvml = self._pynvml
+        for _ in range(100):
+            event = ask(pynvml, pynvml.nvmlEventSetWait_v2, self._events, 0)
+            if event is None:
+                return
+            uuid = ask(pynvml, pynvml.nvmlDeviceGetUUID, event.device)
+            for device, track in zip(self._devices, self._tracks, strict=True):
+                if ask(pynvml, pynvml.nvmlDeviceGetUUID, device.card) == uuid:
+                    with self._lock:
+                        track.xids.append((t, int(event.eventData)))
+
+
+def _usual(costs: Collection[float]) -> float:
+    """Return the mean cost of a sample in CPU seconds, but for the dearest: whoever was new."""
+    return (sum(costs) - max(costs)) / max(len(costs) - 1, 1)

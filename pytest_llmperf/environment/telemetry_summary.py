@@ -1,0 +1,182 @@
+"""What the GPUs did while an engine decoded, per device, as plain numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_llmperf.environment.gpu_counters import Reading
+from pytest_llmperf.environment.gpu_facts import GpuFacts
+from pytest_llmperf.environment.gpu_fitness import POWER_CAP, THROTTLE_REASONS
+from pytest_llmperf.environment.gpu_metrics import Who, used_by_engine
+from pytest_llmperf.environment.gpu_windows import Span, while_decoding
+from pytest_llmperf.environment.telemetry import Track
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A counter over its samples: how many, their mean, and the ends."""
+
+    samples: int
+    mean: float
+    low: float
+    high: float
+
+    def joined(self, other: Spread) -> Spread:
+        """Return both together."""
+        count = self.samples + other.samples
+        mean = (self.mean * self.samples + other.mean * other.samples) / count
+        return Spread(count, mean, min(self.low, other.low), max(self.high, other.high))
+
+
+#: The counters of a summary, base units, by name.
+_COUNTERS: dict[str, Callable[[Reading], float | None]] = {
+    "gpu_busy": lambda one: one.gpu_busy,
+    "memory_busy": lambda one: one.memory_busy,
+    "memory_used": lambda one: one.memory_used,
+    "memory_free": lambda one: one.memory_free,
+    "power_w": lambda one: one.power_w,
+    "temperature_c": lambda one: one.temperature_c,
+    "sm_mhz": lambda one: one.sm_mhz,
+    "memory_mhz": lambda one: one.memory_mhz,
+    "pcie_generation": lambda one: one.pcie_generation,
+    "pcie_width": lambda one: one.pcie_width,
+    "ecc_corrected": lambda one: one.ecc_corrected,
+    "ecc_uncorrected": lambda one: one.ecc_uncorrected,
+}
+
+
+@dataclass(frozen=True)
+class DeviceSummary:
+    """One GPU while the engine decoded.
+
+    Attributes:
+        facts: what does not change of it.
+        used: the engine's process was on it, as far as that can be told.
+        samples: readings taken while decoding.
+        counters: by name, those that were told: ``gpu_busy`` and ``memory_busy`` as shares,
+            ``memory_used`` and ``memory_free`` in bytes, ``engine_memory`` and
+            ``other_memory`` (bytes of the engine's processes, and of all else in use),
+            ``power_w``, ``temperature_c``, ``sm_mhz``, ``memory_mhz``, ``pcie_generation``,
+            ``pcie_width``, ``ecc_corrected``, ``ecc_uncorrected``.
+        reasons: in how many of the samples the card gave each reason for lowered clocks.
+        xids: critical errors that the driver reported meanwhile.
+        lost: the card stopped answering.
+    """
+
+    facts: GpuFacts
+    used: bool
+    samples: int
+    counters: dict[str, Spread] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    xids: tuple[int, ...] = ()
+    lost: bool = False
+
+    def joined(self, other: DeviceSummary) -> DeviceSummary:
+        """Return both together: of the same GPU, another engine process."""
+        counters = dict(self.counters)
+        for name, spread in other.counters.items():
+            counters[name] = counters[name].joined(spread) if name in counters else spread
+        names = dict.fromkeys([*self.reasons, *other.reasons])
+        return DeviceSummary(
+            self.facts,
+            self.used or other.used,
+            self.samples + other.samples,
+            counters,
+            {name: self.reasons.get(name, 0) + other.reasons.get(name, 0) for name in names},
+            (*self.xids, *other.xids),
+            self.lost or other.lost,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types; the facts are the session's."""
+        return {
+            "gpu": self.facts.index,
+            "uuid": self.facts.uuid,
+            "used": self.used,
+            "samples": self.samples,
+            "counters": {
+                name: {"mean": one.mean, "min": one.low, "max": one.high}
+                for name, one in self.counters.items()
+            },
+            "lowered_clocks": dict(self.reasons),
+            "xids": list(self.xids),
+            "lost": self.lost,
+        }
+
+
+@dataclass(frozen=True)
+class TelemetrySummary:
+    """All GPUs an engine may use, while it decoded.
+
+    Attributes:
+        devices: one per GPU, in the engine's order.
+        hz: how often they were sampled; 0 where nothing was.
+    """
+
+    devices: tuple[DeviceSummary, ...]
+    hz: float = 0.0
+
+
+def summarise(tracks: Sequence[Track], who: Who, spans: Iterable[Span]) -> TelemetrySummary:
+    """Summarise the readings taken while decoding; without generations, all of them."""
+    spans, on = list(spans), {id(track) for track in used_by_engine(tracks, who)}
+    devices = []
+    for track in tracks:
+        readings = while_decoding(track.readings, spans) if spans else track.readings
+        devices.append(
+            DeviceSummary(
+                facts=track.facts,
+                used=id(track) in on,
+                samples=len(readings),
+                counters=_counters(readings, who),
+                reasons=_reasons(readings),
+                xids=tuple(code for _, code in track.xids),
+                lost=track.lost_at is not None,
+            )
+        )
+    return TelemetrySummary(tuple(devices), max(map(_rate, tracks), default=0.0))
+
+
+def joined(summaries: Sequence[TelemetrySummary]) -> TelemetrySummary | None:
+    """Return the summaries of several engine processes together; None of none."""
+    if not summaries:
+        return None
+    devices = list(summaries[0].devices)
+    for one in summaries[1:]:
+        devices = [a.joined(b) for a, b in zip(devices, one.devices, strict=True)]
+    return TelemetrySummary(tuple(devices), min(one.hz for one in summaries))
+
+
+def _counters(readings: Sequence[Reading], who: Who) -> dict[str, Spread]:
+    series = {
+        name: [value for one in readings if (value := read(one)) is not None]
+        for name, read in _COUNTERS.items()
+    }
+    series["engine_memory"], series["other_memory"] = [], []
+    for one in readings:
+        own = [held for pid, held in (one.processes or {}).items() if who[pid].engine]
+        known = [held for held in own if held is not None]
+        if own and len(known) == len(own):
+            series["engine_memory"].append(sum(known))
+            if one.memory_used is not None:
+                series["other_memory"].append(max(0, one.memory_used - sum(known)))
+    return {
+        name: Spread(len(values), sum(values) / len(values), min(values), max(values))
+        for name, values in series.items()
+        if values
+    }
+
+
+def _reasons(readings: Sequence[Reading]) -> dict[str, int]:
+    names = {POWER_CAP: "at its power limit"} | THROTTLE_REASONS
+    counts = {
+        name: sum(bool((one.reasons or 0) & bit) for one in readings) for bit, name in names.items()
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _rate(track: Track) -> float:
+    times = [one.t for one in track.readings]
+    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
