@@ -103,6 +103,12 @@ def is_report_line(level: int, text: str) -> bool:
     return level != 1 or "assigned to device" in text
 
 
+def assigned_layers(lines: Iterable[str]) -> dict[int, str]:
+    """Return the device of each layer, the output layer last; the host is called ``CPU``."""
+    found = filter(None, map(_ASSIGNED.search, lines))
+    return {int(match[1]): host_of(match[2]) for match in found}
+
+
 def read_load_report(
     lines: Iterable[str], *, asked: int, supports_gpu: bool, n_layer: int
 ) -> GpuUtilization:
@@ -123,12 +129,12 @@ def read_load_report(
         if match := _OFFLOADED.search(line):
             offloaded = int(match[1]), int(match[2])
         elif match := _ASSIGNED.search(line):
-            layers[int(match[1])] = _host(match[2])
+            layers[int(match[1])] = host_of(match[2])
         elif match := _BUFFER.search(line):
             kind = {"model": "model_bytes", "KV": "kv_bytes", "RS": "kv_bytes"}.get(
                 match[2], "compute_bytes"
             )
-            device = sizes.setdefault(_host(match[1]), {})
+            device = sizes.setdefault(host_of(match[1]), {})
             device[kind] = device.get(kind, 0) + round(float(match[3]) * _MIB)
         elif match := _DEVICE.search(line):
             descriptions[match[1]] = match[2]
@@ -148,7 +154,7 @@ def read_load_report(
     return GpuUtilization(status, on_gpu, total, asked, devices)
 
 
-def _host(buffer: str) -> str:
+def host_of(buffer: str) -> str:
     """Name the device a buffer type lives on: CPU_Mapped, CPU_REPACK and CUDA_Host are the host."""
     return "CPU" if buffer.startswith("CPU") or buffer.endswith("_Host") else buffer
 

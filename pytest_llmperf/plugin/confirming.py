@@ -206,7 +206,9 @@ class Confirmer:
         try:
             against = against_commit(self._config, place, held, self._console.line)
             set_against(self._config, against)
-            facts = gather_facts(self._config, self._settings)
+            facts = replace(
+                gather_facts(self._config, self._settings), roofline=self._facts.roofline
+            )
             trials = Trials(self._config, self._settings, facts, self._console, self._start_seconds)
             budget = max(perf.budget - spent, 1.0)
             return session_view(trials.run(held, against, alpha=alpha, budget=budget), facts)

@@ -107,7 +107,8 @@ class SessionGate:
     ) -> Evidence:
         plan, nodeid = self._plan, recording.item.nodeid
         standing = self._against.standing(nodeid) if self._against is not None else None
-        paired, arms = standing == "same", 1 if standing in (None, "absent") else 2
+        arms = 1 if standing in (None, "absent") else 2
+        paired = standing == "same" and check.metric.compared
         done = samples.pairs if arms == 2 else len(samples.processes)
         new = done - samples.earlier
         seconds = samples.seconds / new + plan.start_seconds * arms if new else None
@@ -119,10 +120,14 @@ class SessionGate:
             check=check,
             samples=_rows(check, samples),
             planned_processes=plan.processes,
-            baseline=None if paired else self._baseline(recording, check, samples),
+            baseline=None
+            if paired or not check.metric.compared
+            else self._baseline(recording, check, samples),
             pairs=_pairs(check, samples, self.against_name, seconds) if paired else None,
             invalid=unfit(samples, plan.processes),
-            error=self._broken(nodeid) or samples.error or _undefined(samples, check, plan),
+            error=self._broken(nodeid)
+            or samples.error
+            or self._undefined(recording, check, samples),
             budget_reached=samples.budget_reached,
             budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
@@ -133,6 +138,14 @@ class SessionGate:
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
         )
+
+    def _undefined(self, recording: Recording, check: Check, samples: TestSamples) -> str | None:
+        if check.metric.name == "roofline" and _mine(samples):
+            facts = self._facts
+            limit = facts.roofline.limit_of(facts.info, recording.workload)
+            if isinstance(limit, str):
+                return f"the roofline is unknown: {limit}"
+        return _undefined(samples, check, self._plan)
 
     @property
     def against_name(self) -> str:

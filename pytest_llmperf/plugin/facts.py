@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +26,7 @@ from pytest_llmperf.environment.machine import Machine, read_machine
 from pytest_llmperf.plugin.against import current_against
 from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.roofline_facts import RooflineMeter
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.repository.provenance import read_provenance
 from pytest_llmperf.timeline import Timeline
@@ -55,6 +56,7 @@ class SessionFacts:
         watch_gpu: whether the engine of any arm may use a GPU that NVML can watch.
         calibration: what the newest A/A calibration of this machine, model and configuration
             said, or None.
+        roofline: knows the limits that this machine's memory sets.
     """
 
     machine: Machine
@@ -68,6 +70,7 @@ class SessionFacts:
     n_threads: int
     watch_gpu: bool
     calibration: dict[str, Any] | None = None
+    roofline: RooflineMeter = field(default_factory=RooflineMeter)
 
 
 def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
@@ -165,12 +168,15 @@ class MachineWatch:
 
     def __init__(self, facts: SessionFacts, client: EngineClient) -> None:
         self._client = client
+        self._roofline = facts.roofline
+        # It may measure: before anything is watched, and while the engine has nothing to do.
+        self._roofline.prepare(client.info)
         self._n_threads = facts.n_threads
         self._load = LoadWatch.start(watch_gpu=facts.watch_gpu)
 
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:  # noqa: ARG002
-        """Nothing is measured beside an iteration yet."""
-        return {}
+    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
+        """Return what was measured beside one counted iteration."""
+        return self._roofline.measured(self._client.info, timelines)
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
         """Nothing is measured beside a process yet."""

@@ -12,6 +12,7 @@ from pytest_llmperf.gate.rules import FALSE_ALARMS
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.report.roofline import RooflineView
     from pytest_llmperf.stats.summary import Summary
 
 
@@ -67,6 +68,7 @@ class TestReportView:
         earlier_pairs: of the pairs, those that earlier sessions measured.
         culprit: what a regression is to be put down to, where the base arm is another commit.
         bisect_from: what a search for the commit starts from; None where nothing is to find.
+        roofline: how near decode is to this machine's limit, or None where nobody asked.
         is_confirmed: it is the commit of a stored session that made the test suspect.
     """
 
@@ -84,6 +86,7 @@ class TestReportView:
     culprit: str = ""
     bisect_from: str | None = None
     is_confirmed: bool = False
+    roofline: RooflineView | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -1,0 +1,163 @@
+"""Memory bandwidth of the CPU: a stream measured on as many threads as the engine uses.
+
+What STREAM's triad measures (a[i] = b[i] + s * c[i]: two reads and one write of
+8 bytes, 24 bytes per element; the read of the line that is overwritten is not
+counted) is measured here with numpy's ``add(b, c, out=a)``, which moves the same
+bytes; numpy has no fused triad, and its ufuncs let other threads run.
+Source: McCalpin, STREAM (www.cs.virginia.edu/stream), its rules on array size
+and on reporting the best of several repetitions. benchmarks/bandwidth.py
+compares it with a compiled triad.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_llmperf.cpus import allowed_cpus, usable_cpus
+from pytest_llmperf.environment.free_memory import free_memory
+
+#: Repetitions; the first one is not counted.
+REPETITIONS = 6
+BYTES_PER_ELEMENT = 24
+_ELEMENT = 8
+_ARRAYS = 3
+_PAGE = 4096
+#: All arrays together are this many times the last-level cache, so that none of it is left
+#: there when its turn comes again; within these bounds. STREAM asks for four times per array:
+#: virtual machines report the whole host's cache, and that would be gigabytes.
+_TIMES_CACHE = 4
+_LEAST, _MOST = 192 << 20, 1536 << 20
+#: Below this many times the cache, what is measured would be the cache.
+_TIMES_CACHE_LEAST = 1.5
+#: Of the free memory, what may be taken.
+_SHARE_OF_FREE = 0.5
+#: Taken for the last-level cache where the system does not tell.
+_USUAL_CACHE = 32 << 20
+
+_SYS = Path("/sys/devices/system/cpu")
+
+
+class BandwidthError(Exception):
+    """The bandwidth can't be told; the message says why, and what would help."""
+
+
+@dataclass(frozen=True)
+class CpuBandwidth:
+    """What was measured.
+
+    Attributes:
+        bytes_per_s: of the best repetition.
+        median_bytes_per_s: of the median one: how far apart they are is the noise.
+        threads: that streamed at once.
+        array_bytes: of each of the three arrays.
+    """
+
+    bytes_per_s: float
+    median_bytes_per_s: float
+    threads: int
+    array_bytes: int
+
+
+def last_level_cache(root: Path = _SYS) -> int | None:
+    """Return the bytes of last-level cache that the usable CPUs have, None where nobody tells."""
+    found: dict[tuple[int, str], int] = {}
+    for cpu in sorted(allowed_cpus()):
+        for folder in root.glob(f"cpu{cpu}/cache/index*"):
+            try:
+                level = int((folder / "level").read_text())
+                size = (folder / "size").read_text().strip()
+                shared = (folder / "shared_cpu_list").read_text().strip()
+                kind = (folder / "type").read_text().strip()
+            except (OSError, ValueError):
+                continue
+            if kind != "Instruction" and size[:-1].isdigit():
+                unit = {"K": 1 << 10, "M": 1 << 20}.get(size[-1], 1)
+                found[level, shared] = int(size[:-1]) * unit
+    last = max((level for level, _ in found), default=0)
+    return sum(size for (level, _), size in found.items() if level == last) or None
+
+
+def measure_cpu_bandwidth(n_threads: int) -> CpuBandwidth:
+    """Stream through memory on ``n_threads`` threads, at most the usable CPUs; about a second.
+
+    Nothing else of this session may be at work meanwhile.
+
+    Raises:
+        BandwidthError: there is too little free memory to stream past the cache.
+    """
+    cache = last_level_cache() or _USUAL_CACHE
+    threads = max(1, min(n_threads, usable_cpus()))
+    room = free_memory() * _SHARE_OF_FREE
+    total = min(max(_LEAST, _TIMES_CACHE * cache), _MOST, room)
+    if total < _TIMES_CACHE_LEAST * cache:
+        raise BandwidthError(
+            "too little free memory to measure the CPU's bandwidth past its last-level cache of "
+            f"{cache >> 20} MiB: {int(total) >> 20} MiB may be used; free some"
+        )
+    return stream(threads, int(total / _ARRAYS))
+
+
+def stream(threads: int, array_bytes: int, repetitions: int = REPETITIONS) -> CpuBandwidth:
+    """Time ``repetitions`` passes over three arrays of this size, shared among the threads."""
+    part = max(1, array_bytes // _ELEMENT // threads)
+    # A thread that fails would leave the others waiting for ever.
+    barrier = threading.Barrier(threads + 1, timeout=60.0)
+    workers = [
+        threading.Thread(
+            target=_stream_part,
+            args=(part, repetitions, barrier),
+            name="llmperf-stream",
+            daemon=True,
+        )
+        for _ in range(threads)
+    ]
+    for worker in workers:
+        worker.start()
+    seconds = []
+    try:
+        barrier.wait()
+        for _ in range(repetitions):
+            barrier.wait()
+            began = time.perf_counter()
+            barrier.wait()
+            seconds.append(time.perf_counter() - began)
+    except threading.BrokenBarrierError:
+        raise BandwidthError(
+            "the stream that measures the CPU's bandwidth did not come to its end: "
+            "too little memory, or other processes took the cores"
+        ) from None
+    finally:
+        barrier.abort()
+        for worker in workers:
+            worker.join()
+    counted = sorted(seconds[1:])
+    moved = part * threads * BYTES_PER_ELEMENT
+    return CpuBandwidth(
+        moved / counted[0], moved / counted[len(counted) // 2], threads, part * threads * _ELEMENT
+    )
+
+
+def _stream_part(part: int, repetitions: int, barrier: threading.Barrier) -> None:
+    """One thread: touch its own pages first (they then lie near it), then stream over them."""
+    try:
+        import numpy as np
+
+        arrays = []
+        for value in (0.0, 1.0, 2.0):
+            # numpy begins an array 16 bytes into a page, where every load of its vector loops
+            # spans two cache lines: 30% less than a compiled triad.
+            raw = np.empty(part + _PAGE // _ELEMENT)
+            skip = -raw.ctypes.data % _PAGE // _ELEMENT
+            arrays.append(raw[skip : skip + part])
+            arrays[-1].fill(value)
+        a, b, c = arrays
+        barrier.wait()
+        for _ in range(repetitions):
+            barrier.wait()
+            np.add(b, c, out=a)
+            barrier.wait()
+    except (MemoryError, threading.BrokenBarrierError):
+        barrier.abort()
