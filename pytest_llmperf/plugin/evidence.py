@@ -19,6 +19,7 @@ from pytest_llmperf.metrics import percentile_parts
 from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.plugin.roofline_facts import Unknown
 from pytest_llmperf.stats.percentiles import group_size, least_values
 from pytest_llmperf.stats.summary import process_medians, stalled, stalls
 
@@ -84,6 +85,7 @@ class SessionGate:
             for recording in self._held
             for check in recording.checks
             if _is_defined(check, tests[recording.item.nodeid])
+            or self._no_roofline(recording, check, tests[recording.item.nodeid])
         ]
         verdicts = judge_session(evidence, self._alpha)
         return [Judged(e, v) for e, v in zip(evidence, verdicts, strict=True)]
@@ -112,7 +114,9 @@ class SessionGate:
         done = samples.pairs if arms == 2 else len(samples.processes)
         new = done - samples.earlier
         seconds = samples.seconds / new + plan.start_seconds * arms if new else None
-        size = _processes_per_row(check, samples)
+        size, unknown = _processes_per_row(check, samples), None
+        if check.metric.name == "roofline" and not _rows(check, samples):
+            unknown = self._no_roofline(recording, check, samples)
         if seconds is not None:
             seconds *= size
         return Evidence(
@@ -124,10 +128,10 @@ class SessionGate:
             if paired or not check.metric.compared
             else self._baseline(recording, check, samples),
             pairs=_pairs(check, samples, self.against_name, seconds) if paired else None,
-            invalid=unfit(samples, plan.processes),
+            invalid=unfit(samples, plan.processes) or _unfit_for_now(unknown),
             error=self._broken(nodeid)
             or samples.error
-            or self._undefined(recording, check, samples),
+            or _undefined(samples, check, plan, unknown),
             budget_reached=samples.budget_reached,
             budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
@@ -139,13 +143,14 @@ class SessionGate:
             seconds=seconds,
         )
 
-    def _undefined(self, recording: Recording, check: Check, samples: TestSamples) -> str | None:
-        if check.metric.name == "roofline" and _mine(samples):
-            facts = self._facts
-            limit = facts.roofline.limit_of(facts.info, recording.workload)
-            if isinstance(limit, str):
-                return f"the roofline is unknown: {limit}"
-        return _undefined(samples, check, self._plan)
+    def _no_roofline(
+        self, recording: Recording, check: Check, samples: TestSamples
+    ) -> Unknown | None:
+        """Return why a roofline is unknown on this machine; None where it is not, or not gated."""
+        if check.metric.name != "roofline" or not check.gated or not _mine(samples):
+            return None
+        limit = self._facts.roofline.limit_of(self._facts.info, recording.workload)
+        return limit if isinstance(limit, Unknown) else None
 
     @property
     def against_name(self) -> str:
@@ -275,11 +280,19 @@ def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
     return tuple(stalls(rows) if rows else 0 for rows in arms)
 
 
-def _undefined(samples: TestSamples, check: Check, plan: Plan) -> str | None:
+def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
+    return (unknown.text,) if unknown is not None and unknown.for_now else ()
+
+
+def _undefined(
+    samples: TestSamples, check: Check, plan: Plan, unknown: Unknown | None
+) -> str | None:
     """Say why a gated metric has no value although the test was measured."""
     metric = check.metric
     if not _mine(samples) or metric.kind == "share":
         return None
+    if unknown is not None:
+        return None if unknown.for_now else f"the {metric.name} is unknown: {unknown.text}"
     parts = percentile_parts(metric.name)
     if parts is not None:
         return _too_few_values(samples, check, plan, *parts)
