@@ -40,6 +40,7 @@ def ask_nvml(nvml_folder: Path, tmp_path: Path) -> Ask:
             "import dataclasses, json, os, sys\n"
             "from pytest_llmperf.environment.busy import LoadWatch\n"
             "from pytest_llmperf.environment.fitness import judge\n"
+            "from pytest_llmperf.environment.gpu_bandwidth import gpu_bandwidths\n"
             "from pytest_llmperf.environment.gpus import gpu_processes, read_gpus, throttled_gpus\n"
             "from pytest_llmperf.environment.machine import read_machine\n"
             "plain = lambda x: dataclasses.asdict(x) if dataclasses.is_dataclass(x) else str(x)\n"

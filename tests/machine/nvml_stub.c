@@ -8,6 +8,8 @@
  *   mig INDEX SLOT UUID MEMORY_MIB COMPUTE_SLICES GPU_SLICES NAME...
  *   compute INDEX PID BYTES|- NAME     a process that computes there
  *   graphics INDEX PID BYTES|- NAME    a process that draws there
+ *   buswidth INDEX BITS                of its memory
+ *   clocks INDEX SM_NOW SM_MAX MEM_NOW MEM_MAX  MHz
  * A "-" makes the card answer "not supported".
  */
 #include <stdio.h>
@@ -20,7 +22,7 @@ typedef struct {
     int used, parent, lost;
     char uuid[96], name[96];
     unsigned long long mib;
-    long power, gen, width;
+    long power, gen, width, bus, clock;
     unsigned compute, slices;
     unsigned long long throttle;
 } device_t;
@@ -61,7 +63,7 @@ static int load(void) {
     memset(devices, 0, sizeof devices);
     memset(migs, 0, sizeof migs);
     while (file && fgets(line, sizeof line, file)) {
-        device_t d = {.used = 1, .parent = -1};
+        device_t d = {.used = 1, .parent = -1, .bus = -1, .clock = -1};
         process_t p = {0};
         if (sscanf(line, "init %d", &code) == 1) continue;
         if (sscanf(line, "driver %63s", driver) == 1) continue;
@@ -72,6 +74,10 @@ static int load(void) {
             if (index >= n_devices) n_devices = index + 1;
         } else if (sscanf(line, "throttle %d %llx", &index, &d.throttle) == 2) {
             devices[index].throttle = d.throttle;
+        } else if (sscanf(line, "buswidth %d %ld", &index, &d.bus) == 2) {
+            devices[index].bus = d.bus;
+        } else if (sscanf(line, "clocks %d %*d %*d %*d %ld", &index, &d.clock) == 2) {
+            devices[index].clock = d.clock;
         } else if (sscanf(line, "lost %d", &index) == 1) {
             devices[index].lost = 1;
         } else if (sscanf(line, "mig %d %d %95s %llu %u %u %95[^\n]", &index, &slot, d.uuid, &d.mib,
@@ -138,6 +144,11 @@ static int counter(long value, unsigned *out) {
 int nvmlDeviceGetPowerManagementLimit(device_t *d, unsigned *out) { return counter(d->power, out); }
 int nvmlDeviceGetMaxPcieLinkGeneration(device_t *d, unsigned *out) { return counter(d->gen, out); }
 int nvmlDeviceGetMaxPcieLinkWidth(device_t *d, unsigned *out) { return counter(d->width, out); }
+
+int nvmlDeviceGetMemoryBusWidth(device_t *d, unsigned *out) { return counter(d->bus, out); }
+int nvmlDeviceGetMaxClockInfo(device_t *d, unsigned kind, unsigned *out) {
+    return counter(kind == 2 ? d->clock : -1, out); /* NVML_CLOCK_MEM */
+}
 
 int nvmlDeviceGetCurrentClocksThrottleReasons(device_t *d, unsigned long long *out) {
     *out = d->throttle;
