@@ -27,10 +27,10 @@ _BLOCK = re.compile(r"blk\.(\d+)\.")
 #: input layer, src/llama-arch.cpp).
 _LOOKED_UP = ("token_embd.weight", "position_embd.weight", "per_layer_token_embd.weight")
 #: The input layer stays on the host whatever is offloaded (src/llama-model.cpp, ``dev_input``).
-_INPUT = (*_LOOKED_UP, "token_types.weight", "token_embd_norm.")
-#: Never evaluated while text is generated: classifier heads, token types (encoders only),
-#: vision and audio towers and what couples them to the model.
-_UNUSED = ("token_types.", "cls.", "v.", "a.", "mm.", "nextn.")
+_INPUT = ("token_embd_norm.",)
+#: Never evaluated while text is generated: heads of classifiers and of embedding models, token
+#: types (encoders only), vision and audio towers and what couples them to the model.
+_UNUSED = ("token_types.", "cls.", "dense_2.", "dense_3.", "v.", "a.", "mm.", "nextn.")
 _EXPERTS = re.compile(r"_(?:ch)?exps\.")
 
 _CACHE_BUFFER = re.compile(r"(\S+)\s+(KV|RS) buffer size\s*=\s*([\d.]+) MiB")
