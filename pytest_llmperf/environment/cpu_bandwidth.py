@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -72,10 +73,10 @@ class CpuBandwidth:
     array_bytes: int
 
 
-def last_level_cache(root: Path = _SYS) -> int | None:
-    """Return the bytes of last-level cache that the usable CPUs have, None where nobody tells."""
+def last_level_cache(root: Path = _SYS, cpus: Collection[int] | None = None) -> int | None:
+    """Return the bytes of last-level cache of CPUs (the allowed ones); None where nobody tells."""
     found: dict[tuple[int, str], int] = {}
-    for cpu in sorted(allowed_cpus()):
+    for cpu in sorted(allowed_cpus() if cpus is None else cpus):
         for folder in root.glob(f"cpu{cpu}/cache/index*"):
             try:
                 level = int((folder / "level").read_text())
@@ -100,16 +101,27 @@ def measure_cpu_bandwidth(n_threads: int) -> CpuBandwidth:
         BandwidthError: there is too little free memory to stream past the cache.
         BusyError: the threads did not get their cores.
     """
-    cache = last_level_cache() or _USUAL_CACHE
-    threads = max(1, min(n_threads, usable_cpus()))
-    room = free_memory() * _SHARE_OF_FREE
-    total = min(max(_LEAST, _TIMES_CACHE * cache), _MOST, room)
+    size = array_bytes(last_level_cache() or _USUAL_CACHE, free_memory())
+    return stream(max(1, min(n_threads, usable_cpus())), size)
+
+
+def array_bytes(cache: int, free: int) -> int:
+    """Return how large each of the three arrays is to be.
+
+    Args:
+        cache: bytes of last-level cache.
+        free: bytes of memory that can be had.
+
+    Raises:
+        BandwidthError: that is too little to leave the cache.
+    """
+    total = min(max(_LEAST, _TIMES_CACHE * cache), _MOST, free * _SHARE_OF_FREE)
     if total < _TIMES_CACHE_LEAST * cache:
         raise BandwidthError(
             "too little free memory to measure the CPU's bandwidth past its last-level cache of "
             f"{cache >> 20} MiB: {int(total) >> 20} MiB may be used; free some"
         )
-    return stream(threads, int(total / _ARRAYS))
+    return int(total / _ARRAYS)
 
 
 def stream(threads: int, array_bytes: int, repetitions: int = REPETITIONS) -> CpuBandwidth:
@@ -155,13 +167,21 @@ class _Pass(NamedTuple):
     busy: float
 
 
+class _Turn(NamedTuple):
+    """One thread's part of a pass, in seconds."""
+
+    began: float
+    ended: float
+    on_a_core: float
+
+
 class _Stream:
     """Threads that pass over their parts of the arrays together, whenever they are told to."""
 
     def __init__(self, threads: int, part: int) -> None:
         self.passes: list[_Pass] = []
         self._part = part
-        self._spent = [0.0] * threads
+        self._turns = [_Turn(0.0, 0.0, 0.0)] * threads
         # A thread that fails would leave the others waiting for ever.
         self._barrier = threading.Barrier(threads + 1, timeout=_PATIENCE_S)
         self._workers = [
@@ -179,10 +199,10 @@ class _Stream:
         """
         for _ in range(times):
             self._barrier.wait()
-            began = time.perf_counter()
             self._barrier.wait()
-            seconds = time.perf_counter() - began
-            self.passes.append(_Pass(seconds, min(self._spent) / seconds))
+            # By the threads' own clocks: this one may have to wait for a core.
+            seconds = max(t.ended for t in self._turns) - min(t.began for t in self._turns)
+            self.passes.append(_Pass(seconds, min(t.on_a_core for t in self._turns) / seconds))
 
     def stop(self) -> None:
         """End the threads, wherever they are."""
@@ -206,9 +226,10 @@ class _Stream:
             a, b, c = arrays
             while True:
                 self._barrier.wait()
-                before = time.thread_time()
+                before, began = time.thread_time(), time.perf_counter()
                 np.add(b, c, out=a)
-                self._spent[number] = time.thread_time() - before
+                ended, after = time.perf_counter(), time.thread_time()
+                self._turns[number] = _Turn(began, ended, after - before)
                 self._barrier.wait()
         except (MemoryError, threading.BrokenBarrierError):
             self._barrier.abort()

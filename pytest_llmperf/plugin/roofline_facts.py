@@ -122,7 +122,7 @@ class RooflineMeter:
             return self._cpu[info.n_threads]
         if self._gpus is None:
             self._gpus = gpu_bandwidths()
-        return _of_gpu(device, info, self._gpus)
+        return bandwidth_of_gpu(device, info, self._gpus)
 
 
 def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
@@ -146,7 +146,9 @@ def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
     )
 
 
-def _of_gpu(device: str, info: EngineInfo, gpus: Sequence[GpuBandwidth]) -> Bandwidth | Unknown:
+def bandwidth_of_gpu(
+    device: str, info: EngineInfo, gpus: Sequence[GpuBandwidth]
+) -> Bandwidth | Unknown:
     """Find an engine's device among NVML's by its name; several of one name are alike."""
     loads = () if info.gpu is None else info.gpu.devices
     named = next((load.description for load in loads if load.name == device), "")
