@@ -38,6 +38,8 @@ _PAGE = 4096
 #: virtual machines report the whole host's cache, and that would be gigabytes.
 _TIMES_CACHE = 4
 _LEAST, _MOST = 192 << 20, 1536 << 20
+#: Where that bound is less, so many times the cache is the bound.
+_TIMES_CACHE_MOST = 2
 #: Below this many times the cache, what is measured would be the cache.
 _TIMES_CACHE_LEAST = 1.5
 #: Of the free memory, what may be taken.
@@ -115,7 +117,8 @@ def array_bytes(cache: int, free: int) -> int:
     Raises:
         BandwidthError: that is too little to leave the cache.
     """
-    total = min(max(_LEAST, _TIMES_CACHE * cache), _MOST, free * _SHARE_OF_FREE)
+    most = max(_MOST, _TIMES_CACHE_MOST * cache)
+    total = min(max(_LEAST, _TIMES_CACHE * cache), most, free * _SHARE_OF_FREE)
     if total < _TIMES_CACHE_LEAST * cache:
         raise BandwidthError(
             "too little free memory to measure the CPU's bandwidth past its last-level cache of "

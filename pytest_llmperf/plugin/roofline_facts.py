@@ -92,10 +92,13 @@ class RooflineMeter:
     ) -> RooflineView | None:
         """Return what reports say of the roofline of one test; None where nothing is to say."""
         limit = self.limit_of(info, workload)
-        if limit is None or isinstance(limit, Unknown):
-            return None if limit is None else RooflineView(None, problem=limit.text)
-        mine = next((row.summary for row in rows if row.check.metric.name == NAME), None)
-        return RooflineView(limit, mine.value if mine else None)
+        row = next((row for row in rows if row.check.metric.name == NAME), None)
+        if isinstance(limit, Unknown):
+            told = row is not None and row.verdict is not None
+            return RooflineView(None, problem=limit.text, is_told=told)
+        if limit is None:
+            return None
+        return RooflineView(limit, row.summary.value if row and row.summary else None)
 
     def _limit(
         self, info: EngineInfo, requests: Sequence[tuple[int, int]]

@@ -22,16 +22,18 @@ class RooflineView:
         limit: that limit, or None where it is unknown.
         share: the session's value, 0.47 for 47%; None where nothing was measured.
         problem: why the limit is unknown; "" where it is known.
+        is_told: a verdict says the same.
     """
 
     limit: Limit | None
     share: float | None = None
     problem: str = ""
+    is_told: bool = False
 
 
 def roofline_lines(view: RooflineView | None) -> Iterator[str]:
     """Say in a line what the limit is and what it rests on, or why there is none."""
-    if view is None:
+    if view is None or (view.limit is None and view.is_told):
         return
     if view.limit is None:
         yield f"roofline unknown: {view.problem}"

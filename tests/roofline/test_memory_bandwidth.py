@@ -72,10 +72,18 @@ def test_too_little_memory_to_leave_the_cache_is_said() -> None:
         (32, 64_000, 192),
         (96, 64_000, 384),
         (300, 64_000, 1200),
-        (1000, 64_000, 1536),
+        (400, 64_000, 1536),
+        (1152, 64_000, 2304),
         (300, 1_000, 500),
     ],
-    ids=["small cache", "four times the cache", "large cache", "bounded", "bounded by memory"],
+    ids=[
+        "small cache",
+        "four times the cache",
+        "large cache",
+        "bounded",
+        "huge cache",
+        "bounded by memory",
+    ],
 )
 def test_the_arrays_are_far_larger_than_the_cache_and_bounded(
     cache: int, free: int, total: int
