@@ -19,10 +19,7 @@ def usable_cpus(root: Path = _ROOT) -> int:
     Args:
         root: where ``proc/self/cgroup`` and ``sys/fs/cgroup`` are looked up.
     """
-    counts = [os.cpu_count() or 1]
-    affinity = getattr(os, "sched_getaffinity", None)
-    if affinity is not None:
-        counts.append(len(affinity(0)))
+    counts = [os.cpu_count() or 1, len(allowed_cpus())]
     counts += [max(1, int(quota)) for quota in _quotas(root)]
     return min(counts)
 
@@ -32,8 +29,19 @@ def auto_threads(limit: int = 8, root: Path = _ROOT) -> int:
     return min(limit, usable_cpus(root))
 
 
-def _quotas(root: Path) -> Iterator[float]:
-    """Yield every CPU quota, in CPUs, that applies to this process."""
+def allowed_cpus() -> set[int]:
+    """Return the numbers of the CPUs this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return set(affinity(0)) if affinity is not None else set(range(os.cpu_count() or 1))
+
+
+def control_groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folder of every control group (v1 or v2) that limits this process.
+
+    Args:
+        root: where ``proc/self/cgroup`` and ``sys/fs/cgroup`` are looked up.
+        controller: of v1: ``cpu``, ``memory``.
+    """
     mounts = root / "sys" / "fs" / "cgroup"
     for line in _read(root / "proc" / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
@@ -41,12 +49,17 @@ def _quotas(root: Path) -> Iterator[float]:
         if controllers == "":
             # A hybrid set-up mounts the v2 tree one level down.
             for mount in (mounts, mounts / "unified"):
-                for folder in _ancestors(mount, group):
-                    yield from _quota_v2(folder)
-        elif "cpu" in controllers.split(","):
-            for mount in (mounts / controllers, mounts / "cpu"):
-                for folder in _ancestors(mount, group):
-                    yield from _quota_v1(folder)
+                yield from _ancestors(mount, group)
+        elif controller in controllers.split(","):
+            for mount in (mounts / controllers, mounts / controller):
+                yield from _ancestors(mount, group)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield every CPU quota, in CPUs, that applies to this process."""
+    for folder in control_groups(root, "cpu"):
+        yield from _quota_v2(folder)
+        yield from _quota_v1(folder)
 
 
 def _ancestors(mount: Path, group: str) -> list[Path]:

@@ -54,6 +54,8 @@ class Metric:
             None where it is undefined (one output token has no decode rate).
         kind: ``value`` has one number per iteration; ``percentile`` one per group of
             processes, over what the iterations hold; ``share`` counts iterations.
+        compared: whether it is held against a baseline or another arm; one that has a measure
+            of its own in this machine is held to its target alone.
         beside: the value is measured beside the generation (by the GPU's counters, or with
             the machine's bandwidth), so no timeline holds it and ``compute`` gives None.
     """
@@ -68,6 +70,7 @@ class Metric:
     compute: Callable[[Sequence[Timeline]], float | None]
     kind: Literal["value", "percentile", "share"] = "value"
     beside: bool = False
+    compared: bool = True
 
     @property
     def limit_kind(self) -> str:
@@ -226,6 +229,7 @@ METRICS: dict[str, Metric] = {
             "bound by memory",
             _not_in_timelines,
             beside=True,
+            compared=False,
         ),
         Metric(
             "gpu_memory",

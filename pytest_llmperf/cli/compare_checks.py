@@ -89,4 +89,4 @@ def _metric(name: str) -> Metric | None:
         metric = get_metric(name)
     except UnknownMetricError:
         return None
-    return None if metric.kind == "share" else metric
+    return None if metric.kind == "share" or not metric.compared else metric

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pytest_llmperf.engine.load_report import GpuUtilization
+from pytest_llmperf.engine.model_reads import ModelReads
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class EngineInfo:
         file_bytes, model_bytes: size of the file, and of the tensors in it.
         n_layers: layers without the output layer.
         gpu: where the layers went, or None for an engine that does not say.
+        reads: what a decode step reads from memory, or None for an engine (an older
+            worker, too) that does not say.
     """
 
     engine: str
@@ -45,6 +48,7 @@ class EngineInfo:
     n_threads_batch: int = 0
     chat_format: str | None = None
     gpu: GpuUtilization | None = None
+    reads: ModelReads | None = None
 
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> EngineInfo:
@@ -53,4 +57,6 @@ class EngineInfo:
         kept = {name: value for name, value in data.items() if name in known}
         if kept.get("gpu") is not None:
             kept["gpu"] = GpuUtilization.from_wire(kept["gpu"])
+        if kept.get("reads") is not None:
+            kept["reads"] = ModelReads.from_wire(kept["reads"])
         return cls(**kept)

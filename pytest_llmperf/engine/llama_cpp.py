@@ -32,6 +32,7 @@ from pytest_llmperf.engine.llama_arguments import llama_arguments
 from pytest_llmperf.engine.llama_sampler import SamplerChain
 from pytest_llmperf.engine.load_hint import load_hint
 from pytest_llmperf.engine.load_report import is_report_line, read_load_report
+from pytest_llmperf.engine.model_reads import read_model_reads
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.timeline import Timeline
@@ -161,6 +162,7 @@ class LlamaCppEngine:
             "n_threads_batch": self._llm.n_threads_batch,
             "chat_format": self._llm.chat_format,
             "gpu": utilization.to_wire(),
+            "reads": read_model_reads(path, self._log, n_layer, self._config).to_wire(),
         }
 
     def reset(self) -> None:

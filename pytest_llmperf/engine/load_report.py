@@ -155,6 +155,12 @@ def is_report_line(level: int, text: str) -> bool:
     return level != 1 or "assigned to device" in text
 
 
+def assigned_layers(lines: Iterable[str]) -> dict[int, str]:
+    """Return the device of each layer, the output layer last; the host is called ``CPU``."""
+    found = filter(None, map(_ASSIGNED.search, lines))
+    return {int(match[1]): host_of(match[2]) for match in found}
+
+
 def read_load_report(
     lines: Iterable[str], *, asked: int, supports_gpu: bool, n_layer: int
 ) -> GpuUtilization:
@@ -176,7 +182,7 @@ def read_load_report(
         if match := _OFFLOADED.search(line):
             offloaded = int(match[1]), int(match[2])
         elif match := _ASSIGNED.search(line):
-            layers[int(match[1])] = _host(match[2])
+            layers[int(match[1])] = host_of(match[2])
         elif match := _BUFFER.search(line):
             place, mib = (match[1], match[2]), float(match[3])
             # What computing needs is told anew whenever it is reserved anew; a model or a
@@ -223,7 +229,7 @@ def _by_device(
         field_name = {"model": "model_bytes", "KV": "kv_bytes", "RS": "kv_bytes"}.get(
             kind, "compute_bytes"
         )
-        name = _host(buffer)
+        name = host_of(buffer)
         # Such as MTL0_Mapped, which is on MTL0.
         name = next((device for device in known if name.startswith(f"{device}_")), name)
         device = sizes.setdefault(name, {})
@@ -231,7 +237,7 @@ def _by_device(
     return sizes
 
 
-def _host(buffer: str) -> str:
+def host_of(buffer: str) -> str:
     """Name the device a buffer type lives on: CPU_Mapped, CPU_REPACK and CUDA_Host are the host."""
     return HOST if buffer.startswith(HOST) or buffer.endswith("_Host") else buffer
 

@@ -54,7 +54,8 @@ class GpuReading:
     problem: str | None = None
 
 
-def _read(pynvml: Any, device: Device) -> Gpu:
+def read_gpu(pynvml: Any, device: Device) -> Gpu:
+    """Read one GPU over a session with NVML that is open; what it does not report is None."""
     handle, card = device.handle, device.card
     name = ask(pynvml, pynvml.nvmlDeviceGetName, handle) or "unknown NVIDIA GPU"
     memory = ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, handle)
@@ -83,7 +84,7 @@ def read_gpus(environ: Mapping[str, str] | None = None) -> GpuReading:
         with nvml() as pynvml:
             found, problem = devices(pynvml, os.environ if environ is None else environ)
             return GpuReading(
-                gpus=tuple(_read(pynvml, device) for device in found),
+                gpus=tuple(read_gpu(pynvml, device) for device in found),
                 driver=ask(pynvml, pynvml.nvmlSystemGetDriverVersion),
                 problem=problem,
             )

@@ -43,10 +43,10 @@ class ScreeningStrategy:
         """``pass``, ``improved``, ``regressed``, or ``inconclusive``: suspect.
 
         ``no baseline`` and ``workload changed`` as the baseline's status says. None
-        where the arms of this session are compared with each other instead, and for
-        shares, which stored sessions say too little about.
+        where the arms of this session are compared with each other instead, for shares,
+        which stored sessions say too little about, and for what is never compared.
         """
-        if evidence.pairs is not None:
+        if evidence.pairs is not None or not evidence.check.metric.compared:
             return None
         view = evidence.baseline
         numbers = compare(evidence)

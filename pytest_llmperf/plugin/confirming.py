@@ -207,6 +207,7 @@ class Confirmer:
             against = against_commit(self._config, place, held, self._console.line)
             set_against(self._config, against)
             facts = gather_facts(self._config, self._settings, self._facts.telemetry)
+            facts = replace(facts, roofline=self._facts.roofline)
             trials = Trials(self._config, self._settings, facts, self._console, self._start_seconds)
             budget = max(perf.budget - spent, 1.0)
             try:

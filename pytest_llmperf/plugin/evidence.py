@@ -19,6 +19,7 @@ from pytest_llmperf.metrics import percentile_parts
 from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.plugin.roofline_facts import Unknown
 from pytest_llmperf.stats.percentiles import group_size, least_values
 from pytest_llmperf.stats.summary import process_medians, stalled, stalls
 
@@ -84,6 +85,7 @@ class SessionGate:
             for recording in self._held
             for check in recording.checks
             if _is_defined(check, tests[recording.item.nodeid])
+            or self._no_roofline(recording, check, tests[recording.item.nodeid])
         ]
         verdicts = judge_session(evidence, self._alpha)
         return [Judged(e, v) for e, v in zip(evidence, verdicts, strict=True)]
@@ -107,11 +109,14 @@ class SessionGate:
     ) -> Evidence:
         plan, nodeid = self._plan, recording.item.nodeid
         standing = self._against.standing(nodeid) if self._against is not None else None
-        paired, arms = standing == "same", 1 if standing in (None, "absent") else 2
+        arms = 1 if standing in (None, "absent") else 2
+        paired = standing == "same" and check.metric.compared
         done = samples.pairs if arms == 2 else len(samples.processes)
         new = done - samples.earlier
         seconds = samples.seconds / new + plan.start_seconds * arms if new else None
-        size = _processes_per_row(check, samples)
+        size, unknown = _processes_per_row(check, samples), None
+        if check.metric.name == "roofline" and not _rows(check, samples):
+            unknown = self._no_roofline(recording, check, samples)
         if seconds is not None:
             seconds *= size
         return Evidence(
@@ -119,10 +124,14 @@ class SessionGate:
             check=check,
             samples=_rows(check, samples),
             planned_processes=plan.processes,
-            baseline=None if paired else self._baseline(recording, check, samples),
+            baseline=None
+            if paired or not check.metric.compared
+            else self._baseline(recording, check, samples),
             pairs=_pairs(check, samples, self.against_name, seconds) if paired else None,
-            invalid=unfit(samples, plan.processes),
-            error=self._broken(nodeid) or samples.error or _undefined(samples, check, plan),
+            invalid=unfit(samples, plan.processes) or _unfit_for_now(unknown),
+            error=self._broken(nodeid)
+            or samples.error
+            or _undefined(samples, check, plan, unknown),
             budget_reached=samples.budget_reached,
             budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
@@ -133,6 +142,15 @@ class SessionGate:
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
         )
+
+    def _no_roofline(
+        self, recording: Recording, check: Check, samples: TestSamples
+    ) -> Unknown | None:
+        """Return why a roofline is unknown on this machine; None where it is not, or not gated."""
+        if check.metric.name != "roofline" or not check.gated or not _mine(samples):
+            return None
+        limit = self._facts.roofline.limit_of(self._facts.info, recording.workload)
+        return limit if isinstance(limit, Unknown) else None
 
     @property
     def against_name(self) -> str:
@@ -262,11 +280,19 @@ def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
     return tuple(stalls(rows) if rows else 0 for rows in arms)
 
 
-def _undefined(samples: TestSamples, check: Check, plan: Plan) -> str | None:
+def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
+    return (unknown.text,) if unknown is not None and unknown.for_now else ()
+
+
+def _undefined(
+    samples: TestSamples, check: Check, plan: Plan, unknown: Unknown | None
+) -> str | None:
     """Say why a gated metric has no value although the test was measured."""
     metric = check.metric
     if not _mine(samples) or metric.kind == "share":
         return None
+    if unknown is not None:
+        return None if unknown.for_now else f"the {metric.name} is unknown: {unknown.text}"
     parts = percentile_parts(metric.name)
     if parts is not None:
         return _too_few_values(samples, check, plan, *parts)

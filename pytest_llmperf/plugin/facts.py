@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +23,7 @@ from pytest_llmperf.environment.telemetry import Telemetry
 from pytest_llmperf.plugin.against import current_against
 from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.roofline_facts import RooflineMeter
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.repository.provenance import read_provenance
 
@@ -49,6 +50,7 @@ class SessionFacts:
         no_gpu: why no GPU is watched, empty where one is.
         calibration: what the newest A/A calibration of this machine, model and configuration
             said, or None.
+        roofline: knows the limits that this machine's memory sets.
     """
 
     machine: Machine
@@ -64,6 +66,7 @@ class SessionFacts:
     telemetry: Telemetry | None = None
     no_gpu: str = ""
     calibration: dict[str, Any] | None = None
+    roofline: RooflineMeter = field(default_factory=RooflineMeter)
 
     def close(self) -> None:
         """End the session with NVML; harmless when repeated."""

@@ -16,6 +16,7 @@ from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.trial import Trial
 from pytest_llmperf.report.model import SessionView, TestReportView, row_of
+from pytest_llmperf.report.roofline import roofline_lines
 from pytest_llmperf.stats.paired import least_to_call
 from pytest_llmperf.stats.summary import stalls
 
@@ -80,17 +81,19 @@ def _test(
     newest = max(
         (path for found in stored for path in found.paths), default=None, key=_place(facts)
     )
+    rows = tuple(
+        row_of(one.evidence, one.verdict)
+        for one in judged
+        if one.evidence.check.gated or one.evidence.samples
+    )
+    roofline = facts.roofline.view(facts.info, recording.workload, rows)
     skipped = max((found.skipped_invalid for found in stored), default=0)
     return TestReportView(
         nodeid=recording.item.nodeid,
-        rows=tuple(
-            row_of(one.evidence, one.verdict)
-            for one in judged
-            if one.evidence.check.gated or one.evidence.samples
-        ),
+        rows=rows,
         workload=recording.workload.summary,
         workload_hash=recording.workload.hash,
-        findings=(*_findings(samples), *_left_out(skipped)),
+        findings=(*_findings(samples), *_left_out(skipped), *roofline_lines(roofline)),
         differences=_differences(newest, facts) if against is None else against.differences,
         pairs=samples.pairs,
         earlier_pairs=samples.earlier,
@@ -100,6 +103,7 @@ def _test(
         telemetry=joined(
             [s.telemetry for s in samples.processes if s.telemetry and s.arm == CANDIDATE]
         ),
+        roofline=roofline,
     )
 
 

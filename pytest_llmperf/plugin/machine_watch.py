@@ -23,12 +23,16 @@ class MachineWatch:
 
     def __init__(self, facts: SessionFacts, client: EngineClient) -> None:
         self._facts = facts
+        self._client = client
+        # It may measure: before anything is watched, and while the engine has nothing to do.
+        facts.roofline.prepare(client.info)
         self._load = LoadWatch.start()
         self._gpus = None if facts.telemetry is None else GpuWatch(facts.telemetry, client.pid)
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Return what the GPUs did beside one counted iteration."""
-        return {} if self._gpus is None else self._gpus.measured(timelines)
+        """Return what was measured beside one counted iteration."""
+        gpus = {} if self._gpus is None else self._gpus.measured(timelines)
+        return {**gpus, **self._facts.roofline.measured(self._client.info, timelines)}
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
         """Return what they did beside all of them together."""

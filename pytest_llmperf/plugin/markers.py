@@ -237,7 +237,12 @@ def _parse(mark: pytest.Mark) -> _Asked:
                 f"has {kind}=: {metric.name} is better {metric.direction.value}, "
                 f"so its limit is {metric.limit_kind}="
             )
-    return _Asked(mark.name, metric, _limit(mark, metric), _tolerance(mark))
+    limit = _limit(mark, metric)
+    if limit is None and not metric.compared:
+        raise MarkerError(
+            f"needs its limit, {metric.limit_kind}=...: {metric.name} is compared with no baseline"
+        )
+    return _Asked(mark.name, metric, limit, _tolerance(mark))
 
 
 def _with_percentile(mark: pytest.Mark, name: str) -> str:

@@ -124,6 +124,11 @@ def add_options(parser: pytest.Parser) -> None:
     # What `llmperf calibrate` hands over: a file that says what to run. Not for typing.
     group.addoption("--llmperf-calibrate", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
+        "--llmperf-roofline",
+        action="store_true",
+        help="show how near every test's decode is to the limit of this machine's memory bandwidth",
+    )
+    group.addoption(
         "--llmperf-exit-codes",
         action="store_true",
         help="exit 1 for regressed or missed, 10 for invalid, 11 for inconclusive",

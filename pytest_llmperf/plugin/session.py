@@ -32,6 +32,7 @@ from pytest_llmperf.plugin.outcome import fail_report, warn_of
 from pytest_llmperf.plugin.preflight import check_before_loading
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.recording_there import ArmError
+from pytest_llmperf.plugin.roofline_facts import RooflineMeter, with_roofline
 from pytest_llmperf.plugin.runner_protocol import log_reports
 from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
@@ -62,6 +63,8 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         checks[item.nodeid], wrong = read_checks(item, perf.targets, perf.tolerance)
         errors += wrong + read_budget(item)[1]
+        if config.getoption("llmperf_roofline"):
+            checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
     if errors:
         raise pytest.UsageError("llmperf: " + "\n".join(errors))
     if collect_only:
@@ -195,7 +198,8 @@ class PerfSession:
         # The bodies' engine must free the device before another process takes it.
         engine.close()
         against = self._base.arm(self._held, list(self._checks), origins)
-        facts = gather_facts(self._config, self._settings)
+        asked = [check for recording in self._held for check in recording.checks]
+        facts = replace(gather_facts(self._config, self._settings), roofline=RooflineMeter(asked))
         try:
             self._measure_with(facts, against, origins, start_seconds)
         finally:

@@ -16,8 +16,14 @@ per second; anything unknown is null)::
                 earlier_pairs (of them, measured by earlier sessions), against (what
                 this test was compared with; null for stored sessions), confirmed
                 (stored sessions made it suspect), findings [text],
-                differences [text], metrics [metric], telemetry {hz, gpus [telemetry]}
-                (null where no GPU was watched)}]
+                differences [text], roofline (null where nobody asked), metrics
+                [metric], telemetry {hz, gpus [telemetry]} (null where no GPU was
+                watched)}]
+
+    roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
+                bytes_per_token, depth (positions a decode step looks at, on average),
+                model_bytes, devices {name: {weight_bytes, cache_bytes (both per
+                token), bandwidth (bytes per second), how (it was got), spread}}
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
                 gated, limit, tolerance, value, low, high, level, processes,
@@ -60,6 +66,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.combine import count_kinds
+from pytest_llmperf.report.roofline import roofline_json
 from pytest_llmperf.report.whole_file import write_whole
 
 if TYPE_CHECKING:
@@ -138,6 +145,7 @@ def _test(test: TestReportView) -> dict[str, Any]:
         "confirmed": test.is_confirmed,
         "findings": list(test.findings),
         "differences": list(test.differences),
+        "roofline": roofline_json(test.roofline),
         "metrics": [_metric(row) for row in test.rows],
         "telemetry": _telemetry(test),
     }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.report.roofline import RooflineView
     from pytest_llmperf.stats.summary import Summary
 
 
@@ -70,6 +71,7 @@ class TestReportView:
         culprit: what a regression is to be put down to, where the base arm is another commit.
         bisect_from: what a search for the commit starts from; None where nothing is to find.
         telemetry: what the GPUs did while it decoded, this session's own arm; None without.
+        roofline: how near decode is to this machine's limit, or None where nobody asked.
         is_confirmed: it is the commit of a stored session that made the test suspect.
     """
 
@@ -88,6 +90,7 @@ class TestReportView:
     bisect_from: str | None = None
     is_confirmed: bool = False
     telemetry: TelemetrySummary | None = None
+    roofline: RooflineView | None = None
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

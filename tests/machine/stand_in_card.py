@@ -89,6 +89,7 @@ class Card:
 _PRELUDE = """
 import dataclasses, json, os, sys, threading, time
 from pathlib import Path
+from pytest_llmperf.environment.gpu_bandwidth import gpu_bandwidths
 from pytest_llmperf.environment.gpus import read_gpus
 from pytest_llmperf.environment.gpu_watch import GpuWatch
 from pytest_llmperf.environment.machine import read_machine

@@ -1,0 +1,119 @@
+"""How near decode is to the limit that memory bandwidth sets: a pure function of what is known.
+
+At batch size 1 each output token takes one step that reads every weight in use
+and the cache of every earlier position once. A device can't read faster than
+its bandwidth B, and the layers of several devices run one after the other, so
+a step takes at least the sum over devices of bytes / B. The roofline is that
+time over the time it took.
+Source: Williams, Waterman, Patterson: Roofline (CACM 2009); docs/roofline.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_llmperf.engine.model_reads import ModelReads
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """How fast one device reads its memory.
+
+    Attributes:
+        bytes_per_s: at most.
+        how: how that was got, in a few words.
+        spread: how far the median repetition was below it, a fraction; None where it was
+            not measured.
+        cache_bytes: last-level cache in front of that memory; 0 where it is unknown.
+    """
+
+    bytes_per_s: float
+    how: str
+    spread: float | None = None
+    cache_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class DecodeReads:
+    """What the decode steps of one workload read, on average over the steps.
+
+    Attributes:
+        steps: decode steps: output tokens but the first of each request.
+        depth: positions a step looks at, its own included.
+        weights, cache: bytes per step by device.
+    """
+
+    steps: int
+    depth: float
+    weights: Mapping[str, float]
+    cache: Mapping[str, float]
+
+    @property
+    def by_device(self) -> dict[str, float]:
+        """Bytes per step, by device."""
+        names = dict.fromkeys([*self.weights, *self.cache])
+        return {name: self.weights.get(name, 0.0) + self.cache.get(name, 0.0) for name in names}
+
+    @property
+    def total(self) -> float:
+        """Bytes per step, all devices together."""
+        return sum(self.by_device.values())
+
+
+#: Share of a step's bytes below which a device is left out: the one row of the embedding that
+#: is read from the host's memory, whatever is offloaded.
+_NEGLIGIBLE = 1e-4
+
+
+def reading_devices(by_device: Mapping[str, float]) -> list[str]:
+    """Return the devices whose reads take part in the limit."""
+    least = _NEGLIGIBLE * sum(by_device.values())
+    return [name for name, size in by_device.items() if size > least]
+
+
+def decode_reads(reads: ModelReads, requests: Sequence[tuple[int, int]]) -> DecodeReads | None:
+    """Average over the decode steps of requests, each (prompt tokens, output tokens).
+
+    The step that takes output token i (from 1) and makes the next one looks at
+    the prompt's p positions and at i of the output: p + i. None without a step.
+    """
+    depths = [prompt + i for prompt, output in requests for i in range(1, output)]
+    if not depths:
+        return None
+    cache: dict[str, float] = {}
+    for part in reads.caches:
+        mean = sum(map(part.at, depths)) / len(depths)
+        cache[part.device] = cache.get(part.device, 0.0) + mean
+    weights = {name: float(size) for name, size in reads.weights.items()}
+    return DecodeReads(len(depths), sum(depths) / len(depths), weights, cache)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The limit that memory bandwidth sets to decoding one workload on one machine.
+
+    Attributes:
+        reads: what a step reads.
+        bandwidths: of every device that takes part.
+        model_bytes: of all weights.
+    """
+
+    reads: DecodeReads
+    bandwidths: Mapping[str, Bandwidth]
+    model_bytes: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that a step takes at least."""
+        by_device = self.reads.by_device
+        return sum(by_device[name] / one.bytes_per_s for name, one in self.bandwidths.items())
+
+    @property
+    def tokens_per_sec(self) -> float:
+        """Decode tokens per second at the limit."""
+        return 1.0 / self.seconds
+
+    def share(self, tokens_per_sec: float) -> float:
+        """Return the roofline: 0.47 where decode is at 47% of the limit."""
+        return self.seconds * tokens_per_sec

@@ -1,0 +1,172 @@
+"""Writes small GGUF files: models of a few kilobytes that llama.cpp loads and runs.
+
+The layout is that of ggml's docs/gguf.md: header, keys and values, tensor
+infos, padding, tensor data.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pytest_llmperf.engine.client import EngineClient
+
+_U16, _U32, _I32, _F32, _STRING, _ARRAY = 2, 4, 5, 6, 8, 9
+_ALIGNMENT = 32
+_TYPE_F32 = 0
+
+#: Name -> shape as ggml has it: the length of a row first.
+Tensors = Mapping[str, Sequence[int]]
+#: Writes a model from its metadata and tensors.
+Write = Callable[[Mapping[str, Any], Tensors], Path]
+#: Loads a model file in a process of its own, with some settings changed.
+Load = Callable[..., EngineClient]
+
+
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def _value(value: Any) -> bytes:
+    """A value with its type before it."""
+    if isinstance(value, str):
+        return struct.pack("<I", _STRING) + _text(value)
+    if isinstance(value, np.uint16):
+        return struct.pack("<IH", _U16, value)
+    if isinstance(value, np.int32):
+        return struct.pack("<Ii", _I32, value)
+    if isinstance(value, float):
+        return struct.pack("<If", _F32, value)
+    if isinstance(value, int):
+        return struct.pack("<II", _U32, value)
+    kind = {str: _STRING, float: _F32, int: _I32}[type(value[0])]
+    head = struct.pack("<IIQ", _ARRAY, kind, len(value))
+    if kind == _STRING:
+        return head + b"".join(map(_text, value))
+    return head + struct.pack(f"<{len(value)}{'f' if kind == _F32 else 'i'}", *value)
+
+
+def write_gguf(path: Path, keys: Mapping[str, Any], tensors: Tensors) -> Path:
+    """Write a file whose tensors are 32-bit floats, small and not all alike."""
+    infos, data = b"", b""
+    for name, shape in tensors.items():
+        infos += _text(name) + struct.pack("<I", len(shape))
+        infos += struct.pack(f"<{len(shape)}Q", *shape)
+        infos += struct.pack("<IQ", _TYPE_F32, len(data))
+        count = int(np.prod(shape))
+        values = np.sin(np.arange(count, dtype=np.float32)) / 8
+        data += values.astype("<f4").tobytes()
+        data += bytes(-len(data) % _ALIGNMENT)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
+    head += b"".join(_text(key) + _value(value) for key, value in keys.items()) + infos
+    path.write_bytes(head + bytes(-len(head) % _ALIGNMENT) + data)
+    return path
+
+
+EMBEDDING, FEED_FORWARD, HEADS, VOCABULARY = 64, 96, 2, 300
+#: Bytes of a 32-bit float.
+FLOAT = 4
+
+
+def llama_keys(layers: int, **changes: Any) -> dict[str, Any]:
+    """The metadata of a Llama of two heads with a vocabulary of bytes; ``changes`` are its own."""
+    special = ["<unk>", "<s>", "</s>"]
+    letters = [f"<0x{byte:02X}>" for byte in range(256)]
+    words = [f"word{n}" for n in range(VOCABULARY - len(special) - len(letters))]
+    return {
+        "general.architecture": "llama",
+        "general.name": "tiny",
+        "llama.block_count": layers,
+        "llama.context_length": 512,
+        "llama.embedding_length": EMBEDDING,
+        "llama.feed_forward_length": FEED_FORWARD,
+        "llama.attention.head_count": HEADS,
+        "llama.attention.head_count_kv": HEADS,
+        "llama.attention.layer_norm_rms_epsilon": 1e-5,
+        "llama.vocab_size": VOCABULARY,
+        "llama.rope.dimension_count": EMBEDDING // HEADS,
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": [*special, *letters, *words],
+        "tokenizer.ggml.scores": [0.0] * VOCABULARY,
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * len(words)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        **{f"llama.{name}": value for name, value in changes.items()},
+    }
+
+
+def llama_tensors(layers: int, *, experts: int = 0, shared: int = 0, tied: bool) -> Tensors:
+    """The tensors of that Llama: dense, or with experts and ``shared`` units always on."""
+    n, ff = EMBEDDING, FEED_FORWARD
+    found: dict[str, Sequence[int]] = {
+        "token_embd.weight": (n, VOCABULARY),
+        "output_norm.weight": (n,),
+    }
+    if not tied:
+        found["output.weight"] = (n, VOCABULARY)
+    for layer in range(layers):
+        block = f"blk.{layer}."
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
+            found[f"{block}{name}.weight"] = (n, n)
+        found[f"{block}attn_norm.weight"] = (n,)
+        found[f"{block}ffn_norm.weight"] = (n,)
+        if experts:
+            found[f"{block}ffn_gate_inp.weight"] = (n, experts)
+            found[f"{block}ffn_gate_exps.weight"] = (n, ff, experts)
+            found[f"{block}ffn_up_exps.weight"] = (n, ff, experts)
+            found[f"{block}ffn_down_exps.weight"] = (ff, n, experts)
+        if not experts or shared:
+            part, width = ("_shexp", shared) if experts else ("", ff)
+            found[f"{block}ffn_gate{part}.weight"] = (n, width)
+            found[f"{block}ffn_up{part}.weight"] = (n, width)
+            found[f"{block}ffn_down{part}.weight"] = (width, n)
+    return found
+
+
+def gemma_keys(layers: int, window: int) -> dict[str, Any]:
+    """The metadata of a Gemma 3: five of six layers look back ``window`` positions only."""
+    renamed = {
+        key.replace("llama.", "gemma3.") if key.startswith("llama.") else key: value
+        for key, value in llama_keys(layers).items()
+    }
+    return {
+        **renamed,
+        "general.architecture": "gemma3",
+        "gemma3.attention.sliding_window": window,
+        "gemma3.attention.key_length": EMBEDDING // HEADS,
+        "gemma3.attention.value_length": EMBEDDING // HEADS,
+    }
+
+
+def gemma_tensors(layers: int) -> Tensors:
+    """The tensors of that Gemma."""
+    found = dict(llama_tensors(layers, tied=True))
+    for layer in range(layers):
+        for name in ("attn_q_norm", "attn_k_norm"):
+            found[f"blk.{layer}.{name}.weight"] = (EMBEDDING // HEADS,)
+        for name in ("post_attention_norm", "post_ffw_norm"):
+            found[f"blk.{layer}.{name}.weight"] = (EMBEDDING,)
+    return found
+
+
+def split_gguf(path: Path, keys: Mapping[str, Any], tensors: Tensors, files: int) -> Path:
+    """Write the tensors over several files, named as gguf-split names them; return the first."""
+    names = list(tensors)
+    paths = []
+    for number in range(files):
+        counts = {
+            "split.no": np.uint16(number),
+            "split.count": np.uint16(files),
+            "split.tensors.count": np.int32(len(names)),
+        }
+        part = {name: tensors[name] for name in names[number::files]}
+        target = path.with_name(f"{path.stem}-{number + 1:05d}-of-{files:05d}.gguf")
+        own = keys if number == 0 else {"general.architecture": keys["general.architecture"]}
+        paths.append(write_gguf(target, {**own, **counts}, part))
+    return paths[0]
