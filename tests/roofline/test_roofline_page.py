@@ -10,6 +10,7 @@ from gguf_files import Load
 
 from pytest_llmperf.engine.gguf_header import read_gguf_header
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads
+from pytest_llmperf.report.roofline import RooflineView, roofline_lines
 
 PAGE = Path(__file__).parents[2] / "docs" / "roofline.md"
 _ROW = re.compile(r"\| `(\w+\.weight)` \| ([\d x]+) \| (\w+) \| (\d+) \|")
@@ -75,8 +76,11 @@ def test_the_sums_are_what_the_engine_says_of_the_file(
     assert found.depth == number(text, r"positions, (\d+) on average")
     assert found.depth * per_position == number(text, r"70 x 23040 = (\d+)\.")
     assert found.total == number(text, r"(\d+) bytes per token\.\*\* With")
-    limit = Limit(found, {"CPU": Bandwidth(number(text, r"With (\d+) GB/s") * 1e9, "measured")})
+    bandwidth = number(text, r"With (\d+) GB/s") * 1e9
+    limit = Limit(found, {"CPU": Bandwidth(bandwidth, "measured, a stream on 2 threads")})
     assert f"{1e3 * limit.seconds:.3f}" == f"{number(text, r'that is ([0-9.]+) ms'):.3f}"
     assert f"{limit.tokens_per_sec:.1f}" == f"{number(text, r'a limit of ([0-9.]+) tokens'):.1f}"
     share = limit.share(number(text, r"decoding (\d+) tokens per second"))
     assert f"{100 * share:.1f}" == f"{number(text, r'is at ([0-9.]+)% of it'):.1f}"
+    (line,) = roofline_lines(RooflineView(limit, share))
+    assert line in text
