@@ -34,19 +34,31 @@ def auto_threads(limit: int = 8, root: Path = _ROOT) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """Yield every CPU quota, in CPUs, that applies to this process."""
+    for version, folder in cpu_groups(root):
+        yield from (_quota_v2 if version == 2 else _quota_v1)(folder)
+
+
+def cpu_groups(root: Path = _ROOT, pid: int | None = None) -> Iterator[tuple[int, Path]]:
+    """Yield the cgroups that share out a process's CPU time: version (1 or 2) and folder.
+
+    The process's own and every ancestor; folders that do not exist are among them.
+
+    Args:
+        root: where ``proc`` and ``sys/fs/cgroup`` are looked up.
+        pid: the process; None is this one.
+    """
     mounts = root / "sys" / "fs" / "cgroup"
-    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
+    process = "self" if pid is None else str(pid)
+    for line in _read(root / "proc" / process / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if controllers == "":
             # A hybrid set-up mounts the v2 tree one level down.
             for mount in (mounts, mounts / "unified"):
-                for folder in _ancestors(mount, group):
-                    yield from _quota_v2(folder)
+                yield from ((2, folder) for folder in _ancestors(mount, group))
         elif "cpu" in controllers.split(","):
             for mount in (mounts / controllers, mounts / "cpu"):
-                for folder in _ancestors(mount, group):
-                    yield from _quota_v1(folder)
+                yield from ((1, folder) for folder in _ancestors(mount, group))
 
 
 def _ancestors(mount: Path, group: str) -> list[Path]:

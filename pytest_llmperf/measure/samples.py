@@ -175,6 +175,7 @@ class Measurement:
         seconds: wall time of the stage.
         generating_seconds: the part of it spent inside generation, warm-up included.
         processes: engine processes started.
+        waited: the part of ``seconds`` spent waiting for the machine to be fit.
     """
 
     tests: dict[str, TestSamples]
@@ -182,3 +183,4 @@ class Measurement:
     seconds: float = 0.0
     generating_seconds: float = 0.0
     processes: int = 0
+    waited: float = 0.0
