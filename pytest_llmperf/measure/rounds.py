@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
+from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.arms import Arm, turns
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replay import Place, Replayer, Watch
@@ -67,6 +68,7 @@ class Rounds:
         self._keep_pair = keep
         self._before = before
         self._waited = 0.0
+        self._loaded: dict[str, EngineInfo] = {}
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
         for nodeid, samples in (earlier or {}).items():
             self._tests[nodeid].processes.extend(samples)
@@ -96,6 +98,7 @@ class Rounds:
             generating_seconds=self._replayer.generating_seconds,
             processes=self._started,
             waited=self._waited,
+            loaded=self._loaded,
         )
 
     def _waiting(self) -> list[str]:
@@ -171,6 +174,7 @@ class Rounds:
                         self._waited += self._before()
                         client = arm.start()
                         self._started += 1
+                        self._loaded[arm.role] = client.info
                     found.append((nodeid, self._replay(client, arm, place, nodeid)))
                 except EngineGoneError as error:
                     samples.error = self._say(arm, error)

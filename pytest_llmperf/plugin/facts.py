@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_llmperf import __version__
 from pytest_llmperf.baselines.calibrations import model_key, read_calibrations
+from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
@@ -19,10 +20,13 @@ from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
-from pytest_llmperf.environment.busy import LoadWatch
-from pytest_llmperf.environment.fitness import FitnessFinding, judge
+from pytest_llmperf.environment.busy import BusyReport, LoadWatch
+from pytest_llmperf.environment.fitness import FitnessFinding, judge, with_severities
 from pytest_llmperf.environment.gpus import Gpu, read_gpus
+from pytest_llmperf.environment.host import HostReport, HostWatch
+from pytest_llmperf.environment.host_fitness import Need, judge_host
 from pytest_llmperf.environment.machine import Machine, read_machine
+from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.plugin.against import current_against
 from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.options import Options
@@ -55,6 +59,7 @@ class SessionFacts:
         watch_gpu: whether the engine of any arm may use a GPU that NVML can watch.
         calibration: what the newest A/A calibration of this machine, model and configuration
             said, or None.
+        severities: the configured ones of fitness checks, by name.
     """
 
     machine: Machine
@@ -68,6 +73,17 @@ class SessionFacts:
     n_threads: int
     watch_gpu: bool
     calibration: dict[str, Any] | None = None
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+
+    @property
+    def loaded(self) -> Loaded:
+        """What a record keeps of what the engine loaded."""
+        return Loaded.of(self.info)
+
+    @property
+    def need(self) -> Need:
+        """What the engine needs of its host."""
+        return Need(_mapped_bytes(self.info, self.config), self.n_threads, usable_cpus())
 
 
 def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
@@ -82,6 +98,8 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         "cpu" if backend == "app" and not reading.gpus else backend,
         _gpus(reading.gpus, info),
         driver=reading.driver,
+        # What CUDA_VISIBLE_DEVICES hides is in the machine all the same.
+        present=_gpus(read_gpus({}).gpus, info),
     )
     baselines_dir = settings.loaded.baselines_dir
     git = read_provenance(config.rootpath, baselines_dir)
@@ -124,6 +142,7 @@ def gather_facts(config: pytest.Config, settings: Settings) -> SessionFacts:
         watch_gpu=bool(reading.gpus)
         and any(_may_use_gpu(_backend(arm), arm.resolved()) for arm in arms),
         calibration=alike[-1].summary() if alike else None,
+        severities=settings.loaded.config.perf.fitness,
     )
 
 
@@ -160,16 +179,44 @@ def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
     return max(asked, default=1)
 
 
-class MachineWatch:
-    """Watches the machine while one test is replayed in the process of ``client``."""
+def _mapped_bytes(info: EngineInfo, resolved: dict[str, Any]) -> int:
+    """Return how much of the model the host reads from its file as it is needed."""
+    if not resolved["use_mmap"] or resolved["use_mlock"]:
+        return 0
+    if info.gpu is None:
+        return info.model_bytes
+    return sum(device.model_bytes for device in info.gpu.devices if device.name == "CPU")
 
-    def __init__(self, facts: SessionFacts, client: EngineClient) -> None:
+
+def machine_findings(
+    facts: SessionFacts, load: BusyReport, host: HostReport | None = None
+) -> list[FitnessFinding]:
+    """Return what makes the machine unfit, as severe as configured, worst first."""
+    found = judge(load, usable_cpus(), facts.n_threads)
+    if host is not None:
+        found += judge_host(host, facts.need)
+    return with_severities(found, facts.severities)
+
+
+class MachineWatch:
+    """Watches the machine while one test is replayed in the process of ``client``.
+
+    ``early`` is what was found right before, while the process started: told, and no
+    reason to leave out what was measured after it.
+    """
+
+    def __init__(
+        self, facts: SessionFacts, client: EngineClient, early: Sequence[FitnessFinding] = ()
+    ) -> None:
+        self._facts = facts
         self._client = client
-        self._n_threads = facts.n_threads
+        self._early = early
         self._load = LoadWatch.start(watch_gpu=facts.watch_gpu)
+        self._host = HostWatch(client.pid)
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:  # noqa: ARG002
         """Nothing is measured beside an iteration yet."""
+        self._host.timed()
         return {}
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
@@ -183,12 +230,15 @@ class MachineWatch:
         wait for it to the end. A short window proves nothing, a neighbour may be gone again.
         """
         self._load.sample()
+        self._host.look()
         report = self._load.stop()
         if report.seconds < _CLEARLY_S:
             return None
-        found = judge(report, usable_cpus(), self._n_threads)
-        return next((one.text for one in found if one.severity == "invalid"), None)
+        found = machine_findings(self._facts, report, self._host.report())
+        return next((str(one) for one in found if one.severity == "invalid"), None)
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and say what was found."""
-        return judge(self._load.stop(), usable_cpus(), self._n_threads)
+        found = machine_findings(self._facts, self._load.stop(), self._host.report())
+        known = {one.name for one in found}
+        return [*found, *(one for one in self._early if one.name not in known)]

@@ -12,6 +12,7 @@ from pytest_llmperf.gate.rules import FALSE_ALARMS
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.report.fitness import FitnessEntry
     from pytest_llmperf.stats.summary import Summary
 
 
@@ -68,6 +69,9 @@ class TestReportView:
         culprit: what a regression is to be put down to, where the base arm is another commit.
         bisect_from: what a search for the commit starts from; None where nothing is to find.
         is_confirmed: it is the commit of a stored session that made the test suspect.
+        fitness: what was unfit while it was measured, and what its configuration does, by check.
+        causes: of a test that is slower or misses a target: what the commit or the
+            configuration did that explains it, one line each, the most telling first.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -84,6 +88,8 @@ class TestReportView:
     culprit: str = ""
     bisect_from: str | None = None
     is_confirmed: bool = False
+    fitness: tuple[FitnessEntry, ...] = ()
+    causes: tuple[str, ...] = ()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -128,6 +134,8 @@ class SessionView:
         arm_differences: what differs in it, one line each.
         false_alarms: chance of any false ``regressed`` in the session.
         strict: what is inconclusive fails its test.
+        waited_s: how long the session waited for the machine to be fit, seconds.
+        fitness: the tests' findings by check, the worst of each.
     """
 
     machine_key: str
@@ -151,6 +159,8 @@ class SessionView:
     arm_differences: tuple[str, ...] = ()
     false_alarms: float = FALSE_ALARMS
     strict: bool = False
+    waited_s: float = 0.0
+    fitness: tuple[FitnessEntry, ...] = ()
 
 
 def row_of(evidence: Evidence, verdict: Verdict | None = None) -> MetricRow:
