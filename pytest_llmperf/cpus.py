@@ -35,31 +35,36 @@ def allowed_cpus() -> set[int]:
     return set(affinity(0)) if affinity is not None else set(range(os.cpu_count() or 1))
 
 
-def control_groups(root: Path, controller: str) -> Iterator[Path]:
-    """Yield the folder of every control group (v1 or v2) that limits this process.
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield every CPU quota, in CPUs, that applies to this process."""
+    for version, folder in control_groups("cpu", root):
+        yield from (_quota_v2 if version == 2 else _quota_v1)(folder)
+
+
+def control_groups(
+    controller: str, root: Path = _ROOT, pid: int | None = None
+) -> Iterator[tuple[int, Path]]:
+    """Yield the control groups that limit a process: version (1 or 2) and folder.
+
+    The process's own and every ancestor; folders that do not exist are among them.
 
     Args:
-        root: where ``proc/self/cgroup`` and ``sys/fs/cgroup`` are looked up.
         controller: of v1: ``cpu``, ``memory``.
+        root: where ``proc`` and ``sys/fs/cgroup`` are looked up.
+        pid: the process; None is this one.
     """
     mounts = root / "sys" / "fs" / "cgroup"
-    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
+    process = "self" if pid is None else str(pid)
+    for line in _read(root / "proc" / process / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if controllers == "":
             # A hybrid set-up mounts the v2 tree one level down.
             for mount in (mounts, mounts / "unified"):
-                yield from _ancestors(mount, group)
+                yield from ((2, folder) for folder in _ancestors(mount, group))
         elif controller in controllers.split(","):
             for mount in (mounts / controllers, mounts / controller):
-                yield from _ancestors(mount, group)
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """Yield every CPU quota, in CPUs, that applies to this process."""
-    for folder in control_groups(root, "cpu"):
-        yield from _quota_v2(folder)
-        yield from _quota_v1(folder)
+                yield from ((1, folder) for folder in _ancestors(mount, group))
 
 
 def _ancestors(mount: Path, group: str) -> list[Path]:

@@ -6,6 +6,7 @@ reports and records use them. Nothing else in the code knows a default.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -43,6 +44,21 @@ CHECKS: dict[str, FitnessCheck] = {
             "stolen_cores", "invalid", "machine", "the host gave CPU time to other machines"
         ),
         FitnessCheck("swapping", "invalid", "machine", "memory was read back from swap"),
+        FitnessCheck(
+            "memory_pressure",
+            "invalid",
+            "machine",
+            "processes had to wait for memory, or it is short",
+        ),
+        FitnessCheck(
+            "major_faults", "invalid", "machine", "the engine read its memory back from a file"
+        ),
+        FitnessCheck(
+            "cpu_quota", "invalid", "machine", "the container's CPU quota stopped the engine"
+        ),
+        FitnessCheck("cpu_throttled", "invalid", "machine", "the CPU lowered its clocks: too hot"),
+        FitnessCheck("cpu_clock", "warn", "machine", "the CPU's clock fell from first to last"),
+        FitnessCheck("cpu_governor", "warn", "machine", "the CPU's frequency governor saves power"),
         FitnessCheck("busy_gpu", "invalid", "machine", "another process was on the GPU"),
         FitnessCheck(
             "gpu_throttled", "invalid", "machine", "the GPU lowered its clocks (heat, power supply)"
@@ -64,5 +80,42 @@ CHECKS: dict[str, FitnessCheck] = {
         FitnessCheck(
             "gpu_persistence", "note", "machine", "the GPU is initialised for every process anew"
         ),
+        FitnessCheck(
+            "prompt_cached", "invalid", "measurement", "part of the prompt came out of a cache"
+        ),
+        FitnessCheck(
+            "cut_short", "invalid", "measurement", "fewer tokens came out than were recorded"
+        ),
+        FitnessCheck(
+            "other_work", "invalid", "measurement", "a replay did other work than was recorded"
+        ),
+        FitnessCheck(
+            "threads_beyond_cores", "warn", "configuration", "more threads than usable cores"
+        ),
+        FitnessCheck(
+            "other_backend", "warn", "configuration", "another backend than the baseline's"
+        ),
+        FitnessCheck(
+            "other_layers", "warn", "configuration", "other layers on the GPU than the baseline's"
+        ),
+        FitnessCheck(
+            "other_threads", "warn", "configuration", "other thread counts than the baseline's"
+        ),
+        FitnessCheck("other_build", "warn", "configuration", "another build than the baseline's"),
     )
 }
+
+
+def applied(name: str, found: Severity, configured: Mapping[str, Severity]) -> Severity:
+    """Return how severe a finding is where ``perf.fitness`` sets its check.
+
+    The configured severity takes the place of the most severe the check gets by default;
+    what the check itself found to be less stays less, and at most as configured.
+    """
+    asked = configured.get(name)
+    if asked is None:
+        return found
+    check = CHECKS.get(name)
+    if check is None or found == check.severity:
+        return asked
+    return min(found, asked, key=SEVERITIES.index)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.environment.hardware import same_hardware
 from pytest_llmperf.environment.machine import (
     Difference,
     compare,
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.baselines.decisions import StoredDecision
     from pytest_llmperf.baselines.record import ModelIdentity, Provenance
-    from pytest_llmperf.baselines.store import BaselineStore, StoredRecord
+    from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
     from pytest_llmperf.environment.machine import Machine
 
 #: Settings that name the model's file: its SHA-256 is compared instead.
@@ -52,6 +53,7 @@ class BaselineSet:
         records: those that match, oldest first.
         refused: those in this machine's folder that do not.
         near: only when nothing matches: the closest of another machine, if any.
+        other_backend: the records are of this hardware as another backend used it.
         decisions: about this machine's sessions, in the order they were made.
     """
 
@@ -59,6 +61,7 @@ class BaselineSet:
     refused: tuple[Refused, ...]
     near: Near | None
     decisions: tuple[StoredDecision, ...] = ()
+    other_backend: bool = False
 
 
 def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) -> BaselineSet:
@@ -76,8 +79,12 @@ def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) 
             refused.append(Refused(stored.path, found))
         else:
             records.append(stored)
-    near = None if records else _nearest(store, machine, model)
-    return BaselineSet(tuple(records), tuple(refused), near, shelf.decisions)
+    if records:
+        return BaselineSet(tuple(records), tuple(refused), None, shelf.decisions)
+    other = _of_other_backend(store, machine, model)
+    if other is not None:
+        return BaselineSet(other.records, tuple(refused), None, other.decisions, True)
+    return BaselineSet((), tuple(refused), _nearest(store, machine, model), shelf.decisions)
 
 
 def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
@@ -100,9 +107,35 @@ def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
 def _strict(stored: StoredRecord, machine: Machine, model: ModelIdentity) -> tuple[Difference, ...]:
     found = differences(machine, stored.record.machine)
     theirs = stored.record.model
-    if theirs.sha256 != model.sha256 or (model.sha256 is None and theirs.name != model.name):
+    if _other_model(theirs, model):
         found.append(Difference("model", _model(theirs), _model(model)))
     return tuple(found)
+
+
+def _of_other_backend(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Shelf | None:
+    """Return what is stored of this hardware under another backend: the newest backend's.
+
+    A build without GPU code must not pass for another machine: that would be the commonest
+    slow run, unjudged.
+    """
+    found: list[Shelf] = []
+    for key in store.machines():
+        if key == machine.key:
+            continue
+        shelf = store.read_shelf(key)
+        records = tuple(
+            stored
+            for stored in shelf.records
+            if same_hardware(machine, stored.record.machine)
+            and not _other_model(stored.record.model, model)
+        )
+        if records:
+            found.append(replace(shelf, records=records))
+    return max(found, key=lambda shelf: shelf.records[-1].record.recorded, default=None)
+
+
+def _other_model(theirs: ModelIdentity, model: ModelIdentity) -> bool:
+    return theirs.sha256 != model.sha256 or (model.sha256 is None and theirs.name != model.name)
 
 
 def _model(model: ModelIdentity) -> str:

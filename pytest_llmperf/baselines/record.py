@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.loaded import Loaded, read_loaded
 from pytest_llmperf.baselines.reader import Reader
 from pytest_llmperf.environment.machine import Machine
 
@@ -70,6 +71,7 @@ class SessionFacts:
         findings: what was noticed of the machine, as told to the user.
         calibration: the machine's noise that the session was judged with, plain JSON; None
             where the machine had not been calibrated.
+        fitness: the fitness checks that found something, each with the worst severity.
     """
 
     seed: int
@@ -77,6 +79,7 @@ class SessionFacts:
     iterations: int
     findings: tuple[str, ...] = ()
     calibration: Mapping[str, Any] | None = None
+    fitness: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class BaselineRecord:
         recorded: when, UTC, as ``2026-11-22T23:59:26Z``.
         config: the resolved engine settings, plain JSON.
         tests: by node id.
+        loaded: what the engine had loaded; None in older files.
     """
 
     recorded: str
@@ -126,6 +130,7 @@ class BaselineRecord:
     machine: Machine
     session: SessionFacts
     tests: Mapping[str, TestRecord] = field(default_factory=dict)
+    loaded: Loaded | None = None
 
 
 def now() -> str:
@@ -147,6 +152,7 @@ def to_text(record: BaselineRecord) -> str:
             "provenance": dict(vars(provenance)),
             "model": dict(vars(model)),
             "config": dict(record.config),
+            **({"loaded": record.loaded.to_json()} if record.loaded is not None else {}),
             "machine": record.machine.to_json(),
             "session": _session_json(session),
             "tests": {
@@ -175,6 +181,10 @@ def _session_json(session: SessionFacts) -> dict[str, Any]:
         del data["calibration"]
     else:
         data["calibration"] = dict(session.calibration)
+    if session.fitness:
+        data["fitness"] = dict(session.fitness)
+    else:
+        del data["fitness"]
     return data
 
 
@@ -196,6 +206,7 @@ def from_json(data: Any) -> BaselineRecord:
         machine=root["machine"].via(Machine.from_json),
         session=_session(root["session"]),
         tests={nodeid: _test(test) for nodeid, test in root["tests"].items()},
+        loaded=read_loaded(root),
     )
 
 
@@ -248,7 +259,14 @@ def _session(item: Reader) -> SessionFacts:
         iterations=item["iterations"].integer(),
         findings=tuple(finding.text() for finding in item["findings"].elements()),
         calibration=_optional_mapping(item, "calibration"),
+        fitness=_fitness(item),
     )
+
+
+def _fitness(item: Reader) -> dict[str, str]:
+    if _optional_mapping(item, "fitness") is None:
+        return {}
+    return {name: severity.text() for name, severity in item["fitness"].items()}
 
 
 def _optional_mapping(item: Reader, key: str) -> dict[str, Any] | None:

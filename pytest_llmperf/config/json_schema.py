@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.config.fitness import allowed
 from pytest_llmperf.config.schema import Config
+from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.metrics import METRICS, Unit
 
 #: The generated schema as the package ships it.
@@ -42,6 +44,15 @@ def build_schema() -> dict[str, Any]:
                 {"type": "null"},
             ],
         }
+    fitness = sections["PerfConfig"]["properties"]["fitness"]
+    fitness["additionalProperties"] = False
+    fitness["properties"] = {
+        check.name: {
+            "description": f"{check.what} (default: {check.severity})",
+            "enum": [*allowed(check), None],
+        }
+        for check in CHECKS.values()
+    }
     # A section whose every key is commented out reads as null.
     for key, reference in schema["properties"].items():
         description = reference.pop("description", "")

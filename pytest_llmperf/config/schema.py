@@ -27,7 +27,9 @@ from pytest_llmperf.config.fields import (
     Tolerance,
     plain_json_problem,
 )
+from pytest_llmperf.config.fitness import check_severities
 from pytest_llmperf.cpus import auto_threads
+from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.units import UnitError, parse_quantity
 
@@ -232,6 +234,18 @@ class PerfConfig(_Section):
     seed: Seed | None = Field(
         default=None, description="Seed of the random order; null: a new one."
     )
+    fitness: Annotated[
+        dict[str, Severity], Expected("a mapping of fitness checks to note, warn or invalid")
+    ] = Field(
+        default_factory=dict,
+        description="The most severe that each fitness check may be: note, warn or invalid.",
+    )
+    wait_fit: Duration | None = Field(
+        default=None,
+        description=(
+            "Longest time a session waits for a busy or hot machine to recover; null: not at all."
+        ),
+    )
 
     @model_validator(mode="after")
     def _fewest_is_least(self) -> PerfConfig:
@@ -266,6 +280,16 @@ class PerfConfig(_Section):
         if found:
             raise _problems("targets", found)
         return limits
+
+    @field_validator("fitness", mode="before")
+    @classmethod
+    def _fitness_is_known(cls, fitness: Any) -> Any:
+        if not isinstance(fitness, dict):
+            return fitness
+        severities, found = check_severities(fitness)
+        if found:
+            raise _problems("fitness", found)
+        return severities
 
 
 class Config(_Section):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pytest_llmperf.environment.busy import BusyReport
-from pytest_llmperf.fitness_checks import SEVERITIES, Severity
+from pytest_llmperf.fitness_checks import SEVERITIES, Severity, applied
 
 #: Share of the cores that others may use before it is worth a warning, and at least so many cores.
 FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15
@@ -30,13 +30,32 @@ class FitnessFinding:
         name: which check, of ``fitness_checks.CHECKS``.
         severity: ``invalid`` means that no speed may be judged.
         text: what was seen, in words, with names and loads.
-        evidence: the numbers of it, plain JSON types.
+        evidence: the numbers behind it, plain JSON types.
     """
 
     name: str
     severity: Severity
     text: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the text and the name by which the configuration sets its severity."""
+        return f"{self.text} ({self.name})"
+
+
+def worst_first(findings: Iterable[FitnessFinding]) -> list[FitnessFinding]:
+    """Return findings in the order of their severity."""
+    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
+
+
+def with_severities(
+    findings: Iterable[FitnessFinding], configured: Mapping[str, Severity]
+) -> list[FitnessFinding]:
+    """Return findings as severe as ``perf.fitness`` says, worst first."""
+    return worst_first(
+        replace(finding, severity=applied(finding.name, finding.severity, configured))
+        for finding in findings
+    )
 
 
 def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[FitnessFinding]:
@@ -50,7 +69,7 @@ def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[Fitness
         *_steal(report),
         *_swap(report),
     ]
-    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
+    return worst_first(findings)
 
 
 def _cores(report: BusyReport, needed: int) -> Iterator[FitnessFinding]:
@@ -58,11 +77,20 @@ def _cores(report: BusyReport, needed: int) -> Iterator[FitnessFinding]:
         return
     foreign = report.foreign_cores
     lacking = needed - (report.cpus - foreign)
+    evidence = {
+        "seconds": round(report.seconds, 3),
+        "foreign_cores": round(foreign, 3),
+        "cores": report.cpus,
+        "needed_cores": needed,
+        "processes": [
+            {"pid": top.pid, "name": top.name, "cores": round(top.cores, 3)} for top in report.top
+        ],
+    }
     if lacking >= LACKING_INVALID:
         effect = f": {needed} engine threads had {max(0.0, report.cpus - foreign):.1f} cores left"
-        yield FitnessFinding("busy_cores", "invalid", _who(report) + effect)
+        yield FitnessFinding("busy_cores", "invalid", _who(report) + effect, evidence)
     elif foreign >= max(FOREIGN_WARN_CORES, FOREIGN_WARN_SHARE * report.cpus):
-        yield FitnessFinding("busy_cores", "warn", _who(report))
+        yield FitnessFinding("busy_cores", "warn", _who(report), evidence)
 
 
 def _who(report: BusyReport) -> str:
@@ -95,6 +123,11 @@ def _steal(report: BusyReport) -> Iterator[FitnessFinding]:
         "invalid" if share >= STEAL_INVALID_SHARE else "warn",
         f"the host gave {share:.0%} of this virtual machine's CPU time to others "
         f"({report.steal_cores:.1f} of {_cores_text(report.cpus)} stolen) while measuring",
+        {
+            "seconds": round(report.seconds, 3),
+            "stolen_cores": round(report.steal_cores, 3),
+            "cores": report.cpus,
+        },
     )
 
 
@@ -105,6 +138,7 @@ def _swap(report: BusyReport) -> Iterator[FitnessFinding]:
             "invalid",
             f"the system read {_mib(report.swapped_bytes)} back from swap while measuring: "
             "memory is short",
+            {"seconds": round(report.seconds, 3), "swapped_in_bytes": report.swapped_bytes},
         )
 
 

@@ -21,7 +21,7 @@ def free_memory(root: Path = _ROOT) -> int:
 
 def _left_by_groups(root: Path) -> Iterator[int]:
     """Yield what every control group that holds this process leaves of its limit."""
-    for folder in control_groups(root, "memory"):
+    for _, folder in control_groups("memory", root):
         for limit, used, cache in (
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),

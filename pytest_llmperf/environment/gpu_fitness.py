@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.fitness import FitnessFinding, worst_first
 from pytest_llmperf.environment.gpu_counters import Reading
 from pytest_llmperf.environment.gpu_guests import Guest
 from pytest_llmperf.environment.gpu_metrics import Who, used_by_engine
 from pytest_llmperf.environment.gpu_windows import Span, while_decoding
 from pytest_llmperf.environment.telemetry import Track
-from pytest_llmperf.fitness_checks import SEVERITIES, Severity
+from pytest_llmperf.fitness_checks import Severity
 
 #: NVML's clock event reasons that mean a slowed card. Source: nvml.h, nvmlClocksEventReason*;
 #: idle, application clocks, sync boost and display are no slowdowns.
@@ -82,7 +82,16 @@ def judge_gpus(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> list
             for rule in (_throttled, _clocks, _hot, _memory, _link, _persistence):
                 findings += rule(card)
             findings += _others(card, who)
-    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
+    return worst_first(findings)
+
+
+def judge_at_rest(tracks: Sequence[Track], who: Who) -> list[FitnessFinding]:
+    """Return what makes GPUs unfit before an engine is on them: strangers, heat, a lost card."""
+    findings: list[FitnessFinding] = []
+    for track in tracks:
+        card = _Card(track, track.readings, used=True)
+        findings += [*_strangers(card, who, explained=0), *_broken(card), *_throttled(card)]
+    return worst_first(findings)
 
 
 def _finding(

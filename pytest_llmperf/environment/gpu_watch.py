@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.gpu_fitness import judge_gpus
+from pytest_llmperf.environment.gpu_fitness import judge_at_rest, judge_gpus
 from pytest_llmperf.environment.gpu_metrics import (
     GPU_METRICS,
     Told,
@@ -61,6 +61,10 @@ class GpuWatch:
     def findings(self) -> list[FitnessFinding]:
         """Return what was unfit so far."""
         return judge_gpus(self._sampler.tracks(), self._sampler.guests, self._spans())
+
+    def findings_at_rest(self) -> list[FitnessFinding]:
+        """Return what makes the GPUs unfit while no engine of this session is on them."""
+        return judge_at_rest(self._sampler.tracks(), self._sampler.guests)
 
     def summary(self) -> TelemetrySummary:
         """Return what the GPUs did while the engine decoded; of its whole life without that."""

@@ -6,7 +6,7 @@ import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -33,11 +33,13 @@ class Machine:
         key: readable, safe as a folder's name: ``1x-rtx-4090-24gib_cuda``.
         strict: what decides speed; two machines are compared only when all of it agrees.
         info: recorded, and shown where it differs.
+        present: what is known of every GPU in it, used or not; of this machine only.
     """
 
     key: str
     strict: dict[str, Any]
     info: dict[str, Any]
+    present: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -106,17 +108,28 @@ def _gpu_slug(gpu: Gpu) -> str:
     return name if gpu.memory_bytes is None else f"{name}-{round(gpu.memory_bytes / _GIB)}gib"
 
 
-def read_machine(backend: str, gpus: Sequence[Gpu] = (), *, driver: str | None = None) -> Machine:
+def read_machine(
+    backend: str,
+    gpus: Sequence[Gpu] = (),
+    *,
+    driver: str | None = None,
+    present: Sequence[Gpu] | None = None,
+) -> Machine:
     """Describe this machine as an engine with ``backend`` (``cpu``, ``cuda``, ...) uses it.
 
     ``gpus`` are those the engine may use; NVML's reading, or the devices an
     engine of another vendor's backend names. ``driver`` is the GPU driver's
-    version.
+    version. ``present`` are all GPUs of the machine where those are others.
     """
     from pytest_llmperf.cpus import usable_cpus
 
     used = () if backend == "cpu" else tuple(gpus)
-    return describe(read_cpu(), usable_cpus(), _memory_bytes(), backend, used, driver)
+    machine = describe(read_cpu(), usable_cpus(), _memory_bytes(), backend, used, driver)
+    there = _gpu_items(gpus if present is None else present)
+    if not used and there["gpus"]:
+        # Recorded, so that a build that does use them is known to run on the same machine.
+        machine.info.update(there)
+    return replace(machine, present=there)
 
 
 def describe(
@@ -141,15 +154,7 @@ def describe(
     }
     info: dict[str, Any] = {}
     if gpus:
-        strict |= {
-            "gpus": [gpu.name for gpu in gpus],
-            "gpu memory GiB": [
-                gpu.memory_bytes if gpu.memory_bytes is None else round(gpu.memory_bytes / _GIB, 1)
-                for gpu in gpus
-            ],
-            "gpu MIG profile": [gpu.mig for gpu in gpus],
-            "gpu power limit W": [gpu.power_limit_w for gpu in gpus],
-        }
+        strict |= _gpu_items(gpus)
         info |= cpu_details
         info["gpu PCIe"] = [gpu.pcie for gpu in gpus]
     else:
@@ -167,6 +172,19 @@ def describe(
         strict,
         {item: value for item, value in info.items() if value is not None},
     )
+
+
+def _gpu_items(gpus: Sequence[Gpu]) -> dict[str, Any]:
+    """Return what decides the speed of GPUs, one list for each thing known of them."""
+    return {
+        "gpus": [gpu.name for gpu in gpus],
+        "gpu memory GiB": [
+            gpu.memory_bytes if gpu.memory_bytes is None else round(gpu.memory_bytes / _GIB, 1)
+            for gpu in gpus
+        ],
+        "gpu MIG profile": [gpu.mig for gpu in gpus],
+        "gpu power limit W": [gpu.power_limit_w for gpu in gpus],
+    }
 
 
 def _memory_bytes() -> int:
@@ -190,14 +208,15 @@ def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Dif
     found = []
     for item in dict.fromkeys([*baseline, *current]):
         old, new = baseline.get(item), current.get(item)
-        if not _same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
+        if not same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
             found.append(Difference(item, display(old), display(new)))
     return found
 
 
-def _same(old: Any, new: Any, tolerance: float) -> bool:
+def same(old: Any, new: Any, tolerance: float) -> bool:
+    """Whether two values of an item are equal: lists item by item, numbers within a tolerance."""
     if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return all(_same(a, b, tolerance) for a, b in zip(old, new, strict=True))
+        return all(same(a, b, tolerance) for a, b in zip(old, new, strict=True))
     numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (old, new))
     if numbers:
         return math.isclose(old, new, rel_tol=tolerance or 1e-9)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
 
@@ -26,6 +28,7 @@ class Plan:
         paired: whether two arms are compared.
         test_budgets: seconds that may go into replaying a test, by node id; a test
             that is not in it has no limit of its own.
+        fitness: the configured severities of fitness checks, by name.
     """
 
     workloads: dict[str, Workload]
@@ -39,6 +42,7 @@ class Plan:
     seed: int
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
+    fitness: Mapping[str, Severity] = field(default_factory=dict)
 
     @property
     def expected_seconds(self) -> float:

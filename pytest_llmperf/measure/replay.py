@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.fitness import FitnessFinding, with_severities, worst_first
 from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample
@@ -120,23 +120,24 @@ class Replayer:
         warmup: list[dict[str, float]] = []
         counted: list[list[Timeline]] = []
         rows: list[dict[str, float]] = []
+        unlike: dict[str, FitnessFinding] = {}
         void: str | None = None
         while not void and not is_warm([row["end_to_end"] for row in warmup], plan.warmup_max):
             self._tell(place, nodeid, None)
-            timelines, void = self._iterate(client, place, workload)
+            timelines, void = self._iterate(client, place, workload, unlike)
             warmup.append(compute_all(timelines))
             void = void or watch.sample()
         while not void and len(counted) < plan.iterations:
             self._tell(place, nodeid, len(counted) + 1)
-            timelines, void = self._iterate(client, place, workload)
+            timelines, void = self._iterate(client, place, workload, unlike)
             counted.append(timelines)
             rows.append({**compute_all(timelines), **watch.measured(timelines)})
             void = void or watch.sample()
         if rows:
             rows[0].update(watch.whole(counted))
-        findings = tuple(watch.stop())
+        findings = tuple(worst_first([*unlike.values(), *watch.stop()]))
         if void is None:
-            void = next((f.text for f in findings if f.severity == "invalid"), None)
+            void = next((str(f) for f in findings if f.severity == "invalid"), None)
         return ProcessSample(
             process=place.process,
             iterations=tuple(rows),
@@ -151,9 +152,16 @@ class Replayer:
         )
 
     def _iterate(
-        self, client: EngineClient, place: Place, workload: Workload
+        self,
+        client: EngineClient,
+        place: Place,
+        workload: Workload,
+        unlike: dict[str, FitnessFinding],
     ) -> tuple[list[Timeline], str | None]:
-        """Replay a workload once, from an empty cache; return its timelines and why it is void."""
+        """Replay a workload once, from an empty cache; return its timelines and why it is void.
+
+        What was not the same work goes into ``unlike``, by check, also where it voids nothing.
+        """
         client.reset()
         timelines = []
         for recorded in workload.requests:
@@ -165,10 +173,13 @@ class Replayer:
             if place.arm == BASE and (other := recorded.other_work(generation)):
                 # Nothing is wrong with the machine, and no repetition would mend it.
                 raise EngineError(
-                    f"other work than was recorded, so there is nothing to compare: {other}"
+                    f"other work than was recorded, so there is nothing to compare: {other.text}"
                 )
-            if reason := recorded.void_reason(generation):
-                return timelines, reason
+            if found := recorded.unlike(generation):
+                (found,) = with_severities([found], self._plan.fitness)
+                unlike[found.name] = found
+                if found.severity == "invalid":
+                    return timelines, str(found)
         return timelines, None
 
     def _tell(self, place: Place, nodeid: str, iteration: int | None) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
+from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.arms import Arm, turns
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replay import Place, Replayer, Watch
@@ -44,6 +45,8 @@ class Rounds:
         earlier: pairs of an earlier session that measured the very same, by node id; they
             count as if they were of this one.
         keep: told of every pair that counts, as soon as it is complete.
+        before: called right before each engine process starts; returns the seconds it spent
+            waiting, which are no part of the budget.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Rounds:
         undecided: Undecided | None = None,
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,
+        before: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._plan = plan
         self._arms = arms
@@ -62,6 +66,9 @@ class Rounds:
         self._replayer = Replayer(plan, watch, on_step)
         self._undecided = undecided
         self._keep_pair = keep
+        self._before = before
+        self._waited = 0.0
+        self._loaded: dict[str, EngineInfo] = {}
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
         for nodeid, samples in (earlier or {}).items():
             self._tests[nodeid].processes.extend(samples)
@@ -90,6 +97,8 @@ class Rounds:
             seconds=time.monotonic() - self._began,
             generating_seconds=self._replayer.generating_seconds,
             processes=self._started,
+            waited=self._waited,
+            loaded=self._loaded,
         )
 
     def _waiting(self) -> list[str]:
@@ -162,8 +171,10 @@ class Rounds:
                         client.close()
                         client = None
                     if client is None:
+                        self._waited += self._before()
                         client = arm.start()
                         self._started += 1
+                        self._loaded[arm.role] = client.info
                     found.append((nodeid, self._replay(client, arm, place, nodeid)))
                 except EngineGoneError as error:
                     samples.error = self._say(arm, error)
@@ -183,7 +194,7 @@ class Rounds:
         """Note whether the session's budget, or the test's own, is used up."""
         plan, samples = self._plan, self._tests[nodeid]
         samples.own_budget = samples.seconds > plan.test_budgets.get(nodeid, math.inf)
-        spent = time.monotonic() - self._began > plan.budget
+        spent = time.monotonic() - self._began - self._waited > plan.budget
         samples.budget_reached = spent or samples.own_budget
         return samples.budget_reached
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
 from pytest_llmperf.metrics import percentile_parts
@@ -180,6 +181,8 @@ class Measurement:
         seconds: wall time of the stage.
         generating_seconds: the part of it spent inside generation, warm-up included.
         processes: engine processes started.
+        waited: the part of ``seconds`` spent waiting for the machine to be fit.
+        loaded: what the newest engine of each arm said after loading.
     """
 
     tests: dict[str, TestSamples]
@@ -187,3 +190,5 @@ class Measurement:
     seconds: float = 0.0
     generating_seconds: float = 0.0
     processes: int = 0
+    waited: float = 0.0
+    loaded: Mapping[str, EngineInfo] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
+from pytest_llmperf.environment.fitness import FitnessFinding
 
 _HASH_DIGITS = 16
 
@@ -56,35 +57,49 @@ class RecordedRequest:
             stop=(),
         )
 
-    def other_work(self, generation: Generation) -> str | None:
+    def other_work(self, generation: Generation) -> FitnessFinding | None:
         """Say how a replay's tokens, in or out, differ from the recorded ones, or None."""
-        if generation.output_tokens != self.output_tokens:
-            return (
-                f"generation cut short: {generation.output_tokens} of {self.output_tokens} "
-                "output tokens"
-                if generation.output_tokens < self.output_tokens
-                else f"{generation.output_tokens} output tokens instead of {self.output_tokens}"
+        came, recorded = generation.output_tokens, self.output_tokens
+        if came != recorded:
+            short = came < recorded
+            text = f"{came} output tokens instead of {recorded}"
+            if short:
+                text = f"generation cut short: {came} of {recorded} output tokens"
+            return _void(
+                "cut_short" if short else "other_work",
+                text,
+                output_tokens=came,
+                recorded_output_tokens=recorded,
             )
         if generation.prompt_token_ids != self.prompt_token_ids:
-            return (
+            text = (
                 f"the prompt became {len(generation.prompt_token_ids)} other tokens "
                 f"than the {len(self.prompt_token_ids)} recorded"
             )
+            return _void(
+                "other_work",
+                text,
+                prompt_tokens=len(generation.prompt_token_ids),
+                recorded_prompt_tokens=len(self.prompt_token_ids),
+            )
         return None
 
-    def void_reason(self, generation: Generation) -> str | None:
+    def unlike(self, generation: Generation) -> FitnessFinding | None:
         """Say why a replay did not do the same work, or None if it did."""
         if other := self.other_work(generation):
             return other
         evaluated = generation.timeline.prompt_tokens_evaluated
-        if evaluated != self.prompt_tokens_evaluated:
-            recorded = self.prompt_tokens_evaluated
-            served = recorded is not None and evaluated is not None and evaluated < recorded
-            cause = (
-                "prompt served from a cache" if served else "less of the prompt was in the cache"
-            )
-            return f"{cause}: {evaluated} tokens evaluated instead of {recorded}"
-        return None
+        recorded = self.prompt_tokens_evaluated
+        if evaluated == recorded:
+            return None
+        served = recorded is not None and evaluated is not None and evaluated < recorded
+        cause = "prompt served from a cache" if served else "less of the prompt was in the cache"
+        return _void(
+            "prompt_cached" if served else "other_work",
+            f"{cause}: {evaluated} tokens evaluated instead of {recorded}",
+            evaluated=evaluated,
+            recorded_evaluated=recorded,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types, for another process that replays it."""
@@ -126,6 +141,10 @@ class RecordedRequest:
             "seed": request.seed,
             "sampling": sampling,
         }
+
+
+def _void(name: str, text: str, **evidence: int | None) -> FitnessFinding:
+    return FitnessFinding(name, "invalid", text, evidence)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_llmperf.baselines.origin import Origin, origin_of
+from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.gate.numbers import badness, session_level
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.plugin.against import current_against, set_against
 from pytest_llmperf.plugin.base_arm import against_commit
 from pytest_llmperf.plugin.base_commit import foreign, prepare, repository_of
+from pytest_llmperf.plugin.configured import stored_causes
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import Judged
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
@@ -25,6 +27,7 @@ from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.plugin.trial import Trial, Trials
+from pytest_llmperf.report.fitness import machine_lines, merged_sessions
 from pytest_llmperf.report.model import SessionView, TestReportView
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.provenance import read_provenance
@@ -94,12 +97,15 @@ class Confirmer:
             return session_view(trial, self._facts)
         groups, unconfirmed = self._grouped(suspects)
         # What decides, decides at a part of the one rate: the two can't both use all of it.
-        share = alpha / (len(groups) + bool(unconfirmed)) if groups else alpha
+        engines = self._engine_causes(suspects)
+        apart = bool(unconfirmed) or bool(engines)
+        share = alpha / (len(groups) + apart) if groups else alpha
         found: dict[str, TestReportView] = {}
         views: list[SessionView] = []
         for origin, group in groups:
             try:
-                view = self._confirm(origin, group, share, trial.measurement.seconds)
+                spent = trial.measurement.seconds - trial.measurement.waited
+                view = self._confirm(origin, group, share, spent)
             except (GitError, ArmError) as error:
                 unconfirmed |= {one.recording.item.nodeid: str(error) for one in group}
                 continue
@@ -112,11 +118,25 @@ class Confirmer:
                     reason = test.verdicts[0].claim if test.verdicts else "nothing was measured"
                     unconfirmed[nodeid] = reason
                     continue
+                if cause := _not_cleared(test, engines.get(nodeid, [])):
+                    unconfirmed[nodeid] = (
+                        f"{view.against} has the same engine here, so it can't tell what that "
+                        f"costs: {cause}"
+                    )
+                    continue
                 said = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
                 told = f"{said}run against {view.against}, {origin.how}"
                 found[nodeid] = replace(test, findings=(told, *test.findings), is_confirmed=True)
         judged = replace(trial, gate=trial.gate.at(share)) if unconfirmed else trial
         return _merged(session_view(judged, self._facts), found, unconfirmed, views)
+
+    def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
+        """Return what is built or loaded otherwise than in a suspect's newest stored session."""
+        found = {
+            suspect.recording.item.nodeid: stored_causes(self._facts, suspect.sessions[-1])
+            for suspect in suspects
+        }
+        return {nodeid: causes for nodeid, causes in found.items() if causes}
 
     def _suspects(self, trial: Trial) -> list[Suspect]:
         if self._mode == "never":
@@ -235,13 +255,26 @@ def _merged(
             tests.append(replace(stored, findings=(*stored.findings, told)))
         else:
             tests.append(found.get(stored.nodeid, stored))
+    fitness = merged_sessions(one.fitness for one in (view, *views))
     return replace(
         view,
         tests=tuple(tests),
-        busy=tuple(dict.fromkeys((*view.busy, *(text for one in views for text in one.busy)))),
+        fitness=fitness,
+        busy=machine_lines(fitness),
         wall_s=view.wall_s + sum(one.wall_s for one in views),
         generation_s=view.generation_s + sum(one.generation_s for one in views),
     )
+
+
+def _not_cleared(test: TestReportView, causes: Sequence[FitnessFinding]) -> str:
+    """Say what a comparison of the commits could not show, because both arms had it.
+
+    An engine that was built again without GPU code is as slow for the old commit.
+    """
+    if any(verdict.kind is VerdictKind.REGRESSED for verdict in test.verdicts):
+        return ""
+    between = {entry.name for entry in test.fitness}
+    return "; ".join(cause.text for cause in causes if cause.name not in between)
 
 
 def _said(verdict: Verdict | None) -> list[tuple[str, str]]:

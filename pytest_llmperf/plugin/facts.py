@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,19 @@ import pytest
 
 from pytest_llmperf import __version__
 from pytest_llmperf.baselines.calibrations import model_key, read_calibrations
+from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.config.model_hash import model_sha256
+from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.environment.gpus import Gpu, GpuReading, read_gpus
+from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.environment.machine import Machine, read_machine
 from pytest_llmperf.environment.telemetry import Telemetry
+from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.plugin.against import current_against
 from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.options import Options
@@ -51,6 +56,7 @@ class SessionFacts:
         calibration: what the newest A/A calibration of this machine, model and configuration
             said, or None.
         roofline: knows the limits that this machine's memory sets.
+        severities: the configured ones of fitness checks, by name.
     """
 
     machine: Machine
@@ -67,11 +73,22 @@ class SessionFacts:
     no_gpu: str = ""
     calibration: dict[str, Any] | None = None
     roofline: RooflineMeter = field(default_factory=RooflineMeter)
+    severities: Mapping[str, Severity] = field(default_factory=dict)
 
     def close(self) -> None:
         """End the session with NVML; harmless when repeated."""
         if self.telemetry is not None:
             self.telemetry.close()
+
+    @property
+    def loaded(self) -> Loaded:
+        """What a record keeps of what the engine loaded."""
+        return Loaded.of(self.info)
+
+    @property
+    def need(self) -> Need:
+        """What the engine needs of its host."""
+        return Need(_mapped_bytes(self.info, self.config), self.n_threads, usable_cpus())
 
 
 def gather_facts(
@@ -92,6 +109,8 @@ def gather_facts(
         "cpu" if backend == "app" and not reading.gpus else backend,
         _gpus(reading.gpus, info),
         driver=reading.driver,
+        # What CUDA_VISIBLE_DEVICES hides is in the machine all the same.
+        present=_gpus(read_gpus({}).gpus, info),
     )
     baselines_dir = settings.loaded.baselines_dir
     git = read_provenance(config.rootpath, baselines_dir)
@@ -144,6 +163,7 @@ def gather_facts(
         telemetry=telemetry,
         no_gpu="" if telemetry is not None else _why_no_gpu(reading, uses=uses),
         calibration=alike[-1].summary() if alike else None,
+        severities=settings.loaded.config.perf.fitness,
     )
 
 
@@ -193,3 +213,12 @@ def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
         if llm.engine != "app" or getattr(llm, name) != "auto"
     ]
     return max(asked, default=1)
+
+
+def _mapped_bytes(info: EngineInfo, resolved: dict[str, Any]) -> int:
+    """Return how much of the model the host reads from its file as it is needed."""
+    if not resolved["use_mmap"] or resolved["use_mlock"]:
+        return 0
+    if info.gpu is None:
+        return info.model_bytes
+    return sum(device.model_bytes for device in info.gpu.devices if device.name == "CPU")

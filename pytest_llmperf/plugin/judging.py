@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from pytest_llmperf.baselines.match import notes as differences_from
+from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.environment.telemetry_summary import joined
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement, TestSamples
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.plugin.against import Against
+from pytest_llmperf.plugin.configured import (
+    causes_of,
+    configured_findings,
+    differences_of,
+)
 from pytest_llmperf.plugin.evidence import Judged, SessionGate, listed_differences
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.trial import Trial
+from pytest_llmperf.report.fitness import entries_of, machine_lines, session_entries
 from pytest_llmperf.report.model import SessionView, TestReportView, row_of
 from pytest_llmperf.report.roofline import roofline_lines
 from pytest_llmperf.stats.paired import least_to_call
@@ -37,9 +43,11 @@ def session_view(trial: Trial, facts: SessionFacts) -> SessionView:
             gate,
             facts,
             against,
+            measurement.loaded,
         )
         for recording in held
     )
+    fitness = session_entries({test.nodeid: test.fitness for test in tests})
     sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
     return SessionView(
         machine_key=facts.machine.key,
@@ -49,7 +57,8 @@ def session_view(trial: Trial, facts: SessionFacts) -> SessionView:
         iterations=plan.iterations,
         seed=plan.seed,
         tests=tests,
-        busy=_busy(measurement),
+        busy=machine_lines(fitness),
+        fitness=fitness,
         notes=(
             *facts.notes,
             *_baseline_notes(facts, against),
@@ -76,6 +85,7 @@ def _test(
     gate: SessionGate,
     facts: SessionFacts,
     against: Against | None,
+    loaded: Mapping[str, EngineInfo],
 ) -> TestReportView:
     stored = [gate.stored(recording, one.evidence.check) for one in judged if against is None]
     newest = max(
@@ -88,13 +98,18 @@ def _test(
     )
     roofline = facts.roofline.view(facts.info, recording.workload, rows)
     skipped = max((found.skipped_invalid for found in stored), default=0)
+    baseline = next((one for one in facts.baselines.records if one.path == newest), None)
+    configured = configured_findings(facts, baseline, against, loaded)
+    causes = causes_of([one.verdict for one in judged if one.verdict], configured)
     return TestReportView(
         nodeid=recording.item.nodeid,
         rows=rows,
         workload=recording.workload.summary,
         workload_hash=recording.workload.hash,
         findings=(*_findings(samples), *_left_out(skipped), *roofline_lines(roofline)),
-        differences=_differences(newest, facts) if against is None else against.differences,
+        differences=differences_of(facts, baseline, against, configured),
+        fitness=entries_of(samples, configured),
+        causes=causes,
         pairs=samples.pairs,
         earlier_pairs=samples.earlier,
         culprit=against.culprit if against is not None else "",
@@ -114,7 +129,12 @@ def _place(facts: SessionFacts) -> Callable[[Path], int]:
 
 
 def _baseline_notes(facts: SessionFacts, against: Against | None) -> list[str]:
-    if facts.baselines.records or against is not None:
+    if against is not None:
+        return []
+    if facts.baselines.other_backend:
+        key = facts.baselines.records[-1].record.machine.key
+        return [f"judged by the baseline of {key}: the same hardware with another backend"]
+    if facts.baselines.records:
         return []
     notes = [
         f"baseline {refused.path.name} refused: {listed_differences(refused.differences)}"
@@ -163,6 +183,12 @@ def _findings(samples: TestSamples) -> list[str]:
             f"{count} process{'es' if count != 1 else ''} left out as invalid: "
             f"{samples.voided[0].void}"
         )
+    # What the configuration lets count all the same.
+    found += [
+        f"in {len(entry.processes)} process{'es' if len(entry.processes) != 1 else ''}: {entry}"
+        for entry in entries_of(samples)
+        if entry.doing == "measurement" and entry.severity == "warn"
+    ]
     return found
 
 
@@ -171,28 +197,6 @@ def _left_out(sessions: int) -> list[str]:
         return []
     plural = "s" if sessions != 1 else ""
     return [f"{sessions} stored session{plural} left out: the machine was not fit then"]
-
-
-def _differences(newest: Path | None, facts: SessionFacts) -> tuple[str, ...]:
-    """Return what differs, besides speed, from the newest session that judged the test."""
-    stored = next((one for one in facts.baselines.records if one.path == newest), None)
-    if stored is None:
-        return ()
-    found = differences_from(stored, facts.machine, facts.provenance, facts.config)
-    return tuple(f"{d.item}: {d.baseline} → {d.current}" for d in found)
-
-
-def _busy(measurement: Measurement) -> tuple[str, ...]:
-    """Return what else used the machine, the worst of each kind once."""
-    worst: dict[str, tuple[int, str]] = {}
-    rank = {"note": 0, "warn": 1, "invalid": 2}
-    for samples in measurement.tests.values():
-        for sample in (*samples.processes, *samples.voided):
-            for finding in sample.findings:
-                entry = (rank[finding.severity], finding.text)
-                if finding.severity != "note" and entry > worst.get(finding.name, (0, "")):
-                    worst[finding.name] = entry
-    return tuple(text for _, text in worst.values())
 
 
 def _model(facts: SessionFacts) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.environment.busy import LoadWatch
-from pytest_llmperf.environment.fitness import FitnessFinding, judge
+from pytest_llmperf.environment.busy import BusyReport, LoadWatch
+from pytest_llmperf.environment.fitness import FitnessFinding, judge, with_severities
 from pytest_llmperf.environment.gpu_watch import GpuWatch, no_gpu
+from pytest_llmperf.environment.host import HostReport, HostWatch
+from pytest_llmperf.environment.host_fitness import judge_host
 from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
-from pytest_llmperf.fitness_checks import SEVERITIES
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.timeline import Timeline
 
@@ -18,24 +19,46 @@ from pytest_llmperf.timeline import Timeline
 _CLEARLY_S = 5.0
 
 
-class MachineWatch:
-    """Watches the machine while one test is replayed in the process of ``client``."""
+def machine_findings(
+    facts: SessionFacts,
+    load: BusyReport,
+    host: HostReport | None = None,
+    gpus: Sequence[FitnessFinding] = (),
+) -> list[FitnessFinding]:
+    """Return what makes the machine unfit, as severe as configured, worst first."""
+    found = judge(load, usable_cpus(), facts.n_threads)
+    if host is not None:
+        found += judge_host(host, facts.need)
+    return with_severities([*found, *gpus], facts.severities)
 
-    def __init__(self, facts: SessionFacts, client: EngineClient) -> None:
+
+class MachineWatch:
+    """Watches the machine while one test is replayed in the process of ``client``.
+
+    ``early`` is what was found right before, while the process started: told, and no
+    reason to leave out what was measured after it.
+    """
+
+    def __init__(
+        self, facts: SessionFacts, client: EngineClient, early: Sequence[FitnessFinding] = ()
+    ) -> None:
         self._facts = facts
         self._client = client
+        self._early = early
         # It may measure: before anything is watched, and while the engine has nothing to do.
         facts.roofline.prepare(client.info)
         self._load = LoadWatch.start()
+        self._host = HostWatch(client.pid)
         self._gpus = None if facts.telemetry is None else GpuWatch(facts.telemetry, client.pid)
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
         """Return what was measured beside one counted iteration."""
+        self._host.timed()
         gpus = {} if self._gpus is None else self._gpus.measured(timelines)
         return {**gpus, **self._facts.roofline.measured(self._client.info, timelines)}
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
-        """Return what they did beside all of them together."""
+        """Return what the GPUs did beside all counted iterations together."""
         return {} if self._gpus is None else self._gpus.whole()
 
     def undefined(self) -> Mapping[str, str]:
@@ -54,18 +77,20 @@ class MachineWatch:
         a card does not come back.
         """
         self._load.sample()
+        self._host.look()
         report = self._load.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
+        found = machine_findings(self._facts, report, self._host.report(), gpus)
         if report.seconds < _CLEARLY_S:
-            gone = (one.text for one in gpus if one.name == "gpu_lost")
-            return next(gone, None)
-        found = [*judge(report, usable_cpus(), self._facts.n_threads), *gpus]
-        return next((one.text for one in found if one.severity == "invalid"), None)
+            found = [one for one in found if one.name == "gpu_lost"]
+        return next((str(one) for one in found if one.severity == "invalid"), None)
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and say what was found, worst first."""
-        found = judge(self._load.stop(), usable_cpus(), self._facts.n_threads)
+        load, host = self._load.stop(), self._host.report()
         if self._gpus is not None:
             self._gpus.stop()
-            found = [*found, *self._gpus.findings()]
-        return sorted(found, key=lambda finding: -SEVERITIES.index(finding.severity))
+        gpus = [] if self._gpus is None else self._gpus.findings()
+        found = machine_findings(self._facts, load, host, gpus)
+        known = {one.name for one in found}
+        return [*found, *(one for one in self._early if one.name not in known)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.measure.arms import Arm
@@ -13,7 +12,8 @@ from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts
-from pytest_llmperf.plugin.machine_watch import MachineWatch
+from pytest_llmperf.plugin.fitness import ProcessWatch
+from pytest_llmperf.plugin.waiting import FitWait
 
 
 class MeasureStage:
@@ -22,12 +22,16 @@ class MeasureStage:
     Args:
         facts: what the machine's watch has to know.
         console: where progress is shown.
+        wait: the session's account of waiting for the machine to be fit.
         in_logs: whether it is shown where the output is no terminal, too.
     """
 
-    def __init__(self, facts: SessionFacts, console: Console, *, in_logs: bool = True) -> None:
+    def __init__(
+        self, facts: SessionFacts, console: Console, wait: FitWait, *, in_logs: bool = True
+    ) -> None:
         self._facts = facts
         self._console = console
+        self._wait = wait
         self._in_logs = in_logs
 
     def measure(
@@ -49,7 +53,10 @@ class MeasureStage:
         lock.acquire()
         try:
             with self._console.progress(plan, in_logs=self._in_logs) as tell:
-                watch = partial(MachineWatch, self._facts)
-                return Rounds(plan, arms, watch, tell, gate.undecided, earlier, keep).run()
+                watch = ProcessWatch(self._facts, self._wait)
+                rounds = Rounds(
+                    plan, arms, watch, tell, gate.undecided, earlier, keep, watch.before
+                )
+                return rounds.run()
         finally:
             lock.release()

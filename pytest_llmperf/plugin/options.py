@@ -9,6 +9,8 @@ from typing import Literal, get_args
 
 import pytest
 
+from pytest_llmperf.units import UnitError, parse_duration
+
 #: When tests are run against the commit of their baseline before they are judged.
 Confirm = Literal["auto", "never", "always"]
 
@@ -31,6 +33,7 @@ class Options:
     baselines_from: str | None
     record_for: Path | None
     calibrate: Path | None
+    wait_fit: float | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
@@ -58,7 +61,18 @@ class Options:
             baselines_from=config.getoption("llmperf_baselines_from"),
             record_for=here / record_for if record_for else None,
             calibrate=here / calibrate if calibrate else None,
+            wait_fit=config.getoption("llmperf_wait_fit"),
         )
+
+
+def _duration(text: str) -> float:
+    try:
+        seconds = parse_duration(text)
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"expected a duration above 0 such as 60s, got {text!r}")
+    return seconds
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -113,6 +127,13 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="REV",
         help="compare with the baselines of this commit, not of the work tree "
         "(in a pull request's CI: its merge base)",
+    )
+    group.addoption(
+        "--llmperf-wait-fit",
+        metavar="DURATION",
+        type=_duration,
+        help="wait up to that long, in all, for a busy or hot machine to recover before an engine "
+        "process starts, for example 60s (default: perf.wait_fit)",
     )
     # What a comparison with another commit starts in that commit's tree. Not for typing.
     group.addoption("--llmperf-record-for", metavar="FILE", help=argparse.SUPPRESS)

@@ -31,4 +31,5 @@ def make_plan(
         seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
         paired=paired,
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
+        fitness=perf.fitness,
     )

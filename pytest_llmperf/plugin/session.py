@@ -25,6 +25,7 @@ from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.confirming import Confirmer
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
+from pytest_llmperf.plugin.fitness import fit_wait, told_waiting
 from pytest_llmperf.plugin.markers import is_perf, read_budget, read_checks
 from pytest_llmperf.plugin.measuring import MeasureStage
 from pytest_llmperf.plugin.options import Options
@@ -38,6 +39,7 @@ from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session
 from pytest_llmperf.plugin.trial import Trials
+from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.failure import failure_text
@@ -229,7 +231,11 @@ class PerfSession:
             false_alarms=perf.false_alarms,
             strict=self._policy.strict,
         )
+        self._view = told_waiting(self._view, self._wait())
         self._finish(trial.measurement, facts)
+
+    def _wait(self) -> FitWait:
+        return fit_wait(self._config, self._settings, self._console)
 
     def _calibrate(self, path: Path, facts: SessionFacts, start_seconds: float) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
@@ -242,7 +248,7 @@ class PerfSession:
             facts,
             self._settings.spec,
             start_seconds,
-            MeasureStage(facts, self._console, in_logs=False).measure,
+            MeasureStage(facts, self._console, self._wait(), in_logs=False).measure,
             self._console.line,
         )
         try:
@@ -302,6 +308,7 @@ class PerfSession:
                 failing = worst(v for v in test.verdicts if verdict_fails(v, self._policy))
                 label = failing.check.metric.label
                 summary = f"{failing.kind.value}: {label}: {failing.claim}"
+                summary += f"; likely cause: {test.causes[0]}" if test.causes else ""
                 fail_report(recording.call, text, recording.item, summary)
                 if recording.call.failed:
                     self._verdict_failures += 1

@@ -41,7 +41,9 @@ def record_session(
             iterations=view.iterations,
             findings=view.busy,
             calibration=facts.calibration,
+            fitness={entry.name: entry.severity for entry in view.fitness},
         ),
+        loaded=facts.loaded,
         tests={
             recording.item.nodeid: _test(
                 recording, measurement.tests[recording.item.nodeid], view.processes, accepted

@@ -19,6 +19,7 @@ from pytest_llmperf.plugin.against import Against, arms_of
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.plugin.fitness import fit_wait
 from pytest_llmperf.plugin.measuring import MeasureStage
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.planning import make_plan
@@ -111,7 +112,8 @@ class Trials:
                 f"{known} pair{'s' if known != 1 else ''} of earlier sessions measured the very "
                 "same, and count (perf.accumulate)"
             )
-        measurement = MeasureStage(self._facts, self._console).measure(
+        wait = fit_wait(self._config, self._settings, self._console)
+        measurement = MeasureStage(self._facts, self._console, wait).measure(
             plan, arms_of(self._settings, against), gate, earlier, keep
         )
         return Trial(held, plan, gate, measurement, against)

@@ -60,15 +60,18 @@ def failure_text(
         return ""
     lines: list[str] = []
     if busy:
-        lines += ["the machine was busy while measuring:", *_bullets(busy), ""]
+        lines += ["what the machine did while measuring:", *_bullets(busy), ""]
     for row in failing:
         lines += [*_failure(row), ""]
+    if test.causes:
+        lines += ["likely caused by what was configured or built:", *_bullets(test.causes), ""]
     rest = [row for row in test.rows if row not in failing and row.summary is not None]
     if rest and any(row.summary is not None for row in failing):
         lines += ["the other metrics:", *(_INDENT + _brief(row) for row in rest), ""]
     base = test.against or "the baseline"
-    if test.differences:
-        lines += [f"what differs from {base} besides speed:", *_bullets(test.differences), ""]
+    differences = [text for text in test.differences if text not in test.causes]
+    if differences:
+        lines += [f"what differs from {base} besides speed:", *_bullets(differences), ""]
     sources = dict.fromkeys(source for row in failing for source in row.baseline_sources)
     if sources and any(row.baseline is not None for row in failing):
         lines += ["the baseline's sessions:", *_bullets(sources), ""]

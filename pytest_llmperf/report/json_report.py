@@ -9,21 +9,28 @@ per second; anything unknown is null)::
                 recording_generation_s, busy [text], notes [text], baselines [file],
                 recorded_to, against (what the base arm is called), base_commit (its
                 hash, or null where it is another configuration),
-                arm_differences [text], false_alarms, gpus [gpu]
+                arm_differences [text], false_alarms, waited_s (for the machine to be
+                fit; a part of wall_s), fitness [fitness, with tests [node id]], gpus
+                [gpu]
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
     tests       [{nodeid, verdict, workload {summary, hash}, processes, pairs,
                 earlier_pairs (of them, measured by earlier sessions), against (what
                 this test was compared with; null for stored sessions), confirmed
                 (stored sessions made it suspect), findings [text],
-                differences [text], roofline (null where nobody asked), metrics
-                [metric], telemetry {hz, gpus [telemetry]} (null where no GPU was
-                watched)}]
+                differences [text], causes [text] (of a slower test or a missed
+                target: what the commit or the configuration did), fitness
+                [fitness, with processes [number from 0; none: all]], roofline (null
+                where nobody asked), metrics [metric], telemetry {hz, gpus
+                [telemetry]} (null where no GPU was watched)}]
 
     roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
                 bytes_per_token, depth (positions a decode step looks at, on average),
                 model_bytes, devices {name: {weight_bytes, cache_bytes (both per
                 token), bandwidth (bytes per second), how (it was got), spread}}
+
+    fitness     what a check found, the worst of it: name (docs/fitness.md), severity
+                ("note", "warn" or "invalid"), text, evidence {name: value}
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
                 gated, limit, tolerance, value, low, high, level, processes,
@@ -108,6 +115,8 @@ def session_json(session: SessionView) -> dict[str, Any]:
             "base_commit": session.base_commit,
             "arm_differences": list(session.arm_differences),
             "false_alarms": session.false_alarms,
+            "waited_s": session.waited_s,
+            "fitness": [entry.to_json("tests") for entry in session.fitness],
             "gpus": [asdict(gpu) for gpu in session.gpus],
         },
         "counts": {kind.value: number for kind, number in counts.items()},
@@ -145,6 +154,8 @@ def _test(test: TestReportView) -> dict[str, Any]:
         "confirmed": test.is_confirmed,
         "findings": list(test.findings),
         "differences": list(test.differences),
+        "causes": list(test.causes),
+        "fitness": [entry.to_json("processes") for entry in test.fitness],
         "roofline": roofline_json(test.roofline),
         "metrics": [_metric(row) for row in test.rows],
         "telemetry": _telemetry(test),

@@ -115,7 +115,7 @@ def _about(view: ComparisonView) -> str:
         if nodeids:
             lines.append(f"{count(len(nodeids), 'test')} {word}.")
     if session.busy:
-        lines.append(f"The machine was busy: {escape('; '.join(session.busy))}.")
+        lines.append(f"What the machine did: {escape('; '.join(session.busy))}.")
     return "  \n".join(lines)
 
 
@@ -187,6 +187,8 @@ def _explanations(view: ComparisonView) -> Iterator[str]:
                 told.setdefault((row.verdict.kind.value, why), []).append(row.label)
         for (kind, why), labels in told.items():
             yield f"- {code(test.nodeid)} {escape(f'{kind}: {listed(labels)}: {why}')}"
+        for cause in test.causes:
+            yield f"- {code(test.nodeid)} {escape(f'likely cause: {cause}')}"
         for finding in test.findings:
             yield f"- {code(test.nodeid)} {escape(finding)}"
 

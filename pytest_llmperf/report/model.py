@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.report.fitness import FitnessEntry
     from pytest_llmperf.report.roofline import RooflineView
     from pytest_llmperf.stats.summary import Summary
 
@@ -73,6 +74,9 @@ class TestReportView:
         telemetry: what the GPUs did while it decoded, this session's own arm; None without.
         roofline: how near decode is to this machine's limit, or None where nobody asked.
         is_confirmed: it is the commit of a stored session that made the test suspect.
+        fitness: what was unfit while it was measured, and what its configuration does, by check.
+        causes: of a test that is slower or misses a target: what the commit or the
+            configuration did that explains it, one line each, the most telling first.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -91,6 +95,8 @@ class TestReportView:
     is_confirmed: bool = False
     telemetry: TelemetrySummary | None = None
     roofline: RooflineView | None = None
+    fitness: tuple[FitnessEntry, ...] = ()
+    causes: tuple[str, ...] = ()
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -136,6 +142,8 @@ class SessionView:
         false_alarms: chance of any false ``regressed`` in the session.
         strict: what is inconclusive fails its test.
         gpus: the GPUs that were watched.
+        waited_s: how long the session waited for the machine to be fit, seconds.
+        fitness: the tests' findings by check, the worst of each.
     """
 
     machine_key: str
@@ -160,6 +168,8 @@ class SessionView:
     false_alarms: float = FALSE_ALARMS
     strict: bool = False
     gpus: tuple[GpuFacts, ...] = ()
+    waited_s: float = 0.0
+    fitness: tuple[FitnessEntry, ...] = ()
 
 
 def row_of(evidence: Evidence, verdict: Verdict | None = None) -> MetricRow:

@@ -99,7 +99,7 @@ def _busy(session: SessionView, width: int, color: bool) -> list[str]:
     """What else used the machine."""
     if not session.busy:
         return []
-    lines = ["the machine was busy while measuring:"]
+    lines = ["what the machine did while measuring:"]
     for text in session.busy:
         lines += wrap_words(text, width, first="  - ", indent=_INDENT)
     return [*(paint(line, YELLOW, color) for line in lines), ""]

@@ -26,6 +26,13 @@ def test_a_process_that_takes_the_engines_cores_makes_it_invalid() -> None:
             "invalid",
             "process 4242 (stress) used 1.9 of 2 cores while measuring: "
             "2 engine threads had 0.1 cores left",
+            {
+                "seconds": 10.0,
+                "foreign_cores": 1.9,
+                "cores": 2,
+                "needed_cores": 2,
+                "processes": [{"pid": 4242, "name": "stress", "cores": 1.9}],
+            },
         )
     ]
 

@@ -15,7 +15,7 @@ from pytest_llmperf.report.failure import accept_command, failure_text, record_c
 from pytest_llmperf.report.model import TestReportView
 
 ONE_METRIC = """\
-the machine was busy while measuring:
+what the machine did while measuring:
     - process 4242 (stress) used 0.3 of 2 cores
 
 regressed: first token: 45.8% slower [+33.2%, +59.5%], more than sessions differ (by chance once \

@@ -39,6 +39,8 @@ def test_the_session_is_described() -> None:
         "arm_differences": [],
         "false_alarms": 0.01,
         "gpus": [],
+        "waited_s": 0.0,
+        "fitness": [],
     }
 
 

@@ -35,7 +35,7 @@ def joined(lines: list[str]) -> str:
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_busy_machine_is_told_before_any_speed(width: int) -> None:
     lines = render_table(session(short_answer(), busy=("process 4242 (stress)",)), width)
-    assert lines[:2] == ["the machine was busy while measuring:", "  - process 4242 (stress)"]
+    assert lines[:2] == ["what the machine did while measuring:", "  - process 4242 (stress)"]
 
 
 def test_the_verdict_comes_first_in_every_row() -> None:

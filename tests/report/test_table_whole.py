@@ -120,7 +120,7 @@ record a baseline with:
 """
 
 REGRESSED_80 = """\
-the machine was busy while measuring:
+what the machine did while measuring:
   - process 4242 (stress) used 1.9 of 2 cores
 
 1x-rtx-4090-24gib_cuda, SmolLM2-135M-Instruct Q4_1, llama_cpp 0.3.36
@@ -172,7 +172,7 @@ record a baseline with:
 """
 
 REGRESSED_120 = """\
-the machine was busy while measuring:
+what the machine did while measuring:
   - process 4242 (stress) used 1.9 of 2 cores
 
 1x-rtx-4090-24gib_cuda, SmolLM2-135M-Instruct Q4_1, llama_cpp 0.3.36

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import psutil
@@ -110,7 +111,7 @@ def test_a_sample_of_an_unfit_machine_is_replaced_by_a_spare_process(stage: Any)
 
     assert [sample.process for sample in samples.processes] == [1, 2]
     (void,) = samples.voided
-    assert (void.process, void.void) == (0, UNFIT.text)
+    assert (void.process, void.void) == (0, f"{UNFIT.text} (busy_cores)")
 
 
 def test_only_so_many_void_rounds_are_replaced(stage: Any) -> None:
@@ -155,7 +156,7 @@ def test_a_replay_that_did_less_is_void_at_once(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("void")}, MOODY).tests["one"]
 
     assert {sample.void for sample in samples.voided} == {
-        "generation cut short: 3 of 4 output tokens"
+        "generation cut short: 3 of 4 output tokens (cut_short)"
     }
     assert {len(sample.warmup) for sample in samples.voided} == {1}
     assert {sample.iterations for sample in samples.voided} == {()}
@@ -278,3 +279,26 @@ def test_what_is_measured_beside_a_whole_process_is_one_value_of_it(stage: Any) 
     measurement = stage.run({"one": stage.workload("x")})
 
     assert measurement.tests["one"].values("energy_per_token") == ((3.0,),) * 2
+
+
+def test_waiting_before_a_process_is_no_part_of_the_budget(stage: Any) -> None:
+    waits = [4.0]
+
+    def before() -> float:
+        seconds = waits.pop() if waits else 0.0
+        time.sleep(seconds)
+        return seconds
+
+    stage.before = before
+    measurement = stage.run({"one": stage.workload("x")}, budget=3.9)
+    assert not measurement.tests["one"].budget_reached
+    assert (measurement.processes, measurement.waited) == (2, 4.0)
+    assert measurement.seconds > 4.0
+
+
+def test_what_each_arm_loaded_is_kept(stage: Any) -> None:
+    measurement = stage.run({"one": stage.workload("x")}, MOODY, base=MOODY)
+    assert {role: info.engine for role, info in measurement.loaded.items()} == {
+        "candidate": "app",
+        "base": "app",
+    }

@@ -102,23 +102,35 @@ def test_an_application_is_asked_exactly_the_same_again(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("replay", "reason"),
+    ("replay", "name", "reason"),
     [
-        (outcome(), None),
-        (outcome(tokens=2), "generation cut short: 2 of 4 output tokens"),
-        (outcome(tokens=6), "6 output tokens instead of 4"),
-        (outcome((1, 2)), "the prompt became 2 other tokens than the 3 recorded"),
+        (outcome(tokens=2), "cut_short", "generation cut short: 2 of 4 output tokens"),
+        (outcome(tokens=6), "other_work", "6 output tokens instead of 4"),
+        (outcome((1, 2)), "other_work", "the prompt became 2 other tokens than the 3 recorded"),
         (
             outcome(evaluated=1),
+            "prompt_cached",
             "prompt served from a cache: 1 tokens evaluated instead of 3",
         ),
+        (
+            outcome(evaluated=4),
+            "other_work",
+            "less of the prompt was in the cache: 4 tokens evaluated instead of 3",
+        ),
     ],
-    ids=["same", "fewer", "more", "other prompt", "cached"],
+    ids=["fewer", "more", "other prompt", "cached", "less cached"],
 )
-def test_a_replay_that_did_other_work_is_void(
-    ask: Ask, replay: Generation, reason: str | None
+def test_a_replay_that_did_other_work_is_found(
+    ask: Ask, replay: Generation, name: str, reason: str
 ) -> None:
-    assert RecordedRequest.of(ask(), outcome()).void_reason(replay) == reason
+    found = RecordedRequest.of(ask(), outcome()).unlike(replay)
+    assert found is not None
+    assert (found.name, found.severity, found.text) == (name, "invalid", reason)
+    assert found.evidence
+
+
+def test_a_replay_that_did_the_same_work_is_not(ask: Ask) -> None:
+    assert RecordedRequest.of(ask(), outcome()).unlike(outcome()) is None
 
 
 def test_a_summary_counts_requests_and_tokens(ask: Ask) -> None:

@@ -1,0 +1,286 @@
+"""What Linux counts of memory, clocks, heat and quotas, between two looks at one engine.
+
+Each counter is None where the system does not have it, hides it, or the process is gone.
+Sources: the kernel's Documentation/accounting/psi.rst, admin-guide/cgroup-v2.rst,
+admin-guide/pm/cpufreq.rst, arch/x86/kernel/cpu/mce/therm_throt.c, proc_pid_stat(5).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pytest_llmperf.cpus import control_groups
+
+_ROOT = Path("/")
+#: CPUs whose clocks are read: on some kernels each of them is interrupted for it.
+_MOST_CLOCKS = 8
+
+
+#: Counters of one kind by what keeps them: a file's path.
+Readings = dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Counters:
+    """How much was counted in a window, by whatever counted most: a system, a cgroup, a CPU.
+
+    Attributes:
+        some_us, full_us: microseconds in which some, or all, processes waited for memory.
+        stops: how often a CPU quota stopped this session's processes.
+        stopped_us: for how long, microseconds, summed over the cores.
+        heat_events: how often a CPU lowered its clocks because it was too hot.
+        heat_ms: for how long, milliseconds.
+    """
+
+    some_us: int | None = None
+    full_us: int | None = None
+    stops: int | None = None
+    stopped_us: int | None = None
+    heat_events: int | None = None
+    heat_ms: int | None = None
+
+    @classmethod
+    def between(cls, before: Readings, after: Readings) -> Counters:
+        """Return the largest growth of each kind; None where nothing was counted at both times."""
+        grown = {
+            kind: [
+                max(0, count - before[kind][source])
+                for source, count in counts.items()
+                if source in before.get(kind, {})
+            ]
+            for kind, counts in after.items()
+        }
+        return cls(**{kind: max(values) for kind, values in grown.items() if values})
+
+
+@dataclass(frozen=True)
+class Governor:
+    """How a CPU's frequency is governed: driver, governor, and what the driver prefers."""
+
+    driver: str
+    name: str
+    preference: str = ""
+
+
+@dataclass(frozen=True)
+class HostReport:
+    """What happened between the start of a watch and now; growths of counters.
+
+    Attributes:
+        seconds: length of the window.
+        counters: how much each grew.
+        available_bytes: the least memory that was free to be used, at any look.
+        clocks_mhz: the highest clock of the CPUs at each look, in order.
+        governors: those of the CPUs, each once.
+        faults: pages that the engine had to wait for while it was timed.
+        read_bytes: what it read from disk meanwhile.
+    """
+
+    seconds: float
+    counters: Counters = Counters()
+    available_bytes: int | None = None
+    clocks_mhz: tuple[float, ...] = ()
+    governors: tuple[Governor, ...] = ()
+    faults: int | None = None
+    read_bytes: int | None = None
+
+
+@dataclass
+class _Engine:
+    """Page faults and reads of the engine's process, summed over what is timed."""
+
+    faults: int | None = None
+    read_bytes: int | None = None
+    mark: tuple[int | None, int | None] = (None, None)
+
+    def count(self, now: tuple[int | None, int | None]) -> None:
+        """Add what happened since the mark."""
+        self.faults = _sum(self.faults, _growth(self.mark[0], now[0]))
+        self.read_bytes = _sum(self.read_bytes, _growth(self.mark[1], now[1]))
+        self.mark = now
+
+
+@dataclass
+class HostWatch:
+    """Watches one host, and the engine ``pid`` on it if there is one; a look costs a millisecond.
+
+    Args:
+        pid: the engine's process; None watches the machine alone.
+        root: where ``proc`` and ``sys`` are looked up.
+        cpus: whose clocks count; None takes those this process may run on.
+    """
+
+    pid: int | None = None
+    root: Path = _ROOT
+    cpus: Sequence[int] | None = None
+    _least: int | None = field(default=None, init=False)
+    _clocks: list[float] = field(default_factory=list, init=False)
+    _engine: _Engine = field(default_factory=_Engine, init=False)
+
+    def __post_init__(self) -> None:
+        if self.cpus is None:
+            allowed = getattr(os, "sched_getaffinity", None)
+            self.cpus = sorted(allowed(0)) if allowed else range(os.cpu_count() or 1)
+        self._began = time.monotonic()
+        self._before = read_counters(self.root, self.cpus, self.pid)
+        self.look()
+
+    def look(self) -> None:
+        """Look once, between two replays: what is timed next is counted from here on."""
+        available = available_bytes(self.root)
+        if available is not None:
+            self._least = available if self._least is None else min(self._least, available)
+        clocks = clocks_mhz(self.root, self._own_cpus())
+        if clocks:
+            self._clocks.append(max(clocks))
+        self._engine.mark = self._of_engine()
+
+    def timed(self) -> None:
+        """Count what the engine had to read since the last look: that was inside a timed replay."""
+        self._engine.count(self._of_engine())
+
+    def report(self) -> HostReport:
+        """Say what happened so far; the watch goes on."""
+        after = read_counters(self.root, self._own_cpus(), self.pid)
+        return HostReport(
+            seconds=max(time.monotonic() - self._began, 1e-6),
+            counters=Counters.between(self._before, after),
+            available_bytes=self._least,
+            clocks_mhz=tuple(self._clocks),
+            governors=governors(self.root, self._own_cpus()),
+            faults=self._engine.faults,
+            read_bytes=self._engine.read_bytes,
+        )
+
+    def _own_cpus(self) -> Sequence[int]:
+        return self.cpus or ()
+
+    def _of_engine(self) -> tuple[int | None, int | None]:
+        return (None, None) if self.pid is None else faults_of(self.pid, self.root)
+
+
+def read_counters(root: Path, cpus: Iterable[int], pid: int | None = None) -> Readings:
+    """Read all counters; ``pid`` is the process whose cgroups' quotas count (None: this one)."""
+    groups = tuple(control_groups("cpu", root, pid))
+    return {**_pressure(root, groups), **_quota_stops(groups), **_heat(root, cpus)}
+
+
+def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
+    """Return the microseconds of waiting for memory: of the system and of the own cgroups."""
+    found: Readings = {"some_us": {}, "full_us": {}}
+    files = [root / "proc" / "pressure" / "memory"]
+    files += [folder / "memory.pressure" for _, folder in groups]
+    for file in files:
+        for line in _text(file).splitlines():
+            kind, _, rest = line.partition(" ")
+            total = rest.rpartition("total=")[2]
+            if f"{kind}_us" in found and total.isdigit():
+                found[f"{kind}_us"][str(file)] = int(total)
+    return found
+
+
+def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
+    """Return how often and how long quotas stopped the processes of each cgroup."""
+    found: Readings = {"stops": {}, "stopped_us": {}}
+    for version, folder in groups:
+        stat = _pairs(folder / "cpu.stat")
+        time_us = stat.get("throttled_usec")
+        if version == 1 and "throttled_time" in stat:
+            time_us = stat["throttled_time"] // 1000
+        if "nr_throttled" in stat and time_us is not None:
+            found["stops"][str(folder)] = stat["nr_throttled"]
+            found["stopped_us"][str(folder)] = time_us
+    return found
+
+
+def _heat(root: Path, cpus: Iterable[int]) -> Readings:
+    """Return how often and how long heat lowered each CPU's clocks, and its package's."""
+    found: Readings = {"heat_events": {}, "heat_ms": {}}
+    for cpu in cpus:
+        folder = _cpu(root, cpu) / "thermal_throttle"
+        for what in ("core", "package"):
+            source = f"{folder}/{what}"
+            for count in _number(folder / f"{what}_throttle_count"):
+                found["heat_events"][source] = count
+            for count in _number(folder / f"{what}_throttle_total_time_ms"):
+                found["heat_ms"][source] = count
+    return found
+
+
+def available_bytes(root: Path = _ROOT) -> int | None:
+    """Return the memory that is free to be used without swapping, or None."""
+    for line in _text(root / "proc" / "meminfo").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
+    """Return the present clocks of the first few CPUs; [] where they are hidden."""
+    found: list[float] = []
+    for cpu in cpus[:_MOST_CLOCKS]:
+        found += [khz / 1000 for khz in _number(_cpu(root, cpu) / "cpufreq" / "scaling_cur_freq")]
+    return found
+
+
+def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
+    """Return how the CPUs' frequencies are governed, each way once; () where it is hidden."""
+    found: dict[Governor, None] = {}
+    for cpu in cpus:
+        folder = _cpu(root, cpu) / "cpufreq"
+        name = _text(folder / "scaling_governor").strip()
+        if name:
+            driver = _text(folder / "scaling_driver").strip()
+            preference = _text(folder / "energy_performance_preference").strip()
+            found[Governor(driver, name, preference)] = None
+    return tuple(found)
+
+
+def faults_of(pid: int, root: Path = _ROOT) -> tuple[int | None, int | None]:
+    """Return the major page faults of a process and the bytes it read from disk."""
+    folder = root / "proc" / str(pid)
+    stat = _text(folder / "stat")
+    # The name is in parentheses and may itself hold any character.
+    fields = stat[stat.rfind(")") + 2 :].split()
+    faults = int(fields[9]) if len(fields) > 9 and fields[9].isdigit() else None
+    read = _pairs(folder / "io", ":").get("read_bytes")
+    return faults, read
+
+
+def _cpu(root: Path, cpu: int) -> Path:
+    return root / "sys" / "devices" / "system" / "cpu" / f"cpu{cpu}"
+
+
+def _growth(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else max(0, after - before)
+
+
+def _sum(total: int | None, more: int | None) -> int | None:
+    return total if more is None else (total or 0) + more
+
+
+def _pairs(path: Path, separator: str | None = None) -> dict[str, int]:
+    """Read a file of ``name number`` lines."""
+    found = {}
+    for line in _text(path).splitlines():
+        name, *rest = line.split(separator)
+        if rest and rest[0].strip().isdigit():
+            found[name.strip()] = int(rest[0])
+    return found
+
+
+def _number(path: Path) -> list[int]:
+    """Return the number a file holds, or nothing."""
+    text = _text(path).strip()
+    return [int(text)] if text.isdigit() else []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:  # not there, hidden, or of a process or CPU that is gone
+        return ""

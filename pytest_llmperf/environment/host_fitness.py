@@ -1,0 +1,180 @@
+"""Whether memory, clocks, heat and quotas let the engine be judged: rules over a host's report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+from pytest_llmperf.environment.fitness import SHORTEST_WINDOW, FitnessFinding, worst_first
+from pytest_llmperf.environment.host import HostReport
+
+#: Shares of a window. A slowdown of 1% is negligible, and what stops all stops the engine.
+FULL_INVALID_SHARE, SOME_WARN_SHARE = 0.01, 0.05
+STOPPED_INVALID_SHARE = HEAT_INVALID_SHARE = 0.01
+#: A stray page of a library is nobody's slowdown; each fault reads 16 KiB and more.
+FAULTS_INVALID = 16
+#: How far the clock may fall from the first looks to the last, and how many looks each are.
+CLOCK_WARN_FALL, CLOCK_LOOKS = 0.10, 3
+#: Governors that keep the clock low, or raise it late.
+_SLOW_GOVERNORS = ("powersave", "conservative")
+#: Drivers whose ``powersave`` is no fixed low clock but the usual way to follow the load.
+_ADAPTIVE_DRIVERS = ("intel_pstate", "amd-pstate-epp", "amd-pstate")
+_SAVING_PREFERENCES = ("power", "balance_power")
+
+
+@dataclass(frozen=True)
+class Need:
+    """What an engine needs of its host.
+
+    Attributes:
+        mapped_bytes: of the model, read from its file as they are needed (0: nothing is).
+        threads: CPU threads it runs.
+        cores: how many of them this process may use.
+    """
+
+    mapped_bytes: int = 0
+    threads: int = 1
+    cores: int = 1
+
+
+def judge_host(report: HostReport, need: Need) -> list[FitnessFinding]:
+    """Return what was unfit, worst first; [] when nothing was, or nothing can be read."""
+    return worst_first(
+        [
+            *_pressure(report),
+            *_memory(report, need),
+            *_faults(report),
+            *_quota(report, need),
+            *_heat(report),
+            *_clock(report),
+            *_governor(report),
+        ]
+    )
+
+
+def _pressure(report: HostReport) -> Iterator[FitnessFinding]:
+    some, full = report.counters.some_us, report.counters.full_us
+    if some is None or report.seconds < SHORTEST_WINDOW:
+        return
+    some_share, full_share = (us / 1e6 / report.seconds for us in (some, full or 0))
+    evidence = {
+        "seconds": round(report.seconds, 3),
+        "some_share": round(some_share, 4),
+        "full_share": round(full_share, 4),
+    }
+    if full_share >= FULL_INVALID_SHARE:
+        text = f"for {full_share:.0%} of the time everything waited for memory while measuring"
+        yield FitnessFinding("memory_pressure", "invalid", text, evidence)
+    elif some_share >= SOME_WARN_SHARE:
+        text = f"for {some_share:.0%} of the time something waited for memory while measuring"
+        yield FitnessFinding("memory_pressure", "warn", text, evidence)
+
+
+def _memory(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
+    available = report.available_bytes
+    if available is None or available >= need.mapped_bytes:
+        return
+    yield FitnessFinding(
+        "memory_pressure",
+        "warn",
+        f"only {size(available)} of memory were available while measuring, less than the "
+        f"{size(need.mapped_bytes)} of the model that are read from its file as they are needed",
+        {"available_bytes": available, "mapped_bytes": need.mapped_bytes},
+    )
+
+
+def _faults(report: HostReport) -> Iterator[FitnessFinding]:
+    if report.faults is None or report.faults < FAULTS_INVALID:
+        return
+    read = f" ({size(report.read_bytes)} read from disk)" if report.read_bytes else ""
+    yield FitnessFinding(
+        "major_faults",
+        "invalid",
+        f"the engine waited {report.faults} times for memory to be read back from a file"
+        f"{read} while measuring: a memory-mapped model did not stay in memory",
+        {"major_faults": report.faults, "read_bytes": report.read_bytes},
+    )
+
+
+def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
+    stops, stopped_us = report.counters.stops, report.counters.stopped_us
+    if not stops or not stopped_us:
+        return
+    share = stopped_us / 1e6 / report.seconds
+    asked = need.threads > need.cores
+    text = (
+        f"a CPU quota (cgroup) stopped this session's processes {stops} times, for "
+        f"{stopped_us / 1e6:.2f} s in {report.seconds:.1f} s, while measuring"
+    )
+    if asked:
+        # The configuration asks for more than the quota has: that is judged.
+        text += f": {need.threads} engine threads on {need.cores} usable cores"
+    yield FitnessFinding(
+        "cpu_quota",
+        "note" if share < STOPPED_INVALID_SHARE else "warn" if asked else "invalid",
+        text,
+        {
+            "seconds": round(report.seconds, 3),
+            "stops": stops,
+            "stopped_seconds": round(stopped_us / 1e6, 6),
+            "threads": need.threads,
+            "cores": need.cores,
+        },
+    )
+
+
+def _heat(report: HostReport) -> Iterator[FitnessFinding]:
+    events, lasted = report.counters.heat_events, report.counters.heat_ms
+    if not events:
+        return
+    share = None if lasted is None else lasted / 1000 / report.seconds
+    time = "" if lasted is None else f", for {lasted / 1000:.2f} s in {report.seconds:.1f} s,"
+    yield FitnessFinding(
+        "cpu_throttled",
+        "invalid" if share is None or share >= HEAT_INVALID_SHARE else "warn",
+        f"the CPU was too hot and lowered its clocks {events} times{time} while measuring",
+        {"seconds": round(report.seconds, 3), "events": events, "milliseconds": lasted},
+    )
+
+
+def _clock(report: HostReport) -> Iterator[FitnessFinding]:
+    clocks = report.clocks_mhz
+    if len(clocks) < 2 * CLOCK_LOOKS:
+        return
+    # Of several looks: one of them may have met a core that had nothing to do.
+    first, last = median(clocks[:CLOCK_LOOKS]), median(clocks[-CLOCK_LOOKS:])
+    if last <= first * (1 - CLOCK_WARN_FALL):
+        yield FitnessFinding(
+            "cpu_clock",
+            "warn",
+            f"the CPU's clock fell from {first / 1000:.2f} to {last / 1000:.2f} GHz while "
+            "measuring",
+            {"first_mhz": first, "last_mhz": last, "looks": len(clocks)},
+        )
+
+
+def _governor(report: HostReport) -> Iterator[FitnessFinding]:
+    for governor in report.governors:
+        if governor.name not in _SLOW_GOVERNORS:
+            continue
+        adaptive = governor.driver in _ADAPTIVE_DRIVERS and governor.name == "powersave"
+        if adaptive and governor.preference not in _SAVING_PREFERENCES:
+            continue
+        detail = f", energy preference {governor.preference}" if adaptive else ""
+        yield FitnessFinding(
+            "cpu_governor",
+            "warn",
+            f"the CPU's frequency governor is {governor.name} "
+            f"({governor.driver or 'driver unknown'}{detail}): it saves power, not time",
+            {
+                "governor": governor.name,
+                "driver": governor.driver,
+                "energy_performance_preference": governor.preference,
+            },
+        )
+
+
+def size(count: int) -> str:
+    """Print a number of bytes for a reader."""
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,112 @@
+"""Fitness findings of a session by check: what was found, how bad, in which processes and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, Severity
+from pytest_llmperf.measure.samples import TestSamples
+
+
+@dataclass(frozen=True)
+class FitnessEntry:
+    """What one check found, the worst of it.
+
+    Attributes:
+        name: which check, of ``fitness_checks.CHECKS``.
+        severity: the worst that was found.
+        text: what was seen then.
+        evidence: the numbers behind it.
+        processes: the engine processes in which it was found, numbered from 0; empty for what
+            holds of all of them, such as a setting.
+        tests: the tests it was found in; empty where the entry is of one test.
+    """
+
+    name: str
+    severity: Severity
+    text: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    processes: tuple[int, ...] = ()
+    tests: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the text and the name by which the configuration sets its severity."""
+        return f"{self.text} ({self.name})"
+
+    @property
+    def doing(self) -> str:
+        """Whose doing it is: the machine's, the measurement's or the configuration's."""
+        check = CHECKS.get(self.name)
+        return check.doing if check is not None else "machine"
+
+    def to_json(self, where: str) -> dict[str, Any]:
+        """Return plain JSON types, with ``processes`` or ``tests`` as the place."""
+        return {
+            "name": self.name,
+            "severity": self.severity,
+            "text": self.text,
+            "evidence": dict(self.evidence),
+            where: list(getattr(self, where)),
+        }
+
+
+def entries_of(
+    samples: TestSamples, configured: Iterable[FitnessFinding] = ()
+) -> tuple[FitnessEntry, ...]:
+    """Return what was found while a test was measured, and of its configuration, worst first."""
+    found = [
+        _entry(finding, (sample.process,))
+        for sample in (*samples.processes, *samples.voided)
+        for finding in sample.findings
+    ]
+    found += [_entry(finding, ()) for finding in configured]
+    return _merged(found)
+
+
+def session_entries(tests: Mapping[str, Iterable[FitnessEntry]]) -> tuple[FitnessEntry, ...]:
+    """Return what was found in any test, by node id, worst first."""
+    return _merged(
+        replace(entry, tests=(nodeid,)) for nodeid, entries in tests.items() for entry in entries
+    )
+
+
+def merged_sessions(sessions: Iterable[Iterable[FitnessEntry]]) -> tuple[FitnessEntry, ...]:
+    """Return the findings of several measure stages as those of one session."""
+    return _merged(entry for entries in sessions for entry in entries)
+
+
+def machine_lines(entries: Iterable[FitnessEntry]) -> tuple[str, ...]:
+    """Return what the machine did that a reader must know before any speed, one line each."""
+    return tuple(
+        str(entry) for entry in entries if entry.doing == "machine" and entry.severity != "note"
+    )
+
+
+def _entry(finding: FitnessFinding, processes: tuple[int, ...]) -> FitnessEntry:
+    return FitnessEntry(
+        finding.name, finding.severity, finding.text, dict(finding.evidence), processes
+    )
+
+
+def _merged(entries: Iterable[FitnessEntry]) -> tuple[FitnessEntry, ...]:
+    """Keep the worst of each check; of equals the first, as the verdict that names it does."""
+    by_name: dict[str, FitnessEntry] = {}
+    for entry in entries:
+        known = by_name.get(entry.name)
+        if known is None:
+            by_name[entry.name] = entry
+            continue
+        worse = _rank(entry) < _rank(known)
+        by_name[entry.name] = replace(
+            entry if worse else known,
+            processes=tuple(sorted({*known.processes, *entry.processes})),
+            tests=tuple(dict.fromkeys([*known.tests, *entry.tests])),
+        )
+    return tuple(sorted(by_name.values(), key=_rank))
+
+
+def _rank(entry: FitnessEntry) -> int:
+    return -SEVERITIES.index(entry.severity)
