@@ -61,7 +61,9 @@ def beyond_cores(config: Mapping[str, Any], cores: int) -> list[FitnessFinding]:
 
 
 def _backend(here: Side, there: Side) -> Iterator[FitnessFinding]:
-    if not here.backend or not there.backend or here.backend == there.backend:
+    both = {here.backend, there.backend}
+    # What an application computes on is its own business.
+    if len(both) == 1 or both & {"", "app"}:
         return
     text = f"the engine runs on {here.backend}, {there.name} ran on {there.backend}"
     if here.backend == "cpu":

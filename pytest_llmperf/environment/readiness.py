@@ -63,7 +63,7 @@ class FitWait:
         """Say how long the session waited; empty where it did not."""
         if not self.seconds:
             return ""
-        text = f"waited {self.seconds:.0f} s for the machine to be fit"
+        text = f"waited {max(self.seconds, 1.0):.0f} s for the machine to be fit"
         return f"{text}; it was not by then: {_words(self.unfit)}" if self.unfit else text
 
     def _say(self, found: Sequence[FitnessFinding]) -> None:

@@ -160,6 +160,7 @@ def test_a_foreign_process_on_the_card_makes_the_machine_unfit(ask_nvml: Any) ->
     scenario = RTX_4090 + f"compute 0 {os.getpid()} 2147483648 train\n"
     findings = ask_nvml("judge(LoadWatch.start(watch_gpu=True).stop(), 2, 2)", scenario)
     gpu = [finding for finding in findings if finding["name"] == "busy_gpu"]
+    assert [isinstance(finding.pop("evidence"), dict) for finding in gpu] == [True]
     assert gpu == [
         {
             "name": "busy_gpu",

@@ -38,6 +38,8 @@ def test_the_session_is_described() -> None:
         "base_commit": None,
         "arm_differences": [],
         "false_alarms": 0.01,
+        "waited_s": 0.0,
+        "fitness": [],
     }
 
 

@@ -158,7 +158,7 @@ def test_a_candidate_that_does_less_is_void_as_ever(stage: Any) -> None:
 
     assert samples.error is None
     assert {sample.void for sample in samples.voided} == {
-        "generation cut short: 3 of 4 output tokens"
+        "generation cut short: 3 of 4 output tokens (cut_short)"
     }
 
 

@@ -110,7 +110,7 @@ def test_a_sample_of_an_unfit_machine_is_replaced_by_a_spare_process(stage: Any)
 
     assert [sample.process for sample in samples.processes] == [1, 2]
     (void,) = samples.voided
-    assert (void.process, void.void) == (0, UNFIT.text)
+    assert (void.process, void.void) == (0, f"{UNFIT.text} (busy_cores)")
 
 
 def test_only_so_many_void_rounds_are_replaced(stage: Any) -> None:
@@ -155,7 +155,7 @@ def test_a_replay_that_did_less_is_void_at_once(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("void")}, MOODY).tests["one"]
 
     assert {sample.void for sample in samples.voided} == {
-        "generation cut short: 3 of 4 output tokens"
+        "generation cut short: 3 of 4 output tokens (cut_short)"
     }
     assert {len(sample.warmup) for sample in samples.voided} == {1}
     assert {sample.iterations for sample in samples.voided} == {()}

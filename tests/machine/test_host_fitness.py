@@ -1,0 +1,374 @@
+"""Memory, clocks, heat and quotas: produced for real where this machine can, else as files.
+
+What a machine lacks (a governor, a thermal counter) is a small tree of the files that the
+kernel shows where it is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.host import HostReport, HostWatch
+from pytest_llmperf.environment.host_fitness import Need, judge_host
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc and /sys")
+#: CPU numbers of the trees.
+CPUS = (0, 1)
+#: Long enough for shares of time to be judged.
+WINDOW = 0.6
+
+Change = Callable[[], object]
+
+
+class Tree:
+    """A machine made of files, as the kernel shows them; empty at first."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, path: str, text: object) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+
+    def cpus(self, path: str, text: object) -> None:
+        for cpu in CPUS:
+            self.write(f"sys/devices/system/cpu/cpu{cpu}/{path}", text)
+
+    def pressure(self, some: float, full: float) -> None:
+        """Set the seconds in which some, and all, processes waited for memory so far."""
+        lines = (
+            f"{k} avg10=0.00 total={round(s * 1e6)}" for k, s in (("some", some), ("full", full))
+        )
+        self.write("proc/pressure/memory", "\n".join(lines))
+
+    def watched(self, change: Change, *, wait: float = 0.0) -> HostReport:
+        """What a watch reports of a window in which ``change`` happened."""
+        watch = HostWatch(root=self.root, cpus=CPUS)
+        change()
+        time.sleep(wait)
+        return watch.report()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def names(report: HostReport, need: Need | None = None) -> list[tuple[str, str]]:
+    return [(one.name, one.severity) for one in judge_host(report, need or Need())]
+
+
+def only(report: HostReport, need: Need | None = None) -> FitnessFinding:
+    (finding,) = judge_host(report, need or Need())
+    return finding
+
+
+def test_a_machine_that_shows_nothing_has_no_findings(tree: Tree) -> None:
+    report = tree.watched(lambda: None, wait=WINDOW)
+    assert set(vars(report.counters).values()) == {None}
+    assert (report.available_bytes, report.clocks_mhz, report.governors) == (None, (), ())
+    assert judge_host(report, Need(mapped_bytes=1 << 40, threads=9, cores=1)) == []
+
+
+# memory_pressure
+
+
+@pytest.mark.parametrize(
+    ("some", "full", "found"),
+    [
+        (0.0, 0.0, []),
+        (0.002, 0.001, []),
+        (0.3, 0.0, [("memory_pressure", "warn")]),
+        (0.3, 0.3, [("memory_pressure", "invalid")]),
+    ],
+)
+def test_time_spent_waiting_for_memory_is_judged(
+    tree: Tree, some: float, full: float, found: list[tuple[str, str]]
+) -> None:
+    tree.pressure(100.0, 50.0)
+    report = tree.watched(lambda: tree.pressure(100.0 + some, 50.0 + full), wait=WINDOW)
+    assert names(report) == found
+
+
+def test_the_pressure_within_the_own_container_counts(tree: Tree) -> None:
+    tree.pressure(0, 0)
+    tree.write("proc/self/cgroup", "0::/app")
+    group = "sys/fs/cgroup/app/memory.pressure"
+    tree.write(group, "some avg10=0 total=0\nfull avg10=0 total=0")
+    report = tree.watched(
+        lambda: tree.write(group, "some avg10=0 total=400000\nfull avg10=0 total=400000"),
+        wait=WINDOW,
+    )
+    finding = only(report)
+    assert finding.severity == "invalid"
+    assert finding.evidence["full_share"] == pytest.approx(0.4 / report.seconds, rel=0.01)
+
+
+def test_less_memory_than_a_mapped_model_needs_is_told(tree: Tree) -> None:
+    tree.write("proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable: 400000 kB")
+    report = tree.watched(lambda: None)
+    finding = only(report, Need(mapped_bytes=4 << 30))
+    assert (finding.name, finding.severity) == ("memory_pressure", "warn")
+    assert "only 391 MiB of memory were available" in finding.text
+    assert "4.0 GiB of the model" in finding.text
+    assert judge_host(report, Need(mapped_bytes=100 << 20)) == []
+
+
+@linux
+def test_this_machines_own_pressure_is_read() -> None:
+    if not Path("/proc/pressure/memory").exists():
+        pytest.skip("this kernel keeps no account of pressure")
+    report = HostWatch().report()
+    assert report.counters.some_us is not None
+    assert report.available_bytes is not None
+
+
+# major_faults
+
+#: Drops a file's pages and reads them back through a map, as often as it is told to.
+REREAD = """
+import mmap, os, sys
+path, size = sys.argv[1], 1 << 21
+for line in sys.stdin:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as pages:
+        pages.madvise(mmap.MADV_RANDOM)
+        for place in range(0, size, 1 << 15):
+            pages[place]
+    os.close(descriptor)
+    print("read", flush=True)
+"""
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that reads a file back from disk whenever it is sent a line."""
+    weights = tmp_path / "weights"
+    with weights.open("wb") as file:
+        file.write(os.urandom(1 << 21))
+        os.fsync(file.fileno())
+    process = subprocess.Popen(
+        [sys.executable, "-c", REREAD, str(weights)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        _reread(process)
+        yield process
+        process.kill()
+
+
+def _reread(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("again\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "read\n"
+
+
+@linux
+def test_an_engine_that_reads_its_model_back_from_disk_is_unfit(
+    reader: subprocess.Popen[str],
+) -> None:
+    watch = HostWatch(reader.pid)
+    _reread(reader)
+    watch.timed()
+    (finding,) = [one for one in judge_host(watch.report(), Need()) if one.name == "major_faults"]
+    assert finding.severity == "invalid"
+    assert finding.evidence["major_faults"] >= 16
+    assert finding.evidence["read_bytes"] >= 64 << 12
+    assert "read from disk) while measuring" in finding.text
+
+
+@linux
+def test_what_an_engine_reads_while_it_warms_up_does_not_count(
+    reader: subprocess.Popen[str],
+) -> None:
+    watch = HostWatch(reader.pid)
+    _reread(reader)
+    watch.look()
+    watch.timed()
+    assert "major_faults" not in dict(names(watch.report()))
+
+
+@linux
+def test_an_engine_that_is_gone_has_read_nothing(reader: subprocess.Popen[str]) -> None:
+    watch = HostWatch(reader.pid)
+    reader.kill()
+    reader.wait()
+    watch.timed()
+    assert watch.report().faults is None
+
+
+# cpu_quota
+
+
+@pytest.fixture
+def quota_group() -> Iterator[Path]:
+    """A real cgroup whose processes may use a tenth of a core."""
+    for parent, v2 in ((Path("/sys/fs/cgroup/cpu"), False), (Path("/sys/fs/cgroup"), True)):
+        folder = parent / f"llmperf-test-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            folder.mkdir()
+            try:
+                if v2:
+                    (folder / "cpu.max").write_text("10000 100000")
+                else:
+                    (folder / "cpu.cfs_period_us").write_text("100000")
+                    (folder / "cpu.cfs_quota_us").write_text("10000")
+                yield folder
+                return
+            finally:
+                folder.rmdir()
+    pytest.skip("no cgroup that limits CPU time can be made here")
+
+
+@linux
+def test_a_real_quota_that_stops_the_engine_makes_it_unfit(quota_group: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as engine:
+        try:
+            (quota_group / "cgroup.procs").write_text(str(engine.pid))
+            watch = HostWatch(engine.pid)
+            time.sleep(1.0)
+            found = judge_host(watch.report(), Need())
+            (finding,) = [one for one in found if one.name == "cpu_quota"]
+        finally:
+            engine.kill()
+            engine.wait()
+    assert finding.severity == "invalid"
+    assert finding.evidence["stops"] >= 2
+    assert finding.evidence["stopped_seconds"] > 0.1
+
+
+def _quota(tree: Tree, version: int, stops: int, seconds: float) -> None:
+    if version == 2:
+        tree.write("proc/self/cgroup", "0::/app")
+        text = f"usage_usec 1\nnr_throttled {stops}\nthrottled_usec {round(seconds * 1e6)}"
+        tree.write("sys/fs/cgroup/app/cpu.stat", text)
+    else:
+        tree.write("proc/self/cgroup", "4:memory:/app\n1:cpu,cpuacct:/app")
+        text = f"nr_periods 9\nnr_throttled {stops}\nthrottled_time {round(seconds * 1e9)}"
+        tree.write("sys/fs/cgroup/cpu,cpuacct/app/cpu.stat", text)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_time_lost_to_a_quota_is_read_from_either_kind_of_cgroup(tree: Tree, version: int) -> None:
+    _quota(tree, version, 5, 1.0)
+    report = tree.watched(lambda: _quota(tree, version, 9, 1.5), wait=0.1)
+    finding = only(report)
+    assert (finding.name, finding.severity) == ("cpu_quota", "invalid")
+    assert (finding.evidence["stops"], finding.evidence["stopped_seconds"]) == (4, 0.5)
+
+
+def test_a_quota_that_stopped_nothing_is_silent(tree: Tree) -> None:
+    _quota(tree, 2, 5, 1.0)
+    assert names(tree.watched(lambda: None, wait=0.1)) == []
+
+
+def test_more_threads_than_the_quota_has_cores_is_the_configurations_doing(tree: Tree) -> None:
+    _quota(tree, 2, 0, 0.0)
+    report = tree.watched(lambda: _quota(tree, 2, 9, 1.0), wait=0.1)
+    finding = only(report, Need(threads=8, cores=2))
+    assert finding.severity == "warn"
+    assert finding.text.endswith("8 engine threads on 2 usable cores")
+
+
+# cpu_throttled
+
+
+def _heat(tree: Tree, events: int, milliseconds: int | None = None) -> None:
+    for what in ("core", "package"):
+        tree.cpus(f"thermal_throttle/{what}_throttle_count", events)
+        if milliseconds is not None:
+            tree.cpus(f"thermal_throttle/{what}_throttle_total_time_ms", milliseconds)
+
+
+@pytest.mark.parametrize(
+    ("events", "milliseconds", "found"),
+    [
+        (0, 0, []),
+        (3, None, [("cpu_throttled", "invalid")]),
+        (3, 500, [("cpu_throttled", "invalid")]),
+        (1, 0, [("cpu_throttled", "warn")]),
+    ],
+)
+def test_a_cpu_that_was_too_hot_is_found(
+    tree: Tree, events: int, milliseconds: int | None, found: list[tuple[str, str]]
+) -> None:
+    _heat(tree, 7, None if milliseconds is None else 100)
+    grown = None if milliseconds is None else 100 + milliseconds
+    assert names(tree.watched(lambda: _heat(tree, 7 + events, grown), wait=0.1)) == found
+
+
+# cpu_clock
+
+
+def _clocks(tree: Tree, *megahertz: int) -> HostReport:
+    """What a watch reports whose looks saw these clocks, one after the other."""
+    tree.cpus("cpufreq/scaling_cur_freq", megahertz[0] * 1000)
+    watch = HostWatch(root=tree.root, cpus=CPUS)
+    for clock in megahertz[1:]:
+        tree.cpus("cpufreq/scaling_cur_freq", clock * 1000)
+        watch.look()
+    return watch.report()
+
+
+def test_a_clock_that_falls_from_first_to_last_is_told(tree: Tree) -> None:
+    finding = only(_clocks(tree, 4900, 4900, 4800, 4200, 4000, 3900, 3900))
+    assert (finding.name, finding.severity) == ("cpu_clock", "warn")
+    assert "fell from 4.90 to 3.90 GHz" in finding.text
+
+
+@pytest.mark.parametrize(
+    "megahertz",
+    [
+        (4900, 4900, 800, 4900, 4900, 4900, 800),  # a core that had nothing to do, now and then
+        (800, 4900, 4900, 4900, 4900, 4900),
+        (4900, 4800, 4900, 4700, 4800, 4800),
+        (4900, 2000),  # too few looks to tell
+    ],
+)
+def test_a_clock_that_only_jitters_is_silent(tree: Tree, megahertz: tuple[int, ...]) -> None:
+    assert names(_clocks(tree, *megahertz)) == []
+
+
+# cpu_governor
+
+
+@pytest.mark.parametrize(
+    ("governor", "driver", "preference", "told"),
+    [
+        ("performance", "acpi-cpufreq", None, False),
+        ("schedutil", "acpi-cpufreq", None, False),
+        ("powersave", "acpi-cpufreq", None, True),
+        ("conservative", "acpi-cpufreq", None, True),
+        # There it follows the load, and is what every desktop has.
+        ("powersave", "intel_pstate", "balance_performance", False),
+        ("powersave", "intel_pstate", "power", True),
+        ("powersave", "amd-pstate-epp", "balance_power", True),
+    ],
+)
+def test_a_governor_that_saves_power_is_told(
+    tree: Tree, governor: str, driver: str, preference: str | None, told: bool
+) -> None:
+    tree.cpus("cpufreq/scaling_governor", governor)
+    tree.cpus("cpufreq/scaling_driver", driver)
+    if preference is not None:
+        tree.cpus("cpufreq/energy_performance_preference", preference)
+    assert names(tree.watched(lambda: None)) == ([("cpu_governor", "warn")] if told else [])
+
+
+def test_a_report_without_a_cause_is_silent() -> None:
+    assert judge_host(HostReport(10.0), Need()) == []

@@ -1,0 +1,277 @@
+"""Sessions on a machine that is not fit, and sessions whose configuration makes them slow."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from plugin_projects import APP, times
+
+from pytest_llmperf.cpus import usable_cpus
+
+#: Long enough for CPU counters; four tokens in a third of a second.
+STEADY = """
+import time
+
+def answer(prompt, max_tokens=4):
+    for number in range(max_tokens or 4):
+        time.sleep(0.08)
+        yield f"word{number} "
+"""
+
+#: Its weights are read back from disk for every answer but the first.
+FORGETFUL = """
+import mmap, os
+
+SIZE = 1 << 22
+with open("weights", "wb") as file:
+    file.write(os.urandom(SIZE))
+    os.fsync(file.fileno())
+
+def answer(prompt, max_tokens=4):
+    weights = os.open("weights", os.O_RDONLY)
+    os.posix_fadvise(weights, 0, 0, os.POSIX_FADV_DONTNEED)
+    with mmap.mmap(weights, SIZE, prot=mmap.PROT_READ) as pages:
+        pages.madvise(mmap.MADV_RANDOM)
+        sum(pages[place] for place in range(0, SIZE, 1 << 15))
+    os.close(weights)
+    yield from ("a", "b", "c", "d")
+"""
+
+#: Says less from its second answer on.
+TIRED = """
+import pathlib
+
+def answer(prompt, max_tokens=4):
+    asked = pathlib.Path("asked")
+    again = asked.exists()
+    asked.touch()
+    yield from ("a", "b") if again else ("a", "b", "c", "d")
+"""
+
+#: This machine's neighbours are not what the test is about.
+ALONE = "  fitness: {busy_cores: note, stolen_cores: note, memory_pressure: note}\n"
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@contextlib.contextmanager
+def burning() -> Iterator[int]:
+    """Keep every core that this process may use busy twice over; yield one of the pids."""
+    burners = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(2 * usable_cpus())
+    ]
+    try:
+        yield burners[0].pid
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def fitness(project: Any, nodeid: str = "test_answer") -> dict[str, dict[str, Any]]:
+    """What was found for a test of the last session, by check."""
+    (test,) = [t for t in project.session()["tests"] if t["nodeid"].endswith(nodeid)]
+    return {entry["name"]: entry for entry in test["fitness"]}
+
+
+def said(result: pytest.RunResult) -> str:
+    return " ".join(" ".join(result.outlines).split())
+
+
+@linux
+def test_a_busy_machine_makes_a_test_invalid_and_the_check_is_named(one_test):
+    one_test.path.joinpath("toy.py").write_text(STEADY)
+    with burning():
+        # The burners are no child of the session that they disturb.
+        result = one_test.run("-m", "perf", "--llmperf-json", "out.json", "--llmperf-record")
+    result.assert_outcomes(failed=1)
+    assert one_test.verdicts() == {"test_answer": "invalid"}
+    found = fitness(one_test)["busy_cores"]
+    assert found["severity"] == "invalid"
+    assert found["processes"]
+    assert found["evidence"]["foreign_cores"] > 0.3
+    assert one_test.metric()["explanation"].count("(busy_cores)") >= 1
+    assert "what the machine did while measuring:" in said(result)
+    session = one_test.session()["session"]
+    (named,) = [entry for entry in session["fitness"] if entry["name"] == "busy_cores"]
+    assert named["tests"] == ["test_it.py::test_answer"]
+    (path,) = one_test.baselines()
+    assert json.loads(path.read_text())["session"]["fitness"]["busy_cores"] == "invalid"
+
+
+@linux
+def test_a_severity_of_the_configuration_decides_before_samples_are_voided(one_test):
+    one_test.path.joinpath("toy.py").write_text(STEADY)
+    one_test.configure(APP + ALONE.replace("busy_cores: note", "busy_cores: warn"))
+    with burning():
+        result = one_test.run("-m", "perf", "--llmperf-json", "out.json")
+    result.assert_outcomes(passed=1)
+    assert one_test.verdicts() == {"test_answer": "no baseline"}
+    assert fitness(one_test)["busy_cores"]["severity"] == "warn"
+    assert "(busy_cores)" in said(result)
+
+
+@linux
+def test_a_model_that_does_not_stay_in_memory_makes_a_test_invalid(one_test):
+    one_test.path.joinpath("toy.py").write_text(FORGETFUL)
+    one_test.configure(APP + ALONE)
+    one_test.perf().assert_outcomes(failed=1)
+    assert one_test.verdicts() == {"test_answer": "invalid"}
+    found = fitness(one_test)["major_faults"]
+    assert found["severity"] == "invalid"
+    # Three counted iterations of 128 pages each.
+    assert found["evidence"]["major_faults"] >= 128
+    assert "(major_faults)" in one_test.metric()["explanation"]
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_an_answer_that_was_cut_short_makes_a_test_invalid(one_test):
+    one_test.path.joinpath("toy.py").write_text(TIRED)
+    one_test.perf().assert_outcomes(failed=1)
+    assert one_test.verdicts() == {"test_answer": "invalid"}
+    found = fitness(one_test)["cut_short"]
+    assert found["text"] == "generation cut short: 2 of 4 output tokens"
+    assert found["evidence"] == {"output_tokens": 2, "recorded_output_tokens": 4}
+    assert "(cut_short)" in one_test.metric()["explanation"]
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_shorter_answer_counts_where_the_configuration_says_so(one_test):
+    one_test.path.joinpath("toy.py").write_text(TIRED)
+    one_test.configure(APP + "  fitness: {cut_short: warn}\n")
+    result = one_test.perf()
+    result.assert_outcomes(passed=1)
+    assert fitness(one_test)["cut_short"]["severity"] == "warn"
+    assert "in 1 process: generation cut short: 2 of 4 output tokens (cut_short)" in said(result)
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_quiet_machine_and_a_plain_configuration_have_no_findings(one_test):
+    one_test.perf()
+    session = one_test.session()
+    assert session["session"]["fitness"] == session["session"]["busy"] == []
+    assert session["session"]["waited_s"] == 0.0
+    assert [test["fitness"] for test in session["tests"]] == [[]]
+
+
+MISSED = """
+@pytest.mark.end_to_end(max="1us")
+def test_answer(llm_engine):
+    llm_engine.generate("hello", max_tokens=4)
+"""
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project):
+    project.write(test_it=MISSED)
+    many = APP.replace("n_threads: 1", "n_threads: 4096")
+    project.configure(many.replace("processes: 1", "processes: 3"))
+    result = project.perf()
+    result.assert_outcomes(failed=1)
+    assert project.verdicts() == {"test_answer": "missed"}
+    found = fitness(project)["threads_beyond_cores"]
+    assert (found["severity"], found["processes"]) == ("warn", [])
+    usable = usable_cpus()
+    cause = f"n_threads 4096 on {usable} usable core{'s' if usable > 1 else ''}: threads that wait"
+    (test,) = project.session()["tests"]
+    assert [text.startswith(cause) for text in test["causes"]] == [True]
+    assert f"caused by what was configured or built: - {cause}" in said(result)
+    assert f"; cause: {cause}" in said(result)
+    assert f"- cause: {cause}" in said(result)
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_target_that_is_missed_without_a_cause_names_none(project):
+    project.write(test_it=MISSED)
+    project.configure(APP.replace("processes: 1", "processes: 3"))
+    result = project.perf()
+    assert project.verdicts() == {"test_answer": "missed"}
+    assert "caused by" not in said(result)
+    assert project.session()["tests"][0]["causes"] == []
+
+
+@pytest.fixture
+def recorded(project, quiet_machine):
+    """A project whose baseline was recorded on a quiet machine."""
+    project.configure(APP.replace("processes: 1", "processes: 3"))
+    project.write(
+        test_it="""
+        @pytest.mark.end_to_end
+        def test_answer(llm_engine):
+            llm_engine.generate("hello", max_tokens=4)
+        """
+    )
+    assert project.perf("--llmperf-record").ret == 0
+    return project
+
+
+def test_other_thread_counts_than_the_baselines_are_the_cause_of_a_regression(recorded):
+    def two_threads(record):
+        record["config"]["n_threads"] = 7
+        times(0.01)(record)
+
+    recorded.edit_baseline(two_threads)
+    result = recorded.perf()
+    assert recorded.verdicts() == {"test_answer": "regressed"}
+    (test,) = recorded.session()["tests"]
+    assert test["causes"] == ["llm.n_threads 7 → 1"]
+    assert test["differences"][0] == "llm.n_threads 7 → 1"
+    assert sum("n_threads" in text for text in test["differences"]) == 1
+    assert "caused by what was configured or built: - llm.n_threads 7 → 1" in said(result)
+
+
+def test_what_differs_from_the_baseline_is_no_cause_of_a_pass(recorded):
+    def two_threads(record):
+        record["config"]["n_threads"] = 7
+        times(2.0)(record)
+
+    recorded.edit_baseline(two_threads)
+    recorded.perf().assert_outcomes(passed=1)
+    (test,) = recorded.session()["tests"]
+    assert test["causes"] == []
+    assert test["differences"][0] == "llm.n_threads 7 → 1"
+    assert fitness(recorded)["other_threads"]["severity"] == "warn"
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_configuration_with_other_threads_is_named_beside_the_base_arm(one_test):
+    one_test.configure(APP.replace("n_threads: 1", "n_threads: 2"), "other.yaml")
+    one_test.perf("--llmperf-against-config", "other.yaml")
+    found = fitness(one_test)["other_threads"]
+    assert found["text"] == "llm.n_threads 2 → 1"
+    (test,) = one_test.session()["tests"]
+    assert test["differences"][0] == "llm.n_threads 2 → 1"
+
+
+@linux
+def test_a_busy_machine_is_waited_for_and_the_wait_is_told(one_test):
+    one_test.path.joinpath("toy.py").write_text(STEADY)
+    one_test.configure(APP + "  budget: 1ms\n")
+    with burning():
+        result = one_test.run(
+            *("-m", "perf", "--llmperf-json", "out.json", "--llmperf-wait-fit", "1s")
+        )
+    text = said(result)
+    assert text.count("waiting up to 1 s for the machine to be fit: ") == 1
+    assert "still not fit, measuring all the same: " in text
+    assert "(busy_cores)" in text.partition("waiting up to 1 s")[2].partition("llmperf:")[0]
+    session = one_test.session()["session"]
+    assert session["waited_s"] >= 1.0
+    assert any(note.startswith("waited ") for note in session["notes"])
+    # The budget is not used up by waiting: the only process ran all the same.
+    assert one_test.session()["tests"][0]["fitness"]
+
+
+@pytest.mark.parametrize("text", ["soon", "5", "0s", "-1s"])
+def test_a_wrong_time_to_wait_is_a_usage_error(one_test, text):
+    result = one_test.here("-m", "perf", f"--llmperf-wait-fit={text}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*argument --llmperf-wait-fit: expected a duration*"])
+    assert not one_test.was_loaded
