@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -178,3 +179,18 @@ def test_a_shallow_clone_gets_the_line_that_brings_the_commit(
     assert found.tests["test_a"]["pairs"] == 0
     assert "not confirmed, so stored sessions alone judge: " in findings(found)
     assert f"git fetch --depth=1 origin {fast}" in findings(found)
+
+
+def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(
+    stored: CommitProject,
+) -> None:
+    stored.store_sessions(FASTER)
+    for path in stored.baselines():
+        record = json.loads(path.read_text())
+        record["config"]["n_threads"] = 7
+        path.write_text(json.dumps(record))
+    stored.commit("baselines of an engine with seven threads")
+    found = stored.perf(*ONE_PAIR)
+    (line,) = lines_with(findings(found), ["not confirmed, so stored sessions alone judge"])
+    assert "has the same engine here, so it can't tell what that costs: llm.n_threads 7" in line
+    assert found.tests["test_a"]["pairs"] == 0

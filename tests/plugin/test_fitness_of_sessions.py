@@ -62,10 +62,9 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 @contextlib.contextmanager
 def burning() -> Iterator[int]:
-    """Keep every core that this process may use busy twice over; yield one of the pids."""
+    """Keep every core that this process may use busy; yield one of the pids."""
     burners = [
-        subprocess.Popen([sys.executable, "-c", "while True: pass"])
-        for _ in range(2 * usable_cpus())
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(usable_cpus())
     ]
     try:
         yield burners[0].pid
@@ -97,7 +96,7 @@ def test_a_busy_machine_makes_a_test_invalid_and_the_check_is_named(one_test):
     assert found["severity"] == "invalid"
     assert found["processes"]
     assert found["evidence"]["foreign_cores"] > 0.3
-    assert one_test.metric()["explanation"].count("(busy_cores)") >= 1
+    assert "(busy_cores)" in one_test.metric("end_to_end")["explanation"]
     assert "what the machine did while measuring:" in said(result)
     session = one_test.session()["session"]
     (named,) = [entry for entry in session["fitness"] if entry["name"] == "busy_cores"]
@@ -128,7 +127,7 @@ def test_a_model_that_does_not_stay_in_memory_makes_a_test_invalid(one_test):
     assert found["severity"] == "invalid"
     # Three counted iterations of 128 pages each.
     assert found["evidence"]["major_faults"] >= 128
-    assert "(major_faults)" in one_test.metric()["explanation"]
+    assert "(major_faults)" in one_test.metric("end_to_end")["explanation"]
 
 
 @pytest.mark.usefixtures("quiet_machine")
@@ -139,7 +138,7 @@ def test_an_answer_that_was_cut_short_makes_a_test_invalid(one_test):
     found = fitness(one_test)["cut_short"]
     assert found["text"] == "generation cut short: 2 of 4 output tokens"
     assert found["evidence"] == {"output_tokens": 2, "recorded_output_tokens": 4}
-    assert "(cut_short)" in one_test.metric()["explanation"]
+    assert "(cut_short)" in one_test.metric("end_to_end")["explanation"]
 
 
 @pytest.mark.usefixtures("quiet_machine")
@@ -169,7 +168,9 @@ def test_answer(llm_engine):
 
 
 @pytest.mark.usefixtures("quiet_machine")
-def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project):
+def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project, monkeypatch):
+    # There the one line of the summary is not cut to the terminal's width.
+    monkeypatch.setenv("CI", "true")
     project.write(test_it=MISSED)
     many = APP.replace("n_threads: 1", "n_threads: 4096")
     project.configure(many.replace("processes: 1", "processes: 3"))

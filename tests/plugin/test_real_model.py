@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from plugin_projects import CACHE
+from plugin_projects import CACHE, times
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 
@@ -98,3 +100,43 @@ def test_two_configurations_are_compared(real):
     assert real.verdicts() == {"test_x": "pass"}
     said = " ".join(" ".join(result.outlines).split())
     assert "llm.n_ctx: 512 there, 256 here" in said
+
+
+def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real, quiet_machine):
+    """As if the engine had run on this machine's Vulkan device in software, many times faster."""
+    real.configure(REAL.replace("processes: 1", "processes: 3"))
+    real.write(
+        test_it="""
+        @pytest.mark.end_to_end
+        def test_x(llm_engine):
+            llm_engine.generate("Once", max_tokens=3)
+        """
+    )
+    real.perf("--llmperf-record")
+    (path,) = real.baselines()
+    record = json.loads(path.read_text())
+    path.unlink()
+    assert record["loaded"]["layers_on_gpu"] == 0
+    strict = record["machine"]["strict"]
+    host = ("cpu family/model/stepping", "cpu instructions", "memory GiB")
+    record["machine"]["info"] |= {item: strict.pop(item) for item in host}
+    strict |= {"backend": "vulkan", "gpus": ["llvmpipe (LLVM 15.0.6, 256 bits)"]}
+    strict |= {"gpu memory GiB": [None], "gpu MIG profile": [None], "gpu power limit W": [None]}
+    record["machine"]["key"] = "1x-llvmpipe_vulkan"
+    record["provenance"]["backend"] = "vulkan"
+    record["loaded"]["layers_on_gpu"] = record["loaded"]["total_layers"]
+    times(0.01)(record)
+    there = path.parent.with_name("1x-llvmpipe_vulkan") / path.name
+    there.parent.mkdir()
+    there.write_text(json.dumps(record))
+
+    result = real.perf()
+
+    assert real.verdicts() == {"test_x": "regressed"}
+    (test,) = real.session()["tests"]
+    assert test["causes"][0] == "CPU-only build; the baseline ran on vulkan"
+    assert test["causes"][1].startswith("0 of 31 layers on the GPU, the baseline had 31: CPU-only")
+    assert {entry["name"] for entry in test["fitness"]} == {"other_backend", "other_layers"}
+    said = " ".join(" ".join(result.outlines).split())
+    assert "judged by the baseline of 1x-llvmpipe_vulkan: the same hardware with another" in said
+    assert "caused by what was configured or built: - CPU-only build;" in said

@@ -73,3 +73,26 @@ def test_a_replay_does_the_recorded_work(
         client.reset()
         reasons = [r.unlike(client.request(r.replayed())) for r in workload.requests]
         assert reasons == [None] * len(workload.requests)
+
+
+def test_a_prompt_that_is_served_from_the_cache_is_found(
+    engine: LlmEngine, recorder: Recorder
+) -> None:
+    engine.reset()
+    engine.observer = recorder
+    try:
+        engine.generate("The capital of France is", max_tokens=2, cache="keep")
+    finally:
+        engine.observer = None
+    workload = recorder.workload()
+    assert workload is not None
+    (recorded,) = workload.requests
+
+    client = engine.start()
+    client.reset()
+    assert recorded.unlike(client.request(recorded.replayed())) is None
+    # Nobody empties the cache this time.
+    found = recorded.unlike(client.request(recorded.replayed()))
+    assert found is not None
+    assert (found.name, found.severity) == ("prompt_cached", "invalid")
+    assert found.evidence["evaluated"] < found.evidence["recorded_evaluated"]
