@@ -20,9 +20,13 @@ _ROOT = Path("/")
 _MOST_CLOCKS = 8
 
 
+#: Counters of one kind by what keeps them: a file's path.
+Readings = dict[str, dict[str, int]]
+
+
 @dataclass(frozen=True)
 class Counters:
-    """What is counted since boot, or since the process began.
+    """How much was counted in a window, by whatever counted most: a system, a cgroup, a CPU.
 
     Attributes:
         some_us, full_us: microseconds in which some, or all, processes waited for memory.
@@ -38,6 +42,19 @@ class Counters:
     stopped_us: int | None = None
     heat_events: int | None = None
     heat_ms: int | None = None
+
+    @classmethod
+    def between(cls, before: Readings, after: Readings) -> Counters:
+        """Return the largest growth of each kind; None where nothing was counted at both times."""
+        grown = {
+            kind: [
+                max(0, count - before[kind][source])
+                for source, count in counts.items()
+                if source in before.get(kind, {})
+            ]
+            for kind, counts in after.items()
+        }
+        return cls(**{kind: max(values) for kind, values in grown.items() if values})
 
 
 @dataclass(frozen=True)
@@ -131,12 +148,7 @@ class HostWatch:
         after = read_counters(self.root, self._own_cpus(), self.pid)
         return HostReport(
             seconds=max(time.monotonic() - self._began, 1e-6),
-            counters=Counters(
-                **{
-                    name: _growth(getattr(self._before, name), getattr(after, name))
-                    for name in vars(after)
-                }
-            ),
+            counters=Counters.between(self._before, after),
             available_bytes=self._least,
             clocks_mhz=tuple(self._clocks),
             governors=governors(self.root, self._own_cpus()),
@@ -151,55 +163,52 @@ class HostWatch:
         return (None, None) if self.pid is None else faults_of(self.pid, self.root)
 
 
-def read_counters(root: Path, cpus: Iterable[int], pid: int | None = None) -> Counters:
+def read_counters(root: Path, cpus: Iterable[int], pid: int | None = None) -> Readings:
     """Read all counters; ``pid`` is the process whose cgroups' quotas count (None: this one)."""
-    some, full = _pressure(root, pid)
-    stops, stopped_us = _quota_stops(root, pid)
-    events, heat_ms = _heat(root, cpus)
-    return Counters(some, full, stops, stopped_us, events, heat_ms)
+    groups = tuple(cpu_groups(root, pid))
+    return {**_pressure(root, groups), **_quota_stops(groups), **_heat(root, cpus)}
 
 
-def _pressure(root: Path, pid: int | None) -> tuple[int | None, int | None]:
-    """Return the microseconds of waiting for memory: the system's, or a cgroup's if more."""
+def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
+    """Return the microseconds of waiting for memory: of the system and of the own cgroups."""
+    found: Readings = {"some_us": {}, "full_us": {}}
     files = [root / "proc" / "pressure" / "memory"]
-    files += [folder / "memory.pressure" for version, folder in cpu_groups(root, pid)]
-    totals: dict[str, int] = {}
-    for file in dict.fromkeys(files):
+    files += [folder / "memory.pressure" for _, folder in groups]
+    for file in files:
         for line in _text(file).splitlines():
             kind, _, rest = line.partition(" ")
             total = rest.rpartition("total=")[2]
-            if kind in ("some", "full") and total.isdigit():
-                totals[kind] = max(totals.get(kind, 0), int(total))
-    return totals.get("some"), totals.get("full")
+            if f"{kind}_us" in found and total.isdigit():
+                found[f"{kind}_us"][str(file)] = int(total)
+    return found
 
 
-def _quota_stops(root: Path, pid: int | None) -> tuple[int | None, int | None]:
-    """Return how often and how long (us) quotas stopped a process; the most stopped cgroup's."""
-    found: list[tuple[int, int]] = []
-    for version, folder in cpu_groups(root, pid):
+def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
+    """Return how often and how long quotas stopped the processes of each cgroup."""
+    found: Readings = {"stops": {}, "stopped_us": {}}
+    for version, folder in groups:
         stat = _pairs(folder / "cpu.stat")
-        time_us = stat.get("throttled_usec", -1) if version == 2 else None
+        time_us = stat.get("throttled_usec")
         if version == 1 and "throttled_time" in stat:
             time_us = stat["throttled_time"] // 1000
-        if "nr_throttled" in stat and time_us is not None and time_us >= 0:
-            found.append((time_us, stat["nr_throttled"]))
-    if not found:
-        return None, None
-    time_us, stops = max(found)
-    return stops, time_us
+        if "nr_throttled" in stat and time_us is not None:
+            found["stops"][str(folder)] = stat["nr_throttled"]
+            found["stopped_us"][str(folder)] = time_us
+    return found
 
 
-def _heat(root: Path, cpus: Iterable[int]) -> tuple[int | None, int | None]:
-    """Return how often and how long (ms) heat lowered clocks, by the CPU that says the most."""
-    events: list[int] = []
-    lasted: list[int] = []
+def _heat(root: Path, cpus: Iterable[int]) -> Readings:
+    """Return how often and how long heat lowered each CPU's clocks, and its package's."""
+    found: Readings = {"heat_events": {}, "heat_ms": {}}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "thermal_throttle"
         for what in ("core", "package"):
-            events += _number(folder / f"{what}_throttle_count")
-            lasted += _number(folder / f"{what}_throttle_total_time_ms")
-    # Sums grow with any of them; a package's count is repeated by each of its CPUs.
-    return sum(events) if events else None, max(lasted) if lasted else None
+            source = f"{folder}/{what}"
+            for count in _number(folder / f"{what}_throttle_count"):
+                found["heat_events"][source] = count
+            for count in _number(folder / f"{what}_throttle_total_time_ms"):
+                found["heat_ms"][source] = count
+    return found
 
 
 def available_bytes(root: Path = _ROOT) -> int | None:

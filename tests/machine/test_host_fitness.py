@@ -101,7 +101,8 @@ def test_time_spent_waiting_for_memory_is_judged(
 
 
 def test_the_pressure_within_the_own_container_counts(tree: Tree) -> None:
-    tree.pressure(0, 0)
+    # The system's own account is larger from long ago, and stands still.
+    tree.pressure(900, 900)
     tree.write("proc/self/cgroup", "0::/app")
     group = "sys/fs/cgroup/app/memory.pressure"
     tree.write(group, "some avg10=0 total=0\nfull avg10=0 total=0")
@@ -275,6 +276,18 @@ def test_time_lost_to_a_quota_is_read_from_either_kind_of_cgroup(tree: Tree, ver
 def test_a_quota_that_stopped_nothing_is_silent(tree: Tree) -> None:
     _quota(tree, 2, 5, 1.0)
     assert names(tree.watched(lambda: None, wait=0.1)) == []
+
+
+def test_a_quota_above_the_own_group_counts(tree: Tree) -> None:
+    tree.write("proc/self/cgroup", "0::/pod/app")
+    stat = "nr_throttled {}\nthrottled_usec {}"
+    # This group was stopped longer, but not now.
+    tree.write("sys/fs/cgroup/pod/app/cpu.stat", stat.format(90, 9_000_000))
+    tree.write("sys/fs/cgroup/pod/cpu.stat", stat.format(1, 0))
+    grown = stat.format(4, 500_000)
+    report = tree.watched(lambda: tree.write("sys/fs/cgroup/pod/cpu.stat", grown), wait=0.1)
+    assert (report.counters.stops, report.counters.stopped_us) == (3, 500_000)
+    assert names(report) == [("cpu_quota", "invalid")]
 
 
 def test_more_threads_than_the_quota_has_cores_is_the_configurations_doing(tree: Tree) -> None:
