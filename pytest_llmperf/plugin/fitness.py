@@ -12,7 +12,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.environment.host import HostWatch
-from pytest_llmperf.environment.readiness import FitWait
+from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.facts import MachineWatch, SessionFacts, machine_findings
 from pytest_llmperf.plugin.options import Options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_llmperf.engine.device_lock import DeviceLock
-from pytest_llmperf.environment.readiness import FitWait
+from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.environment.readiness import FitWait
+from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.gate.calibration import Calibration
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.combine import worst
@@ -290,7 +290,7 @@ class PerfSession:
                 failing = worst(v for v in test.verdicts if verdict_fails(v, self._policy))
                 label = failing.check.metric.label
                 summary = f"{failing.kind.value}: {label}: {failing.claim}"
-                summary += f"; cause: {test.causes[0]}" if test.causes else ""
+                summary += f"; likely cause: {test.causes[0]}" if test.causes else ""
                 fail_report(recording.call, text, recording.item, summary)
                 if recording.call.failed:
                     self._verdict_failures += 1

@@ -67,7 +67,7 @@ def explanations(
         whose = "" if len(labels) == len(told) else f" ({listed(labels)})"
         lines += wrap_words(f"{', '.join(facts)}{whose}", width, first="  ", indent=_INDENT)
     for cause in test.causes:
-        lines += wrap_words(f"cause: {cause}", width, first="  - ", indent=_INDENT)
+        lines += wrap_words(f"likely cause: {cause}", width, first="  - ", indent=_INDENT)
     for finding in test.findings:
         lines += wrap_words(finding, width, first="  - ", indent=_INDENT)
     return lines

@@ -64,7 +64,7 @@ def failure_text(
     for row in failing:
         lines += [*_failure(row), ""]
     if test.causes:
-        lines += ["caused by what was configured or built:", *_bullets(test.causes), ""]
+        lines += ["likely caused by what was configured or built:", *_bullets(test.causes), ""]
     rest = [row for row in test.rows if row not in failing and row.summary is not None]
     if rest and any(row.summary is not None for row in failing):
         lines += ["the other metrics:", *(_INDENT + _brief(row) for row in rest), ""]

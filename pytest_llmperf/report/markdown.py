@@ -188,7 +188,7 @@ def _explanations(view: ComparisonView) -> Iterator[str]:
         for (kind, why), labels in told.items():
             yield f"- {code(test.nodeid)} {escape(f'{kind}: {listed(labels)}: {why}')}"
         for cause in test.causes:
-            yield f"- {code(test.nodeid)} {escape(f'cause: {cause}')}"
+            yield f"- {code(test.nodeid)} {escape(f'likely cause: {cause}')}"
         for finding in test.findings:
             yield f"- {code(test.nodeid)} {escape(finding)}"
 

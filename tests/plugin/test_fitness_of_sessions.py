@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -183,9 +184,9 @@ def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project, mon
     cause = f"n_threads 4096 on {usable} usable core{'s' if usable > 1 else ''}: threads that wait"
     (test,) = project.session()["tests"]
     assert [text.startswith(cause) for text in test["causes"]] == [True]
-    assert f"caused by what was configured or built: - {cause}" in said(result)
-    assert f"; cause: {cause}" in said(result)
-    assert f"- cause: {cause}" in said(result)
+    assert f"likely caused by what was configured or built: - {cause}" in said(result)
+    assert f"; likely cause: {cause}" in said(result)
+    assert f"- likely cause: {cause}" in said(result)
 
 
 @pytest.mark.usefixtures("quiet_machine")
@@ -268,6 +269,27 @@ def test_a_busy_machine_is_waited_for_and_the_wait_is_told(one_test):
     assert any(note.startswith("waited ") for note in session["notes"])
     # The budget is not used up by waiting: the only process ran all the same.
     assert one_test.session()["tests"][0]["fitness"]
+
+
+@linux
+def test_an_interrupted_wait_ends_as_a_session_ends(one_test):
+    one_test.path.joinpath("toy.py").write_text(STEADY)
+    command = [sys.executable, "-m", "pytest", "-m", "perf", "--llmperf-wait-fit", "10m"]
+    with (
+        burning(),
+        subprocess.Popen(
+            command, cwd=one_test.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as session,
+    ):
+        assert session.stdout is not None
+        for line in session.stdout:
+            if "waiting up to 10 min for the machine to be fit" in line:
+                session.send_signal(signal.SIGINT)
+                break
+        rest = session.stdout.read()
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert "not measured, because the session stopped before: test_it.py::test_answer" in rest
+    assert "Traceback" not in rest
 
 
 @pytest.mark.parametrize("text", ["soon", "5", "0s", "-1s"])

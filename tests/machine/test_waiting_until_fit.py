@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from pytest_llmperf.environment.fitness import FitnessFinding, with_severities
-from pytest_llmperf.environment.readiness import FitWait, in_the_way
+from pytest_llmperf.plugin.waiting import FitWait, in_the_way
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, applied
 
 BUSY = FitnessFinding("busy_cores", "invalid", "process 7 (cc) used 1.9 of 2 cores while measuring")
@@ -32,7 +32,7 @@ def test_a_machine_that_recovers_is_waited_for() -> None:
     wait = FitWait(60.0, said.append)
     spent = wait.wait(looks([BUSY], [BUSY]))
     assert said == [
-        "waiting up to 60 s for the machine to be fit: "
+        "waiting up to 1 min for the machine to be fit: "
         "process 7 (cc) used 1.9 of 2 cores (busy_cores)"
     ]
     assert 0 < wait.seconds <= spent < 60

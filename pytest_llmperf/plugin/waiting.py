@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.gate.words import span
 
 #: Looks at the machine for a moment and says what is wrong with it.
 Look = Callable[[], Sequence[FitnessFinding]]
@@ -63,14 +64,14 @@ class FitWait:
         """Say how long the session waited; empty where it did not."""
         if not self.seconds:
             return ""
-        text = f"waited {max(self.seconds, 1.0):.0f} s for the machine to be fit"
+        text = f"waited {span(max(round(self.seconds), 1))} for the machine to be fit"
         return f"{text}; it was not by then: {_words(self.unfit)}" if self.unfit else text
 
     def _say(self, found: Sequence[FitnessFinding]) -> None:
         if not self._told:
             self._told = True
             self._tell(
-                f"waiting up to {self._total:.0f} s for the machine to be fit: {_words(found)}"
+                f"waiting up to {span(self._total)} for the machine to be fit: {_words(found)}"
             )
 
 
