@@ -12,11 +12,11 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.environment.host import HostWatch
-from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.facts import MachineWatch, SessionFacts, machine_findings
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.report.model import SessionView
 
 #: Seconds of one look at the machine: as short as CPU counters allow.

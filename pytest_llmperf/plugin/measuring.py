@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_llmperf.engine.device_lock import DeviceLock
-from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds
@@ -14,6 +13,7 @@ from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.fitness import ProcessWatch
+from pytest_llmperf.plugin.waiting import FitWait
 
 
 class MeasureStage:

@@ -11,7 +11,6 @@ import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.gate.calibration import Calibration
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.combine import worst
@@ -38,6 +37,7 @@ from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session
 from pytest_llmperf.plugin.trial import Trials
+from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.failure import failure_text
