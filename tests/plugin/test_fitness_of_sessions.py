@@ -255,7 +255,6 @@ def test_a_configuration_with_other_threads_is_named_beside_the_base_arm(one_tes
 @linux
 def test_a_busy_machine_is_waited_for_and_the_wait_is_told(one_test):
     one_test.path.joinpath("toy.py").write_text(STEADY)
-    one_test.configure(APP + "  budget: 1ms\n")
     with burning():
         result = one_test.run(
             *("-m", "perf", "--llmperf-json", "out.json", "--llmperf-wait-fit", "1s")
@@ -267,8 +266,6 @@ def test_a_busy_machine_is_waited_for_and_the_wait_is_told(one_test):
     session = one_test.session()["session"]
     assert session["waited_s"] >= 1.0
     assert any(note.startswith("waited ") for note in session["notes"])
-    # The budget is not used up by waiting: the only process ran all the same.
-    assert one_test.session()["tests"][0]["fitness"]
 
 
 @linux

@@ -43,6 +43,8 @@ class Stage:
         self.looks = 0
         #: What it then says of a process that is lost already.
         self.lost: str | None = None
+        #: Called before each process; says how long it waited.
+        self.before: Callable[[], float] = lambda: 0.0
         self._started: list[EngineClient] = []
 
     def workload(self, *prompts: str, tokens: int = 4) -> Workload:
@@ -100,7 +102,9 @@ class Stage:
                 return stage.findings.pop(0) if stage.findings else []
 
         plan = self.plan(workloads, paired=base is not None, **changes)
-        self.rounds = Rounds(plan, arms, Watch, self.steps.append, undecided)
+        self.rounds = Rounds(
+            plan, arms, Watch, self.steps.append, undecided, before=lambda: self.before()
+        )
         return self.rounds.run()
 
     def _arm(self, role: str, name: str, source: str) -> Arm:

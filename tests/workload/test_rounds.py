@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import psutil
@@ -278,3 +279,26 @@ def test_what_is_measured_beside_a_whole_process_is_one_value_of_it(stage: Any) 
     measurement = stage.run({"one": stage.workload("x")})
 
     assert measurement.tests["one"].values("energy_per_token") == ((3.0,),) * 2
+
+
+def test_waiting_before_a_process_is_no_part_of_the_budget(stage: Any) -> None:
+    waits = [4.0]
+
+    def before() -> float:
+        seconds = waits.pop() if waits else 0.0
+        time.sleep(seconds)
+        return seconds
+
+    stage.before = before
+    measurement = stage.run({"one": stage.workload("x")}, budget=3.9)
+    assert not measurement.tests["one"].budget_reached
+    assert (measurement.processes, measurement.waited) == (2, 4.0)
+    assert measurement.seconds > 4.0
+
+
+def test_what_each_arm_loaded_is_kept(stage: Any) -> None:
+    measurement = stage.run({"one": stage.workload("x")}, MOODY, base=MOODY)
+    assert {role: info.engine for role, info in measurement.loaded.items()} == {
+        "candidate": "app",
+        "base": "app",
+    }
