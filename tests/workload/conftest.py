@@ -102,9 +102,7 @@ class Stage:
                 return stage.findings.pop(0) if stage.findings else []
 
         plan = self.plan(workloads, paired=base is not None, **changes)
-        self.rounds = Rounds(
-            plan, arms, Watch, self.steps.append, undecided, before=lambda: self.before()
-        )
+        self.rounds = Rounds(plan, arms, Watch, self.steps.append, undecided, before=self.before)
         return self.rounds.run()
 
     def _arm(self, role: str, name: str, source: str) -> Arm:
