@@ -121,8 +121,8 @@ def test_it_says_what_these_sessions_can_decide(folder: Any, baseline: Any) -> N
 
 def test_a_metric_of_a_newer_plugin_is_shown_as_it_is_stored(folder: Any, baseline: Any) -> None:
     path = folder.record(1)
-    path.write_text(path.read_text().replace("first_token", "energy_per_token"))
-    assert row(baseline("show", SHORT).out, "energy_per_token") == [
+    path.write_text(path.read_text().replace("first_token", "carbon_per_token"))
+    assert row(baseline("show", SHORT).out, "carbon_per_token") == [
         "0.4", "s", "1", "-", "-", "-", "-",
     ]  # fmt: skip
 

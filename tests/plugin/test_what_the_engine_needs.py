@@ -51,7 +51,7 @@ def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here
 @pytest.mark.parametrize(("here", "there"), [(0, -1), (-1, 0)])
 def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here, there):
     card = GpuReading((Gpu("RTX 4090"),))
-    monkeypatch.setattr("pytest_llmperf.plugin.facts.read_gpus", lambda: card)
+    monkeypatch.setattr("pytest_llmperf.plugin.facts.read_gpus", lambda *_: card)
     monkeypatch.setattr("pytest_llmperf.plugin.facts.installed_backend", lambda: "cuda")
     for layers, name in ((here, "config.yaml"), (there, "other.yaml")):
         pytester.path.joinpath(name).write_text(f"llm: {{n_gpu_layers: {layers}}}\n")

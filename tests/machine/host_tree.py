@@ -1,0 +1,57 @@
+"""A machine made of the files that the kernel shows, for what this one may lack."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.host import HostReport, HostWatch
+from pytest_llmperf.environment.host_fitness import Need, judge_host
+
+#: CPU numbers of the trees.
+CPUS = (0, 1)
+#: Long enough for shares of time to be judged.
+WINDOW = 0.6
+
+Change = Callable[[], object]
+
+
+class Tree:
+    """A machine made of files, as the kernel shows them; empty at first."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def write(self, path: str, text: object) -> None:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+
+    def cpus(self, path: str, text: object) -> None:
+        for cpu in CPUS:
+            self.write(f"sys/devices/system/cpu/cpu{cpu}/{path}", text)
+
+    def pressure(self, some: float, full: float) -> None:
+        """Set the seconds in which some, and all, processes waited for memory so far."""
+        lines = (
+            f"{k} avg10=0.00 total={round(s * 1e6)}" for k, s in (("some", some), ("full", full))
+        )
+        self.write("proc/pressure/memory", "\n".join(lines))
+
+    def watched(self, change: Change, *, wait: float = 0.0) -> HostReport:
+        """What a watch reports of a window in which ``change`` happened."""
+        watch = HostWatch(root=self.root, cpus=CPUS)
+        change()
+        time.sleep(wait)
+        return watch.report()
+
+
+def names(report: HostReport, need: Need | None = None) -> list[tuple[str, str]]:
+    return [(one.name, one.severity) for one in judge_host(report, need or Need())]
+
+
+def only(report: HostReport, need: Need | None = None) -> FitnessFinding:
+    (finding,) = judge_host(report, need or Need())
+    return finding

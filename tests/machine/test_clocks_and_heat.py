@@ -1,0 +1,100 @@
+"""Clocks, governors and heat of the CPU, as trees of the files that the kernel shows of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from host_tree import CPUS, Tree, names, only
+
+from pytest_llmperf.environment.host import HostReport, HostWatch
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+# cpu_throttled
+
+
+def _heat(tree: Tree, events: int, milliseconds: int | None = None) -> None:
+    for what in ("core", "package"):
+        tree.cpus(f"thermal_throttle/{what}_throttle_count", events)
+        if milliseconds is not None:
+            tree.cpus(f"thermal_throttle/{what}_throttle_total_time_ms", milliseconds)
+
+
+@pytest.mark.parametrize(
+    ("events", "milliseconds", "found"),
+    [
+        (0, 0, []),
+        (3, None, [("cpu_throttled", "invalid")]),
+        (3, 500, [("cpu_throttled", "invalid")]),
+        (1, 0, [("cpu_throttled", "warn")]),
+    ],
+)
+def test_a_cpu_that_was_too_hot_is_found(
+    tree: Tree, events: int, milliseconds: int | None, found: list[tuple[str, str]]
+) -> None:
+    _heat(tree, 7, None if milliseconds is None else 100)
+    grown = None if milliseconds is None else 100 + milliseconds
+    assert names(tree.watched(lambda: _heat(tree, 7 + events, grown), wait=0.1)) == found
+
+
+# cpu_clock
+
+
+def _clocks(tree: Tree, *megahertz: int) -> HostReport:
+    """What a watch reports whose looks saw these clocks, one after the other."""
+    tree.cpus("cpufreq/scaling_cur_freq", megahertz[0] * 1000)
+    watch = HostWatch(root=tree.root, cpus=CPUS)
+    for clock in megahertz[1:]:
+        tree.cpus("cpufreq/scaling_cur_freq", clock * 1000)
+        watch.look()
+    return watch.report()
+
+
+def test_a_clock_that_falls_from_first_to_last_is_told(tree: Tree) -> None:
+    finding = only(_clocks(tree, 4900, 4900, 4800, 4200, 4000, 3900, 3900))
+    assert (finding.name, finding.severity) == ("cpu_clock", "warn")
+    assert "fell from 4.90 to 3.90 GHz" in finding.text
+
+
+@pytest.mark.parametrize(
+    "megahertz",
+    [
+        (4900, 4900, 800, 4900, 4900, 4900, 800),  # a core that had nothing to do, now and then
+        (800, 4900, 4900, 4900, 4900, 4900),
+        (4900, 4800, 4900, 4700, 4800, 4800),
+        (4900, 2000),  # too few looks to tell
+    ],
+)
+def test_a_clock_that_only_jitters_is_silent(tree: Tree, megahertz: tuple[int, ...]) -> None:
+    assert names(_clocks(tree, *megahertz)) == []
+
+
+# cpu_governor
+
+
+@pytest.mark.parametrize(
+    ("governor", "driver", "preference", "told"),
+    [
+        ("performance", "acpi-cpufreq", None, False),
+        ("schedutil", "acpi-cpufreq", None, False),
+        ("powersave", "acpi-cpufreq", None, True),
+        ("conservative", "acpi-cpufreq", None, True),
+        # There it follows the load, and is what every desktop has.
+        ("powersave", "intel_pstate", "balance_performance", False),
+        ("powersave", "intel_pstate", "power", True),
+        ("powersave", "amd-pstate-epp", "balance_power", True),
+    ],
+)
+def test_a_governor_that_saves_power_is_told(
+    tree: Tree, governor: str, driver: str, preference: str | None, told: bool
+) -> None:
+    tree.cpus("cpufreq/scaling_governor", governor)
+    tree.cpus("cpufreq/scaling_driver", driver)
+    if preference is not None:
+        tree.cpus("cpufreq/energy_performance_preference", preference)
+    assert names(tree.watched(lambda: None)) == ([("cpu_governor", "warn")] if told else [])
