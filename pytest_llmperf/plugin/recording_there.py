@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,16 +17,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.plugin import adopt
 from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.own_options import own_options
+from pytest_llmperf.report.text import printable
 from pytest_llmperf.repository.git import without_repository
 
 if TYPE_CHECKING:
     from pytest_llmperf.packages.environment import Environment
 
 _TAIL = 30
+#: In the cache folder: what sessions that could not record printed, kept for so long.
+_LOGS = "logs"
+_KEPT_FOR_S = 30 * 24 * 3600.0
 #: The plugin is what measures both arms, whatever tree it comes from.
 INSTRUMENT = "pytest_llmperf"
 
@@ -212,7 +218,7 @@ def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Pat
 
 def _no_outcome(there: There, status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    tail = "\n".join(f"  | {line}" for line in lines[-_TAIL:])
+    tail = "\n".join(f"  | {printable(line)}" for line in lines[-_TAIL:])
     return (
         f"the tests could not be recorded at {there.title}: pytest ended "
         f"with status {status} there; nothing is said about speed. Its output ({log}) ends:\n{tail}"
@@ -220,8 +226,19 @@ def _no_outcome(there: There, status: int, log: Path) -> str:
 
 
 def _kept(log: Path) -> Path:
-    """Copy a log to where its reader finds it after this run."""
-    handle, name = tempfile.mkstemp(prefix="llmperf-", suffix=".log")
+    """Copy a log to where its reader finds it after this run; old ones are removed.
+
+    Where the cache folder can't be written to, it goes to the system's temporary files.
+    """
+    folder = cache_dir(os.environ) / _LOGS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.log"):
+            if time.time() - old.stat().st_mtime > _KEPT_FOR_S:
+                old.unlink()
+        handle, name = tempfile.mkstemp(prefix="recording-", suffix=".log", dir=folder)
+    except OSError:
+        handle, name = tempfile.mkstemp(prefix="llmperf-", suffix=".log")
     with os.fdopen(handle, "wb") as copy, suppress(OSError):
         copy.write(log.read_bytes())
     return Path(name)
