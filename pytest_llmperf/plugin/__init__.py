@@ -49,6 +49,21 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     imply_perf(item)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Refuse a commit that does not exist before anything is imported."""
+    config = session.config
+    named = config.getoption("llmperf_against") is not None or (
+        config.getoption("llmperf_baselines_from") is not None
+    )
+    recording = config.pluginmanager.get_plugin(RECORDING)
+    worker = hasattr(config, "workerinput")
+    if named and recording is None and not worker and asks_for_perf(config.option.markexpr or ""):
+        from pytest_llmperf.plugin.session_base import check_revisions
+
+        check_revisions(config)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep perf tests out of runs that do not ask for them; set up what the others need."""

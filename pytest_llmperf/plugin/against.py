@@ -97,8 +97,10 @@ def against_config(config: pytest.Config, path: Path) -> Against:
     Raises:
         pytest.UsageError: naming everything that is wrong with it.
     """
+    from pytest_llmperf.config.model_hash import model_sha256
+
     loaded = load_file(config, path, ())
-    spec, _ = spec_of(config, loaded)
+    spec, model_file = spec_of(config, loaded)
     here, other = settings_of(config).loaded.config.llm, loaded.config.llm
     try:
         name = str(path.relative_to(config.rootpath))
@@ -114,7 +116,10 @@ def against_config(config: pytest.Config, path: Path) -> Against:
         spec,
         other,
         setting_lines(here, other),
-        identity={"llm": other.model_dump(mode="json"), "model": spec.config.get("model_path")},
+        identity={
+            "llm": other.model_dump(mode="json", exclude={"model_path"}),
+            "model": model_sha256(model_file) if model_file is not None else str(other.target),
+        },
         there=there,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +129,8 @@ def _differences(settings: Settings, place: Place, found: BaseRecording) -> tupl
     lines += setting_lines(here, found.settings(), ("llm.model_path",) if same_model else ())
     if not same_model and file is not None:
         lines.append(f"model: SHA-256 {found.model[:12]} there, {model[:12]} here")
-    if engine != found.engine:
+    # An engine that did not start told no version; of which kind it is, the settings say.
+    if found.engine and engine != found.engine:
         lines.append(f"engine: {found.engine} there, {engine} here")
     layers = info.gpu.share if info is not None and info.gpu is not None else ""
     if layers and found.layers and layers != found.layers:
@@ -175,14 +175,14 @@ def _culprit(place: Place, baselines: Path) -> dict[str, Any]:
 
 def _identity(place: Place, found: BaseRecording) -> dict[str, Any]:
     """Return what tells this arm from any other: code, environment, settings, model."""
+    from pytest_llmperf.packages.fingerprint import fingerprint
+
     llm = {key: value for key, value in found.llm.items() if key != "model_path"}
+    trees = (place.checkout.top, place.repository.top)
     return {
         "state": place.revision.commit,
-        "environment": "shared" if place.environment.shared else place.environment.note,
+        "environment": fingerprint(found.python, found.path, trees),
         "llm": llm,
         "model": found.model,
         "engine": found.engine,
-        "variables": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith("GGML_")
-        },
     }

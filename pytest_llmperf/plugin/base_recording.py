@@ -48,13 +48,15 @@ class BaseRecording:
         spec: how an engine process is started there; None if no wanted test exists there.
         llm: the engine settings of its configuration, as ``LlmConfig`` writes them.
         model: the model's SHA-256, or its name where it is no file.
-        engine: the engine and its version.
+        engine: the engine and its version; empty if none was ever started.
         layers: how many are on a GPU, such as ``12/31``; empty where the engine does not say.
         workloads: what each wanted test asked of the engine, by node id.
         problems: why a wanted test has none although it exists.
         collected: node ids of all perf tests there.
         broken: files, classes and tests that could not be collected or set up, and why.
         origins: the file of each module of the project that was imported.
+        python: the version of its interpreter.
+        path: its import path.
     """
 
     spec: LaunchSpec | None = None
@@ -67,6 +69,8 @@ class BaseRecording:
     collected: tuple[str, ...] = ()
     broken: dict[str, str] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    python: str = ""
+    path: tuple[str, ...] = ()
 
     def settings(self) -> LlmConfig:
         """Return the engine settings of that tree's configuration."""
@@ -105,4 +109,6 @@ class BaseRecording:
             collected=tuple(data["collected"]),
             broken=data["broken"],
             origins=data["origins"],
+            python=data["python"],
+            path=tuple(data["path"]),
         )

@@ -18,15 +18,21 @@ _KEPT = (
     "--config-file",
     "-c",
 )
+#: Options that decide what it is compared with: a session that only stores a level has no use
+#: for them.
+_COMPARED = ("--llmperf-against", "--llmperf-baselines-from", "--llmperf-confirm")
 
 
-def command_stem(config: pytest.Config) -> str:
+def command_stem(config: pytest.Config, *, again: bool = False) -> str:
     """Return how perf tests are run the way this session ran them, without naming tests.
 
-    Variables of the environment are the user's shell's to keep.
+    ``again``: compared with the same. Variables of the environment are the user's
+    shell's to keep.
     """
     program = "python -m pytest" if sys.argv and sys.argv[0].endswith("__main__.py") else "pytest"
-    return " ".join([program, "-m perf", *map(shlex.quote, _kept(config.invocation_params.args))])
+    options = (*_KEPT, *_COMPARED) if again else _KEPT
+    kept = _kept(config.invocation_params.args, options)
+    return " ".join([program, "-m perf", *map(shlex.quote, kept)])
 
 
 def as_argument(config: pytest.Config, nodeid: str) -> str:
@@ -36,13 +42,13 @@ def as_argument(config: pytest.Config, nodeid: str) -> str:
     return f"{here}{separator}{rest}"
 
 
-def _kept(arguments: tuple[str | os.PathLike[str], ...]) -> list[str]:
-    """Pick the options of _KEPT, as ``--option value`` or ``--option=value``."""
+def _kept(arguments: tuple[str | os.PathLike[str], ...], options: tuple[str, ...]) -> list[str]:
+    """Pick these options, as ``--option value`` or ``--option=value``."""
     kept: list[str] = []
     words = [os.fspath(argument) for argument in arguments]
     for index, word in enumerate(words):
-        if word in _KEPT and index + 1 < len(words):
+        if word in options and index + 1 < len(words):
             kept += [word, words[index + 1]]
-        elif word.startswith(tuple(f"{option}=" for option in _KEPT if option != "-c")):
+        elif word.startswith(tuple(f"{option}=" for option in options if option != "-c")):
             kept.append(word)
     return kept

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.origin import Origin, origin_of
+from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.gate.numbers import badness, session_level
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import change_words, count
-from pytest_llmperf.plugin.against import current_against, set_against
+from pytest_llmperf.plugin.against import Against, current_against, set_against
 from pytest_llmperf.plugin.base_arm import against_commit
 from pytest_llmperf.plugin.base_commit import foreign, prepare, repository_of
 from pytest_llmperf.plugin.configured import stored_causes
@@ -29,6 +31,7 @@ from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.plugin.trial import Trial, Trials
 from pytest_llmperf.report.fitness import machine_lines, merged_sessions
 from pytest_llmperf.report.model import SessionView, TestReportView
+from pytest_llmperf.report.text import in_short
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.provenance import read_provenance
 
@@ -96,17 +99,17 @@ class Confirmer:
         if not suspects:
             return session_view(trial, self._facts)
         groups, unconfirmed = self._grouped(suspects)
-        # What decides, decides at a part of the one rate: the two can't both use all of it.
         engines = self._engine_causes(suspects)
-        apart = bool(unconfirmed) or bool(engines)
-        share = alpha / (len(groups) + apart) if groups else alpha
+        share = _share(alpha, len(groups), alone=len(suspects) == 1 and not engines)
         found: dict[str, TestReportView] = {}
         views: list[SessionView] = []
         for origin, group in groups:
+            measured = trial.measurement.seconds - trial.measurement.waited
+            spent = measured + sum(view.wall_s for view in views)
             try:
-                spent = trial.measurement.seconds - trial.measurement.waited
-                view = self._confirm(origin, group, share, spent)
-            except (GitError, ArmError) as error:
+                view, against = self._confirm(origin, group, share, spent)
+            except (GitError, ArmError, BaselineError, EngineError) as error:
+                # Such as a device that another session took meanwhile.
                 unconfirmed |= {one.recording.item.nodeid: str(error) for one in group}
                 continue
             views.append(view)
@@ -114,9 +117,9 @@ class Confirmer:
             for suspect in group:
                 nodeid = suspect.recording.item.nodeid
                 test = by_name[nodeid]
-                if not test.pairs:
-                    reason = test.verdicts[0].claim if test.verdicts else "nothing was measured"
-                    unconfirmed[nodeid] = reason
+                # Other work there was measured in pairs, too, and was compared with nothing.
+                if against.standing(nodeid) != "same" or not test.pairs:
+                    unconfirmed[nodeid] = _why_not(test, against)
                     continue
                 if cause := _not_cleared(test, engines.get(nodeid, [])):
                     unconfirmed[nodeid] = (
@@ -150,7 +153,7 @@ class Confirmer:
             judged = [one for one in by_test.get(recording.item.nodeid, ()) if one.verdict]
             if any(one.verdict and one.verdict.kind in _UNFIT for one in judged):
                 continue
-            compared = [one for one in judged if one.evidence.baseline and _change(one)]
+            compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
             asking = [one for one in compared if _said(one.verdict)]
             chosen = asking or (compared if self._mode == "always" else [])
             if not chosen:
@@ -213,7 +216,7 @@ class Confirmer:
 
     def _confirm(
         self, origin: Origin, group: Sequence[Suspect], alpha: float, spent: float
-    ) -> SessionView:
+    ) -> tuple[SessionView, Against]:
         perf, root = self._settings.loaded.config.perf, self._config.rootpath
         held = [suspect.recording for suspect in group]
         tests, is_are = count(len(held), "test"), "is" if len(held) == 1 else "are"
@@ -231,13 +234,36 @@ class Confirmer:
             trials = Trials(self._config, self._settings, facts, self._console, self._start_seconds)
             budget = max(perf.budget - spent, 1.0)
             try:
-                return session_view(trials.run(held, against, alpha=alpha, budget=budget), facts)
+                trial = trials.run(held, against, alpha=alpha, budget=budget)
+                return session_view(trial, facts), against
             finally:
                 if facts.telemetry is not self._facts.telemetry:
                     facts.close()
         finally:
             set_against(self._config, before)
             place.close()
+
+
+def _share(alpha: float, groups: int, *, alone: bool) -> float:
+    """Return what each trial that may decide gets of the one false-alarm rate.
+
+    Which suspects are left to their stored sessions is known only after the others were
+    confirmed, so their part is kept for them from the start. Only one that is ``alone``, and
+    either confirmed or left to them, uses it all: either way a single trial decides.
+    """
+    return alpha / (groups + 1) if groups and not alone else alpha
+
+
+def _why_not(test: TestReportView, against: Against) -> str:
+    """Say why a trial did not compare a test."""
+    nodeid = test.nodeid
+    if nodeid in against.changed:
+        work = against.changed[nodeid]
+        return f"{against.name} measured {work.summary}: other work, so not judged as equal"
+    if reason := against.absent.get(nodeid) or against.broken.get(nodeid):
+        return in_short(reason)
+    claim = next((verdict.claim for verdict in test.verdicts if verdict.claim), "")
+    return claim or "nothing was measured"
 
 
 def _merged(

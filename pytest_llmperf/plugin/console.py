@@ -13,7 +13,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Step
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.report.progress import Progress
-from pytest_llmperf.report.text import printable, wrap_words
+from pytest_llmperf.report.text import printable, printable_lines, wrap_words
 
 
 class Console:
@@ -31,10 +31,10 @@ class Console:
         return self._reporter is None or self._config.get_verbosity() < 0
 
     def line(self, text: str) -> None:
-        """Write one line of ours."""
+        """Write one line of ours; what names a commit's subject may hold anything."""
         if not self._quiet:
             _fresh_line(self._reporter)
-            self._reporter.write_line(f"llmperf: {text}")
+            self._reporter.write_line(f"llmperf: {printable_lines(text)}")
 
     def recording(self, nodeid: str) -> None:
         """Name each body that runs, with ``-v``."""

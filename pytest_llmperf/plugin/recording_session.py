@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import replace
@@ -90,6 +91,8 @@ class RecordingSession:
             collected=self._collected,
             broken=self._broken,
             origins={**loaded_modules(self._request.modules), **self._origins},
+            python=sys.version,
+            path=tuple(sys.path),
         )
         if self._stage is not None:
             found = replace(found, **_arm(settings_of(self._config)))
@@ -104,7 +107,7 @@ def _arm(settings: Settings) -> dict[str, Any]:
         # What is only a default may contradict what is set, and is one again where it is read.
         "llm": llm.model_dump(mode="json", exclude_unset=True),
         "model": model_sha256(file) if file is not None else str(llm.target),
-        "engine": f"{info.engine} {info.engine_version}" if info is not None else llm.engine,
+        "engine": f"{info.engine} {info.engine_version}" if info is not None else "",
         "layers": info.gpu.share if info is not None and info.gpu is not None else "",
     }
 

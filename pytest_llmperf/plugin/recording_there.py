@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,16 +17,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.plugin import adopt
 from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.own_options import own_options
-from pytest_llmperf.repository.git import git_environment
+from pytest_llmperf.report.text import printable
+from pytest_llmperf.repository.git import without_repository
 
 if TYPE_CHECKING:
     from pytest_llmperf.packages.environment import Environment
 
 _TAIL = 30
+#: In the cache folder: what sessions that could not record printed, kept for so long.
+_LOGS = "logs"
+_KEPT_FOR_S = 30 * 24 * 3600.0
 #: The plugin is what measures both arms, whatever tree it comes from.
 INSTRUMENT = "pytest_llmperf"
 
@@ -74,7 +80,7 @@ def record(config: pytest.Config, there: There, wanted: Sequence[str]) -> BaseRe
     """
     from pytest_llmperf.packages.roots import own_modules
 
-    paths = _paths(config, there)
+    paths = _paths(config, there, wanted)
     if not paths:
         return BaseRecording()
     modules = own_modules(there.project, there.roots) - {INSTRUMENT}
@@ -86,8 +92,9 @@ def record(config: pytest.Config, there: There, wanted: Sequence[str]) -> BaseRe
             *adopt_command(there.environment, there.roots),
             *(f"--llmperf-record-for={request}", "-o", f"cache_dir={folder / 'cache'}"),
             *("--continue-on-collection-errors", "--maxfail=0"),
-            *_options(config, there),
+            # Before ours: one that takes as many words as there are must not take the paths.
             *own_options(config),
+            *_options(config, there),
             *paths,
         ]
         status = _run(command, _cwd(config, there), arm_environment(there), log)
@@ -113,11 +120,14 @@ def adopt_command(environment: Environment, roots: Sequence[str]) -> list[str]:
 
 
 def arm_environment(there: There) -> dict[str, str]:
-    """Return the variables for a process of the commit's arm: paths into the user's tree moved."""
+    """Return the variables for a process of the commit's arm: paths into the user's tree moved.
+
+    All others, the locale among them, are this session's: both arms do the same work.
+    """
     environ = {
         name: value
-        for name, value in git_environment().items()
-        if name not in _GIT_ONLY and not name.startswith("PYTEST_XDIST")
+        for name, value in without_repository().items()
+        if not name.startswith("PYTEST_XDIST")
     }
     environ.pop("PYTEST_CURRENT_TEST", None)
     environ[_ROOT] = str(there.project)
@@ -130,29 +140,25 @@ def arm_environment(there: There) -> dict[str, str]:
 #: pytest expands variables in --rootdir, so that a folder with a $ in its name is given by one.
 _ROOT = "LLMPERF_BASE_ROOT"
 ROOTDIR = f"--rootdir=${_ROOT}"
-#: Set for asking git; a test's own git is none of our business.
-_GIT_ONLY = {
-    "GIT_OPTIONAL_LOCKS",
-    "GIT_NO_LAZY_FETCH",
-    "GIT_ALLOW_PROTOCOL",
-    "GIT_TERMINAL_PROMPT",
-    "GIT_PAGER",
-}
 
 
-def _paths(config: pytest.Config, there: There) -> list[str]:
+def _paths(config: pytest.Config, there: There, wanted: Sequence[str]) -> list[str]:
     """Return the files and folders that pytest was given, as they are called there.
 
     Single tests are left to the list of wanted ones; what does not exist there is left out.
+    A file whose tests are wanted counts where pytest was told of it in another way than by
+    a path (``--pyargs``).
     """
-    here = config.invocation_params.dir
-    found: dict[str, None] = {}
-    for argument in config.args:
-        path = (here / argument.partition("::")[0]).resolve()
-        moved = Path(there.moved(str(path)))
-        if moved.exists():
-            found[str(moved)] = None
-    return list(found)
+    here, root = config.invocation_params.dir, config.rootpath
+    given = [here / argument.partition("::")[0] for argument in config.args]
+    files = [root / nodeid.partition("::")[0] for nodeid in wanted]
+    found: dict[Path, None] = {}
+    for path in dict.fromkeys((*given, *files)):
+        moved = Path(there.moved(str(path.resolve())))
+        known = path not in given and any(moved.is_relative_to(each) for each in found)
+        if moved.exists() and not known:
+            found[moved] = None
+    return list(map(str, found))
 
 
 def _options(config: pytest.Config, there: There) -> list[str]:
@@ -212,7 +218,7 @@ def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Pat
 
 def _no_outcome(there: There, status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    tail = "\n".join(f"  | {line}" for line in lines[-_TAIL:])
+    tail = "\n".join(f"  | {printable(line)}" for line in lines[-_TAIL:])
     return (
         f"the tests could not be recorded at {there.title}: pytest ended "
         f"with status {status} there; nothing is said about speed. Its output ({log}) ends:\n{tail}"
@@ -220,8 +226,19 @@ def _no_outcome(there: There, status: int, log: Path) -> str:
 
 
 def _kept(log: Path) -> Path:
-    """Copy a log to where its reader finds it after this run."""
-    handle, name = tempfile.mkstemp(prefix="llmperf-", suffix=".log")
+    """Copy a log to where its reader finds it after this run; old ones are removed.
+
+    Where the cache folder can't be written to, it goes to the system's temporary files.
+    """
+    folder = cache_dir(os.environ) / _LOGS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.log"):
+            if time.time() - old.stat().st_mtime > _KEPT_FOR_S:
+                old.unlink()
+        handle, name = tempfile.mkstemp(prefix="recording-", suffix=".log", dir=folder)
+    except OSError:
+        handle, name = tempfile.mkstemp(prefix="llmperf-", suffix=".log")
     with os.fdopen(handle, "wb") as copy, suppress(OSError):
         copy.write(log.read_bytes())
     return Path(name)

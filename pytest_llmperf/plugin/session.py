@@ -299,6 +299,8 @@ class PerfSession:
                 busy=view.busy,
                 policy=self._policy,
                 command=command_stem(self._config),
+                again=command_stem(self._config, again=True),
+                against=view.against,
                 argument=as_argument(self._config, test.nodeid),
             )
             for name, value in junit_properties(test):

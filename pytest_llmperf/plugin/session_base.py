@@ -16,6 +16,7 @@ from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.settings import Settings, given_roots
+from pytest_llmperf.report.text import printable_lines
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.revisions import Revision, resolve
 
@@ -50,8 +51,7 @@ class SessionBase:
         if options.against_config is not None:
             self._against = against_config(config, options.against_config)
             set_against(config, self._against)
-        self._resolve("--llmperf-baselines-from", options.baselines_from)
-        revision = self._resolve("--llmperf-against", options.against)
+        _, revision = check_revisions(config)
         if revision is None:
             return
         try:
@@ -63,7 +63,9 @@ class SessionBase:
                 self._settings.loaded.config.perf.base_install,
             )
         except (GitError, ArmError) as error:
-            raise pytest.UsageError(f"llmperf: --llmperf-against: {error}") from None
+            raise pytest.UsageError(
+                f"llmperf: --llmperf-against: {printable_lines(str(error))}"
+            ) from None
 
     def own_origins(self) -> dict[str, str]:
         """Return where this session imported the project's modules from; nothing outside of git.
@@ -103,10 +105,26 @@ class SessionBase:
         if self._place is not None:
             self._place.close()
 
-    def _resolve(self, option: str, asked: str | None) -> Revision | None:
-        if asked is None:
-            return None
-        try:
-            return resolve(repository_of(self._config.rootpath, option), asked)
-        except (GitError, ArmError) as error:
-            raise pytest.UsageError(f"llmperf: {option}: {error}") from None
+
+def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | None]:
+    """Return the commits that baselines are read from and that is compared with, if any.
+
+    Raises:
+        pytest.UsageError: one does not exist.
+    """
+    options = Options.of(config)
+    asked = {
+        "--llmperf-baselines-from": options.baselines_from,
+        "--llmperf-against": options.against,
+    }
+    baselines, against = (_resolve(config, option, rev) for option, rev in asked.items())
+    return baselines, against
+
+
+def _resolve(config: pytest.Config, option: str, asked: str | None) -> Revision | None:
+    if asked is None:
+        return None
+    try:
+        return resolve(repository_of(config.rootpath, option), asked)
+    except (GitError, ArmError) as error:
+        raise pytest.UsageError(f"llmperf: {option}: {printable_lines(str(error))}") from None

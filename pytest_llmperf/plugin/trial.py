@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from pytest_llmperf.plugin.planning import make_plan
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.state import state_of
+from pytest_llmperf.repository.state import ignored, state_of
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
@@ -148,12 +149,19 @@ class Trials:
         """Return what makes this comparison the one it is; None where that can't be told."""
         if against is None or not against.identity:
             return None
+        from pytest_llmperf.packages.fingerprint import (
+            deciding_variables,
+            fingerprint,
+            modules_digest,
+        )
+
         facts, root = self._facts, self._config.rootpath
         try:
             repository = Repository.around(root)
             if repository is None:
                 return None
             state = state_of(repository, self._own_files(repository))
+            modules = modules_digest(repository.top, ignored(repository))
         except GitError:
             return None
         return {
@@ -161,9 +169,13 @@ class Trials:
             "machine": facts.machine.key,
             "iterations": self._perf.iterations,
             "warmup_max": self._perf.warmup_max,
+            # Both arms' processes inherit them.
+            "variables": deciding_variables(os.environ),
             "base": dict(against.identity),
             "candidate": {
                 "state": state,
+                "ignored": modules,
+                "environment": fingerprint(sys.version, sys.path, (repository.top,)),
                 "llm": {k: v for k, v in facts.config.items() if k != "model_path"},
                 "model": facts.model.sha256 or facts.model.name,
                 "engine": f"{facts.info.engine} {facts.info.engine_version}",

@@ -47,13 +47,17 @@ def failure_text(
     busy: Sequence[str] = (),
     policy: FailPolicy | None = None,
     command: str = "pytest -m perf",
+    again: str | None = None,
     argument: str | None = None,
+    against: str | None = None,
 ) -> str:
     """Write what a failing test's report says; empty where no verdict fails under ``policy``.
 
     ``busy``: what else used the machine, said before any speed. ``command``: how
     this session's user runs perf tests, the stem of the commands to copy.
-    ``argument``: what names the test there; its node id by default.
+    ``again``: the stem of those that compare with the same again. ``argument``: what
+    names the test there; its node id by default. ``against``: what the session is compared
+    with where that ran in it, whether this test was or not.
     """
     failing = [row for row in test.rows if row.verdict and verdict_fails(row.verdict, policy)]
     if not failing:
@@ -61,14 +65,14 @@ def failure_text(
     lines: list[str] = []
     if busy:
         lines += ["what the machine did while measuring:", *_bullets(busy), ""]
-    for row in failing:
-        lines += [*_failure(row), ""]
+    for rows in _alike(failing):
+        lines += [*_failure(rows), ""]
     if test.causes:
         lines += ["likely caused by what was configured or built:", *_bullets(test.causes), ""]
     rest = [row for row in test.rows if row not in failing and row.summary is not None]
     if rest and any(row.summary is not None for row in failing):
         lines += ["the other metrics:", *(_INDENT + _brief(row) for row in rest), ""]
-    base = test.against or "the baseline"
+    base = test.against or against or "the baseline"
     differences = [text for text in test.differences if text not in test.causes]
     if differences:
         lines += [f"what differs from {base} besides speed:", *_bullets(differences), ""]
@@ -78,17 +82,29 @@ def failure_text(
     if test.findings:
         lines += ["found while measuring:", *_bullets(test.findings), ""]
     name = test.nodeid if argument is None else argument
-    lines += _remedies(failing, test, policy, name, command)
+    lines += _remedies(failing, test, policy, name, command, again or command)
     return "\n".join(lines)
 
 
-def _failure(row: MetricRow) -> Iterator[str]:
-    """One failing metric: its verdict, why, and what it rests on."""
+def _alike(failing: Sequence[MetricRow]) -> list[list[MetricRow]]:
+    """Put metrics together that fail for the very same error: its log is long."""
+    groups: dict[object, list[MetricRow]] = {}
+    for row in failing:
+        verdict = row.verdict
+        alone = verdict is None or verdict.kind is not VerdictKind.ERROR or row.summary is not None
+        key = row.label if verdict is None or alone else (verdict.explanation, verdict.notes)
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
+
+
+def _failure(rows: Sequence[MetricRow]) -> Iterator[str]:
+    """One failing metric, or some that fail alike: the verdict, why, and what it rests on."""
+    row = rows[0]
     verdict = row.verdict
     assert verdict is not None
     explanation = [printable(line) for line in verdict.explanation.splitlines()] or [""]
     metric = row.check.metric
-    yield f"{verdict.kind.value}: {row.label}: {explanation[0]}"
+    yield f"{verdict.kind.value}: {listed([each.label for each in rows])}: {explanation[0]}"
     yield from (_INDENT + line for line in (*explanation[1:], *map(printable, verdict.notes)))
     if row.summary is not None:
         done = count(row.summary.processes, "process")
@@ -123,18 +139,19 @@ def _remedies(
     policy: FailPolicy | None,
     nodeid: str,
     command: str,
+    again: str,
 ) -> Iterator[str]:
     """What to do about each kind that failed, with commands to copy."""
     verdicts = [row.verdict for row in failing if row.verdict is not None]
     kinds = {kind for verdict in verdicts for kind in failing_kinds(verdict, policy)}
-    rerun = _INDENT + rerun_command(nodeid, command)
+    rerun = _INDENT + rerun_command(nodeid, again)
     if VerdictKind.ERROR in kinds:
         yield from ("when the error is mended, run it again:", rerun)
     if VerdictKind.INVALID in kinds:
         yield from ("nothing was proven about speed; on a quiet machine run it again:", rerun)
     if VerdictKind.INCONCLUSIVE in kinds:
         undecided = [v for v in verdicts if v.kind is VerdictKind.INCONCLUSIVE]
-        yield from _how_to_decide(undecided, nodeid, command)
+        yield from _how_to_decide(undecided, nodeid, command, again)
     if VerdictKind.REGRESSED in kinds and test.against is not None:
         yield from _against(test, nodeid)
         if test.is_confirmed:
@@ -166,22 +183,24 @@ def _against(test: TestReportView, nodeid: str) -> Iterator[str]:
         )
 
 
-def _how_to_decide(verdicts: Sequence[Verdict], nodeid: str, command: str) -> Iterator[str]:
+def _how_to_decide(
+    verdicts: Sequence[Verdict], nodeid: str, command: str, again: str
+) -> Iterator[str]:
     """What would decide verdicts that are inconclusive."""
     if any(verdict.strategy == "baseline" for verdict in verdicts):
         yield "stored sessions alone don't decide it: record more of them, or, where a"
         yield "configuration changed, run the old and the new one in one session:"
         yield _INDENT + against_command(nodeid, command)
-    again = [verdict for verdict in verdicts if verdict.strategy != "baseline"]
-    if not again:
+    others = [verdict for verdict in verdicts if verdict.strategy != "baseline"]
+    if not others:
         return
-    settings = sorted({verdict.stopped_by for verdict in again if verdict.stopped_by})
+    settings = sorted({verdict.stopped_by for verdict in others if verdict.stopped_by})
     needed = [
         (verdict.proof.samples + verdict.proof.more) * verdict.proof.row_size
-        for verdict in again
+        for verdict in others
         if verdict.proof is not None and verdict.proof.more is not None
     ]
-    rerun = rerun_command(nodeid, command)
+    rerun = rerun_command(nodeid, again)
     if len(settings) == 1 and settings[0].startswith("perf.max_") and needed:
         # What is needed is an estimate from few samples: half as many again.
         rerun += f" --llmperf-set {settings[0]}={round(max(needed) * 1.5)}"

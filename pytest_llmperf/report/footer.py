@@ -10,7 +10,7 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
 from pytest_llmperf.gate.words import count, percent, span
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.failure import against_command
-from pytest_llmperf.report.text import pack, printable, wrap_words
+from pytest_llmperf.report.text import in_short, pack, printable, wrap_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _INDENT = "    "
 #: More baseline files than this are named by the first and the last of them.
 _FILES = 3
+#: So many tests are named in one line.
+_NAMES = 3
 
 
 def footer(session: SessionView, width: int, color: bool) -> list[str]:
@@ -135,6 +137,11 @@ def _baselines(session: SessionView) -> Iterator[str]:
             yield f"{count(len(sources), 'session')} in {folder}, {first} to {last}"
 
 
+def _few(nodeids: list[str]) -> str:
+    more = [f"and {len(nodeids) - _NAMES} more"] if len(nodeids) > _NAMES else []
+    return ", ".join([*nodeids[:_NAMES], *more])
+
+
 def _missing(session: SessionView, width: int) -> list[str]:
     """Which tests have no baseline, and why; where this session was recorded, or how to do it."""
     lines: list[str] = []
@@ -143,9 +150,11 @@ def _missing(session: SessionView, width: int) -> list[str]:
         for text in dict.fromkeys(
             v.explanation for v in test.verdicts if v.kind is VerdictKind.NO_BASELINE
         ):
-            missing.setdefault(text, []).append(test.nodeid)
+            missing.setdefault(in_short(text), []).append(test.nodeid)
     for text, nodeids in missing.items():
-        lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}: {text}", width)
+        # Of stored sessions all tests of a new machine have none: the table says which.
+        which = f" ({_few(nodeids)})" if session.against is not None else ""
+        lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}{which}: {text}", width)
     if session.recorded_to is not None:
         lines += wrap_words(session.recorded_to, width, first="recorded to ", indent=_INDENT)
     elif session.against is None and any(

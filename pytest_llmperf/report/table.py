@@ -85,12 +85,15 @@ def _arms(session: SessionView, width: int) -> list[str]:
     """What this session is compared with where that ran in it, and what differs."""
     if session.against is None:
         return []
-    lines = wrap_words(
-        f"compared with {session.against}, both run interleaved in this session", width
-    )
+    compared = any(test.against is not None for test in session.tests)
+    if compared:
+        lead = f"compared with {session.against}, both run interleaved in this session"
+    else:
+        lead = f"none of these tests could be compared with {session.against}"
+    lines = wrap_words(lead, width)
     for difference in session.arm_differences:
         lines += wrap_words(difference, width, first="  ", indent=_INDENT)
-    if not session.arm_differences:
+    if compared and not session.arm_differences:
         lines += wrap_words("both have the same settings: an A/A run", width, first="  ")
     return lines
 

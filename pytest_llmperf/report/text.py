@@ -27,6 +27,18 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """Return text of several lines with each of them made printable."""
+    return "\n".join(map(printable, text.splitlines()))
+
+
+def in_short(text: str) -> str:
+    """Return a reason in one line: its first, and of a traceback below it what was raised."""
+    first, *others = text.splitlines() or [""]
+    raised = [line[1:].strip() for line in others if line.startswith("E ")]
+    return " ".join([first, *raised[:1]])
+
+
 def display_width(text: str) -> int:
     """Columns that printable ``text`` takes on a terminal (wide characters take two)."""
     if text.isascii():

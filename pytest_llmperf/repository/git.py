@@ -54,15 +54,19 @@ class GitKilledError(GitError):
     """Git was killed: its silence is no answer."""
 
 
+def without_repository(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment without what names another repository; all else as it is."""
+    return {name: value for name, value in environ.items() if name not in _LOCAL}
+
+
 def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the environment for asking git: nothing of another repository, no writing, English.
 
     A partial clone would fetch what it lacks when it is read, which writes to
     it: no transport is allowed.
     """
-    kept = {name: value for name, value in environ.items() if name not in _LOCAL}
     return {
-        **kept,
+        **without_repository(environ),
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_ALLOW_PROTOCOL": "none",

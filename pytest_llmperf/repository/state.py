@@ -58,6 +58,18 @@ def changed_since(
     return frozenset(filter(None, listing.split("\0"))) | frozenset(_changed(repository, exclude))
 
 
+def ignored(repository: Repository) -> list[str]:
+    """Return the files and folders that git ignores, as paths from the top; folders as one.
+
+    Raises:
+        GitError: git could not list them.
+    """
+    listing = repository.run(
+        *("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory")
+    )
+    return [name.rstrip("/") for name in listing.split("\0") if name]
+
+
 def _changed(repository: Repository, exclude: Sequence[str]) -> dict[str, bool]:
     """Return path from the top -> whether it is untracked, of all that differs."""
     excluded = [f":(top,exclude,literal){folder.strip('/')}" for folder in exclude]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from commit_projects import (
@@ -12,6 +15,7 @@ from commit_projects import (
     FILES,
     ONE_PAIR,
     SLOW,
+    TEST,
     CommitProject,
     Session,
     git,
@@ -47,9 +51,34 @@ def stored(recorded: CommitProject) -> Iterator[CommitProject]:
         path.write_text(text)
 
 
-def findings(session: Session) -> str:
-    """What the report says about the only test."""
-    return "\n".join(session.tests["test_a"]["findings"])
+def findings(session: Session, name: str = "test_a") -> str:
+    """What the report says about a test."""
+    return "\n".join(session.tests[name]["findings"])
+
+
+TEST_B = TEST.replace("import pytest", "").replace("test_a", "test_b")
+#: So many times as slow that stored sessions alone call it, however noisy the machine is.
+FAR_SLOWER = 10.0
+#: As many processes as stored sessions need to be sure, and no more pairs than that.
+FEW = (ALONE, "--llmperf-set=perf.processes=3", "--llmperf-set=perf.max_pairs=3")
+
+
+def store_two(
+    project: CommitProject, commits: tuple[str, str], only: Callable[[int], str | None]
+) -> None:
+    """Store sessions of test_a and test_b, which measured the first and the second commit in turns.
+
+    ``only``: which test the session of a number holds; None for both.
+    """
+    project.store_sessions([*ALIKE, *ALIKE])
+    for number, path in enumerate(project.baselines()):
+        record = json.loads(path.read_text())
+        ((nodeid, test),) = record["tests"].items()
+        both = {nodeid: test, nodeid.replace("test_a", "test_b"): test}
+        chosen = only(number)
+        record["tests"] = {k: v for k, v in both.items() if not chosen or k.endswith(chosen)}
+        record["provenance"]["commit"] = commits[number % 2]
+        path.write_text(json.dumps(record))
 
 
 def test_a_slower_commit_is_regressed_against_the_commit_that_was_recorded(
@@ -194,3 +223,54 @@ def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(
     (line,) = lines_with(findings(found), ["not confirmed, so stored sessions alone judge"])
     assert "has the same engine here, so it can't tell what that costs: llm.n_threads 7" in line
     assert found.tests["test_a"]["pairs"] == 0
+
+
+def test_a_test_that_the_commit_cannot_confirm_keeps_what_its_stored_sessions_say(
+    stored: CommitProject,
+) -> None:
+    """It asks for other work there: comparing nothing must not take a regression's place."""
+    other = TEST_B.replace('"hello"', '"other words"')
+    commit = stored.commit("other work", {"test_it.py": TEST + other})
+    store_two(stored, (commit, commit), lambda _: None)
+    stored.commit("slower tokens", {"toy.py": toy(FAR_SLOWER), "test_it.py": TEST + TEST_B})
+    found = stored.perf(*FEW)
+    assert found.ret == pytest.ExitCode.TESTS_FAILED
+    assert found.verdicts["test_b"] == "regressed"
+    said = findings(found, "test_b")
+    assert "not confirmed, so stored sessions alone judge: " in said
+    assert "other work, so not judged as equal" in said
+    # The two judge by half of the session's rate each, though one group was all there was.
+    assert found.tests["test_a"]["pairs"] == 3
+    (metric,) = [m for m in found.tests["test_a"]["metrics"] if m["gated"]]
+    assert metric["proof"]["log_threshold"] == pytest.approx(math.log(2 / 0.01))
+
+
+def test_a_device_taken_meanwhile_loses_no_verdict_and_no_record(
+    stored: CommitProject, tmp_path: Path
+) -> None:
+    """test_a is confirmed against one commit; for test_b's the device can't be had any more."""
+    taking = """
+        import atexit, os
+
+        def take(path=os.environ["LLMPERF_DEVICE_LOCK"]):
+            os.path.isdir(path) or (os.unlink(path), os.mkdir(path))
+
+        atexit.register(take)
+    """
+    both = stored.commit("two tests", {"test_it.py": TEST + TEST_B})
+    breaks = FILES["conftest.py"] + dedent(taking)
+    commits = (both, stored.commit("takes the device", {"conftest.py": breaks}))
+    store_two(stored, commits, lambda number: ("test_a", "test_b")[number % 2])
+    stored.commit("slower", {"toy.py": toy(FAR_SLOWER), "conftest.py": FILES["conftest.py"]})
+    before = len(stored.baselines())
+    environ = {"LLMPERF_DEVICE_LOCK": str(tmp_path / "device.lock")}
+    budget = "--llmperf-set=perf.budget=60s"
+    found = stored.perf(*FEW, budget, "--llmperf-record", environ=environ)
+    assert found.tests["test_a"]["pairs"] == 3
+    assert found.verdicts["test_b"] == "regressed"
+    assert "stored sessions alone judge: the device's lock file" in findings(found, "test_b")
+    assert len(stored.baselines()) == before + 1
+    # What the first commit took of the budget is not there for the second.
+    budgets = [int(text) for text in re.findall(r"at most (\d+) s \(perf.budget\)", found.out)]
+    assert len(budgets) == 3
+    assert budgets[0] == 60 >= budgets[1] > budgets[2]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from commit_projects import ALONE, CommitProject, Session, toy
+from commit_projects import ALONE, CommitProject, Session, make_venv, toy
 
 ONE, TWO, THREE = (f"--llmperf-set=perf.max_pairs={number}" for number in (1, 2, 3))
 EARLIER = "measured the very same, and count"
@@ -109,3 +110,38 @@ def test_a_half_written_line_is_no_pair(project: CommitProject) -> None:
     assert found.tests["test_a"]["pairs"] == 2
     # The next line is a whole one.
     json.loads(path.read_text().splitlines()[-1])
+
+
+def test_other_packages_start_anew(project: CommitProject) -> None:
+    """Both commits declare the same, and so share this environment; what is in it changed."""
+    site = make_venv(project.home / "venv")
+    project.python = project.home / "venv" / "bin" / "python"
+
+    def install(version: str) -> None:
+        for old in site.glob("speed-*"):
+            shutil.rmtree(old)
+        metadata = f"Metadata-Version: 2.1\nName: speed\nVersion: {version}\n"
+        folder = site / f"speed-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(metadata)
+
+    install("1.0")
+    first, again = (project.against("HEAD", ONE) for _ in range(2))
+    install("2.0")
+    changed = project.against("HEAD", ONE)
+    assert [one.tests["test_a"]["pairs"] for one in (first, again, changed)] == [1, 2, 1]
+
+
+def test_a_variable_of_the_engines_libraries_starts_anew(project: CommitProject) -> None:
+    project.against("HEAD", ONE)
+    found = project.against("HEAD", ONE, environ={"OMP_WAIT_POLICY": "active"})
+    assert found.tests["test_a"]["pairs"] == 1
+
+
+def test_an_ignored_module_starts_anew(project: CommitProject) -> None:
+    """Such as an extension built in place: git does not see that it changed."""
+    project.commit("ignores what is built", {".gitignore": "__pycache__/\nbuilt/\n"})
+    project.write({"built/fast.py": "FACTOR = 1\n"})
+    project.against("HEAD", ONE)
+    project.write({"built/fast.py": "FACTOR = 100\n"})
+    assert project.against("HEAD", ONE).tests["test_a"]["pairs"] == 1

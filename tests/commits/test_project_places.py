@@ -82,6 +82,62 @@ def test_options_of_the_projects_conftest_hold_in_both_commits(project: CommitPr
     assert found.tests["test_a"]["workload"]["summary"] == "1 request, 6 out"
 
 
+OPTIONS = """
+    def pytest_addoption(parser):
+        parser.addoption("--devices", nargs="+", default=[])
+        parser.addoption("--slow", action="store_const", const=1, dest="level")
+        parser.addoption("--fast", action="store_const", const=2, dest="level")
+        parser.addoption("--sizes", type=lambda text: [int(part) for part in text.split(",")])
+        parser.addoption("--tag", action="append", default=["always"])
+        parser.addoption("-E", dest="stage")
+
+    @pytest.fixture
+    def given(request):
+        names = ("devices", "level", "sizes", "tag", "stage")
+        return repr([request.config.getoption(name) for name in names])
+"""
+
+
+@pytest.fixture(scope="module")
+def optional(shared: CommitProject) -> CommitProject:
+    """What a test asks for is what its ``conftest.py``'s options are set to."""
+    conftest = f"import pytest\n{CONFTEST}{dedent(OPTIONS)}"
+    test = TEST.replace("(llm_engine)", "(llm_engine, given)").replace('"hello"', "given")
+    shared.commit("options", {"conftest.py": conftest, "test_it.py": test})
+    return shared
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--devices", "cpu", "gpu"],
+        ["--slow", "--sizes=1,2", "--tag=a", "--tag", "b", "-E", "test"],
+    ],
+    ids=" ".join,
+)
+def test_options_of_any_shape_ask_for_the_same_work_in_both_commits(
+    optional: CommitProject, arguments: list[str]
+) -> None:
+    """Those of the environment reach both by themselves, and must not be given twice."""
+    environ = {"PYTEST_ADDOPTS": "--tag=environment"}
+    found = optional.against("HEAD", *ONE_PAIR, *arguments, environ=environ)
+    assert found.verdicts == {"test_a": "inconclusive"}, found.out
+
+
+def test_the_locale_is_the_users_in_both_commits(project: CommitProject) -> None:
+    """Git is asked in English; what a test does is not git's to say."""
+    asking = TEST.replace('"hello"', 'os.environ["LC_ALL"]').replace("import", "import os\nimport")
+    project.commit("asks in the user's language", {"test_it.py": asking})
+    found = project.against("HEAD", *ONE_PAIR, environ={"LC_ALL": "C.UTF-8"})
+    assert found.verdicts == {"test_a": "inconclusive"}, found.out
+
+
+def test_a_package_that_is_named_is_there_in_the_other_commit(project: CommitProject) -> None:
+    project.commit("below a package", {"bench/__init__.py": "", "bench/test_it.py": TEST})
+    found = project.against("HEAD", *ONE_PAIR, "--pyargs", "bench.test_it")
+    assert found.verdicts == {"test_a": "inconclusive"}, found.out
+
+
 @pytest.fixture(scope="module")
 def monorepo(tmp_path_factory: pytest.TempPathFactory) -> CommitProject:
     """A project in a folder of a repository with a hostile name; HEAD is 50% slower than HEAD~1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,18 @@ def test_a_conftest_that_raises_there_is_told_with_the_log(project: CommitProjec
 
 
 def test_a_configuration_that_is_wrong_there_is_told_with_the_log(project: CommitProject) -> None:
+    """The log of a session of long ago makes room for it."""
+    old = project.cache / "logs" / "recording-old.log"
+    old.parent.mkdir(parents=True)
+    old.write_text("of long ago\n")
+    os.utime(old, (1, 1))
     project.commit("broken", {"config.yaml": CONFIG + "  itrations: 3\n"})
     project.commit("mended", {"config.yaml": CONFIG})
     found = project.against("HEAD~1", *ONE_PAIR)
     assert found.ret == pytest.ExitCode.TESTS_FAILED
     assert "perf.itrations" in found.out
-    (log,) = project.temporary.iterdir()
+    assert not list(project.temporary.iterdir())
+    (log,) = (project.cache / "logs").iterdir()
     assert f"Its output ({log}) ends:" in found.said
     assert "perf.itrations" in log.read_text()
     assert "regressed" not in found.out
@@ -58,6 +65,28 @@ def test_an_application_that_does_not_start_there_is_no_regression(project: Comm
     assert found.verdicts == {"test_a": "error"}
     assert "base (HEAD~1 (" in found.explanation()
     assert "No module named 'nowhere_to_be_found'" in found.explanation()
+    # Which engine it is is the same in both; only the version of one is not known.
+    assert not [line for line in found.facts["arm_differences"] if "engine" in line]
+    assert "what differs from HEAD~1 (" in found.said
+    assert "run it again: python -m pytest -m perf '--llmperf-against=HEAD~1' " in found.said
+
+
+ESCAPE = "\x1b[2J"
+
+
+def test_a_subject_with_terminal_escapes_is_shown_escaped(project: CommitProject) -> None:
+    """It may be anybody's, from a pull request; raw it could draw over what was said."""
+    project.commit(f"{ESCAPE}all is well", {"conftest.py": "raise RuntimeError('\\x1b[2J')\n"})
+    project.commit("mended", {"conftest.py": CONFTEST})
+    found = project.against("HEAD~1", *ONE_PAIR)
+    assert "all is well" in found.out
+    assert ESCAPE not in found.out + found.err
+    inner = CommitProject(project.top, project.home, "packages/new")
+    inner.commit("a new package", FILES)
+    refused = inner.against("HEAD~2")
+    assert refused.ret == pytest.ExitCode.USAGE_ERROR
+    assert "all is well" in refused.err
+    assert ESCAPE not in refused.out + refused.err
 
 
 @pytest.mark.parametrize(
@@ -71,8 +100,11 @@ def test_an_application_that_does_not_start_there_is_no_regression(project: Comm
 def test_a_commit_that_does_not_exist_is_a_usage_error(
     project: CommitProject, rev: str, says: str
 ) -> None:
+    """Nothing of the project is imported before that is said."""
     project.git("branch", "feature/cache")
+    project.write({"test_it.py": "raise SystemExit('imported')\n"})
     found = project.against(rev)
+    assert "imported" not in found.said
     assert found.ret == pytest.ExitCode.USAGE_ERROR
     assert "ERROR: llmperf: --llmperf-against: " in found.err
     assert says in found.said

@@ -195,3 +195,37 @@ def test_hostile_text_can_not_reach_the_terminal() -> None:
     test = replace(short_answer(1.3), findings=("\x1b[2J",), differences=("\u202e",))
     assert "\x1b" not in failure_text(test)
     assert "\u202e" not in failure_text(test)
+
+
+def broken() -> TestReportView:
+    """A test of three metrics that could not be collected at the base."""
+    log = "base (HEAD~1): could not be collected there:\nin test_x.py\nE   ImportError: nowhere"
+    metrics = ("tokens_per_sec", "first_token", "end_to_end")
+    rows = tuple(row(metric, error=log, base=()) for metric in metrics)
+    rows = tuple(replace(each, against=None) for each in rows)
+    return TestReportView("t.py::t", rows, differences=("llm.n_batch: 64 there, 512 here",))
+
+
+def test_what_all_metrics_share_the_log_of_is_told_once() -> None:
+    text = failure_text(broken())
+    assert text.count("E   ImportError: nowhere") == 1
+    assert text.startswith("error: tokens/s, first token and end to end: base (HEAD~1): could not")
+
+
+def test_metrics_that_fail_for_reasons_of_their_own_are_told_one_by_one() -> None:
+    text = failure_text(short_answer(1.5))
+    assert text.count("\nregressed: ") == 2
+
+
+def test_what_differs_is_said_of_the_base_also_where_this_test_was_not_compared() -> None:
+    text = failure_text(broken(), against="HEAD~1 (628fedd01234)")
+    assert "what differs from HEAD~1 (628fedd01234) besides speed:" in text
+
+
+def test_running_again_compares_again_and_recording_does_not() -> None:
+    again = "pytest -m perf --llmperf-against HEAD~1"
+    text = failure_text(broken(), again=again)
+    assert text.endswith(f"run it again:\n    {again} t.py::t")
+    text = failure_text(short_answer(1.5), again=again)
+    assert "--llmperf-accept" in text
+    assert "--llmperf-against HEAD~1" not in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from report_sessions import FOLDER, SOURCE, compared, new_test, row, session, short_answer, text
 
 from pytest_llmperf.report.model import TestReportView
@@ -111,3 +113,32 @@ def test_two_views_of_one_quantity_count_as_one_check_and_it_says_so() -> None:
 
 def test_a_session_without_tests_says_nothing_was_judged() -> None:
     assert "0 tests, 0 checks: nothing was judged" in text(session(), 80)
+
+
+def test_a_test_that_failed_at_the_base_is_named_with_what_was_raised() -> None:
+    log = (
+        "HEAD~1 can't be compared with: its call failed there:\ndef test_new():\nE   assert 1 == 2"
+    )
+    test = new_test()
+    rows = [
+        replace(each, verdict=each.verdict and replace(each.verdict, explanation=log))
+        for each in test.rows
+    ]
+    shown = text(session(replace(test, rows=tuple(rows)), against="HEAD~1"), 200)
+    said = "HEAD~1 can't be compared with: its call failed there: assert 1 == 2"
+    assert f"no baseline for 1 test ({test.nodeid}): {said}\n" in f"{shown}\n"
+    assert "def test_new" not in shown
+
+
+def test_of_many_tests_without_a_base_a_few_are_named() -> None:
+    tests = [replace(new_test(), nodeid=f"t.py::t{number}") for number in range(5)]
+    shown = text(session(*tests, against="HEAD~1"), 200)
+    assert "no baseline for 5 tests (t.py::t0, t.py::t1, t.py::t2, and 2 more): " in shown
+
+
+def test_where_nothing_could_be_compared_no_run_of_equals_is_claimed() -> None:
+    shown = text(session(new_test(), against="HEAD~1"), 80)
+    assert "none of these tests could be compared with HEAD~1" in shown
+    assert "A/A" not in shown
+    assert "interleaved" not in shown
+    assert "A/A" in text(session(compared(), against="HEAD~1"), 80)

@@ -1,0 +1,158 @@
+"""A digest of what an interpreter imports besides a project: installed anew, it is another one."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pytest_llmperf.packages.editable import module_folders
+
+#: Folders of packages that installers write; one in a project's tree is no part of it.
+SITES = frozenset({"site-packages", "dist-packages"})
+_METADATA = (".dist-info", ".egg-info")
+_MODULES = (".py", ".pth", ".so", ".pyd", ".dylib", ".dll")
+#: Variables by which the libraries of an engine choose threads, kernels, devices and memory.
+_DECIDING = (
+    *("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "BLIS_", "MALLOC_"),
+    *("CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "VK_", "LD_", "DYLD_"),
+    *("PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHON_GIL", "PYTHON_JIT"),
+)
+#: Below a folder on the path that no installer wrote, so many folders are looked into.
+_MOST_FOLDERS = 4000
+_DIGITS = 20
+
+
+def deciding_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that an engine's speed may depend on, by name."""
+    return {name: environ[name] for name in sorted(environ) if name.startswith(_DECIDING)}
+
+
+def fingerprint(version: str, path: Sequence[str], besides: Iterable[Path]) -> str:
+    """Return a digest of what an interpreter finds on its import path.
+
+    What installers wrote counts by its metadata, which holds the files' hashes, and by
+    the sizes and times of those files; the rest (editable installations, folders of
+    ``PYTHONPATH``) by its modules' sizes and times. The standard library counts as the
+    version. Where the folders lie does not count, nor does bytecode: the same environment
+    has the same digest in every session.
+
+    Args:
+        version: the interpreter's.
+        path: its ``sys.path``.
+        besides: work trees whose content is known otherwise, packages installed in them
+            excepted.
+    """
+    trees = [tree.resolve() for tree in besides]
+    found = [Path(os.path.realpath(entry)) for entry in path if entry]
+    folders = {folder: None for folder in found if folder.is_dir()}
+    installed = [folder for folder in folders if _is_site(folder)]
+    linked = (Path(os.path.realpath(folder)) for folder in module_folders(installed))
+    folders |= {folder: None for folder in linked if folder.is_dir()}
+    lines = [f"python {version}"]
+    for folder in folders:
+        if folder in installed:
+            lines += _of_site(folder)
+        elif not _is_standard(folder) and not _is_in(folder, trees):
+            lines += _of_source(folder, trees)
+    return _digest(lines)
+
+
+def modules_digest(top: Path, names: Iterable[str]) -> str:
+    """Return a digest of the modules among files and below folders of ``top``, as they lie there.
+
+    Such as what git ignores and Python imports all the same: extensions built in place.
+    """
+    lines: list[str] = []
+    for name in names:
+        path = top / name
+        if path.is_dir():
+            if _is_source(path, ()):
+                lines += (f"{name}/{line}" for line in _of_source(path, ()))
+        elif name.endswith(_MODULES):
+            lines += _stat(name, str(path))
+    return _digest(lines)
+
+
+def _digest(lines: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for line in sorted(set(lines)):
+        digest.update(line.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _is_in(folder: Path, trees: Sequence[Path]) -> bool:
+    return any(
+        folder.is_relative_to(tree) and not SITES & {*folder.relative_to(tree).parts}
+        for tree in trees
+    )
+
+
+def _is_standard(folder: Path) -> bool:
+    return (folder / "os.py").is_file() or folder.name == "lib-dynload"
+
+
+def _is_site(folder: Path) -> bool:
+    return folder.name in SITES or any(entry.name.endswith(".dist-info") for entry in _scan(folder))
+
+
+def _of_site(folder: Path) -> Iterator[str]:
+    """Yield a line for every distribution, each of its files, and each module beside them."""
+    for entry in _scan(folder):
+        if entry.name.endswith(_METADATA):
+            yield from _of_distribution(folder, entry)
+        elif entry.name.endswith(_MODULES):
+            yield from _stat(entry.name, entry.path)
+
+
+def _of_distribution(folder: Path, entry: os.DirEntry[str]) -> Iterator[str]:
+    yield entry.name
+    for name in ("RECORD", "METADATA", "PKG-INFO"):
+        with suppress(OSError):
+            text = Path(entry.path, name).read_bytes()
+            yield f"{entry.name}/{name} {hashlib.sha256(text).hexdigest()}"
+            if name == "RECORD":
+                yield from _of_files(str(folder), text.decode(errors="surrogateescape"))
+
+
+def _of_files(folder: str, record: str) -> Iterator[str]:
+    """Yield a line for each file of a RECORD: one that was changed by hand is another one."""
+    with suppress(csv.Error):
+        for row in csv.reader(record.splitlines()):
+            if row and not row[0].endswith(".pyc"):
+                yield from _stat(row[0], os.path.join(folder, row[0]))  # noqa: PTH118
+
+
+def _of_source(folder: Path, trees: Sequence[Path]) -> Iterator[str]:
+    """Yield a line for every module below a folder that no installer wrote."""
+    for top, folders, files in islice(os.walk(folder), _MOST_FOLDERS):
+        folders[:] = sorted(name for name in folders if _is_source(Path(top, name), trees))
+        for name in files:
+            if name.endswith(_MODULES):
+                path = Path(top, name)
+                yield from _stat(path.relative_to(folder).as_posix(), str(path))
+
+
+def _is_source(folder: Path, trees: Sequence[Path]) -> bool:
+    ignored = {"__pycache__", "node_modules", *SITES}
+    if folder.name.startswith(".") or folder.name in ignored or folder in trees:
+        return False
+    return not (folder / "pyvenv.cfg").is_file()
+
+
+def _stat(name: str, path: str) -> Iterator[str]:
+    with suppress(OSError, ValueError):
+        found = os.stat(path)  # noqa: PTH116
+        yield f"{name} {found.st_size} {found.st_mtime_ns}"
+
+
+def _scan(folder: Path) -> list[os.DirEntry[Any]]:
+    try:
+        return list(os.scandir(folder))
+    except OSError:
+        return []
