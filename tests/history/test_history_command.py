@@ -401,9 +401,18 @@ def test_nothing_is_written_to_the_repository(project: Project, show: Any) -> No
     assert tree_of(project) == before
 
 
-def tree_of(project: Project) -> dict[str, tuple[int, float]]:
+def test_a_record_that_was_only_touched_leaves_the_index_alone(project: Project, show: Any) -> None:
+    project.grow(steady(3))
+    for record in (project.top / FOLDER).rglob("*.json"):
+        os.utime(record, (1, 1))
+    before = tree_of(project)
+    assert "3 sessions" in show("--dir", FOLDER).out
+    assert tree_of(project) == before
+
+
+def tree_of(project: Project) -> dict[str, tuple[bytes, int]]:
     return {
-        str(path): (path.stat().st_size, path.stat().st_mtime)
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(project.top.rglob("*"))
         if path.is_file()
     }
