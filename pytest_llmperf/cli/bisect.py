@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_llmperf.cli.output import complain
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -71,12 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _search(arguments)
     except (RangeError, RevisionError) as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except (GitError, EvidenceError, ConfigError, ProjectError, OSError) as error:
-        return _complain(error, 1)
+        return complain(error, 1)
     except KeyboardInterrupt:
         text = "interrupted; what was measured is kept, and the same command goes on from there"
-        return _complain(text, _INTERRUPTED)
+        return complain(text, _INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -137,11 +138,6 @@ def _write_json(path: Path, bisection: Bisection, outcome: Outcome, project: Pro
             f"can't write the outcome to {target}: {reason}; it is kept: give the same command "
             "another --json FILE"
         ) from error
-
-
-def _complain(error: object, status: int) -> int:
-    print(f"llmperf: {error}", file=sys.stderr)
-    return status
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

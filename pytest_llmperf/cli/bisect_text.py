@@ -12,6 +12,7 @@ from pytest_llmperf.bisect.outcome import counting
 from pytest_llmperf.cli.output import say, say_words
 from pytest_llmperf.gate.words import at_most, count, effect_words, percent, span
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.report.text import printable
 
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.estimate import Estimate
@@ -159,7 +160,7 @@ class Teller:
         self.line(f"{self._bad} could not be measured against {self._good}:")
         for line in end.problem.splitlines():
             if line.startswith(" "):
-                say(line)  # another program's output, as it is
+                say(printable(line.expandtabs()))  # another program's output
             else:
                 self.line(line, "  ", "  ")
 

@@ -202,9 +202,7 @@ def _differing(repository: Repository, below: Sequence[str]) -> Iterator[str]:
     index, and ``git diff-index`` take them for changed ones.
     """
     form = ("--porcelain=v2", "-z", "--no-renames", "--untracked-files=no")
-    said = repository.run(
-        "--literal-pathspecs", "status", *form, "--ignore-submodules=all", *below
-    )
+    said = repository.run("--literal-pathspecs", "status", *form, "--ignore-submodules=all", *below)
     for entry in said.split("\0"):
         fields = _FIELDS.get(entry[:2])
         # What is gone from the work tree is HEAD's alone.

@@ -271,6 +271,13 @@ def test_what_cannot_be_searched_is_told_before_anything_runs(
     assert text in said.words
 
 
+def test_what_a_commit_says_cannot_reach_the_terminal(command: Command) -> None:
+    command.commit("red \x1b[31m\x1b]0;title\x07")
+    said = command.run("HEAD", "HEAD~1")
+    assert said.status == 2
+    assert "red \\x1b[31m\\x1b]0;title\\x07" in said.err
+
+
 def test_outside_of_a_repository_it_says_so(command: Command, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     said = Command(tmp_path / "plain", command.home).run("a", "b")

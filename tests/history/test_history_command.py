@@ -336,6 +336,14 @@ def test_a_wrong_argument_is_refused(
     assert said in found.err
 
 
+def test_what_is_complained_of_cannot_reach_the_terminal(project: Project, show: Any) -> None:
+    project.grow(steady(1))
+    said = show("--dir", "\x1b[31mred")
+    assert said.status == 1
+    assert "\\x1b[31mred" in said.err
+    assert "\x1b" not in said.err
+
+
 def test_nothing_recorded_is_a_problem(project: Project, show: Any) -> None:
     project.commit({"app.py": "1"})
     said = show("--dir", FOLDER)
