@@ -61,6 +61,15 @@ def test_every_test_and_metric_is_shown(project: Project, show: Any) -> None:
     assert f"{KEY}: 2026-01-01 to 2026-01-03, up to 3 sessions of a test" in joined(said.out)
 
 
+@pytest.mark.parametrize(("sessions", "first", "last"), [(4, "80.0", "86.0"), (10, "84.0", "94.0")])
+def test_few_sessions_are_summed_up_by_the_oldest_and_the_newest(
+    project: Project, show: Any, sessions: int, first: str, last: str
+) -> None:
+    project.grow([80.0 + 2 * number for number in range(sessions)])
+    (line,) = lines_with(show("--dir", FOLDER).out, "tokens/s")
+    assert line.split()[-5:-1] == [first, "tok/s", last, "tok/s"]
+
+
 def test_the_folder_of_the_configuration_is_taken(project: Project, show: Any) -> None:
     project.commit({"config.yaml": "llm:\n  model_path: smollm2-135m\n"})
     project.record(1)
@@ -164,7 +173,7 @@ def test_without_the_library_the_series_are_shown_and_what_to_install(
     assert said.status == 0
     assert "tokens/s" in said.out
     assert "^" not in said.out
-    assert "pip install 'pytest-llmperf[history]'" in said.out
+    assert "pip install 'pytest-llmperf[history]'" in joined(said.out)
     said = show("--dir", FOLDER, "--json")
     assert json.loads(said.out)["library"] is None
     assert "pip install 'pytest-llmperf[history]'" in said.err
