@@ -87,7 +87,8 @@ class Sessions:
             *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
             *self._tests(question, place),
         ]
-        status = _wait(command, cwd, arm_environment(place.there()), log)
+        environ = arm_environment(place.there())
+        status = _wait(command, cwd, environ, log, lambda: self._say("ending the session ..."))
         session = replace(asked, log=str(log))
         try:
             data = json.loads(report.read_text(encoding="utf-8"))
@@ -115,8 +116,17 @@ class Sessions:
         return found
 
 
-def _wait(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:
-    """Run a session to its end and return its status; what ends this process ends it, too."""
+def _wait(
+    command: Sequence[str],
+    cwd: Path,
+    environ: Mapping[str, str],
+    log: Path,
+    ending: Callable[[], None],
+) -> int:
+    """Run a session to its end and return its status; what ends this process ends it, too.
+
+    That takes seconds, so ``ending`` is called before.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -130,7 +140,11 @@ def _wait(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Pa
         try:
             return process.wait()
         except BaseException:
-            _end(process)
+            try:
+                with suppress(OSError):  # nobody reads along any more
+                    ending()
+            finally:
+                _end(process)
             raise
 
 

@@ -224,7 +224,8 @@ def test_ended_it_ends_the_session_and_leaves_nothing_but_what_is_kept(
 ) -> None:
     process, session = start_measuring(command)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
+    assert out.splitlines()[-1] == "ending the session ..."
     assert process.returncode == 128 + number
     assert err == (
         "llmperf: interrupted; what was measured is kept, and the same command goes on from there\n"
