@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.cli.bisect_host import circumstances
 from pytest_llmperf.repository.git import Repository
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Project:
         """Return what makes a search in this project another one."""
         top = self.repository.top
         places = [self.repository.common_dir, self.root.relative_to(top), self.cwd.relative_to(top)]
-        return [*map(str, places), self.tests, self.arguments, self.overrides()]
+        here = circumstances(top, os.environ)
+        return [*map(str, places), self.tests, self.arguments, self.overrides(), *here]
 
     def overrides(self) -> list[str]:
         """Return pytest's arguments that give every commit the same gate and installation."""
