@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 from pytest_llmperf.bisect.estimate import Estimate
 from pytest_llmperf.bisect.evidence import Evidence, EvidenceError
-from pytest_llmperf.bisect.history import Commit, check_range, count_commits, look_up
+from pytest_llmperf.bisect.history import (
+    Commit,
+    check_range,
+    count_commits,
+    descendants,
+    look_up,
+)
 from pytest_llmperf.bisect.judgement import Judgement, judge
 from pytest_llmperf.bisect.outcome import Judged, Kind, Outcome, Rates
 from pytest_llmperf.bisect.search import Search
@@ -150,11 +156,13 @@ class Bisection:
             candidates=tuple(look_up(self.repository, commit) for commit in candidates),
             skipped=tuple(look_up(self.repository, commit) for commit in skipped),
         )
+        after = descendants(self.repository, good, bad)
         if len(candidates) > 1:
             return outcome
         return self._verify(outcome)
 
     def _halve(self, search: Search, pairs: tuple[Pair, ...]) -> list[Judged]:
+            strays=tuple(commit for commit in candidates if commit not in after),
         """Ask about one commit after the other, until nothing more can be told."""
         path: list[Judged] = []
         while (commit := search.next()) is not None:
