@@ -54,7 +54,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--retry-skipped", action="store_true", help="measure again what had to be skipped"
     )
     parser.add_argument(
-        "--restart", action="store_true", help="forget what earlier runs of this search measured"
+        "--restart",
+        action="store_true",
+        help="forget what was measured before, by this search and by other sessions",
     )
     parser.add_argument("--json", metavar="FILE", help="write the outcome to this file, too")
 
@@ -86,6 +88,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.bisect.drive import Bisection
     from pytest_llmperf.bisect.evidence import Evidence
     from pytest_llmperf.bisect.outcome import Rates
+    from pytest_llmperf.cli.bisect_host import host
     from pytest_llmperf.cli.bisect_project import find_project
     from pytest_llmperf.cli.bisect_session import Sessions
     from pytest_llmperf.cli.bisect_text import Teller
@@ -100,8 +103,8 @@ def _search(arguments: argparse.Namespace) -> int:
     key = [*project.key(), good.commit, bad.commit, arguments.first_parent]
     with Evidence(cache_dir(os.environ), key) as evidence:
         if arguments.restart:
-            evidence.forget()
-        teller = Teller(good, bad, evidence.folder)
+            evidence.restart()
+        teller = Teller(good, bad, evidence.folder, arguments.first_parent)
         bisection = Bisection(
             repository=repository,
             good=good,
@@ -112,6 +115,8 @@ def _search(arguments: argparse.Namespace) -> int:
             budget=perf.budget,
             tell=teller.tell,
             first_parent=arguments.first_parent,
+            alone=evidence.restarted or not perf.accumulate,
+            host=host(),
             retry=arguments.retry_skipped,
         )
         outcome = bisection.run()

@@ -78,12 +78,14 @@ class Sessions:
         stem = self._evidence.stem(question.commit, question.against, question.fresh)
         report, log = Path(f"{stem}.report.json"), Path(f"{stem}.log")
         report.unlink(missing_ok=True)
+        alone = question.fresh or self._evidence.restarted
         command = [
             *adopt_command(place.environment, place.roots),
             *("-m", "perf", "--color=no", ROOTDIR),
             *self._project.overrides(),
-            *(["--llmperf-set=perf.accumulate=false"] if question.fresh else []),
             *self._project.arguments,
+            # Last, so that it holds whatever pytest was given.
+            *(["--llmperf-set=perf.accumulate=false"] if alone else []),
             *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
             *self._tests(question, place),
         ]

@@ -180,6 +180,35 @@ def test_a_commit_that_does_not_import_is_skipped_with_its_reason(command: Comma
     assert "--retry-skipped" in said.words
 
 
+def test_the_work_trees_command_installs_every_commits_packages(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    command.commit("a version that can't be had", requirements__txt="iniconfig==0.0.1\n")
+    slow = command.commit("slow", requirements__txt="iniconfig\n", toy__py=SLOW)
+    command.write("config.yaml", f"{CONFIG}  base_install: '{{python}} -c \"pass\"'\n")
+    said = command.run("HEAD~1", "HEAD")
+    assert (said.status, said.data["first"]["hash"]) == (0, slow)
+
+
+def test_begun_anew_no_earlier_session_counts(command: Command) -> None:
+    command.commit("slow", toy__py=SLOW)
+    asked = ("HEAD~1", "HEAD", "--", "--llmperf-set", "perf.accumulate=true")
+    first = command.run(*asked)
+    log = Path(first.data["end"]["log"])
+    assert first.status == 0
+    for path in log.parent.glob("*.session.json"):
+        path.unlink()
+    command.run(*asked)
+    assert "of earlier sessions measured the very same" in log.read_text()
+    command.run("--restart", *asked)
+    assert "of earlier sessions" not in log.read_text()
+    log.with_name(log.name.replace(".log", ".session.json")).unlink()
+    assert command.run(*asked).status == 0
+    assert "of earlier sessions" not in log.read_text()
+
+
 def test_an_end_that_is_not_slower_stops_with_the_numbers(command: Command) -> None:
     command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
     said = command.run("HEAD~1", "HEAD", "--", "-k", "test_a")
