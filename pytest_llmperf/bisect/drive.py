@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from pytest_llmperf.bisect.estimate import Estimate
 from pytest_llmperf.bisect.evidence import Evidence, EvidenceError
-from pytest_llmperf.bisect.history import Commit, check_range, count_commits, look_up
+from pytest_llmperf.bisect.history import (
+    Commit,
+    check_range,
+    count_commits,
+    descendants,
+    look_up,
+)
 from pytest_llmperf.bisect.judgement import Judgement, judge
 from pytest_llmperf.bisect.outcome import Judged, Kind, Outcome, Rates
 from pytest_llmperf.bisect.search import Search
@@ -93,6 +100,9 @@ class Bisection:
         tell: told what happens.
         first_parent: take merges as one commit each.
         retry: measure again what had to be skipped.
+        alone: every session stands for itself: asked once more, it would have another chance
+            to be wrong.
+        host: this machine, as known before anything runs; empty if unknown.
     """
 
     repository: Repository
@@ -105,6 +115,8 @@ class Bisection:
     tell: Callable[[Event], None]
     first_parent: bool = False
     retry: bool = False
+    alone: bool = False
+    host: str = ""
 
     def __post_init__(self) -> None:
         self._number = 0
@@ -144,11 +156,13 @@ class Bisection:
             candidates, skipped = search.candidates(), search.skipped()
         finally:
             remove_tree(folder)
+        after = descendants(self.repository, good, bad)
         outcome = replace(
             outcome,
             path=tuple(path),
             candidates=tuple(look_up(self.repository, commit) for commit in candidates),
             skipped=tuple(look_up(self.repository, commit) for commit in skipped),
+            strays=tuple(commit for commit in candidates if commit not in after),
         )
         if len(candidates) > 1:
             return outcome
@@ -187,11 +201,14 @@ class Bisection:
             return known, True
         look = self.repository
         commit, against = look_up(look, question.commit), look_up(look, question.against)
+        self._same_machine("host", self.host)
         self.tell(Asked(commit, against, self._number))
-        session = self.oracle(question)
-        self._same_machine(session)
-        # An end that is not slower, or can't be measured, is asked about anew.
-        if session.regressed or session.commit != self.bad.commit or session.fresh:
+        session = replace(self.oracle(question), host=self.host)
+        self._same_machine("machine", session.machine)
+        # An end that is not slower, or can't be measured, is asked about anew, unless each time
+        # would be another chance of a false alarm.
+        end = session.commit == self.bad.commit and not session.fresh
+        if session.regressed or not end or (self.alone and session.looked()):
             self.evidence.keep(session)
         return session, False
 
@@ -202,20 +219,27 @@ class Bisection:
         commit = look_up(self.repository, session.commit)
         self.tell(Answered(commit, Judged(session, judgement), kept, pairs, self._remaining))
 
-    def _same_machine(self, session: Session) -> None:
-        """Refuse to mix machines: a slowdown of one need not be one of the other."""
-        others = {kept.machine for kept in self.evidence.sessions()} - {"", session.machine}
-        if session.machine and others:
+    def _same_machine(self, kind: Literal["host", "machine"], this: str) -> None:
+        """Refuse to mix machines: a slowdown of one need not be one of the other.
+
+        The host is known before a session, the machine with its backend after one.
+        """
+        others = {str(getattr(kept, kind)) for kept in self.evidence.sessions()} - {"", this}
+        if this and others:
             raise EvidenceError(
                 f"what this search has kept was measured on {', '.join(sorted(others))}, and this "
-                f"is {session.machine}; go on there, or begin anew here with --restart"
+                f"is {this}; go on there, or begin anew here with --restart"
             )
 
     def _drop_skipped(
         self, known: Sequence[Session], end: Session, pairs: tuple[Pair, ...]
     ) -> None:
         for session in known:
-            if session != end and judge(session, pairs).call == "skip":
+            if session == end or judge(session, pairs).call != "skip":
+                continue
+            # Where no other evidence counts, measuring until the call is another one would add
+            # up its chances to be wrong.
+            if not (session.fresh or self.alone) or not session.looked(pairs):
                 self.evidence.drop(session)
 
 

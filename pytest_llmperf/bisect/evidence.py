@@ -25,6 +25,7 @@ KEPT_FOR = 90 * 24 * 3600.0
 SCHEMA_VERSION = 1
 _DIGITS = 16
 _LOG = "bisect.log"
+_RESTARTED = "restarted"
 _SESSION = ".session.json"
 
 
@@ -83,14 +84,21 @@ class Evidence:
             self._lock.release()
             self._lock = None
 
-    def forget(self) -> None:
-        """Remove every session."""
+    def restart(self) -> None:
+        """Remove every session; from now on those of other searches do not count, either."""
         try:
+            # First: whatever ends this in between, what is measured next stands alone.
+            (self.folder / _RESTARTED).touch()
             for path in self.folder.iterdir():
-                if path.is_file():
+                if path.is_file() and path.name != _RESTARTED:
                     path.unlink()
         except OSError as error:
             raise self._failed(error) from error
+
+    @property
+    def restarted(self) -> bool:
+        """Whether the search was begun anew: nothing that was measured before may count."""
+        return (self.folder / _RESTARTED).exists()
 
     def _forget_old(self) -> None:
         """Remove searches that nobody has gone on with for long."""

@@ -73,6 +73,11 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
     )
 
 
+def descendants(repository: Repository, good: str, bad: str) -> frozenset[str]:
+    """Return the commits after ``good``, up to ``bad``, that descend from it."""
+    return frozenset(repository.run("rev-list", "--ancestry-path", f"{good}..{bad}", "--").split())
+
+
 def count_commits(
     repository: Repository, good: str, bad: str, first_parent: bool = False
 ) -> tuple[int, bool]:

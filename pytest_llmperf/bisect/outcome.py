@@ -50,6 +50,8 @@ class Outcome:
         path: what was asked, in order; without the bad end.
         candidates: what may be the first bad commit, newest first; one if it was found.
         skipped: those candidates that could not be judged.
+        strays: hashes of those candidates that do not descend from the good commit: they may be
+            slower only because they lack what made it fast.
         verification: the first bad commit against its own first parent.
         rates: of every call.
     """
@@ -61,6 +63,7 @@ class Outcome:
     path: tuple[Judged, ...] = ()
     candidates: tuple[Commit, ...] = ()
     skipped: tuple[Commit, ...] = ()
+    strays: tuple[str, ...] = ()
     verification: Session | None = None
 
     @property

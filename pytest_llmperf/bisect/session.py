@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 REGRESSED = "regressed"
 #: Said of a metric that is as fast as there, within the tolerance.
 FINE = ("pass", "improved")
+#: Said after a look at the numbers; all else says that there are none to look at.
+LOOKED = (REGRESSED, *FINE, "inconclusive")
 #: Strategies that compare two arms; any other looks at an absolute limit.
 _COMPARING = ("interleaved", "stalls")
 _LIMITING = ("target", "stall limit")
@@ -60,6 +62,7 @@ class Session:
         problem: why the commit could not be measured; empty where it was.
         seconds: how long it took, everything included.
         machine: the key of the machine; empty if unknown.
+        host: what is known of the machine before anything runs; empty if unknown.
         fresh: no evidence of other sessions counted; made to verify the answer.
         log: the file with the session's output.
         report: the file with the session's JSON report; empty if there is none.
@@ -74,11 +77,18 @@ class Session:
     fresh: bool = False
     log: str = ""
     report: str = ""
+    host: str = ""
 
     @property
     def regressed(self) -> tuple[Finding, ...]:
         """What is slower than there."""
         return tuple(each for each in self.findings if each.verdict == REGRESSED)
+
+    def looked(self, pairs: Collection[Pair] | None = None) -> bool:
+        """Whether the numbers of any of these metrics (None: of all) were looked at."""
+        return any(
+            each.verdict in LOOKED for each in self.findings if pairs is None or each.pair in pairs
+        )
 
     def find(self, pair: Pair) -> Finding | None:
         """Return what was said of this metric of this test."""

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.cli.output import complain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
@@ -61,20 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
         status = _command(arguments.verb)(arguments)
         sys.stdout.flush()
     except WrongArgumentError as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except (BaselineError, ConfigError) as error:
-        return _complain(error, 1)
+        return complain(error, 1)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return complain("interrupted", 130)
     except BrokenPipeError:
         # Whoever read along has seen enough; Python must not complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return status
-
-
-def _complain(error: object, status: int) -> int:
-    print(f"llmperf: {error}", file=sys.stderr)
     return status
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from pytest_llmperf.cli.output import complain
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -53,7 +54,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--retry-skipped", action="store_true", help="measure again what had to be skipped"
     )
     parser.add_argument(
-        "--restart", action="store_true", help="forget what earlier runs of this search measured"
+        "--restart",
+        action="store_true",
+        help="forget what was measured before, by this search and by other sessions",
     )
     parser.add_argument("--json", metavar="FILE", help="write the outcome to this file, too")
 
@@ -71,12 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         return _search(arguments)
     except (RangeError, RevisionError) as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except (GitError, EvidenceError, ConfigError, ProjectError, OSError) as error:
-        return _complain(error, 1)
+        return complain(error, 1)
     except KeyboardInterrupt:
         text = "interrupted; what was measured is kept, and the same command goes on from there"
-        return _complain(text, _INTERRUPTED)
+        return complain(text, _INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -85,6 +88,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.bisect.drive import Bisection
     from pytest_llmperf.bisect.evidence import Evidence
     from pytest_llmperf.bisect.outcome import Rates
+    from pytest_llmperf.cli.bisect_host import host
     from pytest_llmperf.cli.bisect_project import find_project
     from pytest_llmperf.cli.bisect_session import Sessions
     from pytest_llmperf.cli.bisect_text import Teller
@@ -99,8 +103,8 @@ def _search(arguments: argparse.Namespace) -> int:
     key = [*project.key(), good.commit, bad.commit, arguments.first_parent]
     with Evidence(cache_dir(os.environ), key) as evidence:
         if arguments.restart:
-            evidence.forget()
-        teller = Teller(good, bad, evidence.folder)
+            evidence.restart()
+        teller = Teller(good, bad, evidence.folder, arguments.first_parent)
         bisection = Bisection(
             repository=repository,
             good=good,
@@ -111,6 +115,8 @@ def _search(arguments: argparse.Namespace) -> int:
             budget=perf.budget,
             tell=teller.tell,
             first_parent=arguments.first_parent,
+            alone=evidence.restarted or not perf.accumulate,
+            host=host(),
             retry=arguments.retry_skipped,
         )
         outcome = bisection.run()
@@ -137,11 +143,6 @@ def _write_json(path: Path, bisection: Bisection, outcome: Outcome, project: Pro
             f"can't write the outcome to {target}: {reason}; it is kept: give the same command "
             "another --json FILE"
         ) from error
-
-
-def _complain(error: object, status: int) -> int:
-    print(f"llmperf: {error}", file=sys.stderr)
-    return status
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:

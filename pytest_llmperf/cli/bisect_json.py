@@ -1,14 +1,14 @@
 """What ``llmperf bisect --json`` writes.
 
-    {schema, kind, good, bad, first, candidates [commit], skipped [commit], metrics
+    {schema, kind, good, bad, first, candidates [commit], skipped [commit], strays [hash], metrics
      [{test, metric}], effects [finding], end session, path [session], verification session,
      error_bounds {own_effect, search}, rates {false_alarm, false_pass, tolerance}, folder}
 
-``kind`` is found, unconfirmed, range, not slower or unmeasured. A commit is {hash, subject,
-author, date, parents}; good and bad are {name, commit, subject}; a session is {commit, against,
-call, reason, seconds, machine, problem, report, log, findings}; a finding is {test, metric,
-verdict, text, effect, low, high, bound}, slowdowns as fractions, intervals at 95%. What does
-not apply is null.
+``kind`` is found, unconfirmed, range, not slower or unmeasured; ``strays`` are those candidates
+that do not descend from good. A commit is {hash, subject, author, date, parents}; good and bad
+are {name, commit, subject}; a session is {commit, against, call, reason, seconds, machine,
+problem, report, log, findings}; a finding is {test, metric, verdict, text, effect, low, high,
+bound}, slowdowns as fractions, intervals at 95%. What does not apply is null.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def as_json(bisection: Bisection, outcome: Outcome) -> dict[str, Any]:
         "first": asdict(first) if first is not None else None,
         "candidates": [asdict(commit) for commit in outcome.candidates],
         "skipped": [asdict(commit) for commit in outcome.skipped],
+        "strays": list(outcome.strays),
         "metrics": [pair._asdict() for pair in outcome.pairs],
         "effects": [asdict(finding) for finding in outcome.effects()],
         "end": _session(outcome.end, None),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.cli.bisect_host import circumstances
 from pytest_llmperf.repository.git import Repository
 
 if TYPE_CHECKING:
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
 
 #: A folder with one of these is what node ids and settings are relative to.
 _MARKS = ("config.yaml", "pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "setup.py")
-#: Settings of the gate: all commits are judged by those of the work tree.
-_FIXED = ("budget", "false_alarms", "tolerance")
+#: Settings that all commits get from the work tree: those of the gate, and how a commit's
+#: packages are installed, which an old commit does not know of.
+_FIXED = ("budget", "false_alarms", "tolerance", "accumulate", "base_install")
 
 
 class ProjectError(Exception):
@@ -48,12 +51,16 @@ class Project:
         """Return what makes a search in this project another one."""
         top = self.repository.top
         places = [self.repository.common_dir, self.root.relative_to(top), self.cwd.relative_to(top)]
-        return [*map(str, places), self.tests, self.arguments, self.overrides()]
+        here = circumstances(top, os.environ)
+        return [*map(str, places), self.tests, self.arguments, self.overrides(), *here]
 
     def overrides(self) -> list[str]:
-        """Return pytest's arguments that give every commit the same gate."""
+        """Return pytest's arguments that give every commit the same gate and installation."""
         settings = {name: getattr(self.perf, name) for name in _FIXED}
-        return [f"--llmperf-set=perf.{name}={value!r}" for name, value in settings.items()]
+        return [
+            f"--llmperf-set=perf.{name}={json.dumps(value, ensure_ascii=False)}"
+            for name, value in settings.items()
+        ]
 
 
 def find_project(cwd: Path, words: Sequence[str]) -> Project:

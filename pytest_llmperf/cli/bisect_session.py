@@ -78,16 +78,19 @@ class Sessions:
         stem = self._evidence.stem(question.commit, question.against, question.fresh)
         report, log = Path(f"{stem}.report.json"), Path(f"{stem}.log")
         report.unlink(missing_ok=True)
+        alone = question.fresh or self._evidence.restarted
         command = [
             *adopt_command(place.environment, place.roots),
             *("-m", "perf", "--color=no", ROOTDIR),
             *self._project.overrides(),
-            *(["--llmperf-set=perf.accumulate=false"] if question.fresh else []),
             *self._project.arguments,
+            # Last, so that it holds whatever pytest was given.
+            *(["--llmperf-set=perf.accumulate=false"] if alone else []),
             *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
             *self._tests(question, place),
         ]
-        status = _wait(command, cwd, arm_environment(place.there()), log)
+        environ = arm_environment(place.there())
+        status = _wait(command, cwd, environ, log, lambda: self._say("ending the session ..."))
         session = replace(asked, log=str(log))
         try:
             data = json.loads(report.read_text(encoding="utf-8"))
@@ -115,8 +118,17 @@ class Sessions:
         return found
 
 
-def _wait(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:
-    """Run a session to its end and return its status; what ends this process ends it, too."""
+def _wait(
+    command: Sequence[str],
+    cwd: Path,
+    environ: Mapping[str, str],
+    log: Path,
+    ending: Callable[[], None],
+) -> int:
+    """Run a session to its end and return its status; what ends this process ends it, too.
+
+    That takes seconds, so ``ending`` is called before.
+    """
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -130,7 +142,11 @@ def _wait(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Pa
         try:
             return process.wait()
         except BaseException:
-            _end(process)
+            try:
+                with suppress(OSError):  # nobody reads along any more
+                    ending()
+            finally:
+                _end(process)
             raise
 
 

@@ -12,6 +12,7 @@ from pytest_llmperf.bisect.outcome import counting
 from pytest_llmperf.cli.output import say, say_words
 from pytest_llmperf.gate.words import at_most, count, effect_words, percent, span
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.report.text import printable
 
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.estimate import Estimate
@@ -27,13 +28,16 @@ class Teller:
     Args:
         good, bad: its ends.
         folder: where what is measured is kept.
+        first_parent: merges are taken as one commit each.
     """
 
-    def __init__(self, good: Revision, bad: Revision, folder: Path) -> None:
+    def __init__(
+        self, good: Revision, bad: Revision, folder: Path, first_parent: bool = False
+    ) -> None:
         self._good = good
         self._bad = bad
         self._folder = folder
-        self._timed = False
+        self._first_parent = first_parent
 
     def line(self, text: str, first: str = "", indent: str = "  ") -> None:
         """Print one sentence now, not when a buffer is full."""
@@ -109,9 +113,29 @@ class Teller:
         if len(first.parents) > 1:
             parents = ", ".join(parent[:12] for parent in first.parents)
             self.line(f"a merge of {parents}; compared with the first of them", "  ", "  ")
+        self._strays(outcome)
         self.line(f"against its parent {verified.against[:12]}:")
         self._findings(outcome.effects(), verified)
         self._sure(outcome)
+
+    def _strays(self, outcome: Outcome) -> None:
+        """Say that what was found may be slow by nature."""
+        if not outcome.strays:
+            return
+        good, one = self._good.name, len(outcome.candidates) == 1
+        strays = ", ".join(commit[:12] for commit in outcome.strays)
+        who = "it does" if one else f"of them, {strays} do"
+        advice = (
+            f"give a GOOD from the line of first parents of {self._bad.name}"
+            if self._first_parent
+            else "--first-parent takes each merge as one commit"
+        )
+        self.line(
+            f"{who} not descend from {good}, so being slower than {good} may mean no more than "
+            f"to lack what made {good} fast; {advice}",
+            "  ",
+            "  ",
+        )
 
     def _sure(self, outcome: Outcome) -> None:
         rates = outcome.rates
@@ -145,6 +169,7 @@ class Teller:
             self.line(_name(commit), "  ", "    ")
             if reason := reasons.get(commit.hash):
                 self.line(f"skipped: {reason}", "    ", "      ")
+        self._strays(outcome)
         self.line("to measure the skipped ones again, give the same command --retry-skipped")
 
     def _not_slower(self, end: Session) -> None:
@@ -159,7 +184,7 @@ class Teller:
         self.line(f"{self._bad} could not be measured against {self._good}:")
         for line in end.problem.splitlines():
             if line.startswith(" "):
-                say(line)  # another program's output, as it is
+                say(printable(line.expandtabs()))  # another program's output
             else:
                 self.line(line, "  ", "  ")
 

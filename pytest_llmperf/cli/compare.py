@@ -6,11 +6,11 @@ import argparse
 import json
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.cli.compare_output import OutputError, put, write
+from pytest_llmperf.cli.output import complain
 
 if TYPE_CHECKING:
     from typing import Any
@@ -106,9 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
             return _refuse(arguments, str(error))
         return _report(arguments, view)
     except OutputError as error:
-        return _complain(error, NOT_COMPARED)
+        return complain(error, NOT_COMPARED)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return complain("interrupted", 130)
 
 
 def _compare(arguments: argparse.Namespace) -> ComparisonView:
@@ -152,7 +152,7 @@ def _report(arguments: argparse.Namespace, view: ComparisonView) -> int:
         write(arguments.output, text)
         put(f"{headline(view)}\nwrote {printable(str(arguments.output))}\n")
     if view.outcome is Outcome.NOT_COMPARED:
-        return _complain(view.why_not, NOT_COMPARED)
+        return complain(view.why_not, NOT_COMPARED)
     return int(view.outcome)
 
 
@@ -171,7 +171,7 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
         write(arguments.output, text)
     elif text:
         put(text)
-    return _complain(why, NOT_COMPARED)
+    return complain(why, NOT_COMPARED)
 
 
 def _rendered(arguments: argparse.Namespace, view: ComparisonView) -> str:
@@ -191,16 +191,6 @@ def _rendered(arguments: argparse.Namespace, view: ComparisonView) -> str:
 
 def _as_json(data: dict[str, Any]) -> str:
     return json.dumps(data, indent=2, allow_nan=False) + "\n"
-
-
-def _complain(error: object, status: int) -> int:
-    from pytest_llmperf.report.text import printable
-
-    # A message may hold a commit's subject, and that anything.
-    lines = map(printable, f"llmperf: {error}".split("\n"))
-    with suppress(BrokenPipeError):
-        print("\n".join(lines), file=sys.stderr)
-    return status
 
 
 def _tolerance(text: str) -> float:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.cli.output import complain
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from typing import Any
@@ -73,21 +75,16 @@ def run(arguments: argparse.Namespace) -> int:
         _show(arguments)
         sys.stdout.flush()
     except (WrongArgumentError, RevisionError) as error:
-        return _complain(error, 2)
+        return complain(error, 2)
     except (BaselineError, ConfigError, GitError) as error:
-        return _complain(error, 1)
+        return complain(error, 1)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return complain("interrupted", 130)
     except BrokenPipeError:
         # Whoever read along has seen enough; Python must not complain once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
-
-
-def _complain(error: object, status: int) -> int:
-    print(f"llmperf: {error}", file=sys.stderr)
-    return status
 
 
 def _limit(text: str) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import suppress
 
-from pytest_llmperf.report.text import wrap_words
+from pytest_llmperf.report.text import printable, wrap_words
 
 #: Lines longer than this are hard to read, however wide the terminal is.
 _WIDEST = 100
@@ -27,3 +28,14 @@ def say(*lines: str) -> None:
 def say_words(text: str, first: str = "", indent: str = "  ") -> None:
     """Print a sentence, broken at its spaces."""
     say(*wrap_words(text, width(), indent=indent, first=first))
+
+
+def complain(error: object, status: int) -> int:
+    """Print a message on the standard error, and return the exit status.
+
+    It may hold a commit's subject, and that anything.
+    """
+    lines = map(printable, f"llmperf: {error}".split("\n"))
+    with suppress(BrokenPipeError):
+        print("\n".join(lines), file=sys.stderr)
+    return status

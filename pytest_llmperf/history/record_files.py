@@ -11,6 +11,7 @@ knows without reading them. All states are compared while that is cheap.
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 #: folder that grew to 700 sessions one by one, or that is pruned to a hundred now and then.
 BUDGET = 32 << 20
 _SUFFIX = b".json"
+#: Fields before the path in an entry of ``git status --porcelain=v2``, by how it begins.
+_FIELDS = {"1 ": 8, "u ": 10}
 
 
 @dataclass
@@ -189,13 +192,22 @@ def _uncommitted(repository: Repository, folder: str) -> list[str]:
     """List what the work tree holds and HEAD does not: changed, staged, untracked and ignored."""
     below = ("--", folder or ".")
     said = repository.run("--literal-pathspecs", "ls-files", "-z", "--others", *below)
-    if repository.head() is None:
-        said += repository.run("--literal-pathspecs", "ls-files", "-z", "--cached", *below)
-    else:
-        # Not diff-index: that takes a file that was only copied or touched for a changed one.
-        form = ("--name-only", "-z", "--no-renames", "--no-relative", "--diff-filter=d")
-        said += repository.run("--literal-pathspecs", "diff", *form, "HEAD", *below)
-    return _without_repeats(said.split("\0"))
+    return _without_repeats([*said.split("\0"), *_differing(repository, below)])
+
+
+def _differing(repository: Repository, below: Sequence[str]) -> Iterator[str]:
+    """Yield the files that git knows and that the work tree holds otherwise than HEAD.
+
+    ``git diff HEAD`` would write what it finds out about files that were only touched to the
+    index, and ``git diff-index`` take them for changed ones.
+    """
+    form = ("--porcelain=v2", "-z", "--no-renames", "--untracked-files=no")
+    said = repository.run("--literal-pathspecs", "status", *form, "--ignore-submodules=all", *below)
+    for entry in said.split("\0"):
+        fields = _FIELDS.get(entry[:2])
+        # What is gone from the work tree is HEAD's alone.
+        if fields and os.path.lexists(repository.top / (path := entry.split(" ", fields)[fields])):
+            yield path
 
 
 def _kind(path: str, folder: str, machine: str | None) -> str:

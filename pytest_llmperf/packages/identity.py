@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.packages.declarations import Declarations
-from pytest_llmperf.packages.installed import Distribution
+from pytest_llmperf.packages.editable import editable_below
+from pytest_llmperf.packages.installed import Distribution, installed_here, site_folders
 from pytest_llmperf.packages.plan import ENGINE, Plan
 
 #: Part of every name: environments made in another way are not taken for these.
@@ -56,6 +57,17 @@ def digest_of(
 def engine_digest(flags: str, environ: Mapping[str, str]) -> str:
     """Return what makes builds of one engine version exchangeable."""
     return _digest([flags, _python(), [environ.get(name) for name in _COMPILERS]])
+
+
+def installed_digest(area: Path) -> str:
+    """Return what tells this environment from any other.
+
+    Distributions in editable form whose source lies below ``area`` do not count.
+    """
+    installed = installed_here()
+    own = {each.name for each in editable_below(area, installed, site_folders())}
+    others = [each for name, each in sorted(installed.items()) if name not in own]
+    return _digest([_python(), [[each.name, each.version, _state(each)] for each in others]])
 
 
 def _digest(content: Any) -> str:

@@ -119,7 +119,8 @@ def _table(group: Group, events: Sequence[Event], width: int, bars: str) -> Iter
 
 def _cells(series: Series) -> tuple[str, ...]:
     values, metric = series.values, series.metric
-    ends = max(1, min(_ENDS, len(values) // 2))
+    # A median of a few sessions would hide what the newest of them measured.
+    ends = min(_ENDS, len(values) // 2) if len(values) >= _ENDS else 1
     first, last = float(median(values[:ends])), float(median(values[-ends:]))
     if metric is None:
         shown = [f"{value:.3g} {printable(series.unit)}" for value in (first, last)]
@@ -191,8 +192,8 @@ def _mark_words(one: Mark, session: Session) -> str:
 def _legend(history: History) -> str:
     said = (
         "first, last: the median of the ten oldest and the ten newest sessions (of half of them "
-        "where there are fewer than twenty); change: from first to last, + is slower. A line is "
-        "as high as its values differ, at least 5%."
+        "where there are fewer than twenty, of one where there are fewer than ten); change: from "
+        "first to last, + is slower. A line is as high as its values differ, at least 5%."
     )
     if history.library is None:
         return f"{said} Change points are not looked for; to have them: {INSTALL}"

@@ -134,6 +134,7 @@ def bisection(
     good: str,
     bad: str = "HEAD",
     events: list[Event] | None = None,
+    host: str | None = None,
     **options: bool,
 ) -> Bisection:
     repository = Repository.around(root)
@@ -147,6 +148,7 @@ def bisection(
         RATES,
         600.0,
         (events if events is not None else []).append,
+        host=oracle.machine if host is None else host,
         **options,
     )
 

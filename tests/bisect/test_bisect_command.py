@@ -182,6 +182,31 @@ def test_a_commit_that_does_not_import_is_skipped_with_its_reason(command: Comma
     assert "--retry-skipped" in said.words
 
 
+def test_the_work_trees_command_installs_every_commits_packages(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    command.commit("a version that can't be had", requirements__txt="iniconfig==0.0.1\n")
+    slow = command.commit("slow", requirements__txt="iniconfig\n", toy__py=SLOW)
+    command.write("config.yaml", f"{CONFIG}  base_install: '{{python}} -c \"pass\"'\n")
+    said = command.run("HEAD~1", "HEAD")
+    assert (said.status, said.data["first"]["hash"]) == (0, slow)
+
+
+def test_begun_anew_no_earlier_session_counts(command: Command) -> None:
+    command.commit("slow", toy__py=SLOW)
+    asked = ("HEAD~1", "HEAD", "--", "--llmperf-set", "perf.accumulate=true")
+    first = command.run(*asked)
+    log = Path(first.data["end"]["log"])
+    assert first.status == 0
+    command.run("--restart", *asked)
+    assert "of earlier sessions" not in log.read_text()
+    log.with_name(log.name.replace(".log", ".session.json")).unlink()
+    assert command.run(*asked).status == 0
+    assert "of earlier sessions" not in log.read_text()
+
+
 def test_an_end_that_is_not_slower_stops_with_the_numbers(command: Command) -> None:
     command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
     said = command.run("HEAD~1", "HEAD", "--", "-k", "test_a")
@@ -226,7 +251,8 @@ def test_ended_it_ends_the_session_and_leaves_nothing_but_what_is_kept(
 ) -> None:
     process, session = start_measuring(command)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
+    assert out.splitlines()[-1] == "ending the session ..."
     assert process.returncode == 128 + number
     assert err == (
         "llmperf: interrupted; what was measured is kept, and the same command goes on from there\n"
@@ -271,6 +297,13 @@ def test_what_cannot_be_searched_is_told_before_anything_runs(
     assert (said.status, said.out) == (status, "")
     assert said.err.startswith("llmperf: ")
     assert text in said.words
+
+
+def test_what_a_commit_says_cannot_reach_the_terminal(command: Command) -> None:
+    command.commit("red \x1b[31m\x1b]0;title\x07")
+    said = command.run("HEAD", "HEAD~1")
+    assert said.status == 2
+    assert "red \\x1b[31m\\x1b]0;title\\x07" in said.err
 
 
 def test_outside_of_a_repository_it_says_so(command: Command, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
     commits = history(root, LETTERS)
     whole = Oracle(root)
     expected = bisection(root, evidence, whole, commits[0]).run()
-    evidence.forget()
+    evidence.restart()
     first, second, events = Interrupted(root, at), Oracle(root), list[Event]()
     with pytest.raises(KeyboardInterrupt):
         bisection(root, evidence, first, commits[0]).run()
@@ -137,6 +138,54 @@ def test_skipped_commits_are_measured_again_only_when_asked(root: Path, evidence
     assert sorted(again.asked) == sorted(commits[2:4])
 
 
+class Undecided(Oracle):
+    """Can't tell the answer from its parent, or can't measure it."""
+
+    def __init__(self, root: Path, verdict: str) -> None:
+        super().__init__(root)
+        self.verdict = verdict
+
+    def __call__(self, question: Question) -> Session:
+        session = super().__call__(question)
+        if not question.fresh:
+            return session
+        findings = tuple(replace(each, verdict=self.verdict) for each in session.findings)
+        return replace(session, findings=findings)
+
+
+@pytest.mark.parametrize(("verdict", "again"), [("inconclusive", 0), ("invalid", 1), ("error", 1)])
+def test_a_verification_that_was_looked_at_gets_no_second_chance(
+    root: Path, evidence: Evidence, verdict: str, again: int
+) -> None:
+    commits = history(root, "ffss")
+    bisection(root, evidence, Undecided(root, verdict), commits[0]).run()
+    oracle = Oracle(root)
+    outcome = bisection(root, evidence, oracle, commits[0], retry=True).run()
+    assert len(oracle.asked) == again
+    assert outcome.kind == ("found" if again else "unconfirmed")
+
+
+@pytest.mark.parametrize("letters", ["ff?sss", "f?"])
+def test_where_every_session_stands_alone_none_gets_a_second_chance(
+    root: Path, evidence: Evidence, letters: str
+) -> None:
+    commits = history(root, letters)
+    expected = bisection(root, evidence, Oracle(root), commits[0], alone=True).run()
+    again = Oracle(root)
+    assert bisection(root, evidence, again, commits[0], alone=True, retry=True).run() == expected
+    assert again.asked == []
+
+
+def test_where_every_session_stands_alone_what_was_not_measured_is_tried_again(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, "ff!sss")
+    bisection(root, evidence, Oracle(root), commits[0], alone=True).run()
+    again = Oracle(root)
+    bisection(root, evidence, again, commits[0], alone=True, retry=True).run()
+    assert again.asked == [commits[2]]
+
+
 def test_a_file_that_is_not_whole_is_measured_again(root: Path, evidence: Evidence) -> None:
     commits = history(root, LETTERS)
     bisection(root, evidence, Oracle(root), commits[0]).run()
@@ -152,8 +201,22 @@ def test_another_machine_is_refused(root: Path, evidence: Evidence) -> None:
     commits = history(root, LETTERS)
     with pytest.raises(KeyboardInterrupt):
         bisection(root, evidence, Interrupted(root, 2), commits[0]).run()
+    other = Oracle(root, machine="m2")
     with pytest.raises(EvidenceError, match=r"measured on m1, and this is m2; .* --restart"):
-        bisection(root, evidence, Oracle(root, machine="m2"), commits[0]).run()
+        bisection(root, evidence, other, commits[0], host="m1").run()
+    assert len(other.asked) == 1
+
+
+def test_another_machine_is_refused_before_anything_is_measured(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, LETTERS)
+    with pytest.raises(KeyboardInterrupt):
+        bisection(root, evidence, Interrupted(root, 2), commits[0]).run()
+    other = Oracle(root, machine="m2")
+    with pytest.raises(EvidenceError, match=r"measured on m1, and this is m2; .* --restart"):
+        bisection(root, evidence, other, commits[0]).run()
+    assert other.asked == []
 
 
 def test_an_end_that_was_not_slower_is_measured_anew(root: Path, evidence: Evidence) -> None:
@@ -170,11 +233,14 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         Evidence(tmp_path / "file", ["a search"]).__enter__()
 
 
-def test_forgetting_leaves_nothing(root: Path, evidence: Evidence) -> None:
+def test_begun_anew_it_knows_nothing_but_that(root: Path, evidence: Evidence) -> None:
     commits = history(root, "fs")
     bisection(root, evidence, Oracle(root), commits[0]).run()
-    evidence.forget()
-    assert list(evidence.folder.iterdir()) == []
+    assert not evidence.restarted
+    for _ in range(2):
+        evidence.restart()
+        assert evidence.restarted
+        assert len(list(evidence.folder.iterdir())) == 1
 
 
 def test_what_nobody_went_on_with_for_months_is_forgotten(cache: Path) -> None:

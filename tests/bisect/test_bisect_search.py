@@ -12,6 +12,7 @@ from pytest_llmperf.bisect.drive import Begun, Event, Question
 from pytest_llmperf.bisect.evidence import Evidence
 from pytest_llmperf.bisect.history import RangeError
 from pytest_llmperf.bisect.session import Session
+from pytest_llmperf.cli.bisect_text import Teller
 
 
 @pytest.mark.parametrize("first", [1, 2, 9, 16, 31, 32])
@@ -189,6 +190,45 @@ def test_by_first_parents_the_merge_is_named(root: Path, evidence: Evidence) -> 
     assert outcome.first.parents == (names["main"], names["slow side"])
     assert outcome.verification is not None
     assert outcome.verification.against == names["main"]
+
+
+def optimised(root: Path) -> dict[str, str]:
+    """A side branch that left before what made the good commit fast, merged; then a slowdown."""
+    history(root, "s")
+    git(root, "branch", "side")
+    names = {"good": add(root, "f", "made fast")}
+    git(root, "switch", "--quiet", "side")
+    for number in range(3):
+        (root / "other").write_text(f"{number}")
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "-m", f"side {number}")
+        names.setdefault("side", git(root, "rev-parse", "HEAD"))
+    git(root, "switch", "--quiet", "main")
+    git(root, "merge", "--quiet", "--no-ff", "-m", "the merge", "side")
+    names["slow"] = add(root, "s", "slower")
+    return names
+
+
+def test_a_commit_that_does_not_descend_from_the_good_one_is_told_apart(
+    root: Path, evidence: Evidence
+) -> None:
+    names = optimised(root)
+    outcome = bisection(root, evidence, Oracle(root), names["good"]).run()
+    assert (outcome.kind, outcome.strays) == ("unconfirmed", (names["side"],))
+    outcome = bisection(root, evidence, Oracle(root), names["good"], first_parent=True).run()
+    assert outcome.first is not None
+    assert (outcome.first.hash, outcome.strays) == (names["slow"], ())
+
+
+def test_a_commit_that_may_be_slow_by_nature_is_said_to_be(
+    root: Path, evidence: Evidence, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = optimised(root)
+    search = bisection(root, evidence, Oracle(root), names["good"])
+    Teller(search.good, search.bad, evidence.folder).outcome(search.run())
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"it does not descend from {names['good']}, so being slower than" in said
+    assert "--first-parent takes each merge as one commit" in said
 
 
 def test_a_detached_head_without_branches_is_no_obstacle(root: Path, evidence: Evidence) -> None:

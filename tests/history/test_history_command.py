@@ -61,6 +61,15 @@ def test_every_test_and_metric_is_shown(project: Project, show: Any) -> None:
     assert f"{KEY}: 2026-01-01 to 2026-01-03, up to 3 sessions of a test" in joined(said.out)
 
 
+@pytest.mark.parametrize(("sessions", "first", "last"), [(4, "80.0", "86.0"), (10, "84.0", "94.0")])
+def test_few_sessions_are_summed_up_by_the_oldest_and_the_newest(
+    project: Project, show: Any, sessions: int, first: str, last: str
+) -> None:
+    project.grow([80.0 + 2 * number for number in range(sessions)])
+    (line,) = lines_with(show("--dir", FOLDER).out, "tokens/s")
+    assert line.split()[-5:-1] == [first, "tok/s", last, "tok/s"]
+
+
 def test_the_folder_of_the_configuration_is_taken(project: Project, show: Any) -> None:
     project.commit({"config.yaml": "llm:\n  model_path: smollm2-135m\n"})
     project.record(1)
@@ -164,7 +173,7 @@ def test_without_the_library_the_series_are_shown_and_what_to_install(
     assert said.status == 0
     assert "tokens/s" in said.out
     assert "^" not in said.out
-    assert "pip install 'pytest-llmperf[history]'" in said.out
+    assert "pip install 'pytest-llmperf[history]'" in joined(said.out)
     said = show("--dir", FOLDER, "--json")
     assert json.loads(said.out)["library"] is None
     assert "pip install 'pytest-llmperf[history]'" in said.err
@@ -336,6 +345,14 @@ def test_a_wrong_argument_is_refused(
     assert said in found.err
 
 
+def test_what_is_complained_of_cannot_reach_the_terminal(project: Project, show: Any) -> None:
+    project.grow(steady(1))
+    said = show("--dir", "\x1b[31mred")
+    assert said.status == 1
+    assert "\\x1b[31mred" in said.err
+    assert "\x1b" not in said.err
+
+
 def test_nothing_recorded_is_a_problem(project: Project, show: Any) -> None:
     project.commit({"app.py": "1"})
     said = show("--dir", FOLDER)
@@ -401,9 +418,18 @@ def test_nothing_is_written_to_the_repository(project: Project, show: Any) -> No
     assert tree_of(project) == before
 
 
-def tree_of(project: Project) -> dict[str, tuple[int, float]]:
+def test_a_record_that_was_only_touched_leaves_the_index_alone(project: Project, show: Any) -> None:
+    project.grow(steady(3))
+    for record in (project.top / FOLDER).rglob("*.json"):
+        os.utime(record, (1, 1))
+    before = tree_of(project)
+    assert "3 sessions" in show("--dir", FOLDER).out
+    assert tree_of(project) == before
+
+
+def tree_of(project: Project) -> dict[str, tuple[bytes, int]]:
     return {
-        str(path): (path.stat().st_size, path.stat().st_mtime)
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
         for path in sorted(project.top.rglob("*"))
         if path.is_file()
     }
