@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: One replay may take this part of the budget, so that there is time for pairs of them.
 _REPLAY_PART = 1 / 60
 #: The configuration itself is measured in this part of the budget at most.
-_MEASURE_PART = 0.5
+_MEASURE_PART = 0.4
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,13 @@ class Doctor:
         self._examine()
         if checkup.probe is None or info is None:
             return
-        threads_used = bool(hardware.gpu_memory) and info.supports_gpu
         bench = Bench(
-            self._spec, checkup.probe, self._start_seconds, hardware.usable_cpus, threads_used
+            self._spec,
+            checkup.probe,
+            self._start_seconds,
+            self._budget,
+            usable=hardware.usable_cpus,
+            watch_gpu=_watches_gpu(checkup.situation),
         )
         self._say("measuring the configuration as it is")
         measured = bench.measure(self._budget * _MEASURE_PART)
@@ -236,6 +240,17 @@ class Doctor:
 
     def _left(self) -> float:
         return self._began + self._budget - time.monotonic()
+
+
+def _watches_gpu(situation: Situation) -> bool:
+    """Whether NVML has something to say of this engine: a stranger on a card that the engine
+    does not use is no business of ours.
+    """
+    on_card = any(card.seen == "NVML" for card in situation.hardware.cards)
+    info = situation.info
+    if info is None or info.engine != "llama_cpp":
+        return on_card
+    return on_card and situation.cpu_share < 1.0
 
 
 def _middle(rows: tuple[tuple[float, ...], ...]) -> float:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 #: Processes the configuration itself is measured in; pairs a remedy is tried in.
 _PROCESSES = 3
 _LEAST_PAIRS, _MOST_PAIRS = 3, 10
-#: Replays are cut down to one warm-up and one counted where a replay takes longer, seconds.
-_LONG_REPLAY = 3.0
+#: A process warms up twice and counts three replays; where those of the configuration itself
+#: would take more than this part of the budget, it warms up once and counts one.
+_FULL, _SHORT = 5, 2
+_FULL_PART = 0.25
 
 
 class DoctorWatch:
@@ -82,18 +84,27 @@ class Bench:
         spec: how the configuration's engine is started.
         probe: the workload, run once.
         start_seconds: how long a process takes to start.
+        budget: seconds there are for all of it.
         usable: CPUs this process may use.
         watch_gpu: whether NVML is to be asked for guests and throttling.
     """
 
     def __init__(
-        self, spec: LaunchSpec, probe: Probe, start_seconds: float, usable: int, watch_gpu: bool
+        self,
+        spec: LaunchSpec,
+        probe: Probe,
+        start_seconds: float,
+        budget: float,
+        usable: int,
+        watch_gpu: bool,
     ) -> None:
         self._spec = spec
         self._probe = probe
         self._start_seconds = start_seconds
         self._usable = usable
         self._watch_gpu = watch_gpu
+        full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
+        self._is_long = full > _FULL_PART * budget
 
     def measure(self, budget: float) -> Measured:
         """Measure the configuration as it is, in at most about ``budget`` seconds."""
@@ -121,12 +132,8 @@ class Bench:
 
     def pair_seconds(self) -> float:
         """About how long one pair of processes takes."""
-        replays = 2.0 if self._is_long else 5.0
+        replays = _SHORT if self._is_long else _FULL
         return 2.0 * (self._start_seconds + replays * self._probe.seconds)
-
-    @property
-    def _is_long(self) -> bool:
-        return self._probe.seconds > _LONG_REPLAY
 
     def _changed(self, settings: Mapping[str, Any]) -> LaunchSpec:
         return replace(self._spec, config={**self._spec.config, **settings})
