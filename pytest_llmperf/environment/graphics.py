@@ -20,7 +20,12 @@ _AMD, _NVIDIA = "0x1002", "0x10de"
 #: Integrated AMD graphics carve some hundred MiB out of the system's memory.
 _OWN_MEMORY = 2 << 30
 #: Variables that choose the GPUs an engine is shown.
-_CHOOSING = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+_CHOOSING = (
+    "CUDA_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "GGML_VK_VISIBLE_DEVICES",
+)
 _HIDES = frozenset({"", "-1", "none", "void", "NoDevFiles"})
 
 
