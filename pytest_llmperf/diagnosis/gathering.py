@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.diagnosis.situation import Hardware
+from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.environment.cpu import read_cpu
 from pytest_llmperf.environment.gpus import GpuReading, read_gpus
 from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
@@ -30,7 +31,7 @@ def look_at_hardware(environ: Mapping[str, str] | None = None) -> Hardware:
         cards=_cards(reading),
         gpu_memory=tuple(gpu.memory_bytes for gpu in reading.gpus if gpu.memory_bytes),
         gpu_problem=reading.problem,
-        gpus_hidden_by=hidden_by(environ),
+        gpus_hidden_by=hidden_by(environ, installed_backend()),
     )
 
 

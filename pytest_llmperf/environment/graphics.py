@@ -19,13 +19,12 @@ _ROOT = Path("/")
 _AMD, _NVIDIA = "0x1002", "0x10de"
 #: Integrated AMD graphics carve some hundred MiB out of the system's memory.
 _OWN_MEMORY = 2 << 30
-#: Variables that choose the GPUs an engine is shown.
-_CHOOSING = (
-    "CUDA_VISIBLE_DEVICES",
-    "HIP_VISIBLE_DEVICES",
-    "ROCR_VISIBLE_DEVICES",
-    "GGML_VK_VISIBLE_DEVICES",
-)
+#: Variables that choose the GPUs an engine is shown, by the backend that heeds them.
+_CHOOSING = {
+    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "hip": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    "vulkan": ("GGML_VK_VISIBLE_DEVICES",),
+}
 _HIDES = frozenset({"", "-1", "none", "void", "NoDevFiles"})
 
 
@@ -54,9 +53,13 @@ def graphics_cards(root: Path = _ROOT) -> tuple[GraphicsCard, ...]:
     return tuple(found)
 
 
-def hidden_by(environ: Mapping[str, str]) -> str | None:
-    """Return the variable that hides every GPU from programs, such as ``CUDA_VISIBLE_DEVICES``."""
-    for name in _CHOOSING:
+def hidden_by(environ: Mapping[str, str], backend: str) -> str | None:
+    """Return the variable that hides every GPU from an engine, such as ``CUDA_VISIBLE_DEVICES``.
+
+    ``backend`` is the engine's; ``cpu`` heeds none, and any of them then says what is meant.
+    """
+    everyone = tuple(name for names in _CHOOSING.values() for name in names)
+    for name in everyone if backend == "cpu" else _CHOOSING.get(backend, ()):
         value = environ.get(name)
         if value is not None and value.strip().split(",")[0].strip() in _HIDES:
             return name
