@@ -64,7 +64,7 @@ def _context_large(situation: Situation) -> Evidence | None:
     llama, use = situation.llama, situation.use
     if llama is None or not situation.kv_bytes or not use.own or not use.context:
         return None
-    wanted = context_for(use.context)
+    wanted = _context_for(situation)
     unneeded = round(situation.kv_per_token * (llama.n_ctx - wanted))
     if llama.n_ctx < _FAR_LARGER * wanted or unneeded < llama.model_bytes / 2:
         return None
@@ -76,6 +76,12 @@ def _context_large(situation: Situation) -> Evidence | None:
     if why := _costly(situation, unneeded):
         return Evidence(f"{text}, {why}", remedy, 2.0)
     return Evidence(text, remedy, 1.02, certain=False)
+
+
+def _context_for(situation: Situation) -> int:
+    """The n_ctx that the workload needs, and that max_tokens is allowed under."""
+    least = int(situation.config.get("max_tokens", 0))
+    return context_for(max(situation.use.context, least))
 
 
 def _costly(situation: Situation, unneeded: int) -> str:
@@ -102,7 +108,7 @@ def _context_too_large(situation: Situation) -> Evidence:
     room = f"; {bytes_text(available)} is there" if available else ""
     text = f"the KV cache{size} for n_ctx: {n_ctx:,} could not be had{room}"
     if situation.use.own and situation.use.context:
-        fits = context_for(situation.use.context)
+        fits = _context_for(situation)
     elif failure.size and available:
         # Half of what is there: the weights and scratch buffers need room, too.
         fits = int(n_ctx * (available / 2) / failure.size) // CONTEXT_STEP * CONTEXT_STEP

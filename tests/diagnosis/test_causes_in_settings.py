@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.diagnosis.cause import Evidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
@@ -24,6 +25,8 @@ def evidence(situation: Situation, name: str) -> Evidence | None:
 def shown(situation: Situation, name: str) -> Evidence:
     found = evidence(situation, name)
     assert found is not None
+    # A change that the configuration refuses would be none.
+    LlmConfig(**{**situation.config, **found.remedy.settings})
     return found
 
 
@@ -83,7 +86,8 @@ def test_a_build_for_an_older_cpu(
 @pytest.mark.parametrize(
     ("settings", "remedy"),
     [
-        ({"n_ubatch": 32}, {"n_ubatch": 512}),
+        ({"n_batch": 1024, "n_ubatch": 32}, {"n_ubatch": 512}),
+        ({"n_ubatch": 32}, {"n_batch": 512, "n_ubatch": 512}),
         ({"n_batch": 32, "n_ubatch": 32}, {"n_batch": 512, "n_ubatch": 512}),
     ],
 )
