@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
-from pytest_llmperf.diagnosis.load_failure import memory_failure
+from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import bytes_text, fitting_layers, gpu_need
 from pytest_llmperf.engine.load_report import GpuStatus
@@ -111,7 +111,8 @@ def _layers_not_asked(situation: Situation) -> Evidence | None:
 def _gpu_memory_short(situation: Situation) -> Evidence | None:
     failure = memory_failure(situation.load_error)
     if failure is not None:
-        return _too_large(situation) if failure.device != "CPU" else None
+        elsewhere = failure.device == "CPU" or is_context_alone(failure, situation.model_bytes)
+        return None if elsewhere else _too_large(situation)
     layers = situation.layers
     if layers is None or layers.layers_on_gpu == layers.total_layers or not _free(situation):
         return None

@@ -52,6 +52,11 @@ def memory_failure(message: str) -> MemoryFailure | None:
     return None
 
 
+def is_context_alone(failure: MemoryFailure, model_bytes: int) -> bool:
+    """Whether it is the KV cache's own size that does not fit, not what the model left over."""
+    return failure.is_kv and (not failure.size or failure.size >= model_bytes / 2)
+
+
 def _host(buffer: str) -> str:
     """Name the device of a buffer type: CPU_Mapped and CUDA_Host are the host."""
     return "CPU" if buffer.startswith("CPU") or buffer.endswith("_Host") else buffer

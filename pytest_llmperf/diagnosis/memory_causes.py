@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
-from pytest_llmperf.diagnosis.load_failure import memory_failure
+from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import bytes_text, host_need
 
@@ -17,7 +17,7 @@ def _memory_short(situation: Situation) -> Evidence | None:
     limit = "the limit of this control group is" if memory.limited else "the machine has"
     failure = memory_failure(situation.load_error)
     if failure is not None:
-        if failure.device != "CPU" or failure.is_kv:
+        if failure.device != "CPU" or is_context_alone(failure, situation.model_bytes):
             return None
         size = f"a buffer of {bytes_text(failure.size)}" if failure.size else "memory"
         text = (

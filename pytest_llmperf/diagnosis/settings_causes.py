@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
-from pytest_llmperf.diagnosis.load_failure import memory_failure
+from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import (
     CONTEXT_STEP,
@@ -45,10 +45,10 @@ def _batch_small(situation: Situation) -> Evidence | None:
     if step >= good:
         return None
     pieces = -(-prompt // step)
-    settings = {}
-    if llama.n_batch < good:
-        settings["n_batch"] = _GOOD_BATCH
-    settings["n_ubatch"] = _GOOD_BATCH
+    settings = {"n_ubatch": _GOOD_BATCH}
+    if llama.n_batch < _GOOD_BATCH:
+        # One may not be larger than the other.
+        settings = {"n_batch": _GOOD_BATCH, **settings}
     text = (
         f"the prompt of {prompt:,} tokens is computed in {pieces:,} pieces "
         f"(n_batch: {llama.n_batch}, n_ubatch: {llama.n_ubatch})"
@@ -59,8 +59,9 @@ def _batch_small(situation: Situation) -> Evidence | None:
 
 def _context_large(situation: Situation) -> Evidence | None:
     failure = memory_failure(situation.load_error)
-    if failure is not None and failure.is_kv:
-        return _context_too_large(situation)
+    if failure is not None:
+        alone = is_context_alone(failure, situation.model_bytes)
+        return _context_too_large(situation) if alone else None
     llama, use = situation.llama, situation.use
     if llama is None or not situation.kv_bytes or not use.own or not use.context:
         return None
