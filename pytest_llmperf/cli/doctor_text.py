@@ -29,12 +29,13 @@ def render(checkup: Checkup, loaded: LoadedConfig, width: int = 80) -> list[str]
     lines = wrap_words(headline(checkup), width)
     for label, text in _facts(checkup, loaded):
         lines += _labelled(label, text, width)
-    if checkup.error:
-        lines += ["", *_error(checkup.error, width)]
+    why, tail = _apart(checkup.error)
+    if why:
+        lines += ["", *(line for text in why for line in wrap_words(text, width))]
     for number, finding in enumerate(checkup.findings, 1):
         lines += ["", *_finding(number, finding, loaded, width)]
     lines += _more(checkup, width)
-    return lines
+    return [*lines, "", *map(printable, tail)] if tail else lines
 
 
 def headline(checkup: Checkup) -> str:
@@ -129,9 +130,14 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
     return wrap_words(text, width, indent=" " * _LABEL, first=label.ljust(_LABEL))
 
 
-def _error(error: str, width: int) -> list[str]:
-    first, *rest = error.splitlines()
-    return [*wrap_words(first, width), *(printable(line) for line in rest)]
+def _apart(error: str) -> tuple[list[str], list[str]]:
+    """Return what went wrong, and the engine's log: that is long, and is read last."""
+    why: list[str] = []
+    tail: list[str] = []
+    for line in error.splitlines():
+        of_log = line.startswith(("  | ", "last lines of the engine's log"))
+        (tail if of_log else why).append(line)
+    return why, tail
 
 
 def _finding(number: int, finding: Finding, loaded: LoadedConfig, width: int) -> list[str]:

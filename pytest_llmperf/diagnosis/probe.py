@@ -23,11 +23,7 @@ PROMPT_TOKENS, OUTPUT_TOKENS = 512, 64
 _LEAST_PROMPT, _LEAST_OUTPUT = 32, 8
 #: Output tokens of the first look.
 _LOOK_TOKENS = 4
-_TEXT = (
-    "A language model reads its prompt once, all tokens together, and then writes its answer one "
-    "token after the other. For every token of the answer all of its weights, and what it "
-    "remembers of the tokens before, have to pass through the processor."
-)
+_TEXT = "A model reads its prompt once, all tokens together, and then writes one after the other."
 
 
 @dataclass(frozen=True)
