@@ -13,6 +13,8 @@ COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "doctor")
 QUICK = (
     *("--set", "llm.n_ctx=256", "--set", "llm.max_tokens=2", "--set", "llm.n_threads=1"),
     *("--set", "llm.n_batch=64", "--set", "llm.n_ubatch=64", "--set", "llm.n_threads_batch=1"),
+    # A software device on a busy machine takes its time.
+    *("--set", "llm.generation_timeout=15m", "--set", "llm.load_timeout=15m"),
     *("--prompt-tokens", "8", "--max-tokens", "2", "--budget", "20m"),
 )
 
