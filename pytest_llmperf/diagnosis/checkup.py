@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -17,6 +16,8 @@ from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.environment.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.gain import Gain
@@ -105,19 +106,28 @@ class Doctor:
         self._say = say
         self._began = 0.0
         self._start_seconds = 0.0
+        self._telemetry: Telemetry | None = None
         self.checkup = Checkup()
 
     def run(self) -> Checkup:
         """Go through all of it; what was found before Ctrl-C is kept."""
-        with suppress(KeyboardInterrupt):
+        try:
             self._course()
             return self.checkup
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if self._telemetry is not None:
+                self._telemetry.close()
         self.checkup.interrupted = True
         self._sort()
         return self.checkup
 
     def _course(self) -> None:
         checkup, hardware = self.checkup, look_at_hardware()
+        if installed_backend() != "cpu" or self._spec.engine == "app":
+            # Before any engine starts, so that what others use of the cards is known.
+            self._telemetry = Telemetry.open()
         config = self._spec.config
         use = Use(0, 0, 0)
         if self._sizes.prompt_tokens is not None:
@@ -137,7 +147,7 @@ class Doctor:
             self._start_seconds,
             self._budget,
             usable=hardware.usable_cpus,
-            watch_gpu=_watches_gpu(checkup.situation),
+            telemetry=self._telemetry,
         )
         self._say("measuring the configuration as it is")
         measured = bench.measure(self._budget * _MEASURE_PART)
@@ -240,17 +250,6 @@ class Doctor:
 
     def _left(self) -> float:
         return self._began + self._budget - time.monotonic()
-
-
-def _watches_gpu(situation: Situation) -> bool:
-    """Whether NVML has something to say of this engine: a stranger on a card that the engine
-    does not use is no business of ours.
-    """
-    on_card = any(card.seen == "NVML" for card in situation.hardware.cards)
-    info = situation.info
-    if info is None or info.engine != "llama_cpp":
-        return on_card
-    return on_card and situation.cpu_share < 1.0
 
 
 def _middle(rows: tuple[tuple[float, ...], ...]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -81,6 +82,8 @@ def _check(
     remedy = Remedy(change, hint=hint)
     if name in _NAMING and (named := _processes(found.text)):
         remedy = Remedy(f"close {listed(named)}")
+    elif default := found.evidence.get("default_w"):
+        remedy = replace(remedy, change=remedy.change.replace("WATTS", f"{default:.0f}"))
     certain = found.severity == "invalid" or _is_certain(found, situation)
     return Evidence(found.text, remedy, slower, certain=certain)
 
@@ -100,7 +103,7 @@ def _is_certain(found: FitnessFinding, situation: Situation) -> bool:
 
 def _below_default(found: FitnessFinding) -> bool:
     """Whether a card at its power limit was set to less than its maker's."""
-    evidence: Mapping[str, Any] = getattr(found, "evidence", None) or {}
+    evidence: Mapping[str, Any] = found.evidence
     limit, default = evidence.get("limit_w"), evidence.get("default_w")
     return bool(
         found.name == "gpu_power_cap" and limit and default and limit < 0.98 * float(default)

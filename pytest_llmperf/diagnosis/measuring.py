@@ -15,6 +15,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.environment.fitness import judge as judge_fitness
+from pytest_llmperf.environment.gpu_watch import GpuWatch
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
@@ -22,6 +23,8 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
+    from pytest_llmperf.environment.telemetry import Telemetry
+    from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
     from pytest_llmperf.timeline import Timeline
 
@@ -39,17 +42,28 @@ class DoctorWatch:
     the machine is what is being looked for.
     """
 
-    def __init__(self, usable: int, threads: int, watch_gpu: bool) -> None:
+    def __init__(
+        self, usable: int, threads: int, telemetry: Telemetry | None, client: EngineClient
+    ) -> None:
         self._usable, self._threads = usable, threads
-        self._load = LoadWatch.start(watch_gpu=watch_gpu)
+        self._load = LoadWatch.start()
+        self._gpus = GpuWatch(telemetry, client.pid) if telemetry is not None else None
 
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:  # noqa: ARG002
-        """Nothing is measured beside an iteration."""
-        return {}
+    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
+        """Return what the GPUs did beside one counted iteration."""
+        return {} if self._gpus is None else self._gpus.measured(timelines)
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
-        """Nothing is measured beside a process."""
+        """Return what they did beside all of them together."""
+        return {} if self._gpus is None else self._gpus.whole()
+
+    def undefined(self) -> Mapping[str, str]:
+        """Nobody asks for a metric here."""
         return {}
+
+    def telemetry(self) -> TelemetrySummary | None:
+        """Return what the GPUs did while the engine decoded."""
+        return None if self._gpus is None else self._gpus.summary()
 
     def sample(self) -> None:
         """Look once more, between two replays."""
@@ -57,7 +71,11 @@ class DoctorWatch:
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and say what was found."""
-        return judge_fitness(self._load.stop(), self._usable, self._threads)
+        found = judge_fitness(self._load.stop(), self._usable, self._threads)
+        if self._gpus is not None:
+            self._gpus.stop()
+            found = [*found, *self._gpus.findings()]
+        return found
 
 
 @dataclass(frozen=True)
@@ -86,7 +104,7 @@ class Bench:
         start_seconds: how long a process takes to start.
         budget: seconds there are for all of it.
         usable: CPUs this process may use.
-        watch_gpu: whether NVML is to be asked for guests and throttling.
+        telemetry: the session with NVML, where there are GPUs to watch.
     """
 
     def __init__(
@@ -96,13 +114,13 @@ class Bench:
         start_seconds: float,
         budget: float,
         usable: int,
-        watch_gpu: bool,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._spec = spec
         self._probe = probe
         self._start_seconds = start_seconds
         self._usable = usable
-        self._watch_gpu = watch_gpu
+        self._telemetry = telemetry
         full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
         self._is_long = full > _FULL_PART * budget
 
@@ -165,8 +183,8 @@ class Bench:
     ) -> TestSamples:
         threads = max(self._spec.config.get(key, 1) for key in ("n_threads", "n_threads_batch"))
 
-        def watch(_: EngineClient) -> DoctorWatch:
-            return DoctorWatch(self._usable, threads, self._watch_gpu)
+        def watch(client: EngineClient) -> DoctorWatch:
+            return DoctorWatch(self._usable, threads, self._telemetry, client)
 
         measurement = Rounds(plan, arms, watch, lambda _: None, undecided).run()
         return measurement.tests[NAME]

@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# The stand-in card is the machine's tests'; folders of tests are no packages.
+sys.path.append(str(Path(__file__).parents[1] / "machine"))
+
 from doctor_runs import SMALL, Run
+from stand_in_card import Card, build
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 from pytest_llmperf.config.embedded import cache_dir as real_cache
@@ -118,7 +124,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], 
 
 
 @pytest.fixture(scope="session")
-def nvml_folder(compiled: Callable[[Path, str], Path]) -> Path:
+def nvml_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the stand-in NVIDIA library."""
-    source = Path(__file__).parents[1] / "machine" / "nvml_stub.c"
-    return compiled(source, "libnvidia-ml.so.1").parent
+    return build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def card(nvml_folder: Path, tmp_path: Path) -> Card:
+    """A stand-in card."""
+    return Card(nvml_folder, tmp_path)

@@ -18,8 +18,6 @@ QUICK = (
     *("--prompt-tokens", "16", "--max-tokens", "4", "--budget", "20m"),
 )
 COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "doctor")
-#: One card of a gamer's machine.
-CARD = "driver 550.1\ndevice 0 GPU-1 24564 450000 4 16 NVIDIA GeForce RTX 4090\n"
 
 
 @dataclass

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from stand_in_card import Card, scenario
 
 from pytest_llmperf.diagnosis.cause import Evidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation
+from pytest_llmperf.engine.load_report import DeviceLoad
 from pytest_llmperf.environment.busy import BusyReport, LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding, judge
 from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
@@ -130,37 +130,13 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
     assert evidence(load(), "busy_cores") is None
 
 
-def ask(nvml_folder: Path, scenario: Path, text: str, expression: str) -> Any:
-    """Ask the real binding in a process whose driver is the stand-in."""
-    scenario.write_text(text)
-    code = (
-        "import dataclasses, json, sys\n"
-        "from pytest_llmperf.diagnosis.gathering import look_at_hardware\n"
-        "from pytest_llmperf.environment.busy import LoadWatch\n"
-        "from pytest_llmperf.environment.fitness import judge\n"
-        f"json.dump({expression}, sys.stdout, default=dataclasses.asdict)\n"
-    )
-    environ = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={
-            **environ,
-            "LD_LIBRARY_PATH": str(nvml_folder),
-            "LLMPERF_NVML_SCENARIO": str(scenario),
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @linux
-def test_the_machines_cards_are_those_nvml_names(nvml_folder: Path, tmp_path: Path) -> None:
-    card = "device 0 GPU-1 24564 450000 4 16 NVIDIA GeForce RTX 4090\n"
-    found = ask(nvml_folder, tmp_path / "scenario.txt", card, "look_at_hardware()")
+def test_the_machines_cards_are_those_nvml_names(card: Card) -> None:
+    card.set(scenario("healthy"))
+    found = card.run(
+        "from pytest_llmperf.diagnosis.gathering import look_at_hardware\n"
+        "answer(look_at_hardware())\n"
+    )
     assert found["cards"][0] == {
         "vendor": "nvidia",
         "name": "NVIDIA GeForce RTX 4090",
@@ -229,40 +205,67 @@ def test_a_build_without_gpu_code_beside_a_card(load: Load) -> None:
     assert evidence(replace(situation, hardware=bare), "cpu_only_build") is None
 
 
+def while_decoding(card: Card, text: str) -> list[FitnessFinding]:
+    """What the real binding tells of the stand-in card, watched beside an engine on it."""
+    return [FitnessFinding(**one) for one in card.observe(text)["findings"]]
+
+
 @linux
 @pytest.mark.parametrize(
-    ("line", "cause", "change"),
+    ("name", "cause", "change"),
     [
-        ("compute 0 1 5368709120 train", "busy_gpu", "close process 1 (train)"),
-        ("throttle 0 40", "gpu_throttled", "cool the card: its fans, its dust, its case"),
+        ("foreign_process", "busy_gpu", "close process 1 (train)"),
+        ("thermal_throttle", "gpu_throttled", "cool the card: its fans, its dust, its case"),
     ],
 )
-def test_what_the_driver_tells_while_measuring(
-    load: Load, nvml_folder: Path, tmp_path: Path, line: str, cause: str, change: str
+def test_what_a_card_does_while_decoding(
+    load: Load, card: Card, name: str, cause: str, change: str
 ) -> None:
-    card = "device 0 GPU-1 24564 450000 4 16 NVIDIA GeForce RTX 4090\n"
-    found = ask(
-        nvml_folder,
-        tmp_path / "scenario.txt",
-        f"{card}{line}\n",
-        "judge(LoadWatch.start(watch_gpu=True).stop(), 2, 2)",
-    )
-    findings = [FitnessFinding(**one) for one in found]
-    assert shown(with_findings(load(), *findings), cause).remedy.change == change
+    situation = with_findings(load(), *while_decoding(card, scenario(name)))
+    found = shown(situation, cause)
+    assert found.certain
+    assert found.remedy.change == change
 
 
 @linux
-def test_a_card_at_its_power_limit_or_with_a_desktop_is_healthy(
-    load: Load, nvml_folder: Path, tmp_path: Path
-) -> None:
-    found = ask(
-        nvml_folder,
-        tmp_path / "scenario.txt",
-        "device 0 GPU-1 24564 450000 4 16 NVIDIA GeForce RTX 4090\nthrottle 0 4\n"
-        "compute 0 1 1048576 Xorg\ngraphics 0 1 1048576 Xorg\n",
-        "judge(LoadWatch.start(watch_gpu=True).stop(), 2, 2)",
-    )
+def test_a_card_that_stops_answering(load: Load, card: Card) -> None:
+    found = card.observe(scenario("healthy"), during="more('lost 0')")["findings"]
     findings = [FitnessFinding(**one) for one in found]
+    assert shown(with_findings(load(), *findings), "gpu_lost").certain
+
+
+@linux
+def test_a_power_limit_below_the_cards_default(load: Load, card: Card) -> None:
+    text = scenario("power_cap").replace("limits 0 450000 450000", "limits 0 450000 300000")
+    found = shown(with_findings(load(), *while_decoding(card, text)), "gpu_power_cap")
+    assert found.certain
+    assert "at its power limit of 300 W" in found.text
+    assert found.remedy.change == "raise the power limit: nvidia-smi -pl 450"
+
+
+@linux
+def test_a_narrow_link_is_a_finding_where_layers_are_on_both_sides_of_it(
+    load: Load, card: Card
+) -> None:
+    findings = while_decoding(card, scenario("narrow_link"))
+    alone = shown(with_findings(load(), *findings), "gpu_pcie")
+    assert not alone.certain
+    situation = load()
+    assert situation.info is not None
+    assert situation.info.gpu is not None
+    both = replace(
+        situation.info.gpu,
+        layers_on_gpu=20,
+        devices=(DeviceLoad("CUDA0", "a card", 20), DeviceLoad("CPU", "", 11)),
+    )
+    split = replace(situation, info=replace(situation.info, gpu=both))
+    assert shown(with_findings(split, *findings), "gpu_pcie").certain
+
+
+@linux
+def test_a_card_at_its_power_limit_or_with_a_desktop_is_healthy(load: Load, card: Card) -> None:
+    desktop = "compute 0 1 1048576 Xorg\ngraphics 0 1 1048576 Xorg\n"
+    findings = while_decoding(card, scenario("power_cap") + desktop)
     assert {one.name for one in findings} == {"gpu_power_cap", "busy_gpu"}
     situation = with_findings(load(), *findings)
     assert [one for one in examine(situation) if one.cause.theme == "machine"] == []

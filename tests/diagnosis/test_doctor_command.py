@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from doctor_runs import CARD, COMMAND, QUICK, Run
+from doctor_runs import COMMAND, QUICK, Run
+from stand_in_card import Card, scenario
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.cpus import usable_cpus
@@ -39,17 +40,10 @@ def test_a_healthy_machine_and_configuration_have_no_finding(
     assert "(1 request, 16 tokens in, 4 out; 3 processes)" in " ".join(out.split())
 
 
-def test_an_engine_without_gpu_code_beside_a_card_is_the_first_cause(
-    run: Run, nvml_folder: Path, tmp_path: Path
-) -> None:
+def test_an_engine_without_gpu_code_beside_a_card_is_the_first_cause(run: Run, card: Card) -> None:
     """The commonest slow GPU run: 6 tokens a second, because the card is not used at all."""
-    (tmp_path / "scenario.txt").write_text(CARD)
-    done = run.doctor(
-        *QUICK,
-        "--no-try",
-        LD_LIBRARY_PATH=str(nvml_folder),
-        LLMPERF_NVML_SCENARIO=str(tmp_path / "scenario.txt"),
-    )
+    card.set(scenario("healthy"))
+    done = run.doctor(*QUICK, "--no-try", **card.environ)
     assert done.returncode == 1, done.stderr
     assert run.names[0] == "cpu_only_build"
     said = " ".join(done.stdout.split())
