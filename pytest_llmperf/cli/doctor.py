@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from types import FrameType
 
-    from pytest_llmperf.cli.doctor_setup import Setup
     from pytest_llmperf.diagnosis.checkup import Checkup
 
 _DESCRIPTION = """\
@@ -86,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.cli.doctor_json import as_json
+    from pytest_llmperf.cli.doctor_limit import limit_of
     from pytest_llmperf.cli.doctor_setup import set_up
     from pytest_llmperf.cli.doctor_text import render
     from pytest_llmperf.cli.output import say, width
@@ -107,11 +108,12 @@ def _examine(arguments: argparse.Namespace) -> int:
             say=_tell,
         )
         checkup = doctor.run()
+        limit = limit_of(checkup)
     finally:
         lock.release()
-    say("", *render(checkup, setup.loaded, width()))
+    say("", *render(checkup, setup.loaded, width(), limit))
     if arguments.json is not None:
-        _write(arguments.json, checkup, setup)
+        _write(arguments.json, as_json(checkup, setup.loaded, limit))
     return _status(checkup)
 
 
@@ -123,13 +125,11 @@ def _status(checkup: Checkup) -> int:
     return 1 if checkup.findings else 0
 
 
-def _write(path: Path, checkup: Checkup, setup: Setup) -> None:
+def _write(path: Path, data: dict[str, Any]) -> None:
     import json
 
     from pytest_llmperf.cli.compare_output import write
-    from pytest_llmperf.cli.doctor_json import as_json
 
-    data = as_json(checkup, setup.loaded)
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 

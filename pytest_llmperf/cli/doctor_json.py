@@ -2,8 +2,9 @@
 
     {schema, error, interrupted, machine {usable_cpus, memory_bytes, gpus [text]}, model,
      engine, layers_on_gpu, total_layers, workload {prompt_tokens, output_tokens},
-     metrics {name: value}, fitness [{name, severity, text}], findings [finding],
-     without_gain [finding], not_tried [finding], together gain, notes [text]}
+     metrics {name: value}, roofline (as of a test in the report of --llmperf-json), fitness
+     [{name, severity, text}], findings [finding], without_gain [finding], not_tried
+     [finding], together gain, notes [text]}
 
 A finding is {name, title, theme, evidence, certain, change, settings {key: value}, hint,
 gain}; a gain is {outcome, pairs, why, changes {metric: {speedup, low, high}}}, how many times
@@ -17,15 +18,20 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.report.roofline import roofline_json
+
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.checkup import Checkup, Finding
     from pytest_llmperf.diagnosis.gain import Gain
+    from pytest_llmperf.report.roofline import RooflineView
 
 SCHEMA_VERSION = 1
 
 
-def as_json(checkup: Checkup, loaded: LoadedConfig) -> dict[str, Any]:
+def as_json(
+    checkup: Checkup, loaded: LoadedConfig, limit: RooflineView | None = None
+) -> dict[str, Any]:
     """Return plain JSON types, shaped as the module says."""
     situation = checkup.situation
     info = situation.info if situation is not None else None
@@ -46,6 +52,7 @@ def as_json(checkup: Checkup, loaded: LoadedConfig) -> dict[str, Any]:
         if checkup.probe is not None
         else None,
         "metrics": dict(situation.metrics) if situation is not None else {},
+        "roofline": roofline_json(limit),
         "fitness": [asdict(found) for found in (situation.findings if situation else ())],
         "findings": [_finding(one) for one in checkup.findings],
         "without_gain": [_finding(one) for one in checkup.without_gain],

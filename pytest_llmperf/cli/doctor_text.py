@@ -10,6 +10,7 @@ from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
 from pytest_llmperf.report.cells import summary_text
+from pytest_llmperf.report.roofline import roofline_lines
 from pytest_llmperf.report.text import printable, wrap_words
 from pytest_llmperf.stats.summary import summarise
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.checkup import Checkup, Finding
     from pytest_llmperf.diagnosis.situation import Hardware
+    from pytest_llmperf.report.roofline import RooflineView
 
 #: Metrics of the line that says how fast it is, in order.
 _SPEED = ("tokens_per_sec", "first_token", "prefill_tokens_per_sec", "end_to_end")
@@ -24,11 +26,18 @@ _SPEED = ("tokens_per_sec", "first_token", "prefill_tokens_per_sec", "end_to_end
 _LABEL = 9
 
 
-def render(checkup: Checkup, loaded: LoadedConfig, width: int = 80) -> list[str]:
-    """Draw a checkup for a terminal ``width`` columns wide; one string per line."""
+def render(
+    checkup: Checkup, loaded: LoadedConfig, width: int = 80, limit: RooflineView | None = None
+) -> list[str]:
+    """Draw a checkup for a terminal ``width`` columns wide; one string per line.
+
+    ``limit``: of this machine's memory, where it is known.
+    """
     lines = wrap_words(headline(checkup), width)
     for label, text in _facts(checkup, loaded):
         lines += _labelled(label, text, width)
+    for text in roofline_lines(limit):
+        lines += _labelled("limit", text.removeprefix("roofline: "), width)
     why, tail = _apart(checkup.error)
     if why:
         lines += ["", *(line for text in why for line in wrap_words(text, width))]
