@@ -172,6 +172,8 @@ class Doctor:
         self._start_seconds = time.monotonic() - began
         self._began = time.monotonic()
         self.checkup.situation = replace(known, info=client.info)
+        # What a load shows is known, should the workload hang or be interrupted.
+        self._examine()
         try:
             found = probe(client, self._sizes, self._budget * _REPLAY_PART)
         except EngineError as error:

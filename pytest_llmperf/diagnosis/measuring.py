@@ -181,7 +181,9 @@ class Bench:
         arms: Sequence[Arm],
         undecided: Callable[[Mapping[str, TestSamples]], Collection[str]] | None = None,
     ) -> TestSamples:
-        threads = max(self._spec.config.get(key, 1) for key in ("n_threads", "n_threads_batch"))
+        # How many threads an application uses nobody tells: one at least.
+        keys = ("n_threads", "n_threads_batch") if self._spec.engine == "llama_cpp" else ()
+        threads = max((self._spec.config[key] for key in keys), default=1)
 
         def watch(client: EngineClient) -> DoctorWatch:
             return DoctorWatch(self._usable, threads, self._telemetry, client)
