@@ -21,7 +21,7 @@ from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.calibrating import Calibrator
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
-from pytest_llmperf.plugin.causes import with_causes
+from pytest_llmperf.plugin.diagnosing import with_diagnosis
 from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.confirming import Confirmer
 from pytest_llmperf.plugin.console import Console
@@ -233,7 +233,7 @@ class PerfSession:
             strict=self._policy.strict,
         )
         view = told_waiting(view, self._wait())
-        self._view = with_causes(
+        self._view = with_diagnosis(
             view, self._held, trial.measurement, facts, self._config, self._settings
         )
         self._finish(trial.measurement, facts)

@@ -83,8 +83,8 @@ def failure_text(
         lines += ["the baseline's sessions:", *_bullets(sources), ""]
     if test.findings:
         lines += ["found while measuring:", *_bullets(test.findings), ""]
-    if test.causes:
-        lines += [*_causes(test), ""]
+    if test.diagnosis:
+        lines += [*_diagnosis(test), ""]
     name = test.nodeid if argument is None else argument
     lines += _remedies(failing, test, policy, name, command, again or command)
     return "\n".join(lines)
@@ -137,9 +137,9 @@ def _bullets(lines: Iterable[str]) -> list[str]:
     return [f"{_INDENT}- {printable(line)}" for line in lines]
 
 
-def _causes(test: TestReportView) -> Iterator[str]:
+def _diagnosis(test: TestReportView) -> Iterator[str]:
     """Why the test may be slow: what is wrong, then what is worth trying, few lines of each."""
-    wrong = [cause for cause in test.causes if cause.certain]
+    wrong = [cause for cause in test.diagnosis if cause.certain]
     if wrong:
         yield "why it may be slow:"
     for cause in wrong[:_CAUSES]:
@@ -147,7 +147,7 @@ def _causes(test: TestReportView) -> Iterator[str]:
         yield f"{_INDENT}  change: {printable(cause.change)}"
     if len(wrong) > _CAUSES:
         yield f"{_INDENT}- and {count(len(wrong) - _CAUSES, 'more cause')}"
-    if open_ := [printable(cause.change) for cause in test.causes if not cause.certain]:
+    if open_ := [printable(cause.change) for cause in test.diagnosis if not cause.certain]:
         yield f"worth trying: {'; '.join(open_)}"
     yield "what each change brings, measured:"
     yield _INDENT + printable(test.doctor_command or "llmperf doctor")

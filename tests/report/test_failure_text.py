@@ -173,7 +173,7 @@ CAUSES = (
 def test_a_test_that_is_too_slow_says_why_it_may_be_so() -> None:
     slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
     command = "llmperf doctor --prompt-tokens 512 --max-tokens 64"
-    test = TestReportView("t.py::t", (slow,), causes=CAUSES, doctor_command=command)
+    test = TestReportView("t.py::t", (slow,), diagnosis=CAUSES, doctor_command=command)
     assert (
         "why it may be slow:\n"
         "    - built without GPU code: 0 of 31 layers\n"
@@ -186,7 +186,7 @@ def test_a_test_that_is_too_slow_says_why_it_may_be_so() -> None:
 
 def test_of_many_causes_the_first_are_told() -> None:
     slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
-    test = TestReportView("t.py::t", (slow,), causes=CAUSES[:1] * 5)
+    test = TestReportView("t.py::t", (slow,), diagnosis=CAUSES[:1] * 5)
     text = failure_text(test)
     assert text.count("change: CMAKE_ARGS") == 3
     assert "    - and 2 more causes\n" in text

@@ -51,10 +51,10 @@ def test_a_missed_target_names_the_causes_and_the_command_that_measures_them(slo
     result = slow.perf("--llmperf-set", "llm.seed=7")
     assert slow.verdicts()["test_missed"] == "missed"
     tests = {test["nodeid"].partition("::")[2]: test for test in slow.session()["tests"]}
-    causes = {cause["name"]: cause for cause in tests["test_missed"]["causes"]}
+    causes = {cause["name"]: cause for cause in tests["test_missed"]["diagnosis"]}
     assert causes["batch_small"]["change"] == "n_batch: 512, n_ubatch: 512"
     assert set(causes["batch_small"]) == {field.name for field in fields(CauseView)}
-    assert tests["test_met"]["causes"] == []
+    assert tests["test_met"]["diagnosis"] == []
     said = result.stdout.str()
     assert said.count("what each change brings, measured:") == 1
     (command,) = (line.strip() for line in said.splitlines() if "llmperf doctor" in line)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _TOO_SLOW = frozenset({VerdictKind.MISSED, VerdictKind.REGRESSED})
 
 
-def with_causes(
+def with_diagnosis(
     view: SessionView,
     held: Sequence[Recording],
     measurement: Measurement,
@@ -94,7 +94,7 @@ def _explained(
         return test
     sizes = f" --prompt-tokens {use.prompt_tokens}" if use.prompt_tokens else ""
     command = f"{stem}{sizes} --max-tokens {use.output_tokens}"
-    return replace(test, causes=causes, doctor_command=command)
+    return replace(test, diagnosis=causes, doctor_command=command)
 
 
 def _use(workload: Workload) -> Use:
