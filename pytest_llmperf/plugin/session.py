@@ -21,10 +21,10 @@ from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.calibrating import Calibrator
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
-from pytest_llmperf.plugin.diagnosing import with_diagnosis
 from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.confirming import Confirmer
 from pytest_llmperf.plugin.console import Console
+from pytest_llmperf.plugin.diagnosing import with_diagnosis
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
 from pytest_llmperf.plugin.fitness import fit_wait, told_waiting
 from pytest_llmperf.plugin.markers import is_perf, read_budget, read_checks
