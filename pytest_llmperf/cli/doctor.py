@@ -104,6 +104,7 @@ def _examine(arguments: argparse.Namespace) -> int:
             setup.spec,
             Sizes(arguments.prompt_tokens, arguments.max_tokens),
             arguments.budget,
+            setup.loaded.config.perf.fitness,
             try_remedies=not arguments.no_try,
             say=_tell,
         )

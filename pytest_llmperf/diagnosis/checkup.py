@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,16 +13,21 @@ from pytest_llmperf.diagnosis.gathering import look_at_hardware, model_size, wor
 from pytest_llmperf.diagnosis.measuring import Bench, Measured
 from pytest_llmperf.diagnosis.probe import Probe, Sizes, probe
 from pytest_llmperf.diagnosis.registry import examine
-from pytest_llmperf.diagnosis.situation import Situation, Use
+from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
+from pytest_llmperf.diagnosis.sizes import mapped_bytes
+from pytest_llmperf.diagnosis.watching import DoctorWatch
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.environment.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.gain import Gain
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.launch import LaunchSpec
+    from pytest_llmperf.fitness_checks import Severity
+    from pytest_llmperf.measure.replay import Watch
 
 #: One replay may take this part of the budget, so that there is time for pairs of them.
 _REPLAY_PART = 1 / 60
@@ -86,6 +91,7 @@ class Doctor:
         spec: how its engine is started.
         sizes: of the workload.
         budget: seconds to measure in, loading not counted.
+        severities: of fitness findings, as configured.
         try_remedies: whether what can be tried by measuring is.
         say: told, in a line, what begins.
     """
@@ -95,6 +101,7 @@ class Doctor:
         spec: LaunchSpec,
         sizes: Sizes,
         budget: float,
+        severities: Mapping[str, Severity],
         *,
         try_remedies: bool,
         say: Callable[[str], None],
@@ -102,6 +109,7 @@ class Doctor:
         self._spec = spec
         self._sizes = sizes
         self._budget = budget
+        self._severities = severities
         self._try = try_remedies
         self._say = say
         self._began = 0.0
@@ -146,8 +154,7 @@ class Doctor:
             checkup.probe,
             self._start_seconds,
             self._budget,
-            usable=hardware.usable_cpus,
-            telemetry=self._telemetry,
+            self._watch(info, hardware),
         )
         self._say("measuring the configuration as it is")
         measured = bench.measure(self._budget * _MEASURE_PART)
@@ -191,6 +198,22 @@ class Doctor:
                 "and --max-tokens set its size, --budget the time"
             )
         return client.info, ""
+
+    def _watch(self, info: EngineInfo, hardware: Hardware) -> Callable[[EngineClient], Watch]:
+        """Return what watches the machine beside each engine."""
+        cores = hardware.usable_cpus
+        # How many threads an application uses nobody tells: one at least.
+        threads, mapped = 1, 0
+        if info.engine == "llama_cpp":
+            threads = max(info.n_threads, info.n_threads_batch)
+            assert self.checkup.situation is not None
+            mapped = mapped_bytes(self.checkup.situation)
+        need = Need(mapped, threads, min(cores, threads))
+
+        def watch(client: EngineClient) -> DoctorWatch:
+            return DoctorWatch(client, need, self._severities, self._telemetry)
+
+        return watch
 
     def _examine(self) -> None:
         """Look for causes anew; nothing is tried yet."""

@@ -12,10 +12,7 @@ from pytest_llmperf.diagnosis.load_failure import memory_failure
 from pytest_llmperf.diagnosis.probe import NAME, Probe
 from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.fitness import judge as judge_fitness
-from pytest_llmperf.environment.gpu_watch import GpuWatch
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
@@ -23,10 +20,8 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
-    from pytest_llmperf.environment.telemetry import Telemetry
-    from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
+    from pytest_llmperf.measure.replay import Watch
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
-    from pytest_llmperf.timeline import Timeline
 
 #: Processes the configuration itself is measured in; pairs a remedy is tried in.
 _PROCESSES = 3
@@ -35,47 +30,6 @@ _LEAST_PAIRS, _MOST_PAIRS = 3, 10
 #: would take more than this part of the budget, it warms up once and counts one.
 _FULL, _SHORT = 5, 2
 _FULL_PART = 0.25
-
-
-class DoctorWatch:
-    """Watches the machine beside an engine, and never gives a process up: what is wrong with
-    the machine is what is being looked for.
-    """
-
-    def __init__(
-        self, usable: int, threads: int, telemetry: Telemetry | None, client: EngineClient
-    ) -> None:
-        self._usable, self._threads = usable, threads
-        self._load = LoadWatch.start()
-        self._gpus = GpuWatch(telemetry, client.pid) if telemetry is not None else None
-
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Return what the GPUs did beside one counted iteration."""
-        return {} if self._gpus is None else self._gpus.measured(timelines)
-
-    def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
-        """Return what they did beside all of them together."""
-        return {} if self._gpus is None else self._gpus.whole()
-
-    def undefined(self) -> Mapping[str, str]:
-        """Nobody asks for a metric here."""
-        return {}
-
-    def telemetry(self) -> TelemetrySummary | None:
-        """Return what the GPUs did while the engine decoded."""
-        return None if self._gpus is None else self._gpus.summary()
-
-    def sample(self) -> None:
-        """Look once more, between two replays."""
-        self._load.sample()
-
-    def stop(self) -> Sequence[FitnessFinding]:
-        """End the watch and say what was found."""
-        found = judge_fitness(self._load.stop(), self._usable, self._threads)
-        if self._gpus is not None:
-            self._gpus.stop()
-            found = [*found, *self._gpus.findings()]
-        return found
 
 
 @dataclass(frozen=True)
@@ -103,8 +57,7 @@ class Bench:
         probe: the workload, run once.
         start_seconds: how long a process takes to start.
         budget: seconds there are for all of it.
-        usable: CPUs this process may use.
-        telemetry: the session with NVML, where there are GPUs to watch.
+        watch: starts watching the machine, beside the engine of this client.
     """
 
     def __init__(
@@ -113,14 +66,12 @@ class Bench:
         probe: Probe,
         start_seconds: float,
         budget: float,
-        usable: int,
-        telemetry: Telemetry | None = None,
+        watch: Callable[[EngineClient], Watch],
     ) -> None:
         self._spec = spec
         self._probe = probe
         self._start_seconds = start_seconds
-        self._usable = usable
-        self._telemetry = telemetry
+        self._watch = watch
         full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
         self._is_long = full > _FULL_PART * budget
 
@@ -181,14 +132,7 @@ class Bench:
         arms: Sequence[Arm],
         undecided: Callable[[Mapping[str, TestSamples]], Collection[str]] | None = None,
     ) -> TestSamples:
-        # How many threads an application uses nobody tells: one at least.
-        keys = ("n_threads", "n_threads_batch") if self._spec.engine == "llama_cpp" else ()
-        threads = max((self._spec.config[key] for key in keys), default=1)
-
-        def watch(client: EngineClient) -> DoctorWatch:
-            return DoctorWatch(self._usable, threads, self._telemetry, client)
-
-        measurement = Rounds(plan, arms, watch, lambda _: None, undecided).run()
+        measurement = Rounds(plan, arms, self._watch, lambda _: None, undecided).run()
         return measurement.tests[NAME]
 
 

@@ -59,6 +59,14 @@ def host_need(situation: Situation) -> int:
     )
 
 
+def mapped_bytes(situation: Situation) -> int:
+    """Bytes of the model that the host reads from its file as they are needed."""
+    llama, layers = situation.llama, situation.layers
+    if llama is None or layers is None or not llama.use_mmap or situation.config.get("use_mlock"):
+        return 0
+    return sum(device.model_bytes for device in layers.devices if device.name == "CPU")
+
+
 def context_for(tokens: int) -> int:
     """The n_ctx for so many tokens: a quarter more, in llama.cpp's steps."""
     wanted = tokens + tokens // 4

@@ -11,14 +11,20 @@ from pytest_llmperf.diagnosis.gain import Gain, changes_of, is_decided, judge
 from pytest_llmperf.diagnosis.measuring import Bench
 from pytest_llmperf.diagnosis.probe import Sizes, probe
 from pytest_llmperf.diagnosis.situation import Situation
+from pytest_llmperf.diagnosis.watching import DoctorWatch
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 
 Load = Callable[..., Situation]
 
 #: Noise of a percent, the same for every test.
 NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)
+
+
+def watch(client: EngineClient) -> DoctorWatch:
+    return DoctorWatch(client, Need(), {}, None)
 
 
 def samples(
@@ -100,7 +106,7 @@ def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: 
         found = probe(client, Sizes(8, 2), 100.0)
     finally:
         client.close()
-    bench = Bench(spec, found, 1.0, 60.0, usable=1)
+    bench = Bench(spec, found, 1.0, 60.0, watch)
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"
     assert gain.why == "it does not fit in system memory (a buffer of 1.0 TiB)"
@@ -112,13 +118,13 @@ def test_a_remedy_on_a_busy_machine_is_not_judged(
     from pytest_llmperf.environment.fitness import FitnessFinding
 
     busy = FitnessFinding("busy_cores", "invalid", "process 4242 (stress) used 1.9 of 2 cores")
-    monkeypatch.setattr("pytest_llmperf.diagnosis.measuring.judge_fitness", lambda *_: [busy])
+    monkeypatch.setattr("pytest_llmperf.diagnosis.watching.machine_findings", lambda *_: [busy])
     spec = LaunchSpec("llama_cpp", dict(load().config))
     client = EngineClient.start(spec)
     try:
         found = probe(client, Sizes(8, 2), 100.0)
     finally:
         client.close()
-    gain = Bench(spec, found, 1.0, 60.0, usable=1).attempt({"flash_attn": True}, 60.0)
+    gain = Bench(spec, found, 1.0, 60.0, watch).attempt({"flash_attn": True}, 60.0)
     assert (gain.outcome, gain.pairs) == ("undecided", 0)
     assert gain.why == f"the machine was not fit: {busy.text}"
