@@ -12,9 +12,13 @@ from typing import Any
 
 #: Settings that load fast.
 SMALL: dict[str, Any] = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "max_tokens": 8}
+#: The threads as an ordinary configuration has them. They are one elsewhere: two that a
+#: neighbour disturbs take many times as long.
+AUTO = ("--set", "llm.n_threads=auto", "--set", "llm.n_threads_batch=auto")
 #: The same on the command line, with work of a second.
 QUICK = (
     *("--set", "llm.n_ctx=256", "--set", "llm.max_tokens=8"),
+    *("--set", "llm.n_threads=1", "--set", "llm.n_threads_batch=1"),
     *("--prompt-tokens", "16", "--max-tokens", "4", "--budget", "20m"),
 )
 COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "doctor")

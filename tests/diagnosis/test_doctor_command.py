@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from doctor_runs import COMMAND, QUICK, Run
+from doctor_runs import AUTO, COMMAND, QUICK, Run
 from stand_in_card import Card, scenario
 
 from pytest_llmperf.cli import main
@@ -30,7 +30,7 @@ def test_a_healthy_machine_and_configuration_have_no_finding(
     quiet_machine: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status = here(run, monkeypatch, *QUICK)
+    status = here(run, monkeypatch, *QUICK, *AUTO)
     out = capsys.readouterr().out
     if run.found["machine"]["gpus"]:
         pytest.skip("this machine has a GPU that the engine of the tests does not use")
@@ -67,7 +67,7 @@ def test_more_threads_than_cpus_are_tried_with_fewer(
     monkeypatch.setattr("pytest_llmperf.diagnosis.measuring._MOST_PAIRS", 3)
     usable = usable_cpus()
     asked = usable + 1
-    status = here(run, monkeypatch, *QUICK, "--set", f"llm.n_threads={asked}")
+    status = here(run, monkeypatch, *QUICK, *AUTO, "--set", f"llm.n_threads={asked}")
     out = " ".join(capsys.readouterr().out.split())
     found = run.found
     every = [*found["findings"], *found["without_gain"]]
@@ -91,7 +91,7 @@ def test_what_is_worth_trying_is_no_finding_where_nothing_may_be_tried(
     if run.found["machine"]["gpus"]:
         pytest.skip("this machine has a GPU that the engine of the tests does not use")
     assert (status, run.names) == (0, [])
-    assert [one["name"] for one in run.found["not_tried"]] == ["batch_small"]
+    assert "batch_small" in [one["name"] for one in run.found["not_tried"]]
     assert "may help, not tried: n_ubatch: 512 (the prompt of 16 tokens is computed in 4" in out
 
 
