@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Loads the configured model, looks at build, devices, settings and machine,
 measures a small workload in fresh engine processes, and prints what is wrong,
-the dearest cause first, each with its evidence and the exact change. A change
+the costliest cause first, each with its evidence and the exact change. A change
 that can be tried is tried: with it and without it in turn, so that its gain is
 measured and not guessed. A change that brings nothing is told as such.
 """

@@ -58,7 +58,7 @@ def headline(checkup: Checkup) -> str:
         )
     if not checkup.findings:
         return "nothing found that makes it slow"
-    return f"{found} found" + (", the dearest first" if len(checkup.findings) > 1 else "")
+    return f"{found} found" + (", the costliest first" if len(checkup.findings) > 1 else "")
 
 
 def change_words(gain: Gain) -> str:

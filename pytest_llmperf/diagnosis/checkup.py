@@ -63,7 +63,7 @@ class Checkup:
         situation: what is known; None before the engine was asked to load.
         probe: the workload; None where none could be run.
         measured: the configuration's own speed; None where it was not measured.
-        findings: what is wrong, the dearest first.
+        findings: what is wrong, the costliest first.
         without_gain: remedies that were tried and bring nothing.
         not_tried: what is worth trying and was not, or not to the end.
         together: what all remedies that bring something bring together; None unless tried.

@@ -24,7 +24,7 @@ CAUSES: tuple[Cause, ...] = (
 
 
 def examine(situation: Situation) -> tuple[Found, ...]:
-    """Return the causes that show, by what they are estimated to cost, the dearest first."""
+    """Return the causes that show, by what they are estimated to cost, the costliest first."""
     found = []
     for cause in CAUSES:
         evidence = cause.look(situation)

@@ -46,8 +46,8 @@ def _batch_small(situation: Situation) -> Evidence | None:
         return None
     pieces = -(-prompt // step)
     settings = {"n_ubatch": _GOOD_BATCH}
-    if llama.n_batch < _GOOD_BATCH:
-        # One may not be larger than the other.
+    # One may not be larger than the other; llama.cpp itself lowers it to n_ctx.
+    if int(situation.config.get("n_batch", llama.n_batch)) < _GOOD_BATCH:
         settings = {"n_batch": _GOOD_BATCH, **settings}
     text = (
         f"the prompt of {prompt:,} tokens is computed in {pieces:,} pieces "

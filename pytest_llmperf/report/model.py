@@ -96,7 +96,7 @@ class TestReportView:
         fitness: what was unfit while it was measured, and what its configuration does, by check.
         causes: of a test that is slower or misses a target: what the commit or the
             configuration did that explains it, one line each, the most telling first.
-        diagnosis: why it may be slow, the dearest cause first; of tests that are too slow.
+        diagnosis: why it may be slow, the costliest cause first; of tests that are too slow.
         doctor_command: what measures which change brings how much; empty without causes.
     """
 

@@ -76,7 +76,7 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
     checkup: Checkup, loaded: LoadedConfig
 ) -> None:
     lines = render(checkup, loaded, 200)
-    assert lines[0] == "3 causes found, the dearest first"
+    assert lines[0] == "3 causes found, the costliest first"
     text = "\n".join(lines)
     assert "speed    decode 6.50 [" in text
     assert (
