@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _ROOT = Path("/")
+#: More threads than this rarely help: decoding is bound by memory.
+AUTO_LIMIT = 8
 
 
 def usable_cpus(root: Path = _ROOT) -> int:
@@ -24,7 +26,7 @@ def usable_cpus(root: Path = _ROOT) -> int:
     return min(counts)
 
 
-def auto_threads(limit: int = 8, root: Path = _ROOT) -> int:
+def auto_threads(limit: int = AUTO_LIMIT, root: Path = _ROOT) -> int:
     """Return the thread count that ``auto`` stands for: the usable CPUs, at most ``limit``."""
     return min(limit, usable_cpus(root))
 

@@ -1,4 +1,4 @@
-"""The command line ``llmperf``: stored baselines, commits, calibration, models."""
+"""The command line ``llmperf``: stored baselines, commits, calibration, diagnosis, models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pytest_llmperf.cli import baseline, bisect, calibrate, compare, history
+from pytest_llmperf.cli import baseline, bisect, calibrate, compare, doctor, history
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     history.add_parser(commands)
     bisect.add_parser(commands)
     calibrate.add_parser(commands)
+    doctor.add_parser(commands)
     arguments = parser.parse_args(argv)
     if arguments.command == "baseline":
         return baseline.run(arguments)
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return compare.run(arguments)
     if arguments.command == "calibrate":
         return calibrate.run(arguments)
+    if arguments.command == "doctor":
+        return doctor.run(arguments)
     if arguments.command == "model":
         return _model(arguments.name)
     return _check_schema() if arguments.check else _print_schema()

@@ -21,6 +21,9 @@ class EngineInfo:
         quantization: as llama.cpp names it, for example ``Q4_1``.
         file_bytes, model_bytes: size of the file, and of the tensors in it.
         n_layers: layers without the output layer.
+        n_ubatch: most tokens computed at once.
+        flash_attn: whether flash attention is used, or None where llama.cpp does not say.
+        use_mmap: whether the model file is mapped, or None where llama.cpp does not say.
         gpu: where the layers went, or None for an engine that does not say.
         reads: what a decode step reads from memory, or None for an engine (an older
             worker, too) that does not say.
@@ -44,8 +47,11 @@ class EngineInfo:
     n_ctx_train: int = 0
     n_vocab: int = 0
     n_batch: int = 0
+    n_ubatch: int = 0
     n_threads: int = 0
     n_threads_batch: int = 0
+    flash_attn: bool | None = None
+    use_mmap: bool | None = None
     chat_format: str | None = None
     gpu: GpuUtilization | None = None
     reads: ModelReads | None = None

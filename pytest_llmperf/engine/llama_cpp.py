@@ -30,6 +30,7 @@ from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.llama_arguments import llama_arguments
 from pytest_llmperf.engine.llama_sampler import SamplerChain
+from pytest_llmperf.engine.load_facts import read_load_facts
 from pytest_llmperf.engine.load_hint import load_hint
 from pytest_llmperf.engine.load_report import is_report_line, read_load_report
 from pytest_llmperf.engine.model_reads import read_model_reads
@@ -158,8 +159,10 @@ class LlamaCppEngine:
             "n_ctx_train": int(llama_cpp.llama_model_n_ctx_train(model)),
             "n_vocab": self._llm.n_vocab(),
             "n_batch": self._llm.n_batch,
+            "n_ubatch": int(llama_cpp.llama_n_ubatch(self._ctx)),
             "n_threads": self._llm.n_threads,
             "n_threads_batch": self._llm.n_threads_batch,
+            **read_load_facts(self._log),
             "chat_format": self._llm.chat_format,
             "gpu": utilization.to_wire(),
             "reads": read_model_reads(path, self._log, n_layer, self._config).to_wire(),

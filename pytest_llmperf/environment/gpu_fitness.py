@@ -114,7 +114,9 @@ def _throttled(card: _Card) -> Iterator[FitnessFinding]:
             limit = card.track.facts.power_limit_enforced_w or card.track.facts.power_limit_w
             of = f" of {limit:.0f} W" if limit else ""
             text = f"the {card.name} lowered its clocks at its power limit{of} {seen}"
-            yield _finding("gpu_power_cap", "note", text, card, **evidence, limit_w=limit)
+            default = card.track.facts.power_limit_default_w
+            evidence |= {"limit_w": limit, "default_w": default}
+            yield _finding("gpu_power_cap", "note", text, card, **evidence)
         else:
             invalid = share >= THROTTLED_INVALID_SHARE
             text = f"the {card.name} lowered its clocks {seen}: {why}{_heat(card)}"

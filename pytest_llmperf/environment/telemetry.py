@@ -286,5 +286,5 @@ class Sampler:
 
 
 def _usual(costs: Collection[float]) -> float:
-    """Return the mean cost of a sample in CPU seconds, but for the dearest: whoever was new."""
+    """Return the mean cost of a sample in CPU seconds, but for the costliest: whoever was new."""
     return (sum(costs) - max(costs)) / max(len(costs) - 1, 1)

@@ -24,6 +24,7 @@ from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.confirming import Confirmer
 from pytest_llmperf.plugin.console import Console
+from pytest_llmperf.plugin.diagnosing import with_diagnosis
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
 from pytest_llmperf.plugin.fitness import fit_wait, told_waiting
 from pytest_llmperf.plugin.markers import is_perf, read_budget, read_checks
@@ -226,12 +227,15 @@ class PerfSession:
         confirmer = Confirmer(
             self._config, self._settings, facts, self._console, start_seconds, origins, mode
         )
-        self._view = replace(
+        view = replace(
             confirmer.view(trial),
             false_alarms=perf.false_alarms,
             strict=self._policy.strict,
         )
-        self._view = told_waiting(self._view, self._wait())
+        view = told_waiting(view, self._wait())
+        self._view = with_diagnosis(
+            view, self._held, trial.measurement, facts, self._config, self._settings
+        )
         self._finish(trial.measurement, facts)
 
     def _wait(self) -> FitWait:

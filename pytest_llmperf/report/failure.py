@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Kinds after which recording a new baseline is an answer.
 _RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
 _INDENT = "    "
+#: Causes told under one failure; ``llmperf doctor`` tells all.
+_CAUSES = 3
 
 
 def accept_command(nodeid: str, command: str = "pytest -m perf") -> str:
@@ -81,6 +83,8 @@ def failure_text(
         lines += ["the baseline's sessions:", *_bullets(sources), ""]
     if test.findings:
         lines += ["found while measuring:", *_bullets(test.findings), ""]
+    if test.diagnosis:
+        lines += [*_diagnosis(test), ""]
     name = test.nodeid if argument is None else argument
     lines += _remedies(failing, test, policy, name, command, again or command)
     return "\n".join(lines)
@@ -131,6 +135,22 @@ def _brief(row: MetricRow) -> str:
 
 def _bullets(lines: Iterable[str]) -> list[str]:
     return [f"{_INDENT}- {printable(line)}" for line in lines]
+
+
+def _diagnosis(test: TestReportView) -> Iterator[str]:
+    """Why the test may be slow: what is wrong, then what is worth trying, few lines of each."""
+    wrong = [cause for cause in test.diagnosis if cause.certain]
+    if wrong:
+        yield "why it may be slow:"
+    for cause in wrong[:_CAUSES]:
+        yield f"{_INDENT}- {printable(cause.title)}: {printable(cause.evidence)}"
+        yield f"{_INDENT}  change: {printable(cause.change)}"
+    if len(wrong) > _CAUSES:
+        yield f"{_INDENT}- and {count(len(wrong) - _CAUSES, 'more cause')}"
+    if open_ := [printable(cause.change) for cause in test.diagnosis if not cause.certain]:
+        yield f"worth trying: {'; '.join(open_)}"
+    yield "what each change brings, measured:"
+    yield _INDENT + printable(test.doctor_command or "llmperf doctor")
 
 
 def _remedies(

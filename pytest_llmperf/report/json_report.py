@@ -19,9 +19,10 @@ per second; anything unknown is null)::
                 this test was compared with; null for stored sessions), confirmed
                 (stored sessions made it suspect), findings [text],
                 differences [text], causes [text] (of a slower test or a missed
-                target: what the commit or the configuration did), fitness
-                [fitness, with processes [number from 0; none: all]], roofline (null
-                where nobody asked), metrics [metric], telemetry {hz, gpus
+                target: what the commit or the configuration did), diagnosis [{name,
+                title, evidence, change, certain}] (why a test that is too slow may be
+                so), fitness [fitness, with processes [number from 0; none: all]],
+                roofline (null where nobody asked), metrics [metric], telemetry {hz, gpus
                 [telemetry]} (null where no GPU was watched)}]
 
     roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
@@ -155,6 +156,7 @@ def _test(test: TestReportView) -> dict[str, Any]:
         "findings": list(test.findings),
         "differences": list(test.differences),
         "causes": list(test.causes),
+        "diagnosis": [asdict(cause) for cause in test.diagnosis],
         "fitness": [entry.to_json("processes") for entry in test.fitness],
         "roofline": roofline_json(test.roofline),
         "metrics": [_metric(row) for row in test.rows],

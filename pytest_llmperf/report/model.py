@@ -55,6 +55,25 @@ class MetricRow:
 
 
 @dataclass(frozen=True)
+class CauseView:
+    """Why a test may be slow, as a diagnosis saw it.
+
+    Attributes:
+        name: of the cause, as ``llmperf doctor`` calls it.
+        title: what it is, in a few words.
+        evidence: what was seen, in one sentence.
+        change: what mends it.
+        certain: it is wrong whatever it costs; otherwise it is worth trying.
+    """
+
+    name: str
+    title: str
+    evidence: str
+    change: str
+    certain: bool = True
+
+
+@dataclass(frozen=True)
 class TestReportView:
     """One test: its rows, its work and what was found out about it.
 
@@ -77,6 +96,8 @@ class TestReportView:
         fitness: what was unfit while it was measured, and what its configuration does, by check.
         causes: of a test that is slower or misses a target: what the commit or the
             configuration did that explains it, one line each, the most telling first.
+        diagnosis: why it may be slow, the costliest cause first; of tests that are too slow.
+        doctor_command: what measures which change brings how much; empty without causes.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -97,6 +118,8 @@ class TestReportView:
     roofline: RooflineView | None = None
     fitness: tuple[FitnessEntry, ...] = ()
     causes: tuple[str, ...] = ()
+    diagnosis: tuple[CauseView, ...] = ()
+    doctor_command: str = ""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:

@@ -12,7 +12,7 @@ from report_sessions import SOURCE, compared, new_test, row, short_answer
 
 from pytest_llmperf.gate.verdict import FailPolicy
 from pytest_llmperf.report.failure import accept_command, failure_text, record_command
-from pytest_llmperf.report.model import TestReportView
+from pytest_llmperf.report.model import CauseView, TestReportView
 
 ONE_METRIC = """\
 what the machine did while measuring:
@@ -161,6 +161,41 @@ def test_a_percentile_counts_groups_of_processes() -> None:
     slow = row("inter_token_p95", *(0.02,) * 12, limit=0.01)
     text = failure_text(TestReportView("t.py::t", (slow,)))
     assert "measured 20.0 [20.0, 20.0] ms in 12 groups of processes\n" in text
+
+
+CAUSES = (
+    CauseView("cpu_only_build", "built without GPU code", "0 of 31 layers", "CMAKE_ARGS=... pip"),
+    CauseView("flash_attention_off", "flash off", "off", "flash_attn: true", certain=False),
+    CauseView("batch_small", "small batches", "2 pieces", "n_ubatch: 512", certain=False),
+)
+
+
+def test_a_test_that_is_too_slow_says_why_it_may_be_so() -> None:
+    slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
+    command = "llmperf doctor --prompt-tokens 512 --max-tokens 64"
+    test = TestReportView("t.py::t", (slow,), diagnosis=CAUSES, doctor_command=command)
+    assert (
+        "why it may be slow:\n"
+        "    - built without GPU code: 0 of 31 layers\n"
+        "      change: CMAKE_ARGS=... pip\n"
+        "worth trying: flash_attn: true; n_ubatch: 512\n"
+        "what each change brings, measured:\n"
+        f"    {command}\n"
+    ) in failure_text(test)
+
+
+def test_of_many_causes_the_first_are_told() -> None:
+    slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
+    test = TestReportView("t.py::t", (slow,), diagnosis=CAUSES[:1] * 5)
+    text = failure_text(test)
+    assert text.count("change: CMAKE_ARGS") == 3
+    assert "    - and 2 more causes\n" in text
+
+
+def test_without_causes_nothing_is_said_of_them() -> None:
+    text = failure_text(TestReportView("t.py::t", (row("end_to_end", *(1.0,) * 6, limit=0.5),)))
+    assert "slow:" not in text
+    assert "doctor" not in text
 
 
 def test_an_error_keeps_all_its_lines() -> None:

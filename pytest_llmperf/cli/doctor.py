@@ -1,0 +1,186 @@
+"""``llmperf doctor``: why this model is slow on this machine, and what each change brings."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from pytest_llmperf.diagnosis.checkup import Checkup
+
+_DESCRIPTION = """\
+Loads the configured model, looks at build, devices, settings and machine,
+measures a small workload in fresh engine processes, and prints what is wrong,
+the costliest cause first, each with its evidence and the exact change. A change
+that can be tried is tried: with it and without it in turn, so that its gain is
+measured and not guessed. A change that brings nothing is told as such.
+"""
+_EPILOG = """\
+exit status: 0 nothing found, 1 something was, 2 the engine can't be loaded or
+measured, 130 interrupted
+"""
+NOT_MEASURED = 2
+_INTERRUPTED = 130
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "doctor",
+        help="say why the configured model is slow here, and what to change",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the configuration (default: config.yaml here)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set one of its keys, such as llm.n_threads=4 (repeatable)",
+    )
+    parser.add_argument(
+        "--prompt-tokens", type=_count, metavar="N", help="of a prompt (default: about 512)"
+    )
+    parser.add_argument(
+        "--max-tokens", type=_count, metavar="N", help="of an answer (default: about 64)"
+    )
+    parser.add_argument(
+        "--no-try", action="store_true", help="measure no change; only say what is seen"
+    )
+    parser.add_argument(
+        "--budget",
+        type=_duration,
+        default=120.0,
+        metavar="TIME",
+        help="longest time to measure, such as 5m (default: 2m)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there, too")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine, and print what was found; return the exit status."""
+    from pytest_llmperf.cli.compare_output import OutputError
+    from pytest_llmperf.config.errors import ConfigError
+    from pytest_llmperf.engine.errors import EngineError
+
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        return _examine(arguments)
+    except (ConfigError, EngineError, OutputError) as error:
+        return _complain(error, NOT_MEASURED)
+    except KeyboardInterrupt:
+        return _complain("interrupted", _INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _examine(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.cli.doctor_json import as_json
+    from pytest_llmperf.cli.doctor_limit import limit_of
+    from pytest_llmperf.cli.doctor_setup import set_up
+    from pytest_llmperf.cli.doctor_text import render
+    from pytest_llmperf.cli.output import say, width
+    from pytest_llmperf.diagnosis.checkup import Doctor
+    from pytest_llmperf.diagnosis.probe import Sizes
+    from pytest_llmperf.engine.device_lock import DeviceLock
+
+    setup = set_up(arguments.config, arguments.set, Path.cwd(), os.environ)
+    if arguments.json is not None:
+        _check_writable(arguments.json)
+    lock = DeviceLock(notify=_tell)
+    lock.acquire()
+    try:
+        doctor = Doctor(
+            setup.spec,
+            Sizes(arguments.prompt_tokens, arguments.max_tokens),
+            arguments.budget,
+            setup.loaded.config.perf.fitness,
+            try_remedies=not arguments.no_try,
+            say=_tell,
+        )
+        checkup = doctor.run()
+        limit = limit_of(checkup)
+    finally:
+        lock.release()
+    say("", *render(checkup, setup.loaded, width(), limit))
+    if arguments.json is not None:
+        _write(arguments.json, as_json(checkup, setup.loaded, limit))
+    return _status(checkup)
+
+
+def _status(checkup: Checkup) -> int:
+    if checkup.interrupted:
+        return _complain("interrupted; that is what was found so far", _INTERRUPTED)
+    if checkup.error:
+        return NOT_MEASURED
+    return 1 if checkup.findings else 0
+
+
+def _write(path: Path, data: dict[str, Any]) -> None:
+    import json
+
+    from pytest_llmperf.cli.compare_output import write
+
+    write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
+
+
+def _check_writable(path: Path) -> None:
+    """Refuse a place for the findings before minutes go into finding them."""
+    from pytest_llmperf.cli.compare_output import OutputError
+
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        what = "is a folder" if path.is_dir() else f"there is no folder {folder}"
+        raise OutputError(f"--json {path}: {what}; name a file in a folder that exists")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"--json {path}: nothing can be written in {folder}")
+
+
+def _tell(line: str) -> None:
+    """Say what takes time, beside the findings: they may be piped away."""
+    print(f"llmperf: {line}", file=sys.stderr, flush=True)
+
+
+def _complain(error: object, status: int) -> int:
+    from pytest_llmperf.report.text import printable
+
+    for line in str(error).splitlines():
+        _tell(printable(line))
+    return status
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End as Ctrl-C does, with the engine that is running."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _count(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
+    return number
+
+
+def _duration(text: str) -> float:
+    from pytest_llmperf.units import UnitError, parse_duration
+
+    try:
+        seconds = parse_duration(text)
+    except UnitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"expected a time above 0, got {text!r}")
+    return seconds

@@ -1,0 +1,33 @@
+"""How near the configuration comes to the limit of this machine's memory, where that is known."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.measure.roofline import Limit
+from pytest_llmperf.plugin.roofline_facts import RooflineMeter
+from pytest_llmperf.report.roofline import RooflineView
+
+if TYPE_CHECKING:
+    from pytest_llmperf.diagnosis.checkup import Checkup
+
+
+def limit_of(checkup: Checkup) -> RooflineView | None:
+    """Return the limit of decoding and the share of it that was measured.
+
+    None where either is unknown: an application, a machine too busy to measure its
+    bandwidth, a workload without a decode step. Call it while no engine is at work.
+    """
+    situation, probe, measured = checkup.situation, checkup.probe, checkup.measured
+    info = situation.info if situation is not None else None
+    rows = measured.rows.get("tokens_per_sec") if measured is not None else None
+    if info is None or probe is None or not rows or checkup.interrupted:
+        return None
+    meter = RooflineMeter()
+    meter.is_asked = True
+    meter.prepare(info)
+    limit = meter.limit_of(info, probe.workload)
+    if not isinstance(limit, Limit):
+        return None
+    return RooflineView(limit, limit.share(median(median(row) for row in rows)))

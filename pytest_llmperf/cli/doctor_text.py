@@ -1,0 +1,214 @@
+"""What ``llmperf doctor`` prints: what was examined, how fast it is, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.diagnosis.gain import LOOKED_AT, Change, Gain
+from pytest_llmperf.diagnosis.sizes import bytes_text
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.metrics import Unit, get_metric
+from pytest_llmperf.report.cells import summary_text
+from pytest_llmperf.report.roofline import roofline_lines
+from pytest_llmperf.report.text import printable, wrap_words
+from pytest_llmperf.stats.summary import summarise
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.load import LoadedConfig
+    from pytest_llmperf.diagnosis.checkup import Checkup, Finding
+    from pytest_llmperf.diagnosis.situation import Hardware
+    from pytest_llmperf.report.roofline import RooflineView
+
+#: Metrics of the line that says how fast it is, in order.
+_SPEED = ("tokens_per_sec", "first_token", "prefill_tokens_per_sec", "end_to_end")
+#: Labels are this wide.
+_LABEL = 9
+
+
+def render(
+    checkup: Checkup, loaded: LoadedConfig, width: int = 80, limit: RooflineView | None = None
+) -> list[str]:
+    """Draw a checkup for a terminal ``width`` columns wide; one string per line.
+
+    ``limit``: of this machine's memory, where it is known.
+    """
+    lines = wrap_words(headline(checkup), width)
+    for label, text in _facts(checkup, loaded):
+        lines += _labelled(label, text, width)
+    for text in roofline_lines(limit):
+        lines += _labelled("limit", text.removeprefix("roofline: "), width)
+    why, tail = _apart(checkup.error)
+    if why:
+        lines += ["", *(line for text in why for line in wrap_words(text, width))]
+    for number, finding in enumerate(checkup.findings, 1):
+        lines += ["", *_finding(number, finding, loaded, width)]
+    lines += _more(checkup, width)
+    return [*lines, "", *map(printable, tail)] if tail else lines
+
+
+def headline(checkup: Checkup) -> str:
+    """What came out, in one line."""
+    found = count(len(checkup.findings), "cause")
+    if checkup.error and checkup.situation is not None and checkup.situation.info is None:
+        return "the engine can't be loaded" + (f": {found} found" if checkup.findings else "")
+    if checkup.error:
+        return "the engine loads, and can't be measured" + (
+            f": {found} found" if checkup.findings else ""
+        )
+    if not checkup.findings:
+        return "nothing found that makes it slow"
+    return f"{found} found" + (", the costliest first" if len(checkup.findings) > 1 else "")
+
+
+def change_words(gain: Gain) -> str:
+    """What a remedy changed: ``decode 1.42x [1.38, 1.47], first token -31% [-34%, -29%]``."""
+    parts = [_one(name, gain.changes[name]) for name in LOOKED_AT if name in gain.changes]
+    return ", ".join(parts)
+
+
+def _one(name: str, change: Change) -> str:
+    known = abs(change.low) < 5 and abs(change.high) < 5
+    value, low, high = change.speedup
+    if get_metric(name).unit is Unit.TOKENS_PER_SECOND:
+        ends = f" [{low:.2f}, {high:.2f}]" if known else ""
+        return f"decode {value:.2f}x{ends}"
+    ends = f" [{1 / high - 1:+.0%}, {1 / low - 1:+.0%}]" if known else ""
+    return f"{get_metric(name).label} {1 / value - 1:+.0%}{ends}"
+
+
+def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
+    """Yield label and text of what was examined."""
+    situation = checkup.situation
+    if situation is None:
+        return
+    yield "machine", _machine(situation.hardware)
+    llm, info = loaded.config.llm, situation.info
+    if llm.engine == "app":
+        yield "engine", f"application {llm.target}"
+    elif info is None:
+        size = f", {bytes_text(situation.model_bytes)}" if situation.model_bytes else ""
+        yield "model", f"{llm.model_path}{size}; n_ctx: {llm.n_ctx}"
+    else:
+        # The file's name often says the quantization already.
+        named = info.model_name
+        if info.quantization and info.quantization.lower() not in named.lower():
+            named = f"{named} {info.quantization}"
+        yield "model", f"{named}, {bytes_text(info.file_bytes)}; n_ctx: {info.n_ctx}"
+        yield "engine", _engine(checkup)
+    if checkup.measured is not None and checkup.measured.rows:
+        yield "speed", _speed(checkup)
+
+
+def _machine(hardware: Hardware) -> str:
+    from pytest_llmperf.environment.cpu import read_cpu, short_name
+
+    cpus = count(hardware.usable_cpus, "usable CPU")
+    cards = ", ".join(dict.fromkeys(card.name for card in hardware.cards)) or "no GPU seen"
+    return f"{short_name(read_cpu())}, {cpus}, {bytes_text(hardware.memory.total)}; {cards}"
+
+
+def _engine(checkup: Checkup) -> str:
+    assert checkup.situation is not None
+    info, layers = checkup.situation.info, checkup.situation.layers
+    assert info is not None
+    text = f"{info.engine} {info.engine_version}"
+    if layers is not None:
+        devices = [d.description or d.name for d in checkup.situation.gpu_devices]
+        on = f" ({', '.join(dict.fromkeys(devices))})" if devices and layers.layers_on_gpu else ""
+        text += f"; {layers.layers_on_gpu}/{layers.total_layers} layers on GPU{on}"
+    text += f"; {count(info.n_threads, 'thread')}"
+    if info.flash_attn is None:
+        return text
+    return f"{text}; flash attention {'on' if info.flash_attn else 'off'}"
+
+
+def _speed(checkup: Checkup) -> str:
+    measured, probe = checkup.measured, checkup.probe
+    assert measured is not None
+    parts = []
+    for name in _SPEED:
+        if rows := measured.rows.get(name):
+            label = "decode" if name == "tokens_per_sec" else get_metric(name).label
+            parts.append(f"{label} {summary_text(summarise(rows), get_metric(name))}")
+    work = probe.workload.summary if probe is not None else ""
+    return f"{', '.join(parts)} ({work}; {count(measured.processes, 'process')})"
+
+
+def _labelled(label: str, text: str, width: int) -> list[str]:
+    return wrap_words(text, width, indent=" " * _LABEL, first=label.ljust(_LABEL))
+
+
+def _apart(error: str) -> tuple[list[str], list[str]]:
+    """Return what went wrong, and the engine's log: that is long, and is read last."""
+    why: list[str] = []
+    tail: list[str] = []
+    for line in error.splitlines():
+        of_log = line.startswith(("  | ", "last lines of the engine's log"))
+        (tail if of_log else why).append(line)
+    return why, tail
+
+
+def _finding(number: int, finding: Finding, loaded: LoadedConfig, width: int) -> list[str]:
+    cause, evidence = finding.found.cause, finding.found.evidence
+    lead = f"{number}. "
+    lines = wrap_words(cause.title, width, indent=" " * len(lead), first=lead)
+    for label, text in _about(finding, loaded):
+        if label == "change" and evidence.remedy.is_command:
+            lines += ["   change", f"     {printable(text)}"]
+            continue
+        first = f"   {label.ljust(_LABEL)}"
+        lines += wrap_words(text, width, indent=" " * len(first), first=first)
+    return lines
+
+
+def _about(finding: Finding, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
+    evidence, gain = finding.found.evidence, finding.gain
+    remedy = evidence.remedy
+    yield "seen", evidence.text
+    yield "change", f"{remedy.change}{_where(finding, loaded)}"
+    if remedy.hint:
+        yield "", remedy.hint
+    if gain is not None:
+        yield "measured", _gain(gain)
+
+
+def _where(finding: Finding, loaded: LoadedConfig) -> str:
+    """Say where the settings to change stand now; what no layer sets is a default."""
+    keys = finding.found.evidence.remedy.settings
+    layers = [loaded.provenance.get(f"llm.{key}") for key in keys]
+    places = dict.fromkeys(layer for layer in layers if layer is not None)
+    if not keys:
+        return ""
+    shown = [place.replace("--llmperf-set", "--set") for place in places]
+    return f" (under llm; now {' and '.join(shown)})" if shown else " (under llm in config.yaml)"
+
+
+def _gain(gain: Gain) -> str:
+    words = change_words(gain)
+    pairs = f"in {count(gain.pairs, 'pair')} of processes"
+    if gain.outcome == "failed":
+        return f"not possible as it is: {gain.why}"
+    if gain.outcome == "undecided":
+        return f"not decided, {gain.why}" + (f": {words} {pairs}" if words else "")
+    return f"{words} {pairs}"
+
+
+def _more(checkup: Checkup, width: int) -> list[str]:
+    """Everything that is no finding."""
+    lines: list[str] = []
+    if checkup.together is not None and checkup.together.outcome == "gain":
+        lines += wrap_words(f"all that helps together: {_gain(checkup.together)}", width)
+    for one in checkup.without_gain:
+        change = one.found.evidence.remedy.change
+        gain = one.gain
+        assert gain is not None
+        said = "brings nothing" if gain.outcome == "no gain" else gain.outcome
+        lines += wrap_words(f"tried {change}: {said}; {_gain(gain)}", width)
+    for one in checkup.not_tried:
+        change = one.found.evidence.remedy.change
+        how = _gain(one.gain) if one.gain is not None else "not tried"
+        lines += wrap_words(f"may help, {how}: {change} ({one.found.evidence.text})", width)
+    for note in checkup.notes:
+        lines += wrap_words(note, width, first="note: ")
+    return ["", *lines] if lines else []

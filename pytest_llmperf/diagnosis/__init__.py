@@ -1,0 +1,1 @@
+"""Diagnosis: why a run is slow, what to change, and what the change brings."""

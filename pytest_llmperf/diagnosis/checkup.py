@@ -1,0 +1,281 @@
+"""The whole course of a diagnosis: load, measure, examine, and try what can be tried."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.diagnosis.cause import Found
+from pytest_llmperf.diagnosis.gathering import look_at_hardware, model_size, worst_of_each
+from pytest_llmperf.diagnosis.measuring import Bench, Measured
+from pytest_llmperf.diagnosis.probe import Probe, Sizes, probe
+from pytest_llmperf.diagnosis.registry import examine
+from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
+from pytest_llmperf.diagnosis.sizes import mapped_bytes
+from pytest_llmperf.diagnosis.watching import DoctorWatch
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.environment.host_fitness import Need
+from pytest_llmperf.environment.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from pytest_llmperf.diagnosis.gain import Gain
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.engine.launch import LaunchSpec
+    from pytest_llmperf.fitness_checks import Severity
+    from pytest_llmperf.measure.replay import Watch
+
+#: One replay may take this part of the budget, so that there is time for pairs of them.
+_REPLAY_PART = 1 / 60
+#: The configuration itself is measured in this part of the budget at most.
+_MEASURE_PART = 0.4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A cause that shows, and what trying its remedy brought.
+
+    Attributes:
+        found: the cause and its evidence.
+        gain: what was measured; None where it was not tried.
+    """
+
+    found: Found
+    gain: Gain | None = None
+
+    @property
+    def slower(self) -> float:
+        """What it costs: measured where it was, else estimated."""
+        if self.gain is not None and self.gain.outcome == "gain":
+            return self.gain.largest
+        return self.found.evidence.slower
+
+
+@dataclass
+class Checkup:
+    """What a diagnosis has found so far.
+
+    Attributes:
+        situation: what is known; None before the engine was asked to load.
+        probe: the workload; None where none could be run.
+        measured: the configuration's own speed; None where it was not measured.
+        findings: what is wrong, the costliest first.
+        without_gain: remedies that were tried and bring nothing.
+        not_tried: what is worth trying and was not, or not to the end.
+        together: what all remedies that bring something bring together; None unless tried.
+        notes: what else a reader should know, a sentence each.
+        error: why the engine could not be loaded or measured; empty where it could.
+        interrupted: it was ended before its end.
+    """
+
+    situation: Situation | None = None
+    probe: Probe | None = None
+    measured: Measured | None = None
+    findings: list[Finding] = field(default_factory=list)
+    without_gain: list[Finding] = field(default_factory=list)
+    not_tried: list[Finding] = field(default_factory=list)
+    together: Gain | None = None
+    notes: list[str] = field(default_factory=list)
+    error: str = ""
+    interrupted: bool = False
+
+
+class Doctor:
+    """Examines one configuration.
+
+    Args:
+        spec: how its engine is started.
+        sizes: of the workload.
+        budget: seconds to measure in, loading not counted.
+        severities: of fitness findings, as configured.
+        try_remedies: whether what can be tried by measuring is.
+        say: told, in a line, what begins.
+    """
+
+    def __init__(
+        self,
+        spec: LaunchSpec,
+        sizes: Sizes,
+        budget: float,
+        severities: Mapping[str, Severity],
+        *,
+        try_remedies: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._spec = spec
+        self._sizes = sizes
+        self._budget = budget
+        self._severities = severities
+        self._try = try_remedies
+        self._say = say
+        self._began = 0.0
+        self._start_seconds = 0.0
+        self._telemetry: Telemetry | None = None
+        self.checkup = Checkup()
+
+    def run(self) -> Checkup:
+        """Go through all of it; what was found before Ctrl-C is kept."""
+        try:
+            self._course()
+            return self.checkup
+        except KeyboardInterrupt:
+            pass
+        finally:
+            if self._telemetry is not None:
+                self._telemetry.close()
+        self.checkup.interrupted = True
+        self._sort()
+        return self.checkup
+
+    def _course(self) -> None:
+        checkup, hardware = self.checkup, look_at_hardware()
+        if installed_backend() != "cpu" or self._spec.engine == "app":
+            # Before any engine starts, so that what others use of the cards is known.
+            self._telemetry = Telemetry.open()
+        config = self._spec.config
+        use = Use(0, 0, 0)
+        if self._sizes.prompt_tokens is not None:
+            output = self._sizes.max_tokens or 0
+            use = Use(self._sizes.prompt_tokens, output, self._sizes.prompt_tokens + output, True)
+        known = Situation(config, hardware, None, use, model_bytes=model_size(config))
+        info, error = self._load(known)
+        checkup.error = error
+        if checkup.situation is None:
+            checkup.situation = replace(known, info=info, load_error="" if info else error)
+        self._examine()
+        if checkup.probe is None or info is None:
+            return
+        bench = Bench(
+            self._spec,
+            checkup.probe,
+            self._start_seconds,
+            self._budget,
+            self._watch(info, hardware),
+        )
+        self._say("measuring the configuration as it is")
+        measured = bench.measure(self._budget * _MEASURE_PART)
+        checkup.measured, checkup.error = measured, measured.error
+        checkup.situation = replace(
+            checkup.situation,
+            metrics={name: _middle(rows) for name, rows in measured.rows.items()},
+            findings=worst_of_each(measured.findings),
+        )
+        self._examine()
+        if not measured.error:
+            self._try_all(bench)
+
+    def _load(self, known: Situation) -> tuple[EngineInfo | None, str]:
+        """Load the engine and run the workload once; return what it loaded, and what failed."""
+        self._say("loading the model")
+        began = time.monotonic()
+        try:
+            client = EngineClient.start(self._spec)
+        except EngineError as error:
+            return None, str(error)
+        self._start_seconds = time.monotonic() - began
+        self._began = time.monotonic()
+        self.checkup.situation = replace(known, info=client.info)
+        # What a load shows is known, should the workload hang or be interrupted.
+        self._examine()
+        try:
+            found = probe(client, self._sizes, self._budget * _REPLAY_PART)
+        except EngineError as error:
+            return client.info, f"the engine loads, and can't generate: {error}"
+        except BaseException:
+            client.kill()
+            raise
+        finally:
+            client.close()
+        self.checkup.probe = found
+        self.checkup.situation = replace(self.checkup.situation, use=found.use)
+        if found.shortened:
+            self.checkup.notes.append(
+                "this engine is slow, so less is measured than an ordinary answer; --prompt-tokens "
+                "and --max-tokens set its size, --budget the time"
+            )
+        return client.info, ""
+
+    def _watch(self, info: EngineInfo, hardware: Hardware) -> Callable[[EngineClient], Watch]:
+        """Return what watches the machine beside each engine."""
+        cores = hardware.usable_cpus
+        # How many threads an application uses nobody tells: one at least.
+        threads, mapped = 1, 0
+        if info.engine == "llama_cpp":
+            threads = max(info.n_threads, info.n_threads_batch)
+            assert self.checkup.situation is not None
+            mapped = mapped_bytes(self.checkup.situation)
+        need = Need(mapped, threads, min(cores, threads))
+
+        def watch(client: EngineClient) -> DoctorWatch:
+            return DoctorWatch(client, need, self._severities, self._telemetry)
+
+        return watch
+
+    def _examine(self) -> None:
+        """Look for causes anew; nothing is tried yet."""
+        checkup = self.checkup
+        assert checkup.situation is not None
+        found = examine(checkup.situation)
+        checkup.findings = [Finding(one) for one in found if one.evidence.certain]
+        checkup.not_tried = [Finding(one) for one in found if not one.evidence.certain]
+
+    def _try_all(self, bench: Bench) -> None:
+        checkup = self.checkup
+        assert checkup.situation is not None
+        waiting = [
+            one
+            for one in sorted((*checkup.findings, *checkup.not_tried), key=lambda f: -f.slower)
+            if one.found.evidence.remedy.settings
+        ]
+        if not self._try or not waiting:
+            return
+        unfit = next((f for f in checkup.situation.findings if f.severity == "invalid"), None)
+        if unfit is not None:
+            checkup.notes.append(f"no change was tried, for the machine is not fit: {unfit.text}")
+            return
+        brought: dict[str, object] = {}
+        helpful = 0
+        for number, one in enumerate(waiting):
+            remedy = one.found.evidence.remedy
+            left = self._left()
+            if left < 2 * bench.pair_seconds():
+                checkup.notes.append("the time was up before everything was tried: raise --budget")
+                break
+            self._say(f"trying {remedy.change} ({number + 1} of {len(waiting)})")
+            gain = bench.attempt(remedy.settings, left / (len(waiting) - number))
+            self._place(one, gain)
+            if gain.outcome == "gain":
+                brought.update(remedy.settings)
+                helpful += 1
+        self._sort()
+        if helpful > 1 and self._left() >= 2 * bench.pair_seconds():
+            self._say("trying all that helped together")
+            checkup.together = bench.attempt(brought, self._left())
+
+    def _place(self, one: Finding, gain: Gain) -> None:
+        """Put a remedy that was tried where it belongs."""
+        checkup = self.checkup
+        for group in (checkup.findings, checkup.not_tried):
+            if one in group:
+                group.remove(one)
+        tried, certain = replace(one, gain=gain), one.found.evidence.certain
+        if gain.outcome == "gain" or (certain and gain.outcome in ("undecided", "failed")):
+            checkup.findings.append(tried)
+        elif gain.outcome == "undecided":
+            checkup.not_tried.append(tried)
+        else:
+            checkup.without_gain.append(tried)
+
+    def _sort(self) -> None:
+        self.checkup.findings.sort(key=lambda one: -one.slower)
+
+    def _left(self) -> float:
+        return self._began + self._budget - time.monotonic()
+
+
+def _middle(rows: tuple[tuple[float, ...], ...]) -> float:
+    return median(median(row) for row in rows)

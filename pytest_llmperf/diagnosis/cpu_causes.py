@@ -1,0 +1,75 @@
+"""Causes on the CPU: more threads than cores, too few of them, a build for an older CPU."""
+
+from __future__ import annotations
+
+from pytest_llmperf.cpus import AUTO_LIMIT
+from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.gpu_causes import rebuild
+from pytest_llmperf.diagnosis.situation import Situation
+
+#: With every layer on the GPU the CPU only submits work.
+_IDLE_CPU = 0.02
+
+
+def _threads(situation: Situation) -> dict[str, int]:
+    llama = situation.llama
+    if llama is None:
+        return {}
+    return {"n_threads": llama.n_threads, "n_threads_batch": llama.n_threads_batch}
+
+
+def _threads_above_cores(situation: Situation) -> Evidence | None:
+    usable = situation.hardware.usable_cpus
+    above = {key: count for key, count in _threads(situation).items() if count > usable}
+    if not above:
+        return None
+    asked = " and ".join(f"{key}: {count}" for key, count in above.items())
+    text = f"{asked}, and this process may use {_cpus(usable)}: threads wait for each other"
+    remedy = Remedy.of_settings(dict.fromkeys(above, min(usable, AUTO_LIMIT)))
+    busy = situation.cpu_share > _IDLE_CPU
+    slower = 2.0 * max(above.values()) / usable if busy else 1.1
+    return Evidence(text, remedy, slower, certain=busy)
+
+
+def _threads_too_few(situation: Situation) -> Evidence | None:
+    if situation.cpu_share <= _IDLE_CPU:
+        return None
+    wanted = min(situation.hardware.usable_cpus, AUTO_LIMIT)
+    below = {key: count for key, count in _threads(situation).items() if 0 < count < wanted}
+    if not below:
+        return None
+    asked = " and ".join(f"{key}: {count}" for key, count in below.items())
+    text = f"{asked}, and this process may use {_cpus(situation.hardware.usable_cpus)}"
+    slower = 1.0 + 0.7 * (wanted / min(below.values()) - 1.0)
+    return Evidence(text, Remedy.of_settings(dict.fromkeys(below, wanted)), slower, certain=False)
+
+
+def _build_below_avx2(situation: Situation) -> Evidence | None:
+    llama, offered = situation.llama, situation.hardware.cpu_instructions
+    if llama is None or situation.cpu_share <= _IDLE_CPU or "avx2" not in offered:
+        return None
+    # What a build says of itself: "CPU : SSE3 = 1 | AVX = 1 | ...". One that says nothing of
+    # the kind (another vendor's, another format) is not accused.
+    if "SSE3 = 1" not in llama.build_flags or "AVX2 = 1" in llama.build_flags:
+        return None
+    text = (
+        "llama.cpp was compiled without AVX2, which this CPU has: its own report names "
+        f"{_sets(llama.build_flags)}"
+    )
+    return Evidence(text, rebuild("-DGGML_NATIVE=OFF"), 2.5)
+
+
+def _sets(flags: str) -> str:
+    said = [part.split("=")[0].strip() for part in flags.partition(":")[2].split("|")]
+    return ", ".join(name for name in said if name and ("AVX" in name or "SSE" in name))
+
+
+def _cpus(count: int) -> str:
+    return "1 CPU" if count == 1 else f"{count} CPUs"
+
+
+CPU_CAUSES = (
+    Cause("threads_above_cores", "more threads than CPUs", "CPU", _threads_above_cores),
+    Cause("threads_too_few", "fewer threads than CPUs", "CPU", _threads_too_few),
+    Cause("build_below_avx2", "the engine was built for an older CPU", "CPU", _build_below_avx2),
+)

@@ -1,0 +1,64 @@
+"""Looks at the machine once: what rules may know of it besides what the engine says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.diagnosis.situation import Hardware
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.environment.cpu import read_cpu
+from pytest_llmperf.environment.gpus import GpuReading, read_gpus
+from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
+from pytest_llmperf.environment.memory_limits import read_memory
+from pytest_llmperf.fitness_checks import SEVERITIES
+
+if TYPE_CHECKING:
+    from pytest_llmperf.environment.fitness import FitnessFinding
+
+
+def look_at_hardware(environ: Mapping[str, str] | None = None) -> Hardware:
+    """Read CPUs, memory and GPUs."""
+    environ = os.environ if environ is None else environ
+    reading = read_gpus(environ)
+    return Hardware(
+        usable_cpus=usable_cpus(),
+        cpu_instructions=read_cpu().instructions,
+        memory=read_memory(),
+        cards=_cards(reading),
+        gpu_memory=tuple(gpu.memory_bytes for gpu in reading.gpus if gpu.memory_bytes),
+        gpu_problem=reading.problem,
+        gpus_hidden_by=hidden_by(environ, installed_backend()),
+    )
+
+
+def _cards(reading: GpuReading) -> tuple[GraphicsCard, ...]:
+    """Return the cards NVML names, else those the kernel shows."""
+    named = tuple(GraphicsCard("nvidia", gpu.name, "NVML") for gpu in reading.gpus)
+    shown = graphics_cards()
+    return (*named, *(card for card in shown if card.vendor != "nvidia" or not named))
+
+
+def worst_of_each(findings: Iterable[FitnessFinding]) -> tuple[FitnessFinding, ...]:
+    """Return each check's worst finding once, in the order in which checks were first met."""
+    worst: dict[str, FitnessFinding] = {}
+    for finding in findings:
+        known = worst.get(finding.name)
+        if known is None or _rank(finding) > _rank(known):
+            worst[finding.name] = finding
+    return tuple(worst.values())
+
+
+def _rank(finding: FitnessFinding) -> int:
+    return SEVERITIES.index(finding.severity)
+
+
+def model_size(config: Mapping[str, Any]) -> int:
+    """Bytes of the model's file; 0 where there is none."""
+    try:
+        return Path(str(config.get("model_path", ""))).stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,149 @@
+"""Causes outside the configuration: what fitness checks found of the machine while measuring.
+
+Each is a fitness check and what mends it. What made a run unfit to judge is a finding; a
+warning is only worth looking into, and a note is none: a card that draws all the power it
+may, or a desktop on it, is a healthy machine's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.situation import Situation
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.gate.words import listed
+
+_PROCESS = re.compile(r"process (\d+)(?: \(([^)]*)\))?")
+#: Checks whose findings name the processes to close.
+_NAMING = frozenset({"busy_cores", "busy_gpu"})
+#: Rows of: the check, its title, an estimate of what it costs, what mends it, a hint.
+_ROWS = (
+    (
+        "gpu_lost", "the GPU stops answering", 20.0, "reset the card, or restart the machine",
+        "dmesg names the error (Xid)",
+    ),
+    (
+        "cpu_quota", "a CPU quota stops the engine", 3.0,
+        "raise the container's quota (docker run --cpus), or set n_threads below it", "",
+    ),
+    (
+        "busy_gpu", "another process is on the GPU", 2.0,
+        "stop what else is on the card: nvidia-smi lists it", "",
+    ),
+    (
+        "busy_cores", "other processes use the engine's cores", 2.0,
+        "stop what else runs on this host: it cannot be seen from here", "",
+    ),
+    (
+        "memory_pressure", "processes wait for memory", 2.0, "close programs that hold memory",
+        "or take a smaller model or n_ctx",
+    ),
+    (
+        "gpu_throttled", "the GPU is throttled", 1.5, "cool the card: its fans, its dust, its case",
+        "nvidia-smi -q -d PERFORMANCE says why",
+    ),
+    (
+        "cpu_throttled", "the CPU is throttled", 1.5, "cool the CPU: its fan, its dust, its case",
+        "",
+    ),
+    (
+        "stolen_cores", "the host takes cores away", 1.5,
+        "give this virtual machine cores of its own, or move it", "",
+    ),
+    (
+        "gpu_power_cap", "the GPU's power is capped", 1.2,
+        "raise the power limit: nvidia-smi -pl WATTS", "nvidia-smi -q -d POWER names the default",
+    ),
+    (
+        "cpu_governor", "the CPU's frequency governor saves power", 1.2,
+        "cpupower frequency-set -g performance", "",
+    ),
+    (
+        "gpu_pcie", "the GPU's PCIe link is narrow", 1.1,
+        "seat the card in a slot of its full width", "nvidia-smi -q -d PCIE names the link",
+    ),
+)  # fmt: skip
+#: Checks with a rule among those of memory.
+_ELSEWHERE = frozenset({"swapping"})
+
+
+def _check(
+    situation: Situation, *, name: str, slower: float, change: str, hint: str
+) -> Evidence | None:
+    found = situation.found(name)
+    if found is None or not _is_more_than_a_note(found):
+        return None
+    remedy = Remedy(change, hint=hint)
+    if name in _NAMING and (named := _processes(found.text)):
+        remedy = Remedy(f"close {listed(named)}")
+    elif default := found.evidence.get("default_w"):
+        remedy = replace(remedy, change=remedy.change.replace("WATTS", f"{default:.0f}"))
+    certain = found.severity == "invalid" or _is_certain(found, situation)
+    return Evidence(found.text, remedy, slower, certain=certain)
+
+
+def _is_more_than_a_note(found: FitnessFinding) -> bool:
+    return found.severity != "note" or _below_default(found)
+
+
+def _is_certain(found: FitnessFinding, situation: Situation) -> bool:
+    """Whether a warning is more than worth looking into."""
+    if found.name == "gpu_pcie":
+        # Tokens cross the link only where layers are apart.
+        on = sum(device.layers > 0 for device in situation.gpu_devices)
+        return on > 1 or (on == 1 and 0.0 < situation.cpu_share < 1.0)
+    return _below_default(found)
+
+
+def _below_default(found: FitnessFinding) -> bool:
+    """Whether a card at its power limit was set to less than its maker's."""
+    evidence: Mapping[str, Any] = found.evidence
+    limit, default = evidence.get("limit_w"), evidence.get("default_w")
+    return bool(
+        found.name == "gpu_power_cap" and limit and default and limit < 0.98 * float(default)
+    )
+
+
+def _processes(text: str) -> list[str]:
+    """Name the processes that a finding names."""
+    return [
+        f"process {pid} ({name})" if name else f"process {pid}"
+        for pid, name in dict.fromkeys(_PROCESS.findall(text))
+    ]
+
+
+def _unfit_machine(situation: Situation) -> Evidence | None:
+    """What other checks of the machine found, so that nothing unfit is kept from a reader."""
+    own = {row[0] for row in _ROWS} | _ELSEWHERE
+    found = [
+        one
+        for one in situation.findings
+        if one.name not in own
+        and one.severity != "note"
+        and (one.name not in CHECKS or CHECKS[one.name].doing == "machine")
+    ]
+    if not found:
+        return None
+    unfit = [one for one in found if one.severity == "invalid"]
+    text = "; ".join(one.text for one in unfit or found)
+    return Evidence(text, Remedy("mend what is named, and measure again"), 1.3, certain=bool(unfit))
+
+
+MACHINE_CAUSES = (
+    *(
+        Cause(
+            name,
+            title,
+            "machine",
+            partial(_check, name=name, slower=slower, change=change, hint=hint),
+        )
+        for name, title, slower, change, hint in _ROWS
+    ),
+    Cause("unfit_machine", "the machine is not fit", "machine", _unfit_machine),
+)

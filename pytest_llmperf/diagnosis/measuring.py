@@ -1,0 +1,154 @@
+"""Measures a configuration, and what a remedy changes, in fresh engine processes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.diagnosis.gain import Gain, changes_of, is_decided, judge
+from pytest_llmperf.diagnosis.load_failure import memory_failure
+from pytest_llmperf.diagnosis.probe import NAME, Probe
+from pytest_llmperf.diagnosis.sizes import bytes_text
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.measure.arms import Arm
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.measure.samples import BASE, CANDIDATE
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.launch import LaunchSpec
+    from pytest_llmperf.measure.replay import Watch
+    from pytest_llmperf.measure.samples import ProcessSample, TestSamples
+
+#: Processes the configuration itself is measured in; pairs a remedy is tried in.
+_PROCESSES = 3
+_LEAST_PAIRS, _MOST_PAIRS = 3, 10
+#: A process warms up twice and counts three replays; where those of the configuration itself
+#: would take more than this part of the budget, it warms up once and counts one.
+_FULL, _SHORT = 5, 2
+_FULL_PART = 0.25
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a configuration measured.
+
+    Attributes:
+        rows: by metric, a row of values per process, unfit ones included.
+        findings: what the machine did in any of them.
+        error: what stopped the measuring; empty where nothing did.
+        processes: how many.
+    """
+
+    rows: Mapping[str, tuple[tuple[float, ...], ...]]
+    findings: tuple[FitnessFinding, ...]
+    error: str
+    processes: int
+
+
+class Bench:
+    """Measures one workload.
+
+    Args:
+        spec: how the configuration's engine is started.
+        probe: the workload, run once.
+        start_seconds: how long a process takes to start.
+        budget: seconds there are for all of it.
+        watch: starts watching the machine, beside the engine of this client.
+    """
+
+    def __init__(
+        self,
+        spec: LaunchSpec,
+        probe: Probe,
+        start_seconds: float,
+        budget: float,
+        watch: Callable[[EngineClient], Watch],
+    ) -> None:
+        self._spec = spec
+        self._probe = probe
+        self._start_seconds = start_seconds
+        self._watch = watch
+        full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
+        self._is_long = full > _FULL_PART * budget
+
+    def measure(self, budget: float) -> Measured:
+        """Measure the configuration as it is, in at most about ``budget`` seconds."""
+        samples = self._run(self._plan(_PROCESSES, _PROCESSES, budget), [self._arm({})])
+        every = [*samples.processes, *samples.voided]
+        names = dict.fromkeys(name for one in every for row in one.iterations for name in row)
+        rows = {name: _rows(every, name) for name in names}
+        findings = tuple(finding for one in every for finding in one.findings)
+        return Measured(rows, findings, samples.error or "", len(every))
+
+    def attempt(self, settings: Mapping[str, Any], budget: float) -> Gain:
+        """Try settings against the configuration as it is, process by process in turn."""
+        plan = replace(self._plan(_LEAST_PAIRS, _MOST_PAIRS, budget), paired=True)
+        samples = self._run(plan, [self._arm(settings), self._arm({}, BASE)], _open)
+        changes = changes_of(samples)
+        outcome = judge(changes)
+        why = samples.error or ""
+        if samples.error:
+            outcome, why = "failed", _why_failed(samples.error)
+        elif samples.unfit:
+            outcome, why = "undecided", f"the machine was not fit: {samples.voided[-1].void}"
+        elif outcome == "undecided":
+            why = "the time was up" if samples.budget_reached else "the gain is too small to tell"
+        return Gain(outcome, changes, samples.pairs, why)
+
+    def pair_seconds(self) -> float:
+        """About how long one pair of processes takes."""
+        replays = _SHORT if self._is_long else _FULL
+        return 2.0 * (self._start_seconds + replays * self._probe.seconds)
+
+    def _changed(self, settings: Mapping[str, Any]) -> LaunchSpec:
+        return replace(self._spec, config={**self._spec.config, **settings})
+
+    def _arm(self, settings: Mapping[str, Any], role: str = CANDIDATE) -> Arm:
+        spec = self._changed(settings)
+        name = "as configured" if role == BASE or not settings else "with the change"
+        return Arm(role, name, lambda: EngineClient.start(spec))
+
+    def _plan(self, fewest: int, most: int, budget: float) -> Plan:
+        long = self._is_long
+        return Plan(
+            workloads={NAME: self._probe.workload},
+            recorded_seconds={NAME: self._probe.seconds},
+            start_seconds=self._start_seconds,
+            processes=fewest,
+            most=most,
+            iterations=1 if long else 3,
+            warmup_max=1 if long else 2,
+            budget=budget,
+            seed=random.SystemRandom().getrandbits(32),
+        )
+
+    def _run(
+        self,
+        plan: Plan,
+        arms: Sequence[Arm],
+        undecided: Callable[[Mapping[str, TestSamples]], Collection[str]] | None = None,
+    ) -> TestSamples:
+        measurement = Rounds(plan, arms, self._watch, lambda _: None, undecided).run()
+        return measurement.tests[NAME]
+
+
+def _why_failed(error: str) -> str:
+    """Say in one line what kept a remedy from being measured."""
+    failure = memory_failure(error)
+    if failure is None:
+        return error.splitlines()[0]
+    size = f" (a buffer of {bytes_text(failure.size)})" if failure.size else ""
+    where = "system memory" if failure.device == "CPU" else f"the memory of {failure.device}"
+    return f"it does not fit in {where}{size}"
+
+
+def _open(tests: Mapping[str, TestSamples]) -> list[str]:
+    return [name for name, samples in tests.items() if not is_decided(changes_of(samples))]
+
+
+def _rows(samples: Sequence[ProcessSample], metric: str) -> tuple[tuple[float, ...], ...]:
+    return tuple(row for one in samples if (row := one.row(metric)))

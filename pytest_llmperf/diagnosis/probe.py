@@ -1,0 +1,115 @@
+"""A small workload to measure with, where there is no test: made to fit the time there is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.diagnosis.situation import Use
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.measure.workload import RecordedRequest, Workload
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.client import EngineClient
+    from pytest_llmperf.engine.generation import Generation
+
+#: What the workload's name is, where tests have node ids.
+NAME = "doctor"
+#: Sizes where nobody asked for any: an ordinary question with some context, a short answer.
+PROMPT_TOKENS, OUTPUT_TOKENS = 512, 64
+#: The workload is not made smaller than this: so few tokens still say where time goes.
+_LEAST_PROMPT, _LEAST_OUTPUT = 32, 8
+#: Output tokens of the first look.
+_LOOK_TOKENS = 4
+_TEXT = "A model reads its prompt once, all tokens together, and then writes one after the other."
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much work is asked for; None where the caller leaves it open."""
+
+    prompt_tokens: int | None = None
+    max_tokens: int | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether these are the user's own sizes."""
+        return self.prompt_tokens is not None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A workload that was run once.
+
+    Attributes:
+        workload: what to replay.
+        use: how much of the engine it uses.
+        seconds: how long it took.
+        shortened: it was made smaller than usual, because this engine is slow.
+    """
+
+    workload: Workload
+    use: Use
+    seconds: float
+    shortened: bool = False
+
+
+def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
+    """Run a workload of these sizes, or of one that takes about ``seconds`` at most.
+
+    Raises:
+        EngineError: the engine refused or failed it, such as for want of context.
+    """
+    if client.info.engine != "llama_cpp":
+        return _application(client, sizes)
+    look = Request(prompt=_TEXT, max_tokens=_LOOK_TOKENS)
+    first = client.request(look)
+    n_ctx = client.info.n_ctx
+    output = sizes.max_tokens or max(1, min(OUTPUT_TOKENS, n_ctx // 4))
+    prompt = sizes.prompt_tokens or max(1, min(PROMPT_TOKENS, n_ctx - output))
+    expected = _seconds(first, prompt, output)
+    shortened = False
+    while expected > seconds:
+        smaller = (
+            prompt if sizes.prompt_tokens else max(_LEAST_PROMPT, prompt // 2),
+            output if sizes.max_tokens else max(_LEAST_OUTPUT, output // 2),
+        )
+        if smaller[0] >= prompt and smaller[1] >= output:
+            break
+        prompt, output = min(smaller[0], prompt), min(smaller[1], output)
+        expected, shortened = _seconds(first, prompt, output), True
+    request = Request(prompt=_of_length(first.prompt_token_ids, prompt), max_tokens=output)
+    return _record(client, request, Use(prompt, output, prompt + output, sizes.asked), shortened)
+
+
+def _application(client: EngineClient, sizes: Sizes) -> Probe:
+    """Ask an application; it takes text, and tells no prompt tokens."""
+    words = _TEXT.split()
+    # Four tokens of English are about three words.
+    count = (sizes.prompt_tokens or len(words)) * 3 // 4
+    text = " ".join(islice(cycle(words), max(1, count)))
+    request = Request(prompt=text, max_tokens=sizes.max_tokens or OUTPUT_TOKENS)
+    return _record(client, request, Use(0, sizes.max_tokens or OUTPUT_TOKENS, 0, sizes.asked))
+
+
+def _record(client: EngineClient, request: Request, use: Use, shortened: bool = False) -> Probe:
+    client.reset()
+    began = time.monotonic()
+    generation = client.request(request)
+    took = time.monotonic() - began
+    return Probe(Workload((RecordedRequest.of(request, generation),)), use, took, shortened)
+
+
+def _seconds(first: Generation, prompt: int, output: int) -> float:
+    """How long so much work takes, going by a first look from cold."""
+    metrics = first.metrics
+    prefill = metrics.get("prefill_tokens_per_sec")
+    decode = metrics.get("tokens_per_sec")
+    return (prompt / prefill if prefill else 0.0) + (output / decode if decode else 0.0)
+
+
+def _of_length(ids: tuple[int, ...], count: int) -> tuple[int, ...]:
+    """Return ``count`` token ids: the text over and over, what begins it only once."""
+    return (ids[0], *islice(cycle(ids[1:] or ids), max(0, count - 1)))

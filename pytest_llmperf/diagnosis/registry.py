@@ -1,0 +1,33 @@
+"""Every cause that is known, and which of them show in a situation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.diagnosis.cause import Cause, Found
+from pytest_llmperf.diagnosis.cpu_causes import CPU_CAUSES
+from pytest_llmperf.diagnosis.gpu_causes import GPU_CAUSES
+from pytest_llmperf.diagnosis.machine_causes import MACHINE_CAUSES
+from pytest_llmperf.diagnosis.memory_causes import MEMORY_CAUSES
+from pytest_llmperf.diagnosis.settings_causes import SETTINGS_CAUSES
+
+if TYPE_CHECKING:
+    from pytest_llmperf.diagnosis.situation import Situation
+
+CAUSES: tuple[Cause, ...] = (
+    *GPU_CAUSES,
+    *CPU_CAUSES,
+    *SETTINGS_CAUSES,
+    *MEMORY_CAUSES,
+    *MACHINE_CAUSES,
+)
+
+
+def examine(situation: Situation) -> tuple[Found, ...]:
+    """Return the causes that show, by what they are estimated to cost, the costliest first."""
+    found = []
+    for cause in CAUSES:
+        evidence = cause.look(situation)
+        if evidence is not None:
+            found.append(Found(cause, evidence))
+    return tuple(sorted(found, key=lambda one: -one.evidence.slower))

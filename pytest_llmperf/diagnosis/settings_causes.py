@@ -1,0 +1,126 @@
+"""Causes in the settings: flash attention off, small batches, a context far larger than used."""
+
+from __future__ import annotations
+
+from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
+from pytest_llmperf.diagnosis.situation import Situation
+from pytest_llmperf.diagnosis.sizes import (
+    CONTEXT_STEP,
+    bytes_text,
+    context_for,
+    fitting_layers,
+    gpu_need,
+    host_need,
+)
+
+#: On a CPU flash attention pays where reading the KV cache is a good part of decoding.
+_CPU_KV_SHARE = 0.2
+#: Batches beyond this bring little more; it is llama.cpp's own default.
+_GOOD_BATCH = 512
+#: A context this many times the tokens in use is far larger.
+_FAR_LARGER = 4
+
+
+def _flash_attention_off(situation: Situation) -> Evidence | None:
+    llama, layers = situation.llama, situation.layers
+    if llama is None or layers is None or llama.flash_attn is not False:
+        return None
+    on_gpu = layers.layers_on_gpu > 0
+    if not on_gpu and situation.kv_read_share < _CPU_KV_SHARE:
+        return None
+    where = f"{layers.layers_on_gpu} of {layers.total_layers} layers on the GPU"
+    share = f"{situation.kv_read_share:.0%} of what decoding reads is KV cache"
+    text = f"flash attention is off, with {where if on_gpu else share}"
+    slower = 1.2 if on_gpu else 1.0 + situation.kv_read_share / 4
+    return Evidence(text, Remedy.of_settings({"flash_attn": True}), slower, certain=False)
+
+
+def _batch_small(situation: Situation) -> Evidence | None:
+    llama, prompt = situation.llama, situation.use.prompt_tokens
+    if llama is None or not prompt or not llama.n_ubatch:
+        return None
+    good = min(prompt, _GOOD_BATCH)
+    step = min(llama.n_batch, llama.n_ubatch)
+    if step >= good:
+        return None
+    pieces = -(-prompt // step)
+    settings = {"n_ubatch": _GOOD_BATCH}
+    # One may not be larger than the other; llama.cpp itself lowers it to n_ctx.
+    if int(situation.config.get("n_batch", llama.n_batch)) < _GOOD_BATCH:
+        settings = {"n_batch": _GOOD_BATCH, **settings}
+    text = (
+        f"the prompt of {prompt:,} tokens is computed in {pieces:,} pieces "
+        f"(n_batch: {llama.n_batch}, n_ubatch: {llama.n_ubatch})"
+    )
+    slower = 1.1 + 0.1 * min(pieces, 20)
+    return Evidence(text, Remedy.of_settings(settings), slower, certain=False)
+
+
+def _context_large(situation: Situation) -> Evidence | None:
+    failure = memory_failure(situation.load_error)
+    if failure is not None:
+        alone = is_context_alone(failure, situation.model_bytes)
+        return _context_too_large(situation) if alone else None
+    llama, use = situation.llama, situation.use
+    if llama is None or not situation.kv_bytes or not use.own or not use.context:
+        return None
+    wanted = _context_for(situation)
+    unneeded = round(situation.kv_per_token * (llama.n_ctx - wanted))
+    if llama.n_ctx < _FAR_LARGER * wanted or unneeded < llama.model_bytes / 2:
+        return None
+    text = (
+        f"n_ctx: {llama.n_ctx:,} where the workload uses {use.context:,} tokens: "
+        f"{bytes_text(unneeded)} of KV cache for nothing"
+    )
+    remedy = Remedy.of_settings({"n_ctx": wanted})
+    if why := _costly(situation, unneeded):
+        return Evidence(f"{text}, {why}", remedy, 2.0)
+    return Evidence(text, remedy, 1.02, certain=False)
+
+
+def _context_for(situation: Situation) -> int:
+    """The n_ctx that the workload needs, and that max_tokens is allowed under."""
+    least = int(situation.config.get("max_tokens", 0))
+    return context_for(max(situation.use.context, least))
+
+
+def _costly(situation: Situation, unneeded: int) -> str:
+    """Say what the room would be needed for; empty where there is enough."""
+    layers = situation.layers
+    assert layers is not None
+    free = sum(device.free_bytes for device in situation.gpu_devices)
+    if free and fitting_layers(situation) < layers.total_layers and unneeded > 0.1 * free:
+        return f"on a GPU that has {bytes_text(free)} free for {bytes_text(gpu_need(situation))}"
+    memory = situation.hardware.memory.total
+    if host_need(situation) > memory:
+        return f"of {bytes_text(memory)} of memory"
+    return ""
+
+
+def _context_too_large(situation: Situation) -> Evidence:
+    failure = memory_failure(situation.load_error)
+    assert failure is not None
+    n_ctx = int(situation.config.get("n_ctx", 0))
+    available = situation.hardware.memory.available
+    if failure.device != "CPU":
+        available = sum(situation.hardware.gpu_memory)
+    size = f" of {bytes_text(failure.size)}" if failure.size else ""
+    room = f"; {bytes_text(available)} is there" if available else ""
+    text = f"the KV cache{size} for n_ctx: {n_ctx:,} could not be had{room}"
+    if situation.use.own and situation.use.context:
+        fits = _context_for(situation)
+    elif failure.size and available:
+        # Half of what is there: the weights and scratch buffers need room, too.
+        fits = int(n_ctx * (available / 2) / failure.size) // CONTEXT_STEP * CONTEXT_STEP
+        fits = min(max(fits, CONTEXT_STEP), 8192)
+    else:
+        fits = 2048
+    return Evidence(text, Remedy.of_settings({"n_ctx": fits}), 10.0)
+
+
+SETTINGS_CAUSES = (
+    Cause("flash_attention_off", "flash attention is off", "settings", _flash_attention_off),
+    Cause("batch_small", "batches are too small for the prompt", "settings", _batch_small),
+    Cause("context_large", "the context is far larger than used", "settings", _context_large),
+)

@@ -1,0 +1,114 @@
+"""Graphics cards that the system shows without being asked through a vendor's library.
+
+A card that a program could compute on faster than on the CPU: NVIDIA's, and AMD's with
+memory of its own. Integrated graphics share the CPU's memory, which is what decoding is
+bound by, and the displays of virtual machines and servers compute nothing: neither counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Vendor = Literal["nvidia", "amd"]
+
+_ROOT = Path("/")
+_AMD, _NVIDIA = "0x1002", "0x10de"
+#: Integrated AMD graphics carve some hundred MiB out of the system's memory.
+_OWN_MEMORY = 2 << 30
+#: Variables that choose the GPUs an engine is shown, by the backend that heeds them.
+_CHOOSING = {
+    "cuda": ("CUDA_VISIBLE_DEVICES",),
+    "hip": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    "vulkan": ("GGML_VK_VISIBLE_DEVICES",),
+}
+_HIDES = frozenset({"", "-1", "none", "void", "NoDevFiles"})
+
+
+@dataclass(frozen=True)
+class GraphicsCard:
+    """One card, as the system shows it.
+
+    Attributes:
+        vendor: whose it is.
+        name: what a reader knows it by.
+        seen: where it was seen, such as ``/dev/nvidia0``.
+    """
+
+    vendor: Vendor
+    name: str
+    seen: str
+
+
+def graphics_cards(root: Path = _ROOT) -> tuple[GraphicsCard, ...]:
+    """Return the cards the kernel shows (Linux; () elsewhere).
+
+    Args:
+        root: where ``dev``, ``sys/class/drm`` and ``proc/driver/nvidia`` are looked up.
+    """
+    found = [*_nvidia(root), *_amd(root)]
+    return tuple(found)
+
+
+def hidden_by(environ: Mapping[str, str], backend: str) -> str | None:
+    """Return the variable that hides every GPU from an engine, such as ``CUDA_VISIBLE_DEVICES``.
+
+    ``backend`` is the engine's; ``cpu`` heeds none, and any of them then says what is meant.
+    """
+    everyone = tuple(name for names in _CHOOSING.values() for name in names)
+    for name in everyone if backend == "cpu" else _CHOOSING.get(backend, ()):
+        value = environ.get(name)
+        if value is not None and value.strip().split(",")[0].strip() in _HIDES:
+            return name
+    return None
+
+
+def _nvidia(root: Path) -> Iterator[GraphicsCard]:
+    numbered = [
+        node.name for node in _listed(root / "dev") if re.fullmatch(r"nvidia\d+", node.name)
+    ]
+    names = [
+        match[1].strip()
+        for folder in _listed(root / "proc" / "driver" / "nvidia" / "gpus")
+        if (match := re.search(r"^Model:\s*(.+)$", _text(folder / "information"), re.MULTILINE))
+    ]
+    for number, node in enumerate(numbered):
+        name = names[number] if number < len(names) else "NVIDIA GPU"
+        yield GraphicsCard("nvidia", name, f"/dev/{node}")
+    if not numbered:
+        # The card is in the machine, and its driver is not loaded.
+        for card in _render_nodes(root, _NVIDIA):
+            yield GraphicsCard("nvidia", "NVIDIA GPU", f"/dev/dri/{card.name}")
+
+
+def _amd(root: Path) -> Iterator[GraphicsCard]:
+    for node in _render_nodes(root, _AMD):
+        memory = _text(node / "device" / "mem_info_vram_total").strip()
+        if memory.isdigit() and int(memory) >= _OWN_MEMORY:
+            name = _text(node / "device" / "product_name").strip() or "AMD GPU"
+            yield GraphicsCard("amd", name, f"/dev/dri/{node.name}")
+
+
+def _render_nodes(root: Path, vendor: str) -> list[Path]:
+    return [
+        node
+        for node in _listed(root / "sys" / "class" / "drm")
+        if node.name.startswith("renderD") and _text(node / "device" / "vendor").strip() == vendor
+    ]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

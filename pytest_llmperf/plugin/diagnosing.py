@@ -1,0 +1,123 @@
+"""Why a test that is too slow may be so: the findings of a diagnosis, without trying a change."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.report.model import CauseView, SessionView, TestReportView
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_llmperf.diagnosis.situation import Hardware, Use
+    from pytest_llmperf.measure.samples import Measurement
+    from pytest_llmperf.measure.workload import Workload
+    from pytest_llmperf.plugin.facts import SessionFacts
+    from pytest_llmperf.plugin.recording import Recording
+    from pytest_llmperf.plugin.settings import Settings
+
+_TOO_SLOW = frozenset({VerdictKind.MISSED, VerdictKind.REGRESSED})
+
+
+def with_diagnosis(
+    view: SessionView,
+    held: Sequence[Recording],
+    measurement: Measurement,
+    facts: SessionFacts,
+    config: pytest.Config,
+    settings: Settings,
+) -> SessionView:
+    """Add to every test that missed a target, or regressed, why it may be slow."""
+    if not any(map(_is_too_slow, view.tests)):
+        return view
+    from pytest_llmperf.diagnosis.gathering import look_at_hardware
+
+    workloads = {recording.item.nodeid: recording.workload for recording in held}
+    explain = partial(
+        _explained,
+        workloads=workloads,
+        measurement=measurement,
+        facts=facts,
+        hardware=look_at_hardware(),
+        stem=_doctor_stem(config, settings),
+    )
+    tests = tuple(explain(test) if _is_too_slow(test) else test for test in view.tests)
+    return replace(view, tests=tests)
+
+
+def _is_too_slow(test: TestReportView) -> bool:
+    return any(reason.kind in _TOO_SLOW for verdict in test.verdicts for reason in verdict.reasons)
+
+
+def _explained(
+    test: TestReportView,
+    *,
+    workloads: Mapping[str, Workload],
+    measurement: Measurement,
+    facts: SessionFacts,
+    hardware: Hardware,
+    stem: str,
+) -> TestReportView:
+    from pytest_llmperf.diagnosis.gathering import worst_of_each
+    from pytest_llmperf.diagnosis.registry import examine
+    from pytest_llmperf.diagnosis.situation import Situation
+
+    samples = measurement.tests[test.nodeid]
+    found = (f for one in (*samples.processes, *samples.voided) for f in one.findings)
+    use = _use(workloads[test.nodeid])
+    situation = Situation(
+        config=facts.config,
+        hardware=hardware,
+        info=facts.info,
+        use=use,
+        metrics={row.check.metric.name: row.summary.value for row in test.rows if row.summary},
+        findings=worst_of_each(found),
+        model_bytes=facts.info.file_bytes,
+    )
+    causes = tuple(
+        CauseView(
+            name=one.cause.name,
+            title=one.cause.title,
+            evidence=one.evidence.text,
+            change=one.evidence.remedy.change,
+            certain=one.evidence.certain,
+        )
+        for one in examine(situation)
+    )
+    if not causes:
+        return test
+    sizes = f" --prompt-tokens {use.prompt_tokens}" if use.prompt_tokens else ""
+    command = f"{stem}{sizes} --max-tokens {use.output_tokens}"
+    return replace(test, diagnosis=causes, doctor_command=command)
+
+
+def _use(workload: Workload) -> Use:
+    from pytest_llmperf.diagnosis.situation import Use
+
+    requests = workload.requests
+    return Use(
+        prompt_tokens=max(len(one.prompt_token_ids) for one in requests),
+        output_tokens=max(one.output_tokens for one in requests),
+        context=max(len(one.prompt_token_ids) + one.output_tokens for one in requests),
+        own=True,
+    )
+
+
+def _doctor_stem(config: pytest.Config, settings: Settings) -> str:
+    """Return the command that examines this session's configuration, from where it was started."""
+    from pytest_llmperf.config.load import FILE_NAME
+    from pytest_llmperf.plugin.options import Options
+
+    here, file = config.invocation_params.dir, settings.loaded.path
+    words = ["llmperf", "doctor"]
+    if file is not None and file.absolute() != here / FILE_NAME:
+        words += ["--config", os.path.relpath(file, here)]
+    for override in Options.of(config).overrides:
+        words += ["--set", override]
+    return shlex.join(words)

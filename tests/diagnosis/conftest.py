@@ -1,0 +1,135 @@
+"""Real loads of the embedded model with settings that make it slow, and the machine around them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# The stand-in card is the machine's tests'; folders of tests are no packages.
+sys.path.append(str(Path(__file__).parents[1] / "machine"))
+
+from doctor_runs import SMALL, Run
+from stand_in_card import Card, build
+
+from pytest_llmperf.config.embedded import EMBEDDED, models_dir
+from pytest_llmperf.config.embedded import cache_dir as real_cache
+from pytest_llmperf.config.model_path import resolve_model
+from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.diagnosis.gathering import look_at_hardware
+from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.info import EngineInfo
+
+Load = Callable[..., Situation]
+
+
+@pytest.fixture(scope="session")
+def model_file() -> Path:
+    return resolve_model("smollm2-135m", Path())
+
+
+@pytest.fixture(scope="session")
+def hardware() -> Hardware:
+    return look_at_hardware()
+
+
+@pytest.fixture(scope="session")
+def load(model_file: Path, hardware: Hardware) -> Load:
+    """Load the model with these settings, really; the same only once."""
+    done: dict[str, tuple[EngineInfo | None, str]] = {}
+
+    def make(
+        use: Use | None = None,
+        env: Mapping[str, str] | None = None,
+        python: str | None = None,
+        **settings: Any,
+    ) -> Situation:
+        config = LlmConfig(**{**SMALL, **settings}).resolved(model_file)
+        key = repr((env, python, settings))
+        if key not in done:
+            spec = LaunchSpec("llama_cpp", config, env=dict(env or {}))
+            if python is not None:
+                spec = LaunchSpec("llama_cpp", config, python=python)
+            try:
+                client = EngineClient.start(spec)
+            except EngineError as error:
+                done[key] = None, str(error)
+            else:
+                done[key] = client.info, ""
+                client.close()
+        info, error = done[key]
+        size = model_file.stat().st_size
+        return Situation(
+            config, hardware, info, use or Use(0, 0, 0), load_error=error, model_bytes=size
+        )
+
+    return make
+
+
+@pytest.fixture
+def app_folder(tmp_path: Path) -> Path:
+    """A folder with an application of a few milliseconds a token, and its configuration."""
+    (tmp_path / "toy.py").write_text(
+        "import time\n\n"
+        "def answer(prompt, max_tokens=4):\n"
+        "    for number in range(max_tokens):\n"
+        "        time.sleep(0.002)\n"
+        "        yield f'word{number} '\n"
+    )
+    (tmp_path / "config.yaml").write_text(
+        "llm:\n  engine: app\n  target: toy:answer\n  n_threads: 1\n  n_threads_batch: 1\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command in a folder, with a device lock of its own."""
+    if not (models_dir(real_cache()) / EMBEDDED["smollm2-135m"].file_name).exists():
+        pytest.fail("the embedded model is not in the cache: make setup", pytrace=False)
+    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in [name for name in os.environ if name.startswith(("LLMPERF_LLM", "CUDA_VIS"))]:
+        monkeypatch.delenv(name)
+    return Run(tmp_path)
+
+
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No neighbour is found of diagnoses run inside this process."""
+    monkeypatch.setattr("pytest_llmperf.diagnosis.watching.machine_findings", lambda *_: [])
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """Compile one C file to a shared library of that name; its folder is new."""
+
+    def make(source: Path, name: str) -> Path:
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("needs a C compiler")
+        target = tmp_path_factory.mktemp("library") / name
+        subprocess.run([compiler, "-shared", "-fPIC", "-o", target, source], check=True)
+        return target
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def nvml_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the stand-in NVIDIA library."""
+    return build(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def card(nvml_folder: Path, tmp_path: Path) -> Card:
+    """A stand-in card."""
+    return Card(nvml_folder, tmp_path)

@@ -1,0 +1,122 @@
+"""What a reader is told, at the widths of terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pytest_llmperf.cli.doctor_json import as_json
+from pytest_llmperf.cli.doctor_text import render
+from pytest_llmperf.config.load import LoadedConfig, load_config
+from pytest_llmperf.diagnosis.checkup import Checkup, Finding
+from pytest_llmperf.diagnosis.gain import Change, Gain
+from pytest_llmperf.diagnosis.measuring import Measured
+from pytest_llmperf.diagnosis.registry import examine
+from pytest_llmperf.diagnosis.situation import Situation, Use
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.environment.graphics import GraphicsCard
+
+Load = Callable[..., Situation]
+
+FASTER = Change(-0.35, -0.385, -0.32)
+SAME = Change(0.001, -0.01, 0.012)
+EARLY = Change(-0.3, float("-inf"), float("inf"))
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedConfig:
+    (tmp_path / "config.yaml").write_text("llm:\n  n_ubatch: 32\n  n_threads: 9\n")
+    return load_config(None, tmp_path, {})
+
+
+@pytest.fixture
+def checkup(load: Load) -> Checkup:
+    """A machine where much is wrong."""
+    situation = load(n_ubatch=32, n_threads=9, use=Use(1500, 64, 1564, own=True))
+    card = GraphicsCard("nvidia", "NVIDIA GeForce RTX 4090", "NVML")
+    busy = FitnessFinding("busy_cores", "invalid", "process 4242 (\x1b[2Jstress) used 1.9 cores")
+    hardware = replace(situation.hardware, cards=(card,), usable_cpus=4)
+    situation = replace(situation, hardware=hardware, findings=(busy,))
+    found = {one.cause.name: one for one in examine(situation)}
+    gain = Gain("gain", {"tokens_per_sec": FASTER, "first_token": SAME}, 5)
+    return Checkup(
+        situation=situation,
+        measured=Measured({"tokens_per_sec": ((6.5, 6.6), (6.4, 6.5))}, (busy,), "", 2),
+        findings=[
+            Finding(found["cpu_only_build"]),
+            Finding(found["threads_above_cores"], gain),
+            Finding(found["busy_cores"]),
+        ],
+        without_gain=[
+            Finding(found["batch_small"], Gain("no gain", {"tokens_per_sec": SAME}, 4)),
+        ],
+        not_tried=[
+            Finding(
+                found["flash_attention_off"],
+                Gain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up"),
+            ),
+        ],
+        together=gain,
+        notes=["the time was up before everything was tried: raise --budget"],
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_nothing_is_wider_than_the_terminal_but_a_command(
+    checkup: Checkup, loaded: LoadedConfig, width: int
+) -> None:
+    wide = [line for line in render(checkup, loaded, width) if len(line) > width]
+    assert [line.strip().split()[0] for line in wide] == ['CMAKE_ARGS="-DGGML_CUDA=on"']
+
+
+def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
+    checkup: Checkup, loaded: LoadedConfig
+) -> None:
+    lines = render(checkup, loaded, 200)
+    assert lines[0] == "3 causes found, the costliest first"
+    text = "\n".join(lines)
+    assert "speed    decode 6.50 [" in text
+    assert (
+        "2. more threads than CPUs\n"
+        "   seen     n_threads: 9, and this process may use 4 CPUs: threads wait for each other\n"
+        "   change   n_threads: 4 (under llm; now config.yaml:3)\n"
+        "   measured decode 1.42x [1.38, 1.47], first token +0% [-1%, +1%] in 5 pairs of "
+        "processes\n"
+    ) in text
+    assert "   change   close process 4242 (\\x1b[2Jstress)\n" in text
+    assert "all that helps together: decode 1.42x" in text
+    assert "tried n_batch: 512, n_ubatch: 512: brings nothing; decode 1.00x [0.99, 1.01]" in text
+    assert "may help, not decided, the time was up: decode 1.35x in 1 pair of processes" in text
+    assert "note: the time was up" in text
+
+
+def test_a_load_that_failed_is_told_first_and_the_engines_words_last(
+    load: Load, loaded: LoadedConfig
+) -> None:
+    situation = load(n_ctx=50_000_000)
+    found = [Finding(one) for one in examine(situation) if one.cause.theme != "GPU"]
+    checkup = Checkup(situation=situation, findings=found, error=situation.load_error)
+    lines = render(checkup, loaded, 80)
+    assert lines[0] == "the engine can't be loaded: 1 cause found"
+    assert lines[-1].startswith("  | llama_init_from_model: failed to initialize the context")
+    change = next(place for place, line in enumerate(lines) if "   change" in line)
+    assert change < lines.index("last lines of the engine's log:")
+
+
+def test_json_holds_all_of_it_and_no_number_that_is_none(
+    checkup: Checkup, loaded: LoadedConfig
+) -> None:
+    data = as_json(checkup, loaded)
+    assert [one["name"] for one in data["findings"]] == [
+        "cpu_only_build",
+        "threads_above_cores",
+        "busy_cores",
+    ]
+    gain = data["findings"][1]["gain"]["changes"]["tokens_per_sec"]
+    assert gain == pytest.approx({"speedup": 1.419, "low": 1.377, "high": 1.470}, abs=0.001)
+    (open_,) = data["not_tried"]
+    assert open_["gain"]["changes"]["tokens_per_sec"]["low"] is None
+    assert data["machine"]["gpus"] == ["NVIDIA GeForce RTX 4090"]

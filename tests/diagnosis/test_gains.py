@@ -1,0 +1,130 @@
+"""What interleaved processes say of a remedy, and what a reader is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from pytest_llmperf.cli.doctor_text import change_words
+from pytest_llmperf.diagnosis.gain import Gain, changes_of, is_decided, judge
+from pytest_llmperf.diagnosis.measuring import Bench
+from pytest_llmperf.diagnosis.probe import Sizes, probe
+from pytest_llmperf.diagnosis.situation import Situation
+from pytest_llmperf.diagnosis.watching import DoctorWatch
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.environment.host_fitness import Need
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
+
+Load = Callable[..., Situation]
+
+#: Noise of a percent, the same for every test.
+NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)
+
+
+def watch(client: EngineClient) -> DoctorWatch:
+    return DoctorWatch(client, Need(), {}, None)
+
+
+def samples(
+    decode: float, first: float, end: float, pairs: int = 6, noise: Sequence[float] = NOISE
+) -> TestSamples:
+    """Pairs in which the remedy multiplies a speed and two times by these factors."""
+    found = TestSamples()
+    for pair in range(pairs):
+        for arm, factors in ((CANDIDATE, (decode, first, end)), (BASE, (1.0, 1.0, 1.0))):
+            n = noise[(pair + 5 * (arm == BASE)) % len(noise)]
+            row = {
+                "tokens_per_sec": 80.0 * factors[0] * n,
+                "first_token": 0.4 * factors[1] * n,
+                "end_to_end": 2.0 * factors[2] * n,
+            }
+            found.processes.append(ProcessSample(pair, (row,) * 3, arm=arm, pair=pair))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("factors", "outcome"),
+    [
+        ((1.5, 0.7, 0.7), "gain"),
+        ((1.0, 0.7, 0.95), "gain"),
+        ((1.0, 1.0, 1.0), "no gain"),
+        ((0.7, 1.3, 1.3), "slower"),
+        # A faster first token that the whole answer pays for is no gain.
+        ((0.8, 0.7, 1.2), "slower"),
+    ],
+)
+def test_what_pairs_prove(factors: tuple[float, float, float], outcome: str) -> None:
+    changes = changes_of(samples(*factors, pairs=8))
+    assert judge(changes) == outcome
+    assert is_decided(changes)
+
+
+def test_two_pairs_prove_nothing() -> None:
+    changes = changes_of(samples(1.5, 0.7, 0.7, pairs=2))
+    assert judge(changes) == "undecided"
+    assert not is_decided(changes)
+    words = change_words(Gain("undecided", changes, 2))
+    assert words == "decode 1.51x, first token -30%, end to end -30%"
+
+
+def test_noise_of_a_third_proves_no_gain_of_a_tenth() -> None:
+    loud = (1.0, 1.3, 0.8, 1.1, 0.7, 1.4, 0.9, 1.2, 0.75, 1.05)
+    assert judge(changes_of(samples(1.1, 0.9, 0.9, pairs=5, noise=loud))) == "undecided"
+
+
+def test_a_gain_is_told_with_its_interval() -> None:
+    changes = changes_of(samples(1.42, 0.69, 0.75, pairs=10))
+    words = change_words(Gain("gain", changes, 10))
+    assert words == (
+        "decode 1.42x [1.40, 1.44], first token -31% [-32%, -30%], end to end -25% [-26%, -24%]"
+    )
+
+
+def test_a_workload_has_the_sizes_asked_for(load: Load) -> None:
+    client = EngineClient.start(LaunchSpec("llama_cpp", dict(load().config)))
+    try:
+        found = probe(client, Sizes(40, 3), 100.0)
+        (request,) = found.workload.requests
+        assert (len(request.prompt_token_ids), request.output_tokens) == (40, 3)
+        assert (found.use.context, found.use.own, found.shortened) == (43, True, False)
+        small = probe(client, Sizes(), 0.01)
+        assert small.shortened
+        assert (small.use.prompt_tokens, small.use.output_tokens) == (32, 8)
+        assert not small.use.own
+        with pytest.raises(EngineError, match=r"raise llm\.n_ctx to at least 603"):
+            probe(client, Sizes(600, 3), 100.0)
+    finally:
+        client.close()
+
+
+def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: None) -> None:
+    spec = LaunchSpec("llama_cpp", dict(load().config))
+    client = EngineClient.start(spec)
+    try:
+        found = probe(client, Sizes(8, 2), 100.0)
+    finally:
+        client.close()
+    bench = Bench(spec, found, 1.0, 60.0, watch)
+    gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
+    assert gain.outcome == "failed"
+    assert gain.why == "it does not fit in system memory (a buffer of 1.0 TiB)"
+
+
+def test_a_remedy_on_a_busy_machine_is_not_judged(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pytest_llmperf.environment.fitness import FitnessFinding
+
+    busy = FitnessFinding("busy_cores", "invalid", "process 4242 (stress) used 1.9 of 2 cores")
+    monkeypatch.setattr("pytest_llmperf.diagnosis.watching.machine_findings", lambda *_: [busy])
+    spec = LaunchSpec("llama_cpp", dict(load().config))
+    client = EngineClient.start(spec)
+    try:
+        found = probe(client, Sizes(8, 2), 100.0)
+    finally:
+        client.close()
+    gain = Bench(spec, found, 1.0, 60.0, watch).attempt({"flash_attn": True}, 60.0)
+    assert (gain.outcome, gain.pairs) == ("undecided", 0)
+    assert gain.why == f"the machine was not fit: {busy.text}"
