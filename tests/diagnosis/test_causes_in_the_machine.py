@@ -18,8 +18,8 @@ from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.load_report import DeviceLoad
 from pytest_llmperf.environment.busy import BusyReport, LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding, judge
+from pytest_llmperf.environment.free_memory import read_memory
 from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
-from pytest_llmperf.environment.memory_limits import read_memory
 from pytest_llmperf.fitness_checks import CHECKS
 
 Load = Callable[..., Situation]
