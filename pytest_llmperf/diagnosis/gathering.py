@@ -11,9 +11,9 @@ from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.diagnosis.situation import Hardware
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.environment.cpu import read_cpu
+from pytest_llmperf.environment.free_memory import read_memory
 from pytest_llmperf.environment.gpus import GpuReading, read_gpus
 from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
-from pytest_llmperf.environment.memory_limits import read_memory
 from pytest_llmperf.fitness_checks import SEVERITIES
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.environment.free_memory import Memory
 from pytest_llmperf.environment.graphics import GraphicsCard
-from pytest_llmperf.environment.memory_limits import Memory
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo

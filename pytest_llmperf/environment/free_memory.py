@@ -1,8 +1,9 @@
-"""How much memory this process may still take: the system's, or what its control group leaves."""
+"""How much memory this process may take in all, and still: the system's, or its control group's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmperf.cpus import control_groups
@@ -12,15 +13,40 @@ _ROOT = Path("/")
 _NO_LIMIT = 1 << 60
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of memory.
+
+    Attributes:
+        total: the machine's, or its control group's limit where that is less.
+        available: what can be taken without pushing anything out to swap.
+        limited: a control group (a container, a job) sets ``total``.
+    """
+
+    total: int
+    available: int
+    limited: bool = False
+
+
 def free_memory(root: Path = _ROOT) -> int:
     """Return the bytes that can be taken without pushing anything out to swap."""
+    return read_memory(root).available
+
+
+def read_memory(root: Path = _ROOT) -> Memory:
+    """Read what there is and what is free, every control group that holds this process counted."""
     import psutil
 
-    return max(0, min([psutil.virtual_memory().available, *_left_by_groups(root)]))
+    machine = psutil.virtual_memory()
+    total, available, limited = int(machine.total), int(machine.available), False
+    for most, left in _limits(root):
+        total, limited = (most, True) if most < total else (total, limited)
+        available = min(available, left)
+    return Memory(total, max(0, available), limited)
 
 
-def _left_by_groups(root: Path) -> Iterator[int]:
-    """Yield what every control group that holds this process leaves of its limit."""
+def _limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Yield the limit of every control group that holds this process, and what is left of it."""
     for _, folder in control_groups("memory", root):
         for limit, used, cache in (
             ("memory.max", "memory.current", "inactive_file"),
@@ -29,7 +55,7 @@ def _left_by_groups(root: Path) -> Iterator[int]:
             most, now = _number(folder / limit), _number(folder / used)
             if most is not None and now is not None and most < _NO_LIMIT:
                 # Files that were read and lie in memory (the model) make room when it is needed.
-                yield most - now + _line(folder / "memory.stat", cache)
+                yield most, most - now + _line(folder / "memory.stat", cache)
 
 
 def _number(path: Path) -> int | None:

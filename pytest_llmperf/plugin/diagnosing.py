@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,33 +19,27 @@ if TYPE_CHECKING:
     from pytest_llmperf.measure.samples import Measurement
     from pytest_llmperf.measure.workload import Workload
     from pytest_llmperf.plugin.facts import SessionFacts
-    from pytest_llmperf.plugin.recording import Recording
-    from pytest_llmperf.plugin.settings import Settings
+    from pytest_llmperf.plugin.trial import Trial
 
 _TOO_SLOW = frozenset({VerdictKind.MISSED, VerdictKind.REGRESSED})
 
 
 def with_diagnosis(
-    view: SessionView,
-    held: Sequence[Recording],
-    measurement: Measurement,
-    facts: SessionFacts,
-    config: pytest.Config,
-    settings: Settings,
+    view: SessionView, trial: Trial, facts: SessionFacts, config: pytest.Config
 ) -> SessionView:
     """Add to every test that missed a target, or regressed, why it may be slow."""
     if not any(map(_is_too_slow, view.tests)):
         return view
     from pytest_llmperf.diagnosis.gathering import look_at_hardware
 
-    workloads = {recording.item.nodeid: recording.workload for recording in held}
+    workloads = {recording.item.nodeid: recording.workload for recording in trial.held}
     explain = partial(
         _explained,
         workloads=workloads,
-        measurement=measurement,
+        measurement=trial.measurement,
         facts=facts,
         hardware=look_at_hardware(),
-        stem=_doctor_stem(config, settings),
+        stem=_doctor_stem(config),
     )
     tests = tuple(explain(test) if _is_too_slow(test) else test for test in view.tests)
     return replace(view, tests=tests)
@@ -109,12 +103,13 @@ def _use(workload: Workload) -> Use:
     )
 
 
-def _doctor_stem(config: pytest.Config, settings: Settings) -> str:
+def _doctor_stem(config: pytest.Config) -> str:
     """Return the command that examines this session's configuration, from where it was started."""
     from pytest_llmperf.config.load import FILE_NAME
     from pytest_llmperf.plugin.options import Options
+    from pytest_llmperf.plugin.settings import settings_of
 
-    here, file = config.invocation_params.dir, settings.loaded.path
+    here, file = config.invocation_params.dir, settings_of(config).loaded.path
     words = ["llmperf", "doctor"]
     if file is not None and file.absolute() != here / FILE_NAME:
         words += ["--config", os.path.relpath(file, here)]

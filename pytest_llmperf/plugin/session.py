@@ -232,10 +232,7 @@ class PerfSession:
             false_alarms=perf.false_alarms,
             strict=self._policy.strict,
         )
-        view = told_waiting(view, self._wait())
-        self._view = with_diagnosis(
-            view, self._held, trial.measurement, facts, self._config, self._settings
-        )
+        self._view = with_diagnosis(told_waiting(view, self._wait()), trial, facts, self._config)
         self._finish(trial.measurement, facts)
 
     def _wait(self) -> FitWait:

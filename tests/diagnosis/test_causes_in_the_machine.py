@@ -18,8 +18,9 @@ from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.load_report import DeviceLoad
 from pytest_llmperf.environment.busy import BusyReport, LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding, judge
+from pytest_llmperf.environment.free_memory import read_memory
 from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
-from pytest_llmperf.environment.memory_limits import read_memory
+from pytest_llmperf.fitness_checks import CHECKS
 
 Load = Callable[..., Situation]
 
@@ -269,6 +270,32 @@ def test_a_card_at_its_power_limit_or_with_a_desktop_is_healthy(load: Load, card
     assert {one.name for one in findings} == {"gpu_power_cap", "busy_gpu"}
     situation = with_findings(load(), *findings)
     assert [one for one in examine(situation) if one.cause.theme == "machine"] == []
+
+
+def test_cores_that_the_host_takes_away(load: Load) -> None:
+    findings = judge(BusyReport(10.0, 2, 0.0, steal_cores=0.6), 2, 2)
+    assert (
+        "cores of its own" in shown(with_findings(load(), *findings), "stolen_cores").remedy.change
+    )
+    assert evidence(load(), "stolen_cores") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["cpu_quota", "cpu_throttled", "memory_pressure", "stolen_cores", "gpu_throttled"]
+)
+def test_what_a_check_finds_unfit_is_a_cause_and_its_note_is_none(load: Load, name: str) -> None:
+    """How each check comes to its finding is the matter of the checks' own tests."""
+    assert name in CHECKS
+    found = FitnessFinding(name, "invalid", "seen")
+    assert shown(with_findings(load(), found), name).certain
+    warned = with_findings(load(), replace(found, severity="warn"))
+    assert not shown(warned, name).certain
+    assert evidence(with_findings(load(), replace(found, severity="note")), name) is None
+
+
+def test_every_cause_that_is_a_fitness_check_is_one() -> None:
+    names = {cause.name for cause in CAUSES if cause.theme == "machine"} - {"unfit_machine"}
+    assert names <= CHECKS.keys()
 
 
 def test_a_check_without_a_rule_of_its_own_is_told_where_it_makes_a_run_unfit(load: Load) -> None:

@@ -50,7 +50,13 @@ def test_layers_that_stay_on_the_cpu_are_the_first_cause(tmp_path: Path) -> None
 
 def test_what_more_layers_bring_is_measured(tmp_path: Path) -> None:
     """A software device may be slower than the CPU: then that is what is said."""
-    _, said, found = doctor(tmp_path, "--set", "llm.n_gpu_layers=4")
+    # Nothing else is worth trying, so that the time goes into the layers.
+    alone = ("--set", "llm.n_threads=auto", "--set", "llm.n_threads_batch=auto")
+    _, said, found = doctor(
+        tmp_path,
+        *alone,
+        *("--set", "llm.n_gpu_layers=4", "--set", "llm.flash_attn=true", "--budget", "3m"),
+    )
     machine = [one for one in found["fitness"] if one["severity"] == "invalid"]
     every = [*found["findings"], *found["without_gain"], *found["not_tried"]]
     (layers,) = (one for one in every if one["name"] == "layers_not_asked")
@@ -58,6 +64,9 @@ def test_what_more_layers_bring_is_measured(tmp_path: Path) -> None:
         assert "no change was tried, for the machine is not fit" in " ".join(said.split())
         return
     gain = layers["gain"]
+    if gain["outcome"] == "undecided":
+        assert gain["why"]
+        return
     assert gain["pairs"] >= 3
     assert set(gain["changes"]) >= {"tokens_per_sec", "first_token", "end_to_end"}
     words = " ".join(said.split())
