@@ -3,7 +3,7 @@
     {schema, error, interrupted, machine {usable_cpus, memory_bytes, gpus [text]}, model,
      engine, layers_on_gpu, total_layers, workload {prompt_tokens, output_tokens},
      metrics {name: value}, roofline (as of a test in the report of --llmperf-json), fitness
-     [{name, severity, text}], findings [finding], without_gain [finding], not_tried
+     [{name, severity, text, evidence}], findings [finding], without_gain [finding], not_tried
      [finding], together gain, notes [text]}
 
 A finding is {name, title, theme, evidence, certain, change, settings {key: value}, hint,

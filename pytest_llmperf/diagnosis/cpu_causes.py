@@ -6,6 +6,7 @@ from pytest_llmperf.cpus import AUTO_LIMIT
 from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
 from pytest_llmperf.diagnosis.gpu_causes import rebuild
 from pytest_llmperf.diagnosis.situation import Situation
+from pytest_llmperf.engine.installed import installed_backend
 
 #: With every layer on the GPU the CPU only submits work.
 _IDLE_CPU = 0.02
@@ -56,7 +57,10 @@ def _build_below_avx2(situation: Situation) -> Evidence | None:
         "llama.cpp was compiled without AVX2, which this CPU has: its own report names "
         f"{_sets(llama.build_flags)}"
     )
-    return Evidence(text, rebuild("-DGGML_NATIVE=OFF"), 2.5)
+    backend = installed_backend()
+    # The GPU code that is there must stay.
+    gpu = f" -DGGML_{backend.upper()}=on" if llama.supports_gpu and backend != "cpu" else ""
+    return Evidence(text, rebuild(f"-DGGML_NATIVE=OFF{gpu}", llama.engine_version), 2.5)
 
 
 def _sets(flags: str) -> str:

@@ -16,14 +16,14 @@ LAYER_ON_CPU = 10.0
 #: present build would come back: pip keeps wheels without regard to CMAKE_ARGS.
 _REBUILD = (
     'CMAKE_ARGS="{flags}" pip install --force-reinstall --no-cache-dir --no-deps '
-    "--no-binary llama-cpp-python llama-cpp-python"
+    "--no-binary llama-cpp-python llama-cpp-python=={version}"
 )
 _FLAGS = {"nvidia": "-DGGML_CUDA=on", "amd": "-DGGML_VULKAN=on"}
 
 
-def rebuild(flags: str, hint: str = "") -> Remedy:
-    """The command that compiles llama-cpp-python anew, with these flags."""
-    return Remedy(_REBUILD.format(flags=flags), hint=hint, is_command=True)
+def rebuild(flags: str, version: str, hint: str = "") -> Remedy:
+    """The command that compiles the same llama-cpp-python anew, with these flags."""
+    return Remedy(_REBUILD.format(flags=flags, version=version), hint=hint, is_command=True)
 
 
 def _slower(cpu_share: float) -> float:
@@ -44,7 +44,8 @@ def _cpu_only_build(situation: Situation) -> Evidence | None:
         f"llama-cpp-python {llama.engine_version} was compiled without GPU code, so all "
         f"{_total(situation)} layers run on the CPU, beside the {card.name} ({card.seen})"
     )
-    remedy = rebuild(_FLAGS[card.vendor], f"compiling needs {needs}{also}")
+    hint = f"compiling needs {needs}{also}"
+    remedy = rebuild(_FLAGS[card.vendor], llama.engine_version, hint)
     return Evidence(text, remedy, _slower(1.0))
 
 
@@ -171,7 +172,7 @@ def _as_many(situation: Situation) -> str:
 
 def _kv_cache_on_cpu(situation: Situation) -> Evidence | None:
     layers = situation.layers
-    if layers is None or not layers.layers_on_gpu or situation.config.get("offload_kqv", True):
+    if layers is None or not layers.kv_on_host or situation.config.get("offload_kqv", True):
         return None
     host = sum(device.kv_bytes for device in layers.devices if device.name == "CPU")
     text = (

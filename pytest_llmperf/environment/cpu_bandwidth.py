@@ -211,7 +211,8 @@ class _Stream:
         """End the threads, wherever they are."""
         self._barrier.abort()
         for worker in self._workers:
-            worker.join()
+            # One that waits for memory to come back from swap must not hang the session.
+            worker.join(_PATIENCE_S)
 
     def _run(self, number: int) -> None:
         """Touch the thread's own pages first (they then lie near it), then pass over them."""

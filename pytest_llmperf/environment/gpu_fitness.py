@@ -10,7 +10,7 @@ from typing import Any
 from pytest_llmperf.environment.fitness import FitnessFinding, worst_first
 from pytest_llmperf.environment.gpu_counters import Reading
 from pytest_llmperf.environment.gpu_guests import Guest
-from pytest_llmperf.environment.gpu_metrics import Who, used_by_engine
+from pytest_llmperf.environment.gpu_metrics import Who, is_unknown, used_by_engine
 from pytest_llmperf.environment.gpu_windows import Span, while_decoding
 from pytest_llmperf.environment.telemetry import Track
 from pytest_llmperf.fitness_checks import Severity
@@ -63,19 +63,23 @@ class _Card:
 def judge_gpus(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> list[FitnessFinding]:
     """Return what was unfit of the GPUs an engine may use, worst first; [] when nothing was.
 
-    ``spans``: the generations counted so far; rules of speed look at these alone. Who else
-    is on a card counts for every card, what a card does only for those the engine is on.
+    ``spans``: the generations counted so far; rules of speed look at these alone. A card
+    counts if the engine is on it; who else is there also where nobody can tell whether it is.
     """
     on = {id(track) for track in used_by_engine(tracks, who)}
     # Seen from a container, the session's own engine may carry the host's number.
     named = any(
-        who[pid].session for track in tracks for one in track.readings for pid in one.computing
+        who[pid].session
+        for track in tracks
+        for one in track.readings
+        for pid in (one.processes or ())
     )
     findings: list[FitnessFinding] = []
     for track in tracks:
         decoding = while_decoding(track.readings, spans)
         card = _Card(track, decoding, id(track) in on)
-        findings += _strangers(card, who, explained=0 if named else 1)
+        if card.used or (not on and is_unknown(track, who)):
+            findings += _strangers(card, who, explained=0 if named else 1)
         if track.lost_at is not None or card.used:
             findings += _broken(card)
         if card.used:

@@ -61,7 +61,7 @@ def used_by_engine(tracks: Sequence[Track], who: Who) -> list[Track]:
     named = [track for track in tracks if any(_engines(one, who) for one in track.readings)]
     if named:
         return named
-    unknown = [track for track in tracks if _is_unknown(track, who)]
+    unknown = [track for track in tracks if is_unknown(track, who)]
     grown = [track for track in unknown if (_grown(track) or 0) >= _AN_ENGINE]
     return grown or [track for track in unknown if _grown(track) is None]
 
@@ -71,7 +71,7 @@ def _engines(reading: Reading, who: Who) -> list[int | None]:
     return [held for pid, held in (reading.processes or {}).items() if who[pid].engine]
 
 
-def _is_unknown(track: Track, who: Who) -> bool:
+def is_unknown(track: Track, who: Who) -> bool:
     """Whether the engine may be there without being told: no list, or strangers' numbers."""
     lists = [one.processes for one in track.readings if one.processes is not None]
     return not lists or any(not who[pid].visible for pids in lists for pid in pids)
@@ -129,7 +129,8 @@ def utilization(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Tol
     for track in used:
         readings = while_decoding(track.readings, spans)
         busy = [one.gpu_busy for one in readings if one.gpu_busy is not None]
-        if not busy and any(one.gpu_busy is None for one in readings):
+        # Not every sample asks for it.
+        if readings and all(one.gpu_busy is None for one in track.readings):
             return Told(None, f"the driver does not tell how busy the {track.facts.label} is")
         if len(busy) < _LEAST_READINGS:
             return Told(

@@ -220,9 +220,12 @@ def available_bytes(root: Path = _ROOT) -> int | None:
 
 
 def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
-    """Return the present clocks of the first few CPUs; [] where they are hidden."""
+    """Return the present clocks of the CPUs; [] where they are hidden, or too many.
+
+    Of many CPUs most are idle while the engine works, and an idle one's clock says nothing.
+    """
     found: list[float] = []
-    for cpu in cpus[:_MOST_CLOCKS]:
+    for cpu in cpus if len(cpus) <= _MOST_CLOCKS else ():
         found += [khz / 1000 for khz in _number(_cpu(root, cpu) / "cpufreq" / "scaling_cur_freq")]
     return found
 

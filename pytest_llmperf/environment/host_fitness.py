@@ -101,8 +101,9 @@ def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
     stops, stopped_us = report.counters.stops, report.counters.stopped_us
     if not stops or not stopped_us:
         return
-    share = stopped_us / 1e6 / report.seconds
-    asked = need.threads > need.cores
+    share = stopped_us / 1e6 / report.seconds / need.cores
+    # Threads that spin on every core of the quota leave nothing to whoever else runs in it.
+    asked = need.threads >= need.cores
     text = (
         f"a CPU quota (cgroup) stopped this session's processes {stops} times, for "
         f"{stopped_us / 1e6:.2f} s in {report.seconds:.1f} s, while measuring"

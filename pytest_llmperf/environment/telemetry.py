@@ -126,6 +126,8 @@ class Telemetry:
         self._closed = True
         if self._sampler is not None:
             self._sampler.stop()
+            if self._sampler.running:
+                return  # it hangs inside the driver, where this thread would hang, too
         close_nvml(self._pynvml)
 
 

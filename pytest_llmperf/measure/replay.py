@@ -178,7 +178,8 @@ class Replayer:
             if found := recorded.unlike(generation):
                 (found,) = with_severities([found], self._plan.fitness)
                 unlike[found.name] = found
-                if found.severity == "invalid":
+                # Without a token there is nothing to time, whatever the severity is set to.
+                if found.severity == "invalid" or not timeline.token_times:
                     return timelines, str(found)
         return timelines, None
 

@@ -14,6 +14,7 @@ from pytest_llmperf.plugin.fixtures import llm_engine
 from pytest_llmperf.plugin.markers import (
     MARKERS,
     PLAIN_MARKERS,
+    asks_for_gpu,
     asks_for_perf,
     imply_perf,
     is_perf,
@@ -77,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=perf)
         config.stash[_DESELECTED] = len(perf)
         perf = []
-    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    on_gpu = [item for item in items if asks_for_gpu(item)]
     if not perf and not on_gpu:
         return
     from pytest_llmperf.plugin.gpu_requirement import guard_gpu, read_requirements

@@ -35,7 +35,9 @@ def configured_findings(
         loaded: what the engines of the arms said after loading, by arm.
     """
     found = beyond_cores(facts.config, usable_cpus())
-    sides = _arms(facts, against, loaded) if against is not None else _stored(facts, baseline)
+    sides = (
+        _arms(facts, against, loaded) if against is not None else _stored(facts, baseline, loaded)
+    )
     if sides is not None:
         found = [*causes(*sides), *found]
     # As they tell the most, whatever their severities.
@@ -44,7 +46,7 @@ def configured_findings(
 
 def stored_causes(facts: SessionFacts, baseline: StoredRecord) -> list[FitnessFinding]:
     """Return what is configured or built otherwise than in a stored session."""
-    sides = _stored(facts, baseline)
+    sides = _stored(facts, baseline, {})
     return [] if sides is None else causes(*sides)
 
 
@@ -84,12 +86,16 @@ def differences_of(
     return (*told, *rest)
 
 
-def _stored(facts: SessionFacts, baseline: StoredRecord | None) -> tuple[Side, Side] | None:
+def _stored(
+    facts: SessionFacts, baseline: StoredRecord | None, loaded: Mapping[str, EngineInfo]
+) -> tuple[Side, Side] | None:
     if baseline is None:
         return None
+    # What was measured; the bodies' engine may have come up with other layers.
+    here = Loaded.of(loaded[CANDIDATE]) if CANDIDATE in loaded else facts.loaded
     record = baseline.record
     return (
-        Side(facts.provenance.backend, facts.config, facts.loaded),
+        Side(facts.provenance.backend, facts.config, here),
         Side(record.provenance.backend, record.config, record.loaded),
     )
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.measure.samples import CANDIDATE
 from pytest_llmperf.report.model import CauseView, SessionView, TestReportView
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ def with_diagnosis(
     """Add to every test that missed a target, or regressed, why it may be slow."""
     if not any(map(_is_too_slow, view.tests)):
         return view
+    try:
+        return _diagnosed(view, trial, facts, config)
+    except Exception as error:
+        # Looking for causes must not lose the verdicts that were measured.
+        why = f"{type(error).__name__}: {error}"
+        return replace(view, notes=(*view.notes, f"looking for causes failed: {why}"))
+
+
+def _diagnosed(
+    view: SessionView, trial: Trial, facts: SessionFacts, config: pytest.Config
+) -> SessionView:
     from pytest_llmperf.diagnosis.gathering import look_at_hardware
 
     workloads = {recording.item.nodeid: recording.workload for recording in trial.held}
@@ -63,7 +75,8 @@ def _explained(
     from pytest_llmperf.diagnosis.situation import Situation
 
     samples = measurement.tests[test.nodeid]
-    found = (f for one in (*samples.processes, *samples.voided) for f in one.findings)
+    # What the verdict rests on: this arm's processes that count.
+    found = (f for one in samples.processes if one.arm == CANDIDATE for f in one.findings)
     use = _use(workloads[test.nodeid])
     situation = Situation(
         config=facts.config,

@@ -116,7 +116,11 @@ def _test(
         bisect_from=against.bisect_from if against is not None else None,
         processes=sum(sample.arm == CANDIDATE for sample in samples.processes),
         telemetry=joined(
-            [s.telemetry for s in samples.processes if s.telemetry and s.arm == CANDIDATE]
+            [
+                s.telemetry
+                for s in samples.processes or samples.voided
+                if s.telemetry and s.arm == CANDIDATE
+            ]
         ),
         roofline=roofline,
     )

@@ -87,6 +87,16 @@ def is_perf(item: pytest.Item) -> bool:
     return item.get_closest_marker("perf") is not None
 
 
+def asks_for_gpu(item: pytest.Item) -> bool:
+    """Whether a test's ``gpu`` marker is this plugin's: many projects have one of their own.
+
+    It is where the test uses the engine, or the marker takes this plugin's arguments.
+    """
+    marks = list(item.iter_markers("gpu"))
+    ours = any({"layers", "device"} & mark.kwargs.keys() for mark in marks)
+    return ours or bool(marks and "llm_engine" in getattr(item, "fixturenames", ()))
+
+
 def imply_perf(item: pytest.Item) -> None:
     """Add the ``perf`` marker to a test that has a metric marker."""
     if not is_perf(item) and any(item.get_closest_marker(name) for name in _METRIC_MARKERS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.record import BaselineRecord, MetricRecord, TestRecord, now
 from pytest_llmperf.baselines.record import SessionFacts as RecordedFacts
 from pytest_llmperf.measure.samples import CANDIDATE, Measurement, TestSamples
@@ -43,7 +44,9 @@ def record_session(
             calibration=facts.calibration,
             fitness={entry.name: entry.severity for entry in view.fitness},
         ),
-        loaded=facts.loaded,
+        loaded=Loaded.of(measured)
+        if (measured := measurement.loaded.get(CANDIDATE))
+        else facts.loaded,
         tests={
             recording.item.nodeid: _test(
                 recording, measurement.tests[recording.item.nodeid], view.processes, accepted

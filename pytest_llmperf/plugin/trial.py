@@ -169,6 +169,8 @@ class Trials:
             "machine": facts.machine.key,
             "iterations": self._perf.iterations,
             "warmup_max": self._perf.warmup_max,
+            # What counts as fit decides which pairs were kept.
+            "fitness": dict(sorted(self._perf.fitness.items())),
             # Both arms' processes inherit them.
             "variables": deciding_variables(os.environ),
             "base": dict(against.identity),

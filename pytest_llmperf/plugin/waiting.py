@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -78,9 +79,9 @@ class FitWait:
 def at_another_time(finding: FitnessFinding, when: str) -> str:
     """Return a finding's text for a window in which nothing was measured.
 
-    Every text of a check says ``while measuring``.
+    The texts of checks say ``while measuring``, or ``while decoding``.
     """
-    return str(finding).replace(" while measuring", when)
+    return re.sub(" while (?:measuring|decoding)", when, str(finding))
 
 
 def _words(found: Sequence[FitnessFinding]) -> str:

@@ -12,6 +12,8 @@ from pytest_llmperf.environment.host_fitness import Need, judge_host
 
 #: CPU numbers of the trees.
 CPUS = (0, 1)
+#: One thread, and room beside it.
+NEED = Need(threads=1, cores=2)
 #: Long enough for shares of time to be judged.
 WINDOW = 0.6
 
@@ -49,9 +51,9 @@ class Tree:
 
 
 def names(report: HostReport, need: Need | None = None) -> list[tuple[str, str]]:
-    return [(one.name, one.severity) for one in judge_host(report, need or Need())]
+    return [(one.name, one.severity) for one in judge_host(report, need or NEED)]
 
 
 def only(report: HostReport, need: Need | None = None) -> FitnessFinding:
-    (finding,) = judge_host(report, need or Need())
+    (finding,) = judge_host(report, need or NEED)
     return finding

@@ -173,6 +173,14 @@ def test_a_process_of_another_card_is_no_matter(card: Card) -> None:
     assert card.observe(text, CUDA_VISIBLE_DEVICES="0,1")["findings"] == []
 
 
+@pytest.mark.parametrize("tenant", ["1073741824", ""], ids=["on another card", "on none"])
+def test_a_process_of_a_card_that_the_engine_is_not_on_is_no_matter(
+    card: Card, tenant: str
+) -> None:
+    text = scenario("eight_devices") + f"compute 3 {os.getpid()} 5368709120 train\n"
+    assert card.observe(text, tenant=tenant)["findings"] == []
+
+
 def test_one_hidden_process_may_be_the_engine_itself(card: Card) -> None:
     hidden = "compute 0 4194300 5368709120 llama\n"
     assert card.observe(scenario("healthy") + hidden, tenant="")["findings"] == []

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from host_tree import WINDOW, Tree, names, only
+from host_tree import NEED, WINDOW, Tree, names, only
 
 from pytest_llmperf.environment.host import HostReport, HostWatch
 from pytest_llmperf.environment.host_fitness import Need, judge_host
@@ -141,7 +141,7 @@ def test_an_engine_that_reads_its_model_back_from_disk_is_unfit(
     watch = HostWatch(reader.pid)
     _reread(reader)
     watch.timed()
-    (finding,) = [one for one in judge_host(watch.report(), Need()) if one.name == "major_faults"]
+    (finding,) = [one for one in judge_host(watch.report(), NEED) if one.name == "major_faults"]
     assert finding.severity == "invalid"
     assert finding.evidence["major_faults"] >= 16
     assert finding.evidence["read_bytes"] >= 64 << 12
@@ -198,7 +198,7 @@ def test_a_real_quota_that_stops_the_engine_makes_it_unfit(quota_group: Path) ->
             (quota_group / "cgroup.procs").write_text(str(engine.pid))
             watch = HostWatch(engine.pid)
             time.sleep(1.0)
-            found = judge_host(watch.report(), Need())
+            found = judge_host(watch.report(), NEED)
             (finding,) = [one for one in found if one.name == "cpu_quota"]
         finally:
             engine.kill()
@@ -254,4 +254,4 @@ def test_more_threads_than_the_quota_has_cores_is_the_configurations_doing(tree:
 
 
 def test_a_report_without_a_cause_is_silent() -> None:
-    assert judge_host(HostReport(10.0), Need()) == []
+    assert judge_host(HostReport(10.0), NEED) == []

@@ -59,10 +59,23 @@ def test_a_wrong_marker_is_refused_by_name(project, decorator, says):
 
 
 def test_a_test_that_does_not_use_the_engine_is_refused(project):
-    stderr = refused(project, "@pytest.mark.gpu", arguments="")
+    stderr = refused(project, "@pytest.mark.gpu(layers='all')", arguments="")
     stderr.fnmatch_lines(
         ["*::test_x: marker 'gpu' speaks of llm_engine, which this test does not*"]
     )
+
+
+def test_a_projects_own_marker_of_that_name_is_left_alone(project):
+    project.write(
+        test_it="""
+        @pytest.mark.gpu
+        def test_x(): pass
+
+        @pytest.mark.gpu("A100")
+        def test_y(): pass
+        """
+    )
+    project.here().assert_outcomes(passed=2)
 
 
 def test_a_wrong_marker_fails_its_tests_where_several_workers_run(project):
@@ -99,7 +112,7 @@ def test_every_wrong_marker_is_named(project):
         @pytest.mark.gpu(layers=-1)
         def test_one(llm_engine): pass
 
-        @pytest.mark.gpu
+        @pytest.mark.gpu(device="CUDA0")
         def test_two(): pass
         """
     )
