@@ -192,3 +192,8 @@ class Measurement:
     processes: int = 0
     waited: float = 0.0
     loaded: Mapping[str, EngineInfo] = field(default_factory=dict)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the budget that the stage took: waiting is no part of it."""
+        return self.seconds - self.waited

@@ -103,16 +103,16 @@ class Confirmer:
         share = _share(alpha, len(groups), alone=len(suspects) == 1 and not engines)
         found: dict[str, TestReportView] = {}
         views: list[SessionView] = []
+        spent = trial.measurement.spent
         for origin, group in groups:
-            measured = trial.measurement.seconds - trial.measurement.waited
-            spent = measured + sum(view.wall_s for view in views)
             try:
-                view, against = self._confirm(origin, group, share, spent)
+                view, against, seconds = self._confirm(origin, group, share, spent)
             except (GitError, ArmError, BaselineError, EngineError) as error:
                 # Such as a device that another session took meanwhile.
                 unconfirmed |= {one.recording.item.nodeid: str(error) for one in group}
                 continue
             views.append(view)
+            spent += seconds
             by_name = {test.nodeid: test for test in view.tests}
             for suspect in group:
                 nodeid = suspect.recording.item.nodeid
@@ -216,7 +216,11 @@ class Confirmer:
 
     def _confirm(
         self, origin: Origin, group: Sequence[Suspect], alpha: float, spent: float
-    ) -> tuple[SessionView, Against]:
+    ) -> tuple[SessionView, Against, float]:
+        """Run a group against one commit; ``spent`` of the budget is gone already.
+
+        Returns what it says, what it was compared with, and the seconds of the budget it took.
+        """
         perf, root = self._settings.loaded.config.perf, self._config.rootpath
         held = [suspect.recording for suspect in group]
         tests, is_are = count(len(held), "test"), "is" if len(held) == 1 else "are"
@@ -235,7 +239,7 @@ class Confirmer:
             budget = max(perf.budget - spent, 1.0)
             try:
                 trial = trials.run(held, against, alpha=alpha, budget=budget)
-                return session_view(trial, facts), against
+                return session_view(trial, facts), against, trial.measurement.spent
             finally:
                 if facts.telemetry is not self._facts.telemetry:
                     facts.close()
