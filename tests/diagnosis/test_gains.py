@@ -127,4 +127,4 @@ def test_a_remedy_on_a_busy_machine_is_not_judged(
         client.close()
     gain = Bench(spec, found, 1.0, 60.0, watch).attempt({"flash_attn": True}, 60.0)
     assert (gain.outcome, gain.pairs) == ("undecided", 0)
-    assert gain.why == f"the machine was not fit: {busy.text}"
+    assert gain.why == f"the machine was not fit: {busy}"
