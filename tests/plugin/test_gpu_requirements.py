@@ -195,7 +195,8 @@ def test_a_build_without_gpu_code_fails_every_perf_test_before_its_body(real):
     assert not real.path.joinpath("out.json").exists()
     text = said(result)
     whole = "perf.require_gpu: 0 of 31 layers are on a GPU, and all are required cause: CPU-only"
-    assert text.count(f"{whole} build") == 2
+    # Once for each test; pytest repeats it in its summary where CI is set.
+    assert text.count(f"{whole} build") >= 2
     assert f"remedy: {reinstall()}==0." in text
     assert "nothing was measured" in text
 
