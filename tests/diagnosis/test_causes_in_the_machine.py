@@ -198,7 +198,7 @@ def test_a_build_without_gpu_code_beside_a_card(load: Load) -> None:
     assert "beside the NVIDIA L4 (/dev/nvidia0)" in found.text
     assert found.remedy.change == (
         'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir --no-deps '
-        "--no-binary llama-cpp-python llama-cpp-python"
+        f"--no-binary llama-cpp-python llama-cpp-python=={situation.info.engine_version}"
     )
     hidden = replace(beside, gpus_hidden_by="CUDA_VISIBLE_DEVICES")
     assert evidence(replace(situation, hardware=hidden), "cpu_only_build") is None
