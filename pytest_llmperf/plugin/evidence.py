@@ -157,10 +157,6 @@ class SessionGate:
         """What the base arm is called; empty without one."""
         return self._against.name if self._against is not None else ""
 
-    def is_compared(self, nodeid: str) -> bool:
-        """Whether a test is judged by a base arm, and not by stored sessions."""
-        return self._against is not None and self._against.standing(nodeid) == "same"
-
     def _broken(self, nodeid: str) -> str | None:
         return self._against.broken.get(nodeid) if self._against is not None else None
 

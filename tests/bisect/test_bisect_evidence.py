@@ -123,9 +123,10 @@ def test_another_search_is_not_refused(cache: Path, evidence: Evidence) -> None:
 
 
 def test_it_is_free_after_use(cache: Path) -> None:
-    for _ in range(2):
-        with Evidence(cache, ["a search"]):
-            pass
+    with Evidence(cache, ["a search"]) as first:
+        folder = first.folder
+    with Evidence(cache, ["a search"]) as second:
+        assert second.folder == folder
 
 
 def test_skipped_commits_are_measured_again_only_when_asked(root: Path, evidence: Evidence) -> None:

@@ -57,6 +57,21 @@ perf:
   iterations: 3
 """
 
+#: The real engine and model, as small as they go.
+REAL = """
+llm:
+  model_path: smollm2-135m
+  n_ctx: 256
+  n_batch: 128
+  max_tokens: 8
+  n_threads: 1
+  n_threads_batch: 1
+perf:
+  processes: 1
+  iterations: 3
+  warmup_max: 2
+"""
+
 
 def app(target: str) -> str:
     """Another configuration: the same engine with another callable."""

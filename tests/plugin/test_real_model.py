@@ -5,23 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from plugin_projects import CACHE, times
+from plugin_projects import CACHE, REAL, times
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
-
-REAL = """
-llm:
-  model_path: smollm2-135m
-  n_ctx: 256
-  n_batch: 128
-  max_tokens: 8
-  n_threads: 1
-  n_threads_batch: 1
-perf:
-  processes: 1
-  iterations: 3
-  warmup_max: 2
-"""
 
 
 @pytest.fixture

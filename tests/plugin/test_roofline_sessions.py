@@ -3,21 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from plugin_projects import APP
+from plugin_projects import APP, REAL
 
-REAL = """
-llm:
-  model_path: smollm2-135m
-  n_ctx: 256
-  n_batch: 128
-  max_tokens: 8
-  n_threads: 1
-  n_threads_batch: 1
-perf:
-  processes: 1
-  iterations: 3
-  warmup_max: 2
-"""
 #: SmolLM2-135M Q4_1: its tensors and a row of the embedding; keys and values of a position.
 WEIGHTS, POSITION = 96_576_768 + 612, 30 * 3 * 64 * 2 * 2
 
