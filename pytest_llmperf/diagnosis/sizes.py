@@ -61,10 +61,8 @@ def host_need(situation: Situation) -> int:
 
 def mapped_bytes(situation: Situation) -> int:
     """Bytes of the model that the host reads from its file as they are needed."""
-    llama, layers = situation.llama, situation.layers
-    if llama is None or layers is None or not llama.use_mmap or situation.config.get("use_mlock"):
-        return 0
-    return sum(device.model_bytes for device in layers.devices if device.name == "CPU")
+    llama = situation.llama
+    return llama.mapped_bytes(locked=situation.config.get("use_mlock", False)) if llama else 0
 
 
 def context_for(tokens: int) -> int:

@@ -56,6 +56,15 @@ class EngineInfo:
     gpu: GpuUtilization | None = None
     reads: ModelReads | None = None
 
+    def mapped_bytes(self, *, locked: bool) -> int:
+        """Return how much of the model the host reads from its file as it is needed.
+
+        ``locked``: the configuration locks it in memory (``use_mlock``).
+        """
+        if not self.use_mmap or locked or self.gpu is None:
+            return 0
+        return sum(device.model_bytes for device in self.gpu.devices if device.is_host)
+
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> EngineInfo:
         """Build from a worker's answer; fields of a newer worker are left out."""

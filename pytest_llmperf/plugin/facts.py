@@ -88,7 +88,8 @@ class SessionFacts:
     @property
     def need(self) -> Need:
         """What the engine needs of its host."""
-        return Need(_mapped_bytes(self.info, self.config), self.n_threads, usable_cpus())
+        mapped = self.info.mapped_bytes(locked=self.config["use_mlock"])
+        return Need(mapped, self.n_threads, usable_cpus())
 
 
 def gather_facts(
@@ -213,12 +214,3 @@ def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
         if llm.engine != "app" or getattr(llm, name) != "auto"
     ]
     return max(asked, default=1)
-
-
-def _mapped_bytes(info: EngineInfo, resolved: dict[str, Any]) -> int:
-    """Return how much of the model the host reads from its file as it is needed."""
-    if not resolved["use_mmap"] or resolved["use_mlock"]:
-        return 0
-    if info.gpu is None:
-        return info.model_bytes
-    return sum(device.model_bytes for device in info.gpu.devices if device.name == "CPU")
