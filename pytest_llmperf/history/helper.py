@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 #: Records from which on a second process is worth its start.
 WORTHWHILE = 600
+_ENVIRONMENT = {
+    # It multiplies no matrices: threads that wait for some would only cost memory.
+    "OPENBLAS_NUM_THREADS": "1",
+    # One record after another: glibc would give their memory back, and ask for it again, each time.
+    "MALLOC_TRIM_THRESHOLD_": str(16 << 20),
+}
 # With -c and this in front, a module of the user's current folder is never taken for ours.
 _START = (
     "import sys; sys.path[:] = [sys.argv[1], *filter(None, sys.path)]; "
@@ -62,8 +68,7 @@ class Helper:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                # It multiplies no matrices: threads that wait for some would only cost memory.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                env={**os.environ, **_ENVIRONMENT},
             )
         except OSError:  # no process, or no memory for one
             self._process = None

@@ -22,16 +22,16 @@ def mark(groups: list[Group], archive: Archive) -> dict[str, str]:
     Return path -> why, of each decision that cannot be read.
     """
     unreadable: dict[str, str] = {}
-    named = {
-        (session.machine, PurePosixPath(session.path).name): index
-        for index, session in enumerate(archive.sessions)
-    }
     made: list[tuple[str, Decision]] = []
     for path, text in _texts(archive):
         try:
             made.append((PurePosixPath(path).parent.parent.name, _decision(text)))
         except (ValueError, RecursionError) as error:
             unreadable[path] = f"not a decision about a session: {error}"
+    named = {
+        (session.machine, session.path.rpartition("/")[2]): index
+        for index, session in enumerate(archive.sessions if made else ())
+    }
     for group in groups:
         found = list(group.marks)
         for machine, decision in made:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.history.helper import Helper
 
 #: Records that are read in one go: whoever is free takes the next ones, here or in the helper.
-_TOGETHER = 256
+_TOGETHER = 64
 
 
 class Reading:

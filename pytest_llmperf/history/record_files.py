@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.repository.git import Repository
 
 #: Bytes of trees that one reading compares: about 0.1 s. Enough to compare all states of a
-#: folder that grew to 700 sessions one by one, or that is pruned to a hundred now and then.
-BUDGET = 32 << 20
+#: folder that grew to 500 sessions one by one, or that is pruned to a hundred now and then.
+BUDGET = 16 << 20
 _SUFFIX = b".json"
 #: Fields before the path in an entry of ``git status --porcelain=v2``, by how it begins.
 _FIELDS = {"1 ": 8, "u ": 10}

@@ -111,7 +111,7 @@ def _table(group: Group, events: Sequence[Event], width: int, bars: str) -> Iter
         title, middle = "", drawn
     yield _line(_HEADER, title, widths, middle)
     for series, cells in zip(group.series, rows, strict=True):
-        line = sparkline(series.values.tolist(), room, _HEIGHT, bars)
+        line = sparkline(series.values, room, _HEIGHT, bars)
         yield _line(cells, line, widths, middle)
         if series.changes:
             yield " " * (4 + widths[0]) + _markers(series, events, room)

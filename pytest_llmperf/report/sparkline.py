@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 #: Eight heights.
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -23,7 +26,9 @@ def bars_for(encoding: str | None) -> str:
     return BLOCKS
 
 
-def sparkline(values: Sequence[float], width: int, least: float, bars: str = BLOCKS) -> str:
+def sparkline(
+    values: Sequence[float] | NDArray[np.float64], width: int, least: float, bars: str = BLOCKS
+) -> str:
     """Draw values, at most one bar per value and ``width`` in all.
 
     Where there are more values than bars, a bar is the median of its values. The lowest bar
@@ -32,9 +37,7 @@ def sparkline(values: Sequence[float], width: int, least: float, bars: str = BLO
     """
     if not len(values):
         return ""
-    count = min(width, len(values))
-    ends = [column * len(values) // count for column in range(count + 1)]
-    drawn = [_median(sorted(values[a:b])) for a, b in pairwise(ends)]
+    drawn = _middles(np.asarray(values, np.float64), min(width, len(values)))
     low, high = min(drawn), max(drawn)
     missing = least * (low + high) / 2 - (high - low)
     if missing > 0:
@@ -44,9 +47,17 @@ def sparkline(values: Sequence[float], width: int, least: float, bars: str = BLO
     return "".join(bars[min(top, int((value - low) / step)) if step > 0 else 0] for value in drawn)
 
 
-def _median(ordered: Sequence[float]) -> float:
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+def _middles(values: NDArray[np.float64], count: int) -> list[float]:
+    """Return the medians of ``count`` runs of values, which differ in length by one at most."""
+    ends = np.arange(count + 1) * len(values) // count
+    starts, lengths = ends[:-1], np.diff(ends)
+    middles = np.empty(count)
+    for length in {*lengths.tolist()}:
+        same = np.flatnonzero(lengths == length)
+        ordered = np.sort(values[starts[same][:, None] + np.arange(length)], axis=1)
+        middles[same] = (ordered[:, (length - 1) // 2] + ordered[:, length // 2]) / 2
+    found: list[float] = middles.tolist()
+    return found
 
 
 def column_of(index: int, count: int, width: int) -> int:

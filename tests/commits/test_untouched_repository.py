@@ -174,7 +174,7 @@ def test_an_interrupted_session_leaves_nothing(busy: CommitProject, rev: str, mo
     session = Running(busy, rev=rev)
     session.wait_for(lambda: moment in session.output)
     session.process.send_signal(signal.SIGINT)
-    assert session.end() == pytest.ExitCode.INTERRUPTED
+    assert session.end() == pytest.ExitCode.INTERRUPTED, session.output
     assert session.left() == []
     assert "not measured, because the session stopped before: test_it.py::test_a" in session.output
     assert busy.checkouts() == []
@@ -193,7 +193,7 @@ def test_a_killed_recording_is_told_and_is_no_regression(busy: CommitProject) ->
     recording = session.child("--llmperf-record-for=")
     assert recording is not None
     recording.kill()
-    assert session.end() == pytest.ExitCode.TESTS_FAILED
+    assert session.end() == pytest.ExitCode.TESTS_FAILED, session.output
     assert "pytest ended with status -9 there; nothing is said about speed" in session.output
     assert session.left() == []
     assert busy.checkouts() == []
@@ -216,7 +216,7 @@ def test_a_killed_worker_of_the_base_is_an_error_that_names_it(busy: CommitProje
     found = base()
     assert found is not None
     found.kill()
-    assert session.end() == pytest.ExitCode.TESTS_FAILED
+    assert session.end() == pytest.ExitCode.TESTS_FAILED, session.output
     assert "error: " in session.output
     assert "base (HEAD~1 (" in session.output
     assert "regressed: " not in session.output

@@ -95,6 +95,24 @@ def test_records_of_several_kinds_are_told_apart() -> None:
     assert [(kind.nodeid, kind.workload) for kind in kinds] == [(SHORT, "w1"), (LONG, "w2")] * 2
 
 
+def test_records_that_differ_between_their_numbers_only_are_told_apart() -> None:
+    one = to_text(record_of(1, COMMIT, names=(SHORT, LONG)))
+    head, _, tail = one.rpartition('"w1"')
+    other = f'{head}"w2"{tail}'
+    found = digest(one, one, other, one, other)
+    kinds = [[part.workload for part in found.layouts[row.layout]] for row in found.rows]
+    same, differs = ["w1", "w1"], ["w1", "w2"]
+    assert kinds == [same, same, differs, same, differs]
+
+
+@pytest.mark.parametrize("end", ["", "}", "}\n}\n}\n"])
+def test_a_record_with_another_end_is_not_of_a_known_kind(end: str) -> None:
+    text = to_text(record_of(1, COMMIT))
+    found = digest(text, text, text[:-4] + end)
+    assert len(found.rows) == 2
+    assert "not JSON" in found.bad["2"]
+
+
 def test_tests_that_differ_in_blanks_only_are_told_apart() -> None:
     texts = [to_text(record_of(1, COMMIT, names=(name,))) for name in ("t[a b]", "t[ab]")]
     found = digest(*texts, *texts)
