@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.cli.output import complain
 
 if TYPE_CHECKING:
@@ -98,9 +99,4 @@ def _reason(text: str) -> str:
 def _keep(text: str) -> int:
     from pytest_llmperf.baselines.prune import FEWEST
 
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < FEWEST:
-        raise argparse.ArgumentTypeError(
-            f"expected a number from {FEWEST} on (that many sessions judge), got {text!r}"
-        )
-    return number
+    return whole_number(FEWEST, " (that many sessions judge)")(text)

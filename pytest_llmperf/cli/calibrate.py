@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.arguments import share, whole_number
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
@@ -36,18 +38,18 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         epilog="What stands after -- goes to pytest, such as -- tests/perf/test_chat.py -k short",
     )
     parser.add_argument(
-        "--sessions", type=_sessions, default=20, metavar="N", help="how many (default: 20)"
+        "--sessions", type=whole_number(), default=20, metavar="N", help="how many (default: 20)"
     )
     parser.add_argument(
         "--plant",
-        type=_percentage,
+        type=share,
         default=0.0,
         metavar="SHARE",
         help="slow the candidate's decode by so much, such as 5%%",
     )
     parser.add_argument(
         "--plant-share",
-        type=_whole,
+        type=_part,
         default=1.0,
         metavar="SHARE",
         help="of its requests only, such as 20%%",
@@ -104,27 +106,8 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
             continue
 
 
-def _sessions(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
-    return number
-
-
-def _percentage(text: str) -> float:
-    from pytest_llmperf.units import UnitError, parse_fraction
-
-    try:
-        return parse_fraction(text)
-    except UnitError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _whole(text: str) -> float:
-    share = _percentage(text)
-    if not 0 < share <= 1:
+def _part(text: str) -> float:
+    part = share(text)
+    if not 0 < part <= 1:
         raise argparse.ArgumentTypeError(f"expected a share above 0%, at most 100%, got {text!r}")
-    return share
+    return part

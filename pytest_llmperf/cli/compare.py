@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.arguments import tolerance
 from pytest_llmperf.cli.compare_output import OutputError, put, write
 from pytest_llmperf.cli.output import complain
 
@@ -77,7 +78,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     parser.add_argument(
         "--tolerance",
-        type=_tolerance,
+        type=tolerance,
         metavar="SHARE",
         help="the slowdown to catch, such as 5%%; default: perf.tolerance of config.yaml here",
     )
@@ -191,15 +192,6 @@ def _rendered(arguments: argparse.Namespace, view: ComparisonView) -> str:
 
 def _as_json(data: dict[str, Any]) -> str:
     return json.dumps(data, indent=2, allow_nan=False) + "\n"
-
-
-def _tolerance(text: str) -> float:
-    from pytest_llmperf.units import UnitError, parse_tolerance
-
-    try:
-        return parse_tolerance(text)
-    except UnitError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _metric(text: str) -> str:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from pytest_llmperf.arguments import duration, whole_number
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -49,17 +51,17 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="set one of its keys, such as llm.n_threads=4 (repeatable)",
     )
     parser.add_argument(
-        "--prompt-tokens", type=_count, metavar="N", help="of a prompt (default: about 512)"
+        "--prompt-tokens", type=whole_number(), metavar="N", help="of a prompt (default: about 512)"
     )
     parser.add_argument(
-        "--max-tokens", type=_count, metavar="N", help="of an answer (default: about 64)"
+        "--max-tokens", type=whole_number(), metavar="N", help="of an answer (default: about 64)"
     )
     parser.add_argument(
         "--no-try", action="store_true", help="measure no change; only say what is seen"
     )
     parser.add_argument(
         "--budget",
-        type=_duration,
+        type=duration,
         default=120.0,
         metavar="TIME",
         help="longest time to measure, such as 5m (default: 2m)",
@@ -162,25 +164,3 @@ def _complain(error: object, status: int) -> int:
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
     """End as Ctrl-C does, with the engine that is running."""
     raise SystemExit(128 + signal.SIGTERM)
-
-
-def _count(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
-    return number
-
-
-def _duration(text: str) -> float:
-    from pytest_llmperf.units import UnitError, parse_duration
-
-    try:
-        seconds = parse_duration(text)
-    except UnitError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"expected a time above 0, got {text!r}")
-    return seconds

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.cli.output import complain
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="leave out sessions before a commit, or before 2026-03-01",
     )
     history.add_argument(
-        "--limit", type=_limit, metavar="N", help="only the newest sessions of each test"
+        "--limit", type=whole_number(), metavar="N", help="only the newest sessions of each test"
     )
     history.add_argument(
         "--dir",
@@ -87,13 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
-
-
-def _limit(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 on, got {text!r}")
-    return number
 
 
 def _show(arguments: argparse.Namespace) -> None:

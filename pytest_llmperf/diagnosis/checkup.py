@@ -154,6 +154,7 @@ class Doctor:
             checkup.probe,
             self._start_seconds,
             self._budget,
+            self._severities,
             self._watch(info, hardware),
         )
         self._say("measuring the configuration as it is")

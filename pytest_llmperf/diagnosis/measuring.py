@@ -20,6 +20,7 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
+    from pytest_llmperf.fitness_checks import Severity
     from pytest_llmperf.measure.replay import Watch
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 
@@ -57,6 +58,7 @@ class Bench:
         probe: the workload, run once.
         start_seconds: how long a process takes to start.
         budget: seconds there are for all of it.
+        severities: of fitness findings, as configured.
         watch: starts watching the machine, beside the engine of this client.
     """
 
@@ -66,11 +68,13 @@ class Bench:
         probe: Probe,
         start_seconds: float,
         budget: float,
+        severities: Mapping[str, Severity],
         watch: Callable[[EngineClient], Watch],
     ) -> None:
         self._spec = spec
         self._probe = probe
         self._start_seconds = start_seconds
+        self._severities = severities
         self._watch = watch
         full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
         self._is_long = full > _FULL_PART * budget
@@ -124,6 +128,7 @@ class Bench:
             warmup_max=1 if long else 2,
             budget=budget,
             seed=random.SystemRandom().getrandbits(32),
+            fitness=self._severities,
         )
 
     def _run(

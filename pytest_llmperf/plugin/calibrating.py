@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.calibrations import model_key, read_calibrations, same_settings
 from pytest_llmperf.engine.client import EngineClient
@@ -21,13 +19,11 @@ from pytest_llmperf.plugin.calibration_files import keep, to_json
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.evidence import Judged, SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.plugin.gpu_requirement import starter
 from pytest_llmperf.plugin.planning import make_plan
 from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.stats.summary import summarise
-
-if TYPE_CHECKING:
-    from pytest_llmperf.config.schema import PerfConfig
-    from pytest_llmperf.engine.client import LaunchSpec
 
 #: Measures a plan with these arms until the gate has decided every test.
 Measure = Callable[[Plan, Sequence[Arm], SessionGate], Measurement]
@@ -42,9 +38,8 @@ class Calibrator:
     Args:
         request: what was asked for.
         held: the recorded tests.
-        perf: how to measure and judge.
+        settings: how to measure and judge, and how an engine process is started.
         facts: machine, model and baselines.
-        spec: how an engine process is started.
         start_seconds: how long that takes.
         measure: measures a plan with these arms until the gate has decided.
         say: tells the user one line.
@@ -58,18 +53,17 @@ class Calibrator:
         self,
         request: CalibrationRequest,
         held: Sequence[Recording],
-        perf: PerfConfig,
+        settings: Settings,
         facts: SessionFacts,
-        spec: LaunchSpec,
         start_seconds: float,
         measure: Measure,
         say: Callable[[str], None],
     ) -> None:
         self._request = request
         self._held = held
-        self._perf = perf
+        self._settings = settings
+        self._perf = settings.loaded.config.perf
         self._facts = facts
-        self._spec = spec
         self._start_seconds = start_seconds
         self._measure = measure
         self._say = say
@@ -84,9 +78,9 @@ class Calibrator:
         """
         arms = [
             Arm(CANDIDATE, "candidate", self._start_candidate),
-            Arm(BASE, f"base ({ITSELF})", partial(EngineClient.start, self._spec)),
+            Arm(BASE, f"base ({ITSELF})", starter(self._settings)),
         ]
-        itself = Against(ITSELF, self._spec, None)
+        itself = Against(ITSELF, self._settings.spec, None)
         for number in range(1, self._request.sessions + 1):
             plan = self._plan()
             if self._perf.seed is not None:
@@ -137,7 +131,7 @@ class Calibrator:
         if self._request.slowdown:
             # Its own seed for every process, or each would slow the same requests.
             plant = Plant(self._request.slowdown, self._request.share, self._started)
-        return EngineClient.start(replace(self._spec, plant=plant))
+        return starter(self._settings, plant)()
 
     def _seconds_per_test(self) -> list[tuple[float, int]]:
         return [(run.seconds, max(run.pairs.values(), default=0)) for run in self.runs if run.fit][

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, Situation, find_shortfall
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.plugin.markers import MarkerError, is_perf, marker_levels, refuse_unknown
 from pytest_llmperf.plugin.settings import Settings, settings_of
 
@@ -160,13 +162,14 @@ def shortfall_text(
     return f"{who}: {found}" if found is not None else None
 
 
-def starter(settings: Settings) -> Callable[[], EngineClient]:
+def starter(settings: Settings, plant: Plant | None = None) -> Callable[[], EngineClient]:
     """Return what starts a fresh engine process of the session's own arm.
 
+    ``plant``: what slows it on purpose.
     With ``perf.require_gpu`` one that came up without the GPU (a card that was lost meanwhile)
     is refused, with an EngineError: it would be measured as if nothing had changed.
     """
-    start = partial(EngineClient.start, settings.spec)
+    start = partial(EngineClient.start, replace(settings.spec, plant=plant))
     return partial(_checked, start, settings) if settings.loaded.config.perf.require_gpu else start
 
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import pytest
 
-from pytest_llmperf.units import UnitError, parse_duration
+from pytest_llmperf.arguments import duration
 
 #: When tests are run against the commit of their baseline before they are judged.
 Confirm = Literal["auto", "never", "always"]
@@ -63,16 +63,6 @@ class Options:
             calibrate=here / calibrate if calibrate else None,
             wait_fit=config.getoption("llmperf_wait_fit"),
         )
-
-
-def _duration(text: str) -> float:
-    try:
-        seconds = parse_duration(text)
-    except UnitError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if seconds <= 0:
-        raise argparse.ArgumentTypeError(f"expected a duration above 0 such as 60s, got {text!r}")
-    return seconds
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -131,7 +121,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-wait-fit",
         metavar="DURATION",
-        type=_duration,
+        type=duration,
         help="wait up to that long, in all, for a busy or hot machine to recover before an engine "
         "process starts, for example 60s (default: perf.wait_fit)",
     )

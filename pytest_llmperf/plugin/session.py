@@ -241,13 +241,11 @@ class PerfSession:
     def _calibrate(self, path: Path, facts: SessionFacts, start_seconds: float) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
         request = CalibrationRequest.read(path)
-        perf = self._settings.loaded.config.perf
         calibrator = Calibrator(
             request,
             self._held,
-            perf,
+            self._settings,
             facts,
-            self._settings.spec,
             start_seconds,
             MeasureStage(facts, self._console, self._wait(), in_logs=False).measure,
             self._console.line,

@@ -106,7 +106,7 @@ def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: 
         found = probe(client, Sizes(8, 2), 100.0)
     finally:
         client.close()
-    bench = Bench(spec, found, 1.0, 60.0, watch)
+    bench = Bench(spec, found, 1.0, 60.0, {}, watch)
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"
     assert gain.why == "it does not fit in system memory (a buffer of 1.0 TiB)"
@@ -125,6 +125,6 @@ def test_a_remedy_on_a_busy_machine_is_not_judged(
         found = probe(client, Sizes(8, 2), 100.0)
     finally:
         client.close()
-    gain = Bench(spec, found, 1.0, 60.0, watch).attempt({"flash_attn": True}, 60.0)
+    gain = Bench(spec, found, 1.0, 60.0, {}, watch).attempt({"flash_attn": True}, 60.0)
     assert (gain.outcome, gain.pairs) == ("undecided", 0)
     assert gain.why == f"the machine was not fit: {busy}"

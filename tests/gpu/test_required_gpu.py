@@ -106,24 +106,38 @@ def test_hidden_devices_are_told_by_the_variable_that_hides_them(project, hidden
     assert f"{next(iter(hidden))} is ''" in text
 
 
-def test_a_device_that_is_lost_before_the_measurement_is_an_error_and_no_slow_run(project, hidden):
-    result = run(
-        project,
-        f"""
-        import os, pytest
+LOSES_THE_DEVICE = """
+    import os, pytest
 
-        @pytest.mark.end_to_end
-        def test_answer(llm_engine):
-            llm_engine.generate([1], max_tokens=1)
-            os.environ.update({hidden!r})
-        """,
-        *("-m", "perf", "--llmperf-json", "out.json"),
-    )
+    @pytest.mark.end_to_end
+    def test_answer(llm_engine):
+        llm_engine.generate([1], max_tokens=1)
+        os.environ.update({hidden!r})
+"""
+LOST = "perf.require_gpu: 0 of 31 layers are on a GPU, and all are required"
+
+
+def test_a_device_that_is_lost_before_the_measurement_is_an_error_and_no_slow_run(project, hidden):
+    source = LOSES_THE_DEVICE.format(hidden=hidden)
+
+    result = run(project, source, "-m", "perf", "--llmperf-json", "out.json")
 
     result.assert_outcomes(failed=1)
     (test,) = json.loads(project.path.joinpath("out.json").read_text())["tests"]
     assert test["verdict"] == "error"
-    assert "perf.require_gpu: 0 of 31 layers are on a GPU, and all are required" in said(result)
+    assert LOST in said(result)
+
+
+def test_a_device_that_is_lost_before_a_calibration_is_no_noise(project, hidden):
+    request = project.path / "request.json"
+    asked = {"sessions": 1, "slowdown": 0.0, "share": 1.0, "store": False, "json": None}
+    request.write_text(json.dumps(asked))
+    source = LOSES_THE_DEVICE.format(hidden=hidden)
+
+    result = run(project, source, "-m", "perf", f"--llmperf-calibrate={request}")
+
+    result.assert_outcomes(failed=1)
+    assert LOST in said(result)
 
 
 def test_too_little_memory_is_told_with_what_to_make_smaller(project):

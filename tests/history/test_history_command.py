@@ -331,8 +331,8 @@ def test_broken_records_are_named_and_the_others_shown(project: Project, show: A
         (("--since", "mian"), 2, "there is no commit 'mian'"),
         (("--since", "--upload-pack=x"), 2, ""),
         (("--since", "2026-13-45"), 2, "no such day"),
-        (("--limit", "0"), 2, "expected a number from 1 on"),
-        (("--limit", "x"), 2, "expected a number from 1 on"),
+        (("--limit", "0"), 2, "expected an integer >= 1"),
+        (("--limit", "x"), 2, "expected an integer >= 1"),
         (("--json", "--csv"), 2, "not allowed with"),
     ],
 )
