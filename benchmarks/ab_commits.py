@@ -5,13 +5,15 @@
 A repository is made whose application runs a real model; one commit slows each
 decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment.
 Each is compared with its parent as often as asked for, in turn, every time anew.
-Needs a quiet machine: nothing else should use the cores.
+Needs a quiet machine: nothing else should use the cores. With the cores to itself a
+session takes about 10 pairs; where other machines on the same host are busy, up to 40.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -21,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from commit_repository import CommitRepository
+
+from pytest_llmperf.arguments import duration
 
 #: Scenario -> (code before, code after, the metric that has to be called; None: all must pass).
 SCENARIOS: dict[str, tuple[str, str, str | None]] = {
@@ -71,10 +75,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=20, help="of each scenario (default 20)")
     parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
+    parser.add_argument(
+        "--budget", type=duration, default=math.inf, help="begin no session after so long, as 30m"
+    )
     parser.add_argument("--json", type=Path, help="write every session's outcome to this file")
     arguments = parser.parse_args()
     tallies = {name: Tally() for name in SCENARIOS}
     outcomes = []
+    until = time.monotonic() + arguments.budget
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         repositories = {}
@@ -87,6 +95,8 @@ def main() -> None:
             names = list(SCENARIOS)
             random.shuffle(names)
             for name in names:
+                if time.monotonic() > until:
+                    break
                 found = one(repositories[name], folder / "report.json")
                 right, verdicts = judge(found, SCENARIOS[name][2])
                 tally = tallies[name]
@@ -104,6 +114,8 @@ def main() -> None:
                     arguments.json.write_text(json.dumps(outcomes), encoding="utf-8")
     print(f"\n{'commit':<22} {'right':>8} {'pairs':>16} {'seconds':>20}")
     for name, tally in tallies.items():
+        if not tally.right:
+            continue
         pairs, seconds = tally.pairs, tally.seconds
         print(
             f"{name:<22} {sum(tally.right):>3} of {len(tally.right):<2} "

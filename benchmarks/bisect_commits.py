@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from commit_repository import CommitRepository
+
+from pytest_llmperf.arguments import duration
 
 SLOWER = ("DECODE = 0.0", "DECODE = 0.10")
 
@@ -61,11 +64,17 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=10, help="repositories (default 10)")
     parser.add_argument("--commits", type=int, default=32, help="in each (default 32)")
     parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
+    parser.add_argument(
+        "--budget", type=duration, default=math.inf, help="begin no try after so long, as 30m"
+    )
     parser.add_argument("--json", type=Path, help="write every try's outcome to this file")
     arguments = parser.parse_args()
     outcomes = []
+    until = time.monotonic() + arguments.budget
     with tempfile.TemporaryDirectory() as temporary:
         for number in range(1, arguments.tries + 1):
+            if time.monotonic() > until:
+                break
             place = random.randint(1, arguments.commits)
             folder = Path(temporary) / f"try{number}"
             found = one(folder, arguments.commits, arguments.threads, place)

@@ -7,23 +7,18 @@ from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failu
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import bytes_text, fitting_layers, gpu_need
 from pytest_llmperf.engine.load_report import GpuStatus
+from pytest_llmperf.gpu_builds import rebuild_command
 
 #: How many times longer a layer takes on a CPU than on a GPU: their memory bandwidths differ
 #: by about so much (dual-channel DDR5 80 GB/s, a desktop card 700 to 1000 GB/s).
 LAYER_ON_CPU = 10.0
 
-#: What makes pip compile the engine with GPU code. Without --no-cache-dir the wheel of the
-#: present build would come back: pip keeps wheels without regard to CMAKE_ARGS.
-_REBUILD = (
-    'CMAKE_ARGS="{flags}" pip install --force-reinstall --no-cache-dir --no-deps '
-    "--no-binary llama-cpp-python llama-cpp-python=={version}"
-)
 _FLAGS = {"nvidia": "-DGGML_CUDA=on", "amd": "-DGGML_VULKAN=on"}
 
 
 def rebuild(flags: str, version: str, hint: str = "") -> Remedy:
     """The command that compiles the same llama-cpp-python anew, with these flags."""
-    return Remedy(_REBUILD.format(flags=flags, version=version), hint=hint, is_command=True)
+    return Remedy(rebuild_command(flags, version), hint=hint, is_command=True)
 
 
 def _slower(cpu_share: float) -> float:

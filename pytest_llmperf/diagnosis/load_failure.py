@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_SIZED = re.compile(r"failed to allocate (\S+) buffer of size (\d+)")
+from pytest_llmperf.engine.load_hint import ASKED
+
 _UNSIZED = re.compile(r"unable to allocate (\S+) buffer")
 #: Words of the backends themselves, where no buffer is named.
 _DEVICE = re.compile(
@@ -41,7 +42,7 @@ def memory_failure(message: str) -> MemoryFailure | None:
     # A hint lists what may be wrong with any file, memory included.
     said = message.partition("\nhint: ")[0]
     is_kv = _KV.search(said) is not None
-    if match := _SIZED.search(said):
+    if match := ASKED.search(said):
         return MemoryFailure(_host(match[1]), int(match[2]), is_kv)
     if match := _UNSIZED.search(said):
         return MemoryFailure(_host(match[1]), 0, is_kv)

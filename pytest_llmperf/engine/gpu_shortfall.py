@@ -8,14 +8,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilization
+from pytest_llmperf.gpu_builds import VISIBLE_DEVICES, rebuild_command
 
-#: Backend -> the variables that decide which of its devices a process sees.
-VISIBLE_DEVICES: dict[str, tuple[str, ...]] = {
-    "cuda": ("CUDA_VISIBLE_DEVICES",),
-    "hip": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
-    "vulkan": ("GGML_VK_VISIBLE_DEVICES",),
-    "sycl": ("ONEAPI_DEVICE_SELECTOR",),
-}
 _DRIVERS = {
     "cuda": (
         "nvidia-smi must list the card: install NVIDIA's driver, or start the container "
@@ -220,10 +214,5 @@ def _other_device(gpu: GpuUtilization, requirement: GpuRequirement) -> tuple[str
 def reinstall(version: str = "", platform: str = sys.platform) -> str:
     """Say how a CPU-only build is replaced by one of the same version for the GPU."""
     flag = "GGML_METAL" if platform == "darwin" else "GGML_CUDA"
-    package = f"llama-cpp-python=={version}" if version else "llama-cpp-python"
     other = "" if platform == "darwin" else " (-DGGML_VULKAN=on if the card is not NVIDIA's)"
-    return (
-        f"reinstall it with GPU code{other}: "
-        f'CMAKE_ARGS="-D{flag}=on" pip install --force-reinstall --no-deps --no-cache-dir '
-        f"--no-binary llama-cpp-python {package}"
-    )
+    return f"reinstall it with GPU code{other}: {rebuild_command(f'-D{flag}=on', version)}"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _MIB = 1024 * 1024
-_ASKED = re.compile(r"failed to allocate (\S+) buffer of size (\d+)")
+#: A buffer that could not be had: of which device, and its bytes.
+ASKED = re.compile(r"failed to allocate (\S+) buffer of size (\d+)")
 _FREE = re.compile(r"using device (\S+) .* - (\d+) MiB free")
 #: What llama.cpp says where memory is short -> what it was for, and what makes it smaller.
 _SHORT = (
@@ -70,7 +71,7 @@ def _setting_hint(log: Sequence[str]) -> str:
 def _memory_hint(log: Sequence[str]) -> str:
     """Name the device that has too little memory, what for, and the change; or nothing."""
     text = "\n".join(log)
-    asked = [*_ASKED.finditer(text)]
+    asked = [*ASKED.finditer(text)]
     free = {match[1]: int(match[2]) for match in _FREE.finditer(text)}
     for pattern, use, remedy in _SHORT:
         if pattern.search(text):

@@ -39,13 +39,13 @@ def read_memory(root: Path = _ROOT) -> Memory:
 
     machine = psutil.virtual_memory()
     total, available, limited = int(machine.total), int(machine.available), False
-    for most, left in _limits(root):
+    for most, left in group_limits(root):
         total, limited = (most, True) if most < total else (total, limited)
         available = min(available, left)
     return Memory(total, max(0, available), limited)
 
 
-def _limits(root: Path) -> Iterator[tuple[int, int]]:
+def group_limits(root: Path) -> Iterator[tuple[int, int]]:
     """Yield the limit of every control group that holds this process, and what is left of it."""
     for _, folder in control_groups("memory", root):
         for limit, used, cache in (

@@ -13,18 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pytest_llmperf.gpu_builds import VISIBLE_DEVICES
+
 Vendor = Literal["nvidia", "amd"]
 
 _ROOT = Path("/")
 _AMD, _NVIDIA = "0x1002", "0x10de"
 #: Integrated AMD graphics carve some hundred MiB out of the system's memory.
 _OWN_MEMORY = 2 << 30
-#: Variables that choose the GPUs an engine is shown, by the backend that heeds them.
-_CHOOSING = {
-    "cuda": ("CUDA_VISIBLE_DEVICES",),
-    "hip": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
-    "vulkan": ("GGML_VK_VISIBLE_DEVICES",),
-}
 _HIDES = frozenset({"", "-1", "none", "void", "NoDevFiles"})
 
 
@@ -58,8 +54,8 @@ def hidden_by(environ: Mapping[str, str], backend: str) -> str | None:
 
     ``backend`` is the engine's; ``cpu`` heeds none, and any of them then says what is meant.
     """
-    everyone = tuple(name for names in _CHOOSING.values() for name in names)
-    for name in everyone if backend == "cpu" else _CHOOSING.get(backend, ()):
+    everyone = tuple(name for names in VISIBLE_DEVICES.values() for name in names)
+    for name in everyone if backend == "cpu" else VISIBLE_DEVICES.get(backend, ()):
         value = environ.get(name)
         if value is not None and value.strip().split(",")[0].strip() in _HIDES:
             return name

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_llmperf.cpus import control_groups
+from pytest_llmperf.environment.free_memory import group_limits
 
 _ROOT = Path("/")
 #: CPUs whose clocks are read: on some kernels each of them is interrupted for it.
@@ -212,10 +213,14 @@ def _heat(root: Path, cpus: Iterable[int]) -> Readings:
 
 
 def available_bytes(root: Path = _ROOT) -> int | None:
-    """Return the memory that is free to be used without swapping, or None."""
+    """Return the memory that is free to be used without swapping, or None.
+
+    The system's, or what is left of a control group that holds this process.
+    """
     for line in _text(root / "proc" / "meminfo").splitlines():
         if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
+            free = int(line.split()[1]) * 1024
+            return max(0, min((free, *(left for _, left in group_limits(root)))))
     return None
 
 

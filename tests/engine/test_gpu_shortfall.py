@@ -58,7 +58,7 @@ def test_a_build_without_gpu_code_is_to_be_reinstalled_in_the_same_version():
     assert found.cause is ShortfallCause.BUILD
     assert found.reason == "0 of 31 layers are on a GPU, and all are required"
     assert (
-        'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-deps --no-cache-dir '
+        'CMAKE_ARGS="-DGGML_CUDA=on" pip install --force-reinstall --no-cache-dir --no-deps '
         "--no-binary llama-cpp-python llama-cpp-python==0.3.36"
     ) in found.remedy
 

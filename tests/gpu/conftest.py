@@ -13,9 +13,9 @@ from gpu_loads import SMALL, Load
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
-from pytest_llmperf.engine.gpu_shortfall import VISIBLE_DEVICES
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.load_report import GpuStatus
+from pytest_llmperf.gpu_builds import VISIBLE_DEVICES
 
 
 def pytest_sessionstart() -> None:

@@ -80,6 +80,18 @@ def test_less_memory_than_a_mapped_model_needs_is_told(tree: Tree) -> None:
     assert judge_host(report, Need(mapped_bytes=100 << 20)) == []
 
 
+def test_what_a_container_leaves_of_the_memory_is_what_is_available(tree: Tree) -> None:
+    tree.write("proc/meminfo", "MemTotal: 80000000 kB\nMemAvailable: 40000000 kB")
+    tree.write("proc/self/cgroup", "0::/app")
+    for name, number in (("max", 2 << 30), ("current", 1536 << 20)):
+        tree.write(f"sys/fs/cgroup/app/memory.{name}", number)
+    # A model that was read and lies in memory makes room.
+    tree.write("sys/fs/cgroup/app/memory.stat", f"anon 1\ninactive_file {512 << 20}")
+    report = tree.watched(lambda: None)
+    assert report.available_bytes == 1 << 30
+    assert only(report, Need(mapped_bytes=4 << 30)).name == "memory_pressure"
+
+
 @linux
 def test_this_machines_own_pressure_is_read() -> None:
     if not Path("/proc/pressure/memory").exists():
