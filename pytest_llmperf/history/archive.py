@@ -77,10 +77,10 @@ def read_archive(
     helper = helper or Helper(cpus=1)
     files = head_files(repository, folder, machine)
     reading = Reading(repository.top, cache, helper)
-    reading.add(files.blobs.values())
+    reading.add(files.blobs)
     commits = read_commits(repository)
     add_others(repository, folder, commits.hashes, files, machine)
-    reading.add(files.blobs.values())
+    reading.add(files.blobs)
     records = reading.finish(files.uncommitted)
     paths = {blob: path for path, blob in files.blobs.items()}
     paths |= {path: path for path in files.uncommitted}

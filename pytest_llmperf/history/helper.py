@@ -78,9 +78,9 @@ class Helper:
         """Whether work can be given to it."""
         return self._process is not None
 
-    def ask_to_read(self, top: Path, blobs: Sequence[str]) -> None:
-        """Have it read records."""
-        self._ask({"do": "read", "top": os.fspath(top), "blobs": list(blobs)}, b"")
+    def ask_to_read(self, top: Path, wanted: Sequence[tuple[str, str]]) -> None:
+        """Have it read records: blobs, and where each one lies from the work tree's top."""
+        self._ask({"do": "read", "top": os.fspath(top), "wanted": list(wanted)}, b"")
 
     def read(self) -> Sessions | None:
         """Return what it read; None if it failed."""

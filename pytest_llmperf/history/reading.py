@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import stat
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.history.cache import WORTHWHILE
 from pytest_llmperf.history.digest import Digester
-from pytest_llmperf.history.objects import MAX_BYTES
 from pytest_llmperf.history.sessions import Sessions
+from pytest_llmperf.history.work_tree import regular_file
 from pytest_llmperf.history.worker import RecordReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from pytest_llmperf.history.cache import SessionCache
@@ -38,18 +37,18 @@ class Reading:
         self._known = cache.read() if cache is not None else Sessions()
         self._asked: dict[str, None] = dict.fromkeys(row.source for row in self._known.rows)
         self._asked |= dict.fromkeys(self._known.bad)
-        self._wanted: dict[str, None] = {}
-        self._waiting: deque[list[str]] = deque()
+        self._wanted: dict[str, str] = {}
+        self._waiting: deque[list[tuple[str, str]]] = deque()
         self._read: list[Sessions] = []
         self._feeding: threading.Thread | None = None
 
-    def add(self, blobs: Iterable[str]) -> None:
-        """Have these records read, those that are neither remembered nor added already."""
+    def add(self, blobs: Mapping[str, str]) -> None:
+        """Have records read, path -> blob, those that are neither remembered nor added already."""
         # In the order they come in: git unpacks neighbours faster than strangers.
-        wanted = dict.fromkeys(blobs)
+        wanted = {blob: path for path, blob in blobs.items()}
         self._wanted |= wanted
-        new = [blob for blob in wanted if blob not in self._asked]
-        self._asked |= dict.fromkeys(new)
+        new = [(blob, path) for blob, path in wanted.items() if blob not in self._asked]
+        self._asked |= dict.fromkeys(blob for blob, _ in new)
         self._waiting.extend(new[i : i + _TOGETHER] for i in range(0, len(new), _TOGETHER))
         self._helper.start(sum(map(len, self._waiting)))
         fed = self._feeding is not None and self._feeding.is_alive()
@@ -80,19 +79,19 @@ class Reading:
         if not self._waiting:
             return
         with RecordReader(self._top) as reader:
-            while (blobs := self._next()) is not None:
-                self._read.append(reader.read(blobs))
+            while (wanted := self._next()) is not None:
+                self._read.append(reader.read(wanted))
 
     def _feed(self) -> None:
-        while (blobs := self._next()) is not None:
-            self._helper.ask_to_read(self._top, blobs)
+        while (wanted := self._next()) is not None:
+            self._helper.ask_to_read(self._top, wanted)
             answer = self._helper.read()
             if answer is None:  # killed, or short of memory: it is read here
-                self._waiting.appendleft(blobs)
+                self._waiting.appendleft(wanted)
                 return
             self._read.append(answer)
 
-    def _next(self) -> list[str] | None:
+    def _next(self) -> list[tuple[str, str]] | None:
         try:
             return self._waiting.popleft()
         except IndexError:
@@ -103,7 +102,7 @@ def _read_files(top: Path, paths: Iterable[str]) -> Sessions:
     digester = Digester()
     for path in paths:
         try:
-            text = _content(top / path)
+            text = regular_file(f"{top}/{path}")
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -112,11 +111,3 @@ def _read_files(top: Path, paths: Iterable[str]) -> Sessions:
             continue
         digester.add(path, text)
     return digester.finish()
-
-
-def _content(path: Path) -> bytes | None:
-    """Return a file's content; None for what is no file, or too long for a record."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
-        return None
-    return path.read_bytes()

@@ -15,6 +15,7 @@ from pytest_llmperf.history.digest import Digester
 from pytest_llmperf.history.helper import receive, send
 from pytest_llmperf.history.objects import ObjectReader
 from pytest_llmperf.history.sessions import Sessions, to_bytes
+from pytest_llmperf.history.work_tree import checked_out
 from pytest_llmperf.metrics import get_metric
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class RecordReader:
-    """Reads records with one git, and knows the kinds of records it has seen; a context manager.
+    """Reads records and knows the kinds of them it has seen; a context manager.
 
-    Raises:
-        GitError: git cannot be run.
+    What does not lie in the work tree is asked of one git.
     """
 
     def __init__(self, top: Path) -> None:
-        self._objects = ObjectReader(top)
+        self._top = top
+        self._objects: ObjectReader | None = None
         self._digester = Digester()
         self._collecting = gc.isenabled()
         # Parsed JSON has no cycles, and looking for some takes as long as parsing it.
@@ -39,18 +40,28 @@ class RecordReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._objects.__exit__()
+        if self._objects is not None:
+            self._objects.__exit__()
         if self._collecting:
             gc.enable()
 
-    def read(self, blobs: Sequence[str]) -> Sessions:
-        """Read and digest records.
+    def read(self, wanted: Sequence[tuple[str, str]]) -> Sessions:
+        """Read and digest records: blobs, and where each one lies from the work tree's top.
 
         Raises:
-            GitError: git ended early.
+            GitError: git cannot be run, or ended early.
         """
-        for blob, text in zip(blobs, self._objects.read(blobs), strict=True):
-            self._digester.add(blob, text)
+        top, packed = str(self._top), []
+        for blob, path in wanted:
+            text = checked_out(top, path, blob)
+            if text is None:
+                packed.append(blob)
+            else:
+                self._digester.add(blob, text)
+        if packed:
+            self._objects = self._objects or ObjectReader(self._top)
+            for blob, content in zip(packed, self._objects.read(packed), strict=True):
+                self._digester.add(blob, content)
         return self._digester.finish()
 
 
@@ -73,7 +84,7 @@ def main() -> int:
             asked, payload = received
             if asked["do"] == "read":
                 reader = reader or RecordReader(Path(asked["top"]))
-                send(sys.stdout.buffer, {}, to_bytes(reader.read(asked["blobs"])))
+                send(sys.stdout.buffer, {}, to_bytes(reader.read(asked["wanted"])))
             else:
                 said: Mapping[str, Any] | list[Any] = search(asked["series"], payload)
                 send(sys.stdout.buffer, {}, json.dumps(said).encode("ascii"))

@@ -236,7 +236,7 @@ def test_modules_in_the_current_folder_are_not_taken_for_ours(grown: Project) ->
         (grown.top / name).write_text("raise SystemExit(1)\n")
     with Helper(cpus=2) as helper:
         helper.start(1)
-        helper.ask_to_read(grown.top, [grown.git("rev-parse", "HEAD:app.py")])
+        helper.ask_to_read(grown.top, [(grown.git("rev-parse", "HEAD:app.py"), "app.py")])
         answer = helper.read()
     assert answer is not None
     assert answer.bad
@@ -260,6 +260,7 @@ def test_a_missing_blob_is_named_and_the_others_are_read(grown: Project) -> None
     loose = grown.top / ".git/objects" / blob[:2] / blob[2:]
     loose.chmod(0o600)
     loose.unlink()
+    (grown.top / path).unlink()
     found = archive_of(grown)
     assert len(found.sessions) == 29
     assert list(found.unreadable) == [path]
