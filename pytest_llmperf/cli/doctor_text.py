@@ -197,7 +197,7 @@ def _gain(gain: Gain) -> str:
 def _more(checkup: Checkup, width: int) -> list[str]:
     """Everything that is no finding."""
     lines: list[str] = []
-    if checkup.together is not None and checkup.together.outcome == "gain":
+    if checkup.together is not None:
         lines += wrap_words(f"all that helps together: {_gain(checkup.together)}", width)
     for one in checkup.without_gain:
         change = one.found.evidence.remedy.change

@@ -64,6 +64,14 @@ def checkup(load: Load) -> Checkup:
     )
 
 
+def test_what_all_remedies_bring_together_is_told_where_it_is_not_decided_too(
+    checkup: Checkup, loaded: LoadedConfig
+) -> None:
+    early = Gain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up")
+    text = "\n".join(render(replace(checkup, together=early), loaded, 200))
+    assert "all that helps together: not decided, the time was up: decode 1.35x in 1 pair" in text
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_nothing_is_wider_than_the_terminal_but_a_command(
     checkup: Checkup, loaded: LoadedConfig, width: int
