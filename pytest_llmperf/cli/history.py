@@ -109,7 +109,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _no_collecting() -> Iterator[None]:
-    """Keep Python from looking for garbage: all that is read stays, and has no cycles."""
+    """Keep Python from looking for garbage: what is read has no cycles, and stays to the end."""
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -24,11 +24,10 @@ import numpy as np
 from pytest_llmperf.baselines.reader import ShapeError
 from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json
 from pytest_llmperf.history.sessions import Layout, Row, Sessions, TestPart
+from pytest_llmperf.stats.runs import medians_of_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from numpy.typing import NDArray
 
     from pytest_llmperf.baselines.record import BaselineRecord
 
@@ -164,8 +163,7 @@ class Digester:
         Raises:
             ValueError, KeyError, TypeError: it is not as a record is.
         """
-        latest = self._latest
-        kind = latest if latest and latest.fixed is cut.fixed else self._kinds.get(cut.fixed)
+        kind = self._kinds.get(cut.fixed)
         if kind is None:
             return False
         self._latest = kind
@@ -403,34 +401,7 @@ def medians(records: Sequence[Measured]) -> list[array[float]]:
         samples = np.frombuffer(numbers, np.float64).reshape(len(indices), -1)
         if samples.size and not (samples.min() > 0 and samples.max() < np.inf):
             raise ValueError("samples: expected finite numbers above 0")
-        levels = _medians_of_runs(_medians_of_runs(samples, shape.iterations), shape.processes)
+        levels = medians_of_runs(medians_of_runs(samples, shape.iterations), shape.processes)
         for index, level in zip(indices, levels, strict=True):
             found[index] = array("d", level.tobytes())
     return found
-
-
-def _medians_of_runs(values: NDArray[np.float64], lengths: Sequence[int]) -> NDArray[np.float64]:
-    """Return, row by row, the median of each of the runs that a row consists of."""
-    each = np.array(lengths, np.intp)
-    result = np.empty((len(values), len(each)))
-    starts = np.cumsum(each) - each
-    for length in set(lengths):
-        same = np.flatnonzero(each == length)
-        places = starts[same][:, None] + np.arange(length)
-        every = same.size == each.size
-        runs = values.reshape(len(values), -1, length) if every else values[:, places]
-        result[:, same] = _last_medians(runs)
-    return result
-
-
-def _last_medians(runs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the medians along the last axis."""
-    length = runs.shape[-1]
-    if length == 3:  # what a record usually holds; ten times faster than sorting
-        a, b, c = (runs[..., k] for k in range(3))
-        middle: NDArray[np.float64] = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
-        return middle
-    ordered = np.sort(runs, axis=-1)
-    low, high = ordered[..., (length - 1) // 2], ordered[..., length // 2]
-    # As statistics.median has it, to the last digit.
-    return low if length % 2 else (low + high) / 2

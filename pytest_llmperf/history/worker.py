@@ -32,9 +32,6 @@ class RecordReader:
         self._top = top
         self._objects: ObjectReader | None = None
         self._digester = Digester()
-        self._collecting = gc.isenabled()
-        # Parsed JSON has no cycles, and looking for some takes as long as parsing it.
-        gc.disable()
 
     def __enter__(self) -> RecordReader:
         return self
@@ -42,8 +39,6 @@ class RecordReader:
     def __exit__(self, *_: object) -> None:
         if self._objects is not None:
             self._objects.__exit__()
-        if self._collecting:
-            gc.enable()
 
     def read(self, wanted: Sequence[tuple[str, str]]) -> Sessions:
         """Read and digest records: blobs, and where each one lies from the work tree's top.
@@ -78,6 +73,8 @@ def search(series: Sequence[tuple[str, int]], values: bytes) -> list[list[tuple[
 
 def main() -> int:
     """Serve until nobody asks any more; status 1 if something could not be done."""
+    # Parsed JSON has no cycles, and looking for some takes as long as parsing it.
+    gc.disable()
     reader: RecordReader | None = None
     try:
         while (received := receive(sys.stdin.buffer)) is not None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_llmperf.stats.runs import medians_of_runs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -37,7 +39,9 @@ def sparkline(
     """
     if not len(values):
         return ""
-    drawn = _middles(np.asarray(values, np.float64), min(width, len(values)))
+    count = min(width, len(values))
+    lengths = np.diff(np.arange(count + 1) * len(values) // count)
+    drawn = medians_of_runs(np.array([values], np.float64), lengths.tolist())[0].tolist()
     low, high = min(drawn), max(drawn)
     missing = least * (low + high) / 2 - (high - low)
     if missing > 0:
@@ -45,19 +49,6 @@ def sparkline(
     step = (high - low) / len(bars)
     top = len(bars) - 1
     return "".join(bars[min(top, int((value - low) / step)) if step > 0 else 0] for value in drawn)
-
-
-def _middles(values: NDArray[np.float64], count: int) -> list[float]:
-    """Return the medians of ``count`` runs of values, which differ in length by one at most."""
-    ends = np.arange(count + 1) * len(values) // count
-    starts, lengths = ends[:-1], np.diff(ends)
-    middles = np.empty(count)
-    for length in {*lengths.tolist()}:
-        same = np.flatnonzero(lengths == length)
-        ordered = np.sort(values[starts[same][:, None] + np.arange(length)], axis=1)
-        middles[same] = (ordered[:, (length - 1) // 2] + ordered[:, length // 2]) / 2
-    found: list[float] = middles.tolist()
-    return found
 
 
 def column_of(index: int, count: int, width: int) -> int:
