@@ -4,7 +4,7 @@ Parsing a record of 20 tests and building its objects (``baselines.record``)
 takes 2 ms. But records are written in one form (``record.to_text``), and between
 one and the next of a machine only the head and the numbers differ. So the text
 is cut at the numbers; if what is left was seen before, only head and numbers are
-parsed (0.1 ms), and the medians of many records are taken together. The cuts are
+parsed (0.2 ms), and the medians of many records are taken together. The cuts are
 first tried where the record before had them. A record that is not in that form,
 or is the first of its kind, goes through the strict reader, which also says what
 is wrong with a broken one.
@@ -23,6 +23,7 @@ import numpy as np
 
 from pytest_llmperf.baselines.reader import ShapeError
 from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json
+from pytest_llmperf.history.cuts import Cut, Kind, Shape, cut_as, cut_text, shape_of
 from pytest_llmperf.history.sessions import Layout, Row, Sessions, TestPart
 from pytest_llmperf.stats.runs import medians_of_runs
 
@@ -35,13 +36,6 @@ if TYPE_CHECKING:
 _TOGETHER = 64
 #: Kinds of records that are known by heart; a history has a handful.
 _MOST_KINDS = 64
-# Line breaks stand outside of JSON's strings only, so no string can hold one of these.
-_TESTS = b'\n  "tests": {\n'
-_SAMPLES = b'"samples": [\n'
-_SAMPLES_END = b"\n          ]"
-_NUMERIC = b"0123456789.eE+- \n"
-_TO_LIST = bytes.maketrans(b";", b",")
-_PROCESSES = re.compile(rb"\[,*\](?:,\[,*\])*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -56,66 +50,12 @@ def json_loader() -> Callable[[bytes], Any]:
     return loads
 
 
-class Shape(NamedTuple):
-    """How many numbers a record holds, as its metrics and their processes follow one another.
-
-    Attributes:
-        processes: how many, per metric.
-        iterations: how many, per process.
-    """
-
-    processes: tuple[int, ...]
-    iterations: tuple[int, ...]
-
-
 class Measured(NamedTuple):
     """A record's numbers, metric by metric and process by process, 8 bytes each."""
 
     row: Row
     shape: Shape
     numbers: bytes
-
-
-class _Cut(NamedTuple):
-    """A record's text, cut at its numbers.
-
-    Attributes:
-        head: what comes before the tests, as an object.
-        fixed: what is neither head nor numbers, from one number to the next.
-        shape: the numbers' brackets and commas, with a semicolon between metrics.
-        flat: the numbers, as an array.
-    """
-
-    head: bytes
-    fixed: tuple[bytes, ...]
-    shape: bytes
-    flat: bytes
-
-
-class _Kind(NamedTuple):
-    """Records that differ in head and numbers only.
-
-    Attributes:
-        layout: what the numbers are.
-        fixed: as their cuts have it.
-        first, last: what stands before and after all numbers.
-        between: what stands between two numbers' lists: the text, its length, and where the
-            first quotation mark in it is. Numbers hold none, so it tells where they end.
-    """
-
-    layout: Layout
-    fixed: tuple[bytes, ...]
-    first: bytes
-    last: bytes
-    between: tuple[tuple[bytes, int, int], ...]
-
-    @classmethod
-    def of(cls, layout: Layout, fixed: tuple[bytes, ...]) -> _Kind:
-        """Return the kind that is cut so; at least one number is in it."""
-        first, *others, last = fixed
-        texts = [_SAMPLES_END + text + _SAMPLES for text in others]
-        between = tuple((text, len(text), text.index(b'"')) for text in texts)
-        return cls(layout, fixed, first + _SAMPLES, _SAMPLES_END + last, between)
 
 
 class Digester:
@@ -126,8 +66,8 @@ class Digester:
         self._sessions = Sessions()
         self._layouts: dict[Layout, int] = {}
         # What was seen before, also before the last ``finish``: cut text -> kind, and counts.
-        self._kinds: dict[tuple[bytes, ...], _Kind] = {}
-        self._latest: _Kind | None = None
+        self._kinds: dict[tuple[bytes, ...], Kind] = {}
+        self._latest: Kind | None = None
         self._shapes: dict[bytes, Shape] = {}
         self._waiting: list[tuple[Measured, bytes]] = []
 
@@ -136,9 +76,9 @@ class Digester:
         if text is None:
             self.bad(source, "its content is not here, or far too long for a record")
             return
-        cut = _cut_as(text, self._latest) if self._latest is not None else None
+        cut = cut_as(text, self._latest) if self._latest is not None else None
         if cut is None:
-            cut = _cut(text)
+            cut = cut_text(text)
         try:
             if cut is None or not self._take_known(source, text, cut):
                 self._take_strictly(source, text, cut)
@@ -157,7 +97,7 @@ class Digester:
         sessions, self._sessions, self._layouts = self._sessions, Sessions(), {}
         return sessions
 
-    def _take_known(self, source: str, text: bytes, cut: _Cut) -> bool:
+    def _take_known(self, source: str, text: bytes, cut: Cut) -> bool:
         """Take a record of a kind that was seen before; False if it was not.
 
         Raises:
@@ -178,7 +118,7 @@ class Digester:
             self._sessions.layouts.append(layout)
         return index
 
-    def _measured(self, row: Row, cut: _Cut) -> Measured:
+    def _measured(self, row: Row, cut: Cut) -> Measured:
         """Parse the numbers of a record.
 
         Raises:
@@ -188,10 +128,10 @@ class Digester:
         if shape is None:
             if len(self._shapes) >= _MOST_KINDS:
                 self._shapes.clear()
-            shape = self._shapes[cut.shape] = _shape(cut.shape)
+            shape = self._shapes[cut.shape] = shape_of(cut.shape)
         return Measured(row, shape, _packed(sum(shape.iterations), self._loads(cut.flat)))
 
-    def _take_strictly(self, source: str, text: bytes, cut: _Cut | None) -> None:
+    def _take_strictly(self, source: str, text: bytes, cut: Cut | None) -> None:
         """Take a record as every other reader does, or say what is wrong with it."""
         try:
             record = _strict(json.loads(text))
@@ -239,14 +179,14 @@ class Digester:
         measured = Measured(row, shape, numbers)
         return measured, layout
 
-    def _learn(self, cut: _Cut, measured: Measured, layout: Layout) -> None:
+    def _learn(self, cut: Cut, measured: Measured, layout: Layout) -> None:
         """Remember a kind of records, if cutting it gives what the strict reader gave."""
         try:
             same = self._measured(measured.row, cut) == measured
         except (ValueError, TypeError):
             same = False
         if same and len(cut.fixed) > 1 and len(self._kinds) < _MOST_KINDS:
-            self._kinds[cut.fixed] = _Kind.of(layout, cut.fixed)
+            self._kinds[cut.fixed] = Kind.of(layout, cut.fixed)
 
     def _flush(self) -> None:
         """Take the medians of the records that wait."""
@@ -278,61 +218,6 @@ def _why_not(text: bytes) -> ValueError | None:
     except ValueError as error:
         return error
     return None
-
-
-def _cut(text: bytes) -> _Cut | None:
-    """Cut a record's text at its numbers; None if it does not look like one."""
-    start = text.find(_TESTS)
-    if start < 0:
-        return None
-    first, *pieces = text[start:].split(_SAMPLES)
-    parts = [piece.partition(_SAMPLES_END) for piece in pieces]
-    fixed = (first, *[part[2] for part in parts])
-    return _joined(text[:start], fixed, [part[0] for part in parts])
-
-
-def _cut_as(text: bytes, kind: _Kind) -> _Cut | None:
-    """Cut a record's text as those of a kind, in a third of the time; None if it is none of it."""
-    start = text.find(_TESTS)
-    if not text.startswith(kind.first, start) or not text.endswith(kind.last):
-        return None
-    position = start + len(kind.first)
-    numbers = []
-    for fixed, length, quote in kind.between:
-        end = text.find(b'"', position) - quote
-        if end < position or not text.startswith(fixed, end):
-            return None
-        numbers.append(text[position:end])
-        position = end + length
-    numbers.append(text[position : len(text) - len(kind.last)])
-    return _joined(text[:start], kind.fixed, numbers)
-
-
-def _joined(head: bytes, fixed: tuple[bytes, ...], pieces: Sequence[bytes]) -> _Cut:
-    numbers = b";".join(pieces)
-    return _Cut(
-        head.rstrip(b",") + b"}",
-        fixed,
-        numbers.translate(None, _NUMERIC),
-        b"[" + numbers.translate(_TO_LIST, b"[] \n") + b"]",
-    )
-
-
-def _shape(brackets: bytes) -> Shape:
-    """Count what the numbers' brackets hold.
-
-    Raises:
-        ValueError: there is something else than lists of lists of numbers.
-    """
-    processes: list[int] = []
-    iterations: list[int] = []
-    for metric in brackets.split(b";") if brackets else ():
-        if not _PROCESSES.fullmatch(metric):
-            raise ValueError("not lists of numbers")
-        lists = metric[1:-1].split(b"],[")
-        processes.append(len(lists))
-        iterations += [len(one) + 1 for one in lists]
-    return Shape(tuple(processes), tuple(iterations))
 
 
 def _packed(count: int, numbers: Iterable[float]) -> bytes:
