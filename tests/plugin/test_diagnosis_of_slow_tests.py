@@ -6,25 +6,12 @@ import shlex
 from dataclasses import fields
 
 import pytest
-from plugin_projects import CACHE
+from plugin_projects import CACHE, REAL
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 from pytest_llmperf.report.model import CauseView
 
-SLOW = """
-llm:
-  model_path: smollm2-135m
-  n_ctx: 256
-  n_batch: 128
-  n_ubatch: 4
-  max_tokens: 8
-  n_threads: 1
-  n_threads_batch: 1
-perf:
-  processes: 1
-  iterations: 3
-  warmup_max: 1
-"""
+SLOW = REAL.replace("n_batch: 128", "n_batch: 128\n  n_ubatch: 4")
 
 
 @pytest.fixture
