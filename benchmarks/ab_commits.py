@@ -7,6 +7,8 @@ decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment
 Each is compared with its parent as often as asked for, in turn, every time anew.
 Needs a quiet machine: nothing else should use the cores. With the cores to itself a
 session takes about 10 pairs; where other machines on the same host are busy, up to 40.
+With more cores, sessions can run side by side: ``--lanes 6``. ``BENCH_GPU_LAYERS=-1`` in
+the environment has the application use the GPU of this Python's engine.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from commit_repository import CommitRepository
+from lanes import side_by_side
 
 from pytest_llmperf.arguments import duration
 
@@ -79,39 +82,47 @@ def main() -> None:
         "--budget", type=duration, default=math.inf, help="begin no session after so long, as 30m"
     )
     parser.add_argument("--json", type=Path, help="write every session's outcome to this file")
+    parser.add_argument(
+        "--lanes", type=int, default=1, help="sessions side by side, each on its own cores"
+    )
     arguments = parser.parse_args()
     tallies = {name: Tally() for name in SCENARIOS}
     outcomes = []
     until = time.monotonic() + arguments.budget
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        repositories = {}
-        for number, (name, (before, after, _)) in enumerate(SCENARIOS.items()):
-            made = CommitRepository(folder / f"repository{number}", arguments.threads)
-            made.edit(before, after)
+
+        def session(job: tuple[int, str], environ: dict[str, str]) -> dict[str, Any] | None:
+            repeat, name = job
+            if time.monotonic() > until:
+                return None
+            folder = Path(temporary) / f"{repeat}-{list(SCENARIOS).index(name)}"
+            made = CommitRepository(folder / "repository", arguments.threads, environ)
+            made.edit(*SCENARIOS[name][:2])
             made.commit(name)
-            repositories[name] = made
+            return one(made, folder / "report.json")
+
+        jobs = []
         for repeat in range(1, arguments.repeats + 1):
             names = list(SCENARIOS)
             random.shuffle(names)
-            for name in names:
-                if time.monotonic() > until:
-                    break
-                found = one(repositories[name], folder / "report.json")
-                right, verdicts = judge(found, SCENARIOS[name][2])
-                tally = tallies[name]
-                tally.right.append(right)
-                tally.seconds.append(found["wall"])
-                tally.pairs.append(found["tests"][0]["pairs"])
-                tally.verdicts.append(verdicts)
-                outcomes.append({"scenario": name, "repeat": repeat, "right": right, **found})
-                print(
-                    f"{repeat:>3} {name:<22} {'right' if right else 'WRONG':<6}"
-                    f"{found['tests'][0]['pairs']:>3} pairs {found['wall']:>6.1f} s  {verdicts}",
-                    flush=True,
-                )
-                if arguments.json:
-                    arguments.json.write_text(json.dumps(outcomes), encoding="utf-8")
+            jobs += [(repeat, name) for name in names]
+        for (repeat, name), found in side_by_side(session, jobs, arguments.lanes):
+            if found is None:
+                continue
+            right, verdicts = judge(found, SCENARIOS[name][2])
+            tally = tallies[name]
+            tally.right.append(right)
+            tally.seconds.append(found["wall"])
+            tally.pairs.append(found["tests"][0]["pairs"])
+            tally.verdicts.append(verdicts)
+            outcomes.append({"scenario": name, "repeat": repeat, "right": right, **found})
+            print(
+                f"{repeat:>3} {name:<22} {'right' if right else 'WRONG':<6}"
+                f"{found['tests'][0]['pairs']:>3} pairs {found['wall']:>6.1f} s  {verdicts}",
+                flush=True,
+            )
+            if arguments.json:
+                arguments.json.write_text(json.dumps(outcomes), encoding="utf-8")
     print(f"\n{'commit':<22} {'right':>8} {'pairs':>16} {'seconds':>20}")
     for name, tally in tallies.items():
         if not tally.right:

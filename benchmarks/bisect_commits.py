@@ -4,7 +4,8 @@
 
 Every try makes a repository of 32 commits after the good one; all of them change
 the application's text, one of them, at a random place, what a decode step takes.
-Needs a quiet machine: nothing else should use the cores.
+Needs a quiet machine: nothing else should use the cores. With more cores, tries can
+run side by side: ``--lanes 6``.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from commit_repository import CommitRepository
+from lanes import side_by_side
 
 from pytest_llmperf.arguments import duration
 
 SLOWER = ("DECODE = 0.0", "DECODE = 0.10")
 
 
-def one(folder: Path, commits: int, threads: int, place: int) -> dict[str, Any]:
+def one(
+    folder: Path, commits: int, threads: int, place: int, environ: dict[str, str]
+) -> dict[str, Any]:
     """Make a repository whose commit number ``place`` is slow; return what bisect found."""
-    repository = CommitRepository(folder, threads)
+    repository = CommitRepository(folder, threads, environ)
     good = repository.git("rev-parse", "HEAD")
     culprit = ""
     for number in range(1, commits + 1):
@@ -68,19 +72,28 @@ def main() -> None:
         "--budget", type=duration, default=math.inf, help="begin no try after so long, as 30m"
     )
     parser.add_argument("--json", type=Path, help="write every try's outcome to this file")
+    parser.add_argument(
+        "--lanes", type=int, default=1, help="tries side by side, each on its own cores"
+    )
     arguments = parser.parse_args()
     outcomes = []
     until = time.monotonic() + arguments.budget
     with tempfile.TemporaryDirectory() as temporary:
-        for number in range(1, arguments.tries + 1):
+
+        def one_try(number: int, environ: dict[str, str]) -> dict[str, Any] | None:
             if time.monotonic() > until:
-                break
+                return None
             place = random.randint(1, arguments.commits)
             folder = Path(temporary) / f"try{number}"
-            found = one(folder, arguments.commits, arguments.threads, place)
+            return one(folder, arguments.commits, arguments.threads, place, environ)
+
+        numbers = range(1, arguments.tries + 1)
+        for number, found in side_by_side(one_try, numbers, arguments.lanes):
+            if found is None:
+                continue
             outcomes.append(found)
             print(
-                f"{number:>3} commit {place:>2} of {arguments.commits}: "
+                f"{number:>3} commit {found['place']:>2} of {arguments.commits}: "
                 f"{'right' if found['right'] else 'WRONG':<6}{found['kind']:<12}"
                 f"{found['sessions']:>2} sessions {found['seconds']:>6.0f} s  "
                 f"{'; '.join(found['effects'])}",

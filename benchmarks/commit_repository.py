@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from pytest_llmperf.config.embedded import cache_dir, find_cached
@@ -15,14 +16,19 @@ _APP = '''"""Answers with a real model, token by token; each step may take a sha
 import os
 import time
 
-from llama_cpp import Llama
+from llama_cpp import Llama, llama_synchronize
 
 #: What a step of decoding, and the evaluation of the prompt, take longer.
 DECODE = 0.0
 PREFILL = 0.0
 
 llm = Llama(
-    os.environ["BENCH_MODEL"], n_ctx=256, n_threads=THREADS, n_threads_batch=THREADS, verbose=False
+    os.environ["BENCH_MODEL"],
+    n_ctx=256,
+    n_threads=THREADS,
+    n_threads_batch=THREADS,
+    n_gpu_layers=int(os.environ.get("BENCH_GPU_LAYERS", "0")),
+    verbose=False,
 )
 
 
@@ -30,6 +36,7 @@ def evaluate(tokens, share):
     """Evaluate tokens, and keep the core busy for a share of the time that took."""
     began = time.perf_counter()
     llm.eval(tokens)
+    llama_synchronize(llm.ctx)
     until = time.perf_counter() + share * (time.perf_counter() - began)
     while time.perf_counter() < until:
         pass
@@ -76,9 +83,11 @@ class CommitRepository:
     Args:
         folder: an empty folder, or one to be made.
         threads: of the engine.
+        environ: further variables of the sessions. ``BENCH_GPU_LAYERS=-1``, there or in this
+            process's own, has the application use a GPU.
     """
 
-    def __init__(self, folder: Path, threads: int) -> None:
+    def __init__(self, folder: Path, threads: int, environ: Mapping[str, str]) -> None:
         model = find_cached("smollm2-135m")
         if model is None:
             raise SystemExit("the embedded model is not in the cache: llmperf model smollm2-135m")
@@ -91,6 +100,7 @@ class CommitRepository:
             **{f"GIT_{who}_NAME": "bench" for who in ("AUTHOR", "COMMITTER")},
             **{f"GIT_{who}_EMAIL": "bench@example.org" for who in ("AUTHOR", "COMMITTER")},
             "LLMPERF_CACHE_DIR": str(cache_dir()),
+            **environ,
         }
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

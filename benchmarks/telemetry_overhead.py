@@ -2,12 +2,14 @@
 
     python benchmarks/telemetry_overhead.py [--pairs 60] [--json telemetry.json]
     GGML_VK_VISIBLE_DEVICES=0 python benchmarks/telemetry_overhead.py --python PATH/TO/bin/python
+    python benchmarks/telemetry_overhead.py --python PATH/TO/bin/python --own-cards
 
 One real engine process generates the same answer again and again, with the sampler on or off
 in randomised ABBA order; a fresh process follows every few pairs. The cards are the stand-in
 library of the tests, compiled for this run: one card, and eight. With ``--python`` the engine
 is that environment's, with all layers on its device (the Vulkan build on Debian's software
-device); without, it is this environment's on the CPU.
+device); without, it is this environment's on the CPU. ``--own-cards`` samples the machine's own
+cards through the driver's library instead.
 
 Where a token takes less time than passes between two samples, the same generations tell more:
 the token that a sample meets and the one after it, against their neighbours that no sample met,
@@ -51,6 +53,7 @@ from pytest_llmperf.timeline import Timeline
 ROOT = Path(__file__).resolve().parent.parent
 MACHINE = ROOT / "tests" / "machine"
 SCENARIOS = ("healthy", "eight_devices")
+OWN_CARDS = "own cards"
 #: Least ratio of decode speed, with the sampler to without.
 LEAST = 0.995
 #: Fewest samples that met a token, and moments without one, to say what a sample costs.
@@ -127,13 +130,14 @@ def costs_of(timeline: Timeline, moments: Sequence[float]) -> list[float]:
 
 
 def measure(
-    spec: LaunchSpec, scenario: Path, arguments: argparse.Namespace, order: random.Random
+    spec: LaunchSpec, scenario: str, arguments: argparse.Namespace, order: random.Random
 ) -> list[Pair]:
     """Measure the pairs of one scenario."""
-    os.environ[_SCENARIO] = str(scenario)
+    if scenario != OWN_CARDS:
+        os.environ[_SCENARIO] = str(MACHINE / "scenarios" / f"{scenario}.txt")
     telemetry = Telemetry.open()
     if telemetry is None:
-        raise RuntimeError(f"the stand-in library does not answer for {scenario.name}")
+        raise RuntimeError(f"no library for NVIDIA cards answers for {scenario}")
     pairs: list[Pair] = []
     client: EngineClient | None = None
     started = time.monotonic()
@@ -159,7 +163,7 @@ def measure(
             met, unmet = costs_of(lines[True], sampled), costs_of(lines[False], moved)
             pairs.append(Pair(speeds[True], speeds[False], hz, met, unmet))
             print(
-                f"{scenario.stem}: pair {number + 1}/{arguments.pairs}  "
+                f"{scenario}: pair {number + 1}/{arguments.pairs}  "
                 f"{time.monotonic() - started:4.0f} s  on {speeds[True]:.1f}  "
                 f"off {speeds[False]:.1f} tok/s",
                 file=sys.stderr,
@@ -254,6 +258,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--per-process", type=int, default=10, help="pairs of an engine process")
     parser.add_argument("--hz", type=float, default=HZ, help="samples a second")
     parser.add_argument("--scenario", choices=SCENARIOS, action="append", help="(default: all)")
+    parser.add_argument("--own-cards", action="store_true", help="sample the machine's cards")
     parser.add_argument("--model", type=Path, help="a GGUF file (default: the embedded model)")
     parser.add_argument("--python", type=Path, help="of an environment with a GPU build")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
@@ -269,11 +274,12 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, and judge."""
     arguments = parse_arguments()
-    if _CHILD not in os.environ:
+    if _CHILD not in os.environ and not arguments.own_cards:
         # The loader reads its path at a process's start: measure in one that has the library.
         with tempfile.TemporaryDirectory() as name:
             build_library(Path(name))
-            environ = {**os.environ, "LD_LIBRARY_PATH": name, _CHILD: "1"}
+            paths = [name, *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
+            environ = {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(paths), _CHILD: "1"}
             environ.pop("CUDA_VISIBLE_DEVICES", None)
             return subprocess.run([sys.executable, *sys.argv], env=environ, check=False).returncode
     model = (arguments.model or embedded_model()).absolute()
@@ -283,10 +289,8 @@ def main() -> int:
         "llama_cpp", llm.resolved(model), python=str(arguments.python or sys.executable)
     )
     order = random.Random(arguments.seed)
-    results = {
-        name: measure(spec, MACHINE / "scenarios" / f"{name}.txt", arguments, order)
-        for name in arguments.scenario or SCENARIOS
-    }
+    scenarios = [OWN_CARDS] if arguments.own_cards else arguments.scenario or SCENARIOS
+    results = {name: measure(spec, name, arguments, order) for name in scenarios}
     print("\n".join(table(results)))
     if arguments.json:
         document = {
