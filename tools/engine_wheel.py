@@ -50,6 +50,13 @@ ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
         "-DLLAMA_USE_PREBUILT_UI=OFF",
     ),
 }
+_BUILD_TIMES = {
+    "cpu": "about 4 minutes",
+    "cuda": "most of an hour for each architecture (docs/engine-builds.md: for this card alone)",
+    "vulkan": "about 12 minutes",
+    "metal": "about 5 minutes",
+    "tools": "about 6 minutes",
+}
 #: Environment variables that change what the compiler produces.
 _COMPILER_VARIABLES = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS")
 #: Would add flags that the folder's name does not know about.
@@ -213,7 +220,9 @@ def _run_build(
 ) -> None:
     flags = shlex.join(build.flags)
     print(f"engine: building {ENGINE_PACKAGE} {build.version} ({build.engine}) with {flags}")
-    print(f"        once per machine, about 4 minutes on 2 cores; log: {log}", flush=True)
+    print(
+        f"        once per machine, {_BUILD_TIMES[build.engine]} on 2 cores; log: {log}", flush=True
+    )
     env = {k: v for k, v in os.environ.items() if k not in _DROPPED_VARIABLES}
     env |= {**variables, "CMAKE_ARGS": flags}
     # The build tree is 1 GB: keep it beside the cache, where it is removed for certain.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -110,6 +111,28 @@ def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: 
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"
     assert gain.why == "it does not fit in system memory (a buffer of 1.0 TiB)"
+
+
+def test_findings_of_its_measurements_are_as_severe_as_configured(
+    load: Load, quiet_machine: None
+) -> None:
+    spec = LaunchSpec("llama_cpp", dict(load().config))
+    client = EngineClient.start(spec)
+    try:
+        found = probe(client, Sizes(8, 2), 100.0)
+    finally:
+        client.close()
+    # As if the recording had evaluated more of the prompt than any replay does.
+    (request,) = found.workload.requests
+    more = replace(request, prompt_tokens_evaluated=9)
+    found = replace(found, workload=replace(found.workload, requests=(more,)))
+
+    for severities in ({}, {"prompt_cached": "note"}):
+        measured = Bench(spec, found, 1.0, 60.0, severities, watch).measure(60.0)
+        severity = severities.get("prompt_cached", "invalid")
+        assert {one.severity for one in measured.findings if one.name == "prompt_cached"} == {
+            severity
+        }
 
 
 def test_a_remedy_on_a_busy_machine_is_not_judged(

@@ -17,6 +17,10 @@ def test_many_values_share_a_bar_by_their_median() -> None:
     assert sparkline([1, 1, 9, 8, 8, 1], 2, 0.05) == "▁█"
 
 
+def test_of_an_even_number_of_values_the_middle_of_the_two_in_the_middle_is_drawn() -> None:
+    assert sparkline([1, 3, 8, 8, 2, 2], 3, 0.05) == "▁█▁"
+
+
 def test_small_differences_stay_small() -> None:
     assert sparkline([100.0, 100.1, 99.9, 100.0], 80, 0.05) == "▅▅▄▅"
 
