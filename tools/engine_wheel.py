@@ -54,7 +54,7 @@ _BUILD_TIMES = {
     "cpu": "about 4 minutes",
     "cuda": "most of an hour for each architecture (docs/engine-builds.md: for this card alone)",
     "vulkan": "about 12 minutes",
-    "metal": "about 5 minutes",
+    "metal": "some minutes",
     "tools": "about 6 minutes",
 }
 #: Environment variables that change what the compiler produces.
