@@ -15,11 +15,13 @@ Outcome = TypeVar("Outcome")
 
 
 def lanes_of(count: int) -> list[set[int]]:
-    """Split the usable cores into ``count`` equal sets of neighbours.
+    """Split the usable cores into ``count`` equal sets of neighbours; one lane is not bound.
 
     Neighbours, because the two threads of one core often have numbers that follow
-    each other, and should not serve two lanes.
+    each other, and should not serve two lanes. More than one lane needs Linux.
     """
+    if count == 1:
+        return [set()]
     usable = sorted(os.sched_getaffinity(0))
     share = len(usable) // count
     if share < 1:
@@ -43,10 +45,11 @@ def side_by_side(
         def in_lane(job: Job) -> Outcome:
             number, cores = free.get()
             try:
+                if not cores:
+                    return work(job, {})
                 # Of this thread alone; the processes it starts inherit it.
                 os.sched_setaffinity(0, cores)
-                one = {"LLMPERF_DEVICE_LOCK": str(Path(folder) / f"lane{number}.lock")}
-                return work(job, one if count > 1 else {})
+                return work(job, {"LLMPERF_DEVICE_LOCK": str(Path(folder, f"lane{number}.lock"))})
             finally:
                 free.put((number, cores))
 
