@@ -7,8 +7,7 @@ decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment
 Each is compared with its parent as often as asked for, in turn, every time anew.
 Needs a quiet machine: nothing else should use the cores. With the cores to itself a
 session takes about 10 pairs; where other machines on the same host are busy, up to 40.
-With more cores, sessions can run side by side: ``--lanes 6``. ``BENCH_GPU_LAYERS=-1`` in
-the environment has the application use the GPU of this Python's engine.
+With more cores, sessions can run side by side: ``--lanes 6``.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from commit_repository import CommitRepository
+from commit_repository import Application, CommitRepository
 from lanes import side_by_side
 
 from pytest_llmperf.arguments import duration
@@ -77,7 +76,7 @@ def main() -> None:
     """Print a line per session, then the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=20, help="of each scenario (default 20)")
-    parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
+    Application.add_arguments(parser)
     parser.add_argument(
         "--budget", type=duration, default=math.inf, help="begin no session after so long, as 30m"
     )
@@ -96,7 +95,7 @@ def main() -> None:
             if time.monotonic() > until:
                 return None
             folder = Path(temporary) / f"{repeat}-{list(SCENARIOS).index(name)}"
-            made = CommitRepository(folder / "repository", arguments.threads, environ)
+            made = CommitRepository(folder / "repository", Application.of(arguments), environ)
             made.edit(*SCENARIOS[name][:2])
             made.commit(name)
             return one(made, folder / "report.json")

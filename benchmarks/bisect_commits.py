@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from commit_repository import CommitRepository
+from commit_repository import Application, CommitRepository
 from lanes import side_by_side
 
 from pytest_llmperf.arguments import duration
@@ -29,10 +29,10 @@ SLOWER = ("DECODE = 0.0", "DECODE = 0.10")
 
 
 def one(
-    folder: Path, commits: int, threads: int, place: int, environ: dict[str, str]
+    folder: Path, commits: int, application: Application, place: int, environ: dict[str, str]
 ) -> dict[str, Any]:
     """Make a repository whose commit number ``place`` is slow; return what bisect found."""
-    repository = CommitRepository(folder, threads, environ)
+    repository = CommitRepository(folder, application, environ)
     good = repository.git("rev-parse", "HEAD")
     culprit = ""
     for number in range(1, commits + 1):
@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--tries", type=int, default=10, help="repositories (default 10)")
     parser.add_argument("--commits", type=int, default=32, help="in each (default 32)")
-    parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
+    Application.add_arguments(parser)
     parser.add_argument(
         "--budget", type=duration, default=math.inf, help="begin no try after so long, as 30m"
     )
@@ -85,7 +85,7 @@ def main() -> None:
                 return None
             place = random.randint(1, arguments.commits)
             folder = Path(temporary) / f"try{number}"
-            return one(folder, arguments.commits, arguments.threads, place, environ)
+            return one(folder, arguments.commits, Application.of(arguments), place, environ)
 
         numbers = range(1, arguments.tries + 1)
         for number, found in side_by_side(one_try, numbers, arguments.lanes):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmperf.config.embedded import cache_dir, find_cached
@@ -16,7 +19,7 @@ _APP = '''"""Answers with a real model, token by token; each step may take a sha
 import os
 import time
 
-from llama_cpp import Llama, llama_synchronize
+from llama_cpp import Llama
 
 #: What a step of decoding, and the evaluation of the prompt, take longer.
 DECODE = 0.0
@@ -27,30 +30,30 @@ llm = Llama(
     n_ctx=256,
     n_threads=THREADS,
     n_threads_batch=THREADS,
-    n_gpu_layers=int(os.environ.get("BENCH_GPU_LAYERS", "0")),
+    n_gpu_layers=GPU_LAYERS,
     verbose=False,
 )
 
 
-def evaluate(tokens, share):
-    """Evaluate tokens, and keep the core busy for a share of the time that took."""
+def step(tokens, share):
+    """Evaluate tokens, pick the next, and keep the core busy for a share of the time that took."""
     began = time.perf_counter()
     llm.eval(tokens)
-    llama_synchronize(llm.ctx)
+    token = llm.sample(temp=0.0)
     until = time.perf_counter() + share * (time.perf_counter() - began)
     while time.perf_counter() < until:
         pass
+    return token
 
 
-def answer(prompt, max_tokens=16):
+def answer(prompt, max_tokens):
     """Yield token ids."""
-    tokens = llm.tokenize(prompt.encode())
     llm.reset()
-    evaluate(tokens, PREFILL)
-    for _ in range(max_tokens):
-        token = llm.sample(temp=0.0)
+    token = step(llm.tokenize(prompt.encode()), PREFILL)
+    yield token
+    for _ in range(max_tokens - 1):
+        token = step([token], DECODE)
         yield token
-        evaluate([token], DECODE)
 '''
 
 _TEST = '''"""One perf test."""
@@ -63,7 +66,7 @@ PROMPT = "Explain in a few words what a key value cache is good for when a model
 @pytest.mark.perf
 def test_answer(llm_engine):
     """A short answer."""
-    llm_engine.generate(PROMPT, max_tokens=16)
+    llm_engine.generate(PROMPT, max_tokens=TOKENS)
 '''
 
 _CONFIG = """llm:
@@ -77,24 +80,53 @@ perf:
 """
 
 
+@dataclass(frozen=True)
+class Application:
+    """What the application of a repository runs.
+
+    Attributes:
+        model: a GGUF file; the embedded model if None.
+        gpu: have all layers on the GPU of this Python's engine.
+        threads: of the engine.
+        tokens: in an answer.
+    """
+
+    model: Path | None = None
+    gpu: bool = False
+    threads: int = 2
+    tokens: int = 16
+
+    @staticmethod
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        """Let a command line say so."""
+        parser.add_argument("--model", type=Path, help="a GGUF file (default: the embedded model)")
+        parser.add_argument("--gpu", action="store_true", help="all layers on the GPU")
+        parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
+        parser.add_argument("--tokens", type=int, default=16, help="of an answer (default 16)")
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Application:
+        """Return what a command line said."""
+        return cls(arguments.model, arguments.gpu, arguments.threads, arguments.tokens)
+
+
 class CommitRepository:
     """A git repository in ``folder``, and sessions in it.
 
     Args:
         folder: an empty folder, or one to be made.
-        threads: of the engine.
-        environ: further variables of the sessions. ``BENCH_GPU_LAYERS=-1``, there or in this
-            process's own, has the application use a GPU.
+        application: what is measured in it.
+        environ: further variables of the sessions.
     """
 
-    def __init__(self, folder: Path, threads: int, environ: Mapping[str, str]) -> None:
-        model = find_cached("smollm2-135m")
+    def __init__(self, folder: Path, application: Application, environ: Mapping[str, str]) -> None:
+        model = application.model or find_cached("smollm2-135m")
         if model is None:
             raise SystemExit("the embedded model is not in the cache: llmperf model smollm2-135m")
         self.folder = folder
         self.environ = {
             **{name: text for name, text in os.environ.items() if not name.startswith("GIT_")},
-            "BENCH_MODEL": str(model),
+            "BENCH_MODEL": str(model.absolute()),
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",
             **{f"GIT_{who}_NAME": "bench" for who in ("AUTHOR", "COMMITTER")},
@@ -105,8 +137,14 @@ class CommitRepository:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.git("init", "--quiet", "--initial-branch=main")
+        values = {
+            "THREADS": application.threads,
+            "GPU_LAYERS": -1 if application.gpu else 0,
+            "TOKENS": application.tokens,
+        }
         for name, text in (("app.py", _APP), ("test_app.py", _TEST), ("config.yaml", _CONFIG)):
-            (folder / name).write_text(text.replace("THREADS", str(threads)), encoding="utf-8")
+            filled = re.sub("|".join(values), lambda found: str(values[found[0]]), text)
+            (folder / name).write_text(filled, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         self.commit("An application")
 

@@ -17,6 +17,8 @@ from pytest_llmperf.environment.gpus import Gpu
 KEY_LENGTH = 80
 #: Memory totals move a little with firmware, kernel and ECC settings.
 MEMORY_TOLERANCE = 0.05
+#: How a value reads that could not be found out.
+UNKNOWN = "unknown"
 _GIB = 2**30
 _GPU_NOISE = re.compile(
     r"\b(?:nvidia|geforce|tesla|amd|radeon|graphics|gpu|generation|intel|corporation)\b"
@@ -204,12 +206,19 @@ def info_differences(current: Machine, baseline: Machine) -> list[Difference]:
 
 
 def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Difference]:
-    """Compare two flat mappings item by item; memory with ``MEMORY_TOLERANCE``."""
+    """Compare two flat mappings item by item; memory with ``MEMORY_TOLERANCE``.
+
+    What reads the same is no difference: an item that one side does not have, and
+    that the other could not find out.
+    """
     found = []
     for item in dict.fromkeys([*baseline, *current]):
         old, new = baseline.get(item), current.get(item)
-        if not same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
-            found.append(Difference(item, display(old), display(new)))
+        if same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
+            continue
+        difference = Difference(item, display(old), display(new))
+        if difference.baseline != difference.current:
+            found.append(difference)
     return found
 
 
@@ -231,4 +240,4 @@ def display(value: Any) -> str:
         return ", ".join(f"{key}={display(part)}" for key, part in value.items()) or "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return "unknown" if value is None or value == "" else str(value)
+    return UNKNOWN if value is None or value == "" else str(value)

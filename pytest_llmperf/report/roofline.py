@@ -84,7 +84,7 @@ def _device(name: str, bandwidth: Bandwidth, limit: Limit) -> str:
     alone = len(limit.bandwidths) == 1
     part = "" if alone else f"{_mega(limit.reads.by_device[name])} of it "
     spread = "" if bandwidth.spread is None else f", spread {_percent(bandwidth.spread)}"
-    return f"{part}on {name} at {bandwidth.bytes_per_s / 1e9:.3g} GB/s ({bandwidth.how}{spread})"
+    return f"{part}on {name} at {_giga(bandwidth.bytes_per_s)} GB/s ({bandwidth.how}{spread})"
 
 
 def _why_over(limit: Limit) -> str:
@@ -106,6 +106,11 @@ def _percent(share: float) -> str:
 
 def _mega(count: float) -> str:
     return f"{count / 1e6:.4g} MB" if count < 1e9 else f"{count / 1e9:.4g} GB"
+
+
+def _giga(rate: float) -> str:
+    billions = rate / 1e9
+    return f"{billions:.3g}" if billions < 1000 else f"{billions:.0f}"
 
 
 def _rate(value: float) -> str:
