@@ -139,7 +139,7 @@ def _other_model(theirs: ModelIdentity, model: ModelIdentity) -> bool:
 
 
 def _model(model: ModelIdentity) -> str:
-    return f"{model.name} (SHA-256 {model.sha256 or 'unknown'})"
+    return f"{model.name} (SHA-256 {(model.sha256 or 'unknown')[:12]})"
 
 
 def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Near | None:

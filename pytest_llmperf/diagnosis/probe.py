@@ -47,7 +47,7 @@ class Probe:
         workload: what to replay.
         use: how much of the engine it uses.
         seconds: how long it took.
-        shortened: it was made smaller than usual, because this engine is slow.
+        shortened: it was made smaller than usual, to fit into the time there is.
     """
 
     workload: Workload

@@ -137,7 +137,11 @@ def load_engine(name: str, config: dict[str, Any], delay: Delay | None = None) -
             "llama-cpp-python is too old or too new for it"
         ) from error
     except (ImportError, OSError, RuntimeError) as error:
+        from pytest_llmperf.engine.import_hint import import_hint
+
+        hint = import_hint(str(error))
         raise EngineLoadError(
             f"engine {name!r} could not be imported in {sys.executable}: {error}"
+            + (f"\nhint: {hint}" if hint else "")
         ) from error
     raise EngineLoadError(f"unknown engine {name!r}")

@@ -47,8 +47,7 @@ def test_another_model_is_refused_with_both_checksums(store: Any, make_record: A
     other = ModelIdentity("smollm2-135m", "c2" * 32)
     (refused,) = find_baseline(store, record.machine, other).refused
     assert str(refused.differences[0]) == (
-        f"model: baseline smollm2-135m (SHA-256 {'b1' * 32}), "
-        f"now smollm2-135m (SHA-256 {'c2' * 32})"
+        f"model: baseline smollm2-135m (SHA-256 {'b1' * 6}), now smollm2-135m (SHA-256 {'c2' * 6})"
     )
 
 

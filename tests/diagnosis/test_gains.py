@@ -15,6 +15,8 @@ from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.watching import DoctorWatch
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.request import Request
 from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 
@@ -98,6 +100,28 @@ def test_a_workload_has_the_sizes_asked_for(load: Load) -> None:
             probe(client, Sizes(600, 3), 100.0)
     finally:
         client.close()
+
+
+def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(load: Load) -> None:
+    """The first request of a process may load a device's code; what follows is fast."""
+    client = EngineClient.start(LaunchSpec("llama_cpp", {**load().config, "n_ctx": 256}))
+    asked = client.request
+
+    def cold_at_first(request: Request) -> Generation:
+        client.request = asked  # type: ignore[method-assign]
+        generation = asked(request)
+        line = generation.timeline
+        assert line.t_prefill_start is not None
+        early = replace(line, t_prefill_start=line.t_prefill_start - 1000.0)
+        return replace(generation, timeline=early)
+
+    client.request = cold_at_first  # type: ignore[method-assign]
+    try:
+        found = probe(client, Sizes(), 300.0)
+    finally:
+        client.close()
+    assert not found.shortened
+    assert (found.use.prompt_tokens, found.use.output_tokens) == (192, 64)
 
 
 def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: None) -> None:

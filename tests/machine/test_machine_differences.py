@@ -18,6 +18,7 @@ from pytest_llmperf.environment.machine import (
     info_differences,
     read_machine,
 )
+from pytest_llmperf.plugin.evidence import listed_differences
 
 GIB = 2**30
 XEON = Cpu("Intel(R) Xeon(R) Processor", "6/143/8", "GenuineIntel", ("avx2", "fma"), "0x2b")
@@ -71,6 +72,23 @@ def test_a_difference_carries_both_values() -> None:
 def test_a_counter_that_is_no_longer_reported_refuses() -> None:
     (difference,) = differences(gpu_machine(replace(CARD, power_limit_w=None)), gpu_machine())
     assert difference.current == "unknown"
+
+
+def test_what_was_never_known_is_no_difference() -> None:
+    """A record without the item, and a card that has none of it."""
+    before = gpu_machine()
+    assert before.strict["gpu MIG profile"] == [None]
+    del before.strict["gpu MIG profile"]
+    assert differences(gpu_machine(), before) == []
+
+
+def test_of_machines_with_other_backends_only_what_both_know_is_told() -> None:
+    told = listed_differences(differences(gpu_machine(cores=16), cpu_machine()))
+    assert told == "backend: cpu there, cuda here; usable cores: 2 there, 16 here"
+    short = listed_differences(
+        differences(gpu_machine(replace(CARD, power_limit_w=None)), gpu_machine())
+    )
+    assert short == "gpu power limit W: 450 there, unknown here"
 
 
 def test_memory_that_jitters_does_not_refuse() -> None:

@@ -108,6 +108,14 @@ def test_a_report_says_what_the_limit_rests_on() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("bandwidth", "shown"), [(4814.304 * GIGA, "4814 GB/s"), (23.21 * GIGA, "23.2 GB/s")]
+)
+def test_bandwidths_of_any_size_are_read_at_a_glance(bandwidth: float, shown: str) -> None:
+    (line,) = roofline_lines(RooflineView(a_limit(bytes_per_s=bandwidth), 0.1))
+    assert f"on CPU at {shown} (" in line
+
+
 def test_more_than_the_limit_is_explained_by_the_cache_where_the_reads_fit_into_it() -> None:
     line = list(roofline_lines(RooflineView(a_limit(cache_bytes=300 << 20), 1.2)))[1]
     assert line.startswith("over 100%: what a token reads fits into the last-level cache (300 MiB)")
