@@ -52,7 +52,7 @@ ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
 }
 _BUILD_TIMES = {
     "cpu": "about 4 minutes",
-    "cuda": "most of an hour for each architecture (docs/engine-builds.md: for this card alone)",
+    "cuda": "about 45 minutes for each architecture (docs/engine-builds.md: for this card alone)",
     "vulkan": "about 12 minutes",
     "metal": "some minutes",
     "tools": "about 6 minutes",
