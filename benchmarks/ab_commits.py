@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from commit_repository import Application, CommitRepository
-from lanes import side_by_side
+from lanes import add_lanes_argument, check_lanes, side_by_side
 
 from pytest_llmperf.arguments import duration
 
@@ -81,10 +81,10 @@ def main() -> None:
         "--budget", type=duration, default=math.inf, help="begin no session after so long, as 30m"
     )
     parser.add_argument("--json", type=Path, help="write every session's outcome to this file")
-    parser.add_argument(
-        "--lanes", type=int, default=1, help="sessions side by side, each on its own cores"
-    )
+    add_lanes_argument(parser)
     arguments = parser.parse_args()
+    application = Application.of(parser, arguments)
+    check_lanes(parser, arguments.lanes, application.threads, application.gpu)
     tallies = {name: Tally() for name in SCENARIOS}
     outcomes = []
     until = time.monotonic() + arguments.budget
@@ -95,7 +95,7 @@ def main() -> None:
             if time.monotonic() > until:
                 return None
             folder = Path(temporary) / f"{repeat}-{list(SCENARIOS).index(name)}"
-            made = CommitRepository(folder / "repository", Application.of(arguments), environ)
+            made = CommitRepository(folder / "repository", application, environ)
             made.edit(*SCENARIOS[name][:2])
             made.commit(name)
             return one(made, folder / "report.json")

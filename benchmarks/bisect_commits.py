@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from commit_repository import Application, CommitRepository
-from lanes import side_by_side
+from lanes import add_lanes_argument, check_lanes, side_by_side
 
 from pytest_llmperf.arguments import duration
 
@@ -72,10 +72,10 @@ def main() -> None:
         "--budget", type=duration, default=math.inf, help="begin no try after so long, as 30m"
     )
     parser.add_argument("--json", type=Path, help="write every try's outcome to this file")
-    parser.add_argument(
-        "--lanes", type=int, default=1, help="tries side by side, each on its own cores"
-    )
+    add_lanes_argument(parser)
     arguments = parser.parse_args()
+    application = Application.of(parser, arguments)
+    check_lanes(parser, arguments.lanes, application.threads, application.gpu)
     outcomes = []
     until = time.monotonic() + arguments.budget
     with tempfile.TemporaryDirectory() as temporary:
@@ -85,7 +85,7 @@ def main() -> None:
                 return None
             place = random.randint(1, arguments.commits)
             folder = Path(temporary) / f"try{number}"
-            return one(folder, arguments.commits, Application.of(arguments), place, environ)
+            return one(folder, arguments.commits, application, place, environ)
 
         numbers = range(1, arguments.tries + 1)
         for number, found in side_by_side(one_try, numbers, arguments.lanes):

@@ -80,6 +80,10 @@ perf:
 """
 
 
+#: What the prompt leaves of the application's context.
+_MOST_TOKENS = 200
+
+
 @dataclass(frozen=True)
 class Application:
     """What the application of a repository runs.
@@ -105,9 +109,16 @@ class Application:
         parser.add_argument("--tokens", type=int, default=16, help="of an answer (default 16)")
 
     @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Application:
-        """Return what a command line said."""
-        return cls(arguments.model, arguments.gpu, arguments.threads, arguments.tokens)
+    def of(cls, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Application:
+        """Return what a command line said; what can't be ends the program."""
+        said = cls(arguments.model, arguments.gpu, arguments.threads, arguments.tokens)
+        if said.model is not None and not said.model.is_file():
+            parser.error(f"--model: there is no file {said.model}")
+        if said.threads < 1:
+            parser.error(f"--threads: at least 1, got {said.threads}")
+        if not 2 <= said.tokens <= _MOST_TOKENS:
+            parser.error(f"--tokens: 2 to {_MOST_TOKENS}, got {said.tokens}")
+        return said
 
 
 class CommitRepository:
@@ -143,7 +154,9 @@ class CommitRepository:
             "TOKENS": application.tokens,
         }
         for name, text in (("app.py", _APP), ("test_app.py", _TEST), ("config.yaml", _CONFIG)):
-            filled = re.sub("|".join(values), lambda found: str(values[found[0]]), text)
+            filled = re.sub(
+                rf"\b(?:{'|'.join(values)})\b", lambda found: str(values[found[0]]), text
+            )
             (folder / name).write_text(filled, encoding="utf-8")
         (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
         self.commit("An application")

@@ -21,8 +21,9 @@ from fidelity import embedded_model
 #: Of enum gguf_type, by what a value takes. Source: llama.cpp's ggml/include/gguf.h.
 _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _UINT32, _STRING, _ARRAY = 4, 8, 9
-#: Of enum ggml_type.
+#: Of enum ggml_type, and of enum llama_ftype.
 _F32, _Q4_0 = 0, 2
+_MOSTLY_Q4_0 = 2
 #: Values and bytes of a block of Q4_0: a half-precision scale, then 32 values of 4 bits.
 _BLOCK, _BLOCK_BYTES = 32, 18
 _ALIGNMENT = 32
@@ -101,10 +102,13 @@ def content(shape: tuple[int, ...], kind: int, order: np.random.Generator) -> by
 
 def write(target: Path, layers: int, width: int, inner: int) -> None:
     """Write the model."""
-    heads, groups = width // _HEAD, max(1, width // _HEAD // 4)
+    heads, groups = width // _HEAD, width // _HEAD // 4
     with embedded_model().open("rb") as file:
         magic, version, _, count = struct.unpack("<4sIQQ", file.read(24))
-        entries = dict(key_values(file, count))
+        read = dict(key_values(file, count))
+    # What else the file says of itself is true of the embedded model only.
+    entries = {key: value for key, value in read.items() if not key.startswith("general.")}
+    entries["general.architecture"] = read["general.architecture"]
     numbers = {
         "llama.block_count": layers,
         "llama.embedding_length": width,
@@ -114,7 +118,7 @@ def write(target: Path, layers: int, width: int, inner: int) -> None:
         "llama.rope.dimension_count": _HEAD,
         "llama.attention.key_length": _HEAD,
         "llama.attention.value_length": _HEAD,
-        "general.file_type": _Q4_0,
+        "general.file_type": _MOSTLY_Q4_0,
     }
     entries |= {key: struct.pack("<II", _UINT32, value) for key, value in numbers.items()}
     name = target.stem.encode()
@@ -149,9 +153,10 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=4096, help="a multiple of 512")
     parser.add_argument("--inner", type=int, default=14336, help="a multiple of 32")
     arguments = parser.parse_args()
-    if arguments.layers < 1 or arguments.width % 512 or arguments.inner % _BLOCK:
+    shape = (arguments.layers, arguments.width, arguments.inner)
+    if min(shape) < 1 or arguments.width % 512 or arguments.inner % _BLOCK:
         parser.error("--layers: at least 1; --width: a multiple of 512; --inner: of 32")
-    write(arguments.file, arguments.layers, arguments.width, arguments.inner)
+    write(arguments.file, *shape)
     print(f"{arguments.file}: {arguments.file.stat().st_size / 1e9:.2f} GB")
 
 

@@ -266,6 +266,8 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.pairs < MIN_PAIRS:
         parser.error(f"--pairs: expected at least {MIN_PAIRS}, got {arguments.pairs}")
+    if arguments.own_cards and arguments.scenario:
+        parser.error("--own-cards: the machine's cards answer, and no --scenario")
     if arguments.tokens < 2 or arguments.per_process < 1 or arguments.hz <= 0:
         parser.error("--tokens: at least 2; --per-process: at least 1; --hz: above 0")
     return arguments

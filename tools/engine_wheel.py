@@ -50,11 +50,11 @@ ENGINE_FLAGS: dict[str, tuple[str, ...]] = {
         "-DLLAMA_USE_PREBUILT_UI=OFF",
     ),
 }
+#: How long a build takes on 2 cores, where it was measured.
 _BUILD_TIMES = {
     "cpu": "about 4 minutes",
-    "cuda": "about 45 minutes for each architecture (docs/engine-builds.md: for this card alone)",
+    "cuda": "about 45 minutes for each architecture",
     "vulkan": "about 12 minutes",
-    "metal": "some minutes",
     "tools": "about 6 minutes",
 }
 #: Environment variables that change what the compiler produces.
@@ -220,9 +220,11 @@ def _run_build(
 ) -> None:
     flags = shlex.join(build.flags)
     print(f"engine: building {ENGINE_PACKAGE} {build.version} ({build.engine}) with {flags}")
-    print(
-        f"        once per machine, {_BUILD_TIMES[build.engine]} on 2 cores; log: {log}", flush=True
-    )
+    known = _BUILD_TIMES.get(build.engine)
+    takes = f", {known} on 2 cores" if known else ""
+    print(f"        once per machine{takes}; log: {log}", flush=True)
+    if build.engine == "cuda" and "CMAKE_CUDA_ARCHITECTURES" not in flags:
+        print('        for this card alone: CMAKE_ARGS_EXTRA="-DCMAKE_CUDA_ARCHITECTURES=native"')
     env = {k: v for k, v in os.environ.items() if k not in _DROPPED_VARIABLES}
     env |= {**variables, "CMAKE_ARGS": flags}
     # The build tree is 1 GB: keep it beside the cache, where it is removed for certain.

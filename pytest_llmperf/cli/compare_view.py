@@ -10,6 +10,7 @@ from pytest_llmperf.baselines.side_pairs import Facing, model_label
 from pytest_llmperf.cli.compare_candidates import Candidate, candidates_of, present, stored_of
 from pytest_llmperf.cli.compare_checks import Rules, checks_of
 from pytest_llmperf.cli.compare_words import engine_of, findings, recorded_between, sides_in_words
+from pytest_llmperf.environment.machine import telling
 from pytest_llmperf.gate.check import BaselineView, Evidence
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.report.comparison import ComparisonView
@@ -48,7 +49,7 @@ def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> Compari
         base=facing.base.side.name,
         judged=facing.judged.side.name,
         base_sessions=len(facing.base.records),
-        unlike=tuple(f"{d.item}: {d.baseline} → {d.current}" for d in facing.differences),
+        unlike=tuple(f"{d.item}: {d.baseline} → {d.current}" for d in telling(facing.differences)),
         added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
         removed=tuple(sorted(there - {one.nodeid for one in candidates})),
         against=_against(facing),

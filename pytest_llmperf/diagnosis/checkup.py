@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.diagnosis.cause import Found
 from pytest_llmperf.diagnosis.gathering import look_at_hardware, model_size, worst_of_each
 from pytest_llmperf.diagnosis.measuring import Bench, Measured
-from pytest_llmperf.diagnosis.probe import OUTPUT_TOKENS, PROMPT_TOKENS, Probe, Sizes, probe
+from pytest_llmperf.diagnosis.probe import Probe, Sizes, probe
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
 from pytest_llmperf.diagnosis.sizes import mapped_bytes
@@ -195,8 +195,8 @@ class Doctor:
         self.checkup.situation = replace(self.checkup.situation, use=found.use)
         if found.shortened:
             self.checkup.notes.append(
-                f"less is measured than an ordinary answer ({PROMPT_TOKENS} tokens in, "
-                f"{OUTPUT_TOKENS} out), to fit into the budget; --prompt-tokens and --max-tokens "
+                f"{found.use.prompt_tokens} tokens in and {found.use.output_tokens} out are less "
+                "than an ordinary answer, to fit into the budget; --prompt-tokens and --max-tokens "
                 "set its size, --budget the time"
             )
         return client.info, ""

@@ -71,7 +71,7 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
     prompt = sizes.prompt_tokens or max(1, min(PROMPT_TOKENS, n_ctx - output))
     expected = _seconds(first, prompt, output)
     if expected > seconds:
-        # The first request of a process may load what a device computes with.
+        # The first request may load what a device computes with, or the model from the disk.
         client.reset()
         first = client.request(look)
         expected = _seconds(first, prompt, output)

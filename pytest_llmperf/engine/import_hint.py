@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from pytest_llmperf.gpu_builds import rebuild_command
+
 _MISSING = re.compile(r"\b(lib[\w+-]+)\.so(?:\.(\d+))?[\d.]*: cannot open shared object file")
 #: The driver's own functions; those of CUDA's libraries begin otherwise (cudaMalloc, cublasCreate).
 _DRIVER_SYMBOL = re.compile(r"undefined symbol: (cu[A-Z]\w*)")
@@ -12,11 +14,14 @@ _DRIVER = (
     "install the NVIDIA driver, or start the container with its GPUs (docker run --gpus all); "
     "without a GPU, install a CPU build of llama-cpp-python"
 )
-_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nccl|nvJitLink)$")
+_CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)$")
 _ROCM = re.compile(r"lib(?:amdhip64|hipblas|hipblaslt|rocblas|hsa-runtime64)$")
-#: Libraries that a package of their own brings.
-_PACKAGES = {"libvulkan": "the Vulkan loader", "libgomp": "the OpenMP runtime"}
-_DEBIAN = {"libvulkan": "libvulkan1", "libgomp": "libgomp1"}
+#: Libraries that a package of their own brings: what each is, and Debian's package.
+_PACKAGES = {
+    "libvulkan": ("the Vulkan loader", "libvulkan1"),
+    "libgomp": ("the OpenMP runtime", "libgomp1"),
+    "libnccl": ("NVIDIA's NCCL", "libnccl2"),
+}
 
 
 def import_hint(message: str) -> str:
@@ -33,10 +38,11 @@ def import_hint(message: str) -> str:
             f"older than this build: {_DRIVER}"
         )
     if newer := _NEWER_SYSTEM.search(message):
+        command = rebuild_command("<the flags of your build>")
         return (
-            f"{newer[1]} is not on this system, so the engine was compiled on a newer one: "
-            "compile it here (pip install --force-reinstall --no-cache-dir --no-binary "
-            "llama-cpp-python llama-cpp-python, with the CMAKE_ARGS of your build)"
+            f"the library that was loaded here has no {newer[1]}: the engine was compiled on a "
+            f"newer system, or an older library comes first on the loader's path. To compile it "
+            f"here: {command}"
         )
     return ""
 
@@ -56,5 +62,6 @@ def _of_missing(library: str, version: str) -> str:
             "them in LD_LIBRARY_PATH before Python starts"
         )
     if library in _PACKAGES:
-        return f"install {_PACKAGES[library]} (Debian: {_DEBIAN[library]})"
+        what, package = _PACKAGES[library]
+        return f"install {what} (Debian: {package})"
     return ""

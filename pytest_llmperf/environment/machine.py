@@ -208,18 +208,38 @@ def info_differences(current: Machine, baseline: Machine) -> list[Difference]:
 def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Difference]:
     """Compare two flat mappings item by item; memory with ``MEMORY_TOLERANCE``.
 
-    What reads the same is no difference: an item that one side does not have, and
-    that the other could not find out.
+    An item that one side does not have and the other could not find out is no difference.
     """
     found = []
     for item in dict.fromkeys([*baseline, *current]):
         old, new = baseline.get(item), current.get(item)
         if same(old, new, MEMORY_TOLERANCE if "memory" in item else 0.0):
             continue
-        difference = Difference(item, display(old), display(new))
-        if difference.baseline != difference.current:
-            found.append(difference)
+        absent = item not in baseline or item not in current
+        if not (absent and _nothing_known(old) and _nothing_known(new)):
+            found.append(Difference(item, display(old), display(new)))
     return found
+
+
+def telling(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences worth telling a reader.
+
+    Of machines with other backends other things are known: then only what is known of both.
+    """
+    if all(one.item != "backend" for one in differences):
+        return list(differences)
+    return [one for one in differences if not (_is_blank(one.baseline) or _is_blank(one.current))]
+
+
+def _nothing_known(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(map(_nothing_known, value))
+    return value is None or value == ""
+
+
+def _is_blank(text: str) -> bool:
+    """Whether this is how ``display`` prints something of which nothing is known."""
+    return set(text.split(", ")) == {UNKNOWN}
 
 
 def same(old: Any, new: Any, tolerance: float) -> bool:

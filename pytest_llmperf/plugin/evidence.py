@@ -8,7 +8,7 @@ from statistics import median, quantiles
 
 from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
 from pytest_llmperf.baselines.store import StoredRecord
-from pytest_llmperf.environment.machine import UNKNOWN, Difference
+from pytest_llmperf.environment.machine import Difference, telling
 from pytest_llmperf.gate.check import BaselineView, Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look
@@ -210,13 +210,9 @@ def source_of(stored: StoredRecord, facts: SessionFacts) -> str:
 
 
 def listed_differences(differences: Sequence[Difference]) -> str:
-    """Say what differs there from here, in one line.
-
-    Of machines with other backends other things are known; only what is known of both is said.
-    """
-    if any(one.item == "backend" for one in differences):
-        differences = [one for one in differences if UNKNOWN not in (one.baseline, one.current)]
-    return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in differences)
+    """Say what differs there from here, in one line."""
+    told = telling(differences)
+    return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in told)
 
 
 def _why_none(facts: SessionFacts) -> str:

@@ -110,7 +110,7 @@ def _mega(count: float) -> str:
 
 def _giga(rate: float) -> str:
     billions = rate / 1e9
-    return f"{billions:.3g}" if billions < 1000 else f"{billions:.0f}"
+    return f"{billions:.3g}" if billions < 100 else f"{billions:.0f}"
 
 
 def _rate(value: float) -> str:

@@ -13,6 +13,7 @@ from pytest_llmperf.environment.gpus import Gpu
 from pytest_llmperf.environment.machine import (
     Difference,
     Machine,
+    compare,
     describe,
     differences,
     info_differences,
@@ -74,12 +75,19 @@ def test_a_counter_that_is_no_longer_reported_refuses() -> None:
     assert difference.current == "unknown"
 
 
-def test_what_was_never_known_is_no_difference() -> None:
-    """A record without the item, and a card that has none of it."""
-    before = gpu_machine()
-    assert before.strict["gpu MIG profile"] == [None]
+@pytest.mark.parametrize("cards", [(CARD,), (CARD, CARD)])
+def test_what_was_never_known_is_no_difference(cards: tuple[Gpu, ...]) -> None:
+    """A record without the item, and cards that have none of it."""
+    before = gpu_machine(*cards)
+    assert before.strict["gpu MIG profile"] == [None] * len(cards)
     del before.strict["gpu MIG profile"]
-    assert differences(gpu_machine(), before) == []
+    assert differences(gpu_machine(*cards), before) == []
+
+
+def test_what_only_reads_the_same_is_a_difference() -> None:
+    assert [d.item for d in compare({"flag": True, "list": []}, {"flag": "true", "list": {}})] == [
+        *("flag", "list"),
+    ]
 
 
 def test_of_machines_with_other_backends_only_what_both_know_is_told() -> None:

@@ -109,7 +109,8 @@ def test_a_report_says_what_the_limit_rests_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bandwidth", "shown"), [(4814.304 * GIGA, "4814 GB/s"), (23.21 * GIGA, "23.2 GB/s")]
+    ("bandwidth", "shown"),
+    [(4814.304 * GIGA, "4814 GB/s"), (999.7 * GIGA, "1000 GB/s"), (23.21 * GIGA, "23.2 GB/s")],
 )
 def test_bandwidths_of_any_size_are_read_at_a_glance(bandwidth: float, shown: str) -> None:
     (line,) = roofline_lines(RooflineView(a_limit(bytes_per_s=bandwidth), 0.1))
