@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.store import BaselineStore, Shelf
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Collection, Iterable, Sequence
 
-    from pytest_llmperf.baselines.store import StoredRecord
+    from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
 
 
 class WrongArgumentError(Exception):
@@ -44,6 +43,7 @@ def find_place(arguments: argparse.Namespace) -> Place:
         BaselineError: there is no such folder.
         ConfigError: the configuration cannot be used.
     """
+    from pytest_llmperf.baselines.store import BaselineStore
     from pytest_llmperf.config.load import load_config
     from pytest_llmperf.config.schema import PerfConfig
 
