@@ -260,6 +260,8 @@ def test_ended_it_ends_the_session_and_leaves_nothing_but_what_is_kept(
         else ""
     )
     assert command.left() == []
+    # An engine that was just being started ends when it finds itself alone.
+    wait_until(lambda: not alive(session))
     assert alive(session) == []
 
 
