@@ -95,6 +95,16 @@ def test_what_is_worth_trying_is_no_finding_where_nothing_may_be_tried(
     assert "may help, not tried: n_ubatch: 512 (the prompt of 16 tokens is computed in 4" in out
 
 
+def test_a_workload_made_smaller_to_fit_the_budget_is_told_with_its_sizes(run: Run) -> None:
+    small = ("--set", "llm.n_ctx=512", "--set", "llm.max_tokens=8", "--no-try", "--budget", "3s")
+    words = " ".join(run.doctor(*small).stdout.split())
+    assert (
+        "note: 32 tokens in and 8 out are less than an ordinary answer, to fit into the budget"
+        in words
+    )
+    assert run.found["workload"] == {"prompt_tokens": 32, "output_tokens": 8}
+
+
 def test_a_context_that_does_not_fit_ends_the_load_and_is_explained(run: Run) -> None:
     done = run.doctor("--set", "llm.n_ctx=50000000")
     assert done.returncode == 2

@@ -10,7 +10,7 @@ import pytest
 from pytest_llmperf.cli.doctor_text import change_words
 from pytest_llmperf.diagnosis.gain import Gain, changes_of, is_decided, judge
 from pytest_llmperf.diagnosis.measuring import Bench
-from pytest_llmperf.diagnosis.probe import Sizes, probe
+from pytest_llmperf.diagnosis.probe import Probe, Sizes, probe
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.watching import DoctorWatch
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
@@ -28,6 +28,16 @@ NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)
 
 def watch(client: EngineClient) -> DoctorWatch:
     return DoctorWatch(client, Need(), {}, None)
+
+
+def probed(load: Load) -> tuple[LaunchSpec, Probe]:
+    """An engine, and a workload of a moment that it ran once."""
+    spec = LaunchSpec("llama_cpp", dict(load().config))
+    client = EngineClient.start(spec)
+    try:
+        return spec, probe(client, Sizes(8, 2), 100.0)
+    finally:
+        client.close()
 
 
 def samples(
@@ -125,12 +135,7 @@ def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(load: Load) ->
 
 
 def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: None) -> None:
-    spec = LaunchSpec("llama_cpp", dict(load().config))
-    client = EngineClient.start(spec)
-    try:
-        found = probe(client, Sizes(8, 2), 100.0)
-    finally:
-        client.close()
+    spec, found = probed(load)
     bench = Bench(spec, found, 1.0, 60.0, {}, watch)
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"
@@ -140,12 +145,7 @@ def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: 
 def test_findings_of_its_measurements_are_as_severe_as_configured(
     load: Load, quiet_machine: None
 ) -> None:
-    spec = LaunchSpec("llama_cpp", dict(load().config))
-    client = EngineClient.start(spec)
-    try:
-        found = probe(client, Sizes(8, 2), 100.0)
-    finally:
-        client.close()
+    spec, found = probed(load)
     # As if the recording had evaluated more of the prompt than any replay does.
     (request,) = found.workload.requests
     more = replace(request, prompt_tokens_evaluated=9)
@@ -166,12 +166,7 @@ def test_a_remedy_on_a_busy_machine_is_not_judged(
 
     busy = FitnessFinding("busy_cores", "invalid", "process 4242 (stress) used 1.9 of 2 cores")
     monkeypatch.setattr("pytest_llmperf.diagnosis.watching.machine_findings", lambda *_: [busy])
-    spec = LaunchSpec("llama_cpp", dict(load().config))
-    client = EngineClient.start(spec)
-    try:
-        found = probe(client, Sizes(8, 2), 100.0)
-    finally:
-        client.close()
+    spec, found = probed(load)
     gain = Bench(spec, found, 1.0, 60.0, {}, watch).attempt({"flash_attn": True}, 60.0)
     assert (gain.outcome, gain.pairs) == ("undecided", 0)
     assert gain.why == f"the machine was not fit: {busy}"
