@@ -16,7 +16,7 @@ from typing import Protocol
 
 from pytest_llmperf.environment.gpu_counters import Reading
 from pytest_llmperf.environment.gpu_guests import Guest
-from pytest_llmperf.environment.gpu_windows import Span, between, while_decoding
+from pytest_llmperf.environment.gpu_windows import Span, between, throughout, while_decoding
 from pytest_llmperf.environment.telemetry import Track
 
 LEAST_UPDATES = 20
@@ -89,7 +89,7 @@ def memory(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:
     if not used:
         return Told(None, _NOWHERE)
     for track in used:
-        readings = _through(track.readings, spans)
+        readings = throughout(track.readings, spans)
         own = [
             sum(held)  # type: ignore[arg-type]
             for one in readings
@@ -108,16 +108,6 @@ def memory(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:
         else:
             return Told(None, f"the driver tells no memory of the {track.facts.label}")
     return Told(float(total), remark="; ".join(remarks))
-
-
-def _through(readings: Sequence[Reading], spans: Sequence[Span]) -> list[Reading]:
-    """Return the readings of an iteration, and the last of each kind before it."""
-    if not spans:
-        return []
-    begin, end = spans[0].start, spans[-1].last
-    before = [one for one in readings if one.t < begin]
-    listed = [one for one in before if one.processes is not None]
-    return [*listed[-1:], *before[-1:], *between(readings, begin, end)]
 
 
 def utilization(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:

@@ -59,3 +59,18 @@ def while_decoding(readings: Sequence[Reading], spans: Iterable[Span]) -> list[R
 def between(readings: Sequence[Reading], begin: float, end: float) -> list[Reading]:
     """Return the readings of a stretch of time."""
     return [one for one in readings if begin <= one.t <= end]
+
+
+def throughout(readings: Sequence[Reading], spans: Sequence[Span]) -> list[Reading]:
+    """Return the readings from the first prompt to the last token, and the last before them.
+
+    That is the last of all, and the last that lists processes: what an engine holds is asked
+    seldom, and it held that when the prompt went in.
+    """
+    if not spans:
+        return []
+    begin, end = spans[0].start, spans[-1].last
+    before = [one for one in readings if one.t < begin]
+    listed = [one for one in before if one.processes is not None][-1:]
+    last = [one for one in before[-1:] if one not in listed]
+    return [*listed, *last, *between(readings, begin, end)]

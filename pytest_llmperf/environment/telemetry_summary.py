@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,7 @@ from pytest_llmperf.environment.gpu_counters import Reading
 from pytest_llmperf.environment.gpu_facts import GpuFacts
 from pytest_llmperf.environment.gpu_fitness import POWER_CAP, THROTTLE_REASONS
 from pytest_llmperf.environment.gpu_metrics import Who, used_by_engine
-from pytest_llmperf.environment.gpu_windows import Span, while_decoding
+from pytest_llmperf.environment.gpu_windows import Span, throughout, while_decoding
 from pytest_llmperf.environment.telemetry import Track
 
 
@@ -57,7 +57,8 @@ class DeviceSummary:
         samples: readings taken while decoding.
         counters: by name, those that were told: ``gpu_busy`` and ``memory_busy`` as shares,
             ``memory_used`` and ``memory_free`` in bytes, ``engine_memory`` and
-            ``other_memory`` (bytes of the engine's processes, and of all else in use),
+            ``other_memory`` (bytes of the engine's processes, and of all else in use; these
+            two from the last list of processes before the first prompt on),
             ``power_w``, ``temperature_c``, ``sm_mhz``, ``memory_mhz``, ``pcie_generation``,
             ``pcie_width``, ``ecc_corrected``, ``ecc_uncorrected``.
         reasons: in how many of the samples the card gave each reason for lowered clocks.
@@ -125,12 +126,13 @@ def summarise(tracks: Sequence[Track], who: Who, spans: Iterable[Span]) -> Telem
     devices = []
     for track in tracks:
         readings = while_decoding(track.readings, spans) if spans else track.readings
+        listed = throughout(track.readings, spans) if spans else track.readings
         devices.append(
             DeviceSummary(
                 facts=track.facts,
                 used=id(track) in on,
                 samples=len(readings),
-                counters=_counters(readings, who),
+                counters=_spreads({**_counters(readings), **_memory(listed, who)}),
                 reasons=_reasons(readings),
                 xids=tuple(code for _, code in track.xids),
                 lost=track.lost_at is not None,
@@ -149,19 +151,27 @@ def joined(summaries: Sequence[TelemetrySummary]) -> TelemetrySummary | None:
     return TelemetrySummary(tuple(devices), min(one.hz for one in summaries))
 
 
-def _counters(readings: Sequence[Reading], who: Who) -> dict[str, Spread]:
-    series = {
+def _counters(readings: Sequence[Reading]) -> dict[str, list[float]]:
+    return {
         name: [value for one in readings if (value := read(one)) is not None]
         for name, read in _COUNTERS.items()
     }
-    series["engine_memory"], series["other_memory"] = [], []
+
+
+def _memory(readings: Sequence[Reading], who: Who) -> dict[str, list[float]]:
+    engine: list[float] = []
+    other: list[float] = []
     for one in readings:
         own = [held for pid, held in (one.processes or {}).items() if who[pid].engine]
         known = [held for held in own if held is not None]
         if own and len(known) == len(own):
-            series["engine_memory"].append(sum(known))
+            engine.append(sum(known))
             if one.memory_used is not None:
-                series["other_memory"].append(max(0, one.memory_used - sum(known)))
+                other.append(max(0, one.memory_used - sum(known)))
+    return {"engine_memory": engine, "other_memory": other}
+
+
+def _spreads(series: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
     return {
         name: Spread(len(values), sum(values) / len(values), min(values), max(values))
         for name, values in series.items()

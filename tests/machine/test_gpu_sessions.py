@@ -84,7 +84,10 @@ class Session:
         tokens: int = 30,
         args: tuple[str, ...] = (),
     ) -> pytest.RunResult:
-        """Run the test, with these markers, beside a card of this scenario."""
+        """Run the test, with these markers, beside a card of this scenario.
+
+        What is sampled while decoding takes ``tokens`` enough for a sampler that is slowed down.
+        """
         self.card.set(text)
         marked = "".join(f"@pytest.mark.{marker}\n" for marker in markers)
         self._pytester.makepyfile(
@@ -123,7 +126,7 @@ def test_the_cards_metrics_are_judged_shown_and_reported(session: Session) -> No
         'perf_metric("gpu_power")',
         'perf_metric("gpu_utilization", min=0.5)',
     )
-    result = session.run(scenario("healthy"), *markers, tokens=80)
+    result = session.run(scenario("healthy"), *markers, tokens=120)
     result.assert_outcomes(passed=1)
     memory, energy = session.metric("gpu_memory"), session.metric("energy_per_token")
     assert memory["samples"] == [[5 << 30] * 3] * len(memory["samples"])
@@ -142,13 +145,13 @@ def test_the_cards_metrics_are_judged_shown_and_reported(session: Session) -> No
 def test_missed_limits_are_missed(session: Session) -> None:
     session.configure(*THREE)
     markers = 'gpu_memory(max="4GiB")', 'energy_per_token(max="0.5J")'
-    session.run(scenario("healthy"), *markers, tokens=80).assert_outcomes(failed=1)
+    session.run(scenario("healthy"), *markers, tokens=120).assert_outcomes(failed=1)
     assert session.metric("gpu_memory")["verdict"] == "missed"
     assert session.metric("energy_per_token")["verdict"] == "missed"
 
 
 def test_the_cards_and_what_they_did_are_in_the_report(session: Session) -> None:
-    session.run(scenario("eight_devices"), "perf").assert_outcomes(passed=1)
+    session.run(scenario("eight_devices"), "perf", tokens=80).assert_outcomes(passed=1)
     gpus = session.report["session"]["gpus"]
     assert [gpu["index"] for gpu in gpus] == list(range(8))
     assert gpus[0]["memory_bus_bits"] == 5120
@@ -161,12 +164,12 @@ def test_the_cards_and_what_they_did_are_in_the_report(session: Session) -> None
 
 
 def test_they_are_recorded_and_compared_like_other_metrics(session: Session) -> None:
-    session.run(scenario("healthy"), "gpu_memory", args=("--llmperf-record",))
+    session.run(scenario("healthy"), "gpu_memory", tokens=80, args=("--llmperf-record",))
     (path,) = session.path.glob("perf_baselines/*/*.json")
     recorded = json.loads(path.read_text())["tests"]["test_it.py::test_it"]["metrics"]
     assert recorded["gpu_memory"]["samples"] == [[5 << 30] * 3]
     assert recorded["gpu_utilization"]["samples"] == [pytest.approx([0.97] * 3)]
-    session.run(scenario("healthy"), "gpu_memory")
+    session.run(scenario("healthy"), "gpu_memory", tokens=80)
     assert session.metric("gpu_memory")["baseline"]["value"] == pytest.approx(5 << 30)
 
 
@@ -196,7 +199,7 @@ def test_without_a_card_a_gated_metric_is_an_error_in_plain_words(
 
 
 def test_a_card_too_hot_makes_the_test_invalid(session: Session) -> None:
-    session.run(scenario("thermal_throttle"), "perf").assert_outcomes(failed=1)
+    session.run(scenario("thermal_throttle"), "perf", tokens=80).assert_outcomes(failed=1)
     (test,) = session.report["tests"]
     assert test["verdict"] == "invalid"
     assert any("too hot" in line for line in session.report["session"]["busy"])
@@ -209,7 +212,7 @@ def test_a_foreign_process_on_the_card_makes_the_test_invalid(session: Session) 
 
 
 def test_what_is_only_noted_voids_nothing(session: Session) -> None:
-    session.run(scenario("power_cap"), "perf").assert_outcomes(passed=1)
+    session.run(scenario("power_cap"), "perf", tokens=80).assert_outcomes(passed=1)
     telemetry = session.report["tests"][0]["telemetry"]
     assert telemetry["gpus"][0]["lowered_clocks"].keys() == {"at its power limit"}
     assert session.report["session"]["busy"] == []

@@ -7,6 +7,13 @@ from typing import Any
 import pytest
 from stand_in_card import Card, scenario
 
+from pytest_llmperf.environment.gpu_counters import Reading
+from pytest_llmperf.environment.gpu_facts import GpuFacts
+from pytest_llmperf.environment.gpu_guests import Guest
+from pytest_llmperf.environment.gpu_windows import Span
+from pytest_llmperf.environment.telemetry import Track
+from pytest_llmperf.environment.telemetry_summary import summarise
+
 GIB = 1 << 30
 
 
@@ -70,6 +77,25 @@ def test_only_the_devices_the_engine_may_use_are_sampled(card: Card) -> None:
 def test_the_device_the_engine_is_on_is_told_from_the_others(card: Card) -> None:
     found = card.observe(scenario("eight_devices"))
     assert [device["used"] for device in found["devices"]] == [True] + [False] * 7
+
+
+def test_the_engine_that_was_listed_before_its_first_prompt_only_is_told_of() -> None:
+    readings = [
+        Reading(0.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: GIB}),
+        Reading(1.0, gpu_busy=0.1, memory_used=6 * GIB, processes={7: 4 * GIB}),
+        Reading(3.0, gpu_busy=0.9, memory_used=6 * GIB),
+        Reading(5.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: 8 * GIB}),
+    ]
+    who = {7: Guest(7, "python", visible=True, engine=True, session=True)}
+    tracks = [Track(GpuFacts(0, "card"), 0, readings)]
+    (device,) = summarise(tracks, who, [Span(2.0, 2.5, 4.0, 100)]).devices
+    counters = {name: (one.samples, one.low, one.high) for name, one in device.counters.items()}
+    assert counters == {
+        "gpu_busy": (1, 0.9, 0.9),
+        "memory_used": (1, 6 * GIB, 6 * GIB),
+        "engine_memory": (1, 4 * GIB, 4 * GIB),
+        "other_memory": (1, 2 * GIB, 2 * GIB),
+    }
 
 
 def test_of_a_slice_what_belongs_to_the_card_is_the_cards(card: Card) -> None:
