@@ -25,7 +25,7 @@ _MOST = 2**31 - 1
 Count = Annotated[int, Field(ge=1, le=_MOST), Expected("an integer >= 1")]
 Index = Annotated[int, Field(ge=0, le=_MOST), Expected("an integer >= 0")]
 Layers = Annotated[int, Field(ge=-1, le=_MOST), Expected("an integer >= -1 (-1: all layers)")]
-Iterations = Annotated[int, Field(ge=3, le=5), Expected("an integer from 3 to 5")]
+Iterations = Annotated[int, Field(ge=3, le=25), Expected("an integer from 3 to 25")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1), Expected("an integer from 0 to 4294967295")]
 Flag = Annotated[bool, Expected("true or false")]
 Text = Annotated[str, Field(min_length=1), Expected("text")]
@@ -65,6 +65,9 @@ Tolerance = Annotated[
     ),
 ]
 EngineName = Annotated[Literal["llama_cpp", "app"], Expected("llama_cpp or app")]
+Turns = Annotated[
+    Literal["auto", "iterations", "processes"], Expected("auto, iterations or processes")
+]
 SplitMode = Annotated[Literal["none", "layer", "row"], Expected("none, layer or row")]
 CacheType = Annotated[
     Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"],

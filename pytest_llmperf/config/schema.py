@@ -25,6 +25,7 @@ from pytest_llmperf.config.fields import (
     Text,
     Threads,
     Tolerance,
+    Turns,
     plain_json_problem,
 )
 from pytest_llmperf.config.fitness import check_severities
@@ -208,6 +209,13 @@ class PerfConfig(_Section):
     )
     iterations: Iterations = Field(default=3, description="Replays of a workload in each process.")
     warmup_max: Count = Field(default=4, description="Most warm-up replays in each process.")
+    turns: Turns = Field(
+        default="auto",
+        description=(
+            "What the two processes of a pair take turns by: iterations, side by side on a CPU "
+            "with memory for both, or whole processes; auto: iterations, but for an app engine."
+        ),
+    )
     budget: Duration = Field(
         default=600.0, description="Longest time to measure, for all tests together."
     )

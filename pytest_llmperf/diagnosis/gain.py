@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import TYPE_CHECKING, Literal
 
+from pytest_llmperf.gate.numbers import differences
 from pytest_llmperf.gate.running import running
-from pytest_llmperf.metrics import Direction, get_metric
+from pytest_llmperf.metrics import get_metric
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.samples import TestSamples
@@ -96,12 +96,8 @@ def changes_of(samples: TestSamples) -> dict[str, Change]:
         candidate, base = samples.paired(name)
         if not candidate:
             continue
-        sign = -1.0 if metric.direction is Direction.HIGHER else 1.0
-        differences = tuple(
-            sign * (math.log(median(with_it)) - math.log(median(without)))
-            for with_it, without in zip(candidate, base, strict=True)
-        )
-        state = running(differences, WORTH, metric)
+        worse = differences(metric, candidate, base, samples.beside(name))
+        state = running(worse, WORTH, metric)
         found[name] = Change(state.effect, state.low, state.high)
     return found
 

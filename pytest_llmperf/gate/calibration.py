@@ -36,6 +36,7 @@ class CheckRun:
         candidate, base: samples by pair, shape (pairs, iterations), base units; of a
             percentile by group of pairs, of a stall rate 1 (stalled) and 0.
         row_size: pairs that make one row of them.
+        beside: of each pair, whether its processes took turns by iterations; empty: none did.
     """
 
     nodeid: str
@@ -45,6 +46,7 @@ class CheckRun:
     candidate: Samples
     base: Samples
     row_size: int = 1
+    beside: tuple[bool, ...] = ()
 
     @property
     def called(self) -> bool:
@@ -257,7 +259,7 @@ def _check(
     log_alarm: float,
     earlier: Sequence[float],
 ) -> CheckCalibration:
-    noise = noise_of(key[1], [(run.candidate, run.base) for run in runs], earlier)
+    noise = noise_of(key[1], [(run.candidate, run.base, run.beside) for run in runs], earlier)
     effects = [run.effect for run in runs if run.effect is not None]
     size, first = max(run.row_size for run in runs), first_look(get_metric(key[1]))
     rows = pairs // size

@@ -64,12 +64,15 @@ class Pairs:
         base: the same of the arm it is compared with.
         name: what names that arm to a reader, such as ``other.yaml``.
         seconds: wall time of one pair of this test, or None where unknown.
+        beside: of each pair, whether its processes took turns iteration by iteration, so that
+            iteration j of both ran one right after the other; empty where none did.
     """
 
     candidate: Samples
     base: Samples
     name: str
     seconds: float | None = None
+    beside: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median, stdev
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.numbers import badness
+from pytest_llmperf.gate.numbers import badness, differences
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.summary import process_medians
 
@@ -38,24 +38,20 @@ class Noise:
     session_count: int = 0
 
 
-def noise_of(name: str, arms: Sequence[tuple[Samples, Samples]], earlier: Sequence[float]) -> Noise:
+def noise_of(
+    name: str, arms: Sequence[tuple[Samples, Samples, Sequence[bool]]], earlier: Sequence[float]
+) -> Noise:
     """The noise of a metric, of the arm that nothing was planted in.
 
     Args:
         name: of the metric.
-        arms: candidate and base of each session, by pair.
+        arms: candidate and base of each session, by pair, and which pairs took turns.
         earlier: levels of other sessions, base unit.
     """
     metric = get_metric(name)
-    bases = [[badness(metric, value) for value in process_medians(base)] for _, base in arms]
-    differences = [
-        [
-            badness(metric, value) - base
-            for value, base in zip(process_medians(candidate), bs, strict=True)
-        ]
-        for (candidate, _), bs in zip(arms, bases, strict=True)
-    ]
-    rows = [[badness(metric, value) for value in row] for _, base in arms for row in base]
+    bases = [[badness(metric, value) for value in process_medians(base)] for _, base, _ in arms]
+    apart = [differences(metric, *arm) for arm in arms]
+    rows = [[badness(metric, value) for value in row] for _, base, _ in arms for row in base]
     levels = [median(values) for values in bases]
     over_days = [badness(metric, value) for value in earlier]
     if over_days:
@@ -63,7 +59,7 @@ def noise_of(name: str, arms: Sequence[tuple[Samples, Samples]], earlier: Sequen
     return Noise(
         within=None if metric.kind == "percentile" else _pooled_sd(rows),
         between=_pooled_sd(bases),
-        pair=_pooled_sd(differences),
+        pair=_pooled_sd(apart),
         runs=stdev(levels) if len(levels) > 1 else None,
         sessions=stdev(over_days) if len(over_days) > 1 else None,
         session_count=len(over_days),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.rules import slowdown
@@ -18,6 +19,8 @@ from pytest_llmperf.stats.summary import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_llmperf.gate.check import BaselineView, Evidence, Samples
     from pytest_llmperf.metrics import Metric
 
@@ -124,17 +127,39 @@ def paired_differences(evidence: Evidence) -> tuple[float, ...]:
     Raises:
         ValueError: as ``compare``.
     """
-    metric, pairs = evidence.check.metric, evidence.pairs
-    if pairs is None:
+    pairs = evidence.pairs
+    if pairs is None or not pairs.candidate:
         return ()
-    return tuple(
-        badness(metric, candidate) - badness(metric, base)
-        for candidate, base in zip(
-            _medians(pairs.candidate) if pairs.candidate else (),
-            _medians(pairs.base) if pairs.base else (),
-            strict=True,
-        )
-    )
+    return differences(evidence.check.metric, pairs.candidate, pairs.base, pairs.beside)
+
+
+def differences(
+    metric: Metric, candidate: Samples, base: Samples, beside: Sequence[bool] = ()
+) -> tuple[float, ...]:
+    """How much worse the candidate was in each pair, on the log scale.
+
+    Of two processes that took turns (``beside``, by pair; empty: none did) it is the median of
+    the differences between neighbours: what the machine did to both is in neither. Else it is
+    the difference of their medians.
+
+    Raises:
+        ValueError: a sample that is not a positive finite number.
+    """
+    turns = beside or (False,) * len(candidate)
+    pairs = zip(candidate, base, turns, strict=True)
+    return tuple(_difference(metric, ours, theirs, took) for ours, theirs, took in pairs)
+
+
+# A session is judged after every round, and most of its pairs were there before.
+@lru_cache(maxsize=4096)
+def _difference(
+    metric: Metric, candidate: tuple[float, ...], base: tuple[float, ...], took_turns: bool
+) -> float:
+    ours, theirs = process_medians([candidate, base])
+    if took_turns and len(candidate) == len(base):
+        neighbours = zip(candidate, base, strict=True)
+        return median(badness(metric, a) - badness(metric, b) for a, b in neighbours)
+    return badness(metric, ours) - badness(metric, theirs)
 
 
 def target_differences(evidence: Evidence) -> tuple[float, ...]:

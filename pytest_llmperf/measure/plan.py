@@ -29,6 +29,7 @@ class Plan:
         test_budgets: seconds that may go into replaying a test, by node id; a test
             that is not in it has no limit of its own.
         fitness: the configured severities of fitness checks, by name.
+        turns: what the processes of a pair take turns by, as configured.
     """
 
     workloads: dict[str, Workload]
@@ -43,6 +44,7 @@ class Plan:
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
     fitness: Mapping[str, Severity] = field(default_factory=dict)
+    turns: str = "auto"
 
     @property
     def expected_seconds(self) -> float:

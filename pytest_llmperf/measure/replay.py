@@ -1,4 +1,4 @@
-"""Replays one test's workload in one engine process: warm-up, then counted iterations."""
+"""Replays one test's workload in an engine process, or in two by turns: warm-up, iterations."""
 
 from __future__ import annotations
 
@@ -75,6 +75,29 @@ class Place:
     pair: int | None
 
 
+@dataclass(frozen=True)
+class Seat:
+    """One engine process that replays a test, and what it is asked."""
+
+    client: EngineClient
+    place: Place
+    workload: Workload
+
+
+class ReplayError(Exception):
+    """An engine could not start, or refused or failed a request.
+
+    Attributes:
+        arm: whose engine.
+        error: what it said.
+    """
+
+    def __init__(self, arm: str, error: EngineError) -> None:
+        super().__init__(str(error))
+        self.arm = arm
+        self.error = error
+
+
 class Replayer:
     """Replays workloads of a plan.
 
@@ -96,75 +119,137 @@ class Replayer:
         #: Seconds spent inside generation so far, warm-up included.
         self.generating_seconds = 0.0
 
-    def replay(
-        self, client: EngineClient, place: Place, nodeid: str, workload: Workload
-    ) -> ProcessSample:
-        """Replay one test until it is warm and has its iterations, or is void.
+    def replay(self, nodeid: str, *seats: Seat) -> list[ProcessSample]:
+        """Replay one test until every process is warm and has its iterations, or one is void.
+
+        Two processes take turns, iteration by iteration, in the order ABBA: whatever the
+        machine does for longer than an iteration, it does to both. If one is void, the
+        other is returned only if it has all its iterations.
 
         Raises:
-            EngineError: the engine refused or failed a request, or the base does other
+            ReplayError: an engine refused or failed a request, or the base does other
                 work than was recorded.
         """
-        watch = self._watch(client)
+        runs: list[_Run] = []
         try:
-            return self._watched(client, place, nodeid, workload, watch)
+            for seat in seats:
+                runs.append(_Run(self._plan, nodeid, seat, self._watch(seat.client)))
+            self._take_turns(runs)
+            samples = [run.end(beside=len(runs) > 1) for run in runs]
         except BaseException:
-            # What watches beside the engine must not outlive it.
-            watch.stop()
+            # What watches beside an engine must not outlive it.
+            for run in runs:
+                run.watch.stop()
             raise
+        finally:
+            self.generating_seconds += sum(run.generating_seconds for run in runs)
+        whole = self._plan.iterations
+        return [one for one in samples if one.void or len(one.iterations) == whole]
 
-    def _watched(
-        self, client: EngineClient, place: Place, nodeid: str, workload: Workload, watch: Watch
-    ) -> ProcessSample:
-        plan = self._plan
-        warmup: list[dict[str, float]] = []
-        counted: list[list[Timeline]] = []
-        rows: list[dict[str, float]] = []
-        unlike: dict[str, FitnessFinding] = {}
-        void: str | None = None
-        while not void and not is_warm([row["end_to_end"] for row in warmup], plan.warmup_max):
-            self._tell(place, nodeid, None)
-            timelines, void = self._iterate(client, place, workload, unlike)
-            warmup.append(compute_all(timelines))
-            void = void or watch.sample()
-        while not void and len(counted) < plan.iterations:
-            self._tell(place, nodeid, len(counted) + 1)
-            timelines, void = self._iterate(client, place, workload, unlike)
-            counted.append(timelines)
-            rows.append({**compute_all(timelines), **watch.measured(timelines)})
-            void = void or watch.sample()
+    def _take_turns(self, runs: Sequence[_Run]) -> None:
+        for run in runs:
+            while not any(one.void for one in runs) and not run.is_warm:
+                self._on_step(run.step(None))
+                run.warm_up()
+        order = list(runs)
+        for iteration in range(1, self._plan.iterations + 1):
+            for run in order:
+                if any(one.void for one in runs):
+                    return
+                self._on_step(run.step(iteration))
+                run.count()
+            order.reverse()
+
+
+class _Run:
+    """One test in one engine process.
+
+    Attributes:
+        watch: of the machine beside it.
+        void: why it must not be judged, as soon as that is known, or None.
+        generating_seconds: spent inside generation so far.
+    """
+
+    def __init__(self, plan: Plan, nodeid: str, seat: Seat, watch: Watch) -> None:
+        self._plan = plan
+        self._nodeid = nodeid
+        self._seat = seat
+        self.watch = watch
+        self.void: str | None = None
+        self.generating_seconds = 0.0
+        self._warmup: list[dict[str, float]] = []
+        self._counted: list[list[Timeline]] = []
+        self._rows: list[dict[str, float]] = []
+        self._unlike: dict[str, FitnessFinding] = {}
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether the process is as fast as it gets, or has had all of its warm-up."""
+        return is_warm([row["end_to_end"] for row in self._warmup], self._plan.warmup_max)
+
+    def warm_up(self) -> None:
+        """Replay once; it does not count."""
+        timelines = self._replay()
+        self._warmup.append(compute_all(timelines))
+        self.void = self.void or self.watch.sample()
+
+    def count(self) -> None:
+        """Replay once more; it counts."""
+        timelines = self._replay()
+        self._counted.append(timelines)
+        self._rows.append({**compute_all(timelines), **self.watch.measured(timelines)})
+        self.void = self.void or self.watch.sample()
+
+    def end(self, *, beside: bool) -> ProcessSample:
+        """End the watch; return what was measured."""
+        rows, place = self._rows, self._seat.place
         if rows:
-            rows[0].update(watch.whole(counted))
-        findings = tuple(worst_first([*unlike.values(), *watch.stop()]))
-        if void is None:
-            void = next((str(f) for f in findings if f.severity == "invalid"), None)
+            rows[0].update(self.watch.whole(self._counted))
+        findings = tuple(worst_first([*self._unlike.values(), *self.watch.stop()]))
+        if self.void is None:
+            self.void = next((str(f) for f in findings if f.severity == "invalid"), None)
         return ProcessSample(
             process=place.process,
             iterations=tuple(rows),
-            warmup=tuple(warmup),
+            warmup=tuple(self._warmup),
             findings=findings,
-            void=void,
+            void=self.void,
             arm=place.arm,
             pair=place.pair,
-            pooled=_pooled([timeline for timelines in counted for timeline in timelines]),
-            undefined=dict(watch.undefined()),
-            telemetry=watch.telemetry(),
+            pooled=_pooled([timeline for timelines in self._counted for timeline in timelines]),
+            undefined=dict(self.watch.undefined()),
+            telemetry=self.watch.telemetry(),
+            beside=beside,
         )
 
-    def _iterate(
-        self,
-        client: EngineClient,
-        place: Place,
-        workload: Workload,
-        unlike: dict[str, FitnessFinding],
-    ) -> tuple[list[Timeline], str | None]:
-        """Replay a workload once, from an empty cache; return its timelines and why it is void.
+    def step(self, iteration: int | None) -> Step:
+        """Return where the measure stage is with the replay that comes next."""
+        plan, place = self._plan, self._seat.place
+        return Step(
+            process=place.process + 1,
+            processes=plan.processes * (2 if plan.paired else 1),
+            nodeid=self._nodeid,
+            iteration=iteration,
+            iterations=plan.iterations,
+            arm=place.arm,
+            pair=None if place.pair is None else place.pair + 1,
+        )
 
-        What was not the same work goes into ``unlike``, by check, also where it voids nothing.
+    def _replay(self) -> list[Timeline]:
+        try:
+            return self._iterate()
+        except EngineError as error:
+            raise ReplayError(self._seat.place.arm, error) from error
+
+    def _iterate(self) -> list[Timeline]:
+        """Replay the workload once, from an empty cache; return its timelines.
+
+        What was not the same work is kept by check, also where it voids nothing.
         """
+        client, place = self._seat.client, self._seat.place
         client.reset()
         timelines = []
-        for recorded in workload.requests:
+        for recorded in self._seat.workload.requests:
             generation = client.request(recorded.replayed())
             timeline = generation.timeline
             timelines.append(timeline)
@@ -177,25 +262,12 @@ class Replayer:
                 )
             if found := recorded.unlike(generation):
                 (found,) = with_severities([found], self._plan.fitness)
-                unlike[found.name] = found
+                self._unlike[found.name] = found
                 # Without a token there is nothing to time, whatever the severity is set to.
                 if found.severity == "invalid" or not timeline.token_times:
-                    return timelines, str(found)
-        return timelines, None
-
-    def _tell(self, place: Place, nodeid: str, iteration: int | None) -> None:
-        plan = self._plan
-        self._on_step(
-            Step(
-                process=place.process + 1,
-                processes=plan.processes * (2 if plan.paired else 1),
-                nodeid=nodeid,
-                iteration=iteration,
-                iterations=plan.iterations,
-                arm=place.arm,
-                pair=None if place.pair is None else place.pair + 1,
-            )
-        )
+                    self.void = str(found)
+                    break
+        return timelines
 
 
 def _pooled(timelines: Sequence[Timeline]) -> dict[str, tuple[float, ...]]:

@@ -13,7 +13,7 @@ from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.arms import Arm, turns
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.replay import Place, Replayer, Watch
+from pytest_llmperf.measure.replay import Place, Replayer, ReplayError, Seat, Watch
 from pytest_llmperf.measure.replay import Step as Step
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 
@@ -33,7 +33,8 @@ class Rounds:
     In each round every waiting test is replayed, in random order, in a fresh engine
     process; with two arms a round is a pair: a process of either arm, in random turn,
     with the same order of tests in both. A test that only one arm has is replayed in
-    that arm's processes.
+    that arm's processes. Where two processes fit side by side they live together, and take
+    turns iteration by iteration; else one follows the other, as in the first round.
 
     Args:
         plan: what to do.
@@ -47,6 +48,8 @@ class Rounds:
         keep: told of every pair that counts, as soon as it is complete.
         before: called right before each engine process starts; returns the seconds it spent
             waiting, which are no part of the budget.
+        fits: asked of either arm's first process, at its end, whether another one could
+            live beside it.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Rounds:
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,
         before: Callable[[], float] = lambda: 0.0,
+        fits: Callable[[EngineClient], bool] = lambda _: False,
     ) -> None:
         self._plan = plan
         self._arms = arms
@@ -67,6 +71,9 @@ class Rounds:
         self._undecided = undecided
         self._keep_pair = keep
         self._before = before
+        self._fits = fits
+        #: By arm; none may be False for processes to live side by side.
+        self._room: dict[str, bool] = {}
         self._waited = 0.0
         self._loaded: dict[str, EngineInfo] = {}
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
@@ -131,14 +138,20 @@ class Rounds:
     def _round(self, number: int, arms: Sequence[Arm], waiting: list[str]) -> None:
         """Replay the tests in a fresh process of each arm; keep what all arms have measured."""
         found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
-        for turn, arm in enumerate(arms):
-            place = Place(number * len(arms) + turn, arm.role, number if self._paired else None)
-            here = [nodeid for nodeid in waiting if self._has(arm, nodeid)]
-            got = dict(self._process(arm, place, here))
-            for nodeid, sample in got.items():
-                found[nodeid].append(sample)
+        pair = number if self._paired else None
+        turns = [
+            (arm, Place(number * len(arms) + turn, arm.role, pair)) for turn, arm in enumerate(arms)
+        ]
+        beside = self._paired and all(self._room.get(arm.role) for arm in arms)
+        for together in [turns] if beside else [[one] for one in turns]:
+            here = [
+                nodeid for nodeid in waiting if any(self._has(arm, nodeid) for arm, _ in together)
+            ]
+            got = dict(self._processes(together, here))
+            for nodeid, samples in got.items():
+                found[nodeid] += samples
             # Nothing to compare with: the other half would only cost time.
-            lost = {nodeid for nodeid in here if nodeid not in got or got[nodeid].void}
+            lost = {n for n in here if n not in got or any(one.void for one in got[n])}
             waiting = [nodeid for nodeid in waiting if nodeid not in lost]
         for nodeid, halves in found.items():
             void = any(sample.void for sample in halves)
@@ -155,40 +168,61 @@ class Rounds:
         if self._keep_pair is not None and not any(sample.void for sample in halves):
             self._keep_pair(nodeid, halves)
 
-    def _process(
-        self, arm: Arm, place: Place, waiting: Sequence[str]
-    ) -> list[tuple[str, ProcessSample]]:
-        """Replay the tests in one fresh process; another follows where it dies."""
-        found: list[tuple[str, ProcessSample]] = []
-        client: EngineClient | None = None
+    def _processes(
+        self, together: Sequence[tuple[Arm, Place]], waiting: Sequence[str]
+    ) -> list[tuple[str, list[ProcessSample]]]:
+        """Replay the tests in one fresh process of each of these arms, which live together.
+
+        Another process follows where one dies.
+        """
+        found: list[tuple[str, list[ProcessSample]]] = []
+        engines: dict[str, EngineClient] = {}
         try:
             for nodeid in waiting:
-                samples = self._tests[nodeid]
                 if self._spent(nodeid):
                     continue
                 try:
-                    if client is not None and not client.alive:
-                        client.close()
-                        client = None
-                    if client is None:
-                        self._waited += self._before()
-                        client = arm.start()
-                        self._started += 1
-                        self._loaded[arm.role] = client.info
-                    found.append((nodeid, self._replay(client, arm, place, nodeid)))
-                except EngineGoneError as error:
-                    samples.error = self._say(arm, error)
-                    client = None
-                except EngineError as error:
-                    samples.error = self._say(arm, error)
-            if client is not None:
+                    found.append((nodeid, self._replay(together, engines, nodeid)))
+                except ReplayError as failure:
+                    if isinstance(failure.error, EngineGoneError):
+                        engines.pop(failure.arm, None)
+                    if len(together) > 1:
+                        # They may be in each other's way: alone it shows.
+                        self._room[failure.arm] = False
+                        continue
+                    ((arm, _),) = together
+                    self._tests[nodeid].error = self._say(arm, failure.error)
+            for role, client in engines.items():
+                if self._paired and role not in self._room:
+                    self._room[role] = client.alive and self._fits(client)
                 client.close()
         except BaseException:
-            # Interrupted: there is no time to be polite to the engine.
-            if client is not None:
+            # Interrupted: there is no time to be polite to the engines.
+            for client in engines.values():
                 client.kill()
             raise
         return found
+
+    def _engine(self, arm: Arm, engines: dict[str, EngineClient]) -> EngineClient:
+        """Return the arm's living process.
+
+        Raises:
+            ReplayError: it cannot be started.
+        """
+        client = engines.get(arm.role)
+        if client is not None and not client.alive:
+            del engines[arm.role]
+            client.close()
+            client = None
+        if client is None:
+            self._waited += self._before()
+            try:
+                client = engines[arm.role] = arm.start()
+            except EngineError as error:
+                raise ReplayError(arm.role, error) from error
+            self._started += 1
+            self._loaded[arm.role] = client.info
+        return client
 
     def _spent(self, nodeid: str) -> bool:
         """Note whether the session's budget, or the test's own, is used up."""
@@ -198,14 +232,24 @@ class Rounds:
         samples.budget_reached = spent or samples.own_budget
         return samples.budget_reached
 
-    def _replay(self, client: EngineClient, arm: Arm, place: Place, nodeid: str) -> ProcessSample:
-        workload = arm.workload(nodeid, self._plan.workloads[nodeid])
-        assert workload is not None
-        if not self._is_paired(nodeid):
-            place = replace(place, pair=None)
+    def _replay(
+        self,
+        together: Sequence[tuple[Arm, Place]],
+        engines: dict[str, EngineClient],
+        nodeid: str,
+    ) -> list[ProcessSample]:
+        paired, seats = self._is_paired(nodeid), list[Seat]()
+        for arm, place in together:
+            workload = arm.workload(nodeid, self._plan.workloads[nodeid])
+            if workload is not None:
+                own = place if paired else replace(place, pair=None)
+                seats.append(Seat(self._engine(arm, engines), own, workload))
         began = time.monotonic()
         try:
-            return self._replayer.replay(client, place, nodeid, workload)
+            if paired:
+                return self._replayer.replay(nodeid, *seats)
+            # Other work, or none: there is nothing to take turns with.
+            return [one for seat in seats for one in self._replayer.replay(nodeid, seat)]
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 

@@ -35,6 +35,7 @@ class ProcessSample:
             ``first_token`` every request's.
         undefined: why a metric that is measured beside the generations has no value.
         telemetry: what the GPUs did while it decoded, or None.
+        beside: iteration by iteration it took turns with the other process of its pair.
     """
 
     process: int
@@ -47,6 +48,7 @@ class ProcessSample:
     pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
     telemetry: TelemetrySummary | None = None
+    beside: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types: what a verdict needs of a valid sample."""
@@ -54,6 +56,7 @@ class ProcessSample:
             "arm": self.arm,
             "iterations": list(self.iterations),
             "pooled": {name: list(values) for name, values in self.pooled.items()},
+            "beside": self.beside,
         }
 
     @classmethod
@@ -65,6 +68,8 @@ class ProcessSample:
             arm=data["arm"],
             pair=pair,
             pooled={name: tuple(values) for name, values in data["pooled"].items()},
+            # Earlier versions ran one process after the other.
+            beside=data.get("beside") is True,
         )
 
     def row(self, metric: str) -> tuple[float, ...]:
@@ -134,6 +139,17 @@ class TestSamples:
             groups = min(len(candidate), len(base))
             return candidate[:groups], base[:groups]
         return _apart((a.row(metric), b.row(metric)) for a, b in self._pairs())
+
+    def beside(self, metric: str) -> tuple[bool, ...]:
+        """Return of each pair in ``paired`` whether its processes took turns by iterations.
+
+        Empty for a percentile, whose values are no iterations.
+        """
+        if percentile_parts(metric) is not None:
+            return ()
+        return tuple(
+            a.beside and b.beside for a, b in self._pairs() if a.row(metric) and b.row(metric)
+        )
 
     def pooled_rows(self, source: str, arm: str) -> Rows:
         """Return an arm's raw values of ``source``, a row of seconds per process."""

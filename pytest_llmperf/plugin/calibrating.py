@@ -201,6 +201,7 @@ def _session_run(judged: Sequence[Judged], measurement: Measurement) -> SessionR
                 candidate=pairs.candidate,
                 base=pairs.base,
                 row_size=one.evidence.row_size,
+                beside=pairs.beside,
             )
         )
     return SessionRun(

@@ -264,7 +264,7 @@ def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None)
         centre = quantiles(process_medians((*candidate, *base)), n=4, method="inclusive")[0]
         return Pairs(_stalled(candidate, centre), _stalled(base, centre), name, seconds)
     candidate, base = samples.paired(check.metric.name)
-    return Pairs(candidate, base, name, seconds)
+    return Pairs(candidate, base, name, seconds, samples.beside(check.metric.name))
 
 
 def _stalled(rows: Samples, centre: float) -> Samples:

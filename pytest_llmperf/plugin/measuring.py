@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.measure.arms import Arm
@@ -13,6 +14,7 @@ from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.evidence import SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.fitness import ProcessWatch
+from pytest_llmperf.plugin.turns import fits_beside
 from pytest_llmperf.plugin.waiting import FitWait
 
 
@@ -55,7 +57,15 @@ class MeasureStage:
             with self._console.progress(plan, in_logs=self._in_logs) as tell:
                 watch = ProcessWatch(self._facts, self._wait)
                 rounds = Rounds(
-                    plan, arms, watch, tell, gate.undecided, earlier, keep, watch.before
+                    plan,
+                    arms,
+                    watch,
+                    tell,
+                    gate.undecided,
+                    earlier,
+                    keep,
+                    watch.before,
+                    partial(fits_beside, self._facts, plan.turns),
                 )
                 return rounds.run()
         finally:

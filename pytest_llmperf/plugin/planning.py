@@ -32,4 +32,5 @@ def make_plan(
         paired=paired,
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         fitness=perf.fitness,
+        turns=perf.turns,
     )

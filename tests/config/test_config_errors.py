@@ -72,7 +72,7 @@ _PERF_EXPECTED = {
     "tolerance: 5": "perf.tolerance: expected a percentage such as 5% or a fraction below 1",
     "tolerance: 0%": "perf.tolerance: expected a percentage above 0% and below 100%",
     "processes: 0": "perf.processes: expected an integer >= 1, got 0",
-    "iterations: 2": "perf.iterations: expected an integer from 3 to 5, got 2",
+    "iterations: 2": "perf.iterations: expected an integer from 3 to 25, got 2",
     "warmup_max: 0": "perf.warmup_max: expected an integer >= 1, got 0",
     "budget: -1s": "perf.budget: expected a duration such as 500ms, 5s, got '-1s' (negative)",
     "baselines:": "perf.baselines: expected text, got nothing (null)",
@@ -94,12 +94,12 @@ def test_a_wrong_perf_setting_gets_its_sentence(tmp_path: Path, setting: str) ->
 def test_all_problems_are_listed_by_layer_and_line(tmp_path: Path) -> None:
     message = _message(
         tmp_path,
-        "perf:\n  iterations: 9\nllm:\n  n_ctx: lots\n  n_batchh: 1\nother: 1\n",
+        "perf:\n  iterations: 90\nllm:\n  n_ctx: lots\n  n_batchh: 1\nother: 1\n",
         environ={"LLMPERF_LLM__N_BATCH": "x"},
         overrides=["llm.seed=-1", "perf.budget"],
     )
     assert message.splitlines() == [
-        "config.yaml:2: perf.iterations: expected an integer from 3 to 5, got 9",
+        "config.yaml:2: perf.iterations: expected an integer from 3 to 25, got 90",
         "config.yaml:4: llm.n_ctx: expected an integer >= 1, got 'lots'",
         "config.yaml:5: llm.n_batchh: unknown key; did you mean 'n_batch'?",
         "config.yaml:6: other: unknown key (known: llm, perf)",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
-from plugin_projects import APP, app, times
+from plugin_projects import APP, REAL, app, times
 
 pytestmark = pytest.mark.usefixtures("quiet_machine")
 
@@ -164,3 +165,58 @@ def test_several_workers_refuse_to_compare(two):
     result = two.run("-m", "perf", "-n", "2", *AGAINST)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: llmperf: --llmperf-against-config: nothing is measured*"])
+
+
+#: Each process says of every answer whose it is: the body's, or an arm's by its setting.
+TELLING = """
+import os
+
+def answer(prompt, max_tokens=4):
+    with open("told", "a") as told:
+        told.write(f"{os.getpid()} ")
+    for number in range(max_tokens):
+        yield f"word{number} "
+"""
+
+
+def alternations(two) -> list[int]:
+    """How often the process that answers changes within each pair, the body's left out."""
+    pids = two.path.joinpath("told").read_text().split()[1:]
+    order = list(dict.fromkeys(pids))
+    pairs = [[pid for pid in pids if pid in order[at : at + 2]] for at in range(0, len(order), 2)]
+    return [sum(a != b for a, b in pairwise(pair)) for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("turns", "changes"),
+    # Two warm-ups or more of either, then ABBAAB: they meet after 3 of 6.
+    [("iterations", {3, 4}), ("auto", {1}), ("processes", {1})],
+)
+def test_applications_take_turns_by_iterations_where_they_are_allowed_to(two, turns, changes):
+    two.write(toy=TELLING)
+    two.perf(*AGAINST, "--llmperf-set", f"perf.turns={turns}", "--llmperf-set", "perf.processes=3")
+    first, *others = alternations(two)
+    assert first == 1
+    assert len(others) >= 2
+    assert {min(count, 4) for count in others} <= changes
+
+
+def test_the_real_engine_takes_turns_on_a_cpu(two, monkeypatch):
+    from pytest_llmperf.measure.rounds import Rounds
+
+    seen = []
+    run = Rounds.run
+
+    def watched(self):
+        measurement = run(self)
+        seen.extend(measurement.tests.values())
+        return measurement
+
+    monkeypatch.setattr(Rounds, "run", watched)
+    two.write(test_it=TEST.replace("50%", "90%"))
+    two.configure(REAL)
+    two.configure(REAL, "other.yaml")
+    result = two.here("-m", "perf", *AGAINST, "--llmperf-set", "perf.processes=3")
+    assert result.ret == 0
+    (samples,) = seen
+    assert samples.beside("end_to_end")[:3] == (False, True, True)

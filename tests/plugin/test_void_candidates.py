@@ -15,9 +15,9 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = replay.Replayer.replay
 
-    def unfit(self: Any, client: Any, place: Any, nodeid: str, workload: Any) -> Any:
+    def unfit(self: Any, nodeid: str, seat: Any) -> Any:
         watch = self._watch
-        if place.arm == "candidate":
+        if seat.place.arm == "candidate":
 
             class Unfit:
                 def __init__(self, client: Any) -> None:
@@ -43,7 +43,7 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
             self._watch = Unfit
         try:
-            return original(self, client, place, nodeid, workload)
+            return original(self, nodeid, seat)
         finally:
             self._watch = watch
 

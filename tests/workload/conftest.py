@@ -45,6 +45,8 @@ class Stage:
         self.lost: str | None = None
         #: Called before each process; says how long it waited.
         self.before: Callable[[], float] = lambda: 0.0
+        #: Whether another process could live beside this one.
+        self.fits: Callable[[EngineClient], bool] = lambda _: False
         self._started: list[EngineClient] = []
 
     def workload(self, *prompts: str, tokens: int = 4) -> Workload:
@@ -108,7 +110,9 @@ class Stage:
                 return stage.findings.pop(0) if stage.findings else []
 
         plan = self.plan(workloads, paired=base is not None, **changes)
-        self.rounds = Rounds(plan, arms, Watch, self.steps.append, undecided, before=self.before)
+        self.rounds = Rounds(
+            plan, arms, Watch, self.steps.append, undecided, before=self.before, fits=self.fits
+        )
         return self.rounds.run()
 
     def _arm(self, role: str, name: str, source: str) -> Arm:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
@@ -23,6 +25,27 @@ def test_rows_of_a_pair_stand_in_the_same_place_whichever_arm_went_first() -> No
     )
 
     assert samples.paired("end_to_end") == (((1.0,), (2.0,)), ((10.0,), (20.0,)))
+
+
+def test_which_pairs_took_turns_stands_in_the_place_of_their_rows() -> None:
+    turns = [replace(one, beside=True) for one in (sample(2, end_to_end=1.0), sample(2, BASE))]
+    both = [replace(sample(3, arm, end_to_end=1.0), beside=True) for arm in (CANDIDATE, BASE)]
+    apart = [sample(4, arm, end_to_end=1.0) for arm in (CANDIDATE, BASE)]
+    samples = TestSamples([*turns, *both, *apart])
+
+    # One arm of the first does not define it.
+    assert samples.beside("end_to_end") == (True, False)
+    assert len(samples.paired("end_to_end")[0]) == 2
+    assert samples.beside("inter_token_p95") == ()
+
+
+def test_a_kept_pair_is_known_to_have_taken_turns() -> None:
+    kept = replace(sample(0, end_to_end=1.0), beside=True).to_json()
+
+    assert ProcessSample.from_json(kept, 1).beside
+    # What an earlier version kept.
+    del kept["beside"]
+    assert not ProcessSample.from_json(kept, 1).beside
 
 
 def test_half_a_pair_is_a_value_of_the_candidate_but_no_pair() -> None:

@@ -1,0 +1,63 @@
+"""Whether a second engine's process may live beside one that is running."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from pytest_llmperf.environment import room
+from pytest_llmperf.environment.room import has_room_beside
+from pytest_llmperf.plugin.turns import fits_beside
+
+HELD = psutil.Process().memory_info().rss
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"), [(2 * HELD + (600 << 20), True), (HELD + (400 << 20), False), (0, False)]
+)
+def test_it_fits_where_as_much_is_free_once_more_and_some_to_spare(
+    monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
+) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: free)
+    assert has_room_beside(os.getpid()) is fits
+
+
+def test_of_a_process_that_is_gone_nothing_is_known() -> None:
+    assert not has_room_beside(2**22 + 1)
+
+
+def client(engine: str = "llama_cpp", layers: int | None = 0) -> Any:
+    gpu = None if layers is None else SimpleNamespace(layers_on_gpu=layers)
+    return SimpleNamespace(info=SimpleNamespace(engine=engine, gpu=gpu), pid=os.getpid())
+
+
+CPU: Any = SimpleNamespace(telemetry=None)
+WATCHED: Any = SimpleNamespace(telemetry=object())
+
+
+@pytest.mark.parametrize(
+    ("facts", "turns", "engine", "fits"),
+    [
+        (CPU, "auto", client(), True),
+        (CPU, "iterations", client(), True),
+        (CPU, "processes", client(), False),
+        (CPU, "auto", client("app", None), False),
+        (CPU, "iterations", client("app", None), True),
+        (CPU, "iterations", client(layers=1), False),
+        (WATCHED, "iterations", client("app", None), False),
+    ],
+)
+def test_on_a_cpu_llama_cpp_may_and_an_application_where_it_is_allowed_to(
+    monkeypatch: pytest.MonkeyPatch, facts: Any, turns: str, engine: Any, fits: bool
+) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: 1 << 50)
+    assert fits_beside(facts, turns, engine) is fits
+
+
+def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_memory", lambda: 0)
+    assert not fits_beside(CPU, "iterations", client())

@@ -1,0 +1,200 @@
+"""The processes of a pair take turns by iterations where both fit side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import pytest
+
+from pytest_llmperf.environment.fitness import FitnessFinding
+
+UNFIT = FitnessFinding("swapping", "invalid", "memory is short")
+ECHO = """
+    def answer(prompt):
+        yield from "abcd"
+"""
+#: Works where no other process of its kind is alive only.
+ALONE = """
+    import atexit, os, pathlib
+    mine = pathlib.Path(__file__).with_name("the_only_one")
+    mine.touch(exist_ok=False)
+    atexit.register(mine.unlink)
+    def answer(prompt):
+        yield from "abcd"
+"""
+#: Warm at once, so that what is counted stands out.
+WARM: dict[str, Any] = {"iterations": 4, "warmup_max": 1}
+
+
+@pytest.fixture
+def stage(stage: Any) -> Any:
+    stage.fits = lambda client: True
+    return stage
+
+
+def turns(stage: Any, pair: int) -> str:
+    """The counted iterations of a pair, A of the candidate and B of the base."""
+    return "".join(
+        "A" if step.arm == "candidate" else "B"
+        for step in stage.steps
+        if step.pair == pair and step.iteration is not None
+    )
+
+
+def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage: Any) -> None:
+    samples = stage.run({"one": stage.workload("x")}, base=ECHO, most=3, processes=3, **WARM)
+
+    assert turns(stage, 1) in ("AAAABBBB", "BBBBAAAA")
+    assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
+    one = samples.tests["one"]
+    assert one.beside("end_to_end") == (False, True, True)
+    assert {len(sample.iterations) for sample in one.processes} == {4}
+    assert samples.processes == len(set(stage.pids)) == 6
+    assert not any(psutil.pid_exists(pid) for pid in stage.pids)
+
+
+def test_who_begins_is_random_still(stage: Any) -> None:
+    stage.run({"one": stage.workload("x")}, base=ECHO, most=12, processes=12, **WARM)
+
+    first = "".join(turns(stage, pair)[0] for pair in range(1, 13))
+    assert {first[at : at + 2] for at in range(0, 12, 2)} == {"AB", "BA"}
+
+
+def test_both_processes_live_while_one_of_them_works(stage: Any) -> None:
+    seen = []
+    stage.run({"one": stage.workload("x")}, base=ECHO, processes=1, most=1, **WARM)
+    stage.steps = Looking(stage, seen)
+    stage.run({"one": stage.workload("x")}, base=ECHO, **WARM)
+
+    assert set(seen) == {(1, 1), (2, 2)}
+
+
+class Looking(list):  # type: ignore[type-arg]
+    """Steps, and for each of a pair's number and how many of its processes are alive."""
+
+    def __init__(self, stage: Any, seen: list[tuple[int, int]]) -> None:
+        super().__init__()
+        self._stage, self._seen = stage, seen
+
+    def append(self, step: Any) -> None:
+        alive = sum(map(psutil.pid_exists, self._stage.pids))
+        self._seen.append((step.pair, alive))
+        super().append(step)
+
+
+@pytest.mark.parametrize("unlucky", ["candidate", "base"])
+def test_where_either_has_no_room_they_follow_one_another(stage: Any, unlucky: str) -> None:
+    stage.fits = lambda client: stage.roles[stage.pids.index(client.pid)] != unlucky
+
+    samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
+
+    assert turns(stage, 2) in ("AAAABBBB", "BBBBAAAA")
+    assert samples.beside("end_to_end") == (False, False)
+
+
+def test_every_test_of_a_round_takes_turns_in_the_same_two_processes(stage: Any) -> None:
+    workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
+
+    measurement = stage.run(workloads, base=ECHO, **WARM)
+
+    assert measurement.processes == 4
+    assert turns(stage, 2) in ("ABBAABBA" * 2, "BAABBAAB" * 2)
+    assert [samples.pairs for samples in measurement.tests.values()] == [2, 2]
+
+
+def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) -> None:
+    workloads = {"one": stage.workload("x"), "mine": stage.workload("y")}
+    arm = stage._arm
+
+    def without(role: str, name: str, source: str) -> Any:
+        made = arm(role, name, source)
+        if role == "base":
+            made.own_workloads["mine"] = None
+        return made
+
+    stage._arm = without
+    tests = stage.run(workloads, base=ECHO, **WARM).tests
+
+    assert [(one.arm, one.beside) for one in tests["mine"].processes] == [("candidate", False)] * 2
+    assert tests["one"].beside("end_to_end") == (False, True)
+
+
+def test_what_fails_side_by_side_is_tried_one_after_the_other(stage: Any) -> None:
+    measurement = stage.run(
+        {"one": stage.workload("x")}, ALONE, base=ALONE, processes=3, most=3, **WARM
+    )
+
+    samples = measurement.tests["one"]
+    assert samples.error is None
+    assert samples.beside("end_to_end") == (False, False, False)
+    assert samples.voided == []
+
+
+def test_what_fails_alone_too_is_the_error_of_its_arm(stage: Any) -> None:
+    source = """
+    asked = 0
+    import pathlib
+    log = pathlib.Path(__file__).with_name("log")
+    def answer(prompt):
+        with log.open("a") as file:
+            file.write("x")
+        if len(log.read_text()) > 5:
+            raise ValueError("worn out")
+        yield from "abcd"
+    """
+    samples = stage.run({"one": stage.workload("x")}, base=source, **WARM).tests["one"]
+
+    assert samples.error.startswith("base (other.yaml): ")
+    assert "worn out" in samples.error
+
+
+@pytest.mark.parametrize("half", [2, 3])
+def test_a_void_half_takes_the_pair_with_it_and_another_replaces_it(stage: Any, half: int) -> None:
+    stage.findings = [[]] * half + [[UNFIT]]
+
+    samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
+
+    assert (samples.pairs, samples.void_pairs) == (2, 1)
+    assert [sample.pair for sample in samples.voided] == [1]
+
+
+def test_what_was_cut_off_by_a_void_half_is_no_sample(stage: Any) -> None:
+    stage.run({"one": stage.workload("x")}, base=ECHO, processes=1, most=1, **WARM)
+    stage.lost = None
+    stage.steps = Losing(stage, at_pair=2)
+
+    samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
+
+    assert samples.void_pairs == 1
+    assert {len(one.iterations) for one in samples.processes} == {4}
+
+
+class Losing(list):  # type: ignore[type-arg]
+    """Steps; one process of the pair is lost after its first counted iteration."""
+
+    def __init__(self, stage: Any, at_pair: int) -> None:
+        super().__init__()
+        self._stage, self._pair = stage, at_pair
+
+    def append(self, step: Any) -> None:
+        super().append(step)
+        first = step.pair == self._pair and step.iteration == 1
+        self._stage.lost = "the card is gone" if first else None
+
+
+@pytest.mark.parametrize("at", [9, 12, 14])
+def test_an_interruption_leaves_neither_process(stage: Any, at: int) -> None:
+    class Interrupting(list):  # type: ignore[type-arg]
+        def append(self, step: object) -> None:
+            super().append(step)
+            if len(self) == at + 2:
+                raise KeyboardInterrupt
+
+    stage.steps = Interrupting()
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.run({"one": stage.workload("x")}, base=ECHO, **WARM)
+
+    assert len(stage.pids) == 4
+    assert not any(psutil.pid_exists(pid) for pid in stage.pids)
