@@ -75,6 +75,8 @@ _CONFIG = """llm:
   n_threads: THREADS
   n_threads_batch: THREADS
 perf:
+  turns: iterations
+  iterations: 9
   budget: 10m
   accumulate: false
 """
