@@ -188,3 +188,18 @@ def growth(
 
 def _total(process: ProcessTimes | None) -> float:
     return process.own + process.reaped if process is not None else 0.0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and its living children, seconds; 0 where it is gone."""
+    import psutil
+
+    total = 0.0
+    try:
+        one = psutil.Process(pid)
+        for each in (one, *one.children(recursive=True)):
+            times = each.cpu_times()
+            total += times.user + times.system
+    except psutil.Error:
+        return 0.0
+    return total

@@ -50,7 +50,7 @@ def noise_of(
     """
     metric = get_metric(name)
     bases = [[badness(metric, value) for value in process_medians(base)] for _, base, _ in arms]
-    apart = [differences(metric, *arm) for arm in arms]
+    apart = [_of_a_kind(differences(metric, *arm), arm[2]) for arm in arms]
     rows = [[badness(metric, value) for value in row] for _, base, _ in arms for row in base]
     levels = [median(values) for values in bases]
     over_days = [badness(metric, value) for value in earlier]
@@ -74,3 +74,9 @@ def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
     """
     steps = [abs(b - a) for group in groups for a, b in pairwise(group)]
     return 1.4826 / math.sqrt(2.0) * median(steps) if steps else 0.0
+
+
+def _of_a_kind(values: Sequence[float], beside: Sequence[bool]) -> Sequence[float]:
+    """Return the pairs whose processes took turns, where there are two: most of a session are."""
+    turns = [value for value, took in zip(values, beside, strict=False) if took]
+    return turns if len(turns) > 1 else values

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding, with_severities, worst_first
+from pytest_llmperf.environment.processes import cpu_seconds
 from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample
@@ -16,6 +19,10 @@ from pytest_llmperf.measure.warmup import is_warm
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
+
+#: CPU seconds, and share of the cores, that a process may use while the other has its turn:
+#: threads of a computation that is over look for the next for some milliseconds.
+_BUSY_S, _BUSY_SHARE = 0.1, 0.05
 
 
 class Watch(Protocol):
@@ -157,7 +164,10 @@ class Replayer:
                 if any(one.void for one in runs):
                     return
                 self._on_step(run.step(iteration))
-                run.count()
+                waiting = [(one, one.cpu_seconds()) for one in runs if one is not run]
+                seconds = run.count()
+                for one, before in waiting:
+                    one.waited(seconds, one.cpu_seconds() - before)
             order.reverse()
 
 
@@ -177,6 +187,7 @@ class _Run:
         self.watch = watch
         self.void: str | None = None
         self.generating_seconds = 0.0
+        self._waiting_seconds = self._busy_seconds = 0.0
         self._warmup: list[dict[str, float]] = []
         self._counted: list[list[Timeline]] = []
         self._rows: list[dict[str, float]] = []
@@ -193,12 +204,34 @@ class _Run:
         self._warmup.append(compute_all(timelines))
         self.void = self.void or self.watch.sample()
 
-    def count(self) -> None:
-        """Replay once more; it counts."""
+    def count(self) -> float:
+        """Replay once more; it counts. Return the seconds that took."""
+        began = time.perf_counter()
         timelines = self._replay()
+        seconds = time.perf_counter() - began
         self._counted.append(timelines)
         self._rows.append({**compute_all(timelines), **self.watch.measured(timelines)})
         self.void = self.void or self.watch.sample()
+        return seconds
+
+    def cpu_seconds(self) -> float:
+        """Return what the process has used of the CPU so far."""
+        return cpu_seconds(self._seat.client.pid)
+
+    def waited(self, seconds: float, used: float) -> None:
+        """Note what the process used of the CPU while it was the other's turn.
+
+        Raises:
+            ReplayError: it does not wait, and takes the other's cores.
+        """
+        self._waiting_seconds += seconds
+        self._busy_seconds += used
+        cores = self._busy_seconds / self._waiting_seconds
+        if self._busy_seconds > _BUSY_S and cores > _BUSY_SHARE * usable_cpus():
+            error = EngineError(
+                f"it kept {cores:.2f} cores busy while the other process had its turn"
+            )
+            raise ReplayError(self._seat.place.arm, error)
 
     def end(self, *, beside: bool) -> ProcessSample:
         """End the watch; return what was measured."""

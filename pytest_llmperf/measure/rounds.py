@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
@@ -19,6 +20,8 @@ from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSampl
 
 #: How many void rounds of a test are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2
+#: Fitness checks that find what two processes need and one would not.
+_MEMORY = frozenset({"major_faults", "memory_pressure", "swapping"})
 
 #: Given every test's samples so far, names those that more samples could still decide.
 Undecided = Callable[[Mapping[str, TestSamples]], Collection[str]]
@@ -72,8 +75,9 @@ class Rounds:
         self._keep_pair = keep
         self._before = before
         self._fits = fits
-        #: By arm; none may be False for processes to live side by side.
+        #: By arm; all have to be True for processes to live side by side.
         self._room: dict[str, bool] = {}
+        self._apart = ""
         self._waited = 0.0
         self._loaded: dict[str, EngineInfo] = {}
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
@@ -106,6 +110,7 @@ class Rounds:
             processes=self._started,
             waited=self._waited,
             loaded=self._loaded,
+            apart=self._apart,
         )
 
     def _waiting(self) -> list[str]:
@@ -148,6 +153,8 @@ class Rounds:
                 nodeid for nodeid in waiting if any(self._has(arm, nodeid) for arm, _ in together)
             ]
             got = dict(self._processes(together, here))
+            if beside and (short := _short_of_memory(got.values())):
+                self._keep_apart(short)
             for nodeid, samples in got.items():
                 found[nodeid] += samples
             # Nothing to compare with: the other half would only cost time.
@@ -157,6 +164,11 @@ class Rounds:
             void = any(sample.void for sample in halves)
             if void or len(halves) == sum(self._has(arm, nodeid) for arm in arms):
                 self._keep(nodeid, halves)
+
+    def _keep_apart(self, why: str) -> None:
+        """Have processes follow one another from now on."""
+        self._room = dict.fromkeys((arm.role for arm in self._arms), False)
+        self._apart = why
 
     def _keep(self, nodeid: str, halves: list[ProcessSample]) -> None:
         samples = self._tests[nodeid]
@@ -186,11 +198,11 @@ class Rounds:
                 except ReplayError as failure:
                     if isinstance(failure.error, EngineGoneError):
                         engines.pop(failure.arm, None)
+                    arm = next(arm for arm, _ in together if arm.role == failure.arm)
                     if len(together) > 1:
                         # They may be in each other's way: alone it shows.
-                        self._room[failure.arm] = False
-                        continue
-                    ((arm, _),) = together
+                        self._keep_apart(self._say(arm, failure.error))
+                        break
                     self._tests[nodeid].error = self._say(arm, failure.error)
             for role, client in engines.items():
                 if self._paired and role not in self._room:
@@ -211,8 +223,8 @@ class Rounds:
         """
         client = engines.get(arm.role)
         if client is not None and not client.alive:
-            del engines[arm.role]
             client.close()
+            del engines[arm.role]
             client = None
         if client is None:
             self._waited += self._before()
@@ -248,10 +260,19 @@ class Rounds:
         try:
             if paired:
                 return self._replayer.replay(nodeid, *seats)
-            # Other work, or none: there is nothing to take turns with.
+            # Only one arm has the test: there is nothing to take turns with.
             return [one for seat in seats for one in self._replayer.replay(nodeid, seat)]
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 
     def _say(self, arm: Arm, error: EngineError) -> str:
         return f"{arm.name}: {error}" if self._paired else str(error)
+
+
+def _short_of_memory(samples: Iterable[Sequence[ProcessSample]]) -> str:
+    """Return what voided a sample that a second process may be to blame for; empty: nothing."""
+    for sample in chain.from_iterable(samples):
+        for finding in sample.findings:
+            if finding.severity == "invalid" and finding.name in _MEMORY:
+                return finding.text
+    return ""

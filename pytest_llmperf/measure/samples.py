@@ -76,6 +76,10 @@ class ProcessSample:
         """Return a metric's value of each iteration that defines it."""
         return tuple(values[metric] for values in self.iterations if metric in values)
 
+    def has_neighbours(self, metric: str) -> bool:
+        """Whether every value of a metric has one of the other process right before or after."""
+        return self.beside and len(self.row(metric)) == len(self.iterations)
+
 
 @dataclass
 class TestSamples:
@@ -148,7 +152,9 @@ class TestSamples:
         if percentile_parts(metric) is not None:
             return ()
         return tuple(
-            a.beside and b.beside for a, b in self._pairs() if a.row(metric) and b.row(metric)
+            a.has_neighbours(metric) and b.has_neighbours(metric)
+            for a, b in self._pairs()
+            if a.row(metric) and b.row(metric)
         )
 
     def pooled_rows(self, source: str, arm: str) -> Rows:
@@ -199,6 +205,7 @@ class Measurement:
         processes: engine processes started.
         waited: the part of ``seconds`` spent waiting for the machine to be fit.
         loaded: what the newest engine of each arm said after loading.
+        apart: why processes that had room side by side were kept apart after all; or empty.
     """
 
     tests: dict[str, TestSamples]
@@ -208,6 +215,7 @@ class Measurement:
     processes: int = 0
     waited: float = 0.0
     loaded: Mapping[str, EngineInfo] = field(default_factory=dict)
+    apart: str = ""
 
     @property
     def spent(self) -> float:

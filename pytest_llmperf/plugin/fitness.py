@@ -54,7 +54,8 @@ class ProcessWatch:
     def before(self) -> float:
         """Wait for the machine, if asked to; return the seconds that took."""
         waited = self._wait.wait(self._look)
-        self._loading = LoadWatch.start()
+        if self._loading is None:  # else the other process of the pair has just started
+            self._loading = LoadWatch.start()
         return waited
 
     def __call__(self, client: EngineClient) -> MachineWatch:
@@ -66,7 +67,7 @@ class ProcessWatch:
     def _look(self) -> Sequence[FitnessFinding]:
         telemetry, gpus = self._facts.telemetry, list[FitnessFinding]()
         load, host = LoadWatch.start(), HostWatch()
-        # No engine lives now: everybody on a card is a stranger.
+        # No engine lives on a card now: everybody there is a stranger.
         watch = None if telemetry is None else GpuWatch(telemetry, os.getpid())
         time.sleep(_LOOK_S)
         if watch is not None:

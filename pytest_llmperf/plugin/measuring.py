@@ -67,6 +67,12 @@ class MeasureStage:
                     watch.before,
                     partial(fits_beside, self._facts, plan.turns),
                 )
-                return rounds.run()
+                measurement = rounds.run()
         finally:
             lock.release()
+        if measurement.apart:
+            self._console.line(
+                "note: processes of a pair followed one another after one that failed side by "
+                f"side (perf.turns): {measurement.apart}"
+            )
+        return measurement

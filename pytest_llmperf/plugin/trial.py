@@ -169,6 +169,7 @@ class Trials:
             "machine": facts.machine.key,
             "iterations": self._perf.iterations,
             "warmup_max": self._perf.warmup_max,
+            "turns": self._perf.turns,
             # What counts as fit decides which pairs were kept.
             "fitness": dict(sorted(self._perf.fitness.items())),
             # Both arms' processes inherit them.

@@ -13,16 +13,16 @@ from pytest_llmperf.environment import room
 from pytest_llmperf.environment.room import has_room_beside
 from pytest_llmperf.plugin.turns import fits_beside
 
-HELD = psutil.Process().memory_info().rss
-
 
 @pytest.mark.parametrize(
-    ("free", "fits"), [(2 * HELD + (600 << 20), True), (HELD + (400 << 20), False), (0, False)]
+    ("times", "spare", "fits"), [(2.0, 600 << 20, True), (1.0, 400 << 20, False), (0.0, 0, False)]
 )
 def test_it_fits_where_as_much_is_free_once_more_and_some_to_spare(
-    monkeypatch: pytest.MonkeyPatch, free: int, fits: bool
+    monkeypatch: pytest.MonkeyPatch, times: float, spare: int, fits: bool
 ) -> None:
-    monkeypatch.setattr(room, "free_memory", lambda: free)
+    one = psutil.Process()
+    held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
+    monkeypatch.setattr(room, "free_memory", lambda: int(times * held) + spare)
     assert has_room_beside(os.getpid()) is fits
 
 
