@@ -120,14 +120,21 @@ def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) ->
 
 def test_what_fails_side_by_side_is_tried_one_after_the_other(stage: Any) -> None:
     workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
+    starts: list[float] = []
 
+    def before() -> float:
+        starts.append(0.0)
+        return 0.0
+
+    stage.before = before
     measurement = stage.run(workloads, ALONE, base=ALONE, processes=3, most=3, **WARM)
 
     for samples in measurement.tests.values():
         assert samples.error is None
         assert samples.beside("end_to_end") == (False, False, False)
         assert samples.voided == []
-    # Tried once, not for every test: three pairs, and the one engine that did start.
+    # Tried once, not for every test: three pairs, and two of which one did start.
+    assert len(starts) == 3 * 2 + 2
     assert measurement.processes == 3 * 2 + 1
     assert "FileExistsError" in measurement.apart
 
