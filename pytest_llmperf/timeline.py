@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+
+#: How much longer a request may have taken on the engine's clock than on the caller's.
+_CLOCKS_DIFFER_S, _CLOCKS_DIFFER_SHARE = 0.01, 0.01
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,30 @@ class Timeline:
         """Inter-token latencies in seconds; length n - 1."""
         return tuple(b - a for a, b in pairwise(self.token_times))
 
+    def flaw(self, longest: float) -> str | None:
+        """Say what no working clock can have read, or None.
+
+        Args:
+            longest: seconds the whole request took on the clock of whoever asked it.
+        """
+        prefill = [t for t in (self.t_prefill_start, self.t_prefill_end) if t is not None]
+        if not all(map(_is_reading, (self.t_start, *prefill, *self.token_times))):
+            return "a reading is no finite number"
+        if not self.token_times:
+            return None
+        for number, (before, after) in enumerate(pairwise((self.t_start, *self.token_times)), 1):
+            if after < before:
+                what = "the request began" if number == 1 else f"token {number - 1}"
+                return f"token {number} came {before - after:.3g} s before {what}"
+        whole = self.token_times[-1] - self.t_start
+        if whole == 0.0:
+            return "no time passed"
+        if whole > longest * (1 + _CLOCKS_DIFFER_SHARE) + _CLOCKS_DIFFER_S:
+            return f"{whole:.3g} s passed on it, and the request took {longest:.3g} s"
+        if any(b < a for a, b in pairwise((self.t_start, *prefill, self.token_times[0]))):
+            return "prefill did not lie before the first token"
+        return None
+
     def to_wire(self) -> dict[str, Any]:
         """Return plain JSON types."""
         return {
@@ -55,3 +83,9 @@ class Timeline:
     def from_wire(cls, data: dict[str, Any]) -> Timeline:
         """Rebuild a timeline from ``to_wire``'s output."""
         return cls(**{**data, "token_times": tuple(data["token_times"])})
+
+
+def _is_reading(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)

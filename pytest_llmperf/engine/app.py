@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import inspect
 import operator
-import time
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -20,12 +19,18 @@ from typing import Any
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import FinishReason, Generation
+from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.thrown import describe_exception, describe_object
 from pytest_llmperf.timeline import Timeline
 
-#: Files whose lines tell nobody where the application went wrong.
-_NOT_THEIRS = (__file__, importlib.__file__)
+#: Token ids are below it; no vocabulary comes near.
+_TOKEN_ID_BITS = 63
+_EXITS = (
+    ": the module ends the process while it is imported; put what it runs as a script under "
+    "if __name__ == '__main__'"
+)
 
 
 class AppEngine:
@@ -50,17 +55,19 @@ class AppEngine:
             function: Any = importlib.import_module(module_name)
             for name in attribute.split("."):
                 function = getattr(function, name)
-        except Exception as error:
+        except BaseException as error:  # its import runs whatever the module says
             raise EngineLoadError(
-                f"llm.target {self._target!r} could not be loaded: "
-                f"{type(error).__name__}: {error}{_where(error)}"
+                f"llm.target {self._target!r} could not be loaded: {describe_exception(error)}"
+                + (_EXITS if isinstance(error, SystemExit) else "")
             ) from error
         if not callable(function):
-            raise EngineLoadError(f"llm.target {self._target!r} is not callable: {function!r}")
+            raise EngineLoadError(
+                f"llm.target {self._target!r} is not callable: {describe_object(function)}"
+            )
         self._function = function
         try:
             parameters = inspect.signature(function).parameters.values()
-        except (TypeError, ValueError):
+        except Exception:
             parameters = ()  # type: ignore[assignment]
         self._accepts_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
         self._accepts = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
@@ -93,7 +100,7 @@ class AppEngine:
             if value is not None and (self._accepts_all or name in self._accepts)
         }
         question: Any = request.prompt if request.messages is None else list(request.messages)
-        clock = time.perf_counter
+        clock = OWN_TIME.now
         times: list[float] = []
         ids: list[int] = []
         texts: list[str] = []
@@ -112,10 +119,12 @@ class AppEngine:
                 if request.max_tokens is not None and len(times) >= request.max_tokens:
                     finish = "length"
                     break
-        except Exception as error:
-            raise EngineError(
-                f"{self._target} raised {type(error).__name__}: {error}{_where(error)}"
-            ) from error
+        except _UnusableItemError as error:
+            raise EngineError(f"{self._target} {error}") from None
+        except SystemExit:
+            raise
+        except BaseException as error:  # such as asyncio.CancelledError
+            raise EngineError(f"{self._target} raised {describe_exception(error)}") from error
         if not times:
             raise EngineError(f"{self._target} yielded nothing: there is no token to time")
         return Generation(
@@ -141,7 +150,7 @@ class AppEngine:
         elif isinstance(answer, Iterable) and not isinstance(answer, Mapping):
             yield from answer
         else:
-            raise TypeError(
+            raise _UnusableItemError(
                 f"returned {type(answer).__name__}; text, or an iterable of text or token ids, "
                 "expected"
             )
@@ -170,26 +179,28 @@ class AppEngine:
                 self._wait(iterator.aclose())
 
 
+class _UnusableItemError(Exception):
+    """What the application returned or yielded is no output; the text says what it is."""
+
+
 def _one(item: Any) -> tuple[int | None, str]:
     """Return the token id and the text of one item."""
     if isinstance(item, str):
         return None, item
     if isinstance(item, bytes):
-        return None, item.decode("utf-8", "replace")
+        return None, bytes.decode(item, "utf-8", "replace")
     try:
-        # numpy's integers are token ids, too.
-        return operator.index(item), ""
+        # numpy's integers are token ids, too; a bool is an integer by accident.
+        token = None if isinstance(item, bool) else operator.index(item)
     except TypeError:
-        raise TypeError(f"yielded {type(item).__name__}; text or a token id expected") from None
-
-
-def _where(error: BaseException) -> str:
-    """Name the innermost line of the application (of a library it calls) that was running."""
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if file not in _NOT_THEIRS and not file.startswith("<frozen "):
-            place = f" ({file}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return place
+        token = None
+    if token is None:
+        raise _UnusableItemError(f"yielded {type(item).__name__}; text or a token id expected")
+    if token < 0 or token.bit_length() > _TOKEN_ID_BITS:
+        # Integers of thousands of digits can't even be printed.
+        bits = token.bit_length()
+        number = f"an integer of {bits} bits" if bits > _TOKEN_ID_BITS + 1 else str(token)
+        raise _UnusableItemError(
+            f"yielded {number}; a token id is an integer from 0 to 2**{_TOKEN_ID_BITS} - 1"
+        )
+    return token, ""

@@ -24,9 +24,10 @@ from pytest_llmperf.engine.errors import (
     EngineLoadError,
     with_log_tail,
 )
-from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.generation import Generation, received_generation
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
+from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
 
 _LOG_LINES = 400
@@ -127,8 +128,10 @@ class EngineClient:
             EngineError, EngineGoneError: as ``request`` does.
         """
 
+        began = OWN_TIME.now()
+
         def finish(result: dict[str, Any]) -> Generation:
-            generation = Generation.from_wire(result)
+            generation = received_generation(result, self._spec.name, OWN_TIME.now() - began)
             if observe is not None:
                 observe(generation)
             return generation
@@ -204,7 +207,7 @@ class EngineClient:
         with _open(self._process.stdout) as pipe:
             for line in pipe:
                 try:
-                    self._answers.put(wire.decode(line))
+                    self._answers.put(wire.decode_event(line))
                 except ValueError:
                     self._log.append(f"not of the protocol: {line[:200]!r}")
         self._answers.put(None)

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import signal
 
+#: Exit status of a worker whose pipes to the plugin were closed while the plugin lived.
+PIPE_LOST = 113
+_NOT_ITS_OWN = (
+    "the application closed or replaced file descriptors that it did not open (os.closerange, "
+    "os.dup2, a library that turns the process into a daemon): answers travel over one of them"
+)
+
 
 def describe_end(status: int | None) -> tuple[str, str | None]:
     """Say in words how a process ended, and what that usually means.
@@ -12,7 +19,9 @@ def describe_end(status: int | None) -> tuple[str, str | None]:
         status: as of ``Popen.returncode``; a negative number is a signal.
     """
     if status is None:
-        return "closed its pipe", None
+        return "closed its pipe", _NOT_ITS_OWN
+    if status == PIPE_LOST:
+        return "lost its connection to pytest", _NOT_ITS_OWN
     if status >= 0:
         return f"ended with exit status {status}", None
     try:
@@ -33,6 +42,7 @@ def describe_end(status: int | None) -> tuple[str, str | None]:
             "the engine was built for a newer processor than this one "
             "(rebuild with CMAKE_ARGS=-DGGML_NATIVE=OFF)"
         ),
+        "SIGXCPU": "it reached a limit of CPU time: ulimit -t, or the application's own setrlimit",
         "SIGABRT": "an assertion inside the engine, often memory that could not be allocated",
         "SIGBUS": "the model file was cut or replaced while it was mapped, or its disk failed",
     }.get(name)

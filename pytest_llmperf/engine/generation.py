@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
 
@@ -64,3 +65,31 @@ class Generation:
             finish_reason=data["finish_reason"],
             cache=data["cache"],
         )
+
+
+def received_generation(data: dict[str, Any], engine: str, seconds: float) -> Generation:
+    """Rebuild a generation that a worker sent, if it can be what happened.
+
+    Args:
+        data: what ``to_wire`` made of it there.
+        engine: what messages call the engine.
+        seconds: how long the request took, seen from here.
+
+    Raises:
+        EngineError: it is no generation, or no clock can have read its times.
+    """
+    try:
+        generation = Generation.from_wire(data)
+        flaw = generation.timeline.flaw(seconds)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineError(
+            f"the answer of {engine} can't be read ({type(error).__name__}: {error}): something in "
+            "its process writes to descriptors that it did not open, or changed the plugin's own "
+            "modules there; take that out"
+        ) from error
+    if flaw is not None:
+        raise EngineError(
+            f"the times of {engine} can't be right: {flaw}. The clock of its process was replaced "
+            "or set while it ran; take out what does that, and measure again"
+        )
+    return generation

@@ -35,6 +35,11 @@ class LaunchSpec:
     generation_timeout: float = 120.0
     plant: Plant | None = None
 
+    @property
+    def name(self) -> str:
+        """What messages call the engine: an application by its target."""
+        return str(self.config.get("target", f"the {self.engine} engine"))
+
     def load_command(self) -> dict[str, Any]:
         """Return the ``load`` command of the wire protocol, without its id."""
         command: dict[str, Any] = {"op": "load", "engine": self.engine, "config": self.config}

@@ -22,10 +22,21 @@ from typing import Any
 
 PROTOCOL_VERSION = 1
 
+#: What each event carries besides an id.
+_EVENT_FIELDS = {
+    "hello": (),
+    "token": ("token", "text", "t"),
+    "done": ("result",),
+    "error": ("kind", "message"),
+}
+# Taken now: an application may put functions of its own in the module.
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_from_json = json.JSONDecoder().decode
+
 
 def encode(message: dict[str, Any]) -> bytes:
     """Return one line; JSON escapes every newline and lone surrogate inside."""
-    return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
+    return _to_json(message).encode("ascii") + b"\n"
 
 
 def decode(line: bytes) -> dict[str, Any]:
@@ -34,7 +45,20 @@ def decode(line: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is not a JSON object.
     """
-    message = json.loads(line)
+    message = _from_json(line.decode("utf-8"))
     if not isinstance(message, dict):
         raise ValueError("not a JSON object")
+    return message
+
+
+def decode_event(line: bytes) -> dict[str, Any]:
+    """Parse one line of a worker.
+
+    Raises:
+        ValueError: it is not one of the protocol's events: something else wrote to the pipe.
+    """
+    message = decode(line)
+    fields = _EVENT_FIELDS.get(str(message.get("event")))
+    if fields is None or any(field not in message for field in fields):
+        raise ValueError("not an event of the protocol")
     return message

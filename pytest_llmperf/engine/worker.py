@@ -6,17 +6,18 @@ application prints goes to stderr, which the plugin keeps as the engine's log.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import platform
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.loaded_modules import loaded_modules
-from pytest_llmperf.engine.orphan import die_with_parent, end_group
+from pytest_llmperf.engine.orphan import die_with_parent, end_unreachable
 from pytest_llmperf.engine.planted import Delay, Plant
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
@@ -39,50 +40,55 @@ def main() -> int:
         # The plugin sends this to a worker that hangs, to say in its report where.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     die_with_parent()
-    hello = {
-        "event": "hello",
-        "protocol": PROTOCOL_VERSION,
-        "python": platform.python_version(),
-        "pid": os.getpid(),
-    }
-    try:
-        output.write(encode(hello))
-        output.flush()
-        if not _Worker(output).serve(commands):
-            end_group()
-    except BrokenPipeError:
-        end_group()
+    _Worker(output, commands).serve()
     return 0
 
 
 class _Worker:
-    def __init__(self, output: BinaryIO) -> None:
+    def __init__(self, output: BinaryIO, commands: BinaryIO) -> None:
         self._output = output
+        self._commands = commands
         self._engine: Engine | None = None
+        self._recursion = sys.getrecursionlimit()
+        self._is_fork = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forked)
 
-    def serve(self, commands: BinaryIO) -> bool:
-        """Answer commands; return whether the plugin said goodbye."""
-        for line in commands:
+    def serve(self) -> None:
+        """Say hello, then answer commands until the plugin says goodbye."""
+        hello = {
+            "event": "hello",
+            "protocol": PROTOCOL_VERSION,
+            "python": platform.python_version(),
+            "pid": os.getpid(),
+        }
+        self._write(encode(hello))
+        for line in self._commands:
             command = decode(line)
-            number = command["id"]
-            try:
-                result = self._run(number, command)
-            except EngineLoadError as error:
-                self._send(number, "error", kind="load", message=str(error))
-            except EngineError as error:
-                self._send(number, "error", kind="request", message=str(error))
-            except MemoryError:
-                self._send(number, "error", kind="memory", message="out of memory (MemoryError)")
-            except BrokenPipeError:
-                raise
-            except Exception:
-                message = f"unexpected error in the engine:\n{traceback.format_exc()}"
-                self._send(number, "error", kind="request", message=message)
-            else:
-                self._send(number, "done", result=result)
+            self._write(self._answer(command))
             if command["op"] == "close":
-                return True
-        return False
+                return
+        if self._is_fork:
+            self._end_fork()
+        end_unreachable()
+
+    def _answer(self, command: dict[str, Any]) -> bytes:
+        number = command["id"]
+        try:
+            return _event(number, "done", result=self._run(number, command))
+        except EngineLoadError as error:
+            return _event(number, "error", kind="load", message=str(error))
+        except EngineError as error:
+            return _event(number, "error", kind="request", message=str(error))
+        except MemoryError:
+            return _event(number, "error", kind="memory", message="out of memory (MemoryError)")
+        except SystemExit:
+            # The exit status says little; the log shows where it came from.
+            _log(traceback.format_exc())
+            raise
+        except Exception:
+            message = f"unexpected error in the engine:\n{traceback.format_exc()}"
+            return _event(number, "error", kind="request", message=message)
 
     def _run(self, number: int, command: dict[str, Any]) -> Any:
         operation = command["op"]
@@ -106,14 +112,55 @@ class _Worker:
             request = Request.from_wire(command["request"])
 
             def sink(token: int | None, text: str, at: float) -> None:
-                self._send(number, "token", token=token, text=text, t=at)
+                self._keep_recursion()
+                self._write(_event(number, "token", token=token, text=text, t=at))
 
-            return self._engine.generate(request, sink if request.stream else None).to_wire()
+            engine = self._engine
+            try:
+                generation = engine.generate(request, sink if request.stream else None)
+            finally:
+                self._keep_recursion()
+            return generation.to_wire()
         raise EngineError(f"unknown operation {operation!r}")
 
-    def _send(self, number: int, event: str, **fields: Any) -> None:
-        self._output.write(encode({"id": number, "event": event, **fields}))
-        self._output.flush()
+    def _keep_recursion(self) -> None:
+        """Undo an application's lower limit, which would stop the engine's own calls, too."""
+        if sys.getrecursionlimit() < self._recursion:
+            sys.setrecursionlimit(self._recursion)
+
+    def _write(self, line: bytes) -> None:
+        if self._is_fork:
+            self._end_fork()
+        try:
+            self._output.write(line)
+            self._output.flush()
+        except OSError:
+            end_unreachable()
+
+    def _forked(self) -> None:
+        """Keep a process that the application forked off the pipes: they are not its own.
+
+        While it held them, the plugin would not notice the end of this one.
+        """
+        self._is_fork = True
+        null = os.open(os.devnull, os.O_RDWR)
+        for pipe in (self._output, self._commands):
+            os.dup2(null, pipe.fileno(), inheritable=False)
+        os.close(null)
+
+    def _end_fork(self) -> NoReturn:
+        _log("a process that the application forked came back into the engine and was ended\n")
+        os._exit(0)
+
+
+def _event(number: int, event: str, **fields: Any) -> bytes:
+    return encode({"id": number, "event": event, **fields})
+
+
+def _log(text: str) -> None:
+    """Write to the engine's log, wherever the application has put ``sys.stderr``."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode("utf-8", "replace"))
 
 
 def load_engine(name: str, config: dict[str, Any], delay: Delay | None = None) -> Engine:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+# Takes the clock before a library for tests (freezegun) can replace it.
+import pytest_llmperf.engine.own_time  # noqa: F401
 from pytest_llmperf.plugin.fixtures import llm_engine
 from pytest_llmperf.plugin.markers import (
     MARKERS,

@@ -79,6 +79,45 @@ def test_an_engine_that_hangs_in_a_body_fails_that_test(project):
     result.stdout.fnmatch_lines(["*no answer in 0.3 s while generating and was killed*"])
 
 
+def test_a_clock_that_the_application_changes_costs_at_most_its_own_test(project):
+    project.pytester.makepyfile(
+        toy="""
+        import pathlib, time
+        from pytest_llmperf.engine.own_time import OWN_TIME
+
+        time.perf_counter = time.monotonic = lambda: float("nan")
+        asked, lies, now = pathlib.Path("asked"), False, OWN_TIME.now
+        OWN_TIME.now = lambda: float("nan") if lies else now()
+
+        def answer(prompt):
+            global lies
+            lies = prompt == "lie later" and asked.exists()
+            if prompt == "lie later":
+                asked.touch()
+            yield "a"
+            yield "b"
+        """
+    )
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_one(llm_engine):
+            llm_engine.generate("lie later")
+
+        @pytest.mark.perf
+        def test_two(llm_engine):
+            llm_engine.generate("a")
+        """
+    )
+    result = project.perf()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(
+        ["*test_one*", "error: *: the times of toy:answer can't be right: *no finite number*"]
+    )
+    assert project.verdicts() == {"test_one": "error", "test_two": "no baseline"}
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
 def test_an_application_that_cannot_be_imported_is_told_once_per_test(project):
     project.configure("llm: {engine: app, target: 'nowhere:answer'}\nperf: {processes: 1}")
     project.write(test_it="@pytest.mark.perf\ndef test_x(llm_engine): pass\n")
