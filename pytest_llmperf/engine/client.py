@@ -11,11 +11,13 @@ import signal
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from pytest_llmperf.engine import wire
+from pytest_llmperf.engine.descendants import MARK, Descendants
 from pytest_llmperf.engine.ends import describe_end
 from pytest_llmperf.engine.errors import (
     CRASH_TAIL,
@@ -60,7 +62,9 @@ class EngineClient:
         self._exchanging = self._killed = False
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
+        self._mark = uuid.uuid4().hex
         self._process = self._spawn()
+        self._descendants = Descendants(self._process.pid, self._mark)
         self._threads = [
             threading.Thread(target=self._read_answers, daemon=True, name="llmperf-answers"),
             threading.Thread(target=self._read_log, daemon=True, name="llmperf-log"),
@@ -170,6 +174,8 @@ class EngineClient:
         if self._killed:
             return
         self._killed = True
+        if self._process.returncode is None:
+            self._descendants.look()
         if os.name == "posix":
             # The worker leads a process group of its own: an application's children go too.
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -177,6 +183,8 @@ class EngineClient:
         else:
             self._process.kill()
         self._process.wait()
+        # Those that left the group, too: they would also hold the pipes open.
+        self._descendants.end()
         with contextlib.suppress(OSError):
             _open(self._process.stdin).close()
         for thread in self._threads:
@@ -193,7 +201,7 @@ class EngineClient:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self._spec.cwd,
-                env={**os.environ, **self._spec.env},
+                env={**os.environ, **self._spec.env, MARK: self._mark},
                 # Out of the terminal's process group: Ctrl-C is the session's to handle.
                 start_new_session=True,
             )

@@ -7,6 +7,7 @@ import signal
 import threading
 from typing import NoReturn
 
+from pytest_llmperf.engine.descendants import end_those_outside_group
 from pytest_llmperf.engine.ends import PIPE_LOST
 from pytest_llmperf.engine.own_time import OWN_TIME
 
@@ -44,6 +45,7 @@ def end_unreachable() -> NoReturn:
 
 def end_group() -> NoReturn:
     """End this process and what it started: nobody is left who could."""
+    end_those_outside_group(os.getpid())
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)

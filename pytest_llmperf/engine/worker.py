@@ -6,6 +6,7 @@ application prints goes to stderr, which the plugin keeps as the engine's log.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import os
@@ -15,6 +16,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from pytest_llmperf.engine.descendants import adopt_orphans, end_those_outside_group
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.loaded_modules import loaded_modules
 from pytest_llmperf.engine.orphan import die_with_parent, end_unreachable
@@ -40,6 +42,9 @@ def main() -> int:
         # The plugin sends this to a worker that hangs, to say in its report where.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     die_with_parent()
+    adopt_orphans()
+    # The first one that is registered runs last, after the application's own.
+    atexit.register(end_those_outside_group, os.getpid())
     _Worker(output, commands).serve()
     return 0
 

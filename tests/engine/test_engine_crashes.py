@@ -231,22 +231,28 @@ def test_what_an_application_started_ends_with_the_worker(
     assert ends(child)
 
 
-def test_a_process_that_left_the_group_does_not_hold_the_session_up(
+def test_a_process_that_nobody_finds_does_not_hold_the_session_up(
     app_spec: Callable[..., LaunchSpec], clients: Callable[[LaunchSpec], EngineClient]
 ) -> None:
     client = clients(
         app_spec("""
             import subprocess
             def answer(prompt):
-                return str(subprocess.Popen(["sleep", "600"], start_new_session=True).pid)
+                left = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+                return str(left.pid)
         """)
     )
     child = int(client.request(build_request(prompt="go", max_tokens=None)).text)
     try:
+        # Killed by another, and seen to have ended: nothing leads to its child any more.
+        os.kill(client.pid, signal.SIGKILL)
+        while client.alive:
+            time.sleep(0.01)
         closing = threading.Thread(target=client.close, daemon=True)
         closing.start()
         closing.join(30)
         assert not closing.is_alive()
+        assert psutil.pid_exists(child)
     finally:
         os.kill(child, signal.SIGKILL)
 
