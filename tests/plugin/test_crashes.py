@@ -96,6 +96,7 @@ def test_a_clock_that_the_application_changes_costs_at_most_its_own_test(project
                 asked.touch()
             yield "a"
             yield "b"
+            lies = False
         """
     )
     project.write(
