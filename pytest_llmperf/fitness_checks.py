@@ -90,6 +90,15 @@ CHECKS: dict[str, FitnessCheck] = {
             "other_work", "invalid", "measurement", "a replay did other work than was recorded"
         ),
         FitnessCheck(
+            "traced",
+            "invalid",
+            "measurement",
+            "a tracer, profiler or debugger was on in the engine",
+        ),
+        FitnessCheck(
+            "debug_mode", "invalid", "measurement", "the engine's process ran in a debug mode"
+        ),
+        FitnessCheck(
             "threads_beyond_cores", "warn", "configuration", "more threads than usable cores"
         ),
         FitnessCheck(

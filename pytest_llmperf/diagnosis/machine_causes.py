@@ -68,6 +68,14 @@ _ROWS = (
         "gpu_pcie", "the GPU's PCIe link is narrow", 1.1,
         "seat the card in a slot of its full width", "nvidia-smi -q -d PCIE names the link",
     ),
+    (
+        "traced", "a tracer or profiler slows the engine", 2.0,
+        "run without what is named: it measures or debugs every Python process", "",
+    ),
+    (
+        "debug_mode", "a debug mode slows the engine", 1.5,
+        "unset the variable, or use a build that does not debug", "",
+    ),
 )  # fmt: skip
 #: Checks with a rule among those of memory.
 _ELSEWHERE = frozenset({"swapping"})

@@ -10,6 +10,7 @@ from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
     Awaitable,
+    Callable,
     Iterable,
     Iterator,
     Mapping,
@@ -41,14 +42,21 @@ class AppEngine:
     item is one output token. It is also given those of ``max_tokens``,
     ``stop``, ``seed`` and the sampling parameters that its signature names.
 
-    A planted ``delay`` waits between the items.
+    A planted ``delay`` waits between the items. ``glance`` is called once in each request,
+    after its first item.
 
     Raises:
         EngineLoadError: the target can't be imported or isn't callable.
     """
 
-    def __init__(self, config: dict[str, Any], delay: Delay | None = None) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        delay: Delay | None = None,
+        glance: Callable[[], None] = lambda: None,
+    ) -> None:
         self._delay = delay
+        self._glance = glance
         self._target = str(config["target"])
         module_name, _, attribute = self._target.partition(":")
         try:
@@ -109,6 +117,8 @@ class AppEngine:
         try:
             for item in self._paced(self._items(self._function(question, **arguments))):
                 now = clock()
+                if not times:
+                    self._glance()
                 token, text = _one(item)
                 times.append(now)
                 texts.append(text)

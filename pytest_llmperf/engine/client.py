@@ -31,6 +31,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.worker_environment import worker_environment
 
 _LOG_LINES = 400
 _HELLO_TIMEOUT_S = 60.0
@@ -201,7 +202,7 @@ class EngineClient:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 cwd=self._spec.cwd,
-                env={**os.environ, **self._spec.env, MARK: self._mark},
+                env={**worker_environment(self._spec, os.environ), MARK: self._mark},
                 # Out of the terminal's process group: Ctrl-C is the session's to handle.
                 start_new_session=True,
             )

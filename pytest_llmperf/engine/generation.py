@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.instruments import Instrument
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
 
@@ -24,6 +25,7 @@ class Generation:
         finish_reason: ``length`` (max_tokens reached), ``eos``, ``stop`` (a stop
             string), or ``end`` (an ``app`` engine finished).
         cache: the request's cache mode; metrics compare only within one mode.
+        instruments: what slowed the engine's process: tracers, debug modes.
     """
 
     text: str
@@ -32,6 +34,7 @@ class Generation:
     timeline: Timeline
     finish_reason: FinishReason
     cache: str
+    instruments: tuple[Instrument, ...] = ()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -52,6 +55,7 @@ class Generation:
             "timeline": self.timeline.to_wire(),
             "finish_reason": self.finish_reason,
             "cache": self.cache,
+            "instruments": [list(one) for one in self.instruments],
         }
 
     @classmethod
@@ -64,6 +68,7 @@ class Generation:
             timeline=Timeline.from_wire(data["timeline"]),
             finish_reason=data["finish_reason"],
             cache=data["cache"],
+            instruments=tuple(map(Instrument.from_wire, data["instruments"])),
         )
 
 

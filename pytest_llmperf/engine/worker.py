@@ -14,10 +14,13 @@ import platform
 import signal
 import sys
 import traceback
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pytest_llmperf.engine.descendants import adopt_orphans, end_those_outside_group
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.instruments import InstrumentWatch
 from pytest_llmperf.engine.loaded_modules import loaded_modules
 from pytest_llmperf.engine.orphan import die_with_parent, end_unreachable
 from pytest_llmperf.engine.planted import Delay, Plant
@@ -54,6 +57,7 @@ class _Worker:
         self._output = output
         self._commands = commands
         self._engine: Engine | None = None
+        self._instruments = InstrumentWatch()
         self._recursion = sys.getrecursionlimit()
         self._is_fork = False
         if hasattr(os, "register_at_fork"):
@@ -100,7 +104,8 @@ class _Worker:
         if operation == "load":
             plant = command.get("plant")
             delay = Delay(Plant.from_wire(plant)) if plant is not None else None
-            self._engine = load_engine(command["engine"], command["config"], delay)
+            glance = self._instruments.glance
+            self._engine = load_engine(command["engine"], command["config"], delay, glance)
             return self._engine.info()
         if operation == "modules":
             return loaded_modules(command["names"])
@@ -125,7 +130,7 @@ class _Worker:
                 generation = engine.generate(request, sink if request.stream else None)
             finally:
                 self._keep_recursion()
-            return generation.to_wire()
+            return replace(generation, instruments=tuple(self._instruments.found())).to_wire()
         raise EngineError(f"unknown operation {operation!r}")
 
     def _keep_recursion(self) -> None:
@@ -168,8 +173,15 @@ def _log(text: str) -> None:
         os.write(2, text.encode("utf-8", "replace"))
 
 
-def load_engine(name: str, config: dict[str, Any], delay: Delay | None = None) -> Engine:
+def load_engine(
+    name: str,
+    config: dict[str, Any],
+    delay: Delay | None = None,
+    glance: Callable[[], None] = lambda: None,
+) -> Engine:
     """Build the engine called ``name``; its package is imported here and nowhere earlier.
+
+    ``glance``: called while an application answers, to see what is on in it just then.
 
     Raises:
         EngineLoadError: the engine is unknown, its package is missing, or it could not load.
@@ -182,7 +194,7 @@ def load_engine(name: str, config: dict[str, Any], delay: Delay | None = None) -
         if name == "app":
             from pytest_llmperf.engine.app import AppEngine
 
-            return AppEngine(config, delay)
+            return AppEngine(config, delay, glance)
     except AttributeError as error:
         raise EngineLoadError(
             f"engine {name!r} in {sys.executable} lacks something this plugin needs ({error}); "

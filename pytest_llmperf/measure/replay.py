@@ -13,6 +13,7 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding, with_severities, worst_first
 from pytest_llmperf.environment.processes import cpu_seconds
 from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
+from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample
 from pytest_llmperf.measure.warmup import is_warm
@@ -191,7 +192,7 @@ class _Run:
         self._warmup: list[dict[str, float]] = []
         self._counted: list[list[Timeline]] = []
         self._rows: list[dict[str, float]] = []
-        self._unlike: dict[str, FitnessFinding] = {}
+        self._found: dict[str, FitnessFinding] = {}
 
     @property
     def is_warm(self) -> bool:
@@ -238,7 +239,7 @@ class _Run:
         rows, place = self._rows, self._seat.place
         if rows:
             rows[0].update(self.watch.whole(self._counted))
-        findings = tuple(worst_first([*self._unlike.values(), *self.watch.stop()]))
+        findings = tuple(worst_first([*self._found.values(), *self.watch.stop()]))
         if self.void is None:
             self.void = next((str(f) for f in findings if f.severity == "invalid"), None)
         return ProcessSample(
@@ -293,13 +294,15 @@ class _Run:
                 raise EngineError(
                     f"other work than was recorded, so there is nothing to compare: {other.text}"
                 )
-            if found := recorded.unlike(generation):
-                (found,) = with_severities([found], self._plan.fitness)
-                self._unlike[found.name] = found
+            unlike = recorded.unlike(generation)
+            found = [*instrument_findings(generation), *([unlike] if unlike else [])]
+            for one in with_severities(found, self._plan.fitness):
+                self._found[one.name] = one
                 # Without a token there is nothing to time, whatever the severity is set to.
-                if found.severity == "invalid" or not timeline.token_times:
-                    self.void = str(found)
-                    break
+                if one.severity == "invalid" or not timeline.token_times:
+                    self.void = self.void or str(one)
+            if self.void:
+                break
         return timelines
 
 

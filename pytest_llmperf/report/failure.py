@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, failing_kinds, verdict_fails
 from pytest_llmperf.gate.words import change_words, count, listed
+from pytest_llmperf.measure.instrumented import INSTRUMENT_CHECKS
 from pytest_llmperf.report.cells import summary_text
 from pytest_llmperf.report.text import printable, shell_word
 
@@ -168,7 +169,7 @@ def _remedies(
     if VerdictKind.ERROR in kinds:
         yield from ("when the error is mended, run it again:", rerun)
     if VerdictKind.INVALID in kinds:
-        yield from ("nothing was proven about speed; on a quiet machine run it again:", rerun)
+        yield from (f"nothing was proven about speed; {_how_to_be_valid(test)}:", rerun)
     if VerdictKind.INCONCLUSIVE in kinds:
         undecided = [v for v in verdicts if v.kind is VerdictKind.INCONCLUSIVE]
         yield from _how_to_decide(undecided, nodeid, command, again)
@@ -185,6 +186,14 @@ def _remedies(
             "recording does not move a target: "
             "it stands in the test's marker or under perf.targets in config.yaml"
         )
+
+
+def _how_to_be_valid(test: TestReportView) -> str:
+    """Say how the next run can be judged."""
+    slowed = {entry.name for entry in test.fitness if entry.severity == "invalid"}
+    if slowed & INSTRUMENT_CHECKS.keys():
+        return "run it again without what was on in the engine's process (docs/fitness.md)"
+    return "on a quiet machine run it again"
 
 
 def _against(test: TestReportView, nodeid: str) -> Iterator[str]:

@@ -152,6 +152,56 @@ def test_a_shorter_answer_counts_where_the_configuration_says_so(one_test):
     assert "in 1 process: generation cut short: 2 of 4 output tokens (cut_short)" in said(result)
 
 
+#: Slow once it is traced, as all Python is; "traced" says whether it is.
+TRACED = """
+import os, pathlib, sys, time
+
+def trace(*_):
+    return None
+
+if pathlib.Path("traced").exists():
+    sys.settrace(trace)
+
+def answer(prompt, max_tokens=4):
+    for number in range(max_tokens or 4):
+        time.sleep(0.02 if sys.gettrace() else 0.002)
+        yield f"word{number} "
+"""
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_tracer_in_the_engine_is_never_a_regression(one_test):
+    one_test.path.joinpath("toy.py").write_text(TRACED)
+    one_test.perf("--llmperf-record").assert_outcomes(passed=1)
+    one_test.store_sessions([1.0, 1.01, 0.99, 1.0, 1.01, 0.99])
+    one_test.path.joinpath("traced").touch()
+
+    result = one_test.perf()
+
+    result.assert_outcomes(failed=1)
+    assert one_test.verdicts() == {"test_answer": "invalid"}
+    what = "the engine's process was traced or profiled: toy (sys.settrace), turned on since by"
+    assert fitness(one_test)["traced"]["text"].startswith(what)
+    assert what in said(result)
+    assert "run it again without what was on in the engine's process" in said(result)
+    assert "--llmperf-accept" not in said(result)
+
+    # Whoever says that it is always so is judged, and told.
+    one_test.configure(APP + "  fitness: {traced: warn}\n")
+    told = said(one_test.perf())
+    assert "invalid" not in one_test.verdicts().values()
+    assert f"in 1 process: {what}" in told
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_coverage_of_every_process_makes_no_test_slower(one_test, monkeypatch):
+    one_test.path.joinpath("rc").write_text("[run]\nparallel = true\n")
+    monkeypatch.setenv("COVERAGE_PROCESS_START", str(one_test.path / "rc"))
+    one_test.perf().assert_outcomes(passed=1)
+    assert fitness(one_test) == {}
+    assert not list(one_test.path.glob(".coverage*"))
+
+
 @pytest.mark.usefixtures("quiet_machine")
 def test_a_quiet_machine_and_a_plain_configuration_have_no_findings(one_test):
     one_test.perf()

@@ -1,0 +1,52 @@
+"""The environment variables that an engine's process starts with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import PurePath
+
+from pytest_llmperf.engine.launch import LaunchSpec
+
+#: Make coverage.py, or pytest-cov before version 7, measure every Python process.
+_COVERAGE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+_COVERAGE_PREFIX = "COV_CORE_"
+#: Ends of the PYTHONPATH entries by which ddtrace-run, newrelic-admin and opentelemetry-instrument
+#: reach every Python process.
+_AGENTS = (
+    ("ddtrace", "bootstrap"),
+    ("newrelic", "bootstrap"),
+    ("instrumentation", "auto_instrumentation"),
+)
+#: Debug modes of Python. A llama.cpp engine runs nobody's Python code that could be debugged.
+_DEBUG_MODES = (
+    "PYTHONASYNCIODEBUG",
+    "PYTHONDEVMODE",
+    "PYTHONMALLOC",
+    "PYTHONMALLOCSTATS",
+    "PYTHONPERFSUPPORT",
+    "PYTHONPROFILEIMPORTTIME",
+    "PYTHONTRACEMALLOC",
+    "PYTHONVERBOSE",
+)
+
+
+def worker_environment(spec: LaunchSpec, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an engine's process, without those that would slow it down.
+
+    What measures every process of a test run (coverage, an agent) is never meant for a process
+    whose speed is measured. What ``spec.env`` sets is set, whatever it is.
+    """
+    left_out = {*_COVERAGE, *(_DEBUG_MODES if spec.engine == "llama_cpp" else ())}
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name not in left_out and not name.startswith(_COVERAGE_PREFIX)
+    }
+    if (path := kept.pop("PYTHONPATH", None)) and (rest := _without_agents(path.split(os.pathsep))):
+        kept["PYTHONPATH"] = os.pathsep.join(rest)
+    return {**kept, **spec.env}
+
+
+def _without_agents(entries: Iterable[str]) -> list[str]:
+    return [entry for entry in entries if PurePath(entry).parts[-2:] not in _AGENTS]

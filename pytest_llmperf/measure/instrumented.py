@@ -1,0 +1,28 @@
+"""Findings about tracers and debug modes that were on in an engine's process."""
+
+from __future__ import annotations
+
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.environment.fitness import FitnessFinding
+
+#: By fitness check: what its findings begin with.
+INSTRUMENT_CHECKS = {
+    "traced": "the engine's process was traced or profiled",
+    "debug_mode": "the engine's process ran in a debug mode",
+}
+
+_BEFORE, _SINCE = "on before the engine was loaded", "turned on since by what runs in it"
+
+
+def instrument_findings(generation: Generation) -> list[FitnessFinding]:
+    """Return what slowed the process that made a generation, a finding for each check."""
+    findings = []
+    for check, what in INSTRUMENT_CHECKS.items():
+        found = [one for one in generation.instruments if one.check == check]
+        if not found:
+            continue
+        places = [f"{one.name}, {_BEFORE if one.from_outside else _SINCE}" for one in found]
+        evidence = {one.name: "outside" if one.from_outside else "engine" for one in found}
+        text = f"{what}: {'; '.join(places)}"
+        findings.append(FitnessFinding(check, "invalid", text, {"found": evidence}))
+    return findings
