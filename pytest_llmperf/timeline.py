@@ -59,9 +59,9 @@ class Timeline:
             if after < before:
                 what = "the request began" if number == 1 else f"token {number - 1}"
                 return f"token {number} came {before - after:.3g} s before {what}"
+        if self.token_times[0] == self.t_start:
+            return "no time passed before token 1"
         whole = self.token_times[-1] - self.t_start
-        if whole == 0.0:
-            return "no time passed"
         if whole > longest * (1 + _CLOCKS_DIFFER_SHARE) + _CLOCKS_DIFFER_S:
             return f"{whole:.3g} s passed on it, and the request took {longest:.3g} s"
         if any(b < a for a, b in pairwise((self.t_start, *prefill, self.token_times[0]))):

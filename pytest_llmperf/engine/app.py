@@ -28,6 +28,7 @@ from pytest_llmperf.timeline import Timeline
 
 #: Token ids are below it; no vocabulary comes near.
 _TOKEN_ID_BITS = 63
+_YIELD = "yield each token as it comes"
 _EXITS = (
     ": the module ends the process while it is imported; put what it runs as a script under "
     "if __name__ == '__main__'"
@@ -39,8 +40,9 @@ class AppEngine:
 
     The callable may return text, an iterable or an async iterable of text or
     token ids, or be a coroutine function. What it yields is what arrives: each
-    item is one output token. It is also given those of ``max_tokens``,
-    ``stop``, ``seed`` and the sampling parameters that its signature names.
+    item is one output token, and the items of a list arrive all at once. It is
+    also given those of ``max_tokens``, ``stop``, ``seed`` and the sampling
+    parameters that its signature names.
 
     A planted ``delay`` waits between the items. ``glance`` is called once in each request,
     after its first item.
@@ -115,8 +117,10 @@ class AppEngine:
         finish: FinishReason = "end"
         t_start = clock()
         try:
-            for item in self._paced(self._items(self._function(question, **arguments))):
-                now = clock()
+            answer = self._answer(question, arguments)
+            at_once = clock() if _is_complete(answer) else None
+            for item in self._paced(self._items(answer)):
+                now = clock() if at_once is None else at_once
                 if not times:
                     self._glance()
                 token, text = _one(item)
@@ -136,7 +140,9 @@ class AppEngine:
         except BaseException as error:  # such as asyncio.CancelledError
             raise EngineError(f"{self._target} raised {describe_exception(error)}") from error
         if not times:
-            raise EngineError(f"{self._target} yielded nothing: there is no token to time")
+            raise EngineError(
+                f"{self._target} yielded nothing: there is no token to time; {_YIELD}"
+            )
         return Generation(
             text="".join(texts),
             token_ids=tuple(ids),
@@ -149,10 +155,12 @@ class AppEngine:
     def _paced(self, items: Iterator[Any]) -> Iterator[Any]:
         return items if self._delay is None else self._delay.spaced(items)
 
+    def _answer(self, question: Any, arguments: dict[str, Any]) -> Any:
+        answer = self._function(question, **arguments)
+        return self._wait(answer) if inspect.isawaitable(answer) else answer
+
     def _items(self, answer: Any) -> Iterator[Any]:
         """Iterate over whatever the application returned."""
-        if inspect.isawaitable(answer):
-            answer = self._wait(answer)
         if isinstance(answer, str | bytes | int):
             yield answer
         elif isinstance(answer, AsyncIterable):
@@ -162,7 +170,7 @@ class AppEngine:
         else:
             raise _UnusableItemError(
                 f"returned {type(answer).__name__}; text, or an iterable of text or token ids, "
-                "expected"
+                f"expected: {_YIELD}"
             )
 
     def _wait(self, awaitable: Awaitable[Any]) -> Any:
@@ -187,6 +195,11 @@ class AppEngine:
         finally:
             if isinstance(iterator, AsyncGenerator):
                 self._wait(iterator.aclose())
+
+
+def _is_complete(answer: object) -> bool:
+    """Whether every item is there already, so that none comes later than another."""
+    return isinstance(answer, list | tuple | set | frozenset) or hasattr(type(answer), "__array__")
 
 
 class _UnusableItemError(Exception):

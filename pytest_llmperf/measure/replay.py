@@ -308,6 +308,7 @@ class _Run:
 
 def _pooled(timelines: Sequence[Timeline]) -> dict[str, tuple[float, ...]]:
     return {
-        "inter_token": tuple(gap for timeline in timelines for gap in timeline.gaps()),
+        # What came all at once has no time between.
+        "inter_token": tuple(gap for timeline in timelines for gap in timeline.gaps() if gap),
         "first_token": tuple(t.token_times[0] - t.t_start for t in timelines if t.token_times),
     }

@@ -20,6 +20,7 @@ from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.roofline_facts import Unknown
+from pytest_llmperf.plugin.undefined import undefined_text
 from pytest_llmperf.stats.percentiles import group_size, least_values
 from pytest_llmperf.stats.summary import process_medians, stalled, stalls
 
@@ -131,7 +132,7 @@ class SessionGate:
             invalid=unfit(samples, plan.processes) or _unfit_for_now(unknown),
             error=self._broken(nodeid)
             or samples.error
-            or _undefined(samples, check, plan, unknown),
+            or self._undefined(recording, samples, check, unknown),
             budget_reached=samples.budget_reached,
             budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
@@ -151,6 +152,24 @@ class SessionGate:
             return None
         limit = self._facts.roofline.limit_of(self._facts.info, recording.workload)
         return limit if isinstance(limit, Unknown) else None
+
+    def _undefined(
+        self, recording: Recording, samples: TestSamples, check: Check, unknown: Unknown | None
+    ) -> str | None:
+        """Say why a gated metric has no value although the test was measured."""
+        metric = check.metric
+        if not _mine(samples) or metric.kind == "share":
+            return None
+        if unknown is not None:
+            return None if unknown.for_now else f"the {metric.name} is unknown: {unknown.text}"
+        parts = percentile_parts(metric.name)
+        if parts is not None and any(samples.pooled_rows(parts[0], CANDIDATE)):
+            return _too_few_values(samples, check, self._plan, *parts)
+        if parts is None and samples.values(metric.name):
+            return None
+        if why := _why_undefined(samples, metric.name):
+            return f"{metric.name} could not be measured: {why}"
+        return undefined_text(metric, recording.workload, self._facts.info.engine)
 
     @property
     def against_name(self) -> str:
@@ -279,28 +298,6 @@ def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
 
 def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
     return (unknown.text,) if unknown is not None and unknown.for_now else ()
-
-
-def _undefined(
-    samples: TestSamples, check: Check, plan: Plan, unknown: Unknown | None
-) -> str | None:
-    """Say why a gated metric has no value although the test was measured."""
-    metric = check.metric
-    if not _mine(samples) or metric.kind == "share":
-        return None
-    if unknown is not None:
-        return None if unknown.for_now else f"the {metric.name} is unknown: {unknown.text}"
-    parts = percentile_parts(metric.name)
-    if parts is not None:
-        return _too_few_values(samples, check, plan, *parts)
-    if not samples.values(metric.name):
-        if why := _why_undefined(samples, metric.name):
-            return f"{metric.name} could not be measured: {why}"
-        return (
-            f"{metric.name} is undefined for this workload ({metric.formula}); ask for more output "
-            "tokens, or take the marker away"
-        )
-    return None
 
 
 def _why_undefined(samples: TestSamples, name: str) -> str | None:

@@ -67,6 +67,23 @@ def test_token_ids_are_taken_as_such(app: App) -> None:
     assert generation.token_ids == (7, 8, 9)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def answer(prompt): return [7, 8, 9]",
+        "async def answer(prompt): return (7, 8, 9)",
+        "import numpy\ndef answer(prompt): return numpy.arange(7, 10)",
+    ],
+    ids=["list", "coroutine of a tuple", "array"],
+)
+def test_what_is_returned_complete_comes_all_at_once(app: App, source: str) -> None:
+    generation = app(source).generate("hi")
+
+    assert generation.token_ids == (7, 8, 9)
+    assert generation.timeline.gaps() == (0.0, 0.0)
+    assert generation.metrics.keys() == {"first_token", "end_to_end"}
+
+
 def test_numpy_token_ids_are_taken_as_such(app: App) -> None:
     generation = app("import numpy\ndef answer(prompt): return numpy.arange(3)").generate("hi")
 
@@ -176,9 +193,14 @@ def test_running_out_of_memory_is_an_error_of_the_request(app: App) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return iter(())", "yielded nothing: there is no token to time"),
-        ("return None", "returned NoneType; text, or an iterable of text or token ids, expected"),
-        ("return {'text': 'a'}", "returned dict"),
+        ("return iter(())", "yielded nothing: there is no token to time; yield each token as it"),
+        ("return []", "yielded nothing: there is no token to time; yield each token as it comes"),
+        (
+            "return None",
+            "returned NoneType; text, or an iterable of text or token ids, expected: yield each "
+            "token as it comes",
+        ),
+        ("return {'text': 'a'}", "returned dict; text, or .* expected: yield each token"),
         ("return [None]", "yielded NoneType; text or a token id expected"),
     ],
 )

@@ -22,7 +22,8 @@ NAN = math.nan
         (0.0, (True,), "a reading is no finite number"),
         (2.0, (1.0, 3.0), "token 1 came 1 s before the request began"),
         (0.0, (1.0, 3.0, 2.5), "token 3 came 0.5 s before token 2"),
-        (1.0, (1.0, 1.0), "no time passed"),
+        (1.0, (1.0, 1.0), "no time passed before token 1"),
+        (1.0, (1.0, 2.0), "no time passed before token 1"),
         (0.0, (1.0, 9.0), "9 s passed on it, and the request took 5 s"),
     ],
 )

@@ -303,17 +303,46 @@ def test_a_metric_that_a_marker_asks_for_must_be_defined(project):
     project.write(
         toy="""
         def answer(prompt):
-            return "one token has no decode rate"
+            return list("abc") if prompt == "list" else "one token has no decode rate"
         """,
         test_it="""
         @pytest.mark.tokens_per_sec
-        def test_x(llm_engine):
+        def test_text(llm_engine):
             llm_engine.generate("a")
+
+        @pytest.mark.perf_metric("inter_token")
+        def test_texts(llm_engine):
+            llm_engine.generate("a")
+            llm_engine.generate("b")
+
+        @pytest.mark.tokens_per_sec
+        @pytest.mark.inter_token(percentile=75)
+        def test_list(llm_engine):
+            llm_engine.generate("list")
+
+        @pytest.mark.perf_metric("prefill_tokens_per_sec")
+        def test_prefill(llm_engine):
+            llm_engine.generate("list")
         """,
     )
     result = project.perf()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*tokens_per_sec is undefined for this workload*"])
+    result.assert_outcomes(failed=4)
+    fix = "yield each token as it comes, or take the marker away"
+    said = " ".join(" ".join(result.outlines).split())
+    for text in (
+        "tokens_per_sec is undefined for this workload: the application's answer came as 1 item, "
+        f"and tokens/s is measured between items, from 2 on; {fix}",
+        "inter_token is undefined for this workload: the application's 2 answers came as 1 item "
+        f"each, and inter-token is measured between items, from 2 on; {fix}",
+        "tokens_per_sec is undefined for this workload: the application's answer of 3 items came "
+        f"all at once (a list), and tokens/s is measured between items that come one by one; {fix}",
+        "inter_token_p75 is undefined for this workload: the application's answer of 3 items came "
+        f"all at once (a list), and inter-token p75 is measured between items that come one by "
+        f"one; {fix}",
+        "prefill_tokens_per_sec is undefined for this workload: an application does not say how "
+        "long it took to read the prompt; take the marker away, or ask for first_token",
+    ):
+        assert text in said
 
 
 def test_a_stream_that_is_left_early_counts_as_the_request_it_was(project):

@@ -196,4 +196,6 @@ def test_a_metric_that_the_workload_does_not_have_is_an_error(project):
     )
     result = project.perf()
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*tokens_per_sec is undefined for this workload*"])
+    result.stdout.fnmatch_lines(
+        ["*tokens_per_sec is undefined for this workload: the answer came as 1 output token*"]
+    )
