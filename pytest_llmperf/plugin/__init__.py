@@ -13,22 +13,24 @@ import pytest
 # Takes the clock before a library for tests (freezegun) can replace it.
 import pytest_llmperf.engine.own_time  # noqa: F401
 from pytest_llmperf.plugin.fixtures import llm_engine
-from pytest_llmperf.plugin.markers import (
-    MARKERS,
-    PLAIN_MARKERS,
-    asks_for_gpu,
-    asks_for_perf,
-    imply_perf,
-    is_perf,
-)
+from pytest_llmperf.plugin.markers import MARKERS, PLAIN_MARKERS
 from pytest_llmperf.plugin.options import add_options
+from pytest_llmperf.plugin.selection import (
+    asks_for_gpu,
+    imply_perf,
+    is_asked_for,
+    is_perf,
+    named_markers,
+)
 from pytest_llmperf.plugin.settings import current_settings
 
 __all__ = ["llm_engine"]
 
 #: The name of the plugin that records for a session in another tree.
 RECORDING = "llmperf-recording-session"
-_DESELECTED = pytest.StashKey[int]()
+#: Perf tests that ``-m`` does not ask for, and tests whose markers only have our markers' names.
+_LEFT_OUT = pytest.StashKey[int]()
+_ORDINARY = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,7 +63,7 @@ def pytest_collection(session: pytest.Session) -> None:
     )
     recording = config.pluginmanager.get_plugin(RECORDING)
     worker = hasattr(config, "workerinput")
-    if named and recording is None and not worker and asks_for_perf(config.option.markexpr or ""):
+    if named and recording is None and not worker and _named(config):
         from pytest_llmperf.plugin.session_base import check_revisions
 
         check_revisions(config)
@@ -74,12 +76,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if recording is not None:
         recording.take(items)
         return
+    named = _named(config)
     perf = [item for item in items if is_perf(item)]
-    if perf and not asks_for_perf(config.getoption("markexpr") or ""):
-        items[:] = [item for item in items if not is_perf(item)]
-        config.hook.pytest_deselected(items=perf)
-        config.stash[_DESELECTED] = len(perf)
-        perf = []
+    left_out = [item for item in perf if not is_asked_for(item, named)]
+    if left_out:
+        perf = [item for item in perf if is_asked_for(item, named)]
+        gone = {*left_out}
+        items[:] = [item for item in items if item not in gone]
+        config.hook.pytest_deselected(items=left_out)
+        config.stash[_LEFT_OUT] = len(left_out)
+    if perf:
+        config.stash[_ORDINARY] = sum(is_asked_for(item, named) for item in items) - len(perf)
     on_gpu = [item for item in items if asks_for_gpu(item)]
     if not perf and not on_gpu:
         return
@@ -104,17 +111,23 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Be ready to say that nothing is measured while several workers run."""
     from pytest_llmperf.plugin.xdist_mode import XdistNotice, refuse_to_store
 
-    if asks_for_perf(config.getoption("markexpr") or ""):
+    if _named(config):
         refuse_to_store(config)
     config.pluginmanager.register(XdistNotice(), "llmperf-xdist-notice")
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Say how many perf tests were left out, and how to run them."""
-    count = config.stash.get(_DESELECTED, 0)
-    if not count:
-        return []
-    return [f"llmperf: {count} perf test{'s' if count != 1 else ''} left out; run: pytest -m perf"]
+    """Say how many perf tests were left out, and which tests only look like perf tests."""
+    lines = []
+    if count := config.stash.get(_LEFT_OUT, 0):
+        plural = "s" if count != 1 else ""
+        lines.append(f"llmperf: {count} perf test{plural} left out; run: pytest -m perf")
+    if count := config.stash.get(_ORDINARY, 0):
+        tests = "1 test has" if count == 1 else f"{count} tests have"
+        lines.append(
+            f"llmperf: {tests} a marker of that name without using llm_engine; not measured"
+        )
+    return lines
 
 
 @pytest.hookimpl(trylast=True)
@@ -134,3 +147,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     settings = current_settings(config)
     if settings is not None:
         settings.engine.close()
+
+
+def _named(config: pytest.Config) -> frozenset[str]:
+    """Return our markers that this session's ``-m`` names to select tests."""
+    return named_markers(config.option.markexpr or "")

@@ -20,7 +20,8 @@ from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, Situation, find_
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.planted import Plant
-from pytest_llmperf.plugin.markers import MarkerError, is_perf, marker_levels, refuse_unknown
+from pytest_llmperf.plugin.markers import MarkerError, marker_levels, refuse_unknown
+from pytest_llmperf.plugin.selection import is_perf, uses_engine
 from pytest_llmperf.plugin.settings import Settings, settings_of
 
 MARKER = "gpu"
@@ -52,7 +53,7 @@ def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequ
                 raise MarkerError(
                     "contradicts the other beside it; one marker takes both arguments"
                 )
-            if "llm_engine" not in getattr(item, "fixturenames", ()):
+            if not uses_engine(item):
                 raise MarkerError(_NO_ENGINE)
             found[item] = read[0]
         except MarkerError as error:

@@ -53,7 +53,8 @@ PLAIN_MARKERS = {
         "layers on a GPU (or on that device: a name, or a part of one)."
     ),
 }
-_METRIC_MARKERS = (
+#: Those of ``MARKERS`` that name a metric.
+METRIC_MARKERS = (
     "tokens_per_sec",
     "first_token",
     "end_to_end",
@@ -82,33 +83,6 @@ class MarkerError(Exception):
     """One marker is wrong; the message does not name the test."""
 
 
-def is_perf(item: pytest.Item) -> bool:
-    """Whether a test is a perf test; a metric marker implies it."""
-    return item.get_closest_marker("perf") is not None
-
-
-def asks_for_gpu(item: pytest.Item) -> bool:
-    """Whether a test's ``gpu`` marker is this plugin's: many projects have one of their own.
-
-    It is where the test uses the engine, or the marker takes this plugin's arguments.
-    """
-    marks = list(item.iter_markers("gpu"))
-    ours = any({"layers", "device"} & mark.kwargs.keys() for mark in marks)
-    return ours or bool(marks and "llm_engine" in getattr(item, "fixturenames", ()))
-
-
-def imply_perf(item: pytest.Item) -> None:
-    """Add the ``perf`` marker to a test that has a metric marker."""
-    if not is_perf(item) and any(item.get_closest_marker(name) for name in _METRIC_MARKERS):
-        item.add_marker("perf")
-
-
-def asks_for_perf(expression: str) -> bool:
-    """Whether a ``-m`` expression speaks of perf tests at all."""
-    words = expression.replace("(", " ").replace(")", " ").split()
-    return any(word.split("=")[0] in MARKERS for word in words)
-
-
 def read_checks(
     item: pytest.Item, targets: Mapping[str, float], tolerance: float
 ) -> tuple[list[Check], list[str]]:
@@ -129,7 +103,7 @@ def read_checks(
 
     asked: dict[str, _Asked] = {}
     errors: list[str] = []
-    for level in marker_levels(item, _METRIC_MARKERS):
+    for level in marker_levels(item, METRIC_MARKERS):
         here: dict[str, _Asked] = {}
         for mark in level:
             try:

@@ -16,9 +16,9 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
-from pytest_llmperf.plugin.markers import is_perf
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.runner_protocol import log_reports
+from pytest_llmperf.plugin.selection import is_asked_for, is_perf, named_markers
 from pytest_llmperf.plugin.settings import Settings, settings_of
 
 
@@ -42,7 +42,8 @@ class RecordingSession:
 
     def take(self, items: list[pytest.Item]) -> None:
         """Note which perf tests there are, and leave the wanted ones."""
-        perf = [item for item in items if is_perf(item)]
+        named = named_markers(self._config.option.markexpr or "")
+        perf = [item for item in items if is_perf(item) and is_asked_for(item, named)]
         self._collected = tuple(item.nodeid for item in perf)
         wanted = set(self._request.wanted)
         items[:] = [item for item in perf if item.nodeid in wanted]

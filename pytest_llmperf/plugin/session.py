@@ -27,7 +27,7 @@ from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.diagnosing import with_diagnosis
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
 from pytest_llmperf.plugin.fitness import fit_wait, told_waiting
-from pytest_llmperf.plugin.markers import is_perf, read_budget, read_checks
+from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.measuring import MeasureStage
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.outcome import fail_report, warn_of
@@ -36,6 +36,7 @@ from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.roofline_facts import RooflineMeter, with_roofline
 from pytest_llmperf.plugin.runner_protocol import log_reports
+from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.plugin.markers import is_perf
 from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.selection import asks_for_gpu, is_perf
 
 #: Property of a report whose test was not measured; it travels from worker to controller.
 NOT_MEASURED = ("llmperf_not_measured", "other pytest-xdist workers were busy")
@@ -50,7 +50,7 @@ class RefusedOnWorker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Fail before any fixture of the test."""
-        if is_perf(item) or item.get_closest_marker("gpu"):
+        if is_perf(item) or asks_for_gpu(item):
             pytest.fail(self._why, pytrace=False)
 
 

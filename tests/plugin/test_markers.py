@@ -73,7 +73,7 @@ def test_every_wrong_marker_of_a_session_is_named(project):
     project.write(
         test_it="""
         @pytest.mark.tokens_per_sec(60)
-        def test_one(): pass
+        def test_one(llm_engine): pass
 
         @pytest.mark.first_token(max="1")
         def test_two(): pass

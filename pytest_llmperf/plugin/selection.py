@@ -1,0 +1,102 @@
+"""Which tests are this plugin's, and which of them the session's ``-m`` asks for."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from _pytest.mark import expression as syntax
+
+from pytest_llmperf.plugin.markers import MARKERS, METRIC_MARKERS
+
+_FIXTURE = "llm_engine"
+#: The arguments that tell our markers from those of other plugins and projects.
+_GPU_ARGUMENTS = frozenset({"layers", "device"})
+_PERF_ARGUMENTS = frozenset({"tolerance", "budget"})
+_METRIC_ARGUMENTS = frozenset({"min", "max", "tolerance", "percentile"})
+
+
+def uses_engine(item: pytest.Item) -> bool:
+    """Whether a test asks for our ``llm_engine``, by itself or through another fixture.
+
+    A project's own fixture of that name is ours only where it asks for ours in turn. What a
+    test asks for while it runs (``request.getfixturevalue``) is not known before.
+    """
+    if _FIXTURE not in getattr(item, "fixturenames", ()):
+        return False
+    known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
+    for definition in reversed(known.get(_FIXTURE, ())):
+        if definition.func.__module__ == "pytest_llmperf.plugin.fixtures":
+            return True
+        if not {_FIXTURE, "request"} & {*definition.argnames}:
+            return False
+    return True
+
+
+def is_perf(item: pytest.Item) -> bool:
+    """Whether a test is a perf test: it has one of our markers, and the marker is meant for us.
+
+    Many projects have markers of these names. Ours is one of a test that uses the engine, or
+    one that takes this plugin's arguments.
+    """
+    marks = [mark for mark in item.iter_markers() if mark.name in MARKERS]
+    return bool(marks) and (any(map(_takes_our_arguments, marks)) or uses_engine(item))
+
+
+def asks_for_gpu(item: pytest.Item) -> bool:
+    """Whether a test's ``gpu`` marker is meant for this plugin, by the same rule."""
+    marks = list(item.iter_markers("gpu"))
+    ours = any(_GPU_ARGUMENTS & mark.kwargs.keys() for mark in marks)
+    return ours or (bool(marks) and uses_engine(item))
+
+
+def imply_perf(item: pytest.Item) -> None:
+    """Add the ``perf`` marker to a perf test that has a metric marker only."""
+    if item.get_closest_marker("perf") is None and is_perf(item):
+        item.add_marker("perf")
+
+
+def is_asked_for(item: pytest.Item, named: frozenset[str]) -> bool:
+    """Whether ``-m`` names one of a perf test's own markers; ``named`` as ``named_markers`` says.
+
+    A test that ``-m`` selects for another reason (``-m smoke``, ``-m "not slow"``) is not to
+    start a session that measures.
+    """
+    return any(mark.name in named for mark in item.iter_markers())
+
+
+def named_markers(expression: str) -> frozenset[str]:
+    """Return our markers that a ``-m`` expression names to select tests.
+
+    One below a ``not`` only keeps tests out. An expression that pytest can't read names none:
+    pytest itself refuses it.
+    """
+    try:
+        tree: Any = syntax.expression(syntax.Scanner(expression))
+    except (SyntaxError, getattr(syntax, "ParseError", SyntaxError)):
+        return frozenset()
+    # Newer versions of pytest return the names in it, too.
+    tree = tree[0] if isinstance(tree, tuple) else tree
+    return frozenset(_names(tree.body, wanted=True)) & MARKERS.keys()
+
+
+def _names(node: ast.expr, *, wanted: bool) -> Iterator[str]:
+    """Yield the markers that must be there (not ``wanted``: must not be) for a test to match."""
+    if isinstance(node, ast.BoolOp):
+        for value in node.values:
+            yield from _names(value, wanted=wanted)
+    elif isinstance(node, ast.UnaryOp):
+        yield from _names(node.operand, wanted=not wanted)
+    elif isinstance(node, ast.Call):
+        yield from _names(node.func, wanted=wanted)
+    elif isinstance(node, ast.Name) and wanted:
+        yield node.id.removeprefix(syntax.IDENT_PREFIX)
+
+
+def _takes_our_arguments(mark: pytest.Mark) -> bool:
+    if mark.name == "perf_metric" and mark.args:
+        return True
+    known = _METRIC_ARGUMENTS if mark.name in METRIC_MARKERS else _PERF_ARGUMENTS
+    return bool(known & mark.kwargs.keys())
