@@ -49,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
             "--dir",
             type=Path,
             metavar="FOLDER",
-            help="of the baselines; default: perf.baselines of config.yaml here",
+            help="of the baselines; default: perf.baselines of the project's config.yaml",
         )
         verb.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
 

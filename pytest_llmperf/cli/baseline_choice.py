@@ -37,7 +37,7 @@ class Place:
 
 
 def find_place(arguments: argparse.Namespace) -> Place:
-    """Return the folder of ``--dir``, or else of the configuration in the current folder.
+    """Return the folder of ``--dir``, or else of the project around the current folder.
 
     Raises:
         BaselineError: there is no such folder.
@@ -45,12 +45,13 @@ def find_place(arguments: argparse.Namespace) -> Place:
     """
     from pytest_llmperf.baselines.store import BaselineStore
     from pytest_llmperf.config.load import load_config
+    from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.config.schema import PerfConfig
 
     if arguments.dir is not None:
         folder, perf = arguments.dir, PerfConfig()
     else:
-        loaded = load_config(None, Path.cwd(), os.environ)
+        loaded = load_config(None, ProjectFolders.around(Path.cwd()), os.environ)
         folder, perf = _short(loaded.baselines_dir), loaded.config.perf
     if not folder.exists():
         raise BaselineError(

@@ -6,18 +6,17 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.cli.bisect_host import circumstances
+from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.repository.git import Repository
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
 
-#: A folder with one of these is what node ids and settings are relative to.
-_MARKS = ("config.yaml", "pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "setup.py")
 #: Settings that all commits get from the work tree: those of the gate, and how a commit's
 #: packages are installed, which an old commit does not know of.
 _FIXED = ("budget", "false_alarms", "tolerance", "accumulate", "base_install")
@@ -78,26 +77,32 @@ def find_project(cwd: Path, words: Sequence[str]) -> Project:
         raise ProjectError(f"{cwd} is in no git repository with a work tree, so it has no commits")
     split = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
     tests, arguments = tuple(words[:split]), tuple(words[split:])
-    root = _root(cwd, repository.top)
-    file, overrides = _own_options(arguments)
-    loaded = load_config(cwd / file if file else None, root, os.environ, overrides)
-    return Project(repository, root, cwd, loaded.config.perf, tests, arguments)
+    asked = _own_options(arguments)
+    folders = _folders(cwd, tests, asked, repository.top)
+    file = cwd / asked.llmperf_config if asked.llmperf_config else None
+    loaded = load_config(file, folders, os.environ, asked.llmperf_set)
+    return Project(repository, folders.root, cwd, loaded.config.perf, tests, arguments)
 
 
-def _root(cwd: Path, top: Path) -> Path:
-    """Return the nearest folder that looks like a project's."""
-    for folder in (cwd, *cwd.parents):
-        if any((folder / name).is_file() for name in _MARKS):
-            return folder
-        if folder == top:
-            break
-    return cwd
+def _folders(
+    cwd: Path, tests: Sequence[str], asked: argparse.Namespace, top: Path
+) -> ProjectFolders:
+    """Return the folders that pytest takes the project's settings from."""
+    found = ProjectFolders.around(cwd, tests)
+    if asked.config_file:
+        settings = (cwd / asked.config_file).resolve().parent
+        found = replace(found, settings=settings, root=settings)
+    if asked.rootdir:
+        found = replace(found, root=(cwd / os.path.expandvars(asked.rootdir)).resolve())
+    # What a commit holds is all that can be measured there.
+    return found if found.root.is_relative_to(top) else replace(found, root=top)
 
 
-def _own_options(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Return the configuration file and the settings among pytest's arguments."""
+def _own_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what pytest's arguments say of the configuration and where it lies."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--llmperf-config")
     parser.add_argument("--llmperf-set", action="append", default=[])
-    found, _ = parser.parse_known_args(list(arguments))
-    return found.llmperf_config, found.llmperf_set
+    parser.add_argument("-c", "--config-file")
+    parser.add_argument("--rootdir")
+    return parser.parse_known_args(list(arguments))[0]

@@ -80,7 +80,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--tolerance",
         type=tolerance,
         metavar="SHARE",
-        help="the slowdown to catch, such as 5%%; default: perf.tolerance of config.yaml here",
+        help="the slowdown to catch, such as 5%%; default: perf.tolerance of config.yaml",
     )
     parser.add_argument(
         "--strict", action="store_true", help="exit with 1 where something is inconclusive"
@@ -119,14 +119,16 @@ def _compare(arguments: argparse.Namespace) -> ComparisonView:
     from pytest_llmperf.cli.compare_sources import Sources
     from pytest_llmperf.cli.compare_view import compare_sides
     from pytest_llmperf.config.load import load_config
+    from pytest_llmperf.config.project import ProjectFolders
 
     if len(arguments.machine) > 2:
         raise SideError("--machine: expected it once for both sides or twice, A's first")
-    loaded = load_config(None, Path.cwd(), os.environ)
+    project = ProjectFolders.around(Path.cwd())
+    loaded = load_config(None, project, os.environ)
     here = arguments.dir or loaded.baselines_dir
     layer = loaded.provenance.get("perf.baselines", "")
     fixed = arguments.dir is not None or layer.startswith("environment")
-    sources = Sources(Path.cwd(), here, fixed)
+    sources = Sources(project, here, fixed)
     base, judged = sources.side(arguments.base), sources.side(arguments.judged)
     wanted = Wanted(tuple(arguments.machine), arguments.model, arguments.any)
     perf = loaded.config.perf

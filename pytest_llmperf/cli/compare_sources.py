@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.sides import Side, SideError, side_of_commit, side_of_path
+from pytest_llmperf.config.project import FILE_NAME
 
 if TYPE_CHECKING:
+    from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.repository.git import Repository
     from pytest_llmperf.repository.revisions import Revision
 
 #: Says that a name stands for a commit, whatever lies in the current folder.
 FORCED = "rev:"
-_CONFIG = "config.yaml"
 _DEFAULT = "perf_baselines"
 
 
@@ -22,13 +23,15 @@ class Sources:
     """Finds what an argument stands for.
 
     Args:
-        here: the current folder; a commit's ``config.yaml`` is looked for at its place.
+        project: the one around the current folder; a commit's ``config.yaml`` is looked for in
+            the same places.
         baselines: the folder of the baselines here.
         fixed: the user named that folder, here and now: it is the same in every commit.
     """
 
-    def __init__(self, here: Path, baselines: Path, fixed: bool) -> None:
-        self._here = here
+    def __init__(self, project: ProjectFolders, baselines: Path, fixed: bool) -> None:
+        self._project = project
+        self._here = project.started
         self._baselines = baselines
         self._fixed = fixed
         self._found: Repository | None = None
@@ -94,7 +97,7 @@ class Sources:
             SideError: that lies outside the repository.
         """
         if not self._fixed:
-            there = _below(repository, self._here / _configured(repository, revision, self._here))
+            there = _below(repository, _configured(repository, revision, self._project))
             if there is not None and repository.files(revision.commit, str(there)):
                 return there
         folder = _below(repository, self._here / self._baselines)
@@ -116,24 +119,23 @@ def _below(repository: Repository, folder: Path) -> PurePosixPath | None:
     return PurePosixPath(whole.relative_to(repository.top).as_posix())
 
 
-def _configured(repository: Repository, revision: Revision, here: Path) -> str:
-    """Return perf.baselines as a commit's configuration has it, the default where it has none."""
-    path = _below(repository, here / _CONFIG)
-    blob = repository.files(revision.commit, str(path)).get(str(path)) if path else None
-    perf = _perf(next(repository.blobs([blob]))) if blob is not None else None
+def _configured(repository: Repository, revision: Revision, project: ProjectFolders) -> Path:
+    """Return the folder of the baselines as a commit's configuration has it, or the default one."""
+    for folder in project.searched:
+        path = _below(repository, folder / FILE_NAME)
+        blob = repository.files(revision.commit, str(path)).get(str(path)) if path else None
+        if blob is not None:
+            return folder / _baselines(next(repository.blobs([blob])))
+    return project.root / _DEFAULT
+
+
+def _baselines(content: bytes) -> str:
+    """Return ``perf.baselines`` of a configuration; the default where it can't be read."""
+    from pytest_llmperf.config.yaml_file import parse
+
+    perf = parse(content).get("perf")
     found = perf.get("baselines") if isinstance(perf, dict) else None
     return found if isinstance(found, str) and found else _DEFAULT
-
-
-def _perf(content: bytes) -> Any:
-    """Return the section perf of a configuration; None of what this version cannot read."""
-    import yaml
-
-    try:
-        document = yaml.safe_load(content.decode())
-    except (UnicodeDecodeError, yaml.YAMLError, RecursionError):
-        return None
-    return document.get("perf") if isinstance(document, dict) else None
 
 
 def _exists(argument: str) -> bool:

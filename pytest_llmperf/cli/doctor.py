@@ -41,7 +41,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="the configuration (default: config.yaml here)"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="default: the project's config.yaml",
     )
     parser.add_argument(
         "--set",
@@ -92,11 +95,14 @@ def _examine(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.cli.doctor_setup import set_up
     from pytest_llmperf.cli.doctor_text import render
     from pytest_llmperf.cli.output import say, width
+    from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.diagnosis.checkup import Doctor
     from pytest_llmperf.diagnosis.probe import Sizes
     from pytest_llmperf.engine.device_lock import DeviceLock
 
-    setup = set_up(arguments.config, arguments.set, Path.cwd(), os.environ)
+    project = ProjectFolders.around(Path.cwd())
+    setup = set_up(arguments.config, arguments.set, project, os.environ)
+    _tell(project.describe(setup.loaded.path))
     if arguments.json is not None:
         _check_writable(arguments.json)
     lock = DeviceLock(notify=_tell)

@@ -1,4 +1,4 @@
-"""What ``llmperf doctor`` examines: a folder's configuration, and how its engine is started."""
+"""What ``llmperf doctor`` examines: a project's configuration, and how its engine is started."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pytest_llmperf.config.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
+    from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.engine.launch import LaunchSpec
 
 
@@ -23,7 +24,7 @@ class Setup:
 
 
 def set_up(
-    file: Path | None, overrides: Sequence[str], folder: Path, environ: Mapping[str, str]
+    file: Path | None, overrides: Sequence[str], project: ProjectFolders, environ: Mapping[str, str]
 ) -> Setup:
     """Read the configuration and find its model; nothing is loaded.
 
@@ -35,7 +36,7 @@ def set_up(
     from pytest_llmperf.engine.launch import LaunchSpec
 
     try:
-        loaded = load_config(file, folder, environ, overrides)
+        loaded = load_config(file, project, environ, overrides)
     except ConfigError as error:
         raise ConfigError([_ours(problem) for problem in error.problems]) from None
     llm = loaded.config.llm
@@ -46,8 +47,8 @@ def set_up(
     spec = LaunchSpec(
         engine=llm.engine,
         config=llm.resolved(model),
-        cwd=str(folder),
-        import_paths=(str(folder),) if llm.engine == "app" else (),
+        cwd=str(project.root),
+        import_paths=(str(project.root),) if llm.engine == "app" else (),
         load_timeout=llm.load_timeout,
         generation_timeout=llm.generation_timeout,
     )

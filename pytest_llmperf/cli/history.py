@@ -58,7 +58,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--dir",
         type=Path,
         metavar="FOLDER",
-        help="of the baselines; default: perf.baselines of config.yaml here",
+        help="of the baselines; default: perf.baselines of the project's config.yaml",
     )
     history.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
     form = history.add_mutually_exclusive_group()
@@ -183,8 +183,9 @@ def _folder(asked: Path | None) -> Path:
     if asked is not None:
         return asked
     from pytest_llmperf.config.load import load_config
+    from pytest_llmperf.config.project import ProjectFolders
 
-    return load_config(None, Path.cwd(), os.environ).baselines_dir
+    return load_config(None, ProjectFolders.around(Path.cwd()), os.environ).baselines_dir
 
 
 def _repository_around(folder: Path) -> Repository:

@@ -12,12 +12,11 @@ from pydantic import ValidationError
 
 from pytest_llmperf.config.errors import ConfigError, Problem
 from pytest_llmperf.config.layers import Layers
+from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.config.schema import Config, LlmConfig
 from pytest_llmperf.config.translate import complaints
 from pytest_llmperf.config.yaml_file import read_document
 from pytest_llmperf.cpus import usable_cpus
-
-FILE_NAME = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -46,25 +45,26 @@ class LoadedConfig:
 
 def load_config(
     path: Path | None,
-    rootdir: Path,
+    project: ProjectFolders | Path,
     environ: Mapping[str, str],
     overrides: Sequence[str] = (),
 ) -> LoadedConfig:
     """Return the configuration; without any layer, the defaults.
 
     Args:
-        path: the file; None takes ``config.yaml`` in ``rootdir`` if there is one.
+        path: the file; None takes the project's ``config.yaml`` if there is one.
+        project: where that is looked for; a folder stands for itself alone.
         environ: names such as ``LLMPERF_LLM__N_BATCH`` are taken.
         overrides: such as ``llm.n_batch=512``.
 
     Raises:
         ConfigError: naming every problem with its file and line or its layer.
     """
-    file: Path | None = path if path is not None else rootdir / FILE_NAME
+    project = ProjectFolders.at(project) if isinstance(project, Path) else project
+    rootdir = project.root
+    file = path if path is not None else project.config_file()
     layers = Layers()
     problems: list[Problem] = []
-    if path is None and not (rootdir / FILE_NAME).exists():
-        file = None
     if file is not None:
         if not file.exists():
             raise ConfigError([Problem(_shown(file, rootdir), f"no such file{_neighbour(file)}")])

@@ -95,6 +95,15 @@ def read_value(text: str, where: str, order: tuple[int, int]) -> Any:
         ) from None
 
 
+def parse(content: bytes) -> dict[str, Any]:
+    """Return what a configuration holds that is only looked into; {} where it can't be read."""
+    try:
+        value = _load(content.decode("utf-8"), {})
+    except (UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _read_text(path: Path, shown: str) -> str:
     try:
         if path.exists() and not path.is_file():

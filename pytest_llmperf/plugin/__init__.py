@@ -22,7 +22,7 @@ from pytest_llmperf.plugin.selection import (
     is_perf,
     named_markers,
 )
-from pytest_llmperf.plugin.settings import current_settings
+from pytest_llmperf.plugin.settings import config_line, current_settings
 
 __all__ = ["llm_engine"]
 
@@ -47,6 +47,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_llmperf.plugin.recording_session import RecordingSession
 
         config.pluginmanager.register(RecordingSession(config, Path(request)), RECORDING)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Say which configuration a session that may measure reads."""
+    return [f"llmperf: {config_line(config)}"] if _named(config) else []
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,7 @@ def _differences(settings: Settings, place: Place, found: BaseRecording) -> tupl
     model = model_sha256(file) if file is not None else str(here.target)
     engine = f"{info.engine} {info.engine_version}" if info is not None else found.engine
     lines = list(_code(place, settings.loaded.baselines_dir))
+    lines += _config_files(settings.loaded.path, place, found)
     same_model = model == found.model
     lines += setting_lines(here, found.settings(), ("llm.model_path",) if same_model else ())
     if not same_model and file is not None:
@@ -136,6 +138,20 @@ def _differences(settings: Settings, place: Place, found: BaseRecording) -> tupl
     if layers and found.layers and layers != found.layers:
         lines.append(f"layers on a GPU: {found.layers} there, {layers} here")
     return tuple(lines)
+
+
+def _config_files(here: Path | None, place: Place, found: BaseRecording) -> list[str]:
+    """Say so where the configuration comes from another place there, or from none at all."""
+    there = Path(found.config_file) if found.config_file else None
+    names = [
+        "no file, so defaults"
+        if file is None
+        else os.path.relpath(file.resolve(), top)
+        if file.resolve().is_relative_to(top)
+        else str(file)
+        for file, top in ((there, place.checkout.top.resolve()), (here, place.repository.top))
+    ]
+    return [] if names[0] == names[1] else [f"configuration: {names[0]} there, {names[1]} here"]
 
 
 def _code(place: Place, baselines: Path) -> list[str]:

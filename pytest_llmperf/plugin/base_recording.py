@@ -57,6 +57,7 @@ class BaseRecording:
         origins: the file of each module of the project that was imported.
         python: the version of its interpreter.
         path: its import path.
+        config_file: the configuration it read; empty where there is none.
     """
 
     spec: LaunchSpec | None = None
@@ -71,6 +72,7 @@ class BaseRecording:
     origins: dict[str, str] = field(default_factory=dict)
     python: str = ""
     path: tuple[str, ...] = ()
+    config_file: str = ""
 
     def settings(self) -> LlmConfig:
         """Return the engine settings of that tree's configuration."""
@@ -111,4 +113,5 @@ class BaseRecording:
             origins=data["origins"],
             python=data["python"],
             path=tuple(data["path"]),
+            config_file=data["config_file"],
         )

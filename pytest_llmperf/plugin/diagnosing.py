@@ -118,13 +118,13 @@ def _use(workload: Workload) -> Use:
 
 def _doctor_stem(config: pytest.Config) -> str:
     """Return the command that examines this session's configuration, from where it was started."""
-    from pytest_llmperf.config.load import FILE_NAME
+    from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.plugin.options import Options
     from pytest_llmperf.plugin.settings import settings_of
 
     here, file = config.invocation_params.dir, settings_of(config).loaded.path
     words = ["llmperf", "doctor"]
-    if file is not None and file.absolute() != here / FILE_NAME:
+    if file is not None and file != ProjectFolders.around(here).config_file():
         words += ["--config", os.path.relpath(file, here)]
     for override in Options.of(config).overrides:
         words += ["--set", override]

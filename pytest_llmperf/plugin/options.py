@@ -71,7 +71,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-config",
         metavar="PATH",
-        help="configuration file (default: config.yaml in the root folder)",
+        help="configuration file (default: config.yaml beside pytest's settings file, else in the "
+        "root folder, else here)",
     )
     group.addoption(
         "--llmperf-set",

@@ -105,6 +105,7 @@ def _arm(settings: Settings) -> dict[str, Any]:
     llm, info, file = settings.loaded.config.llm, settings.engine.last_info, settings.model_file
     return {
         "spec": settings.spec,
+        "config_file": str(settings.loaded.path or ""),
         # What is only a default may contradict what is set, and is one again where it is read.
         "llm": llm.model_dump(mode="json", exclude_unset=True),
         "model": model_sha256(file) if file is not None else str(llm.target),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.plugin.adopt import ROOTS
 from pytest_llmperf.plugin.options import Options
 
@@ -75,9 +76,23 @@ def load_file(config: pytest.Config, file: Path | None, overrides: tuple[str, ..
     from pytest_llmperf.config.load import load_config
 
     try:
-        return load_config(file, config.rootpath, os.environ, overrides)
+        return load_config(file, project_of(config), os.environ, overrides)
     except ConfigError as error:
         raise pytest.UsageError(f"llmperf: {error}") from None
+
+
+def project_of(config: pytest.Config) -> ProjectFolders:
+    """Return the folders that decide which configuration file a session reads."""
+    ini = config.inipath
+    # ``-c /dev/null`` asks for no settings, and names no project.
+    settings = ini.parent if ini is not None and ini.is_file() else config.rootpath
+    return ProjectFolders(config.rootpath, settings, config.invocation_params.dir)
+
+
+def config_line(config: pytest.Config) -> str:
+    """Say which configuration file this session reads."""
+    project, named = project_of(config), Options.of(config).config_file
+    return project.describe(named or project.config_file())
 
 
 def _resolve(config: pytest.Config) -> Settings:
@@ -130,10 +145,11 @@ def _import_paths(config: pytest.Config) -> tuple[str, ...]:
     """Return where an application's modules are looked for first, as its tests import them.
 
     The folders that the session was started with (``adopt.py``), pytest's
-    ``pythonpath``, and the root folder.
+    ``pythonpath``, the root folder, and the folder of pytest's settings file.
     """
     paths = [config.rootpath / path for path in config.getini("pythonpath")]
-    return tuple(dict.fromkeys(str(path) for path in (*given_roots(), *paths, config.rootpath)))
+    paths += [config.rootpath, project_of(config).settings]
+    return tuple(dict.fromkeys(str(path) for path in (*given_roots(), *paths)))
 
 
 def given_roots() -> list[str]:

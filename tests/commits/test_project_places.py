@@ -193,6 +193,19 @@ def test_from_elsewhere_with_a_root_folder(project: CommitProject) -> None:
     assert found.change() > 0.5
 
 
+def test_each_commit_finds_its_configuration_by_the_same_rule_and_says_where_they_differ(
+    project: CommitProject,
+) -> None:
+    """Beside pytest's settings in one, in the folder where pytest is started in the other."""
+    project.write({"bench/config.yaml": CONFIG})
+    project.git("rm", "--quiet", "config.yaml")
+    project.commit("moved the configuration")
+    found = project.against("HEAD~1", *ONE_PAIR, "../test_it.py", cwd=project.path / "bench")
+    assert found.verdicts == {"test_a": "inconclusive"}, found.out
+    expected = "configuration: config.yaml there, bench/config.yaml here"
+    assert expected in found.facts["arm_differences"]
+
+
 def test_a_linked_work_tree_is_a_repository_too(project: CommitProject) -> None:
     project.commit("slower tokens", {"toy.py": toy(SLOW)})
     linked = project.home / "linked"

@@ -1,0 +1,122 @@
+"""Where a project's configuration lies: one search for pytest's sessions and the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE_NAME = "config.yaml"
+#: Files that pytest takes its settings from, in its order, and what must stand in them.
+_SETTINGS = {
+    "pytest.toml": None,
+    ".pytest.toml": None,
+    "pytest.ini": None,
+    ".pytest.ini": None,
+    "pyproject.toml": re.compile(r"^\s*\[\s*tool\s*\.\s*pytest\s*[.\]]", re.MULTILINE),
+    "tox.ini": re.compile(r"^\[pytest\]", re.MULTILINE),
+    "setup.cfg": re.compile(r"^\[tool:pytest\]", re.MULTILINE),
+}
+_OURS = re.compile(r"^(llm|perf)\s*:", re.MULTILINE)
+_MAX_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class ProjectFolders:
+    """The folders that decide which ``config.yaml`` is read.
+
+    Attributes:
+        root: pytest's root folder; without a configuration file, relative paths are its.
+        settings: the folder of the file that pytest takes its settings from, or ``root``.
+        started: the folder that pytest, or a command, was started in.
+    """
+
+    root: Path
+    settings: Path
+    started: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> ProjectFolders:
+        """Return the project of one folder, whatever lies around it."""
+        return cls(folder, folder, folder)
+
+    @classmethod
+    def around(cls, started: Path, tests: Sequence[str] = ()) -> ProjectFolders:
+        """Return the project that pytest finds when it is started in a folder.
+
+        Args:
+            started: the folder.
+            tests: files, folders or node ids, as pytest's arguments.
+        """
+        paths = [started / test.partition("::")[0] for test in tests]
+        existing = [path for path in paths if path.exists()]
+        below = Path(os.path.commonpath(existing)) if existing else started
+        folders = [folder for folder in (below, *below.parents) if folder.is_dir()]
+        settings = _first(folders, _SETTINGS)
+        # pytest takes a pyproject.toml without a word about it for want of anything better.
+        settings = settings or _first(folders, {"pyproject.toml": None})
+        if settings is not None:
+            return cls(settings, settings, started)
+        root = _first(folders, {"setup.py": None}) or Path(os.path.commonpath([below, started]))
+        return cls(root, root, started)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders that are searched, in this order."""
+        return tuple(dict.fromkeys((self.settings, self.root, self.started)))
+
+    @property
+    def searched(self) -> tuple[Path, ...]:
+        """All folders that are searched: ``folders``, and those above the root folder."""
+        return tuple(dict.fromkeys((*self.folders, *_above(self.root))))
+
+    def config_file(self) -> Path | None:
+        """Return the configuration file where none is named, or None.
+
+        It is the first of: beside pytest's settings file, in the root folder, in the folder
+        where pytest was started, and in the nearest folder above the root folder in the same
+        repository (there only a file with a section of ours counts).
+        """
+        for folder in self.searched:
+            file = folder / FILE_NAME
+            if file.exists() if folder in self.folders else _holds(file, _OURS):
+                return file
+        return None
+
+    def describe(self, file: Path | None) -> str:
+        """Say which configuration file is read, or where none was found."""
+        if file is None:
+            return f"no {FILE_NAME} in {' or '.join(map(str, self.folders))}: defaults"
+        inside = file.is_relative_to(self.started)
+        return f"config {file.relative_to(self.started) if inside else file}"
+
+
+def _first(folders: Sequence[Path], names: dict[str, re.Pattern[str] | None]) -> Path | None:
+    """Return the first folder with a file of one of these names and contents."""
+    for folder in folders:
+        if any(_holds(folder / name, content) for name, content in names.items()):
+            return folder
+    return None
+
+
+def _above(folder: Path) -> Iterator[Path]:
+    """Yield the folders above one, up to the top of its repository; none outside of one."""
+    whole = [folder, *folder.parents]
+    top = next((n for n, each in enumerate(whole) if (each / ".git").exists()), 0)
+    yield from whole[1 : top + 1]
+
+
+def _holds(file: Path, content: re.Pattern[str] | None) -> bool:
+    """Whether there is such a file and, where a content is asked for, it holds that."""
+    try:
+        if not file.is_file():
+            return False
+        if content is None:
+            return True
+        with file.open("rb") as stream:
+            text = stream.read(_MAX_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return False
+    return content.search(text) is not None
