@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from pytest_llmperf.config.yaml_values import YesOrNo, as_flag
 from pytest_llmperf.units import parse_duration, parse_tolerance
 
 
@@ -27,7 +28,7 @@ Index = Annotated[int, Field(ge=0, le=_MOST), Expected("an integer >= 0")]
 Layers = Annotated[int, Field(ge=-1, le=_MOST), Expected("an integer >= -1 (-1: all layers)")]
 Iterations = Annotated[int, Field(ge=3, le=25), Expected("an integer from 3 to 25")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1), Expected("an integer from 0 to 4294967295")]
-Flag = Annotated[bool, Expected("true or false")]
+Flag = Annotated[bool, BeforeValidator(as_flag), Expected("true or false")]
 Text = Annotated[str, Field(min_length=1), Expected("text")]
 Threads = Annotated[
     Literal["auto"] | Annotated[int, Field(ge=1, le=_MOST)], Expected("auto or an integer >= 1")
@@ -79,6 +80,9 @@ QUANTIZED_CACHE_TYPES = frozenset({"q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_
 
 def plain_json_problem(value: Any) -> str:
     """Return why ``value`` is not plain JSON, or ``""``."""
+    if isinstance(value, YesOrNo):
+        meant = "true" if as_flag(value) else "false"
+        return f"{value} may be a word or {meant}; write {meant}, or put quotes around it"
     if value is None or isinstance(value, bool | int | str):
         return ""
     if isinstance(value, float):

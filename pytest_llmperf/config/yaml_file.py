@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from pytest_llmperf.config import yaml_values
 from pytest_llmperf.config.errors import ConfigError, Problem
 
 #: Far beyond any real configuration; keeps a wrong file from being parsed for minutes.
@@ -56,6 +57,9 @@ class _Loader(yaml.SafeLoader):
         return event.start_mark
 
 
+yaml_values.set_resolvers(_Loader)
+
+
 def read_document(path: Path, shown: str) -> Document:
     """Return the file's content; ``shown`` is what messages call the file.
 
@@ -90,9 +94,8 @@ def read_value(text: str, where: str, order: tuple[int, int]) -> Any:
         return _load(text, {})
     except yaml.YAMLError as error:
         problem = _problem(error, text, "").text
-        raise ConfigError(
-            [Problem(where, f"{problem}; put quotes around plain text", order=order)]
-        ) from None
+        hint = "" if isinstance(error, _RefusedError) else "; put quotes around plain text"
+        raise ConfigError([Problem(where, f"{problem}{hint}", order=order)]) from None
 
 
 def parse(content: bytes) -> dict[str, Any]:
@@ -152,6 +155,10 @@ def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyP
 
 
 def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    if refusal := yaml_values.refusal(node):
+        raise _refuse(refusal, node.start_mark)
+    if (word := yaml_values.word(node)) is not None:
+        return word
     try:
         return loader.construct_object(node)
     except (ValueError, OverflowError):

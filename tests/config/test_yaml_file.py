@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from pytest_llmperf.config.errors import ConfigError
-from pytest_llmperf.config.yaml_file import read_document
+from pytest_llmperf.config.yaml_file import read_document, read_value
 
 
 def _message(tmp_path: Path, content: str | bytes) -> str:
@@ -96,3 +97,56 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="is not a regular file"):
         read_document(tmp_path / "pipe", "pipe")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1000", 1000),
+        ("1_000", 1000),
+        ("-1", -1),
+        ("0", 0),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("1.5", 1.5),
+        ("1.", 1.0),
+        ("01.5", 1.5),
+        (".5", 0.5),
+        ("1e6", 1e6),
+        ("5e-2", 0.05),
+        ("true", True),
+        ("yes", "yes"),
+        ("Off", "Off"),
+        ("null", None),
+        ("'01000'", "01000"),
+        ('"1:30"', "1:30"),
+        ("12:99", "12:99"),
+        ("a:b", "a:b"),
+    ],
+)
+def test_a_plain_value_is_what_its_writer_meant(text: str, value: object) -> None:
+    read = read_value(text, "--llmperf-set llm.n_ctx", (0, 0))
+    assert (read, isinstance(read, bool)) == (value, isinstance(value, bool))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("01000", "01000 begins with a zero,*write 1000, or put quotes around it"),
+        ("-017", "*write -17, or put quotes"),
+        ("08", "*write 8, or put quotes"),
+        ("00", "*write 0, or put quotes"),
+        ("!!int '010'", "010 begins with a zero*"),
+        ("1:30", "1:30 is a number in base 60 to some*such as 90s*"),
+        ("1:30:00.5", "1:30:00.5 is a number in base 60*"),
+        ("[1, 02]", "02 begins with a zero*"),
+    ],
+)
+def test_a_number_that_yaml_versions_read_differently_is_refused(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    message = _message(tmp_path, f"llm:\n  n_ctx: {text}\n")
+    assert fnmatch(message, f"config.yaml:2: {says}*")
+    with pytest.raises(ConfigError) as caught:
+        read_value(text, "--llmperf-set llm.n_ctx", (0, 0))
+    assert fnmatch(str(caught.value), f"--llmperf-set llm.n_ctx: {says}*")
