@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_llmperf.config.errors import ConfigError, Problem
 from pytest_llmperf.config.yaml_file import Document, KeyPath, read_value
+from pytest_llmperf.system_path import typed_text
 
 _PREFIX = "LLMPERF_"
 _SECTIONS = ("llm", "perf")
@@ -85,8 +86,12 @@ class Layers:
         if keys[0] not in _SECTIONS or len(keys) < 2 or not all(keys):
             words = "expected a key of the section llm or perf, such as llm.n_batch"
             return [Problem(origin.where, words, order=origin.order)]
+        typed = typed_text(text)
+        if typed is None:
+            words = "the value is not UTF-8; type it as UTF-8, or set the key in the file"
+            return [Problem(origin.where, words, order=origin.order)]
         try:
-            value = read_value(text, origin.where, origin.order)
+            value = read_value(typed, origin.where, origin.order)
         except ConfigError as error:
             return list(error.problems)
         self._assign(tuple(keys), value, origin)

@@ -17,6 +17,7 @@ from pytest_llmperf.config.schema import Config, LlmConfig
 from pytest_llmperf.config.translate import complaints
 from pytest_llmperf.config.yaml_file import read_document
 from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.system_path import shown_path, system_path
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class LoadedConfig:
     @property
     def baselines_dir(self) -> Path:
         """The folder of the baselines."""
-        return self.base_dir / Path(self.config.perf.baselines).expanduser()
+        return self.base_dir / system_path(self.config.perf.baselines).expanduser()
 
 
 def load_config(
@@ -95,9 +96,9 @@ def load_config(
 def _shown(path: Path, rootdir: Path) -> str:
     """Return the path as messages show it: relative to the root directory where it is in it."""
     try:
-        return str(path.absolute().relative_to(rootdir.absolute()))
+        return shown_path(path.absolute().relative_to(rootdir.absolute()))
     except ValueError:
-        return str(path)
+        return shown_path(path)
 
 
 def _neighbour(path: Path) -> str:

@@ -9,6 +9,7 @@ from pytest_llmperf.config.embedded import EMBEDDED, find_cached
 from pytest_llmperf.config.errors import ModelError
 from pytest_llmperf.config.gguf import check_gguf, gguf_names
 from pytest_llmperf.config.hub import PREFIX, download
+from pytest_llmperf.system_path import shown_path, system_path
 
 
 def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None) -> Path:
@@ -40,7 +41,7 @@ def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None
     except (OSError, ValueError) as error:
         raise ModelError(model_path, f"not a usable path: {error}") from None
     if not exists:
-        raise ModelError(model_path, f"no such file: {path}{_near(model_path, path)}")
+        raise ModelError(model_path, f"no such file: {shown_path(path)}{_near(model_path, path)}")
     return check_gguf(path, model_path)
 
 
@@ -54,7 +55,7 @@ def _embedded(name: str, cache_dir: Path | None) -> Path:
 
 def _expanded(model_path: str) -> Path:
     try:
-        return Path(model_path).expanduser()
+        return system_path(model_path).expanduser()
     except RuntimeError:
         text = "the home directory of this user is unknown; write the whole path"
         raise ModelError(model_path, text) from None
@@ -69,8 +70,8 @@ def _near(model_path: str, path: Path) -> str:
     if not folder.is_dir():
         hints.append(f"there is no folder {folder}")
     else:
-        names = sorted(child.name for child in folder.iterdir() if child.is_file())
-        close = difflib.get_close_matches(path.name, names, n=3)
+        names = sorted(shown_path(child.name) for child in folder.iterdir() if child.is_file())
+        close = difflib.get_close_matches(shown_path(path.name), names, n=3)
         if close:
             hints.append(f"did you mean {' or '.join(map(repr, close))}?")
         elif models := gguf_names(folder):

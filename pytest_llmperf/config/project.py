@@ -8,18 +8,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llmperf.system_path import shown_path
+
 FILE_NAME = "config.yaml"
-#: Files that pytest takes its settings from, in its order, and what must stand in them.
+#: Files that pytest takes its settings from, in its order, and what must begin a line in them.
 _SETTINGS = {
     "pytest.toml": None,
     ".pytest.toml": None,
     "pytest.ini": None,
     ".pytest.ini": None,
-    "pyproject.toml": re.compile(r"^\s*\[\s*tool\s*\.\s*pytest\s*[.\]]", re.MULTILINE),
-    "tox.ini": re.compile(r"^\[pytest\]", re.MULTILINE),
-    "setup.cfg": re.compile(r"^\[tool:pytest\]", re.MULTILINE),
+    "pyproject.toml": r"[ \t]*\[\s*tool\s*\.\s*pytest\s*[.\]]",
+    "tox.ini": r"\[pytest\]",
+    "setup.cfg": r"\[tool:pytest\]",
 }
-_OURS = re.compile(r"^(llm|perf)\s*:", re.MULTILINE)
+_OURS = r"(llm|perf)\s*:"
 _MAX_BYTES = 1024 * 1024
 
 
@@ -88,12 +90,12 @@ class ProjectFolders:
     def describe(self, file: Path | None) -> str:
         """Say which configuration file is read, or where none was found."""
         if file is None:
-            return f"no {FILE_NAME} in {' or '.join(map(str, self.folders))}: defaults"
+            return f"no {FILE_NAME} in {' or '.join(map(shown_path, self.folders))}: defaults"
         inside = file.is_relative_to(self.started)
-        return f"config {file.relative_to(self.started) if inside else file}"
+        return f"config {shown_path(file.relative_to(self.started) if inside else file)}"
 
 
-def _first(folders: Sequence[Path], names: dict[str, re.Pattern[str] | None]) -> Path | None:
+def _first(folders: Sequence[Path], names: dict[str, str | None]) -> Path | None:
     """Return the first folder with a file of one of these names and contents."""
     for folder in folders:
         if any(_holds(folder / name, content) for name, content in names.items()):
@@ -108,7 +110,7 @@ def _above(folder: Path) -> Iterator[Path]:
     yield from whole[1 : top + 1]
 
 
-def _holds(file: Path, content: re.Pattern[str] | None) -> bool:
+def _holds(file: Path, content: str | None) -> bool:
     """Whether there is such a file and, where a content is asked for, it holds that."""
     try:
         if not file.is_file():
@@ -119,4 +121,4 @@ def _holds(file: Path, content: re.Pattern[str] | None) -> bool:
             text = stream.read(_MAX_BYTES).decode("utf-8", "replace")
     except OSError:
         return False
-    return content.search(text) is not None
+    return re.search(f"^{content}", text, re.MULTILINE) is not None

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import llama_cpp
 
 _SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
+
+
+class FileName(str):
+    """A file's name that reaches llama.cpp as the bytes the system knows it by.
+
+    llama-cpp-python encodes it as UTF-8, which fails where Python could not decode it.
+    """
+
+    def encode(self, *_: object) -> bytes:
+        """Return the system's bytes, whatever encoding is asked for."""
+        return os.fsencode(str(self))
 
 
 def llama_arguments(config: dict[str, Any]) -> dict[str, Any]:

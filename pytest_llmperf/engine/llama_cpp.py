@@ -25,10 +25,11 @@ import llama_cpp
 from llama_cpp import llama_chat_format
 
 from pytest_llmperf.engine.base import TokenSink
+from pytest_llmperf.engine.context_room import check_room
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.installed import installed_backend
-from pytest_llmperf.engine.llama_arguments import llama_arguments
+from pytest_llmperf.engine.llama_arguments import FileName, llama_arguments
 from pytest_llmperf.engine.llama_sampler import SamplerChain
 from pytest_llmperf.engine.load_facts import read_load_facts
 from pytest_llmperf.engine.load_hint import load_hint
@@ -36,6 +37,7 @@ from pytest_llmperf.engine.load_report import is_report_line, read_load_report
 from pytest_llmperf.engine.model_reads import read_model_reads
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.system_path import shown_path
 from pytest_llmperf.timeline import Timeline
 
 _PIECE_BYTES = 256
@@ -93,11 +95,11 @@ class LlamaCppEngine:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
             # word; its own Python-level chatter (the whole chat template) is dropped.
             with contextlib.redirect_stderr(io.StringIO()):
-                self._llm = _Llama(path, verbose=True, **llama_arguments(config))
+                self._llm = _Llama(FileName(path), verbose=True, **llama_arguments(config))
         except Exception as error:
             raise EngineLoadError(
                 with_log_tail(
-                    f"llama.cpp could not load {path}: {error}",
+                    f"llama.cpp could not load {shown_path(path)}: {error}",
                     self._log,
                     load_hint(path, self._log),
                 )
@@ -145,9 +147,9 @@ class LlamaCppEngine:
             "engine_version": llama_cpp.__version__,
             "build_flags": llama_cpp.llama_print_system_info().decode().strip(),
             "supports_gpu": supports_gpu,
-            "model_name": path.stem,
-            "model_path": str(path),
-            "model_title": metadata.get("general.name", path.stem),
+            "model_name": shown_path(path.stem),
+            "model_path": shown_path(path),
+            "model_title": metadata.get("general.name", shown_path(path.stem)),
             "model_description": description.value.decode("utf-8", "replace"),
             "architecture": metadata.get("general.architecture", "unknown"),
             "quantization": quantization,
@@ -204,7 +206,7 @@ class LlamaCppEngine:
             pick = self._delay.slowed(pick)
         t_start = clock()
         prompt, stops = self._tokenize(request)
-        self._check_room(len(prompt), max_tokens)
+        check_room(len(prompt), max_tokens, self._config["n_ctx"], self._llm.n_ctx())
         rest = self._drop_uncached(prompt, request)
         buffer = (llama_cpp.llama_token * len(rest))(*rest)
         t_prefill_start = clock()
@@ -295,14 +297,6 @@ class LlamaCppEngine:
             name = self._llm.chat_format
             raise EngineError(f"chat format {name!r} refused the messages: {error}") from error
         raise EngineError(f"chat format {self._llm.chat_format!r} made no prompt")
-
-    def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
-        n_ctx = self._llm.n_ctx()
-        if prompt_tokens + max_tokens > n_ctx:
-            raise EngineError(
-                f"the context is too small: {prompt_tokens} prompt tokens + {max_tokens} output "
-                f"tokens > n_ctx {n_ctx}; raise llm.n_ctx to at least {prompt_tokens + max_tokens}"
-            )
 
     def _drop_uncached(self, prompt: Sequence[int], request: Request) -> list[int]:
         """Keep the cached common prefix, forget the rest, return what is left to evaluate."""

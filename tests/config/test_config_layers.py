@@ -195,3 +195,30 @@ def test_resolved_settings_name_the_model_file_only_when_asked(tmp_path: Path) -
     llm = _load(tmp_path).config.llm
     assert llm.resolved()["model_path"] == "smollm2-135m"
     assert llm.resolved(tmp_path / "a.gguf")["model_path"] == str(tmp_path / "a.gguf")
+
+
+def test_a_word_is_a_flag_or_text_as_its_key_asks(tmp_path: Path) -> None:
+    loaded = _load(
+        tmp_path,
+        "llm:\n  flash_attn: yes\n  chat_format: no\n  model_path: on\n",
+        {"LLMPERF_LLM__USE_MMAP": "off"},
+        ["llm.extra.rope_freq_base=1e6"],
+    )
+    llm = loaded.config.llm
+    assert (llm.flash_attn, llm.use_mmap) == (True, False)
+    assert (llm.chat_format, llm.model_path) == ("no", "on")
+    assert llm.extra == {"rope_freq_base": 1e6}
+
+
+@pytest.mark.parametrize("text", ["m\udcc3\udcb6del.gguf", "mödel.gguf"])
+def test_text_that_python_could_not_decode_is_what_was_typed(tmp_path: Path, text: str) -> None:
+    """As arguments and variables are with an ASCII locale; here the system's encoding is UTF-8."""
+    loaded = _load(tmp_path, None, {"LLMPERF_PERF__BASELINES": text}, [f"llm.model_path={text}"])
+    assert loaded.config.llm.model_path == "mödel.gguf"
+    assert loaded.config.perf.baselines == "mödel.gguf"
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, None, {}, ["llm.model_path=m\udcffdel.gguf"])
+    assert str(caught.value).startswith("--llmperf-set llm.model_path: the value is not UTF-8;")
