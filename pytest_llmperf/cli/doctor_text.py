@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.gain import LOOKED_AT, Change, Gain
 from pytest_llmperf.diagnosis.sizes import bytes_text
+from pytest_llmperf.engine.context_room import rounded_text
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
 from pytest_llmperf.report.cells import summary_text
@@ -94,7 +95,8 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
         named = info.model_name
         if info.quantization and info.quantization.lower() not in named.lower():
             named = f"{named} {info.quantization}"
-        yield "model", f"{named}, {bytes_text(info.file_bytes)}; n_ctx: {info.n_ctx}"
+        context = f"n_ctx: {llm.n_ctx}{rounded_text(llm.n_ctx, info.n_ctx)}"
+        yield "model", f"{named}, {bytes_text(info.file_bytes)}; {context}"
         yield "engine", _engine(checkup)
     if checkup.measured is not None and checkup.measured.rows:
         yield "speed", _speed(checkup)

@@ -69,8 +69,9 @@ def _context_large(situation: Situation) -> Evidence | None:
     unneeded = round(situation.kv_per_token * (llama.n_ctx - wanted))
     if llama.n_ctx < _FAR_LARGER * wanted or unneeded < llama.model_bytes / 2:
         return None
+    configured = int(situation.config["n_ctx"])
     text = (
-        f"n_ctx: {llama.n_ctx:,} where the workload uses {use.context:,} tokens: "
+        f"n_ctx: {configured:,} where the workload uses {use.context:,} tokens: "
         f"{bytes_text(unneeded)} of KV cache for nothing"
     )
     remedy = Remedy.of_settings({"n_ctx": wanted})

@@ -135,6 +135,14 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return lines
 
 
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[object]) -> None:
+    """Show what ``llm_engine`` refuses at the test's line, without this package's frames."""
+    if call.excinfo is not None:
+        from pytest_llmperf.plugin.user_errors import shown_at_the_test
+
+        shown_at_the_test(call, item.config)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Under pytest-xdist, let the next worker's engine have the device."""

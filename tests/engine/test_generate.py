@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.engine.launch import LaunchSpec
 
 PROMPT = "The capital of France is"
 
@@ -113,3 +117,16 @@ def test_a_chat_the_template_refuses_is_an_error_of_the_request(engine: LlmEngin
         engine.chat([{"role": "user"}])
 
     assert engine.generate(PROMPT, max_tokens=1).output_tokens == 1
+
+
+def test_a_context_that_llama_cpp_rounds_up_is_quoted_as_configured(
+    llama_config: Callable[..., dict[str, Any]],
+) -> None:
+    small = LlmEngine(LaunchSpec("llama_cpp", llama_config(n_ctx=300)), max_tokens=8)
+    try:
+        with pytest.raises(
+            EngineError, match=r"> n_ctx 300; .* \(llama.cpp rounds 300 up to 512\)"
+        ):
+            small.generate([1] * 510)
+    finally:
+        small.close()

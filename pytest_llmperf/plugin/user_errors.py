@@ -1,0 +1,61 @@
+"""Errors that a test made ``llm_engine`` raise, shown at the test's own line."""
+
+from __future__ import annotations
+
+import os
+import types
+from pathlib import Path
+
+import pytest
+
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+
+
+def without_our_frames(error: BaseException) -> bool:
+    """Take this package's frames out of an error's traceback; say whether that was done.
+
+    Only of an error that says all by its message: what an engine answered or refused, or an
+    argument that it does not take. Any other error's frames stay: they show a bug of ours.
+    """
+    frames = _frames(error.__traceback__)
+    theirs = [frame for frame in frames if not _is_ours(frame)]
+    if not theirs or not _is_ours(frames[-1]) or not _is_message(error, frames[-1]):
+        return False
+    kept = None
+    for frame in reversed(theirs):
+        kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    error.__traceback__ = kept
+    return True
+
+
+def shown_at_the_test(call: pytest.CallInfo[object], config: pytest.Config) -> None:
+    """Make a report show such an error at the line of the test, or of its fixture."""
+    if call.excinfo is None or config.getoption("fulltrace", False):
+        return
+    error = call.excinfo.value
+    if without_our_frames(error):
+        call.excinfo = pytest.ExceptionInfo.from_exception(error)
+
+
+def _frames(trace: types.TracebackType | None) -> list[types.TracebackType]:
+    found = []
+    while trace is not None:
+        found.append(trace)
+        trace = trace.tb_next
+    return found
+
+
+def _is_ours(trace: types.TracebackType) -> bool:
+    return trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def _is_message(error: BaseException, raised: types.TracebackType) -> bool:
+    from pytest_llmperf.engine import handle, request
+    from pytest_llmperf.engine.errors import EngineError
+
+    if isinstance(error, EngineError):
+        return True
+    checks = {handle.__file__, request.__file__}
+    return isinstance(error, TypeError | ValueError) and (
+        raised.tb_frame.f_code.co_filename in checks
+    )
