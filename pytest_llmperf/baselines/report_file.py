@@ -151,9 +151,11 @@ def _invalid(test: Reader, planned: int) -> tuple[str, ...]:
         # One metric may lack a value alone; what stopped the test stopped all of them.
         if kind == "invalid" or (kind == "error" and set(kinds) == {"error"}):
             told[(metric["explanation"].optional_text() or kind).splitlines()[0]] = None
-    done = max(test["processes"].integer(), test["pairs"].integer())
+    # Of two sides a pair counts when both of its processes do.
+    noun = "processes" if test["against"].is_null() else "pairs"
+    done = test[noun].integer()
     if not told and done < planned:
-        told[f"{done} of {planned} processes were measured"] = None
+        told[f"{done} of {planned} {noun} were measured"] = None
     return tuple(told)
 
 

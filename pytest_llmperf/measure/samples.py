@@ -118,6 +118,12 @@ class TestSamples:
         return sum(1 for _ in self._pairs())
 
     @property
+    def good(self) -> int:
+        """How many a verdict may rest on: complete pairs of two sides, processes of one."""
+        both = (*self.processes, *self.voided)
+        return self.pairs if any(s.pair is not None for s in both) else len(self.processes)
+
+    @property
     def void_pairs(self) -> int:
         """Pairs that do not count because a process of theirs was void."""
         return len({sample.pair for sample in self.voided if sample.pair is not None})

@@ -211,8 +211,11 @@ def _other_work(against: Against, nodeid: str, check: Check, samples: TestSample
 
 
 def unfit(samples: TestSamples, planned: int) -> tuple[str, ...]:
-    """Return why the machine or the replays were unfit, if too few valid processes are left."""
-    enough = len(samples.processes) >= planned and not samples.unfit
+    """Return why the machine or the replays were unfit, if too few good samples are left.
+
+    Of two sides a pair is good only when both of its processes are valid.
+    """
+    enough = samples.good >= planned and not samples.unfit
     if enough or not samples.voided:
         return ()
     # Loads differ in their digits from process to process; one of them tells the story.

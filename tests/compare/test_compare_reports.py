@@ -28,6 +28,7 @@ def report(
     processes: int = 3,
     stall_rate: bool = False,
     against: bool = False,
+    pairs: int | None = None,
     offset: float | None = None,
     change: Callable[[dict[str, Any]], None] | None = None,
     **evidence: Any,
@@ -62,7 +63,12 @@ def report(
         seed=7,
         tests=(
             TestReportView(
-                CHAT, rows, "1 request, 38 tokens in, 64 out", "w1", processes=processes
+                CHAT,
+                rows,
+                "1 request, 38 tokens in, 64 out",
+                "w1",
+                processes=processes,
+                pairs=processes if pairs is None and against else pairs or 0,
             ),
         ),
     )
@@ -151,6 +157,15 @@ def test_a_session_that_was_cut_short_proves_nothing(
     status, out, _ = llmperf_compare("HEAD", report("b.json", 3.0, processes=2))
     assert status == 2
     assert "2 of 3 processes were measured" in out
+
+
+def test_a_session_without_enough_whole_pairs_proves_nothing(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    project.base()
+    status, out, _ = llmperf_compare("HEAD", report("b.json", 3.0, against=True, pairs=1))
+    assert status == 2
+    assert "1 of 3 pairs were measured" in out
 
 
 def test_a_stall_rate_is_not_compared(project: Project, llmperf_compare: Compare) -> None:

@@ -96,3 +96,23 @@ def test_a_percentile_configured_for_all_tests_is_refused_where_it_can_not_be_ha
     project.configure(config + "  targets: {first_token_p95: 5s}\n")
     project.perf().stdout.fnmatch_lines(["*first token p95 needs at least*"])
     assert project.verdicts() == {"test_one": "error"}
+
+
+def test_half_void_pairs_are_no_good_pairs() -> None:
+    from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
+    from pytest_llmperf.plugin.evidence import unfit
+
+    def half(arm: str, pair: int | None, void: str | None = None) -> ProcessSample:
+        return ProcessSample(0, ({"end_to_end": 1.0},), void=void, arm=arm, pair=pair)
+
+    void = [half(BASE, pair, "a neighbour took the cores") for pair in (1, 2)]
+    valid = [half(CANDIDATE, 0), half(BASE, 0), half(CANDIDATE, 1), half(CANDIDATE, 2)]
+    samples = TestSamples(valid, voided=void, budget_reached=True)
+    assert unfit(samples, planned=3) == (
+        "a neighbour took the cores (and 1 more processes like it)",
+    )
+    # Two more whole pairs are enough, and so are processes of a test that only one side has.
+    more = [half(arm, pair) for pair in (3, 4) for arm in (CANDIDATE, BASE)]
+    assert unfit(TestSamples([*valid, *more], voided=void), planned=3) == ()
+    alone = [half(CANDIDATE, None)] * 3
+    assert unfit(TestSamples(alone, voided=[half(CANDIDATE, None, "hot")]), planned=3) == ()
