@@ -12,9 +12,12 @@
 #                       (gpu-test: vulkan unless named)
 # CMAKE_ARGS_EXTRA=...  further flags for the engine's build
 # ARGS="-k short"       further arguments for pytest
+# WORKERS=0             processes that share the test suite (pytest-xdist); 0: one, for a debugger
 PYTHON ?= python3
 ENGINE ?= cpu
 ARGS ?=
+# Tests mostly wait for the engines they start, so three keep two cores busy.
+WORKERS ?= 3
 
 IN := $(if $(filter Windows_NT,$(OS)),Scripts,bin)
 RUN := .venv/$(IN)/python -m
@@ -29,7 +32,7 @@ perf: setup
 	@$(RUN) pytest -m perf tests/perf $(ARGS)
 
 test: setup
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # llama.cpp leaves software devices alone, unless one is named.
 gpu-test: export GGML_VK_VISIBLE_DEVICES ?= 0

@@ -1,6 +1,10 @@
 """Fixtures of this repository's own tests; the plugin itself loads through its entry point."""
 
+import compileall
 import signal
+from pathlib import Path
+
+import pytest
 
 pytest_plugins = ["pytester"]
 
@@ -8,3 +12,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts background jobs, and some CI runners everything, deaf to Ctrl-C; our tests
     # of Ctrl-C, and the sessions they start, must hear it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the plugin once: where PYTHONDONTWRITEBYTECODE is set, each engine would do it again."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(__file__).parent / "pytest_llmperf", quiet=2)

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import compileall
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from commit_projects import FILES, ROOT, CommitProject
+from commit_projects import FILES, CommitProject
 
 if os.name == "nt" or shutil.which("git") is None:
     collect_ignore_glob = ["test_*.py"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _compiled() -> None:
-    """Compile the plugin once: these sessions write no bytecode, and would each do it again."""
-    compileall.compile_dir(ROOT / "pytest_llmperf", quiet=2)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from plugin_projects import APP, CACHE, INI, TOY, Project
 def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing of this session, its user or its machine's other sessions reaches the inner ones."""
     for name in os.environ:
-        if name.startswith(("LLMPERF_", "PYTEST_ADDOPTS", "COV_", "COVERAGE_")):
+        if name.startswith(("LLMPERF_", "PYTEST_ADDOPTS", "PYTEST_XDIST_", "COV_", "COVERAGE_")):
             monkeypatch.delenv(name)
     # pytester gives every test a home folder of its own.
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(CACHE))
