@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from commit_projects import CONFIG, ONE_PAIR, SLOW, CommitProject, Session, toy
+from commit_projects import CONFIG, ONE_PAIR, SLOW, TEST, CommitProject, Session, toy
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,8 @@ def test_evidence_counts_both_arms(slower: Session) -> None:
 
 
 def test_a_commit_that_changes_a_comment_passes(project: CommitProject) -> None:
+    # A neighbour may make the pairs differ by more than the test's own 5%.
+    project.commit("less strict", {"test_it.py": TEST.replace("5%", "30%")})
     project.commit("a remark", {"toy.py": toy(also="\n# the sleep stands for a model\n")})
     found = project.against("HEAD~1")
     assert found.ret == 0

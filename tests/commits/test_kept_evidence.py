@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commit_projects import ALONE, CommitProject, Session, make_venv, toy
+from commit_projects import ALONE, SLOW, CommitProject, Session, make_venv, toy
 
 ONE, TWO, THREE = (f"--llmperf-set=perf.max_pairs={number}" for number in (1, 2, 3))
 EARLIER = "measured the very same, and count"
@@ -16,7 +16,7 @@ EARLIER = "measured the very same, and count"
 @pytest.fixture(scope="module")
 def slower(shared: CommitProject) -> CommitProject:
     """HEAD is far slower than HEAD~1; each session measures three pairs at most."""
-    shared.commit("slower tokens", {"toy.py": toy(1.5)})
+    shared.commit("slower tokens", {"toy.py": toy(SLOW)})
     return shared
 
 
@@ -79,7 +79,7 @@ def test_without_accumulating_nothing_counts_or_is_kept(
 
 @pytest.mark.usefixtures("sessions")
 def test_a_changed_file_starts_anew(slower: CommitProject) -> None:
-    slower.write({"toy.py": toy(1.5, also="# a remark\n")})
+    slower.write({"toy.py": toy(SLOW, also="# a remark\n")})
     found = slower.against("HEAD~1", ONE)
     slower.git("checkout", "--quiet", "toy.py")
     assert EARLIER not in found.said

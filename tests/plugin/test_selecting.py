@@ -23,7 +23,7 @@ def test_plain(): pass
 
 
 @pytest.fixture
-def mixed(project):
+def mixed(project, quiet_machine):
     """Two perf tests, one of them by implication, and two others."""
     project.write(test_it=MIXED)
     project.ini("markers = slow")
