@@ -1,0 +1,202 @@
+"""Makes tiny real GGUF models: some hundred kilobytes, random weights, thousands of tokens/s.
+
+    from tiny_models import tiny_llama
+
+    model = tiny_llama(seed=1)  # a Path; the file is shared, so copy it before you change it
+
+A file is written once and kept in the temporary folder under a name that says what it was made
+of, so that tests, workers of pytest-xdist and later runs share it. The same arguments give the
+same bytes, and greedy decoding of the same prompt the same tokens. Every byte of a text is one
+token, after one for the beginning: ``prompt_tokens(text)``.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import gguf
+    import numpy as np
+
+Quantization = Literal["F32", "F16", "Q8_0"]
+
+#: The usual template of messages between <|im_start|> and <|im_end|>.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: Written into every model as the longest context it was trained for.
+CONTEXT = 2048
+_SPECIAL = ("<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>")
+BOS, END = 1, 4
+VOCABULARY = 512
+
+
+def prompt_tokens(text: str) -> int:
+    """Return the number of tokens of a prompt that names no special token."""
+    return 1 + len(text.encode())
+
+
+def tiny_llama(
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    width: int = 64,
+    quantization: Quantization = "F32",
+    chat_template: str | None = CHAT_TEMPLATE,
+    name: str = "tiny-llama",
+) -> Path:
+    """Return a model of the Llama architecture.
+
+    Args:
+        seed: of the weights: another seed, another model that generates other tokens.
+        layers, width: its size; ``width`` is a multiple of 64.
+        quantization: of the matrices; norms are 32-bit floats.
+        chat_template: Jinja; None leaves it out.
+        name: of the file, and the model's own.
+    """
+
+    def fill(model: TinyModel) -> None:
+        model.transformer(layers, width)
+
+    recipe = {"architecture": "llama", "layers": layers, "width": width, "template": chat_template}
+    return tiny_model(recipe, fill, seed=seed, quantization=quantization, name=name)
+
+
+def tiny_model(
+    recipe: dict[str, Any],
+    fill: Callable[[TinyModel], None],
+    *,
+    seed: int = 0,
+    quantization: Quantization = "F32",
+    name: str = "tiny",
+) -> Path:
+    """Return the file of a model, written if no run has made it before.
+
+    Args:
+        recipe: what decides its content beside this module's source: ``architecture``,
+            ``template``, and whatever ``fill`` takes.
+        fill: adds the metadata and tensors of the architecture.
+        seed, quantization: of its weights.
+        name: of the file, without ending.
+    """
+    made_of = json.dumps([recipe, seed, quantization, name], sort_keys=True).encode()
+    key = hashlib.sha256(Path(__file__).read_bytes() + made_of).hexdigest()[:16]
+    file = _folder() / key / f"{name}.gguf"
+    if file.exists():
+        return file
+    file.parent.mkdir(exist_ok=True)
+    # Another worker may be writing the same model: each has a file of its own, the last one stays.
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    model = TinyModel(recipe["architecture"], seed, quantization, name)
+    model.vocabulary(recipe.get("template"))
+    fill(model)
+    model.write(temporary)
+    temporary.replace(file)
+    return file
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"llmperf-tiny-models-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+class TinyModel:
+    """A GGUF file that is being made, through the ``gguf`` package."""
+
+    def __init__(self, architecture: str, seed: int, quantization: Quantization, name: str) -> None:
+        # Both take a tenth of a second to import, which a model that is there need not cost.
+        import gguf
+        import numpy as np
+
+        self.architecture = architecture
+        self.writer: gguf.GGUFWriter = gguf.GGUFWriter(None, architecture)
+        self._type = gguf.GGMLQuantizationType[quantization]
+        self._order: np.random.Generator = np.random.default_rng(seed)
+        self.writer.add_name(name)
+        self.writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[quantization]])
+
+    def vocabulary(self, template: str | None) -> None:
+        """Add a tokenizer that takes text apart into bytes, and speaks words, too."""
+        letters = [f"<0x{byte:02X}>" for byte in range(256)]
+        words = ["▁", *(f"▁w{n}" for n in range(VOCABULARY - len(_SPECIAL) - len(letters) - 1))]
+        writer = self.writer
+        writer.add_tokenizer_model("llama")
+        writer.add_token_list([*_SPECIAL, *letters, *words])
+        writer.add_token_scores([0.0] * VOCABULARY)
+        # Of enum llama_token_type: unknown 2, control 3, byte 6, normal 1.
+        writer.add_token_types([2, *[3] * (len(_SPECIAL) - 1), *[6] * 256, *[1] * len(words)])
+        writer.add_vocab_size(VOCABULARY)
+        writer.add_unk_token_id(0)
+        writer.add_bos_token_id(BOS)
+        writer.add_eos_token_id(END)
+        writer.add_add_bos_token(True)
+        writer.add_add_space_prefix(False)
+        if template is not None:
+            writer.add_chat_template(template)
+
+    def transformer(self, layers: int, width: int) -> None:
+        """Add a Llama: heads of 32, two of which share their keys and values."""
+        heads, inner = width // 32, 2 * width
+        writer = self.writer
+        writer.add_context_length(CONTEXT)
+        writer.add_embedding_length(width)
+        writer.add_block_count(layers)
+        writer.add_feed_forward_length(inner)
+        writer.add_head_count(heads)
+        writer.add_head_count_kv(heads // 2)
+        writer.add_layer_norm_rms_eps(1e-5)
+        writer.add_rope_dimension_count(32)
+        self.embedding(width)
+        for layer in range(layers):
+            block = f"blk.{layer}"
+            self.norm(f"{block}.attn_norm", width)
+            self.matrix(f"{block}.attn_q", width, width)
+            self.matrix(f"{block}.attn_k", width, width // 2)
+            self.matrix(f"{block}.attn_v", width, width // 2)
+            self.matrix(f"{block}.attn_output", width, width)
+            self.norm(f"{block}.ffn_norm", width)
+            self.matrix(f"{block}.ffn_gate", width, inner)
+            self.matrix(f"{block}.ffn_up", width, inner)
+            self.matrix(f"{block}.ffn_down", inner, width)
+
+    def embedding(self, width: int) -> None:
+        """Add the input and the output matrix, and the norm before the latter."""
+        self.matrix("token_embd", width, VOCABULARY, spread=1.0)
+        self.norm("output_norm", width)
+        self.matrix("output", width, VOCABULARY)
+
+    def matrix(self, name: str, inputs: int, outputs: int, spread: float | None = None) -> None:
+        """Add random weights; by default such that what comes out is as large as what goes in."""
+        import gguf
+
+        values = self._order.normal(0, spread or inputs**-0.5, (outputs, inputs))
+        data = gguf.quants.quantize(values.astype("float32"), self._type)
+        self.writer.add_tensor(f"{name}.weight", data, raw_dtype=self._type)
+
+    def norm(self, name: str, width: int) -> None:
+        """Add a norm's weights, near one."""
+        self.values(f"{name}.weight", 1 + self._order.normal(0, 0.1, width))
+
+    def values(self, name: str, values: np.ndarray) -> None:
+        """Add a tensor of 32-bit floats."""
+        self.writer.add_tensor(name, values.astype("float32"))
+
+    def write(self, file: Path) -> None:
+        """Write it all."""
+        self.writer.write_header_to_file(file)
+        self.writer.write_kv_data_to_file()
+        self.writer.write_tensors_to_file()
+        self.writer.close()
+
+
+_FILE_TYPES = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "Q8_0": "MOSTLY_Q8_0"}
