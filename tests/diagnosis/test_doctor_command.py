@@ -12,10 +12,14 @@ import psutil
 import pytest
 from doctor_runs import AUTO, COMMAND, QUICK, Run
 from stand_in_card import Card, scenario
+from tiny_models import tiny_llama
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.device_lock import DeviceLock
+
+#: A model that answers at once, where it does not matter which.
+TINY = ("--set", f"llm.model_path={tiny_llama()}")
 
 
 def here(run: Run, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -30,7 +34,7 @@ def test_a_healthy_machine_and_configuration_have_no_finding(
     quiet_machine: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status = here(run, monkeypatch, *QUICK, *AUTO)
+    status = here(run, monkeypatch, *QUICK, *TINY, *AUTO)
     out = capsys.readouterr().out
     if run.found["machine"]["gpus"]:
         pytest.skip("this machine has a GPU that the engine of the tests does not use")
@@ -67,7 +71,7 @@ def test_more_threads_than_cpus_are_tried_with_fewer(
     monkeypatch.setattr("pytest_llmperf.diagnosis.measuring._MOST_PAIRS", 3)
     usable = usable_cpus()
     asked = usable + 1
-    status = here(run, monkeypatch, *QUICK, *AUTO, "--set", f"llm.n_threads={asked}")
+    status = here(run, monkeypatch, *QUICK, *TINY, *AUTO, "--set", f"llm.n_threads={asked}")
     out = " ".join(capsys.readouterr().out.split())
     found = run.found
     every = [*found["findings"], *found["without_gain"]]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from doctor_runs import SMALL
+from tiny_models import tiny_llama
 
 from pytest_llmperf.cli.doctor_text import change_words
+from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.diagnosis.gain import Gain, changes_of, is_decided, judge
 from pytest_llmperf.diagnosis.measuring import Bench
 from pytest_llmperf.diagnosis.probe import Probe, Sizes, probe
-from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.watching import DoctorWatch
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
@@ -20,19 +24,24 @@ from pytest_llmperf.engine.request import Request
 from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 
-Load = Callable[..., Situation]
-
 #: Noise of a percent, the same for every test.
 NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    """Of a model that answers at once: what is weighed here is what its samples say."""
+    threads = {"n_threads": 1, "n_threads_batch": 1}
+    return LlmConfig(**{**SMALL, **threads}).resolved(tiny_llama())
 
 
 def watch(client: EngineClient) -> DoctorWatch:
     return DoctorWatch(client, Need(), {}, None)
 
 
-def probed(load: Load) -> tuple[LaunchSpec, Probe]:
+def probed(config: dict[str, Any]) -> tuple[LaunchSpec, Probe]:
     """An engine, and a workload of a moment that it ran once."""
-    spec = LaunchSpec("llama_cpp", dict(load().config))
+    spec = LaunchSpec("llama_cpp", config)
     client = EngineClient.start(spec)
     try:
         return spec, probe(client, Sizes(8, 2), 100.0)
@@ -95,14 +104,14 @@ def test_a_gain_is_told_with_its_interval() -> None:
     )
 
 
-def test_a_workload_has_the_sizes_asked_for(load: Load) -> None:
-    client = EngineClient.start(LaunchSpec("llama_cpp", dict(load().config)))
+def test_a_workload_has_the_sizes_asked_for(config: dict[str, Any]) -> None:
+    client = EngineClient.start(LaunchSpec("llama_cpp", config))
     try:
         found = probe(client, Sizes(40, 3), 100.0)
         (request,) = found.workload.requests
         assert (len(request.prompt_token_ids), request.output_tokens) == (40, 3)
         assert (found.use.context, found.use.own, found.shortened) == (43, True, False)
-        small = probe(client, Sizes(), 0.01)
+        small = probe(client, Sizes(), 1e-6)
         assert small.shortened
         assert (small.use.prompt_tokens, small.use.output_tokens) == (32, 8)
         assert not small.use.own
@@ -112,9 +121,9 @@ def test_a_workload_has_the_sizes_asked_for(load: Load) -> None:
         client.close()
 
 
-def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(load: Load) -> None:
+def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(config: dict[str, Any]) -> None:
     """The first request of a process may load a device's code; what follows is fast."""
-    client = EngineClient.start(LaunchSpec("llama_cpp", {**load().config, "n_ctx": 256}))
+    client = EngineClient.start(LaunchSpec("llama_cpp", {**config, "n_ctx": 256}))
     asked = client.request
 
     def cold_at_first(request: Request) -> Generation:
@@ -134,8 +143,9 @@ def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(load: Load) ->
     assert (found.use.prompt_tokens, found.use.output_tokens) == (192, 64)
 
 
-def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: None) -> None:
-    spec, found = probed(load)
+def test_a_remedy_that_does_not_fit_is_said_to_be_so(model_file: Path, quiet_machine: None) -> None:
+    # Of a tiny model no context is too large for this machine's address space.
+    spec, found = probed(LlmConfig(**SMALL).resolved(model_file))
     bench = Bench(spec, found, 1.0, 60.0, {}, watch)
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"
@@ -143,9 +153,9 @@ def test_a_remedy_that_does_not_fit_is_said_to_be_so(load: Load, quiet_machine: 
 
 
 def test_findings_of_its_measurements_are_as_severe_as_configured(
-    load: Load, quiet_machine: None
+    config: dict[str, Any], quiet_machine: None
 ) -> None:
-    spec, found = probed(load)
+    spec, found = probed(config)
     # As if the recording had evaluated more of the prompt than any replay does.
     (request,) = found.workload.requests
     more = replace(request, prompt_tokens_evaluated=9)
@@ -160,13 +170,13 @@ def test_findings_of_its_measurements_are_as_severe_as_configured(
 
 
 def test_a_remedy_on_a_busy_machine_is_not_judged(
-    load: Load, monkeypatch: pytest.MonkeyPatch
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from pytest_llmperf.environment.fitness import FitnessFinding
 
     busy = FitnessFinding("busy_cores", "invalid", "process 4242 (stress) used 1.9 of 2 cores")
     monkeypatch.setattr("pytest_llmperf.diagnosis.watching.machine_findings", lambda *_: [busy])
-    spec, found = probed(load)
+    spec, found = probed(config)
     gain = Bench(spec, found, 1.0, 60.0, {}, watch).attempt({"flash_attn": True}, 60.0)
     assert (gain.outcome, gain.pairs) == ("undecided", 0)
     assert gain.why == f"the machine was not fit: {busy}"

@@ -91,7 +91,9 @@ def test_a_baselines_folder_that_is_a_file_is_named(one_test):
 def test_a_calibration_that_nothing_can_be_stored_of_is_refused(one_test, monkeypatch, store):
     one_test.path.joinpath("request").write_text(json.dumps({"sessions": 1, "store": store}))
     monkeypatch.setattr("pytest_llmperf.plugin.preflight.os.access", lambda *_: False)
-    result = one_test.here("-m", "perf", "--llmperf-calibrate", "request")
+    result = one_test.here(
+        "-m", "perf", "--llmperf-calibrate", "request", "--llmperf-set", "perf.max_pairs=1"
+    )
     assert one_test.was_loaded is not store
     if store:
         assert result.ret == pytest.ExitCode.USAGE_ERROR

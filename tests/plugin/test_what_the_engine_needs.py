@@ -35,6 +35,10 @@ def test_a_card_counts_only_where_the_engine_uses_it(backend, layers, used):
     assert _may_use_gpu(backend, {"n_gpu_layers": layers}) is used
 
 
+#: What comes of it is the matter of other tests.
+ONE_PAIR = ("--llmperf-set", "perf.max_pairs=1")
+
+
 @pytest.mark.parametrize(("here", "there"), [(1, 2), (2, 1)])
 def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here, there):
     asked = set()
@@ -44,7 +48,7 @@ def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here
     )
     for need, name in ((here, "config.yaml"), (there, "other.yaml")):
         one_test.configure(APP.replace("n_threads: 1", f"n_threads: {need}"), name)
-    one_test.perf("--llmperf-against-config", "other.yaml")
+    one_test.perf("--llmperf-against-config", "other.yaml", *ONE_PAIR)
     assert asked == {2}
 
 
