@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,21 +12,19 @@ from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.gate.numbers import badness, session_level
-from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import change_words, count
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.plugin.against import Against, current_against, set_against
 from pytest_llmperf.plugin.base_arm import against_commit
 from pytest_llmperf.plugin.base_commit import foreign, prepare, repository_of
 from pytest_llmperf.plugin.configured import stored_causes
 from pytest_llmperf.plugin.console import Console
-from pytest_llmperf.plugin.evidence import Judged
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
 from pytest_llmperf.plugin.judging import session_view
 from pytest_llmperf.plugin.options import Confirm
-from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.suspects import Suspect, fast_first, find_suspects
 from pytest_llmperf.plugin.trial import Trial, Trials
 from pytest_llmperf.report.fitness import machine_lines, merged_sessions
 from pytest_llmperf.report.model import SessionView, TestReportView
@@ -36,29 +33,7 @@ from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.provenance import read_provenance
 
 if TYPE_CHECKING:
-    from pytest_llmperf.baselines.store import StoredRecord
-
-#: Verdicts by stored sessions that a comparison of the commits has to decide.
-_SUSPECT = frozenset({VerdictKind.REGRESSED, VerdictKind.INCONCLUSIVE})
-_STORED = frozenset({"baseline", "anchor"})
-_UNFIT = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """A test that its stored sessions alone don't clear.
-
-    Attributes:
-        recording: the test.
-        why: what they said of it; empty where everything is confirmed.
-        sessions: the stored sessions it was compared with, oldest first.
-        worst: the check that made it suspect.
-    """
-
-    recording: Recording
-    why: str
-    sessions: tuple[StoredRecord, ...]
-    worst: Judged
+    pass
 
 
 class Confirmer:
@@ -95,12 +70,14 @@ class Confirmer:
     def view(self, trial: Trial) -> SessionView:
         """Return what the session has to say, with the verdicts that were confirmed."""
         alpha = self._settings.loaded.config.perf.false_alarms
-        suspects = self._suspects(trial)
-        if not suspects:
+        suspects, unconfirmed = find_suspects(trial, self._facts, self._mode)
+        if not suspects and not unconfirmed:
             return session_view(trial, self._facts)
-        groups, unconfirmed = self._grouped(suspects)
+        alone = len(suspects) + len(unconfirmed) == 1
+        groups, homeless = self._grouped(suspects)
+        unconfirmed |= homeless
         engines = self._engine_causes(suspects)
-        share = _share(alpha, len(groups), alone=len(suspects) == 1 and not engines)
+        share = _share(alpha, len(groups), alone=alone and not engines)
         found: dict[str, TestReportView] = {}
         views: list[SessionView] = []
         spent = trial.measurement.spent
@@ -141,37 +118,6 @@ class Confirmer:
         }
         return {nodeid: causes for nodeid, causes in found.items() if causes}
 
-    def _suspects(self, trial: Trial) -> list[Suspect]:
-        if self._mode == "never":
-            return []
-        by_test: dict[str, list[Judged]] = {}
-        for one in trial.gate.judge(trial.measurement.tests):
-            by_test.setdefault(one.evidence.nodeid, []).append(one)
-        records = {stored.path: stored for stored in self._facts.baselines.records}
-        found = []
-        for recording in trial.held:
-            judged = [one for one in by_test.get(recording.item.nodeid, ()) if one.verdict]
-            if any(one.verdict and one.verdict.kind in _UNFIT for one in judged):
-                continue
-            compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
-            asking = [one for one in compared if _said(one.verdict)]
-            chosen = asking or (compared if self._mode == "always" else [])
-            if not chosen:
-                continue
-            worst = max(chosen, key=lambda one: _change(one) or 0.0)
-            stored = trial.gate.stored(recording, worst.evidence.check)
-            strategies = {strategy for strategy, _ in _said(worst.verdict)}
-            paths = stored.anchor_paths if strategies == {"anchor"} else stored.paths
-            # Only how much: the verdict that takes the place of this one says why.
-            said = [
-                f"{one.evidence.check.metric.label} "
-                f"{change_words(one.evidence.check.metric, _change(one) or 0.0)}"
-                for one in asking
-            ]
-            sessions = tuple(records[path] for path in paths)
-            found.append(Suspect(recording, ", ".join(said), sessions, worst))
-        return found
-
     def _grouped(
         self, suspects: Sequence[Suspect]
     ) -> tuple[list[tuple[Origin, list[Suspect]]], dict[str, str]]:
@@ -201,7 +147,7 @@ class Confirmer:
         """
         state = read_provenance(self._config.rootpath, self._settings.loaded.baselines_dir)
         problem: GitError | None = None
-        for stored in _fast_first(suspect):
+        for stored in fast_first(suspect):
             try:
                 origin = origin_of(stored, repository)
             except GitError as error:
@@ -305,30 +251,3 @@ def _not_cleared(test: TestReportView, causes: Sequence[FitnessFinding]) -> str:
         return ""
     between = {entry.name for entry in test.fitness}
     return "; ".join(cause.text for cause in causes if cause.name not in between)
-
-
-def _said(verdict: Verdict | None) -> list[tuple[str, str]]:
-    """Return what stored sessions said that makes a check suspect: strategy and words."""
-    return [
-        (reason.strategy, reason.claim)
-        for reason in (verdict.reasons if verdict else ())
-        if reason.strategy in _STORED and reason.kind in _SUSPECT
-    ]
-
-
-def _change(one: Judged) -> float | None:
-    return one.verdict.change if one.verdict else None
-
-
-def _fast_first(suspect: Suspect) -> list[StoredRecord]:
-    """Order sessions: the newest of the faster half first, then the newest of the others."""
-    check, nodeid = suspect.worst.evidence.check, suspect.recording.item.nodeid
-
-    def level(stored: StoredRecord) -> float:
-        metric = stored.record.tests[nodeid].metrics[check.metric.name]
-        return badness(check.metric, session_level(metric.samples))
-
-    middle = median(map(level, suspect.sessions))
-    newest = list(reversed(suspect.sessions))
-    fast = [stored for stored in newest if level(stored) <= middle]
-    return [*fast, *(stored for stored in newest if stored not in fast)]

@@ -274,3 +274,17 @@ def test_a_device_taken_meanwhile_loses_no_verdict_and_no_record(
     budgets = [int(text) for text in re.findall(r"at most (\d+) s \(perf.budget\)", found.out)]
     assert len(budgets) == 3
     assert budgets[0] == 60 >= budgets[1] > budgets[2]
+
+
+def test_a_suspect_with_a_metric_that_can_t_be_measured_says_why_it_is_not_confirmed(
+    stored: CommitProject,
+) -> None:
+    """There is no roofline of an application: an error, beside a suspect end to end."""
+    stored.store_sessions(FASTER)
+    roofline = TEST.replace("@pytest", '@pytest.mark.roofline(min="1%")\n@pytest', 1)
+    stored.commit("baselines of a faster machine", {"test_it.py": roofline})
+    found = stored.perf(*ONE_PAIR)
+    assert found.verdicts == {"test_a": "error"}
+    assert found.tests["test_a"]["pairs"] == 0
+    (line,) = lines_with(findings(found), ["not confirmed, so stored sessions alone judge: "])
+    assert "roofline could not be judged (error: the roofline is unknown: " in line

@@ -1,0 +1,118 @@
+"""Which tests their stored sessions alone do not clear, and what they would be run against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import badness, session_level
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.gate.words import change_words, listed
+from pytest_llmperf.plugin.evidence import Judged
+from pytest_llmperf.plugin.facts import SessionFacts
+from pytest_llmperf.plugin.options import Confirm
+from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.plugin.trial import Trial
+from pytest_llmperf.report.text import in_short
+
+if TYPE_CHECKING:
+    from pytest_llmperf.baselines.store import StoredRecord
+
+#: Verdicts by stored sessions that a comparison of the commits has to decide.
+_SUSPECT = frozenset({VerdictKind.REGRESSED, VerdictKind.INCONCLUSIVE})
+_STORED = frozenset({"baseline", "anchor"})
+_UNFIT = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A test that its stored sessions alone don't clear.
+
+    Attributes:
+        recording: the test.
+        why: what they said of it; empty where everything is confirmed.
+        sessions: the stored sessions it was compared with, oldest first.
+        worst: the check that made it suspect.
+    """
+
+    recording: Recording
+    why: str
+    sessions: tuple[StoredRecord, ...]
+    worst: Judged
+
+
+def find_suspects(
+    trial: Trial, facts: SessionFacts, mode: Confirm
+) -> tuple[list[Suspect], dict[str, str]]:
+    """Return what to run against a commit, and why other suspects are not, by node id."""
+    if mode == "never":
+        return [], {}
+    by_test: dict[str, list[Judged]] = {}
+    for one in trial.gate.judge(trial.measurement.tests):
+        by_test.setdefault(one.evidence.nodeid, []).append(one)
+    records = {stored.path: stored for stored in facts.baselines.records}
+    found: list[Suspect] = []
+    unfit: dict[str, str] = {}
+    for recording in trial.held:
+        judged = [one for one in by_test.get(recording.item.nodeid, ()) if one.verdict]
+        compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
+        asking = [one for one in compared if _said(one.verdict)]
+        chosen = asking or (compared if mode == "always" else [])
+        if not chosen:
+            continue
+        if broken := [one for one in judged if one.verdict and one.verdict.kind in _UNFIT]:
+            # Where the suspect metric itself can't be judged, its verdict says why.
+            if any(one not in broken for one in chosen):
+                unfit[recording.item.nodeid] = _why_unfit(broken)
+            continue
+        worst = max(chosen, key=lambda one: _change(one) or 0.0)
+        stored = trial.gate.stored(recording, worst.evidence.check)
+        strategies = {strategy for strategy, _ in _said(worst.verdict)}
+        paths = stored.anchor_paths if strategies == {"anchor"} else stored.paths
+        # Only how much: the verdict that takes the place of this one says why.
+        said = [
+            f"{one.evidence.check.metric.label} "
+            f"{change_words(one.evidence.check.metric, _change(one) or 0.0)}"
+            for one in asking
+        ]
+        sessions = tuple(records[path] for path in paths)
+        found.append(Suspect(recording, ", ".join(said), sessions, worst))
+    return found, unfit
+
+
+def _why_unfit(broken: Sequence[Judged]) -> str:
+    """Say which metrics of a suspect keep it from being run against a commit."""
+    labels = listed([one.evidence.check.metric.label for one in broken])
+    verdicts = [one.verdict for one in broken if one.verdict]
+    kinds = dict.fromkeys(verdict.kind.value for verdict in verdicts)
+    claim = next((in_short(verdict.claim) for verdict in verdicts if verdict.claim), "")
+    return f"{labels} could not be judged ({listed([*kinds])}" + (f": {claim})" if claim else ")")
+
+
+def _said(verdict: Verdict | None) -> list[tuple[str, str]]:
+    """Return what stored sessions said that makes a check suspect: strategy and words."""
+    return [
+        (reason.strategy, reason.claim)
+        for reason in (verdict.reasons if verdict else ())
+        if reason.strategy in _STORED and reason.kind in _SUSPECT
+    ]
+
+
+def _change(one: Judged) -> float | None:
+    return one.verdict.change if one.verdict else None
+
+
+def fast_first(suspect: Suspect) -> list[StoredRecord]:
+    """Order sessions: the newest of the faster half first, then the newest of the others."""
+    check, nodeid = suspect.worst.evidence.check, suspect.recording.item.nodeid
+
+    def level(stored: StoredRecord) -> float:
+        metric = stored.record.tests[nodeid].metrics[check.metric.name]
+        return badness(check.metric, session_level(metric.samples))
+
+    middle = median(map(level, suspect.sessions))
+    newest = list(reversed(suspect.sessions))
+    fast = [stored for stored in newest if level(stored) <= middle]
+    return [*fast, *(stored for stored in newest if stored not in fast)]
