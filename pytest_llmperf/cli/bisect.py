@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.bisect.evidence import EvidenceError
     from pytest_llmperf.bisect.history import RangeError
     from pytest_llmperf.cli.bisect_project import ProjectError
+    from pytest_llmperf.cli.compare_output import OutputError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.repository.git import GitError
     from pytest_llmperf.repository.revisions import RevisionError
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _search(arguments)
     except (RangeError, RevisionError) as error:
         return complain(error, 2)
-    except (GitError, EvidenceError, ConfigError, ProjectError, OSError) as error:
+    except (GitError, EvidenceError, ConfigError, ProjectError, OutputError, OSError) as error:
         return complain(error, 1)
     except KeyboardInterrupt:
         text = "interrupted; what was measured is kept, and the same command goes on from there"
@@ -92,11 +93,14 @@ def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.cli.bisect_project import find_project
     from pytest_llmperf.cli.bisect_session import Sessions
     from pytest_llmperf.cli.bisect_text import Teller
+    from pytest_llmperf.cli.compare_output import check_writable
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.gate.rules import FALSE_PASSES
     from pytest_llmperf.repository.revisions import resolve
 
     project = find_project(Path.cwd(), arguments.words)
+    if arguments.json:
+        check_writable("--json", project.cwd / arguments.json)
     repository = project.repository
     good, bad = resolve(repository, arguments.good), resolve(repository, arguments.bad)
     perf = project.perf

@@ -32,6 +32,20 @@ def put(text: str) -> None:
             raise OutputError(f"the comparison can't be printed: {reason}") from None
 
 
+def check_writable(option: str, path: Path) -> None:
+    """Refuse a place for a file before minutes go into what it is to hold.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir():
+        what = "is a folder" if path.is_dir() else f"there is no folder {folder}"
+        raise OutputError(f"{option} {path}: {what}; name a file in a folder that exists")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"{option} {path}: nothing can be written in {folder}")
+
+
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all, creating its folder.
 

@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.cli.compare_output import check_writable
     from pytest_llmperf.cli.doctor_json import as_json
     from pytest_llmperf.cli.doctor_limit import limit_of
     from pytest_llmperf.cli.doctor_setup import set_up
@@ -104,7 +105,7 @@ def _examine(arguments: argparse.Namespace) -> int:
     setup = set_up(arguments.config, arguments.set, project, os.environ)
     _tell(project.describe(setup.loaded.path))
     if arguments.json is not None:
-        _check_writable(arguments.json)
+        check_writable("--json", arguments.json)
     lock = DeviceLock(notify=_tell)
     lock.acquire()
     try:
@@ -140,18 +141,6 @@ def _write(path: Path, data: dict[str, Any]) -> None:
     from pytest_llmperf.cli.compare_output import write
 
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
-
-
-def _check_writable(path: Path) -> None:
-    """Refuse a place for the findings before minutes go into finding them."""
-    from pytest_llmperf.cli.compare_output import OutputError
-
-    folder = path.absolute().parent
-    if path.is_dir() or not folder.is_dir():
-        what = "is a folder" if path.is_dir() else f"there is no folder {folder}"
-        raise OutputError(f"--json {path}: {what}; name a file in a folder that exists")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"--json {path}: nothing can be written in {folder}")
 
 
 def _tell(line: str) -> None:

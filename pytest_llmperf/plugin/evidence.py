@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 
 from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
+from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.environment.machine import Difference, telling
 from pytest_llmperf.gate.check import BaselineView, Check, Evidence, Pairs, Samples
@@ -188,7 +189,7 @@ class SessionGate:
             status=found.status,
             sessions=found.sessions,
             sources=tuple(source_of(by_path[path], self._facts) for path in found.paths),
-            detail=found.detail or _why_none(self._facts),
+            detail=found.detail or why_none(self._facts.baselines),
             anchor=found.anchor,
             anchor_sources=tuple(
                 source_of(by_path[path], self._facts) for path in found.anchor_paths
@@ -237,13 +238,14 @@ def listed_differences(differences: Sequence[Difference]) -> str:
     return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in told)
 
 
-def _why_none(facts: SessionFacts) -> str:
-    refused = facts.baselines.refused
+def why_none(baselines: BaselineSet) -> str:
+    """Say why no stored session judges here, if there is one at all."""
+    refused = baselines.refused
     if refused:
         return (
             f"{refused[-1].path.name} does not match: {listed_differences(refused[-1].differences)}"
         )
-    near = facts.baselines.near
+    near = baselines.near
     if near is not None:
         return f"the nearest is {near.key}: {listed_differences(near.differences)}"
     return ""

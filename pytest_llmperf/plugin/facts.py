@@ -106,13 +106,7 @@ def gather_facts(
     against = current_against(config)
     arms = [llm] if against is None or against.llm is None else [llm, against.llm]
     reading = read_gpus()
-    machine = read_machine(
-        "cpu" if backend == "app" and not reading.gpus else backend,
-        _gpus(reading.gpus, info),
-        driver=reading.driver,
-        # What CUDA_VISIBLE_DEVICES hides is in the machine all the same.
-        present=_gpus(read_gpus({}).gpus, info),
-    )
+    machine = _machine(backend, reading, info)
     baselines_dir = settings.loaded.baselines_dir
     git = read_provenance(config.rootpath, baselines_dir)
     model = ModelIdentity(
@@ -168,6 +162,27 @@ def gather_facts(
     )
 
 
+def machine_before_loading(llm: LlmConfig) -> Machine | None:
+    """Return this machine where no engine has to be loaded to tell it; None elsewhere.
+
+    GPUs of other vendors than NVIDIA are known from the engine only.
+    """
+    reading, backend = read_gpus(), _backend(llm)
+    if not reading.gpus and backend not in ("cpu", "app"):
+        return None
+    return _machine(backend, reading, None)
+
+
+def _machine(backend: str, reading: GpuReading, info: EngineInfo | None) -> Machine:
+    return read_machine(
+        "cpu" if backend == "app" and not reading.gpus else backend,
+        _gpus(reading.gpus, info),
+        driver=reading.driver,
+        # What CUDA_VISIBLE_DEVICES hides is in the machine all the same.
+        present=_gpus(read_gpus({}).gpus, info),
+    )
+
+
 def _backend(llm: LlmConfig) -> str:
     return installed_backend() if llm.engine == "llama_cpp" else "app"
 
@@ -192,9 +207,9 @@ def _why_no_gpu(reading: GpuReading, *, uses: bool) -> str:
     return "the NVIDIA driver stopped answering"
 
 
-def _gpus(seen: tuple[Gpu, ...], info: EngineInfo) -> tuple[Gpu, ...]:
+def _gpus(seen: tuple[Gpu, ...], info: EngineInfo | None) -> tuple[Gpu, ...]:
     """Return the GPUs NVML sees, or else those the engine names: other vendors' cards."""
-    if seen or info.gpu is None:
+    if seen or info is None or info.gpu is None:
         return seen
     return tuple(
         Gpu(name=device.description or device.name)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 
 #: How pytest's report of a strict xfail test begins when its body passed.
 STRICT_XPASS = "[XPASS(strict)]"
@@ -69,6 +72,17 @@ def fail_report(
         vars(report).pop("wasxfail", None)
     # pytest reads a failure's representation by these two names only.
     report.longrepr = VerdictRepr(text, crash)  # type: ignore[assignment]
+
+
+def undecided_text(verdicts: Sequence[Verdict]) -> str:
+    """Say in one warning what of a passing test was not decided; empty where all was."""
+    told = "; ".join(
+        f"{verdict.check.metric.label}: {reason.claim}"
+        for verdict in verdicts
+        for reason in verdict.reasons
+        if reason.kind is VerdictKind.INCONCLUSIVE
+    )
+    return told and f"inconclusive, {told} (--llmperf-strict fails this)"
 
 
 def warn_of(item: pytest.Item, text: str) -> None:

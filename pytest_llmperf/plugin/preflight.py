@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.baselines.calibrations import FOLDER as CALIBRATIONS
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
+from pytest_llmperf.plugin.facts import machine_before_loading
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.settings import Settings
 
@@ -35,17 +37,31 @@ def check_before_loading(
         )
     if options.accept is not None and not options.accept.strip():
         problems.append("--llmperf-accept: say why this level is the new one; the reason is kept")
-    if options.record:
-        problems += _unwritable(settings.loaded.baselines_dir, "perf.baselines")
+    if options.record or options.calibrate is not None:
+        machine = machine_before_loading(settings.loaded.config.llm)
+        problems += places_to_write(settings, options, machine.key if machine is not None else "")
     if options.json_path is not None:
         problems += _no_file(options.json_path, "--llmperf-json")
     if options.calibrate is not None:
-        problems += _calibration(options.calibrate, settings, options)
+        problems += _calibration(options.calibrate, options)
     if problems:
         raise pytest.UsageError("llmperf: " + "\n".join(problems))
 
 
-def _calibration(path: Path, settings: Settings, options: Options) -> list[str]:
+def places_to_write(settings: Settings, options: Options, machine: str) -> list[str]:
+    """Say which folder of the baselines can't be written to that this session will write to.
+
+    ``machine``: the key of this one; empty where it is not known yet.
+    """
+    folder = settings.loaded.baselines_dir / machine
+    if options.record:
+        return _unwritable(folder, "perf.baselines")
+    if options.calibrate is not None and CalibrationRequest.read(options.calibrate).store:
+        return _unwritable(folder / CALIBRATIONS if machine else folder, "perf.baselines")
+    return []
+
+
+def _calibration(path: Path, options: Options) -> list[str]:
     """Say what of a calibration could not be kept, and which options mean nothing to it."""
     request = CalibrationRequest.read(path)
     asked = {
@@ -62,8 +78,6 @@ def _calibration(path: Path, settings: Settings, options: Options) -> list[str]:
         for name, given in asked.items()
         if given
     ]
-    if request.store:
-        problems += _unwritable(settings.loaded.baselines_dir, "perf.baselines")
     if request.json is not None:
         problems += _no_file(Path(request.json), "--json")
     return problems
@@ -103,6 +117,6 @@ def _unwritable(folder: Path, setting: str) -> list[str]:
         place = place.parent
     if not place.is_dir():
         return [f"{setting}: {place} is a file, no folder; move it away or name another folder"]
-    if not os.access(place, os.W_OK):
+    if not os.access(place, os.W_OK | os.X_OK):
         return [f"{setting}: nothing can be written in {place}; change its permissions"]
     return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pytest_llmperf.gate.calibration import Calibration
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict, verdict_fails
 from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.against import Against
@@ -30,10 +30,11 @@ from pytest_llmperf.plugin.fitness import fit_wait, told_waiting
 from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.measuring import MeasureStage
 from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.outcome import fail_report, warn_of
-from pytest_llmperf.plugin.preflight import check_before_loading
+from pytest_llmperf.plugin.outcome import fail_report, undecided_text, warn_of
+from pytest_llmperf.plugin.preflight import check_before_loading, places_to_write
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.recording_there import ArmError
+from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
 from pytest_llmperf.plugin.roofline_facts import RooflineMeter, with_roofline
 from pytest_llmperf.plugin.runner_protocol import log_reports
 from pytest_llmperf.plugin.selection import is_perf
@@ -75,7 +76,8 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         return
     options, settings = Options.of(config), settings_of(config)
     check_before_loading(config, items, settings, options)
-    session = PerfSession(config, settings, options, checks)
+    required = required_baselines(config, items, checks, settings, options)
+    session = PerfSession(config, settings, options, checks, required)
     config.pluginmanager.register(session, "llmperf-session")
     session.prepare()
 
@@ -89,8 +91,10 @@ class PerfSession:
         settings: Settings,
         options: Options,
         checks: dict[str, list[Check]],
+        required: RequiredBaselines,
     ) -> None:
         self._config = config
+        self._required = required
         self._settings = settings
         self._options = options
         self._checks = checks
@@ -138,7 +142,7 @@ class PerfSession:
         elif isinstance(outcome, Recording):
             self._held.append(outcome)
         else:
-            log_reports(item, outcome)
+            log_reports(item, self._required.as_verdict(item, outcome))
         return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -152,6 +156,8 @@ class PerfSession:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """After the last body: measure, judge, and report."""
+        # Last of all, so that its hook comes before any that starts an engine.
+        self._config.pluginmanager.register(self._required, "llmperf-required-baselines")
         try:
             result = yield
             if self._held:
@@ -217,6 +223,8 @@ class PerfSession:
         start_seconds: float,
     ) -> None:
         perf = self._settings.loaded.config.perf
+        if problems := places_to_write(self._settings, self._options, facts.machine.key):
+            raise BaselineError("\n".join(problems))
         if self._options.calibrate is not None:
             self._calibrate(self._options.calibrate, facts, start_seconds)
             return
@@ -315,7 +323,7 @@ class PerfSession:
                 if recording.call.failed:
                     self._verdict_failures += 1
                     self._failing += test.verdicts
-            elif undecided := _undecided(test.verdicts):
+            elif undecided := undecided_text(test.verdicts):
                 warn_of(recording.item, undecided)
             log_reports(recording.item, recording.reports)
         self._held = []
@@ -336,14 +344,3 @@ class PerfSession:
             names = ", ".join(recording.item.nodeid for recording in self._held)
             self._notes.append(f"not measured, because the session stopped before: {names}")
         self._held = []
-
-
-def _undecided(verdicts: Sequence[Verdict]) -> str:
-    """Say in one warning what of a passing test was not decided; empty where all was."""
-    told = "; ".join(
-        f"{verdict.check.metric.label}: {reason.claim}"
-        for verdict in verdicts
-        for reason in verdict.reasons
-        if reason.kind is VerdictKind.INCONCLUSIVE
-    )
-    return told and f"inconclusive, {told} (--llmperf-strict fails this)"

@@ -289,6 +289,7 @@ def _children(pid: int) -> list[int]:
         (("HEAD~9", "HEAD"), 2, "HEAD has 1 commit before it"),
         (("HEAD~1", "HEAD", "--", "--llmperf-set", "perf.budget=soon"), 1, "perf.budget"),
         (("HEAD~1", "HEAD", "--", "--llmperf-config", "no.yaml"), 1, "no such file"),
+        (("--json", "no/such/out.json", "HEAD~1", "HEAD"), 1, "out.json: there is no folder"),
     ],
 )
 def test_what_cannot_be_searched_is_told_before_anything_runs(

@@ -87,6 +87,50 @@ def test_a_baselines_folder_that_is_a_file_is_named(one_test):
     refused(one_test, "--llmperf-record").fnmatch_lines(["ERROR: *perf_baselines*file*"])
 
 
+@pytest.fixture
+def machine_folder(one_test):
+    """The folder of this machine's sessions, with one in it."""
+    one_test.perf("--llmperf-record")
+    one_test.path.joinpath("loaded").unlink()
+    (path,) = one_test.baselines()
+    return path.parent
+
+
+@pytest.mark.parametrize("option", ["--llmperf-record", "--llmperf-accept=why"])
+def test_a_machines_folder_that_is_read_only_is_named(
+    one_test, machine_folder, monkeypatch, option
+):
+    monkeypatch.setattr(
+        "pytest_llmperf.plugin.preflight.os.access", lambda path, _: path != machine_folder
+    )
+    says = f"ERROR: llmperf: perf.baselines: nothing can be written in {machine_folder}; *"
+    refused(one_test, option).fnmatch_lines([says])
+
+
+def test_a_machines_folder_that_is_a_file_is_named(one_test, machine_folder):
+    for path in machine_folder.iterdir():
+        path.unlink()
+    machine_folder.rmdir()
+    machine_folder.touch()
+    says = f"ERROR: llmperf: perf.baselines: {machine_folder} is a file, no folder; *"
+    refused(one_test, "--llmperf-record").fnmatch_lines([says])
+
+
+def test_a_read_only_folder_of_a_machine_that_only_the_engine_knows_is_named_in_time(
+    one_test, machine_folder, monkeypatch
+):
+    monkeypatch.setattr("pytest_llmperf.plugin.preflight.machine_before_loading", lambda _: None)
+    monkeypatch.setattr(
+        "pytest_llmperf.plugin.preflight.os.access", lambda path, _: path != machine_folder
+    )
+    result = one_test.here("-m", "perf", "--llmperf-record")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [f"*could not be measured: *nothing can be written in {machine_folder}*"]
+    )
+    result.stdout.no_fnmatch_line("llmperf: measuring*")
+
+
 @pytest.mark.parametrize("store", [True, False])
 def test_a_calibration_that_nothing_can_be_stored_of_is_refused(one_test, monkeypatch, store):
     one_test.path.joinpath("request").write_text(json.dumps({"sessions": 1, "store": store}))

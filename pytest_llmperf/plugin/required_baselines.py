@@ -1,0 +1,133 @@
+"""``--llmperf-require-baseline``: what is known to lack one fails before it costs time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.match import BaselineSet
+from pytest_llmperf.baselines.record import ModelIdentity
+from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.config.model_hash import model_sha256
+from pytest_llmperf.gate.words import listed
+from pytest_llmperf.plugin.baseline_source import read_baselines
+from pytest_llmperf.plugin.commands import as_argument, command_stem
+from pytest_llmperf.plugin.evidence import why_none
+from pytest_llmperf.plugin.facts import machine_before_loading
+from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.outcome import fail_report
+from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.report.failure import record_command
+from pytest_llmperf.report.text import printable_lines
+from pytest_llmperf.repository.git import GitError
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Check
+
+_HERE = "no earlier session on this machine holds this test"
+
+
+class RequiredBaselines:
+    """Fails perf tests, before their fixtures are set up, that have nothing to compare with.
+
+    Args:
+        texts: what their failures say, by node id.
+    """
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Stop a test; one that is skipped has been skipped by then."""
+        if item.nodeid in self._texts:
+            pytest.fail(self._texts[item.nodeid], pytrace=False)
+
+    def as_verdict(
+        self, item: pytest.Item, reports: list[pytest.TestReport]
+    ) -> list[pytest.TestReport]:
+        """Return a stopped test's reports as those of a failing verdict; others as they are."""
+        setup = reports[0]
+        if item.nodeid not in self._texts or not setup.failed:
+            return reports
+        call = copy(setup)
+        setup.outcome, setup.longrepr, call.when = "passed", None, "call"
+        fail_report(call, self._texts[item.nodeid], item)
+        return [setup, call, *reports[1:]]
+
+
+def required_baselines(
+    config: pytest.Config,
+    items: Sequence[pytest.Item],
+    checks: Mapping[str, Sequence[Check]],
+    settings: Settings,
+    options: Options,
+) -> RequiredBaselines:
+    """Return the tests that are known to lack a baseline which this session requires.
+
+    There are none where it records one, or compares two arms and asks no baseline.
+
+    Raises:
+        pytest.UsageError: the commit whose baselines count can't be read.
+    """
+    own = options.against is None and options.against_config is None
+    if not options.require_baseline or options.record or not own or options.calibrate is not None:
+        return RequiredBaselines({})
+    why = _Missing(settings, options)
+    texts = {}
+    for item in items:
+        compared = [one.metric for one in checks[item.nodeid] if one.gated]
+        labels = [one.label for one in compared if one.compared and one.kind != "share"]
+        if labels and (reason := why.of(item.nodeid)):
+            argument = as_argument(config, item.nodeid)
+            texts[item.nodeid] = "\n".join(
+                [
+                    f"no baseline: {listed(labels)}: {reason}",
+                    "    --llmperf-require-baseline asks for one, so this test was not run",
+                    "to record this level:",
+                    f"    {record_command(argument, command_stem(config))}",
+                ]
+            )
+    return RequiredBaselines(texts)
+
+
+class _Missing:
+    """Says why a test has no baseline, as far as that is known before a model is loaded."""
+
+    def __init__(self, settings: Settings, options: Options) -> None:
+        store = BaselineStore(settings.loaded.baselines_dir)
+        llm = settings.loaded.config.llm
+        machine = machine_before_loading(llm)
+        self._root = store.root
+        self._found: BaselineSet | None = None
+        try:
+            if machine is not None:
+                model = _model(settings)
+                self._found, _ = read_baselines(store, machine, model, options.baselines_from)
+                records = self._found.records
+            else:
+                records = tuple(one for key in store.machines() for one in store.read_machine(key))
+            self._any = bool(store.machines())
+        except (BaselineError, GitError, OSError) as error:
+            raise pytest.UsageError(f"llmperf: {printable_lines(str(error))}") from None
+        self._tests = {nodeid for one in records for nodeid in one.record.tests}
+
+    def of(self, nodeid: str) -> str:
+        """Return the reason; empty where the test may have a baseline."""
+        if nodeid in self._tests:
+            return ""
+        found = self._found
+        if not self._any:
+            return f"nothing is recorded in {self._root}"
+        return (why_none(found) if found is not None and not found.records else "") or _HERE
+
+
+def _model(settings: Settings) -> ModelIdentity:
+    """Return the model's identity as far as baselines are chosen by it."""
+    file = settings.model_file
+    if file is None:
+        return ModelIdentity(str(settings.loaded.config.llm.target), None, None, None)
+    return ModelIdentity(file.stem, model_sha256(file), None, None)
