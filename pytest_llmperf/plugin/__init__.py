@@ -96,8 +96,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not perf and not on_gpu:
         return
     from pytest_llmperf.plugin.gpu_requirement import guard_gpu, read_requirements
-    from pytest_llmperf.plugin.xdist_mode import RefusedOnWorker, is_xdist_worker
+    from pytest_llmperf.plugin.xdist_mode import (
+        RefusedOnWorker,
+        is_xdist_worker,
+        tell_controller,
+    )
 
+    if perf:
+        tell_controller(config)
     try:
         requirements = read_requirements(on_gpu)
         if perf:
@@ -114,11 +120,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """Be ready to say that nothing is measured while several workers run."""
-    from pytest_llmperf.plugin.xdist_mode import XdistNotice, refuse_to_store
+    from pytest_llmperf.plugin.xdist_mode import XdistNotice
 
-    if _named(config):
-        refuse_to_store(config)
-    config.pluginmanager.register(XdistNotice(), "llmperf-xdist-notice")
+    config.pluginmanager.register(XdistNotice(config), "llmperf-xdist-notice")
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from pytest_llmperf.plugin.selection import asks_for_gpu, is_perf
 
 #: Property of a report whose test was not measured; it travels from worker to controller.
 NOT_MEASURED = ("llmperf_not_measured", "other pytest-xdist workers were busy")
+#: What among a worker's input names the file that says there are perf tests.
+_FOUND = "llmperf_found"
 
 
 def is_xdist_worker(config: pytest.Config) -> bool:
@@ -18,12 +22,15 @@ def is_xdist_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def refuse_to_store(config: pytest.Config) -> None:
-    """Refuse, in the controller, options that need the measurement there won't be.
+def tell_controller(config: pytest.Config) -> None:
+    """Let the controller know, on a worker, that there are perf tests: it collects none."""
+    found = getattr(config, "workerinput", {}).get(_FOUND)
+    if found is not None:
+        Path(found).touch()
 
-    Raises:
-        pytest.UsageError: naming them.
-    """
+
+def _what_needs_measuring(config: pytest.Config) -> str:
+    """Return why options are refused that need the measurement there won't be; or nothing."""
     options = Options.of(config)
     asked = {
         "--llmperf-record": options.record and options.accept is None,
@@ -34,11 +41,12 @@ def refuse_to_store(config: pytest.Config) -> None:
         "--llmperf-json": options.json_path is not None,
     }
     names = [name for name, given in asked.items() if given]
-    if names:
-        raise pytest.UsageError(
-            f"llmperf: {', '.join(names)}: nothing is measured while several pytest-xdist workers "
-            "run; run pytest -m perf without -n"
-        )
+    if not names:
+        return ""
+    return (
+        f"llmperf: {', '.join(names)}: nothing is measured while several pytest-xdist workers "
+        "run; run pytest -m perf without -n"
+    )
 
 
 class RefusedOnWorker:
@@ -55,10 +63,39 @@ class RefusedOnWorker:
 
 
 class XdistNotice:
-    """Counts, in the controller, the perf tests whose bodies ran unmeasured."""
+    """Counts, in the controller, the perf tests whose bodies ran unmeasured.
 
-    def __init__(self) -> None:
+    It also refuses the session, as soon as a worker has found a perf test, where options
+    need a measurement.
+    """
+
+    def __init__(self, config: pytest.Config) -> None:
         self._count = 0
+        self._refusal = _what_needs_measuring(config)
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if self._refusal:
+            self._folder = tempfile.TemporaryDirectory(prefix="llmperf-")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker how to say that it has perf tests."""
+        if self._folder is not None:
+            node.workerinput[_FOUND] = str(Path(self._folder.name, "found"))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self) -> None:
+        """Refuse options that need the measurement there won't be.
+
+        Raises:
+            pytest.UsageError: naming them.
+        """
+        if self._folder is not None and Path(self._folder.name, "found").exists():
+            raise pytest.UsageError(self._refusal)
+
+    def pytest_unconfigure(self) -> None:
+        """Remove what workers wrote."""
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count each test once."""

@@ -101,6 +101,14 @@ def test_several_workers_refuse_to_store_what_they_do_not_measure(project):
     )
 
 
+def test_several_workers_refuse_nothing_where_no_test_is_ours(project):
+    """Options that stand in the settings hold for other projects' tests of these markers, too."""
+    project.write(test_it="@pytest.mark.perf\ndef test_x(): pass\n")
+    result = project.run("-m", "perf", "-n", "2", "--llmperf-json", "o.json")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+
+
 def test_several_workers_say_what_is_wrong_with_a_marker(project):
     project.write(test_it="@pytest.mark.perf(5)\ndef test_x(llm_engine): pass\n")
     result = project.run("-m", "perf", "-n", "2")
