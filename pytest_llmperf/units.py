@@ -278,6 +278,22 @@ def format_with_interval(
     return f"{mid} [{lower}, {upper}] {text}"
 
 
+def format_duration(seconds: float) -> str:
+    """Return a stretch of time as people say it: ``"18 s"``, ``"2 min 30 s"``, ``"1 h 5 min"``.
+
+    Below a minute it has three significant digits, from then on whole seconds.
+    """
+    if not math.isfinite(seconds):
+        return f"{seconds} s"
+    if seconds and seconds < 0.1:
+        return format_quantity(seconds, Unit.SECONDS)
+    if float(short := f"{seconds:.3g}") < 60:
+        return f"{short} s"
+    hours, rest = divmod(round(seconds), 3600)
+    parts = ((hours, "h"), (rest // 60, "min"), (rest % 60, "s"))
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
 def format_change(change: float) -> str:
     """Return a relative change with its sign: ``0.052`` -> ``"+5.2%"``."""
     percent = change * 100

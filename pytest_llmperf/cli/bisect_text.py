@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.bisect.drive import Answered, Asked, Begun, Event
 from pytest_llmperf.bisect.outcome import counting
 from pytest_llmperf.cli.output import say, say_words
-from pytest_llmperf.gate.words import at_most, count, effect_words, percent, span
+from pytest_llmperf.gate.words import at_most, count, effect_words, percent
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.report.text import printable
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.estimate import Estimate
@@ -72,10 +73,11 @@ class Teller:
         self.line(str(self._good), "good: ", "      ")
         self.line(str(self._bad), "bad:  ", "      ")
         about = "" if estimate.line else "about "
+        longest = format_duration(estimate.longest)
         self.line(
             f"{count(estimate.commits, 'commit')}: {about or 'at most '}"
             f"{count(estimate.sessions, 'session')}, each measuring for at most "
-            f"{span(estimate.budget)}: {about or 'at most '}{span(estimate.longest)} of measuring; "
+            f"{format_duration(estimate.budget)}: {about or 'at most '}{longest} of measuring; "
             "one session more for each commit that has to be skipped"
         )
         known = f"; {count(estimate.known, 'session')} there already" if estimate.known else ""
@@ -95,9 +97,9 @@ class Teller:
                 self.line(f"{finding.test}: {_effect(finding)}", first, "    ")
                 first = "       "
         if not event.kept:
-            each = f"it took {span(session.seconds)}"
+            each = f"it took {format_duration(session.seconds)}"
             if event.remaining:
-                rest = span(session.seconds * event.remaining)
+                rest = format_duration(session.seconds * event.remaining)
                 each += f"; {count(event.remaining, 'session')} more at most, about {rest}"
             self.line(each, "  ", "  ")
 

@@ -20,6 +20,7 @@ from pytest_llmperf.config.embedded import (
     sha256_of,
 )
 from pytest_llmperf.config.errors import ModelError
+from pytest_llmperf.units import format_duration
 
 #: Another fetch of the same model is waited for this long.
 LOCK_TIMEOUT_S = 1800
@@ -61,7 +62,7 @@ def fetch(name: str, cache: Path | None = None, say: Callable[[str], None] = _si
             say(f"another process is fetching {name}; waiting for it")
             lock.acquire(timeout=LOCK_TIMEOUT_S)
     except filelock.Timeout:
-        text = f"another process has been fetching it for {LOCK_TIMEOUT_S // 60} minutes"
+        text = f"another process has been fetching it for {format_duration(LOCK_TIMEOUT_S)}"
         raise ModelError(name, f"{text}; end that process and try again") from None
     except (OSError, NotImplementedError) as error:
         raise ModelError(name, f"the cache folder {folder} cannot be used: {error}") from None

@@ -32,6 +32,7 @@ from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.worker_environment import worker_environment
+from pytest_llmperf.units import format_duration
 
 _LOG_LINES = 400
 _HELLO_TIMEOUT_S = 60.0
@@ -307,7 +308,8 @@ class EngineClient:
                 time.sleep(0.02)
         self.kill()
         hint = f"if this is no hang, raise {setting}" if setting else None
-        text = f"the engine's process gave no answer in {limit:g} s while {doing} and was killed"
+        waited = format_duration(limit)
+        text = f"the engine's process gave no answer in {waited} while {doing} and was killed"
         return EngineGoneError(with_log_tail(text, self.log, hint, CRASH_TAIL))
 
     def _gone(self, doing: str) -> EngineGoneError:

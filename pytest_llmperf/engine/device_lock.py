@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -71,7 +72,7 @@ class DeviceLock:
                 if waited > self._timeout:
                     raise DeviceBusyError(
                         f"another session ({self._holder()}) has held the device for "
-                        f"{waited:.0f} s; wait for it to end, or end it"
+                        f"{format_duration(waited)}; wait for it to end, or end it"
                     )
             self._holder_path.write_text(f"process {os.getpid()}")
         except OSError as error:

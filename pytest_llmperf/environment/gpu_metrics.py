@@ -18,6 +18,7 @@ from pytest_llmperf.environment.gpu_counters import Reading
 from pytest_llmperf.environment.gpu_guests import Guest
 from pytest_llmperf.environment.gpu_windows import Span, between, throughout, while_decoding
 from pytest_llmperf.environment.telemetry import Track
+from pytest_llmperf.units import format_duration
 
 LEAST_UPDATES = 20
 LEAST_SECONDS = 2.0
@@ -123,11 +124,11 @@ def utilization(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Tol
         if readings and all(one.gpu_busy is None for one in track.readings):
             return Told(None, f"the driver does not tell how busy the {track.facts.label} is")
         if len(busy) < _LEAST_READINGS:
+            lasted = format_duration(sum(span.last - span.first for span in spans))
             return Told(
                 None,
                 f"fewer than {_LEAST_READINGS} samples were taken while decoding, which lasted "
-                f"{sum(span.last - span.first for span in spans):.2g} s: ask for more output "
-                "tokens in the test",
+                f"{lasted}: ask for more output tokens in the test",
             )
         means.append(fmean(busy))
     return Told(fmean(means))
@@ -211,9 +212,9 @@ def _too_short(seconds: float, updates: int, every: float | None, least: float) 
     pace = f", one about every {every * 1000:.0f} ms" if every else ""
     return Told(
         None,
-        f"the counted iterations of a process lasted {seconds:.2g} s, in which the counter was "
-        f"seen to step {updates} times{pace}; it takes {needed:.2g} s and {LEAST_UPDATES} steps: "
-        "ask for more output tokens in the test, or raise perf.iterations",
+        f"the counted iterations of a process lasted {format_duration(seconds)}, in which the "
+        f"counter was seen to step {updates} times{pace}; it takes {format_duration(needed)} and "
+        f"{LEAST_UPDATES} steps: ask for more output tokens in the test, or raise perf.iterations",
     )
 
 

@@ -8,6 +8,7 @@ from statistics import median
 
 from pytest_llmperf.environment.fitness import SHORTEST_WINDOW, FitnessFinding, worst_first
 from pytest_llmperf.environment.host import HostReport
+from pytest_llmperf.units import format_duration
 
 #: Shares of a window. A slowdown of 1% is negligible, and what stops all stops the engine.
 FULL_INVALID_SHARE, SOME_WARN_SHARE = 0.01, 0.05
@@ -106,7 +107,7 @@ def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
     asked = need.threads >= need.cores
     text = (
         f"a CPU quota (cgroup) stopped this session's processes {stops} times, for "
-        f"{stopped_us / 1e6:.2f} s in {report.seconds:.1f} s, while measuring"
+        f"{format_duration(stopped_us / 1e6)} in {format_duration(report.seconds)}, while measuring"
     )
     if asked:
         # The configuration asks for more than the quota has: that is judged.
@@ -130,7 +131,8 @@ def _heat(report: HostReport) -> Iterator[FitnessFinding]:
     if not events:
         return
     share = None if lasted is None else lasted / 1000 / report.seconds
-    time = "" if lasted is None else f", for {lasted / 1000:.2f} s in {report.seconds:.1f} s,"
+    watched = format_duration(report.seconds)
+    time = "" if lasted is None else f", for {format_duration(lasted / 1000)} in {watched},"
     yield FitnessFinding(
         "cpu_throttled",
         "invalid" if share is None or share >= HEAT_INVALID_SHARE else "warn",

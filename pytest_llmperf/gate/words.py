@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.metrics import Unit
-from pytest_llmperf.units import format_quantity
+from pytest_llmperf.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,17 +62,6 @@ def plural(noun: str) -> str:
     """More than one of it: ``processes``, ``checks``, ``groups of pairs``."""
     first, of, rest = noun.partition(" of ")
     return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
-
-
-def span(seconds: float) -> str:
-    """A stretch of time: ``18 s``, ``4.2 s``, ``10 min``, ``1 min 30 s``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s".replace(".0 s", " s")
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 
 
 def listed(items: Sequence[str]) -> str:
@@ -144,7 +133,7 @@ def more_words(more: int | None, seconds: float | None, noun: str) -> str:
     """What would decide: ``about 12 more pairs (2 min) would decide``."""
     if more is None:
         return f"as things stand, not even hundreds of {plural(noun)} would decide"
-    time = f" ({span(more * seconds)})" if seconds else ""
+    time = f" ({format_duration(more * seconds)})" if seconds else ""
     return f"about {count(more, f'more {noun}')}{time} would decide"
 
 
@@ -192,7 +181,7 @@ def undecided(evidence: Evidence) -> str:
 def within(evidence: Evidence) -> str:
     """What ended the measuring: ``within the 10 min budget``; empty where nothing did."""
     if evidence.budget_reached:
-        length = "time" if evidence.budget_s is None else span(evidence.budget_s)
+        length = "time" if evidence.budget_s is None else format_duration(evidence.budget_s)
         return f"within the {length} budget"
     if not evidence.exhausted:
         return ""

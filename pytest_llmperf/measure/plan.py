@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.units import format_duration
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,11 @@ class Plan:
             each = f"{count} process{'es' if count != 1 else ''}"
         line = (
             f"{tests} test{'s' if tests != 1 else ''}, at least {each} each, "
-            f"about {_readable(self.expected_seconds)} at least"
+            f"about {format_duration(self.expected_seconds)} at least"
         )
         if self.expected_seconds <= self.budget:
-            return f"{line}, at most {_readable(self.budget)} (perf.budget)"
+            return f"{line}, at most {format_duration(self.budget)} (perf.budget)"
         return (
-            f"{line}; more than the budget of {_readable(self.budget)}: what is not decided by "
-            "then is inconclusive (perf.budget)"
+            f"{line}; more than the budget of {format_duration(self.budget)}: what is not decided "
+            "by then is inconclusive (perf.budget)"
         )
-
-
-def _readable(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(seconds, 1.0):.0f} s"
-    return f"{seconds / 60:.0f} min"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_llmperf.packages.errors import InstallError
+from pytest_llmperf.units import format_duration
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 #: Lines of the log that a failure shows.
@@ -112,7 +113,7 @@ def _wait(process: subprocess.Popen[bytes], what: str, say: Callable[[str], None
         try:
             return process.wait(timeout=_ALIVE_S)
         except subprocess.TimeoutExpired:
-            say(f"{what}: {(time.monotonic() - started) / 60:.0f} min so far")
+            say(f"{what}: {format_duration(round(time.monotonic() - started))} so far")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

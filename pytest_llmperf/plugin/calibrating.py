@@ -10,7 +10,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.gate.calibration import Calibration, CheckRun, SessionRun, calibrate
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import count, span
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
@@ -24,6 +24,7 @@ from pytest_llmperf.plugin.planning import make_plan
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.stats.summary import summarise
+from pytest_llmperf.units import format_duration
 
 #: Measures a plan with these arms until the gate has decided every test.
 Measure = Callable[[Plan, Sequence[Arm], SessionGate], Measurement]
@@ -223,4 +224,5 @@ def _told(number: int, of: int, run: SessionRun) -> str:
         outcome += f" ({', '.join(dict.fromkeys(called))})"
     pairs = max(run.pairs.values(), default=0)
     void = f", {count(run.void, 'invalid pair')}" if run.void else ""
-    return f"session {number}/{of}: {outcome}; {count(pairs, 'pair')}, {span(run.seconds)}{void}"
+    took = format_duration(run.seconds)
+    return f"session {number}/{of}: {outcome}; {count(pairs, 'pair')}, {took}{void}"

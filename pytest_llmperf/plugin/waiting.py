@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.fitness_checks import CHECKS
-from pytest_llmperf.gate.words import span
+from pytest_llmperf.units import format_duration
 
 #: Looks at the machine for a moment and says what is wrong with it.
 Look = Callable[[], Sequence[FitnessFinding]]
@@ -65,14 +65,15 @@ class FitWait:
         """Say how long the session waited; empty where it did not."""
         if not self.seconds:
             return ""
-        text = f"waited {span(max(round(self.seconds), 1))} for the machine to be fit"
+        text = f"waited {format_duration(max(round(self.seconds), 1))} for the machine to be fit"
         return f"{text}; it was not by then: {_words(self.unfit)}" if self.unfit else text
 
     def _say(self, found: Sequence[FitnessFinding]) -> None:
         if not self._told:
             self._told = True
             self._tell(
-                f"waiting up to {span(self._total)} for the machine to be fit: {_words(found)}"
+                f"waiting up to {format_duration(self._total)} for the machine to be fit: "
+                f"{_words(found)}"
             )
 
 

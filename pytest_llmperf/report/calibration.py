@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.words import count, percent, span
+from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.report.text import display_width, pad, printable, wrap_node_id, wrap_words
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +63,8 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
             width,
         )
     lines += wrap_words(
-        f"a session took {span(middle)} ({span(shortest)} to {span(longest)}), "
+        f"a session took {format_duration(middle)} ({format_duration(shortest)} to "
+        f"{format_duration(longest)}), "
         f"a test {usual:.1f} pairs of processes ({fewest} to {most})",
         width,
     )

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.combine import checks, count_kinds
 from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
-from pytest_llmperf.gate.words import count, percent, span
+from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.failure import against_command
 from pytest_llmperf.report.text import in_short, pack, printable, wrap_words
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ def footer(session: SessionView, width: int, color: bool) -> list[str]:
     lines = _counts(session, width, color)
     if session.wall_s > 0:
         share = percent(round(session.generation_s / session.wall_s, 2))
-        spent = f"{span(session.wall_s)} of measuring, {share} of it inside generation"
+        spent = f"{format_duration(session.wall_s)} of measuring, {share} of it inside generation"
         lines += wrap_words(spent, width)
     if any(row.change is not None for test in session.tests for row in test.rows if row.verdict):
         alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"

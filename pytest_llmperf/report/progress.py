@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.words import span
 from pytest_llmperf.report.text import display_width, printable
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,8 +84,8 @@ class Progress:
     def _time(self, elapsed_s: float) -> str:
         expected = self._expected_s
         if expected is None or elapsed_s > expected:
-            return span(round(elapsed_s))
-        return f"{span(round(elapsed_s))} of at least {span(round(expected))}"
+            return format_duration(round(elapsed_s))
+        return f"{format_duration(round(elapsed_s))} of at least {format_duration(round(expected))}"
 
     def _draw(self, parts: tuple[str, ...], elapsed_s: float) -> None:
         """Redraw the line; it must never wrap, a wrapped line can't be taken back."""

@@ -14,7 +14,7 @@ from pytest_llmperf.gate.check import Evidence, Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.numbers import paired_differences
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import span
+from pytest_llmperf.units import format_duration
 
 K = VerdictKind
 SLOWDOWNS = st.lists(
@@ -61,7 +61,7 @@ def test_what_would_decide_is_said_with_its_time() -> None:
     assert verdict.proof.more is not None
     assert verdict.proof.more > 1
     assert verdict.proof.more_seconds == verdict.proof.more * 30.0
-    more = f"about {verdict.proof.more} more pairs ({span(verdict.proof.more * 30.0)})"
+    more = f"about {verdict.proof.more} more pairs ({format_duration(verdict.proof.more * 30.0)})"
     assert verdict.claim.endswith(f"{more} would decide")
 
 

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from pytest_llmperf.metrics import Unit
 from pytest_llmperf.units import (
     format_change,
+    format_duration,
     format_interval,
     format_quantity,
     format_with_interval,
+    parse_duration,
     parse_quantity,
 )
 
@@ -73,6 +75,37 @@ def test_without_an_interval_only_the_value_is_printed() -> None:
 )
 def test_a_change_carries_its_sign(change: float, text: str) -> None:
     assert format_change(change) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.03, "30.0 ms"),
+        (0.5, "0.5 s"),
+        (4.23, "4.23 s"),
+        (9.999, "10 s"),
+        (12.5, "12.5 s"),
+        (59.97, "1 min"),
+        (60, "1 min"),
+        (100, "1 min 40 s"),
+        (150, "2 min 30 s"),
+        (600, "10 min"),
+        (3599.6, "1 h"),
+        (3900, "1 h 5 min"),
+        (7230, "2 h 30 s"),
+        (math.inf, "inf s"),
+    ],
+)
+def test_a_duration_is_printed_as_people_say_it(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+
+
+@given(st.floats(min_value=1e-6, max_value=1e6))
+def test_a_printed_duration_is_as_long_as_the_real_one(seconds: float) -> None:
+    words = format_duration(seconds).split()
+    parts = map("".join, zip(words[::2], words[1::2], strict=True))
+    assert sum(map(parse_duration, parts)) == pytest.approx(seconds, rel=0.01)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

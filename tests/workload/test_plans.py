@@ -22,7 +22,7 @@ def test_a_comparison_costs_twice_as_much(stage: Any) -> None:
 
     assert plan.expected_seconds == 62.0
     assert plan.describe().startswith(
-        "2 tests, at least 2 pairs of processes each, about 62 s at least, at most"
+        "2 tests, at least 2 pairs of processes each, about 1 min 2 s at least, at most"
     )
 
 
@@ -41,9 +41,19 @@ def test_a_plan_beyond_the_budget_says_what_will_be_missing(stage: Any) -> None:
     text = plan.describe()
 
     assert text.startswith(
-        "1 test, at least 2 processes each, about 17 min at least; more than the budget of 60 s"
+        "1 test, at least 2 processes each, about 16 min 40 s at least; "
+        "more than the budget of 1 min:"
     )
     assert text.endswith("inconclusive (perf.budget)")
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"), [(150.0, "at most 2 min 30 s"), (100.0, "at most 1 min 40 s")]
+)
+def test_a_budget_is_named_as_long_as_it_is(stage: Any, budget: float, text: str) -> None:
+    plan = stage.plan({"one": stage.workload("x")}, budget=budget)
+
+    assert plan.describe().endswith(f", {text} (perf.budget)")
 
 
 def test_plans_are_values(stage: Any) -> None:
