@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from pytest_llmperf import __version__
 from pytest_llmperf.cli import baseline, bisect, calibrate, compare, doctor, history
 
 
@@ -14,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="llmperf", description="Tools around pytest_llmperf; tests run with: pytest -m perf"
     )
+    parser.add_argument("--version", action="version", version=f"llmperf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     model = commands.add_parser(
         "model", help="bring an embedded model into the cache and print the file's path"
