@@ -13,6 +13,8 @@ from pytest_llmperf.baselines.atomic import publish, sweep
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.baselines.reader import Reader, ShapeError
+from pytest_llmperf.baselines.settings import read_settings
+from pytest_llmperf.config.extra_hashes import without_extra_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -36,7 +38,7 @@ class StoredCalibration:
         recorded: when, UTC.
         plant: what was planted, empty for an A/A run.
         model: SHA-256 of the model file, or its name where there is none.
-        config: the resolved engine settings it ran with, plain JSON.
+        config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
         checks: per check: nodeid, metric, workload, level, tolerance, noise and rates, plain
             JSON.
     """
@@ -78,7 +80,8 @@ def same_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
     As they are stored: what was read back is rounded, what is at hand is not.
     """
     plain = [
-        {key: config[key] for key in config if key != "model_path"} for config in (here, there)
+        {key: value for key, value in without_extra_values(config).items() if key != "model_path"}
+        for config in (here, there)
     ]
     try:
         return bool(json.loads(dumps(plain[0])) == json.loads(dumps(plain[1])))
@@ -95,7 +98,9 @@ def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, An
     folder = machine_folder / FOLDER
     stem = re.sub(r"[-:]", "", recorded)
     try:
-        content = dumps({"schema": SCHEMA_VERSION, "recorded": recorded, **data}).encode()
+        config = without_extra_values(data["config"])
+        whole = {"schema": SCHEMA_VERSION, "recorded": recorded, **data, "config": config}
+        content = dumps(whole).encode()
     except ValueError as error:
         raise BaselineError(f"{folder}: the calibration cannot be stored: {error}") from None
     try:
@@ -161,7 +166,7 @@ def _read(path: Path, data: Any) -> StoredCalibration:
         recorded=root["recorded"].text(),
         plant=root["plant"].text(),
         model=root["model"].text(),
-        config=root["config"].mapping(),
+        config=read_settings(root["config"]),
         checks=tuple(checks),
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
 from pytest_llmperf.environment.hardware import same_hardware
 from pytest_llmperf.environment.machine import (
     Difference,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 #: Settings that name the model's file: its SHA-256 is compared instead.
 _NOT_COMPARED = {"model_path"}
 _NAMED = ("engine", "engine_version", "plugin", "python")
+_EXTRA = "llm.extra."
+_NOT_SET = "not set"
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def notes(
     named = {item: getattr(provenance, item) for item in _NAMED}
     old_named = {item: getattr(theirs.provenance, item) for item in _NAMED}
     return [
-        *compare(_flat(config), _flat(theirs.config)),
+        *_changed_settings(_flat(config), _flat(theirs.config)),
         *compare(
             {key.replace("_", " "): value for key, value in named.items()},
             {key.replace("_", " "): value for key, value in old_named.items()},
@@ -179,20 +182,25 @@ def notes(
 
 def setting_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[Difference]:
     """Return which engine settings of two configurations differ, the model's path included."""
-    return compare(
+    return _changed_settings(
         {**_flat(here), "llm.model_path": here["model_path"]},
         {**_flat(there), "llm.model_path": there["model_path"]},
     )
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "llm") -> dict[str, Any]:
-    """Name nested settings as a user writes them: ``llm.extra.rope_freq_base``."""
+def _changed_settings(current: dict[str, Any], baseline: dict[str, Any]) -> list[Difference]:
+    """Compare settings as ``_flat`` names them; an extra one that a side lacks is not set there."""
+    extra = {item: _NOT_SET for item in (*baseline, *current) if item.startswith(_EXTRA)}
+    absent = {item: value for item, value in extra.items() if item not in baseline}
+    return compare(extra | current, baseline | absent)
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name settings as a user writes them: ``llm.extra.rope_freq_base``, its value hidden."""
     flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if key in _NOT_COMPARED:
-            continue
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}.{key}")
-        else:
-            flat[f"{prefix}.{key}"] = "not set" if value is None else value
+    for key, value in without_extra_values(config).items():
+        if key == EXTRA_HASHES:
+            flat |= {f"{_EXTRA}{name}": f"hidden (SHA-256 {said})" for name, said in value.items()}
+        elif key not in _NOT_COMPARED:
+            flat[f"llm.{key}"] = _NOT_SET if value is None else value
     return flat

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.baselines.loaded import Loaded, read_loaded
 from pytest_llmperf.baselines.reader import Reader
+from pytest_llmperf.baselines.settings import read_settings
+from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.environment.machine import Machine
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ class BaselineRecord:
 
     Attributes:
         recorded: when, UTC, as ``2026-11-22T23:59:26Z``.
-        config: the resolved engine settings, plain JSON.
+        config: the resolved engine settings, plain JSON; of ``extra`` the hashes.
         tests: by node id.
         loaded: what the engine had loaded; None in older files.
     """
@@ -151,7 +153,7 @@ def to_text(record: BaselineRecord) -> str:
             "recorded": record.recorded,
             "provenance": dict(vars(provenance)),
             "model": dict(vars(model)),
-            "config": dict(record.config),
+            "config": without_extra_values(record.config),
             **({"loaded": record.loaded.to_json()} if record.loaded is not None else {}),
             "machine": record.machine.to_json(),
             "session": _session_json(session),
@@ -202,7 +204,7 @@ def from_json(data: Any) -> BaselineRecord:
         recorded=_time(root["recorded"]),
         provenance=_provenance(root["provenance"]),
         model=_model(root["model"]),
-        config=root["config"].mapping(),
+        config=read_settings(root["config"]),
         machine=root["machine"].via(Machine.from_json),
         session=_session(root["session"]),
         tests={nodeid: _test(test) for nodeid, test in root["tests"].items()},

@@ -16,6 +16,7 @@ from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.config.model_hash import model_sha256
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
@@ -45,7 +46,8 @@ class SessionFacts:
         provenance: of the code under test.
         model: the model file's identity.
         info: what the engine loaded.
-        config: the resolved ``llm`` section, paths as the user wrote them.
+        config: the resolved ``llm`` section, paths as the user wrote them; of ``extra`` the
+            hashes.
         store: where baselines live.
         baselines: those that match, those refused, and the nearest other machine.
         notes: about the whole session, one line each.
@@ -115,7 +117,7 @@ def gather_facts(
         size_bytes=info.file_bytes or None,
         quantization=info.quantization or None,
     )
-    resolved = llm.resolved()
+    resolved = without_extra_values(llm.resolved())
     store = BaselineStore(baselines_dir)
     calibrations, broken = read_calibrations(store.root / machine.key)
     alike = [one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)]

@@ -10,6 +10,7 @@ import pytest
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.match import find_baseline, notes
 from pytest_llmperf.baselines.record import ModelIdentity
+from pytest_llmperf.config.extra_hashes import value_hash
 
 
 def machine_with(machine: Any, key: str | None = None, **strict: Any) -> Any:
@@ -123,7 +124,7 @@ def test_changed_settings_are_noted_by_their_full_names(store: Any, make_record:
     config = {**record.config, "n_ctx": 4096, "extra": {"rope_freq_base": 1e6}, "type_k": None}
     assert noted(store, record, config=config) == [
         "llm.n_ctx: baseline 2048, now 4096",
-        "llm.extra.rope_freq_base: baseline unknown, now 1000000.0",
+        f"llm.extra.rope_freq_base: baseline not set, now hidden (SHA-256 {value_hash(1e6)})",
         "llm.type_k: baseline unknown, now not set",
     ]
 

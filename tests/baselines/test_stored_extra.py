@@ -1,0 +1,106 @@
+"""``llm.extra`` may hold a key or a private path: files keep a hash, and comparing still works."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.baselines.calibrations import read_calibrations, write_calibration
+from pytest_llmperf.baselines.match import notes, setting_differences
+from pytest_llmperf.baselines.record import from_json, to_text
+from pytest_llmperf.baselines.store import StoredRecord
+
+SECRET = "sk-a-key-of-somebody"
+PRIVATE = "/home/somebody/private.bin"
+EXTRA = {"api_key": SECRET, "lora": {"path": PRIVATE, "scale": 0.123456789012}, "base": 1e6}
+
+
+def with_extra(record: Any, extra: dict[str, Any]) -> Any:
+    return replace(record, config={**record.config, "extra": extra})
+
+
+def noted(stored: Any, record: Any, extra: dict[str, Any]) -> list[str]:
+    """What a session with these arguments says of a stored one."""
+    config = {**record.config, "extra": extra}
+    found = notes(StoredRecord(Path("x.json"), stored), record.machine, record.provenance, config)
+    return [difference.item for difference in found]
+
+
+def as_stored_before(record: Any, extra: dict[str, Any]) -> Any:
+    """The record as older versions wrote it, its values in the file."""
+    data = json.loads(to_text(record))
+    data["config"].pop("extra_sha256")
+    data["config"]["extra"] = json.loads(json.dumps(extra).replace("0.123456789012", "0.123456789"))
+    return from_json(data)
+
+
+def test_a_record_holds_the_keys_and_no_value(make_record: Any) -> None:
+    text = to_text(with_extra(make_record(), EXTRA))
+    assert list(json.loads(text)["config"]["extra_sha256"]) == list(EXTRA)
+    assert SECRET not in text
+    assert PRIVATE not in text
+
+
+def test_a_calibration_holds_the_keys_and_no_value(tmp_path: Path) -> None:
+    data = {"model": "m", "plant": "", "config": {"n_ctx": 64, "extra": EXTRA}, "checks": []}
+    path = write_calibration(tmp_path, "2026-11-23T04:00:00Z", data)
+    assert SECRET not in path.read_text()
+    assert PRIVATE not in path.read_text()
+    (found,), _ = read_calibrations(tmp_path)
+    assert found.is_of("m", {"n_ctx": 64, "extra": EXTRA})
+    assert not found.is_of("m", {"n_ctx": 64, "extra": {**EXTRA, "api_key": "another"}})
+
+
+@pytest.mark.parametrize("read", [lambda r, _: from_json(json.loads(to_text(r))), as_stored_before])
+def test_a_changed_value_is_named_by_its_key(make_record: Any, read: Any) -> None:
+    record = make_record()
+    stored = read(with_extra(record, EXTRA), EXTRA)
+    assert noted(stored, record, EXTRA) == []
+    assert noted(stored, record, {**EXTRA, "base": 1_000_000}) == []
+    assert noted(stored, record, {**EXTRA, "api_key": "another"}) == ["llm.extra.api_key"]
+    nested = {**EXTRA, "lora": {**EXTRA["lora"], "scale": 0.5}}  # type: ignore[dict-item]
+    assert noted(stored, record, nested) == ["llm.extra.lora"]
+
+
+def test_two_records_are_compared_by_their_hashes(make_record: Any) -> None:
+    old = as_stored_before(with_extra(make_record(), EXTRA), EXTRA)
+    new = from_json(json.loads(to_text(with_extra(make_record(), EXTRA | {"base": 5}))))
+    found = notes(StoredRecord(Path("x.json"), old), new.machine, new.provenance, new.config)
+    assert [difference.item for difference in found] == ["llm.extra.base"]
+
+
+def test_a_record_without_hashes_of_an_older_version_has_none_set(make_record: Any) -> None:
+    record = make_record()
+    stored = as_stored_before(record, {})
+    (found,) = notes(
+        StoredRecord(Path("x.json"), stored), record.machine, record.provenance,
+        {**record.config, "extra": {"base": 1}},
+    )  # fmt: skip
+    assert (found.item, found.baseline) == ("llm.extra.base", "not set")
+
+
+def test_two_configurations_differ_without_their_values() -> None:
+    here, there = ({"model_path": "m", "extra": {"api_key": key}} for key in (SECRET, "another"))
+    (found,) = setting_differences(here, there)
+    assert found.item == "llm.extra.api_key"
+    assert SECRET not in str(found)
+    assert "another" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("extra", 5, "config.extra: expected an object, got 5"),
+        ("extra_sha256", [], "config.extra_sha256: expected an object"),
+        ("extra_sha256", {"a": 1}, "config.extra_sha256['a']: expected a string, got 1"),
+    ],
+)
+def test_what_is_no_mapping_is_named(make_record: Any, key: str, value: Any, said: str) -> None:
+    data = json.loads(to_text(make_record()))
+    data["config"][key] = value
+    with pytest.raises(ValueError, match=said.replace("[", r"\[")):
+        from_json(data)
