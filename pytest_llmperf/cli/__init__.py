@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pytest_llmperf import __version__
 from pytest_llmperf.cli import baseline, bisect, calibrate, compare, doctor, history
+from pytest_llmperf.cli.output import complain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,11 +57,9 @@ def _model(name: str) -> int:
     try:
         path = fetch(name, say=lambda line: print(line, file=sys.stderr, flush=True))
     except ModelError as error:
-        print(f"llmperf: {error}", file=sys.stderr)
-        return 1
+        return complain(error, 1)
     except KeyboardInterrupt:
-        print("llmperf: interrupted", file=sys.stderr)
-        return 130
+        return complain("interrupted", 130)
     print(path)
     return 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.prune import KEEP, remove, unneeded
@@ -10,7 +9,7 @@ from pytest_llmperf.cli.baseline_choice import choose_machine, find_place
 from pytest_llmperf.cli.output import say, say_words
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit
-from pytest_llmperf.report.text import printable, shell_word
+from pytest_llmperf.report.text import shell_word
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def prune(arguments: argparse.Namespace) -> int:
 def _remove(store: BaselineStore, key: str, going: Sequence[StoredRecord]) -> int:
     removed = 0
     for path in remove(store, key, going):
-        say(f"removed {printable(str(path))}")
+        say(f"removed {path}")
         removed += 1
     folder = shell_word(str(store.root / key))
     say(f"{count(removed, 'session')} removed; commit it:", f"  git add -A {folder} && git commit")
@@ -78,4 +77,4 @@ def _command(arguments: argparse.Namespace) -> str:
         words += ["--machine", arguments.machine]
     if arguments.keep is not None:
         words += ["--keep", str(arguments.keep)]
-    return shlex.join([*words, "--yes"])
+    return " ".join(map(shell_word, [*words, "--yes"]))

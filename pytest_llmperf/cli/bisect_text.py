@@ -12,7 +12,6 @@ from pytest_llmperf.bisect.outcome import counting
 from pytest_llmperf.cli.output import say, say_words
 from pytest_llmperf.gate.words import at_most, count, effect_words, percent
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
-from pytest_llmperf.report.text import printable
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -186,7 +185,7 @@ class Teller:
         self.line(f"{self._bad} could not be measured against {self._good}:")
         for line in end.problem.splitlines():
             if line.startswith(" "):
-                say(printable(line.expandtabs()))  # another program's output
+                say(line.expandtabs())  # another program's output
             else:
                 self.line(line, "  ", "  ")
 

@@ -163,13 +163,14 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
     """Say why there is nothing; in the asked format, too, so that no older report is read on."""
     from pytest_llmperf.report.comparison import refusal_json
     from pytest_llmperf.report.markdown import refusal_markdown
+    from pytest_llmperf.report.text import printable_lines
 
     if arguments.format == "json":
         text = _as_json(refusal_json(arguments.base, arguments.judged, why))
     elif arguments.format == "markdown":
         text = refusal_markdown(why)
     else:
-        text = f"not compared: {why}\n" if arguments.output is not None else ""
+        text = f"not compared: {printable_lines(why)}\n" if arguments.output is not None else ""
     if arguments.output is not None:
         write(arguments.output, text)
     elif text:

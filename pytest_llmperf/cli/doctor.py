@@ -145,14 +145,14 @@ def _write(path: Path, data: dict[str, Any]) -> None:
 
 def _tell(line: str) -> None:
     """Say what takes time, beside the findings: they may be piped away."""
-    print(f"llmperf: {line}", file=sys.stderr, flush=True)
+    from pytest_llmperf.report.text import printable
+
+    print(f"llmperf: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def _complain(error: object, status: int) -> int:
-    from pytest_llmperf.report.text import printable
-
     for line in str(error).splitlines():
-        _tell(printable(line))
+        _tell(line)
     return status
 
 

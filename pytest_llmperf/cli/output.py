@@ -19,10 +19,11 @@ def width() -> int:
 
 
 def say(*lines: str) -> None:
-    """Print lines; what the terminal's encoding lacks is shown as escapes."""
+    """Print lines; control characters, and what the encoding lacks, are shown as escapes."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
-        print(line.encode(encoding, "backslashreplace").decode(encoding))
+        safe = "\n".join(map(printable, line.split("\n")))
+        print(safe.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def say_words(text: str, first: str = "", indent: str = "  ") -> None:

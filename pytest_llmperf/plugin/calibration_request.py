@@ -6,9 +6,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from pytest_llmperf.gate.words import percent
+from pytest_llmperf.plugin.usage import usage_error
 
 
 @dataclass(frozen=True)
@@ -39,8 +38,8 @@ class CalibrationRequest:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise pytest.UsageError(
-                f"llmperf: --llmperf-calibrate {path}: {error}; use: llmperf calibrate"
+            raise usage_error(
+                f"--llmperf-calibrate {path}: {error}; use: llmperf calibrate"
             ) from None
 
     @property

@@ -23,6 +23,7 @@ from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.plugin.markers import MarkerError, marker_levels, refuse_unknown
 from pytest_llmperf.plugin.selection import is_perf, uses_engine
 from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.plugin.usage import usage_error
 
 MARKER = "gpu"
 #: What ``perf.require_gpu`` asks for.
@@ -59,7 +60,7 @@ def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequ
         except MarkerError as error:
             errors.append(f"{item.nodeid}: marker {MARKER!r} {error}")
     if errors:
-        raise pytest.UsageError("llmperf: " + "\n".join(errors))
+        raise usage_error("\n".join(errors))
     return found
 
 

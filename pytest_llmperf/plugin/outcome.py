@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.report.text import printable, printable_lines
 
 #: How pytest's report of a strict xfail test begins when its body passed.
 STRICT_XPASS = "[XPASS(strict)]"
@@ -59,7 +60,8 @@ def fail_report(
         summary: one line for the short summary; the first line of ``text`` by default.
     """
     path, line, _ = item.location
-    crash = _Crash(path, (line or 0) + 1, summary or text.splitlines()[0])
+    text = printable_lines(text)
+    crash = _Crash(path, (line or 0) + 1, printable(summary or text.splitlines()[0]))
     strict = str(report.longrepr).startswith(STRICT_XPASS)
     # A failing verdict is no exception, so none that xfail(raises=...) waits for.
     waits = any("raises" in mark.kwargs for mark in item.iter_markers("xfail"))
@@ -93,7 +95,7 @@ def warn_of(item: pytest.Item, text: str) -> None:
     """
     path, line, _ = item.location
     message = warnings.WarningMessage(
-        LlmperfWarning(text), LlmperfWarning, filename=path, lineno=(line or 0) + 1
+        LlmperfWarning(printable(text)), LlmperfWarning, filename=path, lineno=(line or 0) + 1
     )
     item.ihook.pytest_warning_recorded.call_historic(
         kwargs={

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from pytest_llmperf.plugin.usage import usage_error
+
 #: What argparse makes of an option, and of how many words. The rest is about its value.
 _SHAPE = ("action", "nargs", "const", "default", "dest")
 _GIVEN = "given"
@@ -125,6 +127,6 @@ def _picked(
     try:
         parser.parse_known_args(list(words), given)
     except _WrongError as error:
-        raise pytest.UsageError(f"llmperf: the options of conftest.py: {error}") from None
+        raise usage_error(f"the options of conftest.py: {error}") from None
     found: list[str] = getattr(given, _GIVEN)
     return found

@@ -15,6 +15,7 @@ from pytest_llmperf.plugin.calibration_request import CalibrationRequest
 from pytest_llmperf.plugin.facts import machine_before_loading
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.usage import usage_error
 
 
 def check_before_loading(
@@ -45,7 +46,7 @@ def check_before_loading(
     if options.calibrate is not None:
         problems += _calibration(options.calibrate, options)
     if problems:
-        raise pytest.UsageError("llmperf: " + "\n".join(problems))
+        raise usage_error("\n".join(problems))
 
 
 def places_to_write(settings: Settings, options: Options, machine: str) -> list[str]:

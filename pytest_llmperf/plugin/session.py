@@ -42,6 +42,7 @@ from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session
 from pytest_llmperf.plugin.trial import Trials
+from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
@@ -71,7 +72,7 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         if config.getoption("llmperf_roofline"):
             checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
     if errors:
-        raise pytest.UsageError("llmperf: " + "\n".join(errors))
+        raise usage_error("\n".join(errors))
     if collect_only:
         return
     options, settings = Options.of(config), settings_of(config)

@@ -16,7 +16,7 @@ from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.settings import Settings, given_roots
-from pytest_llmperf.report.text import printable_lines
+from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.revisions import Revision, resolve
 
@@ -63,9 +63,7 @@ class SessionBase:
                 self._settings.loaded.config.perf.base_install,
             )
         except (GitError, ArmError) as error:
-            raise pytest.UsageError(
-                f"llmperf: --llmperf-against: {printable_lines(str(error))}"
-            ) from None
+            raise usage_error(f"--llmperf-against: {error}") from None
 
     def own_origins(self) -> dict[str, str]:
         """Return where this session imported the project's modules from; nothing outside of git.
@@ -127,4 +125,4 @@ def _resolve(config: pytest.Config, option: str, asked: str | None) -> Revision 
     try:
         return resolve(repository_of(config.rootpath, option), asked)
     except (GitError, ArmError) as error:
-        raise pytest.UsageError(f"llmperf: {option}: {printable_lines(str(error))}") from None
+        raise usage_error(f"{option}: {error}") from None

@@ -13,6 +13,8 @@ import pytest
 from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.plugin.adopt import ROOTS
 from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.report.text import printable_lines
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
@@ -78,7 +80,7 @@ def load_file(config: pytest.Config, file: Path | None, overrides: tuple[str, ..
     try:
         return load_config(file, project_of(config), os.environ, overrides)
     except ConfigError as error:
-        raise pytest.UsageError(f"llmperf: {error}") from None
+        raise usage_error(str(error)) from None
 
 
 def project_of(config: pytest.Config) -> ProjectFolders:
@@ -126,9 +128,9 @@ def spec_of(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Pa
         where = loaded.provenance.get("llm.model_path", "default")
         # Environment and command line name the key by themselves.
         key = "" if where.startswith(("--", "environment")) else "llm.model_path: "
-        raise pytest.UsageError(f"llmperf: {where}: {key}{error}") from None
+        raise usage_error(f"{where}: {key}{error}") from None
     except ConfigError as error:
-        raise pytest.UsageError(f"llmperf: {error}") from None
+        raise usage_error(str(error)) from None
     spec = LaunchSpec(
         engine=llm.engine,
         config=llm.resolved(model_file),
@@ -168,7 +170,7 @@ def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:
             + (f"; did you mean {near!r}?" if near else "")
             for name, near in unknown.items()
         ]
-        raise pytest.UsageError("llmperf: " + "\n".join(lines))
+        raise usage_error("\n".join(lines))
 
 
 def _notifier(config: pytest.Config) -> Callable[[str], None]:
@@ -176,6 +178,6 @@ def _notifier(config: pytest.Config) -> Callable[[str], None]:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()
-            reporter.write_line(f"llmperf: {line}")
+            reporter.write_line(f"llmperf: {printable_lines(line)}")
 
     return notify

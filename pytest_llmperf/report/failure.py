@@ -198,16 +198,17 @@ def _how_to_be_valid(test: TestReportView) -> str:
 
 def _against(test: TestReportView, nodeid: str) -> Iterator[str]:
     """What a regression against another configuration means: there is no level to accept."""
+    base = printable(test.against or "")
     if test.culprit:
         yield printable(test.culprit)
         if test.bisect_from is not None:
             words = (test.bisect_from, "HEAD", nodeid)
             yield f"{_INDENT}llmperf bisect {' '.join(map(shell_word, words))}"
     elif test.differences:
-        yield f"it is these settings that cost it: where they are not worth it, keep {test.against}"
+        yield f"it is these settings that cost it: where they are not worth it, keep {base}"
     else:
         yield (
-            f"both arms have the same settings, so look for what {test.against} does not say: "
+            f"both arms have the same settings, so look for what {base} does not say: "
             "a path's contents, the environment; or it is one of the rare false alarms"
         )
 

@@ -23,6 +23,8 @@ import csv
 import json
 from typing import IO, TYPE_CHECKING, Any
 
+from pytest_llmperf.report.text import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.history.walk import History
 
 SCHEMA_VERSION = 1
+#: What a spreadsheet takes for the beginning of a formula, full-width forms included.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 _COLUMNS = (
     "machine",
     "test",
@@ -153,6 +157,12 @@ def _rounded(share: float) -> float:
     return float(f"{share:.6g}")
 
 
+def csv_text(text: str) -> str:
+    """Return a name as a cell: no raw control characters, and nothing a spreadsheet computes."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
 def write_csv(history: History, stream: IO[str]) -> None:
     """Write a row per session and metric; the rows at which a new level starts say so."""
     writer = csv.writer(stream, lineterminator="\n")
@@ -165,7 +175,7 @@ def write_csv(history: History, stream: IO[str]) -> None:
 def _rows(history: History, group: Group, series: Series) -> Iterator[tuple[object, ...]]:
     subject = group.subject
     changes = {change.index: change for change in series.changes}
-    about = (
+    names = (
         subject.machine,
         subject.nodeid,
         group.model,
@@ -179,11 +189,11 @@ def _rows(history: History, group: Group, series: Series) -> Iterator[tuple[obje
         change = changes.get(number)
         effect = tuple(_effect(change).values()) if change is not None else ("", "", "")
         yield (
-            *about,
+            *map(csv_text, names),
             session.recorded,
             session.commit or "",
             int(session.dirty),
-            session.path,
+            csv_text(session.path),
             f"{value:.9g}",
             int(change is not None),
             *effect,

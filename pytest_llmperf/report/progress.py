@@ -48,7 +48,7 @@ class Progress:
         Otherwise as ``start_process``.
         """
         self._expected_s = expected_s
-        self._start(f"pair {number}", f", {arm}", elapsed_s)
+        self._start(f"pair {number}", f", {printable(arm)}", elapsed_s)
 
     def iteration(self, nodeid: str, number: int, total: int, elapsed_s: float) -> None:
         """One more replay of ``nodeid`` starts; ``number`` counts from 1, 0 is warming up."""

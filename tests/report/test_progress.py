@@ -88,3 +88,10 @@ def test_the_line_never_wraps_and_never_moves_the_cursor(width: int, nodeid: str
     for line in run(live=True, width=width, nodeid=nodeid):
         assert display_width(line.strip("\r")) < width
         assert line.strip("\r").isprintable()
+
+
+def test_a_sides_name_holds_no_control_character() -> None:
+    written: list[str] = []
+    Progress(written.append, live=True).start_pair(1, "base (other\x1b[2J.yaml)", 0.0)
+    assert "\x1b" not in "".join(written)
+    assert "base (other\\x1b[2J.yaml)" in "".join(written)
