@@ -7,7 +7,7 @@ session judged, which a record does not. Only what is needed here is read.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.baselines.files import MAX_BYTES, FileKind, read_file
@@ -35,6 +35,23 @@ _RECORD_KEYS = frozenset({"recorded", "provenance"})
 
 
 @dataclass(frozen=True)
+class OwnVerdict:
+    """What a report's own session said of one metric.
+
+    Attributes:
+        kind: the verdict, such as ``regressed``.
+        text: its explanation in one line; may be empty.
+        limit: the target it was held to, base unit, or None.
+        tolerance: the slowdown that it had to catch, a fraction.
+    """
+
+    kind: str
+    text: str
+    limit: float | None
+    tolerance: float
+
+
+@dataclass(frozen=True)
 class Report:
     """What a report holds.
 
@@ -43,11 +60,13 @@ class Report:
             is empty, and ``recorded`` is "": a report does not say.
         judged: node id -> metric -> tolerance, of the checks that were judged there.
         not_compared: node ids of tests with a stall rate, which single sessions can't tell.
+        verdicts: node id -> metric -> what the session itself said.
     """
 
     record: BaselineRecord
     judged: Mapping[str, Mapping[str, float]]
     not_compared: frozenset[str] = frozenset()
+    verdicts: Mapping[str, Mapping[str, OwnVerdict]] = field(default_factory=dict)
 
 
 def is_report(path: Path) -> bool:
@@ -95,6 +114,7 @@ def _from_json(data: Any) -> Report:
         record,
         {nodeid: _judged(test) for nodeid, test in tests.items()},
         frozenset(nodeid for nodeid, test in tests.items() if any(map(_is_share, _metrics(test)))),
+        {nodeid: _verdicts(test) for nodeid, test in tests.items()},
     )
 
 
@@ -164,4 +184,17 @@ def _judged(test: Reader) -> dict[str, float]:
         metric["name"].text(): metric["tolerance"].positive()
         for metric in _metrics(test)
         if metric["gated"].boolean() and not _is_share(metric)
+    }
+
+
+def _verdicts(test: Reader) -> dict[str, OwnVerdict]:
+    return {
+        metric["name"].text(): OwnVerdict(
+            kind=metric["verdict"].text(),
+            text=" ".join((metric["explanation"].optional_text() or "").split()),
+            limit=None if metric["limit"].is_null() else metric["limit"].positive(),
+            tolerance=metric["tolerance"].positive(),
+        )
+        for metric in _metrics(test)
+        if not metric["verdict"].is_null()
     }

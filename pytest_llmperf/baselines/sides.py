@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.files import read_record
-from pytest_llmperf.baselines.report_file import is_report, read_report
+from pytest_llmperf.baselines.report_file import OwnVerdict, is_report, read_report
 from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Side:
         is_report: the only session comes from a report, which names machine and model only.
         judged: node id -> metric -> tolerance, of the checks that a report says were judged.
         not_compared: node ids of tests with a metric that stored sessions can't tell.
+        verdicts: node id -> metric -> what the session of a report said itself.
         notes: what a reader should know of how it was read.
     """
 
@@ -52,6 +53,7 @@ class Side:
     is_report: bool = False
     judged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     not_compared: frozenset[str] = frozenset()
+    verdicts: Mapping[str, Mapping[str, OwnVerdict]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -95,6 +97,7 @@ def _file(path: Path, name: str) -> Side:
         is_report=True,
         judged=report.judged,
         not_compared=report.not_compared,
+        verdicts=report.verdicts,
     )
 
 

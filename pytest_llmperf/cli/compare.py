@@ -32,7 +32,10 @@ newest is judged.
 #: Also of whatever keeps a comparison from being written.
 NOT_COMPARED = 2
 _EPILOG = """\
-exit status: 0 nothing regressed, 1 something did, 2 it could not be compared
+What a report of --llmperf-json says of itself counts, too: judging it again
+weakens no verdict.
+exit status: 0 passed, or inconclusive without --strict, 1 regressed or missed,
+2 it could not be compared, or samples are invalid
 """
 
 
@@ -156,7 +159,7 @@ def _report(arguments: argparse.Namespace, view: ComparisonView) -> int:
         put(f"{headline(view)}\nwrote {printable(str(arguments.output))}\n")
     if view.outcome is Outcome.NOT_COMPARED:
         return complain(view.why_not, NOT_COMPARED)
-    return int(view.outcome)
+    return view.status
 
 
 def _refuse(arguments: argparse.Namespace, why: str) -> int:

@@ -9,6 +9,7 @@ from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
 from pytest_llmperf.baselines.side_pairs import Facing, model_label
 from pytest_llmperf.cli.compare_candidates import Candidate, candidates_of, present, stored_of
 from pytest_llmperf.cli.compare_checks import Rules, checks_of
+from pytest_llmperf.cli.compare_own import with_own_verdicts
 from pytest_llmperf.cli.compare_words import engine_of, findings, recorded_between, sides_in_words
 from pytest_llmperf.environment.machine import telling
 from pytest_llmperf.gate.check import BaselineView, Evidence
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> ComparisonView:
     """Judge what the judged side measured by the base's sessions.
 
-    Of several sessions the newest is judged: the gate's rules are for one new session.
+    Of several sessions the newest is judged: the gate's rules are for one new session. What
+    the session of a report said itself is kept where it is worse, of tests that the base does
+    not hold, too.
     """
     candidates = candidates_of(facing.judged.records)
     known = {nodeid for stored in facing.base.records for nodeid in stored.record.tests}
@@ -42,7 +45,10 @@ def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> Compari
     rows: dict[str, list[MetricRow]] = {one.nodeid: [] for one in both}
     for (one, item), verdict in zip(evidence, verdicts, strict=True):
         rows[one.nodeid].append(_row(one, item, verdict, facing))
-    tests = tuple(_view(one, tuple(rows[one.nodeid]), facing) for one in both)
+    views = [
+        _view(one, _with_own(one, rows.get(one.nodeid, ()), facing), facing) for one in candidates
+    ]
+    tests = tuple(view for view in views if view.nodeid in rows or view.verdicts)
     there = present(facing.base.records)
     return ComparisonView(
         session=_session(facing, both or candidates, tests, rules, strict),
@@ -55,6 +61,11 @@ def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> Compari
         against=_against(facing),
         strict=strict,
     )
+
+
+def _with_own(one: Candidate, rows: Sequence[MetricRow], facing: Facing) -> tuple[MetricRow, ...]:
+    side = facing.judged.side
+    return with_own_verdicts(rows, side.verdicts.get(one.nodeid, {}), facing.base.side.name)
 
 
 def _checks(one: Candidate, facing: Facing, rules: Rules) -> list[Check]:

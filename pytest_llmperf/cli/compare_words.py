@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.match import notes
 from pytest_llmperf.cli.compare_candidates import Candidate, stored_of
+from pytest_llmperf.cli.compare_own import own_words
 from pytest_llmperf.environment.machine import telling
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.stats.summary import stalls
@@ -77,6 +78,8 @@ def sides_in_words(facing: Facing, newest: StoredRecord, used: Collection[Path])
             f"of {judged.side.name} {count(len(used) - 1, 'older session')} had to stand for tests "
             "that the newest did not measure, or not on a fit machine"
         )
+    if said := own_words(base.side.verdicts):
+        yield f"{base.side.name} itself says: {said}"
     for difference in telling(facing.differences):
         yield (
             f"not judged, since {difference.item} differs: {difference.baseline} there, "

@@ -57,6 +57,11 @@ def headline(checkup: Checkup) -> str:
         return "the engine loads, and can't be measured" + (
             f": {found} found" if checkup.findings else ""
         )
+    if not checkup.findings and checkup.not_tried:
+        number = len(checkup.not_tried)
+        helps = "it helps" if number == 1 else "they help"
+        changes = count(number, "change")
+        return f"no cause is certain, and of {changes} it is not decided whether {helps}"
     if not checkup.findings:
         return "nothing found that makes it slow"
     return f"{found} found" + (", the costliest first" if len(checkup.findings) > 1 else "")

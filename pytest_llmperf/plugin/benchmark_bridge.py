@@ -12,13 +12,16 @@ import pytest
 from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.report.model import SessionView, TestReportView
 
 
-def publish(config: pytest.Config, held: Sequence[Recording], measurement: Measurement) -> None:
+def publish(
+    config: pytest.Config, held: Sequence[Recording], measurement: Measurement, view: SessionView
+) -> None:
     """Add one pytest-benchmark result per measured test: its end-to-end durations.
 
     Every iteration of every process is one round of one iteration, in seconds;
-    the LLM metrics (median over processes, and raw samples) go into
+    the LLM metrics (median over processes, and raw samples) and the verdict go into
     ``extra_info``. Does nothing where pytest-benchmark is absent or disabled.
     """
     session: Any = getattr(config, "_benchmarksession", None)
@@ -26,7 +29,7 @@ def publish(config: pytest.Config, held: Sequence[Recording], measurement: Measu
         return
     from pytest_benchmark.stats import Metadata
 
-    for recording in held:
+    for recording, test in zip(held, view.tests, strict=True):
         item = recording.item
         samples = measurement.tests[item.nodeid]
         durations = [value for row in samples.values("end_to_end") for value in row]
@@ -39,7 +42,7 @@ def publish(config: pytest.Config, held: Sequence[Recording], measurement: Measu
             group=None,
             param=callspec.id if callspec is not None else None,
             params=callspec.params if callspec is not None else None,
-            extra_info=_extra(recording, measurement),
+            extra_info=_extra(recording, measurement, test),
             cprofile_stats=None,
             has_error=False,
         )
@@ -49,11 +52,12 @@ def publish(config: pytest.Config, held: Sequence[Recording], measurement: Measu
         session.benchmarks.append(result)
 
 
-def _extra(recording: Recording, measurement: Measurement) -> dict[str, Any]:
+def _extra(recording: Recording, measurement: Measurement, test: TestReportView) -> dict[str, Any]:
     samples = measurement.tests[recording.item.nodeid]
     extra: dict[str, Any] = {
         "workload": recording.workload.summary,
         "workload_hash": recording.workload.hash,
+        "verdict": test.worst.kind.value if test.worst else None,
     }
     for name, metric in METRICS.items():
         rows = samples.values(name)

@@ -296,7 +296,7 @@ class PerfSession:
                 write_json(self._options.json_path, self._view)
             except ReportError as error:
                 self._problems.append(str(error))
-        benchmark_bridge.publish(self._config, self._held, measurement)
+        benchmark_bridge.publish(self._config, self._held, measurement, self._view)
         self._report()
 
     def _report(self) -> None:

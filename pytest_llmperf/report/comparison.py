@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.combine import count_kinds
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.model import SessionView
 
 
-class Outcome(IntEnum):
-    """What a comparison comes to; the values are exit statuses."""
+class Outcome(Enum):
+    """What a comparison comes to; the values are what its JSON says."""
 
-    FINE = 0
-    REGRESSED = 1
-    NOT_COMPARED = 2
+    FINE = "fine"
+    INCONCLUSIVE = "inconclusive"
+    NOT_COMPARED = "not compared"
+    MISSED = "missed"
+    REGRESSED = "regressed"
 
-    @property
-    def words(self) -> str:
-        """``fine``, ``regressed`` or ``not compared``."""
-        return self.name.lower().replace("_", " ")
+
+#: Exit statuses; the others are 0.
+_STATUS = {Outcome.REGRESSED: 1, Outcome.MISSED: 1, Outcome.NOT_COMPARED: 2}
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,14 @@ class ComparisonView:
     """Two sides of stored sessions, compared.
 
     Attributes:
-        session: the judged side as a session with the base as its baseline.
+        session: the judged side as a session with the base as its baseline; of ``added`` tests
+            it holds those whose report says that they failed, or were not decided.
         base, judged: what the sides are called.
         base_sessions: sessions of the base that face the judged one.
         unlike: how machine or model differ, one line each; nothing is judged where they do.
         added, removed: node ids of tests that only the judged side, or only the base, holds.
         against: what names the base to ``--llmperf-against``, or None where no commit does.
-        strict: what is inconclusive counts as regressed.
+        strict: what is inconclusive fails.
     """
 
     session: SessionView
@@ -68,14 +70,23 @@ class ComparisonView:
         }
         if VerdictKind.REGRESSED in failing:
             return Outcome.REGRESSED
-        if self.strict and VerdictKind.INCONCLUSIVE in self.kinds:
-            return Outcome.REGRESSED
-        return Outcome.NOT_COMPARED if self.why_not else Outcome.FINE
+        if VerdictKind.MISSED in failing:
+            return Outcome.MISSED
+        if self.why_not:
+            return Outcome.NOT_COMPARED
+        return Outcome.INCONCLUSIVE if VerdictKind.INCONCLUSIVE in self.kinds else Outcome.FINE
+
+    @property
+    def status(self) -> int:
+        """The exit status: what is inconclusive fails only where that was asked for."""
+        if self.outcome is Outcome.INCONCLUSIVE:
+            return int(self.strict)
+        return _STATUS.get(self.outcome, 0)
 
     @property
     def why_not(self) -> str:
         """Why what should have been compared was not, in one line; empty where it was."""
-        if not self.session.tests:
+        if all(test.nodeid in self.added for test in self.session.tests):
             return f"{self.base} and {self.judged} have no test in common"
         if self.unlike:
             return ""
@@ -98,8 +109,11 @@ def comparison_json(view: ComparisonView) -> dict[str, Any]:
     Beside the keys of ``--llmperf-json`` there is::
 
         compare     base, judged (names), base_sessions, unlike [text], added [node id],
-                    removed [node id], outcome ("fine", "regressed" or "not compared"),
-                    why_not (text or null), strict
+                    removed [node id], outcome ("fine", "inconclusive", "not compared",
+                    "missed" or "regressed"), why_not (text or null), strict
+
+    What the session of a report said itself is among a metric's ``reasons``, with the strategy
+    "report", and is the verdict where judging it again came to a milder one.
     """
     return {
         **session_json(view.session),
@@ -110,7 +124,7 @@ def comparison_json(view: ComparisonView) -> dict[str, Any]:
             "unlike": list(view.unlike),
             "added": list(view.added),
             "removed": list(view.removed),
-            "outcome": view.outcome.words,
+            "outcome": view.outcome.value,
             "why_not": view.why_not or None,
             "strict": view.strict,
         },
@@ -127,7 +141,7 @@ def refusal_json(base: str, judged: str, why: str) -> dict[str, Any]:
         "compare": {
             "base": base,
             "judged": judged,
-            "outcome": Outcome.NOT_COMPARED.words,
+            "outcome": Outcome.NOT_COMPARED.value,
             "why_not": why,
         },
     }

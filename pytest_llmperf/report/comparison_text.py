@@ -61,7 +61,9 @@ def remarks(view: ComparisonView) -> Iterator[str]:
             f"{count(len(undecided), 'check')} inconclusive: neither a slowdown nor its absence is "
             f"proven ({fails})"
         )
-        yield from _what_would_decide(undecided)
+        # What a report's own session left undecided rests on no stored sessions.
+        if here := [verdict for verdict in undecided if verdict.proof is not None]:
+            yield from _what_would_decide(here)
     if any(verdict.kind in UNCOMPARED for verdict in found):
         yield "what has another workload, or no baseline, is shown and not judged"
 

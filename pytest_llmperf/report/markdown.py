@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 #: A comment longer than 65,536 characters is refused as a whole.
 LONGEST = 64_000
 #: What a reader has to see without opening anything.
-_ON_TOP = frozenset({VerdictKind.ERROR, VerdictKind.INVALID, VerdictKind.REGRESSED})
+_ON_TOP = frozenset(
+    {
+        VerdictKind.ERROR,
+        VerdictKind.INVALID,
+        VerdictKind.REGRESSED,
+        VerdictKind.MISSED,
+        VerdictKind.INCONCLUSIVE,
+    }
+)
 _HEADER = ("verdict", "test", "metric", "base", "judged", "change", "95% interval")
 #: What may mean something in Markdown, HTML or a table, where it may.
 _SPECIAL = re.compile(
@@ -50,15 +58,15 @@ def render_markdown(view: ComparisonView, longest: int = LONGEST) -> str:
     and counted. Names are escaped: none can end a cell, make a link, or call somebody.
     """
     rows = sorted(_rows(view), key=lambda one: one[0])
-    top = [row for _, kind, row in rows if _is_on_top(kind, view)]
-    rest = [row for _, kind, row in rows if not _is_on_top(kind, view)]
+    top = [row for _, kind, row in rows if kind in _ON_TOP]
+    rest = [row for _, kind, row in rows if kind not in _ON_TOP]
     parts = [f"### {_title(view)}", _about(view)]
     if top:
         parts.append(_table(top[: _fitting(top, longest // 2)]))
     if (left := len(top) - _fitting(top, longest // 2)) > 0:
         parts.append(f"and {count(left, 'more row')} like these.")
     command = interleaved_command(view)
-    if command is not None and any(_is_on_top(kind, view) for _, kind, _ in rows):
+    if command is not None and top:
         parts.append(f"Both sides in one session decide most sharply:\n\n{_block(command)}")
     room = longest - len("\n\n".join(parts))
     return "\n\n".join([*parts, *_folded(view, rest, room)]) + "\n"
@@ -87,18 +95,15 @@ def _escaped(text: str) -> str:
 
 
 def _title(view: ComparisonView) -> str:
-    if view.unlike:
+    """Say what came out: the outcome, or of what did not fail the verdict that is worst."""
+    kinds = list(view.kinds)
+    if view.unlike and not kinds:
         return "llmperf: side by side, not judged"
-    kinds = view.kinds
-    if view.outcome is Outcome.NOT_COMPARED:
-        what = "not compared"
-    elif VerdictKind.REGRESSED in kinds:
-        what = "regressed"
-    elif VerdictKind.INCONCLUSIVE in kinds:
-        what = "inconclusive" if view.strict else "nothing regressed"
-    else:
-        what = "pass"
-    return f"llmperf: {what} ({escape(headline(view))})"
+    worst = view.outcome.value
+    if view.outcome is Outcome.FINE and kinds:
+        worst = kinds[0].value
+    title = f"llmperf: {worst} ({escape(headline(view))})"
+    return f"{title}; side by side, not judged here" if view.unlike else title
 
 
 def _about(view: ComparisonView) -> str:
@@ -117,10 +122,6 @@ def _about(view: ComparisonView) -> str:
     if session.busy:
         lines.append(f"What the machine did: {escape('; '.join(session.busy))}.")
     return "  \n".join(lines)
-
-
-def _is_on_top(kind: VerdictKind | None, view: ComparisonView) -> bool:
-    return kind in _ON_TOP or (view.strict and kind is VerdictKind.INCONCLUSIVE)
 
 
 def _rows(view: ComparisonView) -> Iterator[tuple[tuple[int, float], VerdictKind | None, str]]:

@@ -16,7 +16,8 @@ def junit_properties(test: TestReportView) -> list[tuple[str, str]]:
     ``llmperf.verdict`` and ``llmperf.workload`` for the test; for each metric
     ``llmperf.<metric>`` (the median) and ``.unit``, ``.low``, ``.high``,
     ``.limit``, ``.baseline``, ``.change``, ``.bound`` (the largest slowdown that is not
-    ruled out), ``.verdict`` and ``.explanation`` where there is one.
+    ruled out), ``.verdict`` and ``.explanation`` where there is one, and ``.also`` for what
+    else was found, such as a target missed next to a regression.
     """
     properties: list[tuple[str, str]] = []
     if test.worst is not None:
@@ -41,4 +42,6 @@ def junit_properties(test: TestReportView) -> list[tuple[str, str]]:
         if row.verdict is not None:
             properties.append((f"{name}.verdict", row.verdict.kind.value))
             properties.append((f"{name}.explanation", printable(row.verdict.explanation)))
+            if row.verdict.notes:
+                properties.append((f"{name}.also", printable("; ".join(row.verdict.notes))))
     return properties

@@ -63,7 +63,7 @@ def test_what_is_inconclusive_is_not_told_as_a_pass(
     project.record(11)
     project.commit()
     title = "(1 test, 3 checks: 3 inconclusive)"
-    assert said().splitlines()[0] == f"### llmperf: nothing regressed {title}"
+    assert said().splitlines()[0] == f"### llmperf: inconclusive {title}"
     assert said("--strict").splitlines()[0] == f"### llmperf: inconclusive {title}"
 
 

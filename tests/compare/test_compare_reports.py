@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from compare_sessions import CHAT, KEY, Project, Said, metrics
+from compare_sessions import CHAT, KEY, LONG, Project, Said, metrics
 
 from pytest_llmperf.gate.check import Check, Evidence, Pairs
 from pytest_llmperf.gate.combine import judge_session
@@ -244,3 +244,73 @@ def test_an_unknown_metric_of_a_newer_version_is_passed_over(
     project.base()
     status, out, _ = llmperf_compare("HEAD", report("b.json", change=newer))
     assert (status, "joules" in out) == (0, False)
+
+
+def says(kind: str, metric: str = "tokens_per_sec") -> Callable[[dict[str, Any]], None]:
+    """Have the report's own session have judged one metric so, by what ran beside it."""
+    text = f"7.1% slower [+5.2%, +9.0%], {kind} against main"
+
+    def change(data: dict[str, Any]) -> None:
+        (test,) = data["tests"]
+        known = {one["name"]: one for one in test["metrics"]}
+        if metric not in known:
+            new = {**test["metrics"][0], "name": metric, "unit": "%", "samples": [], "limit": 0.2}
+            test["metrics"].append(new)
+            known[metric] = new
+        known[metric].update(verdict=kind, explanation=text, change=0.071, gated=True)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "title"),
+    [
+        ("regressed", 1, "regressed"),
+        ("missed", 1, "missed"),
+        ("invalid", 2, "not compared"),
+        ("inconclusive", 0, "inconclusive"),
+        # What it found against its own baseline says nothing of another one.
+        ("no baseline", 0, "pass"),
+        ("improved", 0, "pass"),
+    ],
+)
+def test_a_reports_own_verdict_is_not_weakened_by_judging_it_again(
+    project: Project, llmperf_compare: Compare, kind: str, status: int, title: str
+) -> None:
+    project.base()
+    judged = report("b.json", change=says(kind))
+    found = llmperf_compare("HEAD", judged)
+    assert found.status == status
+    lasting = kind not in ("no baseline", "improved")
+    assert ("7.1% slower" in found.out) is lasting
+    marked = llmperf_compare("HEAD", judged, "--format", "markdown")
+    assert (marked.status, marked.out.split(" (")[0]) == (status, f"### llmperf: {title}")
+    assert ("7.1% slower" in marked.out) is lasting
+    data = json.loads(llmperf_compare("HEAD", judged, "--format", "json").out)
+    outcome = "fine" if title == "pass" else title
+    assert data["compare"]["outcome"] == outcome
+    assert data["tests"][0]["verdict"] == (kind if lasting else "pass")
+    assert llmperf_compare("HEAD", judged, "--strict").status == (
+        1 if kind == "inconclusive" else status
+    )
+
+
+@pytest.mark.parametrize("metric", ["stall_rate", "tokens_per_sec"])
+def test_a_verdict_on_what_is_not_compared_is_shown_too(
+    project: Project, llmperf_compare: Compare, metric: str
+) -> None:
+    """A metric of single sessions only, and one of a test that the base does not hold."""
+    project.base(tests=(CHAT,) if metric == "stall_rate" else (LONG,))
+    status, out, _ = llmperf_compare("HEAD", report("b.json", change=says("regressed", metric)))
+    assert status == 1
+    assert "1 regressed" in out
+    assert "its own session said regressed: 7.1% slower" in " ".join(out.split())
+
+
+def test_what_the_bases_own_report_says_is_noted(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    base = report("a.json", change=says("regressed"))
+    status, out, _ = llmperf_compare(base, report("b.json", 0.7))
+    assert status == 0
+    assert "a.json itself says: 1 regressed" in " ".join(out.split())

@@ -99,6 +99,8 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
     assert "tried n_batch: 512, n_ubatch: 512: brings nothing; decode 1.00x [0.99, 1.01]" in text
     assert "may help, not decided, the time was up: decode 1.35x in 1 pair of processes" in text
     assert "note: the time was up" in text
+    undecided = render(replace(checkup, findings=[]), loaded, 200)[0]
+    assert undecided == "no cause is certain, and of 1 change it is not decided whether it helps"
 
 
 def test_a_load_that_failed_is_told_first_and_the_engines_words_last(

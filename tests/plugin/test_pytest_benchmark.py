@@ -28,6 +28,7 @@ def test_its_json_has_durations_and_llm_metrics(one_test):
     assert extra["tokens_per_sec_unit"] == "tok/s"
     assert extra["tokens_per_sec_samples"] == samples["tokens_per_sec"]
     assert extra["workload_hash"] == test["workload"]["hash"]
+    assert extra["verdict"] == test["verdict"] == "no baseline"
 
 
 def test_it_saves_and_compares(one_test):

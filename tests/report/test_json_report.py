@@ -198,6 +198,7 @@ def test_junit_properties_hold_values_verdicts_and_units() -> None:
     assert properties["llmperf.first_token.limit"] == "0.5"
     assert properties["llmperf.first_token.verdict"] == "regressed"
     assert properties["llmperf.first_token.explanation"].startswith("29.1% slower [")
+    assert properties["llmperf.first_token.also"].startswith("also missed: ")
     assert float(properties["llmperf.first_token.bound"]) > 0.29
     assert "llmperf.prefill_tokens_per_sec.verdict" not in properties
     assert float(properties["llmperf.end_to_end.change"]) == pytest.approx(0.293, abs=1e-3)

@@ -1,0 +1,106 @@
+"""A report's own verdicts in a comparison: judging its samples again weakens none of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.check import Check
+from pytest_llmperf.gate.verdict import Reason, Verdict, VerdictKind
+from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.report.model import MetricRow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pytest_llmperf.baselines.report_file import OwnVerdict
+
+_STRATEGY = "report"
+#: What holds whatever the session is compared with. A missing or stale baseline was its own.
+_LASTING = {
+    kind.value: kind
+    for kind in (
+        VerdictKind.ERROR,
+        VerdictKind.INVALID,
+        VerdictKind.REGRESSED,
+        VerdictKind.MISSED,
+        VerdictKind.INCONCLUSIVE,
+    )
+}
+#: What voids a test has been judged again already, with the same words.
+_VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
+
+
+def with_own_verdicts(
+    rows: Sequence[MetricRow], said: Mapping[str, OwnVerdict], base: str
+) -> tuple[MetricRow, ...]:
+    """Return the rows of one test with what its own session said, where that is worse.
+
+    Metrics that were not compared get a row if their own verdict needs one.
+
+    Args:
+        rows: of the comparison.
+        said: the session's own verdicts, by metric.
+        base: what the comparison calls its base.
+    """
+    lasting = {name: own for name, own in said.items() if own.kind in _LASTING}
+    found = [_joined(row, lasting.pop(row.check.metric.name, None), base) for row in rows]
+    return (*found, *_rows_of(lasting))
+
+
+def own_words(said: Mapping[str, Mapping[str, OwnVerdict]]) -> str:
+    """Count a report's own verdicts: ``1 regressed, 2 inconclusive``; empty where all is well."""
+    kinds = [own.kind for test in said.values() for own in test.values() if own.kind in _LASTING]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in _LASTING if kind in kinds)
+
+
+def _joined(row: MetricRow, own: OwnVerdict | None, base: str) -> MetricRow:
+    """Give a row the worse of two verdicts, and a note of the other."""
+    if own is None:
+        return row
+    kind, judged = _LASTING[own.kind], row.verdict
+    if judged is None:
+        return replace(row, verdict=_verdict(row.check, own, ()))
+    if kind is judged.kind and kind in _VOID:
+        return row
+    if judged.kind.rank <= kind.rank:
+        said = _verdict(row.check, own, ())
+        notes = (*judged.notes, said.claim)
+        return replace(
+            row, verdict=replace(judged, notes=notes, reasons=(*judged.reasons, *said.reasons))
+        )
+    worse = replace(
+        _verdict(row.check, own, judged.reasons),
+        summary=judged.summary,
+        baseline=judged.baseline,
+        change=judged.change,
+        baseline_sessions=judged.baseline_sessions,
+        notes=(f"compared with {base}: {judged.kind.value}: {judged.claim}",),
+    )
+    return replace(row, verdict=worse)
+
+
+def _rows_of(said: Mapping[str, OwnVerdict]) -> Iterator[MetricRow]:
+    """Yield rows for verdicts on what was not compared."""
+    for name, own in said.items():
+        try:
+            check = Check(get_metric(name), own.limit, own.tolerance)
+        except UnknownMetricError:
+            continue
+        yield MetricRow(check, None, None, None, 0, (), (), _verdict(check, own, ()))
+
+
+def _verdict(check: Check, own: OwnVerdict, others: Iterable[Reason]) -> Verdict:
+    kind = _LASTING[own.kind]
+    claim = f"its own session said {own.kind}" + (f": {own.text}" if own.text else "")
+    return Verdict(
+        kind=kind,
+        check=replace(check, gated=True),
+        summary=None,
+        baseline=None,
+        change=None,
+        explanation=claim,
+        strategy=_STRATEGY,
+        claim=claim,
+        reasons=(Reason(kind, _STRATEGY, claim, claim), *others),
+    )
