@@ -112,6 +112,13 @@ class TestSamples:
         own = [sample for sample in self.processes if sample.process >= 0]
         return replace(self, processes=own, earlier=0)
 
+    def of_arm(self, arm: str) -> TestSamples:
+        """Return the samples of one side only."""
+        valid, void = (
+            [s for s in every if s.arm == arm] for every in (self.processes, self.voided)
+        )
+        return replace(self, processes=valid, voided=void)
+
     @property
     def pairs(self) -> int:
         """Complete pairs: both processes valid."""

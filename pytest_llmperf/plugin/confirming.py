@@ -21,7 +21,7 @@ from pytest_llmperf.plugin.configured import stored_causes
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
 from pytest_llmperf.plugin.judging import session_view
-from pytest_llmperf.plugin.options import Confirm
+from pytest_llmperf.plugin.options import Confirming
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.plugin.suspects import Suspect, fast_first, find_suspects
@@ -35,6 +35,9 @@ from pytest_llmperf.repository.provenance import read_provenance
 if TYPE_CHECKING:
     pass
 
+#: Why nothing is confirmed in a session that records.
+_ON_REQUEST = "a session that records confirms on request: --llmperf-confirm auto"
+
 
 class Confirmer:
     """Runs what is suspect against the commit of its baseline, and puts the verdicts in place.
@@ -46,7 +49,7 @@ class Confirmer:
         console: where plan and progress are shown.
         start_seconds: how long an engine process takes to start.
         origins: where this session's own modules were imported from.
-        mode: ``auto`` for what is suspect, ``always`` for every test, ``never``.
+        mode: ``auto`` for what is suspect, ``always`` for every test, ``never``, ``on request``.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Confirmer:
         console: Console,
         start_seconds: float,
         origins: Mapping[str, str],
-        mode: Confirm,
+        mode: Confirming,
     ) -> None:
         self._config = config
         self._settings = settings
@@ -67,12 +70,21 @@ class Confirmer:
         self._origins = origins
         self._mode = mode
 
-    def view(self, trial: Trial) -> SessionView:
-        """Return what the session has to say, with the verdicts that were confirmed."""
+    def confirmed(self, trial: Trial, view: SessionView) -> SessionView:
+        """Return what the session has to say, with the verdicts that were confirmed.
+
+        ``view``: what it says by its stored sessions.
+        """
+        if self._mode == "never":
+            return view
         alpha = self._settings.loaded.config.perf.false_alarms
-        suspects, unconfirmed = find_suspects(trial, self._facts, self._mode)
+        records = self._facts.baselines.records
+        suspects, unconfirmed = find_suspects(trial, records, every=self._mode == "always")
+        if self._mode == "on request":
+            names = (suspect.recording.item.nodeid for suspect in suspects)
+            return _merged(view, {}, unconfirmed | dict.fromkeys(names, _ON_REQUEST), ())
         if not suspects and not unconfirmed:
-            return session_view(trial, self._facts)
+            return view
         alone = len(suspects) + len(unconfirmed) == 1
         groups, homeless = self._grouped(suspects)
         unconfirmed |= homeless
@@ -83,14 +95,14 @@ class Confirmer:
         spent = trial.measurement.spent
         for origin, group in groups:
             try:
-                view, against, seconds = self._confirm(origin, group, share, spent)
+                seen, against, seconds = self._confirm(origin, group, share, spent)
             except (GitError, ArmError, BaselineError, EngineError) as error:
                 # Such as a device that another session took meanwhile.
                 unconfirmed |= {one.recording.item.nodeid: str(error) for one in group}
                 continue
-            views.append(view)
+            views.append(seen)
             spent += seconds
-            by_name = {test.nodeid: test for test in view.tests}
+            by_name = {test.nodeid: test for test in seen.tests}
             for suspect in group:
                 nodeid = suspect.recording.item.nodeid
                 test = by_name[nodeid]
@@ -100,15 +112,17 @@ class Confirmer:
                     continue
                 if cause := _not_cleared(test, engines.get(nodeid, [])):
                     unconfirmed[nodeid] = (
-                        f"{view.against} has the same engine here, so it can't tell what that "
+                        f"{seen.against} has the same engine here, so it can't tell what that "
                         f"costs: {cause}"
                     )
                     continue
                 said = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
-                told = f"{said}run against {view.against}, {origin.how}"
+                told = f"{said}run against {seen.against}, {origin.how}"
                 found[nodeid] = replace(test, findings=(told, *test.findings), is_confirmed=True)
-        judged = replace(trial, gate=trial.gate.at(share)) if unconfirmed else trial
-        return _merged(session_view(judged, self._facts), found, unconfirmed, views)
+        if unconfirmed:
+            judged = session_view(replace(trial, gate=trial.gate.at(share)), self._facts)
+            view = replace(view, tests=judged.tests)
+        return _merged(view, found, unconfirmed, views)
 
     def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
         """Return what is built or loaded otherwise than in a suspect's newest stored session."""

@@ -13,6 +13,8 @@ from pytest_llmperf.arguments import duration
 
 #: When tests are run against the commit of their baseline before they are judged.
 Confirm = Literal["auto", "never", "always"]
+#: The same; ``on request`` tells what is suspect how to have it confirmed.
+Confirming = Literal["auto", "never", "always", "on request"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,16 @@ class Options:
     strict: bool
     against_config: Path | None
     against: str | None
-    confirm: Confirm
+    confirm: Confirm | None
     baselines_from: str | None
     record_for: Path | None
     calibrate: Path | None
     wait_fit: float | None
+
+    @property
+    def confirming(self) -> Confirming:
+        """When tests are confirmed: a session that records does so only where that is asked for."""
+        return self.confirm or ("on request" if self.record else "auto")
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
@@ -109,9 +116,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-confirm",
         choices=get_args(Confirm),
-        default="auto",
         help="whether a test that is suspect by its stored baseline (auto), or every test "
-        "(always), is run interleaved with the baseline's commit before it is judged",
+        "(always), is run interleaved with the baseline's commit before it is judged (default: "
+        "auto; never with --llmperf-record and --llmperf-accept)",
     )
     group.addoption(
         "--llmperf-baselines-from",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,23 @@ from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.gate.calibration import Calibration
 from pytest_llmperf.gate.check import Check
-from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict, verdict_fails
+from pytest_llmperf.gate.verdict import FailPolicy, Verdict
 from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.against import Against
 from pytest_llmperf.plugin.calibrating import Calibrator
 from pytest_llmperf.plugin.calibration_request import CalibrationRequest
-from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.confirming import Confirmer
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.diagnosing import with_diagnosis
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
 from pytest_llmperf.plugin.fitness import fit_wait, told_waiting
+from pytest_llmperf.plugin.judging import session_view
 from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.measuring import MeasureStage
 from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.outcome import fail_report, undecided_text, warn_of
+from pytest_llmperf.plugin.outcome import fail_report
 from pytest_llmperf.plugin.preflight import check_before_loading, places_to_write
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.recording_there import ArmError
@@ -41,15 +41,14 @@ from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session
-from pytest_llmperf.plugin.trial import Trials
+from pytest_llmperf.plugin.trial import Trial, Trials
 from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
-from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.model import SessionView
-from pytest_llmperf.report.properties import junit_properties
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
 
@@ -232,18 +231,19 @@ class PerfSession:
         self._console.notes(facts)
         trials = Trials(self._config, self._settings, facts, self._console, start_seconds)
         trial = trials.run(self._held, against, alpha=perf.false_alarms)
+        view = replace(
+            session_view(trial, facts), false_alarms=perf.false_alarms, strict=self._policy.strict
+        )
+        # Stored before anything is confirmed, and shown if that is interrupted.
+        self._view = view = self._record(trial, view, facts)
         # A session that is compared with a base arm has no stored verdicts to confirm.
-        mode = self._options.confirm if against is None else "never"
+        mode = self._options.confirming if against is None else "never"
         confirmer = Confirmer(
             self._config, self._settings, facts, self._console, start_seconds, origins, mode
         )
-        view = replace(
-            confirmer.view(trial),
-            false_alarms=perf.false_alarms,
-            strict=self._policy.strict,
-        )
-        self._view = with_diagnosis(told_waiting(view, self._wait()), trial, facts, self._config)
-        self._finish(trial.measurement, facts)
+        view = told_waiting(confirmer.confirmed(trial, view), self._wait())
+        self._view = with_diagnosis(view, trial, facts, self._config)
+        self._finish(self._view, trial.measurement)
 
     def _wait(self) -> FitWait:
         return fit_wait(self._config, self._settings, self._console)
@@ -274,59 +274,34 @@ class PerfSession:
             log_reports(recording.item, recording.reports)
         self._held = []
 
-    def _finish(self, measurement: Measurement, facts: SessionFacts) -> None:
-        """Store, write and report what was found; a file that can't be written loses no verdict."""
-        assert self._view is not None
-        if self._options.record:
-            try:
-                path = record_session(
-                    self._held, measurement, self._view, facts, self._options.accept
-                )
-                self._view = replace(self._view, recorded_to=str(path))
-                if self._options.accept is not None:
-                    self._notes.append(
-                        "accepted: from now on this session's level is the one to compare with, "
-                        "but for tests that were invalid or not measured "
-                        f"({self._options.accept})"
-                    )
-            except BaselineError as error:
-                self._problems.append(f"the baseline was not recorded: {error}")
+    def _record(self, trial: Trial, view: SessionView, facts: SessionFacts) -> SessionView:
+        """Store the session where that was asked for; what can't be written loses no verdict."""
+        if not self._options.record:
+            return view
+        try:
+            path = record_session(trial, view, facts, self._options.accept)
+        except BaselineError as error:
+            self._problems.append(f"the baseline was not recorded: {error}")
+            return view
+        if self._options.accept is not None:
+            self._notes.append(
+                "accepted: from now on this session's level is the one to compare with, "
+                "but for tests that were invalid or not measured "
+                f"({self._options.accept})"
+            )
+        return replace(view, recorded_to=str(path))
+
+    def _finish(self, view: SessionView, measurement: Measurement) -> None:
+        """Write and report what was found; a file that can't be written loses no verdict."""
         if self._options.json_path is not None:
             try:
-                write_json(self._options.json_path, self._view)
+                write_json(self._options.json_path, view)
             except ReportError as error:
                 self._problems.append(str(error))
-        benchmark_bridge.publish(self._config, self._held, measurement, self._view)
-        self._report()
-
-    def _report(self) -> None:
-        assert self._view is not None
-        view = self._view
-        for recording, test in zip(self._held, view.tests, strict=True):
-            text = failure_text(
-                test,
-                busy=view.busy,
-                policy=self._policy,
-                command=command_stem(self._config),
-                again=command_stem(self._config, again=True),
-                against=view.against,
-                argument=as_argument(self._config, test.nodeid),
-            )
-            for name, value in junit_properties(test):
-                for report in recording.reports:
-                    report.user_properties.append((name, value))
-            if text:
-                failing = worst(v for v in test.verdicts if verdict_fails(v, self._policy))
-                label = failing.check.metric.label
-                summary = f"{failing.kind.value}: {label}: {failing.claim}"
-                summary += f"; likely cause: {test.causes[0]}" if test.causes else ""
-                fail_report(recording.call, text, recording.item, summary)
-                if recording.call.failed:
-                    self._verdict_failures += 1
-                    self._failing += test.verdicts
-            elif undecided := undecided_text(test.verdicts):
-                warn_of(recording.item, undecided)
-            log_reports(recording.item, recording.reports)
+        benchmark_bridge.publish(self._config, self._held, measurement, view)
+        failed = log_verdicts(self._config, self._held, view, self._policy)
+        self._verdict_failures += len(failed)
+        self._failing += chain.from_iterable(failed)
         self._held = []
 
     def _fail_held(self, text: str) -> None:
@@ -343,5 +318,6 @@ class PerfSession:
         """
         if self._held:
             names = ", ".join(recording.item.nodeid for recording in self._held)
-            self._notes.append(f"not measured, because the session stopped before: {names}")
+            what = "not measured" if self._view is None else "measured, but not confirmed"
+            self._notes.append(f"{what}, because the session stopped before: {names}")
         self._held = []

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.record import BaselineRecord, MetricRecord, TestRecord, now
 from pytest_llmperf.baselines.record import SessionFacts as RecordedFacts
-from pytest_llmperf.measure.samples import CANDIDATE, Measurement, TestSamples
+from pytest_llmperf.measure.samples import CANDIDATE, TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.plugin.evidence import unfit
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
+from pytest_llmperf.plugin.trial import Trial
+from pytest_llmperf.report.fitness import (
+    FitnessEntry,
+    entries_of,
+    machine_lines,
+    session_entries,
+)
 from pytest_llmperf.report.model import SessionView
 
 
 def record_session(
-    held: Sequence[Recording],
-    measurement: Measurement,
-    view: SessionView,
-    facts: SessionFacts,
-    accepted: str | None = None,
+    trial: Trial, view: SessionView, facts: SessionFacts, accepted: str | None = None
 ) -> Path:
-    """Store this session's samples as a baseline and return the file.
+    """Store the samples of this session's own side as a baseline and return the file.
 
-    ``accepted`` is why its level is the new one from now on, or None.
+    ``view``: what the session says by these samples. ``accepted``: why its level is the new
+    one from now on, or None.
 
     Raises:
         BaselineError: it could not be written.
     """
+    measurement, found = trial.measurement, _findings(trial, view)
     record = BaselineRecord(
         recorded=now(),
         provenance=facts.provenance,
@@ -40,9 +44,9 @@ def record_session(
             seed=view.seed,
             processes=view.processes,
             iterations=view.iterations,
-            findings=view.busy,
+            findings=machine_lines(found),
             calibration=facts.calibration,
-            fitness={entry.name: entry.severity for entry in view.fitness},
+            fitness={entry.name: entry.severity for entry in found},
         ),
         loaded=Loaded.of(measured)
         if (measured := measurement.loaded.get(CANDIDATE))
@@ -51,10 +55,23 @@ def record_session(
             recording.item.nodeid: _test(
                 recording, measurement.tests[recording.item.nodeid], view.processes, accepted
             )
-            for recording in held
+            for recording in trial.held
         },
     )
     return facts.store.write(record)
+
+
+def _findings(trial: Trial, view: SessionView) -> tuple[FitnessEntry, ...]:
+    """Return what was found in the processes that are stored, and of their configuration.
+
+    Nothing of another side, whose samples are not.
+    """
+    found = {}
+    for test in view.tests:
+        own = trial.measurement.tests[test.nodeid].of_this_session().of_arm(CANDIDATE)
+        configured = [entry for entry in test.fitness if entry.doing == "configuration"]
+        found[test.nodeid] = (*entries_of(own), *configured)
+    return session_entries(found)
 
 
 def _test(

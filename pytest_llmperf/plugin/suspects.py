@@ -1,4 +1,4 @@
-"""Which tests their stored sessions alone do not clear, and what they would be run against."""
+"""Which tests their stored sessions alone don't clear, and which session to look at first."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from pytest_llmperf.gate.numbers import badness, session_level
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import change_words, listed
 from pytest_llmperf.plugin.evidence import Judged
-from pytest_llmperf.plugin.facts import SessionFacts
-from pytest_llmperf.plugin.options import Confirm
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.trial import Trial
 from pytest_llmperf.report.text import in_short
@@ -44,22 +42,24 @@ class Suspect:
 
 
 def find_suspects(
-    trial: Trial, facts: SessionFacts, mode: Confirm
+    trial: Trial, records: Sequence[StoredRecord], *, every: bool = False
 ) -> tuple[list[Suspect], dict[str, str]]:
-    """Return what to run against a commit, and why other suspects are not, by node id."""
-    if mode == "never":
-        return [], {}
+    """Return the tests that are suspect, and why other suspects can't be confirmed, by node id.
+
+    ``records``: the stored sessions that match this machine and model. ``every`` adds the tests
+    that their sessions let pass.
+    """
     by_test: dict[str, list[Judged]] = {}
     for one in trial.gate.judge(trial.measurement.tests):
         by_test.setdefault(one.evidence.nodeid, []).append(one)
-    records = {stored.path: stored for stored in facts.baselines.records}
+    by_path = {stored.path: stored for stored in records}
     found: list[Suspect] = []
     unfit: dict[str, str] = {}
     for recording in trial.held:
         judged = [one for one in by_test.get(recording.item.nodeid, ()) if one.verdict]
         compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
         asking = [one for one in compared if _said(one.verdict)]
-        chosen = asking or (compared if mode == "always" else [])
+        chosen = asking or (compared if every else [])
         if not chosen:
             continue
         if broken := [one for one in judged if one.verdict and one.verdict.kind in _UNFIT]:
@@ -77,7 +77,7 @@ def find_suspects(
             f"{change_words(one.evidence.check.metric, _change(one) or 0.0)}"
             for one in asking
         ]
-        sessions = tuple(records[path] for path in paths)
+        sessions = tuple(by_path[path] for path in paths)
         found.append(Suspect(recording, ", ".join(said), sessions, worst))
     return found, unfit
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -210,6 +212,58 @@ def test_a_shallow_clone_gets_the_line_that_brings_the_commit(
     assert f"git fetch --depth=1 origin {fast}" in findings(found)
 
 
+#: Finds something about the machine in what is measured against another commit, and only there.
+FINDS_LATER = """
+import pytest_llmperf.plugin.machine_watch as machine_watch
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.plugin.against import current_against
+
+def pytest_configure(config):
+    found = [FitnessFinding("cpu_clock", "warn", "slower and slower")]
+    machine_watch.judge = lambda *_: list(found) if current_against(config) else []
+"""
+
+
+def test_a_session_that_records_is_confirmed_on_request_only(stored: CommitProject) -> None:
+    stored.store_sessions(FASTER)
+    stored.commit("a remark", {"toy.py": toy(also="# a remark\n"), "conftest.py": FINDS_LATER})
+    found = stored.perf("--llmperf-record")
+    assert found.tests["test_a"]["pairs"] == 0
+    assert "to be confirmed" not in found.out
+    assert "a session that records confirms on request: --llmperf-confirm auto" in findings(found)
+    assert len(stored.baselines()) == len(FASTER) + 1
+    asked = stored.perf("--llmperf-record", "--llmperf-confirm=auto", *ONE_PAIR)
+    assert asked.tests["test_a"]["pairs"] == 1
+    # The report is of all that was measured, the record of the samples that it holds.
+    assert "cpu_clock" in {entry["name"] for entry in asked.facts["fitness"]}
+    session = json.loads(Path(asked.facts["recorded_to"]).read_text())["session"]
+    assert (session["findings"], "fitness" in session) == ([], False)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_what_was_recorded_outlives_an_interrupted_confirmation(
+    stored: CommitProject, end: signal.Signals
+) -> None:
+    stored.store_sessions(FASTER)
+    stored.commit("a remark", {"toy.py": toy(also="# a remark\n")})
+    command = stored.command("--llmperf-record", "--llmperf-confirm=always")
+    with subprocess.Popen(
+        command, cwd=stored.path, env=stored.environ, stdout=subprocess.PIPE, text=True
+    ) as session:
+        assert session.stdout is not None
+        for line in session.stdout:
+            if "to be confirmed against" in line:
+                session.send_signal(end)
+                break
+        rest = " ".join(session.stdout.read().split())
+    *_, newest = stored.baselines()
+    assert len(stored.baselines()) == len(FASTER) + 1
+    assert json.loads(newest.read_text())["tests"]["test_it.py::test_a"]["metrics"]
+    if end is signal.SIGINT:
+        assert f"recorded to {newest}" in rest
+        assert "measured, but not confirmed, because the session stopped before: " in rest
+
+
 def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(
     stored: CommitProject,
 ) -> None:
@@ -265,7 +319,8 @@ def test_a_device_taken_meanwhile_loses_no_verdict_and_no_record(
     before = len(stored.baselines())
     environ = {"LLMPERF_DEVICE_LOCK": str(tmp_path / "device.lock")}
     budget = "--llmperf-set=perf.budget=60s"
-    found = stored.perf(*FEW, budget, "--llmperf-record", environ=environ)
+    record = ("--llmperf-record", "--llmperf-confirm=auto")
+    found = stored.perf(*FEW, budget, *record, environ=environ)
     assert found.tests["test_a"]["pairs"] == 3
     assert found.verdicts["test_b"] == "regressed"
     assert "stored sessions alone judge: the device's lock file" in findings(found, "test_b")

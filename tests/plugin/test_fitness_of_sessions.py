@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -345,3 +346,27 @@ def test_a_wrong_time_to_wait_is_a_usage_error(one_test, text):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*argument --llmperf-wait-fit: expected a duration*"])
     assert not one_test.was_loaded
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_record_has_no_findings_of_the_other_side(one_test, monkeypatch):
+    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.measure.rounds import Rounds
+
+    original = Rounds._keep
+    found = {
+        "base": FitnessFinding("cpu_clock", "warn", "slower and slower"),
+        "candidate": FitnessFinding("cpu_governor", "warn", "it saves power"),
+    }
+
+    def keep(self, nodeid, halves):
+        original(self, nodeid, [replace(one, findings=(found[one.arm],)) for one in halves])
+
+    monkeypatch.setattr(Rounds, "_keep", keep)
+    one_test.configure(APP, "other.yaml")
+    one_test.perf("--llmperf-record", "--llmperf-against-config", "other.yaml")
+    assert {"cpu_clock", "cpu_governor"} <= fitness(one_test).keys()
+    (path,) = one_test.baselines()
+    session = json.loads(path.read_text())["session"]
+    assert session["fitness"] == {"cpu_governor": "warn"}
+    assert session["findings"] == ["it saves power (cpu_governor)"]
