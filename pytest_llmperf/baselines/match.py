@@ -167,6 +167,16 @@ def notes(
     Engine settings, versions, and what is only recorded of the machine: a
     change of speed may come from these.
     """
+    return [
+        *work_differences(stored, provenance, config),
+        *info_differences(machine, stored.record.machine),
+    ]
+
+
+def work_differences(
+    stored: StoredRecord, provenance: Provenance, config: Mapping[str, Any]
+) -> list[Difference]:
+    """Return which engine settings and versions differ from a matching record's."""
     theirs = stored.record
     named = {item: getattr(provenance, item) for item in _NAMED}
     old_named = {item: getattr(theirs.provenance, item) for item in _NAMED}
@@ -176,7 +186,6 @@ def notes(
             {key.replace("_", " "): value for key, value in named.items()},
             {key.replace("_", " "): value for key, value in old_named.items()},
         ),
-        *info_differences(machine, theirs.machine),
     ]
 
 

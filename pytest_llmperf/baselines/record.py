@@ -35,6 +35,10 @@ class Provenance:
         dirty: tracked files had changes that are in no commit.
         branch: or None (detached, no repository).
         plugin, python, engine, engine_version, backend: what measured.
+        code: a digest of the project's files, baselines excepted; None in older files, and
+            outside a repository.
+        environment: a digest of the installed packages and of the variables that an engine's
+            speed depends on; None as ``code``.
     """
 
     commit: str | None
@@ -45,6 +49,8 @@ class Provenance:
     engine: str
     engine_version: str
     backend: str
+    code: str | None = None
+    environment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +157,7 @@ def to_text(record: BaselineRecord) -> str:
         {
             "schema": SCHEMA_VERSION,
             "recorded": record.recorded,
-            "provenance": dict(vars(provenance)),
+            "provenance": _provenance_json(provenance),
             "model": dict(vars(model)),
             "config": without_extra_values(record.config),
             **({"loaded": record.loaded.to_json()} if record.loaded is not None else {}),
@@ -175,6 +181,11 @@ def to_text(record: BaselineRecord) -> str:
             },
         }
     )
+
+
+def _provenance_json(provenance: Provenance) -> dict[str, Any]:
+    data = dict(vars(provenance))
+    return {k: v for k, v in data.items() if v is not None or k not in ("code", "environment")}
 
 
 def _session_json(session: SessionFacts) -> dict[str, Any]:
@@ -234,6 +245,8 @@ def _provenance(item: Reader) -> Provenance:
         engine=item["engine"].text(),
         engine_version=item["engine_version"].text(),
         backend=item["backend"].text(),
+        code=_optional_text(item, "code"),
+        environment=_optional_text(item, "environment"),
     )
 
 
@@ -278,13 +291,17 @@ def _optional_mapping(item: Reader, key: str) -> dict[str, Any] | None:
     return item[key].mapping()
 
 
+def _optional_text(item: Reader, key: str) -> str | None:
+    return item[key].optional_text() if key in item.mapping() else None
+
+
 def _test(item: Reader) -> TestRecord:
     return TestRecord(
         workload=item["workload"].text(),
         summary=item["summary"].text(),
         metrics={name: _metric(metric) for name, metric in item["metrics"].items()},
         invalid=tuple(reason.text() for reason in item["invalid"].elements()),
-        accepted=item["accepted"].text() if "accepted" in item.mapping() else None,
+        accepted=_optional_text(item, "accepted"),
     )
 
 

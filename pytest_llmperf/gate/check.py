@@ -101,6 +101,8 @@ class Evidence:
         seconds: wall time of one process of this test, or None where unknown.
         alarm_share: of the session's false-alarm rate, what this check's comparison may use.
         missed_share: the same for its target.
+        same_as: the stored session that measured the very same code, configuration, packages,
+            engine and model, so that only the machine can have made a difference; or empty.
     """
 
     nodeid: str
@@ -122,3 +124,4 @@ class Evidence:
     seconds: float | None = None
     alarm_share: float = 0.01
     missed_share: float = 0.01
+    same_as: str = ""

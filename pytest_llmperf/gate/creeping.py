@@ -8,7 +8,7 @@ from pytest_llmperf.gate.numbers import compare
 from pytest_llmperf.gate.protocol import verdict_of
 from pytest_llmperf.gate.rules import CREEP_SHARE, slowdown
 from pytest_llmperf.gate.running import zone_of
-from pytest_llmperf.gate.screening import proof_of
+from pytest_llmperf.gate.screening import proof_of, same_words, unless_same
 from pytest_llmperf.gate.stored import creep
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import chance_words, effect_words, listed, percent, seen_words
@@ -36,9 +36,9 @@ class CreepingStrategy:
             return None
         view = evidence.baseline
         assert view is not None
-        kind = VerdictKind.REGRESSED
+        kind = unless_same(VerdictKind.REGRESSED, evidence)
         metric, steps = evidence.check.metric, (crept.effect, crept.low, crept.high)
-        proof = proof_of(crept, kind, share)
+        proof = proof_of(crept, VerdictKind.REGRESSED, share)
         assert proof.log_evidence is not None
         assert proof.log_threshold is not None
         claim = (
@@ -46,6 +46,8 @@ class CreepingStrategy:
             f"{effect_words(metric, *map(slowdown, steps))} "
             f"({chance_words(proof.log_evidence, proof.log_threshold)})"
         )
+        if evidence.same_as:
+            claim += f", and {same_words(evidence)}"
         facts = (f"anchor {listed(view.anchor_sources)}", f"tolerance {percent(tolerance)}")
         return verdict_of(
             self.name,

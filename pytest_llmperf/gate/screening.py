@@ -63,7 +63,7 @@ class ScreeningStrategy:
             text = "nothing was measured to compare with the baseline"
             return verdict_of(self.name, VerdictKind.INCONCLUSIVE, evidence, numbers, text)
         share = evidence.alarm_share * (CREEP_SHARE if has_anchor(evidence) else 1.0)
-        kind = _kind(screened, evidence.check.tolerance, share)
+        kind = unless_same(_kind(screened, evidence.check.tolerance, share), evidence)
         proof = _proof(screened, kind, evidence, share)
         return verdict_of(
             self.name,
@@ -85,6 +85,17 @@ def _kind(screened: Screened, tolerance: float, share: float) -> VerdictKind:
         return VerdictKind.INCONCLUSIVE
     better = screened.effect <= -zone.tolerance and screened.bound < -zone.negligible
     return VerdictKind.IMPROVED if better else VerdictKind.PASS
+
+
+def unless_same(kind: VerdictKind, evidence: Evidence) -> VerdictKind:
+    """Return what is left of a verdict where nothing but the machine can have changed."""
+    regressed = kind is VerdictKind.REGRESSED
+    return VerdictKind.INCONCLUSIVE if regressed and evidence.same_as else kind
+
+
+def same_words(evidence: Evidence) -> str:
+    """Say whose doing a difference is where nothing else changed."""
+    return f"the difference is the machine's: nothing else changed since {evidence.same_as}"
 
 
 def proof_of(screened: Screened, kind: VerdictKind, share: float) -> Proof:
@@ -120,6 +131,8 @@ def _claim(screened: Screened, kind: VerdictKind, proof: Proof, evidence: Eviden
     effect = effect_words(
         metric, slowdown(screened.effect), slowdown(screened.low), slowdown(screened.high)
     )
+    if kind is VerdictKind.INCONCLUSIVE and evidence.same_as:
+        return f"{effect}, and {same_words(evidence)}"
     if kind is VerdictKind.INCONCLUSIVE:
         if screened.low > zone_of(evidence.check.tolerance).negligible:
             return f"{effect}, suspect: not every process is that slow"

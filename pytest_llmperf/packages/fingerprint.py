@@ -33,7 +33,9 @@ def deciding_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in sorted(environ) if name.startswith(_DECIDING)}
 
 
-def fingerprint(version: str, path: Sequence[str], besides: Iterable[Path]) -> str:
+def fingerprint(
+    version: str, path: Sequence[str], besides: Iterable[Path], *, touched: bool = True
+) -> str:
     """Return a digest of what an interpreter finds on its import path.
 
     What installers wrote counts by its metadata, which holds the files' hashes, and by
@@ -47,6 +49,8 @@ def fingerprint(version: str, path: Sequence[str], besides: Iterable[Path]) -> s
         path: its ``sys.path``.
         besides: work trees whose content is known otherwise, packages installed in them
             excepted.
+        touched: the times of installed files count. Without them an environment is the same
+            when it was made anew from the same packages.
     """
     trees = [tree.resolve() for tree in besides]
     found = [Path(os.path.realpath(entry)) for entry in path if entry]
@@ -57,7 +61,7 @@ def fingerprint(version: str, path: Sequence[str], besides: Iterable[Path]) -> s
     lines = [f"python {version}"]
     for folder in folders:
         if folder in installed:
-            lines += _of_site(folder)
+            lines += _of_site(folder, touched)
         elif not _is_standard(folder) and not _is_in(folder, trees):
             lines += _of_source(folder, trees)
     return _digest(lines)
@@ -101,22 +105,27 @@ def _is_site(folder: Path) -> bool:
     return folder.name in SITES or any(entry.name.endswith(".dist-info") for entry in _scan(folder))
 
 
-def _of_site(folder: Path) -> Iterator[str]:
+def _of_site(folder: Path, touched: bool) -> Iterator[str]:
     """Yield a line for every distribution, each of its files, and each module beside them."""
     for entry in _scan(folder):
         if entry.name.endswith(_METADATA):
-            yield from _of_distribution(folder, entry)
+            yield from _of_distribution(folder, entry, touched)
         elif entry.name.endswith(_MODULES):
-            yield from _stat(entry.name, entry.path)
+            yield from _stat(entry.name, entry.path) if touched else _hashed(entry)
 
 
-def _of_distribution(folder: Path, entry: os.DirEntry[str]) -> Iterator[str]:
+def _hashed(entry: os.DirEntry[str]) -> Iterator[str]:
+    with suppress(OSError):
+        yield f"{entry.name} {hashlib.sha256(Path(entry.path).read_bytes()).hexdigest()}"
+
+
+def _of_distribution(folder: Path, entry: os.DirEntry[str], touched: bool) -> Iterator[str]:
     yield entry.name
     for name in ("RECORD", "METADATA", "PKG-INFO"):
         with suppress(OSError):
             text = Path(entry.path, name).read_bytes()
             yield f"{entry.name}/{name} {hashlib.sha256(text).hexdigest()}"
-            if name == "RECORD":
+            if name == "RECORD" and touched:
                 yield from _of_files(str(folder), text.decode(errors="surrogateescape"))
 
 

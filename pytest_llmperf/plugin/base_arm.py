@@ -15,6 +15,7 @@ from pytest_llmperf.plugin.against import Against, setting_lines
 from pytest_llmperf.plugin.base_commit import Place, foreign
 from pytest_llmperf.plugin.recording_there import ArmError, There, record
 from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.repository.content import below_top
 from pytest_llmperf.repository.state import changed_since, state_of
 
 if TYPE_CHECKING:
@@ -166,10 +167,8 @@ def _code(place: Place, baselines: Path) -> list[str]:
 
 def _recorded(place: Place, baselines: Path) -> list[str]:
     """Return the folder of the baselines, from the top: what lies there is no code."""
-    folder, top = baselines.resolve(), place.repository.top
-    if folder == top or not folder.is_relative_to(top):
-        return []
-    return [folder.relative_to(top).as_posix()]
+    folder = below_top(place.repository, baselines)
+    return [] if folder is None else [folder]
 
 
 def _culprit(place: Place, baselines: Path) -> dict[str, Any]:

@@ -24,17 +24,19 @@ from pytest_llmperf.plugin.judging import session_view
 from pytest_llmperf.plugin.options import Confirming
 from pytest_llmperf.plugin.recording_there import ArmError
 from pytest_llmperf.plugin.settings import Settings
-from pytest_llmperf.plugin.suspects import Suspect, fast_first, find_suspects
+from pytest_llmperf.plugin.suspects import Suspect, find_suspects
 from pytest_llmperf.plugin.trial import Trial, Trials
+from pytest_llmperf.plugin.unchanged import Present
 from pytest_llmperf.report.fitness import machine_lines, merged_sessions
 from pytest_llmperf.report.model import SessionView, TestReportView
 from pytest_llmperf.report.text import in_short
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.provenance import read_provenance
 
 if TYPE_CHECKING:
     pass
 
+_ALONE = "not confirmed, so stored sessions alone judge"
+_SAME = "it measured the same code, configuration, packages, engine and model"
 #: Why nothing is confirmed in a session that records.
 _ON_REQUEST = "a session that records confirms on request: --llmperf-confirm auto"
 
@@ -49,6 +51,7 @@ class Confirmer:
         console: where plan and progress are shown.
         start_seconds: how long an engine process takes to start.
         origins: where this session's own modules were imported from.
+        present: what this session measures.
         mode: ``auto`` for what is suspect, ``always`` for every test, ``never``, ``on request``.
     """
 
@@ -60,6 +63,7 @@ class Confirmer:
         console: Console,
         start_seconds: float,
         origins: Mapping[str, str],
+        present: Present,
         mode: Confirming,
     ) -> None:
         self._config = config
@@ -68,6 +72,7 @@ class Confirmer:
         self._console = console
         self._start_seconds = start_seconds
         self._origins = origins
+        self._present = present
         self._mode = mode
 
     def confirmed(self, trial: Trial, view: SessionView) -> SessionView:
@@ -75,20 +80,23 @@ class Confirmer:
 
         ``view``: what it says by its stored sessions.
         """
-        if self._mode == "never":
-            return view
         alpha = self._settings.loaded.config.perf.false_alarms
         records = self._facts.baselines.records
-        suspects, unconfirmed = find_suspects(trial, records, every=self._mode == "always")
-        if self._mode == "on request":
-            names = (suspect.recording.item.nodeid for suspect in suspects)
-            return _merged(view, {}, unconfirmed | dict.fromkeys(names, _ON_REQUEST), ())
-        if not suspects and not unconfirmed:
+        suspects, unfit = find_suspects(trial, records, every=self._mode == "always")
+        if self._mode == "never":
+            unfit = {}
+        if not suspects and not unfit:
             return view
-        alone = len(suspects) + len(unconfirmed) == 1
-        groups, homeless = self._grouped(suspects)
-        unconfirmed |= homeless
+        same, suspects, unconfirmed = self._unchanged(suspects)
+        unconfirmed |= unfit
+        groups: list[tuple[Origin, list[Suspect]]] = []
+        if self._mode == "on request":
+            unconfirmed |= {one.recording.item.nodeid: _ON_REQUEST for one in suspects}
+        elif self._mode != "never":
+            groups, without = self._grouped(suspects)
+            unconfirmed |= without
         engines = self._engine_causes(suspects)
+        alone = len({*unconfirmed, *(one.recording.item.nodeid for one in suspects)}) == 1
         share = _share(alpha, len(groups), alone=alone and not engines)
         found: dict[str, TestReportView] = {}
         views: list[SessionView] = []
@@ -117,12 +125,52 @@ class Confirmer:
                     )
                     continue
                 said = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
-                told = f"{said}run against {seen.against}, {origin.how}"
-                found[nodeid] = replace(test, findings=(told, *test.findings), is_confirmed=True)
-        if unconfirmed:
-            judged = session_view(replace(trial, gate=trial.gate.at(share)), self._facts)
-            view = replace(view, tests=judged.tests)
-        return _merged(view, found, unconfirmed, views)
+                how = f"{said}run against {seen.against}, {origin.how}"
+                found[nodeid] = replace(test, findings=(how, *test.findings), is_confirmed=True)
+        if unconfirmed or same:
+            gate = trial.gate.at(share, same)
+            view = replace(view, tests=session_view(replace(trial, gate=gate), self._facts).tests)
+        told = {nodeid: f"{_ALONE}: {why}" for nodeid, why in unconfirmed.items()}
+        told |= {
+            nodeid: f"nothing was run against {name}: {_SAME}" for nodeid, name in same.items()
+        }
+        return _merged(view, found, told, views)
+
+    def _unchanged(
+        self, suspects: Sequence[Suspect]
+    ) -> tuple[dict[str, str], list[Suspect], dict[str, str]]:
+        """Tell apart the suspects whose code a session of the faster half measured.
+
+        A comparison of the commits would compare that code with itself. Returns the session
+        that measured the very same by test, where there is one; the suspects that can be
+        confirmed; and why others can't be, by test.
+        """
+        same: dict[str, str] = {}
+        left: list[Suspect] = []
+        unconfirmed: dict[str, str] = {}
+        for suspect in suspects:
+            alike = [one for one in suspect.faster_half if self._present.has_code_of(one)]
+            # Asked to confirm every test, an older commit that differs will do.
+            others = self._mode == "always" and not all(
+                map(self._present.has_code_of, suspect.sessions)
+            )
+            if not alike or suspect.crept or others:
+                left.append(suspect)
+                continue
+            nodeid = suspect.recording.item.nodeid
+            differences = {one.path.name: self._present.differences(one) for one in alike}
+            name = next((name for name, found in differences.items() if not found), None)
+            if name is not None:
+                same[nodeid] = name
+            elif self._mode == "never":
+                left.append(suspect)
+            else:
+                name, found = next(iter(differences.items()))
+                unconfirmed[nodeid] = (
+                    f"{name} measured the same code, so there is nothing to run it against; what "
+                    f"may differ: {'; '.join(found)}"
+                )
+        return same, left, unconfirmed
 
     def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
         """Return what is built or loaded otherwise than in a suspect's newest stored session."""
@@ -154,23 +202,23 @@ class Confirmer:
     def _origin(self, suspect: Suspect, repository: Repository) -> Origin:
         """Return the commit of the newest session that is as fast as they are in the middle.
 
-        A newer one may hold the slowdown already.
+        A newer one may hold the slowdown already. One with the code of this session would be
+        compared with itself.
 
         Raises:
             GitError: none of the sessions has a commit that can be run against.
         """
-        state = read_provenance(self._config.rootpath, self._settings.loaded.baselines_dir)
         problem: GitError | None = None
-        for stored in fast_first(suspect):
+        for stored in suspect.fast_first:
             try:
                 origin = origin_of(stored, repository)
             except GitError as error:
                 problem = problem or error
                 continue
-            if origin.revision.commit != state.commit or state.dirty:
+            if not self._present.is_code_of(origin.revision.commit):
                 return origin
             problem = problem or GitError(
-                f"{stored.path.name} measured this very commit: nothing but the machine differs"
+                f"{origin.revision.short}, {origin.how}, has the same code as this session"
             )
         raise problem or GitError("its stored sessions name no commit")
 
@@ -233,16 +281,18 @@ def _why_not(test: TestReportView, against: Against) -> str:
 def _merged(
     view: SessionView,
     found: Mapping[str, TestReportView],
-    unconfirmed: Mapping[str, str],
+    told: Mapping[str, str],
     views: Sequence[SessionView],
 ) -> SessionView:
-    """Put the confirmed tests in the place of what stored sessions said of them."""
+    """Put the confirmed tests in the place of what stored sessions said of them.
+
+    ``told``: of the others, why they were not confirmed.
+    """
     tests = []
     for stored in view.tests:
-        why = unconfirmed.get(stored.nodeid)
+        why = told.get(stored.nodeid)
         if why is not None:
-            told = f"not confirmed, so stored sessions alone judge: {why}"
-            tests.append(replace(stored, findings=(*stored.findings, told)))
+            tests.append(replace(stored, findings=(*stored.findings, why)))
         else:
             tests.append(found.get(stored.nodeid, stored))
     fitness = merged_sessions(one.fitness for one in (view, *views))

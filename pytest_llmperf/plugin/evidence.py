@@ -43,6 +43,8 @@ class SessionGate:
         facts: machine, model and baselines.
         alpha: chance per session of a false ``regressed``.
         against: the base arm, or None where there is none.
+        same_as: of tests that only the machine can have made slower, by node id, the stored
+            session that measured the very same.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class SessionGate:
         facts: SessionFacts,
         alpha: float,
         against: Against | None = None,
+        same_as: Mapping[str, str] | None = None,
     ) -> None:
+        self._same_as = same_as or {}
         self._held = held
         self._plan = plan
         self._facts = facts
@@ -73,9 +77,9 @@ class SessionGate:
             if one.verdict and one.verdict.kind is VerdictKind.REGRESSED
         }
 
-    def at(self, alpha: float) -> SessionGate:
-        """Return the same gate with another rate of false ``regressed``."""
-        return SessionGate(self._held, self._plan, self._facts, alpha, self._against)
+    def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
+        """Return the same gate with another rate of false ``regressed``, and ``same_as``."""
+        return SessionGate(self._held, self._plan, self._facts, alpha, self._against, same_as)
 
     def judge(self, tests: Mapping[str, TestSamples], *, ended: bool = True) -> list[Judged]:
         """Judge every check of every test, in the order of the tests and their checks.
@@ -143,6 +147,7 @@ class SessionGate:
             stalls=_stalls(samples, paired),
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
+            same_as=self._same_as.get(nodeid, ""),
         )
 
     def _no_roofline(

@@ -42,6 +42,7 @@ from pytest_llmperf.plugin.session_base import SessionBase
 from pytest_llmperf.plugin.settings import Settings, load, settings_of
 from pytest_llmperf.plugin.storing import record_session
 from pytest_llmperf.plugin.trial import Trial, Trials
+from pytest_llmperf.plugin.unchanged import Present
 from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.waiting import FitWait
@@ -235,13 +236,22 @@ class PerfSession:
             session_view(trial, facts), false_alarms=perf.false_alarms, strict=self._policy.strict
         )
         # Stored before anything is confirmed, and shown if that is interrupted.
-        self._view = view = self._record(trial, view, facts)
-        # A session that is compared with a base arm has no stored verdicts to confirm.
-        mode = self._options.confirming if against is None else "never"
-        confirmer = Confirmer(
-            self._config, self._settings, facts, self._console, start_seconds, origins, mode
-        )
-        view = told_waiting(confirmer.confirmed(trial, view), self._wait())
+        present = Present(self._config, self._settings, facts)
+        self._view = view = self._record(trial, view, facts, present)
+        # A session that is compared with another side has no stored verdicts to confirm.
+        if against is None:
+            confirmer = Confirmer(
+                self._config,
+                self._settings,
+                facts,
+                self._console,
+                start_seconds,
+                origins,
+                present,
+                self._options.confirming,
+            )
+            view = confirmer.confirmed(trial, view)
+        view = told_waiting(view, self._wait())
         self._view = with_diagnosis(view, trial, facts, self._config)
         self._finish(self._view, trial.measurement)
 
@@ -274,12 +284,15 @@ class PerfSession:
             log_reports(recording.item, recording.reports)
         self._held = []
 
-    def _record(self, trial: Trial, view: SessionView, facts: SessionFacts) -> SessionView:
+    def _record(
+        self, trial: Trial, view: SessionView, facts: SessionFacts, present: Present
+    ) -> SessionView:
         """Store the session where that was asked for; what can't be written loses no verdict."""
         if not self._options.record:
             return view
         try:
-            path = record_session(trial, view, facts, self._options.accept)
+            accept = self._options.accept
+            path = record_session(trial, view, facts, present.provenance, accept)
         except BaselineError as error:
             self._problems.append(f"the baseline was not recorded: {error}")
             return view

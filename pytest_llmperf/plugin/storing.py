@@ -5,7 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from pytest_llmperf.baselines.loaded import Loaded
-from pytest_llmperf.baselines.record import BaselineRecord, MetricRecord, TestRecord, now
+from pytest_llmperf.baselines.record import (
+    BaselineRecord,
+    MetricRecord,
+    Provenance,
+    TestRecord,
+    now,
+)
 from pytest_llmperf.baselines.record import SessionFacts as RecordedFacts
 from pytest_llmperf.measure.samples import CANDIDATE, TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
@@ -23,12 +29,20 @@ from pytest_llmperf.report.model import SessionView
 
 
 def record_session(
-    trial: Trial, view: SessionView, facts: SessionFacts, accepted: str | None = None
+    trial: Trial,
+    view: SessionView,
+    facts: SessionFacts,
+    provenance: Provenance,
+    accepted: str | None = None,
 ) -> Path:
     """Store the samples of this session's own side as a baseline and return the file.
 
-    ``view``: what the session says by these samples. ``accepted``: why its level is the new
-    one from now on, or None.
+    Args:
+        trial: what was measured.
+        view: what the session says by these samples.
+        facts: machine, model and baselines.
+        provenance: of what was measured.
+        accepted: why its level is the new one from now on, or None.
 
     Raises:
         BaselineError: it could not be written.
@@ -36,7 +50,7 @@ def record_session(
     measurement, found = trial.measurement, _findings(trial, view)
     record = BaselineRecord(
         recorded=now(),
-        provenance=facts.provenance,
+        provenance=provenance,
         model=facts.model,
         config=facts.config,
         machine=facts.machine,

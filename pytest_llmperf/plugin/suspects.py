@@ -33,12 +33,32 @@ class Suspect:
         why: what they said of it; empty where everything is confirmed.
         sessions: the stored sessions it was compared with, oldest first.
         worst: the check that made it suspect.
+        crept: a check of it crept away from an anchor that is not among ``sessions``.
     """
 
     recording: Recording
     why: str
     sessions: tuple[StoredRecord, ...]
     worst: Judged
+    crept: bool = False
+
+    @property
+    def faster_half(self) -> list[StoredRecord]:
+        """The sessions that are at most as slow as they are in the middle, the newest first."""
+        check, nodeid = self.worst.evidence.check, self.recording.item.nodeid
+
+        def level(stored: StoredRecord) -> float:
+            metric = stored.record.tests[nodeid].metrics[check.metric.name]
+            return badness(check.metric, session_level(metric.samples))
+
+        middle = median(map(level, self.sessions))
+        return [stored for stored in reversed(self.sessions) if level(stored) <= middle]
+
+    @property
+    def fast_first(self) -> list[StoredRecord]:
+        """All sessions: those of the faster half first, then the newest of the others."""
+        fast = self.faster_half
+        return [*fast, *(stored for stored in reversed(self.sessions) if stored not in fast)]
 
 
 def find_suspects(
@@ -78,7 +98,10 @@ def find_suspects(
             for one in asking
         ]
         sessions = tuple(by_path[path] for path in paths)
-        found.append(Suspect(recording, ", ".join(said), sessions, worst))
+        crept = paths is stored.paths and any(
+            strategy == "anchor" for one in asking for strategy, _ in _said(one.verdict)
+        )
+        found.append(Suspect(recording, ", ".join(said), sessions, worst, crept))
     return found, unfit
 
 
@@ -102,17 +125,3 @@ def _said(verdict: Verdict | None) -> list[tuple[str, str]]:
 
 def _change(one: Judged) -> float | None:
     return one.verdict.change if one.verdict else None
-
-
-def fast_first(suspect: Suspect) -> list[StoredRecord]:
-    """Order sessions: the newest of the faster half first, then the newest of the others."""
-    check, nodeid = suspect.worst.evidence.check, suspect.recording.item.nodeid
-
-    def level(stored: StoredRecord) -> float:
-        metric = stored.record.tests[nodeid].metrics[check.metric.name]
-        return badness(check.metric, session_level(metric.samples))
-
-    middle = median(map(level, suspect.sessions))
-    newest = list(reversed(suspect.sessions))
-    fast = [stored for stored in newest if level(stored) <= middle]
-    return [*fast, *(stored for stored in newest if stored not in fast)]

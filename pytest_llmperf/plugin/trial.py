@@ -22,10 +22,10 @@ from pytest_llmperf.plugin.evidence import SessionGate
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.fitness import fit_wait
 from pytest_llmperf.plugin.measuring import MeasureStage
-from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.planning import make_plan
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.unchanged import own_files
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.state import ignored, state_of
 
@@ -160,7 +160,8 @@ class Trials:
             repository = Repository.around(root)
             if repository is None:
                 return None
-            state = state_of(repository, self._own_files(repository))
+            written = own_files(self._config, self._settings.loaded.baselines_dir, repository)
+            state = state_of(repository, written)
             modules = modules_digest(repository.top, ignored(repository))
         except GitError:
             return None
@@ -185,16 +186,3 @@ class Trials:
                 "build": facts.info.build_flags,
             },
         }
-
-    def _own_files(self, repository: Repository) -> list[str]:
-        """Return what this plugin writes in the work tree: it makes the code no other."""
-        written = [self._settings.loaded.baselines_dir, Options.of(self._config).json_path]
-        xml = getattr(self._config.option, "xmlpath", None)
-        if xml:
-            written.append(self._config.invocation_params.dir / xml)
-        found = []
-        for path in written:
-            if path is not None and path.resolve().is_relative_to(repository.top):
-                below = path.resolve().relative_to(repository.top).as_posix()
-                found.append(below)
-        return [path for path in found if path != "."]

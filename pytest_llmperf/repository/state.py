@@ -30,14 +30,26 @@ def state_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
         GitError: git could not list what differs.
     """
     commit = repository.head() or UNBORN
+    difference = difference_of(repository, exclude)
+    return f"{commit}+{difference}" if difference else commit
+
+
+def difference_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
+    """Return a digest of what differs between HEAD and the work tree; empty if nothing does.
+
+    ``exclude`` as ``state_of`` takes it.
+
+    Raises:
+        GitError: git could not list what differs.
+    """
     changed = _changed(repository, exclude)
     if not changed:
-        return commit
+        return ""
     digest = hashlib.sha256()
     for path, untracked in sorted(changed.items()):
         for part in (os.fsencode(path), _content(repository.top / path, untracked)):
             digest.update(len(part).to_bytes(8, "big") + part)
-    return f"{commit}+{digest.hexdigest()[:_DIGITS]}"
+    return digest.hexdigest()[:_DIGITS]
 
 
 def changed_since(

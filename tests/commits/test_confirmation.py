@@ -26,6 +26,8 @@ from commit_projects import (
 )
 
 ALIKE = (1.0, 1.01, 0.99, 1.0)
+#: So many times as slow that stored sessions alone call it, however noisy the machine is.
+FAR_SLOWER = 10.0
 #: The machine was that much faster when these were recorded.
 FASTER = tuple(0.9 * factor for factor in ALIKE)
 
@@ -59,8 +61,6 @@ def findings(session: Session, name: str = "test_a") -> str:
 
 
 TEST_B = TEST.replace("import pytest", "").replace("test_a", "test_b")
-#: So many times as slow that stored sessions alone call it, however noisy the machine is.
-FAR_SLOWER = 10.0
 #: As many processes as stored sessions need to be sure, and no more pairs than that.
 FEW = (ALONE, "--llmperf-set=perf.processes=3", "--llmperf-set=perf.max_pairs=3")
 
@@ -103,9 +103,13 @@ def test_a_slower_commit_is_regressed_against_the_commit_that_was_recorded(
     assert stored.checkouts() == []
 
 
+#: Another code than any session measured, which costs nothing.
+REMARK = {"toy.py": toy(also="# a remark\n")}
+
+
 def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("baselines of a faster machine")
+    stored.commit("baselines of a faster machine", REMARK)
     found = stored.perf(ALONE)
     assert found.ret == 0
     assert found.verdicts == {"test_a": "pass"}
@@ -115,7 +119,7 @@ def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) 
 
 def test_never_lets_stored_sessions_judge(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("baselines of a faster machine")
+    stored.commit("baselines of a faster machine", REMARK)
     found = stored.perf("--llmperf-confirm=never")
     assert found.tests["test_a"]["pairs"] == 0
     assert found.verdicts["test_a"] in ("regressed", "inconclusive")
@@ -125,7 +129,7 @@ def test_never_lets_stored_sessions_judge(stored: CommitProject) -> None:
 
 def test_always_runs_what_passes(stored: CommitProject) -> None:
     stored.store_sessions([1.1 * factor for factor in ALIKE])
-    stored.commit("baselines of a slower machine")
+    stored.commit("baselines of a slower machine", REMARK)
     found = stored.perf("--llmperf-confirm=always", *ONE_PAIR)
     assert found.tests["test_a"]["pairs"] == 1
     assert findings(found).startswith("run against ")
@@ -141,12 +145,47 @@ def test_uncommitted_changes_are_confirmed_against_their_own_commit(
     assert found.change() > 0.5
 
 
-def test_the_commit_that_was_recorded_is_not_run_against_itself(stored: CommitProject) -> None:
-    stored.store_sessions(FASTER)
-    found = stored.perf()
+@pytest.mark.parametrize("arguments", [(), ("--llmperf-record",)])
+def test_where_nothing_but_baselines_changed_the_difference_is_the_machines(
+    stored: CommitProject, arguments: tuple[str, ...]
+) -> None:
+    """Nothing can have regressed: what stored sessions alone call is not called."""
+    name, *_ = stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
+    stored.commit("baselines of a far faster machine")
+    found = stored.perf(*arguments)
+    assert (found.ret, found.verdicts) == (0, {"test_a": "inconclusive"})
     assert found.tests["test_a"]["pairs"] == 0
-    assert "not confirmed, so stored sessions alone judge" in findings(found)
-    assert "measured this very commit: nothing but the machine differs" in findings(found)
+    assert "to be confirmed" not in found.out
+    assert "the difference is the machine's: nothing else changed since 2026" in found.said
+    assert "it measured the same code, configuration, packages, engine and model" in found.said
+    assert f"{name[:8]}" in findings(found)
+
+
+def test_the_same_code_is_not_run_against_itself_though_something_else_may_differ(
+    stored: CommitProject,
+) -> None:
+    stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
+    for path in stored.baselines():
+        record = json.loads(path.read_text())
+        # As written before records said it.
+        del record["provenance"]["code"], record["provenance"]["environment"]
+        path.write_text(json.dumps(record))
+    stored.commit("baselines of a far faster machine")
+    found = stored.perf()
+    assert found.verdicts == {"test_a": "regressed"}
+    assert found.tests["test_a"]["pairs"] == 0
+    said = findings(found)
+    assert "not confirmed, so stored sessions alone judge: 2026" in said
+    assert "measured the same code, so there is nothing to run it against; what may differ" in said
+    assert "the installed packages, which it does not say" in said
+
+
+def test_another_package_is_another_environment(stored: CommitProject) -> None:
+    stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
+    stored.commit("baselines of a far faster machine")
+    found = stored.perf(environ={"OMP_NUM_THREADS": "1"})
+    assert found.verdicts == {"test_a": "regressed"}
+    assert "the installed packages, or variables of the engine's libraries" in findings(found)
 
 
 def test_a_squashed_commit_gives_way_to_the_one_that_added_the_file(
@@ -154,7 +193,7 @@ def test_a_squashed_commit_gives_way_to_the_one_that_added_the_file(
 ) -> None:
     stored.store_sessions(FASTER, commit="f" * 40)
     added = stored.commit("baselines of a branch that was squashed")
-    stored.commit("a remark", {"toy.py": toy(also="# a remark\n")})
+    stored.commit("a remark", REMARK)
     found = stored.perf(*ONE_PAIR)
     assert found.tests["test_a"]["pairs"] == 1
     (line,) = lines_with(findings(found), ["run against"])
@@ -189,7 +228,7 @@ def test_a_baseline_commit_that_is_broken_now_is_told_with_its_log(stored: Commi
 
 def test_what_is_left_of_the_budget_is_all_that_confirmation_takes(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("baselines of a faster machine")
+    stored.commit("baselines of a faster machine", REMARK)
     found = stored.perf(ALONE, "--llmperf-set=perf.budget=0.3s")
     assert found.verdicts["test_a"] in ("regressed", "inconclusive")
     assert found.tests["test_a"]["pairs"] < 6
@@ -202,7 +241,7 @@ def test_a_shallow_clone_gets_the_line_that_brings_the_commit(
     fast = stored.git("rev-parse", "fast")
     stored.store_sessions(FASTER)
     stored.commit("baselines of a faster machine")
-    stored.commit("a remark", {"toy.py": toy(also="# a remark\n")})
+    stored.commit("a remark", REMARK)
     shallow = tmp_path / "shallow"
     git(tmp_path, "clone", "--quiet", "--depth=1", f"file://{stored.top}", str(shallow))
     clone = CommitProject(shallow, stored.home)
@@ -226,7 +265,7 @@ def pytest_configure(config):
 
 def test_a_session_that_records_is_confirmed_on_request_only(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("a remark", {"toy.py": toy(also="# a remark\n"), "conftest.py": FINDS_LATER})
+    stored.commit("a remark", {**REMARK, "conftest.py": FINDS_LATER})
     found = stored.perf("--llmperf-record")
     assert found.tests["test_a"]["pairs"] == 0
     assert "to be confirmed" not in found.out
@@ -245,7 +284,7 @@ def test_what_was_recorded_outlives_an_interrupted_confirmation(
     stored: CommitProject, end: signal.Signals
 ) -> None:
     stored.store_sessions(FASTER)
-    stored.commit("a remark", {"toy.py": toy(also="# a remark\n")})
+    stored.commit("a remark", REMARK)
     command = stored.command("--llmperf-record", "--llmperf-confirm=always")
     with subprocess.Popen(
         command, cwd=stored.path, env=stored.environ, stdout=subprocess.PIPE, text=True
@@ -272,7 +311,7 @@ def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(
         record = json.loads(path.read_text())
         record["config"]["n_threads"] = 7
         path.write_text(json.dumps(record))
-    stored.commit("baselines of an engine with seven threads")
+    stored.commit("baselines of an engine with seven threads", REMARK)
     found = stored.perf(*ONE_PAIR)
     (line,) = lines_with(findings(found), ["not confirmed, so stored sessions alone judge"])
     assert "has the same engine here, so it can't tell what that costs: llm.n_threads 7" in line
