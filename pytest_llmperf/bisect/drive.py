@@ -10,6 +10,8 @@ from pytest_llmperf.bisect.estimate import Estimate
 from pytest_llmperf.bisect.evidence import Evidence, EvidenceError
 from pytest_llmperf.bisect.history import (
     Commit,
+    Contents,
+    check_contents,
     check_range,
     count_commits,
     descendants,
@@ -71,7 +73,7 @@ class Answered:
     Attributes:
         commit: it.
         judged: the session and the call.
-        kept: it was measured by an earlier run.
+        kept: it was measured by an earlier run, or in the place of another commit.
         pairs: the metrics that count.
         remaining: sessions that are still to come, at most.
     """
@@ -103,6 +105,8 @@ class Bisection:
         alone: every session stands for itself: asked once more, it would have another chance
             to be wrong.
         host: this machine, as known before anything runs; empty if unknown.
+        baselines: the folder of recorded baselines, from the top of the repository: what lies
+            there makes a commit no other; None where it lies outside.
     """
 
     repository: Repository
@@ -117,8 +121,10 @@ class Bisection:
     retry: bool = False
     alone: bool = False
     host: str = ""
+    baselines: str | None = None
 
     def __post_init__(self) -> None:
+        self._contents = Contents(self.repository, self.baselines)
         self._number = 0
         self._remaining = 0
 
@@ -131,6 +137,7 @@ class Bisection:
         """
         good, bad = self.good.commit, self.bad.commit
         check_range(self.repository, self.good, self.bad)
+        check_contents(self._contents, self.good, self.bad)
         count, line = count_commits(self.repository, good, bad, self.first_parent)
         known = self.evidence.sessions()
         estimate = Estimate(count, line, self.budget, len(known))
@@ -197,6 +204,7 @@ class Bisection:
         """Return what is known of a commit, else measure it; and whether it was known."""
         self._number += 1
         known = self.evidence.find(question.commit, question.against, question.fresh)
+        known = known or self._alike(question)
         if known is not None:
             return known, True
         look = self.repository
@@ -211,6 +219,18 @@ class Bisection:
         if session.regressed or not end or (self.alone and session.looked()):
             self.evidence.keep(session)
         return session, False
+
+    def _alike(self, question: Question) -> Session | None:
+        """Return what is known of a commit by another one with the same files, or None."""
+        commit, against, fresh = question.commit, question.against, question.fresh
+        if self._contents.same(commit, against):
+            return Session(commit, against, fresh=fresh, host=self.host, same_as=against)
+        for known in self.evidence.sessions():
+            if (known.against, known.fresh) == (against, fresh) and self._contents.same(
+                commit, known.commit
+            ):
+                return replace(known, commit=commit, same_as=known.commit)
+        return None
 
     def _told(
         self, session: Session, judgement: Judgement, kept: bool, pairs: tuple[Pair, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pytest_llmperf.repository.content import content_of
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import Revision
 
@@ -71,6 +72,42 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
         f"{good} is not an ancestor of {bad}: they went apart at {base[:12]} "
         f"{repository.subject(base)}; if that one is fast: llmperf bisect {base[:12]} {bad.name}"
     )
+
+
+class Contents:
+    """What tells the files of two commits apart, recorded baselines excepted.
+
+    Args:
+        repository: the user's.
+        baselines: their folder from the top, or None where it lies outside.
+    """
+
+    def __init__(self, repository: Repository, baselines: str | None = None) -> None:
+        self._repository = repository
+        self._without = [baselines] if baselines else []
+        self._known: dict[str, str] = {}
+
+    def same(self, commit: str, other: str) -> bool:
+        """Whether two commits are measured as the same files."""
+        return commit == other or self._of(commit) == self._of(other)
+
+    def _of(self, commit: str) -> str:
+        if commit not in self._known:
+            self._known[commit] = content_of(self._repository, commit, self._without)
+        return self._known[commit]
+
+
+def check_contents(contents: Contents, good: Revision, bad: Revision) -> None:
+    """See that something was changed since ``good`` and is so still.
+
+    Raises:
+        RangeError: nothing was that is measured.
+    """
+    if contents.same(good.commit, bad.commit):
+        raise RangeError(
+            f"{good} and {bad} differ in recorded baselines at most: they are the same code, so "
+            "neither is slower, and there is nothing to look for"
+        )
 
 
 def descendants(repository: Repository, good: str, bad: str) -> frozenset[str]:

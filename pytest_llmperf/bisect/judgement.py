@@ -30,6 +30,8 @@ class Judgement:
 
 def judge(session: Session, pairs: Sequence[Pair]) -> Judgement:
     """Judge a commit by the metrics that count: those that regressed at the bad end."""
+    if session.is_base:
+        return Judgement("good")
     if session.problem:
         return Judgement("skip", session.problem.splitlines()[0])
     unclear = []

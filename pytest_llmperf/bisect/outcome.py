@@ -72,8 +72,12 @@ class Outcome:
         return self.candidates[0] if self.kind in ("found", "unconfirmed") else None
 
     def calls(self, call: str) -> int:
-        """Return how often the search got this answer, the bad end's included."""
-        return (call == "bad") + sum(each.judgement.call == call for each in self.path)
+        """Return how often measuring gave this answer, the bad end's included.
+
+        What has the files of another commit rests on the call about that one.
+        """
+        measured = [each for each in self.path if not each.session.same_as]
+        return (call == "bad") + sum(each.judgement.call == call for each in measured)
 
     @property
     def search_error(self) -> float:

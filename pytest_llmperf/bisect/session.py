@@ -78,6 +78,12 @@ class Session:
     log: str = ""
     report: str = ""
     host: str = ""
+    same_as: str = ""
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it has the files of the commit it would be compared with."""
+        return self.same_as == self.against
 
     @property
     def regressed(self) -> tuple[Finding, ...]:

@@ -96,6 +96,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.cli.compare_output import check_writable
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.gate.rules import FALSE_PASSES
+    from pytest_llmperf.repository.content import below_top
     from pytest_llmperf.repository.revisions import resolve
 
     project = find_project(Path.cwd(), arguments.words)
@@ -121,6 +122,7 @@ def _search(arguments: argparse.Namespace) -> int:
             first_parent=arguments.first_parent,
             alone=evidence.restarted or not perf.accumulate,
             host=host(),
+            baselines=below_top(repository, project.baselines),
             retry=arguments.retry_skipped,
         )
         outcome = bisection.run()

@@ -6,8 +6,9 @@
 
 ``kind`` is found, unconfirmed, range, not slower or unmeasured; ``strays`` are those candidates
 that do not descend from good. A commit is {hash, subject, author, date, parents}; good and bad
-are {name, commit, subject}; a session is {commit, against, call, reason, seconds, machine,
-problem, report, log, findings}; a finding is {test, metric, verdict, text, effect, low, high,
+are {name, commit, subject}; a session is {commit, against, same_as, call, reason, seconds,
+machine, problem, report, log, findings}, ``same_as`` being the commit with the same files that
+was measured in its place; a finding is {test, metric, verdict, text, effect, low, high,
 bound}, slowdowns as fractions, intervals at 95%. What does not apply is null.
 """
 
@@ -56,6 +57,7 @@ def _session(session: Session, judgement: Judgement | None) -> dict[str, Any]:
     return {
         "commit": session.commit,
         "against": session.against,
+        "same_as": session.same_as or None,
         "call": judgement.call if judgement else None,
         "reason": (judgement.reason if judgement else "") or None,
         "seconds": session.seconds,

@@ -35,6 +35,7 @@ class Project:
         root: the project's folder.
         cwd: where the command was called; ``root`` or below it.
         perf: how tests are measured and judged.
+        baselines: where sessions are recorded.
         tests: files, folders or node ids as for pytest, relative to ``cwd``; empty for all.
         arguments: pytest's other arguments.
     """
@@ -43,6 +44,7 @@ class Project:
     root: Path
     cwd: Path
     perf: PerfConfig
+    baselines: Path
     tests: tuple[str, ...]
     arguments: tuple[str, ...]
 
@@ -81,7 +83,8 @@ def find_project(cwd: Path, words: Sequence[str]) -> Project:
     folders = _folders(cwd, tests, asked, repository.top)
     file = cwd / asked.llmperf_config if asked.llmperf_config else None
     loaded = load_config(file, folders, os.environ, asked.llmperf_set)
-    return Project(repository, folders.root, cwd, loaded.config.perf, tests, arguments)
+    perf, baselines = loaded.config.perf, loaded.baselines_dir
+    return Project(repository, folders.root, cwd, perf, baselines, tests, arguments)
 
 
 def _folders(

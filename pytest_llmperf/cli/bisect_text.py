@@ -84,13 +84,20 @@ class Teller:
 
     def _answered(self, event: Answered) -> None:
         session, judgement = event.judged.session, event.judged.judgement
-        if event.kept:
+        if session.same_as:
+            self.line(
+                f"not measured: {_name(event.commit)} has the files of {session.same_as[:12]}, "
+                "recorded baselines apart"
+            )
+        elif event.kept:
             self.line(f"known: {_name(event.commit)}, against {session.against[:12]}")
         first = f"  {judgement.call}: "
         if not event.pairs:
             return  # nothing regressed at the bad end, and that ends the search
         if judgement.call == "skip":
             self.line(judgement.reason, first, "    ")
+        elif session.is_base:
+            self.line("the same code", first, "    ")
         else:
             for finding in _telling(session, event.pairs, judgement.call):
                 self.line(f"{finding.test}: {_effect(finding)}", first, "    ")

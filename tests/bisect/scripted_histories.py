@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from pytest_llmperf.bisect.drive import Bisection, Event, Question
@@ -47,15 +47,19 @@ def git(cwd: Path, *arguments: str) -> str:
 
 
 def add(root: Path, letter: str, message: str = "") -> str:
-    """Commit a state; return the hash."""
+    """Commit a state, and a file that no other commit has so; return the hash."""
     (root / "state").write_text(json.dumps(LETTERS[letter]))
+    (root / "number").write_text(os.urandom(8).hex())
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--allow-empty", "-m", message or f"state {letter}")
     return git(root, "rev-parse", "HEAD")
 
 
-def history(root: Path, letters: str) -> list[str]:
-    """Make a repository of one line of commits; return their hashes, oldest first."""
+def history(root: Path, letters: str, same: Collection[int] = ()) -> list[str]:
+    """Make a repository of one line of commits; return their hashes, oldest first.
+
+    ``same``: the commits, counted from 0, that change nothing but a recorded session.
+    """
     root.mkdir()
     git(root, "init", "--quiet", "-b", "main")
     stream = []
@@ -68,6 +72,8 @@ def history(root: Path, letters: str) -> list[str]:
             *(f"data {len(message)}", message),
             "M 100644 inline state",
             *(f"data {len(state)}", state),
+            f"M 100644 inline {'perf_baselines/m/x.json' if number in same else 'number'}",
+            *(f"data {len(str(number))}", str(number)),
         ]
     subprocess.run(
         ["git", "fast-import", "--quiet"],
@@ -148,6 +154,7 @@ def bisection(
         RATES,
         600.0,
         (events if events is not None else []).append,
+        baselines="perf_baselines",
         host=oracle.machine if host is None else host,
         **options,
     )

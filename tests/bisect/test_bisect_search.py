@@ -55,6 +55,51 @@ def test_the_bad_end_is_measured_first_and_the_answer_against_its_parent_last(
     assert [each.effect for each in outcome.effects()] == [0.1]
 
 
+@pytest.mark.parametrize("first", [1, 2, 5, 6, 7, 11])
+def test_a_commit_that_only_records_a_session_is_not_measured_again(
+    root: Path, evidence: Evidence, first: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One with the files of its parent says what that one said.
+    same = {3, 4, 8, 9, 10}
+    commits = history(root, "f" * first + "s" * (12 - first), same)
+    oracle, events = Oracle(root), list[Event]()
+    bisect = bisection(root, evidence, oracle, commits[0], events=events)
+    outcome = bisect.run()
+    assert outcome.kind == "found"
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[first]
+    searched = [commits.index(each.commit) for each in oracle.questions[:-1]]
+    code = [max(n for n in range(at + 1) if n not in same) for at in searched]
+    assert len(code) == len(set(code))
+    alike = [each.session for each in outcome.path if each.session.same_as]
+    assert outcome.calls("good") + outcome.calls("bad") == len(oracle.questions) - 1
+    teller = Teller(bisect.good, bisect.bad, evidence.folder)
+    for event in events:
+        teller.tell(event)
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("not measured: ") == len(alike)
+
+
+def test_what_has_the_files_of_the_good_end_is_good_unmeasured(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, "ffs", {1})
+    oracle = Oracle(root)
+    outcome = bisection(root, evidence, oracle, commits[0]).run()
+    assert outcome.first is not None
+    assert outcome.first.hash == commits[2]
+    assert commits[1] not in oracle.asked
+    assert outcome.search_error == pytest.approx(0.01)
+
+
+def test_ends_with_the_same_files_are_told_so(root: Path, evidence: Evidence) -> None:
+    commits = history(root, "fff", {1, 2})
+    oracle = Oracle(root)
+    with pytest.raises(RangeError, match="differ in recorded baselines at most"):
+        bisection(root, evidence, oracle, commits[0]).run()
+    assert oracle.asked == []
+
+
 def test_only_the_tests_that_regressed_at_the_end_are_measured_again(
     root: Path, evidence: Evidence
 ) -> None:
