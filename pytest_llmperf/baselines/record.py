@@ -55,11 +55,12 @@ class Provenance:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """The model's file: its bytes are what counts, the name is for readers.
+    """The model's files: their bytes are what counts, the name is for readers.
 
     Attributes:
         name: what a reader calls it.
-        sha256: of the file, 64 hexadecimal digits; None for an engine without a model file.
+        sha256: of the file (of several, over all of them), 64 hexadecimal digits; None for an
+            engine without a model file.
         size_bytes, quantization: for readers; None if unknown.
     """
 

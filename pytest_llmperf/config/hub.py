@@ -1,13 +1,14 @@
-"""Brings a model file from a Hugging Face hub, through huggingface_hub and its cache."""
+"""Brings a model from a Hugging Face hub, all files of it, through huggingface_hub's cache."""
 
 from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from pytest_llmperf.config.errors import ModelError
+from pytest_llmperf.split_models import SplitModelError, model_files
 
 PREFIX = "hf://"
 _FORM = re.compile(
@@ -40,6 +41,8 @@ def parse(model_path: str) -> HubFile:
 def download(model_path: str) -> Path:
     """Return the local file, from huggingface_hub's cache or downloaded into it.
 
+    Of a model in several files it is the first, and the others lie beside it.
+
     Whatever huggingface_hub reads from the environment holds: ``HF_HOME``,
     ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``.
 
@@ -52,12 +55,33 @@ def download(model_path: str) -> Path:
     except ImportError:
         text = "hf:// needs huggingface_hub; run: pip install 'pytest-llmperf[hub]'"
         raise ModelError(model_path, text) from None
+
+    def bring(file: HubFile) -> Path:
+        try:
+            return Path(
+                huggingface_hub.hf_hub_download(file.repo, file.file, revision=file.revision)
+            )
+        except Exception as error:  # its HTTP library differs between versions, so do its errors
+            raise ModelError(model_path, _explain(error, file)) from None
+
+    first = bring(wanted)
     try:
-        return Path(
-            huggingface_hub.hf_hub_download(wanted.repo, wanted.file, revision=wanted.revision)
-        )
-    except Exception as error:  # its HTTP library differs between versions, and so do its errors
-        raise ModelError(model_path, _explain(error, wanted)) from None
+        others = model_files(first)[1:]
+    except SplitModelError as error:
+        raise ModelError(model_path, str(error)) from None
+    for other in others:
+        name = PurePosixPath(wanted.file).with_name(other.name)
+        bring(replace(wanted, file=str(name), revision=_commit(first, wanted)))
+    return first
+
+
+def _commit(file: Path, wanted: HubFile) -> str | None:
+    """Return the commit that a file came from: the others must be of the same one.
+
+    A branch may move between two downloads, and each commit has a folder of its own.
+    """
+    snapshot = file.parents[len(PurePosixPath(wanted.file).parts) - 1]
+    return snapshot.name if snapshot.parent.name == "snapshots" else wanted.revision
 
 
 def _explain(error: Exception, wanted: HubFile) -> str:

@@ -1,4 +1,4 @@
-"""The SHA-256 of a model file, computed once per file and remembered in the cache folder."""
+"""The SHA-256 of a large file, computed once per file and remembered in the cache folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from pytest_llmperf.config.embedded import cache_dir, sha256_of
 
 
-def model_sha256(file: Path, cache: Path | None = None) -> str:
+def file_sha256(file: Path, cache: Path | None = None) -> str:
     """Return the file's SHA-256 in hex; reads the file only if it changed since the last time.
 
     Size, modification time and inode say whether it changed. A cache folder
@@ -20,8 +20,7 @@ def model_sha256(file: Path, cache: Path | None = None) -> str:
     Raises:
         OSError: the file can't be read.
     """
-    stat = file.stat()
-    seen = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}
+    seen = _marks(file)
     path = str(file.resolve())
     name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()
     note = (cache or cache_dir()) / "hashes" / f"{name}.json"
@@ -30,9 +29,18 @@ def model_sha256(file: Path, cache: Path | None = None) -> str:
         if known["seen"] == seen:
             return str(known["sha256"])
     digest = sha256_of(file)
+    if _marks(file) != seen:
+        # It was written to meanwhile: the next one to ask reads it again.
+        return digest
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         temporary = note.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps({"sha256": digest, "seen": seen}), encoding="utf-8")
         temporary.replace(note)
     return digest
+
+
+def _marks(file: Path) -> dict[str, int]:
+    """Return what changes when the file does."""
+    stat = file.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}

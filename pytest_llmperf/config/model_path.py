@@ -9,11 +9,14 @@ from pytest_llmperf.config.embedded import EMBEDDED, find_cached
 from pytest_llmperf.config.errors import ModelError
 from pytest_llmperf.config.gguf import check_gguf, gguf_names
 from pytest_llmperf.config.hub import PREFIX, download
+from pytest_llmperf.split_models import SplitModelError, model_files
 from pytest_llmperf.system_path import shown_path, system_path
 
 
 def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None) -> Path:
     """Return the model file that ``model_path`` names, absolute and checked to be GGUF.
+
+    Of a model in several files it is the first, and all of them are there.
 
     An embedded model's name wins over a file of the same name (write ``./name``
     for the file). Embedded models are never downloaded here, hub models are.
@@ -30,7 +33,7 @@ def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None
     if model_path in EMBEDDED:
         return _embedded(model_path, cache_dir)
     if model_path.startswith(PREFIX):
-        return check_gguf(download(model_path).absolute(), model_path)
+        return _checked(download(model_path).absolute(), model_path)
     if "://" in model_path:
         scheme = model_path.partition("://")[0]
         text = f"{scheme}:// is not supported; use hf://owner/repo/file.gguf or a local file"
@@ -42,7 +45,26 @@ def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None
         raise ModelError(model_path, f"not a usable path: {error}") from None
     if not exists:
         raise ModelError(model_path, f"no such file: {shown_path(path)}{_near(model_path, path)}")
-    return check_gguf(path, model_path)
+    return _checked(path, model_path)
+
+
+def _checked(first: Path, model_path: str) -> Path:
+    """Return ``first`` if it, and every other file of the model, is there and starts as GGUF."""
+    check_gguf(first, model_path)
+    try:
+        files = model_files(first)
+    except SplitModelError as error:
+        raise ModelError(model_path, str(error)) from None
+    missing = [file.name for file in files if not file.exists()]
+    if missing:
+        one = len(missing) == 1
+        names = f"{missing[0]} is" if one else f"{missing[0]} and {len(missing) - 1} more are"
+        folder = shown_path(first.parent)
+        text = f"the model is in {len(files)} files, of which {names} missing in {folder}"
+        raise ModelError(model_path, f"{text}; put {'it' if one else 'them'} beside the first")
+    for file in files[1:]:
+        check_gguf(file, model_path)
+    return first
 
 
 def _embedded(name: str, cache_dir: Path | None) -> Path:

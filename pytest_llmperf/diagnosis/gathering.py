@@ -15,6 +15,7 @@ from pytest_llmperf.environment.free_memory import read_memory
 from pytest_llmperf.environment.gpus import GpuReading, read_gpus
 from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
 from pytest_llmperf.fitness_checks import SEVERITIES
+from pytest_llmperf.split_models import SplitModelError, model_files
 
 if TYPE_CHECKING:
     from pytest_llmperf.environment.fitness import FitnessFinding
@@ -57,8 +58,9 @@ def _rank(finding: FitnessFinding) -> int:
 
 
 def model_size(config: Mapping[str, Any]) -> int:
-    """Bytes of the model's file; 0 where there is none."""
+    """Bytes of the model's files; 0 where there is none."""
     try:
-        return Path(str(config.get("model_path", ""))).stat().st_size
-    except OSError:
+        files = model_files(Path(str(config.get("model_path", ""))))
+        return sum(file.stat().st_size for file in files)
+    except (OSError, SplitModelError):
         return 0

@@ -68,7 +68,7 @@ class Situation:
         metrics: what was measured, by name in base units; empty before.
         findings: what fitness checks found while measuring, each name's worst once.
         load_error: why the engine could not load; empty where it did.
-        model_bytes: size of the model's file; 0 where there is none.
+        model_bytes: size of the model's files; 0 where there is none.
     """
 
     config: Mapping[str, Any]

@@ -2,7 +2,7 @@
 
 The library that llama.cpp has loaded already exports them, so the types and
 sizes of every quantization are ggml's own: there is nothing here to fall behind.
-Source: llama.cpp's ggml/include/gguf.h and gguf-split's naming of files.
+Source: llama.cpp's ggml/include/gguf.h.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_SPLIT = re.compile(r"-00001-of-(\d{5})\.gguf$")
+from pytest_llmperf.split_models import model_files
+
 #: Of enum gguf_type, the whole numbers: how each is read.
 _WHOLE = {
     0: ctypes.c_uint8,
@@ -76,20 +76,12 @@ def read_gguf_header(path: Path) -> GgufHeader:
         GgufError: a file is missing or is no GGUF file.
         AttributeError, OSError: the installed ggml lacks these functions.
     """
-    headers = [_one(file) for file in _files(path)]
+    headers = [_one(file) for file in model_files(path)]
     return GgufHeader(
         headers[0].architecture,
         tuple(tensor for header in headers for tensor in header.tensors),
         headers[0].numbers,
     )
-
-
-def _files(path: Path) -> list[Path]:
-    split = _SPLIT.search(path.name)
-    if split is None:
-        return [path]
-    stem, total = path.name[: split.start()], split[1]
-    return [path.with_name(f"{stem}-{n:05d}-of-{total}.gguf") for n in range(1, int(total) + 1)]
 
 
 class _InitParams(ctypes.Structure):

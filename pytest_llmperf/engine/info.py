@@ -19,7 +19,7 @@ class EngineInfo:
         supports_gpu: whether the build has GPU code.
         model_name: the file's name without ending; ``model_title`` is the GGUF's own name.
         quantization: as llama.cpp names it, for example ``Q4_1``.
-        file_bytes, model_bytes: size of the file, and of the tensors in it.
+        file_bytes, model_bytes: size of the model's files, and of the tensors in them.
         n_layers: layers without the output layer.
         n_ubatch: most tokens computed at once.
         flash_attn: whether flash attention is used, or None where llama.cpp does not say.

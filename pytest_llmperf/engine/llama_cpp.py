@@ -37,6 +37,7 @@ from pytest_llmperf.engine.load_report import is_report_line, read_load_report
 from pytest_llmperf.engine.model_reads import read_model_reads
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.split_models import model_files
 from pytest_llmperf.system_path import shown_path
 from pytest_llmperf.timeline import Timeline
 
@@ -153,7 +154,7 @@ class LlamaCppEngine:
             "model_description": description.value.decode("utf-8", "replace"),
             "architecture": metadata.get("general.architecture", "unknown"),
             "quantization": quantization,
-            "file_bytes": path.stat().st_size,
+            "file_bytes": sum(file.stat().st_size for file in model_files(path)),
             "model_bytes": int(llama_cpp.llama_model_size(model)),
             "parameters": int(llama_cpp.llama_model_n_params(model)),
             "n_layers": n_layer,

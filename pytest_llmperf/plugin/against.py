@@ -17,7 +17,13 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.plugin.gpu_requirement import starter
 from pytest_llmperf.plugin.recording_there import There
-from pytest_llmperf.plugin.settings import Settings, load_file, settings_of, spec_of
+from pytest_llmperf.plugin.settings import (
+    Settings,
+    load_file,
+    model_identity,
+    settings_of,
+    spec_of,
+)
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
@@ -97,10 +103,8 @@ def against_config(config: pytest.Config, path: Path) -> Against:
     Raises:
         pytest.UsageError: naming everything that is wrong with it.
     """
-    from pytest_llmperf.config.model_hash import model_sha256
-
     loaded = load_file(config, path, ())
-    spec, model_file = spec_of(config, loaded)
+    spec, model = spec_of(config, loaded)
     here, other = settings_of(config).loaded.config.llm, loaded.config.llm
     try:
         name = str(path.relative_to(config.rootpath))
@@ -118,7 +122,7 @@ def against_config(config: pytest.Config, path: Path) -> Against:
         setting_lines(here, other),
         identity={
             "llm": other.model_dump(mode="json", exclude={"model_path"}),
-            "model": model_sha256(model_file) if model_file is not None else str(other.target),
+            "model": model_identity(model, other),
         },
         there=there,
     )

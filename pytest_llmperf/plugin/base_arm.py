@@ -14,7 +14,7 @@ from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.plugin.against import Against, setting_lines
 from pytest_llmperf.plugin.base_commit import Place, foreign
 from pytest_llmperf.plugin.recording_there import ArmError, There, record
-from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.plugin.settings import Settings, model_identity, settings_of
 from pytest_llmperf.repository.content import below_top
 from pytest_llmperf.repository.state import changed_since, state_of
 
@@ -120,17 +120,14 @@ def _why_broken(nodeid: str, broken: Mapping[str, str]) -> str:
 
 
 def _differences(settings: Settings, place: Place, found: BaseRecording) -> tuple[str, ...]:
-    from pytest_llmperf.config.model_hash import model_sha256
-
     here = settings.loaded.config.llm
-    file, info = settings.model_file, settings.engine.last_info
-    model = model_sha256(file) if file is not None else str(here.target)
+    info, model = settings.engine.last_info, model_identity(settings.model, here)
     engine = f"{info.engine} {info.engine_version}" if info is not None else found.engine
     lines = list(_code(place, settings.loaded.baselines_dir))
     lines += _config_files(settings.loaded.path, place, found)
     same_model = model == found.model
     lines += setting_lines(here, found.settings(), ("llm.model_path",) if same_model else ())
-    if not same_model and file is not None:
+    if not same_model and settings.model is not None:
         lines.append(f"model: SHA-256 {found.model[:12]} there, {model[:12]} here")
     # An engine that did not start told no version; of which kind it is, the settings say.
     if found.engine and engine != found.engine:

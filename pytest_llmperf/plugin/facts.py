@@ -17,7 +17,6 @@ from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.config.extra_hashes import without_extra_values
-from pytest_llmperf.config.model_hash import model_sha256
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.installed import installed_backend
@@ -44,7 +43,7 @@ class SessionFacts:
     Attributes:
         machine: the fingerprint of this machine.
         provenance: of the code under test.
-        model: the model file's identity.
+        model: the identity of the model's files.
         info: what the engine loaded.
         config: the resolved ``llm`` section, paths as the user wrote them; of ``extra`` the
             hashes.
@@ -113,7 +112,7 @@ def gather_facts(
     git = read_provenance(config.rootpath, baselines_dir)
     model = ModelIdentity(
         name=info.model_name,
-        sha256=model_sha256(settings.model_file) if settings.model_file is not None else None,
+        sha256=settings.model.sha256() if settings.model is not None else None,
         size_bytes=info.file_bytes or None,
         quantization=info.quantization or None,
     )

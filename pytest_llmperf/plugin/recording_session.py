@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.config.model_hash import model_sha256
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
 from pytest_llmperf.measure.workload import Workload
@@ -19,7 +18,7 @@ from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
 from pytest_llmperf.plugin.recording import Recording, RecordStage
 from pytest_llmperf.plugin.runner_protocol import log_reports
 from pytest_llmperf.plugin.selection import is_asked_for, is_perf, named_markers
-from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.plugin.settings import Settings, model_identity, settings_of
 
 
 class RecordingSession:
@@ -102,13 +101,13 @@ class RecordingSession:
 
 def _arm(settings: Settings) -> dict[str, Any]:
     """Return what is to be known of the engine to start it again."""
-    llm, info, file = settings.loaded.config.llm, settings.engine.last_info, settings.model_file
+    llm, info = settings.loaded.config.llm, settings.engine.last_info
     return {
         "spec": settings.spec,
         "config_file": str(settings.loaded.path or ""),
         # What is only a default may contradict what is set, and is one again where it is read.
         "llm": llm.model_dump(mode="json", exclude_unset=True),
-        "model": model_sha256(file) if file is not None else str(llm.target),
+        "model": model_identity(settings.model, llm),
         "engine": f"{info.engine} {info.engine_version}" if info is not None else "",
         "layers": info.gpu.share if info is not None and info.gpu is not None else "",
     }

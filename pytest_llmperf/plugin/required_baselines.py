@@ -12,7 +12,6 @@ from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity
 from pytest_llmperf.baselines.store import BaselineStore
-from pytest_llmperf.config.model_hash import model_sha256
 from pytest_llmperf.gate.words import listed
 from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.commands import as_argument, command_stem
@@ -127,7 +126,7 @@ class _Missing:
 
 def _model(settings: Settings) -> ModelIdentity:
     """Return the model's identity as far as baselines are chosen by it."""
-    file = settings.model_file
-    if file is None:
+    model = settings.model
+    if model is None:
         return ModelIdentity(str(settings.loaded.config.llm.target), None, None, None)
-    return ModelIdentity(file.stem, model_sha256(file), None, None)
+    return ModelIdentity(model.first.stem, model.sha256(), None, None)

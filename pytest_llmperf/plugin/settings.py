@@ -18,6 +18,8 @@ from pytest_llmperf.report.text import printable_lines
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
+    from pytest_llmperf.config.model_files import ModelFiles
+    from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.handle import LlmEngine
 
@@ -28,13 +30,13 @@ class Settings:
 
     Attributes:
         loaded: the configuration and where each value came from.
-        model_file: the resolved model, or None for an ``app`` engine.
+        model: the resolved model's files, or None for an ``app`` engine.
         spec: how engine processes are started.
         engine: the session's engine; its worker starts when first asked.
     """
 
     loaded: LoadedConfig
-    model_file: Path | None
+    model: ModelFiles | None
     spec: LaunchSpec
     engine: LlmEngine
 
@@ -102,28 +104,35 @@ def _resolve(config: pytest.Config) -> Settings:
     from pytest_llmperf.engine.handle import LlmEngine
 
     loaded = load(config)
-    spec, model_file = spec_of(config, loaded)
+    spec, model = spec_of(config, loaded)
     lock = DeviceLock(notify=_notifier(config))
     engine = LlmEngine(spec, loaded.config.llm.max_tokens, lock)
-    return Settings(loaded, model_file, spec, engine)
+    return Settings(loaded, model, spec, engine)
 
 
-def spec_of(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Path | None]:
-    """Return how a configuration's engine is started, and the model file it resolved to.
+def model_identity(model: ModelFiles | None, llm: LlmConfig) -> str:
+    """Return the SHA-256 over a model's files; of an ``app`` engine its callable's name."""
+    return model.sha256() if model is not None else str(llm.target)
+
+
+def spec_of(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, ModelFiles | None]:
+    """Return how a configuration's engine is started, and the files of its model.
 
     Raises:
         pytest.UsageError: the model, or what the engine is to be given, is not there.
     """
     from pytest_llmperf.config.errors import ConfigError, ModelError
+    from pytest_llmperf.config.model_files import ModelFiles
     from pytest_llmperf.config.model_path import resolve_model
     from pytest_llmperf.engine.client import LaunchSpec
 
     llm = loaded.config.llm
-    model_file = None
+    model = None
     try:
         if llm.engine == "llama_cpp":
             _check_extra(llm.extra, loaded.provenance)
-            model_file = resolve_model(llm.model_path, loaded.base_dir)
+            file = resolve_model(llm.model_path, loaded.base_dir)
+            model = ModelFiles.of(file, llm.extra, config.rootpath)
     except ModelError as error:
         where = loaded.provenance.get("llm.model_path", "default")
         # Environment and command line name the key by themselves.
@@ -133,14 +142,14 @@ def spec_of(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Pa
         raise usage_error(str(error)) from None
     spec = LaunchSpec(
         engine=llm.engine,
-        config=llm.resolved(model_file),
+        config=llm.resolved(model.first if model is not None else None),
         cwd=str(config.rootpath),
         # An application is imported the way the tests import it.
         import_paths=_import_paths(config) if llm.engine == "app" else (),
         load_timeout=llm.load_timeout,
         generation_timeout=llm.generation_timeout,
     )
-    return spec, model_file
+    return spec, model
 
 
 def _import_paths(config: pytest.Config) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A stand-in for a model hub: the part of its HTTP interface that downloads of one file use."""
+"""A stand-in for a model hub: the part of its HTTP interface that downloads of files use."""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ class Hub:
         errors: repository -> (HTTP status, the hub's error code).
         requests: method and path of every request for a file so far.
         endpoint: the stand-in's address.
+        commit: what the branch ``main`` is at.
     """
 
     files: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     errors: dict[str, tuple[int, str]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     endpoint: str = ""
+    commit: str = COMMIT
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -71,7 +73,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             content = hub.files[wanted]
             self.send_response(200)
-            self.send_header("X-Repo-Commit", COMMIT if revision == "main" else OLD_COMMIT)
+            commit = {"main": COMMIT, COMMIT: COMMIT}.get(revision, OLD_COMMIT)
+            self.send_header("X-Repo-Commit", commit)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()

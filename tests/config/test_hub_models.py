@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import tiny_llama
 
 from pytest_llmperf.config.errors import ModelError
 from pytest_llmperf.config.hub import HubFile, parse
@@ -146,6 +147,35 @@ def test_without_huggingface_hub_the_extra_is_named(downloads: _Downloads) -> No
     status, message = downloads.run("hf://acme/tiny/q4/tiny.gguf", blocked)
     assert status == 3
     assert "run: pip install 'pytest-llmperf[hub]'" in message
+
+
+def test_all_files_of_a_split_model_are_downloaded_from_one_commit(
+    downloads: _Downloads, hub: Any
+) -> None:
+    parts = sorted(tiny_llama(shards=3).parent.iterdir())
+    hub.files["acme/split", "main", f"q4/{parts[0].name}"] = parts[0].read_bytes()
+    for file in parts[1:]:
+        # What is on the branch by now belongs to another commit.
+        hub.files["acme/split", "main", f"q4/{file.name}"] = _OLD
+        hub.files["acme/split", hub.commit, f"q4/{file.name}"] = file.read_bytes()
+    status, path = downloads.run(f"hf://acme/split/q4/{parts[0].name}")
+    assert status == 0, path
+    brought = sorted(Path(path).parent.iterdir())
+    assert [file.read_bytes() for file in brought] == [file.read_bytes() for file in parts]
+    assert downloads.run(f"hf://acme/split/q4/{parts[0].name}", HF_HUB_OFFLINE="1") == (0, path)
+
+
+def test_a_file_of_a_split_model_that_the_hub_lacks_is_named(
+    downloads: _Downloads, hub: Any
+) -> None:
+    first, second, _ = sorted(tiny_llama(shards=3).parent.iterdir())
+    for name in (first.name, second.name):
+        hub.files["acme/split", "main", name] = (first.parent / name).read_bytes()
+    hub.files["acme/split", hub.commit, "README.md"] = b""
+    assert f"acme/split has no file {second.name!r}" in downloads.refused(
+        f"hf://acme/split/{first.name}"
+    )
+    assert "part 2 of a model in 3 files" in downloads.refused(f"hf://acme/split/{second.name}")
 
 
 def test_a_path_is_taken_apart() -> None:

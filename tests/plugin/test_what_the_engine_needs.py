@@ -63,6 +63,6 @@ def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here,
     set_against(config, against_config(config, pytester.path / "other.yaml"))
     info = EngineInfo(engine="llama_cpp", engine_version="1", model_name="m")
     settings = settings_of(config)
-    settings.model_file = None  # the card matters here, not the model's bytes
+    settings.model = None  # the card matters here, not the model's bytes
     settings.engine = SimpleNamespace(last_info=info, close=lambda: None)
     assert gather_facts(config, settings).watch_gpu

@@ -71,7 +71,11 @@ def test_a_split_model_is_counted_over_all_its_files(load: Load, tmp_path: Path)
     tensors = llama_tensors(LAYERS, tied=False)
     model = split_gguf(tmp_path / "tiny.gguf", llama_keys(LAYERS), tensors, files=3)
     floats = EMBEDDING + LAYERS * (ATTENTION + DENSE) + NORMS + MATRIX
-    assert reads_of(load(model).info).weights == {"CPU": FLOAT * floats}
+    info = load(model).info
+    assert reads_of(info).weights == {"CPU": FLOAT * floats}
+    assert info.file_bytes == sum(file.stat().st_size for file in tmp_path.iterdir())
+    # llama.cpp's log rounds to hundredths of a MiB.
+    assert info.mapped_bytes(locked=False) > 0.9 * info.model_bytes
 
 
 def test_the_embedded_model_reads_all_its_weights(load: Load, model_file: Path) -> None:

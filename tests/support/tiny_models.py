@@ -12,10 +12,10 @@ token, after one for the beginning: ``prompt_tokens(text)``.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +52,7 @@ def tiny_llama(
     width: int = 64,
     quantization: Quantization = "F32",
     chat_template: str | None = CHAT_TEMPLATE,
+    shards: int = 1,
     name: str = "tiny-llama",
 ) -> Path:
     """Return a model of the Llama architecture.
@@ -61,14 +62,30 @@ def tiny_llama(
         layers, width: its size; ``width`` is a multiple of 64.
         quantization: of the matrices; norms are 32-bit floats.
         chat_template: Jinja; None leaves it out.
+        shards: files it is split over, as gguf-split does it; the first one is returned.
         name: of the file, and the model's own.
     """
 
     def fill(model: TinyModel) -> None:
+        model.vocabulary(chat_template)
         model.transformer(layers, width)
 
     recipe = {"architecture": "llama", "layers": layers, "width": width, "template": chat_template}
-    return tiny_model(recipe, fill, seed=seed, quantization=quantization, name=name)
+    return tiny_model(recipe, fill, seed=seed, quantization=quantization, shards=shards, name=name)
+
+
+def tiny_lora(*, seed: int = 0, width: int = 64, name: str = "tiny-lora") -> Path:
+    """Return an adapter for ``tiny_llama``: it changes the output matrix."""
+
+    def fill(model: TinyModel) -> None:
+        writer, rank = model.writer, 4
+        writer.add_type("adapter")
+        writer.add_string("adapter.type", "lora")
+        writer.add_float32("adapter.lora.alpha", 8.0)
+        model.matrix("output", width, rank, suffix="weight.lora_a")
+        model.matrix("output", rank, VOCABULARY, suffix="weight.lora_b")
+
+    return tiny_model({"architecture": "llama", "lora": width}, fill, seed=seed, name=name)
 
 
 def tiny_model(
@@ -77,34 +94,34 @@ def tiny_model(
     *,
     seed: int = 0,
     quantization: Quantization = "F32",
+    shards: int = 1,
     name: str = "tiny",
 ) -> Path:
-    """Return the file of a model, written if no run has made it before.
+    """Return the (first) file of a model, written if no run has made it before.
 
     Args:
-        recipe: what decides its content beside this module's source: ``architecture``,
-            ``template``, and whatever ``fill`` takes.
+        recipe: what decides its content beside this module's source: ``architecture``, and
+            whatever ``fill`` takes.
         fill: adds the metadata and tensors of the architecture.
         seed, quantization: of its weights.
+        shards: files it is split over.
         name: of the file, without ending.
     """
-    made_of = json.dumps([recipe, seed, quantization, name], sort_keys=True).encode()
+    made_of = json.dumps([recipe, seed, quantization, shards, name], sort_keys=True).encode()
     key = hashlib.sha256(Path(__file__).read_bytes() + made_of).hexdigest()[:16]
-    file = _folder() / key / f"{name}.gguf"
-    if file.exists():
-        return file
-    file.parent.mkdir(exist_ok=True)
-    # Another worker may be writing the same model: each has a file of its own, the last one stays.
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    model = TinyModel(recipe["architecture"], seed, quantization, name)
-    model.vocabulary(recipe.get("template"))
-    fill(model)
-    model.write(temporary)
-    temporary.replace(file)
-    return file
+    folder = _cache() / key
+    if not folder.exists():
+        # Another worker may be writing the same model: whoever is done first gives it its name.
+        with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=folder.parent) as temporary:
+            model = TinyModel(recipe["architecture"], seed, quantization, name)
+            fill(model)
+            model.write(Path(temporary) / "made" / f"{name}.gguf", shards)
+            with contextlib.suppress(OSError):
+                (Path(temporary) / "made").rename(folder)
+    return min(folder.iterdir())
 
 
-def _folder() -> Path:
+def _cache() -> Path:
     folder = Path(tempfile.gettempdir()) / f"llmperf-tiny-models-{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
@@ -122,6 +139,7 @@ class TinyModel:
         self.writer: gguf.GGUFWriter = gguf.GGUFWriter(None, architecture)
         self._type = gguf.GGMLQuantizationType[quantization]
         self._order: np.random.Generator = np.random.default_rng(seed)
+        self._tensors: list[tuple[str, np.ndarray, gguf.GGMLQuantizationType | None]] = []
         self.writer.add_name(name)
         self.writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[quantization]])
 
@@ -175,13 +193,20 @@ class TinyModel:
         self.norm("output_norm", width)
         self.matrix("output", width, VOCABULARY)
 
-    def matrix(self, name: str, inputs: int, outputs: int, spread: float | None = None) -> None:
+    def matrix(
+        self,
+        name: str,
+        inputs: int,
+        outputs: int,
+        spread: float | None = None,
+        suffix: str = "weight",
+    ) -> None:
         """Add random weights; by default such that what comes out is as large as what goes in."""
         import gguf
 
         values = self._order.normal(0, spread or inputs**-0.5, (outputs, inputs))
         data = gguf.quants.quantize(values.astype("float32"), self._type)
-        self.writer.add_tensor(f"{name}.weight", data, raw_dtype=self._type)
+        self._add(f"{name}.{suffix}", data, self._type)
 
     def norm(self, name: str, width: int) -> None:
         """Add a norm's weights, near one."""
@@ -189,14 +214,23 @@ class TinyModel:
 
     def values(self, name: str, values: np.ndarray) -> None:
         """Add a tensor of 32-bit floats."""
-        self.writer.add_tensor(name, values.astype("float32"))
+        self._add(name, values.astype("float32"), None)
 
-    def write(self, file: Path) -> None:
-        """Write it all."""
-        self.writer.write_header_to_file(file)
-        self.writer.write_kv_data_to_file()
-        self.writer.write_tensors_to_file()
-        self.writer.close()
+    def _add(self, name: str, data: np.ndarray, kind: gguf.GGMLQuantizationType | None) -> None:
+        self._tensors.append((name, data, kind))
+
+    def write(self, file: Path, shards: int = 1) -> None:
+        """Write it all, ``file`` or, of several shards, files that are named after it."""
+        writer = self.writer
+        # The package splits by a number of tensors, and as they are added.
+        writer.split_max_tensors = -(-len(self._tensors) // shards) if shards > 1 else 0
+        for name, data, kind in self._tensors:
+            writer.add_tensor(name, data, raw_dtype=kind)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        writer.write_header_to_file(file)
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
 
 
 _FILE_TYPES = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "Q8_0": "MOSTLY_Q8_0"}

@@ -1,0 +1,94 @@
+"""Every file that decides what a configured engine computes, and one hash over all of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_llmperf.config.model_hash import file_sha256
+from pytest_llmperf.split_models import model_files
+
+#: Of the engine's own arguments, one whose texts are metadata and never files.
+_METADATA = "kv_overrides"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model's files, and those the engine is given beside it (an adapter, a draft model).
+
+    Attributes:
+        parts: of the model, the file that the engine is given first.
+        others: the setting that names each further file, and the file.
+    """
+
+    parts: tuple[Path, ...]
+    others: tuple[tuple[str, Path], ...] = ()
+
+    @classmethod
+    def of(
+        cls, model: Path, extra: Mapping[str, Any] | None = None, folder: Path = Path()
+    ) -> ModelFiles:
+        """Find the files of a model that ``resolve_model`` found.
+
+        Args:
+            model: the first file.
+            extra: ``llm.extra``; whatever text in it names a file is such a file.
+            folder: the engine's working directory, which those names are relative to.
+
+        Raises:
+            SplitModelError, OSError: ``model`` is no longer what it was when it was found.
+        """
+        named = {name: value for name, value in (extra or {}).items() if name != _METADATA}
+        others = [
+            (setting, file)
+            for setting, text in _texts(named, "extra")
+            if _is_file(file := folder / text)
+        ]
+        return cls(model_files(model), tuple(others))
+
+    @property
+    def first(self) -> Path:
+        """What the engine is given as ``model_path``."""
+        return self.parts[0]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all parts of the model."""
+        return sum(file.stat().st_size for file in self.parts)
+
+    def sha256(self, cache: Path | None = None) -> str:
+        """Return one SHA-256 in hex over the contents of all files; names don't count.
+
+        Of a model in one file, with no other beside it, it is that file's own.
+
+        Raises:
+            OSError: a file can't be read.
+        """
+        hashes = [file_sha256(file, cache) for file in self.parts]
+        hashes += [f"{setting} {file_sha256(file, cache)}" for setting, file in self.others]
+        if len(hashes) == 1:
+            return hashes[0]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _texts(value: Any, setting: str) -> Iterator[tuple[str, str]]:
+    """Yield every text in plain JSON types, with the dotted setting that holds it."""
+    if isinstance(value, str):
+        yield setting, value
+    elif isinstance(value, Mapping):
+        for name, inner in sorted(value.items()):
+            yield from _texts(inner, f"{setting}.{name}")
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{setting}.{number}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        # Too long, or with a zero byte: a text that never was meant as a name.
+        return False
