@@ -1,7 +1,8 @@
 """Engines: one protocol, one file per engine, and the worker process around any of them.
 
 Everything a worker imports (``worker``, ``base``, ``request``, ``generation``, ``instruments``,
-``llama_cpp``, ``app``, ``load_report``, ``load_facts``, ``wire``, ``orphan``, ...) uses the
-standard library and the engine's own package only, so that a worker starts in any environment that
+``app``, ``llama_cpp`` and the other ``llama_`` modules, ``load_report``, ``load_facts``, ``wire``,
+``orphan``, ...) uses the standard library and the engine's own package only, so that a worker
+starts in any environment that
 has the engine, whether or not the plugin is installed there.
 """

@@ -17,19 +17,19 @@ import io
 import os
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import llama_cpp
-from llama_cpp import llama_chat_format
 
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.context_room import check_room
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.engine.llama_ability import why_unable
 from pytest_llmperf.engine.llama_arguments import FileName, llama_arguments
+from pytest_llmperf.engine.llama_prompt import PromptingLlama, stop_the_clock, tokenize
 from pytest_llmperf.engine.llama_sampler import SamplerChain
 from pytest_llmperf.engine.load_facts import read_load_facts
 from pytest_llmperf.engine.load_hint import load_hint
@@ -43,33 +43,6 @@ from pytest_llmperf.timeline import Timeline
 
 _PIECE_BYTES = 256
 _GGML_CONT = 5
-#: What a chat template is told when it asks for the date.
-_TEMPLATE_DATE = datetime(2025, 1, 1)
-
-
-class _ChatPrompt(Exception):  # noqa: N818 - carries a value out of a callback, is no error
-    """Carries the formatted prompt out of llama-cpp-python's chat handler."""
-
-    def __init__(self, arguments: dict[str, Any]) -> None:
-        super().__init__("the chat handler asked for a completion")
-        self.arguments = arguments
-
-
-def _stop_the_clock() -> None:
-    """Make chat templates that print today's date print the same date every day.
-
-    A prompt that changes at midnight would be another workload tomorrow.
-    """
-    formatter: Any = getattr(llama_chat_format, "Jinja2ChatFormatter", None)
-    if formatter is not None and hasattr(formatter, "strftime_now"):
-        formatter.strftime_now = staticmethod(_TEMPLATE_DATE.strftime)
-
-
-class _Llama(llama_cpp.Llama):  # type: ignore[misc]  # untyped package
-    """Llama whose chat handlers hand over the prompt they made instead of generating."""
-
-    def create_completion(self, prompt: Any, **arguments: Any) -> Any:
-        raise _ChatPrompt({"prompt": prompt, **arguments})
 
 
 class LlamaCppEngine:
@@ -81,7 +54,8 @@ class LlamaCppEngine:
         delay: a slowdown planted in the token loop.
 
     Raises:
-        EngineLoadError: with llama.cpp's last log lines and a hint.
+        EngineLoadError: with llama.cpp's last log lines and a hint, or with what the model
+            is that generates no text.
     """
 
     def __init__(self, config: dict[str, Any], delay: Delay | None = None) -> None:
@@ -90,13 +64,15 @@ class LlamaCppEngine:
         self._log: list[str] = []
         self._log_callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
-        _stop_the_clock()
+        stop_the_clock()
         path = str(config["model_path"])
         try:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
             # word; its own Python-level chatter (the whole chat template) is dropped.
             with contextlib.redirect_stderr(io.StringIO()):
-                self._llm = _Llama(FileName(path), verbose=True, **llama_arguments(config))
+                self._llm = PromptingLlama(
+                    FileName(path), verbose=True, **llama_arguments(config)
+                )
         except Exception as error:
             raise EngineLoadError(
                 with_log_tail(
@@ -106,6 +82,8 @@ class LlamaCppEngine:
                 )
             ) from error
         self._ctx = self._llm.ctx
+        if reason := why_unable(self._llm.model, self._ctx, config, self._log):
+            raise EngineLoadError(f"{path} can't generate text: {reason}")
         self._memory = llama_cpp.llama_get_memory(self._ctx)
         self._vocab = llama_cpp.llama_model_get_vocab(self._llm.model)
         self._eog = [
@@ -206,7 +184,7 @@ class LlamaCppEngine:
         if self._delay is not None:
             pick = self._delay.slowed(pick)
         t_start = clock()
-        prompt, stops = self._tokenize(request)
+        prompt, stops = tokenize(self._llm, request)
         check_room(len(prompt), max_tokens, self._config["n_ctx"], self._llm.n_ctx())
         rest = self._drop_uncached(prompt, request)
         buffer = (llama_cpp.llama_token * len(rest))(*rest)
@@ -244,6 +222,7 @@ class LlamaCppEngine:
             status = decode(ctx, batch)
             if status != 0:
                 raise EngineError(self._decode_failed(status))
+        sampler.check(ctx)
         # The last token was sampled but, unless an end of sequence followed, never evaluated.
         # It is not counted on in either case: a replay bans end of sequence, and must find
         # as much in the cache as the recorded request did.
@@ -264,40 +243,6 @@ class LlamaCppEngine:
             cache=request.cache,
         )
 
-    def _tokenize(self, request: Request) -> tuple[list[int], list[bytes]]:
-        """Return the prompt's token ids and the stop strings, the template's own included."""
-        stops = list(request.stop)
-        if request.messages is not None:
-            arguments = self._format_chat(request)
-            prompt = arguments["prompt"]
-            extra = arguments.get("stop") or []
-            stops += [extra] if isinstance(extra, str) else extra
-            if isinstance(prompt, str):
-                prompt = self._llm.tokenize(prompt.encode(), add_bos=True, special=True)
-        elif isinstance(request.prompt, tuple):
-            prompt = list(request.prompt)
-            n_vocab = self._llm.n_vocab()
-            if bad := [token for token in prompt if token >= n_vocab]:
-                raise EngineError(f"prompt: token id {bad[0]} is not in the model's {n_vocab}")
-        else:
-            text = (request.prompt or "").encode("utf-8", "replace")
-            prompt = self._llm.tokenize(text, add_bos=True, special=True)
-        if not prompt:
-            raise EngineError("the prompt has no tokens: nothing to evaluate")
-        if request.ignore_eos and request.messages is not None:
-            # The template's end marker is an end of sequence in another guise.
-            stops = list(request.stop)
-        return [int(token) for token in prompt], [stop.encode() for stop in stops]
-
-    def _format_chat(self, request: Request) -> dict[str, Any]:
-        try:
-            self._llm.create_chat_completion(messages=list(request.messages or ()))
-        except _ChatPrompt as captured:
-            return captured.arguments
-        except Exception as error:
-            name = self._llm.chat_format
-            raise EngineError(f"chat format {name!r} refused the messages: {error}") from error
-        raise EngineError(f"chat format {self._llm.chat_format!r} made no prompt")
 
     def _drop_uncached(self, prompt: Sequence[int], request: Request) -> list[int]:
         """Keep the cached common prefix, forget the rest, return what is left to evaluate."""

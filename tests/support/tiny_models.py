@@ -216,6 +216,15 @@ class TinyModel:
         """Add a tensor of 32-bit floats."""
         self._add(name, values.astype("float32"), None)
 
+    def random(self, *shape: int) -> np.ndarray:
+        """Return normal random numbers, a tenth in size."""
+        return self._order.normal(0, 0.1, shape)
+
+    def spoil(self, name: str, place: int, value: float) -> None:
+        """Put a value into a tensor that was added, in this row (or place, of a vector)."""
+        data = next(data for added, data, _ in self._tensors if added == name)
+        data[place] = value
+
     def _add(self, name: str, data: np.ndarray, kind: gguf.GGMLQuantizationType | None) -> None:
         self._tensors.append((name, data, kind))
 

@@ -1,0 +1,71 @@
+"""Whether a loaded model can generate text at all, one token after another.
+
+llama.cpp decodes with models that are not made for it, too, as fast as with any other, and what
+comes out are numbers of tokens without a meaning.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import llama_cpp
+
+_TWO_WAY = re.compile(r"causal_attn\s*= 0")
+_OTHER_MODEL = "name a model that generates text in llm.model_path"
+_OR_APP = f"{_OTHER_MODEL}, or measure your own code around this one (llm.engine: app)"
+
+
+def why_unable(model: Any, ctx: Any, config: Mapping[str, Any], log: Iterable[str]) -> str:
+    """Say why a loaded model generates no text, and what to do; "" where it does.
+
+    Args:
+        model, ctx: llama.cpp's pointers.
+        config: what it was loaded with, the ``llm`` section.
+        log: llama.cpp's own of the load.
+    """
+    extra = config.get("extra", {})
+    if extra.get("vocab_only"):
+        return "llm.extra.vocab_only leaves its weights out; take it away"
+    vocab = llama_cpp.llama_model_get_vocab(model)
+    if llama_cpp.llama_vocab_type(vocab) == llama_cpp.LLAMA_VOCAB_TYPE_NONE:
+        return (
+            "it has no tokenizer (tokenizer.ggml.model is no_vocab), so there is no text for its "
+            f"tokens; {_OTHER_MODEL}"
+        )
+    architecture = f"its architecture, {_architecture(model)},"
+    encoder = llama_cpp.llama_model_has_encoder(model)
+    decoder = llama_cpp.llama_model_has_decoder(model)
+    if encoder and decoder:
+        return (
+            f"{architecture} is an encoder with a decoder, and the llama_cpp engine runs models "
+            f"that are a decoder alone; {_OR_APP}"
+        )
+    diffusion = getattr(llama_cpp, "llama_model_is_diffusion", None)
+    if diffusion is not None and diffusion(model):
+        return (
+            f"{architecture} is a diffusion model, which writes all tokens at once and none after "
+            f"the other; {_OR_APP}"
+        )
+    if not decoder or not llama_cpp.llama_get_memory(ctx):
+        return f"{architecture} is an encoder: it makes embeddings, and no text; {_OR_APP}"
+    if any(_TWO_WAY.search(line) for line in log):
+        if "attention_type" in extra:
+            return (
+                "llm.extra.attention_type makes its tokens look at later ones, too, which are not "
+                "there yet while text is generated; take it away"
+            )
+        return (
+            "its tokens look at later ones, too (attention.causal is false), as those of an "
+            f"embedding model do; {_OTHER_MODEL}"
+        )
+    return ""
+
+
+def _architecture(model: Any) -> str:
+    buffer = ctypes.create_string_buffer(64)
+    key = b"general.architecture"
+    length = llama_cpp.llama_model_meta_val_str(model, key, buffer, len(buffer))
+    return buffer.value.decode("utf-8", "replace") if length > 0 else "unknown"

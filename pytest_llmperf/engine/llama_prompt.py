@@ -1,0 +1,83 @@
+"""Turns a request into token ids: text, token ids as they are, or a chat by its template."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import llama_cpp
+from llama_cpp import llama_chat_format
+
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.request import Request
+
+#: What a chat template is told when it asks for the date.
+_TEMPLATE_DATE = datetime(2025, 1, 1)
+
+
+class _ChatPrompt(Exception):  # noqa: N818 - carries a value out of a callback, is no error
+    """Carries the formatted prompt out of llama-cpp-python's chat handler."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        super().__init__("the chat handler asked for a completion")
+        self.arguments = arguments
+
+
+class PromptingLlama(llama_cpp.Llama):  # type: ignore[misc]  # untyped package
+    """Llama whose chat handlers hand over the prompt they made instead of generating."""
+
+    def create_completion(self, prompt: Any, **arguments: Any) -> Any:
+        """Hand over the prompt."""
+        raise _ChatPrompt({"prompt": prompt, **arguments})
+
+
+def stop_the_clock() -> None:
+    """Make chat templates that print today's date print the same date every day.
+
+    A prompt that changes at midnight would be another workload tomorrow.
+    """
+    formatter: Any = getattr(llama_chat_format, "Jinja2ChatFormatter", None)
+    if formatter is not None and hasattr(formatter, "strftime_now"):
+        formatter.strftime_now = staticmethod(_TEMPLATE_DATE.strftime)
+
+
+def tokenize(llm: PromptingLlama, request: Request) -> tuple[list[int], list[bytes]]:
+    """Return the prompt's token ids and the stop strings, the template's own included.
+
+    Raises:
+        EngineError: there is nothing to evaluate, or the chat template refuses the messages.
+    """
+    stops = list(request.stop)
+    if request.messages is not None:
+        arguments = _format_chat(llm, request)
+        prompt = arguments["prompt"]
+        extra = arguments.get("stop") or []
+        stops += [extra] if isinstance(extra, str) else extra
+        if isinstance(prompt, str):
+            prompt = llm.tokenize(prompt.encode(), add_bos=True, special=True)
+    elif isinstance(request.prompt, tuple):
+        prompt = list(request.prompt)
+        n_vocab = llm.n_vocab()
+        if bad := [token for token in prompt if token >= n_vocab]:
+            raise EngineError(f"prompt: token id {bad[0]} is not in the model's {n_vocab}")
+    else:
+        text = (request.prompt or "").encode("utf-8", "replace")
+        prompt = llm.tokenize(text, add_bos=True, special=True)
+    if not prompt:
+        raise EngineError("the prompt has no tokens: nothing to evaluate")
+    if request.ignore_eos and request.messages is not None:
+        # The template's end marker is an end of sequence in another guise.
+        stops = list(request.stop)
+    return [int(token) for token in prompt], [stop.encode() for stop in stops]
+
+
+def _format_chat(llm: PromptingLlama, request: Request) -> dict[str, Any]:
+    try:
+        llm.create_chat_completion(messages=list(request.messages or ()))
+    except _ChatPrompt as captured:
+        return captured.arguments
+    except Exception as error:
+        raise EngineError(
+            f"chat format {llm.chat_format!r} refused the messages: {error}"
+        ) from error
+    raise EngineError(f"chat format {llm.chat_format!r} made no prompt")
