@@ -29,6 +29,7 @@ from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.llama_ability import why_unable
 from pytest_llmperf.engine.llama_arguments import FileName, llama_arguments
+from pytest_llmperf.engine.llama_memory import ContextMemory
 from pytest_llmperf.engine.llama_prompt import PromptingLlama, stop_the_clock, tokenize
 from pytest_llmperf.engine.llama_sampler import SamplerChain
 from pytest_llmperf.engine.load_facts import read_load_facts
@@ -70,9 +71,7 @@ class LlamaCppEngine:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
             # word; its own Python-level chatter (the whole chat template) is dropped.
             with contextlib.redirect_stderr(io.StringIO()):
-                self._llm = PromptingLlama(
-                    FileName(path), verbose=True, **llama_arguments(config)
-                )
+                self._llm = PromptingLlama(FileName(path), verbose=True, **llama_arguments(config))
         except Exception as error:
             raise EngineLoadError(
                 with_log_tail(
@@ -84,14 +83,13 @@ class LlamaCppEngine:
         self._ctx = self._llm.ctx
         if reason := why_unable(self._llm.model, self._ctx, config, self._log):
             raise EngineLoadError(f"{path} can't generate text: {reason}")
-        self._memory = llama_cpp.llama_get_memory(self._ctx)
+        self._memory = ContextMemory(self._llm.model, self._ctx)
         self._vocab = llama_cpp.llama_model_get_vocab(self._llm.model)
         self._eog = [
             token
             for token in range(self._llm.n_vocab())
             if llama_cpp.llama_vocab_is_eog(self._vocab, token)
         ]
-        self._cached: list[int] = []
 
     def _on_log(self, level: int, text: bytes, _: Any) -> None:
         line = text.decode("utf-8", "replace").rstrip("\n")
@@ -150,9 +148,8 @@ class LlamaCppEngine:
         }
 
     def reset(self) -> None:
-        """Empty the KV cache."""
-        llama_cpp.llama_memory_clear(self._memory, False)
-        self._cached = []
+        """Empty the KV cache, or whatever the model remembers with."""
+        self._memory.clear()
 
     def close(self) -> None:
         """Free context and model."""
@@ -167,6 +164,8 @@ class LlamaCppEngine:
             self.reset()
         sampler = SamplerChain(self._llm.model, request, seed, self._eog)
         try:
+            if request.cache == "keep":
+                self._memory.settle(self._evaluate)
             return self._run(request, request.max_tokens, sampler, sink)
         except BaseException:
             # The cache no longer holds what the last request left in it.
@@ -186,7 +185,7 @@ class LlamaCppEngine:
         t_start = clock()
         prompt, stops = tokenize(self._llm, request)
         check_room(len(prompt), max_tokens, self._config["n_ctx"], self._llm.n_ctx())
-        rest = self._drop_uncached(prompt, request)
+        rest = prompt[self._memory.keep(prompt) :] if request.cache == "keep" else prompt
         buffer = (llama_cpp.llama_token * len(rest))(*rest)
         t_prefill_start = clock()
         self._prefill(buffer)
@@ -226,7 +225,7 @@ class LlamaCppEngine:
         # The last token was sampled but, unless an end of sequence followed, never evaluated.
         # It is not counted on in either case: a replay bans end of sequence, and must find
         # as much in the cache as the recorded request did.
-        self._cached = [*prompt, *output[:-1]]
+        self._memory.hold([*prompt, *output[:-1]])
         return Generation(
             text=self._text(output, stops if finish == "stop" else ()),
             token_ids=tuple(output),
@@ -243,22 +242,8 @@ class LlamaCppEngine:
             cache=request.cache,
         )
 
-
-    def _drop_uncached(self, prompt: Sequence[int], request: Request) -> list[int]:
-        """Keep the cached common prefix, forget the rest, return what is left to evaluate."""
-        if request.cache == "clear":
-            return list(prompt)
-        common = 0
-        # One token at least must be evaluated, to have logits to sample from.
-        for ours, theirs in zip(self._cached, prompt[:-1], strict=False):
-            if ours != theirs:
-                break
-            common += 1
-        if not llama_cpp.llama_memory_seq_rm(self._memory, -1, common, -1):
-            # Recurrent models can't forget a suffix.
-            self.reset()
-            common = 0
-        return list(prompt[common:])
+    def _evaluate(self, tokens: Sequence[int]) -> None:
+        self._prefill((llama_cpp.llama_token * len(tokens))(*tokens))
 
     def _prefill(self, tokens: Any) -> None:
         n_batch, size = self._llm.n_batch, ctypes.sizeof(llama_cpp.llama_token)

@@ -181,7 +181,7 @@ class Workload:
 
     @property
     def summary(self) -> str:
-        """Readable size, for example ``6 requests, 72 tokens in, 96 out, cache kept``."""
+        """Readable size, for example ``2 requests, 72 tokens in, 96 out, streamed``."""
         count = len(self.requests)
         tokens_in = [len(r.prompt_token_ids) for r in self.requests]
         parts = [f"{count} request{'s' if count != 1 else ''}"]
@@ -189,10 +189,20 @@ class Workload:
             parts.append(f"{sum(tokens_in)} tokens in")
         parts.append(f"{sum(r.output_tokens for r in self.requests)} out")
         if any(r.request.cache == "keep" for r in self.requests):
-            parts.append("cache kept")
+            parts.append(f"cache kept{self._kept()}")
         if any(r.request.stream for r in self.requests):
             parts.append("streamed")
         return ", ".join(parts)
+
+    def _kept(self) -> str:
+        """Say how many prompt tokens the cache held, and how many were evaluated; or nothing."""
+        kept = evaluated = 0
+        for recorded in self.requests:
+            if recorded.prompt_tokens_evaluated is None or not recorded.prompt_token_ids:
+                return ""
+            evaluated += recorded.prompt_tokens_evaluated
+            kept += len(recorded.prompt_token_ids) - recorded.prompt_tokens_evaluated
+        return f" ({kept} token{'s' if kept != 1 else ''}, {evaluated} evaluated)"
 
 
 class Recorder:

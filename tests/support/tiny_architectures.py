@@ -10,7 +10,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from tiny_models import CHAT_TEMPLATE, CONTEXT, VOCABULARY, TinyModel, tiny_model
+from tiny_models import CHAT_TEMPLATE, CONTEXT, END, VOCABULARY, TinyModel, tiny_model
 
 _WIDTH, _HEAD, _INNER = 64, 32, 128
 _HEADS = _WIDTH // _HEAD
@@ -20,8 +20,11 @@ _SSM, _STATE, _CONVOLUTION, _RANK = 2 * _WIDTH, 16, 4, 4
 WINDOW = 32
 
 
-def tiny_mamba(*, layers: int = 2, seed: int = 0) -> Path:
-    """Return a Mamba: it remembers a state, and no single token."""
+def tiny_mamba(*, layers: int = 2, seed: int = 0, ends: bool = False) -> Path:
+    """Return a Mamba: it remembers a state, and no single token.
+
+    ``ends``: it says end of sequence every ten tokens or so, and not once in hundreds.
+    """
 
     def fill(model: TinyModel) -> None:
         _common(model, layers)
@@ -29,8 +32,10 @@ def tiny_mamba(*, layers: int = 2, seed: int = 0) -> Path:
         for layer in range(layers):
             model.norm(f"blk.{layer}.attn_norm", _WIDTH)
             _ssm(model, layer)
+        if ends:
+            model.spoil("output.weight", END, 0.3)
 
-    return _made("mamba", fill, seed, layers=layers)
+    return _made("mamba", fill, seed, layers=layers, ends=ends)
 
 
 def tiny_jamba(*, layers: int = 4, seed: int = 0) -> Path:
@@ -51,13 +56,18 @@ def tiny_jamba(*, layers: int = 4, seed: int = 0) -> Path:
     return _made("jamba", fill, seed, layers=layers)
 
 
-def tiny_lfm2(*, layers: int = 4, seed: int = 0) -> Path:
-    """Return an LFM2: a hybrid, every second layer attention, the others short convolutions."""
+def tiny_lfm2(*, layers: int = 4, seed: int = 0, window: bool = False) -> Path:
+    """Return an LFM2: a hybrid, every second layer attention, the others short convolutions.
+
+    ``window``: the attention looks back ``WINDOW`` positions only.
+    """
     attention = [layer % 2 for layer in range(layers)]
 
     def fill(model: TinyModel) -> None:
         _common(model, layers, caches=[_HEADS * here for here in attention], output=False)
         model.writer.add_uint32("lfm2.shortconv.l_cache", 3)
+        if window:
+            model.writer.add_sliding_window(WINDOW)
         model.norm("token_embd_norm", _WIDTH)
         for layer, here in enumerate(attention):
             block = f"blk.{layer}"
@@ -72,7 +82,7 @@ def tiny_lfm2(*, layers: int = 4, seed: int = 0) -> Path:
                 model.matrix(f"{block}.shortconv.out_proj", _WIDTH, _WIDTH)
             _feed_forward(model, block)
 
-    return _made("lfm2", fill, seed, layers=layers)
+    return _made("lfm2", fill, seed, layers=layers, window=window)
 
 
 def tiny_gemma(*, layers: int = 4, seed: int = 0) -> Path:

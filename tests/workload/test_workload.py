@@ -138,7 +138,16 @@ def test_a_summary_counts_requests_and_tokens(ask: Ask) -> None:
     kept = RecordedRequest.of(ask(cache="keep", stream=True), outcome(tokens=6))
 
     assert Workload((one,)).summary == "1 request, 3 tokens in, 4 out"
-    assert Workload((one, kept)).summary == "2 requests, 6 tokens in, 10 out, cache kept, streamed"
+    assert Workload((one, kept)).summary == (
+        "2 requests, 6 tokens in, 10 out, cache kept (0 tokens, 6 evaluated), streamed"
+    )
+
+
+def test_a_summary_counts_what_the_cache_held(ask: Ask) -> None:
+    kept = RecordedRequest.of(ask(cache="keep"), outcome(evaluated=2))
+    assert Workload((kept,)).summary.endswith("cache kept (1 token, 2 evaluated)")
+    unknown = RecordedRequest.of(ask(cache="keep"), outcome(evaluated=None))
+    assert Workload((kept, unknown)).summary.endswith("cache kept")
 
 
 def test_a_summary_does_not_count_what_an_application_does_not_tell(ask: Ask) -> None:

@@ -1,0 +1,87 @@
+"""What a llama.cpp context remembers of evaluated tokens, and how much a prompt may keep.
+
+A plain KV cache can forget any end of what it holds. One with a sliding window has dropped old
+positions; a recurrent state (Mamba, the convolutions of LFM2) holds the last position only and can
+go on from there, and from nowhere before. So the memory itself is asked.
+Source: llama.cpp's include/llama.h (``llama_memory_seq_*``) and src/llama-hparams.cpp
+(``is_masked_swa``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llama_cpp
+
+#: The only sequence that an engine uses.
+_SEQUENCE = 0
+
+
+class ContextMemory:
+    """The memory of one context, and the tokens that the last request left in it."""
+
+    def __init__(self, model: Any, ctx: Any) -> None:
+        self._memory = llama_cpp.llama_get_memory(ctx)
+        self._window = int(llama_cpp.llama_model_n_swa(model))
+        self._recurs = bool(
+            llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
+        )
+        self._tokens: list[int] = []
+
+    def clear(self) -> None:
+        """Forget everything."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+        self._tokens = []
+
+    def hold(self, tokens: Sequence[int]) -> None:
+        """Note which tokens, from position 0, later requests may find; more may be there."""
+        self._tokens = list(tokens)
+
+    def settle(self, evaluate: Callable[[Sequence[int]], None]) -> None:
+        """Forget what was evaluated beyond the tokens that are noted.
+
+        Args:
+            evaluate: fills an empty memory; needed where it can't forget the end alone.
+        """
+        noted = self._tokens
+        if noted and self._held() > len(noted) and not self._forget_from(len(noted)):
+            self.clear()
+            evaluate(noted)
+            self.hold(noted)
+
+    def keep(self, prompt: Sequence[int]) -> int:
+        """Forget all but what ``prompt`` begins with; return how many of its tokens that is.
+
+        At least one token is left to evaluate, to have logits to sample from.
+        """
+        common = 0
+        for ours, theirs in zip(self._tokens, prompt[:-1], strict=False):
+            if ours != theirs:
+                break
+            common += 1
+        held = self._held()
+        # Where the prompt only goes on there is nothing to forget, and a window is still whole.
+        if not common or common > held or (common < held and not self._can_go_back_to(common)):
+            self.clear()
+            return 0
+        return common
+
+    def _can_go_back_to(self, length: int) -> bool:
+        """Forget what comes after the first ``length`` tokens, if the next one can then be had."""
+        if self._window and self._recurs:
+            # The state is all that is told of such a memory, and nothing of its window.
+            return False
+        if not self._recurs:
+            oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, _SEQUENCE)
+            needed = max(0, length - self._window + 1) if self._window else 0
+            if oldest > needed:
+                return False
+        return self._forget_from(length)
+
+    def _forget_from(self, position: int) -> bool:
+        return bool(llama_cpp.llama_memory_seq_rm(self._memory, _SEQUENCE, position, -1))
+
+    def _held(self) -> int:
+        """Return how many positions have been evaluated, from 0 on."""
+        return int(llama_cpp.llama_memory_seq_pos_max(self._memory, _SEQUENCE)) + 1
