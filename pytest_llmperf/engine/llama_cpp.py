@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import io
 import os
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.llama_ability import why_unable
 from pytest_llmperf.engine.llama_arguments import FileName, llama_arguments
 from pytest_llmperf.engine.llama_memory import ContextMemory
-from pytest_llmperf.engine.llama_prompt import PromptingLlama, stop_the_clock, tokenize
+from pytest_llmperf.engine.llama_prompt import PromptingLlama, prepare_templates, tokenize
 from pytest_llmperf.engine.llama_sampler import SamplerChain
 from pytest_llmperf.engine.load_facts import read_load_facts
 from pytest_llmperf.engine.load_hint import load_hint
@@ -44,6 +45,7 @@ from pytest_llmperf.timeline import Timeline
 
 _PIECE_BYTES = 256
 _GGML_CONT = 5
+_REFUSED_ADAPTER = re.compile(r"llama_adapter_lora_init\S*: failed to").search
 
 
 class LlamaCppEngine:
@@ -65,21 +67,20 @@ class LlamaCppEngine:
         self._log: list[str] = []
         self._log_callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
-        stop_the_clock()
+        prepare_templates()
         path = str(config["model_path"])
         try:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
             # word; its own Python-level chatter (the whole chat template) is dropped.
             with contextlib.redirect_stderr(io.StringIO()):
                 self._llm = PromptingLlama(FileName(path), verbose=True, **llama_arguments(config))
+            if refused := next(filter(_REFUSED_ADAPTER, self._log), ""):
+                # llama-cpp-python goes on without it, and crashes with the first token.
+                raise RuntimeError(refused)
         except Exception as error:
-            raise EngineLoadError(
-                with_log_tail(
-                    f"llama.cpp could not load {shown_path(path)}: {error}",
-                    self._log,
-                    load_hint(path, self._log),
-                )
-            ) from error
+            hint = load_hint(path, self._log, error, config.get("extra", {}))
+            text = f"llama.cpp could not load {shown_path(path)}: {error}"
+            raise EngineLoadError(with_log_tail(text, self._log, hint)) from error
         self._ctx = self._llm.ctx
         if reason := why_unable(self._llm.model, self._ctx, config, self._log):
             raise EngineLoadError(f"{path} can't generate text: {reason}")

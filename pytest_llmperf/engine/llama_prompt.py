@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from datetime import datetime
 from typing import Any
 
+import jinja2
 import llama_cpp
 from llama_cpp import llama_chat_format
 
@@ -31,14 +33,36 @@ class PromptingLlama(llama_cpp.Llama):  # type: ignore[misc]  # untyped package
         raise _ChatPrompt({"prompt": prompt, **arguments})
 
 
-def stop_the_clock() -> None:
-    """Make chat templates that print today's date print the same date every day.
+class _Formatter(llama_chat_format.Jinja2ChatFormatter):  # type: ignore[misc]  # untyped package
+    """Formats chats by the model's template, on the same date every day.
 
-    A prompt that changes at midnight would be another workload tomorrow.
+    A prompt that changes at midnight would be another workload tomorrow. A template that does
+    not parse is no error until a chat needs it: other prompts can do without, and so can chats
+    for which ``llm.chat_format`` names another one.
     """
-    formatter: Any = getattr(llama_chat_format, "Jinja2ChatFormatter", None)
-    if formatter is not None and hasattr(formatter, "strftime_now"):
-        formatter.strftime_now = staticmethod(_TEMPLATE_DATE.strftime)
+
+    strftime_now = staticmethod(_TEMPLATE_DATE.strftime)
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._problem = ""
+        try:
+            super().__init__(*arguments, **named)
+        except jinja2.TemplateError as error:
+            line = getattr(error, "lineno", None)
+            self._problem = f"{error.message}{f' (line {line})' if line else ''}"
+
+    def __call__(self, **arguments: Any) -> Any:
+        if self._problem:
+            raise EngineError(
+                f"the model's chat template does not parse: {self._problem}; name another one in "
+                "llm.chat_format, such as chatml, or use a model file whose template is whole"
+            )
+        return super().__call__(**arguments)
+
+
+def prepare_templates() -> None:
+    """Let llama-cpp-python format chats with our formatter."""
+    llama_chat_format.Jinja2ChatFormatter = _Formatter
 
 
 def tokenize(llm: PromptingLlama, request: Request) -> tuple[list[int], list[bytes]]:
@@ -76,8 +100,22 @@ def _format_chat(llm: PromptingLlama, request: Request) -> dict[str, Any]:
         llm.create_chat_completion(messages=list(request.messages or ()))
     except _ChatPrompt as captured:
         return captured.arguments
+    except EngineError:
+        raise
+    except llama_chat_format.LlamaChatCompletionHandlerNotFoundException:
+        raise EngineError(_unknown_format(llm.chat_format)) from None
     except Exception as error:
         raise EngineError(
             f"chat format {llm.chat_format!r} refused the messages: {error}"
         ) from error
     raise EngineError(f"chat format {llm.chat_format!r} made no prompt")
+
+
+def _unknown_format(name: str) -> str:
+    known = sorted(llama_chat_format.LlamaChatCompletionHandlerRegistry()._chat_handlers)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}? Leave" if near else "; leave"
+    return (
+        f"llm.chat_format: llama-cpp-python has no format {name!r}{hint} it out to use the "
+        f"model's own template. Known: {', '.join(known)}"
+    )

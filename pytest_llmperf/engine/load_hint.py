@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MIB = 1024 * 1024
@@ -28,6 +29,11 @@ _SHORT = (
         "computing",
         "a smaller llm.n_ubatch or llm.n_ctx, or llm.flash_attn: true",
     ),
+    (
+        re.compile(r"failed to initialize the context: std::bad_alloc"),
+        "the context",
+        "a smaller llm.n_ctx",
+    ),
 )
 #: What llama.cpp says of settings that this machine can't meet -> what to set instead.
 _SETTINGS = (
@@ -39,13 +45,101 @@ _SETTINGS = (
         re.compile(r"device (\S+) does not support split buffers"),
         "{0} can't share rows with other GPUs: set llm.split_mode: layer",
     ),
+    (
+        re.compile(r"K cache type (\S+) with block size \d+ does not divide"),
+        "the model's heads do not fill whole blocks of {0}: set llm.type_k to null",
+    ),
+    (
+        re.compile(r"V cache type (\S+) with block size \d+ does not divide"),
+        "the model's heads do not fill whole blocks of {0}: set llm.type_v to null",
+    ),
+    (
+        re.compile(r"does not support different K \(\S+\) and V \(\S+\) cache types"),
+        "this model keeps keys and values in one type: set llm.type_k and llm.type_v alike",
+    ),
+    (
+        re.compile(r"llama_adapter_lora_init\S*: failed to (.*)"),
+        "llm.extra.lora_path: llama.cpp failed to {0}; name an adapter that is there "
+        "and was made for this model",
+    ),
 )
+_NEWER = "a newer llama-cpp-python may"
+#: What llama.cpp says of files that it can't read -> what they are, and what to do about it.
+_FILES = (
+    (
+        re.compile(r"GGUF file is version (\d+) but"),
+        f"the file is of GGUF version {{0}}, which this llama.cpp can't read; {_NEWER}",
+    ),
+    (
+        re.compile(r"mismatch between the host and model endianness"),
+        "the file is in the other byte order; take one for this machine, or convert it with "
+        "gguf-convert-endian of the package gguf",
+    ),
+    (
+        re.compile(r"(?:unknown|unsupported) model architecture: '(.*?)'"),
+        f"this llama.cpp does not know the model's architecture, '{{0}}'; {_NEWER}",
+    ),
+    (
+        re.compile(r"CLIP cannot be used as main model"),
+        "this file is the part of a model that reads images or sound (mmproj); name the language "
+        "model's own file in llm.model_path",
+    ),
+    (
+        re.compile(r"unknown (?:pre-)?tokenizer(?: type)?: '(.*?)'"),
+        f"this llama.cpp does not know the model's tokenizer, '{{0}}'; {_NEWER}",
+    ),
+    (
+        re.compile(r"has invalid ggml type (\d+)"),
+        f"a tensor is of type {{0}}, a quantization that this llama.cpp does not know; {_NEWER}",
+    ),
+    (
+        re.compile(r"invalid split file name"),
+        "the parts of a split model must keep the names that gguf-split gave them, such as "
+        "name-00001-of-00003.gguf",
+    ),
+    (
+        re.compile(r"failed to load GGUF split from (.*)"),
+        "a part of the model, {0}, is missing or damaged",
+    ),
+    (
+        re.compile(r"tensor '(\S+)' (?:not found|has wrong shape)|missing tensor '(\S+)'"),
+        "the file and this llama.cpp do not agree on the tensor {0}: the file was converted by "
+        f"another version ({_NEWER} read it), or llm.extra.kv_overrides says something wrong of it",
+    ),
+    (
+        re.compile(r"not within the file bounds|failed to read (?:key-value|tensor|header)"),
+        "the file is cut short or damaged: compare its size or SHA-256 with the source, and "
+        "download it again",
+    ),
+)
+#: What llama-cpp-python raises where it can't hand an argument on.
+_ARGUMENT = (TypeError, AttributeError, KeyError, OverflowError, ctypes.ArgumentError)
+_CONTEXT = re.compile(r"failed to initialize the context: (.*)")
 
 
-def load_hint(path: str, log: Sequence[str] = ()) -> str:
-    """Say what the engine's log, or the file at ``path``, shows of why it was not loaded."""
-    if known := _setting_hint(log) or _memory_hint(log):
+def load_hint(
+    path: str,
+    log: Sequence[str] = (),
+    error: Exception | None = None,
+    extra: Iterable[str] = (),
+) -> str:
+    """Say why a model was not loaded, and what to change.
+
+    Args:
+        path: the model's file.
+        log: the engine's.
+        error: what llama-cpp-python raised.
+        extra: names of the arguments in ``llm.extra``.
+    """
+    if known := _known(_SETTINGS, log) or _memory_hint(log) or _known(_FILES, log):
         return known
+    names = ", ".join(sorted(extra))
+    if isinstance(error, _ARGUMENT) and names:
+        return (
+            f"an argument of llama_cpp.Llama has a value of a wrong kind; check llm.extra ({names})"
+        )
+    if failed := _CONTEXT.search("\n".join(log)):
+        return f"a setting in llm does not fit this model or machine: {failed[1]}"
     try:
         with Path(path).open("rb") as file:
             magic = file.read(4)
@@ -59,12 +153,12 @@ def load_hint(path: str, log: Sequence[str] = ()) -> str:
     )
 
 
-def _setting_hint(log: Sequence[str]) -> str:
-    """Name the setting that this machine can't meet; or nothing."""
+def _known(hints: Iterable[tuple[re.Pattern[str], str]], log: Sequence[str]) -> str:
+    """Return the first hint whose words are in the log, with what they name; or nothing."""
     text = "\n".join(log)
-    for pattern, hint in _SETTINGS:
+    for pattern, hint in hints:
         if match := pattern.search(text):
-            return hint.format(*match.groups())
+            return hint.format(*filter(None, match.groups()))
     return ""
 
 

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from pytest_llmperf.engine.llama_prompt import stop_the_clock
+from pytest_llmperf.engine.llama_prompt import prepare_templates
 
 
 def test_a_chat_template_is_told_the_same_date_every_day() -> None:
-    from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+    from llama_cpp import llama_chat_format
 
-    stop_the_clock()
-    formatter = Jinja2ChatFormatter("{{ strftime_now('%d %b %Y') }}", eos_token="", bos_token="")
+    prepare_templates()
+    template = "{{ strftime_now('%d %b %Y') }}"
+    formatter = llama_chat_format.Jinja2ChatFormatter(template, eos_token="", bos_token="")
 
     assert formatter(messages=[]).prompt == "01 Jan 2025"

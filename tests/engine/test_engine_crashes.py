@@ -43,7 +43,7 @@ def test_a_truncated_model_is_a_load_error(
     assert text.startswith(f"llama.cpp could not load {file}: ")
     assert "  | " in text
     assert "not within the file bounds" in text
-    assert "hint: the file may be truncated" in text
+    assert "hint: the file is cut short or damaged" in text
     assert ends(spawned[0])
 
 
