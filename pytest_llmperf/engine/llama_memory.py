@@ -24,9 +24,9 @@ class ContextMemory:
     def __init__(self, model: Any, ctx: Any) -> None:
         self._memory = llama_cpp.llama_get_memory(ctx)
         self._window = int(llama_cpp.llama_model_n_swa(model))
-        self._recurs = bool(
-            llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
-        )
+        # Older packages can't tell a hybrid: of one that then goes on, nothing else is kept.
+        hybrid = getattr(llama_cpp, "llama_model_is_hybrid", llama_cpp.llama_model_is_recurrent)
+        self._recurs = bool(llama_cpp.llama_model_is_recurrent(model) or hybrid(model))
         self._tokens: list[int] = []
 
     def clear(self) -> None:
