@@ -6,6 +6,7 @@ Devices that are not here are known by the lines that llama.cpp logs of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from gguf_files import (
@@ -20,6 +21,7 @@ from gguf_files import (
     gemma_tensors,
     llama_keys,
     llama_tensors,
+    split_gguf,
 )
 
 from pytest_llmperf.engine.model_reads import CacheReads, ModelReads, read_model_reads
@@ -162,11 +164,12 @@ def test_an_encoder_makes_the_reads_unknown(write: Write) -> None:
     assert "encoder" in reads(write, [], tensors=more).problem
 
 
-def test_a_missing_part_of_a_split_model_is_named(write: Write) -> None:
-    first = write(llama_keys(1), llama_tensors(1, tied=False))
-    first = first.rename(first.with_name("big-00001-of-00002.gguf"))
-    problem = read_model_reads(first, [], 1, {}).problem
-    assert problem == f"{first.with_name('big-00002-of-00002.gguf')} is missing"
+def test_a_missing_part_of_a_split_model_is_named(tmp_path: Path) -> None:
+    whole = llama_tensors(1, tied=False)
+    first = split_gguf(tmp_path / "big.gguf", llama_keys(1), whole, files=2)
+    second = tmp_path / "big-00002-of-00002.gguf"
+    second.unlink()
+    assert read_model_reads(first, [], 1, {}).problem == f"{second} is missing"
 
 
 def test_it_survives_the_way_over_the_wire(write: Write) -> None:
