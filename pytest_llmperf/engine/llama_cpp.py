@@ -83,7 +83,7 @@ class LlamaCppEngine:
             raise EngineLoadError(with_log_tail(text, self._log, hint)) from error
         self._ctx = self._llm.ctx
         if reason := why_unable(self._llm.model, self._ctx, config, self._log):
-            raise EngineLoadError(f"{path} can't generate text: {reason}")
+            raise EngineLoadError(f"{shown_path(path)} can't generate text: {reason}")
         self._memory = ContextMemory(self._llm.model, self._ctx)
         self._vocab = llama_cpp.llama_model_get_vocab(self._llm.model)
         self._eog = [
