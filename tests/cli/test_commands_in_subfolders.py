@@ -33,6 +33,8 @@ def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     top.joinpath(SUB).mkdir(parents=True)
     top.joinpath("pytest.ini").write_text("[pytest]\n")
     top.joinpath("config.yaml").write_text(CONFIG)
+    # Nearer, but not where pytest takes the project's settings from.
+    top.joinpath("tests", "config.yaml").write_text("perf: {baselines: nowhere}\n")
     top.joinpath(SUB, "test_chat.py").touch()
     git(top, "init", "--quiet")
     for day in (1, 2):
