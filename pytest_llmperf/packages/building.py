@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from pytest_llmperf.packages.plan import ENGINE, Plan
 from pytest_llmperf.packages.requirement_file import repository_around
 
 Say = Callable[[str], None]
+
+#: How long an engine takes to be built from source, on two to a dozen cores.
+BUILD_TIME, LONGEST_BUILD_S = "3 to 6 minutes", 360.0
 
 _PATHS = (
     "import json, sysconfig; p = sysconfig.get_paths(); "
@@ -239,7 +242,7 @@ def _install(
     if not lines:
         return
     environ = clean_environment(os.environ, **_engine_variables(flags))
-    engine = [specs.without_options(line) for line in plan.needed.get(ENGINE, ())]
+    engine = _engine_lines(plan)
     engine += [line for line in left if specs.name_of(line) == ENGINE]
     installer = find_installer(installed, os.environ)
 
@@ -261,7 +264,7 @@ def _install(
 
     if engine and not _from_donor(engine, donors, place):
         built = f" with {flags}" if flags else ""
-        site.say(f"builds {' '.join(engine)}{built}, 3 to 6 minutes; log: {site.log}")
+        site.say(f"builds {' '.join(engine)}{built}, {BUILD_TIME}; log: {site.log}")
         scratch = site.folder / "build"
         scratch.mkdir()
         # The build's gigabyte lies where it is removed even after a kill.
@@ -278,14 +281,33 @@ def _install(
     run("needed", lines, f"or {BY_HAND}")
 
 
-def _from_donor(engine: list[str], donors: list[Place], place: Place) -> bool:
-    """Copy the engine from an environment that has it, rather than build it again."""
+def compiles_engine(plan: Plan, donors: Sequence[Place]) -> bool:
+    """Whether the engine has to be built from source: no other environment has it."""
+    engine = _engine_lines(plan)
+    return bool(engine) and _donor_of(engine, donors) is None
+
+
+def _engine_lines(plan: Plan) -> list[str]:
+    return [specs.without_options(line) for line in plan.needed.get(ENGINE, ())]
+
+
+def _donor_of(engine: Sequence[str], donors: Sequence[Place]) -> Place | None:
+    """Return the environment to copy the engine from, rather than build it again."""
     requirements = [specs.parse(line) for line in engine]
     for donor in donors:
         installed = donor.installed()
-        fits = all(each and not each.url and installed.satisfies(each) for each in requirements)
-        if fits and copy(installed[ENGINE], donor, place):
+        if all(each and not each.url and installed.satisfies(each) for each in requirements):
+            return donor
+    return None
+
+
+def _from_donor(engine: Sequence[str], donors: Sequence[Place], place: Place) -> bool:
+    """Copy the engine from an environment that has it, where there is one."""
+    left = list(donors)
+    while (donor := _donor_of(engine, left)) is not None:
+        if copy(donor.installed()[ENGINE], donor, place):
             return True
+        left.remove(donor)
     return False
 
 

@@ -8,7 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llmperf.packages.building import Site, build, build_by_hand, seen_base
+from pytest_llmperf.packages.building import (
+    BUILD_TIME,
+    LONGEST_BUILD_S,
+    Site,
+    build,
+    build_by_hand,
+    compiles_engine,
+    seen_base,
+)
 from pytest_llmperf.packages.declarations import declared
 from pytest_llmperf.packages.editable import editable_below
 from pytest_llmperf.packages.engine_build import build_flags
@@ -51,6 +59,7 @@ def environment_for(
     cache: Path,
     say: Callable[[str], None],
     install: str | None = None,
+    seconds: float | None = None,
 ) -> Environment:
     """Return the environment for the tree ``there``, building it if the cache has none.
 
@@ -65,6 +74,8 @@ def environment_for(
         say: gets a line before and while something takes long.
         install: a command line that installs the other tree's packages, in place of
             all deriving; ``{python}`` stands for the new environment's interpreter.
+        seconds: how long that may take. An engine is not built from source if that may take
+            longer; None builds it in any case.
 
     Raises:
         InstallError: it cannot be had; the message names the log and what to do.
@@ -104,8 +115,13 @@ def environment_for(
         with store.locked():
             found = store.find()
             if found is None:
-                said = _few(differences, "; ")
-                say(f"makes an environment for the other commit, which declares others: {said}")
+                donors = store.donors(engine_digest(flags, os.environ))
+                compiles = not install and compiles_engine(plan, donors)
+                if compiles and seconds is not None and seconds < LONGEST_BUILD_S:
+                    raise InstallError(_no_time(plan, seconds))
+                said = "declares others: " + _few(differences, "; ")
+                said += f"; its engine is built from source, {BUILD_TIME}" if compiles else ""
+                say(f"makes an environment for the other commit, which {said}")
                 found = store.make(here, there, builder)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -114,6 +130,15 @@ def environment_for(
             "free space there, or set LLMPERF_CACHE_DIR to a folder on another disk"
         ) from None
     return Environment(str(found[0]), False, found[1])
+
+
+def _no_time(plan: Plan, seconds: float) -> str:
+    engine = " ".join(plan.needed[ENGINE])
+    return (
+        f"it needs {engine} built from source, {BUILD_TIME}, and {max(seconds, 0):.0f} s are left "
+        "of perf.budget; raise perf.budget, or run the tests once with --llmperf-against that "
+        "commit, which builds it before the budget begins and keeps it"
+    )
 
 
 def _home(each: Distribution) -> Path:

@@ -81,8 +81,11 @@ def prepare(
     revision: Revision,
     say: Callable[[str], None],
     install: str | None,
+    seconds: float | None = None,
 ) -> Place:
     """Check the commit out and bring its environment; ``root`` is the project's folder here.
+
+    ``install`` and ``seconds`` as ``environment_for`` takes them.
 
     Raises:
         ArmError: it has no such folder, or its dependencies can't be installed.
@@ -101,7 +104,7 @@ def prepare(
         if not project.is_dir():
             raise ArmError(f"{revision} has no folder {below.as_posix()}, so nothing to compare")
         try:
-            environment = environment_for(root, project, cache, say, install)
+            environment = environment_for(root, project, cache, say, install, seconds)
         except (InstallError, DeclarationError) as error:
             raise ArmError(f"{revision}: {error}") from None
         given = _given_roots(root, repository.top, checkout.top, revision)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,13 +14,14 @@ from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import count
+from pytest_llmperf.gate.words import count, span
 from pytest_llmperf.plugin.against import Against, current_against, set_against
 from pytest_llmperf.plugin.base_arm import against_commit
 from pytest_llmperf.plugin.base_commit import foreign, prepare, repository_of
 from pytest_llmperf.plugin.configured import stored_causes
 from pytest_llmperf.plugin.console import Console
 from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
+from pytest_llmperf.plugin.fitness import fit_wait
 from pytest_llmperf.plugin.judging import session_view
 from pytest_llmperf.plugin.options import Confirming
 from pytest_llmperf.plugin.recording_there import ArmError
@@ -100,16 +102,18 @@ class Confirmer:
         share = _share(alpha, len(groups), alone=alone and not engines)
         found: dict[str, TestReportView] = {}
         views: list[SessionView] = []
-        spent = trial.measurement.spent
+        left = self._settings.loaded.config.perf.budget - trial.measurement.spent
         for origin, group in groups:
+            began = self._spent()
             try:
-                seen, against, seconds = self._confirm(origin, group, share, spent)
+                seen, against = self._confirm(origin, group, share, left)
             except (GitError, ArmError, BaselineError, EngineError) as error:
                 # Such as a device that another session took meanwhile.
                 unconfirmed |= {one.recording.item.nodeid: str(error) for one in group}
                 continue
+            finally:
+                left -= self._spent() - began
             views.append(seen)
-            spent += seconds
             by_name = {test.nodeid: test for test in seen.tests}
             for suspect in group:
                 nodeid = suspect.recording.item.nodeid
@@ -135,6 +139,10 @@ class Confirmer:
             nodeid: f"nothing was run against {name}: {_SAME}" for nodeid, name in same.items()
         }
         return _merged(view, found, told, views)
+
+    def _spent(self) -> float:
+        """Return a time that stands still while the session waits for the machine to be fit."""
+        return time.monotonic() - fit_wait(self._config, self._settings, self._console).seconds
 
     def _unchanged(
         self, suspects: Sequence[Suspect]
@@ -223,31 +231,49 @@ class Confirmer:
         raise problem or GitError("its stored sessions name no commit")
 
     def _confirm(
-        self, origin: Origin, group: Sequence[Suspect], alpha: float, spent: float
-    ) -> tuple[SessionView, Against, float]:
-        """Run a group against one commit; ``spent`` of the budget is gone already.
+        self, origin: Origin, group: Sequence[Suspect], alpha: float, left: float
+    ) -> tuple[SessionView, Against]:
+        """Run a group against one commit, within the seconds that are ``left`` of the budget.
 
-        Returns what it says, what it was compared with, and the seconds of the budget it took.
+        Returns what it says, and what it was compared with.
+
+        Raises:
+            ArmError: the commit can't be used, or no time is left for it.
         """
-        perf, root = self._settings.loaded.config.perf, self._config.rootpath
+        perf, root, began = (
+            self._settings.loaded.config.perf,
+            self._config.rootpath,
+            time.monotonic(),
+        )
         held = [suspect.recording for suspect in group]
         tests, is_are = count(len(held), "test"), "is" if len(held) == 1 else "are"
+        if left <= 0:
+            raise ArmError(f"nothing is left of perf.budget ({span(perf.budget)})")
         self._console.line(
-            f"{tests} {is_are} to be confirmed against {origin.revision}, {origin.how}"
+            f"{tests} {is_are} to be confirmed against {origin.revision}, {origin.how}, within the "
+            f"{span(round(left))} left of perf.budget: its checkout, its environment and the "
+            "recording there count"
         )
         repository = repository_of(root, "the baseline")
         before = current_against(self._config)
-        place = prepare(root, repository, origin.revision, self._console.line, perf.base_install)
+        say, install = self._console.line, perf.base_install
+        place = prepare(root, repository, origin.revision, say, install, left)
         try:
-            against = against_commit(self._config, place, held, self._console.line)
+            against = against_commit(self._config, place, held, say)
             set_against(self._config, against)
             facts = gather_facts(self._config, self._settings, self._facts.telemetry)
             facts = replace(facts, roofline=self._facts.roofline)
             trials = Trials(self._config, self._settings, facts, self._console, self._start_seconds)
-            budget = max(perf.budget - spent, 1.0)
+            prepared = time.monotonic() - began
+            if prepared >= left:
+                raise ArmError(
+                    f"checkout, environment and recording took {span(prepared)}, and that was all "
+                    f"that was left of perf.budget ({span(perf.budget)})"
+                )
             try:
-                trial = trials.run(held, against, alpha=alpha, budget=budget)
-                return session_view(trial, facts), against, trial.measurement.spent
+                trial = trials.run(held, against, alpha=alpha, budget=left - prepared)
+                view = session_view(trial, facts)
+                return replace(view, wall_s=view.wall_s + prepared), against
             finally:
                 if facts.telemetry is not self._facts.telemetry:
                     facts.close()

@@ -88,9 +88,20 @@ ONE_PAIR = ("--llmperf-set=perf.max_pairs=1", ALONE)
 SLOW = 3.0
 
 
+ALIKE = (1.0, 1.01, 0.99, 1.0)
+#: So many times as slow that stored sessions alone call it, however noisy the machine is.
+FAR_SLOWER = 10.0
+#: The machine was that much faster when these were recorded.
+FASTER = tuple(0.9 * factor for factor in ALIKE)
+
+
 def toy(factor: float = 1.0, also: str = "") -> str:
     """The application, so many times as slow."""
     return _TOY.format(seconds=TOKEN_S * factor) + also
+
+
+#: Another code than any session measured, which costs nothing.
+REMARK = {"toy.py": toy(also="# a remark\n")}
 
 
 def git(cwd: Path, *arguments: str) -> str:
@@ -149,6 +160,11 @@ class Session:
         """What is said of the only gated metric of a test."""
         (found,) = [m["explanation"] for m in self.tests[name]["metrics"] if m["gated"]]
         return str(found)
+
+
+def findings(session: Session, name: str = "test_a") -> str:
+    """What the report says about a test."""
+    return "\n".join(session.tests[name]["findings"])
 
 
 class CommitProject:

@@ -5,60 +5,27 @@ from __future__ import annotations
 import json
 import math
 import re
-import signal
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 from commit_projects import (
+    ALIKE,
     ALONE,
+    FAR_SLOWER,
+    FASTER,
     FILES,
     ONE_PAIR,
+    REMARK,
     SLOW,
     TEST,
     CommitProject,
-    Session,
+    findings,
     git,
     lines_with,
     toy,
 )
-
-ALIKE = (1.0, 1.01, 0.99, 1.0)
-#: So many times as slow that stored sessions alone call it, however noisy the machine is.
-FAR_SLOWER = 10.0
-#: The machine was that much faster when these were recorded.
-FASTER = tuple(0.9 * factor for factor in ALIKE)
-
-
-@pytest.fixture(scope="module")
-def recorded(shared: CommitProject) -> CommitProject:
-    """One session recorded at the first commit, tag ``fast``; nothing of it is committed."""
-    shared.git("tag", "fast")
-    # Enough processes to be called by, and the median of a few.
-    found = shared.perf("--llmperf-record", "--llmperf-set=perf.processes=3")
-    assert found.ret == 0, found.out
-    return shared
-
-
-@pytest.fixture
-def stored(recorded: CommitProject) -> Iterator[CommitProject]:
-    """As ``recorded``; whatever a test makes of it is taken back."""
-    kept = {path: path.read_text() for path in recorded.baselines()}
-    yield recorded
-    recorded.git("checkout", "--quiet", "--force", "main")
-    recorded.git("reset", "--quiet", "--hard", "fast")
-    recorded.git("clean", "--quiet", "-fdx", "--exclude=__pycache__")
-    for path, text in kept.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def findings(session: Session, name: str = "test_a") -> str:
-    """What the report says about a test."""
-    return "\n".join(session.tests[name]["findings"])
-
 
 TEST_B = TEST.replace("import pytest", "").replace("test_a", "test_b")
 #: As many processes as stored sessions need to be sure, and no more pairs than that.
@@ -103,10 +70,6 @@ def test_a_slower_commit_is_regressed_against_the_commit_that_was_recorded(
     assert stored.checkouts() == []
 
 
-#: Another code than any session measured, which costs nothing.
-REMARK = {"toy.py": toy(also="# a remark\n")}
-
-
 def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) -> None:
     stored.store_sessions(FASTER)
     stored.commit("baselines of a faster machine", REMARK)
@@ -143,49 +106,6 @@ def test_uncommitted_changes_are_confirmed_against_their_own_commit(
     found = stored.perf(*ONE_PAIR)
     assert found.tests["test_a"]["pairs"] == 1
     assert found.change() > 0.5
-
-
-@pytest.mark.parametrize("arguments", [(), ("--llmperf-record",)])
-def test_where_nothing_but_baselines_changed_the_difference_is_the_machines(
-    stored: CommitProject, arguments: tuple[str, ...]
-) -> None:
-    """Nothing can have regressed: what stored sessions alone call is not called."""
-    name, *_ = stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
-    stored.commit("baselines of a far faster machine")
-    found = stored.perf(*arguments)
-    assert (found.ret, found.verdicts) == (0, {"test_a": "inconclusive"})
-    assert found.tests["test_a"]["pairs"] == 0
-    assert "to be confirmed" not in found.out
-    assert "the difference is the machine's: nothing else changed since 2026" in found.said
-    assert "it measured the same code, configuration, packages, engine and model" in found.said
-    assert f"{name[:8]}" in findings(found)
-
-
-def test_the_same_code_is_not_run_against_itself_though_something_else_may_differ(
-    stored: CommitProject,
-) -> None:
-    stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
-    for path in stored.baselines():
-        record = json.loads(path.read_text())
-        # As written before records said it.
-        del record["provenance"]["code"], record["provenance"]["environment"]
-        path.write_text(json.dumps(record))
-    stored.commit("baselines of a far faster machine")
-    found = stored.perf()
-    assert found.verdicts == {"test_a": "regressed"}
-    assert found.tests["test_a"]["pairs"] == 0
-    said = findings(found)
-    assert "not confirmed, so stored sessions alone judge: 2026" in said
-    assert "measured the same code, so there is nothing to run it against; what may differ" in said
-    assert "the installed packages, which it does not say" in said
-
-
-def test_another_package_is_another_environment(stored: CommitProject) -> None:
-    stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
-    stored.commit("baselines of a far faster machine")
-    found = stored.perf(environ={"OMP_NUM_THREADS": "1"})
-    assert found.verdicts == {"test_a": "regressed"}
-    assert "the installed packages, or variables of the engine's libraries" in findings(found)
 
 
 def test_a_squashed_commit_gives_way_to_the_one_that_added_the_file(
@@ -249,58 +169,6 @@ def test_a_shallow_clone_gets_the_line_that_brings_the_commit(
     assert found.tests["test_a"]["pairs"] == 0
     assert "not confirmed, so stored sessions alone judge: " in findings(found)
     assert f"git fetch --depth=1 origin {fast}" in findings(found)
-
-
-#: Finds something about the machine in what is measured against another commit, and only there.
-FINDS_LATER = """
-import pytest_llmperf.plugin.machine_watch as machine_watch
-from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.plugin.against import current_against
-
-def pytest_configure(config):
-    found = [FitnessFinding("cpu_clock", "warn", "slower and slower")]
-    machine_watch.judge = lambda *_: list(found) if current_against(config) else []
-"""
-
-
-def test_a_session_that_records_is_confirmed_on_request_only(stored: CommitProject) -> None:
-    stored.store_sessions(FASTER)
-    stored.commit("a remark", {**REMARK, "conftest.py": FINDS_LATER})
-    found = stored.perf("--llmperf-record")
-    assert found.tests["test_a"]["pairs"] == 0
-    assert "to be confirmed" not in found.out
-    assert "a session that records confirms on request: --llmperf-confirm auto" in findings(found)
-    assert len(stored.baselines()) == len(FASTER) + 1
-    asked = stored.perf("--llmperf-record", "--llmperf-confirm=auto", *ONE_PAIR)
-    assert asked.tests["test_a"]["pairs"] == 1
-    # The report is of all that was measured, the record of the samples that it holds.
-    assert "cpu_clock" in {entry["name"] for entry in asked.facts["fitness"]}
-    session = json.loads(Path(asked.facts["recorded_to"]).read_text())["session"]
-    assert (session["findings"], "fitness" in session) == ([], False)
-
-
-@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-def test_what_was_recorded_outlives_an_interrupted_confirmation(
-    stored: CommitProject, end: signal.Signals
-) -> None:
-    stored.store_sessions(FASTER)
-    stored.commit("a remark", REMARK)
-    command = stored.command("--llmperf-record", "--llmperf-confirm=always")
-    with subprocess.Popen(
-        command, cwd=stored.path, env=stored.environ, stdout=subprocess.PIPE, text=True
-    ) as session:
-        assert session.stdout is not None
-        for line in session.stdout:
-            if "to be confirmed against" in line:
-                session.send_signal(end)
-                break
-        rest = " ".join(session.stdout.read().split())
-    *_, newest = stored.baselines()
-    assert len(stored.baselines()) == len(FASTER) + 1
-    assert json.loads(newest.read_text())["tests"]["test_it.py::test_a"]["metrics"]
-    if end is signal.SIGINT:
-        assert f"recorded to {newest}" in rest
-        assert "measured, but not confirmed, because the session stopped before: " in rest
 
 
 def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(

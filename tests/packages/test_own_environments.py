@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from package_projects import (
     write,
 )
 
+ENGINE = "llama-cpp-python"
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks into venvs laid out as on POSIX")
 
 
@@ -95,6 +97,18 @@ def test_what_is_done_is_said_before(made):
         f"installs toy==1.0 with pip; log: {made.log}",
     ]
     assert "Successfully installed toy-1.0" in made.log.read_text()
+
+
+def test_an_engine_is_not_built_where_the_time_may_not_suffice(trees, tmp_path):
+    from pytest_llmperf.packages.environment import InstallError, environment_for
+
+    pins = [f"llama-cpp-python=={version}" for version in (metadata.version(ENGINE), "0.3.11")]
+    here, there = trees(*({"requirements.txt": pin} for pin in pins))
+    said: list[str] = []
+    with pytest.raises(InstallError, match=r"it needs llama-cpp-python==0\.3\.11 built") as caught:
+        environment_for(here, there, tmp_path / "cache", said.append, None, 100.0)
+    assert "3 to 6 minutes, and 100 s are left of perf.budget" in str(caught.value)
+    assert said == []
 
 
 def test_the_second_time_nothing_is_installed(made):

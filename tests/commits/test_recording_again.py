@@ -1,0 +1,133 @@
+"""Recording once more, and measuring code that was measured before, runs nothing needless."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from commit_projects import (
+    ALIKE,
+    FAR_SLOWER,
+    FASTER,
+    FILES,
+    ONE_PAIR,
+    REMARK,
+    CommitProject,
+    findings,
+)
+
+#: Finds something about the machine in what is measured against another commit, and only there.
+FINDS_LATER = """
+import pytest_llmperf.plugin.machine_watch as machine_watch
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.plugin.against import current_against
+
+def pytest_configure(config):
+    found = [FitnessFinding("cpu_clock", "warn", "slower and slower")]
+    machine_watch.judge = lambda *_: list(found) if current_against(config) else []
+"""
+
+
+def test_a_session_that_records_is_confirmed_on_request_only(stored: CommitProject) -> None:
+    stored.store_sessions(FASTER)
+    stored.commit("a remark", {**REMARK, "conftest.py": FINDS_LATER})
+    found = stored.perf("--llmperf-record")
+    assert found.tests["test_a"]["pairs"] == 0
+    assert "to be confirmed" not in found.out
+    assert "a session that records confirms on request: --llmperf-confirm auto" in findings(found)
+    assert len(stored.baselines()) == len(FASTER) + 1
+    asked = stored.perf("--llmperf-record", "--llmperf-confirm=auto", *ONE_PAIR)
+    assert asked.tests["test_a"]["pairs"] == 1
+    # The report is of all that was measured, the record of the samples that it holds.
+    assert "cpu_clock" in {entry["name"] for entry in asked.facts["fitness"]}
+    session = json.loads(Path(asked.facts["recorded_to"]).read_text())["session"]
+    assert (session["findings"], "fitness" in session) == ([], False)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_what_was_recorded_outlives_an_interrupted_confirmation(
+    stored: CommitProject, end: signal.Signals
+) -> None:
+    stored.store_sessions(FASTER)
+    stored.commit("a remark", REMARK)
+    command = stored.command("--llmperf-record", "--llmperf-confirm=always")
+    with subprocess.Popen(
+        command, cwd=stored.path, env=stored.environ, stdout=subprocess.PIPE, text=True
+    ) as session:
+        assert session.stdout is not None
+        for line in session.stdout:
+            if "to be confirmed against" in line:
+                session.send_signal(end)
+                break
+        rest = " ".join(session.stdout.read().split())
+    *_, newest = stored.baselines()
+    assert len(stored.baselines()) == len(FASTER) + 1
+    assert json.loads(newest.read_text())["tests"]["test_it.py::test_a"]["metrics"]
+    if end is signal.SIGINT:
+        assert f"recorded to {newest}" in rest
+        assert "measured, but not confirmed, because the session stopped before: " in rest
+
+
+@pytest.mark.parametrize("arguments", [(), ("--llmperf-record",)])
+def test_where_nothing_but_baselines_changed_the_difference_is_the_machines(
+    stored: CommitProject, arguments: tuple[str, ...]
+) -> None:
+    """Nothing can have regressed: what stored sessions alone call is not called."""
+    name, *_ = stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
+    stored.commit("baselines of a far faster machine")
+    found = stored.perf(*arguments)
+    assert (found.ret, found.verdicts) == (0, {"test_a": "inconclusive"})
+    assert found.tests["test_a"]["pairs"] == 0
+    assert "to be confirmed" not in found.out
+    assert "the difference is the machine's: nothing else changed since 2026" in found.said
+    assert "it measured the same code, configuration, packages, engine and model" in found.said
+    assert f"{name[:8]}" in findings(found)
+
+
+def test_the_same_code_is_not_run_against_itself_though_something_else_may_differ(
+    stored: CommitProject,
+) -> None:
+    stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
+    for path in stored.baselines():
+        record = json.loads(path.read_text())
+        # As written before records said it.
+        del record["provenance"]["code"], record["provenance"]["environment"]
+        path.write_text(json.dumps(record))
+    stored.commit("baselines of a far faster machine")
+    found = stored.perf()
+    assert found.verdicts == {"test_a": "regressed"}
+    assert found.tests["test_a"]["pairs"] == 0
+    said = findings(found)
+    assert "not confirmed, so stored sessions alone judge: 2026" in said
+    assert "measured the same code, so there is nothing to run it against; what may differ" in said
+    assert "the installed packages, which it does not say" in said
+
+
+def test_another_package_is_another_environment(stored: CommitProject) -> None:
+    stored.store_sessions([factor / FAR_SLOWER for factor in ALIKE])
+    stored.commit("baselines of a far faster machine")
+    found = stored.perf(environ={"OMP_NUM_THREADS": "1"})
+    assert found.verdicts == {"test_a": "regressed"}
+    assert "the installed packages, or variables of the engine's libraries" in findings(found)
+
+
+def test_bringing_the_commit_is_announced_and_counts_in_time_and_budget(
+    stored: CommitProject,
+) -> None:
+    slow = "import time\ntime.sleep(2)\n" + FILES["conftest.py"]
+    commit = stored.commit("slow to start", {"conftest.py": slow})
+    stored.store_sessions(FASTER, commit=commit, code=None)
+    stored.commit("as before", {"conftest.py": FILES["conftest.py"]})
+    found = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=60s")
+    assert found.tests["test_a"]["pairs"] == 1
+    (left,) = re.findall(r"within the (\d+ s|1 min) left of perf.budget: its checkout", found.said)
+    budgets = re.findall(r"at most (\d+) s \(perf.budget\)", found.out)
+    assert int(budgets[1]) <= (60 if left == "1 min" else int(left.split()[0])) - 2
+    assert found.facts["wall_s"] >= 2
+    gone = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=1.5s")
+    assert gone.tests["test_a"]["pairs"] == 0
+    assert "left of perf.budget (1.5 s)" in findings(gone)
