@@ -15,6 +15,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the plugin once: where PYTHONDONTWRITEBYTECODE is set, each engine would do it again."""
+    """Compile the plugin once; under PYTHONDONTWRITEBYTECODE each engine would do it again."""
     if not hasattr(config, "workerinput"):
         compileall.compile_dir(Path(__file__).parent / "pytest_llmperf", quiet=2)

@@ -14,7 +14,7 @@ from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import count, span
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.plugin.against import Against, current_against, set_against
 from pytest_llmperf.plugin.base_arm import against_commit
 from pytest_llmperf.plugin.base_commit import foreign, prepare, repository_of
@@ -33,6 +33,7 @@ from pytest_llmperf.report.fitness import machine_lines, merged_sessions
 from pytest_llmperf.report.model import SessionView, TestReportView
 from pytest_llmperf.report.text import in_short
 from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     pass
@@ -248,10 +249,10 @@ class Confirmer:
         held = [suspect.recording for suspect in group]
         tests, is_are = count(len(held), "test"), "is" if len(held) == 1 else "are"
         if left <= 0:
-            raise ArmError(f"nothing is left of perf.budget ({span(perf.budget)})")
+            raise ArmError(f"nothing is left of perf.budget ({format_duration(perf.budget)})")
         self._console.line(
             f"{tests} {is_are} to be confirmed against {origin.revision}, {origin.how}, within the "
-            f"{span(round(left))} left of perf.budget: its checkout, its environment and the "
+            f"{format_duration(round(left))} left of perf.budget: its checkout, its environment and the "
             "recording there count"
         )
         repository = repository_of(root, "the baseline")
@@ -267,8 +268,8 @@ class Confirmer:
             prepared = time.monotonic() - began
             if prepared >= left:
                 raise ArmError(
-                    f"checkout, environment and recording took {span(prepared)}, and that was all "
-                    f"that was left of perf.budget ({span(perf.budget)})"
+                    f"checkout, environment and recording took {format_duration(prepared)}, and that was all "
+                    f"that was left of perf.budget ({format_duration(perf.budget)})"
                 )
             try:
                 trial = trials.run(held, against, alpha=alpha, budget=left - prepared)
