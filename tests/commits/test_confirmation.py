@@ -138,7 +138,7 @@ def test_outside_of_a_repository_stored_sessions_judge_and_say_why(stored: Commi
 def test_a_baseline_commit_that_is_broken_now_is_told_with_its_log(stored: CommitProject) -> None:
     """Its dependencies, or its fixtures, are not what they were: no regression for that."""
     broken = stored.commit("broken", {"conftest.py": "raise RuntimeError('half a conftest')\n"})
-    stored.store_sessions(FASTER, commit=broken)
+    stored.store_sessions(FASTER, commit=broken, code=None)
     stored.commit("mended", {"conftest.py": FILES["conftest.py"]})
     found = stored.perf()
     assert found.tests["test_a"]["pairs"] == 0
