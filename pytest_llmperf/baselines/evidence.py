@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pytest_llmperf.baselines.standing import WINDOW, Standing, standing_of
+from pytest_llmperf.request_digest import ADVICE, difference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.decisions import StoredDecision
-    from pytest_llmperf.baselines.record import Samples
+    from pytest_llmperf.baselines.record import Samples, TestRecord
     from pytest_llmperf.baselines.store import StoredRecord
+    from pytest_llmperf.request_digest import RequestDigest
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ def evidence_for(
     *,
     window: int = WINDOW,
     decisions: Sequence[StoredDecision] = (),
+    summary: str = "",
+    requests: Sequence[RequestDigest] = (),
 ) -> BaselineEvidence:
     """Collect the newest ``window`` valid sessions of the same workload, and the anchor.
 
@@ -60,6 +64,8 @@ def evidence_for(
     The anchor is the session that the latest anchor decision names, or else the oldest
     up to three valid sessions since the acceptance; an acceptance later than the anchor
     decision moves the anchor to the accepted level.
+
+    ``summary`` and ``requests`` are of the workload that is to be compared, to say what changed.
     """
     holding = [stored for stored in records if nodeid in stored.record.tests]
     if not holding:
@@ -68,9 +74,8 @@ def evidence_for(
     newest = holding[-1].record.tests[nodeid].summary
     same = [s for s in holding if s.record.tests[nodeid].workload == workload_hash]
     if not same:
-        return BaselineEvidence(
-            "workload changed", stored_workload=newest, detail=f"the baseline measured {newest}"
-        )
+        changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
+        return BaselineEvidence("workload changed", stored_workload=newest, detail=changed)
     standing = standing_of(same, nodeid, workload_hash, decisions)
     measured = standing.window(metric, window)
     if not measured:
@@ -94,6 +99,20 @@ def evidence_for(
 
 def _samples(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> tuple[Samples, ...]:
     return tuple(stored.record.tests[nodeid].metrics[metric].samples for stored in sessions)
+
+
+def _what_changed(stored: TestRecord, summary: str, requests: Sequence[RequestDigest]) -> str:
+    """Say what a test asks for otherwise than in its newest baseline."""
+    found = difference(stored.requests, requests, "the baseline") if stored.requests else ""
+    if stored.summary != summary:
+        measured = f"the baseline measured {stored.summary}"
+        return f"{measured}; {found}" if found else measured
+    if found:
+        return f"{found}; {ADVICE}"
+    return (
+        f"the baseline measured other work of the same size ({stored.summary}), and its file does "
+        f"not say what differs; {ADVICE}"
+    )
 
 
 def _why_missing(standing: Standing, metric: str) -> str:

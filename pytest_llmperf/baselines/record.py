@@ -13,6 +13,7 @@ from pytest_llmperf.baselines.reader import Reader
 from pytest_llmperf.baselines.settings import read_settings
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.request_digest import RequestDigest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,6 +111,8 @@ class TestRecord:
         metrics: by name.
         accepted: why this session's level was accepted as the new one, or None; older
             sessions of the same workload then no longer judge.
+        requests: digests of the workload's requests, to tell what changed; of the first ones
+            of very many. Empty in older files.
     """
 
     __test__ = False
@@ -119,6 +122,7 @@ class TestRecord:
     metrics: Mapping[str, MetricRecord]
     invalid: tuple[str, ...] = ()
     accepted: str | None = None
+    requests: tuple[RequestDigest, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,7 @@ def to_text(record: BaselineRecord) -> str:
                     "summary": test.summary,
                     "invalid": list(test.invalid),
                     **({"accepted": test.accepted} if test.accepted is not None else {}),
+                    **({"requests": [r.to_json() for r in test.requests]} if test.requests else {}),
                     "metrics": {
                         name: {
                             "unit": metric.unit,
@@ -303,7 +308,15 @@ def _test(item: Reader) -> TestRecord:
         metrics={name: _metric(metric) for name, metric in item["metrics"].items()},
         invalid=tuple(reason.text() for reason in item["invalid"].elements()),
         accepted=_optional_text(item, "accepted"),
+        requests=read_requests(item),
     )
+
+
+def read_requests(item: Reader) -> tuple[RequestDigest, ...]:
+    """Read the digests of a workload's requests; none where they are missing."""
+    if "requests" not in item.mapping():
+        return ()
+    return tuple(one.via(RequestDigest.from_json) for one in item["requests"].elements())
 
 
 def _metric(item: Reader) -> MetricRecord:

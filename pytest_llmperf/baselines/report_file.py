@@ -20,6 +20,7 @@ from pytest_llmperf.baselines.record import (
     Samples,
     SessionFacts,
     TestRecord,
+    read_requests,
 )
 from pytest_llmperf.environment.machine import Machine
 
@@ -152,6 +153,7 @@ def _test(test: Reader, planned: int) -> TestRecord:
             if not _is_share(metric) and (samples := _samples(metric["samples"]))
         },
         invalid=_invalid(test, planned),
+        requests=read_requests(work),
     )
 
 

@@ -71,4 +71,6 @@ def stored_of(one: Candidate, metric: str, facing: Facing) -> BaselineEvidence:
         one.test.workload,
         metric,
         decisions=facing.base.decisions,
+        summary=one.test.summary,
+        requests=one.test.requests,
     )

@@ -140,6 +140,7 @@ def _view(one: Candidate, rows: tuple[MetricRow, ...], facing: Facing) -> TestRe
         rows=rows,
         workload=one.test.summary,
         workload_hash=one.test.workload,
+        requests=one.test.requests,
         findings=tuple(findings(one, facing)),
         differences=recorded_between(newest, one.stored, facing) if newest else (),
         processes=max(processes, default=0),

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
 from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.request_digest import MOST_REQUESTS, RequestDigest
 
 _HASH_DIGITS = 16
 
@@ -72,9 +74,13 @@ class RecordedRequest:
                 recorded_output_tokens=recorded,
             )
         if generation.prompt_token_ids != self.prompt_token_ids:
+            pairs = zip(generation.prompt_token_ids, self.prompt_token_ids, strict=False)
+            alike = next((n for n, (a, b) in enumerate(pairs) if a != b), None)
+            if alike is None:
+                alike = min(len(generation.prompt_token_ids), len(self.prompt_token_ids))
             text = (
-                f"the prompt became {len(generation.prompt_token_ids)} other tokens "
-                f"than the {len(self.prompt_token_ids)} recorded"
+                f"the prompt became other tokens than were recorded, from token {alike + 1} on: "
+                f"{len(generation.prompt_token_ids)} instead of {len(self.prompt_token_ids)}"
             )
             return _void(
                 "other_work",
@@ -178,6 +184,12 @@ class Workload:
         """Hexadecimal digest of the work; two workloads compare only if it is equal."""
         text = json.dumps([request.identity() for request in self.requests], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+
+    @cached_property
+    def digests(self) -> tuple[RequestDigest, ...]:
+        """What can be told of each request without its prompt; of the first ones of very many."""
+        first = self.requests[:MOST_REQUESTS]
+        return tuple(RequestDigest.of(request.identity()) for request in first)
 
     @property
     def summary(self) -> str:

@@ -24,11 +24,13 @@ from pytest_llmperf.plugin.settings import (
     settings_of,
     spec_of,
 )
+from pytest_llmperf.request_digest import ADVICE, difference
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.measure.workload import Workload
+    from pytest_llmperf.plugin.recording import Recording
 
 #: Whether a test asks for the same work in both arms, for other work, or is in one only.
 Standing = Literal["same", "changed", "absent"]
@@ -149,3 +151,15 @@ def arms_of(settings: Settings, against: Against | None) -> list[Arm]:
         start = partial(EngineClient.start, against.spec)
         arms.append(Arm(BASE, f"base ({against.name})", start, own))
     return arms
+
+
+def what_is_other(against: Against, recording: Recording) -> str:
+    """Say what a test asks the base arm for otherwise; empty where it asks for the same."""
+    work = against.changed.get(recording.item.nodeid)
+    if work is None:
+        return ""
+    found = difference(work.digests, recording.workload.digests, against.name)
+    if work.summary == recording.workload.summary:
+        found = f"{found or 'of the same size'}; {ADVICE}"
+    told = f"{against.name} measured {work.summary}: other work, so not judged as equal"
+    return f"{told}: {found}" if found else told

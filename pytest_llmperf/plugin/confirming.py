@@ -15,7 +15,12 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count
-from pytest_llmperf.plugin.against import Against, current_against, set_against
+from pytest_llmperf.plugin.against import (
+    Against,
+    current_against,
+    set_against,
+    what_is_other,
+)
 from pytest_llmperf.plugin.base_arm import against_commit
 from pytest_llmperf.plugin.base_commit import foreign, prepare, repository_of
 from pytest_llmperf.plugin.configured import stored_causes
@@ -121,7 +126,7 @@ class Confirmer:
                 test = by_name[nodeid]
                 # Other work there was measured in pairs, too, and was compared with nothing.
                 if against.standing(nodeid) != "same" or not test.pairs:
-                    unconfirmed[nodeid] = _why_not(test, against)
+                    unconfirmed[nodeid] = _why_not(suspect, test, against)
                     continue
                 if cause := _not_cleared(test, engines.get(nodeid, [])):
                     unconfirmed[nodeid] = (
@@ -252,8 +257,8 @@ class Confirmer:
             raise ArmError(f"nothing is left of perf.budget ({format_duration(perf.budget)})")
         self._console.line(
             f"{tests} {is_are} to be confirmed against {origin.revision}, {origin.how}, within the "
-            f"{format_duration(round(left))} left of perf.budget: its checkout, its environment and the "
-            "recording there count"
+            f"{format_duration(round(left))} left of perf.budget: its checkout, its environment and "
+            "the recording there count"
         )
         repository = repository_of(root, "the baseline")
         before = current_against(self._config)
@@ -268,8 +273,8 @@ class Confirmer:
             prepared = time.monotonic() - began
             if prepared >= left:
                 raise ArmError(
-                    f"checkout, environment and recording took {format_duration(prepared)}, and that was all "
-                    f"that was left of perf.budget ({format_duration(perf.budget)})"
+                    f"checkout, environment and recording took {format_duration(prepared)}, and "
+                    f"that was all that was left of perf.budget ({format_duration(perf.budget)})"
                 )
             try:
                 trial = trials.run(held, against, alpha=alpha, budget=left - prepared)
@@ -293,12 +298,11 @@ def _share(alpha: float, groups: int, *, alone: bool) -> float:
     return alpha / (groups + 1) if groups and not alone else alpha
 
 
-def _why_not(test: TestReportView, against: Against) -> str:
+def _why_not(suspect: Suspect, test: TestReportView, against: Against) -> str:
     """Say why a trial did not compare a test."""
     nodeid = test.nodeid
-    if nodeid in against.changed:
-        work = against.changed[nodeid]
-        return f"{against.name} measured {work.summary}: other work, so not judged as equal"
+    if other := what_is_other(against, suspect.recording):
+        return other
     if reason := against.absent.get(nodeid) or against.broken.get(nodeid):
         return in_short(reason)
     claim = next((verdict.claim for verdict in test.verdicts if verdict.claim), "")

@@ -17,7 +17,7 @@ from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts
-from pytest_llmperf.plugin.against import Against
+from pytest_llmperf.plugin.against import Against, what_is_other
 from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.plugin.recording import Recording
 from pytest_llmperf.plugin.roofline_facts import Unknown
@@ -107,6 +107,8 @@ class SessionGate:
                 recording.workload.hash,
                 check.metric.name,
                 decisions=baselines.decisions,
+                summary=recording.workload.summary,
+                requests=recording.workload.digests,
             )
         return self._stored[key]
 
@@ -187,7 +189,7 @@ class SessionGate:
 
     def _baseline(self, recording: Recording, check: Check, samples: TestSamples) -> BaselineView:
         if self._against is not None:
-            return _other_work(self._against, recording.item.nodeid, check, samples)
+            return _other_work(self._against, recording, check, samples)
         found = self.stored(recording, check)
         by_path = {stored.path: stored for stored in self._facts.baselines.records}
         return BaselineView(
@@ -202,17 +204,19 @@ class SessionGate:
         )
 
 
-def _other_work(against: Against, nodeid: str, check: Check, samples: TestSamples) -> BaselineView:
+def _other_work(
+    against: Against, recording: Recording, check: Check, samples: TestSamples
+) -> BaselineView:
     """Say why a test is not compared with the base arm; show what it measured all the same."""
-    work = against.changed.get(nodeid)
-    if work is None:
-        return BaselineView("missing", detail=against.absent.get(nodeid, ""))
+    other = what_is_other(against, recording)
+    if not other:
+        return BaselineView("missing", detail=against.absent.get(recording.item.nodeid, ""))
     base = samples.values(check.metric.name, BASE) if check.metric.kind == "value" else ()
     return BaselineView(
         "workload changed",
         sessions=(base,) if base else (),
         sources=(against.name,),
-        detail=f"{against.name} measured {work.summary}: other work, so not judged as equal",
+        detail=other,
     )
 
 

@@ -106,6 +106,7 @@ def _test(
         rows=rows,
         workload=recording.workload.summary,
         workload_hash=recording.workload.hash,
+        requests=recording.workload.digests,
         findings=(*_findings(samples), *_left_out(skipped), *roofline_lines(roofline)),
         differences=differences_of(facts, baseline, against, configured),
         fitness=entries_of(samples, configured),

@@ -106,6 +106,7 @@ def _test(
         },
         invalid=invalid,
         accepted=accepted,
+        requests=recording.workload.digests,
     )
 
 

@@ -97,7 +97,9 @@ def _split_words(group: Group, earlier: Group | None) -> str:
     if earlier.subject.model != group.subject.model:
         what.append(f"another model (above: {earlier.model})")
     if earlier.subject.workload != group.subject.workload:
-        what.append(f"another workload (above: {earlier.summary})")
+        same = earlier.summary == group.summary
+        above = "of the same size" if same else f"above: {earlier.summary}"
+        what.append(f"another workload ({above})")
     return f"{listed(what)}: not compared"
 
 

@@ -14,10 +14,11 @@ per second; anything unknown is null)::
                 [gpu]
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
-    tests       [{nodeid, verdict, workload {summary, hash}, processes, pairs,
-                earlier_pairs (of them, measured by earlier sessions), against (what
-                this test was compared with; null for stored sessions), confirmed
-                (stored sessions made it suspect), findings [text],
+    tests       [{nodeid, verdict, workload {summary, hash, requests [digest, as
+                request_digest.py has it]}, processes, pairs, earlier_pairs (of them,
+                measured by earlier sessions), against (what this test was compared with;
+                null for stored sessions), confirmed (stored sessions made it suspect),
+                findings [text],
                 differences [text], causes [text] (of a slower test or a missed
                 target: what the commit or the configuration did), diagnosis [{name,
                 title, evidence, change, certain}] (why a test that is too slow may be
@@ -147,7 +148,11 @@ def _test(test: TestReportView) -> dict[str, Any]:
     return {
         "nodeid": test.nodeid,
         "verdict": test.worst.kind.value if test.worst else None,
-        "workload": {"summary": test.workload, "hash": test.workload_hash},
+        "workload": {
+            "summary": test.workload,
+            "hash": test.workload_hash,
+            "requests": [request.to_json() for request in test.requests],
+        },
         "processes": test.processes,
         "pairs": test.pairs,
         "earlier_pairs": test.earlier_pairs,

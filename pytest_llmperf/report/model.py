@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.report.fitness import FitnessEntry
     from pytest_llmperf.report.roofline import RooflineView
+    from pytest_llmperf.request_digest import RequestDigest
     from pytest_llmperf.stats.summary import Summary
 
 
@@ -82,6 +83,7 @@ class TestReportView:
         rows: its metrics in the order to show them.
         workload: the work in one line, such as ``1 request, 38 tokens in, 64 out``.
         workload_hash: the identity of that work.
+        requests: digests of what was asked for, to tell another work from it.
         findings: causes and warnings about this test, one line each, such as stalls.
         differences: what differs from the baseline, or the base arm, besides speed, one
             line each, with both values: configuration, engine version, driver.
@@ -106,6 +108,7 @@ class TestReportView:
     rows: tuple[MetricRow, ...]
     workload: str = ""
     workload_hash: str = ""
+    requests: tuple[RequestDigest, ...] = ()
     findings: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
     pairs: int = 0

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.reader import ShapeError
 from pytest_llmperf.baselines.record import MetricRecord, from_json, to_text
+from pytest_llmperf.request_digest import RequestDigest
 
 positive = st.floats(min_value=1e-300, max_value=1e300)
 
@@ -26,6 +28,19 @@ def test_the_reason_of_an_accepted_level_is_kept(make_record: Any) -> None:
     text = to_text(make_record(test={"accepted": "a better sampler"}))
     (test,) = from_json(json.loads(text)).tests.values()
     assert test.accepted == "a better sampler"
+
+
+def test_what_can_be_told_of_a_prompt_is_kept_in_a_line_each(make_record: Any) -> None:
+    one = RequestDigest("token", 14, 14, 8, "5f3a9c21", 4, "0b7", {"seed": 1})
+    text = to_text(make_record(test={"requests": (one, one)}))
+    assert text.count('["token", 14, 14, 8, "5f3a9c21", 4, "0b7", "{\\"seed\\": 1}"]') == 2
+    data = json.loads(text)
+    (test,) = from_json(data).tests.values()
+    assert test.requests == (one, one)
+    (stored,) = data["tests"].values()
+    stored["requests"][1] = ["token"]
+    with pytest.raises(ShapeError, match=r"requests\[1\]: not the digest of a request"):
+        from_json(data)
 
 
 def test_the_calibration_a_session_was_judged_with_is_kept(make_record: Any) -> None:

@@ -118,7 +118,9 @@ def test_other_work_is_shown_beside_and_not_judged(session: Session) -> None:
     (metric,) = [m for m in session.tests["test_other_work"]["metrics"] if m["gated"]]
     assert metric["value"] > metric["baseline"]["value"] > 0
     assert metric["change"] is None
-    assert "1 request, 3 out: other work" in session.explanation("test_other_work")
+    said = session.explanation("test_other_work")
+    assert "1 request, 3 out: other work" in said
+    assert "so not judged as equal: the request brings 6 output tokens, 3 in HEAD~1 (" in said
 
 
 def test_a_body_that_fails_there_is_the_reason_and_no_regression(session: Session) -> None:

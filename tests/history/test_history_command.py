@@ -181,9 +181,12 @@ def test_without_the_library_the_series_are_shown_and_what_to_install(
 
 def test_another_workload_is_said_not_to_be_compared(project: Project, show: Any) -> None:
     changed = {"workload": "w2", "summary": "2 requests"}
-    project.grow(steady(8), records=dict.fromkeys(range(4, 8), changed))
+    alike = {"workload": "w3", "summary": "2 requests"}
+    records = {**dict.fromkeys(range(4, 6), changed), **dict.fromkeys(range(6, 8), alike)}
+    project.grow(steady(8), records=records)
     words = joined(show("--dir", FOLDER).out)
-    assert "2 requests; 4 sessions" in words
+    assert "2 requests; 2 sessions" in words
+    assert "another workload (of the same size): not compared" in words
     assert "another workload (above: 1 request, 38 tokens in, 64 out): not compared" in words
 
 

@@ -135,6 +135,33 @@ def test_other_work_is_never_compared(recorded):
     assert recorded.metric()["verdict"] == "workload changed"
 
 
+def test_a_prompt_drawn_at_random_is_told_with_where_it_differs(project):
+    asks = """
+        @pytest.mark.end_to_end(tolerance="99%")
+        def test_x(llm_engine):
+            llm_engine.generate("a confidential question about {drawn}", max_tokens=4)
+        """
+    project.write(test_it=asks.format(drawn="pears"))
+    project.perf("--llmperf-record")
+    assert "confidential" not in project.baselines()[0].read_text()
+    project.write(test_it=asks.format(drawn="plums"))
+    project.perf()
+    found = project.metric()
+    assert found["verdict"] == "workload changed"
+    assert found["explanation"] == (
+        "the request has another prompt, different from about character 17 on (35 characters in "
+        "both); a test has to ask for the same every time: where a prompt is drawn at random, fix "
+        "it or its seed"
+    )
+    # As older versions recorded it.
+    project.edit_baseline(lambda record: record["tests"]["test_it.py::test_x"].pop("requests"))
+    project.perf()
+    assert (
+        "other work of the same size (1 request, 4 out), and its file does not say what"
+        in (project.metric()["explanation"])
+    )
+
+
 def test_a_test_that_the_baseline_lacks_is_visible(recorded):
     recorded.write(
         test_new="""

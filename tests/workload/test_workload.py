@@ -106,7 +106,11 @@ def test_an_application_is_asked_exactly_the_same_again(ask: Ask) -> None:
     [
         (outcome(tokens=2), "cut_short", "generation cut short: 2 of 4 output tokens"),
         (outcome(tokens=6), "other_work", "6 output tokens instead of 4"),
-        (outcome((1, 2)), "other_work", "the prompt became 2 other tokens than the 3 recorded"),
+        (
+            outcome((1, 2)),
+            "other_work",
+            "the prompt became other tokens than were recorded, from token 3 on: 2 instead of 3",
+        ),
         (
             outcome(evaluated=1),
             "prompt_cached",

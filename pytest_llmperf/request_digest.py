@@ -1,0 +1,183 @@
+"""What a request asked for, in digests: where two of them differ can be told, and no prompt read.
+
+A prompt is kept as its length, a digest of the whole, and marks: one hexadecimal digit for every
+few tokens (or characters, where an engine names no tokens), a digest of all that comes before.
+Where the marks of two prompts part, the prompts do; a mark is the same by chance once in sixteen
+times, so the place is an approximate one. One digit for four tokens is far less than a text holds,
+so the marks do not give away a prompt that its whole digest does not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+#: More requests of a workload than this are not told apart.
+MOST_REQUESTS = 64
+#: What to do about work that is never the same.
+ADVICE = (
+    "a test has to ask for the same every time: where a prompt is drawn at random, fix it or its "
+    "seed"
+)
+_MOST_MARKS = 64
+_STEPS = {"token": 4, "character": 16}
+_DIGITS = 8
+
+
+@dataclass(frozen=True)
+class RequestDigest:
+    """One request of a workload.
+
+    Attributes:
+        unit: what a prompt is counted in: ``token`` or ``character``.
+        size: of the prompt.
+        evaluated: how many of its tokens the engine evaluated, or None if unknown.
+        output_tokens: how many came out.
+        prompt: digest of the whole prompt.
+        step: so many units lie between two marks.
+        marks: a hexadecimal digit after each of them, see above.
+        settings: cache, stream, seed, grammar (its digest) and sampling, where no default.
+        content: the prompt itself, in the process that asked; it is not stored.
+    """
+
+    unit: str
+    size: int
+    evaluated: int | None
+    output_tokens: int
+    prompt: str
+    step: int
+    marks: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    content: Sequence[Any] | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, identity: Mapping[str, Any]) -> RequestDigest:
+        """Digest a request, given everything that makes it the work it is."""
+        asked = identity["prompt"]
+        tokens = isinstance(asked, list) and bool(asked) and isinstance(asked[0], int)
+        if not tokens and not isinstance(asked, str):
+            asked = json.dumps(asked, sort_keys=True, ensure_ascii=False)
+        unit = "token" if tokens else "character"
+        step = _STEPS[unit]
+        while len(asked) // step > _MOST_MARKS:
+            step *= 2
+        whole, marks = hashlib.sha256(), ""
+        for number, one in enumerate(asked, 1):
+            whole.update(f"{one}\0".encode(errors="surrogatepass"))
+            if number % step == 0:
+                marks += whole.copy().hexdigest()[0]
+        settings = {
+            **({"cache": identity["cache"]} if identity["cache"] != "clear" else {}),
+            **({"stream": True} if identity["stream"] else {}),
+            **({"seed": identity["seed"]} if identity["seed"] is not None else {}),
+            **identity["sampling"],
+        }
+        if identity["grammar"] is not None:
+            digest = hashlib.sha256(identity["grammar"].encode(errors="surrogatepass"))
+            settings["grammar"] = digest.hexdigest()[:_DIGITS]
+        return cls(
+            unit,
+            len(asked),
+            identity["evaluated"],
+            identity["output_tokens"],
+            whole.hexdigest()[:_DIGITS],
+            step,
+            marks,
+            settings,
+            asked,
+        )
+
+    def to_json(self) -> list[Any]:
+        """Return a row of scalars, in the order of the attributes; settings are JSON in a text."""
+        settings = json.dumps(dict(self.settings), sort_keys=True)
+        numbers = (self.size, self.evaluated, self.output_tokens)
+        return [self.unit, *numbers, self.prompt, self.step, self.marks, settings]
+
+    @classmethod
+    def from_json(cls, row: Any) -> RequestDigest:
+        """Rebuild what ``to_json`` gave.
+
+        Raises:
+            ValueError: it is no such row.
+        """
+        try:
+            unit, size, evaluated, output, prompt, step, marks, settings = row[:8]
+            known = json.loads(settings)
+            plain = [type(one) for one in (size, output, step)] == [int] * 3 and step > 0
+            texts = isinstance(prompt, str) and isinstance(marks, str) and isinstance(known, dict)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"not the digest of a request: {row!r}"[:120]) from error
+        if not (plain and texts and unit in _STEPS and isinstance(evaluated, int | None)):
+            raise ValueError(f"not the digest of a request: {row!r}"[:120])
+        return cls(unit, size, evaluated, output, prompt, step, marks, known)
+
+
+def difference(there: Sequence[RequestDigest], here: Sequence[RequestDigest], name: str) -> str:
+    """Say what the first request that differs does otherwise; empty where none is known to differ.
+
+    ``name`` is what a reader calls ``there``. No prompt is shown.
+    """
+    total, other = len(here), len(there)
+    pairs = zip(there[:MOST_REQUESTS], here[:MOST_REQUESTS], strict=False)
+    for number, (a, b) in enumerate(pairs, 1):
+        if a != b:
+            which = f"request {number} of {total}" if total > 1 else "the request"
+            return f"{which} {' and '.join(_differences(a, b, name))}"
+    if min(total, MOST_REQUESTS) != min(other, MOST_REQUESTS):
+        return f"{_count(total, 'request')}, {other} in {name}"
+    return ""
+
+
+def _differences(a: RequestDigest, b: RequestDigest, name: str) -> list[str]:
+    said = []
+    other_prompt = (a.prompt, a.size, a.unit) != (b.prompt, b.size, b.unit)
+    if other_prompt:
+        said.append(f"has another prompt{_where(a, b)} ({_sizes(a, b, name)})")
+    elif a.evaluated != b.evaluated:
+        said.append(
+            f"has {b.evaluated} of its prompt's tokens evaluated, {a.evaluated} in {name}: what is "
+            "kept in the cache differs"
+        )
+    if a.output_tokens != b.output_tokens:
+        said.append(
+            f"brings {_count(b.output_tokens, 'output token')}, {a.output_tokens} in {name}"
+        )
+    for key in sorted({*a.settings, *b.settings}):
+        old, new = a.settings.get(key, "default"), b.settings.get(key, "default")
+        if old != new:
+            shown = "another grammar" if key == "grammar" else f"{key} {new}, {old} in {name}"
+            said.append(f"asks with {shown}")
+    return said or [f"is other work than in {name}"]
+
+
+def _where(a: RequestDigest, b: RequestDigest) -> str:
+    """Say from where on two prompts differ."""
+    if a.unit != b.unit:
+        return ""
+    if a.content is not None and b.content is not None:
+        both = enumerate(zip(a.content, b.content, strict=False))
+        alike = next((n for n, (x, y) in both if x != y), min(a.size, b.size))
+        return f", different from {b.unit} {alike + 1} on"
+    step = max(a.step, b.step)
+    pairs = enumerate(zip(_marks_at(a, step), _marks_at(b, step), strict=False))
+    alike = next((n for n, (x, y) in pairs if x != y), min(a.size, b.size) // step)
+    return f", different from about {b.unit} {alike * step + 1} on"
+
+
+def _marks_at(one: RequestDigest, step: int) -> str:
+    """Return the marks that lie ``step`` units apart."""
+    each = step // one.step
+    return one.marks[each - 1 :: each]
+
+
+def _sizes(a: RequestDigest, b: RequestDigest, name: str) -> str:
+    if (a.size, a.unit) == (b.size, b.unit):
+        return f"{_count(b.size, b.unit)} in both"
+    return f"{_count(b.size, b.unit)}, {_count(a.size, a.unit)} in {name}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"
