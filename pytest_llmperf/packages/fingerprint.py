@@ -49,8 +49,8 @@ def fingerprint(
         path: its ``sys.path``.
         besides: work trees whose content is known otherwise, packages installed in them
             excepted.
-        touched: the times of installed files count. Without them an environment is the same
-            when it was made anew from the same packages.
+        touched: the times of installed files count. Without them an environment that was made
+            anew from the same packages is the same.
     """
     trees = [tree.resolve() for tree in besides]
     found = [Path(os.path.realpath(entry)) for entry in path if entry]
@@ -125,16 +125,18 @@ def _of_distribution(folder: Path, entry: os.DirEntry[str], touched: bool) -> It
         with suppress(OSError):
             text = Path(entry.path, name).read_bytes()
             yield f"{entry.name}/{name} {hashlib.sha256(text).hexdigest()}"
-            if name == "RECORD" and touched:
-                yield from _of_files(str(folder), text.decode(errors="surrogateescape"))
+            if name == "RECORD":
+                record = text.decode(errors="surrogateescape")
+                yield from _of_files(str(folder), record, touched)
 
 
-def _of_files(folder: str, record: str) -> Iterator[str]:
+def _of_files(folder: str, record: str, touched: bool) -> Iterator[str]:
     """Yield a line for each file of a RECORD: one that was changed by hand is another one."""
     with suppress(csv.Error):
         for row in csv.reader(record.splitlines()):
             if row and not row[0].endswith(".pyc"):
-                yield from _stat(row[0], os.path.join(folder, row[0]))  # noqa: PTH118
+                path = os.path.join(folder, row[0])  # noqa: PTH118
+                yield from _stat(row[0], path, touched)
 
 
 def _of_source(folder: Path, trees: Sequence[Path]) -> Iterator[str]:
@@ -154,10 +156,11 @@ def _is_source(folder: Path, trees: Sequence[Path]) -> bool:
     return not (folder / "pyvenv.cfg").is_file()
 
 
-def _stat(name: str, path: str) -> Iterator[str]:
+def _stat(name: str, path: str, touched: bool = True) -> Iterator[str]:
     with suppress(OSError, ValueError):
         found = os.stat(path)  # noqa: PTH116
-        yield f"{name} {found.st_size} {found.st_mtime_ns}"
+        time = f" {found.st_mtime_ns}" if touched else ""
+        yield f"{name} {found.st_size}{time}"
 
 
 def _scan(folder: Path) -> list[os.DirEntry[Any]]:

@@ -67,6 +67,22 @@ def test_what_changes_an_environment(site: Path, change: Callable[[Path], None])
     assert digest(site) != before
 
 
+@pytest.mark.parametrize("change", [_rebuilt, _upgraded, _edited, _loose, _linked, _removed])
+def test_an_environment_made_anew_is_the_same_where_times_do_not_count(
+    site: Path, change: Callable[[Path], None]
+) -> None:
+    def untouched() -> str:
+        project = site.parents[1]
+        return fingerprint("3.12", [str(project), str(site)], [project], touched=False)
+
+    before, timed = untouched(), digest(site)
+    for path in (site / "single.py", site / "toy" / "__init__.py"):
+        os.utime(path, (1, 1))
+    assert (untouched(), digest(site) == timed) == (before, False)
+    change(site)
+    assert untouched() != before
+
+
 def _bytecode(site: Path) -> None:
     (site / "toy" / "__pycache__" / "__init__.pyc").write_text("compiled")
 

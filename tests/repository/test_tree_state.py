@@ -10,6 +10,7 @@ import pytest
 from git_projects import commit, git, make, snapshot, write
 
 from pytest_llmperf.repository import state
+from pytest_llmperf.repository.content import below_top, content_of, work_tree_content
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.state import state_of
 
@@ -121,3 +122,37 @@ def test_asking_for_the_state_changes_no_byte(project: Path, repository: Reposit
     before = snapshot(project)
     state_of(repository)
     assert snapshot(project) == before
+
+
+def test_commits_with_the_same_files_have_the_same_content(
+    project: Path, repository: Repository
+) -> None:
+    head = git(project, "rev-parse", "HEAD")
+    recorded = commit(project, "a session", **{"perf_baselines/m/one__json": "{}"})
+    assert content_of(repository, recorded) != content_of(repository, head)
+    without = ["perf_baselines"]
+    assert content_of(repository, recorded, without) == content_of(repository, head, without)
+    assert work_tree_content(repository, without) == content_of(repository, head, without)
+    # A name that only begins so is another one.
+    beside = commit(project, "beside it", perf_baselines_too__py="")
+    assert content_of(repository, beside, without) != content_of(repository, head, without)
+    assert content_of(repository, f"{head}^", without) != content_of(repository, head, without)
+
+
+def test_a_change_of_the_work_tree_is_another_content(
+    project: Path, repository: Repository
+) -> None:
+    seen = {work_tree_content(repository)}
+    for change in (CHANGES["a program"], CHANGES["an untracked file"], CHANGES["a link"]):
+        git(project, "clean", "--quiet", "-fd")
+        change(project)
+        seen.add(work_tree_content(repository))
+    assert len(seen) == 4
+
+
+def test_what_lies_outside_has_no_place_below_the_top(
+    project: Path, repository: Repository
+) -> None:
+    assert below_top(repository, project / "perf_baselines" / "m") == "perf_baselines/m"
+    assert below_top(repository, project) is None
+    assert below_top(repository, project.parent) is None
