@@ -217,7 +217,7 @@ def test_an_end_that_is_not_slower_stops_with_the_numbers(command: Command) -> N
 
 
 def test_a_test_that_is_not_there_says_so_with_the_sessions_output(command: Command) -> None:
-    command.commit("another")
+    command.commit("another", toy__py=FILES["toy.py"] + "# a remark\n")
     said = command.run("HEAD~1", "HEAD", "tests/perf/test_nothing.py")
     assert said.status == 2
     assert "could not be measured against HEAD~1" in said.words
