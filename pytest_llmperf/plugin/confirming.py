@@ -257,7 +257,7 @@ class Confirmer:
             raise ArmError(f"nothing is left of perf.budget ({format_duration(perf.budget)})")
         self._console.line(
             f"{tests} {is_are} to be confirmed against {origin.revision}, {origin.how}, within the "
-            f"{format_duration(round(left))} left of perf.budget: its checkout, its environment and "
+            f"{format_duration(round(left))} left of perf.budget: its checkout, environment and "
             "the recording there count"
         )
         repository = repository_of(root, "the baseline")
