@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.bisect.session import Session, findings_of
+from pytest_llmperf.process_groups import end_group, signal_group, wait_until_ended
 from pytest_llmperf.repository.revisions import Revision
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def _wait(
             start_new_session=True,
         )
         try:
+            wait_until_ended(process)
             return process.wait()
         except BaseException:
             try:
@@ -153,23 +155,12 @@ def _wait(
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a session as Ctrl-C does, so that it ends its engine; then by force."""
     try:
-        if os.name == "posix":
-            _signal(process, signal.SIGINT)
-        else:
-            process.terminate()
-        process.wait(_PATIENCE_S)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        signal_group(process, signal.SIGINT)
+        wait_until_ended(process, _PATIENCE_S)
+    except KeyboardInterrupt:
         pass
     finally:
-        if os.name == "posix":
-            _signal(process, signal.SIGKILL)
-        process.kill()
-        process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, number)
+        end_group(process)
 
 
 def _no_report(status: int, log: Path) -> str:

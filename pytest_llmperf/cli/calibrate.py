@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import share, whole_number
+from pytest_llmperf.process_groups import signal_process, wait_until_ended
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,24 +84,27 @@ def _pytest(arguments: Sequence[str]) -> int:
         nonlocal told
         told = True
         if process is not None:
-            process.terminate()
+            signal_process(process, signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
         process = subprocess.Popen([sys.executable, "-m", "pytest", "-m", "perf", *arguments])
         if told:
-            process.terminate()
-        status = _wait(process)
+            signal_process(process, signal.SIGTERM)
+        _wait(process)
     finally:
         signal.signal(signal.SIGTERM, before)
+    # Only now, when nothing is passed on any more, is its id given back.
+    status = process.wait()
     # Ended by a signal: what a shell calls that.
     return status if status >= 0 else 128 - status
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
+def _wait(process: subprocess.Popen[bytes]) -> None:
     while True:
         try:
-            return process.wait()
+            wait_until_ended(process)
+            return
         except KeyboardInterrupt:
             # The terminal told pytest, too: it says what is done and ends by itself.
             continue

@@ -32,6 +32,12 @@ from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.worker_environment import worker_environment
+from pytest_llmperf.process_groups import (
+    end_group,
+    has_ended,
+    signal_process,
+    wait_until_ended,
+)
 from pytest_llmperf.units import format_duration
 
 _LOG_LINES = 400
@@ -62,6 +68,7 @@ class EngineClient:
         self._spec = spec
         self._number = 0
         self._exchanging = self._killed = False
+        self._ending = threading.Lock()
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
         self._mark = uuid.uuid4().hex
@@ -106,7 +113,7 @@ class EngineClient:
     @property
     def alive(self) -> bool:
         """Whether the worker is still running."""
-        return self._process.poll() is None
+        return not has_ended(self._process)
 
     @property
     def log(self) -> list[str]:
@@ -167,24 +174,19 @@ class EngineClient:
         if self.alive and not self._exchanging:
             with contextlib.suppress(EngineError, OSError):
                 self._call({"op": "close"}, _CLOSE_TIMEOUT_S, doing="closing")
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_CLOSE_TIMEOUT_S)
+            wait_until_ended(self._process, _CLOSE_TIMEOUT_S)
         self.kill()
 
     def kill(self) -> None:
         """End the worker and whatever it started, at once; harmless if it has ended."""
-        if self._killed:
-            return
-        self._killed = True
+        with self._ending:
+            if self._killed:
+                return
+            self._killed = True
         if self._process.returncode is None:
             self._descendants.look()
-        if os.name == "posix":
-            # The worker leads a process group of its own: an application's children go too.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-        else:
-            self._process.kill()
-        self._process.wait()
+        # The worker leads a process group of its own: an application's children go too.
+        end_group(self._process)
         # Those that left the group, too: they would also hold the pipes open.
         self._descendants.end()
         with contextlib.suppress(OSError):
@@ -301,8 +303,7 @@ class EngineClient:
     def _hung(self, limit: float, doing: str, setting: str | None) -> EngineGoneError:
         if hasattr(signal, "SIGUSR1"):
             # Ask it where it hangs; the answer comes on stderr, the outermost frame last.
-            with contextlib.suppress(OSError):
-                self._process.send_signal(signal.SIGUSR1)
+            signal_process(self._process, signal.SIGUSR1)
             until = time.monotonic() + _TRACE_WAIT_S
             while time.monotonic() < until and not any(map(_OUTERMOST, self.log)):
                 time.sleep(0.02)
@@ -315,10 +316,9 @@ class EngineClient:
     def _gone(self, doing: str) -> EngineGoneError:
         if self._killed:
             return EngineGoneError(f"the engine was closed while {doing}")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_CLOSE_TIMEOUT_S)
-        status = self._process.poll()
+        ended = wait_until_ended(self._process, _CLOSE_TIMEOUT_S)
         self.kill()
+        status = self._process.returncode if ended else None
         what, hint = describe_end(status)
         text = f"the engine's process {what} while {doing}"
         return EngineGoneError(with_log_tail(text, self.log, hint, CRASH_TAIL))

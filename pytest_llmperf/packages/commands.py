@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_llmperf.packages.errors import InstallError
+from pytest_llmperf.process_groups import end_group, wait_until_ended
 from pytest_llmperf.units import format_duration
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
@@ -98,7 +98,7 @@ def run_logged(
         try:
             status = _wait(process, what, say)
         except BaseException:
-            _end(process)
+            end_group(process)
             raise
         finally:
             if process.stdin:
@@ -109,22 +109,9 @@ def run_logged(
 
 def _wait(process: subprocess.Popen[bytes], what: str, say: Callable[[str], None]) -> int:
     started = time.monotonic()
-    while True:
-        try:
-            return process.wait(timeout=_ALIVE_S)
-        except subprocess.TimeoutExpired:
-            say(f"{what}: {format_duration(round(time.monotonic() - started))} so far")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        process.kill()
-    else:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-    process.wait()
+    while not wait_until_ended(process, _ALIVE_S):
+        say(f"{what}: {format_duration(round(time.monotonic() - started))} so far")
+    return process.wait()
 
 
 def _failure(what: str, status: int, log: Path, began: int, advice: str) -> str:

@@ -30,10 +30,9 @@ def main(command: list[str]) -> int:
 def _end_with_parent(child: subprocess.Popen[bytes]) -> None:
     while os.read(0, 1024):
         pass
-    if sys.platform == "win32":
-        child.kill()
-    else:
+    if sys.platform != "win32" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
+    child.kill()
 
 
 if __name__ == "__main__":

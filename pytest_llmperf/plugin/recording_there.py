@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pytest_llmperf.plugin import adopt
 from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.own_options import own_options
+from pytest_llmperf.process_groups import end_group, wait_until_ended
 from pytest_llmperf.report.text import printable
 from pytest_llmperf.repository.git import without_repository
 
@@ -206,13 +206,10 @@ def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Pat
             start_new_session=True,
         )
         try:
+            wait_until_ended(process)
             return process.wait()
         except BaseException:
-            if os.name == "posix":
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
-            process.wait()
+            end_group(process)
             raise
 
 
