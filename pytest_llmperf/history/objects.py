@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import queue
 import re
-import subprocess
 import threading
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
-from pytest_llmperf.repository.git import GitError, git_environment
+from pytest_llmperf.repository.command import GitError, execute, start, stop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ _CHANGE = re.compile(
 )
 _KINDS = (b"blob", b"tree", b"commit", b"tag")
 _TREES_TOGETHER = 5_000
+_BUFFER = 1 << 18
 #: Far above any record or folder of them; what is longer is not kept in memory.
 MAX_BYTES = 64 << 20
 
@@ -41,7 +41,7 @@ class ObjectReader:
 
     def __init__(self, top: Path) -> None:
         self._top = top
-        self._process = _start(top, "cat-file", "--batch")
+        self._process = start([*_SMALL, "cat-file", "--batch"], top, bufsize=_BUFFER)
         # Asked from another thread: git answers while there is still something to ask.
         self._questions: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._asking = threading.Thread(target=self._ask, daemon=True)
@@ -53,11 +53,10 @@ class ObjectReader:
     def __exit__(self, *_: object) -> None:
         self._questions.put(None)
         # Whoever stops early has no use for the rest.
-        self._process.kill()
+        stop(self._process)
         self._asking.join()
         assert self._process.stdout is not None
         self._process.stdout.close()
-        self._process.wait()
 
     def read(self, names: Sequence[str]) -> Iterator[bytes | None]:
         """Yield the content of each named object, in order; None for what is not here or too long.
@@ -125,8 +124,8 @@ def tree_contents(top: Path, hashes: Sequence[str]) -> Iterator[bytes]:
     Raises:
         GitError: git cannot be run, or ended early.
     """
-    for start in range(0, len(hashes), _TREES_TOGETHER):
-        asked = hashes[start : start + _TREES_TOGETHER]
+    for first in range(0, len(hashes), _TREES_TOGETHER):
+        asked = hashes[first : first + _TREES_TOGETHER]
         said = _ask_all(top, asked, "cat-file", "--batch", "--buffer")
         position = 0
         for _ in asked:
@@ -162,26 +161,9 @@ def tree_changes(
         raise _ended(top)
 
 
-def _start(top: Path, *command: str) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            ["git", *_SMALL, *command],
-            cwd=top,
-            env=git_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=1 << 18,
-        )
-    except OSError as error:
-        raise GitError(f"git can't be run in {top}: {error.strerror or error}") from None
-
-
 def _ask_all(top: Path, lines: Sequence[str], *command: str) -> bytes:
     text = "".join(f"{line}\n" for line in lines)
-    with _start(top, *command) as process:
-        said, _ = process.communicate(text.encode(errors="surrogateescape"))
-    return said
+    return execute([*_SMALL, *command], top, stdin=text.encode(errors="surrogateescape")).stdout
 
 
 def _words(head: bytes) -> list[bytes]:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.decisions import FOLDER as DECISIONS
 from pytest_llmperf.history.objects import tree_changes, tree_contents, trees
-from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.repository.changes import changes
+from pytest_llmperf.repository.command import GitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 #: folder that grew to 500 sessions one by one, or that is pruned to a hundred now and then.
 BUDGET = 16 << 20
 _SUFFIX = b".json"
-#: Fields before the path in an entry of ``git status --porcelain=v2``, by how it begins.
-_FIELDS = {"1 ": 8, "u ": 10}
 
 
 @dataclass
@@ -192,22 +191,12 @@ def _uncommitted(repository: Repository, folder: str) -> list[str]:
     """List what the work tree holds and HEAD does not: changed, staged, untracked and ignored."""
     below = ("--", folder or ".")
     said = repository.run("--literal-pathspecs", "ls-files", "-z", "--others", *below)
-    return _without_repeats([*said.split("\0"), *_differing(repository, below)])
-
-
-def _differing(repository: Repository, below: Sequence[str]) -> Iterator[str]:
-    """Yield the files that git knows and that the work tree holds otherwise than HEAD.
-
-    ``git diff HEAD`` would write what it finds out about files that were only touched to the
-    index, and ``git diff-index`` take them for changed ones.
-    """
-    form = ("--porcelain=v2", "-z", "--no-renames", "--untracked-files=no")
-    said = repository.run("--literal-pathspecs", "status", *form, "--ignore-submodules=all", *below)
-    for entry in said.split("\0"):
-        fields = _FIELDS.get(entry[:2])
-        # What is gone from the work tree is HEAD's alone.
-        if fields and os.path.lexists(repository.top / (path := entry.split(" ", fields)[fields])):
-            yield path
+    # ``git diff HEAD`` would write what it finds out about files that were only touched to the
+    # index, and ``git diff-index`` take them for changed ones.
+    changed = changes(repository, below=folder, untracked=False, submodules="none")
+    # What is gone from the work tree is HEAD's alone.
+    there = [path for path, _ in changed if os.path.lexists(repository.top / path)]
+    return _without_repeats([*said.split("\0"), *there])
 
 
 def _kind(path: str, folder: str, machine: str | None) -> str:

@@ -23,7 +23,7 @@ from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.own_options import own_options
 from pytest_llmperf.process_groups import end_group, wait_until_ended
 from pytest_llmperf.report.text import printable
-from pytest_llmperf.repository.git import without_repository
+from pytest_llmperf.repository.command import without_repository
 
 if TYPE_CHECKING:
     from pytest_llmperf.packages.environment import Environment

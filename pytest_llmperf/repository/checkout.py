@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
+from pytest_llmperf.repository.command import GitError, GitKilledError
 from pytest_llmperf.repository.folders import OwnFolder, cannot_write, sweep
-from pytest_llmperf.repository.git import GitError, GitKilledError, Repository
+from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.helper import Helper, git_in
 from pytest_llmperf.repository.remotes import main_remote
 from pytest_llmperf.repository.submodules import fill_submodules

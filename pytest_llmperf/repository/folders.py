@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.repository.command import GitError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -4,116 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from pytest_llmperf.repository.command import GitError as GitError
+from pytest_llmperf.repository.command import GitKilledError as GitKilledError
+from pytest_llmperf.repository.command import execute, own_words, start, stop
+
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-#: What a hook, or ``git -c ...``, leaves in the environment: it names another repository, index or
-#: setting than those of the folder that is asked about. As ``git rev-parse --local-env-vars``,
-#: without the settings that a user gives in the environment on purpose (GIT_CONFIG_COUNT).
-_LOCAL = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INTERNAL_SUPER_PREFIX",
-    "GIT_NAMESPACE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
-)
-#: Settings that could make a question write: a monitor's socket, a pager, a signature check.
-_QUIET = (
-    *("-c", "core.fsmonitor=false"),
-    *("-c", "core.hooksPath=/dev/null"),
-    *("-c", "core.quotePath=false"),
-    *("-c", "log.showSignature=false"),
-    *("-c", "submodule.recurse=false"),
-    *("-c", "gc.auto=0"),
-    *("-c", "maintenance.auto=false"),
-)
-
-
-class GitError(Exception):
-    """Git could not do what was asked of it; ``str()`` is a complete message for a user."""
-
-
-class GitKilledError(GitError):
-    """Git was killed: its silence is no answer."""
-
-
-def without_repository(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment without what names another repository; all else as it is."""
-    return {name: value for name, value in environ.items() if name not in _LOCAL}
-
-
-def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment for asking git: nothing of another repository, no writing, English.
-
-    A partial clone would fetch what it lacks when it is read, which writes to
-    it: no transport is allowed.
-    """
-    return {
-        **without_repository(environ),
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_ALLOW_PROTOCOL": "none",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_PAGER": "cat",
-        "LC_ALL": "C",
-    }
-
-
-def execute(
-    arguments: Sequence[str],
-    cwd: Path,
-    environ: Mapping[str, str] | None = None,
-    stdin: bytes = b"",
-) -> subprocess.CompletedProcess[bytes]:
-    """Run git in ``cwd`` and return what it did, failed or not.
-
-    Raises:
-        GitError: git could not be started, or was killed.
-    """
-    try:
-        done = subprocess.run(
-            ["git", *_QUIET, *arguments],
-            cwd=cwd,
-            env=dict(environ) if environ is not None else git_environment(),
-            input=stdin,
-            capture_output=True,
-            check=False,
-        )
-    except FileNotFoundError as error:
-        if not cwd.is_dir():
-            raise GitError(f"the folder {cwd} is gone; git can't be asked about it") from error
-        raise GitError(
-            "git is not installed, or not on PATH; it is needed to look at other commits"
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in a name
-        raise GitError(f"git can't be run in {cwd}: {error}") from error
-    if done.returncode < 0:
-        raise GitKilledError(f"git {arguments[0]} in {cwd} was killed (signal {-done.returncode})")
-    return done
-
-
-def own_words(done: subprocess.CompletedProcess[bytes]) -> str:
-    """Return what git said about its failure, in one line."""
-    said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "; ".join(lines)
 
 
 class Repository:
@@ -219,14 +120,7 @@ class Repository:
         Raises:
             GitError: one is not here.
         """
-        process = subprocess.Popen(
-            ["git", *_QUIET, "cat-file", "--batch", "--buffer"],
-            cwd=self.top,
-            env=git_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        process = start(["cat-file", "--batch", "--buffer"], self.top)
         assert process.stdin is not None
         assert process.stdout is not None
         # Asked from another thread: git answers while there is still something to ask.
@@ -236,10 +130,9 @@ class Repository:
             for blob in ids:
                 yield self._read_blob(process.stdout, blob)
         finally:
-            process.kill()
+            stop(process)
             asking.join()
             process.stdout.close()
-            process.wait()
 
     def run(self, *args: str, check: bool = True) -> str:
         """Return what git prints, as it is (bytes that are no UTF-8 as surrogate escapes).
@@ -271,8 +164,8 @@ class Repository:
 
 def _write_lines(stream: IO[bytes], lines: Sequence[str]) -> None:
     with suppress(OSError):  # nobody reads the answers any more
-        for start in range(0, len(lines), 1000):
-            stream.write("".join(f"{line}\n" for line in lines[start : start + 1000]).encode())
+        for first in range(0, len(lines), 1000):
+            stream.write("".join(f"{line}\n" for line in lines[first : first + 1000]).encode())
     with suppress(OSError):
         stream.close()
 

@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_llmperf.repository.folders import cannot_write
-from pytest_llmperf.repository.git import (
+from pytest_llmperf.repository.command import (
     GitError,
     GitKilledError,
     execute,
     git_environment,
     own_words,
 )
+from pytest_llmperf.repository.folders import cannot_write
 
 #: Settings of a repository that decide what a checkout of it holds.
 _SETTINGS = re.compile(

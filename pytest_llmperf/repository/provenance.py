@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from pytest_llmperf.repository.changes import changes
 from pytest_llmperf.repository.git import GitError, Repository
 
 
@@ -32,15 +33,12 @@ def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
         repository = Repository.around(cwd)
         if repository is None:
             return GitState(None, False, None)
-        paths = [":(top)"]
+        exclude = []
         if baselines is not None:
             folder = baselines.resolve()
             if folder != repository.top and folder.is_relative_to(repository.top):
-                below = folder.relative_to(repository.top).as_posix()
-                paths.append(f":(top,exclude,literal){below}")
-        changes = repository.run(
-            "status", "--porcelain", "--untracked-files=no", "--", *paths, check=False
-        )
-        return GitState(repository.head(), bool(changes), repository.branch())
+                exclude.append(folder.relative_to(repository.top).as_posix())
+        changed = changes(repository, exclude=exclude, untracked=False, submodules="configured")
+        return GitState(repository.head(), bool(changed), repository.branch())
     except GitError:
         return GitState(None, False, None)

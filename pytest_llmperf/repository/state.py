@@ -8,6 +8,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_llmperf.repository.changes import changes
 from pytest_llmperf.repository.git import Repository
 
 #: Untracked files larger than this (models, data) are known by size and modification time, bytes.
@@ -84,28 +85,10 @@ def ignored(repository: Repository) -> list[str]:
 
 def _changed(repository: Repository, exclude: Sequence[str]) -> dict[str, bool]:
     """Return path from the top -> whether it is untracked, of all that differs."""
-    excluded = [f":(top,exclude,literal){folder.strip('/')}" for folder in exclude]
-    listing = repository.run(
-        "status",
-        "--porcelain=v2",
-        "-z",
-        "--no-renames",
-        "--untracked-files=all",
-        "--ignore-submodules=none",
-        "--",
-        ":(top)",
-        *excluded,
-    )
     changed: dict[str, bool] = {}
-    for entry in listing.split("\0"):
-        kind, _, rest = entry.partition(" ")
-        if kind == "?":
-            # A file unstaged as deleted and still there is listed twice.
-            changed.setdefault(rest, True)
-        elif kind == "1":
-            changed[rest.split(" ", 7)[7]] = False
-        elif kind == "u":
-            changed[rest.split(" ", 9)[9]] = False
+    for path, untracked in changes(repository, exclude=exclude):
+        # A file unstaged as deleted and still there is listed twice, tracked first.
+        changed.setdefault(path, untracked)
     return changed
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from pytest_llmperf.repository.git import GitError, GitKilledError, execute
+from pytest_llmperf.repository.command import GitError, GitKilledError, execute
 from pytest_llmperf.repository.helper import Helper, git_in
 
 _GITLINK = "160000"

@@ -1,0 +1,186 @@
+"""Which files of a work tree differ from HEAD, found without running the repository's filters.
+
+Where a file's time differs from the one in the index, ``git status`` passes the content through
+the ``clean`` program of its filter (``.gitattributes``, ``filter.NAME.clean``). Programs that
+the repository's own settings name are not run: such a file is compared as it is. Only what
+Git LFS keeps elsewhere is recognised, by the size and the hash in its pointer. Filters of the
+user's global settings are the user's own, and run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pytest_llmperf.repository.command import GitError, execute, own_words
+from pytest_llmperf.repository.git import Repository
+
+#: What of a submodule counts: all of it, what the settings say, nothing.
+Submodules = Literal["all", "configured", "none"]
+_IGNORED: Mapping[Submodules, Sequence[str]] = {
+    "all": ("--ignore-submodules=none",),
+    "configured": (),
+    "none": ("--ignore-submodules=all",),
+}
+_POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-.*\n)*"
+    rb"oid sha256:(?P<hash>[0-9a-f]{64})\nsize (?P<size>[0-9]+)\n"
+)
+#: Bytes; the specification of Git LFS has pointers shorter than that.
+_LONGEST_POINTER = 1024
+_GITLINK = "160000"
+_OWN = (b"local", b"worktree")
+_WRONG_OPTION = 129
+_CHUNK = 1 << 20
+
+
+class Change(NamedTuple):
+    """A file that differs.
+
+    Attributes:
+        path: from the top of the work tree.
+        untracked: whether git does not know it.
+    """
+
+    path: str
+    untracked: bool
+
+
+def changes(
+    repository: Repository,
+    *,
+    below: str = "",
+    exclude: Sequence[str] = (),
+    untracked: bool = True,
+    submodules: Submodules = "all",
+) -> list[Change]:
+    """List what differs between HEAD and the index, or the index and the work tree.
+
+    Args:
+        repository: whose work tree.
+        below: a folder from the top; empty for all of it.
+        exclude: folders from the top that do not count.
+        untracked: whether files count that git does not know.
+        submodules: what of them counts.
+
+    Raises:
+        GitError: git could not list it.
+    """
+    filters = _own_filters(repository.top, nested=submodules != "none")
+    status = _execute(
+        repository.top,
+        *_switched_off(filters),
+        *("status", "--porcelain=v2", "-z", "--no-renames"),
+        f"--untracked-files={'all' if untracked else 'no'}",
+        *_IGNORED[submodules],
+        *("--", f":(top,literal){below}" if below else ":(top)"),
+        *(f":(top,exclude,literal){folder.strip('/')}" for folder in exclude),
+    )
+    found: list[Change] = []
+    suspects: dict[str, str] = {}
+    for entry in status.split("\0"):
+        kind, _, rest = entry.partition(" ")
+        if kind == "?":
+            found.append(Change(rest, untracked=True))
+        elif kind == "u":
+            found.append(Change(rest.split(" ", 9)[9], untracked=False))
+        elif kind == "1":
+            state, submodule, _, before, now, _, blob, path = rest.split(" ", 7)
+            found.append(Change(path, untracked=False))
+            # Of a file that is unchanged in the index, and has the same mode.
+            if filters and (state, submodule) == (".M", "N...") and before == now:
+                suspects[path] = blob
+    same = _stored_by_lfs(repository, suspects) if suspects else set()
+    return [change for change in found if change.untracked or change.path not in same]
+
+
+def _stored_by_lfs(repository: Repository, files: Mapping[str, str]) -> set[str]:
+    """Return those of the files (path -> blob) that are what their blob, a pointer, stands for."""
+    blobs = list(dict.fromkeys(files.values()))
+    asked = "".join(f"{blob}\n" for blob in blobs).encode()
+    sizes = _execute(
+        repository.top, "cat-file", "--batch-check=%(objectsize)", stdin=asked
+    ).splitlines()
+    short = [
+        blob
+        for blob, size in zip(blobs, sizes, strict=True)
+        if size.isdigit() and int(size) <= _LONGEST_POINTER
+    ]
+    pointers = dict(zip(short, map(_POINTER.fullmatch, repository.blobs(short)), strict=True))
+    return {
+        path
+        for path, blob in files.items()
+        if (pointer := pointers.get(blob)) is not None
+        and _is_file_of(repository.top / path, int(pointer["size"]), pointer["hash"].decode())
+    }
+
+
+def _is_file_of(file: Path, size: int, sha256: str) -> bool:
+    try:
+        if file.stat().st_size != size:
+            return False
+        digest = hashlib.sha256()
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK):
+                digest.update(chunk)
+    except OSError:
+        return False
+    return digest.hexdigest() == sha256
+
+
+def _own_filters(top: Path, *, nested: bool) -> set[str]:
+    """Return the names of the filters in a repository's own settings, and its submodules'."""
+    query = ("--null", "--name-only", "--get-regexp", r"^filter\..*\.")
+    listed = execute(["config", "--show-scope", *query], top)
+    if listed.returncode == _WRONG_OPTION:  # git before 2.26: any may be the repository's own
+        keys = execute(["config", *query], top).stdout.split(b"\0")
+    else:
+        fields = listed.stdout.split(b"\0")
+        pairs = zip(fields[::2], fields[1::2], strict=False)
+        keys = [key for scope, key in pairs if scope in _OWN]
+    names = [os.fsdecode(key).partition(".")[2].rpartition(".")[0] for key in keys]
+    found = set(filter(None, names))
+    if nested:
+        for inner in _checked_out_submodules(top):
+            found |= _own_filters(inner, nested=True)
+    return found
+
+
+def _checked_out_submodules(top: Path) -> Iterator[Path]:
+    for entry in _execute(top, "ls-files", "-z", "--stage", "--", ":(top)").split("\0"):
+        facts, _, path = entry.partition("\t")
+        if facts.startswith(_GITLINK) and (top / path / ".git").exists():
+            inner = (top / path).resolve()
+            # A link that leads back up would never end.
+            if inner != top.resolve() and inner.is_relative_to(top.resolve()):
+                yield inner
+
+
+def _switched_off(filters: set[str]) -> list[str]:
+    """Return the options that let no filter of these names run.
+
+    Raises:
+        GitError: a name can't be given to git.
+    """
+    options = []
+    for name in sorted(filters):
+        if "=" in name:
+            raise GitError(
+                f"the repository's settings name a filter {name!r}, which can't be switched off "
+                "because of the '=' in its name, so git is not asked for changes; rename it"
+            )
+        off = {"clean": "", "smudge": "", "process": "", "required": "false"}
+        for key, value in off.items():
+            options += ["-c", f"filter.{name}.{key}={value}"]
+    return options
+
+
+def _execute(top: Path, *arguments: str, stdin: bytes | None = None) -> str:
+    done = execute(arguments, top, stdin=stdin)
+    if done.returncode != 0:
+        raise GitError(f"git could not look for changes in {top}: {own_words(done)}")
+    return done.stdout.decode(errors="surrogateescape")

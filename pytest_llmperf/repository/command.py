@@ -1,0 +1,224 @@
+"""The one place that runs git: a repository is asked, and no program that it names is run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pytest_llmperf.process_groups import end_group
+
+#: How long git may take to answer a small question, and to do what may take long: a checkout, or
+#: a look at every file of a large work tree; seconds.
+ANSWER_S, WORK_S = 60.0, 1800.0
+
+#: What a hook, or ``git -c ...``, leaves in the environment: it names another repository, index or
+#: setting than those of the folder that is asked about. As ``git rev-parse --local-env-vars``,
+#: without the settings that a user gives in the environment on purpose (GIT_CONFIG_COUNT).
+_LOCAL = (
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_CONFIG",
+    "GIT_CONFIG_PARAMETERS",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_INTERNAL_SUPER_PREFIX",
+    "GIT_NAMESPACE",
+    "GIT_NO_REPLACE_OBJECTS",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_REPLACE_REF_BASE",
+    "GIT_SHALLOW_FILE",
+    "GIT_WORK_TREE",
+)
+#: Programs that a user's environment names for git's own use.
+_PROGRAMS = (
+    *("GIT_EXTERNAL_DIFF", "GIT_ASKPASS", "SSH_ASKPASS", "GIT_EDITOR", "GIT_SEQUENCE_EDITOR"),
+    *("GIT_SSH", "GIT_SSH_COMMAND", "GIT_PROXY_COMMAND"),
+)
+#: Settings by which a repository could make git write or run something.
+_OFF = (
+    "--no-pager",
+    *("-c", "core.fsmonitor=false"),
+    *("-c", "core.hooksPath=/dev/null"),
+    *("-c", "core.quotePath=false"),
+    *("-c", "core.askPass="),
+    *("-c", "credential.helper="),
+    *("-c", "log.showSignature=false"),
+    *("-c", "submodule.recurse=false"),
+    *("-c", "gc.auto=0"),
+    *("-c", "maintenance.auto=false"),
+)
+#: Commands that could run the programs of ``diff.external`` and of diff drivers.
+_SHOWING = ("log", "diff-tree")
+_NO_DRIVERS = ("--no-ext-diff", "--no-textconv")
+#: Commands about what an object holds: the one that its hash stands for, not what a replace ref
+#: (``git replace``) puts in its place. Walks over the history follow these, as git itself does.
+_CONTENT = ("cat-file", "ls-tree", "diff-tree", "status", "ls-files", "worktree", "reset")
+#: Git's own options that take the next word as their value.
+_TAKE_A_WORD = ("-c", "-C", "--git-dir", "--work-tree", "--config-env")
+
+
+class GitError(Exception):
+    """Git could not do what was asked of it; ``str()`` is a complete message for a user."""
+
+
+class GitKilledError(GitError):
+    """Git was killed: its silence is no answer."""
+
+
+class GitHangsError(GitKilledError):
+    """Git did not answer in time, and was killed."""
+
+
+def without_repository(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment without what names another repository; all else as it is."""
+    return {name: value for name, value in environ.items() if name not in _LOCAL}
+
+
+def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the environment for asking git: nothing of another repository, no writing, English.
+
+    A partial clone would fetch what it lacks when it is read, which writes to
+    it: no transport is allowed.
+    """
+    kept = without_repository(environ)
+    return {
+        **{name: value for name, value in kept.items() if name not in _PROGRAMS},
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_PAGER": "cat",
+        "LC_ALL": "C",
+    }
+
+
+def execute(
+    arguments: Sequence[str],
+    cwd: Path,
+    environ: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    limit: float | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run git in ``cwd`` and return what it did, failed or not.
+
+    Args:
+        arguments: git's words.
+        cwd: the folder to run in.
+        environ: ``git_environment()`` unless given.
+        stdin: what git is given to read; by default nothing.
+        limit: seconds that it may take; ``WORK_S`` unless given.
+
+    Raises:
+        GitError: git could not be started, was killed, or took too long.
+    """
+    limit = WORK_S if limit is None else limit
+    process = _start(arguments, cwd, environ, has_input=stdin is not None)
+    try:
+        out, err = process.communicate(stdin, timeout=limit)
+    except subprocess.TimeoutExpired:
+        _end(process)
+        raise GitHangsError(
+            f"git {_subcommand(arguments)} in {cwd} gave no answer in {limit:g} s and was killed; "
+            "see what it waits for (a disk that does not answer, a lock): run git status there"
+        ) from None
+    except BaseException:
+        _end(process)
+        raise
+    if process.returncode < 0:
+        raise GitKilledError(
+            f"git {_subcommand(arguments)} in {cwd} was killed (signal {-process.returncode})"
+        )
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start(arguments: Sequence[str], cwd: Path, bufsize: int = -1) -> subprocess.Popen[bytes]:
+    """Start a git that reads questions and answers them, in a group of its own.
+
+    Its error output is thrown away. ``stop`` ends it.
+
+    Raises:
+        GitError: git could not be started.
+    """
+    return _start(arguments, cwd, None, has_input=True, bufsize=bufsize, errors=False)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a git that was started with ``start``; its streams are the caller's to close."""
+    end_group(process)
+
+
+def own_words(done: subprocess.CompletedProcess[bytes]) -> str:
+    """Return what git said about its failure, in one line."""
+    said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return "; ".join(lines)
+
+
+def _start(
+    arguments: Sequence[str],
+    cwd: Path,
+    environ: Mapping[str, str] | None,
+    *,
+    has_input: bool,
+    bufsize: int = -1,
+    errors: bool = True,
+) -> subprocess.Popen[bytes]:
+    variables = dict(environ) if environ is not None else git_environment()
+    if _subcommand(arguments) in _CONTENT:
+        variables["GIT_NO_REPLACE_OBJECTS"] = "1"
+    try:
+        return subprocess.Popen(
+            ["git", *_OFF, *_without_drivers(arguments)],
+            cwd=cwd,
+            env=variables,
+            stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if errors else subprocess.DEVNULL,
+            bufsize=bufsize,
+            # Whatever it starts is ended with it, and nothing of it can ask on a terminal.
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        if not cwd.is_dir():
+            raise GitError(f"the folder {cwd} is gone; git can't be asked about it") from error
+        raise GitError(
+            "git is not installed, or not on PATH; it is needed to look at other commits"
+        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in a name
+        raise GitError(f"git can't be run in {cwd}: {error}") from error
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    end_group(process)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream is not None:
+            with suppress(OSError):
+                stream.close()
+
+
+def _subcommand(arguments: Sequence[str]) -> str:
+    """Return ``log`` of ``--literal-pathspecs log -1``."""
+    return arguments[_place(arguments)]
+
+
+def _place(arguments: Sequence[str]) -> int:
+    words = iter(enumerate(arguments))
+    for index, word in words:
+        if not word.startswith("-"):
+            return index
+        if word in _TAKE_A_WORD:
+            next(words)
+    raise ValueError(f"no command of git in {arguments}")
+
+
+def _without_drivers(arguments: Sequence[str]) -> list[str]:
+    after = _place(arguments) + 1
+    also = _NO_DRIVERS if arguments[after - 1] in _SHOWING else ()
+    return [*arguments[:after], *also, *arguments[after:]]
