@@ -8,14 +8,15 @@ the median over requests, end to end is the sum.
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from statistics import median
 from typing import Literal
 
+from pytest_llmperf import formulas
 from pytest_llmperf.timeline import Timeline
 
 
@@ -58,6 +59,8 @@ class Metric:
             of its own in this machine is held to its target alone.
         beside: the value is measured beside the generation (by the GPU's counters, or with
             the machine's bandwidth), so no timeline holds it and ``compute`` gives None.
+        resolution: the smallest value that can be told from zero, in ``unit``; on the log scale
+            zero and smaller values count as it. None where nothing can measure zero.
     """
 
     name: str
@@ -71,72 +74,43 @@ class Metric:
     kind: Literal["value", "percentile", "share"] = "value"
     beside: bool = False
     compared: bool = True
+    resolution: float | None = None
 
     @property
     def limit_kind(self) -> str:
         """``"min"`` for higher-is-better metrics, ``"max"`` for the others."""
         return "min" if self.direction is Direction.HIGHER else "max"
 
+    def allows(self, value: float) -> bool:
+        """Whether a measurement can come to this value: plausible, and zero only where it may."""
+        return is_plausible(value) or (value == 0 and self.resolution is not None)
+
+    def log(self, value: float) -> float:
+        """Return the natural logarithm of a value; zero counts as the metric's resolution.
+
+        Raises:
+            ValueError: the value is not above zero, and nothing can measure zero.
+        """
+        return math.log(max(value, self.resolution or 0.0))
+
     def slowdown(self, current: float, baseline: float) -> float:
         """Relative change with the sign turned so that positive is worse (0.05 = 5% worse)."""
-        ratio = current / baseline
-        return (1.0 / ratio if self.direction is Direction.HIGHER else ratio) - 1.0
+        least = self.resolution or 0.0
+        now, before = max(current, least), max(baseline, least)
+        return (before / now if self.direction is Direction.HIGHER else now / before) - 1.0
+
+
+#: No measurement of any unit lies outside: a nanosecond, a terabyte and more are far inside.
+SMALLEST, LARGEST = 1e-15, 1e18
+
+
+def is_plausible(value: float) -> bool:
+    """Whether a number can be a measurement of anything but zero."""
+    return SMALLEST <= value <= LARGEST
 
 
 class UnknownMetricError(LookupError):
     """No metric has that name; the message names the nearest ones."""
-
-
-def _decode(timelines: Sequence[Timeline]) -> tuple[int, float]:
-    """Return pooled decode steps and the seconds they took, over all requests."""
-    steps, seconds = 0, 0.0
-    for timeline in timelines:
-        if timeline.output_tokens >= 2:
-            steps += timeline.output_tokens - 1
-            seconds += timeline.token_times[-1] - timeline.token_times[0]
-    return steps, seconds
-
-
-def _tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
-    steps, seconds = _decode(timelines)
-    return steps / seconds if steps and seconds > 0 else None
-
-
-def _time_per_output_token(timelines: Sequence[Timeline]) -> float | None:
-    steps, seconds = _decode(timelines)
-    return seconds / steps if steps and seconds > 0 else None
-
-
-def _prefill_tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
-    tokens, seconds = 0, 0.0
-    for timeline in timelines:
-        start, end = timeline.t_prefill_start, timeline.t_prefill_end
-        if timeline.prompt_tokens_evaluated is None or start is None or end is None:
-            return None
-        tokens += timeline.prompt_tokens_evaluated
-        seconds += end - start
-    return tokens / seconds if tokens and seconds > 0 else None
-
-
-def _first_token(timelines: Sequence[Timeline]) -> float | None:
-    firsts = [t.token_times[0] - t.t_start for t in timelines if t.token_times]
-    return median(firsts) if firsts else None
-
-
-def _end_to_end(timelines: Sequence[Timeline]) -> float | None:
-    if not timelines or any(not t.token_times for t in timelines):
-        return None
-    return sum(t.token_times[-1] - t.t_start for t in timelines)
-
-
-def _inter_token(timelines: Sequence[Timeline]) -> float | None:
-    gaps = [gap for timeline in timelines for gap in timeline.gaps()]
-    # A clock too coarse to see a gap has not measured one.
-    return (median(gaps) or None) if gaps else None
-
-
-def _not_in_timelines(_: Sequence[Timeline]) -> None:
-    return None
 
 
 _LLAMA_BENCH = "llama.cpp tools/llama-bench"
@@ -154,7 +128,7 @@ METRICS: dict[str, Metric] = {
             "decode",
             "(n-1) / (t_n - t_1), tokens and times pooled over requests",
             f"{_LLAMA_BENCH}, test tg; decode throughput without the first token",
-            _tokens_per_sec,
+            formulas.tokens_per_sec,
         ),
         Metric(
             "first_token",
@@ -164,7 +138,7 @@ METRICS: dict[str, Metric] = {
             "first_token",
             "t_1 - t_start, tokenizing and prefill included; median over requests",
             f"{_GENAI_PERF}, time to first token (TTFT)",
-            _first_token,
+            formulas.first_token,
         ),
         Metric(
             "end_to_end",
@@ -174,7 +148,7 @@ METRICS: dict[str, Metric] = {
             "end_to_end",
             "t_n - t_start, summed over requests",
             f"{_GENAI_PERF}, request latency",
-            _end_to_end,
+            formulas.end_to_end,
         ),
         Metric(
             "prefill_tokens_per_sec",
@@ -184,7 +158,7 @@ METRICS: dict[str, Metric] = {
             "prefill",
             "prompt tokens evaluated / time to evaluate them, pooled over requests",
             f"{_LLAMA_BENCH}, test pp",
-            _prefill_tokens_per_sec,
+            formulas.prefill_tokens_per_sec,
         ),
         Metric(
             "time_per_output_token",
@@ -194,7 +168,7 @@ METRICS: dict[str, Metric] = {
             "decode",
             "(t_n - t_1) / (n-1), pooled over requests",
             f"{_GENAI_PERF}, time per output token (TPOT)",
-            _time_per_output_token,
+            formulas.time_per_output_token,
         ),
         Metric(
             "inter_token",
@@ -204,7 +178,7 @@ METRICS: dict[str, Metric] = {
             "inter_token",
             "median of the gaps t_{i+1} - t_i over all requests",
             f"{_GENAI_PERF}, inter-token latency (ITL)",
-            _inter_token,
+            formulas.inter_token,
         ),
         Metric(
             "stall_rate",
@@ -214,8 +188,9 @@ METRICS: dict[str, Metric] = {
             "stall_rate",
             "share of iterations longer than 1.25 times the median over processes",
             "asked for where a median is blind: a change that hits a minority of iterations",
-            _not_in_timelines,
+            formulas.not_in_timelines,
             kind="share",
+            resolution=0.01,
         ),
         Metric(
             "roofline",
@@ -227,7 +202,7 @@ METRICS: dict[str, Metric] = {
             "second / memory bandwidth",
             "Williams, Waterman, Patterson: Roofline (CACM 2009); decode at batch size 1 is "
             "bound by memory",
-            _not_in_timelines,
+            formulas.not_in_timelines,
             beside=True,
             compared=False,
         ),
@@ -239,8 +214,9 @@ METRICS: dict[str, Metric] = {
             "gpu_memory",
             "most device memory the engine's process held during an iteration, over all its GPUs",
             f"{_NVML}, nvmlDeviceGetComputeRunningProcesses",
-            _not_in_timelines,
+            formulas.not_in_timelines,
             beside=True,
+            resolution=2.0**20,
         ),
         Metric(
             "energy_per_token",
@@ -250,8 +226,9 @@ METRICS: dict[str, Metric] = {
             "energy_per_token",
             "energy of all GPUs over a process's counted iterations / their output tokens",
             f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption",
-            _not_in_timelines,
+            formulas.not_in_timelines,
             beside=True,
+            resolution=1e-3,
         ),
         Metric(
             "gpu_power",
@@ -261,8 +238,9 @@ METRICS: dict[str, Metric] = {
             "gpu_power",
             "mean power of all GPUs over a process's counted iterations",
             f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption, else nvmlDeviceGetPowerUsage",
-            _not_in_timelines,
+            formulas.not_in_timelines,
             beside=True,
+            resolution=1.0,
         ),
         Metric(
             "gpu_utilization",
@@ -272,8 +250,9 @@ METRICS: dict[str, Metric] = {
             "gpu_utilization",
             "mean share of time with a kernel running while decoding, over all GPUs",
             f"{_NVML}, nvmlDeviceGetUtilizationRates",
-            _not_in_timelines,
+            formulas.not_in_timelines,
             beside=True,
+            resolution=0.01,
         ),
     )
 }
@@ -312,7 +291,7 @@ def _percentile_metric(name: str, of: str, percent: float) -> Metric:
         name,
         f"{percent:g}th percentile of {what}, pooled over a process's counted iterations",
         whole.source,
-        _not_in_timelines,
+        formulas.not_in_timelines,
         kind="percentile",
     )
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.baselines.atomic import publish, sweep
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.metric_record import is_measurable
 from pytest_llmperf.baselines.reader import Reader, ShapeError
 from pytest_llmperf.baselines.settings import read_settings
+from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.config.extra_hashes import without_extra_values
 
 if TYPE_CHECKING:
@@ -135,10 +137,11 @@ def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], li
         try:
             if path.stat().st_size > _LARGEST:
                 raise ValueError("too long for a calibration")
-            found.append(_read(path, json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, RecursionError) as error:
+            found.append(_read(path, parse(path.read_bytes())))
+        except (OSError, ValueError) as error:
+            reason = why_not(error) if isinstance(error, ValueError) else error
             problems.append(
-                f"{path}: not a calibration that can be used ({error}); "
+                f"{path}: not a calibration that can be used ({reason}); "
                 "restore it from git, or remove it and calibrate again"
             )
     return sorted(found, key=lambda one: (one.recorded, one.path.name)), problems
@@ -153,14 +156,13 @@ def _read(path: Path, data: Any) -> StoredCalibration:
     for check in root["checks"].elements():
         for name in ("nodeid", "metric", "workload"):
             check[name].text()
-        check["level"].positive()
-        for name in ("within", "between", "pair", "mde"):
-            number = check.mapping().get(name)
-            if number is not None and not isinstance(number, int | float):
-                raise check[name].wrong("a number or null")
-        checks.append(
-            {"mde": None, "within": None, "between": None, "pair": None, **check.mapping()}
-        )
+        if not is_measurable(level := check["level"].number(), check["metric"].text()):
+            raise check["level"].wrong("a number that the metric can have")
+        noise = {
+            name: check[name].optional_number() if name in check.mapping() else None
+            for name in ("mde", "within", "between", "pair")
+        }
+        checks.append({**check.mapping(), **noise, "level": level})
     return StoredCalibration(
         path=path,
         recorded=root["recorded"].text(),

@@ -29,8 +29,11 @@ class BadRecordError(BaselineError):
 
 
 def restore(path: Path, again: str = "record again: pytest -m perf --llmperf-record") -> str:
-    """Say how to get the committed file back, or else how to make another one."""
+    """Say how to get the committed file back, or else how to make another one.
+
+    The committed file may be the bad one.
+    """
     return (
         f"restore the committed file: git checkout -- {shlex.quote(str(path))}; "
-        f"if it was never committed, delete it and {again}"
+        f"if there is none, or it is no better, delete it and {again}"
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pytest_llmperf.baselines import decisions, record
 from pytest_llmperf.baselines.errors import BadRecordError, restore
 from pytest_llmperf.baselines.reader import ShapeError
+from pytest_llmperf.baselines.strict_json import StrictError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,26 +136,13 @@ def _parse(path: Path, text: str, kind: FileKind[T]) -> Any:
     if not text.strip():
         raise _bad(path, kind, "empty")
     try:
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        return parse(text)
     except json.JSONDecodeError as error:
         what = f"not JSON: {error.msg.lower()} (column {error.colno})"
         raise _bad(path, kind, what, error.lineno) from None
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise _bad(path, kind, f"not {kind.noun}: {reason}") from None
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} appears twice in one object")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number that can be compared")
+    except StrictError as error:
+        line = text.count("\n", 0, text.find(error.token)) + 1 if error.token else None
+        raise _bad(path, kind, f"not {kind.noun}: {error}", line) from None
 
 
 def _check_schema(path: Path, data: Any, kind: FileKind[T]) -> None:

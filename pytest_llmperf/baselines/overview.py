@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.store import Shelf, StoredRecord
     from pytest_llmperf.metrics import Metric
 
+#: A larger logarithm has no exponential that a float holds.
+_LARGEST = 700.0
+
 
 @dataclass(frozen=True)
 class MetricOverview:
@@ -128,12 +131,13 @@ def _metric(standing: Standing, name: str, tolerance: float, alpha: float) -> Me
     window = standing.window(name)
     levels = _levels(window, standing.nodeid, name)
     unit = window[-1].record.tests[standing.nodeid].metrics[name].unit
-    logs = [math.log(level) for level in levels]
-    spread = stdev(logs) if len(logs) > 1 else None
     try:
         metric = get_metric(name)
     except UnknownMetricError:
+        spread = stdev(map(math.log, levels)) if min(levels) > 0 and len(levels) > 1 else None
         return MetricOverview(name, None, unit, len(levels), median(levels), spread)
+    logs = [metric.log(level) for level in levels]
+    spread = stdev(logs) if len(logs) > 1 else None
     # Only the width is asked for, so it does not matter which direction is worse.
     prediction = predict(np.array(logs))
     anchor = _levels(standing.anchor(name), standing.nodeid, name)
@@ -148,7 +152,9 @@ def _metric(standing: Standing, name: str, tolerance: float, alpha: float) -> Me
         level=median(levels),
         spread=spread,
         drift=metric.slowdown(median(levels), median(anchor)),
-        found_from=math.expm1(math.log1p(float(called)) + _lead(window, standing.nodeid, name)),
+        found_from=math.expm1(
+            min(math.log1p(float(called)) + _lead(window, standing.nodeid, name), _LARGEST)
+        ),
         passes_to=float(passes_up_to(prediction, tolerance, LEVEL)),
     )
 
@@ -156,20 +162,17 @@ def _metric(standing: Standing, name: str, tolerance: float, alpha: float) -> Me
 def _lead(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> float:
     """How far the fastest process, which is what is called, leads a session's median (log)."""
     leads = []
+    known = get_metric(metric)
     for stored in sessions:
-        logs = [
-            math.log(value)
-            for value in process_medians(stored.record.tests[nodeid].metrics[metric].samples)
-        ]
+        samples = stored.record.tests[nodeid].metrics[metric].samples
+        logs = [known.log(value) for value in process_medians(samples, known.resolution)]
         ends = (max(logs), min(logs))
-        best = ends[get_metric(metric).direction is Direction.LOWER]
+        best = ends[known.direction is Direction.LOWER]
         leads.append(abs(median(logs) - best))
     return sum(leads) / len(leads)
 
 
 def _levels(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> list[float]:
     """Return each session's median of per-process medians."""
-    return [
-        median(process_medians(stored.record.tests[nodeid].metrics[metric].samples))
-        for stored in sessions
-    ]
+    samples = (stored.record.tests[nodeid].metrics[metric].samples for stored in sessions)
+    return [median(map(median, processes)) for processes in samples]

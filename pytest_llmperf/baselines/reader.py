@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,17 +82,22 @@ class Reader:
         """Return an integer or None."""
         return None if self._value is None else self.integer()
 
-    def positive(self) -> float:
-        """Return a finite number above 0."""
+    def number(self) -> float:
+        """Return a number; NaN and infinities are none that JSON has."""
         if not isinstance(self._value, (int, float)) or isinstance(self._value, bool):
             raise self.wrong("a number")
-        try:
-            number = float(self._value)
-        except OverflowError:
-            number = math.inf
-        if not 0 < number < math.inf:
-            raise self.wrong("a finite number above 0")
+        return float(self._value)
+
+    def positive(self) -> float:
+        """Return a number above 0."""
+        number = self.number()
+        if number <= 0:
+            raise self.wrong("a number above 0")
         return number
+
+    def optional_number(self) -> float | None:
+        """Return a number or None."""
+        return None if self._value is None else self.number()
 
     def via(self, build: Callable[[Any], Any]) -> Any:
         """Return what ``build`` makes of the item; its ValueError gets this item's path."""

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.baselines.loaded import Loaded, read_loaded
+from pytest_llmperf.baselines.metric_record import MetricRecord as MetricRecord
+from pytest_llmperf.baselines.metric_record import Samples as Samples
+from pytest_llmperf.baselines.metric_record import read_metric
 from pytest_llmperf.baselines.reader import Reader
 from pytest_llmperf.baselines.settings import read_settings
+from pytest_llmperf.baselines.strict_json import parse
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.environment.machine import Machine
 from pytest_llmperf.request_digest import RequestDigest
@@ -22,9 +26,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 #: How ``recorded`` is written, always UTC.
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-
-#: Processes x iterations, in the metric's base unit.
-Samples = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,6 @@ class SessionFacts:
 
 
 @dataclass(frozen=True)
-class MetricRecord:
-    """One metric's raw samples, by process, in ``unit``."""
-
-    unit: str
-    samples: Samples
-
-
-@dataclass(frozen=True)
 class TestRecord:
     """One test.
 
@@ -155,10 +148,10 @@ def to_text(record: BaselineRecord) -> str:
     """Return the file's text: stable key order, 9 significant digits, a line per process.
 
     Raises:
-        ValueError: a value is not finite or not plain JSON, naming it.
+        ValueError: a value can't be stored, or could not be read back, naming it.
     """
     provenance, model, session = record.provenance, record.model, record.session
-    return dumps(
+    text = dumps(
         {
             "schema": SCHEMA_VERSION,
             "recorded": record.recorded,
@@ -187,6 +180,9 @@ def to_text(record: BaselineRecord) -> str:
             },
         }
     )
+    # What could not be read back must not be written: every later session would stop at it.
+    from_json(parse(text))
+    return text
 
 
 def _provenance_json(provenance: Provenance) -> dict[str, Any]:
@@ -305,7 +301,7 @@ def _test(item: Reader) -> TestRecord:
     return TestRecord(
         workload=item["workload"].text(),
         summary=item["summary"].text(),
-        metrics={name: _metric(metric) for name, metric in item["metrics"].items()},
+        metrics={name: read_metric(metric, name) for name, metric in item["metrics"].items()},
         invalid=tuple(reason.text() for reason in item["invalid"].elements()),
         accepted=_optional_text(item, "accepted"),
         requests=read_requests(item),
@@ -317,13 +313,3 @@ def read_requests(item: Reader) -> tuple[RequestDigest, ...]:
     if "requests" not in item.mapping():
         return ()
     return tuple(one.via(RequestDigest.from_json) for one in item["requests"].elements())
-
-
-def _metric(item: Reader) -> MetricRecord:
-    samples = tuple(
-        tuple(sample.positive() for sample in process.elements())
-        for process in item["samples"].elements()
-    )
-    if not samples or not all(samples):
-        raise item["samples"].wrong("at least one process with at least one sample each")
-    return MetricRecord(unit=item["unit"].text(), samples=samples)

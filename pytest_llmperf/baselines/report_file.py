@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.baselines.files import MAX_BYTES, FileKind, read_file
+from pytest_llmperf.baselines.metric_record import read_metric
 from pytest_llmperf.baselines.reader import Reader
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
-    MetricRecord,
     ModelIdentity,
     Provenance,
-    Samples,
     SessionFacts,
     TestRecord,
     read_requests,
 )
 from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.metrics import UnknownMetricError, get_metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -137,7 +137,10 @@ def _metrics(test: Reader) -> list[Reader]:
 
 def _is_share(metric: Reader) -> bool:
     """Whether a metric counts iterations: its samples are 0 and 1, no quantities."""
-    return metric["unit"].text() == "%"
+    try:
+        return get_metric(metric["name"].text()).kind == "share"
+    except UnknownMetricError:
+        return False
 
 
 def _test(test: Reader, planned: int) -> TestRecord:
@@ -148,20 +151,13 @@ def _test(test: Reader, planned: int) -> TestRecord:
         workload=work["hash"].text(),
         summary=work["summary"].text(),
         metrics={
-            metric["name"].text(): MetricRecord(metric["unit"].text(), samples)
+            (name := metric["name"].text()): read_metric(metric, name)
             for metric in _metrics(test)
-            if not _is_share(metric) and (samples := _samples(metric["samples"]))
+            if not _is_share(metric) and any(metric["samples"].elements())
         },
         invalid=_invalid(test, planned),
         requests=read_requests(work),
     )
-
-
-def _samples(item: Reader) -> Samples:
-    rows = tuple(tuple(value.positive() for value in row.elements()) for row in item.elements())
-    if not all(rows):
-        raise item.wrong("at least one sample of each process")
-    return rows
 
 
 def _invalid(test: Reader, planned: int) -> tuple[str, ...]:
@@ -183,7 +179,7 @@ def _invalid(test: Reader, planned: int) -> tuple[str, ...]:
 
 def _judged(test: Reader) -> dict[str, float]:
     return {
-        metric["name"].text(): metric["tolerance"].positive()
+        metric["name"].text(): _tolerance(metric["tolerance"])
         for metric in _metrics(test)
         if metric["gated"].boolean() and not _is_share(metric)
     }
@@ -200,3 +196,10 @@ def _verdicts(test: Reader) -> dict[str, OwnVerdict]:
         for metric in _metrics(test)
         if not metric["verdict"].is_null()
     }
+
+
+def _tolerance(item: Reader) -> float:
+    tolerance = item.positive()
+    if tolerance >= 1:
+        raise item.wrong("a share above 0 and below 1")
+    return tolerance

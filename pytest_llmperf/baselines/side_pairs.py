@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pytest_llmperf.baselines.decisions import StoredDecision
-    from pytest_llmperf.baselines.record import BaselineRecord, ModelIdentity
+    from pytest_llmperf.baselines.record import BaselineRecord, ModelIdentity, Samples
     from pytest_llmperf.baselines.store import StoredRecord
 
 
@@ -181,11 +181,15 @@ def _same_samples(one: BaselineRecord, other: BaselineRecord) -> bool:
     """Whether a test has the very same samples in both, to the digits that records keep."""
     for nodeid in one.tests.keys() & other.tests.keys():
         mine, theirs = one.tests[nodeid].metrics, other.tests[nodeid].metrics
-        for name in mine.keys() & theirs.keys():
-            pairs = zip(mine[name].samples, theirs[name].samples, strict=False)
-            if all(_rounded(a) == _rounded(b) for a, b in pairs):
-                return True
+        names = mine.keys() & theirs.keys()
+        # All of them: what a counter tells, such as zero, may well be the same twice.
+        if names and all(_is_same(mine[name].samples, theirs[name].samples) for name in names):
+            return True
     return False
+
+
+def _is_same(one: Samples, other: Samples) -> bool:
+    return all(_rounded(a) == _rounded(b) for a, b in zip(one, other, strict=False))
 
 
 def _rounded(row: Sequence[float]) -> list[str]:

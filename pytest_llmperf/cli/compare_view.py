@@ -124,7 +124,7 @@ def _row(one: Candidate, evidence: Evidence, verdict: Verdict | None, facing: Fa
         return row
     return replace(
         row,
-        baseline=summarise_sessions(other.sessions),
+        baseline=summarise_sessions(other.sessions, evidence.check.metric.resolution),
         baseline_sessions=len(other.sessions),
         baseline_sources=tuple(map(str, other.paths)),
     )
@@ -155,7 +155,9 @@ def _session(
     strict: bool,
 ) -> SessionView:
     used = dict.fromkeys(one.stored.path for one in candidates)
-    newest = next(s for s in reversed(facing.judged.records) if s.path in used)
+    records = facing.judged.records
+    # Where no session holds a test, none stands for one.
+    newest = next((s for s in reversed(records) if s.path in used), records[-1])
     record = newest.record
     sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
     return SessionView(

@@ -262,6 +262,7 @@ def _check(
     noise = noise_of(key[1], [(run.candidate, run.base, run.beside) for run in runs], earlier)
     effects = [run.effect for run in runs if run.effect is not None]
     size, first = max(run.row_size for run in runs), first_look(get_metric(key[1]))
+    resolution = get_metric(key[1]).resolution
     rows = pairs // size
     to_pass = pairs_to_pass(noise.pair, LOG_PASS, tolerance)
     called, passed = _rates(runs)
@@ -269,7 +270,7 @@ def _check(
         nodeid=key[0],
         metric=key[1],
         noise=noise,
-        level=median(median(process_medians(run.base)) for run in runs),
+        level=median(median(process_medians(run.base, resolution)) for run in runs),
         tolerance=tolerance,
         called=called,
         passed=passed,

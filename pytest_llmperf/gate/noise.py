@@ -49,7 +49,10 @@ def noise_of(
         earlier: levels of other sessions, base unit.
     """
     metric = get_metric(name)
-    bases = [[badness(metric, value) for value in process_medians(base)] for _, base, _ in arms]
+    bases = [
+        [badness(metric, value) for value in process_medians(base, metric.resolution)]
+        for _, base, _ in arms
+    ]
     apart = [_of_a_kind(differences(metric, *arm), arm[2]) for arm in arms]
     rows = [[badness(metric, value) for value in row] for _, base, _ in arms for row in base]
     levels = [median(values) for values in bases]

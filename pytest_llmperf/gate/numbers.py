@@ -49,25 +49,26 @@ def compare(evidence: Evidence) -> Comparison:
     the geometric mean of the stored ones.
 
     Raises:
-        ValueError: a sample that is not a positive finite number.
+        ValueError: a sample that the metric can't have.
     """
     metric, pairs, view = evidence.check.metric, evidence.pairs, evidence.baseline
     if metric.kind == "share":
         return _shares(evidence)
-    current = _summary(evidence.samples) if evidence.samples else None
+    current = _summary(evidence.samples, metric.resolution) if evidence.samples else None
     if pairs is not None:
         if not pairs.candidate:
             return Comparison(current, None, None, 0)
         effect = running(paired_differences(evidence), evidence.check.tolerance, metric).effect
-        return Comparison(_summary(pairs.candidate), _summary(pairs.base), slowdown(effect), 0)
+        ours, theirs = (_summary(one, metric.resolution) for one in (pairs.candidate, pairs.base))
+        return Comparison(ours, theirs, slowdown(effect), 0)
     if view is not None and view.status == "workload changed" and view.sessions:
         # Side by side, for a reader; no change, because it was other work.
-        return Comparison(current, summarise_sessions(view.sessions), None, len(view.sessions))
+        other = summarise_sessions(view.sessions, metric.resolution)
+        return Comparison(current, other, None, len(view.sessions))
     if view is None or not is_comparable(view):
         return Comparison(current, None, None, 0)
-    stored = [math.log(session_level(session)) for session in view.sessions]
-    centre = math.exp(sum(stored) / len(stored))
-    baseline = replace(summarise_sessions(view.sessions), value=centre)
+    centre = _centre(metric, [session_level(metric, session) for session in view.sessions])
+    baseline = replace(summarise_sessions(view.sessions, metric.resolution), value=centre)
     change = metric.slowdown(current.value, centre) if current is not None else None
     return Comparison(current, baseline, change, len(view.sessions))
 
@@ -93,13 +94,13 @@ def share_summary(rows: Samples) -> Summary:
 
 # A session is judged after every round, and most of its samples were there before.
 @lru_cache(maxsize=4096)
-def _summary(samples: Samples) -> Summary:
-    return summarise(samples)
+def _summary(samples: Samples, resolution: float | None) -> Summary:
+    return summarise(samples, resolution)
 
 
 @lru_cache(maxsize=4096)
-def _medians(samples: Samples) -> tuple[float, ...]:
-    return tuple(process_medians(samples))
+def _medians(samples: Samples, resolution: float | None) -> tuple[float, ...]:
+    return tuple(process_medians(samples, resolution))
 
 
 def is_comparable(view: BaselineView) -> bool:
@@ -107,18 +108,25 @@ def is_comparable(view: BaselineView) -> bool:
     return view.status == "ok" and bool(view.sessions)
 
 
-def session_level(samples: Samples) -> float:
+def session_level(metric: Metric, samples: Samples) -> float:
     """What a session measured: the median of its per-process medians, base unit.
 
     Raises:
-        ValueError: no samples, or one that is not a positive finite number.
+        ValueError: no samples, or one that the metric can't have.
     """
-    return _summary(samples).value
+    return _summary(samples, metric.resolution).value
+
+
+def _centre(metric: Metric, levels: Sequence[float]) -> float:
+    """Geometric mean of the levels of sessions; zero where all are below the resolution."""
+    if metric.resolution is not None and max(levels) <= metric.resolution:
+        return median(levels)
+    return math.exp(sum(map(metric.log, levels)) / len(levels))
 
 
 def badness(metric: Metric, value: float) -> float:
     """The logarithm of a value with the sign turned so that more is worse."""
-    return -math.log(value) if metric.direction is Direction.HIGHER else math.log(value)
+    return -metric.log(value) if metric.direction is Direction.HIGHER else metric.log(value)
 
 
 def paired_differences(evidence: Evidence) -> tuple[float, ...]:
@@ -143,7 +151,7 @@ def differences(
     the difference of their medians.
 
     Raises:
-        ValueError: a sample that is not a positive finite number.
+        ValueError: a sample that the metric can't have.
     """
     turns = beside or (False,) * len(candidate)
     pairs = zip(candidate, base, turns, strict=True)
@@ -155,7 +163,7 @@ def differences(
 def _difference(
     metric: Metric, candidate: tuple[float, ...], base: tuple[float, ...], took_turns: bool
 ) -> float:
-    ours, theirs = process_medians([candidate, base])
+    ours, theirs = process_medians([candidate, base], metric.resolution)
     if took_turns and len(candidate) == len(base):
         neighbours = zip(candidate, base, strict=True)
         return median(badness(metric, a) - badness(metric, b) for a, b in neighbours)
@@ -173,5 +181,9 @@ def target_differences(evidence: Evidence) -> tuple[float, ...]:
         raise ValueError(f"{metric.name} has no target")
     if not evidence.samples:
         return ()
+    if metric.resolution is not None:
+        # However low a limit is, zero lies clearly below it.
+        metric = replace(metric, resolution=min(metric.resolution, limit / 2.0))
     edge = badness(metric, limit)
-    return tuple(badness(metric, value) - edge for value in _medians(evidence.samples))
+    medians = _medians(evidence.samples, metric.resolution)
+    return tuple(badness(metric, value) - edge for value in medians)

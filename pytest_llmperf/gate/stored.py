@@ -9,7 +9,7 @@ from statistics import variance
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import badness, is_comparable, session_level
-from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT
+from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT, slowdown
 from pytest_llmperf.gate.running import zone_of
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ def screen(evidence: Evidence) -> Screened | None:
     """Compare with the rolling window; None where there is nothing to compare.
 
     Raises:
-        ValueError: a sample that is not a positive finite number.
+        ValueError: a sample that the metric can't have.
     """
     view, metric = evidence.baseline, evidence.check.metric
     if view is None or not is_comparable(view) or not evidence.samples:
         return None
-    now = badness(metric, session_level(judged_samples(evidence)))
+    now = badness(metric, session_level(metric, judged_samples(evidence)))
     best = _fastest(evidence, judged_samples(evidence))
     if len(judged_samples(evidence)) < FEWEST_TO_CALL:
         best = -math.inf
@@ -107,7 +107,7 @@ def reach(evidence: Evidence, share: float) -> Reach:
     """Return what the stored sessions can tell with this share of the false-alarm rate.
 
     Raises:
-        ValueError: a sample that is not a positive finite number.
+        ValueError: a sample that the metric can't have.
     """
     from pytest_llmperf.stats.prediction import decides_from, passes_up_to
 
@@ -121,7 +121,7 @@ def reach(evidence: Evidence, share: float) -> Reach:
     ]
     lead = sum(leads) / len(leads)
     return Reach(
-        math.expm1(math.log1p(float(decides_from(prediction, tolerance, share))) + lead),
+        slowdown(math.log1p(float(decides_from(prediction, tolerance, share))) + lead),
         float(passes_up_to(prediction, tolerance, 1.0 - FALSE_PASSES)),
     )
 
@@ -133,7 +133,7 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
     ``share``: of the false-alarm rate, for this comparison.
 
     Raises:
-        ValueError: a sample that is not a positive finite number.
+        ValueError: a sample that the metric can't have.
     """
     from pytest_llmperf.stats.paired import first_that
     from pytest_llmperf.stats.prediction import PRIOR_DF, PRIOR_SD
@@ -164,7 +164,7 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
 def _levels(evidence: Evidence) -> tuple[float, ...]:
     view, metric = evidence.baseline, evidence.check.metric
     assert view is not None
-    return tuple(badness(metric, session_level(session)) for session in view.sessions)
+    return tuple(badness(metric, session_level(metric, session)) for session in view.sessions)
 
 
 @lru_cache(maxsize=1024)
@@ -183,14 +183,14 @@ def creep(evidence: Evidence) -> Screened | None:
     the anchor themselves.
 
     Raises:
-        ValueError: a sample that is not a positive finite number.
+        ValueError: a sample that the metric can't have.
     """
     view, metric = evidence.baseline, evidence.check.metric
     if not has_anchor(evidence) or view is None or not evidence.samples:
         return None
-    anchor = tuple(badness(metric, session_level(session)) for session in view.anchor)
-    later = [badness(metric, session_level(session)) for session in _since_anchor(view)]
-    now = badness(metric, session_level(judged_samples(evidence)))
+    anchor = tuple(badness(metric, session_level(metric, session)) for session in view.anchor)
+    later = [badness(metric, session_level(metric, session)) for session in _since_anchor(view)]
+    now = badness(metric, session_level(metric, judged_samples(evidence)))
     best = _fastest(evidence, judged_samples(evidence))
     if len(judged_samples(evidence)) < FEWEST_TO_CALL:
         return None
@@ -232,7 +232,8 @@ def has_anchor(evidence: Evidence) -> bool:
 
 def _fastest(evidence: Evidence, samples: Samples) -> float:
     """The best process of a session, on the log scale."""
-    return min(badness(evidence.check.metric, session_level((process,))) for process in samples)
+    metric = evidence.check.metric
+    return min(badness(metric, session_level(metric, (process,))) for process in samples)
 
 
 def _extra(evidence: Evidence) -> float:
@@ -250,4 +251,4 @@ def _extra(evidence: Evidence) -> float:
 
 def _spread(evidence: Evidence, session: tuple[tuple[float, ...], ...]) -> float:
     metric = evidence.check.metric
-    return variance(badness(metric, session_level((process,))) for process in session)
+    return variance(badness(metric, session_level(metric, (process,))) for process in session)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Raised whenever what is kept of a record changes.
-VERSION = 1
+VERSION = 2
 #: Of all repositories together.
 MOST_BYTES = 256 << 20
 #: Fewer new records than this are quicker read again than written down.

@@ -140,7 +140,7 @@ def library() -> str | None:
 def change_points(values: NDArray[np.float64], metric: Metric) -> tuple[ChangePoint, ...]:
     """Find the changes of a series, oldest session first; none in fewer than ten sessions.
 
-    ``values`` are in the metric's unit, above 0.
+    ``values`` are in the metric's unit, above 0 or, where it may be, 0.
 
     Raises:
         ImportError: the library is not installed (``library()`` tells).
@@ -148,7 +148,7 @@ def change_points(values: NDArray[np.float64], metric: Metric) -> tuple[ChangePo
     if len(values) < 2 * LEAST:
         return ()
     sign = -1.0 if metric.direction is Direction.HIGHER else 1.0
-    logs = clipped(sign * np.log(values))
+    logs = clipped(sign * np.log(np.maximum(values, metric.resolution or 0.0)))
     level = bar(len(logs))
     cuts = candidates(logs, _GENEROUS * level)
     if not cuts:

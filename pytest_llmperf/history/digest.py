@@ -16,19 +16,25 @@ import json
 import re
 import struct
 from array import array
+from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from pytest_llmperf.baselines.metric_record import is_measurable
 from pytest_llmperf.baselines.reader import ShapeError
 from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json
+from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.history.cuts import Cut, Kind, Shape, cut_as, cut_text, shape_of
 from pytest_llmperf.history.sessions import Layout, Row, Sessions, TestPart
+from pytest_llmperf.metrics import LARGEST, SMALLEST
 from pytest_llmperf.stats.runs import medians_of_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from pytest_llmperf.baselines.record import BaselineRecord
 
@@ -51,11 +57,19 @@ def json_loader() -> Callable[[bytes], Any]:
 
 
 class Measured(NamedTuple):
-    """A record's numbers, metric by metric and process by process, 8 bytes each."""
+    """A record's numbers, metric by metric and process by process, 8 bytes each.
+
+    Attributes:
+        row: where the record comes from.
+        shape: how many numbers it has.
+        numbers: they.
+        may_be_zero: of each metric, whether zero is one of its values.
+    """
 
     row: Row
     shape: Shape
     numbers: bytes
+    may_be_zero: tuple[bool, ...]
 
 
 class Digester:
@@ -108,7 +122,7 @@ class Digester:
             return False
         self._latest = kind
         row = _row(source, self._loads(cut.head), self._index(kind.layout))
-        self._waiting.append((self._measured(row, cut), text))
+        self._waiting.append((self._measured(row, cut, kind.layout), text))
         return True
 
     def _index(self, layout: Layout) -> int:
@@ -118,7 +132,7 @@ class Digester:
             self._sessions.layouts.append(layout)
         return index
 
-    def _measured(self, row: Row, cut: Cut) -> Measured:
+    def _measured(self, row: Row, cut: Cut, layout: Layout) -> Measured:
         """Parse the numbers of a record.
 
         Raises:
@@ -129,20 +143,15 @@ class Digester:
             if len(self._shapes) >= _MOST_KINDS:
                 self._shapes.clear()
             shape = self._shapes[cut.shape] = shape_of(cut.shape)
-        return Measured(row, shape, _packed(sum(shape.iterations), self._loads(cut.flat)))
+        numbers = _packed(sum(shape.iterations), self._loads(cut.flat))
+        return Measured(row, shape, numbers, _may_be_zero(layout))
 
     def _take_strictly(self, source: str, text: bytes, cut: Cut | None) -> None:
         """Take a record as every other reader does, or say what is wrong with it."""
         try:
-            record = _strict(json.loads(text))
-        except UnicodeDecodeError:
-            self.bad(source, "not UTF-8 text")
-        except json.JSONDecodeError as error:
-            self.bad(source, f"not JSON: {error.msg.lower()} (line {error.lineno})")
-        except RecursionError:
-            self.bad(source, "nested too deeply")
+            record = _strict(parse(text))
         except ValueError as error:
-            self.bad(source, str(error))
+            self.bad(source, why_not(error))
         else:
             measured, layout = self._record(source, record)
             self._waiting.append((measured, text))
@@ -176,13 +185,12 @@ class Digester:
         processes = list(chain.from_iterable(samples))
         shape = Shape(tuple(map(len, samples)), tuple(map(len, processes)))
         numbers = _packed(sum(shape.iterations), chain.from_iterable(processes))
-        measured = Measured(row, shape, numbers)
-        return measured, layout
+        return Measured(row, shape, numbers, _may_be_zero(layout)), layout
 
     def _learn(self, cut: Cut, measured: Measured, layout: Layout) -> None:
         """Remember a kind of records, if cutting it gives what the strict reader gave."""
         try:
-            same = self._measured(measured.row, cut) == measured
+            same = self._measured(measured.row, cut, layout) == measured
         except (ValueError, TypeError):
             same = False
         if same and len(cut.fixed) > 1 and len(self._kinds) < _MOST_KINDS:
@@ -206,18 +214,25 @@ class Digester:
             try:
                 (values,) = medians([measured])
             except ValueError as error:
-                self.bad(measured.row.source, str(_why_not(text) or error))
+                self.bad(measured.row.source, _refusal(text) or str(error))
             else:
                 self._sessions.rows.append(measured.row)
                 self._sessions.values.append(values)
 
 
-def _why_not(text: bytes) -> ValueError | None:
+def _refusal(text: bytes) -> str:
+    """Say why the strict reader refuses a record; empty if it does not."""
     try:
-        _strict(json.loads(text))
+        _strict(parse(text))
     except ValueError as error:
-        return error
-    return None
+        return why_not(error)
+    return ""
+
+
+@lru_cache(maxsize=_MOST_KINDS)
+def _may_be_zero(layout: Layout) -> tuple[bool, ...]:
+    names = (name for part in layout for name, _ in part.metrics)
+    return tuple(is_measurable(0.0, name) for name in names)
 
 
 def _packed(count: int, numbers: Iterable[float]) -> bytes:
@@ -243,7 +258,8 @@ def _strict(data: Any) -> BaselineRecord:
         raise ShapeError(f"not a record of a session: schema: got {schema!r}")
     if schema > SCHEMA_VERSION:
         raise ShapeError(
-            f"written by a newer plugin (schema {schema}; this one reads up to {SCHEMA_VERSION})"
+            f"written by a newer plugin (schema {schema}; this one reads up to {SCHEMA_VERSION})\n"
+            "upgrade the plugin: pip install --upgrade pytest-llmperf"
         )
     return from_json(data)
 
@@ -275,18 +291,27 @@ def medians(records: Sequence[Measured]) -> list[array[float]]:
     """Return per record its metrics' medians over processes of medians over iterations.
 
     Raises:
-        ValueError: a number is not finite or not above 0.
+        ValueError: a number is none that its metric can have.
     """
     found: list[array[float]] = [array("d")] * len(records)
-    alike: dict[Shape, list[int]] = {}
+    alike: dict[tuple[Shape, tuple[bool, ...]], list[int]] = {}
     for index, one in enumerate(records):
-        alike.setdefault(one.shape, []).append(index)
-    for shape, indices in alike.items():
+        alike.setdefault((one.shape, one.may_be_zero), []).append(index)
+    for (shape, may_be_zero), indices in alike.items():
         numbers = b"".join([records[i].numbers for i in indices])
         samples = np.frombuffer(numbers, np.float64).reshape(len(indices), -1)
-        if samples.size and not (samples.min() > 0 and samples.max() < np.inf):
-            raise ValueError("samples: expected finite numbers above 0")
+        if samples.size and not (samples.min() >= SMALLEST and samples.max() <= LARGEST):
+            _check_zeros(samples, shape, may_be_zero)
         levels = medians_of_runs(medians_of_runs(samples, shape.iterations), shape.processes)
         for index, level in zip(indices, levels, strict=True):
             found[index] = array("d", level.tobytes())
     return found
+
+
+def _check_zeros(samples: NDArray[np.float64], shape: Shape, may_be_zero: Sequence[bool]) -> None:
+    """Raise ValueError if any number of some records (rows) is none that its metric can have."""
+    fine = (samples >= SMALLEST) & (samples <= LARGEST)
+    of_metric = np.repeat(may_be_zero, shape.processes)
+    fine |= (samples == 0) & np.repeat(of_metric, shape.iterations)
+    if not fine.all():
+        raise ValueError("samples: a number is none that its metric can have")

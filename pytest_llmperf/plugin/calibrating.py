@@ -157,7 +157,7 @@ class Calibrator:
                 key = (recording.item.nodeid, check.metric.name)
                 stored = gate.stored(recording, check)
                 found = [
-                    summarise(session).value
+                    summarise(session, check.metric.resolution).value
                     for session, path in zip(stored.sessions, stored.paths, strict=True)
                     if same_settings(records[path].config, facts.config)
                 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from pytest_llmperf.baselines.loaded import Loaded
@@ -99,15 +101,24 @@ def _test(
     return TestRecord(
         workload=recording.workload.hash,
         summary=recording.workload.summary,
-        metrics={
-            name: MetricRecord(get_metric(name).unit.value, samples.values(name))
-            for name in names
-            if samples.values(name)
-        },
+        metrics=stored_metrics(samples, names),
         invalid=invalid,
         accepted=accepted,
         requests=recording.workload.digests,
     )
+
+
+def stored_metrics(samples: TestSamples, names: Iterable[str]) -> dict[str, MetricRecord]:
+    """Return what a record keeps of each metric that has a value.
+
+    Samples that a metric can't have come to are left out: its verdict here says so, and to a
+    later session they say nothing.
+    """
+    return {
+        metric.name: MetricRecord(metric.unit.value, rows)
+        for metric in map(get_metric, names)
+        if (rows := samples.values(metric.name)) and all(map(metric.allows, chain(*rows)))
+    }
 
 
 def _unfinished(samples: TestSamples, planned: int, earlier: int) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ class Suspect:
 
         def level(stored: StoredRecord) -> float:
             metric = stored.record.tests[nodeid].metrics[check.metric.name]
-            return badness(check.metric, session_level(metric.samples))
+            return badness(check.metric, session_level(check.metric, metric.samples))
 
         middle = median(map(level, self.sessions))
         return [stored for stored in reversed(self.sessions) if level(stored) <= middle]

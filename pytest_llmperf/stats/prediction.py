@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: Spread between sessions expected before any was seen (natural log), and what that is worth.
 PRIOR_SD = 0.02
 PRIOR_DF = 3
+#: A larger logarithm has no exponential that a float holds.
+_LARGEST = 700.0
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def decides_from(prediction: Prediction, tolerance: float, alpha: float) -> Arra
     """
     zone = Zone.of(tolerance)
     reach = zone.negligible + t_quantile(1.0 - alpha, prediction.df) * prediction.se
-    return np.asarray(np.expm1(np.maximum(reach, zone.least)))
+    return np.asarray(np.expm1(np.clip(reach, zone.least, _LARGEST)))
 
 
 def passes_up_to(prediction: Prediction, tolerance: float, level: float) -> Array:

@@ -47,12 +47,16 @@ class Summary:
     level: float = LEVEL
 
 
-def process_medians(samples: Sequence[Sequence[float]]) -> list[float]:
+def process_medians(
+    samples: Sequence[Sequence[float]], resolution: float | None = None
+) -> list[float]:
     """Median of each process's iterations; shape (processes, iterations) -> (processes,).
 
+    ``resolution``: of a metric that may be zero (``Metric.resolution``).
+
     Raises:
-        ValueError: no process, a process without iterations, or a value that is
-            not positive and finite.
+        ValueError: no process, a process without iterations, or a value that is not finite,
+            below zero, or zero where the metric can't be.
     """
     if not samples:
         raise ValueError("no samples: no process measured anything")
@@ -60,27 +64,31 @@ def process_medians(samples: Sequence[Sequence[float]]) -> list[float]:
         if not process:
             raise ValueError(f"process {number} has no iterations")
         for value in process:
-            if not (math.isfinite(value) and value > 0.0):
-                raise ValueError(f"process {number} measured {value!r}, expected a number above 0")
+            if not (math.isfinite(value) and (value > 0.0 or (value == 0.0 and resolution))):
+                least = "of 0 or more" if resolution else "above 0"
+                raise ValueError(f"process {number} measured {value!r}, expected a number {least}")
     return [median(process) for process in samples]
 
 
-def summarise(samples: Sequence[Sequence[float]]) -> Summary:
+def summarise(samples: Sequence[Sequence[float]], resolution: float | None = None) -> Summary:
     """Summarise one session's samples, shape (processes, iterations).
 
     The value is the median of the per-process medians. The interval is
     Student's t on the logarithms of those medians, centred on the value. It
     assumes that processes are independent and alike and that their medians are
     roughly log-normal, so that median and geometric mean coincide. One process
-    says nothing about the spread between processes and gets no interval.
+    says nothing about the spread between processes and gets no interval. Of a metric that may
+    be zero, values below its ``resolution`` count as that on the logarithmic scale.
 
     Raises:
         ValueError: as ``process_medians``.
     """
-    return _summary(process_medians(samples), samples)
+    return _summary(process_medians(samples, resolution), samples, resolution)
 
 
-def summarise_sessions(sessions: Sequence[Sequence[Sequence[float]]]) -> Summary:
+def summarise_sessions(
+    sessions: Sequence[Sequence[Sequence[float]]], resolution: float | None = None
+) -> Summary:
     """Summarise several sessions, shape (sessions, processes, iterations).
 
     The value is the median over sessions of each session's median of per-process
@@ -91,8 +99,8 @@ def summarise_sessions(sessions: Sequence[Sequence[Sequence[float]]]) -> Summary
     """
     if not sessions:
         raise ValueError("no samples: no session measured anything")
-    values = [median(process_medians(session)) for session in sessions]
-    return _summary(values, [process for session in sessions for process in session])
+    values = [median(process_medians(session, resolution)) for session in sessions]
+    return _summary(values, [process for session in sessions for process in session], resolution)
 
 
 def stalls(durations: Sequence[Sequence[float]]) -> int:
@@ -128,10 +136,16 @@ def stalled(durations: Sequence[Sequence[float]], centre: float) -> tuple[tuple[
     return tuple(tuple(value > limit for value in process) for process in durations)
 
 
-def _summary(values: Sequence[float], processes: Sequence[Sequence[float]]) -> Summary:
+def _summary(
+    values: Sequence[float], processes: Sequence[Sequence[float]], resolution: float | None
+) -> Summary:
     """Median and interval of ``values``, counting what they were made from."""
     value = median(values)
-    low, high = _interval(values, value)
+    least = resolution or 0.0
+    low, high = _interval([max(one, least) for one in values], max(value, least))
+    if low is not None and high is not None:
+        # An end that can't be told from zero is zero, and the value lies between them.
+        low, high = (0.0 if low <= least else low), (value if high <= least else high)
     return Summary(value, low, high, len(processes), sum(len(p) for p in processes))
 
 

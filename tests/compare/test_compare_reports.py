@@ -218,7 +218,10 @@ def test_a_comparison_is_a_report_again(project: Project, llmperf_compare: Compa
         (lambda d: d["session"].update(machine="../x"), "session.machine: key"),
         (lambda d: d["session"].pop("seed"), "session.seed: missing"),
         (lambda d: d["tests"][0]["workload"].update(hash=""), "the hash of a workload"),
-        (lambda d: d["tests"][0]["metrics"][0].update(samples=[[0]]), "finite number above 0"),
+        (
+            lambda d: d["tests"][0]["metrics"][0].update(samples=[[0]]),
+            "a number from 1e-15",
+        ),
         (lambda d: d["tests"][0]["metrics"][0].update(samples=[[]]), "at least one sample"),
         (lambda d: d["tests"][0]["metrics"][0].update(samples=[[1e999]]), "not a number"),
         (lambda d: d["tests"][0]["metrics"][0].update(gated="yes"), "gated: expected true"),
@@ -230,7 +233,7 @@ def test_a_report_of_another_shape_is_named(
     name = report("b.json", change=change)
     status, _, err = llmperf_compare(name, name)
     assert status == 2
-    assert err.startswith("llmperf: b.json: ")
+    assert err.startswith(("llmperf: b.json: ", "llmperf: b.json:1: "))
     assert told in err
 
 
@@ -314,3 +317,17 @@ def test_what_the_bases_own_report_says_is_noted(
     status, out, _ = llmperf_compare(base, report("b.json", 0.7))
     assert status == 0
     assert "a.json itself says: 1 regressed" in " ".join(out.split())
+
+
+def test_what_a_counter_tells_is_no_stall_rate(project: Project, llmperf_compare: Compare) -> None:
+    def never_busy(data: dict[str, Any]) -> None:
+        rows = data["tests"][0]["metrics"]
+        row = dict(rows[0], name="gpu_utilization", label="GPU busy", unit="%", gated=True)
+        rows.append({**row, "samples": [[0.0, 0.0]] * 3})
+
+    one, other = (report(name, change=never_busy) for name in ("a.json", "b.json"))
+    said = llmperf_compare(one, other, "--format", "json")
+    (test,) = json.loads(said.out)["tests"]
+    (found,) = [row for row in test["metrics"] if row["name"] == "gpu_utilization"]
+    assert (found["value"], found["change"]) == (0.0, 0.0)
+    assert not any("stall rate" in finding for finding in test["findings"])

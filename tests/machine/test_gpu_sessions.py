@@ -245,3 +245,20 @@ def test_a_cpu_engine_is_not_watched_on_a_card_it_does_not_use(session: Session)
     )
     assert session.report["session"]["busy"] == []
     assert session.report["session"]["gpus"] == []
+
+
+def test_a_card_that_was_never_busy_is_stored_and_judged_by_later_sessions(
+    session: Session,
+) -> None:
+    idle = scenario("healthy").replace("busy 0 97 81", "busy 0 0 0")
+    mark = "perf_metric('gpu_utilization', tolerance='20%')"
+    session.configure(*THREE)
+    for _ in range(2):
+        result = session.run(idle, mark, args=("--llmperf-record",))
+        assert result.ret == 0
+    found = session.metric("gpu_utilization")
+    assert (found["value"], found["baseline"]["value"], found["change"]) == (0, 0, 0)
+    assert found["verdict"] in ("pass", "inconclusive")
+    (record, _) = sorted(session.path.glob("perf_baselines/*/*.json"))
+    (test,) = json.loads(record.read_text())["tests"].values()
+    assert test["metrics"]["gpu_utilization"]["samples"] == [[0.0, 0.0, 0.0]] * 3
