@@ -52,9 +52,15 @@ Oracle = Callable[[Question], Session]
 
 @dataclass(frozen=True)
 class Begun:
-    """The search begins: what it takes at most."""
+    """The search begins.
+
+    Attributes:
+        estimate: what it takes at most.
+        problems: what can't be used of what was kept, a message for each file.
+    """
 
     estimate: Estimate
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +148,7 @@ class Bisection:
         known = self.evidence.sessions()
         estimate = Estimate(count, line, self.budget, len(known))
         self._remaining = estimate.sessions
-        self.tell(Begun(estimate))
+        self.tell(Begun(estimate, tuple(self.evidence.problems())))
         end, kept = self._ask(Question(bad, good))
         pairs = tuple(finding.pair for finding in end.regressed)
         self._told(end, Judgement("bad" if pairs else "skip"), kept, pairs)

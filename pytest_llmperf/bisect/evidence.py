@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.bisect.session import Session
 from pytest_llmperf.repository.folders import remove_tree
 
@@ -121,11 +122,31 @@ class Evidence:
             raise self._failed(error) from error
 
     def sessions(self) -> list[Session]:
-        """Return all that were kept; a file that is not whole counts as none."""
-        found = []
+        """Return all that were kept; a file that can't be used counts as none."""
+        return [kept for kept in self._read().values() if isinstance(kept, Session)]
+
+    def problems(self) -> list[str]:
+        """Return a message for each kept file that can't be used."""
+        return [
+            f"{path}: not a kept session that can be used ({kept}); its commit is measured again "
+            "where the search needs it, which replaces the file"
+            for path, kept in self._read().items()
+            if isinstance(kept, str)
+        ]
+
+    def _read(self) -> dict[Path, Session | str]:
+        """Read every kept session; of one that can't be used, why."""
+        found: dict[Path, Session | str] = {}
         for path in sorted(self.folder.glob(f"*{_SESSION}")):
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                found.append(Session.from_json(json.loads(path.read_text(encoding="utf-8"))))
+            try:
+                session = Session.from_json(parse(path.read_bytes()))
+            except ValueError as error:
+                found[path] = why_not(error)
+            except OSError as error:
+                found[path] = (error.strerror or str(error)).lower()
+            else:
+                whose = self._path(session.commit, session.against, session.fresh)
+                found[path] = session if path == whose else "it is about another commit"
         return found
 
     def find(self, commit: str, against: str, fresh: bool = False) -> Session | None:

@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from pytest_llmperf.baselines.reader import Reader
+from pytest_llmperf.gate.verdict import VerdictKind
+
 REGRESSED = "regressed"
 #: Said of a metric that is as fast as there, within the tolerance.
 FINE = ("pass", "improved")
@@ -14,6 +17,9 @@ LOOKED = (REGRESSED, *FINE, "inconclusive")
 #: Strategies that compare two arms; any other looks at an absolute limit.
 _COMPARING = ("interleaved", "stalls")
 _LIMITING = ("target", "stall limit")
+_KINDS = frozenset(kind.value for kind in VerdictKind)
+#: Of a session in seconds, and of a slowdown: more is no measurement.
+_LONGEST, _LARGEST = 1e9, 1e100
 
 
 class Pair(NamedTuple):
@@ -102,13 +108,54 @@ class Session:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self)
+        return {**asdict(self), "findings": [asdict(each) for each in self.findings]}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Session:
-        """Return what ``to_json`` was made of; raises KeyError, TypeError for anything else."""
-        findings = tuple(Finding(**each) for each in data["findings"])
-        return cls(**{**data, "findings": findings})
+    def from_json(cls, data: Any) -> Session:
+        """Return what ``to_json`` was made of.
+
+        Raises:
+            ShapeError: which item is wrong, what was expected and what it is.
+        """
+        root = Reader(data)
+        return cls(
+            commit=root["commit"].text(),
+            against=root["against"].text(),
+            findings=tuple(map(_read_finding, root["findings"].elements())),
+            problem=root["problem"].text(),
+            seconds=_within(root["seconds"], 0.0, _LONGEST),
+            machine=root["machine"].text(),
+            fresh=root["fresh"].boolean(),
+            log=root["log"].text(),
+            report=root["report"].text(),
+            host=root["host"].text(),
+        )
+
+
+def _read_finding(item: Reader) -> Finding:
+    if item["verdict"].text() not in _KINDS:
+        raise item["verdict"].wrong("a verdict")
+    effect, low, high, bound = (
+        None if item[name].is_null() else _within(item[name], -1.0, _LARGEST)
+        for name in ("effect", "low", "high", "bound")
+    )
+    return Finding(
+        item["test"].text(),
+        item["metric"].text(),
+        item["verdict"].text(),
+        item["text"].text(),
+        effect,
+        low,
+        high,
+        bound,
+    )
+
+
+def _within(item: Reader, low: float, high: float) -> float:
+    number = item.number()
+    if not low <= number <= high:
+        raise item.wrong(f"a number from {low:g} to {high:g}")
+    return number
 
 
 def findings_of(report: Mapping[str, Any]) -> tuple[Finding, ...]:

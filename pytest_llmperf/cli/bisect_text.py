@@ -48,6 +48,8 @@ class Teller:
         """Print what happened."""
         if isinstance(event, Begun):
             self._begun(event.estimate)
+            for problem in event.problems:
+                self.line(f"note: {problem}")
         elif isinstance(event, Asked):
             self.line(
                 f"session {event.number}: {_name(event.commit)}, against {event.against.short}"

@@ -300,12 +300,12 @@ def _tell(history: History, repository: Repository, *, text: bool) -> None:
 
 def _name_unreadable(unreadable: Mapping[str, str]) -> None:
     from pytest_llmperf.gate.words import count
-    from pytest_llmperf.report.text import printable
+    from pytest_llmperf.report.text import printable, printable_lines
 
     if not unreadable:
         return
-    print(f"llmperf: {count(len(unreadable), 'record')} left out:", file=sys.stderr)
+    print(f"llmperf: {count(len(unreadable), 'file')} left out:", file=sys.stderr)
     for path, why in list(unreadable.items())[:_NAMED]:
-        print(f"  {printable(path)}: {printable(why)}", file=sys.stderr)
+        print(f"  {printable(path)}: {printable_lines(why, '    ')}", file=sys.stderr)
     if len(unreadable) > _NAMED:
         print(f"  and {len(unreadable) - _NAMED} more", file=sys.stderr)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.baselines.files import RECORD
 from pytest_llmperf.history.commits import place, read_commits
 from pytest_llmperf.history.helper import Helper
 from pytest_llmperf.history.reading import Reading
 from pytest_llmperf.history.record_files import add_others, head_files
+from pytest_llmperf.history.remedies import with_remedy
 from pytest_llmperf.history.series import Session, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pytest_llmperf.history.cache import SessionCache
     from pytest_llmperf.history.record_files import RecordFiles
     from pytest_llmperf.history.sessions import Sessions
@@ -31,7 +31,7 @@ class Archive:
         sessions: the same sessions, oldest first.
         order: the row of each session.
         files: where the records and decisions lie.
-        unreadable: path -> why that record is left out.
+        unreadable: path -> why that record is left out, and on a second line what mends it.
     """
 
     repository: Repository
@@ -81,19 +81,25 @@ def read_archive(
     commits = read_commits(repository)
     add_others(repository, folder, commits.hashes, files, machine)
     reading.add(files.blobs)
-    records = reading.finish(files.uncommitted)
+    read = reading.finish(files.uncommitted)
     paths = {blob: path for path, blob in files.blobs.items()}
     paths |= {path: path for path in files.uncommitted}
-    unreadable = {paths[source]: why for source, why in records.bad.items() if source in paths}
+    # HEAD's content of a file that was changed in the work tree was read, and is no session.
+    unreadable = {paths[source]: why for source, why in read.bad.items() if source in paths}
+    for row in read.rows:
+        key = paths[row.source].split("/")[-2] if row.source in paths else row.machine
+        if key != row.machine:
+            unreadable[paths[row.source]] = (
+                f"a record of machine {row.machine} in the folder of {key}\n"
+                f"move it into the folder {row.machine}"
+            )
+    usable = {source for source, path in paths.items() if path not in unreadable}
+    records = read if all(row.source in usable for row in read.rows) else read.only(usable)
     positions = commits.positions(row.commit for row in records.rows if row.commit is not None)
     latest = commits.latest_until()
     placed: list[tuple[float, int, str, int, Session]] = []
     for index, row in enumerate(records.rows):
         path = paths[row.source]
-        key = path.split("/")[-2]
-        if key != row.machine:
-            unreadable[path] = f"a record of machine {row.machine} in the folder of {key}"
-            continue
         recorded = seconds(row.recorded)
         where = place(row.commit, recorded, positions, latest)
         session = Session(
@@ -108,9 +114,8 @@ def read_archive(
         [session for *_, session in placed],
         [index for *_, index, _ in placed],
         files,
-        _sorted(unreadable),
+        {
+            path: with_remedy(why, path, repository.top, RECORD.again)
+            for path, why in sorted(unreadable.items())
+        },
     )
-
-
-def _sorted(unreadable: Mapping[str, str]) -> dict[str, str]:
-    return dict(sorted(unreadable.items()))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.decisions import SCHEMA_VERSION, Decision, from_json
+from pytest_llmperf.baselines.files import DECISION
+from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.history.objects import ObjectReader
+from pytest_llmperf.history.remedies import with_remedy
 from pytest_llmperf.history.series import Group, Mark
 
 if TYPE_CHECKING:
@@ -19,15 +21,16 @@ if TYPE_CHECKING:
 def mark(groups: list[Group], archive: Archive) -> dict[str, str]:
     """Add the decisions of HEAD and the work tree to the groups they are about.
 
-    Return path -> why, of each decision that cannot be read.
+    Return path -> why, and on a second line what mends it, of each that cannot be read.
     """
     unreadable: dict[str, str] = {}
     made: list[tuple[str, Decision]] = []
     for path, text in _texts(archive):
         try:
             made.append((PurePosixPath(path).parent.parent.name, _decision(text)))
-        except (ValueError, RecursionError) as error:
-            unreadable[path] = f"not a decision about a session: {error}"
+        except ValueError as error:
+            why = f"not a decision about a session: {why_not(error)}"
+            unreadable[path] = with_remedy(why, path, archive.repository.top, DECISION.again)
     named = {
         (session.machine, session.path.rpartition("/")[2]): index
         for index, session in enumerate(archive.sessions if made else ())
@@ -67,7 +70,7 @@ def _decision(text: bytes) -> Decision:
     Raises:
         ValueError: it is none that this version reads.
     """
-    data = json.loads(text)
+    data = parse(text)
     schema = data.get("schema") if isinstance(data, dict) else None
     if not isinstance(schema, int) or not 1 <= schema <= SCHEMA_VERSION:
         raise ValueError(f"schema: got {schema!r}")

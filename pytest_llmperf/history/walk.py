@@ -38,7 +38,8 @@ class History:
         groups: by machine, test, and age of the workload.
         events: of each group.
         library: what found the candidates, None where nothing was looked for.
-        unreadable: path -> why a record or decision is left out.
+        unreadable: path -> why a record or decision is left out, and on a second line what
+            mends it.
         gap: within how many states of the folder a record may have come and gone unseen; 0: none.
     """
 

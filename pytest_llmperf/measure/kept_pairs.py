@@ -26,22 +26,44 @@ class KeptPairs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        #: What can't be used of the files that were loaded, a message for each.
+        self.problems: list[str] = []
 
     def load(self, identity: Mapping[str, Any]) -> list[ProcessSample]:
-        """Return the samples of every earlier pair, numbered from 0."""
+        """Return the samples of every earlier pair, numbered from 0.
+
+        What can't be used does not count, and is named in ``problems``.
+        """
+        return self.read(self._file(identity))
+
+    def read(self, file: Path) -> list[ProcessSample]:
+        """Return the samples of every pair in a file, as ``load`` does."""
         found: list[ProcessSample] = []
         try:
-            text = self._file(identity).read_text(encoding="utf-8")
-        except (OSError, ValueError):
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
             return []
-        for line in text.splitlines():
-            # What a killed session left half-written is no pair.
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not UTF-8 text"
+            self._tell(file, f"can't be read ({reason.lower()}); its pairs do not count")
+            return []
+        unusable: dict[int, str] = {}
+        for number, line in enumerate(lines, 1):
+            # What a killed session left half-written is no pair, and no surprise.
+            with contextlib.suppress(ValueError, RecursionError):
                 data = json.loads(line)
-                if time.time() - data["at"] <= KEPT_FOR:
-                    pair = len(found) // 2
-                    found += [ProcessSample.from_json(half, pair) for half in data["pair"]]
+                try:
+                    found += _pair(data, len(found) // 2)
+                except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+                    unusable[number] = _why(error)
+        if unusable:
+            (first, why), *others = unusable.items()
+            more = f", and {len(others)} more lines" if others else ""
+            self._tell(file, f"line {first} is no pair that can be used ({why}){more}; not counted")
         return found
+
+    def _tell(self, file: Path, what: str) -> None:
+        self.problems.append(f"{file}: {what}. To start this evidence again, remove the file")
 
     def add(self, identity: Mapping[str, Any], halves: Sequence[ProcessSample]) -> None:
         """Keep one valid pair."""
@@ -66,3 +88,23 @@ class KeptPairs:
     def _file(self, identity: Mapping[str, Any]) -> Path:
         text = json.dumps(identity, sort_keys=True, default=str)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.jsonl"
+
+
+def _pair(data: Any, number: int) -> list[ProcessSample]:
+    """Return the two samples of a kept pair; none of one that is too old.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, ArithmeticError: it is no pair.
+    """
+    age = time.time() - data["at"]
+    one, other = (ProcessSample.from_json(half, number) for half in data["pair"])
+    if one.arm == other.arm:
+        raise ValueError("both are of one side")
+    return [one, other] if abs(age) <= KEPT_FOR else []
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    text = str(error) if isinstance(error, ValueError) else "a value of another kind"
+    return text[:80]

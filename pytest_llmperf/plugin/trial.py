@@ -138,6 +138,8 @@ class Trials:
             if against.standing(recording.item.nodeid) == "same"
         }
         earlier = {nodeid: pairs.load(identity) for nodeid, identity in known.items()}
+        for problem in pairs.problems:
+            self._console.line(f"note: {problem}")
 
         def keep(nodeid: str, halves: Sequence[ProcessSample]) -> None:
             if nodeid in known:

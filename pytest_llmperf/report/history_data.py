@@ -9,7 +9,7 @@
                                                 low, high}]}},
               changes: [{before, after, commits, subject, searchable, why_not,
                          metrics: {name: {slowdown, low, high}}}]}],
-     unreadable: {file: reason}, gap}
+     unreadable: {file: reason and remedy}, gap}
 
 Sessions stand in the order of their commits and are referred to by index; those in
 ``change_points`` are indices into the metric's own ``sessions``. Values are in ``unit``,
@@ -84,7 +84,7 @@ def history_json(history: History) -> str:
             _group(group, events, index, by_file)
             for group, events in zip(history.groups, history.events, strict=True)
         ],
-        "unreadable": history.unreadable,
+        "unreadable": {p: why.replace("\n", "; ") for p, why in history.unreadable.items()},
         "gap": history.gap,
     }
     return json.dumps(document, allow_nan=False)

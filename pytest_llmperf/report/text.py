@@ -27,9 +27,9 @@ def printable(text: str) -> str:
     )
 
 
-def printable_lines(text: str) -> str:
-    """Return text of several lines with each of them made printable."""
-    return "\n".join(map(printable, text.splitlines()))
+def printable_lines(text: str, indent: str = "") -> str:
+    """Return text of several lines, each made printable, the later ones indented."""
+    return f"\n{indent}".join(map(printable, text.splitlines()))
 
 
 def in_short(text: str) -> str:

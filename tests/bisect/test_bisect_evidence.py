@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from scripted_histories import Oracle, bisection, child, history
 
-from pytest_llmperf.bisect.drive import Answered, Event, Question
+from benchmarks.file_damage import damage, damaged, wrong_with
+from pytest_llmperf.bisect.drive import Answered, Begun, Event, Question
 from pytest_llmperf.bisect.evidence import KEPT_FOR, Evidence, EvidenceError
 from pytest_llmperf.bisect.session import Session
 
@@ -196,6 +197,28 @@ def test_a_file_that_is_not_whole_is_measured_again(root: Path, evidence: Eviden
     again = Oracle(root)
     assert bisection(root, evidence, again, commits[0]).run().kind == "found"
     assert len(again.asked) == 2
+
+
+def test_whatever_a_value_becomes_the_file_is_used_or_named_once(
+    root: Path, evidence: Evidence
+) -> None:
+    commits = history(root, "ffss")
+    expected = bisection(root, evidence, Oracle(root), commits[0]).run()
+    file, *_ = sorted(evidence.folder.glob("*.session.json"))
+    whole = file.read_text()
+    for one in damaged(whole):
+        file.write_text(one.text)
+        problems = evidence.problems()
+        assert len(problems) + len(evidence.sessions()) == len(expected.path) + 2
+        for problem in problems:
+            assert wrong_with("", problem, file.name, refused=True) == "", one.place
+    file.write_text(damage(whole, [("findings", 0, "effect")], "text"))
+    events: list[Event] = []
+    assert bisection(root, evidence, Oracle(root), commits[0], events=events).run() == expected
+    (begun,) = (event for event in events if isinstance(event, Begun))
+    (problem,) = begun.problems
+    assert "findings[0].effect: expected a number, got 'x'" in problem
+    assert evidence.problems() == []
 
 
 def test_another_machine_is_refused(root: Path, evidence: Evidence) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks.file_damage import damaged, wrong_with
 from pytest_llmperf.baselines.calibrations import (
     FOLDER,
     read_calibrations,
     write_calibration,
 )
 from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.baselines.store import BaselineStore
 
 RECORDED = "2026-11-23T04:00:00Z"
@@ -102,3 +104,24 @@ def test_it_is_of_one_model_and_its_settings(
     write_calibration(tmp_path, RECORDED, DATA)
     (found,), _ = read_calibrations(tmp_path)
     assert found.is_of(model, config) is alike
+
+
+def test_whatever_a_value_becomes_it_is_used_or_named_once(tmp_path: Path) -> None:
+    path = write_calibration(tmp_path, RECORDED, DATA)
+    for one in damaged(path.read_text()):
+        path.write_text(one.text)
+        found, problems = read_calibrations(tmp_path)
+        assert len(found) + len(problems) == 1
+        for calibration in found:
+            dumps(calibration.summary())
+            calibration.is_of("m", CONFIG)
+            assert all(check["level"] >= 0 for check in calibration.checks)
+        for problem in problems:
+            assert wrong_with("", problem, path.name, refused=True) == "", one.place
+
+
+def test_a_level_of_zero_is_one_where_the_metric_may_be_zero(tmp_path: Path) -> None:
+    for metric, of in (("gpu_power", 1), ("end_to_end", 0)):
+        check = {**CHECK, "metric": metric, "level": 0.0}
+        write_calibration(tmp_path / metric, RECORDED, {**DATA, "checks": [check]})
+        assert len(read_calibrations(tmp_path / metric)[0]) == of

@@ -317,12 +317,25 @@ def test_broken_records_are_named_and_the_others_shown(project: Project, show: A
     assert said.status == 0
     assert "3 sessions" in said.out
     first, *named, last = said.err.splitlines()
-    assert first == "llmperf: 12 records left out:"
+    assert first == "llmperf: 12 files left out:"
     assert named[0] == (
         f"  {FOLDER}/{KEY}/bad00.json: not JSON: expecting property name enclosed in double "
         "quotes (line 1)"
     )
-    assert (len(named), last) == (10, "  and 2 more")
+    assert named[1].startswith("    restore the committed file: git checkout -- ")
+    assert (len(named), last) == (20, "  and 2 more")
+
+
+def test_a_record_in_another_machines_folder_is_left_out(project: Project, show: Any) -> None:
+    project.grow(steady(2))
+    (first, _) = sorted((project.top / FOLDER / KEY).iterdir())
+    other = project.top / FOLDER / "other-4c_cpu"
+    other.mkdir()
+    first.rename(other / first.name)
+    said = show("--dir", FOLDER)
+    assert said.status == 0
+    assert "2 sessions" in said.out
+    assert f"a record of machine {KEY} in the folder of other-4c_cpu\n    move it into" in said.err
 
 
 @pytest.mark.parametrize(

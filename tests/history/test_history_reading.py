@@ -293,7 +293,7 @@ def test_a_record_in_another_machines_folder_is_named(grown: Project) -> None:
     found = archive_of(grown)
     assert found.unreadable == {
         f"{FOLDER}/other-machine/x.json": f"a record of machine {KEY} in the folder of "
-        "other-machine"
+        f"other-machine\nmove it into the folder {KEY}"
     }
 
 
@@ -302,3 +302,26 @@ def test_git_that_is_gone_is_an_error(grown: Project, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(GitError, match="git"):
         read_archive(repository, FOLDER)
+
+
+def test_a_committed_record_that_was_changed_since_is_read_as_it_is_now(
+    grown: Project,
+) -> None:
+    (path, *_) = sorted(grown.top.glob(f"{FOLDER}/{KEY}/*.json"))
+    path.write_text(path.read_text().replace('"1 request', '"2 requests', 1))
+    found = archive_of(grown)
+    assert found.unreadable == {}
+    summaries = [part.summary for layout in found.records.layouts for part in layout]
+    assert any(summary.startswith("2 requests") for summary in summaries)
+
+
+def test_a_file_nobody_can_read_is_named_with_what_mends_it(grown: Project) -> None:
+    path = grown.top / FOLDER / KEY / "bad.json"
+    path.write_text("{")
+    grown.commit({}, "Bad")
+    (why,) = archive_of(grown).unreadable.values()
+    assert "restore the committed file: git checkout -- " in why
+    assert "delete it and record again" in why
+    grown.commit({f"{FOLDER}/{KEY}/bad.json": None}, "Gone")
+    (why,) = archive_of(grown).unreadable.values()
+    assert "it lies in earlier commits only, so there is nothing to restore" in why

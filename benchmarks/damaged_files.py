@@ -1,0 +1,124 @@
+"""Whether every command survives every stored file, whatever one of its values becomes.
+
+    python benchmarks/damaged_files.py [--quick] [--kind record] [--no-sessions]
+
+Real sessions of a small application write each kind of file. Then every value of it in turn
+becomes null, zero, a number too large, other text, a list and so on, and every command that
+reads such a file is run. A damaged file is either used or named once, with the cause and the
+remedy; nothing ends in a traceback, prints a NaN or a control character. Sessions take a second
+each, so one reads all damages of a kind that do not hide each other. The table counts the runs
+per kind of file and command; exit status 0 if none went wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from damage_project import KINDS, DamageProject, Kind, Said
+from file_damage import Damage, damage, damaged, is_named, wrong_with
+
+#: Of so many places one is damaged with ``--quick``.
+_ONE_IN = 12
+#: Where another value hides the others: the record is refused, or stands for something else.
+_IDENTITY = ("machine", "model", "schema", "recorded", "provenance", "workload", "invalid")
+
+
+class Tally:
+    """Counts outcomes per kind of file and command, and keeps what went wrong."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self.wrong: list[str] = []
+
+    def add(self, kind: Kind, command: str, said: Said, name: str, of: str) -> bool:
+        """Judge one run, and return whether the file was used; ``of`` says what was damaged."""
+        refused = said.failed or is_named(said.complaints, name)
+        problem = wrong_with(said.text, said.complaints, name, refused=refused)
+        outcome = "wrong" if problem else "refused" if refused else "used"
+        self._counts[kind, command, outcome] += 1
+        if problem:
+            self.wrong.append(f"{kind}, {command}, {of}: {problem}")
+        return outcome == "used"
+
+    def table(self) -> Iterator[str]:
+        """Yield the lines of a Markdown table."""
+        yield "| file | command | runs | used | refused | wrong |"
+        yield "| --- | --- | --- | --- | --- | --- |"
+        for kind, command in dict.fromkeys((k, c) for k, c, _ in self._counts):
+            outcomes = [self._counts[kind, command, one] for one in ("used", "refused", "wrong")]
+            yield f"| {kind} | {command} | {sum(outcomes)} | {' | '.join(map(str, outcomes))} |"
+
+
+def run_kind(project: DamageProject, kind: Kind, quick: bool, sessions: bool, tally: Tally) -> None:
+    """Damage the file of one kind in every way, and run everything that reads it."""
+    file = project.file(kind)
+    whole = file.read_text(encoding="utf-8")
+    one = whole.strip().splitlines()[-1] if kind == "kept pairs" else whole
+    readers = project.readers(kind)
+    session = readers.pop("session", None)
+    used: list[Damage] = []
+    try:
+        for number, broken in enumerate(damaged(one)):
+            if quick and number // len(damaged_values()) % _ONE_IN:
+                continue
+            file.write_text(broken.text, encoding="utf-8")
+            of = f"{broken.place} {broken.value}"
+            fine = [tally.add(kind, c, run(), file.name, of) for c, run in readers.items()]
+            if all(fine):
+                used.append(broken)
+        if session is not None and sessions:
+            for of, text in _merged(one, used):
+                file.write_text(text, encoding="utf-8")
+                tally.add(kind, "session", session(), file.name, of)
+    finally:
+        file.write_text(whole, encoding="utf-8")
+
+
+def damaged_values() -> Sequence[str]:
+    """Return what each value becomes in turn."""
+    from file_damage import REMOVED, VALUES
+
+    return (*VALUES, REMOVED)
+
+
+def _merged(text: str, used: Sequence[Damage]) -> Iterator[tuple[str, str]]:
+    """Yield texts that hold many damages each: all of one kind that do not hide each other."""
+    for value in damaged_values():
+        alike = [one for one in used if one.value == value]
+        alone = [one for one in alike if any(key in _IDENTITY for key in one.path)]
+        for one in alone:
+            yield f"{one.place} {value}", one.text
+        paths = [one.path for one in alike if one not in alone]
+        # A value inside of another one that is damaged, too, is gone.
+        inner = [p for p in paths if not any(p != q and q[: len(p)] == p for q in paths)]
+        if inner:
+            yield f"{len(inner)} places {value}", damage(text, inner, value)
+
+
+def main() -> int:
+    """Print the table, and what went wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help=f"one place in {_ONE_IN} only")
+    parser.add_argument("--kind", choices=KINDS, action="append", help="of file; default: all")
+    parser.add_argument("--no-sessions", action="store_true", help="run no session")
+    arguments = parser.parse_args()
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="llmperf-damage-") as folder:
+        project = DamageProject(Path(folder))
+        project.fill()
+        for kind in arguments.kind or KINDS:
+            run_kind(project, kind, arguments.quick, not arguments.no_sessions, tally)
+    print("\n".join(tally.table()))
+    for problem in tally.wrong[:40]:
+        print(problem)
+    if len(tally.wrong) > 40:
+        print(f"and {len(tally.wrong) - 40} more")
+    return 1 if tally.wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
