@@ -136,7 +136,7 @@ def test_a_prompt_that_does_not_fit_the_context_is_told(run: Run) -> None:
     assert done.returncode == 2
     assert "the engine loads, and can't be measured" in done.stdout
     words = " ".join(done.stdout.split())
-    assert "> n_ctx 64 (llama.cpp makes it 256); raise llm.n_ctx to at least" in words
+    assert "> n_ctx 64; raise llm.n_ctx to at least 408 (llama.cpp rounds 64 up to 256)" in words
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,6 @@ def test_a_prompt_without_room_is_told_the_configured_context(load: Load) -> Non
     with pytest.raises(EngineError) as caught:
         client.request(Request(prompt="h" * 400, max_tokens=300))
     assert str(caught.value) == (
-        "the context is too small: 401 prompt tokens + 300 output tokens > n_ctx 300 (llama.cpp "
-        "makes it 512); raise llm.n_ctx to at least 701"
+        "the context is too small: 401 prompt tokens + 300 output tokens > n_ctx 300; raise "
+        "llm.n_ctx to at least 701 (llama.cpp rounds 300 up to 512)"
     )
