@@ -108,4 +108,6 @@ def default_path() -> Path:
     if path := os.environ.get("LLMPERF_DEVICE_LOCK"):
         return Path(path)
     user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    return Path(tempfile.gettempdir()) / f"pytest-llmperf-{user}" / "device.lock"
+    # Not where TMPDIR says: sessions with different ones would hold the device at once.
+    folder = Path("/tmp") if os.name == "posix" else Path(tempfile.gettempdir())
+    return folder / f"pytest-llmperf-{user}" / "device.lock"
