@@ -71,7 +71,12 @@ class SessionBase:
         The engine has to be alive still.
         """
         root = self._config.rootpath
-        if Repository.around(root) is None:
+        try:
+            if Repository.around(root) is None:
+                return {}
+        except GitError as error:
+            # What needs git was refused before; what was measured does not.
+            self._console.line(f"no commit is recorded, because git can't be asked: {error}")
             return {}
         names = own_modules(root, (*given_roots(), *import_roots(root, root)))
         return {**loaded_modules(names), **in_engine(self._settings.engine.modules(names))}
