@@ -107,10 +107,11 @@ class RequestDigest:
             unit, size, evaluated, output, prompt, step, marks, settings = row[:8]
             known = json.loads(settings)
             plain = [type(one) for one in (size, output, step)] == [int] * 3 and step > 0
-            texts = isinstance(prompt, str) and isinstance(marks, str) and isinstance(known, dict)
-        except (TypeError, ValueError) as error:
+            texts = all(isinstance(one, str) for one in (unit, prompt, marks))
+        except (TypeError, ValueError, LookupError) as error:
             raise ValueError(f"not the digest of a request: {row!r}"[:120]) from error
-        if not (plain and texts and unit in _STEPS and isinstance(evaluated, int | None)):
+        whole = isinstance(evaluated, int | None) and isinstance(known, dict)
+        if not (plain and texts and whole and unit in _STEPS):
             raise ValueError(f"not the digest of a request: {row!r}"[:120])
         return cls(unit, size, evaluated, output, prompt, step, marks, known)
 

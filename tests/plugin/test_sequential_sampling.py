@@ -136,7 +136,7 @@ def test_the_marker_s_budget_wins_over_the_configuration_s(noisy):
 
 
 def test_the_session_s_budget_ends_everything_and_says_what_would_decide(noisy):
-    result = compare(noisy, "--llmperf-set", "perf.budget=5s", "--llmperf-set", "perf.max_pairs=99")
+    result = compare(noisy, "--llmperf-set", "perf.budget=8s", "--llmperf-set", "perf.max_pairs=99")
     assert "inconclusive" in noisy.verdicts().values()
     assert max(noisy.sampled().values()) < 99
     said = " ".join(" ".join(result.outlines).split())
