@@ -87,6 +87,18 @@ def test_no_question_runs_anything(project: CommitProject, traps: Traps, tmp_pat
     assert snapshot(project.top) == before
 
 
+@pytest.mark.usefixtures("isolated")
+def test_history_is_read_although_a_monitor_reads_its_input(
+    project: CommitProject, traps: Traps
+) -> None:
+    for number in range(3):
+        project.commit(f"record {number}", {f"perf_baselines/a/{number}.json": f"{number}"})
+    project.git("config", "core.fsmonitor", traps.program("core.fsmonitor"))
+    archive = read_archive(repository_at(project.top), "perf_baselines")
+    assert len(archive.files.blobs) == 3
+    assert traps.ran() == set()
+
+
 def test_no_command_runs_anything(project: CommitProject, traps: Traps) -> None:
     project.commit("another one", {"toy.py": (project.path / "toy.py").read_text() + "# more\n"})
     # The files of a checkout are written by the repository's own filters, as git itself does:
@@ -98,9 +110,9 @@ def test_no_command_runs_anything(project: CommitProject, traps: Traps) -> None:
     (baseline,) = project.baselines()
     # No filter was asked, and the files are those of the commit.
     assert '"dirty": false' in baseline.read_text()
-    plain_git(project.top, "-c", "filter.trap.process=", "-c", "filter.trap.clean=cat", "add", "-A")
-    plain_git(project.top, "commit", "--quiet", "-m", "a session")
     assert traps.ran() == set()
+    for words in (("add", "-A"), ("commit", "--quiet", "-m", "a session")):
+        plain_git(project.top, "-c", "filter.trap.clean=cat", *words)
 
     said = project.perf("--llmperf-confirm=always", "--llmperf-set=perf.max_pairs=1")
     assert said.ret == 0, said.said
