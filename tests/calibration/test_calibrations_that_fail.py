@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 
 import pytest
@@ -98,17 +97,35 @@ def test_a_json_file_that_cannot_be_written_loses_no_calibration(project: pytest
     assert len(calibrations(project)) == 1
 
 
-def test_a_calibration_that_cannot_be_stored_is_written_to_the_json_file(
+#: Its folder becomes a file in the midst of measuring.
+BREAKING = """
+import pathlib, shutil
+
+def answer(prompt, max_tokens=4):
+    with open("calls", "a") as calls:
+        calls.write("x")
+        count = calls.tell()
+    for folder in pathlib.Path.cwd().glob("perf_baselines/*/calibrations"):
+        if count == 3:
+            shutil.rmtree(folder)
+            folder.touch()
+    yield from ["word"] * max_tokens
+"""
+
+
+def test_a_calibration_that_cannot_be_stored_is_refused_or_written_to_the_json_file(
     project: pytest.Pytester,
 ) -> None:
+    """Refused where that is known; where it happens meanwhile, what was measured is kept."""
     project.run(*COMMAND, "--sessions", "1", timeout=120)
-    (folder,) = project.path.glob("perf_baselines/*/calibrations")
-    shutil.rmtree(folder)
-    folder.touch()
+    project.makepyfile(toy=BREAKING)
     result = project.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*written to*out.json*", "*the calibration could not be*"])
     assert json.loads(project.path.joinpath("out.json").read_text())["checks"]
+    result = project.run(*COMMAND, "--sessions", "1", "--json", "out.json", timeout=120)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: llmperf: perf.baselines: */calibrations is a file, no*"])
 
 
 def test_no_part_of_a_json_file_is_left_behind(project: pytest.Pytester) -> None:
