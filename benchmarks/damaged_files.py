@@ -13,6 +13,7 @@ per kind of file and command; exit status 0 if none went wrong.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,10 @@ from file_damage import Damage, damage, damaged, is_named, wrong_with
 
 #: Of so many places one is damaged with ``--quick``.
 _ONE_IN = 12
-#: Where another value hides the others: the record is refused, or stands for something else.
-_IDENTITY = ("machine", "model", "schema", "recorded", "provenance", "workload", "invalid")
+#: Where another value hides the others: a session refuses the record, or compares other work.
+#: Those of the machine hide each other as little as those of the model do.
+_GROUPS = ("strict", "model")
+_ALONE = ("schema", "recorded", "key", "workload", "invalid")
 
 
 class Tally:
@@ -88,15 +91,17 @@ def damaged_values() -> Sequence[str]:
 def _merged(text: str, used: Sequence[Damage]) -> Iterator[tuple[str, str]]:
     """Yield texts that hold many damages each: all of one kind that do not hide each other."""
     for value in damaged_values():
-        alike = [one for one in used if one.value == value]
-        alone = [one for one in alike if any(key in _IDENTITY for key in one.path)]
-        for one in alone:
-            yield f"{one.place} {value}", one.text
-        paths = [one.path for one in alike if one not in alone]
-        # A value inside of another one that is damaged, too, is gone.
-        inner = [p for p in paths if not any(p != q and q[: len(p)] == p for q in paths)]
-        if inner:
-            yield f"{len(inner)} places {value}", damage(text, inner, value)
+        groups: dict[object, list[Damage]] = {}
+        for one in used:
+            if one.value == value:
+                alone = one.path if any(key in _ALONE for key in one.path) else None
+                group = next((name for name in _GROUPS if name in one.path), None)
+                groups.setdefault(alone or group, []).append(one)
+        for alike in groups.values():
+            paths = [one.path for one in alike]
+            # A value inside of another one that is damaged, too, is gone.
+            inner = [p for p in paths if not any(p != q and q[: len(p)] == p for q in paths)]
+            yield f"{len(inner)} places like {alike[0].place} {value}", damage(text, inner, value)
 
 
 def main() -> int:
@@ -111,6 +116,7 @@ def main() -> int:
         project = DamageProject(Path(folder))
         project.fill()
         for kind in arguments.kind or KINDS:
+            print(f"damages: {kind}", file=sys.stderr, flush=True)
             run_kind(project, kind, arguments.quick, not arguments.no_sessions, tally)
     print("\n".join(tally.table()))
     for problem in tally.wrong[:40]:
