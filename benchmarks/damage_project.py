@@ -79,7 +79,7 @@ class Said:
 
     Attributes:
         text: all of its output; of one that raised something, the traceback.
-        complaints: what it wrote to the standard error; of a session all of its output.
+        complaints: what it wrote to the standard error; of a session or a search all of it.
         failed: its status says that a file can't be used.
     """
 
@@ -267,7 +267,9 @@ class DamageProject:
 
     def search(self) -> Said:
         """Search the repository's commits; what is kept is not measured again."""
-        return _caught(self._search)
+        said = _caught(self._search)
+        # It names such files among what else it prints, whose lines are broken.
+        return Said(said.text, " ".join(said.text.split()), said.failed)
 
     def _search(self) -> int:
         repository = Repository.around(self.folder)

@@ -7,7 +7,8 @@ becomes null, zero, a number too large, other text, a list and so on, and every 
 reads such a file is run. A damaged file is either used or named once, with the cause and the
 remedy; nothing ends in a traceback, prints a NaN or a control character. Sessions take a second
 each, so one reads all damages of a kind that do not hide each other. The table counts the runs
-per kind of file and command; exit status 0 if none went wrong.
+per kind of file and command; exit status 0 if none went wrong. It takes about 12 minutes on two
+cores, with ``--quick`` (one place in twelve) four.
 """
 
 from __future__ import annotations
