@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.plugin.adopt import ROOTS
 from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.usage import usage_error
-from pytest_llmperf.report.text import printable_lines
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.config.model_files import ModelFiles
+    from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.handle import LlmEngine
@@ -78,6 +76,7 @@ def load_file(config: pytest.Config, file: Path | None, overrides: tuple[str, ..
     """
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.config.load import load_config
+    from pytest_llmperf.plugin.usage import usage_error
 
     try:
         return load_config(file, project_of(config), os.environ, overrides)
@@ -87,6 +86,8 @@ def load_file(config: pytest.Config, file: Path | None, overrides: tuple[str, ..
 
 def project_of(config: pytest.Config) -> ProjectFolders:
     """Return the folders that decide which configuration file a session reads."""
+    from pytest_llmperf.config.project import ProjectFolders
+
     ini = config.inipath
     # ``-c /dev/null`` asks for no settings, and names no project.
     settings = ini.parent if ini is not None and ini.is_file() else config.rootpath
@@ -125,6 +126,7 @@ def spec_of(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, Mo
     from pytest_llmperf.config.model_files import ModelFiles
     from pytest_llmperf.config.model_path import resolve_model
     from pytest_llmperf.engine.client import LaunchSpec
+    from pytest_llmperf.plugin.usage import usage_error
 
     llm = loaded.config.llm
     model = None
@@ -170,6 +172,7 @@ def given_roots() -> list[str]:
 
 def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:
     from pytest_llmperf.engine.installed import unknown_extra
+    from pytest_llmperf.plugin.usage import usage_error
 
     unknown = unknown_extra(extra) if extra else {}
     if unknown:
@@ -183,6 +186,8 @@ def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:
 
 
 def _notifier(config: pytest.Config) -> Callable[[str], None]:
+    from pytest_llmperf.report.text import printable_lines
+
     def notify(line: str) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
