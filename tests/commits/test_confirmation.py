@@ -76,8 +76,8 @@ def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) 
     found = stored.perf(ALONE)
     assert found.ret == 0
     assert found.verdicts == {"test_a": "pass"}
-    assert "suspect by its baseline (end to end " in findings(found)
-    assert "slower), so run against" in findings(found)
+    said = r"suspect by its baseline \(end to end \d\d(\.\d)?% slower\), so run against"
+    assert re.search(said, findings(found))
     assert found.tests["test_a"]["pairs"] >= 3
 
 
