@@ -158,7 +158,8 @@ def own_words(done: subprocess.CompletedProcess[bytes]) -> str:
     """Return what git said about its failure, in one line."""
     said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return "; ".join(lines)
+    # A line that ends in a colon introduces the next one.
+    return "; ".join(lines).replace(":; ", ": ")
 
 
 def _start(
