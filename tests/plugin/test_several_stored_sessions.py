@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from plugin_projects import APP
+from plugin_projects import APP, app
 
 TEST = """
 @pytest.mark.end_to_end(tolerance="30%")
@@ -15,8 +15,8 @@ def test_x(llm_engine):
 
 
 @pytest.fixture(autouse=True)
-def _three_processes(project):
-    """Fewer processes of a session call nothing against stored ones."""
+def _three_processes(project, quiet_machine):
+    """Fewer processes of a session call nothing; what a neighbour does is not the point here."""
     project.configure(APP.replace("processes: 1", "processes: 3"))
 
 
@@ -44,9 +44,17 @@ def test_sessions_that_differ_do_not_call_what_lies_among_them(recorded):
 
 
 def test_one_session_is_not_enough_for_a_small_tolerance_and_says_so(project):
-    project.write(test_it=TEST.replace("30%", "5%"))
-    # More processes, so that the levels of both sessions are much the same on a busy machine, too.
-    project.configure(APP.replace("processes: 1", "processes: 4"))
+    # Ten times the toy's time per token, so that what a busy machine adds is a small share of it.
+    steady = """
+    import time
+
+    def answer(prompt, max_tokens=8):
+        for _ in range(max_tokens):
+            time.sleep(0.02)
+            yield "word "
+    """
+    project.write(test_it=TEST.replace("30%", "5%"), steady=steady)
+    project.configure(app("steady:answer").replace("processes: 1", "processes: 4"))
     project.perf("--llmperf-record")
     project.store_sessions([0.94])
     result = project.perf()
