@@ -53,7 +53,7 @@ _FILES = {
     ),
     # What else runs on the machine voids no sample here.
     "conftest.py": (
-        "import pytest_llmperf.plugin.machine_watch as machine_watch\n\n"
+        "import pytest_llmperf.session.machine_watch as machine_watch\n\n"
         "machine_watch.judge = lambda *_: []\nmachine_watch.judge_host = lambda *_: []\n"
     ),
     "config.yaml": (

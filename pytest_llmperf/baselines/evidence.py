@@ -9,7 +9,7 @@ from pytest_llmperf.baselines.standing import WINDOW, Standing, standing_of
 from pytest_llmperf.request_digest import ADVICE, difference
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.decisions import StoredDecision
@@ -19,29 +19,33 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class BaselineEvidence:
-    """The baseline of one test and metric.
+class BaselineSamples:
+    """What stored sessions, or the base side, measured for one metric of one test.
 
     Attributes:
         status: whether there is something to compare with.
-        sessions: sessions x processes x iterations, oldest first, in the metric's base unit.
-        paths: the file of each session.
-        stored_workload: the newest stored workload in words, or None where the test is unknown.
-        skipped_invalid: sessions left out because the machine was not fit to judge then.
-        detail: one line for a reader when the status is not ``ok``.
+        sessions: base units, shape (sessions, processes, iterations), oldest first; of other
+            work where the status says so, to be shown and not compared.
+        sources: what names each session to a reader: file, date, commit.
+        detail: why there is nothing to compare with, in one line; may be empty.
         anchor: as ``sessions``: the fixed level that slow creeping is measured from. It
             overlaps the window while there are few sessions.
-        anchor_paths: the file of each anchor session.
+        anchor_sources: what names each of them.
+        paths, anchor_paths: the file of each session.
+        stored_workload: the newest stored workload in words, or None where the test is unknown.
+        skipped_invalid: sessions left out because the machine was busy or unfit then.
     """
 
     status: Literal["ok", "missing", "workload changed"]
     sessions: tuple[Samples, ...] = ()
-    paths: tuple[Path, ...] = ()
-    stored_workload: str | None = None
-    skipped_invalid: int = 0
+    sources: tuple[str, ...] = ()
     detail: str = ""
     anchor: tuple[Samples, ...] = ()
+    anchor_sources: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
     anchor_paths: tuple[Path, ...] = ()
+    stored_workload: str | None = None
+    skipped_invalid: int = 0
 
 
 def evidence_for(
@@ -54,7 +58,8 @@ def evidence_for(
     decisions: Sequence[StoredDecision] = (),
     summary: str = "",
     requests: Sequence[RequestDigest] = (),
-) -> BaselineEvidence:
+    name: Callable[[StoredRecord], str] = lambda stored: str(stored.path),
+) -> BaselineSamples:
     """Collect the newest ``window`` valid sessions of the same workload, and the anchor.
 
     ``records`` are matching ones, oldest first; ``decisions`` those of the machine.
@@ -65,34 +70,37 @@ def evidence_for(
     up to three valid sessions since the acceptance; an acceptance later than the anchor
     decision moves the anchor to the accepted level.
 
-    ``summary`` and ``requests`` are of the workload that is to be compared, to say what changed.
+    ``summary`` and ``requests`` are of the workload that is to be compared, to say what changed;
+    ``name`` is what names a session to a reader.
     """
     holding = [stored for stored in records if nodeid in stored.record.tests]
     if not holding:
         detail = "this test is in none of the baselines" if records else ""
-        return BaselineEvidence("missing", detail=detail)
+        return BaselineSamples("missing", detail=detail)
     newest = holding[-1].record.tests[nodeid].summary
     same = [s for s in holding if s.record.tests[nodeid].workload == workload_hash]
     if not same:
         changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
-        return BaselineEvidence("workload changed", stored_workload=newest, detail=changed)
+        return BaselineSamples("workload changed", stored_workload=newest, detail=changed)
     standing = standing_of(same, nodeid, workload_hash, decisions)
     measured = standing.window(metric, window)
     if not measured:
-        return BaselineEvidence(
+        return BaselineSamples(
             "missing",
             stored_workload=newest,
             skipped_invalid=len(standing.invalid),
             detail=_why_missing(standing, metric),
         )
     anchor = standing.anchor(metric)
-    return BaselineEvidence(
+    return BaselineSamples(
         "ok",
         sessions=_samples(measured, nodeid, metric),
+        sources=tuple(map(name, measured)),
         paths=tuple(stored.path for stored in measured),
         stored_workload=same[-1].record.tests[nodeid].summary,
         skipped_invalid=len(standing.invalid),
         anchor=_samples(anchor, nodeid, metric),
+        anchor_sources=tuple(map(name, anchor)),
         anchor_paths=tuple(stored.path for stored in anchor),
     )
 

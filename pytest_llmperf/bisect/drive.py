@@ -18,7 +18,7 @@ from pytest_llmperf.bisect.history import (
     look_up,
 )
 from pytest_llmperf.bisect.judgement import Judgement, judge
-from pytest_llmperf.bisect.outcome import Judged, Kind, Outcome, Rates
+from pytest_llmperf.bisect.outcome import JudgedCommit, Kind, Outcome, Rates
 from pytest_llmperf.bisect.search import Search
 from pytest_llmperf.bisect.session import Pair, Session
 from pytest_llmperf.repository.folders import remove_tree
@@ -85,7 +85,7 @@ class Answered:
     """
 
     commit: Commit
-    judged: Judged
+    judged: JudgedCommit
     kept: bool
     pairs: tuple[Pair, ...]
     remaining: int
@@ -181,14 +181,14 @@ class Bisection:
             return outcome
         return self._verify(outcome)
 
-    def _halve(self, search: Search, pairs: tuple[Pair, ...]) -> list[Judged]:
+    def _halve(self, search: Search, pairs: tuple[Pair, ...]) -> list[JudgedCommit]:
         """Ask about one commit after the other, until nothing more can be told."""
-        path: list[Judged] = []
+        path: list[JudgedCommit] = []
         while (commit := search.next()) is not None:
             # What is left may take one more step than halving says: the last bad one is known.
             self._remaining = (len(search.candidates()) - 1).bit_length() + 1
             session, kept = self._ask(Question(commit, self.good.commit, _tests(pairs)))
-            judged = Judged(session, judge(session, pairs))
+            judged = JudgedCommit(session, judge(session, pairs))
             path.append(judged)
             search.answer(commit, judged.judgement.call)
             self.evidence.keep_log(search.log())
@@ -243,7 +243,7 @@ class Bisection:
     ) -> None:
         self._remaining = max(0, self._remaining - 1)
         commit = look_up(self.repository, session.commit)
-        self.tell(Answered(commit, Judged(session, judgement), kept, pairs, self._remaining))
+        self.tell(Answered(commit, JudgedCommit(session, judgement), kept, pairs, self._remaining))
 
     def _same_machine(self, kind: Literal["host", "machine"], this: str) -> None:
         """Refuse to mix machines: a slowdown of one need not be one of the other.

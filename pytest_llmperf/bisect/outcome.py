@@ -32,7 +32,7 @@ class Rates:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedCommit:
     """A commit that was asked about."""
 
     session: Session
@@ -60,7 +60,7 @@ class Outcome:
     end: Session
     rates: Rates
     pairs: tuple[Pair, ...] = ()
-    path: tuple[Judged, ...] = ()
+    path: tuple[JudgedCommit, ...] = ()
     candidates: tuple[Commit, ...] = ()
     skipped: tuple[Commit, ...] = ()
     strays: tuple[str, ...] = ()

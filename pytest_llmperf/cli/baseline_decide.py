@@ -17,8 +17,8 @@ from pytest_llmperf.cli.baseline_choice import (
 )
 from pytest_llmperf.cli.output import say, say_words, width
 from pytest_llmperf.gate.words import count
-from pytest_llmperf.report.text import shell_word, wrap_node_id
 from pytest_llmperf.repository.provenance import read_provenance
+from pytest_llmperf.text import shell_word, wrap_node_id
 
 if TYPE_CHECKING:
     import argparse

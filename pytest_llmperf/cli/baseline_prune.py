@@ -9,7 +9,7 @@ from pytest_llmperf.cli.baseline_choice import choose_machine, find_place
 from pytest_llmperf.cli.output import say, say_words
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit
-from pytest_llmperf.report.text import shell_word
+from pytest_llmperf.text import shell_word
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:

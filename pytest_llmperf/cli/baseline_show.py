@@ -14,7 +14,7 @@ from pytest_llmperf.cli.baseline_choice import (
 from pytest_llmperf.cli.baseline_json import as_json
 from pytest_llmperf.cli.output import say, say_words, width
 from pytest_llmperf.gate.words import count, percent
-from pytest_llmperf.report.text import display_width, pack, pad, printable, wrap_node_id
+from pytest_llmperf.text import display_width, pack, pad, printable, wrap_node_id
 from pytest_llmperf.units import format_change, format_quantity
 
 if TYPE_CHECKING:

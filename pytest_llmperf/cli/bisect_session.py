@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.bisect.drive import Question
     from pytest_llmperf.bisect.evidence import Evidence
     from pytest_llmperf.cli.bisect_project import Project
-    from pytest_llmperf.plugin.base_commit import Place
+    from pytest_llmperf.session.commit_checkout import CommitCheckout
 
 #: How long a session may take to end its engine after Ctrl-C, seconds.
 _PATIENCE_S = 15.0
@@ -54,43 +54,53 @@ class Sessions:
         return replace(session, seconds=time.monotonic() - started)
 
     def _measure(self, question: Question) -> Session:
-        from pytest_llmperf.plugin.base_commit import prepare
-        from pytest_llmperf.plugin.recording_there import ArmError
+        from pytest_llmperf.plugin.settings import given_roots
+        from pytest_llmperf.session.commit_checkout import check_out_commit
+        from pytest_llmperf.session.errors import SideError
 
         project, commit = self._project, question.commit
         asked = Session(commit, question.against, fresh=question.fresh)
         revision = Revision(commit, commit, project.repository.subject(commit))
         install = project.perf.base_install
         try:
-            place = prepare(project.root, project.repository, revision, self._say, install)
-        except ArmError as error:
+            checkout = check_out_commit(
+                project.root,
+                project.repository,
+                revision,
+                self._say,
+                install,
+                import_roots=given_roots(),
+            )
+        except SideError as error:
             return replace(asked, problem=str(error))
         try:
-            cwd = place.checkout.top / project.cwd.relative_to(project.repository.top)
+            cwd = checkout.files.top / project.cwd.relative_to(project.repository.top)
             if not cwd.is_dir():
                 return replace(asked, problem=f"there is no folder {cwd.name} in this commit")
-            return self._run(question, asked, place, cwd)
+            return self._run(question, asked, checkout, cwd)
         finally:
-            place.close()
+            checkout.close()
 
-    def _run(self, question: Question, asked: Session, place: Place, cwd: Path) -> Session:
-        from pytest_llmperf.plugin.recording_there import ROOTDIR, adopt_command, arm_environment
+    def _run(
+        self, question: Question, asked: Session, checkout: CommitCheckout, cwd: Path
+    ) -> Session:
+        from pytest_llmperf.plugin.record_elsewhere import ROOTDIR, adopt_command, tree_environment
 
         stem = self._evidence.stem(question.commit, question.against, question.fresh)
         report, log = Path(f"{stem}.report.json"), Path(f"{stem}.log")
         report.unlink(missing_ok=True)
         alone = question.fresh or self._evidence.restarted
         command = [
-            *adopt_command(place.environment, place.roots),
+            *adopt_command(checkout.environment, checkout.roots),
             *("-m", "perf", "--color=no", ROOTDIR),
             *self._project.overrides(),
             *self._project.arguments,
             # Last, so that it holds whatever pytest was given.
             *(["--llmperf-set=perf.accumulate=false"] if alone else []),
             *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
-            *self._tests(question, place),
+            *self._tests(question, checkout),
         ]
-        environ = arm_environment(place.there())
+        environ = tree_environment(checkout.tree())
         status = _wait(command, cwd, environ, log, lambda: self._say("ending the session ..."))
         session = replace(asked, log=str(log))
         try:
@@ -104,17 +114,17 @@ class Sessions:
             return replace(session, problem=problem, report=str(report))
         return replace(session, findings=findings, machine=machine, report=str(report))
 
-    def _tests(self, question: Question, place: Place) -> list[str]:
+    def _tests(self, question: Question, checkout: CommitCheckout) -> list[str]:
         """Return what pytest is to run, as paths in the commit's tree."""
         if question.tests is not None:
-            return [f"{place.project}{os.sep}{test}" for test in question.tests]
+            return [f"{checkout.project}{os.sep}{test}" for test in question.tests]
         top = self._project.repository.top
         found = []
         for test in self._project.tests:
             path, separator, rest = test.partition("::")
             absolute = Path(path)
             if absolute.is_absolute() and absolute.resolve().is_relative_to(top):
-                path = str(place.checkout.top / absolute.resolve().relative_to(top))
+                path = str(checkout.files.top / absolute.resolve().relative_to(top))
             found.append(f"{path}{separator}{rest}")
         return found
 

@@ -149,7 +149,7 @@ def _report(arguments: argparse.Namespace, view: ComparisonView) -> int:
     """Print or write the comparison and return the exit status; OutputError where it can't."""
     from pytest_llmperf.report.comparison import Outcome
     from pytest_llmperf.report.comparison_text import headline
-    from pytest_llmperf.report.text import printable
+    from pytest_llmperf.text import printable
 
     text = _rendered(arguments, view)
     if arguments.output is None:
@@ -166,7 +166,7 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
     """Say why there is nothing; in the asked format, too, so that no older report is read on."""
     from pytest_llmperf.report.comparison import refusal_json
     from pytest_llmperf.report.markdown import refusal_markdown
-    from pytest_llmperf.report.text import printable_lines
+    from pytest_llmperf.text import printable_lines
 
     if arguments.format == "json":
         text = _as_json(refusal_json(arguments.base, arguments.judged, why))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
+from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,7 @@ def present(records: Sequence[StoredRecord]) -> set[str]:
     return {nodeid for record in (newest, *same) for nodeid in record.tests}
 
 
-def stored_of(one: Candidate, metric: str, facing: Facing) -> BaselineEvidence:
+def stored_of(one: Candidate, metric: str, facing: Facing) -> BaselineSamples:
     """Return what the base holds for one metric of a test."""
     return evidence_for(
         facing.base.records,

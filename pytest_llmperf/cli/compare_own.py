@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.check import Check
+from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.verdict import Reason, Verdict, VerdictKind
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
-from pytest_llmperf.report.model import MetricRow
+from pytest_llmperf.session.result import CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,20 +32,21 @@ _VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 
 
 def with_own_verdicts(
-    rows: Sequence[MetricRow], said: Mapping[str, OwnVerdict], base: str
-) -> tuple[MetricRow, ...]:
+    nodeid: str, rows: Sequence[CheckResult], said: Mapping[str, OwnVerdict], base: str
+) -> tuple[CheckResult, ...]:
     """Return the rows of one test with what its own session said, where that is worse.
 
     Metrics that were not compared get a row if their own verdict needs one.
 
     Args:
+        nodeid: the test.
         rows: of the comparison.
         said: the session's own verdicts, by metric.
         base: what the comparison calls its base.
     """
     lasting = {name: own for name, own in said.items() if own.kind in _LASTING}
     found = [_joined(row, lasting.pop(row.check.metric.name, None), base) for row in rows]
-    return (*found, *_rows_of(lasting))
+    return (*found, *_rows_of(nodeid, lasting))
 
 
 def own_words(said: Mapping[str, Mapping[str, OwnVerdict]]) -> str:
@@ -54,7 +55,7 @@ def own_words(said: Mapping[str, Mapping[str, OwnVerdict]]) -> str:
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in _LASTING if kind in kinds)
 
 
-def _joined(row: MetricRow, own: OwnVerdict | None, base: str) -> MetricRow:
+def _joined(row: CheckResult, own: OwnVerdict | None, base: str) -> CheckResult:
     """Give a row the worse of two verdicts, and a note of the other."""
     if own is None:
         return row
@@ -71,23 +72,20 @@ def _joined(row: MetricRow, own: OwnVerdict | None, base: str) -> MetricRow:
         )
     worse = replace(
         _verdict(row.check, own, judged.reasons),
-        summary=judged.summary,
-        baseline=judged.baseline,
         change=judged.change,
-        baseline_sessions=judged.baseline_sessions,
         notes=(f"compared with {base}: {judged.kind.value}: {judged.claim}",),
     )
     return replace(row, verdict=worse)
 
 
-def _rows_of(said: Mapping[str, OwnVerdict]) -> Iterator[MetricRow]:
+def _rows_of(nodeid: str, said: Mapping[str, OwnVerdict]) -> Iterator[CheckResult]:
     """Yield rows for verdicts on what was not compared."""
     for name, own in said.items():
         try:
             check = Check(get_metric(name), own.limit, own.tolerance)
         except UnknownMetricError:
             continue
-        yield MetricRow(check, None, None, None, 0, (), (), _verdict(check, own, ()))
+        yield CheckResult(Evidence(nodeid, check, (), 0), _verdict(check, own, ()))
 
 
 def _verdict(check: Check, own: OwnVerdict, others: Iterable[Reason]) -> Verdict:
@@ -96,8 +94,6 @@ def _verdict(check: Check, own: OwnVerdict, others: Iterable[Reason]) -> Verdict
     return Verdict(
         kind=kind,
         check=replace(check, gated=True),
-        summary=None,
-        baseline=None,
         change=None,
         explanation=claim,
         strategy=_STRATEGY,

@@ -5,25 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
+from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.side_pairs import Facing, model_label
 from pytest_llmperf.cli.compare_candidates import Candidate, candidates_of, present, stored_of
 from pytest_llmperf.cli.compare_checks import Rules, checks_of
 from pytest_llmperf.cli.compare_own import with_own_verdicts
 from pytest_llmperf.cli.compare_words import engine_of, findings, recorded_between, sides_in_words
 from pytest_llmperf.environment.machine import telling
-from pytest_llmperf.gate.check import BaselineView, Evidence
+from pytest_llmperf.gate.check import Evidence
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.report.comparison import ComparisonView
-from pytest_llmperf.report.model import SessionView, TestReportView, row_of
-from pytest_llmperf.stats.summary import stalls, summarise_sessions
+from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
+from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmperf.gate.check import Check
-    from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.report.model import MetricRow
 
 
 def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> ComparisonView:
@@ -42,9 +40,9 @@ def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> Compari
         for check in _checks(one, facing, rules)
     ]
     verdicts = judge_session([item for _, item in evidence], rules.false_alarms)
-    rows: dict[str, list[MetricRow]] = {one.nodeid: [] for one in both}
+    rows: dict[str, list[CheckResult]] = {one.nodeid: [] for one in both}
     for (one, item), verdict in zip(evidence, verdicts, strict=True):
-        rows[one.nodeid].append(_row(one, item, verdict, facing))
+        rows[one.nodeid].append(CheckResult(item, verdict))
     views = [
         _view(one, _with_own(one, rows.get(one.nodeid, ()), facing), facing) for one in candidates
     ]
@@ -63,9 +61,12 @@ def compare_sides(facing: Facing, rules: Rules, strict: bool = False) -> Compari
     )
 
 
-def _with_own(one: Candidate, rows: Sequence[MetricRow], facing: Facing) -> tuple[MetricRow, ...]:
+def _with_own(
+    one: Candidate, rows: Sequence[CheckResult], facing: Facing
+) -> tuple[CheckResult, ...]:
     side = facing.judged.side
-    return with_own_verdicts(rows, side.verdicts.get(one.nodeid, {}), facing.base.side.name)
+    own = side.verdicts.get(one.nodeid, {})
+    return with_own_verdicts(one.nodeid, rows, own, facing.base.side.name)
 
 
 def _checks(one: Candidate, facing: Facing, rules: Rules) -> list[Check]:
@@ -89,53 +90,36 @@ def _evidence(one: Candidate, check: Check, facing: Facing) -> Evidence:
         check=check,
         samples=samples,
         planned_processes=one.stored.record.session.processes,
-        baseline=_baseline(stored_of(one, name, facing)),
+        baseline=_base_of(one, name, facing),
         invalid=test.invalid,
         ended=True,
         stalls=(stalls(times),) if times else (),
     )
 
 
-def _baseline(found: BaselineEvidence) -> BaselineView:
-    # Without the anchor: what is asked is how the two sides differ, not how the base came about.
-    return BaselineView(
-        status=found.status,
-        sessions=found.sessions,
-        sources=tuple(map(str, found.paths)),
-        detail=found.detail,
-    )
-
-
-def _row(one: Candidate, evidence: Evidence, verdict: Verdict | None, facing: Facing) -> MetricRow:
-    """Build a row; of a changed workload both values are shown, and no change from one to other."""
-    row = row_of(evidence, verdict)
-    if evidence.baseline is None or evidence.baseline.status != "workload changed":
-        return row
+def _base_of(one: Candidate, metric: str, facing: Facing) -> BaselineSamples:
+    """Return what the base measured; of a changed workload its values, shown and not compared."""
+    # Without the anchor: how the two sides differ counts, not how the base came about.
+    found = replace(stored_of(one, metric, facing), anchor=(), anchor_sources=())
+    if found.status != "workload changed":
+        return found
     holding = [s for s in facing.base.records if one.nodeid in s.record.tests]
-    workload = holding[-1].record.tests[one.nodeid].workload
     other = evidence_for(
         facing.base.records,
         one.nodeid,
-        workload,
-        evidence.check.metric.name,
+        holding[-1].record.tests[one.nodeid].workload,
+        metric,
         decisions=facing.base.decisions,
     )
-    if not other.sessions:
-        return row
-    return replace(
-        row,
-        baseline=summarise_sessions(other.sessions, evidence.check.metric.resolution),
-        baseline_sessions=len(other.sessions),
-        baseline_sources=tuple(map(str, other.paths)),
-    )
+    return replace(found, sessions=other.sessions, sources=other.sources)
 
 
-def _view(one: Candidate, rows: tuple[MetricRow, ...], facing: Facing) -> TestReportView:
+def _view(one: Candidate, rows: tuple[CheckResult, ...], facing: Facing) -> TestResult:
     sources = {source for row in rows for source in row.baseline_sources}
     newest = next((s for s in reversed(facing.base.records) if str(s.path) in sources), None)
     kinds = [r.check.metric.kind for r in rows]
     processes = [len(r.samples) for r, kind in zip(rows, kinds, strict=True) if kind == "value"]
-    return TestReportView(
+    return TestResult(
         nodeid=one.nodeid,
         rows=rows,
         workload=one.test.summary,
@@ -150,17 +134,17 @@ def _view(one: Candidate, rows: tuple[MetricRow, ...], facing: Facing) -> TestRe
 def _session(
     facing: Facing,
     candidates: Sequence[Candidate],
-    tests: tuple[TestReportView, ...],
+    tests: tuple[TestResult, ...],
     rules: Rules,
     strict: bool,
-) -> SessionView:
+) -> SessionResult:
     used = dict.fromkeys(one.stored.path for one in candidates)
     records = facing.judged.records
     # Where no session holds a test, none stands for one.
     newest = next((s for s in reversed(records) if s.path in used), records[-1])
     record = newest.record
     sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
-    return SessionView(
+    return SessionResult(
         machine_key=record.machine.key,
         model=model_label(record.model),
         engine=engine_of(newest),

@@ -145,7 +145,7 @@ def _write(path: Path, data: dict[str, Any]) -> None:
 
 def _tell(line: str) -> None:
     """Say what takes time, beside the findings: they may be piped away."""
-    from pytest_llmperf.report.text import printable
+    from pytest_llmperf.text import printable
 
     print(f"llmperf: {printable(line)}", file=sys.stderr, flush=True)
 

@@ -18,19 +18,19 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.report.roofline import roofline_json
+from pytest_llmperf.session.roofline_share import roofline_json
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.checkup import Checkup, Finding
     from pytest_llmperf.diagnosis.gain import Gain
-    from pytest_llmperf.report.roofline import RooflineView
+    from pytest_llmperf.session.roofline_share import RooflineShare
 
 SCHEMA_VERSION = 1
 
 
 def as_json(
-    checkup: Checkup, loaded: LoadedConfig, limit: RooflineView | None = None
+    checkup: Checkup, loaded: LoadedConfig, limit: RooflineShare | None = None
 ) -> dict[str, Any]:
     """Return plain JSON types, shaped as the module says."""
     situation = checkup.situation

@@ -6,14 +6,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.measure.roofline import Limit
-from pytest_llmperf.plugin.roofline_facts import RooflineMeter
-from pytest_llmperf.report.roofline import RooflineView
+from pytest_llmperf.session.roofline_meter import RooflineMeter
+from pytest_llmperf.session.roofline_share import RooflineShare
 
 if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.checkup import Checkup
 
 
-def limit_of(checkup: Checkup) -> RooflineView | None:
+def limit_of(checkup: Checkup) -> RooflineShare | None:
     """Return the limit of decoding and the share of it that was measured.
 
     None where either is unknown: an application, a machine too busy to measure its
@@ -30,4 +30,4 @@ def limit_of(checkup: Checkup) -> RooflineView | None:
     limit = meter.limit_of(info, probe.workload)
     if not isinstance(limit, Limit):
         return None
-    return RooflineView(limit, limit.share(median(median(row) for row in rows)))
+    return RooflineShare(limit, limit.share(median(median(row) for row in rows)))

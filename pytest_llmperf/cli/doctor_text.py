@@ -11,15 +11,15 @@ from pytest_llmperf.engine.context_room import rounded_text
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
 from pytest_llmperf.report.cells import summary_text
-from pytest_llmperf.report.roofline import roofline_lines
-from pytest_llmperf.report.text import printable, wrap_words
+from pytest_llmperf.session.roofline_share import roofline_lines
 from pytest_llmperf.stats.summary import summarise
+from pytest_llmperf.text import printable, wrap_words
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.checkup import Checkup, Finding
     from pytest_llmperf.diagnosis.situation import Hardware
-    from pytest_llmperf.report.roofline import RooflineView
+    from pytest_llmperf.session.roofline_share import RooflineShare
 
 #: Metrics of the line that says how fast it is, in order.
 _SPEED = ("tokens_per_sec", "first_token", "prefill_tokens_per_sec", "end_to_end")
@@ -28,7 +28,7 @@ _LABEL = 9
 
 
 def render(
-    checkup: Checkup, loaded: LoadedConfig, width: int = 80, limit: RooflineView | None = None
+    checkup: Checkup, loaded: LoadedConfig, width: int = 80, limit: RooflineShare | None = None
 ) -> list[str]:
     """Draw a checkup for a terminal ``width`` columns wide; one string per line.
 

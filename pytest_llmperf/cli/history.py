@@ -300,7 +300,7 @@ def _tell(history: History, repository: Repository, *, text: bool) -> None:
 
 def _name_unreadable(unreadable: Mapping[str, str]) -> None:
     from pytest_llmperf.gate.words import count
-    from pytest_llmperf.report.text import printable, printable_lines
+    from pytest_llmperf.text import printable, printable_lines
 
     if not unreadable:
         return

@@ -6,7 +6,7 @@ import shutil
 import sys
 from contextlib import suppress
 
-from pytest_llmperf.report.text import printable, wrap_words
+from pytest_llmperf.text import printable, wrap_words
 
 #: Lines longer than this are hard to read, however wide the terminal is.
 _WIDEST = 100

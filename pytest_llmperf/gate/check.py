@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_llmperf.baselines.evidence import BaselineSamples
     from pytest_llmperf.metrics import Metric
 
 #: Samples of one session in the metric's base unit, shape (processes, iterations).
@@ -31,28 +32,6 @@ class Check:
     tolerance: float
     gated: bool = True
     asked: bool = True
-
-
-@dataclass(frozen=True)
-class BaselineView:
-    """What earlier sessions measured for one metric of one test.
-
-    Attributes:
-        status: whether there is something to compare with.
-        sessions: base units, shape (sessions, processes, iterations), oldest first; of other
-            work where the status says so, to be shown and not compared.
-        sources: what names each session to a reader: file, date, commit.
-        detail: why there is nothing to compare with, in one line; may be empty.
-        anchor: the fixed sessions that creeping is measured from, as ``sessions``.
-        anchor_sources: what names each of them.
-    """
-
-    status: Literal["ok", "missing", "workload changed"]
-    sessions: tuple[Samples, ...] = ()
-    sources: tuple[str, ...] = ()
-    detail: str = ""
-    anchor: tuple[Samples, ...] = ()
-    anchor_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -109,7 +88,7 @@ class Evidence:
     check: Check
     samples: Samples
     planned_processes: int
-    baseline: BaselineView | None = None
+    baseline: BaselineSamples | None = None
     pairs: Pairs | None = None
     invalid: tuple[str, ...] = ()
     error: str | None = None

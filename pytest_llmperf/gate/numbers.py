@@ -21,7 +21,8 @@ from pytest_llmperf.stats.summary import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmperf.gate.check import BaselineView, Evidence, Samples
+    from pytest_llmperf.baselines.evidence import BaselineSamples
+    from pytest_llmperf.gate.check import Evidence, Samples
     from pytest_llmperf.metrics import Metric
 
 
@@ -40,6 +41,10 @@ class Comparison:
     baseline: Summary | None
     change: float | None
     baseline_sessions: int
+
+
+#: Of a check without usable samples.
+NOTHING = Comparison(None, None, None, 0)
 
 
 def compare(evidence: Evidence) -> Comparison:
@@ -103,7 +108,7 @@ def _medians(samples: Samples, resolution: float | None) -> tuple[float, ...]:
     return tuple(process_medians(samples, resolution))
 
 
-def is_comparable(view: BaselineView) -> bool:
+def is_comparable(view: BaselineSamples) -> bool:
     """Whether the baseline holds samples of the same workload."""
     return view.status == "ok" and bool(view.sessions)
 

@@ -13,7 +13,8 @@ from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT, slowdown
 from pytest_llmperf.gate.running import zone_of
 
 if TYPE_CHECKING:
-    from pytest_llmperf.gate.check import BaselineView, Evidence, Samples
+    from pytest_llmperf.baselines.evidence import BaselineSamples
+    from pytest_llmperf.gate.check import Evidence, Samples
     from pytest_llmperf.stats.prediction import Prediction
 
 
@@ -197,7 +198,7 @@ def creep(evidence: Evidence) -> Screened | None:
     return _crept(anchor, (*later, now)[-RECENT:], best - now, evidence.check.tolerance)
 
 
-def _since_anchor(view: BaselineView) -> tuple[Samples, ...]:
+def _since_anchor(view: BaselineSamples) -> tuple[Samples, ...]:
     """The stored sessions after the last one of the anchor."""
     places = [i for i, source in enumerate(view.sources) if source in view.anchor_sources]
     return view.sessions[places[-1] + 1 :] if places else view.sessions

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
-    from pytest_llmperf.stats.summary import Summary
 
 
 class VerdictKind(Enum):
@@ -122,15 +121,12 @@ class Verdict:
     Attributes:
         kind: what it is.
         check: what was judged.
-        summary: what this session measured, or None if nothing usable.
-        baseline: what earlier sessions or the base arm measured, or None.
         change: slowdown against the baseline as a fraction, positive is worse, or None.
         explanation: why, in one line: the claim, the facts and what else was seen.
         strategy: name of the strategy that decided.
         claim: what was found, in the fewest words; an error keeps all its lines.
         facts: what the claim rests on, one short phrase each, often the same for
             all metrics of a test.
-        baseline_sessions: how many earlier sessions the comparison rests on.
         proof: the numbers behind the explanation, or None where there are none.
         open: more samples of this session could still decide it.
         stopped_by: the setting that ended the measuring of what is not decided; empty
@@ -142,14 +138,11 @@ class Verdict:
 
     kind: VerdictKind
     check: Check
-    summary: Summary | None
-    baseline: Summary | None
     change: float | None
     explanation: str
     strategy: str
     claim: str = ""
     facts: tuple[str, ...] = ()
-    baseline_sessions: int = 0
     proof: Proof | None = None
     open: bool = False
     stopped_by: str = ""

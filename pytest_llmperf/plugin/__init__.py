@@ -69,7 +69,7 @@ def pytest_collection(session: pytest.Session) -> None:
     recording = config.pluginmanager.get_plugin(RECORDING)
     worker = hasattr(config, "workerinput")
     if named and recording is None and not worker and _named(config):
-        from pytest_llmperf.plugin.session_base import check_revisions
+        from pytest_llmperf.plugin.session_context import check_revisions
 
         check_revisions(config)
 

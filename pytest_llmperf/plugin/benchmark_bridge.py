@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.measure.samples import Measurement
+from pytest_llmperf.measure.samples import Measurement, TestSamples
 from pytest_llmperf.metrics import METRICS
-from pytest_llmperf.plugin.recording import Recording
-from pytest_llmperf.report.model import SessionView, TestReportView
+from pytest_llmperf.plugin.recording import HeldTest
+from pytest_llmperf.session.result import SessionResult, TestResult
 
 
 def publish(
-    config: pytest.Config, held: Sequence[Recording], measurement: Measurement, view: SessionView
+    config: pytest.Config, held: Sequence[HeldTest], measurement: Measurement, result: SessionResult
 ) -> None:
     """Add one pytest-benchmark result per measured test: its end-to-end durations.
 
@@ -29,8 +29,8 @@ def publish(
         return
     from pytest_benchmark.stats import Metadata
 
-    for recording, test in zip(held, view.tests, strict=True):
-        item = recording.item
+    for one, test in zip(held, result.tests, strict=True):
+        item = one.item
         samples = measurement.tests[item.nodeid]
         durations = [value for row in samples.values("end_to_end") for value in row]
         if not durations:
@@ -42,21 +42,20 @@ def publish(
             group=None,
             param=callspec.id if callspec is not None else None,
             params=callspec.params if callspec is not None else None,
-            extra_info=_extra(recording, measurement, test),
+            extra_info=_extra(samples, test),
             cprofile_stats=None,
             has_error=False,
         )
-        result = Metadata(fixture, iterations=1, options=_options(len(durations)))
+        benchmark = Metadata(fixture, iterations=1, options=_options(len(durations)))
         for duration in durations:
-            result.update(duration)
-        session.benchmarks.append(result)
+            benchmark.update(duration)
+        session.benchmarks.append(benchmark)
 
 
-def _extra(recording: Recording, measurement: Measurement, test: TestReportView) -> dict[str, Any]:
-    samples = measurement.tests[recording.item.nodeid]
+def _extra(samples: TestSamples, test: TestResult) -> dict[str, Any]:
     extra: dict[str, Any] = {
-        "workload": recording.workload.summary,
-        "workload_hash": recording.workload.hash,
+        "workload": test.workload,
+        "workload_hash": test.workload_hash,
         "verdict": test.worst.kind.value if test.worst else None,
     }
     for name, metric in METRICS.items():

@@ -11,12 +11,11 @@ import pytest
 
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Step
-from pytest_llmperf.plugin.facts import SessionFacts
 from pytest_llmperf.report.progress import Progress
-from pytest_llmperf.report.text import printable, printable_lines, wrap_words
+from pytest_llmperf.text import printable, printable_lines, wrap_words
 
 
-class Console:
+class TerminalConsole:
     """Writes through pytest's terminal reporter; silent where there is none, or with ``-q``."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -40,15 +39,6 @@ class Console:
         """Name each body that runs, with ``-v``."""
         if not self._quiet and self._config.get_verbosity() > 0:
             self.line(f"recording {printable(nodeid)}")
-
-    def plan(self, plan: Plan) -> None:
-        """Say what will be measured and what it costs, before it starts."""
-        self.line(f"measuring {plan.describe()}")
-
-    def notes(self, facts: SessionFacts) -> None:
-        """Say what else is to be known of the session."""
-        for note in facts.notes:
-            self.line(f"note: {note}")
 
     @contextmanager
     def progress(self, plan: Plan, *, in_logs: bool = True) -> Iterator[Callable[[Step], None]]:

@@ -6,35 +6,24 @@ what the engine said of its load. A shortfall fails the test; nothing is skipped
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, Situation, find_shortfall
+from pytest_llmperf.engine.gpu_shortfall import GpuRequirement
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.engine.installed import installed_backend
-from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.plugin.markers import MarkerError, marker_levels, refuse_unknown
 from pytest_llmperf.plugin.selection import is_perf, uses_engine
-from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.plugin.settings import settings_of
 from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.session.setup import ALL_LAYERS, PLACEMENT_UNKNOWN
 
 MARKER = "gpu"
-#: What ``perf.require_gpu`` asks for.
-ALL_LAYERS = GpuRequirement()
 _NO_ENGINE = (
     "speaks of llm_engine, which this test does not use: give the test the argument llm_engine "
     "(or usefixtures), or take the marker away"
-)
-_UNTOLD = (
-    "llm.engine: app does not say where its layers are, so that nobody can tell; take the "
-    "requirement away, or set llm.engine: llama_cpp"
 )
 
 
@@ -97,7 +86,7 @@ def guard_gpu(
     """
     if config.getoption("collectonly"):
         return
-    required = bool(perf) and settings_of(config).loaded.config.perf.require_gpu
+    required = bool(perf) and settings_of(config).setup.perf.require_gpu
     if required or requirements:
         config.pluginmanager.register(GpuGuard(config, requirements, required), "llmperf-gpu")
 
@@ -136,49 +125,12 @@ class GpuGuard:
         if self._broken is None:
             try:
                 settings = settings_of(self._config)
-                if settings.loaded.config.llm.engine != "app":
+                if settings.setup.llm.engine != "app":
                     return settings.engine.info
-                self._broken = f"marker {MARKER!r}: {_UNTOLD}"
+                self._broken = f"marker {MARKER!r}: {PLACEMENT_UNKNOWN}"
             except (pytest.UsageError, EngineError) as error:
                 self._broken = str(error)
         pytest.fail(self._broken, pytrace=False)
 
     def _problem(self, who: str, requirement: GpuRequirement, info: EngineInfo) -> str | None:
-        return shortfall_text(settings_of(self._config), who, requirement, info)
-
-
-def shortfall_text(
-    settings: Settings, who: str, requirement: GpuRequirement, info: EngineInfo
-) -> str | None:
-    """Say what of a requirement an engine does not meet, and why; None where it meets it."""
-    if info.gpu is None:
-        return f"{who}: {_UNTOLD}"
-    where = settings.loaded.provenance.get("llm.n_gpu_layers", "")
-    situation = Situation(
-        backend=installed_backend(),
-        engine_version=info.engine_version,
-        environ={**os.environ, **settings.spec.env},
-        set_by=where,
-    )
-    found = find_shortfall(info.gpu, requirement, situation)
-    return f"{who}: {found}" if found is not None else None
-
-
-def starter(settings: Settings, plant: Plant | None = None) -> Callable[[], EngineClient]:
-    """Return what starts a fresh engine process of the session's own arm.
-
-    ``plant``: what slows it on purpose.
-    With ``perf.require_gpu`` one that came up without the GPU (a card that was lost meanwhile)
-    is refused, with an EngineError: it would be measured as if nothing had changed.
-    """
-    start = partial(EngineClient.start, replace(settings.spec, plant=plant))
-    return partial(_checked, start, settings) if settings.loaded.config.perf.require_gpu else start
-
-
-def _checked(start: Callable[[], EngineClient], settings: Settings) -> EngineClient:
-    client = start()
-    text = shortfall_text(settings, "perf.require_gpu", ALL_LAYERS, client.info)
-    if text is not None:
-        client.close()
-        raise EngineError(text)
-    return client
+        return settings_of(self._config).setup.shortfall(who, requirement, info)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import pytest
 
 from pytest_llmperf.arguments import duration
 
+if TYPE_CHECKING:
+    from pytest_llmperf.session.context import Confirming
+
 #: When tests are run against the commit of their baseline before they are judged.
 Confirm = Literal["auto", "never", "always"]
-#: The same; ``on request`` tells what is suspect how to have it confirmed.
-Confirming = Literal["auto", "never", "always", "on request"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class Options:
     def confirming(self) -> Confirming:
         """When tests are confirmed: a session that records does so only where that is asked for."""
         return self.confirm or ("on request" if self.record else "auto")
+
+    def written(self, config: pytest.Config) -> tuple[Path, ...]:
+        """Return the files that this session writes besides baselines."""
+        xml = getattr(config.option, "xmlpath", None)
+        junit = config.invocation_params.dir / xml if xml else None
+        return tuple(path for path in (self.json_path, junit) if path is not None)
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.report.text import printable, printable_lines
+from pytest_llmperf.text import printable, printable_lines
 
 #: How pytest's report of a strict xfail test begins when its body passed.
 STRICT_XPASS = "[XPASS(strict)]"

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.baselines.calibrations import FOLDER as CALIBRATIONS
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore
-from pytest_llmperf.plugin.calibration_request import CalibrationRequest
-from pytest_llmperf.plugin.facts import machine_before_loading
 from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.session.calibration_request import CalibrationRequest
+from pytest_llmperf.session.errors import CalibrationRequestError
+from pytest_llmperf.session.facts import machine_before_loading
+from pytest_llmperf.session.places_to_write import unwritable, unwritable_places
+from pytest_llmperf.session.setup import EngineSetup
 
 
 def check_before_loading(
-    config: pytest.Config, items: Sequence[pytest.Item], settings: Settings, options: Options
+    config: pytest.Config, items: Sequence[pytest.Item], setup: EngineSetup, options: Options
 ) -> None:
     """Check other plugins, the baselines, and the places this session will write to.
 
@@ -28,7 +28,7 @@ def check_before_loading(
     """
     problems = [*_reruns(config, items)]
     try:
-        BaselineStore(settings.loaded.baselines_dir).check_all()
+        BaselineStore(setup.loaded.baselines_dir).check_all()
     except BaselineError as error:
         problems.append(str(error))
     if options.against is not None and options.against_config is not None:
@@ -38,33 +38,37 @@ def check_before_loading(
         )
     if options.accept is not None and not options.accept.strip():
         problems.append("--llmperf-accept: say why this level is the new one; the reason is kept")
-    if options.record or options.calibrate is not None:
-        machine = machine_before_loading(settings.loaded.config.llm)
-        problems += places_to_write(settings, options, machine.key if machine is not None else "")
+    calibration = None if options.calibrate is None else read_calibration(options.calibrate)
+    if options.record or calibration is not None:
+        machine = machine_before_loading(setup.llm)
+        problems += unwritable_places(
+            setup.loaded.baselines_dir,
+            machine.key if machine is not None else "",
+            record=options.record,
+            calibration=calibration,
+        )
     if options.json_path is not None:
         problems += _no_file(options.json_path, "--llmperf-json")
-    if options.calibrate is not None:
-        problems += _calibration(options.calibrate, options)
+    if calibration is not None:
+        problems += _calibration(calibration, options)
     if problems:
         raise usage_error("\n".join(problems))
 
 
-def places_to_write(settings: Settings, options: Options, machine: str) -> list[str]:
-    """Say which folder of the baselines can't be written to that this session will write to.
+def read_calibration(path: Path) -> CalibrationRequest:
+    """Read what ``llmperf calibrate`` asks for.
 
-    ``machine``: the key of this one; empty where it is not known yet.
+    Raises:
+        pytest.UsageError: the file is not such a request.
     """
-    folder = settings.loaded.baselines_dir / machine
-    if options.record:
-        return _unwritable(folder, "perf.baselines")
-    if options.calibrate is not None and CalibrationRequest.read(options.calibrate).store:
-        return _unwritable(folder / CALIBRATIONS if machine else folder, "perf.baselines")
-    return []
+    try:
+        return CalibrationRequest.read(path)
+    except CalibrationRequestError as error:
+        raise usage_error(str(error)) from None
 
 
-def _calibration(path: Path, options: Options) -> list[str]:
+def _calibration(request: CalibrationRequest, options: Options) -> list[str]:
     """Say what of a calibration could not be kept, and which options mean nothing to it."""
-    request = CalibrationRequest.read(path)
     asked = {
         "--llmperf-record": options.record and options.accept is None,
         "--llmperf-accept": options.accept is not None,
@@ -90,7 +94,7 @@ def _no_file(path: Path, option: str) -> list[str]:
         return [f"{option} {path}: is a folder; name a file"]
     if not path.parent.is_dir():
         return [f"{option} {path}: there is no folder {path.parent}"]
-    return _unwritable(path.parent, option)
+    return unwritable(path.parent, option)
 
 
 def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
@@ -109,15 +113,3 @@ def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
         "regression into luck; take --reruns or the flaky marker away (a perf test is already "
         "measured in several processes)"
     ]
-
-
-def _unwritable(folder: Path, setting: str) -> list[str]:
-    """Say so if nothing can be written in ``folder``, or in the nearest that exists above it."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        return [f"{setting}: {place} is a file, no folder; move it away or name another folder"]
-    if not os.access(place, os.W_OK | os.X_OK):
-        return [f"{setting}: nothing can be written in {place}; change its permissions"]
-    return []

@@ -12,10 +12,11 @@ import pytest
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.measure.own_llama import watch_own_llama
-from pytest_llmperf.measure.workload import Recorder, Workload
+from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.plugin.markers import read_budget
 from pytest_llmperf.plugin.outcome import STRICT_XPASS, fail_report
-from pytest_llmperf.plugin.runner_protocol import run_quietly
+from pytest_llmperf.plugin.runner_protocol import log_reports, run_quietly
+from pytest_llmperf.session.recorded import RecordedTest
 
 NOTHING_ASKED = (
     "this perf test asked nothing of llm_engine, so there is nothing to measure: call "
@@ -28,30 +29,32 @@ OWN_LLAMA = (
 )
 
 
-@dataclass
-class Recording:
+@dataclass(frozen=True)
+class HeldTest:
     """One perf test whose body passed, waiting for its verdict.
 
     Attributes:
         item: the test.
         reports: of setup, call and teardown, not logged yet.
-        workload: what the body asked of the engine.
-        seconds: how long that took, inside generation.
-        checks: what is gated or shown.
-        budget: seconds that may go into replaying it, or None where its markers do not say.
+        recorded: what is measured of it.
     """
 
     item: pytest.Item
     reports: list[pytest.TestReport]
-    workload: Workload
-    seconds: float
-    checks: list[Check]
-    budget: float | None = None
+    recorded: RecordedTest
 
     @property
     def call(self) -> pytest.TestReport:
         """The report of the body."""
         return next(report for report in self.reports if report.when == "call")
+
+    def log(self) -> None:
+        """Report the test to pytest as it stands."""
+        log_reports(self.item, self.reports)
+
+    def fail(self, text: str, summary: str | None = None) -> None:
+        """Make the body's report a failure; ``summary`` is its one line."""
+        fail_report(self.call, text, self.item, summary)
 
 
 class RecordStage:
@@ -70,15 +73,15 @@ class RecordStage:
         _tame_benchmark(item)
         try:
             yield
-            # A stream that the body stopped reading is work it asked for all the same.
+            # A stream that the body stopped reading is work it asked for, too.
             self._engine.finish_stream()
         finally:
             self._engine.observer = None
 
     def run(
         self, item: pytest.Item, nextitem: pytest.Item | None, checks: list[Check]
-    ) -> Recording | list[pytest.TestReport]:
-        """Run one test; return a Recording to be judged, or the reports of one that is over."""
+    ) -> HeldTest | list[pytest.TestReport]:
+        """Run one test; return a HeldTest to be judged, or the reports of one that is over."""
         self._recorder = Recorder()
         with watch_own_llama() as own:
             reports = run_quietly(item, nextitem)
@@ -92,7 +95,8 @@ class RecordStage:
             fail_report(call, NOTHING_ASKED, item)
         elif not any(report.failed for report in reports if report is not call):
             budget, _ = read_budget(item)
-            return Recording(item, reports, workload, self._recorder.seconds, checks, budget)
+            recorded = RecordedTest(item.nodeid, workload, self._recorder.seconds, checks, budget)
+            return HeldTest(item, reports, recorded)
         return reports
 
 

@@ -14,11 +14,11 @@ import pytest
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
 from pytest_llmperf.measure.workload import Workload
-from pytest_llmperf.plugin.base_recording import BaseRecording, RecordingRequest
-from pytest_llmperf.plugin.recording import Recording, RecordStage
+from pytest_llmperf.plugin.recording import HeldTest, RecordStage
 from pytest_llmperf.plugin.runner_protocol import log_reports
 from pytest_llmperf.plugin.selection import is_asked_for, is_perf, named_markers
-from pytest_llmperf.plugin.settings import Settings, model_identity, settings_of
+from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.session.base_recording import BaseRecording, RecordingRequest
 
 
 class RecordingSession:
@@ -55,9 +55,9 @@ class RecordingSession:
         """Run a test once and keep what it asked for."""
         assert self._stage is not None
         outcome = self._stage.run(item, nextitem, [])
-        if isinstance(outcome, Recording):
-            self._workloads[item.nodeid] = outcome.workload
-            log_reports(item, outcome.reports)
+        if isinstance(outcome, HeldTest):
+            self._workloads[item.nodeid] = outcome.recorded.workload
+            outcome.log()
         else:
             setup = outcome[0]
             if setup.failed:
@@ -95,19 +95,19 @@ class RecordingSession:
             path=tuple(sys.path),
         )
         if self._stage is not None:
-            found = replace(found, **_arm(settings_of(self._config)))
+            found = replace(found, **_engine_of(settings_of(self._config)))
         found.write(Path(self._request.outcome))
 
 
-def _arm(settings: Settings) -> dict[str, Any]:
+def _engine_of(settings: Settings) -> dict[str, Any]:
     """Return what is to be known of the engine to start it again."""
-    llm, info = settings.loaded.config.llm, settings.engine.last_info
+    setup, info = settings.setup, settings.engine.last_info
     return {
-        "spec": settings.spec,
-        "config_file": str(settings.loaded.path or ""),
+        "spec": setup.spec,
+        "config_file": str(setup.loaded.path or ""),
         # What is only a default may contradict what is set, and is one again where it is read.
-        "llm": llm.model_dump(mode="json", exclude_unset=True),
-        "model": model_identity(settings.model, llm),
+        "llm": setup.llm.model_dump(mode="json", exclude_unset=True),
+        "model": setup.model_identity,
         "engine": f"{info.engine} {info.engine_version}" if info is not None else "",
         "layers": info.gpu.share if info is not None and info.gpu is not None else "",
     }

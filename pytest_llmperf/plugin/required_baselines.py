@@ -13,16 +13,16 @@ from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import ModelIdentity
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.gate.words import listed
-from pytest_llmperf.plugin.baseline_source import read_baselines
 from pytest_llmperf.plugin.commands import as_argument, command_stem
-from pytest_llmperf.plugin.evidence import why_none
-from pytest_llmperf.plugin.facts import machine_before_loading
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.outcome import fail_report
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.report.failure import record_command
-from pytest_llmperf.report.text import printable_lines
 from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.session.baseline_source import read_baselines
+from pytest_llmperf.session.facts import machine_before_loading
+from pytest_llmperf.session.session_gate import why_none
+from pytest_llmperf.text import printable_lines
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
@@ -97,8 +97,8 @@ class _Missing:
     """Says why a test has no baseline, as far as that is known before a model is loaded."""
 
     def __init__(self, settings: Settings, options: Options) -> None:
-        store = BaselineStore(settings.loaded.baselines_dir)
-        llm = settings.loaded.config.llm
+        store = BaselineStore(settings.setup.loaded.baselines_dir)
+        llm = settings.setup.llm
         machine = machine_before_loading(llm)
         self._root = store.root
         self._found: BaselineSet | None = None
@@ -126,7 +126,7 @@ class _Missing:
 
 def _model(settings: Settings) -> ModelIdentity:
     """Return the model's identity as far as baselines are chosen by it."""
-    model = settings.model
+    model = settings.setup.model
     if model is None:
-        return ModelIdentity(str(settings.loaded.config.llm.target), None, None, None)
+        return ModelIdentity(str(settings.setup.llm.target), None, None, None)
     return ModelIdentity(model.first.stem, model.sha256(), None, None)

@@ -1,57 +1,39 @@
-"""A session with perf tests: record, measure, judge; wires the lower floors to pytest's hooks."""
+"""The hooks of a pytest run that has perf tests: tests in, reports out, the session in between."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from dataclasses import replace
+from collections.abc import Generator
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.gate.calibration import Calibration
+from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict
-from pytest_llmperf.measure.samples import Measurement
 from pytest_llmperf.plugin import benchmark_bridge
-from pytest_llmperf.plugin.against import Against
-from pytest_llmperf.plugin.calibrating import Calibrator
-from pytest_llmperf.plugin.calibration_request import CalibrationRequest
-from pytest_llmperf.plugin.confirming import Confirmer
-from pytest_llmperf.plugin.console import Console
-from pytest_llmperf.plugin.diagnosing import with_diagnosis
-from pytest_llmperf.plugin.facts import SessionFacts, gather_facts
-from pytest_llmperf.plugin.fitness import fit_wait, told_waiting
-from pytest_llmperf.plugin.judging import session_view
+from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.markers import read_budget, read_checks
-from pytest_llmperf.plugin.measuring import MeasureStage
 from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.outcome import fail_report
-from pytest_llmperf.plugin.preflight import check_before_loading, places_to_write
-from pytest_llmperf.plugin.recording import Recording, RecordStage
-from pytest_llmperf.plugin.recording_there import ArmError
+from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
+from pytest_llmperf.plugin.recording import HeldTest, RecordStage
 from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
-from pytest_llmperf.plugin.roofline_facts import RooflineMeter, with_roofline
 from pytest_llmperf.plugin.runner_protocol import log_reports
 from pytest_llmperf.plugin.selection import is_perf
-from pytest_llmperf.plugin.session_base import SessionBase
-from pytest_llmperf.plugin.settings import Settings, load, settings_of
-from pytest_llmperf.plugin.storing import record_session
-from pytest_llmperf.plugin.trial import Trial, Trials
-from pytest_llmperf.plugin.unchanged import Present
+from pytest_llmperf.plugin.session_context import session_context
+from pytest_llmperf.plugin.settings import load, settings_of
 from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
-from pytest_llmperf.plugin.waiting import FitWait
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.json_report import ReportError, write_json
-from pytest_llmperf.report.model import SessionView
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.session.errors import SideError
+from pytest_llmperf.session.result import SessionResult
+from pytest_llmperf.session.roofline_meter import with_roofline
+from pytest_llmperf.session.run import SESSION_ERRORS, Session
 
 
 def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -62,7 +44,7 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     """
     collect_only = config.getoption("collectonly")
     # Listing tests must not bring a model.
-    loaded = load(config) if collect_only else settings_of(config).loaded
+    loaded = load(config) if collect_only else settings_of(config).setup.loaded
     perf = loaded.config.perf
     checks: dict[str, list[Check]] = {}
     errors: list[str] = []
@@ -76,9 +58,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     if collect_only:
         return
     options, settings = Options.of(config), settings_of(config)
-    check_before_loading(config, items, settings, options)
+    check_before_loading(config, items, settings.setup, options)
     required = required_baselines(config, items, checks, settings, options)
-    session = PerfSession(config, settings, options, checks, required)
+    session = PerfSession(config, options, checks, required)
     config.pluginmanager.register(session, "llmperf-session")
     session.prepare()
 
@@ -89,28 +71,27 @@ class PerfSession:
     def __init__(
         self,
         config: pytest.Config,
-        settings: Settings,
         options: Options,
         checks: dict[str, list[Check]],
         required: RequiredBaselines,
     ) -> None:
         self._config = config
         self._required = required
-        self._settings = settings
         self._options = options
         self._checks = checks
-        self._console = Console(config)
-        self._base = SessionBase(config, settings, options, self._console)
-        self._stage = RecordStage(settings.engine)
-        self._held: list[Recording] = []
-        self._view: SessionView | None = None
-        self._calibration: Calibration | None = None
+        self._engine = settings_of(config).engine
+        self._console = TerminalConsole(config)
+        self._context = session_context(config, self._console)
+        self._session = Session(self._context)
+        self._result: SessionResult | None = None
+        self._stage = RecordStage(self._engine)
+        self._held: list[HeldTest] = []
         self._problems: list[str] = []
         self._notes: list[str] = []
         self._policy = FailPolicy(
             require_baseline=options.require_baseline,
             accepting=options.accept is not None,
-            strict=options.strict or settings.loaded.config.perf.strict,
+            strict=options.strict or self._context.setup.perf.strict,
         )
         #: Of the tests that failed for nothing but their verdicts.
         self._failing: list[Verdict] = []
@@ -122,11 +103,16 @@ class PerfSession:
         Raises:
             pytest.UsageError: it can't be had.
         """
-        self._base.prepare()
+        try:
+            self._session.prepare()
+        except ConfigError as error:
+            raise usage_error(str(error)) from None
+        except (GitError, SideError) as error:
+            raise usage_error(f"--llmperf-against: {error}") from None
 
     def pytest_unconfigure(self) -> None:
         """Remove the other commit's tree, however the session ended."""
-        self._base.close()
+        self._session.close()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
@@ -136,11 +122,11 @@ class PerfSession:
         self._console.recording(item.nodeid)
         outcome = self._stage.run(item, nextitem, self._checks[item.nodeid])
         if is_xdist_worker(self._config):
-            reports = outcome.reports if isinstance(outcome, Recording) else outcome
+            reports = outcome.reports if isinstance(outcome, HeldTest) else outcome
             for report in reports:
                 report.user_properties.append(NOT_MEASURED)
             log_reports(item, reports)
-        elif isinstance(outcome, Recording):
+        elif isinstance(outcome, HeldTest):
             self._held.append(outcome)
         else:
             log_reports(item, self._required.as_verdict(item, outcome))
@@ -169,27 +155,32 @@ class PerfSession:
             raise
         return result
 
+    @property
+    def _all_problems(self) -> list[str]:
+        return [*self._session.problems, *self._problems]
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table."""
-        if self._calibration is not None:
-            found = self._calibration
+        session, notes = self._session, [*self._session.notes, *self._notes]
+        found, result = session.calibration, self._result or session.result
+        if found is not None:
             self._console.table(terminalreporter, lambda w, _: render_calibration(found, w))
-        elif self._view is not None:
-            view, brief = self._view, self._config.get_verbosity() < 0
-            self._console.table(terminalreporter, lambda w, c: render_table(view, w, c, brief))
+        elif result is not None:
+            brief = self._config.get_verbosity() < 0
+            self._console.table(terminalreporter, lambda w, c: render_table(result, w, c, brief))
         elif self._options.record or self._options.json_path is not None:
             # An older report may lie there still.
-            self._notes.append("nothing was measured, so nothing was recorded or reported")
-        self._console.remarks(terminalreporter, self._notes)
-        self._console.problems(terminalreporter, self._problems)
+            notes.append("nothing was measured, so nothing was recorded or reported")
+        self._console.remarks(terminalreporter, notes)
+        self._console.problems(terminalreporter, self._all_problems)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Tell CI why, where it asked for it, and never be green with a file unwritten."""
-        if self._problems and session.exitstatus == pytest.ExitCode.OK:
+        if self._all_problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         known = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-        if self._options.exit_codes and exitstatus in known and not self._problems:
+        if self._options.exit_codes and exitstatus in known and not self._all_problems:
             # Other plugins count failures of their own there (pytest-cov's --cov-fail-under).
             others = session.testsfailed > self._verdict_failures
             code = session_exit_code(self._failing, self._policy, ordinary_failures=others)
@@ -197,132 +188,41 @@ class PerfSession:
 
     def _measure_and_judge(self) -> None:
         try:
-            self._measure_held()
-        except (EngineError, BaselineError, GitError, ArmError) as error:
-            # Such as a device that another session does not free, or a baseline broken meanwhile.
-            self._fail_held(f"this test's body passed, but it could not be measured: {error}")
-
-    def _measure_held(self) -> None:
-        engine = self._settings.engine
-        start_seconds = engine.start_seconds
-        origins = self._base.own_origins()
-        # The bodies' engine must free the device before another process takes it.
-        engine.close()
-        against = self._base.arm(self._held, list(self._checks), origins)
-        asked = [check for recording in self._held for check in recording.checks]
-        facts = replace(gather_facts(self._config, self._settings), roofline=RooflineMeter(asked))
-        try:
-            self._measure_with(facts, against, origins, start_seconds)
-        finally:
-            facts.close()
-
-    def _measure_with(
-        self,
-        facts: SessionFacts,
-        against: Against | None,
-        origins: Mapping[str, str],
-        start_seconds: float,
-    ) -> None:
-        perf = self._settings.loaded.config.perf
-        if problems := places_to_write(self._settings, self._options, facts.machine.key):
-            raise BaselineError("\n".join(problems))
-        if self._options.calibrate is not None:
-            self._calibrate(self._options.calibrate, facts, start_seconds)
-            return
-        self._console.notes(facts)
-        trials = Trials(self._config, self._settings, facts, self._console, start_seconds)
-        trial = trials.run(self._held, against, alpha=perf.false_alarms)
-        view = replace(
-            session_view(trial, facts), false_alarms=perf.false_alarms, strict=self._policy.strict
-        )
-        # Stored before anything is confirmed, and shown if that is interrupted.
-        present = Present(self._config, self._settings, facts)
-        self._view = view = self._record(trial, view, facts, present)
-        # A session that is compared with another side has no stored verdicts to confirm.
-        if against is None:
-            confirmer = Confirmer(
-                self._config,
-                self._settings,
-                facts,
-                self._console,
-                start_seconds,
-                origins,
-                present,
-                self._options.confirming,
-            )
-            view = confirmer.confirmed(trial, view)
-        view = told_waiting(view, self._wait())
-        self._view = with_diagnosis(view, trial, facts, self._config)
-        self._finish(self._view, trial.measurement)
-
-    def _wait(self) -> FitWait:
-        return fit_wait(self._config, self._settings, self._console)
-
-    def _calibrate(self, path: Path, facts: SessionFacts, start_seconds: float) -> None:
-        """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
-        request = CalibrationRequest.read(path)
-        calibrator = Calibrator(
-            request,
-            self._held,
-            self._settings,
-            facts,
-            start_seconds,
-            MeasureStage(facts, self._console, self._wait(), in_logs=False).measure,
-            self._console.line,
-        )
-        try:
-            calibrator.run()
-        finally:
-            if calibrator.runs:
-                self._calibration = calibrator.outcome()
-        told, problems = calibrator.keep(self._calibration)
-        self._notes += told
-        self._problems += problems
-        for recording in self._held:
-            if text := calibrator.errors.get(recording.item.nodeid):
-                fail_report(recording.call, text, recording.item)
-            log_reports(recording.item, recording.reports)
+            if self._options.calibrate is not None:
+                self._calibrate()
+            else:
+                recorded = [one.recorded for one in self._held]
+                self._result = self._session.run(recorded, self._engine, [*self._checks])
+                self._report(self._result)
+        except SESSION_ERRORS as error:
+            for one in self._held:
+                one.fail(f"this test's body passed, but it could not be measured: {error}")
+                one.log()
         self._held = []
 
-    def _record(
-        self, trial: Trial, view: SessionView, facts: SessionFacts, present: Present
-    ) -> SessionView:
-        """Store the session where that was asked for; what can't be written loses no verdict."""
-        if not self._options.record:
-            return view
-        try:
-            accept = self._options.accept
-            path = record_session(trial, view, facts, present.provenance, accept)
-        except BaselineError as error:
-            self._problems.append(f"the baseline was not recorded: {error}")
-            return view
-        if self._options.accept is not None:
-            self._notes.append(
-                "accepted: from now on this session's level is the one to compare with, "
-                "but for tests that were invalid or not measured "
-                f"({self._options.accept})"
-            )
-        return replace(view, recorded_to=str(path))
+    def _calibrate(self) -> None:
+        """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
+        assert self._options.calibrate is not None
+        request = read_calibration(self._options.calibrate)
+        recorded = [one.recorded for one in self._held]
+        errors = self._session.calibrate(request, recorded, self._engine)
+        for one in self._held:
+            if text := errors.get(one.recorded.nodeid):
+                one.fail(text)
+            one.log()
 
-    def _finish(self, view: SessionView, measurement: Measurement) -> None:
+    def _report(self, result: SessionResult) -> None:
         """Write and report what was found; a file that can't be written loses no verdict."""
         if self._options.json_path is not None:
             try:
-                write_json(self._options.json_path, view)
+                write_json(self._options.json_path, result)
             except ReportError as error:
                 self._problems.append(str(error))
-        benchmark_bridge.publish(self._config, self._held, measurement, view)
-        failed = log_verdicts(self._config, self._held, view, self._policy)
+        assert self._session.trial is not None
+        benchmark_bridge.publish(self._config, self._held, self._session.trial.measurement, result)
+        failed = log_verdicts(self._config, self._held, result, self._policy)
         self._verdict_failures += len(failed)
         self._failing += chain.from_iterable(failed)
-        self._held = []
-
-    def _fail_held(self, text: str) -> None:
-        """Fail every recorded test: there will be no verdicts."""
-        for recording in self._held:
-            fail_report(recording.call, text, recording.item)
-            log_reports(recording.item, recording.reports)
-        self._held = []
 
     def _give_up(self) -> None:
         """Leave recorded tests unreported, as tests that did not run, and say so.
@@ -330,7 +230,8 @@ class PerfSession:
         Reported as skipped they would pass for looked at: ``--lf`` would forget them.
         """
         if self._held:
-            names = ", ".join(recording.item.nodeid for recording in self._held)
-            what = "not measured" if self._view is None else "measured, but not confirmed"
+            names = ", ".join(one.recorded.nodeid for one in self._held)
+            measured = self._session.trial is not None
+            what = "measured, but not confirmed" if measured else "not measured"
             self._notes.append(f"{what}, because the session stopped before: {names}")
         self._held = []

@@ -1,12 +1,11 @@
-"""What a session runs with: configuration, model file and engine, resolved once when needed."""
+"""This pytest run's configuration and engine, read from its options once when needed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,27 +14,21 @@ from pytest_llmperf.plugin.options import Options
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
-    from pytest_llmperf.config.model_files import ModelFiles
     from pytest_llmperf.config.project import ProjectFolders
-    from pytest_llmperf.config.schema import LlmConfig
-    from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.session.setup import EngineSetup
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
-    """A session's configuration, checked, before anything is loaded.
+    """What a pytest run measures with, before anything is loaded.
 
     Attributes:
-        loaded: the configuration and where each value came from.
-        model: the resolved model's files, or None for an ``app`` engine.
-        spec: how engine processes are started.
+        setup: the configuration, checked, and how its engine is started.
         engine: the session's engine; its worker starts when first asked.
     """
 
-    loaded: LoadedConfig
-    model: ModelFiles | None
-    spec: LaunchSpec
+    setup: EngineSetup
     engine: LlmEngine
 
 
@@ -64,22 +57,13 @@ def load(config: pytest.Config) -> LoadedConfig:
     Raises:
         pytest.UsageError: naming everything that is wrong with it.
     """
-    options = Options.of(config)
-    return load_file(config, options.config_file, options.overrides)
-
-
-def load_file(config: pytest.Config, file: Path | None, overrides: tuple[str, ...]) -> LoadedConfig:
-    """Read one configuration file (None: the default one) under the environment's settings.
-
-    Raises:
-        pytest.UsageError: naming everything that is wrong with it.
-    """
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.config.load import load_config
     from pytest_llmperf.plugin.usage import usage_error
 
+    options = Options.of(config)
     try:
-        return load_config(file, project_of(config), os.environ, overrides)
+        return load_config(options.config_file, project_of(config), os.environ, options.overrides)
     except ConfigError as error:
         raise usage_error(str(error)) from None
 
@@ -101,60 +85,22 @@ def config_line(config: pytest.Config) -> str:
 
 
 def _resolve(config: pytest.Config) -> Settings:
+    from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.plugin.usage import usage_error
+    from pytest_llmperf.session.setup import set_up_engine
 
     loaded = load(config)
-    spec, model = spec_of(config, loaded)
-    lock = DeviceLock(notify=_notifier(config))
-    engine = LlmEngine(spec, loaded.config.llm.max_tokens, lock)
-    return Settings(loaded, model, spec, engine)
-
-
-def model_identity(model: ModelFiles | None, llm: LlmConfig) -> str:
-    """Return the SHA-256 over a model's files; of an ``app`` engine its callable's name."""
-    return model.sha256() if model is not None else str(llm.target)
-
-
-def spec_of(config: pytest.Config, loaded: LoadedConfig) -> tuple[LaunchSpec, ModelFiles | None]:
-    """Return how a configuration's engine is started, and the files of its model.
-
-    Raises:
-        pytest.UsageError: the model, or what the engine is to be given, is not there.
-    """
-    from pytest_llmperf.config.errors import ConfigError, ModelError
-    from pytest_llmperf.config.model_files import ModelFiles
-    from pytest_llmperf.config.model_path import resolve_model
-    from pytest_llmperf.engine.client import LaunchSpec
-    from pytest_llmperf.plugin.usage import usage_error
-
-    llm = loaded.config.llm
-    model = None
     try:
-        if llm.engine == "llama_cpp":
-            _check_extra(llm.extra, loaded.provenance)
-            file = resolve_model(llm.model_path, loaded.base_dir)
-            model = ModelFiles.of(file, llm.extra, config.rootpath)
-    except ModelError as error:
-        where = loaded.provenance.get("llm.model_path", "default")
-        # Environment and command line name the key by themselves.
-        key = "" if where.startswith(("--", "environment")) else "llm.model_path: "
-        raise usage_error(f"{where}: {key}{error}") from None
+        setup = set_up_engine(loaded, config.rootpath, import_paths(config))
     except ConfigError as error:
         raise usage_error(str(error)) from None
-    spec = LaunchSpec(
-        engine=llm.engine,
-        config=llm.resolved(model.first if model is not None else None),
-        cwd=str(config.rootpath),
-        # An application is imported the way the tests import it.
-        import_paths=_import_paths(config) if llm.engine == "app" else (),
-        load_timeout=llm.load_timeout,
-        generation_timeout=llm.generation_timeout,
-    )
-    return spec, model
+    lock = DeviceLock(notify=_notifier(config))
+    return Settings(setup, LlmEngine(setup.spec, setup.llm.max_tokens, lock))
 
 
-def _import_paths(config: pytest.Config) -> tuple[str, ...]:
+def import_paths(config: pytest.Config) -> tuple[str, ...]:
     """Return where an application's modules are looked for first, as its tests import them.
 
     The folders that the session was started with (``adopt.py``), pytest's
@@ -165,28 +111,13 @@ def _import_paths(config: pytest.Config) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(path) for path in (*given_roots(), *paths)))
 
 
-def given_roots() -> list[str]:
+def given_roots() -> tuple[str, ...]:
     """Return the folders that this session was told to import from first."""
-    return [path for path in os.environ.get(ROOTS, "").split(os.pathsep) if path]
-
-
-def _check_extra(extra: dict[str, Any], provenance: Mapping[str, str]) -> None:
-    from pytest_llmperf.engine.installed import unknown_extra
-    from pytest_llmperf.plugin.usage import usage_error
-
-    unknown = unknown_extra(extra) if extra else {}
-    if unknown:
-        lines = [
-            f"{provenance.get(f'llm.extra.{name}', 'configuration')}: llm.extra.{name}: "
-            "the installed llama_cpp.Llama takes no such argument"
-            + (f"; did you mean {near!r}?" if near else "")
-            for name, near in unknown.items()
-        ]
-        raise usage_error("\n".join(lines))
+    return tuple(path for path in os.environ.get(ROOTS, "").split(os.pathsep) if path)
 
 
 def _notifier(config: pytest.Config) -> Callable[[str], None]:
-    from pytest_llmperf.report.text import printable_lines
+    from pytest_llmperf.text import printable_lines
 
     def notify(line: str) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_llmperf.report.text import printable_lines
+from pytest_llmperf.text import printable_lines
 
 
 def usage_error(text: str) -> pytest.UsageError:

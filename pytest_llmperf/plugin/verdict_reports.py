@@ -9,44 +9,43 @@ import pytest
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict, verdict_fails
 from pytest_llmperf.plugin.commands import as_argument, command_stem
-from pytest_llmperf.plugin.outcome import fail_report, undecided_text, warn_of
-from pytest_llmperf.plugin.recording import Recording
-from pytest_llmperf.plugin.runner_protocol import log_reports
+from pytest_llmperf.plugin.outcome import undecided_text, warn_of
+from pytest_llmperf.plugin.recording import HeldTest
 from pytest_llmperf.report.failure import failure_text
-from pytest_llmperf.report.model import SessionView
 from pytest_llmperf.report.properties import junit_properties
+from pytest_llmperf.session.result import SessionResult
 
 
 def log_verdicts(
-    config: pytest.Config, held: Sequence[Recording], view: SessionView, policy: FailPolicy
+    config: pytest.Config, held: Sequence[HeldTest], result: SessionResult, policy: FailPolicy
 ) -> list[tuple[Verdict, ...]]:
     """Log the held reports of every test with what its verdicts make of them.
 
     Returns the verdicts of each test that failed for nothing but these.
     """
     failed = []
-    for recording, test in zip(held, view.tests, strict=True):
+    for one, test in zip(held, result.tests, strict=True):
         text = failure_text(
             test,
-            busy=view.busy,
+            busy=result.busy,
             policy=policy,
             command=command_stem(config),
             again=command_stem(config, again=True),
-            against=view.against,
+            against=result.against,
             argument=as_argument(config, test.nodeid),
         )
         for name, value in junit_properties(test):
-            for report in recording.reports:
+            for report in one.reports:
                 report.user_properties.append((name, value))
         if text:
             failing = worst(v for v in test.verdicts if verdict_fails(v, policy))
             label = failing.check.metric.label
             summary = f"{failing.kind.value}: {label}: {failing.claim}"
             summary += f"; likely cause: {test.causes[0]}" if test.causes else ""
-            fail_report(recording.call, text, recording.item, summary)
-            if recording.call.failed:
+            one.fail(text, summary)
+            if one.call.failed:
                 failed.append(test.verdicts)
         elif undecided := undecided_text(test.verdicts):
-            warn_of(recording.item, undecided)
-        log_reports(recording.item, recording.reports)
+            warn_of(one.item, undecided)
+        one.log()
     return failed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.report.text import display_width, pad, printable, wrap_node_id, wrap_words
+from pytest_llmperf.text import display_width, pad, printable, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pytest_llmperf.units import format_change, format_quantity, format_with_int
 
 if TYPE_CHECKING:
     from pytest_llmperf.metrics import Metric
-    from pytest_llmperf.report.model import MetricRow
+    from pytest_llmperf.session.result import CheckResult
     from pytest_llmperf.stats.summary import Summary
 
 NOTHING = "-"
@@ -58,7 +58,7 @@ class Cells:
     change_long: str
 
 
-def cells_of(row: MetricRow) -> Cells:
+def cells_of(row: CheckResult) -> Cells:
     """Write one row's cells."""
     metric = row.check.metric
     baseline = baseline_long = baseline_below = NOTHING
@@ -85,7 +85,7 @@ def summary_text(summary: Summary, metric: Metric) -> str:
     return format_with_interval(summary.value, summary.low, summary.high, metric.unit)
 
 
-def target_text(row: MetricRow) -> str:
+def target_text(row: CheckResult) -> str:
     """The target as a relation: ``>=60 tok/s``, ``<=500 ms``; ``-`` without one."""
     check = row.check
     if check.limit is None:

@@ -12,7 +12,7 @@ from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
 
 if TYPE_CHECKING:
-    from pytest_llmperf.report.model import SessionView
+    from pytest_llmperf.session.result import SessionResult
 
 
 class Outcome(Enum):
@@ -44,7 +44,7 @@ class ComparisonView:
         strict: what is inconclusive fails.
     """
 
-    session: SessionView
+    session: SessionResult
     base: str
     judged: str
     base_sessions: int

@@ -10,7 +10,7 @@ from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.footer import footer
 from pytest_llmperf.report.table import render_table
-from pytest_llmperf.report.text import pack, printable, shell_word, wrap_node_id, wrap_words
+from pytest_llmperf.text import pack, printable, shell_word, wrap_node_id, wrap_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,13 +15,13 @@ from pytest_llmperf.gate.words import (
     reach_words,
     signed,
 )
-from pytest_llmperf.report.text import wrap_words
+from pytest_llmperf.text import wrap_words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.report.model import MetricRow, TestReportView
+    from pytest_llmperf.session.result import CheckResult, TestResult
 
 _INDENT = "    "
 #: Kinds whose explanation is about the whole test rather than one metric's numbers.
@@ -37,7 +37,7 @@ class _Told:
     verdict: Verdict
 
 
-def common_facts(tests: Sequence[TestReportView]) -> list[str]:
+def common_facts(tests: Sequence[TestResult]) -> list[str]:
     """Facts that a session need say only once: what a pass asks for, the one tolerance."""
     facts = [fact for test in tests for verdict in test.verdicts for fact in verdict.facts]
     common = [fact for fact in dict.fromkeys(facts) if fact == needed_words(LOG_PASS, "to pass")]
@@ -46,7 +46,7 @@ def common_facts(tests: Sequence[TestReportView]) -> list[str]:
 
 
 def explanations(
-    test: TestReportView, width: int, brief: bool = False, known: Collection[str] = ()
+    test: TestResult, width: int, brief: bool = False, known: Collection[str] = ()
 ) -> list[str]:
     """Explain a test's verdicts, one line per metric and per thing that they share.
 
@@ -117,7 +117,7 @@ def _claims(told: Sequence[_Told], said: Collection[str], width: int) -> list[st
     return lines
 
 
-def _targets_met(rows: Sequence[MetricRow]) -> Iterator[str]:
+def _targets_met(rows: Sequence[CheckResult]) -> Iterator[str]:
     """The targets that are met, with the evidence that they are."""
     met: dict[float, list[str]] = {}
     for row in rows:

@@ -8,13 +8,13 @@ from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, failing_kinds, 
 from pytest_llmperf.gate.words import change_words, count, listed
 from pytest_llmperf.measure.instrumented import INSTRUMENT_CHECKS
 from pytest_llmperf.report.cells import summary_text
-from pytest_llmperf.report.text import printable, shell_word
+from pytest_llmperf.text import printable, shell_word
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.report.model import MetricRow, TestReportView
+    from pytest_llmperf.session.result import CheckResult, TestResult
 
 #: Kinds after which recording a new baseline is an answer.
 _RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
@@ -45,7 +45,7 @@ def rerun_command(nodeid: str, command: str = "pytest -m perf") -> str:
 
 
 def failure_text(
-    test: TestReportView,
+    test: TestResult,
     *,
     busy: Sequence[str] = (),
     policy: FailPolicy | None = None,
@@ -91,9 +91,9 @@ def failure_text(
     return "\n".join(lines)
 
 
-def _alike(failing: Sequence[MetricRow]) -> list[list[MetricRow]]:
+def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
     """Put metrics together that fail for the very same error: its log is long."""
-    groups: dict[object, list[MetricRow]] = {}
+    groups: dict[object, list[CheckResult]] = {}
     for row in failing:
         verdict = row.verdict
         alone = verdict is None or verdict.kind is not VerdictKind.ERROR or row.summary is not None
@@ -102,7 +102,7 @@ def _alike(failing: Sequence[MetricRow]) -> list[list[MetricRow]]:
     return list(groups.values())
 
 
-def _failure(rows: Sequence[MetricRow]) -> Iterator[str]:
+def _failure(rows: Sequence[CheckResult]) -> Iterator[str]:
     """One failing metric, or some that fail alike: the verdict, why, and what it rests on."""
     row = rows[0]
     verdict = row.verdict
@@ -125,7 +125,7 @@ def _failure(rows: Sequence[MetricRow]) -> Iterator[str]:
             yield f"{_INDENT}baseline {baseline} in {count(row.baseline_sessions, 'session')}"
 
 
-def _brief(row: MetricRow) -> str:
+def _brief(row: CheckResult) -> str:
     """A metric that did not fail, in one line, so that a loss can be located."""
     assert row.summary is not None
     text = f"{row.label} {summary_text(row.summary, row.check.metric)}"
@@ -138,7 +138,7 @@ def _bullets(lines: Iterable[str]) -> list[str]:
     return [f"{_INDENT}- {printable(line)}" for line in lines]
 
 
-def _diagnosis(test: TestReportView) -> Iterator[str]:
+def _diagnosis(test: TestResult) -> Iterator[str]:
     """Why the test may be slow: what is wrong, then what is worth trying, few lines of each."""
     wrong = [cause for cause in test.diagnosis if cause.certain]
     if wrong:
@@ -155,8 +155,8 @@ def _diagnosis(test: TestReportView) -> Iterator[str]:
 
 
 def _remedies(
-    failing: Sequence[MetricRow],
-    test: TestReportView,
+    failing: Sequence[CheckResult],
+    test: TestResult,
     policy: FailPolicy | None,
     nodeid: str,
     command: str,
@@ -188,7 +188,7 @@ def _remedies(
         )
 
 
-def _how_to_be_valid(test: TestReportView) -> str:
+def _how_to_be_valid(test: TestResult) -> str:
     """Say how the next run can be judged."""
     slowed = {entry.name for entry in test.fitness if entry.severity == "invalid"}
     if slowed & INSTRUMENT_CHECKS.keys():
@@ -196,7 +196,7 @@ def _how_to_be_valid(test: TestReportView) -> str:
     return "on a quiet machine run it again"
 
 
-def _against(test: TestReportView, nodeid: str) -> Iterator[str]:
+def _against(test: TestResult, nodeid: str) -> Iterator[str]:
     """What a regression against another configuration means: there is no level to accept."""
     base = printable(test.against or "")
     if test.culprit:

@@ -10,14 +10,14 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.failure import against_command
-from pytest_llmperf.report.text import in_short, pack, printable, wrap_words
+from pytest_llmperf.text import in_short, pack, printable, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.report.model import SessionView
+    from pytest_llmperf.session.result import SessionResult
 
 _INDENT = "    "
 #: More baseline files than this are named by the first and the last of them.
@@ -26,7 +26,7 @@ _FILES = 3
 _NAMES = 3
 
 
-def footer(session: SessionView, width: int, color: bool) -> list[str]:
+def footer(session: SessionResult, width: int, color: bool) -> list[str]:
     """Write everything below the table, at most ``width`` columns wide."""
     lines = _counts(session, width, color)
     if session.wall_s > 0:
@@ -46,7 +46,7 @@ def footer(session: SessionView, width: int, color: bool) -> list[str]:
     return lines + _missing(session, width)
 
 
-def _counts(session: SessionView, width: int, color: bool) -> list[str]:
+def _counts(session: SessionResult, width: int, color: bool) -> list[str]:
     """How many checks got which verdict; metrics of one quantity count as one check."""
     judged = [test.verdicts for test in session.tests]
     kinds = count_kinds(judged)
@@ -67,7 +67,7 @@ def _counts(session: SessionView, width: int, color: bool) -> list[str]:
     return lines
 
 
-def _undecided(session: SessionView, width: int) -> list[str]:
+def _undecided(session: SessionResult, width: int) -> list[str]:
     """What becomes of the inconclusive checks, and how those that are suspect can be decided."""
     found = list(_checks(session, VerdictKind.INCONCLUSIVE))
     if not found:
@@ -105,7 +105,7 @@ def _suspects(suspects: list[Verdict], width: int) -> list[str]:
     return [*lines, _INDENT + against_command()]
 
 
-def _improved(session: SessionView, width: int) -> list[str]:
+def _improved(session: SessionResult, width: int) -> list[str]:
     """That a baseline is stale, and what to do; a base arm can't be."""
     found = list(_checks(session, VerdictKind.IMPROVED))
     if not found or session.against is not None:
@@ -118,14 +118,14 @@ def _improved(session: SessionView, width: int) -> list[str]:
     return [*lines, _INDENT + printable(session.accept_command)]
 
 
-def _checks(session: SessionView, kind: VerdictKind) -> Iterator[tuple[str, Verdict]]:
+def _checks(session: SessionResult, kind: VerdictKind) -> Iterator[tuple[str, Verdict]]:
     for test in session.tests:
         for verdict in checks(test.verdicts):
             if verdict.kind is kind:
                 yield test.nodeid, verdict
 
 
-def _baselines(session: SessionView) -> Iterator[str]:
+def _baselines(session: SessionResult) -> Iterator[str]:
     """The baseline files, each where they are few, else the first and the last of a folder."""
     folders: dict[PurePath, list[str]] = {}
     for source in session.baseline_sources:
@@ -143,7 +143,7 @@ def _few(nodeids: list[str]) -> str:
     return ", ".join([*nodeids[:_NAMES], *more])
 
 
-def _missing(session: SessionView, width: int) -> list[str]:
+def _missing(session: SessionResult, width: int) -> list[str]:
     """Which tests have no baseline, and why; where this session was recorded, or how to do it."""
     lines: list[str] = []
     missing: dict[str, list[str]] = {}

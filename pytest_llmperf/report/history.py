@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.words import count, effect_words, listed
 from pytest_llmperf.history.change_points import INSTALL, LEAST, SESSIONS_PER_FALSE_FIND
 from pytest_llmperf.report.sparkline import BLOCKS, column_of, sparkline
-from pytest_llmperf.report.text import (
+from pytest_llmperf.text import (
     display_width,
     pad,
     printable,

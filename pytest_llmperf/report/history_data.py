@@ -23,7 +23,7 @@ import csv
 import json
 from typing import IO, TYPE_CHECKING, Any
 
-from pytest_llmperf.report.text import printable
+from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -75,14 +75,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.combine import count_kinds
-from pytest_llmperf.report.roofline import roofline_json
 from pytest_llmperf.report.whole_file import write_whole
+from pytest_llmperf.session.roofline_share import roofline_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_llmperf.gate.verdict import Proof
-    from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView
+    from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 SCHEMA_VERSION = 1
 
@@ -94,7 +94,7 @@ class ReportError(Exception):
     """A report could not be written; the message names the path, the reason and the remedy."""
 
 
-def session_json(session: SessionView) -> dict[str, Any]:
+def session_json(session: SessionResult) -> dict[str, Any]:
     """The session as plain JSON types, shaped as the module says."""
     counts = count_kinds(test.verdicts for test in session.tests)
     return {
@@ -115,7 +115,7 @@ def session_json(session: SessionView) -> dict[str, Any]:
             "recorded_to": session.recorded_to,
             "against": session.against,
             "base_commit": session.base_commit,
-            "arm_differences": list(session.arm_differences),
+            "arm_differences": list(session.base_differences),
             "false_alarms": session.false_alarms,
             "waited_s": session.waited_s,
             "fitness": [entry.to_json("tests") for entry in session.fitness],
@@ -126,7 +126,7 @@ def session_json(session: SessionView) -> dict[str, Any]:
     }
 
 
-def write_json(path: Path, session: SessionView) -> None:
+def write_json(path: Path, session: SessionResult) -> None:
     """Write ``session_json`` to ``path``, whole or not at all, creating its folder.
 
     Raises:
@@ -144,7 +144,7 @@ def write_json(path: Path, session: SessionView) -> None:
         ) from error
 
 
-def _test(test: TestReportView) -> dict[str, Any]:
+def _test(test: TestResult) -> dict[str, Any]:
     return {
         "nodeid": test.nodeid,
         "verdict": test.worst.kind.value if test.worst else None,
@@ -169,14 +169,14 @@ def _test(test: TestReportView) -> dict[str, Any]:
     }
 
 
-def _telemetry(test: TestReportView) -> dict[str, Any] | None:
+def _telemetry(test: TestResult) -> dict[str, Any] | None:
     found = test.telemetry
     if found is None:
         return None
     return {"hz": found.hz, "gpus": [device.to_json() for device in found.devices]}
 
 
-def _metric(row: MetricRow) -> dict[str, Any]:
+def _metric(row: CheckResult) -> dict[str, Any]:
     check, summary, verdict = row.check, row.summary, row.verdict
     return {
         "name": check.metric.name,
@@ -217,7 +217,7 @@ def _proof(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _baseline(row: MetricRow) -> dict[str, Any] | None:
+def _baseline(row: CheckResult) -> dict[str, Any] | None:
     if row.baseline is None:
         return None
     return {

@@ -16,13 +16,13 @@ from pytest_llmperf.report.comparison_text import (
     remarks,
     sources_in_words,
 )
-from pytest_llmperf.report.text import printable
+from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_llmperf.report.comparison import ComparisonView
-    from pytest_llmperf.report.model import MetricRow
+    from pytest_llmperf.session.result import CheckResult
 
 #: A comment longer than 65,536 characters is refused as a whole.
 LONGEST = 64_000
@@ -134,7 +134,7 @@ def _rows(view: ComparisonView) -> Iterator[tuple[tuple[int, float], VerdictKind
             yield (rank, -change), kind, _line(test.nodeid, row, kind)
 
 
-def _line(nodeid: str, row: MetricRow, kind: VerdictKind | None) -> str:
+def _line(nodeid: str, row: CheckResult, kind: VerdictKind | None) -> str:
     cells = cells_of(row)
     proof = row.verdict.proof if row.verdict is not None else None
     interval = NOTHING

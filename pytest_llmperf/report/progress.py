@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.report.text import display_width, printable
+from pytest_llmperf.text import display_width, printable
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.report.text import printable
+from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
-    from pytest_llmperf.report.model import TestReportView
+    from pytest_llmperf.session.result import TestResult
 
 
-def junit_properties(test: TestReportView) -> list[tuple[str, str]]:
+def junit_properties(test: TestResult) -> list[tuple[str, str]]:
     """Name and value of each property, values in base units.
 
     ``llmperf.verdict`` and ``llmperf.workload`` for the test; for each metric

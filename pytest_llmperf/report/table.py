@@ -17,7 +17,7 @@ from pytest_llmperf.report.cells import (
 )
 from pytest_llmperf.report.explain import common_facts, explanations
 from pytest_llmperf.report.footer import footer
-from pytest_llmperf.report.text import (
+from pytest_llmperf.text import (
     display_width,
     pack,
     pad,
@@ -29,13 +29,13 @@ from pytest_llmperf.report.text import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView
+    from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 _INDENT = "    "
 
 
 def render_table(
-    session: SessionView, width: int = 80, color: bool = False, brief: bool = False
+    session: SessionResult, width: int = 80, color: bool = False, brief: bool = False
 ) -> list[str]:
     """Draw the session for a terminal ``width`` columns wide; one string per line.
 
@@ -65,7 +65,7 @@ def render_table(
     return [*lines, "", *footer(session, width, color)]
 
 
-def _samples_each(session: SessionView) -> str:
+def _samples_each(session: SessionResult) -> str:
     """How many processes (pairs of them) each test took: ``5 to 9 pairs of processes``."""
     noun = "process" if session.against is None else "pair of processes"
     done = [_count_of(test) for test in session.tests if (test.pairs > 0) == bool(session.against)]
@@ -76,12 +76,12 @@ def _samples_each(session: SessionView) -> str:
     return count(most, noun) if few == most else f"{few} to {count(most, noun)}"
 
 
-def _count_of(test: TestReportView) -> int:
+def _count_of(test: TestResult) -> int:
     """How many processes, or complete pairs of them, a test's verdicts rest on."""
     return test.pairs or test.processes
 
 
-def _arms(session: SessionView, width: int) -> list[str]:
+def _arms(session: SessionResult, width: int) -> list[str]:
     """What this session is compared with where that ran in it, and what differs."""
     if session.against is None:
         return []
@@ -91,14 +91,14 @@ def _arms(session: SessionView, width: int) -> list[str]:
     else:
         lead = f"none of these tests could be compared with {session.against}"
     lines = wrap_words(lead, width)
-    for difference in session.arm_differences:
+    for difference in session.base_differences:
         lines += wrap_words(difference, width, first="  ", indent=_INDENT)
-    if compared and not session.arm_differences:
+    if compared and not session.base_differences:
         lines += wrap_words("both have the same settings: an A/A run", width, first="  ")
     return lines
 
 
-def _busy(session: SessionView, width: int, color: bool) -> list[str]:
+def _busy(session: SessionResult, width: int, color: bool) -> list[str]:
     """What else used the machine."""
     if not session.busy:
         return []
@@ -108,7 +108,7 @@ def _busy(session: SessionView, width: int, color: bool) -> list[str]:
     return [*(paint(line, YELLOW, color) for line in lines), ""]
 
 
-def _rows(session: SessionView, width: int, color: bool, brief: bool) -> list[str]:
+def _rows(session: SessionResult, width: int, color: bool, brief: bool) -> list[str]:
     """The header and every test, in the roomiest layout that holds every row."""
     cells = [cells_of(row) for test in session.tests for row in test.rows]
     base = "baseline" if session.against is None else "base"
@@ -183,7 +183,7 @@ def _padded(texts: Sequence[str], widths: Sequence[int]) -> list[str]:
     return rest[:-1] if texts[-1] == NOTHING else rest
 
 
-def _heading(test: TestReportView, width: int) -> list[str]:
+def _heading(test: TestResult, width: int) -> list[str]:
     """The node id on lines of its own; workload and samples beside it where there is room."""
     lines = wrap_node_id(test.nodeid, width)
     done = _count_of(test)
@@ -201,7 +201,7 @@ def _heading(test: TestReportView, width: int) -> list[str]:
     return lines
 
 
-def _coloured(lines: list[str], row: MetricRow, color: bool) -> list[str]:
+def _coloured(lines: list[str], row: CheckResult, color: bool) -> list[str]:
     """Colour the verdict at the start of a row's first line."""
     if row.verdict is None or not color:
         return lines

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.baselines.decisions import Decision, StoredDecision
-from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
+from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.record import MetricRecord, TestRecord
 from pytest_llmperf.baselines.store import StoredRecord
 
 TEST = "test_chat.py::test_short"
-Find = Callable[..., BaselineEvidence]
+Find = Callable[..., BaselineSamples]
 
 
 @pytest.fixture
@@ -56,11 +56,11 @@ def evidence(records: list[StoredRecord], *decisions: StoredDecision, **more: An
     return evidence_for(records, TEST, "w1", metric, decisions=decisions)
 
 
-def window(found: BaselineEvidence) -> list[int]:
+def window(found: BaselineSamples) -> list[int]:
     return [int(session[0][0]) for session in found.sessions]
 
 
-def anchored(found: BaselineEvidence) -> list[int]:
+def anchored(found: BaselineSamples) -> list[int]:
     return [int(session[0][0]) for session in found.anchor]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.evidence import BaselineEvidence, evidence_for
+from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.match import alike, find_baseline
 from pytest_llmperf.baselines.prune import FEWEST, remove, unneeded
 from pytest_llmperf.baselines.record import MetricRecord, ModelIdentity, TestRecord
@@ -202,7 +202,7 @@ def test_a_file_that_can_not_be_removed_is_named(
         list(remove(store, KEY, unneeded(store.read_shelf(KEY), FEWEST)))
 
 
-def all_evidence(store: BaselineStore) -> dict[Any, BaselineEvidence]:
+def all_evidence(store: BaselineStore) -> dict[Any, BaselineSamples]:
     """What judges every test and metric of every model, as of the newest workload."""
     found = {}
     shelf = store.read_shelf(KEY)

@@ -88,7 +88,7 @@ def history(root: Path, letters: str, same: Collection[int] = ()) -> list[str]:
 class Oracle:
     """Asks git, in a process of its own, what a commit says; remembers what was asked.
 
-    Against a parent that is as slow, nothing is regressed.
+    BaseSide a parent that is as slow, nothing is regressed.
     """
 
     def __init__(self, root: Path, machine: str = "m1") -> None:

@@ -26,7 +26,7 @@ def test_short(llm_engine):
 
 #: What else runs on this machine is judged elsewhere, and voids no pair here.
 CONFTEST = """
-import pytest_llmperf.plugin.machine_watch as machine_watch
+import pytest_llmperf.session.machine_watch as machine_watch
 
 machine_watch.judge = machine_watch.judge_host = lambda *_: []
 """

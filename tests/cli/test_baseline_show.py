@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from baseline_folders import KEY, LONG, SHORT, name_of
 
-from pytest_llmperf.report.text import display_width
 from pytest_llmperf.stats.prediction import decides_from, passes_up_to, predict
+from pytest_llmperf.text import display_width
 
 
 def row(out: str, label: str) -> list[str]:

@@ -64,7 +64,7 @@ def test_a(llm_engine):
 
 #: What else ran on the machine is judged elsewhere, and voids no sample here.
 CONFTEST = """
-import pytest_llmperf.plugin.machine_watch as machine_watch
+import pytest_llmperf.session.machine_watch as machine_watch
 
 machine_watch.judge = lambda *_: []
 """

@@ -24,9 +24,9 @@ from commit_projects import (
 THREE = "--llmperf-set=perf.processes=3"
 #: Finds something about the machine in what is measured against another commit, and only there.
 FINDS_LATER = """
-import pytest_llmperf.plugin.machine_watch as machine_watch
+import pytest_llmperf.session.machine_watch as machine_watch
 from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.plugin.against import current_against
+from pytest_llmperf.session.base_side import current_against
 
 def pytest_configure(config):
     found = [FitnessFinding("cpu_clock", "warn", "slower and slower")]

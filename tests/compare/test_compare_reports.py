@@ -14,7 +14,7 @@ from pytest_llmperf.gate.check import Check, Evidence, Pairs
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.report.json_report import write_json
-from pytest_llmperf.report.model import SessionView, TestReportView, row_of
+from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 Compare = Callable[..., Said]
 
@@ -53,8 +53,8 @@ def report(
     if stall_rate:
         rows = ((0.0, 1.0, 0.0),) * 3
         found.append(Evidence(CHAT, Check(get_metric("stall_rate"), None, 0.2), rows, 3))
-    rows = tuple(row_of(e, v) for e, v in zip(found, judge_session(found), strict=True))
-    view = SessionView(
+    rows = tuple(CheckResult(e, v) for e, v in zip(found, judge_session(found), strict=True))
+    view = SessionResult(
         machine_key=KEY,
         model="smollm2-135m Q4_1",
         engine="llama_cpp 0.3.36",
@@ -62,7 +62,7 @@ def report(
         iterations=3,
         seed=7,
         tests=(
-            TestReportView(
+            TestResult(
                 CHAT,
                 rows,
                 "1 request, 38 tokens in, 64 out",

@@ -10,8 +10,9 @@ import pytest
 from compare_sessions import CHAT, LONG, Project, Said, metrics
 
 from pytest_llmperf.baselines.decisions import Decision
+from pytest_llmperf.baselines.evidence import BaselineSamples
 from pytest_llmperf.baselines.record import MetricRecord
-from pytest_llmperf.gate.check import BaselineView, Check, Evidence
+from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.metrics import get_metric
 
@@ -61,7 +62,7 @@ def test_the_verdicts_are_the_gates(project: Project, llmperf_compare: Compare) 
             Check(get_metric(name), None, 0.05, gated=name != "prefill_tokens_per_sec"),
             stored[-1].metrics[name].samples,
             planned_processes=3,
-            baseline=BaselineView("ok", tuple(s.metrics[name].samples for s in stored[:-1])),
+            baseline=BaselineSamples("ok", tuple(s.metrics[name].samples for s in stored[:-1])),
             ended=True,
         )
         for name in names

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.gate.check import BaselineView, Check, Evidence, Pairs
+from pytest_llmperf.baselines.evidence import BaselineSamples
+from pytest_llmperf.gate.check import Check, Evidence, Pairs
 from pytest_llmperf.metrics import get_metric
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ def rows(medians: Iterable[float]) -> Samples:
     return tuple((value,) * 3 for value in medians)
 
 
-def baseline(*sessions: float, anchor: tuple[float, ...] = (), start: int = 1) -> BaselineView:
+def baseline(*sessions: float, anchor: tuple[float, ...] = (), start: int = 1) -> BaselineSamples:
     """A baseline of sessions given as one median each, in three processes."""
     numbers = range(start, start + len(sessions))
-    return BaselineView(
+    return BaselineSamples(
         "ok",
         tuple(rows((value,) * 3) for value in sessions),
         tuple(f"session {number}" for number in numbers),

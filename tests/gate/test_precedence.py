@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 from gate_evidence import baseline, evidence, paired, shifted
 
-from pytest_llmperf.gate.check import BaselineView
+from pytest_llmperf.baselines.evidence import BaselineSamples
 from pytest_llmperf.gate.combine import checks, count_kinds, judge, worst
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import (
@@ -154,7 +154,7 @@ def test_an_accepted_regression_fails_only_by_the_target_it_misses() -> None:
 
 
 def test_an_undecided_target_does_not_hide_a_required_baseline() -> None:
-    undecided = evidence(1.0, 1.01, 0.99, limit=1.0, baseline=BaselineView("missing"))
+    undecided = evidence(1.0, 1.01, 0.99, limit=1.0, baseline=BaselineSamples("missing"))
     verdict = judge(undecided)
     assert verdict.kind is K.INCONCLUSIVE
     assert not verdict_fails(verdict)

@@ -7,8 +7,9 @@ from gate_evidence import baseline, evidence, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.gate.check import BaselineView
+from pytest_llmperf.baselines.evidence import BaselineSamples
 from pytest_llmperf.gate.combine import judge
+from pytest_llmperf.gate.numbers import compare
 from pytest_llmperf.gate.verdict import VerdictKind
 
 K = VerdictKind
@@ -43,7 +44,7 @@ def test_a_suspect_is_not_open_because_more_of_this_session_can_not_tell() -> No
 
 @pytest.mark.parametrize(("view", "kind"), [(THREE, K.PASS), (TEN, K.PASS)])
 def test_an_unchanged_level_passes_from_three_sessions_on(
-    view: BaselineView, kind: VerdictKind
+    view: BaselineSamples, kind: VerdictKind
 ) -> None:
     assert judge(evidence(1.0, 1.0, 1.0, baseline=view)).kind is kind
 
@@ -91,7 +92,7 @@ def test_just_what_it_says_it_passes_passes() -> None:
     proof = judge(evidence(1.0, 1.0, 1.0, baseline=TEN)).proof
     assert proof is not None
     assert proof.passes_up_to is not None
-    centre = judge(evidence(1.0, 1.0, 1.0, baseline=TEN)).baseline
+    centre = compare(evidence(1.0, 1.0, 1.0, baseline=TEN)).baseline
     assert centre is not None
     edge = centre.value * (1 + proof.passes_up_to)
     below, above = edge * 0.9999, edge * 1.0001
@@ -122,10 +123,10 @@ def test_no_number_of_sessions_decides_what_is_less_than_they_differ() -> None:
 
 
 def test_the_baseline_is_the_geometric_mean_of_its_sessions() -> None:
-    verdict = judge(evidence(1.0, 1.0, 1.0, baseline=baseline(0.5, 2.0)))
-    assert verdict.baseline is not None
-    assert verdict.baseline.value == pytest.approx(1.0)
-    assert verdict.baseline_sessions == 2
+    numbers = compare(evidence(1.0, 1.0, 1.0, baseline=baseline(0.5, 2.0)))
+    assert numbers.baseline is not None
+    assert numbers.baseline.value == pytest.approx(1.0)
+    assert numbers.baseline_sessions == 2
 
 
 def test_one_slow_process_of_three_does_not_decide() -> None:
@@ -134,7 +135,7 @@ def test_one_slow_process_of_three_does_not_decide() -> None:
 
 def test_a_session_of_fewer_processes_than_the_stored_ones_claims_less() -> None:
     spread = (0.97, 1.0, 1.03, 0.98, 1.02, 1.01, 0.99, 1.0, 1.0)
-    view = BaselineView("ok", (rows(spread),) * 10, tuple("abcdefghij"))
+    view = BaselineSamples("ok", (rows(spread),) * 10, tuple("abcdefghij"))
     few = judge(evidence(1.0, baseline=view, planned_processes=1)).proof
     many = judge(evidence(*spread, baseline=view)).proof
     assert few is not None
@@ -145,22 +146,22 @@ def test_a_session_of_fewer_processes_than_the_stored_ones_claims_less() -> None
 
 
 def test_without_a_baseline_there_is_no_baseline() -> None:
-    verdict = judge(evidence(0.4, 0.4, 0.4, baseline=BaselineView("missing")))
+    verdict = judge(evidence(0.4, 0.4, 0.4, baseline=BaselineSamples("missing")))
     assert verdict.kind is K.NO_BASELINE
     assert verdict.explanation == "no earlier session on this machine holds this test"
 
 
 def test_no_baseline_says_why_in_the_stores_words() -> None:
-    view = BaselineView("missing", detail="nearest machine: xeon-4c_cpu (4 cores, here 2)")
+    view = BaselineSamples("missing", detail="nearest machine: xeon-4c_cpu (4 cores, here 2)")
     assert judge(evidence(0.4, 0.4, 0.4, baseline=view)).explanation == view.detail
 
 
 def test_a_baseline_without_sessions_is_no_baseline() -> None:
-    assert judge(evidence(1.0, 1.0, 1.0, baseline=BaselineView("ok"))).kind is K.NO_BASELINE
+    assert judge(evidence(1.0, 1.0, 1.0, baseline=BaselineSamples("ok"))).kind is K.NO_BASELINE
 
 
 def test_a_changed_workload_is_never_compared() -> None:
-    view = BaselineView("workload changed", (rows((1.0,) * 3),), detail="64 out, was 32")
+    view = BaselineSamples("workload changed", (rows((1.0,) * 3),), detail="64 out, was 32")
     verdict = judge(evidence(9.0, 9.0, 9.0, baseline=view))
     assert verdict.kind is K.WORKLOAD_CHANGED
     assert verdict.change is None

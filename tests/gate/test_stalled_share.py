@@ -7,6 +7,7 @@ from dataclasses import replace
 from gate_evidence import paired, stalling
 
 from pytest_llmperf.gate.combine import judge, judge_session
+from pytest_llmperf.gate.numbers import compare
 from pytest_llmperf.gate.verdict import VerdictKind
 
 K = VerdictKind
@@ -89,12 +90,12 @@ def test_with_both_the_worse_of_limit_and_base_counts() -> None:
 def test_processes_that_stall_as_a_whole_count_for_fewer_iterations() -> None:
     clustered = ((1.0, 1.0, 1.0),) * 4 + ((0.0,) * 3,) * 16
     spread = FIFTH
-    loose, tight = (judge(stalling(rows, limit=0.9)) for rows in (clustered, spread))
-    assert loose.summary is not None
-    assert tight.summary is not None
-    assert loose.summary.high is not None
-    assert tight.summary.high is not None
-    assert loose.summary.high > tight.summary.high
+    loose, tight = (compare(stalling(rows, limit=0.9)).current for rows in (clustered, spread))
+    assert loose is not None
+    assert tight is not None
+    assert loose.high is not None
+    assert tight.high is not None
+    assert loose.high > tight.high
 
 
 def test_a_share_has_no_change_in_percent() -> None:

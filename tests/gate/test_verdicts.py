@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from gate_evidence import GREY, baseline, evidence, paired, shifted
 
-from pytest_llmperf.gate.check import BaselineView, Evidence, Pairs
+from pytest_llmperf.baselines.evidence import BaselineSamples
+from pytest_llmperf.gate.check import Evidence, Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.verdict import VerdictKind
 
@@ -95,7 +96,7 @@ def test_processes_lost_for_other_reasons_are_inconclusive_too() -> None:
 
 
 def test_too_few_processes_do_not_hide_that_there_is_no_baseline() -> None:
-    verdict = judge(evidence(1.0, baseline=BaselineView("missing"), budget_reached=True))
+    verdict = judge(evidence(1.0, baseline=BaselineSamples("missing"), budget_reached=True))
     assert K.NO_BASELINE in [reason.kind for reason in verdict.reasons]
 
 

@@ -17,7 +17,7 @@ from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.noise import noise_of
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.metrics import METRICS
-from pytest_llmperf.report.model import row_of
+from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.stats.summary import summarise
 
 #: Metrics that may be zero and are judged on the log scale, with a value each that is usual.
@@ -73,7 +73,7 @@ def test_stored_sessions_of_zeros_judge(metric: str) -> None:
     alike = baseline(*[0.0] * 6)
     same = judge(evidence(0.0, 0.0, 0.0, metric=metric, baseline=alike, tolerance=0.2))
     assert same.kind.value == "pass"
-    row = row_of(evidence(0.0, 0.0, 0.0, metric=metric, baseline=alike))
+    row = CheckResult(evidence(0.0, 0.0, 0.0, metric=metric, baseline=alike))
     assert row.baseline is not None
     assert (row.baseline.value, row.baseline.low, row.baseline.high) == (0.0, 0.0, 0.0)
     other = judge(evidence(*[USUAL[metric]] * 3, metric=metric, baseline=alike))
@@ -150,5 +150,5 @@ def test_any_zeros_and_sizes_get_a_verdict_of_numbers(
         assert verdict.kind.value != "error"
         assert finite(verdict)
         assert "nan" not in verdict.explanation.lower()
-        row = row_of(one, verdict)
+        row = CheckResult(one, verdict)
         json.dumps(row.change, allow_nan=False)

@@ -17,7 +17,7 @@ from history_projects import FOLDER, KEY, LONG, SHORT, Project, path_of, record_
 
 from pytest_llmperf.baselines.record import to_text
 from pytest_llmperf.history import walk as walk_module
-from pytest_llmperf.report.text import display_width
+from pytest_llmperf.text import display_width
 
 ASK = (
     "import argparse, sys; from pytest_llmperf.cli import history; p = argparse.ArgumentParser(); "

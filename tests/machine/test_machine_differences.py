@@ -19,7 +19,7 @@ from pytest_llmperf.environment.machine import (
     info_differences,
     read_machine,
 )
-from pytest_llmperf.plugin.evidence import listed_differences
+from pytest_llmperf.session.session_gate import listed_differences
 
 GIB = 2**30
 XEON = Cpu("Intel(R) Xeon(R) Processor", "6/143/8", "GenuineIntel", ("avx2", "fma"), "0x2b")

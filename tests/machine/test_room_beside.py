@@ -11,7 +11,7 @@ import pytest
 
 from pytest_llmperf.environment import room
 from pytest_llmperf.environment.room import has_room_beside
-from pytest_llmperf.plugin.turns import fits_beside
+from pytest_llmperf.session.turns import fits_beside
 
 
 @pytest.mark.parametrize(

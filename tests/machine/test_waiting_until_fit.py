@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llmperf.environment.fitness import FitnessFinding, with_severities
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, applied
-from pytest_llmperf.plugin.waiting import FitWait, in_the_way
+from pytest_llmperf.session.waiting import FitWait, in_the_way
 
 BUSY = FitnessFinding("busy_cores", "invalid", "process 7 (cc) used 1.9 of 2 cores while measuring")
 WARM = FitnessFinding("busy_cores", "warn", "process 7 (cc) used 0.2 of 2 cores while measuring")
@@ -59,7 +59,7 @@ def test_the_time_is_for_the_whole_session() -> None:
     wait = FitWait(0.05, said.append)
     wait.wait(looks(*[[BUSY]] * 1000))
     assert said[1] == (
-        "the machine is still not fit, measuring all the same: "
+        "the machine is still not fit, measuring anyway: "
         "process 7 (cc) used 1.9 of 2 cores (busy_cores)"
     )
     assert wait.summary().endswith(

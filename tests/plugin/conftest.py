@@ -50,5 +50,5 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
     For tests that count processes: what a busy machine does to a session is tested elsewhere.
     """
-    monkeypatch.setattr("pytest_llmperf.plugin.machine_watch.judge", lambda *_: [])
-    monkeypatch.setattr("pytest_llmperf.plugin.machine_watch.judge_host", lambda *_: [])
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])

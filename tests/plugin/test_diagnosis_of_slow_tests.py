@@ -9,7 +9,7 @@ import pytest
 from plugin_projects import CACHE, REAL
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
-from pytest_llmperf.report.model import CauseView
+from pytest_llmperf.session.result import DiagnosedCause
 
 SLOW = REAL.replace("n_batch: 128", "n_batch: 128\n  n_ubatch: 4")
 
@@ -40,7 +40,7 @@ def test_a_missed_target_names_the_causes_and_the_command_that_measures_them(slo
     tests = {test["nodeid"].partition("::")[2]: test for test in slow.session()["tests"]}
     causes = {cause["name"]: cause for cause in tests["test_missed"]["diagnosis"]}
     assert causes["batch_small"]["change"] == "n_batch: 512, n_ubatch: 512"
-    assert set(causes["batch_small"]) == {field.name for field in fields(CauseView)}
+    assert set(causes["batch_small"]) == {field.name for field in fields(DiagnosedCause)}
     assert tests["test_met"]["diagnosis"] == []
     said = result.stdout.str()
     assert said.count("what each change brings, measured:") == 1

@@ -104,7 +104,10 @@ def test_setup_plan_loads_nothing(one_test):
 
 def test_the_cost_is_told_before_measuring(one_test):
     one_test.here("-m", "perf").stdout.fnmatch_lines(
-        ["llmperf: measuring 1 test, at least 1 process each, about *s at least*", "*LLM performance*"]
+        [
+            "llmperf: measuring 1 test, at least 1 process each, about *s at least*",
+            "*LLM performance*",
+        ]
     )
 
 

@@ -23,7 +23,7 @@ from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.environment.machine import Machine
 from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 from pytest_llmperf.metrics import METRICS
-from pytest_llmperf.plugin.storing import stored_metrics
+from pytest_llmperf.session.storing import stored_metrics
 
 PERCENTILES = ("inter_token_p60", "first_token_p90")
 NAMES = (*METRICS, *PERCENTILES)

@@ -100,7 +100,7 @@ def test_a_percentile_configured_for_all_tests_is_refused_where_it_can_not_be_ha
 
 def test_half_void_pairs_are_no_good_pairs() -> None:
     from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
-    from pytest_llmperf.plugin.evidence import unfit
+    from pytest_llmperf.session.session_gate import unfit
 
     def half(arm: str, pair: int | None, void: str | None = None) -> ProcessSample:
         return ProcessSample(0, ({"end_to_end": 1.0},), void=void, arm=arm, pair=pair)

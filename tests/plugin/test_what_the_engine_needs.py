@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 from plugin_projects import APP
@@ -10,9 +10,10 @@ from plugin_projects import APP
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.environment.gpus import Gpu, GpuReading
-from pytest_llmperf.plugin.against import against_config, set_against
-from pytest_llmperf.plugin.facts import _may_use_gpu, _needed_cores, gather_facts
-from pytest_llmperf.plugin.settings import settings_of
+from pytest_llmperf.plugin.console import TerminalConsole
+from pytest_llmperf.plugin.session_context import session_context
+from pytest_llmperf.session.base_side import config_side
+from pytest_llmperf.session.facts import _may_use_gpu, _needed_cores, gather_facts
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ ONE_PAIR = ("--llmperf-set", "perf.max_pairs=1")
 def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here, there):
     asked = set()
     monkeypatch.setattr(
-        "pytest_llmperf.plugin.machine_watch.judge",
+        "pytest_llmperf.session.machine_watch.judge",
         lambda report, cores, need: asked.add(need) or [],
     )
     for need, name in ((here, "config.yaml"), (there, "other.yaml")):
@@ -55,14 +56,14 @@ def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here
 @pytest.mark.parametrize(("here", "there"), [(0, -1), (-1, 0)])
 def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here, there):
     card = GpuReading((Gpu("RTX 4090"),))
-    monkeypatch.setattr("pytest_llmperf.plugin.facts.read_gpus", lambda *_: card)
-    monkeypatch.setattr("pytest_llmperf.plugin.facts.installed_backend", lambda: "cuda")
+    monkeypatch.setattr("pytest_llmperf.session.facts.read_gpus", lambda *_: card)
+    monkeypatch.setattr("pytest_llmperf.session.facts.installed_backend", lambda: "cuda")
     for layers, name in ((here, "config.yaml"), (there, "other.yaml")):
         pytester.path.joinpath(name).write_text(f"llm: {{n_gpu_layers: {layers}}}\n")
     config = pytester.parseconfig()
-    set_against(config, against_config(config, pytester.path / "other.yaml"))
+    context = session_context(config, TerminalConsole(config))
+    # The card matters here, not the model's bytes.
+    context = replace(context, setup=replace(context.setup, model=None))
     info = EngineInfo(engine="llama_cpp", engine_version="1", model_name="m")
-    settings = settings_of(config)
-    settings.model = None  # the card matters here, not the model's bytes
-    settings.engine = SimpleNamespace(last_info=info, close=lambda: None)
-    assert gather_facts(config, settings).watch_gpu
+    base = config_side(context, pytester.path / "other.yaml")
+    assert gather_facts(context, info, base).watch_gpu

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.gate.check import BaselineView, Check, Evidence, Pairs
+from pytest_llmperf.baselines.evidence import BaselineSamples
+from pytest_llmperf.gate.check import Check, Evidence, Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.report.model import MetricRow, SessionView, TestReportView, row_of
 from pytest_llmperf.report.table import render_table
+from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +29,13 @@ def row(
     nodeid: str = "test_x.py::test_x",
     tolerance: float = 0.05,
     **fields: Any,
-) -> MetricRow:
+) -> CheckResult:
     """A row of one median per process, against one median per stored session or per pair."""
-    view = BaselineView("missing")
+    view = BaselineSamples("missing")
     if baseline is not None:
         sources = (SOURCE, *(f"{FOLDER}/202611{n:02}T101500Z_abc.json" for n in range(2, 31)))
         stored = tuple(((v,), (v,), (v,)) for v in baseline)
-        view = BaselineView("ok", stored, sources[: len(stored)])
+        view = BaselineSamples("ok", stored, sources[: len(stored)])
     samples = tuple((median,) * 3 for median in medians)
     if base is not None:
         fields["pairs"] = Pairs(samples, tuple((v,) * 3 for v in base), "other.yaml", 12.0)
@@ -44,10 +45,10 @@ def row(
     evidence = Evidence(
         nodeid, Check(get_metric(metric), limit, tolerance, gated), samples, **fields
     )
-    return row_of(evidence, judge(evidence) if gated else None)
+    return CheckResult(evidence, judge(evidence) if gated else None)
 
 
-def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> TestReportView:
+def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> TestResult:
     """A test of four metrics, all of them ``slower`` times slower than their baseline."""
     f, n = slower, sessions
     rates, prefills = ([85.2, 84.6] * n)[:n], ([300, 301] * n)[:n]
@@ -60,7 +61,7 @@ def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> Test
         row("end_to_end", *(v * f for v in (1.84, 1.83, 1.85, 1.84, 1.84)), baseline=ends),
     )
     fields.setdefault("processes", 5)
-    return TestReportView(
+    return TestResult(
         "tests/perf/test_chat.py::test_short_answer",
         rows,
         workload="1 request, 38 tokens in, 64 out",
@@ -69,7 +70,7 @@ def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> Test
     )
 
 
-def compared(slower: float = 1.0, **fields: Any) -> TestReportView:
+def compared(slower: float = 1.0, **fields: Any) -> TestResult:
     """A test of three metrics, compared with a second arm in seven pairs; two say the same."""
     noise = (1.0, 1.004, 0.997, 1.002, 0.999, 1.003, 0.996)
     base = (1.002, 0.998, 1.001, 1.0, 1.003, 0.997, 1.0)
@@ -80,7 +81,7 @@ def compared(slower: float = 1.0, **fields: Any) -> TestReportView:
         row("end_to_end", *(1.84 * v * slower for v in noise), base=[1.84 * v for v in base]),
     )
     fields.setdefault("pairs", 7)
-    return TestReportView(
+    return TestResult(
         "tests/perf/test_chat.py::test_short_answer",
         rows,
         workload="1 request, 38 tokens in, 64 out",
@@ -88,9 +89,9 @@ def compared(slower: float = 1.0, **fields: Any) -> TestReportView:
     )
 
 
-def new_test() -> TestReportView:
+def new_test() -> TestResult:
     """A test that no baseline holds yet."""
-    return TestReportView(
+    return TestResult(
         "tests/perf/test_new.py::TestLong::test_long_prompt[n_ctx-4096]",
         (
             row("tokens_per_sec", 84.9, 84.1, 85.6, limit=60.0),
@@ -103,9 +104,9 @@ def new_test() -> TestReportView:
     )
 
 
-def session(*tests: TestReportView, **fields: Any) -> SessionView:
+def session(*tests: TestResult, **fields: Any) -> SessionResult:
     """A session of these tests on a machine with a GPU."""
-    plain = SessionView(
+    plain = SessionResult(
         machine_key="1x-rtx-4090-24gib_cuda",
         model="SmolLM2-135M-Instruct Q4_1",
         engine="llama_cpp 0.3.36",

@@ -12,7 +12,7 @@ from report_sessions import SOURCE, compared, new_test, row, short_answer
 
 from pytest_llmperf.gate.verdict import FailPolicy
 from pytest_llmperf.report.failure import accept_command, failure_text, record_command
-from pytest_llmperf.report.model import CauseView, TestReportView
+from pytest_llmperf.session.result import DiagnosedCause, TestResult
 
 ONE_METRIC = """\
 what the machine did while measuring:
@@ -47,13 +47,13 @@ to accept the new level:
 STRICT = FailPolicy(strict=True)
 
 
-def one(**fields: object) -> TestReportView:
+def one(**fields: object) -> TestResult:
     """A test of one metric."""
-    return TestReportView("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0, **fields),))  # type: ignore[arg-type]
+    return TestResult("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0, **fields),))  # type: ignore[arg-type]
 
 
 def test_the_whole_text() -> None:
-    test = TestReportView(
+    test = TestResult(
         "tests/test_chat.py::test_short[gpu 12]",
         (
             row("tokens_per_sec", 84.9, 84.1, 85.6, limit=60.0, baseline=[84.9]),
@@ -89,7 +89,7 @@ def test_baseline_sessions_are_listed_once_for_all_metrics() -> None:
 
 
 def test_a_missed_target_is_not_accepted_by_recording() -> None:
-    missed = TestReportView("t.py::t", (row("end_to_end", *(1.0,) * 6, limit=0.5),))
+    missed = TestResult("t.py::t", (row("end_to_end", *(1.0,) * 6, limit=0.5),))
     text = failure_text(missed)
     assert text.startswith("missed: end to end: target missed by a factor of 2: ")
     assert "--llmperf-record" not in text
@@ -116,7 +116,7 @@ def test_an_inconclusive_test_asks_for_a_larger_budget() -> None:
 
 def test_undecided_pairs_ask_for_more_of_them_with_a_command_that_allows_them() -> None:
     undecided = row("end_to_end", 1.03, 1.04, 1.02, base=[1.0, 1.0, 1.0], exhausted=True)
-    text = failure_text(TestReportView("t.py::t", (undecided,)), policy=STRICT)
+    text = failure_text(TestResult("t.py::t", (undecided,)), policy=STRICT)
     proof = undecided.verdict.proof if undecided.verdict else None
     assert proof is not None
     assert proof.more is not None
@@ -127,7 +127,7 @@ def test_undecided_pairs_ask_for_more_of_them_with_a_command_that_allows_them() 
 
 def test_a_budget_that_ended_it_is_named_and_left_to_the_user_to_raise() -> None:
     undecided = row("end_to_end", 1.03, 1.04, 1.02, base=[1.0, 1.0, 1.0], budget_reached=True)
-    text = failure_text(TestReportView("t.py::t", (undecided,)), policy=STRICT)
+    text = failure_text(TestResult("t.py::t", (undecided,)), policy=STRICT)
     assert text.endswith("raise perf.budget and run it again:\n    pytest -m perf t.py::t")
 
 
@@ -159,21 +159,23 @@ def test_a_difference_between_equal_arms_is_questioned() -> None:
 
 def test_a_percentile_counts_groups_of_processes() -> None:
     slow = row("inter_token_p95", *(0.02,) * 12, limit=0.01)
-    text = failure_text(TestReportView("t.py::t", (slow,)))
+    text = failure_text(TestResult("t.py::t", (slow,)))
     assert "measured 20.0 [20.0, 20.0] ms in 12 groups of processes\n" in text
 
 
 CAUSES = (
-    CauseView("cpu_only_build", "built without GPU code", "0 of 31 layers", "CMAKE_ARGS=... pip"),
-    CauseView("flash_attention_off", "flash off", "off", "flash_attn: true", certain=False),
-    CauseView("batch_small", "small batches", "2 pieces", "n_ubatch: 512", certain=False),
+    DiagnosedCause(
+        "cpu_only_build", "built without GPU code", "0 of 31 layers", "CMAKE_ARGS=... pip"
+    ),
+    DiagnosedCause("flash_attention_off", "flash off", "off", "flash_attn: true", certain=False),
+    DiagnosedCause("batch_small", "small batches", "2 pieces", "n_ubatch: 512", certain=False),
 )
 
 
 def test_a_test_that_is_too_slow_says_why_it_may_be_so() -> None:
     slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
     command = "llmperf doctor --prompt-tokens 512 --max-tokens 64"
-    test = TestReportView("t.py::t", (slow,), diagnosis=CAUSES, doctor_command=command)
+    test = TestResult("t.py::t", (slow,), diagnosis=CAUSES, doctor_command=command)
     assert (
         "why it may be slow:\n"
         "    - built without GPU code: 0 of 31 layers\n"
@@ -186,14 +188,14 @@ def test_a_test_that_is_too_slow_says_why_it_may_be_so() -> None:
 
 def test_of_many_causes_the_first_are_told() -> None:
     slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
-    test = TestReportView("t.py::t", (slow,), diagnosis=CAUSES[:1] * 5)
+    test = TestResult("t.py::t", (slow,), diagnosis=CAUSES[:1] * 5)
     text = failure_text(test)
     assert text.count("change: CMAKE_ARGS") == 3
     assert "    - and 2 more causes\n" in text
 
 
 def test_without_causes_nothing_is_said_of_them() -> None:
-    text = failure_text(TestReportView("t.py::t", (row("end_to_end", *(1.0,) * 6, limit=0.5),)))
+    text = failure_text(TestResult("t.py::t", (row("end_to_end", *(1.0,) * 6, limit=0.5),)))
     assert "slow:" not in text
     assert "doctor" not in text
 
@@ -232,13 +234,13 @@ def test_hostile_text_can_not_reach_the_terminal() -> None:
     assert "\u202e" not in failure_text(test)
 
 
-def broken() -> TestReportView:
+def broken() -> TestResult:
     """A test of three metrics that could not be collected at the base."""
     log = "base (HEAD~1): could not be collected there:\nin test_x.py\nE   ImportError: nowhere"
     metrics = ("tokens_per_sec", "first_token", "end_to_end")
     rows = tuple(row(metric, error=log, base=()) for metric in metrics)
     rows = tuple(replace(each, against=None) for each in rows)
-    return TestReportView("t.py::t", rows, differences=("llm.n_batch: 64 there, 512 here",))
+    return TestResult("t.py::t", rows, differences=("llm.n_batch: 64 there, 512 here",))
 
 
 def test_what_all_metrics_share_the_log_of_is_told_once() -> None:

@@ -10,8 +10,8 @@ import pytest
 from report_sessions import SOURCE, compared, new_test, row, session, short_answer
 
 from pytest_llmperf.report.json_report import ReportError, session_json, write_json
-from pytest_llmperf.report.model import TestReportView
 from pytest_llmperf.report.properties import junit_properties
+from pytest_llmperf.session.result import TestResult
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ def test_a_verdict_has_the_numbers_it_rests_on() -> None:
 
 def test_what_would_decide_is_a_number() -> None:
     undecided = row("end_to_end", 1.03, 1.04, 1.02, base=[1.0, 1.0, 1.0], exhausted=True)
-    (test,) = session_json(session(TestReportView("t.py::t", (undecided,))))["tests"]
+    (test,) = session_json(session(TestResult("t.py::t", (undecided,))))["tests"]
     proof = test["metrics"][0]["proof"]
     assert proof["more"] > 0
     assert proof["more_seconds"] == proof["more"] * 12.0
@@ -95,7 +95,7 @@ def test_what_stored_sessions_can_tell_is_a_number() -> None:
 
 
 def test_both_arms_have_their_samples_pair_by_pair() -> None:
-    view = session(compared(), against="other.yaml", arm_differences=("llm.n_ctx: 1 there",))
+    view = session(compared(), against="other.yaml", base_differences=("llm.n_ctx: 1 there",))
     data = session_json(view)
     assert data["session"]["against"] == "other.yaml"
     assert data["session"]["arm_differences"] == ["llm.n_ctx: 1 there"]
@@ -109,7 +109,7 @@ def test_both_arms_have_their_samples_pair_by_pair() -> None:
 
 def test_an_interval_without_end_is_null_in_the_file(tmp_path: Path) -> None:
     wild = row("end_to_end", 1e-150, 1.0, 1e150, base=[1.0, 1.0, 1.0])
-    write_json(tmp_path / "out.json", session(TestReportView("t.py::t", (wild,))))
+    write_json(tmp_path / "out.json", session(TestResult("t.py::t", (wild,))))
     (test,) = json.loads((tmp_path / "out.json").read_text())["tests"]
     assert test["metrics"][0]["proof"]["high"] is None
 
@@ -121,7 +121,7 @@ def test_a_metric_that_is_shown_only_has_no_verdict() -> None:
 
 
 def test_every_metric_has_the_same_keys_in_the_same_order() -> None:
-    broken = TestReportView("t.py::t", (row("end_to_end", error="it died"),))
+    broken = TestResult("t.py::t", (row("end_to_end", error="it died"),))
     data = session_json(session(short_answer(), new_test(), broken))
     keys = [list(metric) for test in data["tests"] for metric in test["metrics"]]
     assert all(other == keys[0] for other in keys)
@@ -133,7 +133,7 @@ def test_counts_are_of_checks() -> None:
 
 
 def test_void_samples_do_not_put_nan_into_the_file(tmp_path: Path) -> None:
-    void = TestReportView("t.py::t", (row("end_to_end", 1.0, float("nan"), 1.0),))
+    void = TestResult("t.py::t", (row("end_to_end", 1.0, float("nan"), 1.0),))
     write_json(tmp_path / "out.json", session(void))
     (test,) = json.loads((tmp_path / "out.json").read_text())["tests"]
     assert test["metrics"][0]["verdict"] == "error"
@@ -141,7 +141,7 @@ def test_void_samples_do_not_put_nan_into_the_file(tmp_path: Path) -> None:
 
 
 def test_the_file_is_the_session_whatever_its_names(tmp_path: Path) -> None:
-    view = session(TestReportView("t\udcff.py::試験[\x1b]", (row("end_to_end", 1, 1, 1),)))
+    view = session(TestResult("t\udcff.py::試験[\x1b]", (row("end_to_end", 1, 1, 1),)))
     write_json(tmp_path / "deep" / "er" / "out.json", view)
     assert json.loads((tmp_path / "deep/er/out.json").read_text()) == session_json(view)
 
@@ -205,7 +205,7 @@ def test_junit_properties_hold_values_verdicts_and_units() -> None:
 
 
 def test_a_test_without_numbers_has_only_its_verdict() -> None:
-    broken = TestReportView("t.py::t", (row("end_to_end", error="it died"),))
+    broken = TestResult("t.py::t", (row("end_to_end", error="it died"),))
     assert junit_properties(broken) == [
         ("llmperf.verdict", "error"),
         ("llmperf.end_to_end.verdict", "error"),

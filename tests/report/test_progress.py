@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_llmperf.report.progress import Progress
-from pytest_llmperf.report.text import display_width
+from pytest_llmperf.text import display_width
 
 NODEID = "tests/perf/test_chat.py::test_short_answer[gpu::12]"
 

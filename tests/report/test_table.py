@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_sessions import compared, new_test, row, session, short_answer, text
 
-from pytest_llmperf.report.model import TestReportView
 from pytest_llmperf.report.table import render_table
-from pytest_llmperf.report.text import display_width
+from pytest_llmperf.session.result import TestResult
+from pytest_llmperf.text import display_width
 
 ANSI = re.compile(r"\x1b\[[\d;]*m")
 names = st.from_regex(r"[a-z][a-z0-9_]{0,30}", fullmatch=True)
@@ -56,7 +56,7 @@ def test_decode_and_prefill_have_rows_of_their_own() -> None:
 
 def test_the_session_is_said_to_compare_two_configurations_and_what_differs() -> None:
     view = session(
-        compared(), against="other.yaml", arm_differences=("llm.n_ctx: 1 there, 2 here",)
+        compared(), against="other.yaml", base_differences=("llm.n_ctx: 1 there, 2 here",)
     )
     lines = render_table(view, 80)
     assert "compared with other.yaml, both run interleaved in this session" in lines
@@ -86,7 +86,7 @@ def test_the_samples_of_each_test_and_their_range_are_shown() -> None:
 
 
 def test_metrics_that_are_shown_only_have_no_verdict() -> None:
-    test = TestReportView("t.py::t", (row("end_to_end", 9.0, 9.0, 9.0, gated=False),))
+    test = TestResult("t.py::t", (row("end_to_end", 9.0, 9.0, 9.0, gated=False),))
     shown = text(session(test), 80)
     assert re.search(r"^- +end to end +9\.00", shown, re.MULTILINE)
     assert "nothing was judged" in shown
@@ -116,7 +116,7 @@ def test_a_regression_is_red_and_a_pass_green() -> None:
     ],
 )
 def test_a_hostile_node_id_can_not_move_the_cursor(nodeid: str) -> None:
-    lines = render_table(session(TestReportView(nodeid, (row("end_to_end", 1, 1, 1),))), 80)
+    lines = render_table(session(TestResult(nodeid, (row("end_to_end", 1, 1, 1),))), 80)
     for line in lines:
         assert not [c for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
     "\n".join(lines).encode("utf-8")
@@ -125,7 +125,7 @@ def test_a_hostile_node_id_can_not_move_the_cursor(nodeid: str) -> None:
 @pytest.mark.parametrize("nodeid", ["t.py::" + "x" * 500, "試験/" * 60 + "t.py::試", "::" * 200])
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_very_long_node_id_is_broken_and_never_cut(nodeid: str, width: int) -> None:
-    lines = render_table(session(TestReportView(nodeid, (row("end_to_end", 1, 1, 1),))), width)
+    lines = render_table(session(TestResult(nodeid, (row("end_to_end", 1, 1, 1),))), width)
     assert nodeid in joined(lines)
     assert max(map(display_width, lines)) <= width
 
@@ -137,7 +137,7 @@ def test_nothing_exceeds_the_width_and_every_number_is_there(
     shown = row(
         "end_to_end", current, current * 1.01, current * 1.02, limit=5.0, baseline=[baseline]
     )
-    test = TestReportView(nodeid, (shown,), workload="1 request, 38 tokens in, 64 out")
+    test = TestResult(nodeid, (shown,), workload="1 request, 38 tokens in, 64 out")
     lines = render_table(session(test), width)
     everything = "\n".join(lines)
     assert max(map(display_width, lines)) <= width

@@ -6,8 +6,8 @@ import re
 
 from report_sessions import compared, row, session, short_answer, text
 
-from pytest_llmperf.report.model import TestReportView
 from pytest_llmperf.report.table import render_table
+from pytest_llmperf.session.result import TestResult
 
 
 def test_a_pass_says_on_one_line_what_it_proves() -> None:
@@ -74,7 +74,7 @@ def test_one_tolerance_is_said_once_for_all_tests() -> None:
 
 
 def test_tolerances_that_differ_stand_with_their_metrics() -> None:
-    test = TestReportView(
+    test = TestResult(
         "t.py::t",
         (
             row("first_token", 1.0, 1.0, 1.0, base=[1.0, 1.0, 1.0], tolerance=0.1),
@@ -98,7 +98,7 @@ def test_reasons_that_lost_are_shown_too() -> None:
 
 def test_an_error_shows_its_first_line_and_no_numbers() -> None:
     broken = row("end_to_end", error="the engine died of SIGSEGV\nlast log line\nanother")
-    shown = text(session(TestReportView("t.py::t", (broken,))), 80)
+    shown = text(session(TestResult("t.py::t", (broken,))), 80)
     assert "error end to end: the engine died of SIGSEGV" in shown
     assert "last log line" not in shown
 
@@ -108,5 +108,5 @@ def test_an_invalid_machine_is_explained_once_and_blames_no_metric() -> None:
         row(name, 1.0, 1.0, 1.0, invalid=("the machine swapped 40 MiB",))
         for name in ("first_token", "end_to_end")
     )
-    shown = text(session(TestReportView("t.py::t", rows)), 80)
+    shown = text(session(TestResult("t.py::t", rows)), 80)
     assert shown.count("  invalid: the machine swapped 40 MiB") == 1

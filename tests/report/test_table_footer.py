@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from report_sessions import FOLDER, SOURCE, compared, new_test, row, session, short_answer, text
 
-from pytest_llmperf.report.model import TestReportView
 from pytest_llmperf.report.table import render_table
+from pytest_llmperf.session.result import TestResult
 
 
 def test_the_false_alarm_rate_of_the_session_is_declared() -> None:
@@ -32,7 +32,7 @@ def test_what_fails_for_another_metric_did_not_pass_with_a_warning() -> None:
         row("first_token", 9.0, 9.0, 9.0, baseline=[1.0]),
         row("end_to_end", 1.0, 1.0, 1.0, baseline=[1.0]),
     )
-    assert "with a warning" not in text(session(TestReportView("t.py::t", rows)), 80)
+    assert "with a warning" not in text(session(TestResult("t.py::t", rows)), 80)
 
 
 def test_suspects_are_told_how_they_can_be_decided() -> None:
@@ -43,7 +43,7 @@ def test_suspects_are_told_how_they_can_be_decided() -> None:
 
 
 def test_pairs_that_decide_nothing_are_no_suspects() -> None:
-    test = TestReportView(
+    test = TestResult(
         "t.py::t", (row("end_to_end", 1.0, 1.09, 1.0, 1.05, base=[1.0, 1.0, 1.0, 1.0]),)
     )
     assert "suspect" not in text(session(test, against="other.yaml"), 80)
@@ -71,7 +71,7 @@ def test_many_baseline_files_take_one_line() -> None:
 
 
 def test_a_stall_rate_without_a_limit_is_not_sent_to_record_a_baseline() -> None:
-    test = TestReportView("t.py::t", (row("stall_rate", 0.0, 0.0, 0.0),))
+    test = TestResult("t.py::t", (row("stall_rate", 0.0, 0.0, 0.0),))
     shown = text(session(test), 80)
     assert "a stall rate is compared with a limit" in shown
     assert "record a baseline with" not in shown
@@ -99,7 +99,7 @@ def test_wall_time_and_the_share_inside_generation_are_shown() -> None:
 
 
 def test_two_views_of_one_quantity_count_as_one_check_and_it_says_so() -> None:
-    test = TestReportView(
+    test = TestResult(
         "t.py::t",
         (
             row("tokens_per_sec", 50.0, 50.0, 50.0, baseline=[60.0] * 10),

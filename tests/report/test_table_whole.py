@@ -32,7 +32,7 @@ REGRESSED = session(
 COMPARED = session(
     compared(),
     against="other.yaml",
-    arm_differences=("llm.flash_attn: false there, true here",),
+    base_differences=("llm.flash_attn: false there, true here",),
 )
 SUSPECT = session(short_answer(sessions=1), baseline_sources=(SOURCE,))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.report.text import (
+from pytest_llmperf.text import (
     display_width,
     pad,
     printable,

@@ -11,8 +11,8 @@ from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilizat
 from pytest_llmperf.engine.model_reads import CacheReads, ModelReads
 from pytest_llmperf.environment.gpu_bandwidth import GpuBandwidth
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads, reading_devices
-from pytest_llmperf.plugin.roofline_facts import Unknown, bandwidth_of_gpu
-from pytest_llmperf.report.roofline import RooflineView, roofline_json, roofline_lines
+from pytest_llmperf.session.roofline_meter import Unknown, bandwidth_of_gpu
+from pytest_llmperf.session.roofline_share import RooflineShare, roofline_json, roofline_lines
 
 GIGA = 1e9
 MODEL = ModelReads({"CPU": 100}, (CacheReads("CPU", 1000, 100),), 100)
@@ -101,7 +101,7 @@ def a_limit(**changes: object) -> Limit:
 
 
 def test_a_report_says_what_the_limit_rests_on() -> None:
-    assert list(roofline_lines(RooflineView(a_limit(), 0.471))) == [
+    assert list(roofline_lines(RooflineShare(a_limit(), 0.471))) == [
         "roofline: 47.1% of this machine's limit of 200 tok/s: 90 MB per token (weights 90 MB, "
         "KV cache 0 MB at depth 12); on CPU at 18 GB/s (measured, a stream on 2 threads, "
         "spread 2.0%)"
@@ -113,25 +113,25 @@ def test_a_report_says_what_the_limit_rests_on() -> None:
     [(4814.304 * GIGA, "4814 GB/s"), (999.7 * GIGA, "1000 GB/s"), (23.21 * GIGA, "23.2 GB/s")],
 )
 def test_bandwidths_of_any_size_are_read_at_a_glance(bandwidth: float, shown: str) -> None:
-    (line,) = roofline_lines(RooflineView(a_limit(bytes_per_s=bandwidth), 0.1))
+    (line,) = roofline_lines(RooflineShare(a_limit(bytes_per_s=bandwidth), 0.1))
     assert f"on CPU at {shown} (" in line
 
 
 def test_more_than_the_limit_is_explained_by_the_cache_where_the_reads_fit_into_it() -> None:
-    line = list(roofline_lines(RooflineView(a_limit(cache_bytes=300 << 20), 1.2)))[1]
+    line = list(roofline_lines(RooflineShare(a_limit(cache_bytes=300 << 20), 1.2)))[1]
     assert line.startswith("over 100%: what a token reads fits into the last-level cache (300 MiB)")
-    line = list(roofline_lines(RooflineView(a_limit(cache_bytes=32 << 20), 1.2)))[1]
+    line = list(roofline_lines(RooflineShare(a_limit(cache_bytes=32 << 20), 1.2)))[1]
     assert line.startswith("over 100%: decoding only reads")
 
 
 def test_an_unknown_limit_says_why() -> None:
-    view = RooflineView(None, problem="the app engine does not say")
+    view = RooflineShare(None, problem="the app engine does not say")
     assert list(roofline_lines(view)) == ["roofline unknown: the app engine does not say"]
     assert roofline_json(view) == {"share": None, "problem": "the app engine does not say"}
 
 
 def test_the_json_report_has_bytes_and_bandwidth_of_each_device() -> None:
-    found = roofline_json(RooflineView(a_limit(), 0.471))
+    found = roofline_json(RooflineShare(a_limit(), 0.471))
     assert found is not None
     assert (found["share"], found["problem"], found["bytes_per_token"]) == (0.471, None, 90e6)
     assert found["limit_tokens_per_sec"] == pytest.approx(200)

@@ -10,7 +10,7 @@ from gguf_files import Load
 
 from pytest_llmperf.engine.gguf_header import read_gguf_header
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads
-from pytest_llmperf.report.roofline import RooflineView, roofline_lines
+from pytest_llmperf.session.roofline_share import RooflineShare, roofline_lines
 
 PAGE = Path(__file__).parents[2] / "docs" / "roofline.md"
 _ROW = re.compile(r"\| `(\w+\.weight)` \| ([\d x]+) \| (\w+) \| (\d+) \|")
@@ -82,5 +82,5 @@ def test_the_sums_are_what_the_engine_says_of_the_file(
     assert f"{limit.tokens_per_sec:.1f}" == f"{number(text, r'a limit of ([0-9.]+) tokens'):.1f}"
     share = limit.share(number(text, r"decoding (\d+) tokens per second"))
     assert f"{100 * share:.1f}" == f"{number(text, r'is at ([0-9.]+)% of it'):.1f}"
-    (line,) = roofline_lines(RooflineView(limit, share))
+    (line,) = roofline_lines(RooflineShare(limit, share))
     assert line in text

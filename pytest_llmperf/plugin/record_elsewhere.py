@@ -1,0 +1,216 @@
+"""Runs a recording session in another tree, or with another configuration, and reads it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_llmperf.config.embedded import cache_dir
+from pytest_llmperf.plugin import adopt
+from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.own_options import own_options
+from pytest_llmperf.process_groups import end_group, wait_until_ended
+from pytest_llmperf.repository.command import without_repository
+from pytest_llmperf.session.base_recording import BaseRecording, RecordingRequest
+from pytest_llmperf.session.errors import SideError
+from pytest_llmperf.session.other_tree import INSTRUMENT, OtherTree
+from pytest_llmperf.text import printable
+
+if TYPE_CHECKING:
+    from pytest_llmperf.packages.environment import Environment
+
+_TAIL = 30
+#: In the cache folder: what sessions that could not record printed, kept for so long.
+_LOGS = "logs"
+_KEPT_FOR_S = 30 * 24 * 3600.0
+
+
+def record_elsewhere(
+    config: pytest.Config, tree: OtherTree, wanted: Sequence[str]
+) -> BaseRecording:
+    """Run the wanted tests' bodies once there, and return what they asked for.
+
+    Raises:
+        SideError: the session there did not get that far, with the end of its output.
+    """
+    from pytest_llmperf.packages.roots import own_modules
+
+    paths = _paths(config, tree, wanted)
+    if not paths:
+        return BaseRecording()
+    modules = own_modules(tree.project, tree.roots) - {INSTRUMENT}
+    with _folder(tree.scratch) as folder:
+        outcome, log = folder / "outcome.json", folder / "log.txt"
+        request = folder / "request.json"
+        RecordingRequest(tuple(wanted), tuple(sorted(modules)), str(outcome)).write(request)
+        command = [
+            *adopt_command(tree.environment, tree.roots),
+            *(f"--llmperf-record-for={request}", "-o", f"cache_dir={folder / 'cache'}"),
+            *("--continue-on-collection-errors", "--maxfail=0"),
+            # Before ours: one that takes as many words as there are must not take the paths.
+            *own_options(config),
+            *_options(config, tree),
+            *paths,
+        ]
+        status = _run(command, _cwd(config, tree), tree_environment(tree), log)
+        try:
+            return BaseRecording.read(outcome)
+        except (OSError, ValueError):
+            raise SideError(_no_outcome(tree, status, _kept(log))) from None
+
+
+def adopt_command(environment: Environment, roots: Sequence[str]) -> list[str]:
+    """Return the command that runs pytest in an environment with this copy of the plugin.
+
+    pytest's own arguments follow it.
+    """
+    also: list[str] = []
+    if not environment.shared:
+        # What the plugin itself needs and the environment may lack; after all that is its own.
+        for path in sys.path:
+            if path and Path(path).name in ("site-packages", "dist-packages"):
+                also += ["--also", path]
+    script = str(Path(adopt.__file__).resolve())
+    return [environment.python, script, *also, *roots, "--"]
+
+
+def tree_environment(tree: OtherTree) -> dict[str, str]:
+    """Return the variables for a process of the other side: paths into the user's tree moved.
+
+    All others, the locale among them, are this session's: both sides do the same work.
+    """
+    environ = {
+        name: value
+        for name, value in without_repository().items()
+        if not name.startswith("PYTEST_XDIST")
+    }
+    environ.pop("PYTEST_CURRENT_TEST", None)
+    environ[_ROOT] = str(tree.project)
+    if paths := environ.get("PYTHONPATH"):
+        moved = [tree.moved(entry) for entry in paths.split(os.pathsep)]
+        environ["PYTHONPATH"] = os.pathsep.join(moved)
+    return environ
+
+
+#: pytest expands variables in --rootdir, so that a folder with a $ in its name is given by one.
+_ROOT = "LLMPERF_BASE_ROOT"
+ROOTDIR = f"--rootdir=${_ROOT}"
+
+
+def _paths(config: pytest.Config, tree: OtherTree, wanted: Sequence[str]) -> list[str]:
+    """Return the files and folders that pytest was given, as they are called tree.
+
+    Single tests are left to the list of wanted ones; what does not exist there is left out.
+    A file whose tests are wanted counts where pytest was told of it in another way than by
+    a path (``--pyargs``).
+    """
+    here, root = config.invocation_params.dir, config.rootpath
+    given = [here / argument.partition("::")[0] for argument in config.args]
+    files = [root / nodeid.partition("::")[0] for nodeid in wanted]
+    found: dict[Path, None] = {}
+    for path in dict.fromkeys((*given, *files)):
+        moved = Path(tree.moved(str(path.resolve())))
+        known = path not in given and any(moved.is_relative_to(each) for each in found)
+        if moved.exists() and not known:
+            found[moved] = None
+    return list(map(str, found))
+
+
+def _options(config: pytest.Config, tree: OtherTree) -> list[str]:
+    """Return those of pytest's options that decide which tests there are, and our own settings."""
+    option = config.option
+    found = ["-m", option.markexpr, ROOTDIR]
+    if option.keyword:
+        found += ["-k", option.keyword]
+    if config.inipath is not None:
+        inifile = Path(tree.moved(str(config.inipath.resolve())))
+        if inifile.is_file():
+            found += ["-c", str(inifile)]
+    for entry in option.override_ini or ():
+        found += ["-o", entry]
+    for plugin in option.plugins or ():
+        if plugin not in ("no:llmperf", "pytest_llmperf.plugin"):
+            found += ["-p", plugin]
+    found.append(f"--import-mode={option.importmode}")
+    options = Options.of(config)
+    if tree.config_file is not None:
+        found.append(f"--llmperf-config={tree.config_file}")
+        return found
+    if options.config_file is not None:
+        found.append(f"--llmperf-config={tree.moved(str(options.config_file.resolve()))}")
+    found += [f"--llmperf-set={override}" for override in options.overrides]
+    return found
+
+
+def _cwd(config: pytest.Config, tree: OtherTree) -> Path:
+    moved = Path(tree.moved(str(config.invocation_params.dir.resolve())))
+    return moved if moved.is_dir() else tree.project
+
+
+def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:
+    """Run a session; end it with this one, whatever ends that."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is this session's to handle.
+            start_new_session=True,
+        )
+        try:
+            wait_until_ended(process)
+            return process.wait()
+        except BaseException:
+            end_group(process)
+            raise
+
+
+def _no_outcome(tree: OtherTree, status: int, log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    tail = "\n".join(f"  | {printable(line)}" for line in lines[-_TAIL:])
+    return (
+        f"the tests could not be recorded at {tree.title}: pytest ended "
+        f"with status {status} there; nothing is said about speed. Its output ({log}) ends:\n{tail}"
+    )
+
+
+def _kept(log: Path) -> Path:
+    """Copy a log to where its reader finds it after this run; old ones are removed.
+
+    Where the cache folder can't be written to, it goes to the system's temporary files.
+    """
+    folder = cache_dir(os.environ) / _LOGS
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("*.log"):
+            if time.time() - old.stat().st_mtime > _KEPT_FOR_S:
+                old.unlink()
+        handle, name = tempfile.mkstemp(prefix="recording-", suffix=".log", dir=folder)
+    except OSError:
+        handle, name = tempfile.mkstemp(prefix="llmperf-", suffix=".log")
+    with os.fdopen(handle, "wb") as copy, suppress(OSError):
+        copy.write(log.read_bytes())
+    return Path(name)
+
+
+@contextmanager
+def _folder(parent: Path | None) -> Iterator[Path]:
+    """Make a folder that is removed afterwards; a killed run's goes with its ``parent``."""
+    folder = Path(tempfile.mkdtemp(prefix="llmperf-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

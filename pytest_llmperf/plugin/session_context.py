@@ -1,0 +1,91 @@
+"""Reads a session's context from pytest: what the options ask, and how to record elsewhere."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from functools import partial
+
+import pytest
+
+from pytest_llmperf.plugin.console import TerminalConsole
+from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.record_elsewhere import record_elsewhere
+from pytest_llmperf.plugin.settings import given_roots, import_paths, project_of, settings_of
+from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.repository.revisions import Revision, resolve
+from pytest_llmperf.session.commit_checkout import repository_of
+from pytest_llmperf.session.context import SessionContext, SessionRequest
+from pytest_llmperf.session.errors import SideError
+from pytest_llmperf.session.waiting import FitWait
+
+
+def session_context(config: pytest.Config, console: TerminalConsole) -> SessionContext:
+    """Return what a session works with.
+
+    Raises:
+        pytest.UsageError: the configuration is wrong, or a named commit does not exist.
+    """
+    options, setup = Options.of(config), settings_of(config).setup
+    waiting = setup.perf.wait_fit if options.wait_fit is None else options.wait_fit
+    _, base_commit = check_revisions(config)
+    request = SessionRequest(
+        base_commit=base_commit,
+        base_config=options.against_config,
+        baselines_from=options.baselines_from,
+        record=options.record,
+        accept=options.accept,
+        strict=options.strict,
+        confirming=options.confirming,
+        names_tests=any("::" in argument for argument in config.args),
+        written=options.written(config),
+        doctor_command=_doctor_command(config),
+    )
+    return SessionContext(
+        project=project_of(config),
+        setup=setup,
+        request=request,
+        console=console,
+        wait=FitWait(waiting or 0.0, console.line),
+        record_elsewhere=partial(record_elsewhere, config),
+        import_paths=import_paths(config),
+        import_roots=given_roots(),
+    )
+
+
+def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | None]:
+    """Return the commits that baselines are read from and that is compared with, if any.
+
+    Raises:
+        pytest.UsageError: one does not exist.
+    """
+    options = Options.of(config)
+    asked = {
+        "--llmperf-baselines-from": options.baselines_from,
+        "--llmperf-against": options.against,
+    }
+    baselines, against = (_resolve(config, option, rev) for option, rev in asked.items())
+    return baselines, against
+
+
+def _resolve(config: pytest.Config, option: str, asked: str | None) -> Revision | None:
+    if asked is None:
+        return None
+    try:
+        return resolve(repository_of(config.rootpath, option), asked)
+    except (GitError, SideError) as error:
+        raise usage_error(f"{option}: {error}") from None
+
+
+def _doctor_command(config: pytest.Config) -> str:
+    """Return the command that examines this session's configuration, from where it was started."""
+    from pytest_llmperf.config.project import ProjectFolders
+
+    here, file = config.invocation_params.dir, settings_of(config).setup.loaded.path
+    words = ["llmperf", "doctor"]
+    if file is not None and file != ProjectFolders.around(here).config_file():
+        words += ["--config", os.path.relpath(file, here)]
+    for override in Options.of(config).overrides:
+        words += ["--set", override]
+    return shlex.join(words)

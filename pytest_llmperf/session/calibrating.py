@@ -1,0 +1,222 @@
+"""Calibration: the recorded tests, judged again and again against themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pytest_llmperf.baselines.calibrations import model_key, read_calibrations, same_settings
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.planted import Plant
+from pytest_llmperf.gate.calibration import Calibration, CheckRun, SessionRun, calibrate
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.measure.arms import Arm
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
+from pytest_llmperf.session.base_side import BaseSide
+from pytest_llmperf.session.calibration_files import keep, to_json
+from pytest_llmperf.session.calibration_request import CalibrationRequest
+from pytest_llmperf.session.context import SessionContext
+from pytest_llmperf.session.facts import SessionFacts
+from pytest_llmperf.session.measuring import MeasureStage
+from pytest_llmperf.session.planning import make_plan
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.result import CheckResult
+from pytest_llmperf.session.session_gate import SessionGate
+from pytest_llmperf.stats.summary import summarise
+from pytest_llmperf.units import format_duration
+
+#: What the base side of a calibration is called; it is the session's own configuration.
+ITSELF = "itself"
+
+
+class Calibrator:
+    """Runs the sessions of a calibration.
+
+    Args:
+        context: how to measure and judge, and how an engine process is started.
+        request: what was asked for.
+        tests: the recorded tests.
+        facts: machine, model and baselines.
+        start_seconds: how long an engine process takes to start.
+
+    Attributes:
+        runs: the sessions that are done.
+        errors: by node id, why a test can't be measured; they end the calibration.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        request: CalibrationRequest,
+        tests: Sequence[RecordedTest],
+        facts: SessionFacts,
+        start_seconds: float,
+    ) -> None:
+        self._context = context
+        self._request = request
+        self._tests = tests
+        self._setup = context.setup
+        self._perf = context.setup.perf
+        self._facts = facts
+        self._start_seconds = start_seconds
+        self._stage = MeasureStage(facts, context.console, context.wait, in_logs=False)
+        self._started = 0
+        self.runs: list[SessionRun] = []
+        self.errors: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Run every session, or up to the first in which a test can't be measured.
+
+        Those that are done stay in ``runs`` if this is interrupted.
+        """
+        sides = [
+            Arm(CANDIDATE, "candidate", self._start_candidate),
+            Arm(BASE, f"base ({ITSELF})", self._setup.starter()),
+        ]
+        itself = BaseSide(ITSELF, self._setup.spec, None)
+        for number in range(1, self._request.sessions + 1):
+            plan = self._plan()
+            if self._perf.seed is not None:
+                # The same order in every session would be one session's luck many times.
+                plan = replace(plan, seed=(plan.seed + number) % 2**32)
+            gate = SessionGate(self._tests, plan, self._facts, self._perf.false_alarms, itself)
+            measurement = self._stage.measure(plan, sides, gate)
+            judged = gate.judge(measurement.tests)
+            self.runs.append(_session_run(judged, measurement))
+            self._context.console.line(_in_one_line(number, self._request.sessions, self.runs[-1]))
+            self.errors = _errors(judged)
+            if self.errors:
+                # Not the machine's doing: the other sessions would end alike.
+                return
+
+    def outcome(self) -> Calibration:
+        """Reduce the sessions that were run."""
+        seconds = [s / max(n, 1) for s, n in self._seconds_per_test()]
+        per_round = sum(seconds) or 1.0
+        pairs = min(self._perf.max_pairs, max(int(self._perf.budget / per_round), 1))
+        return calibrate(
+            self.runs,
+            tolerances={
+                (test.nodeid, check.metric.name): check.tolerance
+                for test in self._tests
+                for check in test.checks
+            },
+            pairs_in_budget=pairs,
+            alpha=self._perf.false_alarms,
+            plant=self._request.plant,
+            earlier=self._earlier(),
+        )
+
+    def keep(self, outcome: Calibration | None) -> tuple[list[str], list[str]]:
+        """Store the outcome as asked for; return what to tell about it, and what went wrong."""
+        if self.errors:
+            number = f"session {len(self.runs)}"
+            tests = ", ".join(self.errors)
+            return [], [f"stopped in {number}, nothing was stored: {tests} can't be measured"]
+        if outcome is None or not outcome.alarms.of:
+            return [], ["no session was fit to be judged, so nothing was stored"]
+        data = to_json(outcome, self._tests, self._facts, self._perf)
+        return keep(self._request, self._facts, data)
+
+    def _start_candidate(self) -> EngineClient:
+        self._started += 1
+        plant = None
+        if self._request.slowdown:
+            # Its own seed for every process, or each would slow the same requests.
+            plant = Plant(self._request.slowdown, self._request.share, self._started)
+        return self._setup.starter(plant)()
+
+    def _seconds_per_test(self) -> list[tuple[float, int]]:
+        return [(run.seconds, max(run.pairs.values(), default=0)) for run in self.runs if run.fit][
+            -1:
+        ]
+
+    def _earlier(self) -> dict[tuple[str, str], list[float]]:
+        """Levels of recorded sessions and earlier calibrations: same work, same settings.
+
+        With other settings it would be another level, and no noise.
+        """
+        facts = self._facts
+        gate = SessionGate(self._tests, self._plan(), facts, self._perf.false_alarms)
+        records = {stored.path: stored.record for stored in facts.baselines.records}
+        known, _ = read_calibrations(facts.store.root / facts.machine.key)
+        alike = [one for one in known if one.is_of(model_key(facts.model), facts.config)]
+        levels: dict[tuple[str, str], list[float]] = {}
+        for test in self._tests:
+            for check in test.checks:
+                if check.metric.kind == "share":
+                    continue
+                key = (test.nodeid, check.metric.name)
+                stored = gate.stored(test, check)
+                found = [
+                    summarise(session, check.metric.resolution).value
+                    for session, path in zip(stored.sessions, stored.paths, strict=True)
+                    if same_settings(records[path].config, facts.config)
+                ]
+                found += [
+                    float(one["level"])
+                    for calibration in alike
+                    for one in calibration.checks
+                    if (one["nodeid"], one["metric"]) == key
+                    and one["workload"] == test.workload.hash
+                ]
+                levels[key] = found
+        return levels
+
+    def _plan(self) -> Plan:
+        return make_plan(self._tests, self._perf, self._start_seconds, paired=True)
+
+
+def _errors(judged: Sequence[CheckResult]) -> dict[str, str]:
+    """Why tests can't be measured, by node id: each reason once, with the metrics it is of."""
+    found: dict[str, dict[str, None]] = {}
+    for one in judged:
+        if one.verdict is not None and one.verdict.kind is VerdictKind.ERROR:
+            found.setdefault(one.evidence.nodeid, {})[f"error: {one.verdict.claim}"] = None
+    return {nodeid: "\n".join(reasons) for nodeid, reasons in found.items()}
+
+
+def _session_run(judged: Sequence[CheckResult], measurement: Measurement) -> SessionRun:
+    checks = []
+    because = ""
+    for one in judged:
+        verdict, pairs = one.verdict, one.evidence.pairs
+        if verdict is None or pairs is None:
+            continue
+        if verdict.kind in (VerdictKind.ERROR, VerdictKind.INVALID) and not because:
+            because = f"{one.evidence.nodeid}: {verdict.claim}"
+        checks.append(
+            CheckRun(
+                nodeid=one.evidence.nodeid,
+                metric=one.evidence.check.metric.name,
+                kind=verdict.kind,
+                effect=verdict.change,
+                candidate=pairs.candidate,
+                base=pairs.base,
+                row_size=one.evidence.row_size,
+                beside=pairs.beside,
+            )
+        )
+    return SessionRun(
+        seconds=measurement.seconds,
+        checks=tuple(checks),
+        pairs={nodeid: samples.pairs for nodeid, samples in measurement.tests.items()},
+        void=sum(samples.void_pairs for samples in measurement.tests.values()),
+        unfit_because=because,
+    )
+
+
+def _in_one_line(number: int, of: int, run: SessionRun) -> str:
+    kinds: dict[VerdictKind, list[str]] = {}
+    for check in run.checks:
+        kinds.setdefault(check.kind, []).append(check.metric)
+    outcome = ", ".join(f"{len(names)} {kind.value}" for kind, names in kinds.items())
+    called = kinds.get(VerdictKind.REGRESSED, [])
+    if called:
+        outcome += f" ({', '.join(dict.fromkeys(called))})"
+    pairs = max(run.pairs.values(), default=0)
+    void = f", {count(run.void, 'invalid pair')}" if run.void else ""
+    took = format_duration(run.seconds)
+    return f"session {number}/{of}: {outcome}; {count(pairs, 'pair')}, {took}{void}"

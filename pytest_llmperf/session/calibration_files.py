@@ -1,0 +1,130 @@
+"""The files of a calibration: what is kept of it, beside the baselines and by ``--json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.baselines.calibrations import model_key, write_calibration
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.record import now
+from pytest_llmperf.gate.calibration import Calibration, CheckCalibration, SessionRun
+from pytest_llmperf.report.whole_file import write_whole
+from pytest_llmperf.session.calibration_request import CalibrationRequest
+from pytest_llmperf.session.facts import SessionFacts
+from pytest_llmperf.session.recorded import RecordedTest
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import PerfConfig
+
+
+def keep(
+    request: CalibrationRequest, facts: SessionFacts, data: dict[str, Any]
+) -> tuple[list[str], list[str]]:
+    """Write the outcome wherever it was asked for; return what to tell, and what went wrong.
+
+    A place that can't be written to does not keep the other from being written.
+    """
+    notes: list[str] = []
+    problems: list[str] = []
+    if request.store:
+        folder = facts.store.root / facts.machine.key
+        try:
+            notes.append(f"stored in {write_calibration(folder, now(), data)}")
+        except BaselineError as error:
+            problems.append(str(error))
+    if request.json is not None:
+        path = Path(request.json)
+        try:
+            write_whole(path, dumps(data))
+            notes.append(f"written to {path}")
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            problems.append(
+                f"can't write {path}: {reason}; give --json a file in a folder that can be "
+                "written to"
+            )
+    return notes, problems
+
+
+def to_json(
+    outcome: Calibration, tests: Sequence[RecordedTest], facts: SessionFacts, perf: PerfConfig
+) -> dict[str, Any]:
+    """What is stored of the outcome: plain JSON, the samples of every pair included."""
+    workloads = {test.nodeid: test.workload.hash for test in tests}
+    return {
+        "model": model_key(facts.model),
+        "model_name": facts.model.name,
+        "machine": facts.machine.key,
+        "commit": facts.provenance.commit,
+        "plugin": facts.provenance.plugin,
+        "engine_version": facts.provenance.engine_version,
+        "config": facts.config,
+        "iterations": perf.iterations,
+        "plant": outcome.plant,
+        "false_alarms": outcome.alpha,
+        "sessions_judged": outcome.alarms.of,
+        "sessions_called": outcome.alarms.count,
+        "sessions_called_elsewhere": outcome.elsewhere.count if outcome.elsewhere else None,
+        "sessions_unfit": outcome.unfit,
+        "void_pairs": sum(run.void for run in outcome.sessions),
+        "checks": [_check(check, workloads[check.nodeid]) for check in outcome.checks],
+        "stall_rates": [
+            {
+                "nodeid": stall.nodeid,
+                "metric": stall.metric,
+                "workload": workloads[stall.nodeid],
+                "tolerance": stall.tolerance,
+                "candidate": stall.candidate,
+                "base": stall.base,
+                "called": stall.called.count,
+                "passed": stall.passed.count,
+                "of": stall.called.of,
+            }
+            for stall in outcome.stalls
+        ],
+        "runs": [_run(run) for run in outcome.sessions],
+    }
+
+
+def _check(check: CheckCalibration, workload: str) -> dict[str, Any]:
+    return {
+        "nodeid": check.nodeid,
+        "metric": check.metric,
+        "workload": workload,
+        "level": check.level,
+        "tolerance": check.tolerance,
+        "within": check.noise.within,
+        "between": check.noise.between,
+        "pair": check.noise.pair,
+        "runs": check.noise.runs,
+        "sessions": check.noise.sessions,
+        "called": check.called.count,
+        "passed": check.passed.count,
+        "of": check.called.of,
+        "pairs": check.rows * check.row_size,
+        "pairs_per_group": check.row_size,
+        "mde": check.mde if check.mde < float("inf") else None,
+    }
+
+
+def _run(run: SessionRun) -> dict[str, Any]:
+    return {
+        "seconds": run.seconds,
+        "pairs": run.pairs,
+        "void_pairs": run.void,
+        "unfit_because": run.unfit_because,
+        "checks": [
+            {
+                "nodeid": check.nodeid,
+                "metric": check.metric,
+                "verdict": check.kind.value,
+                "effect": check.effect,
+                "candidate": check.candidate,
+                "base": check.base,
+            }
+            for check in run.checks
+        ],
+    }

@@ -1,0 +1,51 @@
+"""What ``llmperf calibrate`` hands over to the pytest session that it starts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_llmperf.gate.words import percent
+from pytest_llmperf.session.errors import CalibrationRequestError
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """What ``llmperf calibrate`` asks for.
+
+    Attributes:
+        sessions: how many to run.
+        slowdown: planted in decode, a fraction; 0 plants nothing.
+        share: of the requests that are slowed.
+        store: whether to keep the outcome beside the baselines.
+        json: where to write it besides, or None.
+    """
+
+    sessions: int
+    slowdown: float = 0.0
+    share: float = 1.0
+    store: bool = True
+    json: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> CalibrationRequest:
+        """Read what the command line wrote for this session.
+
+        Raises:
+            CalibrationRequestError: the file is not such a request.
+        """
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise CalibrationRequestError(
+                f"--llmperf-calibrate {path}: {error}; use: llmperf calibrate"
+            ) from None
+
+    @property
+    def plant(self) -> str:
+        """What is planted, in words; empty for nothing."""
+        if not self.slowdown:
+            return ""
+        part = "" if self.share == 1 else f" in {percent(self.share)} of the requests"
+        return f"a decode slower by {percent(self.slowdown)}{part}"

@@ -1,0 +1,103 @@
+"""The base that a session is asked to compare with: brought, recorded, removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
+from pytest_llmperf.packages.roots import import_roots, own_modules
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.session.base_side import BaseSide, config_side
+from pytest_llmperf.session.commit_checkout import (
+    CommitCheckout,
+    check_out_commit,
+    foreign_module,
+    repository_of,
+)
+from pytest_llmperf.session.commit_side import commit_side, recorded_side
+from pytest_llmperf.session.errors import SideError
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.recorded import RecordedTest
+
+
+class ChosenBase:
+    """The other commit or configuration that a session was asked to compare with, or none."""
+
+    def __init__(self, context: SessionContext) -> None:
+        self._context = context
+        self._side: BaseSide | None = None
+        self._checkout: CommitCheckout | None = None
+
+    def prepare(self) -> None:
+        """Read the other configuration, or check the other commit out; nothing is loaded.
+
+        Raises:
+            ConfigError: the other configuration is wrong.
+            SideError, GitError: the commit can't be had.
+        """
+        context, request = self._context, self._context.request
+        if request.base_config is not None:
+            self._side = config_side(context, request.base_config)
+        if request.base_commit is not None:
+            self._checkout = check_out_commit(
+                context.root,
+                repository_of(context.root, "the base"),
+                request.base_commit,
+                context.console.line,
+                context.setup.perf.base_install,
+                import_roots=context.import_roots,
+            )
+
+    def side(
+        self,
+        tests: Sequence[RecordedTest],
+        info: EngineInfo,
+        collected: Sequence[str],
+        origins: Mapping[str, str],
+    ) -> BaseSide | None:
+        """Record the tests at the base where that is needed, and return it; None without one.
+
+        Args:
+            tests: those of this session, whose own engine has freed the device.
+            info: what that engine loaded.
+            collected: node ids of all perf tests of this session.
+            origins: where this session's own modules came from.
+
+        Raises:
+            SideError: the base can't be used.
+            GitError: git can't say what differs.
+        """
+        if self._checkout is not None:
+            if text := foreign_module(origins, self._checkout.repository.top, "this session"):
+                raise SideError(text)
+            return commit_side(self._context, self._checkout, tests, info, collected)
+        if self._side is not None:
+            return recorded_side(self._context, self._side, tests)
+        return None
+
+    def close(self) -> None:
+        """Remove the other commit's tree."""
+        if self._checkout is not None:
+            self._checkout.close()
+
+
+def module_origins(context: SessionContext, engine: LlmEngine) -> dict[str, str]:
+    """Return the files that the project's modules were imported from, here and in the engine.
+
+    The engine has to be alive still. Nothing outside of git: there is no other commit then.
+    """
+    root = context.root
+    try:
+        if Repository.around(root) is None:
+            return {}
+    except GitError as error:
+        # What needs git was refused before; measuring does not.
+        context.console.line(f"no commit is recorded, because git can't be asked: {error}")
+        return {}
+    names = own_modules(root, (*context.import_roots, *import_roots(root, root)))
+    return {**loaded_modules(names), **in_engine(engine.modules(names))}

@@ -1,0 +1,164 @@
+"""A commit checked out beside the user's work tree, with the environment it runs in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.repository.checkout import Checkout, check_out
+from pytest_llmperf.repository.git import Repository
+from pytest_llmperf.session.errors import SideError
+from pytest_llmperf.session.other_tree import INSTRUMENT, OtherTree
+
+if TYPE_CHECKING:
+    from pytest_llmperf.packages.environment import Environment
+    from pytest_llmperf.repository.revisions import Revision
+
+
+@dataclass(frozen=True)
+class CommitCheckout:
+    """A commit's tree and what it runs in.
+
+    Attributes:
+        revision: the commit and how it was named.
+        repository: the user's.
+        files: its files, beside the user's work tree.
+        project: the folder there that is the root folder here.
+        environment: the Python environment of its processes.
+        roots: folders its modules are imported from first.
+    """
+
+    revision: Revision
+    repository: Repository
+    files: Checkout
+    project: Path
+    environment: Environment
+    roots: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What reports call it: as typed, and the hash where that does not tell it."""
+        name, short = self.revision.name, self.revision.short
+        return short if self.revision.commit.startswith(name) else f"{name} ({short})"
+
+    def tree(self) -> OtherTree:
+        """Return where its tests are recorded."""
+        return OtherTree(
+            title=f"{self.name} {self.revision.subject!r}",
+            project=self.project,
+            environment=self.environment,
+            roots=self.roots,
+            top_here=self.repository.top,
+            top=self.files.top,
+            scratch=self.files.top.parent,
+        )
+
+    def close(self) -> None:
+        """Remove the tree."""
+        self.files.close()
+
+
+def repository_of(root: Path, asked: str) -> Repository:
+    """Return the repository of the project.
+
+    Raises:
+        SideError: there is none; ``asked`` is what needs one.
+    """
+    repository = Repository.around(root)
+    if repository is None:
+        raise SideError(f"{root} is in no git repository, so {asked} has no other commit")
+    if repository.head() is None:
+        raise SideError(f"{repository.top} has no commit yet, so {asked} has nothing to look up")
+    return repository
+
+
+def check_out_commit(
+    root: Path,
+    repository: Repository,
+    revision: Revision,
+    say: Callable[[str], None],
+    install: str | None,
+    seconds: float | None = None,
+    import_roots: Sequence[str] = (),
+) -> CommitCheckout:
+    """Check the commit out and bring its environment.
+
+    Args:
+        root: the project's folder here.
+        repository: the user's.
+        revision: the commit.
+        say: shows one line.
+        install, seconds: as ``environment_for`` takes them.
+        import_roots: folders that this process was told to import from first.
+
+    Raises:
+        SideError: it has no such folder, or its dependencies can't be installed.
+        GitError: it can't be checked out.
+    """
+    from pytest_llmperf.config.embedded import cache_dir
+    from pytest_llmperf.packages.environment import InstallError, environment_for
+    from pytest_llmperf.packages.errors import DeclarationError
+    from pytest_llmperf.packages.roots import import_roots as roots_of
+
+    cache = cache_dir(os.environ)
+    checkout = check_out(repository, revision.commit, cache)
+    try:
+        below = root.resolve().relative_to(repository.top)
+        project = checkout.top / below
+        if not project.is_dir():
+            raise SideError(f"{revision} has no folder {below.as_posix()}, so nothing to compare")
+        try:
+            environment = environment_for(root, project, cache, say, install, seconds)
+        except (InstallError, DeclarationError) as error:
+            raise SideError(f"{revision}: {error}") from None
+        given = _moved_roots(import_roots, root, repository.top, checkout.top, revision)
+        roots = tuple(dict.fromkeys((*given, *roots_of(root, project))))
+        return CommitCheckout(revision, repository, checkout, project, environment, roots)
+    except BaseException:
+        checkout.close()
+        raise
+
+
+def _moved_roots(
+    folders: Sequence[str], root: Path, here: Path, there: Path, revision: Revision
+) -> list[str]:
+    """Return the folders there of those that this process imports from first.
+
+    Raises:
+        SideError: one does not exist there, so its modules would come from this tree.
+    """
+    found = []
+    for folder in folders:
+        path = Path(folder).resolve()
+        if not path.is_relative_to(here):
+            continue
+        moved = there / path.relative_to(here)
+        if not moved.is_dir():
+            below = path.relative_to(here).as_posix()
+            raise SideError(
+                f"{revision} has no folder {below}, which the modules of {root.name} are imported "
+                "from here"
+            )
+        found.append(str(moved))
+    return found
+
+
+def foreign_module(origins: Mapping[str, str], top: Path, whose: str) -> str:
+    """Say which module of the project was not imported from the tree ``top``; empty if all were."""
+    for name, file in sorted(origins.items()):
+        path = Path(os.path.realpath(file))
+        inside = path.is_relative_to(top.resolve())
+        below = path.relative_to(top.resolve()).parts if inside else ()
+        # An environment often lies in the tree: what is installed there is no part of it.
+        installed = {"site-packages", "dist-packages"} & set(below)
+        if name.partition(" ")[0] != INSTRUMENT and (not inside or installed):
+            return (
+                f"{whose} imported the project's module {name!r} from {file}, which is not in its "
+                f"own tree ({top}): both sides would run the same code; comparison stopped; "
+                "install the project in editable form (pip install -e .), or name its folder in "
+                "pytest's pythonpath"
+            )
+    return ""

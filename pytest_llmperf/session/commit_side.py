@@ -1,0 +1,214 @@
+"""The base side, from what the same tests ask of the engine there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.repository.content import below_top
+from pytest_llmperf.repository.state import changed_since, state_of
+from pytest_llmperf.session.base_side import BaseSide, setting_lines
+from pytest_llmperf.session.commit_checkout import CommitCheckout, foreign_module
+from pytest_llmperf.session.errors import SideError
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.session.base_recording import BaseRecording
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.other_tree import OtherTree
+    from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
+
+
+def commit_side(
+    context: SessionContext,
+    checkout: CommitCheckout,
+    tests: Sequence[RecordedTest],
+    info: EngineInfo,
+    collected: Sequence[str] = (),
+) -> BaseSide:
+    """Record the tests at the commit and return it as the base side.
+
+    Args:
+        context: of the session.
+        checkout: the commit's tree.
+        tests: those of this session.
+        info: what this session's engine loaded.
+        collected: all perf tests of this session, for those that exist there only.
+
+    Raises:
+        SideError: the commit's tests can't be recorded, or both sides would run the same code.
+    """
+    found = _record(context, checkout.tree(), tests, f"at {checkout.name}")
+    top = checkout.files.top
+    if text := foreign_module(found.origins, top, f"the base ({checkout.name})"):
+        raise SideError(text)
+    changed, absent, broken = _relations(tests, found, checkout.name)
+    removed: list[str] = []
+    if not context.request.names_tests:
+        removed = [nodeid for nodeid in found.collected if nodeid not in {*collected}]
+    notes = [f"base {checkout.name}: {checkout.revision.subject}"]
+    if not checkout.environment.shared:
+        notes.append(f"{checkout.name} has its {checkout.environment.note}")
+    if removed:
+        notes.append(f"removed since {checkout.name}: {', '.join(removed)}")
+    for name in checkout.files.empty_submodules:
+        notes.append(f"submodule {name} is not here, so it is empty at {checkout.name}")
+    has_tests = found.spec is not None
+    return BaseSide(
+        name=checkout.name,
+        spec=found.spec,
+        llm=found.settings() if has_tests else None,
+        differences=_differences(context.setup, info, checkout, found) if has_tests else (),
+        changed=changed,
+        absent=absent,
+        broken=broken,
+        notes=tuple(note for note in notes if note),
+        identity=_identity(checkout, found) if has_tests else {},
+        commit=checkout.revision.commit,
+        **_culprit(checkout, context.baselines_dir),
+    )
+
+
+def recorded_side(
+    context: SessionContext, base: BaseSide, tests: Sequence[RecordedTest]
+) -> BaseSide:
+    """Return another configuration's side, with what the tests ask of its engine.
+
+    Raises:
+        SideError: they can't be recorded with it.
+    """
+    if base.tree is None:
+        return base
+    found = _record(context, base.tree, tests, f"with {base.name}")
+    changed, absent, broken = _relations(tests, found, base.name)
+    return replace(base, changed=changed, absent=absent, broken=broken)
+
+
+def _record(
+    context: SessionContext, tree: OtherTree, tests: Sequence[RecordedTest], where: str
+) -> BaseRecording:
+    context.console.line(f"recording {count(len(tests), 'test')} {where}")
+    return context.record_elsewhere(tree, [test.nodeid for test in tests])
+
+
+def _relations(
+    tests: Sequence[RecordedTest], found: BaseRecording, name: str
+) -> tuple[dict[str, Workload], dict[str, str], dict[str, str]]:
+    """Return the tests with other work there, those that have none, and those that broke."""
+    changed: dict[str, Workload] = {}
+    absent: dict[str, str] = {}
+    broken: dict[str, str] = {}
+    for test in tests:
+        nodeid = test.nodeid
+        work = found.workloads.get(nodeid)
+        if work is not None:
+            if work.hash != test.workload.hash:
+                changed[nodeid] = work
+        elif nodeid in found.problems:
+            absent[nodeid] = f"{name} can't be compared with: {found.problems[nodeid]}"
+        elif text := _why_broken(nodeid, found.broken):
+            broken[nodeid] = f"base ({name}): {text}"
+        elif nodeid in found.collected:
+            broken[nodeid] = f"base ({name}): the session there ended before this test ran"
+        else:
+            absent[nodeid] = f"added: {name} has no such test"
+    return changed, absent, broken
+
+
+def _why_broken(nodeid: str, broken: Mapping[str, str]) -> str:
+    """Return why a test, or the file or class that would hold it, broke there; or nothing."""
+    for collector, text in broken.items():
+        if nodeid == collector or nodeid.startswith((f"{collector}::", f"{collector}/")):
+            return text
+    return ""
+
+
+def _differences(
+    setup: EngineSetup, info: EngineInfo, checkout: CommitCheckout, found: BaseRecording
+) -> tuple[str, ...]:
+    own, model = setup.llm, setup.model_identity
+    engine = f"{info.engine} {info.engine_version}"
+    lines = list(_code(checkout, setup.loaded.baselines_dir))
+    lines += _config_files(setup.loaded.path, checkout, found)
+    same_model = model == found.model
+    lines += setting_lines(own, found.settings(), ("llm.model_path",) if same_model else ())
+    if not same_model and setup.model is not None:
+        lines.append(f"model: SHA-256 {found.model[:12]} there, {model[:12]} here")
+    # An engine that did not start has no version; of which kind it is, the settings say.
+    if found.engine and engine != found.engine:
+        lines.append(f"engine: {found.engine} there, {engine} here")
+    layers = info.gpu.share if info.gpu is not None else ""
+    if layers and found.layers and layers != found.layers:
+        lines.append(f"layers on a GPU: {found.layers} there, {layers} here")
+    return tuple(lines)
+
+
+def _config_files(here: Path | None, checkout: CommitCheckout, found: BaseRecording) -> list[str]:
+    """Say so where the configuration comes from another place there, or from none at all."""
+    there = Path(found.config_file) if found.config_file else None
+    names = [
+        "no file, so defaults"
+        if file is None
+        else os.path.relpath(file.resolve(), top)
+        if file.resolve().is_relative_to(top)
+        else str(file)
+        for file, top in ((there, checkout.files.top.resolve()), (here, checkout.repository.top))
+    ]
+    return [] if names[0] == names[1] else [f"configuration: {names[0]} there, {names[1]} here"]
+
+
+def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
+    """Say how many files differ between the commit and the work tree, and how to see them."""
+    exclude = _recorded(checkout, baselines)
+    changed = len(changed_since(checkout.repository, checkout.revision.commit, exclude))
+    if not changed:
+        return []
+    files = "1 file differs" if changed == 1 else f"{changed} files differ"
+    return [f"code: {files} (git diff --stat {checkout.revision.short})"]
+
+
+def _recorded(checkout: CommitCheckout, baselines: Path) -> list[str]:
+    """Return the folder of the baselines, from the top: what lies there is no code."""
+    folder = below_top(checkout.repository, baselines)
+    return [] if folder is None else [folder]
+
+
+def _culprit(checkout: CommitCheckout, baselines: Path) -> dict[str, Any]:
+    """Say what lies between the commit and this work tree, and where a search would start."""
+    repository, base = checkout.repository, checkout.revision
+    head = repository.head()
+    dirty = state_of(repository, _recorded(checkout, baselines)) != head
+    if head == base.commit:
+        return {"culprit": "it is the uncommitted changes that cost it"}
+    if dirty:
+        text = (
+            f"it is what changed since {checkout.name} that cost it, uncommitted changes included; "
+            "once they are committed, llmperf bisect finds the commit"
+        )
+        return {"culprit": text}
+    assert head is not None
+    if repository.commit("HEAD^") == base.commit and repository.commit("HEAD^2") is None:
+        return {"culprit": f"it is commit {head[:12]} ({repository.subject(head)}) that cost it"}
+    text = f"it is what changed since {checkout.name} that cost it; to find the commit:"
+    return {"culprit": text, "bisect_from": base.name}
+
+
+def _identity(checkout: CommitCheckout, found: BaseRecording) -> dict[str, Any]:
+    """Return what distinguishes this side from any other: code, environment, settings, model."""
+    from pytest_llmperf.packages.fingerprint import fingerprint
+
+    llm = {key: value for key, value in found.llm.items() if key != "model_path"}
+    trees = (checkout.files.top, checkout.repository.top)
+    return {
+        "state": checkout.revision.commit,
+        "environment": fingerprint(found.python, found.path, trees),
+        "llm": llm,
+        "model": found.model,
+        "engine": found.engine,
+    }

@@ -1,0 +1,110 @@
+"""What the commit or the configuration did to the engine, beside a baseline or the base side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pytest_llmperf.baselines.causes import NAMED_SETTINGS, Side, beyond_cores, causes
+from pytest_llmperf.baselines.loaded import Loaded
+from pytest_llmperf.baselines.match import notes as differences_from
+from pytest_llmperf.baselines.store import StoredRecord
+from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.environment.fitness import FitnessFinding, with_severities
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.measure.samples import BASE, CANDIDATE
+from pytest_llmperf.session.base_side import BaseSide
+from pytest_llmperf.session.facts import SessionFacts
+
+#: What threads beyond the cores explain only where the baseline did not have them.
+_BEYOND, _THREADS = "threads_beyond_cores", "other_threads"
+
+
+def configured_findings(
+    facts: SessionFacts,
+    baseline: StoredRecord | None,
+    base: BaseSide | None,
+    loaded: Mapping[str, EngineInfo],
+) -> list[FitnessFinding]:
+    """Return what is configured or built otherwise than what a test is compared with.
+
+    Args:
+        facts: of this session.
+        baseline: the newest stored session that judges the test, or None.
+        base: the base side, which then takes the baseline's place, or None.
+        loaded: what the engines of the sides said after loading, by side.
+    """
+    found = beyond_cores(facts.config, usable_cpus())
+    sides = _sides(facts, base, loaded) if base is not None else _stored(facts, baseline, loaded)
+    if sides is not None:
+        found = [*causes(*sides), *found]
+    # As they tell the most, whatever their severities.
+    return [with_severities([one], facts.severities)[0] for one in found]
+
+
+def stored_causes(facts: SessionFacts, baseline: StoredRecord) -> list[FitnessFinding]:
+    """Return what is configured or built otherwise than in a stored session."""
+    sides = _stored(facts, baseline, {})
+    return [] if sides is None else causes(*sides)
+
+
+def causes_of(verdicts: Sequence[Verdict], configured: Sequence[FitnessFinding]) -> tuple[str, ...]:
+    """Return what explains a test that is slower or misses a target, in words."""
+    kinds = {reason.kind for verdict in verdicts for reason in verdict.reasons}
+    kinds |= {verdict.kind for verdict in verdicts}
+    if not kinds & {VerdictKind.REGRESSED, VerdictKind.MISSED}:
+        return ()
+    names = {finding.name for finding in configured}
+    alike = VerdictKind.MISSED not in kinds and _THREADS not in names
+    return tuple(
+        finding.text
+        for finding in configured
+        if finding.severity != "note" and not (finding.name == _BEYOND and alike)
+    )
+
+
+def differences_of(
+    facts: SessionFacts,
+    baseline: StoredRecord | None,
+    base: BaseSide | None,
+    configured: Sequence[FitnessFinding],
+) -> tuple[str, ...]:
+    """Return what differs besides speed, what decides speed first.
+
+    Of the newest session that judged the test, or of the base side.
+    """
+    known_causes = [finding.text for finding in configured if finding.name != _BEYOND]
+    if base is not None:
+        return (*known_causes, *base.differences)
+    if baseline is None:
+        return ()
+    named = {setting for finding in configured for setting in NAMED_SETTINGS.get(finding.name, ())}
+    found = differences_from(baseline, facts.machine, facts.provenance, facts.config)
+    rest = (f"{d.item}: {d.baseline} → {d.current}" for d in found if d.item not in named)
+    return (*known_causes, *rest)
+
+
+def _stored(
+    facts: SessionFacts, baseline: StoredRecord | None, loaded: Mapping[str, EngineInfo]
+) -> tuple[Side, Side] | None:
+    if baseline is None:
+        return None
+    # What was measured; the bodies' engine may have come up with other layers.
+    here = Loaded.of(loaded[CANDIDATE]) if CANDIDATE in loaded else facts.loaded
+    record = baseline.record
+    return (
+        Side(facts.provenance.backend, facts.config, here),
+        Side(record.provenance.backend, record.config, record.loaded),
+    )
+
+
+def _sides(
+    facts: SessionFacts, base: BaseSide, loaded: Mapping[str, EngineInfo]
+) -> tuple[Side, Side] | None:
+    here, there = loaded.get(CANDIDATE), loaded.get(BASE)
+    if here is None or there is None or base.llm is None:
+        return None
+    return (
+        Side("", facts.config, Loaded.of(here)),
+        Side("", base.llm.resolved(), Loaded.of(there), base.name),
+    )

@@ -1,0 +1,343 @@
+"""Confirmation: suspects by their stored sessions are run against the commit these measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.origin import Origin, origin_of
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.session.base_side import BaseSide
+from pytest_llmperf.session.commit_checkout import (
+    check_out_commit,
+    foreign_module,
+    repository_of,
+)
+from pytest_llmperf.session.commit_side import commit_side
+from pytest_llmperf.session.configured import stored_causes
+from pytest_llmperf.session.errors import SideError
+from pytest_llmperf.session.facts import gather_facts
+from pytest_llmperf.session.result import TestResult
+from pytest_llmperf.session.results import result_of_test
+from pytest_llmperf.session.suspects import Suspect, find_suspects
+from pytest_llmperf.session.trial import Trial, Trials
+from pytest_llmperf.text import in_short
+from pytest_llmperf.units import format_duration
+
+if TYPE_CHECKING:
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.measured_code import MeasuredCode
+
+_ALONE = "not confirmed, so stored sessions alone judge"
+_SAME = "it measured the same code, configuration, packages, engine and model"
+#: Why nothing is confirmed in a session that records.
+_ON_REQUEST = "a session that records confirms on request: --llmperf-confirm auto"
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """What running suspects against the commits of their baselines decided.
+
+    Attributes:
+        trials: those that were run.
+        confirmed: the trial that decides on a test, by node id.
+        remarks: what led to that trial, or why there was none, by node id.
+        rejudged: what stored sessions say of all others, at their share of the false-alarm
+            rate; None where that is unchanged.
+        prepared_seconds: how long checkouts, environments and recordings took.
+    """
+
+    trials: tuple[Trial, ...] = ()
+    confirmed: Mapping[str, Trial] = field(default_factory=dict)
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    rejudged: Trial | None = None
+    prepared_seconds: float = 0.0
+
+
+@dataclass
+class _Run:
+    """The trials of one confirmation so far."""
+
+    left: float
+    trials: list[Trial] = field(default_factory=list)
+    confirmed: dict[str, Trial] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+    unconfirmed: dict[str, str] = field(default_factory=dict)
+    prepared_seconds: float = 0.0
+
+
+class Confirmer:
+    """Runs suspects against the commits of their baselines.
+
+    Args:
+        context: of the session.
+        trial: the measurement of its tests, judged by stored sessions.
+        start_seconds: how long an engine process takes to start.
+        origins: where this session's own modules were imported from.
+        code: what this session measures.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        trial: Trial,
+        start_seconds: float,
+        origins: Mapping[str, str],
+        code: MeasuredCode,
+    ) -> None:
+        self._context = context
+        self._trial = trial
+        self._facts = trial.facts
+        self._start_seconds = start_seconds
+        self._origins = origins
+        self._code = code
+        self._mode = context.request.confirming
+
+    def run(self) -> Confirmation:
+        """Run what is suspect, as far as it is asked for and the budget lasts."""
+        perf = self._context.setup.perf
+        records = self._facts.baselines.records
+        suspects, unfit = find_suspects(self._trial, records, every=self._mode == "always")
+        if self._mode == "never":
+            unfit = {}
+        if not suspects and not unfit:
+            return Confirmation()
+        same, suspects, unconfirmed = self._unchanged(suspects)
+        run = _Run(perf.budget - self._trial.measurement.spent)
+        run.unconfirmed = {**unconfirmed, **unfit}
+        groups: list[tuple[Origin, list[Suspect]]] = []
+        if self._mode == "on request":
+            run.unconfirmed |= {one.test.nodeid: _ON_REQUEST for one in suspects}
+        elif self._mode != "never":
+            groups, without = self._grouped(suspects)
+            run.unconfirmed |= without
+        engines = self._engine_causes(suspects)
+        names = {*run.unconfirmed, *(one.test.nodeid for one in suspects)}
+        share = _share(perf.false_alarms, len(groups), alone=len(names) == 1 and not engines)
+        for origin, group in groups:
+            self._run_group(run, origin, group, share, engines)
+        rejudged = None
+        if run.unconfirmed or same:
+            rejudged = self._trial.judged_by(self._trial.gate.at(share, same))
+        run.remarks |= {nodeid: f"{_ALONE}: {why}" for nodeid, why in run.unconfirmed.items()}
+        run.remarks |= {
+            nodeid: f"nothing was run against {name}: {_SAME}" for nodeid, name in same.items()
+        }
+        return Confirmation(
+            tuple(run.trials), run.confirmed, run.remarks, rejudged, run.prepared_seconds
+        )
+
+    def _run_group(
+        self,
+        run: _Run,
+        origin: Origin,
+        group: Sequence[Suspect],
+        share: float,
+        engines: Mapping[str, Sequence[FitnessFinding]],
+    ) -> None:
+        """Run a group against one commit; note which of its tests that decides."""
+        began = self._spent()
+        try:
+            trial = self._confirm(run, origin, group, share)
+        except (GitError, SideError, BaselineError, EngineError) as error:
+            # Such as a device that another session took meanwhile.
+            run.unconfirmed |= {one.test.nodeid: str(error) for one in group}
+            return
+        finally:
+            run.left -= self._spent() - began
+        run.trials.append(trial)
+        base = trial.base
+        assert base is not None
+        for suspect in group:
+            nodeid = suspect.test.nodeid
+            found = result_of_test(trial, suspect.test)
+            # Other work there was measured in pairs, too, and was compared with nothing.
+            if base.relation(nodeid) != "same" or not found.pairs:
+                run.unconfirmed[nodeid] = _why_not(suspect, found, base)
+            elif cause := _not_cleared(found, engines.get(nodeid, [])):
+                run.unconfirmed[nodeid] = (
+                    f"{base.name} has the same engine here, so it can't tell what that "
+                    f"costs: {cause}"
+                )
+            else:
+                said = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
+                run.remarks[nodeid] = f"{said}run against {base.name}, {origin.how}"
+                run.confirmed[nodeid] = trial
+
+    def _spent(self) -> float:
+        """Return a time that stands still while the session waits for the machine to be fit."""
+        return time.monotonic() - self._context.wait.seconds
+
+    def _unchanged(
+        self, suspects: Sequence[Suspect]
+    ) -> tuple[dict[str, str], list[Suspect], dict[str, str]]:
+        """Tell apart the suspects whose code a session of the faster half measured.
+
+        A comparison of the commits would compare that code with itself. Returns the session
+        that measured the very same by test, where there is one; the suspects that can be
+        confirmed; and why others can't be, by test.
+        """
+        same: dict[str, str] = {}
+        left: list[Suspect] = []
+        unconfirmed: dict[str, str] = {}
+        for suspect in suspects:
+            alike = [one for one in suspect.faster_half if self._code.has_code_of(one)]
+            # Asked to confirm every test, an older commit that differs will do.
+            others = self._mode == "always" and not all(
+                map(self._code.has_code_of, suspect.sessions)
+            )
+            if not alike or suspect.crept or others:
+                left.append(suspect)
+                continue
+            nodeid = suspect.test.nodeid
+            differences = {one.path.name: self._code.differences(one) for one in alike}
+            name = next((name for name, found in differences.items() if not found), None)
+            if name is not None:
+                same[nodeid] = name
+            elif self._mode == "never":
+                left.append(suspect)
+            else:
+                name, found = next(iter(differences.items()))
+                unconfirmed[nodeid] = (
+                    f"{name} measured the same code, so there is nothing to run it against; what "
+                    f"may differ: {'; '.join(found)}"
+                )
+        return same, left, unconfirmed
+
+    def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
+        """Return what is built or loaded otherwise than in a suspect's newest stored session."""
+        found = {
+            suspect.test.nodeid: stored_causes(self._facts, suspect.sessions[-1])
+            for suspect in suspects
+        }
+        return {nodeid: causes for nodeid, causes in found.items() if causes}
+
+    def _grouped(
+        self, suspects: Sequence[Suspect]
+    ) -> tuple[list[tuple[Origin, list[Suspect]]], dict[str, str]]:
+        """Return the suspects by the commit to run them against, and why others have none."""
+        groups: dict[str, tuple[Origin, list[Suspect]]] = {}
+        unconfirmed: dict[str, str] = {}
+        root = self._context.root
+        for suspect in suspects:
+            try:
+                repository = repository_of(root, "the baseline")
+                if text := foreign_module(self._origins, repository.top, "this session"):
+                    raise SideError(text)
+                origin = self._origin(suspect, repository)
+            except (GitError, SideError) as error:
+                unconfirmed[suspect.test.nodeid] = str(error)
+                continue
+            groups.setdefault(origin.revision.commit, (origin, []))[1].append(suspect)
+        return list(groups.values()), unconfirmed
+
+    def _origin(self, suspect: Suspect, repository: Repository) -> Origin:
+        """Return the commit of the newest session that is as fast as they are in the middle.
+
+        A newer one may hold the slowdown already. One with the code of this session would be
+        compared with itself.
+
+        Raises:
+            GitError: none of the sessions has a commit that can be run against.
+        """
+        problem: GitError | None = None
+        for stored in suspect.fast_first:
+            try:
+                origin = origin_of(stored, repository)
+            except GitError as error:
+                problem = problem or error
+                continue
+            if not self._code.is_code_of(origin.revision.commit):
+                return origin
+            problem = problem or GitError(
+                f"{origin.revision.short}, {origin.how}, has the same code as this session"
+            )
+        raise problem or GitError("its stored sessions name no commit")
+
+    def _confirm(self, run: _Run, origin: Origin, group: Sequence[Suspect], alpha: float) -> Trial:
+        """Run a group against one commit, within what is left of the budget.
+
+        Raises:
+            SideError: the commit can't be used, or no time is left for it.
+        """
+        context, perf, began = self._context, self._context.setup.perf, time.monotonic()
+        tests = [suspect.test for suspect in group]
+        number, is_are = count(len(tests), "test"), "is" if len(tests) == 1 else "are"
+        if run.left <= 0:
+            raise SideError(f"nothing is left of perf.budget ({format_duration(perf.budget)})")
+        context.console.line(
+            f"{number} {is_are} to be confirmed against {origin.revision}, {origin.how}, within "
+            f"the {format_duration(round(run.left))} left of perf.budget: its checkout, "
+            "environment and the recording there count"
+        )
+        checkout = check_out_commit(
+            context.root,
+            repository_of(context.root, "the baseline"),
+            origin.revision,
+            context.console.line,
+            perf.base_install,
+            run.left,
+            context.import_roots,
+        )
+        try:
+            base = commit_side(context, checkout, tests, self._facts.info)
+            telemetry = self._facts.telemetry
+            facts = gather_facts(context, self._facts.info, base, tests, telemetry)
+            # It knows the machine's bandwidth already.
+            facts = replace(facts, roofline=self._facts.roofline)
+            prepared = time.monotonic() - began
+            try:
+                if prepared >= run.left:
+                    raise SideError(
+                        f"checkout, environment and recording took {format_duration(prepared)}, "
+                        "and that was all that was left of perf.budget "
+                        f"({format_duration(perf.budget)})"
+                    )
+                trials = Trials(context, facts, self._start_seconds)
+                trial = trials.run(tests, base, alpha=alpha, budget=run.left - prepared)
+            finally:
+                if facts.telemetry is not telemetry:
+                    facts.close()
+            run.prepared_seconds += prepared
+            return trial
+        finally:
+            checkout.close()
+
+
+def _share(alpha: float, groups: int, *, alone: bool) -> float:
+    """Return what each trial that may decide gets of the one false-alarm rate.
+
+    Which suspects are left to their stored sessions is known only after the others were
+    confirmed, so their part is kept for them from the start. Only one that is ``alone``, and
+    either confirmed or left to them, uses it all: either way a single trial decides.
+    """
+    return alpha / (groups + 1) if groups and not alone else alpha
+
+
+def _why_not(suspect: Suspect, found: TestResult, base: BaseSide) -> str:
+    """Say why a trial did not compare a test."""
+    nodeid = found.nodeid
+    if other := base.other_work(suspect.test):
+        return other
+    if reason := base.absent.get(nodeid) or base.broken.get(nodeid):
+        return in_short(reason)
+    claim = next((verdict.claim for verdict in found.verdicts if verdict.claim), "")
+    return claim or "nothing was measured"
+
+
+def _not_cleared(found: TestResult, causes: Sequence[FitnessFinding]) -> str:
+    """Say what a comparison of the commits could not show, because both sides had it.
+
+    An engine that was built again without GPU code is as slow for the old commit.
+    """
+    if any(verdict.kind is VerdictKind.REGRESSED for verdict in found.verdicts):
+        return ""
+    between = {entry.name for entry in found.fitness}
+    return "; ".join(cause.text for cause in causes if cause.name not in between)

@@ -1,0 +1,11 @@
+"""What ends a session, or its comparison with another side."""
+
+from __future__ import annotations
+
+
+class SideError(Exception):
+    """A side of a comparison that can't be used; ``str()`` is a complete message."""
+
+
+class CalibrationRequestError(Exception):
+    """A file that does not say what to calibrate; ``str()`` is a complete message."""

@@ -1,0 +1,240 @@
+"""What is known of machine, model, code and baselines once the bodies have run."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf import __version__
+from pytest_llmperf.baselines.calibrations import model_key, read_calibrations
+from pytest_llmperf.baselines.loaded import Loaded
+from pytest_llmperf.baselines.match import BaselineSet
+from pytest_llmperf.baselines.record import ModelIdentity, Provenance
+from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.config.extra_hashes import without_extra_values
+from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.environment.gpus import Gpu, GpuReading, read_gpus
+from pytest_llmperf.environment.host_fitness import Need
+from pytest_llmperf.environment.machine import Machine, read_machine
+from pytest_llmperf.environment.telemetry import Telemetry
+from pytest_llmperf.fitness_checks import Severity
+from pytest_llmperf.repository.provenance import read_provenance
+from pytest_llmperf.session.baseline_source import read_baselines
+from pytest_llmperf.session.roofline_meter import RooflineMeter
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.session.base_side import BaseSide
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.recorded import RecordedTest
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """What the verdicts of a session rest on besides its samples.
+
+    Attributes:
+        machine: the fingerprint of this machine.
+        provenance: of the code under test.
+        model: the identity of the model's files.
+        info: what the engine loaded.
+        config: the resolved ``llm`` section, paths as the user wrote them; of ``extra`` the
+            hashes.
+        store: where baselines live.
+        baselines: those that match, those refused, and the nearest other machine.
+        notes: about the whole session, one line each.
+        n_threads: most threads the engine of either side uses at once.
+        watch_gpu: whether the engine of either side may use a GPU that NVML can watch.
+        telemetry: the session with NVML while GPUs are watched, or None; ``close`` ends it.
+        no_gpu: why no GPU is watched, empty where one is.
+        calibration: what the newest A/A calibration of this machine, model and configuration
+            said, or None.
+        roofline: knows the limits that this machine's memory sets.
+        severities: the configured ones of fitness checks, by name.
+    """
+
+    machine: Machine
+    provenance: Provenance
+    model: ModelIdentity
+    info: EngineInfo
+    config: dict[str, Any]
+    store: BaselineStore
+    baselines: BaselineSet
+    notes: tuple[str, ...]
+    n_threads: int
+    watch_gpu: bool
+    telemetry: Telemetry | None = None
+    no_gpu: str = ""
+    calibration: dict[str, Any] | None = None
+    roofline: RooflineMeter = field(default_factory=RooflineMeter)
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """End the session with NVML; harmless when repeated."""
+        if self.telemetry is not None:
+            self.telemetry.close()
+
+    @property
+    def loaded(self) -> Loaded:
+        """What a record keeps of what the engine loaded."""
+        return Loaded.of(self.info)
+
+    @property
+    def need(self) -> Need:
+        """What the engine needs of its host."""
+        mapped = self.info.mapped_bytes(locked=self.config["use_mlock"])
+        return Need(mapped, self.n_threads, usable_cpus())
+
+
+def gather_facts(
+    context: SessionContext,
+    info: EngineInfo,
+    base: BaseSide | None = None,
+    tests: Sequence[RecordedTest] = (),
+    telemetry: Telemetry | None = None,
+) -> SessionFacts:
+    """Look at machine, model, repository and baselines, while no engine holds a device.
+
+    Args:
+        context: of the session.
+        info: what its engine loaded.
+        base: the base side, where there is one.
+        tests: what is measured.
+        telemetry: the session with NVML that is already open; one is opened where GPUs are
+            to be watched and there is none.
+
+    Raises:
+        BaselineError: stored sessions can't be used.
+        GitError: the commit whose baselines count can't be read.
+    """
+    setup, llm = context.setup, context.setup.llm
+    backend = _backend(llm)
+    sides = [llm] if base is None or base.llm is None else [llm, base.llm]
+    reading = read_gpus()
+    machine = _machine(backend, reading, info)
+    git = read_provenance(context.root, context.baselines_dir)
+    model = ModelIdentity(
+        name=info.model_name,
+        sha256=setup.model.sha256() if setup.model is not None else None,
+        size_bytes=info.file_bytes or None,
+        quantization=info.quantization or None,
+    )
+    resolved = without_extra_values(llm.resolved())
+    store = BaselineStore(context.baselines_dir)
+    calibrations, broken = read_calibrations(store.root / machine.key)
+    alike = [one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)]
+    baselines, remarks = read_baselines(store, machine, model, context.request.baselines_from)
+    notes = [*setup.loaded.warnings, *broken, *remarks]
+    if reading.problem:
+        notes.append(reading.problem)
+    # A stranger on a card that no engine uses is no business of ours.
+    uses = any(_may_use_gpu(_backend(side), side.resolved()) for side in sides)
+    watch_gpu = bool(reading.gpus) and uses
+    if watch_gpu and telemetry is None:
+        telemetry = Telemetry.open({**os.environ, **setup.spec.env})
+    if uses and not watch_gpu and not reading.problem and info.gpu and info.gpu.layers_on_gpu:
+        notes.append(
+            "nothing is known of the GPU's load, memory, power and heat while measuring: NVML, "
+            "NVIDIA's library, sees no GPU here"
+        )
+    return SessionFacts(
+        machine=machine,
+        provenance=Provenance(
+            commit=git.commit,
+            dirty=git.dirty,
+            branch=git.branch,
+            plugin=__version__,
+            python=platform.python_version(),
+            engine=info.engine,
+            engine_version=info.engine_version,
+            backend=backend,
+        ),
+        model=model,
+        info=info,
+        config=resolved,
+        store=store,
+        baselines=baselines,
+        notes=tuple(notes),
+        # Both sides are watched with one need, or load would void the samples of one of them only.
+        n_threads=max(_needed_cores(side, side.resolved()) for side in sides),
+        watch_gpu=watch_gpu,
+        telemetry=telemetry,
+        no_gpu="" if telemetry is not None else _why_no_gpu(reading, uses=uses),
+        calibration=alike[-1].summary() if alike else None,
+        roofline=RooflineMeter(check for test in tests for check in test.checks),
+        severities=setup.perf.fitness,
+    )
+
+
+def machine_before_loading(llm: LlmConfig) -> Machine | None:
+    """Return this machine where no engine has to be loaded to tell it; None elsewhere.
+
+    GPUs of other vendors than NVIDIA are known from the engine only.
+    """
+    reading, backend = read_gpus(), _backend(llm)
+    if not reading.gpus and backend not in ("cpu", "app"):
+        return None
+    return _machine(backend, reading, None)
+
+
+def _machine(backend: str, reading: GpuReading, info: EngineInfo | None) -> Machine:
+    return read_machine(
+        "cpu" if backend == "app" and not reading.gpus else backend,
+        _gpus(reading.gpus, info),
+        driver=reading.driver,
+        # What CUDA_VISIBLE_DEVICES hides is in the machine all the same.
+        present=_gpus(read_gpus({}).gpus, info),
+    )
+
+
+def _backend(llm: LlmConfig) -> str:
+    return installed_backend() if llm.engine == "llama_cpp" else "app"
+
+
+def _may_use_gpu(backend: str, resolved: dict[str, Any]) -> bool:
+    """Whether an engine may use a GPU; what an application does nobody can tell."""
+    return backend == "app" or (backend != "cpu" and resolved["n_gpu_layers"] != 0)
+
+
+def _why_no_gpu(reading: GpuReading, *, uses: bool) -> str:
+    if not reading.gpus:
+        return (
+            reading.problem
+            or "NVML, NVIDIA's library, sees no GPU here; take the marker away, or measure on a "
+            "machine that has one"
+        )
+    if not uses:
+        return (
+            "the engine uses no GPU (a CPU build of llama.cpp, or n_gpu_layers: 0); take the "
+            "marker away, or put layers on the GPU"
+        )
+    return "the NVIDIA driver stopped answering"
+
+
+def _gpus(seen: tuple[Gpu, ...], info: EngineInfo | None) -> tuple[Gpu, ...]:
+    """Return the GPUs NVML sees, or else those the engine names: other vendors' cards."""
+    if seen or info is None or info.gpu is None:
+        return seen
+    return tuple(
+        Gpu(name=device.description or device.name)
+        for device in info.gpu.devices
+        if device.name != "CPU"
+    )
+
+
+def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
+    """Return how many cores the engine keeps busy; an application is taken to need one.
+
+    What ``auto`` stands for says nothing about an application; a number it is given does.
+    """
+    asked = [
+        resolved[name]
+        for name in ("n_threads", "n_threads_batch")
+        if llm.engine != "app" or getattr(llm, name) != "auto"
+    ]
+    return max(asked, default=1)

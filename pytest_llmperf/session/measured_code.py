@@ -1,0 +1,150 @@
+"""The code, environment and engine that a session measures, compared with a stored session's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.loaded import Loaded
+from pytest_llmperf.baselines.match import work_differences
+from pytest_llmperf.baselines.record import Provenance
+from pytest_llmperf.baselines.store import StoredRecord
+from pytest_llmperf.repository.content import below_top, content_of, work_tree_content
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.state import ignored
+from pytest_llmperf.session.facts import SessionFacts
+
+if TYPE_CHECKING:
+    from pytest_llmperf.session.context import SessionContext
+
+_DIGITS = 20
+
+
+class MeasuredCode:
+    """What this session measures besides the machine; looked at once, when it is asked for.
+
+    Args:
+        context: of the session.
+        facts: of this session.
+    """
+
+    def __init__(self, context: SessionContext, facts: SessionFacts) -> None:
+        self._context = context
+        self._facts = facts
+        self._contents: dict[str, str | None] = {}
+
+    @cached_property
+    def provenance(self) -> Provenance:
+        """Where this session comes from, with digests of its code and of its environment."""
+        return replace(self._facts.provenance, code=self._code, environment=self._environment)
+
+    def has_code_of(self, stored: StoredRecord) -> bool:
+        """Whether a stored session measured the same files, recorded baselines excepted."""
+        theirs = stored.record.provenance
+        if theirs.code is not None and theirs.code == self.provenance.code:
+            return True
+        return theirs.commit is not None and not theirs.dirty and self.is_code_of(theirs.commit)
+
+    def is_code_of(self, commit: str) -> bool:
+        """Whether the work tree has a commit's tracked files, recorded baselines excepted."""
+        head, dirty = self._facts.provenance.commit, self._facts.provenance.dirty
+        if head is None or dirty:
+            return False
+        return head == commit or self._content(head) == self._content(commit) is not None
+
+    def differences(self, stored: StoredRecord) -> list[str]:
+        """Return what differs from a stored session besides the machine, or may for all it says.
+
+        Empty where code, configuration, packages, engine and model are the same: then it is
+        the machine that made another speed.
+        """
+        return list(self._differences(stored))
+
+    def _differences(self, stored: StoredRecord) -> Iterator[str]:
+        record, here = stored.record, self.provenance
+        theirs = record.provenance
+        if theirs.code is None or theirs.code != here.code:
+            known = theirs.code is not None and here.code is not None
+            if not self.has_code_of(stored):
+                yield "the code"
+            elif known:
+                yield "files that git does not know"
+        found = work_differences(stored, here, self._facts.config)
+        yield from (f"{d.item} ({d.baseline} there, {d.current} here)" for d in found)
+        if theirs.backend != here.backend:
+            yield f"the backend ({theirs.backend} there, {here.backend} here)"
+        if record.loaded is None:
+            yield "what its engine had loaded, which it does not say"
+        elif _without_reason(record.loaded) != _without_reason(self._facts.loaded):
+            yield "what the engine loaded"
+        if theirs.environment is None or here.environment is None:
+            yield "the installed packages, which it does not say"
+        elif theirs.environment != here.environment:
+            yield "the installed packages, or variables of the engine's libraries"
+
+    @cached_property
+    def _repository(self) -> Repository | None:
+        try:
+            return Repository.around(self._context.root)
+        except GitError:
+            return None
+
+    @cached_property
+    def _code(self) -> str | None:
+        repository = self._repository
+        if repository is None:
+            return None
+        written = own_files(self._context, repository)
+        try:
+            return work_tree_content(repository, written)
+        except GitError:
+            return None
+
+    @cached_property
+    def _environment(self) -> str | None:
+        from pytest_llmperf.packages.fingerprint import (
+            deciding_variables,
+            fingerprint,
+            modules_digest,
+        )
+
+        repository = self._repository
+        if repository is None:
+            return None
+        try:
+            modules = modules_digest(repository.top, ignored(repository))
+        except GitError:
+            return None
+        packages = fingerprint(sys.version, sys.path, (repository.top,), touched=False)
+        text = json.dumps([packages, modules, deciding_variables(os.environ)])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
+
+    def _content(self, commit: str) -> str | None:
+        """Return the digest of a commit's files, baselines excepted; None where it is not here."""
+        repository = self._repository
+        if repository is not None and commit not in self._contents:
+            folder = below_top(repository, self._context.baselines_dir)
+            try:
+                found = content_of(repository, commit, [folder] if folder else [])
+            except GitError:
+                found = None
+            self._contents[commit] = found
+        return self._contents.get(commit)
+
+
+def own_files(context: SessionContext, repository: Repository) -> list[str]:
+    """Return the paths, from the work tree's top, that this session writes: they are no code."""
+    written = (context.baselines_dir, *context.request.written)
+    found = (below_top(repository, path) for path in written)
+    return [path for path in found if path is not None]
+
+
+def _without_reason(loaded: Loaded) -> Loaded:
+    """Leave out why layers are where they are, which is words."""
+    return replace(loaded, placement="")

@@ -1,0 +1,317 @@
+"""Turns samples and baselines into evidence, after every round and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from statistics import median, quantiles
+
+from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
+from pytest_llmperf.baselines.match import BaselineSet
+from pytest_llmperf.baselines.store import StoredRecord
+from pytest_llmperf.environment.machine import Difference, telling
+from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
+from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.gate.running import first_look
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
+from pytest_llmperf.metrics import percentile_parts
+from pytest_llmperf.session.base_side import BaseSide
+from pytest_llmperf.session.facts import SessionFacts
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.result import CheckResult
+from pytest_llmperf.session.roofline_meter import Unknown
+from pytest_llmperf.session.undefined import undefined_text
+from pytest_llmperf.stats.percentiles import group_size, least_values
+from pytest_llmperf.stats.summary import process_medians, stalled, stalls
+
+
+class SessionGate:
+    """Judges the whole session, whenever it is asked, from what has been measured so far.
+
+    Args:
+        tests: the recorded tests.
+        plan: of the measure stage.
+        facts: machine, model and baselines.
+        alpha: chance per session of a false ``regressed``.
+        base: the base side, or None where there is none.
+        same_as: of tests that only the machine can have made slower, by node id, the stored
+            session that measured the very same.
+    """
+
+    def __init__(
+        self,
+        tests: Sequence[RecordedTest],
+        plan: Plan,
+        facts: SessionFacts,
+        alpha: float,
+        base: BaseSide | None = None,
+        same_as: Mapping[str, str] | None = None,
+    ) -> None:
+        self._same_as = same_as or {}
+        self._recorded = tests
+        self._plan = plan
+        self._facts = facts
+        self._alpha = alpha
+        self._base = base
+        self._stored: dict[tuple[str, str], BaselineSamples] = {}
+
+    def undecided(self, tests: Mapping[str, TestSamples]) -> Collection[str]:
+        """Return the node ids of the tests that more samples could still decide.
+
+        A test with one metric called has its verdict: the others stay as they stand.
+        """
+        judged = [one for one in self.judge(tests, ended=False) if one.verdict is not None]
+        waiting = {one.evidence.nodeid for one in judged if one.verdict and one.verdict.open}
+        return waiting - {
+            one.evidence.nodeid
+            for one in judged
+            if one.verdict and one.verdict.kind is VerdictKind.REGRESSED
+        }
+
+    def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
+        """Return the same gate with another rate of false ``regressed``, and ``same_as``."""
+        return SessionGate(self._recorded, self._plan, self._facts, alpha, self._base, same_as)
+
+    def judge(self, tests: Mapping[str, TestSamples], *, ended: bool = True) -> list[CheckResult]:
+        """Judge every check of every test, in the order of the tests and their checks.
+
+        ``ended``: nothing more will be measured, so say what would have decided.
+        """
+        evidence = [
+            self._evidence(test, check, tests[test.nodeid], ended)
+            for test in self._recorded
+            for check in test.checks
+            if _is_defined(check, tests[test.nodeid])
+            or self._no_roofline(test, check, tests[test.nodeid])
+        ]
+        verdicts = judge_session(evidence, self._alpha)
+        return [CheckResult(e, v) for e, v in zip(evidence, verdicts, strict=True)]
+
+    def stored(self, test: RecordedTest, check: Check) -> BaselineSamples:
+        """Return what earlier sessions hold for one check."""
+        key = (test.nodeid, check.metric.name)
+        if key not in self._stored:
+            baselines = self._facts.baselines
+            self._stored[key] = evidence_for(
+                baselines.records,
+                test.nodeid,
+                test.workload.hash,
+                check.metric.name,
+                decisions=baselines.decisions,
+                summary=test.workload.summary,
+                requests=test.workload.digests,
+                name=lambda one: source_of(one, self._facts),
+            )
+        return self._stored[key]
+
+    def _evidence(
+        self, test: RecordedTest, check: Check, samples: TestSamples, ended: bool
+    ) -> Evidence:
+        plan, nodeid = self._plan, test.nodeid
+        relation = self._base.relation(nodeid) if self._base is not None else None
+        sides = 1 if relation in (None, "absent") else 2
+        paired = relation == "same" and check.metric.compared
+        done = samples.pairs if sides == 2 else len(samples.processes)
+        new = done - samples.earlier
+        seconds = samples.seconds / new + plan.start_seconds * sides if new else None
+        size, unknown = _processes_per_row(check, samples), None
+        if check.metric.name == "roofline" and not _rows(check, samples):
+            unknown = self._no_roofline(test, check, samples)
+        if seconds is not None:
+            seconds *= size
+        return Evidence(
+            nodeid=nodeid,
+            check=check,
+            samples=_rows(check, samples),
+            planned_processes=plan.processes,
+            baseline=None
+            if paired or not check.metric.compared
+            else self._baseline(test, check, samples),
+            pairs=_pairs(check, samples, self.base_name, seconds) if paired else None,
+            invalid=unfit(samples, plan.processes) or _unfit_for_now(unknown),
+            error=self._broken(nodeid)
+            or samples.error
+            or self._undefined(test, samples, check, unknown),
+            budget_reached=samples.budget_reached,
+            budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
+            own_budget=samples.own_budget,
+            row_size=size,
+            exhausted=new >= plan.most,
+            ended=ended,
+            stalls=_stalls(samples, paired),
+            void=samples.void_pairs if paired else len(samples.voided),
+            seconds=seconds,
+            same_as=self._same_as.get(nodeid, ""),
+        )
+
+    def _no_roofline(
+        self, test: RecordedTest, check: Check, samples: TestSamples
+    ) -> Unknown | None:
+        """Return why a roofline is unknown on this machine; None where it is not, or not gated."""
+        if check.metric.name != "roofline" or not check.gated or not _mine(samples):
+            return None
+        limit = self._facts.roofline.limit_of(self._facts.info, test.workload)
+        return limit if isinstance(limit, Unknown) else None
+
+    def _undefined(
+        self, test: RecordedTest, samples: TestSamples, check: Check, unknown: Unknown | None
+    ) -> str | None:
+        """Say why a gated metric has no value although the test was measured."""
+        metric = check.metric
+        if not _mine(samples) or metric.kind == "share":
+            return None
+        if unknown is not None:
+            return None if unknown.for_now else f"the {metric.name} is unknown: {unknown.text}"
+        parts = percentile_parts(metric.name)
+        if parts is not None and any(samples.pooled_rows(parts[0], CANDIDATE)):
+            return _too_few_values(samples, check, self._plan, *parts)
+        if parts is None and samples.values(metric.name):
+            return None
+        if why := _why_undefined(samples, metric.name):
+            return f"{metric.name} could not be measured: {why}"
+        return undefined_text(metric, test.workload, self._facts.info.engine)
+
+    @property
+    def base_name(self) -> str:
+        """What the base side is called; empty without one."""
+        return self._base.name if self._base is not None else ""
+
+    def _broken(self, nodeid: str) -> str | None:
+        return self._base.broken.get(nodeid) if self._base is not None else None
+
+    def _baseline(self, test: RecordedTest, check: Check, samples: TestSamples) -> BaselineSamples:
+        if self._base is not None:
+            return _other_work(self._base, test, check, samples)
+        found = self.stored(test, check)
+        return found if found.detail else replace(found, detail=why_none(self._facts.baselines))
+
+
+def _other_work(
+    base: BaseSide, test: RecordedTest, check: Check, samples: TestSamples
+) -> BaselineSamples:
+    """Say why a test is not compared with the base side; show what it measured anyway."""
+    other = base.other_work(test)
+    if not other:
+        return BaselineSamples("missing", detail=base.absent.get(test.nodeid, ""))
+    rows = samples.values(check.metric.name, BASE) if check.metric.kind == "value" else ()
+    return BaselineSamples("workload changed", sessions=(rows,) if rows else (), detail=other)
+
+
+def unfit(samples: TestSamples, planned: int) -> tuple[str, ...]:
+    """Return why the machine or the replays were unfit, if too few good samples are left.
+
+    Of two sides a pair is good only when both of its processes are valid.
+    """
+    enough = samples.good >= planned and not samples.unfit
+    if enough or not samples.voided:
+        return ()
+    # Loads differ in their digits from process to process; one of them tells the story.
+    text, others = samples.voided[-1].void or "", len(samples.voided) - 1
+    return (f"{text} (and {others} more processes like it)" if others else text,)
+
+
+def source_of(stored: StoredRecord, facts: SessionFacts) -> str:
+    """Name a stored session by its file, which names date and commit."""
+    try:
+        return str(stored.path.relative_to(facts.store.root.parent))
+    except ValueError:
+        return str(stored.path)
+
+
+def listed_differences(differences: Sequence[Difference]) -> str:
+    """Say what differs there from here, in one line."""
+    known = telling(differences)
+    return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in known)
+
+
+def why_none(baselines: BaselineSet) -> str:
+    """Say why no stored session judges here, if there is one at all."""
+    refused = baselines.refused
+    if refused:
+        return (
+            f"{refused[-1].path.name} does not match: {listed_differences(refused[-1].differences)}"
+        )
+    near = baselines.near
+    if near is not None:
+        return f"the nearest is {near.key}: {listed_differences(near.differences)}"
+    return ""
+
+
+def _is_defined(check: Check, samples: TestSamples) -> bool:
+    """Whether to look at a check; a default that the workload does not define is left out.
+
+    One output token has no decode rate.
+    """
+    return check.asked or not _mine(samples) or bool(samples.values(check.metric.name))
+
+
+def _mine(samples: TestSamples) -> bool:
+    """Whether this session's own side has a valid process: without one nothing is known of it."""
+    return any(sample.arm == CANDIDATE for sample in samples.processes)
+
+
+def _rows(check: Check, samples: TestSamples) -> Samples:
+    if check.metric.kind == "share":
+        rows = samples.values("end_to_end")
+        return _stalled(rows, median(process_medians(rows))) if rows else ()
+    return samples.values(check.metric.name)
+
+
+def _processes_per_row(check: Check, samples: TestSamples) -> int:
+    """Return how many processes (or pairs) one value takes: a percentile may need several."""
+    parts = percentile_parts(check.metric.name)
+    each = min(map(len, samples.pooled_rows(parts[0], CANDIDATE)), default=0) if parts else 0
+    return group_size(each, parts[1]) if parts and each else 1
+
+
+def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None) -> Pairs:
+    if check.metric.kind == "share":
+        candidate, base = samples.paired("end_to_end")
+        if not candidate:
+            return Pairs((), (), name, seconds)
+        # One line for both sides, or they could not be swapped within a pair; a low one, or
+        # a side that stalls in most of its iterations would move it out of its own way.
+        centre = quantiles(process_medians((*candidate, *base)), n=4, method="inclusive")[0]
+        return Pairs(_stalled(candidate, centre), _stalled(base, centre), name, seconds)
+    candidate, base = samples.paired(check.metric.name)
+    return Pairs(candidate, base, name, seconds, samples.beside(check.metric.name))
+
+
+def _stalled(rows: Samples, centre: float) -> Samples:
+    """Return rows of 1 (stalled) and 0 instead of durations."""
+    return tuple(tuple(float(one) for one in row) for row in stalled(rows, centre))
+
+
+def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
+    arms = samples.paired("end_to_end") if paired else (samples.values("end_to_end"),)
+    return tuple(stalls(rows) if rows else 0 for rows in arms)
+
+
+def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
+    return (unknown.text,) if unknown is not None and unknown.for_now else ()
+
+
+def _why_undefined(samples: TestSamples, name: str) -> str | None:
+    """Return what the newest valid process said of a metric measured beside the generations."""
+    own = [sample for sample in samples.processes if sample.arm == CANDIDATE]
+    return next((s.undefined[name] for s in reversed(own) if name in s.undefined), None)
+
+
+def _too_few_values(
+    samples: TestSamples, check: Check, plan: Plan, source: str, percent: float
+) -> str | None:
+    """Refuse a percentile that the most processes can't supply with enough values."""
+    rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
+    each = min(map(len, rows), default=0)
+    name, least, groups = check.metric.label, least_values(percent), first_look(check.metric)
+    if each and group_size(each, percent) * groups <= plan.most:
+        return None
+    noun = "pairs of processes" if plan.paired else "processes"
+    return (
+        f"{name} needs at least {groups} groups of {least} values; a process of this workload "
+        f"has {each}, and at most {plan.most} {noun} are measured: ask for more requests or output "
+        f"tokens in the test, raise perf.{'max_pairs' if plan.paired else 'max_processes'}, or ask "
+        "for a lower percentile"
+    )

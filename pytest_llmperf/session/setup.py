@@ -1,0 +1,154 @@
+"""What a session measures with: a checked configuration, the model's files, how engines start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, Situation, find_shortfall
+from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.engine.launch import LaunchSpec
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.load import LoadedConfig
+    from pytest_llmperf.config.model_files import ModelFiles
+    from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.engine.planted import Plant
+
+#: What ``perf.require_gpu`` asks for.
+ALL_LAYERS = GpuRequirement()
+PLACEMENT_UNKNOWN = (
+    "llm.engine: app does not say where its layers are, so that nobody can tell; take the "
+    "requirement away, or set llm.engine: llama_cpp"
+)
+
+
+@dataclass(frozen=True)
+class EngineSetup:
+    """A configuration and its engine, checked and not yet started.
+
+    Attributes:
+        loaded: the configuration and where each value came from.
+        model: the model's files; None for an engine without one.
+        spec: how the engine's processes are started.
+    """
+
+    loaded: LoadedConfig
+    model: ModelFiles | None
+    spec: LaunchSpec
+
+    @property
+    def llm(self) -> LlmConfig:
+        """The engine's settings."""
+        return self.loaded.config.llm
+
+    @property
+    def perf(self) -> PerfConfig:
+        """How to measure and judge."""
+        return self.loaded.config.perf
+
+    @property
+    def model_identity(self) -> str:
+        """SHA-256 over the model's files; of an ``app`` engine its callable's name."""
+        return self.model.sha256() if self.model is not None else str(self.llm.target)
+
+    def starter(self, plant: Plant | None = None) -> Callable[[], EngineClient]:
+        """Return what starts a fresh engine process.
+
+        With ``perf.require_gpu`` a process that came up without the GPU (a card that was lost
+        meanwhile) is refused with an EngineError: it would be measured as if nothing had changed.
+
+        Args:
+            plant: a slowdown to plant in it.
+        """
+        start = partial(EngineClient.start, replace(self.spec, plant=plant))
+        return partial(self._start_on_gpu, start) if self.perf.require_gpu else start
+
+    def shortfall(self, who: str, requirement: GpuRequirement, info: EngineInfo) -> str | None:
+        """Say which layers a loaded engine lacks on the GPU, and why; None where it lacks none.
+
+        Args:
+            who: what requires them, as messages call it.
+            requirement: where layers have to be.
+            info: what the engine said of its load.
+        """
+        if info.gpu is None:
+            return f"{who}: {PLACEMENT_UNKNOWN}"
+        situation = Situation(
+            backend=installed_backend(),
+            engine_version=info.engine_version,
+            environ={**os.environ, **self.spec.env},
+            set_by=self.loaded.provenance.get("llm.n_gpu_layers", ""),
+        )
+        found = find_shortfall(info.gpu, requirement, situation)
+        return f"{who}: {found}" if found is not None else None
+
+    def _start_on_gpu(self, start: Callable[[], EngineClient]) -> EngineClient:
+        client = start()
+        if text := self.shortfall("perf.require_gpu", ALL_LAYERS, client.info):
+            client.close()
+            raise EngineError(text)
+        return client
+
+
+def set_up_engine(
+    loaded: LoadedConfig, folder: Path, import_paths: Sequence[str] = ()
+) -> EngineSetup:
+    """Find the model of a configuration and check what its engine is to be given.
+
+    Args:
+        loaded: the configuration.
+        folder: the project's root, where engine processes run.
+        import_paths: folders that an application's modules are imported from first.
+
+    Raises:
+        ConfigError: the model, or an argument of the engine, is not there.
+    """
+    from pytest_llmperf.config.model_files import ModelFiles
+    from pytest_llmperf.config.model_path import resolve_model
+
+    llm, model = loaded.config.llm, None
+    if llm.engine == "llama_cpp":
+        _check_extra(llm.extra, loaded.provenance)
+        try:
+            file = resolve_model(llm.model_path, loaded.base_dir)
+        except ModelError as error:
+            where = loaded.provenance.get("llm.model_path", "default")
+            # Environment and command line name the key by themselves.
+            key = "" if where.startswith(("--", "environment")) else "llm.model_path"
+            raise ConfigError([Problem(where, str(error), key)]) from None
+        model = ModelFiles.of(file, llm.extra, folder)
+    spec = LaunchSpec(
+        engine=llm.engine,
+        config=llm.resolved(model.first if model is not None else None),
+        cwd=str(folder),
+        # An application is imported the way the tests import it.
+        import_paths=tuple(import_paths) if llm.engine == "app" else (),
+        load_timeout=llm.load_timeout,
+        generation_timeout=llm.generation_timeout,
+    )
+    return EngineSetup(loaded, model, spec)
+
+
+def _check_extra(extra: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
+    from pytest_llmperf.engine.installed import unknown_extra
+
+    unknown = unknown_extra(extra) if extra else {}
+    if unknown:
+        raise ConfigError(
+            Problem(
+                provenance.get(f"llm.extra.{name}", "configuration"),
+                "the installed llama_cpp.Llama takes no such argument"
+                + (f"; did you mean {near!r}?" if near else ""),
+                f"llm.extra.{name}",
+            )
+            for name, near in unknown.items()
+        )

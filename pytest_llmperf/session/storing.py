@@ -1,0 +1,123 @@
+"""Stores a session's samples as a baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+from pytest_llmperf.baselines.loaded import Loaded
+from pytest_llmperf.baselines.record import (
+    BaselineRecord,
+    MetricRecord,
+    Provenance,
+    TestRecord,
+    now,
+)
+from pytest_llmperf.baselines.record import SessionFacts as RecordedFacts
+from pytest_llmperf.measure.samples import CANDIDATE, TestSamples
+from pytest_llmperf.metrics import METRICS, get_metric
+from pytest_llmperf.session.fitness_entries import (
+    FitnessEntry,
+    entries_of,
+    machine_lines,
+    session_entries,
+)
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.results import configured_of
+from pytest_llmperf.session.session_gate import unfit
+from pytest_llmperf.session.trial import Trial
+
+
+def store_session(trial: Trial, provenance: Provenance, accepted: str | None = None) -> Path:
+    """Store the samples of this session's own side as a baseline and return the file.
+
+    Args:
+        trial: what was measured.
+        provenance: of what was measured.
+        accepted: why its level is the new one from now on, or None.
+
+    Raises:
+        BaselineError: it could not be written.
+    """
+    facts, plan, measurement = trial.facts, trial.plan, trial.measurement
+    found = _findings(trial)
+    record = BaselineRecord(
+        recorded=now(),
+        provenance=provenance,
+        model=facts.model,
+        config=facts.config,
+        machine=facts.machine,
+        session=RecordedFacts(
+            seed=plan.seed,
+            processes=plan.processes,
+            iterations=plan.iterations,
+            findings=machine_lines(found),
+            calibration=facts.calibration,
+            fitness={entry.name: entry.severity for entry in found},
+        ),
+        loaded=Loaded.of(measured)
+        if (measured := measurement.loaded.get(CANDIDATE))
+        else facts.loaded,
+        tests={
+            test.nodeid: _test(test, measurement.tests[test.nodeid], plan.processes, accepted)
+            for test in trial.tests
+        },
+    )
+    return facts.store.write(record)
+
+
+def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
+    """Return what was found in the processes that are stored, and of their configuration.
+
+    Nothing of another side, whose samples are not.
+    """
+    found = {}
+    for test in trial.tests:
+        samples = trial.measurement.tests[test.nodeid]
+        own = samples.of_this_session().of_arm(CANDIDATE)
+        every = entries_of(samples, configured_of(trial, test))
+        configured = [entry for entry in every if entry.doing == "configuration"]
+        found[test.nodeid] = (*entries_of(own), *configured)
+    return session_entries(found)
+
+
+def _test(
+    test: RecordedTest, samples: TestSamples, planned: int, accepted: str | None
+) -> TestRecord:
+    names = dict.fromkeys([*METRICS, *(check.metric.name for check in test.checks)])
+    earlier, samples = samples.earlier, samples.of_this_session()
+    invalid = unfit(samples, planned) or _unfinished(samples, planned, earlier)
+    if samples.error is not None:
+        invalid = (samples.error.splitlines()[0], *invalid)
+    return TestRecord(
+        workload=test.workload.hash,
+        summary=test.workload.summary,
+        metrics=stored_metrics(samples, names),
+        invalid=invalid,
+        accepted=accepted,
+        requests=test.workload.digests,
+    )
+
+
+def stored_metrics(samples: TestSamples, names: Iterable[str]) -> dict[str, MetricRecord]:
+    """Return what a record keeps of each metric that has a value.
+
+    Samples that a metric can't have come to are left out: its verdict here says so, and to a
+    later session they say nothing.
+    """
+    return {
+        metric.name: MetricRecord(metric.unit.value, rows)
+        for metric in map(get_metric, names)
+        if (rows := samples.values(metric.name)) and all(map(metric.allows, chain(*rows)))
+    }
+
+
+def _unfinished(samples: TestSamples, planned: int, earlier: int) -> tuple[str, ...]:
+    """Say why a test with too few samples of its own may not stand for a session."""
+    done = sum(sample.arm == CANDIDATE for sample in samples.processes)
+    if done >= planned:
+        return ()
+    if earlier:
+        return (f"decided by {earlier} pairs of earlier sessions; {done} processes were measured",)
+    return (f"{done} of {planned} processes were measured before the time budget ended",)

@@ -1,0 +1,122 @@
+"""Which tests their stored sessions alone don't clear, and which session to look at first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import badness, session_level
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.gate.words import change_words, listed
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.result import CheckResult
+from pytest_llmperf.session.trial import Trial
+from pytest_llmperf.text import in_short
+
+if TYPE_CHECKING:
+    from pytest_llmperf.baselines.store import StoredRecord
+
+#: Verdicts by stored sessions that a comparison of the commits has to decide.
+_SUSPECT = frozenset({VerdictKind.REGRESSED, VerdictKind.INCONCLUSIVE})
+_STORED = frozenset({"baseline", "anchor"})
+_UNFIT = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A test that its stored sessions alone don't clear.
+
+    Attributes:
+        test: the test.
+        why: what they said of it; empty where everything is confirmed.
+        sessions: the stored sessions it was compared with, oldest first.
+        worst: the check that made it suspect.
+        crept: a check of it crept away from an anchor that is not among ``sessions``.
+    """
+
+    test: RecordedTest
+    why: str
+    sessions: tuple[StoredRecord, ...]
+    worst: CheckResult
+    crept: bool = False
+
+    @property
+    def faster_half(self) -> list[StoredRecord]:
+        """The sessions that are at most as slow as they are in the middle, the newest first."""
+        check, nodeid = self.worst.check, self.test.nodeid
+
+        def level(stored: StoredRecord) -> float:
+            metric = stored.record.tests[nodeid].metrics[check.metric.name]
+            return badness(check.metric, session_level(check.metric, metric.samples))
+
+        middle = median(map(level, self.sessions))
+        return [stored for stored in reversed(self.sessions) if level(stored) <= middle]
+
+    @property
+    def fast_first(self) -> list[StoredRecord]:
+        """All sessions: those of the faster half first, then the newest of the others."""
+        fast = self.faster_half
+        return [*fast, *(stored for stored in reversed(self.sessions) if stored not in fast)]
+
+
+def find_suspects(
+    trial: Trial, records: Sequence[StoredRecord], *, every: bool = False
+) -> tuple[list[Suspect], dict[str, str]]:
+    """Return the tests that are suspect, and why other suspects can't be confirmed, by node id.
+
+    ``records``: the stored sessions that match this machine and model. ``every`` adds the tests
+    that their sessions let pass.
+    """
+    by_path = {stored.path: stored for stored in records}
+    found: list[Suspect] = []
+    unfit: dict[str, str] = {}
+    for test in trial.tests:
+        judged = [one for one in trial.checks[test.nodeid] if one.verdict]
+        compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
+        asking = [one for one in compared if _said(one.verdict)]
+        chosen = asking or (compared if every else [])
+        if not chosen:
+            continue
+        if broken := [one for one in judged if one.verdict and one.verdict.kind in _UNFIT]:
+            # Where the suspect metric itself can't be judged, its verdict says why.
+            if any(one not in broken for one in chosen):
+                unfit[test.nodeid] = _why_unfit(broken)
+            continue
+        worst = max(chosen, key=lambda one: _change(one) or 0.0)
+        stored = trial.gate.stored(test, worst.check)
+        strategies = {strategy for strategy, _ in _said(worst.verdict)}
+        paths = stored.anchor_paths if strategies == {"anchor"} else stored.paths
+        # Only how much: the verdict that takes the place of this one says why.
+        said = [
+            f"{one.label} {change_words(one.check.metric, _change(one) or 0.0)}" for one in asking
+        ]
+        sessions = tuple(by_path[path] for path in paths)
+        crept = paths is stored.paths and any(
+            strategy == "anchor" for one in asking for strategy, _ in _said(one.verdict)
+        )
+        found.append(Suspect(test, ", ".join(said), sessions, worst, crept))
+    return found, unfit
+
+
+def _why_unfit(broken: Sequence[CheckResult]) -> str:
+    """Say which metrics of a suspect keep it from being run against a commit."""
+    labels = listed([one.label for one in broken])
+    verdicts = [one.verdict for one in broken if one.verdict]
+    kinds = dict.fromkeys(verdict.kind.value for verdict in verdicts)
+    claim = next((in_short(verdict.claim) for verdict in verdicts if verdict.claim), "")
+    return f"{labels} could not be judged ({listed([*kinds])}" + (f": {claim})" if claim else ")")
+
+
+def _said(verdict: Verdict | None) -> list[tuple[str, str]]:
+    """Return what stored sessions said that makes a check suspect: strategy and words."""
+    return [
+        (reason.strategy, reason.claim)
+        for reason in (verdict.reasons if verdict else ())
+        if reason.strategy in _STORED and reason.kind in _SUSPECT
+    ]
+
+
+def _change(one: CheckResult) -> float | None:
+    return one.verdict.change if one.verdict else None

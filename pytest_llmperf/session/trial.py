@@ -1,0 +1,190 @@
+"""One trial: recorded tests, or some of them, measured and judged against one thing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf import __version__
+from pytest_llmperf.config.embedded import cache_dir
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.measure.kept_pairs import KeptPairs
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Keep
+from pytest_llmperf.measure.samples import Measurement, ProcessSample
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.state import ignored, state_of
+from pytest_llmperf.session.base_side import BaseSide, sides_of
+from pytest_llmperf.session.facts import SessionFacts
+from pytest_llmperf.session.measured_code import own_files
+from pytest_llmperf.session.measuring import MeasureStage
+from pytest_llmperf.session.planning import make_plan
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.result import CheckResult
+from pytest_llmperf.session.session_gate import SessionGate
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import PerfConfig
+    from pytest_llmperf.session.context import SessionContext
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was measured, and the gate that judges it.
+
+    Attributes:
+        tests: what was measured.
+        facts: machine, model and baselines.
+        plan: of the measure stage.
+        gate: judges the measurement.
+        measurement: the samples.
+        base: the base side; None where stored sessions judge.
+    """
+
+    tests: Sequence[RecordedTest]
+    facts: SessionFacts
+    plan: Plan
+    gate: SessionGate
+    measurement: Measurement
+    base: BaseSide | None
+
+    @cached_property
+    def checks(self) -> dict[str, list[CheckResult]]:
+        """The results of every test's checks, by node id."""
+        judged = self.gate.judge(self.measurement.tests)
+        found = {test.nodeid: list[CheckResult]() for test in self.tests}
+        for nodeid, same in groupby(judged, lambda one: one.evidence.nodeid):
+            found[nodeid] += same
+        return found
+
+    def judged_by(self, gate: SessionGate) -> Trial:
+        """Return the same measurement under another gate."""
+        return replace(self, gate=gate)
+
+
+class Trials:
+    """Runs the trials of one session.
+
+    Args:
+        context: of the session.
+        facts: machine, model and baselines.
+        start_seconds: how long an engine process takes to start.
+    """
+
+    def __init__(self, context: SessionContext, facts: SessionFacts, start_seconds: float) -> None:
+        self._context = context
+        self._facts = facts
+        self._start_seconds = start_seconds
+
+    @property
+    def _perf(self) -> PerfConfig:
+        return self._context.setup.perf
+
+    def run(
+        self,
+        tests: Sequence[RecordedTest],
+        base: BaseSide | None,
+        *,
+        alpha: float,
+        budget: float | None = None,
+    ) -> Trial:
+        """Measure the tests until the gate has decided, or a budget ends, and return all of it.
+
+        Args:
+            tests: what to measure.
+            base: the base side, or None for the stored baselines.
+            alpha: chance of any false ``regressed`` among these tests.
+            budget: seconds; the configured one by default.
+
+        Raises:
+            DeviceBusyError: another session does not free the device.
+        """
+        paired = base is not None and base.spec is not None
+        plan = make_plan(tests, self._perf, self._start_seconds, paired=paired)
+        if budget is not None:
+            plan = replace(plan, budget=budget)
+        console = self._context.console
+        console.line(f"measuring {plan.describe()}")
+        gate = SessionGate(tests, plan, self._facts, alpha, base)
+        earlier, keep = self._kept(tests, base)
+        known = sum(map(len, earlier.values())) // 2
+        if known:
+            console.line(
+                f"{count(known, 'pair')} of earlier sessions measured the very same, and count "
+                "(perf.accumulate)"
+            )
+        stage = MeasureStage(self._facts, console, self._context.wait)
+        sides = sides_of(self._context.setup, base)
+        measurement = stage.measure(plan, sides, gate, earlier, keep)
+        return Trial(tests, self._facts, plan, gate, measurement, base)
+
+    def _kept(
+        self, tests: Sequence[RecordedTest], base: BaseSide | None
+    ) -> tuple[dict[str, list[ProcessSample]], Keep | None]:
+        """Return the pairs of earlier sessions that count, and what keeps those of this one."""
+        common = self._identity(base) if self._perf.accumulate else None
+        if base is None or common is None:
+            return {}, None
+        pairs = KeptPairs(cache_dir(os.environ) / "evidence")
+        pairs.sweep()
+        known = {
+            test.nodeid: {**common, "test": test.nodeid, "workload": test.workload.hash}
+            for test in tests
+            if base.relation(test.nodeid) == "same"
+        }
+        earlier = {nodeid: pairs.load(identity) for nodeid, identity in known.items()}
+        for problem in pairs.problems:
+            self._context.console.line(f"note: {problem}")
+
+        def keep(nodeid: str, halves: Sequence[ProcessSample]) -> None:
+            if nodeid in known:
+                pairs.add(known[nodeid], halves)
+
+        return {nodeid: found for nodeid, found in earlier.items() if found}, keep
+
+    def _identity(self, base: BaseSide | None) -> Mapping[str, Any] | None:
+        """Return what makes this comparison the one it is; None where that can't be told."""
+        if base is None or not base.identity:
+            return None
+        from pytest_llmperf.packages.fingerprint import (
+            deciding_variables,
+            fingerprint,
+            modules_digest,
+        )
+
+        context, facts = self._context, self._facts
+        try:
+            repository = Repository.around(context.root)
+            if repository is None:
+                return None
+            written = own_files(context, repository)
+            state = state_of(repository, written)
+            modules = modules_digest(repository.top, ignored(repository))
+        except GitError:
+            return None
+        return {
+            "plugin": __version__,
+            "machine": facts.machine.key,
+            "iterations": self._perf.iterations,
+            "warmup_max": self._perf.warmup_max,
+            "turns": self._perf.turns,
+            # What counts as fit decides which pairs were kept.
+            "fitness": dict(sorted(self._perf.fitness.items())),
+            # Both sides' processes inherit them.
+            "variables": deciding_variables(os.environ),
+            "base": dict(base.identity),
+            "candidate": {
+                "state": state,
+                "ignored": modules,
+                "environment": fingerprint(sys.version, sys.path, (repository.top,)),
+                "llm": {k: v for k, v in facts.config.items() if k != "model_path"},
+                "model": facts.model.sha256 or facts.model.name,
+                "engine": f"{facts.info.engine} {facts.info.engine_version}",
+                "build": facts.info.build_flags,
+            },
+        }

@@ -1,0 +1,21 @@
+"""Whether the processes of a pair may live side by side and take turns by iterations."""
+
+from __future__ import annotations
+
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.environment.room import has_room_beside
+from pytest_llmperf.session.facts import SessionFacts
+
+
+def fits_beside(facts: SessionFacts, turns: str, client: EngineClient) -> bool:
+    """Whether another engine's process may live beside this one; ``turns`` as configured.
+
+    On a GPU it may not: memory there is short, and a card's counters do not tell whose
+    energy they count. An application may hold what is there only once, a port or a server
+    of its own that the other process would then ask; so it has to be allowed to.
+    """
+    info = client.info
+    on_gpu = facts.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
+    if on_gpu or turns == "processes" or (turns == "auto" and info.engine != "llama_cpp"):
+        return False
+    return has_room_beside(client.pid)

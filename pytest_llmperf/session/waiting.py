@@ -1,0 +1,89 @@
+"""Waiting for a busy or hot machine to recover, for so long in a whole session."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.units import format_duration
+
+#: Looks at the machine for a moment and says what is wrong with it.
+Look = Callable[[], Sequence[FitnessFinding]]
+
+
+def in_the_way(findings: Sequence[FitnessFinding]) -> list[FitnessFinding]:
+    """Return what is worth waiting for: what would void a sample, and may pass by itself."""
+    return [
+        finding
+        for finding in findings
+        if finding.severity == "invalid" and CHECKS[finding.name].doing == "machine"
+    ]
+
+
+class FitWait:
+    """The one account of a session's waiting.
+
+    Args:
+        total: most seconds to wait in all; 0 never looks.
+        say: shows what is waited for, and later that it was in vain.
+    """
+
+    def __init__(self, total: float = 0.0, say: Callable[[str], None] = lambda _: None) -> None:
+        self._total = total
+        self._show = say
+        #: Seconds waited so far.
+        self.seconds = 0.0
+        #: What was still in the way when the time was used up.
+        self.unfit: tuple[FitnessFinding, ...] = ()
+        self._said = False
+
+    def wait(self, look: Look) -> float:
+        """Wait until the machine is fit or the time is used up; return the seconds it took.
+
+        A look takes a moment, also where nothing is in the way; only the rest counts
+        as waiting.
+        """
+        if self.seconds >= self._total:
+            return 0.0
+        began = time.monotonic()
+        found = in_the_way(look())
+        first = time.monotonic()
+        before = self.seconds
+        while found and self.seconds < self._total:
+            self._say(found)
+            found = in_the_way(look())
+            self.seconds = before + (time.monotonic() - first)
+        if found:
+            self.unfit = tuple(found)
+            self._show(f"the machine is still not fit, measuring anyway: {_words(found)}")
+        return time.monotonic() - began
+
+    def summary(self) -> str:
+        """Say how long the session waited; empty where it did not."""
+        if not self.seconds:
+            return ""
+        text = f"waited {format_duration(max(round(self.seconds), 1))} for the machine to be fit"
+        return f"{text}; it was not by then: {_words(self.unfit)}" if self.unfit else text
+
+    def _say(self, found: Sequence[FitnessFinding]) -> None:
+        if not self._said:
+            self._said = True
+            self._show(
+                f"waiting up to {format_duration(self._total)} for the machine to be fit: "
+                f"{_words(found)}"
+            )
+
+
+def at_another_time(finding: FitnessFinding, when: str) -> str:
+    """Return a finding's text for a window in which nothing was measured.
+
+    The texts of checks say ``while measuring``, or ``while decoding``.
+    """
+    return re.sub(" while (?:measuring|decoding)", when, str(finding))
+
+
+def _words(found: Sequence[FitnessFinding]) -> str:
+    return "; ".join(at_another_time(finding, "") for finding in found)
