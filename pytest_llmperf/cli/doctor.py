@@ -14,7 +14,7 @@ from pytest_llmperf.arguments import duration, whole_number
 if TYPE_CHECKING:
     from types import FrameType
 
-    from pytest_llmperf.diagnosis.checkup import Checkup
+    from pytest_llmperf.doctor.checkup import Checkup
 
 _DESCRIPTION = """\
 Loads the configured model, looks at build, devices, settings and machine,
@@ -91,15 +91,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _examine(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.cli.compare_output import check_writable
-    from pytest_llmperf.cli.doctor_json import as_json
-    from pytest_llmperf.cli.doctor_limit import limit_of
-    from pytest_llmperf.cli.doctor_setup import set_up
-    from pytest_llmperf.cli.doctor_text import render
     from pytest_llmperf.cli.output import say, width
     from pytest_llmperf.config.project import ProjectFolders
-    from pytest_llmperf.diagnosis.checkup import Doctor
-    from pytest_llmperf.diagnosis.probe import Sizes
+    from pytest_llmperf.doctor.checkup import Doctor
+    from pytest_llmperf.doctor.limit import limit_of
+    from pytest_llmperf.doctor.probe import Sizes
+    from pytest_llmperf.doctor.setup import set_up
     from pytest_llmperf.engine.device_lock import DeviceLock
+    from pytest_llmperf.report.doctor_json import as_json
+    from pytest_llmperf.report.doctor_text import render
 
     project = ProjectFolders.around(Path.cwd())
     setup = set_up(arguments.config, arguments.set, project, os.environ)

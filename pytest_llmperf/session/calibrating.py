@@ -61,7 +61,7 @@ class Calibrator:
         self._perf = context.setup.perf
         self._facts = facts
         self._start_seconds = start_seconds
-        self._stage = MeasureStage(facts, context.console, context.wait, in_logs=False)
+        self._stage = MeasureStage(facts.watch, context.console, context.wait, in_logs=False)
         self._started = 0
         self.runs: list[SessionRun] = []
         self.errors: dict[str, str] = {}
@@ -82,7 +82,7 @@ class Calibrator:
                 # The same order in every session would be one session's luck many times.
                 plan = replace(plan, seed=(plan.seed + number) % 2**32)
             gate = SessionGate(self._tests, plan, self._facts, self._perf.false_alarms, itself)
-            measurement = self._stage.measure(plan, sides, gate)
+            measurement = self._stage.measure(plan, sides, gate.undecided)
             judged = gate.judge(measurement.tests)
             self.runs.append(_session_run(judged, measurement))
             self._context.console.line(_in_one_line(number, self._request.sessions, self.runs[-1]))

@@ -26,6 +26,7 @@ from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.repository.provenance import read_provenance
 from pytest_llmperf.session.baseline_source import read_baselines
 from pytest_llmperf.session.roofline_meter import RooflineMeter
+from pytest_llmperf.session.watch_settings import WatchSettings
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
@@ -85,10 +86,11 @@ class SessionFacts:
         return Loaded.of(self.info)
 
     @property
-    def need(self) -> Need:
-        """What the engine needs of its host."""
+    def watch(self) -> WatchSettings:
+        """What is watched beside engine processes."""
         mapped = self.info.mapped_bytes(locked=self.config["use_mlock"])
-        return Need(mapped, self.n_threads, usable_cpus())
+        need = Need(mapped, self.n_threads, usable_cpus())
+        return WatchSettings(need, self.severities, self.telemetry, self.no_gpu, self.roofline)
 
 
 def gather_facts(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.environment.busy import BusyReport, LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding, judge, with_severities
@@ -12,7 +11,7 @@ from pytest_llmperf.environment.gpu_watch import GpuWatch, no_gpu
 from pytest_llmperf.environment.host import HostReport, HostWatch
 from pytest_llmperf.environment.host_fitness import judge_host
 from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
-from pytest_llmperf.session.facts import SessionFacts
+from pytest_llmperf.session.watch_settings import WatchSettings
 from pytest_llmperf.timeline import Timeline
 
 #: Seconds of watching after which an unfit machine is given up on for this process.
@@ -20,42 +19,44 @@ _CLEARLY_S = 5.0
 
 
 def machine_findings(
-    facts: SessionFacts,
+    settings: WatchSettings,
     load: BusyReport,
     host: HostReport | None = None,
     gpus: Sequence[FitnessFinding] = (),
 ) -> list[FitnessFinding]:
     """Return what makes the machine unfit, as severe as configured, worst first."""
-    found = judge(load, usable_cpus(), facts.n_threads)
+    found = judge(load, settings.need.cores, settings.need.threads)
     if host is not None:
-        found += judge_host(host, facts.need)
-    return with_severities([*found, *gpus], facts.severities)
+        found += judge_host(host, settings.need)
+    return with_severities([*found, *gpus], settings.severities)
 
 
 class MachineWatch:
     """Watches the machine while one test is replayed in the process of ``client``.
 
-    ``early`` is what was found right before, while the process started: told, and no
+    ``early`` is what was found right before, while the process started: reported, and no
     reason to leave out what was measured after it.
     """
 
     def __init__(
-        self, facts: SessionFacts, client: EngineClient, early: Sequence[FitnessFinding] = ()
+        self, settings: WatchSettings, client: EngineClient, early: Sequence[FitnessFinding] = ()
     ) -> None:
-        self._facts = facts
+        self._settings = settings
         self._client = client
         self._early = early
         # It may measure: before anything is watched, and while the engine has nothing to do.
-        facts.roofline.prepare(client.info)
+        settings.roofline.prepare(client.info)
         self._load = LoadWatch.start()
         self._host = HostWatch(client.pid)
-        self._gpus = None if facts.telemetry is None else GpuWatch(facts.telemetry, client.pid)
+        self._gpus = (
+            None if settings.telemetry is None else GpuWatch(settings.telemetry, client.pid)
+        )
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
         """Return what was measured beside one counted iteration."""
         self._host.timed()
         gpus = {} if self._gpus is None else self._gpus.measured(timelines)
-        return {**gpus, **self._facts.roofline.measured(self._client.info, timelines)}
+        return {**gpus, **self._settings.roofline.measured(self._client.info, timelines)}
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
         """Return what the GPUs did beside all counted iterations together."""
@@ -63,7 +64,7 @@ class MachineWatch:
 
     def undefined(self) -> Mapping[str, str]:
         """Say why a metric has no value."""
-        return no_gpu(self._facts.no_gpu) if self._gpus is None else self._gpus.undefined()
+        return no_gpu(self._settings.no_gpu) if self._gpus is None else self._gpus.undefined()
 
     def telemetry(self) -> TelemetrySummary | None:
         """Return what the GPUs did while the engine decoded."""
@@ -78,9 +79,11 @@ class MachineWatch:
         """
         self._load.sample()
         self._host.look()
+        if not self._settings.gives_up:
+            return None
         report = self._load.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
-        found = machine_findings(self._facts, report, self._host.report(), gpus)
+        found = machine_findings(self._settings, report, self._host.report(), gpus)
         if report.seconds < _CLEARLY_S:
             found = [one for one in found if one.name == "gpu_lost"]
         return next((str(one) for one in found if one.severity == "invalid"), None)
@@ -91,6 +94,6 @@ class MachineWatch:
         if self._gpus is not None:
             self._gpus.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
-        found = machine_findings(self._facts, load, host, gpus)
+        found = machine_findings(self._settings, load, host, gpus)
         known = {one.name for one in found}
         return [*found, *(one for one in self._early if one.name not in known)]

@@ -12,9 +12,9 @@ from pytest_llmperf.environment.busy import LoadWatch
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.environment.gpu_watch import GpuWatch
 from pytest_llmperf.environment.host import HostWatch
-from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.machine_watch import MachineWatch, machine_findings
 from pytest_llmperf.session.waiting import FitWait
+from pytest_llmperf.session.watch_settings import WatchSettings
 
 #: Seconds of one look at the machine: as short as CPU counters allow.
 _LOOK_S = 0.6
@@ -23,8 +23,8 @@ _LOOK_S = 0.6
 class ProcessWatch:
     """Waits before an engine process starts, looks on while it loads, and watches its replays."""
 
-    def __init__(self, facts: SessionFacts, wait: FitWait) -> None:
-        self._facts = facts
+    def __init__(self, settings: WatchSettings, wait: FitWait) -> None:
+        self._settings = settings
         self._wait = wait
         self._loading: LoadWatch | None = None
 
@@ -38,11 +38,11 @@ class ProcessWatch:
     def __call__(self, client: EngineClient) -> MachineWatch:
         """Watch the replays of one test in the process of ``client``."""
         loading, self._loading = self._loading, None
-        early = [] if loading is None else machine_findings(self._facts, loading.stop())
-        return MachineWatch(self._facts, client, [_early(one) for one in early])
+        early = [] if loading is None else machine_findings(self._settings, loading.stop())
+        return MachineWatch(self._settings, client, [_early(one) for one in early])
 
     def _look(self) -> Sequence[FitnessFinding]:
-        telemetry, gpus = self._facts.telemetry, list[FitnessFinding]()
+        telemetry, gpus = self._settings.telemetry, list[FitnessFinding]()
         load, host = LoadWatch.start(), HostWatch()
         # No engine lives on a card now: everybody there is a stranger.
         watch = None if telemetry is None else GpuWatch(telemetry, os.getpid())
@@ -50,7 +50,7 @@ class ProcessWatch:
         if watch is not None:
             watch.stop()
             gpus = watch.findings_at_rest()
-        return machine_findings(self._facts, load.stop(), host.report(), gpus)
+        return machine_findings(self._settings, load.stop(), host.report(), gpus)
 
 
 def _early(finding: FitnessFinding) -> FitnessFinding:

@@ -118,9 +118,9 @@ class Trials:
                 f"{count(known, 'pair')} of earlier sessions measured the very same, and count "
                 "(perf.accumulate)"
             )
-        stage = MeasureStage(self._facts, console, self._context.wait)
+        stage = MeasureStage(self._facts.watch, console, self._context.wait)
         sides = sides_of(self._context.setup, base)
-        measurement = stage.measure(plan, sides, gate, earlier, keep)
+        measurement = stage.measure(plan, sides, gate.undecided, earlier, keep)
         return Trial(tests, self._facts, plan, gate, measurement, base)
 
     def _kept(

@@ -11,8 +11,8 @@ from baseline_folders import SHORT, Folder
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.cli.bisect_project import find_project
-from pytest_llmperf.cli.doctor_setup import set_up
 from pytest_llmperf.config.project import ProjectFolders
+from pytest_llmperf.doctor.setup import set_up
 
 CONFIG = "llm: {engine: app, target: 'toy:answer'}\nperf: {baselines: stored, tolerance: 7%}\n"
 SUB = "tests/perf"

@@ -105,7 +105,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """No neighbour is found of diagnoses run inside this process."""
-    monkeypatch.setattr("pytest_llmperf.diagnosis.watching.machine_findings", lambda *_: [])
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.machine_findings", lambda *_: [])
 
 
 @pytest.fixture(scope="session")

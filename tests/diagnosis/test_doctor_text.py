@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.cli.doctor_json import as_json
-from pytest_llmperf.cli.doctor_text import render
 from pytest_llmperf.config.load import LoadedConfig, load_config
-from pytest_llmperf.diagnosis.checkup import Checkup, Finding
-from pytest_llmperf.diagnosis.gain import Change, Gain
-from pytest_llmperf.diagnosis.measuring import Measured
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
+from pytest_llmperf.doctor.bench import Measured
+from pytest_llmperf.doctor.checkup import Checkup, Finding
+from pytest_llmperf.doctor.gain import Change, Gain
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.environment.graphics import GraphicsCard
+from pytest_llmperf.report.doctor_json import as_json
+from pytest_llmperf.report.doctor_text import render
 
 Load = Callable[..., Situation]
 

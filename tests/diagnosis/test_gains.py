@@ -11,18 +11,18 @@ import pytest
 from doctor_runs import SMALL
 from tiny_models import tiny_llama
 
-from pytest_llmperf.cli.doctor_text import change_words
 from pytest_llmperf.config.schema import LlmConfig
-from pytest_llmperf.diagnosis.gain import Gain, changes_of, is_decided, judge
-from pytest_llmperf.diagnosis.measuring import Bench
-from pytest_llmperf.diagnosis.probe import Probe, Sizes, probe
-from pytest_llmperf.diagnosis.watching import DoctorWatch
+from pytest_llmperf.doctor.bench import Bench
+from pytest_llmperf.doctor.gain import Gain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
+from pytest_llmperf.report.doctor_text import change_words
+from pytest_llmperf.session.watch_settings import WatchSettings
 
 #: Noise of a percent, the same for every test.
 NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)
@@ -35,8 +35,7 @@ def config() -> dict[str, Any]:
     return LlmConfig(**{**SMALL, **threads}).resolved(tiny_llama())
 
 
-def watch(client: EngineClient) -> DoctorWatch:
-    return DoctorWatch(client, Need(), {}, None)
+WATCH = WatchSettings(Need(), gives_up=False)
 
 
 def probed(config: dict[str, Any]) -> tuple[LaunchSpec, Probe]:
@@ -146,7 +145,7 @@ def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(config: dict[s
 def test_a_remedy_that_does_not_fit_is_said_to_be_so(model_file: Path, quiet_machine: None) -> None:
     # Of a tiny model no context is too large for this machine's address space.
     spec, found = probed(LlmConfig(**SMALL).resolved(model_file))
-    bench = Bench(spec, found, 1.0, 60.0, {}, watch)
+    bench = Bench(spec, found, 1.0, 60.0, WATCH)
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"
     assert gain.why == "it does not fit in system memory (a buffer of 1.0 TiB)"
@@ -162,7 +161,9 @@ def test_findings_of_its_measurements_are_as_severe_as_configured(
     found = replace(found, workload=replace(found.workload, requests=(more,)))
 
     for severities in ({}, {"prompt_cached": "note"}):
-        measured = Bench(spec, found, 1.0, 60.0, severities, watch).measure(60.0)
+        measured = Bench(spec, found, 1.0, 60.0, replace(WATCH, severities=severities)).measure(
+            60.0
+        )
         severity = severities.get("prompt_cached", "invalid")
         assert {one.severity for one in measured.findings if one.name == "prompt_cached"} == {
             severity
@@ -175,8 +176,8 @@ def test_a_remedy_on_a_busy_machine_is_not_judged(
     from pytest_llmperf.environment.fitness import FitnessFinding
 
     busy = FitnessFinding("busy_cores", "invalid", "process 4242 (stress) used 1.9 of 2 cores")
-    monkeypatch.setattr("pytest_llmperf.diagnosis.watching.machine_findings", lambda *_: [busy])
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.machine_findings", lambda *_: [busy])
     spec, found = probed(config)
-    gain = Bench(spec, found, 1.0, 60.0, {}, watch).attempt({"flash_attn": True}, 60.0)
+    gain = Bench(spec, found, 1.0, 60.0, WATCH).attempt({"flash_attn": True}, 60.0)
     assert (gain.outcome, gain.pairs) == ("undecided", 0)
     assert gain.why == f"the machine was not fit: {busy}"

@@ -22,8 +22,8 @@ from pytest_llmperf.session.roofline_share import roofline_json
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
-    from pytest_llmperf.diagnosis.checkup import Checkup, Finding
-    from pytest_llmperf.diagnosis.gain import Gain
+    from pytest_llmperf.doctor.checkup import Checkup, Finding
+    from pytest_llmperf.doctor.gain import Gain
     from pytest_llmperf.session.roofline_share import RooflineShare
 
 SCHEMA_VERSION = 1

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.diagnosis.gain import Gain, changes_of, is_decided, judge
 from pytest_llmperf.diagnosis.load_failure import memory_failure
-from pytest_llmperf.diagnosis.probe import NAME, Probe
 from pytest_llmperf.diagnosis.sizes import bytes_text
+from pytest_llmperf.doctor.gain import Gain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.measure.rounds import Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
+from pytest_llmperf.session.console import SilentConsole
+from pytest_llmperf.session.measuring import MeasureStage
+from pytest_llmperf.session.waiting import FitWait
+from pytest_llmperf.session.watch_settings import WatchSettings
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
-    from pytest_llmperf.fitness_checks import Severity
-    from pytest_llmperf.measure.replay import Watch
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 
 #: Processes the configuration itself is measured in; pairs a remedy is tried in.
@@ -58,8 +60,7 @@ class Bench:
         probe: the workload, run once.
         start_seconds: how long a process takes to start.
         budget: seconds there are for all of it.
-        severities: of fitness findings, as configured.
-        watch: starts watching the machine, beside the engine of this client.
+        watch: what is watched beside the engines; the caller holds the device.
     """
 
     def __init__(
@@ -68,14 +69,13 @@ class Bench:
         probe: Probe,
         start_seconds: float,
         budget: float,
-        severities: Mapping[str, Severity],
-        watch: Callable[[EngineClient], Watch],
+        watch: WatchSettings,
     ) -> None:
         self._spec = spec
         self._probe = probe
         self._start_seconds = start_seconds
-        self._severities = severities
-        self._watch = watch
+        self._severities = watch.severities
+        self._stage = MeasureStage(watch, SilentConsole(), FitWait(), holds_device=True)
         full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
         self._is_long = full > _FULL_PART * budget
 
@@ -129,16 +129,16 @@ class Bench:
             budget=budget,
             seed=random.SystemRandom().getrandbits(32),
             fitness=self._severities,
+            turns="processes",
         )
 
     def _run(
         self,
         plan: Plan,
         arms: Sequence[Arm],
-        undecided: Callable[[Mapping[str, TestSamples]], Collection[str]] | None = None,
+        undecided: Undecided | None = None,
     ) -> TestSamples:
-        measurement = Rounds(plan, arms, self._watch, lambda _: None, undecided).run()
-        return measurement.tests[NAME]
+        return self._stage.measure(plan, arms, undecided).tests[NAME]
 
 
 def _why_failed(error: str) -> str:

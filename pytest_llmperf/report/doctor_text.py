@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.diagnosis.gain import LOOKED_AT, Change, Gain
 from pytest_llmperf.diagnosis.sizes import bytes_text
+from pytest_llmperf.doctor.gain import LOOKED_AT, Change, Gain
 from pytest_llmperf.engine.context_room import rounded_text
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
@@ -17,8 +17,8 @@ from pytest_llmperf.text import printable, wrap_words
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
-    from pytest_llmperf.diagnosis.checkup import Checkup, Finding
     from pytest_llmperf.diagnosis.situation import Hardware
+    from pytest_llmperf.doctor.checkup import Checkup, Finding
     from pytest_llmperf.session.roofline_share import RooflineShare
 
 #: Metrics of the line that says how fast it is, in order.

@@ -10,24 +10,23 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.cause import Found
 from pytest_llmperf.diagnosis.gathering import look_at_hardware, model_size, worst_of_each
-from pytest_llmperf.diagnosis.measuring import Bench, Measured
-from pytest_llmperf.diagnosis.probe import Probe, Sizes, probe
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
 from pytest_llmperf.diagnosis.sizes import mapped_bytes
-from pytest_llmperf.diagnosis.watching import DoctorWatch
+from pytest_llmperf.doctor.bench import Bench, Measured
+from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.environment.telemetry import Telemetry
+from pytest_llmperf.session.watch_settings import WatchSettings
 
 if TYPE_CHECKING:
-    from pytest_llmperf.diagnosis.gain import Gain
+    from pytest_llmperf.doctor.gain import Gain
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.launch import LaunchSpec
     from pytest_llmperf.fitness_checks import Severity
-    from pytest_llmperf.measure.replay import Watch
 
 #: One replay may take this part of the budget, so that there is time for pairs of them.
 _REPLAY_PART = 1 / 60
@@ -154,7 +153,6 @@ class Doctor:
             checkup.probe,
             self._start_seconds,
             self._budget,
-            self._severities,
             self._watch(info, hardware),
         )
         self._say("measuring the configuration as it is")
@@ -201,24 +199,20 @@ class Doctor:
             )
         return client.info, ""
 
-    def _watch(self, info: EngineInfo, hardware: Hardware) -> Callable[[EngineClient], Watch]:
-        """Return what watches the machine beside each engine."""
+    def _watch(self, info: EngineInfo, hardware: Hardware) -> WatchSettings:
+        """Return what is watched beside each engine; an unfit machine is part of the answer."""
         cores = hardware.usable_cpus
-        # How many threads an application uses nobody tells: one at least.
+        # How many threads an application uses is unknown: one at least.
         threads, mapped = 1, 0
         if info.engine == "llama_cpp":
             threads = max(info.n_threads, info.n_threads_batch)
             assert self.checkup.situation is not None
             mapped = mapped_bytes(self.checkup.situation)
         need = Need(mapped, threads, min(cores, threads))
-
-        def watch(client: EngineClient) -> DoctorWatch:
-            return DoctorWatch(client, need, self._severities, self._telemetry)
-
-        return watch
+        return WatchSettings(need, self._severities, self._telemetry, gives_up=False)
 
     def _examine(self) -> None:
-        """Look for causes anew; nothing is tried yet."""
+        """Look for causes again; nothing is tried yet."""
         checkup = self.checkup
         assert checkup.situation is not None
         found = examine(checkup.situation)

@@ -10,7 +10,7 @@ from pytest_llmperf.session.roofline_meter import RooflineMeter
 from pytest_llmperf.session.roofline_share import RooflineShare
 
 if TYPE_CHECKING:
-    from pytest_llmperf.diagnosis.checkup import Checkup
+    from pytest_llmperf.doctor.checkup import Checkup
 
 
 def limit_of(checkup: Checkup) -> RooflineShare | None:

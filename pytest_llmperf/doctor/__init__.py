@@ -1,0 +1,1 @@
+"""`llmperf doctor`: measures a configuration, and what the remedies of its causes bring."""

@@ -1,0 +1,40 @@
+"""What ``llmperf doctor`` examines: a project's configuration, and how its engine is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.config.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.project import ProjectFolders
+    from pytest_llmperf.session.setup import EngineSetup
+
+
+def set_up(
+    file: Path | None, overrides: Sequence[str], project: ProjectFolders, environ: Mapping[str, str]
+) -> EngineSetup:
+    """Read the configuration and find its model; nothing is loaded.
+
+    Raises:
+        ConfigError: naming everything that is wrong with it.
+    """
+    from pytest_llmperf.config.load import load_config
+    from pytest_llmperf.session.setup import set_up_engine
+
+    try:
+        loaded = load_config(file, project, environ, overrides)
+        return set_up_engine(loaded, project.root, [str(project.root)])
+    except ConfigError as error:
+        raise ConfigError([_with_own_options(problem) for problem in error.problems]) from None
+
+
+def _with_own_options(problem: Problem) -> Problem:
+    """Name options as this command does, not as pytest does."""
+    where, text = (
+        words.replace("--llmperf-set", "--set").replace("--llmperf-config", "--config")
+        for words in (problem.where, problem.text)
+    )
+    return Problem(where, text, problem.key, problem.order)
