@@ -1,3 +1,28 @@
-"""pytest_llmperf: tells the truth about LLM inference speed, as a pytest plugin."""
+"""pytest_llmperf: tells the truth about LLM inference speed, as a pytest plugin.
 
+``configuration``, ``measure_workload``, ``compare_configurations``, ``read_sessions`` and ``table``
+do the same without pytest (``api.py``).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_llmperf.api import (
+        compare_configurations,
+        configuration,
+        measure_workload,
+        read_sessions,
+        table,
+    )
+
+__all__ = ["compare_configurations", "configuration", "measure_workload", "read_sessions", "table"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """Import the API when it is first asked for: pytest imports this package at every start."""
+    if name in __all__:
+        from pytest_llmperf import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
     from pytest_llmperf.metrics import Metric
+    from pytest_llmperf.session.checks import AskedMetric
 
 #: Marker -> what ``pytest --markers`` says of it.
 MARKERS = {
@@ -65,18 +65,6 @@ METRIC_MARKERS = (
     "energy_per_token",
     "perf_metric",
 )
-#: A stall rate's own tolerance, in points: a fifth of the iterations is what it is there to catch.
-_STALL_TOLERANCE = 0.2
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """What one marker asked of one metric."""
-
-    marker: str
-    metric: Metric
-    limit: float | None
-    tolerance: float | None
 
 
 class MarkerError(Exception):
@@ -98,26 +86,23 @@ def read_checks(
         targets: default limits, base units.
         tolerance: default tolerance, a fraction.
     """
-    from pytest_llmperf.gate.check import Check
-    from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, get_metric
+    from pytest_llmperf.session.checks import checks_of_test
 
-    asked: dict[str, _Asked] = {}
+    asked: dict[str, AskedMetric] = {}
     errors: list[str] = []
     for level in marker_levels(item, METRIC_MARKERS):
-        here: dict[str, _Asked] = {}
+        here: dict[str, AskedMetric] = {}
+        markers: dict[str, str] = {}
         for mark in level:
             try:
                 one = _parse(mark)
-                other = here.get(one.metric.name)
-                if other is not None and (other.limit, other.tolerance) != (
-                    one.limit,
-                    one.tolerance,
-                ):
+                name = one.metric.name
+                if here.setdefault(name, one) != one:
                     raise MarkerError(
-                        f"contradicts the marker {other.marker!r} beside it: both speak of "
-                        f"{one.metric.name}, with different limits or tolerances"
+                        f"contradicts the marker {markers[name]!r} beside it: both speak of "
+                        f"{name}, with different limits or tolerances"
                     )
-                here[one.metric.name] = one
+                markers.setdefault(name, mark.name)
             except MarkerError as error:
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}")
         for name, one in here.items():
@@ -126,33 +111,7 @@ def read_checks(
         tolerance = _perf_tolerance(item, tolerance)
     except MarkerError as error:
         errors.append(f"{item.nodeid}: marker 'perf' {error}")
-    gated = {
-        name: Check(one.metric, one.limit, _tolerance_of(one, tolerance))
-        for name, one in asked.items()
-    }
-    for name, limit in targets.items():
-        metric = get_metric(name)
-        own = _STALL_TOLERANCE if metric.kind == "share" else tolerance
-        # A workload may leave a plain metric undefined; a percentile it can't supply, or a
-        # stall rate, must not go unjudged without a word.
-        gated.setdefault(name, Check(metric, limit, own, asked=metric.kind != "value"))
-    if not asked:
-        for name in DEFAULT_GATED:
-            gated.setdefault(name, Check(METRICS[name], None, tolerance, asked=False))
-    shown = {
-        name: Check(METRICS[name], None, tolerance, gated=False, asked=False)
-        for name in ALWAYS_SHOWN
-        if name not in gated
-    }
-    every = {**gated, **shown}
-    order = dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(every)])
-    return [every[name] for name in order if name in every], errors
-
-
-def _tolerance_of(asked: _Asked, default: float) -> float:
-    if asked.tolerance is not None:
-        return asked.tolerance
-    return _STALL_TOLERANCE if asked.metric.kind == "share" else default
+    return checks_of_test(asked, targets, tolerance), errors
 
 
 def marker_levels(item: pytest.Item, names: Collection[str]) -> Iterator[list[pytest.Mark]]:
@@ -184,13 +143,14 @@ def _ancestry(node: Any, mark: pytest.Mark) -> int:
     return 0
 
 
-def _parse(mark: pytest.Mark) -> _Asked:
+def _parse(mark: pytest.Mark) -> AskedMetric:
     from pytest_llmperf.metrics import (
         PERCENTILE_OF,
         UnknownMetricError,
         get_metric,
         percentile_parts,
     )
+    from pytest_llmperf.session.checks import AskedMetric
 
     name, positional = mark.name, mark.args
     if name == "perf_metric":
@@ -226,7 +186,7 @@ def _parse(mark: pytest.Mark) -> _Asked:
         raise MarkerError(
             f"needs its limit, {metric.limit_kind}=...: {metric.name} is compared with no baseline"
         )
-    return _Asked(mark.name, metric, limit, _tolerance(mark))
+    return AskedMetric(metric, limit, _tolerance(mark))
 
 
 def _with_percentile(mark: pytest.Mark, name: str) -> str:

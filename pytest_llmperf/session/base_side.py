@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -100,24 +100,39 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
     root = context.root
     loaded = load_config(path, context.project, os.environ, ())
     setup = set_up_engine(loaded, root, context.import_paths)
-    own, other = context.setup.llm, setup.llm
     name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-    tree = None
-    if any(getattr(own, key) != getattr(other, key) for key in _OTHER_WORK):
-        shared = Environment(sys.executable, shared=True, note="")
-        top = root.resolve()
-        tree = OtherTree(name, top, shared, (), top, top, config_file=path)
+    side = setup_side(name, context.setup, setup)
+    if not may_ask_other_work(context.setup, setup):
+        return side
+    shared = Environment(sys.executable, shared=True, note="")
+    top = root.resolve()
+    tree = OtherTree(name, top, shared, (), top, top, config_file=path)
+    return replace(side, tree=tree)
+
+
+def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
+    """Return the base side of another configuration, from what this session recorded.
+
+    Args:
+        name: what reports call it.
+        own: this session's configuration.
+        setup: the other one.
+    """
     return BaseSide(
         name,
         setup.spec,
-        other,
-        setting_lines(own, other),
+        setup.llm,
+        setting_lines(own.llm, setup.llm),
         identity={
-            "llm": other.model_dump(mode="json", exclude={"model_path"}),
+            "llm": setup.llm.model_dump(mode="json", exclude={"model_path"}),
             "model": setup.model_identity,
         },
-        tree=tree,
     )
+
+
+def may_ask_other_work(own: EngineSetup, setup: EngineSetup) -> bool:
+    """Whether the other configuration's engine may make other work of the same test."""
+    return any(getattr(own.llm, key) != getattr(setup.llm, key) for key in _OTHER_WORK)
 
 
 def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ()) -> tuple[str, ...]:

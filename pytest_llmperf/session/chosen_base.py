@@ -30,7 +30,7 @@ class ChosenBase:
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
-        self._side: BaseSide | None = None
+        self._side = context.request.base_side
         self._checkout: CommitCheckout | None = None
 
     def prepare(self) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.repository.revisions import Revision
     from pytest_llmperf.session.base_recording import BaseRecording
+    from pytest_llmperf.session.base_side import BaseSide
     from pytest_llmperf.session.other_tree import OtherTree, RecordElsewhere
     from pytest_llmperf.session.setup import EngineSetup
 
@@ -30,6 +31,7 @@ class SessionRequest:
     Attributes:
         base_commit: another commit to compare with, or None.
         base_config: another configuration file to compare with, or None.
+        base_side: the base itself, where the caller has prepared it, or None.
         baselines_from: the revision whose stored sessions count; None takes the work tree's, in
             the CI job of a pull request its merge base's.
         record: store the session as a baseline.
@@ -39,10 +41,12 @@ class SessionRequest:
         names_tests: single tests were asked for, so others are not missing.
         written: files that this session writes besides baselines, which are no code.
         doctor_command: what examines this configuration from where the user is.
+        record_command: what records a baseline there.
     """
 
     base_commit: Revision | None = None
     base_config: Path | None = None
+    base_side: BaseSide | None = None
     baselines_from: str | None = None
     record: bool = False
     accept: str | None = None
@@ -51,6 +55,7 @@ class SessionRequest:
     names_tests: bool = True
     written: tuple[Path, ...] = ()
     doctor_command: str = "llmperf doctor"
+    record_command: str = "pytest -m perf --llmperf-record"
 
 
 def no_other_tree(tree: OtherTree, wanted: Sequence[str]) -> BaseRecording:  # noqa: ARG001

@@ -87,6 +87,7 @@ def session_result(
         recording_generation_s=sum(test.seconds for test in trial.tests),
         baseline_sources=tuple(sorted(sources)),
         recorded_to=recorded_to,
+        record_command=context.request.record_command,
         against=base.name if base is not None else None,
         base_commit=base.commit if base is not None else None,
         base_differences=base.differences if base is not None else (),

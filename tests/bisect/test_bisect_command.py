@@ -50,7 +50,7 @@ FILES = {
     "config.yaml": CONFIG,
     # What else ran on the machine voids no sample here.
     "conftest.py": (
-        "from pytest_llmperf.plugin import machine_watch\nmachine_watch.judge = lambda *_: []\n"
+        "from pytest_llmperf.session import machine_watch\nmachine_watch.judge = lambda *_: []\n"
     ),
     "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\n",
     ".gitignore": "__pycache__/\n",

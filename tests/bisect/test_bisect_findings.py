@@ -8,7 +8,7 @@ import pytest
 from scripted_histories import RATES
 
 from pytest_llmperf.bisect.judgement import Judgement, judge
-from pytest_llmperf.bisect.outcome import JudgedCheck, Outcome
+from pytest_llmperf.bisect.outcome import JudgedCommit, Outcome
 from pytest_llmperf.bisect.session import Finding, Pair, Session, findings_of
 
 TEST = "test_it.py::test_x"
@@ -115,7 +115,7 @@ def test_a_problem_is_told_by_its_first_line() -> None:
 def outcome(calls: str, confirmed: bool = True) -> Outcome:
     names = {"b": "bad", "g": "good", "s": "skip"}
     path = tuple(
-        JudgedCheck(Session("c", "g"), Judgement(names[call]))  # type: ignore[arg-type]
+        JudgedCommit(Session("c", "g"), Judgement(names[call]))  # type: ignore[arg-type]
         for call in calls
     )
     return Outcome("found" if confirmed else "unconfirmed", Session("c", "g"), RATES, PAIRS, path)

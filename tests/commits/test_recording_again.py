@@ -26,11 +26,20 @@ THREE = "--llmperf-set=perf.processes=3"
 FINDS_LATER = """
 import pytest_llmperf.session.machine_watch as machine_watch
 from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.session.base_side import current_against
+from pytest_llmperf.session.confirmation import Confirmer
 
-def pytest_configure(config):
-    found = [FitnessFinding("cpu_clock", "warn", "slower and slower")]
-    machine_watch.judge = lambda *_: list(found) if current_against(config) else []
+confirm, confirming = Confirmer._confirm, []
+
+def noted(*arguments):
+    confirming.append(True)
+    try:
+        return confirm(*arguments)
+    finally:
+        confirming.clear()
+
+Confirmer._confirm = noted
+found = [FitnessFinding("cpu_clock", "warn", "slower and slower")]
+machine_watch.judge = lambda *_: list(found) if confirming else []
 """
 
 

@@ -166,7 +166,7 @@ def test_a_base_whose_tests_import_the_other_tree_stops_with_the_reason(
     found = project.against("HEAD", *ONE_PAIR)
     assert found.ret == pytest.ExitCode.TESTS_FAILED
     assert found.report is None
-    assert "the base arm (HEAD (" in found.said
+    assert "the base (HEAD (" in found.said
     assert f"imported the project's module 'toy' from {project.path}/toy.py" in found.said
     assert "both sides would run the same code" in found.said
 

@@ -50,7 +50,7 @@ asyncio_default_fixture_loop_scope = function
 THREE = ("processes: 1, max_processes: 1", "processes: 3, max_processes: 6")
 #: What else runs on the machine is no matter here; the cards are judged by machine_watch, too.
 QUIET = """
-from pytest_llmperf.plugin import machine_watch
+from pytest_llmperf.session import machine_watch
 
 machine_watch.judge = lambda *_: []
 """

@@ -1,0 +1,226 @@
+"""Measuring without pytest: configurations, workloads, comparisons, stored sessions.
+
+::
+
+    import pytest_llmperf as perf
+
+    config = perf.configuration(llm={"model_path": "smollm2-135m", "n_ctx": 512})
+    result = perf.measure_workload(config, "Explain a KV cache.", max_tokens=32)
+    print(perf.table(result))
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.config.errors import ConfigError, Problem
+from pytest_llmperf.config.load import load_config
+from pytest_llmperf.config.project import ProjectFolders
+from pytest_llmperf.engine.device_lock import DeviceLock
+from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.measure.workload import Recorder
+from pytest_llmperf.report.table import render_table
+from pytest_llmperf.session.base_side import may_ask_other_work, setup_side
+from pytest_llmperf.session.checks import checks_of_test
+from pytest_llmperf.session.console import Console, SilentConsole
+from pytest_llmperf.session.context import SessionContext, SessionRequest
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.run import Session
+from pytest_llmperf.session.setup import EngineSetup, set_up_engine
+from pytest_llmperf.session.waiting import FitWait
+
+if TYPE_CHECKING:
+    from pytest_llmperf.baselines.store import StoredRecord
+    from pytest_llmperf.session.result import SessionResult
+
+__all__ = ["compare_configurations", "configuration", "measure_workload", "read_sessions", "table"]
+
+#: A prompt, several, or a function that asks an engine whatever it likes.
+Workload = str | Sequence[str] | Callable[[LlmEngine], object]
+
+_OPTION = "--llmperf-set "
+
+
+def configuration(
+    file: str | Path | None = None,
+    *,
+    llm: Mapping[str, Any] | None = None,
+    perf: Mapping[str, Any] | None = None,
+) -> EngineSetup:
+    """Read a configuration, check it, and find its model; nothing is loaded.
+
+    Args:
+        file: as ``config.yaml``; None takes the one of the project around the current folder,
+            or the defaults.
+        llm: engine settings on top of it, such as ``{"n_ctx": 512}``.
+        perf: how to measure and judge, such as ``{"targets": {"tokens_per_sec": 60}}``.
+
+    Raises:
+        ConfigError: naming everything that is wrong with it.
+    """
+    sections = {"llm": llm or {}, "perf": perf or {}}
+    overrides = [
+        f"{section}.{name}={json.dumps(value)}"
+        for section, values in sections.items()
+        for name, value in values.items()
+    ]
+    project = ProjectFolders.around(Path.cwd())
+    try:
+        loaded = load_config(Path(file) if file else None, project, os.environ, overrides)
+        return set_up_engine(loaded, project.root, [str(project.root)])
+    except ConfigError as error:
+        raise ConfigError([_as_argument(problem) for problem in error.problems]) from None
+
+
+def measure_workload(
+    config: EngineSetup,
+    workload: Workload,
+    *,
+    name: str = "workload",
+    max_tokens: int | None = None,
+    record: bool = False,
+    console: Console | None = None,
+) -> SessionResult:
+    """Measure a workload until its targets and stored baselines are decided.
+
+    Args:
+        config: what to measure with; its ``perf`` section says how, and the targets.
+        workload: a prompt, several, or a function that is called once with an engine.
+        name: what the result and stored sessions call it.
+        max_tokens: output tokens of each prompt; None takes ``llm.max_tokens``.
+        record: store the session as a baseline.
+        console: where progress is shown; None shows none.
+
+    Returns:
+        The session's result, with one test.
+
+    Raises:
+        ValueError: the workload asks nothing of the engine.
+        EngineError: the engine can't be loaded, or refuses a request.
+        BaselineError: stored sessions can't be used.
+        GitError: the project's repository can't be asked.
+    """
+    # A work tree of its own may be under review; there is no second commit to compare with.
+    request = SessionRequest(
+        record=record, confirming="never", record_command="measure_workload(..., record=True)"
+    )
+    return _run(config, workload, name, max_tokens, request, console)
+
+
+def compare_configurations(
+    config: EngineSetup,
+    base: EngineSetup,
+    workload: Workload,
+    *,
+    name: str = "workload",
+    max_tokens: int | None = None,
+    console: Console | None = None,
+) -> SessionResult:
+    """Measure two configurations interleaved, until it is decided which is slower.
+
+    Args:
+        config: the candidate, which is judged; its ``perf`` section says how.
+        base: what it is compared with.
+        workload, name, max_tokens, console: as for ``measure_workload``.
+
+    Returns:
+        The candidate's result; ``regressed`` is slower than ``base`` by more than the tolerance.
+
+    Raises:
+        ValueError, EngineError, BaselineError, GitError: as ``measure_workload``.
+    """
+    side = setup_side("base", config, base)
+    if may_ask_other_work(config, base):
+        own, other = (_recorded(one, workload, name, max_tokens)[0] for one in (config, base))
+        if own.workload.hash != other.workload.hash:
+            side = replace(side, changed={name: other.workload})
+    request = SessionRequest(base_side=side, confirming="never")
+    return _run(config, workload, name, max_tokens, request, console)
+
+
+def table(result: SessionResult, width: int = 100) -> str:
+    """Return a result as the table that pytest prints, in lines of at most ``width`` columns."""
+    return "\n".join(render_table(result, width))
+
+
+def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:
+    """Return the stored sessions of a folder, by machine, oldest first.
+
+    Raises:
+        BaselineError: a file can't be used; all such files are named.
+    """
+    from pytest_llmperf.baselines.store import BaselineStore
+
+    store = BaselineStore(Path(folder))
+    return [stored for machine in store.machines() for stored in store.read_machine(machine)]
+
+
+def _run(
+    config: EngineSetup,
+    workload: Workload,
+    name: str,
+    max_tokens: int | None,
+    request: SessionRequest,
+    console: Console | None,
+) -> SessionResult:
+    console = console or SilentConsole()
+    context = SessionContext(
+        project=ProjectFolders.around(Path.cwd()),
+        setup=config,
+        request=request,
+        console=console,
+        wait=FitWait(config.perf.wait_fit or 0.0, console.line),
+    )
+    session = Session(context)
+    try:
+        session.prepare()
+        test, engine = _recorded(config, workload, name, max_tokens, console)
+        return session.run([test], engine)
+    finally:
+        session.close()
+
+
+def _recorded(
+    config: EngineSetup,
+    workload: Workload,
+    name: str,
+    max_tokens: int | None,
+    console: Console | None = None,
+) -> tuple[RecordedTest, LlmEngine]:
+    """Run the workload once; return what it asked for, and the engine, closed."""
+    lock = DeviceLock(notify=console.line if console is not None else None)
+    engine = LlmEngine(config.spec, config.llm.max_tokens, lock)
+    recorder = Recorder()
+    engine.observer = recorder
+    options = {} if max_tokens is None else {"max_tokens": max_tokens}
+    try:
+        if callable(workload):
+            workload(engine)
+            engine.finish_stream()
+        else:
+            for prompt in [workload] if isinstance(workload, str) else workload:
+                engine.generate(prompt, **options)
+    finally:
+        engine.observer = None
+        engine.close()
+    recorded = recorder.workload()
+    if recorded is None:
+        raise ValueError(f"{name} asks nothing of the engine, so there is nothing to measure")
+    perf = config.perf
+    checks = checks_of_test({}, perf.targets, perf.tolerance)
+    return RecordedTest(name, recorded, recorder.seconds, checks), engine
+
+
+def _as_argument(problem: Problem) -> Problem:
+    """Name a setting that was passed as an argument by itself, not by pytest's option."""
+    return Problem(
+        problem.where.replace(_OPTION, "argument "),
+        problem.text.replace(_OPTION, "argument "),
+        problem.key,
+        problem.order,
+    )

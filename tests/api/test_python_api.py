@@ -1,0 +1,105 @@
+"""Measuring without pytest: what the page on it shows runs as it stands, and decides."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import tiny_llama
+
+import pytest_llmperf as perf
+from pytest_llmperf.config.errors import ConfigError
+from pytest_llmperf.session.setup import EngineSetup
+
+PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
+#: Two processes: what is decided is not the point, but that it comes to a verdict.
+QUICK = {"processes": 2, "max_processes": 5, "max_pairs": 3, "iterations": 3, "warmup_max": 2}
+
+
+@pytest.fixture(autouse=True)
+def _project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder of its own, on a machine that nobody else seems to use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
+
+
+def tiny(perf_settings: dict[str, Any] | None = None, **llm: Any) -> EngineSetup:
+    threads = {"n_threads": 1, "n_threads_batch": 1}
+    return perf.configuration(
+        llm={"model_path": str(tiny_llama()), "n_ctx": 512, **threads, **llm},
+        perf={**QUICK, **(perf_settings or {})},
+    )
+
+
+def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    # Word for word but for the model and how often it is measured.
+    code = "\n".join(blocks).replace('"budget": "30s"', f'"budget": "30s", **{QUICK}')
+    code = code.replace('"smollm2-135m"', repr(str(tiny_llama())))
+    exec(compile(code, str(PAGE), "exec"), {})
+    printed = capsys.readouterr().out
+    assert "tokens/s" in printed
+    assert "workload" in printed
+
+
+def test_a_missed_target_is_missed() -> None:
+    config = tiny({"targets": {"end_to_end": "1us"}})
+    result = perf.measure_workload(config, "a", max_tokens=4)
+    (test,) = result.tests
+    assert test.worst is not None
+    assert test.worst.kind.value == "missed"
+
+
+def test_a_recorded_session_is_the_baseline_of_the_next_and_is_read() -> None:
+    config = tiny()
+    stored = perf.measure_workload(config, ["a", "b"], max_tokens=4, record=True)
+    assert stored.recorded_to is not None
+    (session,) = perf.read_sessions()
+    assert [*session.record.tests] == ["workload"]
+    again = perf.measure_workload(config, ["a", "b"], max_tokens=4)
+    assert again.baseline_sources
+    assert perf.measure_workload(config, ["a"], max_tokens=4).baseline_sources == ()
+
+
+def test_two_configurations_are_run_interleaved() -> None:
+    slow, fast = tiny(n_batch=32), tiny()
+    result = perf.compare_configurations(slow, fast, "a" * 60, max_tokens=4)
+    assert result.against == "base"
+    assert result.base_differences[0].startswith("llm.n_batch: ")
+    (test,) = result.tests
+    assert test.pairs >= 2
+
+
+def test_another_model_with_the_same_work_is_compared_and_other_work_is_not() -> None:
+    def ask(engine: Any) -> None:
+        engine.generate([1, 2, 3], max_tokens=4 if engine.info.n_ctx == 512 else 5)
+
+    result = perf.compare_configurations(tiny(), tiny(n_ctx=1024, chat_format="chatml"), ask)
+    assert {row.verdict.kind.value for row in result.tests[0].rows if row.verdict} == {
+        "workload changed"
+    }
+    same = perf.compare_configurations(
+        tiny(), tiny(chat_format="chatml"), [[1, 2, 3]], max_tokens=4
+    )
+    assert same.tests[0].pairs >= 2
+
+
+def test_what_is_wrong_is_said() -> None:
+    with pytest.raises(
+        ConfigError, match=r"argument llm\.n_ctxx: unknown key; did you mean 'n_ctx'"
+    ):
+        perf.configuration(llm={"n_ctxx": 1})
+    with pytest.raises(ValueError, match="asks nothing of the engine"):
+        perf.measure_workload(tiny(), lambda engine: None)
+
+
+def test_the_core_does_without_pytest() -> None:
+    code = "import sys, pytest_llmperf.api; print(*({'pytest', '_pytest'} & sys.modules.keys()))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
