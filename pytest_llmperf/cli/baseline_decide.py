@@ -38,13 +38,14 @@ def decide(arguments: argparse.Namespace) -> int:
     session = choose_session(shelf, arguments.session)
     tests = choose_tests(arguments.tests, session.record.tests, str(session.path))
     covered = _valid(session, tests)
+    git = read_provenance(place.store.root)
     decision = Decision(
         kind=arguments.verb,
         decided=now(),
         session=session.path.name,
         tests=tests,
         reason=arguments.reason,
-        commit=read_provenance(place.store.root).commit,
+        commit=git.commit,
     )
     path = place.store.write_decision(key, decision)
     say_words(_what_was_done(decision, session), indent="  ")
@@ -57,6 +58,10 @@ def decide(arguments: argparse.Namespace) -> int:
     for nodeid, reasons in _left_out(session, tests):
         say(*wrap_node_id(f"left out, invalid in that session: {nodeid}", width()))
         say_words("; ".join(reasons), first="  ", indent="  ")
+    if git.problem:
+        say_words(
+            f"note: it names no commit, because git can't be asked: {git.problem}", indent="  "
+        )
     say("wrote it down; commit it:", f"  git add {shell_word(str(path))} && git commit")
     return 0
 

@@ -203,7 +203,7 @@ def _repository_around(folder: Path) -> Repository:
     repository = Repository.around(there)
     if repository is None or not folder.resolve().is_relative_to(repository.top):
         raise BaselineError(
-            f"{folder}: not in a git repository (or git is not installed), so there is no history\n"
+            f"{folder}: not in a git repository, so there is no history\n"
             "  what is recorded there: llmperf baseline show; or name a folder in a repository: "
             "--dir FOLDER"
         )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.record_elsewhere import record_elsewhere
@@ -15,6 +17,7 @@ from pytest_llmperf.plugin.settings import given_roots, import_paths, project_of
 from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.repository.revisions import Revision, resolve
+from pytest_llmperf.session.baseline_source import baselines_at
 from pytest_llmperf.session.commit_checkout import repository_of
 from pytest_llmperf.session.context import SessionContext, SessionRequest
 from pytest_llmperf.session.errors import SideError
@@ -29,7 +32,9 @@ def session_context(config: pytest.Config, console: TerminalConsole) -> SessionC
     """
     options, setup = Options.of(config), settings_of(config).setup
     waiting = setup.perf.wait_fit if options.wait_fit is None else options.wait_fit
-    _, base_commit = check_revisions(config)
+    baselines, base_commit = check_revisions(config)
+    if baselines is not None:
+        _check_baselines(setup.loaded.baselines_dir, baselines)
     request = SessionRequest(
         base_commit=base_commit,
         base_config=options.against_config,
@@ -67,6 +72,15 @@ def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | 
     }
     baselines, against = (_resolve(config, option, rev) for option, rev in asked.items())
     return baselines, against
+
+
+def _check_baselines(folder: Path, revision: Revision) -> None:
+    """See that the commit's baselines can be read, as they are once the bodies have run."""
+    try:
+        with baselines_at(BaselineStore(folder), revision):
+            pass
+    except GitError as error:
+        raise usage_error(f"--llmperf-baselines-from: {error}") from None
 
 
 def _resolve(config: pytest.Config, option: str, asked: str | None) -> Revision | None:

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pytest_llmperf.repository.command import GitError, execute, own_words
+from pytest_llmperf.repository import command
+from pytest_llmperf.repository.command import GitError, execute
 from pytest_llmperf.repository.git import Repository
+from pytest_llmperf.repository.unusable import reason
 
 #: What of a submodule counts: all of it, what the settings say, nothing.
 Submodules = Literal["all", "configured", "none"]
@@ -135,9 +137,9 @@ def _is_file_of(file: Path, size: int, sha256: str) -> bool:
 def _own_filters(top: Path, *, nested: bool) -> set[str]:
     """Return the names of the filters in a repository's own settings, and its submodules'."""
     query = ("--null", "--name-only", "--get-regexp", r"^filter\..*\.")
-    listed = execute(["config", "--show-scope", *query], top)
+    listed = execute(["config", "--show-scope", *query], top, limit=command.LOOK_S)
     if listed.returncode == _WRONG_OPTION:  # git before 2.26: any may be the repository's own
-        keys = execute(["config", *query], top).stdout.split(b"\0")
+        keys = execute(["config", *query], top, limit=command.LOOK_S).stdout.split(b"\0")
     else:
         fields = listed.stdout.split(b"\0")
         pairs = zip(fields[::2], fields[1::2], strict=False)
@@ -180,7 +182,7 @@ def _switched_off(filters: set[str]) -> list[str]:
 
 
 def _execute(top: Path, *arguments: str, stdin: bytes | None = None) -> str:
-    done = execute(arguments, top, stdin=stdin)
+    done = execute(arguments, top, stdin=stdin, limit=command.LOOK_S)
     if done.returncode != 0:
-        raise GitError(f"git could not look for changes in {top}: {own_words(done)}")
+        raise GitError(f"git could not look for changes in {top}: {reason(done)}")
     return done.stdout.decode(errors="surrogateescape")

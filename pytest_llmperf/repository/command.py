@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeAlias
 
-from pytest_llmperf.process_groups import end_group
+from pytest_llmperf.process_groups import end_group, signal_group, wait_until_ended
 
-#: How long git may take to answer a small question, and to do what may take long: a checkout, or
-#: a look at every file of a large work tree; seconds.
-ANSWER_S, WORK_S = 60.0, 1800.0
+#: How long git may take to answer a small question, to look at every file or commit of a large
+#: repository, and to do what may take longer still, such as a checkout; seconds.
+ANSWER_S, LOOK_S, WORK_S = 60.0, 300.0, 1800.0
 
 #: What a hook, or ``git -c ...``, leaves in the environment: it names another repository, index or
 #: setting than those of the folder that is asked about. As ``git rev-parse --local-env-vars``,
@@ -62,6 +65,12 @@ _NO_DRIVERS = ("--no-ext-diff", "--no-textconv")
 _CONTENT = ("cat-file", "ls-tree", "diff-tree", "status", "ls-files", "worktree", "reset")
 #: Git's own options that take the next word as their value.
 _TAKE_A_WORD = ("-c", "-C", "--git-dir", "--work-tree", "--config-env")
+#: Folders where git hung, and the message: the next question there does not wait again.
+_HUNG: dict[Path, str] = {}
+
+
+#: How a git ended, and what it printed.
+Finished: TypeAlias = "subprocess.CompletedProcess[bytes]"
 
 
 class GitError(Exception):
@@ -105,7 +114,7 @@ def execute(
     environ: Mapping[str, str] | None = None,
     stdin: bytes | None = None,
     limit: float | None = None,
-) -> subprocess.CompletedProcess[bytes]:
+) -> Finished:
     """Run git in ``cwd`` and return what it did, failed or not.
 
     Args:
@@ -119,15 +128,18 @@ def execute(
         GitError: git could not be started, was killed, or took too long.
     """
     limit = WORK_S if limit is None else limit
+    if cwd in _HUNG:
+        raise GitHangsError(_HUNG[cwd])
     process = _start(arguments, cwd, environ, has_input=stdin is not None)
     try:
         out, err = process.communicate(stdin, timeout=limit)
     except subprocess.TimeoutExpired:
         _end(process)
-        raise GitHangsError(
+        _HUNG[cwd] = (
             f"git {_subcommand(arguments)} in {cwd} gave no answer in {limit:g} s and was killed; "
-            "see what it waits for (a disk that does not answer, a lock): run git status there"
-        ) from None
+            "see what it waits for, such as a disk that does not answer: run git status there"
+        )
+        raise GitHangsError(_HUNG[cwd]) from None
     except BaseException:
         _end(process)
         raise
@@ -141,12 +153,15 @@ def execute(
 def start(arguments: Sequence[str], cwd: Path, bufsize: int = -1) -> subprocess.Popen[bytes]:
     """Start a git that reads questions and answers them, in a group of its own.
 
-    Its error output is thrown away. ``stop`` ends it.
+    Its error output is thrown away. ``stop`` ends it; after ``WORK_S`` it is killed, so that
+    nobody waits for its answers for ever.
 
     Raises:
         GitError: git could not be started.
     """
-    return _start(arguments, cwd, None, has_input=True, bufsize=bufsize, errors=False)
+    process = _start(arguments, cwd, None, has_input=True, bufsize=bufsize, errors=False)
+    threading.Thread(target=_kill_late, args=(process, WORK_S), daemon=True).start()
+    return process
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -154,12 +169,12 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     end_group(process)
 
 
-def own_words(done: subprocess.CompletedProcess[bytes]) -> str:
+def own_words(done: Finished) -> str:
     """Return what git said about its failure, in one line."""
     said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     # A line that ends in a colon introduces the next one.
-    return "; ".join(lines).replace(":; ", ": ")
+    return "; ".join(dict.fromkeys(lines)).replace(":; ", ": ")
 
 
 def _start(
@@ -194,6 +209,11 @@ def _start(
         ) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in a name
         raise GitError(f"git can't be run in {cwd}: {error}") from error
+
+
+def _kill_late(process: subprocess.Popen[bytes], limit: float) -> None:
+    if not wait_until_ended(process, limit):
+        signal_group(process, signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from pytest_llmperf.repository import command
 from pytest_llmperf.repository.command import GitError as GitError
 from pytest_llmperf.repository.command import GitKilledError as GitKilledError
-from pytest_llmperf.repository.command import execute, own_words, start, stop
+from pytest_llmperf.repository.command import execute, start, stop
+from pytest_llmperf.repository.unusable import damaged, dot_git_above, reason, why_unusable
 
 _HASH = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
@@ -31,31 +33,37 @@ class Repository:
 
     @classmethod
     def around(cls, folder: Path) -> Repository | None:
-        """Return the repository around ``folder``; None without git, a repository or a work tree.
+        """Return the repository around ``folder``, None where it is in none.
 
         Raises:
-            GitError: there is one, but git refuses to read it (it belongs to another user).
+            GitError: there is one that can't be used: git is not installed, does not answer or
+                refuses to read it, it is damaged, or it has no work tree.
         """
         if not folder.is_dir():
             return None
         try:
-            found = execute(["rev-parse", "--show-toplevel"], folder)
+            found = execute(["rev-parse", "--show-toplevel"], folder, limit=command.ANSWER_S)
         except GitKilledError:
             raise
         except GitError:
-            return None
+            if dot_git_above(folder) is None:
+                return None
+            raise
         if found.returncode != 0:
-            if b"dubious ownership" in found.stderr:
-                raise GitError(
-                    f"git does not read the repository around {folder}, which belongs to another "
-                    f"user: {own_words(found)}"
-                )
+            if (problem := why_unusable(folder, found)) is not None:
+                raise problem
             return None
         top = Path(_line(found.stdout)).resolve()
-        common = execute(["rev-parse", "--git-common-dir"], top)
-        if common.returncode != 0:
-            return None
-        return cls(top, (top / _line(common.stdout)).resolve())
+        dot_git = dot_git_above(folder)
+        # Git passes over a damaged one and takes the next above it, which is another project's.
+        if (
+            dot_git is not None
+            and dot_git.parent != top
+            and dot_git.is_dir()
+            and (folder / cls._path("--git-dir", folder)).resolve() != dot_git.resolve()
+        ):
+            raise damaged(dot_git)
+        return cls(top, (top / cls._path("--git-common-dir", top)).resolve())
 
     def commit(self, rev: str) -> str | None:
         """Return the full hash of the commit that ``rev`` names, None if there is none here."""
@@ -70,8 +78,17 @@ class Repository:
         return found if _HASH.fullmatch(found) else None
 
     def head(self) -> str | None:
-        """Return HEAD's commit, None before the first one."""
-        return self.commit("HEAD")
+        """Return HEAD's commit, None before the first one.
+
+        Raises:
+            GitError: it names a commit that can't be read.
+        """
+        found = self.commit("HEAD")
+        if found is None:
+            done = execute(["log", "-1", "--format=%H"], self.top, limit=command.ANSWER_S)
+            if done.returncode != 0 and b"does not have any commits yet" not in done.stderr:
+                raise GitError(f"git can't read HEAD of {self.top}: {reason(done)}")
+        return found
 
     def branch(self) -> str | None:
         """Return the current branch, None when HEAD is detached."""
@@ -87,13 +104,20 @@ class Repository:
         return (self._ask("rev-parse", "--is-shallow-repository") or "").strip() == "true"
 
     def merge_base(self, a: str, b: str) -> str | None:
-        """Return the best common ancestor of two commits, None if there is none here."""
-        said = (self._ask("merge-base", a, b) or "").split()
-        return said[0] if said else None
+        """Return the best common ancestor of two commits, None if there is none here.
+
+        Raises:
+            GitError: a commit between them can't be read.
+        """
+        return next(iter((self._ancestry(a, b) or "").split()), None)
 
     def is_ancestor(self, a: str, b: str) -> bool:
-        """Tell whether commit ``a`` is commit ``b`` or an ancestor of it."""
-        return self._ask("merge-base", "--is-ancestor", a, b) is not None
+        """Tell whether commit ``a`` is commit ``b`` or an ancestor of it.
+
+        Raises:
+            GitError: a commit between them can't be read.
+        """
+        return self._ancestry("--is-ancestor", a, b) is not None
 
     def files(self, commit: str, folder: str = "") -> dict[str, str]:
         """Return the regular files of a commit below ``folder``: path from the top -> blob id.
@@ -140,15 +164,34 @@ class Repository:
         Raises:
             GitError: git failed, with its own words; not when ``check`` is False.
         """
-        done = execute(args, self.top)
+        done = execute(args, self.top, limit=command.LOOK_S)
         if check and done.returncode != 0:
-            raise GitError(f"git {args[0]} failed in {self.top}: {own_words(done)}")
+            raise GitError(f"git {args[0]} failed in {self.top}: {reason(done)}")
         return done.stdout.decode(errors="surrogateescape")
 
     def _ask(self, *arguments: str) -> str | None:
         """Return what git prints, None if it failed."""
-        done = execute(arguments, self.top)
+        done = execute(arguments, self.top, limit=command.ANSWER_S)
         return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
+
+    def _ancestry(self, *arguments: str) -> str | None:
+        """Return what ``git merge-base`` prints, None for a no or a commit that is not here."""
+        done = execute(["merge-base", *arguments], self.top, limit=command.LOOK_S)
+        said = done.stderr
+        # Of a commit that it can't read, git complains and goes on: its no is none then.
+        if done.returncode != 0 and (b"error: " in said or b"fatal: " in said):
+            if b"Not a valid commit name" in said:
+                return None
+            raise GitError(f"git merge-base failed in {self.top}: {reason(done)}")
+        return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
+
+    @staticmethod
+    def _path(option: str, folder: Path) -> str:
+        """Return a path that ``git rev-parse`` prints, relative to the folder or absolute."""
+        done = execute(["rev-parse", option], folder, limit=command.ANSWER_S)
+        if done.returncode != 0:
+            raise GitError(f"git can't read the repository around {folder}: {reason(done)}")
+        return _line(done.stdout)
 
     def _read_blob(self, stream: IO[bytes], blob: str) -> bytes:
         head = stream.readline().split()

@@ -10,24 +10,27 @@ from pytest_llmperf.repository.git import GitError, Repository
 
 
 class GitState(NamedTuple):
-    """The working tree's state; (None, False, None) outside a repository or without git.
+    """The working tree's state.
 
     Attributes:
-        commit: HEAD, or None (no repository, no commit yet).
+        commit: HEAD, or None (no repository, no commit yet, or ``problem``).
         dirty: tracked files differ from it; untracked files and recorded baselines do not count.
         branch: or None when HEAD is detached.
+        problem: why there is a repository, or may be one, that can't be asked; or empty.
     """
 
     commit: str | None
     dirty: bool
     branch: str | None
+    problem: str = ""
 
 
 def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
     """Read the state of the repository around ``cwd``.
 
     ``baselines`` is the store's folder: recording there does not make the
-    measured code another one.
+    measured code another one. Nothing is known where only a part can be read:
+    a commit without whether its files were changed would be a wrong one.
     """
     try:
         repository = Repository.around(cwd)
@@ -38,7 +41,8 @@ def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
             folder = baselines.resolve()
             if folder != repository.top and folder.is_relative_to(repository.top):
                 exclude.append(folder.relative_to(repository.top).as_posix())
+        head = repository.head()
         changed = changes(repository, exclude=exclude, untracked=False, submodules="configured")
-        return GitState(repository.head(), bool(changed), repository.branch())
-    except GitError:
-        return GitState(None, False, None)
+        return GitState(head, bool(changed), repository.branch())
+    except GitError as error:
+        return GitState(None, False, None, str(error))

@@ -21,6 +21,7 @@ __all__ = ["Revision", "RevisionError", "base_of_pull_request", "resolve"]
 MERGE_BASE = "merge-base:"
 _DIGITS = 12
 _NEAR = 3
+_FULL_NAME = ("rev-parse", "--verify", "--quiet", "--symbolic-full-name")
 _HEX = re.compile(r"[0-9a-fA-F]{7,64}")
 
 
@@ -114,6 +115,11 @@ def _missing(repository: Repository, name: str) -> str:
         return f"{text}: that can't be a revision's name"
     if kind := _other_object(repository, name):
         return f"{name!r} is a {kind} in {repository.top}, and not a commit; name a commit"
+    if ref := repository.run(*_FULL_NAME, name, check=False).strip():
+        return (
+            f"{ref} of {repository.top} names a commit that is missing or damaged: git fsck lists "
+            "what is damaged; a new clone repairs it"
+        )
     if _is_ambiguous(repository, name):
         return f"{text}: several objects begin like that; give more digits of the hash"
     if repository.is_shallow():

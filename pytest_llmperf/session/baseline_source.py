@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,6 @@ from pytest_llmperf.repository.checkout import export
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.revisions import (
     Revision,
-    RevisionError,
     base_of_pull_request,
     resolve,
 )
@@ -51,14 +51,12 @@ def read_baselines(
     target = base_of_pull_request(environ)
     if asked is None and target is None:
         return find_baseline(store, machine, model), []
-    repository = Repository.around(store.root if store.root.is_dir() else store.root.parent)
-    if repository is None:
-        if asked is not None:
-            raise GitError(f"--llmperf-baselines-from: {store.root} is in no git repository")
-        return find_baseline(store, machine, model), []
     try:
-        revision = resolve(repository, asked or f"merge-base:{target}")
-    except RevisionError as error:
+        repository = _repository(store)
+        if repository is not None:
+            revision = resolve(repository, asked or f"merge-base:{target}")
+            return _read_from(repository, revision, store, machine, model)
+    except GitError as error:
         if asked is not None:
             raise GitError(f"--llmperf-baselines-from: {error}") from None
         note = (
@@ -66,7 +64,33 @@ def read_baselines(
             f"recorded itself: {error}"
         )
         return find_baseline(store, machine, model), [note]
-    return _read_from(repository, revision, store, machine, model)
+    if asked is not None:
+        raise GitError(f"--llmperf-baselines-from: {store.root} is in no git repository")
+    return find_baseline(store, machine, model), []
+
+
+@contextmanager
+def baselines_at(
+    store: BaselineStore, revision: Revision, repository: Repository | None = None
+) -> Iterator[BaselineStore | None]:
+    """Give a copy of what the store's folder holds at a commit; None outside of a repository.
+
+    Raises:
+        GitError: git can't read it.
+    """
+    repository = repository or _repository(store)
+    if repository is None or not store.root.resolve().is_relative_to(repository.top):
+        yield None
+        return
+    folder = store.root.resolve().relative_to(repository.top).as_posix()
+    with tempfile.TemporaryDirectory(prefix="llmperf-") as temporary:
+        root = Path(temporary) / store.root.name
+        export(repository, revision.commit, folder, root)
+        yield BaselineStore(root)
+
+
+def _repository(store: BaselineStore) -> Repository | None:
+    return Repository.around(store.root if store.root.is_dir() else store.root.parent)
 
 
 def _read_from(
@@ -76,16 +100,12 @@ def _read_from(
     machine: Machine,
     model: ModelIdentity,
 ) -> tuple[BaselineSet, list[str]]:
-    try:
-        folder = store.root.resolve().relative_to(repository.top).as_posix()
-    except ValueError:
-        return find_baseline(store, machine, model), [
-            f"{store.root} lies outside of the repository: baselines are read as they are there"
-        ]
-    with tempfile.TemporaryDirectory(prefix="llmperf-") as temporary:
-        root = Path(temporary) / store.root.name
-        export(repository, revision.commit, folder, root)
-        found = _renamed(find_baseline(BaselineStore(root), machine, model), root, store.root)
+    with baselines_at(store, revision, repository) as there:
+        if there is None:
+            return find_baseline(store, machine, model), [
+                f"{store.root} lies outside of the repository: baselines are read as they are there"
+            ]
+        found = _renamed(find_baseline(there, machine, model), there.root, store.root)
     here = find_baseline(store, machine, model)
     own = {one.path.name for one in here.records} - {one.path.name for one in found.records}
     notes = [f"baselines are those of {revision}"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
 from pytest_llmperf.packages.roots import import_roots, own_modules
 from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.repository.state import changed_since
 from pytest_llmperf.session.base_side import BaseSide, config_side
 from pytest_llmperf.session.commit_checkout import (
     CommitCheckout,
@@ -44,9 +45,12 @@ class ChosenBase:
         if request.base_config is not None:
             self._side = config_side(context, request.base_config)
         if request.base_commit is not None:
+            repository = repository_of(context.root, "the base")
+            # Asked again once the bodies have run: what can't be answered is refused now.
+            changed_since(repository, request.base_commit.commit)
             self._checkout = check_out_commit(
                 context.root,
-                repository_of(context.root, "the base"),
+                repository,
                 request.base_commit,
                 context.console.line,
                 context.setup.perf.base_install,
@@ -95,9 +99,8 @@ def module_origins(context: SessionContext, engine: LlmEngine) -> dict[str, str]
     try:
         if Repository.around(root) is None:
             return {}
-    except GitError as error:
-        # What needs git was refused before; measuring does not.
-        context.console.line(f"no commit is recorded, because git can't be asked: {error}")
+    except GitError:
+        # What needs git was refused before; a note says why no commit is recorded.
         return {}
     names = own_modules(root, (*context.import_roots, *import_roots(root, root)))
     return {**loaded_modules(names), **in_engine(engine.modules(names))}

@@ -66,6 +66,7 @@ def repository_of(root: Path, asked: str) -> Repository:
 
     Raises:
         SideError: there is none; ``asked`` is what needs one.
+        GitError: it can't be used.
     """
     repository = Repository.around(root)
     if repository is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.repository.content import below_top
+from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.repository.state import changed_since, state_of
 from pytest_llmperf.session.base_side import BaseSide, setting_lines
 from pytest_llmperf.session.commit_checkout import CommitCheckout, foreign_module
@@ -166,7 +168,10 @@ def _config_files(here: Path | None, checkout: CommitCheckout, found: BaseRecord
 def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
     """Say how many files differ between the commit and the work tree, and how to see them."""
     exclude = _recorded(checkout, baselines)
-    changed = len(changed_since(checkout.repository, checkout.revision.commit, exclude))
+    try:
+        changed = len(changed_since(checkout.repository, checkout.revision.commit, exclude))
+    except GitError as error:
+        return [f"code: {error}"]
     if not changed:
         return []
     files = "1 file differs" if changed == 1 else f"{changed} files differ"
@@ -180,7 +185,16 @@ def _recorded(checkout: CommitCheckout, baselines: Path) -> list[str]:
 
 
 def _culprit(checkout: CommitCheckout, baselines: Path) -> dict[str, Any]:
-    """Say what lies between the commit and this work tree, and where a search would start."""
+    """Say what lies between the commit and this work tree, and where a search would start.
+
+    Nothing is said where git stopped answering since the session began.
+    """
+    with suppress(GitError):
+        return _between(checkout, baselines)
+    return {}
+
+
+def _between(checkout: CommitCheckout, baselines: Path) -> dict[str, Any]:
     repository, base = checkout.repository, checkout.revision
     head = repository.head()
     dirty = state_of(repository, _recorded(checkout, baselines)) != head

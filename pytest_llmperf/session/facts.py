@@ -132,6 +132,8 @@ def gather_facts(
     alike = [one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)]
     baselines, remarks = read_baselines(store, machine, model, context.request.baselines_from)
     notes = [*setup.loaded.warnings, *broken, *remarks]
+    if git.problem:
+        notes.append(f"no commit is recorded, because git can't be asked: {git.problem}")
     if reading.problem:
         notes.append(reading.problem)
     # A stranger on a card that no engine uses is no business of ours.

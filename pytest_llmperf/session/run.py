@@ -13,7 +13,7 @@ from pytest_llmperf.session.chosen_base import ChosenBase, module_origins
 from pytest_llmperf.session.confirmation import Confirmation, Confirmer
 from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.explaining import Explainer
-from pytest_llmperf.session.facts import gather_facts
+from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
 from pytest_llmperf.session.places_to_write import unwritable_places
 from pytest_llmperf.session.results import session_result
@@ -91,8 +91,7 @@ class Session:
         facts = gather_facts(context, info, base, tests)
         try:
             self._check_places(facts.machine.key)
-            for note in facts.notes:
-                context.console.line(f"note: {note}")
+            self._show_notes(facts)
             perf = context.setup.perf
             trial = Trials(context, facts, start_seconds).run(tests, base, alpha=perf.false_alarms)
             self.trial = trial
@@ -125,6 +124,7 @@ class Session:
         facts = gather_facts(context, info, None, tests)
         try:
             self._check_places(facts.machine.key, request)
+            self._show_notes(facts)
             calibrator = Calibrator(context, request, tests, facts, start_seconds)
             try:
                 calibrator.run()
@@ -151,6 +151,10 @@ class Session:
             recorded_to=self._recorded_to,
             explainer=explainer,
         )
+
+    def _show_notes(self, facts: SessionFacts) -> None:
+        for note in facts.notes:
+            self._context.console.line(f"note: {note}")
 
     def _check_places(self, machine: str, calibration: CalibrationRequest | None = None) -> None:
         """Refuse to measure what could not be stored.

@@ -48,7 +48,7 @@ def repository(tmp_path: Path) -> Path:
 
 def test_a_clean_tree_is_its_commit_and_branch(repository: Path) -> None:
     head = git(repository, "rev-parse", "HEAD")
-    assert read_provenance(repository) == (head, False, "main")
+    assert read_provenance(repository) == (head, False, "main", "")
 
 
 def test_a_changed_tracked_file_is_dirty(repository: Path) -> None:
@@ -94,20 +94,15 @@ def test_baselines_outside_the_repository_change_nothing(repository: Path, tmp_p
 def test_a_detached_head_has_a_commit_and_no_branch(repository: Path) -> None:
     git(repository, "checkout", "-q", "--detach")
     head = git(repository, "rev-parse", "HEAD")
-    assert read_provenance(repository) == (head, False, None)
+    assert read_provenance(repository) == (head, False, None, "")
 
 
 def test_a_repository_without_commits_has_a_branch_and_no_commit(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "-b", "main")
-    assert read_provenance(tmp_path) == (None, False, "main")
+    assert read_provenance(tmp_path) == (None, False, "main", "")
 
 
 def test_no_repository_is_no_provenance(tmp_path: Path) -> None:
     below = tmp_path / "plain"
     below.mkdir()
-    assert read_provenance(below) == (None, False, None)
-
-
-def test_no_git_is_no_provenance(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert read_provenance(repository) == (None, False, None)
+    assert read_provenance(below) == (None, False, None, "")

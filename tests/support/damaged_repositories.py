@@ -1,0 +1,87 @@
+"""Ways in which a real repository can't be used, and what a user is to read about each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+_IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+#: Below a temporary folder nothing around it, and no hook that runs the tests, is in the way.
+_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+def git(top: Path, *arguments: str) -> str:
+    """Run git for the test itself, and return what it prints."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(
+        ["git", *_IDENTITY, *arguments],
+        cwd=top,
+        env=kept | _NO_SETTINGS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def two_commits(top: Path) -> None:
+    """Make a repository of the files that lie in a folder, with a second, empty commit."""
+    git(top, "init", "--quiet", "-b", "main")
+    git(top, "add", "--all")
+    git(top, "commit", "--quiet", "--allow-empty", "-m", "the first one")
+    git(top, "commit", "--quiet", "--allow-empty", "-m", "the second one")
+
+
+def lose_what_dot_git_leads_to(top: Path) -> None:
+    """As a linked work tree, or a submodule, whose main repository was removed."""
+    main = top.parent / f"main of {top.name}"
+    shutil.move(top / ".git", main)
+    (top / ".git").write_text(f"gitdir: {main}\n")
+    git(top, "rev-parse", "HEAD")
+    shutil.rmtree(main)
+
+
+def hang(top: Path) -> None:
+    """Make git wait for ever for the content of HEAD, as on a disk that does not answer."""
+    (top / ".git" / "HEAD").unlink()
+    os.mkfifo(top / ".git" / "HEAD")
+
+
+def _write(name: str, content: str = "garbage\n") -> Callable[[Path], object]:
+    return lambda top: (top / ".git" / name).write_text(content)
+
+
+def _spoil(name: str, content: str | None) -> Callable[[Path], object]:
+    def spoil(top: Path) -> None:
+        found = git(top, "rev-parse", name)
+        file = top / ".git" / "objects" / found[:2] / found[2:]
+        file.unlink()
+        if content is not None:
+            file.write_text(content)
+
+    return spoil
+
+
+#: Name -> what breaks it, and what is said about it: the problem with its cause, and the fix.
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "HEAD is garbage": (_write("HEAD"), r"\.git is damaged: .*HEAD.*; clone the repository again"),
+    "HEAD is gone": (lambda top: (top / ".git" / "HEAD").unlink(), r"\.git is damaged: .*; clone"),
+    "the branch is empty": (_write("refs/heads/main", ""), "broken; git fsck lists what"),
+    "the commit is gone": (_spoil("HEAD", None), "bad object HEAD; git fsck lists what is damaged"),
+    "the commit is garbage": (_spoil("HEAD", "x"), "is corrupt; git fsck lists what is damaged"),
+    "the tree is empty": (_spoil("HEAD^{tree}", ""), "is corrupt; git fsck lists what is damaged"),
+    "the index is garbage": (_write("index"), r"index file .*: rm \.git/index && git reset"),
+    "the settings are garbage": (_write("config", "[x"), "bad config line .*; correct that line"),
+    "the main repository is gone": (lose_what_dot_git_leads_to, "leads to is gone: clone"),
+    "it is bare": (
+        lambda top: git(top, "config", "core.bare", "true"),
+        "is bare: .*; use a clone of it",
+    ),
+    "it is of the future": (
+        lambda top: git(top, "config", "core.repositoryFormatVersion", "99"),
+        "git can't read the repository around .*: .*found 99",
+    ),
+}
