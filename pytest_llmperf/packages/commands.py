@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 import sys
@@ -19,7 +18,6 @@ _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _SHOWN = 15
 #: A sign of life this often, seconds.
 _ALIVE_S = 60.0
-_TAIL_BYTES = 64_000
 #: Would put packages elsewhere, or make other environments' packages look installed.
 _DROPPED = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV"),
@@ -61,10 +59,10 @@ def run_logged(
     *,
     cwd: Path,
     environ: Mapping[str, str],
-    say: Callable[[str], None],
+    say: Callable[[str], None] = lambda _: None,
     advice: str = "",
-) -> None:
-    """Run a command to its end, its output appended to ``log``.
+) -> str:
+    """Run a command to its end, its output appended to ``log`` and returned.
 
     It ends, with all that it started, when this process is interrupted or killed.
 
@@ -103,8 +101,12 @@ def run_logged(
         finally:
             if process.stdin:
                 process.stdin.close()
+    with log.open("rb") as file:
+        file.seek(began)
+        text = file.read().decode(errors="replace")
     if status != 0:
-        raise InstallError(_failure(what, status, log, began, advice))
+        raise InstallError(_failure(what, status, log, text, advice))
+    return text
 
 
 def _wait(process: subprocess.Popen[bytes], what: str, say: Callable[[str], None]) -> int:
@@ -114,10 +116,7 @@ def _wait(process: subprocess.Popen[bytes], what: str, say: Callable[[str], None
     return process.wait()
 
 
-def _failure(what: str, status: int, log: Path, began: int, advice: str) -> str:
-    with log.open("rb") as file:
-        file.seek(max(began, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
-        text = file.read().decode(errors="replace")
+def _failure(what: str, status: int, log: Path, text: str, advice: str) -> str:
     lines = [line.rstrip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
     shown = "\n".join(f"  | {line[:200]}" for line in lines[-_SHOWN:])
     hint = next((said for sign, said in _HINTS if sign in text), "")

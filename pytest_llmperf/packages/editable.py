@@ -1,9 +1,9 @@
-"""Where this environment's editable installations take their modules from."""
+"""What this environment holds of a repository, and where it takes those modules from."""
 
 from __future__ import annotations
 
 import ast
-import re
+import itertools
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -16,19 +16,15 @@ from pytest_llmperf.packages.installed import Distribution, Installed
 _MAX_BYTES = 4 << 20
 
 
-def editable_below(area: Path, installed: Installed, folders: list[Path]) -> list[Distribution]:
-    """Return the distributions whose source lies below ``area`` and is used as it lies there.
+def from_repository(area: Path, installed: Installed, folders: list[Path]) -> list[Distribution]:
+    """Return the distributions that were installed from a folder below ``area``.
 
     Args:
         area: a folder, resolved.
         installed: this environment's distributions.
         folders: its folders of installed packages.
     """
-    found = {
-        name: each
-        for name, each in installed.items()
-        if each.editable() and _below(each.source(), area)
-    }
+    found = {name: each for name, each in installed.items() if _below(each.source(), area)}
     for each in _egg_links(folders):
         if _below(each.folder, area):
             found.setdefault(each.name, each)
@@ -63,42 +59,39 @@ def path_lines(path: Path) -> list[str]:
 
 
 def _of_finder(text: str) -> Iterator[Path]:
-    """Yield the folders that hold the modules which a generated finder names by their paths."""
+    """Yield the folders that hold the modules which a generated finder names by their paths.
+
+    It pairs names with paths, in tables or in calls: ``{'pkg': '/home/me/src/pkg'}``.
+    """
     try:
-        tree = ast.parse(text)
+        nodes = list(ast.walk(ast.parse(text)))
     except (SyntaxError, ValueError):
         return
-    named = set()
-    for node in ast.walk(tree):
-        pairs: list[tuple[ast.expr | None, ast.expr]] = []
+    pairs: list[tuple[ast.AST | None, ast.AST]] = []
+    for node in nodes:
         if isinstance(node, ast.Dict):
-            pairs = list(zip(node.keys, node.values, strict=True))
+            pairs += zip(node.keys, node.values, strict=True)
         elif isinstance(node, ast.Call) and len(node.args) == 2:
-            pairs = [(node.args[0], node.args[1])]
-        for key, value in pairs:
-            if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
-                continue
-            values = value.elts if isinstance(value, ast.List) else [value]
-            for each in values:
-                if isinstance(each, ast.Constant) and isinstance(each.value, str):
-                    named.add((key.value, each.value))
-    for module, where in sorted(named):
-        root = _root_of(module, where)
-        if root is not None:
-            yield root
+            pairs.append((node.args[0], node.args[1]))
+    for key, value in pairs:
+        for module, where in itertools.product(_strings(key), _strings(value)):
+            if root := _root_of(module, Path(where)):
+                yield root
 
 
-def _root_of(module: str, where: str) -> Path | None:
-    """Return the folder that must be on the path for ``module`` to be found at ``where``."""
-    path = Path(where)
-    if not path.is_absolute() or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", module):
-        return None
-    if path.stem == "__init__":
-        path = path.parent
-    parts = module.split(".")
-    if (*path.parts[-len(parts) : -1], path.name.partition(".")[0]) != tuple(parts):
-        return None
-    return path.parents[len(parts) - 1]
+def _strings(node: ast.AST | None) -> list[str]:
+    """Return a constant string, or those of a list."""
+    nodes = node.elts if isinstance(node, ast.List) else [node]
+    values = (each.value for each in nodes if isinstance(each, ast.Constant))
+    return [value for value in values if isinstance(value, str)]
+
+
+def _root_of(module: str, path: Path) -> Path | None:
+    """Return the folder that must be on the path for ``module`` to be found at ``path``."""
+    parts = tuple(module.split("."))
+    path = path.parent if path.stem == "__init__" else path
+    found = (*path.parts[-len(parts) : -1], path.name.partition(".")[0])
+    return path.parents[len(parts) - 1] if path.is_absolute() and found == parts else None
 
 
 def _egg_links(folders: list[Path]) -> Iterator[Distribution]:

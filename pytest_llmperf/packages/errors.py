@@ -1,4 +1,4 @@
-"""Why a tree's environment cannot be had, told to the user."""
+"""Why a tree's environment cannot be made, for the user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,3 @@ BY_HAND = (
 
 class InstallError(Exception):
     """The environment of a tree cannot be had; str() is the complete message."""
-
-
-class DeclarationError(InstallError):
-    """A file that declares dependencies cannot be read; str() is the complete message."""

@@ -17,13 +17,15 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
-from pytest_llmperf.packages import specs
-
-#: A name and the extras asked of it.
-Wanted = tuple[str, frozenset[str]]
+ENGINE = "llama-cpp-python"
+PLUGIN = "pytest-llmperf"
+#: Not in other environments: installers work from outside, and the session brings the plugin.
+NOT_COPIED = frozenset({"pip", "uv", PLUGIN})
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,33 @@ class Distribution:
         address = urlsplit(str(found.get("url", "")))
         return Path(url2pathname(address.path)) if address.scheme == "file" else None
 
-    def editable(self) -> bool:
-        """Say whether its modules lie in its source folder."""
-        information = self.direct_url().get("dir_info")
-        return isinstance(information, dict) and bool(information.get("editable"))
+    def home(self) -> Path:
+        """Return the folder that it was installed from, or lies in."""
+        return self.source() or self.folder
 
     def requirements(self, extras: frozenset[str] = frozenset()) -> Iterator[Requirement]:
         """Yield what it needs in this interpreter, itself and for the extras."""
         for text in self._requires:
-            requirement = specs.parse(text)
-            if requirement and specs.applies(requirement, extras | {""}):
+            try:
+                requirement = Requirement(text)
+            except InvalidRequirement:
+                continue
+            marker = requirement.marker
+            if marker is None or any(marker.evaluate({"extra": e}) for e in extras | {""}):
                 yield requirement
+
+    def extras(self) -> dict[str, list[str]]:
+        """Return what each of its extras needs beside its dependencies."""
+        always = {str(each) for each in self.requirements()}
+        names = map(canonicalize_name, self.raw.metadata.get_all("Provides-Extra") or ())
+        return {
+            name: [
+                str(each).partition(";")[0]
+                for each in self.requirements(frozenset({name}))
+                if str(each) not in always
+            ]
+            for name in names
+        }
 
     def record(self) -> str:
         """Return a digest of its list of files and their hashes: rebuilt, it is another one."""
@@ -113,47 +131,22 @@ class Installed(Mapping[str, Distribution]):
     def __len__(self) -> int:
         return len(self._found)
 
-    def closure(self, wanted: Iterable[Wanted]) -> set[str]:
-        """Return the names of what is wanted and installed, and of all that it needs."""
-        todo, seen = list(wanted), set()
-        while todo:
-            name, extras = todo.pop()
-            if name not in self._found or (name, extras) in seen:
-                continue
-            seen.add((name, extras))
-            for needed in self._found[name].requirements(extras):
-                more = frozenset(canonicalize_name(extra) for extra in needed.extras)
-                todo.append((canonicalize_name(needed.name), more))
-        return {name for name, _ in seen}
-
     def satisfies(self, requirement: Requirement) -> bool:
-        """Say whether what is installed meets a requirement, its extras and address included."""
+        """Say whether a distribution meets a requirement, wherever it was installed from."""
         found = self._found.get(canonicalize_name(requirement.name))
-        if found is None:
-            return False
-        if requirement.url:
-            return _comes_from(found.direct_url(), requirement.url)
-        if not specs.holds(found.version, str(requirement.specifier)):
+        if found is None or not holds(found.version, str(requirement.specifier)):
             return False
         extras = frozenset(canonicalize_name(extra) for extra in requirement.extras)
         needed = found.requirements(extras) if extras else ()
         return all(canonicalize_name(each.name) in self._found for each in needed)
 
 
-def _comes_from(direct_url: Mapping[str, Any], url: str) -> bool:
-    """Compare an address with where a distribution was installed from."""
-    recorded = str(direct_url.get("url", ""))
-    vcs = direct_url.get("vcs_info")
-    if not isinstance(vcs, Mapping):
-        return bool(recorded) and recorded.rstrip("/") == url.partition("#")[0].rstrip("/")
-    bare = url.partition("#")[0]
-    # Only an @ in the path begins a revision; the one of git@host does not.
-    _, at, revision = urlsplit(bare).path.rpartition("@")
-    address, asked = (bare[: -len(revision) - 1], revision) if at else (bare, None)
-    return address == f"{vcs.get('vcs')}+{recorded}" and asked in (
-        vcs.get("requested_revision"),
-        vcs.get("commit_id"),
-    )
+def holds(version: str, specifier: str) -> bool:
+    """Say whether a version is within a specifier; pre-releases count as versions."""
+    try:
+        return SpecifierSet(specifier).contains(Version(version), prereleases=True)
+    except (InvalidVersion, InvalidSpecifier):
+        return specifier in ("", f"=={version}", f"==={version}")
 
 
 def site_folders() -> list[Path]:

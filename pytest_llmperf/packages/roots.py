@@ -6,10 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pytest_llmperf.packages.installed import Distribution
 
 #: In a project's folder, but never imported by name from elsewhere.
 _NOT_IMPORTED = {"setup", "conftest", "noxfile", "tests", "test", "docs"}
@@ -31,9 +27,9 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
         Existing folders, absolute, each once.
     """
     # 40 ms, which a session without another tree should not pay.
-    from pytest_llmperf.packages.editable import editable_below, module_folders
+    from pytest_llmperf.packages.declarations import repository_around
+    from pytest_llmperf.packages.editable import from_repository, module_folders
     from pytest_llmperf.packages.installed import installed_here, site_folders
-    from pytest_llmperf.packages.requirement_file import repository_around
 
     project, tree = project.resolve(), tree.resolve()
     area = repository_around(project)
@@ -44,8 +40,10 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
             there = Path(os.path.normpath(tree / os.path.relpath(real, project)))
             if there.is_dir():
                 roots.setdefault(str(there))
-    for each in editable_below(area, installed_here(), site_folders()):
-        home = Path(os.path.normpath(tree / os.path.relpath(_source(each), project)))
+    installed = installed_here()
+    of_repository = from_repository(area, installed, site_folders())
+    for each in of_repository:
+        home = Path(os.path.normpath(tree / os.path.relpath(each.home().resolve(), project)))
         if not any(Path(root).is_relative_to(home) for root in roots):
             # The package lies elsewhere in the other tree: src was added or given up.
             for folder in (home / "src", home):
@@ -53,13 +51,20 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
                     roots.setdefault(str(folder))
                     break
     source = tree / "src"
-    if _holds_modules(source) and _is_installed(project, area, bool(roots)):
+    if _holds_modules(source) and (roots or of_repository or _name_of(project) in installed):
         roots.setdefault(str(source))
     return tuple(roots)
 
 
-def _source(each: Distribution) -> Path:
-    return (each.source() or each.folder).resolve()
+def _name_of(project: Path) -> str | None:
+    """Return the name of the project's package, if its pyproject.toml states it."""
+    from pytest_llmperf.packages.errors import InstallError
+    from pytest_llmperf.packages.project import read_project
+
+    try:
+        return read_project(project).name
+    except InstallError:
+        return None
 
 
 def own_modules(tree: Path, roots: Sequence[str]) -> frozenset[str]:
@@ -99,22 +104,4 @@ def _holds_modules(folder: Path) -> bool:
     try:
         return any(path.is_file() for path in folder.glob("*/*.py"))
     except OSError:
-        return False
-
-
-def _is_installed(project: Path, area: Path, pointed_at: bool) -> bool:
-    """Say whether this environment holds the project in whatever way."""
-    if pointed_at:
-        return True
-    from pytest_llmperf.packages.declarations import declared
-    from pytest_llmperf.packages.errors import DeclarationError
-    from pytest_llmperf.packages.installed import installed_here
-
-    installed = installed_here()
-    sources = (each.source() for each in installed.values())
-    if any(source and source.resolve().is_relative_to(area) for source in sources):
-        return True
-    try:
-        return any(name in installed for name in declared(project).names)
-    except DeclarationError:
         return False

@@ -1,4 +1,4 @@
-"""The cache of environments: each whole or not there, built once, removed when unused."""
+"""The cache of environments: each is whole or absent, built once, and removed when unused."""
 
 from __future__ import annotations
 
@@ -10,63 +10,47 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_llmperf.packages.building import Say, Site, interpreter
-from pytest_llmperf.packages.copying import Place
+from pytest_llmperf.packages.venv import interpreter
 
-#: An environment that nobody asked for this long is removed, seconds.
+#: What nobody asked for this long is removed, seconds.
 _UNUSED_S = 60 * 24 * 3600.0
 _RUN_TIMEOUT_S = 60.0
 
 
-@dataclass(frozen=True)
-class Built:
-    """What a builder made.
-
-    Attributes:
-        place: its folders.
-        note: one line for reports.
-        engine: what an engine that was built for it was built with; empty if none was.
-    """
-
-    place: Place
-    note: str
-    engine: str
-
-
-class Store:
-    """The place of one environment in the cache.
+class Entry:
+    """The place of one environment, or of one installer's answer, in the cache.
 
     An environment is built where it stays (programs in a venv hold its path), under
     a name of its own; a stamp that names it makes it public. So a builder that
     outlives its killed session writes where nobody looks.
 
     Args:
-        folder: of all environments.
+        store: the folder of all entries.
         digest: names this one.
-        say: gets a line if another builder has to be waited for.
+        say: gets a line if another session has to be waited for.
     """
 
-    def __init__(self, folder: Path, digest: str, say: Say) -> None:
-        self.folder = folder
+    def __init__(self, store: Path, digest: str, say: Callable[[str], None]) -> None:
+        self.log = store / f"{digest}.log"
+        self._store = store
         self._digest = digest
         self._say = say
-        self._stamp = folder / f"{digest}.json"
+        self._stamp = store / f"{digest}.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only one that looks for or builds this environment.
+        """Be the only one that looks for or makes this entry.
 
         Raises:
             OSError: the folder cannot be made or locked.
         """
         import filelock
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.folder / f"{self._digest}.lock")
+        self._store.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self._store / f"{self._digest}.lock")
         try:
             try:
                 lock.acquire(timeout=0)
@@ -80,60 +64,44 @@ class Store:
         finally:
             lock.release()
 
-    def find(self) -> tuple[Path, str] | None:
-        """Return the interpreter and the note of the environment, if it is whole and runs."""
+    def read(self) -> dict[str, Any]:
+        """Return what was published, and count that as using it; empty if nothing was."""
         stamp = _read(self._stamp)
+        if stamp:
+            os.utime(self._stamp)
+        return stamp
+
+    def find_environment(self) -> tuple[Path, str] | None:
+        """Return the interpreter and the note of the environment, if it is whole and runs."""
+        stamp = self.read()
         if not stamp.get("folder"):
             return None
-        python = interpreter(self.folder / str(stamp["folder"]))
-        if not _runs(python):
-            return None
-        os.utime(self._stamp)
-        return python, str(stamp.get("note", ""))
+        python = interpreter(self._store / str(stamp["folder"]))
+        return (python, str(stamp.get("note", ""))) if _runs(python) else None
 
-    def make(self, here: Path, tree: Path, builder: Callable[[Site], Built]) -> tuple[Path, str]:
-        """Let ``builder`` make the environment; publish it, or leave nothing.
-
-        Args:
-            here: the project folder of this environment.
-            tree: the one that the new environment is for.
-            builder: makes it.
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """Provide the name of a folder to work in; it is removed unless ``publish`` names it.
 
         Raises:
             OSError: the disk is full, or the like.
         """
         self._sweep()
-        log = self.folder / f"{self._digest}.log"
-        log.write_bytes(b"")
-        folder = self.folder / f"{self._digest}-{secrets.token_hex(4)}"
-        site = Site(folder, log, here, tree, self._say)
+        self.log.write_bytes(b"")
+        folder = self._store / f"{self._digest}-{secrets.token_hex(4)}"
         try:
-            built = builder(site)
-            self._publish(
-                {
-                    "folder": site.folder.name,
-                    "note": built.note,
-                    "engine": built.engine,
-                    "place": built.place.to_json(),
-                }
-            )
-        except BaseException:
-            shutil.rmtree(site.folder, ignore_errors=True)
-            raise
-        return site.python, built.note
+            yield folder
+        finally:
+            if _read(self._stamp).get("folder") != folder.name:
+                shutil.rmtree(folder, ignore_errors=True)
 
-    def donors(self, engine: str) -> list[Place]:
-        """Return the environments for which an engine was built that way, newest first."""
-        found = []
-        for path in sorted(self.folder.glob("*.json"), key=_age):
-            stamp = _read(path)
-            place = Place.from_json(stamp.get("place"))
-            if stamp.get("engine") == engine and place and place.purelib.is_dir():
-                found.append(place)
-        return found
+    def publish(self, stamp: dict[str, Any]) -> None:
+        """Make the entry public, whole.
 
-    def _publish(self, stamp: dict[str, Any]) -> None:
-        temporary = self.folder / f"{self._digest}-{secrets.token_hex(4)}.tmp"
+        Raises:
+            OSError: the disk is full, or the like.
+        """
+        temporary = self._store / f"{self._digest}-{secrets.token_hex(4)}.tmp"
         try:
             with temporary.open("w", encoding="utf-8") as file:
                 json.dump(stamp, file, indent=1)
@@ -143,16 +111,22 @@ class Store:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def donors(self, engine: str) -> list[Path]:
+        """Return the folders of packages for which an engine was built that way, newest first."""
+        stamps = [_read(path) for path in sorted(self._store.glob("*.json"), key=_age)]
+        found = [each.get("packages") for each in stamps if each.get("engine") == engine]
+        return [Path(packages) for packages in found if packages]
+
     def _sweep(self) -> None:
         """Remove what killed builders left behind, and what nobody has used for long."""
         self._stamp.unlink(missing_ok=True)
-        for stamp in self.folder.glob("*.json"):
+        for stamp in self._store.glob("*.json"):
             if _age(stamp) > _UNUSED_S:
                 stamp.unlink(missing_ok=True)
                 stamp.with_suffix(".log").unlink(missing_ok=True)
-        for path in list(self.folder.iterdir()):
+        for path in list(self._store.iterdir()):
             digest, dash, _ = path.name.partition("-")
-            published = _read(self.folder / f"{digest}.json").get("folder")
+            published = _read(self._store / f"{digest}.json").get("folder")
             if dash and path.name != published:
                 self._discard(path, digest)
 
@@ -164,7 +138,7 @@ class Store:
             _delete(path)
             return
         try:
-            with filelock.FileLock(self.folder / f"{digest}.lock").acquire(timeout=0):
+            with filelock.FileLock(self._store / f"{digest}.lock").acquire(timeout=0):
                 _delete(path)
         except (filelock.Timeout, NotImplementedError, OSError):  # it is being built
             return

@@ -101,7 +101,6 @@ def check_out_commit(
     """
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.packages.environment import InstallError, environment_for
-    from pytest_llmperf.packages.errors import DeclarationError
     from pytest_llmperf.packages.roots import import_roots as roots_of
 
     cache = cache_dir(os.environ)
@@ -113,7 +112,7 @@ def check_out_commit(
             raise SideError(f"{revision} has no folder {below.as_posix()}, so nothing to compare")
         try:
             environment = environment_for(root, project, cache, say, install, seconds)
-        except (InstallError, DeclarationError) as error:
+        except InstallError as error:
             raise SideError(f"{revision}: {error}") from None
         given = _moved_roots(import_roots, root, repository.top, checkout.top, revision)
         roots = tuple(dict.fromkeys((*given, *roots_of(root, project))))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from package_projects import Here, make_environment, make_wheel
+from package_projects import Here, make_here, write
 
 
 @pytest.fixture(scope="session")
@@ -20,25 +21,6 @@ def support(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_wheels(folder: Path) -> Path:
-    """Write wheels that installers find: toy 1.0 and 2.0 need dep, toy 2.0 also helper."""
-    make_wheel(folder, "toy", "1.0", ["dep"])
-    make_wheel(folder, "toy", "2.0", ["dep", "helper"])
-    make_wheel(folder, "dep", "1.0")
-    make_wheel(folder, "dep", "1.5")
-    make_wheel(folder, "helper", "1.0")
-    make_wheel(folder, "free", "1.0")
-    return folder
-
-
-def make_here(folder: Path, support: Path) -> Here:
-    """Make an environment with toy 2.0, dep 1.0, helper, and free, which nobody declares."""
-    wheels = make_wheels(folder / "wheels")
-    made = Here(make_environment(folder / "environment with space"), wheels, support)
-    made.unpack("toy-2.0", "dep-1.0", "helper-1.0", "free-1.0")
-    return made
-
-
 @pytest.fixture
 def here(tmp_path: Path, support: Path) -> Here:
     """An environment for one test."""
@@ -49,3 +31,19 @@ def here(tmp_path: Path, support: Path) -> Here:
 def here_kept(tmp_path_factory: pytest.TempPathFactory, support: Path) -> Here:
     """An environment for tests of a module that leave it as it is."""
     return make_here(tmp_path_factory.mktemp("kept"), support)
+
+
+@pytest.fixture(params=["uv", "pip"])
+def here_of_each(tmp_path: Path, support: Path, request: pytest.FixtureRequest) -> Here:
+    """An environment for one test, whose installer is uv or pip."""
+    return make_here(tmp_path, support, request.param)
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
+    """Write two project folders, the first one of this environment."""
+
+    def make(here: Mapping[str, str], there: Mapping[str, str]) -> tuple[Path, Path]:
+        return write(tmp_path / "here", here), write(tmp_path / "the other tree", there)
+
+    return make

@@ -7,6 +7,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,6 +17,8 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,10 +33,10 @@ def say(line):
     print("SAID", line, file=sys.stderr, flush=True)
 try:
     found = environment_for(Path(here), Path(there), Path(cache), say, install or None)
-    told = {"python": found.python, "shared": found.shared, "note": found.note}
+    outcome = {"python": found.python, "shared": found.shared, "note": found.note}
 except InstallError as error:
-    told = {"error": str(error)}
-print(json.dumps({**told, "said": said}))
+    outcome = {"error": str(error)}
+print(json.dumps({**outcome, "said": said}))
 """
 
 
@@ -86,10 +89,18 @@ def pyproject(dependencies: Iterable[str] = (), name: str = "project", more: str
 _BACKEND = """\
 import base64, hashlib, os, pathlib, time, zipfile
 
+METADATA = "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n{requires}"
+
+def prepare_metadata_for_build_wheel(directory, config_settings=None):
+    info = pathlib.Path(directory, "{module}-{version}.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text(METADATA)
+    return info.name
+
 def _wheel(directory, files):
     info = "{module}-{version}.dist-info"
     files = dict(files)
-    files[info + "/METADATA"] = "Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n"
+    files[info + "/METADATA"] = METADATA
     files[info + "/WHEEL"] = (
         "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
     )
@@ -124,7 +135,7 @@ def build_editable(directory, config_settings=None, metadata_directory=None):
 class Here:
     """An environment that projects of a test are installed in, and the packages to be had."""
 
-    def __init__(self, folder: Path, wheels: Path, support: Path) -> None:
+    def __init__(self, folder: Path, wheels: Path, support: Path, installer: str = "uv") -> None:
         self.folder = folder
         self.wheels = wheels
         self.python = folder / "bin" / "python"
@@ -137,10 +148,11 @@ class Here:
             "UV_NO_INDEX": "1",
             "UV_OFFLINE": "1",
             "UV_FIND_LINKS": str(wheels),
+            "UV_CACHE_DIR": str(support / "uv cache"),
             "PIP_NO_COMPILE": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(support)]),
-            "PATH": os.defpath,
+            "PATH": os.defpath if installer == "pip" else uv_path(),
         }
         self.environ.pop("CMAKE_ARGS", None)
 
@@ -191,12 +203,40 @@ class Here:
         process = self.start(here, there, cache, install, **environ)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
-        told: dict[str, Any] = json.loads(out)
-        return told
+        outcome: dict[str, Any] = json.loads(out)
+        return outcome
 
     def run(self, code: str, **environ: str) -> str:
         """Run a piece of Python in this environment, with the plugin's packages to be had."""
         return run_python(self.python, code, self.environ | environ)
+
+
+def make_wheels(folder: Path) -> Path:
+    """Write wheels that installers find: toy 1.0 and 2.0 need dep, toy 2.0 also helper."""
+    make_wheel(folder, "toy", "1.0", ["dep"])
+    make_wheel(folder, "toy", "2.0", ["dep", "helper"])
+    make_wheel(folder, "dep", "1.0")
+    make_wheel(folder, "dep", "1.5")
+    make_wheel(folder, "helper", "1.0")
+    make_wheel(folder, "free", "1.0")
+    return folder
+
+
+def make_here(folder: Path, support: Path, installer: str = "uv") -> Here:
+    """Make an environment with toy 2.0, dep 1.0, helper, and free, which nobody declares."""
+    wheels = make_wheels(folder / "wheels")
+    made = Here(make_environment(folder / "environment with space"), wheels, support, installer)
+    made.unpack("toy-2.0", "dep-1.0", "helper-1.0", "free-1.0")
+    return made
+
+
+def uv_path() -> str:
+    """Return a PATH on which uv is found; it comes with this repository's dev extra."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which("uv", path=path)
+    if program is None:
+        pytest.skip("uv is not installed")
+    return os.pathsep.join([str(Path(program).parent), os.defpath])
 
 
 def run_python(python: str | Path, code: str, environ: Mapping[str, str] | None = None) -> str:
@@ -235,8 +275,15 @@ def make_environment(folder: Path, *, pip: bool = True) -> Path:
     return folder
 
 
-def make_source(folder: Path, name: str, version: str, *, editable: str = "") -> Path:
-    """Write a project that pip can build without anything else: its backend lies in it.
+def make_source(
+    folder: Path,
+    name: str,
+    version: str,
+    *,
+    editable: str = "",
+    requires: Iterable[str] | None = None,
+) -> Path:
+    """Write a project that installers can build without anything else: its backend lies in it.
 
     The wheel notes the CMAKE_ARGS that it was built with. With SLOW_BUILD set, the
     build writes its process id into that file, and sleeps.
@@ -246,10 +293,14 @@ def make_source(folder: Path, name: str, version: str, *, editable: str = "") ->
         name: of the project, and of its package in there.
         version: of it.
         editable: what an editable installation puts on the path, from ``folder``.
+        requires: dependencies that only the backend knows; None for a project without any.
     """
-    text = _BACKEND.format(name=name, module=name.replace("-", "_"), version=version, at=editable)
+    listed = "".join(f"Requires-Dist: {line}\\n" for line in requires or ())
+    module = name.replace("-", "_")
+    text = _BACKEND.format(name=name, module=module, version=version, at=editable, requires=listed)
     build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    return write(folder, {"backend.py": text, "pyproject.toml": build + pyproject(name=name)})
+    declared = "" if requires is not None else pyproject(name=name)
+    return write(folder, {"backend.py": text, "pyproject.toml": build + declared})
 
 
 def make_release(folder: Path, name: str, version: str) -> Path:

@@ -121,6 +121,18 @@ def test_siblings_in_the_repository_are_roots_too(here_kept, roots, tmp_path):
 
 
 @posix
+def test_an_installed_copy_of_the_repositorys_package_has_a_root_in_the_tree(here, tmp_path):
+    """So that each commit runs its own, and not the copy."""
+    for name in ("one", "two"):
+        write(tmp_path / name, {".git/HEAD": "", "app/x": "", "core/core/__init__.py": ""})
+        make_source(tmp_path / name / "core", "core", "1")
+    here.install(str(tmp_path / "one" / "core"))
+    code = _ROOTS.format(paths=[str(tmp_path / "one" / "app"), str(tmp_path / "two" / "app")])
+    found = here.run(code.replace("tree.parent", f"Path({str(tmp_path)!r})"))
+    assert json.loads(found) == ["two/core"]
+
+
+@posix
 def test_src_is_a_root_of_a_project_that_is_installed_in_another_way(roots, tmp_path):
     # A distribution named "free" is installed, from a wheel.
     write(tmp_path / "here", {"pyproject.toml": pyproject(name="free")})

@@ -1,0 +1,121 @@
+"""Which of a tree's lists of requirements an environment follows, and which packages they name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from pytest_llmperf.packages.declarations import Declarations
+from pytest_llmperf.packages.installed import Installed
+from pytest_llmperf.packages.requirement_files import parse, requirements_of
+
+
+class ListName(NamedTuple):
+    """What makes lists of two trees the same one.
+
+    Attributes:
+        where: a requirements file, or the folder of a package.
+        kind: whose list it is.
+        name: of the extra or group.
+    """
+
+    where: str
+    kind: Literal["file", "project", "extra", "group"]
+    name: str = ""
+
+
+Lists = Mapping[ListName, list[str]]
+
+
+def lists_of(tree: Declarations, installed: Installed) -> dict[ListName, list[str]]:
+    """Return the lists that a tree declares.
+
+    Of a project whose build backend alone knows them, those that it was installed with.
+    """
+    lists: dict[ListName, list[str]] = {}
+    for folder, project in tree.projects.items():
+        extras = project.extras
+        lists[ListName(folder, "project")] = project.dependencies
+        if project.needs_backend:
+            home = (tree.tree / folder).resolve()
+            for each in installed.values():
+                source = each.source()
+                if source is not None and source.resolve() == home:
+                    lists[ListName(folder, "project")] = list(map(str, each.requirements()))
+                    extras = each.extras()
+        for name, lines in extras.items():
+            lists[ListName(folder, "extra", name)] = lines
+        for name, lines in project.groups.items():
+            lists[ListName(folder, "group", name)] = lines
+    for name, path in tree.requirements.items():
+        lists[ListName(name, "file")] = requirements_of(path)
+    return lists
+
+
+def followed_here(lists: Lists, installed: Installed) -> set[ListName]:
+    """Return the lists of this environment's own tree that it follows.
+
+    A project's dependencies always count. Another list counts if all of it is
+    installed, or if only versions have drifted from it and no list that is met
+    names those packages (two files for two platforms name the same ones).
+    """
+    followed, drifted = set(), []
+    for name, lines in lists.items():
+        requirements = _applying(lines)
+        unmet = {_named(each) for each in requirements if not installed.satisfies(each)}
+        if name.kind == "project" or (not unmet and (requirements or name.kind == "file")):
+            followed.add(name)
+        elif unmet <= installed.keys():
+            drifted.append((name, unmet))
+    claimed = named_in(lists, followed)
+    return followed | {name for name, unmet in drifted if unmet and not unmet & claimed}
+
+
+def followed_there(theirs: Lists, ours: Lists, here: set[ListName]) -> set[ListName]:
+    """Return the lists of the other tree to be followed: those that are followed here.
+
+    Of those that this tree does not have, requirements files are followed, as
+    the only way to know; extras and groups are not, nobody asked for them.
+    """
+    always = {name for name in theirs if name.kind == "project"}
+    alone = {name for name in theirs if name.kind == "file" and name not in ours}
+    return always | alone | (theirs.keys() & here)
+
+
+def named_in(lists: Lists, followed: set[ListName]) -> set[str]:
+    """Return the canonical names of the packages in lists; unknown lists hold none."""
+    lines = {line for name in followed for line in lists.get(name, ())}
+    return set(map(_named, _applying(lines)))
+
+
+def no_longer_asked(
+    ours: set[str], theirs: set[str], installed: Installed, besides: Collection[str]
+) -> set[str]:
+    """Return what only this environment's tree asks for, and nothing else that is installed needs.
+
+    Args:
+        ours: names in the lists that this environment follows.
+        theirs: those in the other tree's.
+        installed: this environment's distributions.
+        besides: names of distributions whose needs do not count: the project's own.
+    """
+    gone = (ours - theirs) & installed.keys()
+    while True:
+        others = [each for name, each in installed.items() if name not in {*gone, *besides}]
+        needed = {_named(requirement) for each in others for requirement in each.requirements()}
+        if not gone & needed:
+            return gone
+        gone -= needed
+
+
+def _applying(lines: Iterable[str]) -> list[Requirement]:
+    """Return the requirements among lines that apply to this interpreter."""
+    found = filter(None, map(parse, lines))
+    return [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
+
+
+def _named(requirement: Requirement) -> str:
+    return canonicalize_name(requirement.name)

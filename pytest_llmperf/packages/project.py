@@ -1,0 +1,160 @@
+"""The standard tables of a pyproject.toml: dependencies, extras and dependency groups."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from pytest_llmperf.packages.errors import InstallError
+from pytest_llmperf.packages.requirement_files import read_text
+
+# Imported by name: a type checker that knows one Python only has no opinion then.
+tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+#: Keys of [project] and tables of [tool] that can change what is installed.
+_PROJECT = ("name", "dependencies", "optional-dependencies", "dynamic")
+_TOOLS = ("uv", "poetry", "pdm", "setuptools", "hatch", "flit", "scikit-build", "pixi")
+
+
+@dataclass(frozen=True)
+class Project:
+    """What a folder says of the package in it.
+
+    Attributes:
+        folder: of the pyproject.toml, setup.py or setup.cfg.
+        data: the content of its pyproject.toml; empty without one.
+    """
+
+    folder: Path
+    data: Mapping[str, Any]
+
+    @property
+    def name(self) -> str | None:
+        """The canonical name, if the file states it."""
+        name = _table(self.data, "project").get("name")
+        return canonicalize_name(name) if isinstance(name, str) else None
+
+    @property
+    def is_package(self) -> bool:
+        """Whether the folder declares the dependencies of a package, in whatever way."""
+        if "project" in self.data or "build-system" in self.data:
+            return True
+        return (self.folder / "setup.py").is_file() or _is_package(self.folder / "setup.cfg")
+
+    @property
+    def needs_backend(self) -> bool:
+        """Whether only the project's build backend, or uv, knows its dependencies."""
+        if not self.is_package:
+            return False
+        dynamic = _table(self.data, "project").get("dynamic")
+        names = set(dynamic) if isinstance(dynamic, list) else set()
+        sources = "sources" in _table(self.data, "tool", "uv")
+        moved = names & {"dependencies", "optional-dependencies"}
+        return "project" not in self.data or bool(moved) or sources
+
+    @property
+    def is_poetry_only(self) -> bool:
+        """Whether its dependencies are written for Poetry, and no build backend is named."""
+        return bool(_table(self.data, "tool", "poetry")) and not self.is_package
+
+    @property
+    def dependencies(self) -> list[str]:
+        """The requirements that are always installed."""
+        return _strings(_table(self.data, "project").get("dependencies"))
+
+    @cached_property
+    def extras(self) -> dict[str, list[str]]:
+        """The requirements of each extra, canonical names; extras of its own are put in."""
+        table = _table(self.data, "project", "optional-dependencies")
+        own = {str(canonicalize_name(name)): _strings(lines) for name, lines in table.items()}
+        return {name: list(self._expanded(own, name, set())) for name in own}
+
+    def _expanded(self, own: Mapping[str, list[str]], name: str, seen: set[str]) -> Iterator[str]:
+        seen.add(name)
+        for line in own.get(name, ()):
+            try:
+                requirement = Requirement(line)
+            except InvalidRequirement:
+                yield line
+                continue
+            if canonicalize_name(requirement.name) != self.name:
+                yield line
+                continue
+            for extra in sorted(map(canonicalize_name, requirement.extras)):
+                if extra not in seen:
+                    yield from self._expanded(own, extra, seen)
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """The requirements of each dependency group (PEP 735), included groups put in."""
+        table = _table(self.data, "dependency-groups")
+        own = {str(canonicalize_name(name)): entries for name, entries in table.items()}
+        return {name: list(_of_group(own, name, set())) for name in own}
+
+    @property
+    def text(self) -> str:
+        """A text that is equal where the same is declared."""
+        project, tools = _table(self.data, "project"), _table(self.data, "tool")
+        kept = {
+            "project": {key: project[key] for key in _PROJECT if key in project},
+            "tool": {key: tools[key] for key in _TOOLS if key in tools},
+            "build": self.data.get("build-system"),
+            "groups": self.data.get("dependency-groups"),
+        }
+        return json.dumps(kept, sort_keys=True, default=str) if any(kept.values()) else ""
+
+
+def read_project(folder: Path) -> Project:
+    """Read what ``folder`` says of the package in it.
+
+    Raises:
+        InstallError: its pyproject.toml cannot be read, or is no TOML; names file and line.
+    """
+    path = folder / "pyproject.toml"
+    if not path.is_file():
+        return Project(folder, {})
+    try:
+        return Project(folder, tomllib.loads(read_text(path)))
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"\(at line (\d+)", str(error))
+        what = re.sub(r"\s*\(at [^)]*\)$", "", str(error))
+        where = f"{path}:{line[1]}" if line else str(path)
+        raise InstallError(f"{where}: not TOML: {what}; correct the file") from None
+
+
+def _of_group(groups: Mapping[str, Any], name: str, seen: set[str]) -> Iterator[str]:
+    entries = groups.get(name)
+    seen.add(name)
+    for entry in entries if isinstance(entries, list) else ():
+        if isinstance(entry, str):
+            yield entry
+        elif isinstance(entry, Mapping):
+            included = canonicalize_name(str(entry.get("include-group", "")))
+            if included not in seen:
+                yield from _of_group(groups, included, seen)
+
+
+def _table(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    for name in names:
+        found = data.get(name)
+        data = found if isinstance(found, Mapping) else {}
+    return data
+
+
+def _strings(value: Any) -> list[str]:
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def _is_package(setup_cfg: Path) -> bool:
+    """Say whether a setup.cfg describes a package: many hold settings of linters only."""
+    return setup_cfg.is_file() and "[options" in read_text(setup_cfg)

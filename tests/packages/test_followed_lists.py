@@ -1,0 +1,160 @@
+"""Which of a tree's many lists of requirements decide what its environment holds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from package_projects import make_source, pyproject, uv_path, versions, write
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks into venvs laid out as on POSIX")
+
+
+@pytest.fixture
+def toy_of(here_kept, trees, tmp_path):
+    """The version of toy in the environment of the second tree; 2.0 is installed here."""
+
+    def ask(here, there):
+        found = here_kept.ask(*trees(here, there), tmp_path / "cache")
+        assert "error" not in found, found["error"]
+        return "2.0" if found["shared"] else versions(found["python"]).get("toy")
+
+    return ask
+
+
+def lists(text: str) -> list[dict[str, str]]:
+    """Two trees whose pyproject.toml holds the text, with another version of toy each."""
+    return [{"pyproject.toml": pyproject(more=text.format(n))} for n in ("2.0", "1.0")]
+
+
+@pytest.mark.parametrize(
+    "trees_",
+    [
+        lists('[project.optional-dependencies]\ndev = ["toy=={}"]\n'),
+        lists('[project.optional-dependencies]\nall = ["project[dev]"]\ndev = ["toy=={}"]\n'),
+        lists('[dependency-groups]\nmain = ["toy=={}"]\ndev = [{{include-group = "main"}}]\n'),
+        [
+            {"requirements.txt": "-r all/base.txt", "all/base.txt": f"toy=={n}"}
+            for n in ("2.0", "1.0")
+        ],
+        [{"requirements.txt": "toy", "constraints.txt": f"toy=={n}"} for n in ("2.0", "1.0")],
+        [
+            {"requirements.txt": "toy\n-c limits.txt", "limits.txt": f"toy=={n}"}
+            for n in ("2.0", "1.0")
+        ],
+        [{"requirements.txt": "toy==2.0"}, {"requirements/base.txt": "toy==1.0"}],
+        [
+            {"requirements-cpu.txt": "toy==2.0", "requirements-gpu.txt": "toy==3.0"},
+            {"requirements-cpu.txt": "toy==1.0", "requirements-gpu.txt": "toy==1.5"},
+        ],
+        [{"requirements.txt": "toy==1.9\nfree"}, {"requirements.txt": "toy==1.0\nfree"}],
+    ],
+    ids=[
+        *("extra", "extra of the project itself", "included group", "included file"),
+        *("constraints", "included constraints", "a file only there", "the file that is met"),
+        "a file that this environment drifted from",
+    ],
+)
+def test_a_list_that_is_followed_here_is_followed_there(toy_of, trees_):
+    assert toy_of(*trees_) == "1.0"
+
+
+@pytest.mark.parametrize(
+    "trees_",
+    [
+        [
+            {
+                "pyproject.toml": pyproject(
+                    more=f'[project.optional-dependencies]\nx = ["none=={n}"]'
+                )
+            }
+            for n in (2, 1)
+        ],
+        [
+            {"pyproject.toml": pyproject(["toy"])},
+            {"pyproject.toml": pyproject(["toy"], more='[dependency-groups]\nnew = ["none"]')},
+        ],
+        [{"requirements.txt": "toy"}, {"requirements.txt": "none; sys_platform == 'none'\ntoy"}],
+        [
+            {"requirements.txt": "toy", "environment.yml": "a"},
+            {"requirements.txt": "toy", "environment.yml": "b"},
+        ],
+        [{"requirements.txt": "toy"}, {"requirements.txt": "toy", "uv.lock": "version = 1"}],
+    ],
+    ids=[
+        *("group that is not installed", "group only there", "another system"),
+        *("Conda's file beside a list", "lock only there"),
+    ],
+)
+def test_other_lists_are_not(toy_of, trees_):
+    assert toy_of(*trees_) == "2.0"
+
+
+def test_what_only_a_build_backend_knows_is_asked_of_it(here_of_each, tmp_path):
+    make_source(tmp_path / "here", "project", "1", requires=["toy==2.0"])
+    make_source(tmp_path / "there", "project", "1", requires=["toy==1.0"])
+    write(tmp_path / "there", {"setup.py": "# what this reads decides"})
+    broken = "raise SystemExit('a build in the tree of the user')"
+    write(tmp_path / "here", {"backend.py": broken, "requirements.txt": "-e .\nfree"})
+    found = here_of_each.ask(tmp_path / "here", tmp_path / "there", tmp_path / "cache")
+    assert versions(found["python"]).get("toy") == "1.0"
+    assert "project" not in versions(found["python"])
+
+
+def lock(folder: Path, wheels: Path, environ: dict[str, str], version: str) -> None:
+    """Write a project with a uv.lock that pins toy."""
+    write(folder, {"pyproject.toml": pyproject(["toy"], more='requires-python = ">=3.10"\n')})
+    options = [f"--find-links={wheels}", "--no-index", f"--upgrade-package=toy=={version}"]
+    subprocess.run(
+        ["uv", "lock", "--quiet", *options], cwd=folder, env=environ, check=True, timeout=60
+    )
+
+
+def test_a_uv_lock_pins_what_both_trees_install(here_kept, tmp_path):
+    environ = here_kept.environ | {"PATH": uv_path()}
+    for name, version in (("here", "2.0"), ("there", "1.0")):
+        lock(tmp_path / name, here_kept.wheels, environ, version)
+    trees = tmp_path / "here", tmp_path / "there"
+    before = sorted(path.name for path in trees[0].iterdir())
+    found = here_kept.ask(*trees, tmp_path / "cache")
+    assert found["note"].startswith("own environment: ")
+    assert versions(found["python"])["toy"] == "1.0"
+    assert sorted(path.name for path in trees[0].iterdir()) == before
+    error = here_kept.ask(*trees, tmp_path / "another", PATH=os.defpath)["error"]
+    assert error.startswith("uv.lock is not the same in both commits, and there is no uv on PATH")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"pyproject.toml": "[tool.poetry.dependencies]\ntoy = '*'"}, "names no build backend"),
+        ({"Pipfile.lock": "{}"}, "Pipfile.lock is not the same in both commits, and neither uv"),
+        ({"environment.yml": "dependencies: [toy]"}, "neither uv nor pip installs from it"),
+        ({"pyproject.toml": "[project\nname = 1"}, "pyproject.toml:1: not TOML"),
+    ],
+    ids=["Poetry", "Pipenv", "Conda", "broken"],
+)
+def test_what_no_installer_understands_is_refused_with_the_way_out(
+    here_kept, trees, tmp_path, files, said
+):
+    error = here_kept.ask(*trees({"README": ""}, files), tmp_path / "cache")["error"]
+    assert said in error
+    way_out = "perf: {base_install: "
+    assert way_out in error or "correct the file" in error
+
+
+def test_what_no_installer_understands_is_no_trouble_where_it_is_equal(toy_of):
+    files = {"poetry.lock": "x", "Pipfile": "y"}
+    assert toy_of(files, files | {"requirements.txt": "toy==1.0"}) == "1.0"
+
+
+def test_options_of_requirements_files_reach_the_installer(here_of_each, trees, tmp_path):
+    there = {"requirements.txt": "--find-links ./more\ntoy==1.0"}
+    trees_ = trees({"requirements.txt": "toy==2.0"}, there)
+    (trees_[1] / "more").mkdir()
+    wheel = here_of_each.wheels / "toy-1.0-py3-none-any.whl"
+    wheel.rename(trees_[1] / "more" / wheel.name)
+    found = here_of_each.ask(*trees_, tmp_path / "cache")
+    assert versions(found["python"])["toy"] == "1.0"
