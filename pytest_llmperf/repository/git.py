@@ -144,6 +144,21 @@ class Repository:
         Raises:
             GitError: one is not here.
         """
+        for blob, content in zip(ids, self.available_blobs(ids), strict=True):
+            if content is None:
+                raise self._unreadable(blob)
+            yield content
+
+    def available_blobs(
+        self, ids: Sequence[str], max_bytes: int | None = None
+    ) -> Iterator[bytes | None]:
+        """Yield the contents of blobs in this order; None for one not here, or too long.
+
+        Raises:
+            GitError: git ended at one; it cannot say that an object of a partial clone is not here.
+        """
+        if not ids:
+            return
         process = start(["cat-file", "--batch", "--buffer"], self.top)
         assert process.stdin is not None
         assert process.stdout is not None
@@ -152,19 +167,20 @@ class Repository:
         asking.start()
         try:
             for blob in ids:
-                yield self._read_blob(process.stdout, blob)
+                yield self._read_blob(process.stdout, blob, max_bytes)
         finally:
             stop(process)
             asking.join()
             process.stdout.close()
 
-    def run(self, *args: str, check: bool = True) -> str:
+    def run(self, *args: str, check: bool = True, stdin: str | None = None) -> str:
         """Return what git prints, as it is (bytes that are no UTF-8 as surrogate escapes).
 
         Raises:
             GitError: git failed, with its own words; not when ``check`` is False.
         """
-        done = execute(args, self.top, limit=command.LOOK_S)
+        given = None if stdin is None else stdin.encode(errors="surrogateescape")
+        done = execute(args, self.top, stdin=given, limit=command.LOOK_S)
         if check and done.returncode != 0:
             raise GitError(f"git {args[0]} failed in {self.top}: {reason(done)}")
         return done.stdout.decode(errors="surrogateescape")
@@ -193,16 +209,32 @@ class Repository:
             raise GitError(f"git can't read the repository around {folder}: {reason(done)}")
         return _line(done.stdout)
 
-    def _read_blob(self, stream: IO[bytes], blob: str) -> bytes:
-        head = stream.readline().split()
+    def _read_blob(self, stream: IO[bytes], blob: str, max_bytes: int | None) -> bytes | None:
+        line = stream.readline()
+        head = line.split()
         if len(head) != 3:
-            raise GitError(
-                f"object {blob} of {self.top} can't be read; the repository is a partial clone or "
-                "damaged: git fetch --refetch, or git fsck, tells more"
-            )
-        content = stream.read(int(head[2]))
-        stream.read(1)
-        return content
+            if line.endswith(b" missing\n"):
+                return None
+            raise self._unreadable(blob)
+        size = int(head[2])
+        if max_bytes is not None and size > max_bytes:
+            _skip(stream, size + 1)
+            return None
+        content = stream.read(size + 1)
+        if len(content) != size + 1:
+            raise self._unreadable(blob)
+        return content[:size]
+
+    def _unreadable(self, blob: str) -> GitError:
+        return GitError(
+            f"object {blob} of {self.top} can't be read; the repository is a partial clone or "
+            "damaged: git fetch --refetch, or git fsck, tells more"
+        )
+
+
+def _skip(stream: IO[bytes], size: int) -> None:
+    while size > 0 and (read := len(stream.read(min(size, 1 << 20)))):
+        size -= read
 
 
 def _write_lines(stream: IO[bytes], lines: Sequence[str]) -> None:

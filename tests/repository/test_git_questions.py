@@ -226,3 +226,15 @@ def test_a_partial_clone_is_not_filled_by_reading(project: Path, tmp_path: Path)
     with pytest.raises(GitError, match="partial clone"):
         list(found.blobs(list(found.files("HEAD").values())))
     assert snapshot(tmp_path / "partial") == before
+
+
+def test_blobs_that_are_too_long_or_not_here_are_left_out(
+    project: Path, repository: Repository
+) -> None:
+    (project / "long.txt").write_text("x" * 3_000_000)
+    git(project, "add", "long.txt")
+    commit(project)
+    files = repository.files("HEAD")
+    ids = [files["long.txt"], "0" * 40, files["code.py"]]
+    content = (project / "code.py").read_bytes()
+    assert list(repository.available_blobs(ids, 1_000)) == [None, None, content]
