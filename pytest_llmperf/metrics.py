@@ -296,22 +296,27 @@ def _percentile_metric(name: str, of: str, percent: float) -> Metric:
     )
 
 
+def known_metric(name: str) -> Metric | None:
+    """Return the metric called ``name``, a percentile included; None where there is none (yet)."""
+    metric = METRICS.get(name)
+    if metric is None and (parts := percentile_parts(name)) is not None:
+        return _percentile_metric(percentile_name(*parts), *parts)
+    return metric
+
+
 def get_metric(name: str) -> Metric:
     """Return the metric called ``name``, a percentile such as ``inter_token_p95`` included.
 
     Raises:
         UnknownMetricError: naming the nearest registered metrics.
     """
-    parts = percentile_parts(name)
-    if parts is not None:
-        return _percentile_metric(percentile_name(*parts), *parts)
-    try:
-        return METRICS[name]
-    except KeyError:
+    metric = known_metric(name)
+    if metric is None:
         near = difflib.get_close_matches(name, METRICS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(METRICS)
-        raise UnknownMetricError(f"unknown metric {name!r}{hint} (known: {known})") from None
+        raise UnknownMetricError(f"unknown metric {name!r}{hint} (known: {known})")
+    return metric
 
 
 def compute_all(timelines: Sequence[Timeline]) -> dict[str, float]:

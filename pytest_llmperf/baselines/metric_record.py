@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.metrics import (
-    LARGEST,
-    SMALLEST,
-    UnknownMetricError,
-    get_metric,
-    is_plausible,
-)
+from pytest_llmperf.metrics import LARGEST, SMALLEST, is_plausible, known_metric
 
 if TYPE_CHECKING:
     from pytest_llmperf.baselines.reader import Reader
@@ -35,7 +29,7 @@ def read_metric(item: Reader, name: str) -> MetricRecord:
     Raises:
         ShapeError: which item is wrong, what was expected and what it is.
     """
-    metric = _known(name)
+    metric = known_metric(name)
     unit = item["unit"].text()
     if metric is not None and unit != metric.unit.value:
         raise item["unit"].wrong(repr(metric.unit.value))
@@ -50,7 +44,7 @@ def read_metric(item: Reader, name: str) -> MetricRecord:
 
 def is_measurable(number: float, name: str) -> bool:
     """Whether the metric called ``name`` can come to this value; of an unknown one any may be 0."""
-    metric = _known(name)
+    metric = known_metric(name)
     return metric.allows(number) if metric is not None else number == 0 or is_plausible(number)
 
 
@@ -61,10 +55,3 @@ def _sample(item: Reader, metric: Metric | None) -> float:
         between = f"a number from {SMALLEST:g} to {LARGEST:g}"
         raise item.wrong(f"0 or {between}" if zero else between)
     return number
-
-
-def _known(name: str) -> Metric | None:
-    try:
-        return get_metric(name)
-    except UnknownMetricError:
-        return None
