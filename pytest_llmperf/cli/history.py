@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.cli.output import complain
+from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any
 
-    from pytest_llmperf.history.archive import Archive
-    from pytest_llmperf.history.helper import Helper
-    from pytest_llmperf.history.walk import History
+    from pytest_llmperf.history.build import History
+    from pytest_llmperf.history.index import LevelIndex
+    from pytest_llmperf.history.sessions import RecordedSessions
     from pytest_llmperf.repository.git import Repository
     from pytest_llmperf.repository.revisions import Revision
 
@@ -94,60 +93,31 @@ def _show(arguments: argparse.Namespace) -> None:
     if "numpy" not in sys.modules:
         # No matrix is multiplied here: threads that wait for one only cost time and memory.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from pytest_llmperf.cpus import usable_cpus
-    from pytest_llmperf.history.helper import Helper
 
     folder = _folder(arguments.dir)
-    with _no_collecting(), Helper(usable_cpus()) as helper:
-        # Before anything heavy is loaded here, so that the helper loads its own meanwhile.
-        helper.start(_recorded(folder))
-        repository = _repository_around(folder)
-        history = _history(arguments, folder, repository, helper)
+    repository = _repository_around(folder)
+    history = _history(arguments, folder, repository)
     _print(history, arguments)
-    _tell(history, repository, text=not (arguments.json or arguments.csv))
+    _remark(history, repository, text=not (arguments.json or arguments.csv))
 
 
-@contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Keep Python from looking for garbage: what is read has no cycles, and stays to the end."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-def _recorded(folder: Path) -> int:
-    """Count the records that lie in the work tree."""
-    try:
-        machines = [path for path in folder.iterdir() if path.is_dir()]
-        # Thousands: a Path for each would take longer than the helper's start.
-        return sum(e.name.endswith(".json") for path in machines for e in os.scandir(path))
-    except OSError:
-        return 0
-
-
-def _history(
-    arguments: argparse.Namespace, folder: Path, repository: Repository, helper: Helper
-) -> History:
+def _history(arguments: argparse.Namespace, folder: Path, repository: Repository) -> History:
     from pytest_llmperf.cli.baseline_choice import choose_tests
-    from pytest_llmperf.history.walk import walk
 
-    archive = _archive(arguments.machine, folder, repository, helper)
-    where = archive.folder or "."
-    return walk(
-        archive,
-        tests=choose_tests(arguments.tests, archive.tests(), where),
-        metrics=_metrics(arguments.metric, archive.metrics(), where),
+    recorded = _recorded(arguments.machine, folder, repository)
+    where = recorded.folder or "."
+    from pytest_llmperf.history.build import build_history  # numpy: not before it is needed
+
+    return build_history(
+        recorded,
+        tests=choose_tests(arguments.tests, recorded.tests(), where),
+        metrics=_metrics(arguments.metric, recorded.metrics(), where),
         since=_since(arguments.since, repository),
         limit=arguments.limit,
-        helper=helper,
     )
 
 
-def _archive(machine: str | None, folder: Path, repository: Repository, helper: Helper) -> Archive:
+def _recorded(machine: str | None, folder: Path, repository: Repository) -> RecordedSessions:
     """Read what is recorded.
 
     Raises:
@@ -157,25 +127,56 @@ def _archive(machine: str | None, folder: Path, repository: Repository, helper: 
     """
     from pytest_llmperf.baselines.errors import BaselineError
     from pytest_llmperf.cli.baseline_choice import WrongArgumentError, unknown
-    from pytest_llmperf.config.embedded import cache_dir
-    from pytest_llmperf.history.archive import read_archive
-    from pytest_llmperf.history.cache import SessionCache
+    from pytest_llmperf.cli.progress_bar import ProgressBar
+    from pytest_llmperf.history.sessions import read_sessions
 
     below = folder.resolve().relative_to(repository.top).as_posix()
     below = "" if below == "." else below
-    cache = SessionCache(cache_dir(os.environ) / "history", repository.common_dir)
-    archive = read_archive(repository, below, machine, cache, helper)
-    if archive.sessions:
-        return archive
+    index = _index()
+    with ProgressBar("reading records") as bar:
+        recorded = read_sessions(repository, below, machine, index, bar)
+    if index is not None:
+        _remark_on_index(index)
+    if recorded.sessions:
+        return recorded
     if machine is not None:
-        known = read_archive(repository, below, cache=cache).machines()
+        known = read_sessions(repository, below, index=index).machines()
         if known and machine not in known:
             raise WrongArgumentError(unknown("machine", machine, known, str(folder)))
-    _name_unreadable(archive.unreadable)
+    _name_unreadable(recorded.unreadable)
     raise BaselineError(
         f"{folder}: no session was ever recorded there, in the work tree or in the history of "
         f"HEAD\n  record one: pytest -m perf --llmperf-record; or name the folder: --dir FOLDER"
     )
+
+
+def _index() -> LevelIndex | None:
+    """Return what earlier commands read; None where Python was built without SQLite."""
+    from pytest_llmperf.config.embedded import cache_dir
+
+    try:
+        from pytest_llmperf.history.index import LevelIndex
+    except ImportError as error:
+        print(f"llmperf: records are read again each time ({error})", file=sys.stderr)
+        return None
+    return LevelIndex(cache_dir(os.environ) / "history")
+
+
+def _remark_on_index(index: LevelIndex) -> None:
+    """Say on the standard error why all records had to be read again, if they had to."""
+    file = printable(str(index.file))
+    if index.problem:
+        print(
+            f"llmperf: {file} cannot be used ({printable(index.problem)}): records are read again "
+            "each time; to keep what was read in another folder: LLMPERF_CACHE_DIR",
+            file=sys.stderr,
+        )
+    elif index.damage:
+        print(
+            f"llmperf: {file} could not be read ({printable(index.damage)}): it was started "
+            "again, from the records themselves",
+            file=sys.stderr,
+        )
 
 
 def _folder(asked: Path | None) -> Path:
@@ -237,7 +238,7 @@ def _since(asked: str | None, repository: Repository) -> Revision | str | None:
     from datetime import datetime
 
     from pytest_llmperf.cli.baseline_choice import WrongArgumentError
-    from pytest_llmperf.history.walk import DATE
+    from pytest_llmperf.history.build import DATE
     from pytest_llmperf.repository.revisions import resolve
 
     if asked is None:
@@ -281,9 +282,8 @@ def _columns() -> int:
     return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
 
 
-def _tell(history: History, repository: Repository, *, text: bool) -> None:
+def _remark(history: History, repository: Repository, *, text: bool) -> None:
     """Say on the standard error what is not in the history shown, and why."""
-
     _name_unreadable(history.unreadable)
     if history.library is None and not text:  # the text says so itself
         from pytest_llmperf.history.change_points import INSTALL
@@ -300,7 +300,7 @@ def _tell(history: History, repository: Repository, *, text: bool) -> None:
 
 def _name_unreadable(unreadable: Mapping[str, str]) -> None:
     from pytest_llmperf.gate.words import count
-    from pytest_llmperf.text import printable, printable_lines
+    from pytest_llmperf.text import printable_lines
 
     if not unreadable:
         return

@@ -10,7 +10,7 @@ segmentation", Biometrika 110). What of that is kept is decided here:
 2. The library gives candidates, generously.
 3. Candidates are judged against their neighbours: difference of the means, over
    the spread within the segments, widened by (1 + r) / (1 - r) for the correlation
-   r of neighbouring sessions. The weakest is dropped and the rest judged anew, until
+   r of neighbouring sessions. The weakest is dropped and the rest judged again, until
    each is beyond ``bar`` and larger than what is negligible. Not until then is
    anything called a change: the place with the largest difference was chosen, so
    a t-test there means nothing at its nominal level, and ``bar`` is far above it.

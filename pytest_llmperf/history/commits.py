@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class Commits:
     times: array[int] = field(default_factory=lambda: array("q"))
 
     def positions(self, wanted: Iterable[str]) -> dict[str, int]:
-        """Return where those of the wanted commits that are in the history stand."""
+        """Return the positions of those wanted commits that are in the history."""
         asked = set(wanted)
         return {commit: i for i, commit in enumerate(self.hashes) if commit in asked}
 
@@ -66,3 +67,9 @@ def place(
     if commit in positions:
         return float(positions[commit])
     return bisect_right(latest, recorded) - 0.5
+
+
+def seconds(recorded: str) -> int:
+    """Return a record's time in seconds since 1970."""
+    moment = datetime.fromisoformat(recorded.removesuffix("Z"))
+    return int(moment.replace(tzinfo=timezone.utc).timestamp())

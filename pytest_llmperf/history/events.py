@@ -1,4 +1,4 @@
-"""What changed a test's speed, and when: its metrics' change points, put down to commits."""
+"""What changed a test's speed, and when: its metrics' change points, attributed to commits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmperf.history.change_points import ChangePoint
-    from pytest_llmperf.history.series import Group, Series, Session
+    from pytest_llmperf.history.series import Group, Series
+    from pytest_llmperf.history.sessions import Session
     from pytest_llmperf.repository.git import Repository
 
 
@@ -37,8 +38,8 @@ class Event:
     """Change points of one test that may have happened at the same commit.
 
     Attributes:
-        before: the last session that certainly came before, as the metric has it that knows
-            best.
+        before: the last session that certainly came before, by the metric that narrows the
+            place down most.
         after: the first session that certainly came after.
         effects: the metrics that changed, in the order of the group.
         cause: the commits in between.
@@ -51,7 +52,7 @@ class Event:
 
 
 class Attribution:
-    """Puts change points down to commits; asks git about each pair of commits once."""
+    """Attributes change points to commits; asks git about each pair of commits once."""
 
     def __init__(self, repository: Repository, sessions: Sequence[Session]) -> None:
         self._repository = repository
@@ -62,7 +63,7 @@ class Attribution:
         """Return what happened to a test, in order."""
         found = []
         for effects in _together(group):
-            # Each range holds its own change at 95%; the narrowest tells most.
+            # Each range holds its own change at 95%; the narrowest says most.
             first, last = min((_range(*effect) for effect in effects), key=lambda r: r[1] - r[0])
             before, after = self._sessions[first], self._sessions[last]
             found.append(Event(before, after, tuple(effects), self._cause(before, after)))

@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.decisions import SCHEMA_VERSION, Decision, from_json
 from pytest_llmperf.baselines.files import DECISION
 from pytest_llmperf.baselines.strict_json import parse, why_not
-from pytest_llmperf.history.objects import ObjectReader
+from pytest_llmperf.history.contents import committed_contents, work_tree_content
 from pytest_llmperf.history.remedies import with_remedy
 from pytest_llmperf.history.series import Group, Mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmperf.history.archive import Archive
+    from pytest_llmperf.history.sessions import RecordedSessions
 
 
-def mark(groups: list[Group], archive: Archive) -> dict[str, str]:
+def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]:
     """Add the decisions of HEAD and the work tree to the groups they are about.
 
     Return path -> why, and on a second line what mends it, of each that cannot be read.
     """
     unreadable: dict[str, str] = {}
     made: list[tuple[str, Decision]] = []
-    for path, text in _texts(archive):
+    for path, content in _contents(recorded):
         try:
-            made.append((PurePosixPath(path).parent.parent.name, _decision(text)))
+            made.append((PurePosixPath(path).parent.parent.name, _decision(content)))
         except ValueError as error:
-            why = f"not a decision about a session: {why_not(error)}"
-            unreadable[path] = with_remedy(why, path, archive.repository.top, DECISION.again)
+            why = why_not(error)
+            unreadable[path] = with_remedy(why, path, recorded.repository.top, DECISION.again)
     named = {
         (session.machine, session.path.rpartition("/")[2]): index
-        for index, session in enumerate(archive.sessions if made else ())
+        for index, session in enumerate(recorded.sessions if made else ())
     }
     for group in groups:
         found = list(group.marks)
@@ -50,28 +50,30 @@ def _shown(group: Group, session: int) -> bool:
     return any(session in series.sessions for series in group.series)
 
 
-def _texts(archive: Archive) -> Iterator[tuple[str, bytes]]:
-    files, top = archive.files, archive.repository.top
-    if files.decisions:
-        with ObjectReader(top) as reader:
-            texts = reader.read(list(files.decisions.values()))
-            for path, text in zip(files.decisions, texts, strict=True):
-                yield path, text or b""
+def _contents(recorded: RecordedSessions) -> Iterator[tuple[str, bytes | str]]:
+    """Yield each decision's path and content, or why it cannot be had."""
+    files, repository = recorded.files, recorded.repository
+    blobs = list(files.decisions.values())
+    yield from zip(files.decisions, committed_contents(repository, blobs), strict=True)
     for path in files.uncommitted_decisions:
-        try:
-            yield path, (top / path).read_bytes()
-        except OSError:  # gone since git looked
-            continue
+        content = work_tree_content(f"{repository.top}/{path}")
+        if content is not None:
+            yield path, content
 
 
-def _decision(text: bytes) -> Decision:
-    """Parse a decision.
+def _decision(content: bytes | str) -> Decision:
+    """Parse a decision; a text says why there is none.
 
     Raises:
         ValueError: it is none that this version reads.
     """
-    data = parse(text)
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if not isinstance(schema, int) or not 1 <= schema <= SCHEMA_VERSION:
-        raise ValueError(f"schema: got {schema!r}")
-    return from_json(data)
+    if isinstance(content, str):
+        raise ValueError(content)
+    try:
+        data = parse(content)
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if not isinstance(schema, int) or not 1 <= schema <= SCHEMA_VERSION:
+            raise ValueError(f"schema: got {schema!r}")
+        return from_json(data)
+    except ValueError as error:
+        raise ValueError(f"not a decision about a session: {why_not(error)}") from None

@@ -1,36 +1,29 @@
 """Which record files were ever in a folder of the repository, and which blob each one is.
 
-Git can list what each commit added (``git log --raw``), but compares whole
-folders to do so: where n sessions lie in one folder that takes n^2 steps (8.6 s
-for 10,000). Records are only ever added, and now and then pruned, so a few of
-the folder's states hold every file: the newest one, and those just before
-something was removed. Which those are is seen in the states' lengths, which git
-knows without reading them. All states are compared while that is cheap.
+``git log --raw`` would say it exactly, but compares whole folders: for n sessions in one folder
+that takes n^2 steps (8.9 s for 10,000). Records are only ever added, and pruned now and then, so
+a long folder's newest state and those just before it stopped growing hold every file. (A state
+of a folder is what it held at one commit or more: a tree, whose length git knows unread.)
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.decisions import FOLDER as DECISIONS
-from pytest_llmperf.history.objects import tree_changes, tree_contents, trees
 from pytest_llmperf.repository.changes import changes
 from pytest_llmperf.repository.command import GitError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from pytest_llmperf.repository.git import Repository
 
-#: Bytes of trees that one reading compares: about 0.1 s. Enough to compare all states of a
-#: folder that grew to 500 sessions one by one, or that is pruned to a hundred now and then.
-BUDGET = 16 << 20
-_SUFFIX = b".json"
+#: Bytes of a folder's states that are compared in any case, in about 0.1 s: all states of one that
+#: grew to 500 sessions one by one, or that is pruned to a hundred now and then.
+BUDGET = 8 << 20
 
 
 @dataclass
@@ -43,7 +36,7 @@ class RecordFiles:
         uncommitted: paths of records in the work tree that HEAD holds otherwise or not at all;
             they are not among the blobs.
         decisions, uncommitted_decisions: HEAD's decisions and the work tree's, in the same way.
-        compared, states: how many states of the machines' folders were looked into, of how many.
+        compared, states: how many states of the machines' folders were compared, of how many.
     """
 
     blobs: dict[str, str] = field(default_factory=dict)
@@ -59,10 +52,17 @@ class RecordFiles:
         return 0 if self.compared >= self.states else -(-self.states // max(self.compared, 1))
 
 
-def head_files(repository: Repository, folder: str, machine: str | None = None) -> RecordFiles:
-    """List the records and decisions that HEAD has below ``folder``, of one machine or of all.
+def find_record_files(
+    repository: Repository,
+    folder: str,
+    commits: Sequence[str],
+    machine: str | None = None,
+    budget: int = BUDGET,
+) -> RecordFiles:
+    """List the records and decisions below ``folder``, of one machine or of all.
 
-    ``folder`` is a POSIX path from the repository's top.
+    ``folder`` is a POSIX path from the repository's top; ``commits`` are HEAD's history, oldest
+    first. Of a folder whose states are longer than ``budget`` bytes only some are compared.
 
     Raises:
         GitError: git cannot be asked.
@@ -70,143 +70,128 @@ def head_files(repository: Repository, folder: str, machine: str | None = None) 
     if "\n" in folder:
         raise GitError(f"{folder!r}: a folder whose name holds a line break can't be looked up")
     found = RecordFiles()
-    if repository.head() is None:
-        return found
-    for path, blob in repository.files("HEAD", folder).items():
+    if commits:
+        for path, blob in repository.files(commits[-1], folder).items():
+            kind = _kind(path, folder, machine)
+            if kind == "record":
+                found.blobs[path] = blob
+            elif kind == "decision":
+                found.decisions[path] = blob
+        for key, states in _states(repository, folder, commits).items():
+            if machine is None or key == machine:
+                below = f"{folder}/{key}" if folder else key
+                _add_removed(repository, below, states, budget, found)
+    for path in _uncommitted(repository, folder):
         kind = _kind(path, folder, machine)
+        if path in found.blobs and not (repository.top / path).is_file():
+            continue  # a folder or a pipe in a record's place
         if kind == "record":
-            found.blobs[path] = blob
+            found.uncommitted.append(path)
+            found.blobs.pop(path, None)
         elif kind == "decision":
-            found.decisions[path] = blob
+            found.uncommitted_decisions.append(path)
+            found.decisions.pop(path, None)
     return found
 
 
-def add_others(
+def states_to_compare(lengths: Sequence[int], budget: int) -> list[int]:
+    """Choose states of a folder, by their lengths in bytes, oldest first.
+
+    The newest, those after which the folder did not grow, and of the others as many, evenly, as
+    ``budget`` bytes allow.
+    """
+    last = len(lengths) - 1
+    chosen = [i for i in range(last + 1) if i == last or lengths[i + 1] <= lengths[i]]
+    others = sorted(set(range(last)) - set(chosen))
+    room = budget - sum(lengths[i] for i in chosen)
+    if room > 0:
+        step = -(-sum(lengths[i] for i in others) // room)
+        chosen += others[:: max(step, 1)]
+    return sorted(chosen)
+
+
+def _states(repository: Repository, folder: str, commits: Sequence[str]) -> dict[str, list[str]]:
+    """Return the trees of every machine's folder over the commits, oldest first, each once."""
+    trees = [tree for tree, _ in _trees(repository, [f"{commit}:{folder}" for commit in commits])]
+    machines: dict[str, dict[str, None]] = {}
+    for mode, name, tree in _changes(repository, list(dict.fromkeys(trees))):
+        if mode == "040000":
+            machines.setdefault(name, {})[tree] = None
+    return {name: list(states) for name, states in machines.items()}
+
+
+def _add_removed(
     repository: Repository,
     folder: str,
-    commits: Sequence[str],
+    states: Sequence[str],
+    budget: int,
     found: RecordFiles,
-    machine: str | None = None,
-    budget: int = BUDGET,
 ) -> None:
-    """Add to HEAD's files those of earlier commits and of the work tree.
-
-    ``commits`` are HEAD's history, oldest first, as ``read_commits`` returns them.
-
-    Raises:
-        GitError: git cannot be asked.
-    """
-    # Git's own time is most of it, so one question is asked while another is answered.
-    with ThreadPoolExecutor(1) as others:
-        changed = others.submit(_uncommitted, repository, folder)
-        for key, states in _states(repository.top, folder, commits).items():
-            if machine is None or key == machine:
-                below = f"{folder}/{key}" if folder else key
-                _add_machine(repository.top, below, states, budget, found)
-        for path in changed.result():
-            kind = _kind(path, folder, machine)
-            if kind == "record":
-                found.uncommitted.append(path)
-                found.blobs.pop(path, None)
-            elif kind == "decision":
-                found.uncommitted_decisions.append(path)
-                found.decisions.pop(path, None)
-
-
-def _states(top: Path, folder: str, commits: Sequence[str]) -> dict[str, list[str]]:
-    """Return the states of every machine's folder over the commits, oldest first, each once."""
-    asked = [f"{commit}:{folder}" for commit in commits]
-    ordered = _without_repeats(answer[0] for answer in trees(top, asked) if answer is not None)
-    machines: dict[str, list[str]] = {}
-    for content in tree_contents(top, ordered):
-        for mode, name, tree in _entries(content, len(ordered[0]) // 2):
-            if mode == b"40000":
-                machines.setdefault(name.decode(errors="surrogateescape"), []).append(tree)
-    return {key: _without_repeats(states) for key, states in machines.items()}
-
-
-def _without_repeats(items: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(items))
-
-
-def _entries(tree: bytes, digits: int) -> Iterator[tuple[bytes, bytes, str]]:
-    """Yield (mode, name, hash) of a tree object's entries."""
-    position = 0
-    while position < len(tree):
-        end = tree.index(b"\0", position)
-        mode, _, name = tree[position:end].partition(b" ")
-        position = end + 1 + digits
-        yield mode, name, tree[end + 1 : position].hex()
-
-
-def _add_machine(
-    top: Path, folder: str, states: Sequence[str], budget: int, found: RecordFiles
-) -> None:
-    there = [answer for answer in trees(top, states) if answer is not None]
-    chosen = [there[index][0] for index in choose_states([size for _, size in there], budget)]
-    before = _empty_tree(len(states[0]))
-    pairs = []
-    for tree in chosen:
-        pairs.append((before, tree))
-        before = tree
-    head = set(found.blobs)
-    for status, name, blob in tree_changes(top, pairs):
-        if status != b"D" and name.endswith(_SUFFIX) and not name.startswith(b"."):
-            path = f"{folder}/{name.decode(errors='surrogateescape')}"
-            if path not in head:
-                found.blobs[path] = blob.decode()
+    """Add the records of a machine's folder that HEAD does not hold any more."""
+    trees = _trees(repository, states)
+    chosen = states_to_compare([length for _, length in trees], budget)
+    removed = {}
+    for mode, name, blob in _changes(repository, [trees[i][0] for i in chosen]):
+        path = f"{folder}/{name}"
+        if mode.startswith("100") and _is_record(name) and path not in found.blobs:
+            removed[path] = blob
+    found.blobs |= removed
     found.compared += len(chosen)
     found.states += len(states)
 
 
-def choose_states(sizes: Sequence[int], budget: int) -> list[int]:
-    """Choose which states of a folder to compare, by their lengths in bytes, oldest first.
-
-    All of them where that costs at most ``budget`` bytes. Otherwise the newest, those before
-    the folder stopped growing (something was removed), and others evenly, in that order of
-    importance, as many as the budget allows.
-    """
-    last = len(sizes) - 1
-    if not sizes or 2 * sum(sizes) <= budget:
-        return list(range(len(sizes)))
-    shrinking = [i for i in range(last) if sizes[i + 1] <= sizes[i]]
-    chosen = {last}
-    room = budget - 2 * sizes[last]
-    for group in (shrinking, [i for i in range(last) if sizes[i + 1] > sizes[i]]):
-        cost = 2 * sum(sizes[i] for i in group)
-        many = len(group) if cost <= room else max(0, len(group) * room // cost)
-        taken = {group[k * (len(group) - 1) // max(many - 1, 1)] for k in range(many)}
-        chosen |= taken
-        room -= 2 * sum(sizes[i] for i in taken)
-    return sorted(chosen)
+def _trees(repository: Repository, names: Sequence[str]) -> list[tuple[str, int]]:
+    """Return (hash, length in bytes) of the named objects that are folders and are here."""
+    form = "--batch-check=%(objecttype) %(objectname) %(objectsize)"
+    said = repository.run("cat-file", form, "--buffer", stdin=_lines(names))
+    answers = (line.split(" ") for line in said.splitlines() if line.startswith("tree "))
+    return [(name, int(length)) for _, name, length in answers]
 
 
-def _empty_tree(digits: int) -> str:
-    """Return the hash of a folder with nothing in it, which every repository knows."""
-    digest = hashlib.sha1 if digits == 40 else hashlib.sha256
-    return digest(b"tree 0\0").hexdigest()
+def _changes(repository: Repository, trees: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield (mode, name, hash) of what each folder holds that the one before did not."""
+    if not trees:
+        return
+    before = [_empty_tree(repository), *trees[:-1]]
+    pairs = [f"{one} {other}" for one, other in zip(before, trees, strict=True)]
+    form = ("--raw", "-z", "--no-renames", "--no-abbrev")
+    fields = repository.run("diff-tree", "--stdin", *form, stdin=_lines(pairs)).split("\0")
+    # A pair's own line stands before its first change, which starts with a colon.
+    for facts, name in zip(fields[::2], fields[1::2], strict=False):
+        _, mode, _, blob, status = facts.rpartition(":")[2].split(" ")
+        if status != "D":
+            yield mode, name, blob
 
 
 def _uncommitted(repository: Repository, folder: str) -> list[str]:
     """List what the work tree holds and HEAD does not: changed, staged, untracked and ignored."""
     below = ("--", folder or ".")
     said = repository.run("--literal-pathspecs", "ls-files", "-z", "--others", *below)
-    # ``git diff HEAD`` would write what it finds out about files that were only touched to the
-    # index, and ``git diff-index`` take them for changed ones.
     changed = changes(repository, below=folder, untracked=False, submodules="none")
+    paths = dict.fromkeys([*said.split("\0")[:-1], *(path for path, _ in changed)])
     # What is gone from the work tree is HEAD's alone.
-    there = [path for path, _ in changed if os.path.lexists(repository.top / path)]
-    return _without_repeats([*said.split("\0"), *there])
+    return [path for path in paths if os.path.lexists(repository.top / path)]
+
+
+def _empty_tree(repository: Repository) -> str:
+    """Return the name of a folder with nothing in it, which git knows without having it."""
+    return repository.run("hash-object", "-t", "tree", "--stdin", stdin="").strip()
+
+
+def _lines(items: Iterable[str]) -> str:
+    return "".join(f"{item}\n" for item in items)
 
 
 def _kind(path: str, folder: str, machine: str | None) -> str:
     """Tell a machine's records and decisions from everything else; empty for that."""
     inside = path[len(folder) + 1 :] if folder else path
     key, *rest = inside.split("/")
-    if not path.endswith(".json") or (machine is not None and key != machine):
+    if (machine is not None and key != machine) or not rest or not _is_record(rest[-1]):
         return ""
-    if len(rest) == 1 and not rest[0].startswith("."):
+    if len(rest) == 1:
         return "record"
-    if len(rest) == 2 and rest[0] == DECISIONS and not rest[1].startswith("."):
-        return "decision"
-    return ""
+    return "decision" if len(rest) == 2 and rest[0] == DECISIONS else ""
+
+
+def _is_record(name: str) -> bool:
+    return name.endswith(".json") and not name.startswith(".")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from pytest_llmperf.metrics import METRICS, Metric, UnknownMetricError, get_metric
+from pytest_llmperf.metrics import METRICS, Metric, known_metric
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -16,34 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_llmperf.history.change_points import ChangePoint
-    from pytest_llmperf.history.sessions import Sessions
-
-
-class Session(NamedTuple):
-    """One session, placed among the commits.
-
-    Attributes:
-        path: of its record, from the repository's top.
-        recorded: UTC, as ``2026-11-22T23:59:26Z``.
-        commit: what it measured; None outside a repository.
-        dirty: tracked files had changes that are in no commit.
-        machine: its key.
-        place: where it stands among the commits (``commits.place``).
-        known: its commit is in HEAD's history.
-    """
-
-    path: str
-    recorded: str
-    commit: str | None
-    dirty: bool
-    machine: str
-    place: float
-    known: bool
-
-    @property
-    def day(self) -> str:
-        """The date it was recorded."""
-        return self.recorded[:10]
+    from pytest_llmperf.history.sessions import Session
 
 
 class Subject(NamedTuple):
@@ -116,7 +88,7 @@ class Group:
         summary: the workload in words.
         series: in the registry's order, unknown metrics last.
         marks: decisions about its sessions, in the order of the sessions.
-        invalid: sessions left out because the machine was not fit to judge then.
+        invalid: how many sessions were left out because their numbers may not judge anything.
     """
 
     subject: Subject
@@ -127,21 +99,12 @@ class Group:
     invalid: int = 0
 
 
-def seconds(recorded: str) -> int:
-    """Return a record's time in seconds since 1970; 0 for a time that is none."""
-    try:
-        moment = datetime.fromisoformat(recorded.removesuffix("Z"))
-    except ValueError:  # 2026-02-31
-        return 0
-    return int(moment.replace(tzinfo=timezone.utc).timestamp())
-
-
-def wanted_metrics(asked: Collection[str] | None, there: Iterable[str]) -> list[str]:
+def wanted_metrics(asked: Collection[str] | None, recorded: Iterable[str]) -> list[str]:
     """Return the metrics to show, in the registry's order.
 
     By default one of each quantity (not the time per token beside the tokens per second).
     """
-    names = set(there)
+    names = set(recorded)
     ordered = [name for name in METRICS if name in names]
     ordered += sorted(names - set(ordered))
     if asked is not None:
@@ -153,53 +116,49 @@ def wanted_metrics(asked: Collection[str] | None, there: Iterable[str]) -> list[
     return list(shown.values())
 
 
-def known_metric(name: str) -> Metric | None:
-    """Return the metric of that name; None for one of a newer plugin."""
-    try:
-        return get_metric(name)
-    except UnknownMetricError:
-        return None
+def group_sessions(sessions: Sequence[Session], tests: Collection[str] | None) -> list[Group]:
+    """Sort the levels of sessions into series, by machine, test, and age of the subject.
 
-
-def group_sessions(
-    sessions: Sessions, order: Sequence[int], tests: Collection[str] | None
-) -> list[Group]:
-    """Sort the values of sessions into series, by machine, test, and age of the subject.
-
-    ``order`` gives the sessions' rows from the oldest to the newest; an index into it is what
-    a series calls a session. ``tests`` are the node ids wanted, None for all.
+    ``tests`` are the node ids wanted, None for all.
     """
-    ranks = np.empty(len(order), np.intp)
-    ranks[np.asarray(order, np.intp)] = np.arange(len(order))
-    parts: dict[Subject, _Parts] = {}
-    for (layout, machine, model, name), alike in _alike(sessions).items():
-        rows = alike[np.argsort(ranks[alike])]
-        matrix = _matrix(sessions, rows)
+    collected: dict[Subject, _Collected] = {}
+    for indices in _alike(sessions):
+        latest = sessions[indices[-1]].levels
+        # Sessions that measured the same things are the rows of a table.
+        table = np.array([sessions[i].levels.values for i in indices])
         column = 0
-        for part in sessions.layouts[layout]:
-            first, column = column, column + len(part.metrics)
-            if tests is not None and part.nodeid not in tests:
+        for test in latest.tests:
+            first, column = column, column + len(test.metrics)
+            if tests is not None and test.nodeid not in tests:
                 continue
-            subject = Subject(machine, part.nodeid, model, part.workload)
-            found = parts.setdefault(subject, _Parts())
-            at = ranks[rows]
-            found.words.append((int(at.max()), name, part.summary))
-            found.first = min(found.first, int(at.min()))
-            if part.invalid:
-                found.invalid += len(rows)
+            model = latest.sha256 or latest.model
+            subject = Subject(latest.machine, test.nodeid, model, test.workload)
+            found = collected.setdefault(subject, _Collected())
+            found.words.append((int(indices[-1]), latest.model, test.summary))
+            found.first = min(found.first, int(indices[0]))
+            if test.invalid:
+                found.invalid += len(indices)
                 continue
-            if part.accepted is not None:
-                found.accepted += [(int(rank), part.accepted) for rank in at]
-            for offset, (metric, unit) in enumerate(part.metrics):
-                values = matrix[:, first + offset]
-                found.columns.setdefault((metric, unit), []).append((at, values))
-    ordered = sorted(parts, key=lambda s: (s.machine, s.nodeid, parts[s].first, s))
-    return [_group(subject, parts[subject]) for subject in ordered]
+            if test.accepted is not None:
+                found.accepted += [(int(index), test.accepted) for index in indices]
+            for offset, metric in enumerate(test.metrics):
+                piece = (indices, table[:, first + offset])
+                found.columns.setdefault(metric, []).append(piece)
+    ordered = sorted(collected, key=lambda s: (s.machine, s.nodeid, collected[s].first, s))
+    return [_group(subject, collected[subject]) for subject in ordered]
 
 
 @dataclass
-class _Parts:
-    """What is collected of a subject: pieces of columns, from layouts and machines."""
+class _Collected:
+    """What is collected of a subject, from sessions that measured different things.
+
+    Attributes:
+        words: (latest session, model, summary) of each kind of session.
+        first: the earliest session.
+        invalid: sessions left out.
+        accepted: (session, reason).
+        columns: (metric, unit) -> pieces of a series: sessions and values.
+    """
 
     words: list[tuple[int, str, str]] = field(default_factory=list)
     first: int = 1 << 60
@@ -210,33 +169,24 @@ class _Parts:
     )
 
 
-def _alike(sessions: Sessions) -> dict[tuple[int, str, str, str], NDArray[np.intp]]:
-    """Return the rows of each layout, machine, model and name of the model."""
-    found: dict[tuple[int, str, str, str], list[int]] = {}
-    for index, row in enumerate(sessions.rows):
-        key = (row.layout, row.machine, row.sha256 or row.model, row.model)
-        found.setdefault(key, []).append(index)
-    return {key: np.asarray(rows, np.intp) for key, rows in found.items()}
+def _alike(sessions: Sequence[Session]) -> list[NDArray[np.intp]]:
+    """Return the indices of sessions with the same tests, machine, model and model's name."""
+    found: dict[tuple[int, str, str | None, str], list[int]] = {}
+    for index, session in enumerate(sessions):
+        one = session.levels
+        found.setdefault((id(one.tests), one.machine, one.sha256, one.model), []).append(index)
+    return [np.array(indices, np.intp) for indices in found.values()]
 
 
-def _matrix(sessions: Sessions, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the values of rows with one layout, rows x columns."""
-    joined = b"".join(sessions.values[row].tobytes() for row in rows)
-    return np.frombuffer(joined, np.float64).reshape(len(rows), -1)
-
-
-def _group(subject: Subject, parts: _Parts) -> Group:
+def _group(subject: Subject, collected: _Collected) -> Group:
     series = []
-    for name, unit in parts.columns:
-        pieces = parts.columns[name, unit]
-        at = np.concatenate([ranks for ranks, _ in pieces])
+    for (name, unit), pieces in collected.columns.items():
+        at = np.concatenate([indices for indices, _ in pieces])
         values = np.concatenate([column for _, column in pieces])
-        if len(pieces) > 1:
-            ordered = np.argsort(at)
-            at, values = at[ordered], values[ordered]
-        series.append(Series(name, known_metric(name), unit, at, values))
-    marks = tuple(Mark(rank, "accept", why, "") for rank, why in sorted(parts.accepted))
-    _, model, summary = max(parts.words)
+        ordered = np.argsort(at)
+        series.append(Series(name, known_metric(name), unit, at[ordered], values[ordered]))
+    marks = tuple(Mark(index, "accept", why, "") for index, why in sorted(collected.accepted))
+    _, model, summary = max(collected.words)
     rank = {name: index for index, name in enumerate(METRICS)}
     series.sort(key=lambda one: (rank.get(one.name, len(rank)), one.name))
-    return Group(subject, model, summary, series, marks, parts.invalid)
+    return Group(subject, model, summary, series, marks, collected.invalid)

@@ -1,135 +1,139 @@
-"""What is kept of each stored session: one number per test and metric, and where it comes from."""
+"""Every session that was ever recorded in a baselines folder, in the order of the commits."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_llmperf.baselines.files import RECORD
+from pytest_llmperf.history.commits import place, read_commits, seconds
+from pytest_llmperf.history.levels import RecordedTest, SessionLevels, different_tests
+from pytest_llmperf.history.record_files import find_record_files
+from pytest_llmperf.history.record_reader import RecordReader
+from pytest_llmperf.history.remedies import with_remedy
+
 if TYPE_CHECKING:
-    from array import array
+    from collections.abc import Callable, Iterator
+
+    from pytest_llmperf.history.index import LevelIndex
+    from pytest_llmperf.history.record_files import RecordFiles
+    from pytest_llmperf.repository.git import Repository
 
 
-class TestPart(NamedTuple):
-    """One test of a session.
-
-    Attributes:
-        nodeid, workload, summary: as recorded.
-        invalid: why its numbers may not judge; empty when they may.
-        accepted: why its level was accepted in the record itself, or None.
-        metrics: (name, unit) of each, in the order of the values.
-    """
-
-    nodeid: str
-    workload: str
-    summary: str
-    invalid: tuple[str, ...]
-    accepted: str | None
-    metrics: tuple[tuple[str, str], ...]
-
-
-#: What a session measured, test by test; most sessions of a machine share one.
-Layout = tuple[TestPart, ...]
-
-
-class Row(NamedTuple):
-    """One session.
+class Session(NamedTuple):
+    """One session, placed among the commits.
 
     Attributes:
-        source: the blob, or the path of an uncommitted file.
-        recorded: UTC, as ``2026-11-22T23:59:26Z``.
-        commit, dirty: what was measured.
-        machine: its key.
-        model, sha256: the model's name and the hash of its file.
-        layout: index into the layouts.
+        path: of its record, from the repository's top.
+        levels: what it measured.
+        place: where it stands among the commits (``commits.place``).
+        known: its commit is in HEAD's history.
     """
 
-    source: str
-    recorded: str
-    commit: str | None
-    dirty: bool
-    machine: str
-    model: str
-    sha256: str | None
-    layout: int
+    path: str
+    levels: SessionLevels
+    place: float
+    known: bool
+
+    @property
+    def recorded(self) -> str:
+        """When, UTC, as ``2026-11-22T23:59:26Z``."""
+        return self.levels.recorded
+
+    @property
+    def day(self) -> str:
+        """The date it was recorded."""
+        return self.levels.recorded[:10]
+
+    @property
+    def commit(self) -> str | None:
+        """What it measured; None outside a repository."""
+        return self.levels.commit
+
+    @property
+    def dirty(self) -> bool:
+        """Whether tracked files had changes that are in no commit."""
+        return self.levels.dirty
+
+    @property
+    def machine(self) -> str:
+        """The machine's key."""
+        return self.levels.machine
 
 
 @dataclass
-class Sessions:
-    """Many sessions.
+class RecordedSessions:
+    """What a baselines folder and its history hold.
 
     Attributes:
-        layouts: those that the rows use.
-        rows: the sessions.
-        values: per row the medians (over processes of each one's median over iterations), in
-            the layout's order and the metrics' base units.
-        bad: source -> why that record cannot be used.
+        repository: where.
+        folder: POSIX path of the baselines from the repository's top.
+        sessions: oldest first.
+        files: where the records and decisions lie.
+        unreadable: path -> why that record is left out, and on a second line what mends it.
     """
 
-    layouts: list[Layout] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    values: list[array[float]] = field(default_factory=list)
-    bad: dict[str, str] = field(default_factory=dict)
+    repository: Repository
+    folder: str
+    sessions: list[Session]
+    files: RecordFiles
+    unreadable: dict[str, str]
 
-    def extend(self, others: Sessions) -> None:
-        """Add other sessions, sharing layouts that are equal."""
-        known = {layout: index for index, layout in enumerate(self.layouts)}
-        new = []
-        for layout in others.layouts:
-            if layout not in known:
-                known[layout] = len(self.layouts)
-                self.layouts.append(layout)
-            new.append(known[layout])
-        self.rows.extend(row._replace(layout=new[row.layout]) for row in others.rows)
-        self.values.extend(others.values)
-        self.bad.update(others.bad)
+    def tests(self) -> set[str]:
+        """Return the node ids of all tests that were ever recorded."""
+        return {test.nodeid for test in self._recorded_tests()}
 
-    def only(self, sources: set[str]) -> Sessions:
-        """Return those of the named sources."""
-        kept = [i for i, row in enumerate(self.rows) if row.source in sources]
-        used = sorted({self.rows[i].layout for i in kept})
-        place = {layout: number for number, layout in enumerate(used)}
-        return Sessions(
-            [self.layouts[layout] for layout in used],
-            [self.rows[i]._replace(layout=place[self.rows[i].layout]) for i in kept],
-            [self.values[i] for i in kept],
-            {source: why for source, why in self.bad.items() if source in sources},
-        )
+    def metrics(self) -> set[str]:
+        """Return the names of all metrics that were ever recorded."""
+        return {name for test in self._recorded_tests() for name, _ in test.metrics}
+
+    def machines(self) -> list[str]:
+        """Return the keys of all machines with a session, sorted."""
+        return sorted({session.machine for session in self.sessions})
+
+    def _recorded_tests(self) -> Iterator[RecordedTest]:
+        for tests in different_tests(session.levels for session in self.sessions):
+            yield from tests
 
 
-def to_bytes(sessions: Sessions) -> bytes:
-    """Pack sessions: a line of JSON, then every value as an 8-byte float of this machine."""
-    head = {"layouts": sessions.layouts, "rows": sessions.rows, "bad": sessions.bad}
-    # ASCII JSON keeps lone surrogates (of names that are no UTF-8) as escapes.
-    line = json.dumps(head, separators=(",", ":")).encode("ascii")
-    return b"".join((line, b"\n", *(value.tobytes() for value in sessions.values)))
+def read_sessions(
+    repository: Repository,
+    folder: str,
+    machine: str | None = None,
+    index: LevelIndex | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> RecordedSessions:
+    """Read the records of one machine, or of all, that the history of HEAD or the work tree holds.
 
-
-def from_bytes(packed: bytes) -> Sessions:
-    """Unpack ``to_bytes``.
+    ``index`` has those that were read before; ``progress`` is called with how many of how many
+    others have been read.
 
     Raises:
-        ValueError, KeyError, TypeError, IndexError: it is not that.
+        GitError: git cannot be asked.
     """
-    from array import array
-
-    end = packed.index(b"\n")
-    head = json.loads(packed[:end])
-    layouts: list[Layout] = [
-        tuple(
-            TestPart(name, work, words, tuple(bad), said, tuple((m, u) for m, u in metrics))
-            for name, work, words, bad, said, metrics in layout
-        )
-        for layout in head["layouts"]
-    ]
-    rows = [Row(*row) for row in head["rows"]]
-    counts = [8 * sum(len(part.metrics) for part in layout) for layout in layouts]
-    values, position = [], end + 1
-    for row in rows:
-        value = array("d")
-        value.frombytes(packed[position : position + counts[row.layout]])
-        position += counts[row.layout]
-        values.append(value)
-    if position != len(packed):
-        raise ValueError("its length is not that of its sessions")
-    return Sessions(layouts, rows, values, dict(head["bad"]))
+    commits = read_commits(repository)
+    files = find_record_files(repository, folder, commits.hashes, machine)
+    reader = RecordReader(repository, index, progress)
+    levels = {**reader.committed(files.blobs), **reader.uncommitted(files.uncommitted)}
+    unreadable = reader.unreadable
+    positions = commits.positions(one.commit for one in levels.values() if one.commit is not None)
+    latest = commits.latest_until()
+    sessions: dict[str, Session] = {}
+    for path, one in levels.items():
+        key = path.split("/")[-2]
+        if key != one.machine:
+            unreadable[path] = (
+                f"a record of machine {one.machine} in the folder of {key}\n"
+                f"move it into the folder {one.machine}"
+            )
+            continue
+        where = place(one.commit, seconds(one.recorded), positions, latest)
+        # A record that was renamed is one session, and has HEAD's name, which comes first.
+        blob = files.blobs.get(path, path)
+        sessions.setdefault(blob, Session(path, one, where, one.commit in positions))
+    ordered = sorted(sessions.values(), key=lambda one: (one.place, one.recorded, one.path))
+    left_out = {
+        path: with_remedy(why, path, repository.top, RECORD.again)
+        for path, why in sorted(unreadable.items())
+    }
+    return RecordedSessions(repository, folder, ordered, files, left_out)

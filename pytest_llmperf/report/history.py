@@ -22,9 +22,10 @@ from pytest_llmperf.units import format_change, format_quantity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pytest_llmperf.history.build import History
     from pytest_llmperf.history.events import Event
-    from pytest_llmperf.history.series import Group, Mark, Series, Session
-    from pytest_llmperf.history.walk import History
+    from pytest_llmperf.history.series import Group, Mark, Series
+    from pytest_llmperf.history.sessions import Session
 
 #: The least height of a sparkline, as a share of the level: the default tolerance.
 _HEIGHT = 0.05

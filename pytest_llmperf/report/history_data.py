@@ -28,10 +28,10 @@ from pytest_llmperf.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from pytest_llmperf.history.build import History
     from pytest_llmperf.history.change_points import ChangePoint
     from pytest_llmperf.history.events import Event
     from pytest_llmperf.history.series import Group, Series
-    from pytest_llmperf.history.walk import History
 
 SCHEMA_VERSION = 1
 #: What a spreadsheet takes for the beginning of a formula, full-width forms included.

@@ -15,7 +15,7 @@ from git_traps import Traps, plain_git
 
 import pytest_llmperf
 from pytest_llmperf.bisect.history import look_up
-from pytest_llmperf.history.archive import read_archive
+from pytest_llmperf.history.sessions import read_sessions
 from pytest_llmperf.repository.checkout import export
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.provenance import read_provenance
@@ -80,9 +80,9 @@ def test_no_question_runs_anything(project: CommitProject, traps: Traps, tmp_pat
         resolve(repository, "nothing-of-the-kind")
     assert look_up(repository, head).subject == "one is removed"
     export(repository, head, "perf_baselines", tmp_path / "exported")
-    archive = read_archive(repository, "perf_baselines")
+    recorded = read_sessions(repository, "perf_baselines")
     # No records, but each was found and looked at, the removed one too.
-    assert len(archive.files.blobs) == 3
+    assert len(recorded.files.blobs) == 3
     assert traps.ran() == set()
     assert snapshot(project.top) == before
 
@@ -94,8 +94,8 @@ def test_history_is_read_although_a_monitor_reads_its_input(
     for number in range(3):
         project.commit(f"record {number}", {f"perf_baselines/a/{number}.json": f"{number}"})
     project.git("config", "core.fsmonitor", traps.program("core.fsmonitor"))
-    archive = read_archive(repository_at(project.top), "perf_baselines")
-    assert len(archive.files.blobs) == 3
+    recorded = read_sessions(repository_at(project.top), "perf_baselines")
+    assert len(recorded.files.blobs) == 3
     assert traps.ran() == set()
 
 
@@ -203,8 +203,7 @@ def test_git_is_run_in_one_place() -> None:
         if any(_begins_with_git(node) for node in nodes):
             calling.append(name)
     assert calling == ["repository/command.py"]
-    # The other one is a second process of this plugin.
-    assert sorted(starting) == ["history/helper.py", "repository/command.py"]
+    assert starting == ["repository/command.py"]
 
 
 def _begins_with_git(node: ast.AST) -> bool:

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from history_projects import FOLDER, KEY, LONG, SHORT, Project, path_of, record_of
 
 from pytest_llmperf.baselines.record import to_text
-from pytest_llmperf.history import walk as walk_module
+from pytest_llmperf.history import build as build_module
 from pytest_llmperf.text import display_width
 
 ASK = (
@@ -24,7 +25,7 @@ ASK = (
     "history.add_parser(p.add_subparsers()); sys.exit(history.run(p.parse_args(sys.argv[1:])))"
 )
 needs_library = pytest.mark.skipif(
-    walk_module.library() is None, reason="the history extra is not installed"
+    build_module.library() is None, reason="the history extra is not installed"
 )
 
 
@@ -167,7 +168,7 @@ def test_a_change_on_another_branch_is_not_to_be_searched(project: Project, show
 def test_without_the_library_the_series_are_shown_and_what_to_install(
     project: Project, show: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(walk_module, "library", lambda: None)
+    monkeypatch.setattr(build_module, "library", lambda: None)
     project.grow(slowed(30, 20))
     said = show("--dir", FOLDER)
     assert said.status == 0
@@ -451,6 +452,67 @@ def tree_of(project: Project) -> dict[str, tuple[bytes, int]]:
     }
 
 
+@pytest.mark.parametrize(
+    ("sessions", "heavy"), [(3, "llama_cpp pydantic pytest"), (0, "llama_cpp pydantic numpy")]
+)
+def test_nothing_heavy_is_imported_that_is_not_needed(
+    project: Project, sessions: int, heavy: str
+) -> None:
+    project.commit({"app.py": "1"})
+    if sessions:
+        project.grow(steady(sessions))
+    report = f"print('imported:', set({heavy.split()}) & set(sys.modules), file=sys.stderr)"
+    code = f"import atexit, sys; atexit.register(lambda: {report}); {ASK}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "history", "--dir", FOLDER], capture_output=True, check=False
+    )
+    assert done.returncode == (0 if sessions else 1)
+    assert done.stderr.endswith(b"imported: set()\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX terminals")
+def test_a_terminal_sees_how_far_the_reading_is(project: Project) -> None:
+    project.grow(steady(12))
+    at_once = f"import pytest_llmperf.cli.progress_bar as p; p._PAUSE = 0.0; {ASK}"
+    first, again = on_a_terminal(at_once, 80), on_a_terminal(at_once, 80)
+    *drawn, blank, rest = first.split("\r")[1:]
+    assert [line.rstrip() for line in drawn] == [
+        f"reading records [{'#' * (30 * n // 12):.<30}] {n} of 12" for n in range(1, 13)
+    ]
+    # It is gone when the history is shown.
+    assert (blank.strip(), rest) == ("", "")
+    assert again == ""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX terminals")
+def test_the_bar_is_never_wider_than_the_terminal(project: Project) -> None:
+    project.grow(steady(12))
+    at_once = f"import pytest_llmperf.cli.progress_bar as p; p._PAUSE = 0.0; {ASK}"
+    assert max(map(len, on_a_terminal(at_once, 20).split("\r"))) == 19
+
+
+def on_a_terminal(code: str, columns: int) -> str:
+    """What the command writes on its standard error where that is a terminal."""
+    import pty
+
+    master, slave = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "history", "--dir", FOLDER],
+        env={**os.environ, "COLUMNS": str(columns)},
+        stdout=subprocess.DEVNULL,
+        stderr=slave,
+        check=False,
+    )
+    os.close(slave)
+    said = b""
+    with suppress(OSError):  # how a terminal ends
+        while chunk := os.read(master, 1 << 16):
+            said += chunk
+    os.close(master)
+    assert done.returncode == 0
+    return said.decode()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX pipes")
 def test_a_reader_that_has_seen_enough_is_no_error(project: Project) -> None:
     project.grow(steady(300))
@@ -473,8 +535,8 @@ def test_an_interruption_is_said_in_one_line(project: Project) -> None:
     project.grow(steady(3))
     stop = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     code = (
-        f"import pytest_llmperf.history.archive as a\ndef read(*x, **y):\n    {stop}\n"
-        f"a.read_commits = read\n{ASK}"
+        f"import pytest_llmperf.history.sessions as s\ndef read(*x, **y):\n    {stop}\n"
+        f"s.read_commits = read\n{ASK}"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "history", "--dir", FOLDER],

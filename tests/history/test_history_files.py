@@ -12,9 +12,8 @@ from pytest_llmperf.baselines.record import to_text
 from pytest_llmperf.history.commits import read_commits
 from pytest_llmperf.history.record_files import (
     RecordFiles,
-    add_others,
-    choose_states,
-    head_files,
+    find_record_files,
+    states_to_compare,
 )
 from pytest_llmperf.repository.git import GitError, Repository
 
@@ -24,10 +23,8 @@ def files_of(
 ) -> RecordFiles:
     repository = Repository.around(project.top)
     assert repository is not None
-    found = head_files(repository, folder, machine)
     commits = read_commits(repository).hashes
-    add_others(repository, folder, commits, found, machine, budget)
-    return found
+    return find_record_files(repository, folder, commits, machine, budget)
 
 
 def blob_at(project: Project, commit: str, path: str) -> str:
@@ -77,7 +74,7 @@ def test_a_changed_record_counts_as_it_is_now(project: Project) -> None:
     assert files_of(project).blobs == {path: blob_at(project, "HEAD", path)}
 
 
-@pytest.mark.parametrize("budget", [1 << 30, 30_000])
+@pytest.mark.parametrize("budget", [1 << 30, 30_000, 0])
 def test_records_that_a_pruned_folder_once_held_are_found(project: Project, budget: int) -> None:
     project.grow([85.0] * 60, prune=20)
     found = files_of(project, budget=budget)
@@ -91,9 +88,9 @@ def test_with_little_to_spend_the_states_before_a_removal_are_compared(project: 
     project.commit(dict.fromkeys(gone, None))
     project.commit({"app.py": "2"})
     project.record(41)
-    # Enough for the longest state twice and the newest, not for all 42.
-    found = files_of(project, budget=2 * 62 * 55)
-    assert found.compared < found.states
+    found = files_of(project, budget=0)
+    assert found.compared == 2
+    assert found.states == 42
     assert len(found.blobs) == 41
     assert found.gap > 0
 
@@ -199,19 +196,18 @@ def test_a_file_where_the_folder_was_later_is_no_folder(project: Project) -> Non
 
 
 @pytest.mark.parametrize(
-    ("sizes", "budget", "chosen"),
+    ("lengths", "budget", "chosen"),
     [
         ([], 100, []),
-        ([10, 20, 30], 120, [0, 1, 2]),
+        ([10, 20, 30], 60, [0, 1, 2]),
         # The newest, and what was there before something went.
-        ([10, 20, 30, 5, 15], 100, [2, 4]),
-        ([10, 20, 30, 30, 40], 160, [2, 4]),
-        # Not even that much: the newest alone.
-        ([10, 20, 30], 60, [2]),
-        ([10] * 9, 60, [0, 7, 8]),
+        ([10, 20, 30, 5, 15], 45, [2, 4]),
+        ([10, 20, 30, 30, 40], 70, [2, 4]),
+        # Others as far as there is room, evenly.
+        ([10, 20, 30, 40, 50], 100, [0, 2, 4]),
     ],
 )
 def test_states_are_chosen_by_their_lengths(
-    sizes: list[int], budget: int, chosen: list[int]
+    lengths: list[int], budget: int, chosen: list[int]
 ) -> None:
-    assert choose_states(sizes, budget) == chosen
+    assert states_to_compare(lengths, budget) == chosen

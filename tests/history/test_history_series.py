@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -12,9 +13,10 @@ from history_projects import FOLDER, KEY, LONG, MODEL, SHORT, Project, moment, r
 from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.decisions import to_text as decision_text
 from pytest_llmperf.baselines.record import MetricRecord, ModelIdentity, to_text
-from pytest_llmperf.history.archive import Archive, read_archive
+from pytest_llmperf.history import contents
+from pytest_llmperf.history.build import History, build_history
 from pytest_llmperf.history.series import Group, wanted_metrics
-from pytest_llmperf.history.walk import History, walk
+from pytest_llmperf.history.sessions import read_sessions
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import resolve
 
@@ -25,12 +27,8 @@ def repository_of(project: Project) -> Repository:
     return repository
 
 
-def archive_of(project: Project) -> Archive:
-    return read_archive(repository_of(project), FOLDER)
-
-
 def history_of(project: Project, **choices: Any) -> History:
-    return walk(archive_of(project), **choices)
+    return build_history(read_sessions(repository_of(project), FOLDER), **choices)
 
 
 def rates(group: Group) -> list[float]:
@@ -201,6 +199,21 @@ def test_an_unreadable_decision_is_named(project: Project) -> None:
     where = decide(project, "accept", project.record(1))
     project.commit({where: "{}"})
     assert list(history_of(project).unreadable) == [where]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a device in the file system")
+def test_a_decision_whose_content_cannot_be_had_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.grow([10.0, 20.0])
+    committed, device = (f"{FOLDER}/{KEY}/decisions/{name}.json" for name in ("a", "b"))
+    project.commit({committed: " " * 20_000})
+    (project.top / device).symlink_to("/dev/zero")
+    monkeypatch.setattr(contents, "MAX_BYTES", 10_000)
+    found = history_of(project)
+    assert len(found.sessions) == 2
+    assert found.unreadable[committed].startswith("its content is not in this clone, or far too")
+    assert found.unreadable[device] == "not a regular file, or far too long\nremove it"
 
 
 def test_one_metric_of_a_quantity_is_shown_unless_more_are_asked_for() -> None:

@@ -10,8 +10,9 @@ import pytest
 from history_projects import FOLDER, KEY, Project, record_of
 
 from pytest_llmperf.baselines.record import MetricRecord, to_text
+from pytest_llmperf.history import record_json
 from pytest_llmperf.history.change_points import change_points, library
-from pytest_llmperf.history.digest import Digester
+from pytest_llmperf.history.levels import read_levels
 from pytest_llmperf.metrics import METRICS
 
 
@@ -23,16 +24,25 @@ def text_of(number: int, busy: float, first: float = 0.4) -> str:
     return to_text(record_of(number, None, metrics=metrics))
 
 
-def test_zeros_are_read_where_they_may_be_and_refused_elsewhere() -> None:
-    digester = Digester()
+def refuse_everything(_: bytes) -> None:
+    raise ValueError
+
+
+@pytest.mark.parametrize("strictly", [False, True])
+def test_zeros_are_read_where_they_may_be_and_refused_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, strictly: bool
+) -> None:
+    if strictly:
+        monkeypatch.setattr(record_json, "fast_parser", lambda: refuse_everything)
+    else:
+        monkeypatch.setattr(record_json, "parse", refuse_everything)
     for number in range(4):
-        digester.add(f"zero {number}", text_of(number, 0.0 if number else 0.9).encode())
+        found = read_levels(text_of(number, 0.0 if number else 0.9).encode())
+        assert found.values[1] == (0.0 if number else 0.9)
+    monkeypatch.undo()
     bad = text_of(4, 0.0).replace("0.41", "0.0")
-    digester.add("bad", bad.encode())
-    found = digester.finish()
-    assert [row.source for row in found.rows] == [f"zero {number}" for number in range(4)]
-    assert [value[1] for value in found.values] == [0.9, 0.0, 0.0, 0.0]
-    assert "samples[0][1]: expected a number from 1e-15" in found.bad["bad"]
+    with pytest.raises(ValueError, match=r"samples\[0\]\[1\]: expected a number from 1e-15"):
+        read_levels(bad.encode())
 
 
 def test_a_metric_that_fell_to_zero_is_shown(project: Project, show: Any) -> None:

@@ -1,0 +1,98 @@
+"""What the history keeps of a record: one number per test and metric, and what was measured."""
+
+from __future__ import annotations
+
+from array import array
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_llmperf.history.record_json import read_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class RecordedTest(NamedTuple):
+    """One test of a session.
+
+    Attributes:
+        nodeid, workload, summary: as recorded.
+        invalid: its numbers may not judge anything.
+        accepted: why its level was accepted in the record itself, or None.
+        metrics: (name, unit) of each.
+    """
+
+    nodeid: str
+    workload: str
+    summary: str
+    invalid: bool
+    accepted: str | None
+    metrics: tuple[tuple[str, str], ...]
+
+
+class SessionLevels(NamedTuple):
+    """The levels of one recorded session.
+
+    Attributes:
+        recorded: UTC, as ``2026-11-22T23:59:26Z``.
+        commit: what was measured; None outside a repository.
+        dirty: tracked files had changes that are in no commit.
+        machine: its key.
+        model, sha256: the model's name, and the hash of its file where it has one.
+        tests: what was measured; most sessions of a machine have the same.
+        values: a level per test and metric, in the order of ``tests`` and in stored units: the
+            median over processes of each one's median over iterations.
+    """
+
+    recorded: str
+    commit: str | None
+    dirty: bool
+    machine: str
+    model: str
+    sha256: str | None
+    tests: tuple[RecordedTest, ...]
+    values: array[float]
+
+
+def read_levels(text: bytes) -> SessionLevels:
+    """Read a record's text.
+
+    Raises:
+        ValueError: it is not a record that this version reads; says why, as ``read_json``.
+    """
+    data = read_json(text)
+    made, model = data["provenance"], data["model"]
+    return SessionLevels(
+        data["recorded"],
+        made["commit"],
+        made["dirty"],
+        data["machine"]["key"],
+        model["name"],
+        model["sha256"],
+        tuple(_test(nodeid, test) for nodeid, test in data["tests"].items()),
+        array("d", [level for test in data["tests"].values() for level in _levels(test)]),
+    )
+
+
+def different_tests(sessions: Iterable[SessionLevels]) -> list[tuple[RecordedTest, ...]]:
+    """Return the different descriptions of tests; sessions share each one as an object."""
+    return list({id(session.tests): session.tests for session in sessions}.values())
+
+
+def _test(nodeid: str, test: Any) -> RecordedTest:
+    metrics = tuple((name, metric["unit"]) for name, metric in test["metrics"].items())
+    return RecordedTest(
+        nodeid,
+        test["workload"],
+        test["summary"],
+        bool(test["invalid"]),
+        test.get("accepted"),
+        metrics,
+    )
+
+
+def _levels(test: Any) -> list[float]:
+    return [
+        median([median(process) for process in metric["samples"]])
+        for metric in test["metrics"].values()
+    ]

@@ -1,0 +1,91 @@
+"""Reads records: from the index, else from git, and those of the work tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.history.contents import committed_contents, work_tree_content
+from pytest_llmperf.history.levels import RecordedTest, SessionLevels, different_tests, read_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_llmperf.history.index import LevelIndex
+    from pytest_llmperf.repository.git import Repository
+
+#: Records that enter the index together: a command that is killed keeps what it has put there.
+_BATCH = 500
+
+
+class RecordReader:
+    """Reads records of a repository, and notes what is wrong with those that cannot be used.
+
+    Args:
+        repository: where.
+        index: what was read before, or None.
+        progress: called with how many of how many records git has given.
+
+    Attributes:
+        unreadable: path -> why that record cannot be used.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        index: LevelIndex | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self._repository, self._index, self._progress = repository, index, progress
+        # Thousands of sessions measured the same tests: they share one description of them.
+        self._tests: dict[tuple[RecordedTest, ...], tuple[RecordedTest, ...]] = {}
+        self.unreadable: dict[str, str] = {}
+
+    def committed(self, blobs: Mapping[str, str]) -> dict[str, SessionLevels]:
+        """Return path -> levels of the records that git has: path -> blob.
+
+        Raises:
+            GitError: git cannot give them.
+        """
+        known = self._index.read(list(blobs.values())) if self._index is not None else {}
+        self._tests.update((tests, tests) for tests in different_tests(known.values()))
+        paths: dict[str, str] = {}
+        for path, blob in blobs.items():
+            if blob not in known:
+                paths.setdefault(blob, path)
+        batch: dict[str, SessionLevels] = {}
+        contents = committed_contents(self._repository, list(paths))
+        for number, (blob, content) in enumerate(zip(paths, contents, strict=True), start=1):
+            levels = self._read(paths[blob], content)
+            if levels is not None:
+                known[blob] = batch[blob] = levels
+            if len(batch) == _BATCH or number == len(paths):
+                self._keep(batch)
+                batch = {}
+            if self._progress is not None:
+                self._progress(number, len(paths))
+        return {path: known[blob] for path, blob in blobs.items() if blob in known}
+
+    def uncommitted(self, paths: Sequence[str]) -> dict[str, SessionLevels]:
+        """Return path -> levels of records in the work tree."""
+        found = {}
+        for path in paths:
+            content = work_tree_content(f"{self._repository.top}/{path}")
+            levels = None if content is None else self._read(path, content)
+            if levels is not None:
+                found[path] = levels
+        return found
+
+    def _read(self, path: str, content: bytes | str) -> SessionLevels | None:
+        """Read a record's content; a text says why there is none."""
+        try:
+            if isinstance(content, str):
+                raise ValueError(content)
+            levels = read_levels(content)
+        except ValueError as error:
+            self.unreadable[path] = str(error)
+            return None
+        return levels._replace(tests=self._tests.setdefault(levels.tests, levels.tests))
+
+    def _keep(self, batch: Mapping[str, SessionLevels]) -> None:
+        if self._index is not None and batch:
+            self._index.add(batch)
