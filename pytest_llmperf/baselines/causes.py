@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_llmperf.baselines.loaded import Loaded
+from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.environment.fitness import FitnessFinding
 
 #: Settings that the findings name already, so that no list of differences need repeat them.
@@ -63,7 +64,7 @@ def beyond_cores(config: Mapping[str, Any], cores: int) -> list[FitnessFinding]:
 def _backend(here: Side, there: Side) -> Iterator[FitnessFinding]:
     both = {here.backend, there.backend}
     # What an application computes on is its own business.
-    if len(both) == 1 or both & {"", "app"}:
+    if len(both) == 1 or both & {"", UNKNOWN_BACKEND}:
         return
     text = f"the engine runs on {here.backend}, {there.name} ran on {there.backend}"
     if here.backend == "cpu":

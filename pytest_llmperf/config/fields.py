@@ -65,7 +65,13 @@ Tolerance = Annotated[
         }
     ),
 ]
-EngineName = Annotated[Literal["llama_cpp", "app"], Expected("llama_cpp or app")]
+EngineName = Annotated[
+    str,
+    Field(min_length=1),
+    Expected("the name of an engine, such as llama_cpp or app"),
+    # Editors offer the first ones; which others are installed only the program knows.
+    WithJsonSchema({"anyOf": [{"enum": ["llama_cpp", "app"]}, {"type": "string", "minLength": 1}]}),
+]
 Turns = Annotated[
     Literal["auto", "iterations", "processes"], Expected("auto, iterations or processes")
 ]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
+from pytest_llmperf.config.engine_options import check_options
+from pytest_llmperf.config.field_errors import problems
 from pytest_llmperf.config.fields import (
     QUANTIZED_CACHE_TYPES,
     CacheType,
@@ -30,6 +32,7 @@ from pytest_llmperf.config.fields import (
 )
 from pytest_llmperf.config.fitness import check_severities
 from pytest_llmperf.cpus import auto_threads
+from pytest_llmperf.engine_kinds import EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.units import UnitError, parse_quantity
@@ -40,24 +43,6 @@ if TYPE_CHECKING:
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
-def _problems(
-    title: str, found: list[tuple[str, str, Any]], section: tuple[str, ...] = ()
-) -> ValidationError:
-    """Return one error for all ``found``: (key in the section, complete message, value)."""
-    return ValidationError.from_exception_data(
-        title,
-        [
-            InitErrorDetails(
-                # The message is passed as a value: braces in it must stay as they are.
-                type=PydanticCustomError("llmperf", "{text}", {"text": text}),
-                loc=(*section, key),
-                input=value,
-            )
-            for key, text, value in found
-        ],
-    )
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -65,7 +50,10 @@ class _Section(BaseModel):
 class LlmConfig(_Section):
     """The engine and its model."""
 
-    engine: EngineName = Field(default="llama_cpp", description="What generates.")
+    engine: EngineName = Field(
+        default="llama_cpp",
+        description="What generates: llama_cpp, app, or an engine that a package brings.",
+    )
     target: Text | None = Field(
         default=None,
         description="With engine app: the callable to measure, package.module:callable.",
@@ -114,8 +102,18 @@ class LlmConfig(_Section):
     load_timeout: Duration = Field(default=300.0, description="Longest time to load the model.")
     generation_timeout: Duration = Field(default=120.0, description="Longest time for one request.")
     extra: Annotated[dict[str, Any], Expected("a mapping of the engine's own arguments")] = Field(
-        default_factory=dict, description="Any other argument of the engine, passed on as it is."
+        default_factory=dict,
+        description="Any other argument of the engine; the options of one that a package brings.",
     )
+
+    @field_validator("engine")
+    @classmethod
+    def _engine_is_installed(cls, engine: str) -> str:
+        try:
+            engine_kind(engine)
+        except EngineKindError as error:
+            raise PydanticCustomError("llmperf", "{text}", {"text": str(error)}) from None
+        return engine
 
     @field_validator("target")
     @classmethod
@@ -135,17 +133,20 @@ class LlmConfig(_Section):
             elif problem := plain_json_problem(value):
                 found.append((key, problem, value))
         if found:
-            raise _problems("extra", found)
+            raise problems("extra", found)
         return extra
 
     @model_validator(mode="after")
     def _fits_together(self) -> LlmConfig:
-        found: list[tuple[str, str, Any]] = []
+        found: list[tuple[str | tuple[str, ...], str, Any]] = []
         given = self.model_fields_set
-        if self.engine == "app" and self.target is None:
-            text = "engine app needs llm.target, the callable to measure, such as myapp.rag:answer"
+        if self.kind.needs == "target" and self.target is None:
+            text = (
+                f"engine {self.engine} needs llm.target, the callable to measure, such as "
+                "myapp.rag:answer"
+            )
             found.append(("engine", text, None))
-        if self.engine != "app" and self.target is not None:
+        if self.kind.needs != "target" and self.target is not None:
             found.append(("target", "is only used with llm.engine: app", self.target))
         if self.max_tokens >= self.n_ctx:
             key = "max_tokens" if "max_tokens" in given else "n_ctx"
@@ -159,9 +160,16 @@ class LlmConfig(_Section):
             found.append(("type_v", text, None))
         if self.tensor_split is not None and not any(self.tensor_split):
             found.append(("tensor_split", "at least one share must be above 0", None))
+        _, refused = check_options(self.kind, self.extra)
+        found += [(("extra", *path), text, value) for path, text, value in refused]
         if found:
-            raise _problems("llm", found)
+            raise problems("llm", found)
         return self
+
+    @property
+    def kind(self) -> EngineKind:
+        """What kind of engine ``engine`` is."""
+        return engine_kind(self.engine)
 
     def resolved(self, model_file: Path | None = None) -> dict[str, Any]:
         """Return the settings as plain JSON types, every ``auto`` replaced by its number.
@@ -175,6 +183,7 @@ class LlmConfig(_Section):
             if settings[key] == "auto":
                 settings[key] = auto_threads()
         settings["n_ubatch"] = min(self.n_ubatch, self.n_batch)
+        settings["extra"], _ = check_options(self.kind, self.extra)
         if model_file is not None:
             settings["model_path"] = str(model_file.absolute())
         return settings
@@ -264,7 +273,7 @@ class PerfConfig(_Section):
                 text = f"{most} ({getattr(self, most)}) must not be below processes"
                 found.append((most, f"{text} ({self.processes})", None))
         if found:
-            raise _problems("perf", found)
+            raise problems("perf", found)
         return self
 
     @field_validator("targets", mode="before")
@@ -286,7 +295,7 @@ class PerfConfig(_Section):
             except (UnknownMetricError, UnitError) as error:
                 found.append((name, str(error), value))
         if found:
-            raise _problems("targets", found)
+            raise problems("targets", found)
         return limits
 
     @field_validator("fitness", mode="before")
@@ -296,7 +305,7 @@ class PerfConfig(_Section):
             return fitness
         severities, found = check_severities(fitness)
         if found:
-            raise _problems("fitness", found)
+            raise problems("fitness", found)
         return severities
 
 
@@ -310,10 +319,10 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _gpu_can_be_told(self) -> Config:
-        if self.perf.require_gpu and self.llm.engine == "app":
+        if self.perf.require_gpu and not self.llm.kind.tells_layers:
             text = (
-                "llm.engine: app does not say where its layers are, so that nobody can tell; "
-                "take require_gpu away, or set llm.engine: llama_cpp"
+                f"llm.engine: {self.llm.engine} does not say where its layers are, so that nobody "
+                "can tell; take require_gpu away, or set llm.engine: llama_cpp"
             )
-            raise _problems("perf", [("require_gpu", text, True)], ("perf",))
+            raise problems("perf", [("require_gpu", text, True)], ("perf",))
         return self

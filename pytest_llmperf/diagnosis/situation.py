@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.environment.free_memory import Memory
 from pytest_llmperf.environment.graphics import GraphicsCard
 
@@ -83,7 +84,8 @@ class Situation:
     @property
     def llama(self) -> EngineInfo | None:
         """What llama.cpp loaded; None for an application, of which nothing is known."""
-        return self.info if self.info is not None and self.info.engine == "llama_cpp" else None
+        info = self.info
+        return info if info is not None and engine_kind(info.engine).uses_llama_settings else None
 
     @property
     def layers(self) -> GpuUtilization | None:

@@ -17,7 +17,6 @@ from pytest_llmperf.doctor.bench import Bench, Measured
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.environment.telemetry import Telemetry
 from pytest_llmperf.session.watch_settings import WatchSettings
@@ -132,7 +131,7 @@ class Doctor:
 
     def _course(self) -> None:
         checkup, hardware = self.checkup, look_at_hardware()
-        if installed_backend() != "cpu" or self._spec.engine == "app":
+        if self._spec.kind.may_use_gpu:
             # Before any engine starts, so that what others use of the cards is known.
             self._telemetry = Telemetry.open()
         config = self._spec.config
@@ -202,9 +201,9 @@ class Doctor:
     def _watch(self, info: EngineInfo, hardware: Hardware) -> WatchSettings:
         """Return what is watched beside each engine; an unfit machine is part of the answer."""
         cores = hardware.usable_cpus
-        # How many threads an application uses is unknown: one at least.
+        # How many threads an engine with settings of its own uses is unknown: one at least.
         threads, mapped = 1, 0
-        if info.engine == "llama_cpp":
+        if self._spec.kind.uses_llama_settings:
             threads = max(info.n_threads, info.n_threads_batch)
             assert self.checkup.situation is not None
             mapped = mapped_bytes(self.checkup.situation)

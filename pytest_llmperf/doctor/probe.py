@@ -62,8 +62,8 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
     Raises:
         EngineError: the engine refused or failed it, such as for want of context.
     """
-    if client.info.engine != "llama_cpp":
-        return _application(client, sizes)
+    if not client.kind.takes_token_ids:
+        return _by_text(client, sizes)
     look = Request(prompt=_TEXT, max_tokens=_LOOK_TOKENS)
     first = client.request(look)
     n_ctx = client.info.n_ctx
@@ -89,8 +89,8 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
     return _record(client, request, Use(prompt, output, prompt + output, sizes.asked), shortened)
 
 
-def _application(client: EngineClient, sizes: Sizes) -> Probe:
-    """Ask an application; it takes text, and tells no prompt tokens."""
+def _by_text(client: EngineClient, sizes: Sizes) -> Probe:
+    """Ask an engine that takes text and tells no prompt tokens, such as an application."""
     words = _TEXT.split()
     # Four tokens of English are about three words.
     count = (sizes.prompt_tokens or len(words)) * 3 // 4

@@ -32,6 +32,7 @@ from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.worker_environment import worker_environment
+from pytest_llmperf.engine_kinds import EngineKind, EngineKindError
 from pytest_llmperf.process_groups import (
     end_group,
     has_ended,
@@ -90,6 +91,12 @@ class EngineClient:
             EngineLoadError: the engine or its model could not be loaded.
             EngineGoneError: the worker crashed or hung while loading.
         """
+        try:
+            kind = spec.kind
+        except EngineKindError as error:
+            raise EngineLoadError(str(error)) from None
+        if spec.plant is not None and not kind.takes_delay:
+            raise EngineLoadError(f"{spec.name} can't be slowed on purpose: it takes no delay")
         client = cls(spec)
         try:
             client._greet()
@@ -102,8 +109,24 @@ class EngineClient:
         except BaseException:
             client.kill()
             raise
-        client.info = EngineInfo.from_wire(result)
+        try:
+            named: dict[str, Any] = {"engine": spec.engine}
+            if kind.needs != "model":
+                # What baselines are chosen by is known before an engine is started.
+                named["model_name"] = kind.answers_with(spec.config)
+            client.info = EngineInfo.from_wire({**result, **named})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            client.kill()
+            raise EngineLoadError(
+                f"what {spec.name} says of itself can't be read ({error}): its info() must return "
+                "the fields of EngineInfo, engine_version at least, and model_name with a model"
+            ) from error
         return client
+
+    @property
+    def kind(self) -> EngineKind:
+        """What kind of engine it is."""
+        return self._spec.kind
 
     @property
     def pid(self) -> int:

@@ -78,7 +78,7 @@ class LlmEngine:
 
     def __init__(self, spec: LaunchSpec, max_tokens: int, lock: DeviceLock | None = None) -> None:
         self._spec = spec
-        self._max_tokens = max_tokens if spec.engine != "app" else None
+        self._max_tokens = None if spec.kind.ends_by_itself else max_tokens
         self._lock = lock
         self._client: EngineClient | None = None
         # Not an RLock: a stream is opened, read and closed by whatever threads a test uses.

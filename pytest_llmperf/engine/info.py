@@ -14,7 +14,7 @@ class EngineInfo:
     """Model, build and thread counts; an ``app`` engine fills in only its name.
 
     Attributes:
-        engine: ``llama_cpp`` or ``app``; ``engine_version`` is its package's.
+        engine: as ``llm.engine`` names it; ``engine_version`` is its package's.
         build_flags: what llama.cpp was compiled with (``llama_print_system_info``).
         supports_gpu: whether the build has GPU code.
         model_name: the file's name without ending; ``model_title`` is the GGUF's own name.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_llmperf.engine.planted import Plant
+from pytest_llmperf.engine_kinds import EngineKind, engine_kind
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class LaunchSpec:
     """How to start a worker.
 
     Attributes:
-        engine: ``llama_cpp`` or ``app``.
+        engine: as ``llm.engine`` names it.
         config: the resolved ``llm`` section as plain JSON types.
         python: the interpreter of the environment that has the engine.
         cwd: the worker's working directory; None inherits.
@@ -36,13 +37,30 @@ class LaunchSpec:
     plant: Plant | None = None
 
     @property
+    def kind(self) -> EngineKind:
+        """What kind of engine it is.
+
+        Raises:
+            EngineKindError: none that is installed.
+        """
+        return engine_kind(self.engine)
+
+    @property
     def name(self) -> str:
         """What messages call the engine: an application by its target."""
-        return str(self.config.get("target", f"the {self.engine} engine"))
+        return self.kind.title(self.config)
 
     def load_command(self) -> dict[str, Any]:
         """Return the ``load`` command of the wire protocol, without its id."""
-        command: dict[str, Any] = {"op": "load", "engine": self.engine, "config": self.config}
+        kind = self.kind
+        command: dict[str, Any] = {
+            "op": "load",
+            "engine": self.engine,
+            "class": kind.engine,
+            "package": kind.package,
+            "glance": kind.takes_glance,
+            "config": self.config,
+        }
         if self.plant is not None:
             command["plant"] = self.plant.to_wire()
         return command

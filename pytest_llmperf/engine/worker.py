@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import faulthandler
+import importlib
 import os
 import platform
 import signal
@@ -97,15 +98,13 @@ class _Worker:
             raise
         except Exception:
             message = f"unexpected error in the engine:\n{traceback.format_exc()}"
-            return _event(number, "error", kind="request", message=message)
+            kind = "load" if command["op"] == "load" else "request"
+            return _event(number, "error", kind=kind, message=message)
 
     def _run(self, number: int, command: dict[str, Any]) -> Any:
         operation = command["op"]
         if operation == "load":
-            plant = command.get("plant")
-            delay = Delay(Plant.from_wire(plant)) if plant is not None else None
-            glance = self._instruments.glance
-            self._engine = load_engine(command["engine"], command["config"], delay, glance)
+            self._engine = load_engine(command, self._instruments.glance)
             return self._engine.info()
         if operation == "modules":
             return loaded_modules(command["names"])
@@ -173,32 +172,32 @@ def _log(text: str) -> None:
         os.write(2, text.encode("utf-8", "replace"))
 
 
-def load_engine(
-    name: str,
-    config: dict[str, Any],
-    delay: Delay | None = None,
-    glance: Callable[[], None] = lambda: None,
-) -> Engine:
-    """Build the engine called ``name``; its package is imported here and nowhere earlier.
+def load_engine(command: dict[str, Any], glance: Callable[[], None]) -> Engine:
+    """Build the engine of a ``load`` command; its package is imported here and nowhere earlier.
 
     ``glance``: called while an application answers, to see what is on in it just then.
 
     Raises:
-        EngineLoadError: the engine is unknown, its package is missing, or it could not load.
+        EngineLoadError: its package is missing or of another version, or it could not load.
     """
+    name, package = command["engine"], command["package"]
+    module, _, attribute = command["class"].partition(":")
+    given: dict[str, Any] = {}
+    if command.get("plant") is not None:
+        given["delay"] = Delay(Plant.from_wire(command["plant"]))
+    if command["glance"]:
+        given["glance"] = glance
     try:
-        if name == "llama_cpp":
-            from pytest_llmperf.engine.llama_cpp import LlamaCppEngine
-
-            return LlamaCppEngine(config, delay)
-        if name == "app":
-            from pytest_llmperf.engine.app import AppEngine
-
-            return AppEngine(config, delay, glance)
+        build: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            build = getattr(build, part)
+        engine: Engine = build(command["config"], **given)
     except AttributeError as error:
+        if not package:
+            raise
         raise EngineLoadError(
             f"engine {name!r} in {sys.executable} lacks something this plugin needs ({error}); "
-            "llama-cpp-python is too old or too new for it"
+            f"{package} is too old or too new for it"
         ) from error
     except (ImportError, OSError, RuntimeError) as error:
         from pytest_llmperf.engine.import_hint import import_hint
@@ -208,4 +207,4 @@ def load_engine(
             f"engine {name!r} could not be imported in {sys.executable}: {error}"
             + (f"\nhint: {hint}" if hint else "")
         ) from error
-    raise EngineLoadError(f"unknown engine {name!r}")
+    return engine

@@ -18,7 +18,7 @@ _AGENTS = (
     ("newrelic", "bootstrap"),
     ("instrumentation", "auto_instrumentation"),
 )
-#: Debug modes of Python. A llama.cpp engine runs nobody's Python code that could be debugged.
+#: Debug modes of Python. Only the project's own code could be meant to be debugged.
 _DEBUG_MODES = (
     "PYTHONASYNCIODEBUG",
     "PYTHONDEVMODE",
@@ -37,7 +37,7 @@ def worker_environment(spec: LaunchSpec, environ: Mapping[str, str]) -> dict[str
     What measures every process of a test run (coverage, an agent) is never meant for a process
     whose speed is measured. What ``spec.env`` sets is set, whatever it is.
     """
-    left_out = {*_COVERAGE, *(_DEBUG_MODES if spec.engine == "llama_cpp" else ())}
+    left_out = {*_COVERAGE, *(() if spec.kind.runs_project_code else _DEBUG_MODES)}
     kept = {
         name: value
         for name, value in environ.items()

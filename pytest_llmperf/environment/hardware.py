@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.environment.machine import MEMORY_TOLERANCE, Machine, same
 
 #: What has to agree whatever computes.
@@ -30,7 +31,7 @@ def same_hardware(current: Machine, stored: Machine) -> bool:
     to be of a machine that has one. An application's backend is its own business.
     """
     here, there = (machine.strict.get("backend") for machine in (current, stored))
-    if "app" in (here, there) or None in (here, there):
+    if UNKNOWN_BACKEND in (here, there) or None in (here, there):
         return False
     mine, theirs = {**current.info, **current.strict}, {**stored.info, **stored.strict}
     hidden = "gpus" in stored.strict and "gpus" not in current.strict

@@ -18,7 +18,7 @@ from pytest_llmperf.plugin.markers import MarkerError, marker_levels, refuse_unk
 from pytest_llmperf.plugin.selection import is_perf, uses_engine
 from pytest_llmperf.plugin.settings import settings_of
 from pytest_llmperf.plugin.usage import usage_error
-from pytest_llmperf.session.setup import ALL_LAYERS, PLACEMENT_UNKNOWN
+from pytest_llmperf.session.setup import ALL_LAYERS
 
 MARKER = "gpu"
 _NO_ENGINE = (
@@ -125,9 +125,9 @@ class GpuGuard:
         if self._broken is None:
             try:
                 settings = settings_of(self._config)
-                if settings.setup.llm.engine != "app":
+                if settings.setup.llm.kind.tells_layers:
                     return settings.engine.info
-                self._broken = f"marker {MARKER!r}: {PLACEMENT_UNKNOWN}"
+                self._broken = f"marker {MARKER!r}: {settings.setup.placement_unknown}"
             except (pytest.UsageError, EngineError) as error:
                 self._broken = str(error)
         pytest.fail(self._broken, pytrace=False)

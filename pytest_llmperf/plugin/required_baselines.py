@@ -128,5 +128,5 @@ def _model(settings: Settings) -> ModelIdentity:
     """Return the model's identity as far as baselines are chosen by it."""
     model = settings.setup.model
     if model is None:
-        return ModelIdentity(str(settings.setup.llm.target), None, None, None)
+        return ModelIdentity(settings.setup.model_identity, None, None, None)
     return ModelIdentity(model.first.stem, model.sha256(), None, None)

@@ -90,8 +90,10 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
         return
     yield "machine", _machine(situation.hardware)
     llm, info = loaded.config.llm, situation.info
-    if llm.engine == "app":
+    if llm.kind.needs == "target":
         yield "engine", f"application {llm.target}"
+    elif llm.kind.needs is None:
+        yield "engine", f"{llm.engine}: {llm.kind.answers_with(llm.resolved())}"
     elif info is None:
         size = f", {bytes_text(situation.model_bytes)}" if situation.model_bytes else ""
         yield "model", f"{llm.model_path}{size}; n_ctx: {llm.n_ctx}"

@@ -17,7 +17,7 @@ from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.environment.gpus import Gpu, GpuReading, read_gpus
 from pytest_llmperf.environment.host_fitness import Need
 from pytest_llmperf.environment.machine import Machine, read_machine
@@ -115,7 +115,7 @@ def gather_facts(
         GitError: the commit whose baselines count can't be read.
     """
     setup, llm = context.setup, context.setup.llm
-    backend = _backend(llm)
+    backend = llm.kind.backend_name
     sides = [llm] if base is None or base.llm is None else [llm, base.llm]
     reading = read_gpus()
     machine = _machine(backend, reading, info)
@@ -137,7 +137,7 @@ def gather_facts(
     if reading.problem:
         notes.append(reading.problem)
     # A stranger on a card that no engine uses is no business of ours.
-    uses = any(_may_use_gpu(_backend(side), side.resolved()) for side in sides)
+    uses = any(map(_may_use_gpu, sides))
     watch_gpu = bool(reading.gpus) and uses
     if watch_gpu and telemetry is None:
         telemetry = Telemetry.open({**os.environ, **setup.spec.env})
@@ -165,7 +165,7 @@ def gather_facts(
         baselines=baselines,
         notes=tuple(notes),
         # Both sides are watched with one need, or load would void the samples of one of them only.
-        n_threads=max(_needed_cores(side, side.resolved()) for side in sides),
+        n_threads=max(map(_needed_cores, sides)),
         watch_gpu=watch_gpu,
         telemetry=telemetry,
         no_gpu="" if telemetry is not None else _why_no_gpu(reading, uses=uses),
@@ -180,15 +180,15 @@ def machine_before_loading(llm: LlmConfig) -> Machine | None:
 
     GPUs of other vendors than NVIDIA are known from the engine only.
     """
-    reading, backend = read_gpus(), _backend(llm)
-    if not reading.gpus and backend not in ("cpu", "app"):
+    reading, backend = read_gpus(), llm.kind.backend_name
+    if not reading.gpus and backend not in ("cpu", UNKNOWN_BACKEND):
         return None
     return _machine(backend, reading, None)
 
 
 def _machine(backend: str, reading: GpuReading, info: EngineInfo | None) -> Machine:
     return read_machine(
-        "cpu" if backend == "app" and not reading.gpus else backend,
+        "cpu" if backend == UNKNOWN_BACKEND and not reading.gpus else backend,
         _gpus(reading.gpus, info),
         driver=reading.driver,
         # What CUDA_VISIBLE_DEVICES hides is in the machine all the same.
@@ -196,13 +196,10 @@ def _machine(backend: str, reading: GpuReading, info: EngineInfo | None) -> Mach
     )
 
 
-def _backend(llm: LlmConfig) -> str:
-    return installed_backend() if llm.engine == "llama_cpp" else "app"
-
-
-def _may_use_gpu(backend: str, resolved: dict[str, Any]) -> bool:
+def _may_use_gpu(llm: LlmConfig) -> bool:
     """Whether an engine may use a GPU; what an application does nobody can tell."""
-    return backend == "app" or (backend != "cpu" and resolved["n_gpu_layers"] != 0)
+    off = llm.kind.uses_llama_settings and llm.resolved()["n_gpu_layers"] == 0
+    return llm.kind.may_use_gpu and not off
 
 
 def _why_no_gpu(reading: GpuReading, *, uses: bool) -> str:
@@ -231,14 +228,15 @@ def _gpus(seen: tuple[Gpu, ...], info: EngineInfo | None) -> tuple[Gpu, ...]:
     )
 
 
-def _needed_cores(llm: LlmConfig, resolved: dict[str, Any]) -> int:
-    """Return how many cores the engine keeps busy; an application is taken to need one.
+def _needed_cores(llm: LlmConfig) -> int:
+    """Return how many cores the engine keeps busy; one with its own settings is taken to need one.
 
-    What ``auto`` stands for says nothing about an application; a number it is given does.
+    What ``auto`` stands for says nothing about such an engine; a number it is given does.
     """
+    resolved = llm.resolved()
     asked = [
         resolved[name]
         for name in ("n_threads", "n_threads_batch")
-        if llm.engine != "app" or getattr(llm, name) != "auto"
+        if llm.kind.uses_llama_settings or getattr(llm, name) != "auto"
     ]
     return max(asked, default=1)

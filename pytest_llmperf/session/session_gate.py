@@ -9,6 +9,7 @@ from statistics import median, quantiles
 from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.store import StoredRecord
+from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.environment.machine import Difference, telling
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
@@ -171,7 +172,7 @@ class SessionGate:
             return None
         if why := _why_undefined(samples, metric.name):
             return f"{metric.name} could not be measured: {why}"
-        return undefined_text(metric, test.workload, self._facts.info.engine)
+        return undefined_text(metric, test.workload, engine_kind(self._facts.info.engine))
 
     @property
     def base_name(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
 from pytest_llmperf.engine.client import EngineClient
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 #: What ``perf.require_gpu`` asks for.
 ALL_LAYERS = GpuRequirement()
-PLACEMENT_UNKNOWN = (
-    "llm.engine: app does not say where its layers are, so that nobody can tell; take the "
-    "requirement away, or set llm.engine: llama_cpp"
-)
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,18 @@ class EngineSetup:
 
     @property
     def model_identity(self) -> str:
-        """SHA-256 over the model's files; of an ``app`` engine its callable's name."""
-        return self.model.sha256() if self.model is not None else str(self.llm.target)
+        """SHA-256 over the model's files; without files what answers, such as a callable's name."""
+        if self.model is not None:
+            return self.model.sha256()
+        return self.llm.kind.answers_with(self.llm.resolved())
+
+    @property
+    def placement_unknown(self) -> str:
+        """Says that this engine does not tell where its layers are, and what to do."""
+        return (
+            f"llm.engine: {self.llm.engine} does not say where its layers are, so that nobody can "
+            "tell; take the requirement away, or set llm.engine: llama_cpp"
+        )
 
     def starter(self, plant: Plant | None = None) -> Callable[[], EngineClient]:
         """Return what starts a fresh engine process.
@@ -81,7 +87,7 @@ class EngineSetup:
             info: what the engine said of its load.
         """
         if info.gpu is None:
-            return f"{who}: {PLACEMENT_UNKNOWN}"
+            return f"{who}: {self.placement_unknown}"
         situation = Situation(
             backend=installed_backend(),
             engine_version=info.engine_version,
@@ -116,8 +122,8 @@ def set_up_engine(
     from pytest_llmperf.config.model_path import resolve_model
 
     llm, model = loaded.config.llm, None
-    if llm.engine == "llama_cpp":
-        _check_extra(llm.extra, loaded.provenance)
+    _check_extra(llm, loaded.provenance)
+    if llm.kind.needs == "model":
         try:
             file = resolve_model(llm.model_path, loaded.base_dir)
         except ModelError as error:
@@ -131,24 +137,16 @@ def set_up_engine(
         config=llm.resolved(model.first if model is not None else None),
         cwd=str(folder),
         # An application is imported the way the tests import it.
-        import_paths=tuple(import_paths) if llm.engine == "app" else (),
+        import_paths=tuple(import_paths) if llm.kind.runs_project_code else (),
         load_timeout=llm.load_timeout,
         generation_timeout=llm.generation_timeout,
     )
     return EngineSetup(loaded, model, spec)
 
 
-def _check_extra(extra: Mapping[str, Any], provenance: Mapping[str, str]) -> None:
-    from pytest_llmperf.engine.installed import unknown_extra
-
-    unknown = unknown_extra(extra) if extra else {}
-    if unknown:
+def _check_extra(llm: LlmConfig, provenance: Mapping[str, str]) -> None:
+    if refused := llm.kind.refused(llm.extra):
         raise ConfigError(
-            Problem(
-                provenance.get(f"llm.extra.{name}", "configuration"),
-                "the installed llama_cpp.Llama takes no such argument"
-                + (f"; did you mean {near!r}?" if near else ""),
-                f"llm.extra.{name}",
-            )
-            for name, near in unknown.items()
+            Problem(provenance.get(f"llm.extra.{name}", "configuration"), text, f"llm.extra.{name}")
+            for name, text in refused.items()
         )

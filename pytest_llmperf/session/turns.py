@@ -16,6 +16,6 @@ def fits_beside(settings: WatchSettings, turns: str, client: EngineClient) -> bo
     """
     info = client.info
     on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
-    if on_gpu or turns == "processes" or (turns == "auto" and info.engine != "llama_cpp"):
+    if on_gpu or turns == "processes" or (turns == "auto" and not client.kind.side_by_side):
         return False
     return has_room_beside(client.pid)

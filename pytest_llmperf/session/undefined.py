@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.metrics import METRICS, Metric, percentile_parts
 
 
-def undefined_text(metric: Metric, workload: Workload, engine: str) -> str:
-    """Say why ``metric`` is undefined for ``workload``, and what to do.
-
-    ``engine``: ``llama_cpp`` or ``app``.
-    """
-    return f"{metric.name} is undefined for this workload{_reason(metric, workload, engine)}"
+def undefined_text(metric: Metric, workload: Workload, kind: EngineKind) -> str:
+    """Say why ``metric`` is undefined for a ``workload`` of this kind of engine, and what to do."""
+    return f"{metric.name} is undefined for this workload{_reason(metric, workload, kind)}"
 
 
-def _reason(metric: Metric, workload: Workload, engine: str) -> str:
+def _reason(metric: Metric, workload: Workload, kind: EngineKind) -> str:
     parts = percentile_parts(metric.name)
     quantity = (METRICS[parts[0]] if parts is not None else metric).quantity
-    if quantity == "prefill" and engine == "app":
+    if quantity == "prefill" and not kind.tells_prefill:
         return (
             ": an application does not say how long it took to read the prompt; take the marker "
             "away, or ask for first_token"
@@ -27,7 +25,9 @@ def _reason(metric: Metric, workload: Workload, engine: str) -> str:
         return f" ({metric.formula}); take the marker away"
     longest = max(request.output_tokens for request in workload.requests)
     several = len(workload.requests) > 1
-    if engine != "app" or all(request.request.max_tokens == 1 for request in workload.requests):
+    if not kind.runs_project_code or all(
+        request.request.max_tokens == 1 for request in workload.requests
+    ):
         each = " each" if several else ""
         tokens = count(longest, "output token")
         return (

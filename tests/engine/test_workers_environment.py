@@ -68,7 +68,7 @@ def test_an_environment_without_the_engine_is_named(bare_python: str) -> None:
 
 
 def test_an_unknown_engine_is_named() -> None:
-    with pytest.raises(EngineLoadError, match="unknown engine 'vllm'"):
+    with pytest.raises(EngineLoadError, match="no engine 'vllm' is installed"):
         EngineClient.start(LaunchSpec("vllm", {}))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.environment import room
 from pytest_llmperf.environment.room import has_room_beside
 from pytest_llmperf.session.turns import fits_beside
@@ -32,7 +33,8 @@ def test_of_a_process_that_is_gone_nothing_is_known() -> None:
 
 def client(engine: str = "llama_cpp", layers: int | None = 0) -> Any:
     gpu = None if layers is None else SimpleNamespace(layers_on_gpu=layers)
-    return SimpleNamespace(info=SimpleNamespace(engine=engine, gpu=gpu), pid=os.getpid())
+    info = SimpleNamespace(engine=engine, gpu=gpu)
+    return SimpleNamespace(info=info, kind=engine_kind(engine), pid=os.getpid())
 
 
 CPU: Any = SimpleNamespace(telemetry=None)

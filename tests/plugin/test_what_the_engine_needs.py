@@ -9,6 +9,7 @@ from plugin_projects import APP
 
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.environment.gpus import Gpu, GpuReading
 from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.session_context import session_context
@@ -26,14 +27,15 @@ from pytest_llmperf.session.facts import _may_use_gpu, _needed_cores, gather_fac
 )
 def test_an_application_is_taken_to_need_one_core(settings, cores):
     llm = LlmConfig.model_validate(settings)
-    assert _needed_cores(llm, llm.resolved()) == cores
+    assert _needed_cores(llm) == cores
 
 
 @pytest.mark.parametrize(
     ("backend", "layers", "used"), [("cuda", -1, True), ("cuda", 0, False), ("cpu", -1, False)]
 )
-def test_a_card_counts_only_where_the_engine_uses_it(backend, layers, used):
-    assert _may_use_gpu(backend, {"n_gpu_layers": layers}) is used
+def test_a_card_counts_only_where_the_engine_uses_it(monkeypatch, backend, layers, used):
+    monkeypatch.setattr(EngineKind, "backend_name", backend)
+    assert _may_use_gpu(LlmConfig(n_gpu_layers=layers)) is used
 
 
 #: What comes of it is the matter of other tests.
@@ -57,7 +59,7 @@ def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here
 def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here, there):
     card = GpuReading((Gpu("RTX 4090"),))
     monkeypatch.setattr("pytest_llmperf.session.facts.read_gpus", lambda *_: card)
-    monkeypatch.setattr("pytest_llmperf.session.facts.installed_backend", lambda: "cuda")
+    monkeypatch.setattr(EngineKind, "backend_name", "cuda")
     for layers, name in ((here, "config.yaml"), (there, "other.yaml")):
         pytester.path.joinpath(name).write_text(f"llm: {{n_gpu_layers: {layers}}}\n")
     config = pytester.parseconfig()

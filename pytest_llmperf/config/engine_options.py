@@ -1,0 +1,37 @@
+"""The options that an engine of another package has of its own: ``llm.extra``, by its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from pytest_llmperf.engine_kinds import EngineKind
+
+
+def check_options(
+    kind: EngineKind, extra: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[tuple[tuple[str, ...], str, Any]]]:
+    """Return ``llm.extra`` as the engine gets it, and what is wrong: (path in it, message, value).
+
+    A kind with a model of its options has them checked and completed with their defaults; any
+    other gets what was written.
+    """
+    if kind.options is None:
+        return dict(extra), []
+    try:
+        options = kind.options.model_validate(dict(extra))
+    except ValidationError as error:
+        return dict(extra), [_refused(dict(item), kind.name) for item in error.errors()]
+    return options.model_dump(mode="json"), []
+
+
+def _refused(item: dict[str, Any], engine: str) -> tuple[tuple[str, ...], str, Any]:
+    key, inside = tuple(map(str, item["loc"][:1])), ".".join(map(str, item["loc"][1:]))
+    if item["type"] == "missing":
+        return key, f"the {engine} engine needs {inside or 'it'}, and it is missing", None
+    if item["type"] == "extra_forbidden" and not inside:
+        return key, f"the {engine} engine takes no such option", item["input"]
+    message = f"{inside}: {item['msg']}" if inside else str(item["msg"])
+    return key, f"{message} (an option of the {engine} engine)", item["input"]

@@ -1,0 +1,44 @@
+"""The plugin's own kinds of engines: what each needs and can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pytest_llmperf.engine.installed import installed_backend, unknown_extra
+from pytest_llmperf.engine_kinds import EngineKind
+
+
+def _refused_by_llama(names: Iterable[str]) -> dict[str, str]:
+    return {
+        name: "the installed llama_cpp.Llama takes no such argument"
+        + (f"; did you mean {near!r}?" if near else "")
+        for name, near in unknown_extra(names).items()
+    }
+
+
+LLAMA_CPP = EngineKind(
+    name="llama_cpp",
+    engine="pytest_llmperf.engine.llama_cpp:LlamaCppEngine",
+    needs="model",
+    refused_options=_refused_by_llama,
+    package="llama-cpp-python",
+    backend=installed_backend,
+    uses_llama_settings=True,
+    takes_token_ids=True,
+    tells_layers=True,
+    tells_prefill=True,
+    side_by_side=True,
+    takes_delay=True,
+)
+
+#: Nothing is known of what an application computes with. Two of its processes may share what is
+#: there only once: a port, or a server that the other one would then ask.
+APP = EngineKind(
+    name="app",
+    engine="pytest_llmperf.engine.app:AppEngine",
+    needs="target",
+    ends_by_itself=True,
+    runs_project_code=True,
+    takes_delay=True,
+    takes_glance=True,
+)

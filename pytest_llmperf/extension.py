@@ -1,0 +1,28 @@
+"""What a package imports that adds an engine or a metric (docs/extending.md).
+
+These names stay where they are while the modules that define them may move. All of them use
+the standard library only, so that an engine's process can import them anywhere.
+"""
+
+from __future__ import annotations
+
+from pytest_llmperf.engine.base import Engine, TokenSink
+from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.generation import FinishReason, Generation
+from pytest_llmperf.engine.planted import Delay
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine_kinds import EngineKind
+from pytest_llmperf.timeline import Timeline
+
+__all__ = [
+    "Delay",
+    "Engine",
+    "EngineError",
+    "EngineKind",
+    "EngineLoadError",
+    "FinishReason",
+    "Generation",
+    "Request",
+    "Timeline",
+    "TokenSink",
+]
