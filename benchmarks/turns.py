@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from pytest_llmperf.config.embedded import find_cached
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.schema import LlmConfig, PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.request import Request
@@ -127,12 +127,14 @@ def main() -> int:
                 workloads={"answer": workload},
                 recorded_seconds={"answer": 0.0},
                 start_seconds=0.0,
-                processes=pairs,
-                most=pairs,
-                iterations=arguments.iterations,
-                warmup_max=2,
-                budget=3600.0,
+                perf=PerfConfig(
+                    processes=pairs,
+                    max_pairs=pairs,
+                    iterations=arguments.iterations,
+                    warmup_max=2,
+                ),
                 seed=order.getrandbits(32),
+                budget=3600.0,
                 paired=True,
             )
             for name, values in block(spec, plan, by_iterations=way).items():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.diagnosis.load_failure import memory_failure
 from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.doctor.gain import Gain, changes_of, is_decided, judge
@@ -118,18 +119,25 @@ class Bench:
 
     def _plan(self, fewest: int, most: int, budget: float) -> Plan:
         long = self._is_long
+        # Not checked again: a workload of minutes is replayed once, which no test asks for.
+        perf = PerfConfig().model_copy(
+            update={
+                "processes": fewest,
+                "max_processes": most,
+                "max_pairs": most,
+                "iterations": 1 if long else 3,
+                "warmup_max": 1 if long else 2,
+                "fitness": self._severities,
+                "turns": "processes",
+            }
+        )
         return Plan(
             workloads={NAME: self._probe.workload},
             recorded_seconds={NAME: self._probe.seconds},
             start_seconds=self._start_seconds,
-            processes=fewest,
-            most=most,
-            iterations=1 if long else 3,
-            warmup_max=1 if long else 2,
-            budget=budget,
+            perf=perf,
             seed=random.SystemRandom().getrandbits(32),
-            fitness=self._severities,
-            turns="processes",
+            budget=budget,
         )
 
     def _run(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.units import format_duration
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import PerfConfig
 
 
 @dataclass(frozen=True)
@@ -19,38 +21,38 @@ class Plan:
         workloads: by node id.
         recorded_seconds: how long each workload's generations took while recorded.
         start_seconds: how long one engine process takes to start and load.
-        processes: fewest fresh engine processes every workload is replayed in;
-            fewest pairs of them when two arms are compared.
-        most: most processes (pairs) a workload that stays undecided is replayed in.
-        iterations: counted replays per process.
-        warmup_max: most replays per process that may go into warming up.
-        budget: seconds the stage may take.
+        perf: how to measure: processes, iterations, warm-up, turns, severities.
         seed: of the random order.
-        paired: whether two arms are compared.
+        budget: seconds the stage may take.
+        paired: whether two sides are compared.
         test_budgets: seconds that may go into replaying a test, by node id; a test
             that is not in it has no limit of its own.
-        fitness: the configured severities of fitness checks, by name.
-        turns: what the processes of a pair take turns by, as configured.
     """
 
     workloads: dict[str, Workload]
     recorded_seconds: dict[str, float]
     start_seconds: float
-    processes: int
-    most: int
-    iterations: int
-    warmup_max: int
-    budget: float
+    perf: PerfConfig
     seed: int
+    budget: float
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
-    fitness: Mapping[str, Severity] = field(default_factory=dict)
-    turns: str = "auto"
+
+    @property
+    def processes(self) -> int:
+        """Fewest fresh engine processes every workload is replayed in; of two sides, pairs."""
+        return self.perf.processes
+
+    @property
+    def max_processes(self) -> int:
+        """Most processes (pairs) that a workload which stays undecided is replayed in."""
+        most = self.perf.max_pairs if self.paired else self.perf.max_processes
+        return max(most, self.processes)
 
     @property
     def expected_seconds(self) -> float:
         """Expected wall time in seconds of the fewest processes, capped by nothing."""
-        replays = MIN_WARMUP + self.iterations
+        replays = MIN_WARMUP + self.perf.iterations
         once = sum(self.recorded_seconds.values())
         processes = self.processes * (2 if self.paired else 1)
         return processes * (self.start_seconds + once * replays)

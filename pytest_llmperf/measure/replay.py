@@ -151,7 +151,7 @@ class Replayer:
             raise
         finally:
             self.generating_seconds += sum(run.generating_seconds for run in runs)
-        whole = self._plan.iterations
+        whole = self._plan.perf.iterations
         return [one for one in samples if one.void or len(one.iterations) == whole]
 
     def _take_turns(self, runs: Sequence[_Run]) -> None:
@@ -160,7 +160,7 @@ class Replayer:
                 self._on_step(run.step(None))
                 run.warm_up()
         order = list(runs)
-        for iteration in range(1, self._plan.iterations + 1):
+        for iteration in range(1, self._plan.perf.iterations + 1):
             for run in order:
                 if any(one.void for one in runs):
                     return
@@ -197,7 +197,7 @@ class _Run:
     @property
     def is_warm(self) -> bool:
         """Whether the process is as fast as it gets, or has had all of its warm-up."""
-        return is_warm([row["end_to_end"] for row in self._warmup], self._plan.warmup_max)
+        return is_warm([row["end_to_end"] for row in self._warmup], self._plan.perf.warmup_max)
 
     def warm_up(self) -> None:
         """Replay once; it does not count."""
@@ -264,7 +264,7 @@ class _Run:
             processes=plan.processes * (2 if plan.paired else 1),
             nodeid=self._nodeid,
             iteration=iteration,
-            iterations=plan.iterations,
+            iterations=plan.perf.iterations,
             arm=place.arm,
             pair=None if place.pair is None else place.pair + 1,
         )
@@ -296,7 +296,7 @@ class _Run:
                 )
             unlike = recorded.unlike(generation)
             found = [*instrument_findings(generation), *([unlike] if unlike else [])]
-            for one in with_severities(found, self._plan.fitness):
+            for one in with_severities(found, self._plan.perf.fitness):
                 self._found[one.name] = one
                 # Without a token there is nothing to time, whatever the severity is set to.
                 if one.severity == "invalid" or not timeline.token_times:

@@ -122,7 +122,7 @@ class Rounds:
             count = self._count(nodeid)
             if count < self._plan.processes:
                 waiting.append(nodeid)
-            elif count - samples.earlier < self._plan.most:
+            elif count - samples.earlier < self._plan.max_processes:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
             named = self._undecided(self._tests)

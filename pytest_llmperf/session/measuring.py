@@ -70,7 +70,7 @@ class MeasureStage:
                 earlier,
                 keep,
                 watch.before,
-                partial(fits_beside, self._watch, plan.turns),
+                partial(fits_beside, self._watch, plan.perf.turns),
             )
             measurement = rounds.run()
         if measurement.apart:

@@ -17,20 +17,14 @@ def make_plan(
     tests: Sequence[RecordedTest], perf: PerfConfig, start_seconds: float, *, paired: bool = False
 ) -> Plan:
     """Return the plan; without a configured seed the order is random, and the seed is kept."""
-    most = perf.max_pairs if paired else perf.max_processes
     budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
     return Plan(
         workloads={test.nodeid: test.workload for test in tests},
         recorded_seconds={test.nodeid: test.seconds for test in tests},
         start_seconds=start_seconds,
-        processes=perf.processes,
-        most=max(most, perf.processes),
-        iterations=perf.iterations,
-        warmup_max=perf.warmup_max,
-        budget=perf.budget,
+        perf=perf,
         seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
+        budget=perf.budget,
         paired=paired,
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
-        fitness=perf.fitness,
-        turns=perf.turns,
     )

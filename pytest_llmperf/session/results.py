@@ -66,7 +66,7 @@ def session_result(
         model=_model(facts),
         engine=f"{facts.info.engine} {facts.info.engine_version}",
         processes=plan.processes,
-        iterations=plan.iterations,
+        iterations=plan.perf.iterations,
         seed=plan.seed,
         tests=tests,
         busy=machine_lines(fitness),
@@ -215,11 +215,12 @@ def _baseline_notes(facts: SessionFacts, base: BaseSide | None) -> list[str]:
 
 
 def _pair_notes(plan: Plan) -> list[str]:
-    if not plan.paired or plan.most >= least_to_call():
+    pairs, enough = plan.max_processes, least_to_call()
+    if not plan.paired or pairs >= enough:
         return []
     return [
-        f"perf.max_pairs is {plan.most}: a slowdown is called from {least_to_call()} pairs on, "
-        "so this session can call none"
+        f"perf.max_pairs is {pairs}: a slowdown is called from {enough} pairs on, so this session "
+        "can call none"
     ]
 
 

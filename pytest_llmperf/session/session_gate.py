@@ -139,7 +139,7 @@ class SessionGate:
             budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
             row_size=size,
-            exhausted=new >= plan.most,
+            exhausted=new >= plan.max_processes,
             ended=ended,
             stalls=_stalls(samples, paired),
             void=samples.void_pairs if paired else len(samples.voided),
@@ -307,12 +307,13 @@ def _too_few_values(
     rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
     each = min(map(len, rows), default=0)
     name, least, groups = check.metric.label, least_values(percent), first_look(check.metric)
-    if each and group_size(each, percent) * groups <= plan.most:
+    most, noun, setting = plan.max_processes, "processes", "max_processes"
+    if plan.paired:
+        noun, setting = "pairs of processes", "max_pairs"
+    if each and group_size(each, percent) * groups <= most:
         return None
-    noun = "pairs of processes" if plan.paired else "processes"
     return (
         f"{name} needs at least {groups} groups of {least} values; a process of this workload "
-        f"has {each}, and at most {plan.most} {noun} are measured: ask for more requests or output "
-        f"tokens in the test, raise perf.{'max_pairs' if plan.paired else 'max_processes'}, or ask "
-        "for a lower percentile"
+        f"has {each}, and at most {most} {noun} are measured: ask for more requests or output "
+        f"tokens in the test, raise perf.{setting}, or ask for a lower percentile"
     )

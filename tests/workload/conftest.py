@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request, build_request
 from pytest_llmperf.environment.fitness import FitnessFinding
@@ -24,6 +25,10 @@ ECHO = """
     def answer(prompt):
         yield from ("a", "b", "c", "d")
 """
+
+
+#: Settings of ``perf`` that a test may change.
+MEASURING = ("processes", "iterations", "warmup_max", "fitness", "turns")
 
 
 class Stage:
@@ -59,17 +64,23 @@ class Stage:
         )
 
     def plan(self, workloads: dict[str, Workload], **changes: Any) -> Plan:
-        defaults = {
-            "recorded_seconds": dict.fromkeys(workloads, 0.1),
-            "start_seconds": 0.1,
-            "processes": 2,
-            "most": 2,
-            "iterations": 3,
-            "warmup_max": 2,
-            "budget": 600.0,
-            "seed": 1,
-        }
-        return Plan(workloads=workloads, **{**defaults, **changes})
+        most = changes.pop("most", 2)
+        defaults = {"processes": 2, "iterations": 3, "warmup_max": 2}
+        settings = {name: changes.pop(name) for name in MEASURING if name in changes}
+        perf = PerfConfig().model_copy(
+            update={"max_processes": most, "max_pairs": most, **defaults, **settings}
+        )
+        return Plan(
+            workloads=workloads,
+            perf=perf,
+            **{
+                "recorded_seconds": dict.fromkeys(workloads, 0.1),
+                "start_seconds": 0.1,
+                "budget": 600.0,
+                "seed": 1,
+                **changes,
+            },
+        )
 
     def run(
         self,
