@@ -12,8 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from pytest_llmperf.stored_json import Whole, expect, unexpected
 
 #: More requests of a workload than this are not told apart.
 MOST_REQUESTS = 64
@@ -43,12 +47,12 @@ class RequestDigest:
         content: the prompt itself, in the process that asked; it is not stored.
     """
 
-    unit: str
-    size: int
-    evaluated: int | None
-    output_tokens: int
+    unit: Literal["token", "character"]
+    size: Whole
+    evaluated: Whole | None
+    output_tokens: Whole
     prompt: str
-    step: int
+    step: Annotated[Whole, expect("a number above 0", lambda step: step > 0)]
     marks: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     content: Sequence[Any] | None = field(default=None, compare=False, repr=False)
@@ -60,7 +64,7 @@ class RequestDigest:
         tokens = isinstance(asked, list) and bool(asked) and isinstance(asked[0], int)
         if not tokens and not isinstance(asked, str):
             asked = json.dumps(asked, sort_keys=True, ensure_ascii=False)
-        unit = "token" if tokens else "character"
+        unit: Literal["token", "character"] = "token" if tokens else "character"
         step = _STEPS[unit]
         while len(asked) // step > _MOST_MARKS:
             step *= 2
@@ -90,30 +94,28 @@ class RequestDigest:
             asked,
         )
 
-    def to_json(self) -> list[Any]:
+    def row(self) -> list[Any]:
         """Return a row of scalars, in the order of the attributes; settings are JSON in a text."""
         settings = json.dumps(dict(self.settings), sort_keys=True)
         numbers = (self.size, self.evaluated, self.output_tokens)
         return [self.unit, *numbers, self.prompt, self.step, self.marks, settings]
 
-    @classmethod
-    def from_json(cls, row: Any) -> RequestDigest:
-        """Rebuild what ``to_json`` gave.
 
-        Raises:
-            ValueError: it is no such row.
-        """
-        try:
-            unit, size, evaluated, output, prompt, step, marks, settings = row[:8]
-            known = json.loads(settings)
-            plain = [type(one) for one in (size, output, step)] == [int] * 3 and step > 0
-            texts = all(isinstance(one, str) for one in (unit, prompt, marks))
-        except (TypeError, ValueError, LookupError) as error:
-            raise ValueError(f"not the digest of a request: {row!r}"[:120]) from error
-        whole = isinstance(evaluated, int | None) and isinstance(known, dict)
-        if not (plain and texts and whole and unit in _STEPS):
-            raise ValueError(f"not the digest of a request: {row!r}"[:120])
-        return cls(unit, size, evaluated, output, prompt, step, marks, known)
+def _of_row(row: Any) -> dict[str, Any]:
+    """Name the values of a row; a newer version's row may be longer."""
+    names = [one.name for one in fields(RequestDigest) if one.name != "content"]
+    try:
+        data = dict(zip(names, row[: len(names)], strict=True))
+        data["settings"] = json.loads(data["settings"])
+    except (TypeError, ValueError, LookupError):
+        raise unexpected("the digest of a request", row) from None
+    return data
+
+
+#: As files hold it: a row of scalars.
+StoredDigest = Annotated[
+    RequestDigest, BeforeValidator(_of_row), PlainSerializer(RequestDigest.row)
+]
 
 
 def difference(there: Sequence[RequestDigest], here: Sequence[RequestDigest], name: str) -> str:

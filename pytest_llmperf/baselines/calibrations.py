@@ -6,17 +6,19 @@ import errno
 import itertools
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
 
 from pytest_llmperf.baselines.atomic import publish, sweep
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.baselines.metric_record import is_measurable
-from pytest_llmperf.baselines.reader import Reader, ShapeError
-from pytest_llmperf.baselines.settings import read_settings
+from pytest_llmperf.baselines.settings import Settings
 from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.config.extra_hashes import without_extra_values
+from pytest_llmperf.stored_json import LATER, Number, ShapeError, Stored, Whole, read, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,6 +34,38 @@ _LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
+class _Check(Stored):
+    """One check of a calibration, as far as later sessions need it."""
+
+    nodeid: str
+    metric: str
+    workload: str
+    level: Number
+    within: Number | None = field(default=None, metadata=LATER)
+    between: Number | None = field(default=None, metadata=LATER)
+    pair: Number | None = field(default=None, metadata=LATER)
+    mde: Number | None = field(default=None, metadata=LATER)
+
+
+def _measured(check: _Check) -> _Check:
+    if not is_measurable(check.level, check.metric):
+        raise unexpected("a number that the metric can have", check.level, "level")
+    return check
+
+
+@dataclass(frozen=True)
+class _File(Stored):
+    """A calibration's file, as far as later sessions need it."""
+
+    schema: Whole
+    recorded: str
+    plant: str
+    model: str
+    config: Settings
+    checks: tuple[Annotated[_Check, AfterValidator(_measured)], ...]
+
+
+@dataclass(frozen=True)
 class StoredCalibration:
     """A calibration's file and what a later session needs of it.
 
@@ -41,8 +75,7 @@ class StoredCalibration:
         plant: what was planted, empty for an A/A run.
         model: SHA-256 of the model file, or its name where there is none.
         config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
-        checks: per check: nodeid, metric, workload, level, tolerance, noise and rates, plain
-            JSON.
+        checks: per check: nodeid, metric, workload, level and noise, plain JSON.
     """
 
     path: Path
@@ -148,28 +181,11 @@ def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], li
 
 
 def _read(path: Path, data: Any) -> StoredCalibration:
-    root = Reader(data)
-    schema = root["schema"].integer()
-    if schema > SCHEMA_VERSION:
-        raise ShapeError(f"schema {schema} of a newer plugin; this one reads {SCHEMA_VERSION}")
-    checks = []
-    for check in root["checks"].elements():
-        for name in ("nodeid", "metric", "workload"):
-            check[name].text()
-        if not is_measurable(level := check["level"].number(), check["metric"].text()):
-            raise check["level"].wrong("a number that the metric can have")
-        noise = {
-            name: check[name].optional_number() if name in check.mapping() else None
-            for name in ("mde", "within", "between", "pair")
-        }
-        checks.append({**check.mapping(), **noise, "level": level})
+    file = read(_File, data)
+    if file.schema > SCHEMA_VERSION:
+        raise ShapeError(f"schema {file.schema} of a newer plugin; this one reads {SCHEMA_VERSION}")
     return StoredCalibration(
-        path=path,
-        recorded=root["recorded"].text(),
-        plant=root["plant"].text(),
-        model=root["model"].text(),
-        config=read_settings(root["config"]),
-        checks=tuple(checks),
+        path, file.recorded, file.plant, file.model, file.config, tuple(map(vars, file.checks))
     )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pytest_llmperf.baselines.jsontext import dumps
-from pytest_llmperf.baselines.reader import Reader
+from pytest_llmperf.stored_json import Stored, dump, expect, read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +25,16 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
+def _is_time(text: str) -> bool:
+    try:
+        moment(text)
+    except ValueError:
+        return False
+    return True
+
+
 @dataclass(frozen=True)
-class Decision:
+class Decision(Stored):
     """What somebody decided about one recorded session.
 
     Attributes:
@@ -41,11 +49,24 @@ class Decision:
     """
 
     kind: Literal["accept", "anchor"]
-    decided: str
-    session: str
-    tests: tuple[str, ...] | None
-    reason: str
-    commit: str | None = None
+    decided: Annotated[str, expect("a UTC time such as 2026-11-22T23:59:26.123Z", _is_time)]
+    session: Annotated[
+        str,
+        expect("the file name of a session's record, without folders", _SESSION_NAME.fullmatch),
+    ]
+    tests: Annotated[
+        tuple[str, ...] | None,
+        expect(
+            "at least one node id, or null for all tests of the session", lambda found: found != ()
+        ),
+    ]
+    reason: Annotated[str, expect("a reason", str.strip)]
+    commit: Annotated[
+        str | None,
+        expect(
+            "40 hexadecimal digits or null", lambda text: text is None or _COMMIT.fullmatch(text)
+        ),
+    ] = None
 
     def covers(self, nodeid: str) -> bool:
         """Whether the decision is about this test, if its session holds it."""
@@ -89,15 +110,7 @@ def to_text(decision: Decision) -> str:
     Raises:
         ValueError: an item is not what a decision may hold.
     """
-    data = {
-        "schema": SCHEMA_VERSION,
-        "kind": decision.kind,
-        "decided": decision.decided,
-        "session": decision.session,
-        "tests": None if decision.tests is None else list(decision.tests),
-        "reason": decision.reason,
-        "commit": decision.commit,
-    }
+    data = {"schema": SCHEMA_VERSION, **dump(decision)}
     # What could not be read back must not be written.
     from_json(data)
     return dumps(data)
@@ -109,60 +122,4 @@ def from_json(data: Any) -> Decision:
     Raises:
         ShapeError: which item is wrong, what was expected and what it is.
     """
-    root = Reader(data)
-    return Decision(
-        kind=_kind(root["kind"]),
-        decided=_time(root["decided"]),
-        session=_session(root["session"]),
-        tests=_tests(root["tests"]),
-        reason=_reason(root["reason"]),
-        commit=_commit(root["commit"]),
-    )
-
-
-def _kind(item: Reader) -> Literal["accept", "anchor"]:
-    kind = item.text()
-    if kind == "accept":
-        return "accept"
-    if kind == "anchor":
-        return "anchor"
-    raise item.wrong("accept or anchor")
-
-
-def _time(item: Reader) -> str:
-    text = item.text()
-    try:
-        moment(text)
-    except ValueError:
-        raise item.wrong("a UTC time such as 2026-11-22T23:59:26.123Z") from None
-    return text
-
-
-def _session(item: Reader) -> str:
-    name = item.text()
-    if not _SESSION_NAME.fullmatch(name):
-        raise item.wrong("the file name of a session's record, without folders")
-    return name
-
-
-def _tests(item: Reader) -> tuple[str, ...] | None:
-    if item.is_null():
-        return None
-    tests = tuple(test.text() for test in item.elements())
-    if not tests:
-        raise item.wrong("at least one node id, or null for all tests of the session")
-    return tests
-
-
-def _reason(item: Reader) -> str:
-    reason = item.text()
-    if not reason.strip():
-        raise item.wrong("a reason")
-    return reason
-
-
-def _commit(item: Reader) -> str | None:
-    commit = item.optional_text()
-    if commit is not None and not _COMMIT.fullmatch(commit):
-        raise item.wrong("40 hexadecimal digits or null")
-    return commit
+    return read(Decision, data)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.stored_json import Stored, Whole
 
 if TYPE_CHECKING:
-    from pytest_llmperf.baselines.reader import Reader
     from pytest_llmperf.engine.info import EngineInfo
 
 
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Stored):
     """What an engine said of itself after loading; None or empty where it does not say.
 
     Attributes:
@@ -22,11 +23,11 @@ class Loaded:
         build: what the engine was compiled with, as it prints it.
     """
 
-    layers_on_gpu: int | None = None
-    total_layers: int | None = None
+    layers_on_gpu: Whole | None = None
+    total_layers: Whole | None = None
     placement: str = ""
-    threads: int | None = None
-    threads_batch: int | None = None
+    threads: Whole | None = None
+    threads_batch: Whole | None = None
     build: str = ""
 
     @classmethod
@@ -41,26 +42,3 @@ class Loaded:
             threads_batch=info.n_threads_batch or None,
             build=info.build_flags.strip(),
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return dict(vars(self))
-
-
-def read_loaded(root: Reader) -> Loaded | None:
-    """Read a record's ``loaded``; None where it is null, or missing as in older files.
-
-    Raises:
-        ShapeError: which item is wrong, what was expected and what it is.
-    """
-    if "loaded" not in root.mapping() or root["loaded"].is_null():
-        return None
-    item = root["loaded"]
-    return Loaded(
-        layers_on_gpu=item["layers_on_gpu"].optional_integer(),
-        total_layers=item["total_layers"].optional_integer(),
-        placement=item["placement"].text(),
-        threads=item["threads"].optional_integer(),
-        threads_batch=item["threads_batch"].optional_integer(),
-        build=item["build"].text(),
-    )

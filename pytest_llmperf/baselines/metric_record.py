@@ -2,56 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, PlainSerializer
 
 from pytest_llmperf.metrics import LARGEST, SMALLEST, is_plausible, known_metric
+from pytest_llmperf.stored_json import Number, Stored, inside, unexpected
 
 if TYPE_CHECKING:
-    from pytest_llmperf.baselines.reader import Reader
-    from pytest_llmperf.metrics import Metric
+    pass
 
 #: Processes x iterations, in the metric's base unit.
-Samples = tuple[tuple[float, ...], ...]
+Samples = Annotated[
+    tuple[tuple[Number, ...], ...],
+    PlainSerializer(lambda samples: [[float(x) for x in one] for one in samples]),
+]
 
 
 @dataclass(frozen=True)
-class MetricRecord:
+class MetricRecord(Stored):
     """One metric's raw samples, by process, in ``unit``."""
 
     unit: str
     samples: Samples
 
 
-def read_metric(item: Reader, name: str) -> MetricRecord:
-    """Read the unit and the samples of the metric called ``name``; of an unknown one any unit.
+def check_metric(name: str, unit: str, samples: Samples) -> None:
+    """Check that the metric called ``name`` can have these samples; of an unknown one any unit.
 
     Raises:
-        ShapeError: which item is wrong, what was expected and what it is.
+        ItemError: which item is wrong.
     """
     metric = known_metric(name)
-    unit = item["unit"].text()
     if metric is not None and unit != metric.unit.value:
-        raise item["unit"].wrong(repr(metric.unit.value))
-    samples = tuple(
-        tuple(_sample(value, metric) for value in process.elements())
-        for process in item["samples"].elements()
-    )
+        raise unexpected(repr(metric.unit.value), unit, "unit")
     if not samples or not all(samples):
-        raise item["samples"].wrong("at least one process with at least one sample each")
-    return MetricRecord(unit, samples)
+        what = "at least one process with at least one sample each"
+        raise unexpected(what, list(map(list, samples)), "samples")
+    zero = metric is None or metric.resolution is not None
+    for i, process in enumerate(samples):
+        for j, number in enumerate(process):
+            if not (is_plausible(number) or (zero and number == 0)):
+                between = f"a number from {SMALLEST:g} to {LARGEST:g}"
+                expected = f"0 or {between}" if zero else between
+                raise unexpected(expected, number, "samples", i, j)
+
+
+def _check_all(metrics: Mapping[str, MetricRecord]) -> Mapping[str, MetricRecord]:
+    for name, metric in metrics.items():
+        with inside(name):
+            check_metric(name, metric.unit, metric.samples)
+    return metrics
+
+
+#: A test's metrics by name.
+Metrics = Annotated[Mapping[str, MetricRecord], AfterValidator(_check_all)]
 
 
 def is_measurable(number: float, name: str) -> bool:
     """Whether the metric called ``name`` can come to this value; of an unknown one any may be 0."""
     metric = known_metric(name)
     return metric.allows(number) if metric is not None else number == 0 or is_plausible(number)
-
-
-def _sample(item: Reader, metric: Metric | None) -> float:
-    number = item.number()
-    zero = metric is None or metric.resolution is not None
-    if not (is_plausible(number) or (zero and number == 0)):
-        between = f"a number from {SMALLEST:g} to {LARGEST:g}"
-        raise item.wrong(f"0 or {between}" if zero else between)
-    return number

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from pytest_llmperf.baselines.jsontext import dumps
-from pytest_llmperf.baselines.loaded import Loaded, read_loaded
+from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.metric_record import MetricRecord as MetricRecord
+from pytest_llmperf.baselines.metric_record import Metrics
 from pytest_llmperf.baselines.metric_record import Samples as Samples
-from pytest_llmperf.baselines.metric_record import read_metric
-from pytest_llmperf.baselines.reader import Reader
-from pytest_llmperf.baselines.settings import read_settings
+from pytest_llmperf.baselines.settings import Settings
 from pytest_llmperf.baselines.strict_json import parse
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.environment.machine import Machine
-from pytest_llmperf.request_digest import RequestDigest
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from pytest_llmperf.request_digest import StoredDigest
+from pytest_llmperf.stored_json import LEFT_OUT, Flag, Stored, Whole, dump, expect, read
 
 #: Raised whenever an older plugin would misread what a newer one writes.
 SCHEMA_VERSION = 1
@@ -28,8 +28,24 @@ SCHEMA_VERSION = 1
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
+def _is_time(text: str) -> bool:
+    try:
+        # strptime also takes 2026-1-2, which would sort wrongly.
+        return datetime.strptime(text, TIME_FORMAT).strftime(TIME_FORMAT) == text
+    except ValueError:
+        return False
+
+
+def _hex(digits: int) -> Any:
+    """Expect so many hexadecimal digits; a commit of a SHA-256 repository has 64, too."""
+    pattern = re.compile(rf"[0-9a-f]{{{digits}}}|[0-9a-f]{{64}}")
+    return expect(
+        f"{digits} hexadecimal digits or null", lambda text: text is None or pattern.fullmatch(text)
+    )
+
+
 @dataclass(frozen=True)
-class Provenance:
+class Provenance(Stored):
     """Where a record comes from.
 
     Attributes:
@@ -43,20 +59,20 @@ class Provenance:
             speed depends on; None as ``code``.
     """
 
-    commit: str | None
-    dirty: bool
+    commit: Annotated[str | None, _hex(40)]
+    dirty: Flag
     branch: str | None
     plugin: str
     python: str
     engine: str
     engine_version: str
     backend: str
-    code: str | None = None
-    environment: str | None = None
+    code: str | None = field(default=None, metadata=LEFT_OUT)
+    environment: str | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True)
-class ModelIdentity:
+class ModelIdentity(Stored):
     """The model's files: their bytes are what counts, the name is for readers.
 
     Attributes:
@@ -67,13 +83,13 @@ class ModelIdentity:
     """
 
     name: str
-    sha256: str | None
-    size_bytes: int | None = None
+    sha256: Annotated[str | None, _hex(64)]
+    size_bytes: Whole | None = None
     quantization: str | None = None
 
 
 @dataclass(frozen=True)
-class SessionFacts:
+class SessionFacts(Stored):
     """How the session measured.
 
     Attributes:
@@ -85,16 +101,18 @@ class SessionFacts:
         fitness: the fitness checks that found something, each with the worst severity.
     """
 
-    seed: int
-    processes: int
-    iterations: int
+    seed: Whole
+    processes: Whole
+    iterations: Whole
     findings: tuple[str, ...] = ()
-    calibration: Mapping[str, Any] | None = None
-    fitness: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, Any] | None = field(default=None, metadata=LEFT_OUT)
+    fitness: Annotated[
+        Mapping[str, str], BeforeValidator(lambda found: {} if found is None else found)
+    ] = field(default_factory=dict, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True)
-class TestRecord:
+class TestRecord(Stored):
     """One test.
 
     Attributes:
@@ -112,14 +130,14 @@ class TestRecord:
 
     workload: str
     summary: str
-    metrics: Mapping[str, MetricRecord]
+    metrics: Metrics
     invalid: tuple[str, ...] = ()
-    accepted: str | None = None
-    requests: tuple[RequestDigest, ...] = ()
+    accepted: str | None = field(default=None, metadata=LEFT_OUT)
+    requests: tuple[StoredDigest, ...] = field(default=(), metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True)
-class BaselineRecord:
+class BaselineRecord(Stored):
     """One recorded session.
 
     Attributes:
@@ -129,14 +147,14 @@ class BaselineRecord:
         loaded: what the engine had loaded; None in older files.
     """
 
-    recorded: str
+    recorded: Annotated[str, expect("a UTC time such as 2026-11-22T23:59:26Z", _is_time)]
     provenance: Provenance
     model: ModelIdentity
-    config: Mapping[str, Any]
+    config: Settings
     machine: Machine
     session: SessionFacts
     tests: Mapping[str, TestRecord] = field(default_factory=dict)
-    loaded: Loaded | None = None
+    loaded: Loaded | None = field(default=None, metadata=LEFT_OUT)
 
 
 def now() -> str:
@@ -150,57 +168,21 @@ def to_text(record: BaselineRecord) -> str:
     Raises:
         ValueError: a value can't be stored, or could not be read back, naming it.
     """
-    provenance, model, session = record.provenance, record.model, record.session
-    text = dumps(
-        {
-            "schema": SCHEMA_VERSION,
-            "recorded": record.recorded,
-            "provenance": _provenance_json(provenance),
-            "model": dict(vars(model)),
-            "config": without_extra_values(record.config),
-            **({"loaded": record.loaded.to_json()} if record.loaded is not None else {}),
-            "machine": record.machine.to_json(),
-            "session": _session_json(session),
-            "tests": {
-                nodeid: {
-                    "workload": test.workload,
-                    "summary": test.summary,
-                    "invalid": list(test.invalid),
-                    **({"accepted": test.accepted} if test.accepted is not None else {}),
-                    **({"requests": [r.to_json() for r in test.requests]} if test.requests else {}),
-                    "metrics": {
-                        name: {
-                            "unit": metric.unit,
-                            "samples": [[float(x) for x in one] for one in metric.samples],
-                        }
-                        for name, metric in sorted(test.metrics.items())
-                    },
-                }
-                for nodeid, test in sorted(record.tests.items())
-            },
-        }
-    )
+    data = {"schema": SCHEMA_VERSION, **dump(record)}
+    data["config"] = without_extra_values(record.config)
+    data["tests"] = {nodeid: _in_order(test) for nodeid, test in sorted(data["tests"].items())}
+    for last in ("machine", "session", "tests"):
+        data[last] = data.pop(last)
+    text = dumps(data)
     # What could not be read back must not be written: every later session would stop at it.
     from_json(parse(text))
     return text
 
 
-def _provenance_json(provenance: Provenance) -> dict[str, Any]:
-    data = dict(vars(provenance))
-    return {k: v for k, v in data.items() if v is not None or k not in ("code", "environment")}
-
-
-def _session_json(session: SessionFacts) -> dict[str, Any]:
-    data = {**vars(session), "findings": list(session.findings)}
-    if session.calibration is None:
-        del data["calibration"]
-    else:
-        data["calibration"] = dict(session.calibration)
-    if session.fitness:
-        data["fitness"] = dict(session.fitness)
-    else:
-        del data["fitness"]
-    return data
+def _in_order(test: dict[str, Any]) -> dict[str, Any]:
+    """Return a test with its metrics last, by name."""
+    metrics = test.pop("metrics")
+    return {**test, "metrics": dict(sorted(metrics.items()))}
 
 
 def from_json(data: Any) -> BaselineRecord:
@@ -212,104 +194,4 @@ def from_json(data: Any) -> BaselineRecord:
     Raises:
         ShapeError: which item is wrong, what was expected and what it is.
     """
-    root = Reader(data)
-    return BaselineRecord(
-        recorded=_time(root["recorded"]),
-        provenance=_provenance(root["provenance"]),
-        model=_model(root["model"]),
-        config=read_settings(root["config"]),
-        machine=root["machine"].via(Machine.from_json),
-        session=_session(root["session"]),
-        tests={nodeid: _test(test) for nodeid, test in root["tests"].items()},
-        loaded=read_loaded(root),
-    )
-
-
-def _time(item: Reader) -> str:
-    text = item.text()
-    try:
-        # strptime also takes 2026-1-2, which would sort wrongly.
-        exact = datetime.strptime(text, TIME_FORMAT).strftime(TIME_FORMAT) == text
-    except ValueError:
-        exact = False
-    if not exact:
-        raise item.wrong("a UTC time such as 2026-11-22T23:59:26Z")
-    return text
-
-
-def _provenance(item: Reader) -> Provenance:
-    return Provenance(
-        commit=_hex(item["commit"], 40),
-        dirty=item["dirty"].boolean(),
-        branch=item["branch"].optional_text(),
-        plugin=item["plugin"].text(),
-        python=item["python"].text(),
-        engine=item["engine"].text(),
-        engine_version=item["engine_version"].text(),
-        backend=item["backend"].text(),
-        code=_optional_text(item, "code"),
-        environment=_optional_text(item, "environment"),
-    )
-
-
-def _model(item: Reader) -> ModelIdentity:
-    return ModelIdentity(
-        name=item["name"].text(),
-        sha256=_hex(item["sha256"], 64),
-        size_bytes=item["size_bytes"].optional_integer(),
-        quantization=item["quantization"].optional_text(),
-    )
-
-
-def _hex(item: Reader, digits: int) -> str | None:
-    text = item.optional_text()
-    # SHA-256 repositories have 64-digit commits.
-    if text is not None and not re.fullmatch(rf"[0-9a-f]{{{digits}}}|[0-9a-f]{{64}}", text):
-        raise item.wrong(f"{digits} hexadecimal digits or null")
-    return text
-
-
-def _session(item: Reader) -> SessionFacts:
-    return SessionFacts(
-        seed=item["seed"].integer(),
-        processes=item["processes"].integer(),
-        iterations=item["iterations"].integer(),
-        findings=tuple(finding.text() for finding in item["findings"].elements()),
-        calibration=_optional_mapping(item, "calibration"),
-        fitness=_fitness(item),
-    )
-
-
-def _fitness(item: Reader) -> dict[str, str]:
-    if _optional_mapping(item, "fitness") is None:
-        return {}
-    return {name: severity.text() for name, severity in item["fitness"].items()}
-
-
-def _optional_mapping(item: Reader, key: str) -> dict[str, Any] | None:
-    """Return an object as it is; None where it is null, or missing as in older files."""
-    if key not in item.mapping() or item[key].is_null():
-        return None
-    return item[key].mapping()
-
-
-def _optional_text(item: Reader, key: str) -> str | None:
-    return item[key].optional_text() if key in item.mapping() else None
-
-
-def _test(item: Reader) -> TestRecord:
-    return TestRecord(
-        workload=item["workload"].text(),
-        summary=item["summary"].text(),
-        metrics={name: read_metric(metric, name) for name, metric in item["metrics"].items()},
-        invalid=tuple(reason.text() for reason in item["invalid"].elements()),
-        accepted=_optional_text(item, "accepted"),
-        requests=read_requests(item),
-    )
-
-
-def read_requests(item: Reader) -> tuple[RequestDigest, ...]:
-    """Read the digests of a workload's requests; none where they are missing."""
-    if "requests" not in item.mapping():
-        return ()
-    return tuple(one.via(RequestDigest.from_json) for one in item["requests"].elements())
+    return read(BaselineRecord, data)

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
 
 from pytest_llmperf.baselines.files import MAX_BYTES, FileKind, read_file
-from pytest_llmperf.baselines.metric_record import read_metric
-from pytest_llmperf.baselines.reader import Reader
+from pytest_llmperf.baselines.metric_record import MetricRecord, check_metric
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
     ModelIdentity,
     Provenance,
     SessionFacts,
     TestRecord,
-    read_requests,
 )
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.environment.machine import Key, Machine
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.request_digest import StoredDigest
+from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, Whole, expect, read, unexpected
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,32 +92,153 @@ def read_report(path: Path) -> Report:
     return read_file(path, _REPORT)
 
 
+@dataclass(frozen=True)
+class _Metric(Stored):
+    """A metric of a test, as far as it is needed here."""
+
+    name: str
+    unit: str
+    gated: Flag
+    limit: Number | None
+    tolerance: Number
+    samples: tuple[tuple[Number, ...], ...]
+    verdict: str | None
+    explanation: str | None
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it counts iterations: its samples are 0 and 1, no quantities."""
+        try:
+            return get_metric(self.name).kind == "share"
+        except UnknownMetricError:
+            return False
+
+
+def _fitting(metric: _Metric) -> _Metric:
+    """Check what is used of a metric by what it is used for."""
+    if metric.samples and not metric.is_share:
+        check_metric(metric.name, metric.unit, metric.samples)
+    if metric.gated and not metric.is_share and not 0 < metric.tolerance < 1:
+        raise unexpected("a share above 0 and below 1", metric.tolerance, "tolerance")
+    if metric.verdict is not None:
+        for name, number in (("limit", metric.limit), ("tolerance", metric.tolerance)):
+            if number is not None and number <= 0:
+                raise unexpected("a number above 0", number, name)
+    return metric
+
+
+@dataclass(frozen=True)
+class _Work(Stored):
+    """The workload of a test."""
+
+    hash: Annotated[str, expect("the hash of a workload", bool)]
+    summary: str
+    requests: tuple[StoredDigest, ...] = field(default=(), metadata=LATER)
+
+
+@dataclass(frozen=True)
+class _Test(Stored):
+    """A test; of two sides (``against``) pairs of processes were measured."""
+
+    nodeid: str
+    workload: _Work
+    against: Any
+    metrics: tuple[Annotated[_Metric, AfterValidator(_fitting)], ...]
+    processes: Whole
+    pairs: Whole
+
+    def invalid(self, planned: int) -> tuple[str, ...]:
+        """Say why the samples may not stand for a session, as its record would."""
+        found: dict[str, None] = {}
+        kinds = {metric.verdict for metric in self.metrics if metric.verdict is not None}
+        for metric in self.metrics:
+            # One metric may lack a value alone; what stopped the test stopped all of them.
+            if metric.verdict == "invalid" or (metric.verdict == "error" and kinds == {"error"}):
+                found[(metric.explanation or metric.verdict).splitlines()[0]] = None
+        # Of two sides a pair counts when both of its processes do.
+        noun, done = (
+            ("processes", self.processes) if self.against is None else ("pairs", self.pairs)
+        )
+        if not found and done < planned:
+            found[f"{done} of {planned} {noun} were measured"] = None
+        return tuple(found)
+
+    def record(self, planned: int) -> TestRecord:
+        """Return what a record would hold of it."""
+        return TestRecord(
+            workload=self.workload.hash,
+            summary=self.workload.summary,
+            metrics={
+                metric.name: MetricRecord(metric.unit, metric.samples)
+                for metric in self.metrics
+                if metric.samples and not metric.is_share
+            },
+            invalid=self.invalid(planned),
+            requests=self.workload.requests,
+        )
+
+    def judged(self) -> dict[str, float]:
+        """Return the tolerance of every check that was judged."""
+        return {m.name: m.tolerance for m in self.metrics if m.gated and not m.is_share}
+
+    def verdicts(self) -> dict[str, OwnVerdict]:
+        """Return what the session said of each metric."""
+        return {
+            metric.name: OwnVerdict(
+                kind=metric.verdict,
+                text=" ".join((metric.explanation or "").split()),
+                limit=metric.limit,
+                tolerance=metric.tolerance,
+            )
+            for metric in self.metrics
+            if metric.verdict is not None
+        }
+
+
+@dataclass(frozen=True)
+class _Session(Stored):
+    """How the session measured."""
+
+    machine: Key
+    model: str
+    engine: str
+    processes: Whole
+    iterations: Whole
+    seed: Whole
+    busy: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _File(Stored):
+    """A report's file."""
+
+    session: _Session
+    tests: tuple[_Test, ...]
+
+
 def _from_json(data: Any) -> Report:
     """Rebuild the session from parsed JSON; raises ShapeError, naming the item."""
-    root = Reader(data)
-    session = root["session"]
-    name, _, version = session["engine"].text().partition(" ")
-    planned = session["processes"].integer()
-    tests = {test["nodeid"].text(): test for test in root["tests"].elements()}
+    file = read(_File, data)
+    session, tests = file.session, {test.nodeid: test for test in file.tests}
+    name, _, version = session.engine.partition(" ")
     record = BaselineRecord(
         recorded="",
         provenance=Provenance(None, False, None, "", "", name, version, ""),
-        model=ModelIdentity(session["model"].text(), None),
+        model=ModelIdentity(session.model, None),
         config={},
-        machine=session["machine"].via(_machine),
-        session=SessionFacts(
-            seed=session["seed"].integer(),
-            processes=planned,
-            iterations=session["iterations"].integer(),
-            findings=tuple(text.text() for text in session["busy"].elements()),
-        ),
-        tests={nodeid: _test(test, planned) for nodeid, test in tests.items()},
+        machine=Machine(session.machine, {}, {}),
+        session=SessionFacts(session.seed, session.processes, session.iterations, session.busy),
+        tests={nodeid: test.record(session.processes) for nodeid, test in tests.items()},
     )
     return Report(
         record,
-        {nodeid: _judged(test) for nodeid, test in tests.items()},
-        frozenset(nodeid for nodeid, test in tests.items() if any(map(_is_share, _metrics(test)))),
-        {nodeid: _verdicts(test) for nodeid, test in tests.items()},
+        {nodeid: test.judged() for nodeid, test in tests.items()},
+        frozenset(
+            nodeid
+            for nodeid, test in tests.items()
+            if any(metric.is_share for metric in test.metrics)
+        ),
+        {nodeid: test.verdicts() for nodeid, test in tests.items()},
     )
 
 
@@ -125,81 +248,3 @@ _REPORT: FileKind[Report] = FileKind(
     REPORT_SCHEMA,
     _from_json,
 )
-
-
-def _machine(key: Any) -> Machine:
-    return Machine.from_json({"key": key, "strict": {}, "info": {}})
-
-
-def _metrics(test: Reader) -> list[Reader]:
-    return list(test["metrics"].elements())
-
-
-def _is_share(metric: Reader) -> bool:
-    """Whether a metric counts iterations: its samples are 0 and 1, no quantities."""
-    try:
-        return get_metric(metric["name"].text()).kind == "share"
-    except UnknownMetricError:
-        return False
-
-
-def _test(test: Reader, planned: int) -> TestRecord:
-    work = test["workload"]
-    if not work["hash"].text():
-        raise work["hash"].wrong("the hash of a workload")
-    return TestRecord(
-        workload=work["hash"].text(),
-        summary=work["summary"].text(),
-        metrics={
-            (name := metric["name"].text()): read_metric(metric, name)
-            for metric in _metrics(test)
-            if not _is_share(metric) and any(metric["samples"].elements())
-        },
-        invalid=_invalid(test, planned),
-        requests=read_requests(work),
-    )
-
-
-def _invalid(test: Reader, planned: int) -> tuple[str, ...]:
-    """Say why a test's samples may not stand for a session, as its record would."""
-    told: dict[str, None] = {}
-    judged = [metric for metric in _metrics(test) if not metric["verdict"].is_null()]
-    kinds = [metric["verdict"].text() for metric in judged]
-    for metric, kind in zip(judged, kinds, strict=True):
-        # One metric may lack a value alone; what stopped the test stopped all of them.
-        if kind == "invalid" or (kind == "error" and set(kinds) == {"error"}):
-            told[(metric["explanation"].optional_text() or kind).splitlines()[0]] = None
-    # Of two sides a pair counts when both of its processes do.
-    noun = "processes" if test["against"].is_null() else "pairs"
-    done = test[noun].integer()
-    if not told and done < planned:
-        told[f"{done} of {planned} {noun} were measured"] = None
-    return tuple(told)
-
-
-def _judged(test: Reader) -> dict[str, float]:
-    return {
-        metric["name"].text(): _tolerance(metric["tolerance"])
-        for metric in _metrics(test)
-        if metric["gated"].boolean() and not _is_share(metric)
-    }
-
-
-def _verdicts(test: Reader) -> dict[str, OwnVerdict]:
-    return {
-        metric["name"].text(): OwnVerdict(
-            kind=metric["verdict"].text(),
-            text=" ".join((metric["explanation"].optional_text() or "").split()),
-            limit=None if metric["limit"].is_null() else metric["limit"].positive(),
-            tolerance=metric["tolerance"].positive(),
-        )
-        for metric in _metrics(test)
-        if not metric["verdict"].is_null()
-    }
-
-
-def _tolerance(item: Reader) -> float:
-    tolerance = item.positive()
-    if tolerance >= 1:
-        raise item.wrong("a share above 0 and below 1")
-    return tolerance

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
-
-if TYPE_CHECKING:
-    from pytest_llmperf.baselines.reader import Reader
+from pytest_llmperf.stored_json import unexpected
 
 
-def read_settings(item: Reader) -> dict[str, Any]:
-    """Read engine settings; values of ``extra``, which older files hold, become hashes.
-
-    Raises:
-        ShapeError: which item is wrong, what was expected and what it is.
-    """
-    settings = item.mapping()
-    if "extra" in settings and not item["extra"].is_null():
-        item["extra"].mapping()
-    if EXTRA_HASHES in settings:
-        for _, digest in item[EXTRA_HASHES].items():
-            digest.text()
+def _read(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check ``extra``; its values, which older files hold, become hashes."""
+    extra, hashes = settings.get("extra"), settings.get(EXTRA_HASHES, {})
+    if not isinstance(extra, dict | None):
+        raise unexpected("an object", extra, "extra")
+    if not isinstance(hashes, dict):
+        raise unexpected("an object", hashes, EXTRA_HASHES)
+    for key, digest in hashes.items():
+        if not isinstance(digest, str):
+            raise unexpected("a string", digest, EXTRA_HASHES, key)
     return without_extra_values(settings)
+
+
+Settings = Annotated[Mapping[str, Any], AfterValidator(_read)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.bisect.session import Session
 from pytest_llmperf.repository.folders import remove_tree
+from pytest_llmperf.stored_json import dump, read
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -139,7 +140,7 @@ class Evidence:
         found: dict[Path, Session | str] = {}
         for path in sorted(self.folder.glob(f"*{_SESSION}")):
             try:
-                session = Session.from_json(parse(path.read_bytes()))
+                session = read(Session, parse(path.read_bytes()))
             except ValueError as error:
                 found[path] = why_not(error)
             except OSError as error:
@@ -157,7 +158,7 @@ class Evidence:
 
     def keep(self, session: Session) -> None:
         """Keep a session, whole or not at all; raises EvidenceError."""
-        text = json.dumps(session.to_json(), indent=1) + "\n"
+        text = json.dumps(dump(session), indent=1) + "\n"
         self._write(self._path(session.commit, session.against, session.fresh), text)
 
     def keep_log(self, log: str) -> None:

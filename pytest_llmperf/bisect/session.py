@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Annotated, Any, NamedTuple
 
-from pytest_llmperf.baselines.reader import Reader
 from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, expect
 
 REGRESSED = "regressed"
 #: Said of a metric that is as fast as there, within the tolerance.
@@ -18,8 +18,14 @@ LOOKED = (REGRESSED, *FINE, "inconclusive")
 _COMPARING = ("interleaved", "stalls")
 _LIMITING = ("target", "stall limit")
 _KINDS = frozenset(kind.value for kind in VerdictKind)
-#: Of a session in seconds, and of a slowdown: more is no measurement.
-_LONGEST, _LARGEST = 1e9, 1e100
+
+
+def _within(low: float, high: float) -> Any:
+    """Expect a number that can have been measured."""
+    return expect(f"a number from {low:g} to {high:g}", lambda number: low <= number <= high)
+
+
+_Slowdown = Annotated[Number, _within(-1.0, 1e100)]
 
 
 class Pair(NamedTuple):
@@ -30,7 +36,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Stored):
     """What was said of one metric of one test; slowdowns are fractions, positive is slower.
 
     Attributes:
@@ -45,12 +51,12 @@ class Finding:
 
     test: str
     metric: str
-    verdict: str
+    verdict: Annotated[str, expect("a verdict", _KINDS.__contains__)]
     text: str = ""
-    effect: float | None = None
-    low: float | None = None
-    high: float | None = None
-    bound: float | None = None
+    effect: _Slowdown | None = None
+    low: _Slowdown | None = None
+    high: _Slowdown | None = None
+    bound: _Slowdown | None = None
 
     @property
     def pair(self) -> Pair:
@@ -59,7 +65,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Session:
+class Session(Stored):
     """One session: ``commit`` measured interleaved with ``against``.
 
     Attributes:
@@ -78,13 +84,13 @@ class Session:
     against: str
     findings: tuple[Finding, ...] = ()
     problem: str = ""
-    seconds: float = 0.0
+    seconds: Annotated[Number, _within(0.0, 1e9)] = 0.0
     machine: str = ""
-    fresh: bool = False
+    fresh: Flag = False
     log: str = ""
     report: str = ""
     host: str = ""
-    same_as: str = ""
+    same_as: str = field(default="", metadata=LATER)
 
     @property
     def is_base(self) -> bool:
@@ -106,91 +112,75 @@ class Session:
         """Return what was said of this metric of this test."""
         return next((each for each in self.findings if each.pair == pair), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {**asdict(self), "findings": [asdict(each) for each in self.findings]}
 
-    @classmethod
-    def from_json(cls, data: Any) -> Session:
-        """Return what ``to_json`` was made of.
+@dataclass(frozen=True)
+class _Proof(Stored):
+    """The numbers behind a verdict."""
 
-        Raises:
-            ShapeError: which item is wrong, what was expected and what it is.
-        """
-        root = Reader(data)
-        return cls(
-            commit=root["commit"].text(),
-            against=root["against"].text(),
-            findings=tuple(map(_read_finding, root["findings"].elements())),
-            problem=root["problem"].text(),
-            seconds=_within(root["seconds"], 0.0, _LONGEST),
-            machine=root["machine"].text(),
-            fresh=root["fresh"].boolean(),
-            log=root["log"].text(),
-            report=root["report"].text(),
-            host=root["host"].text(),
+    effect: float | None = field(default=None, metadata=LATER)
+    low: float | None = field(default=None, metadata=LATER)
+    high: float | None = field(default=None, metadata=LATER)
+    bound: float | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class _Reason(Stored):
+    """What one strategy said."""
+
+    verdict: str
+    strategy: str
+    text: str
+
+
+@dataclass(frozen=True)
+class _Metric(Stored):
+    """A metric in a report, as far as it is needed here."""
+
+    name: str
+    gated: bool
+    verdict: str | None
+    explanation: str | None
+    strategy: str | None
+    change: float | None
+    proof: _Proof | None
+    reasons: tuple[_Reason, ...]
+
+    def finding(self, nodeid: str) -> Finding:
+        """Return what the comparison said: a target missed, or undecided, is another question."""
+        verdict, text, proof = self.verdict or "", self.explanation or "", self.proof or _Proof()
+        if self.strategy in _LIMITING:
+            proof = _Proof()
+            for reason in self.reasons:
+                if reason.strategy in _COMPARING:
+                    verdict, text = reason.verdict, reason.text
+        effect = proof.effect if proof.effect is not None else self.change
+        return Finding(nodeid, self.name, verdict, text, effect, proof.low, proof.high, proof.bound)
+
+
+@dataclass(frozen=True)
+class _Test(Stored):
+    nodeid: str
+    metrics: tuple[_Metric, ...]
+
+
+@dataclass(frozen=True)
+class _Machine(Stored):
+    machine: str
+
+
+@dataclass(frozen=True)
+class Report(Stored):
+    """What a search needs of a session's JSON report (``--llmperf-json``)."""
+
+    session: _Machine
+    tests: tuple[_Test, ...]
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What it says of its gated metrics."""
+        return tuple(
+            metric.finding(test.nodeid)
+            for test in self.tests
+            for metric in test.metrics
+            if metric.gated and metric.verdict is not None
         )
-
-
-def _read_finding(item: Reader) -> Finding:
-    if item["verdict"].text() not in _KINDS:
-        raise item["verdict"].wrong("a verdict")
-    effect, low, high, bound = (
-        None if item[name].is_null() else _within(item[name], -1.0, _LARGEST)
-        for name in ("effect", "low", "high", "bound")
-    )
-    return Finding(
-        item["test"].text(),
-        item["metric"].text(),
-        item["verdict"].text(),
-        item["text"].text(),
-        effect,
-        low,
-        high,
-        bound,
-    )
-
-
-def _within(item: Reader, low: float, high: float) -> float:
-    number = item.number()
-    if not low <= number <= high:
-        raise item.wrong(f"a number from {low:g} to {high:g}")
-    return number
-
-
-def findings_of(report: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """Return what a JSON report (``--llmperf-json``) says of its gated metrics.
-
-    Raises:
-        KeyError, TypeError: it is no such report.
-    """
-    return tuple(_findings(report["tests"]))
-
-
-def _findings(tests: Iterable[Mapping[str, Any]]) -> Iterable[Finding]:
-    for test in tests:
-        for metric in test["metrics"]:
-            if metric["gated"] and metric["verdict"] is not None:
-                yield _finding(test["nodeid"], metric)
-
-
-def _finding(nodeid: str, metric: Mapping[str, Any]) -> Finding:
-    """Return what the comparison said: a target missed, or undecided, is another question."""
-    verdict, text = metric["verdict"], metric["explanation"] or ""
-    proof = metric["proof"] or {}
-    if metric["strategy"] in _LIMITING:
-        proof = {}
-        for reason in metric["reasons"]:
-            if reason["strategy"] in _COMPARING:
-                verdict, text = reason["verdict"], reason["text"]
-    effect = proof.get("effect")
-    return Finding(
-        test=nodeid,
-        metric=metric["name"],
-        verdict=verdict,
-        text=text,
-        effect=effect if effect is not None else metric["change"],
-        low=proof.get("low"),
-        high=proof.get("high"),
-        bound=proof.get("bound"),
-    )

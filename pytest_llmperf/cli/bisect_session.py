@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.bisect.session import Session, findings_of
+from pytest_llmperf.bisect.session import Report, Session
 from pytest_llmperf.process_groups import end_group, signal_group, wait_until_ended
 from pytest_llmperf.repository.revisions import Revision
+from pytest_llmperf.stored_json import read
 
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.drive import Question
@@ -104,15 +105,14 @@ class Sessions:
         status = _wait(command, cwd, environ, log, lambda: self._say("ending the session ..."))
         session = replace(asked, log=str(log))
         try:
-            data = json.loads(report.read_text(encoding="utf-8"))
-            findings = findings_of(data)
-            machine = str(data["session"]["machine"])
-        except (OSError, ValueError, KeyError, TypeError):
+            data = read(Report, json.loads(report.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
             return replace(session, problem=_no_report(status, log))
-        if not findings:
+        if not data.findings:
             problem = f"no test was judged; {log} tells why"
             return replace(session, problem=problem, report=str(report))
-        return replace(session, findings=findings, machine=machine, report=str(report))
+        machine = data.session.machine
+        return replace(session, findings=data.findings, machine=machine, report=str(report))
 
     def _tests(self, question: Question, checkout: CommitCheckout) -> list[str]:
         """Return what pytest is to run, as paths in the commit's tree."""

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any
 
 from pytest_llmperf.environment.cpu import Cpu, clock_facts, read_cpu, short_name
 from pytest_llmperf.environment.gpus import Gpu
+from pytest_llmperf.stored_json import NOT_STORED, Stored, expect
 
 #: Longest key; a folder of that name must fit every file system, with room for a path.
 KEY_LENGTH = 80
@@ -27,8 +28,12 @@ _GPU_NOISE = re.compile(
 )
 
 
+#: A machine's key as files hold it.
+Key = Annotated[str, expect("a machine's key", lambda key: key == safe_name(key))]
+
+
 @dataclass(frozen=True)
-class Machine:
+class Machine(Stored):
     """What a measurement ran on.
 
     Attributes:
@@ -38,31 +43,10 @@ class Machine:
         present: what is known of every GPU in it, used or not; of this machine only.
     """
 
-    key: str
+    key: Key
     strict: dict[str, Any]
     info: dict[str, Any]
-    present: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return {"key": self.key, "strict": dict(self.strict), "info": dict(self.info)}
-
-    @classmethod
-    def from_json(cls, data: Any) -> Machine:
-        """Rebuild a machine from ``to_json``'s output.
-
-        Raises:
-            ValueError: what is missing or of the wrong type.
-        """
-        if not isinstance(data, dict):
-            raise ValueError("expected an object with key, strict and info")
-        key = data.get("key")
-        if not isinstance(key, str) or key != safe_name(key):
-            raise ValueError(f"key: expected a machine's key, got {key!r}")
-        for part in ("strict", "info"):
-            if not isinstance(data.get(part), dict):
-                raise ValueError(f"{part}: expected an object, got {data.get(part)!r}")
-        return cls(key, data["strict"], data["info"])
+    present: dict[str, Any] = field(default_factory=dict, compare=False, metadata=NOT_STORED)
 
 
 @dataclass(frozen=True)

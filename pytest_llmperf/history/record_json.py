@@ -12,13 +12,13 @@ import json
 from ast import literal_eval
 from contextlib import suppress
 from functools import cache, lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pytest_llmperf.baselines.metric_record import is_measurable
-from pytest_llmperf.baselines.reader import Reader, ShapeError
-from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json, read_requests
+from pytest_llmperf.baselines.record import SCHEMA_VERSION, StoredDigest, from_json
 from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.metrics import LARGEST, SMALLEST, known_metric
+from pytest_llmperf.stored_json import ShapeError, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -120,7 +120,7 @@ def _check_test(test: Mapping[str, Any]) -> int:
 @lru_cache(maxsize=1000)
 def _check_requests(written: str) -> None:
     """Check a test's requests, as Python writes them: most sessions have the same."""
-    read_requests(Reader({"requests": literal_eval(written)}))
+    read(cast("Any", tuple[StoredDigest, ...]), literal_eval(written))
 
 
 def _has_its_unit(metric: tuple[str, Mapping[str, Any]]) -> bool:

@@ -8,13 +8,88 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pytest_llmperf.measure.samples import ProcessSample
+from pydantic import AfterValidator
+
+from pytest_llmperf.measure.samples import BASE, ProcessSample
+from pytest_llmperf.metrics import LARGEST, UnknownMetricError, get_metric
+from pytest_llmperf.stored_json import (
+    LATER,
+    Flag,
+    ItemError,
+    Number,
+    ShapeError,
+    Stored,
+    dump,
+    expect,
+    read,
+    unexpected,
+)
 
 #: Older evidence is forgotten, seconds: a machine does not stay what it was.
 KEPT_FOR = 30 * 24 * 3600.0
+_LONGEST_SHOWN = 120
+
+#: Raw seconds, which may be 0.
+_Seconds = Annotated[
+    Number, expect("seconds that can have been measured", lambda value: 0 <= value <= LARGEST)
+]
+
+
+def _measured(iteration: dict[str, float]) -> dict[str, float]:
+    for name, value in iteration.items():
+        try:
+            possible = get_metric(name).allows(value)
+        except UnknownMetricError:
+            raise ItemError("no metric has that name", name) from None
+        if not possible:
+            raise unexpected("a value that the metric can have", value, name)
+    return iteration
+
+
+_Iteration = Annotated[dict[str, Number], AfterValidator(_measured)]
+
+
+@dataclass(frozen=True)
+class _KeptHalf(Stored):
+    """One process of a pair: what a verdict needs of a valid sample."""
+
+    arm: Literal["candidate", "base"]
+    iterations: Annotated[tuple[_Iteration, ...], expect("at least one iteration", len)]
+    pooled: dict[str, tuple[_Seconds, ...]]
+    #: Earlier versions ran one process after the other.
+    beside: Flag = field(default=False, metadata=LATER)
+
+    @classmethod
+    def of(cls, sample: ProcessSample) -> _KeptHalf:
+        """Take what is kept of a sample."""
+        arm: Literal["candidate", "base"] = "base" if sample.arm == BASE else "candidate"
+        return cls(arm, sample.iterations, sample.pooled, sample.beside)
+
+    def sample(self, pair: int) -> ProcessSample:
+        """Return it as half of pair number ``pair`` of an earlier session."""
+        return ProcessSample(
+            process=-1,
+            iterations=self.iterations,
+            arm=self.arm,
+            pair=pair,
+            pooled=self.pooled,
+            beside=self.beside,
+        )
+
+
+@dataclass(frozen=True)
+class _KeptPair(Stored):
+    """A line of a file: when the pair was measured, and its two halves."""
+
+    at: Number
+    pair: Annotated[
+        tuple[_KeptHalf, _KeptHalf],
+        expect("one process of either side", lambda pair: pair[0].arm != pair[1].arm),
+    ]
 
 
 class KeptPairs:
@@ -53,9 +128,12 @@ class KeptPairs:
             with contextlib.suppress(ValueError, RecursionError):
                 data = json.loads(line)
                 try:
-                    found += _pair(data, len(found) // 2)
-                except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
-                    unusable[number] = _why(error)
+                    kept = read(_KeptPair, data)
+                except ShapeError as error:
+                    unusable[number] = str(error)[:_LONGEST_SHOWN]
+                    continue
+                if abs(time.time() - kept.at) <= KEPT_FOR:
+                    found += [half.sample(len(found) // 2) for half in kept.pair]
         if unusable:
             (first, why), *others = unusable.items()
             more = f", and {len(others)} more lines" if others else ""
@@ -67,9 +145,9 @@ class KeptPairs:
 
     def add(self, identity: Mapping[str, Any], halves: Sequence[ProcessSample]) -> None:
         """Keep one valid pair."""
-        data = {"at": time.time(), "pair": [sample.to_json() for sample in halves]}
+        one, other = map(_KeptHalf.of, halves)
         # Begun anew, so that a line that was cut off spoils itself alone.
-        line = "\n" + json.dumps(data) + "\n"
+        line = "\n" + json.dumps(dump(_KeptPair(time.time(), (one, other)))) + "\n"
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             file = os.open(self._file(identity), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -88,23 +166,3 @@ class KeptPairs:
     def _file(self, identity: Mapping[str, Any]) -> Path:
         text = json.dumps(identity, sort_keys=True, default=str)
         return self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.jsonl"
-
-
-def _pair(data: Any, number: int) -> list[ProcessSample]:
-    """Return the two samples of a kept pair; none of one that is too old.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError, ArithmeticError: it is no pair.
-    """
-    age = time.time() - data["at"]
-    one, other = (ProcessSample.from_json(half, number) for half in data["pair"])
-    if one.arm == other.arm:
-        raise ValueError("both are of one side")
-    return [one, other] if abs(age) <= KEPT_FOR else []
-
-
-def _why(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error} is missing"
-    text = str(error) if isinstance(error, ValueError) else "a value of another kind"
-    return text[:80]

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
-from pytest_llmperf.metrics import LARGEST, get_metric, percentile_parts
+from pytest_llmperf.metrics import percentile_parts
 
 #: The arms of a comparison: what is judged, and what it is compared with.
 CANDIDATE = "candidate"
@@ -51,41 +49,6 @@ class ProcessSample:
     telemetry: TelemetrySummary | None = None
     beside: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types: what a verdict needs of a valid sample."""
-        return {
-            "arm": self.arm,
-            "iterations": list(self.iterations),
-            "pooled": {name: list(values) for name, values in self.pooled.items()},
-            "beside": self.beside,
-        }
-
-    @classmethod
-    def from_json(cls, data: Any, pair: int) -> ProcessSample:
-        """Rebuild a sample of an earlier session as half of pair number ``pair``.
-
-        Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is no such sample.
-        """
-        iterations = tuple(
-            {name: _value(value, name) for name, value in one.items()} for one in data["iterations"]
-        )
-        pooled = {
-            name: tuple(_value(value) for value in values)
-            for name, values in data["pooled"].items()
-        }
-        if data["arm"] not in (CANDIDATE, BASE) or not iterations:
-            raise ValueError("no iterations, or of neither side")
-        return cls(
-            process=-1,
-            iterations=iterations,
-            arm=data["arm"],
-            pair=pair,
-            pooled=pooled,
-            # Earlier versions ran one process after the other.
-            beside=data.get("beside") is True,
-        )
-
     def row(self, metric: str) -> tuple[float, ...]:
         """Return a metric's value of each iteration that defines it."""
         return tuple(values[metric] for values in self.iterations if metric in values)
@@ -93,19 +56,6 @@ class ProcessSample:
     def has_neighbours(self, metric: str) -> bool:
         """Whether every value of a metric has one of the other process right before or after."""
         return self.beside and len(self.row(metric)) == len(self.iterations)
-
-
-def _value(value: Any, name: str = "") -> float:
-    """Return a stored value of the metric called ``name``, or raw seconds, which may be 0.
-
-    Raises:
-        ValueError, TypeError: it is none that can be measured.
-    """
-    # Compared first: a whole number may be beyond what a float holds.
-    possible = not isinstance(value, bool) and 0 <= value <= LARGEST
-    if not possible or (name and not get_metric(name).allows(float(value))):
-        raise ValueError(f"{name or 'seconds'}: {json.dumps(value)[:20]} can't have been measured")
-    return float(value)
 
 
 @dataclass

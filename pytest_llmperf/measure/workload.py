@@ -13,12 +13,13 @@ from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
 from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.request_digest import MOST_REQUESTS, RequestDigest
+from pytest_llmperf.stored_json import Stored
 
 _HASH_DIGITS = 16
 
 
 @dataclass(frozen=True)
-class RecordedRequest:
+class RecordedRequest(Stored):
     """One request of a workload and how much work it turned out to be.
 
     Attributes:
@@ -107,25 +108,6 @@ class RecordedRequest:
             recorded_evaluated=recorded,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON types, for another process that replays it."""
-        return {
-            "request": self.request.to_wire(),
-            "prompt_token_ids": list(self.prompt_token_ids),
-            "prompt_tokens_evaluated": self.prompt_tokens_evaluated,
-            "output_tokens": self.output_tokens,
-        }
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> RecordedRequest:
-        """Rebuild what ``to_json`` gave, after a trip through JSON."""
-        return cls(
-            Request.from_wire(data["request"]),
-            tuple(data["prompt_token_ids"]),
-            data["prompt_tokens_evaluated"],
-            data["output_tokens"],
-        )
-
     def identity(self) -> dict[str, Any]:
         """Return everything that makes this request the work it is, as plain JSON types."""
         request = self.request
@@ -154,19 +136,10 @@ def _void(name: str, text: str, **evidence: int | None) -> FitnessFinding:
 
 
 @dataclass(frozen=True)
-class Workload:
+class Workload(Stored):
     """One or more requests, in order."""
 
     requests: tuple[RecordedRequest, ...]
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """Return plain JSON types, for another process that replays it."""
-        return [request.to_json() for request in self.requests]
-
-    @classmethod
-    def from_json(cls, data: Sequence[dict[str, Any]]) -> Workload:
-        """Rebuild what ``to_json`` gave, after a trip through JSON."""
-        return cls(tuple(RecordedRequest.from_json(one) for one in data))
 
     def unmeasurable(self) -> str | None:
         """Say why no replay of it can be timed, or None."""

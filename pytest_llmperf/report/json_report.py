@@ -151,7 +151,7 @@ def _test(test: TestResult) -> dict[str, Any]:
         "workload": {
             "summary": test.workload,
             "hash": test.workload_hash,
-            "requests": [request.to_json() for request in test.requests],
+            "requests": [request.row() for request in test.requests],
         },
         "processes": test.processes,
         "pairs": test.pairs,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.report.whole_file import write_whole
+from pytest_llmperf.stored_json import dump, read
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
@@ -84,7 +85,7 @@ class BaseRecording:
         """Write the outcome whole or not at all."""
         data = {
             **asdict(self),
-            "workloads": {nodeid: work.to_json() for nodeid, work in self.workloads.items()},
+            "workloads": {nodeid: dump(work) for nodeid, work in self.workloads.items()},
         }
         write_whole(path, json.dumps(data))
 
@@ -106,7 +107,7 @@ class BaseRecording:
             model=data["model"],
             engine=data["engine"],
             layers=data["layers"],
-            workloads={n: Workload.from_json(work) for n, work in data["workloads"].items()},
+            workloads={n: read(Workload, work) for n, work in data["workloads"].items()},
             problems=data["problems"],
             collected=tuple(data["collected"]),
             broken=data["broken"],

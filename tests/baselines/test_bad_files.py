@@ -81,7 +81,7 @@ def edit(text: str, *keys: Any, value: Any = None) -> str:
         (["model", "sha256"], "abc", "model.sha256: expected 64 hexadecimal digits"),
         (["model", "size_bytes"], "big", "model.size_bytes: expected an integer"),
         (["config"], [], "config: expected an object"),
-        (["machine", "strict"], [], "machine: strict: expected an object"),
+        (["machine", "strict"], [], "machine.strict: expected an object, got []"),
         (["session", "seed"], True, "session.seed: expected an integer"),
         (["session", "findings"], "busy", "session.findings: expected a list"),
         (["tests"], [], "tests: expected an object"),

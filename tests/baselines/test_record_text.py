@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_llmperf.baselines.jsontext import dumps
-from pytest_llmperf.baselines.reader import ShapeError
 from pytest_llmperf.baselines.record import MetricRecord, from_json, to_text
 from pytest_llmperf.request_digest import RequestDigest
+from pytest_llmperf.stored_json import ShapeError
 
 positive = st.floats(min_value=1e-15, max_value=1e18)
 
@@ -39,7 +39,9 @@ def test_what_can_be_told_of_a_prompt_is_kept_in_a_line_each(make_record: Any) -
     assert test.requests == (one, one)
     (stored,) = data["tests"].values()
     stored["requests"][1] = ["token"]
-    with pytest.raises(ShapeError, match=r"requests\[1\]: not the digest of a request"):
+    with pytest.raises(
+        ShapeError, match=r"requests\[1\]: expected the digest of a request, got \['token'\]"
+    ):
         from_json(data)
 
 

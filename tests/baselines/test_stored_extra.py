@@ -96,11 +96,11 @@ def test_two_configurations_differ_without_their_values() -> None:
     [
         ("extra", 5, "config.extra: expected an object, got 5"),
         ("extra_sha256", [], "config.extra_sha256: expected an object"),
-        ("extra_sha256", {"a": 1}, "config.extra_sha256['a']: expected a string, got 1"),
+        ("extra_sha256", {"a": 1}, "config.extra_sha256.a: expected a string, got 1"),
     ],
 )
 def test_what_is_no_mapping_is_named(make_record: Any, key: str, value: Any, said: str) -> None:
     data = json.loads(to_text(make_record()))
     data["config"][key] = value
-    with pytest.raises(ValueError, match=said.replace("[", r"\[")):
+    with pytest.raises(ValueError, match=said):
         from_json(data)

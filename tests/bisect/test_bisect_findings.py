@@ -9,7 +9,8 @@ from scripted_histories import RATES
 
 from pytest_llmperf.bisect.judgement import Judgement, judge
 from pytest_llmperf.bisect.outcome import JudgedCommit, Outcome
-from pytest_llmperf.bisect.session import Finding, Pair, Session, findings_of
+from pytest_llmperf.bisect.session import Finding, Pair, Report, Session
+from pytest_llmperf.stored_json import ShapeError, dump, read
 
 TEST = "test_it.py::test_x"
 
@@ -31,8 +32,13 @@ def metric(**changes: Any) -> dict[str, Any]:
 
 
 def one(**changes: Any) -> Finding:
-    (found,) = findings_of({"tests": [{"nodeid": TEST, "metrics": [metric(**changes)]}]})
+    (found,) = findings_of(metric(**changes))
     return found
+
+
+def findings_of(*metrics: dict[str, Any]) -> tuple[Finding, ...]:
+    data = {"session": {"machine": "m"}, "tests": [{"nodeid": TEST, "metrics": metrics}]}
+    return read(Report, data).findings
 
 
 def test_a_finding_has_the_effect_and_its_interval() -> None:
@@ -61,18 +67,18 @@ def test_an_undecided_target_is_not_what_is_asked() -> None:
 
 @pytest.mark.parametrize("changes", [{"gated": False}, {"verdict": None}])
 def test_what_is_shown_only_is_no_finding(changes: dict[str, Any]) -> None:
-    assert findings_of({"tests": [{"nodeid": TEST, "metrics": [metric(**changes)]}]}) == ()
+    assert findings_of(metric(**changes)) == ()
 
 
 @pytest.mark.parametrize("report", [{}, {"tests": [{}]}, {"tests": [{"metrics": [{}]}]}])
 def test_what_is_no_report_raises(report: dict[str, Any]) -> None:
-    with pytest.raises((KeyError, TypeError)):
-        findings_of(report)
+    with pytest.raises(ShapeError, match="missing"):
+        read(Report, {"session": {"machine": "m"}, **report})
 
 
 def test_a_session_survives_json() -> None:
     session = Session("a" * 40, "b" * 40, (one(),), seconds=1.5, machine="m", fresh=True)
-    assert Session.from_json(session.to_json()) == session
+    assert read(Session, dump(session)) == session
 
 
 PAIRS = (Pair(TEST, "decode"), Pair(TEST, "prefill"))

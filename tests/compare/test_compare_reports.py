@@ -215,7 +215,10 @@ def test_a_comparison_is_a_report_again(project: Project, llmperf_compare: Compa
     [
         (lambda d: d.update(schema=99), "schema 99"),
         (lambda d: d.update(tests={}), "tests: expected a list"),
-        (lambda d: d["session"].update(machine="../x"), "session.machine: key"),
+        (
+            lambda d: d["session"].update(machine="../x"),
+            "session.machine: expected a machine's key",
+        ),
         (lambda d: d["session"].pop("seed"), "session.seed: missing"),
         (lambda d: d["tests"][0]["workload"].update(hash=""), "the hash of a workload"),
         (

@@ -20,6 +20,7 @@ from pytest_llmperf.environment.machine import (
     read_machine,
 )
 from pytest_llmperf.session.session_gate import listed_differences
+from pytest_llmperf.stored_json import dump, read
 
 GIB = 2**30
 XEON = Cpu("Intel(R) Xeon(R) Processor", "6/143/8", "GenuineIntel", ("avx2", "fma"), "0x2b")
@@ -129,7 +130,7 @@ def test_a_card_that_the_backend_does_not_use_is_no_part_of_the_machine() -> Non
 
 def test_this_machine_survives_json_and_equals_itself() -> None:
     machine = read_machine("cpu")
-    again = Machine.from_json(json.loads(json.dumps(machine.to_json())))
+    again = read(Machine, json.loads(json.dumps(dump(machine))))
     assert again == machine
     assert differences(read_machine("cpu"), again) == []
 
@@ -146,4 +147,4 @@ def test_this_machine_survives_json_and_equals_itself() -> None:
 )
 def test_a_stored_machine_of_the_wrong_shape_is_named(data: Any, word: str) -> None:
     with pytest.raises(ValueError, match=word):
-        Machine.from_json(data)
+        read(Machine, data)

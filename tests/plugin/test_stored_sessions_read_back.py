@@ -91,7 +91,9 @@ def test_a_record_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
         session=SessionFacts(7, 1, 3),
         tests={"t": test},
     )
-    with pytest.raises(BaselineError, match=r"first_token'\].samples\[0\]\[0\]: expected a number"):
+    with pytest.raises(
+        BaselineError, match=r"metrics\.first_token\.samples\[0\]\[0\]: expected a number"
+    ):
         BaselineStore(tmp_path).write(record)
     assert list(tmp_path.rglob("*.json")) == []
 

@@ -12,7 +12,8 @@ import pytest
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
-from pytest_llmperf.request_digest import RequestDigest, difference
+from pytest_llmperf.request_digest import RequestDigest, StoredDigest, difference
+from pytest_llmperf.stored_json import read
 from pytest_llmperf.timeline import Timeline
 
 Ask = Callable[..., Request]
@@ -34,9 +35,15 @@ def digests(*requests: RecordedRequest) -> tuple[RequestDigest, ...]:
     return Workload(requests).digests
 
 
+def stored_digest(row: Any) -> RequestDigest:
+    kind: Any = StoredDigest
+    found: RequestDigest = read(kind, row)
+    return found
+
+
 def stored(of: tuple[RequestDigest, ...]) -> tuple[RequestDigest, ...]:
     """The same after a trip through a file."""
-    return tuple(RequestDigest.from_json(json.loads(json.dumps(one.to_json()))) for one in of)
+    return tuple(stored_digest(json.loads(json.dumps(one.row()))) for one in of)
 
 
 def with_other(at: int, prompt: tuple[int, ...] = LONG) -> tuple[int, ...]:
@@ -105,7 +112,7 @@ def test_an_applications_prompt_is_told_by_characters(ask: Ask) -> None:
     )
     assert "about character 49 on" in difference(stored(there), here, "the baseline")
     chat = ask(prompt=None, messages=[{"role": "user", "content": "a secret question"}])
-    told = json.dumps([one.to_json() for one in (*there, *here, *digests(asked(chat, ())))])
+    told = json.dumps([one.row() for one in (*there, *here, *digests(asked(chat, ())))])
     assert "secret" not in told
 
 
@@ -118,10 +125,10 @@ def test_a_digest_is_short_however_long_the_prompt(ask: Ask) -> None:
 
 @pytest.mark.parametrize("row", [[], "x", None, ["token", "9"], [*["token"], 1, 2, 3, 4, 5, 6, 7]])
 def test_what_is_no_digest_is_refused(row: Any) -> None:
-    with pytest.raises(ValueError, match="not the digest of a request"):
-        RequestDigest.from_json(row)
+    with pytest.raises(ValueError, match="expected the digest of a request"):
+        stored_digest(row)
 
 
 def test_a_newer_versions_longer_digest_is_read(ask: Ask) -> None:
     (one,) = digests(asked(ask()))
-    assert RequestDigest.from_json([*one.to_json(), "more"]) == replace(one, content=None)
+    assert stored_digest([*one.row(), "more"]) == replace(one, content=None)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.stats.percentiles import least_values
 
@@ -39,13 +41,15 @@ def test_which_pairs_took_turns_stands_in_the_place_of_their_rows() -> None:
     assert samples.beside("inter_token_p95") == ()
 
 
-def test_a_kept_pair_is_known_to_have_taken_turns() -> None:
-    kept = replace(sample(0, end_to_end=1.0), beside=True).to_json()
-
-    assert ProcessSample.from_json(kept, 1).beside
+def test_a_kept_pair_is_known_to_have_taken_turns(tmp_path: Path) -> None:
+    pairs = KeptPairs(tmp_path)
+    arms = (CANDIDATE, BASE)
+    pairs.add({}, [replace(sample(0, arm, end_to_end=1.0), beside=True) for arm in arms])
+    assert [half.beside for half in pairs.load({})] == [True, True]
     # What an earlier version kept.
-    del kept["beside"]
-    assert not ProcessSample.from_json(kept, 1).beside
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text().replace(', "beside": true', ""))
+    assert [half.beside for half in pairs.load({})] == [False, False]
 
 
 def test_half_a_pair_is_a_value_of_the_candidate_but_no_pair() -> None:

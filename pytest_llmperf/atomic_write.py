@@ -1,0 +1,52 @@
+"""Writes a file whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write beside ``path`` and move into place, so that no reader sees half a file.
+
+    Text is written as UTF-8. What a killed writer leaves behind is a hidden ``.llmperf-*.tmp``.
+
+    Raises:
+        OSError: as the system reports it; nothing is left behind.
+        UnicodeEncodeError: the text holds what UTF-8 can't express; nothing is written.
+    """
+    path = path.resolve()  # a link keeps its place, what it points to is replaced
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)  # a pipe or /dev/stdout has no place to move to
+        return
+    temporary = path.with_name(f".llmperf-{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    try:
+        write_new(temporary, data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a new file through to the disk.
+
+    Raises:
+        OSError: it exists, or as the system reports it; part of it may be left behind.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

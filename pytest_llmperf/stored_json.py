@@ -1,0 +1,188 @@
+"""Stored JSON as frozen dataclasses: pydantic reads and writes them, errors are in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, Field, fields
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+from pydantic import AfterValidator, AllowInfNan, Strict, TypeAdapter, ValidationError
+from pydantic_core import core_schema
+
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema, ErrorDetails
+
+T = TypeVar("T")
+
+#: Nothing is converted: ``"1"`` and ``1.0`` are no integers, 0 is not false.
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), AllowInfNan(False)]
+
+#: Metadata of a field that older files lack: they have its default.
+LATER: Mapping[str, str] = {"stored": "later"}
+#: The same, and what has the default is written without it.
+LEFT_OUT: Mapping[str, str] = {"stored": "left out"}
+#: Metadata of a field that is never in a file.
+NOT_STORED: Mapping[str, str] = {"stored": "never"}
+
+_LONGEST_SHOWN = 60
+#: What pydantic expected, by the type of its error.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "finite_number": "a number",
+    "float_type": "a number",
+    "int_type": "an integer",
+    "list_type": "a list",
+    "string_type": "a string",
+    "string_unicode": "Unicode text",
+    "tuple_type": "a list",
+}
+
+
+class ShapeError(ValueError):
+    """An item is missing or of the wrong kind; str() names it, what was expected and what it is."""
+
+
+class ItemError(ValueError):
+    """What a check finds wrong with an item of what it checks.
+
+    Args:
+        what: what is wrong, without the item's path.
+        path: keys and indices from the checked value to the item.
+    """
+
+    def __init__(self, what: str, *path: str | int) -> None:
+        super().__init__(what)
+        self.path = path
+
+
+def unexpected(expected: str, value: object, *path: str | int) -> ItemError:
+    """Return the error for an item that is not what was expected."""
+    shown = repr(list(value) if isinstance(value, tuple) else value)
+    if len(shown) > _LONGEST_SHOWN:
+        shown = shown[: _LONGEST_SHOWN - 3] + "..."
+    return ItemError(f"expected {expected}, got {shown}", *path)
+
+
+@contextmanager
+def inside(*path: str | int) -> Iterator[None]:
+    """Put a path in front of that of an error raised inside."""
+    try:
+        yield
+    except ItemError as error:
+        raise ItemError(str(error), *path, *error.path) from None
+
+
+def expect(expected: str, fits: Callable[[Any], object]) -> AfterValidator:
+    """Annotate a type with a condition, and with what an error calls a value that meets it."""
+
+    def check(value: T) -> T:
+        if not fits(value):
+            raise unexpected(expected, value)
+        return value
+
+    return AfterValidator(check)
+
+
+class Stored:
+    """Base of dataclasses that files hold: an object with a key for every field.
+
+    Only fields with the metadata above may be missing, whatever their default: a damaged file
+    must not pass for a whole one. Keys without a field are ignored.
+    """
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: type[Any], handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """Return pydantic's schema of the dataclass, with these rules around it."""
+        schema = core_schema.no_info_before_validator_function(
+            partial(_complete, source), handler(source)
+        )
+        schema["serialization"] = core_schema.wrap_serializer_function_ser_schema(_written)
+        return schema
+
+
+def read(kind: type[T], data: Any) -> T:
+    """Build a ``kind``, a dataclass of ``Stored``, from parsed JSON.
+
+    Raises:
+        ShapeError: which item is wrong, what was expected and what it is.
+    """
+    try:
+        found: T = _adapter(cast(Any, kind)).validate_python(data)
+    except ValidationError as error:
+        raise ShapeError(_sentence(error.errors(include_url=False)[0])) from None
+    return found
+
+
+def dump(value: Stored) -> dict[str, Any]:
+    """Return what ``read`` builds the value from: plain types in the order of the fields."""
+    data: dict[str, Any] = _adapter(cast(Any, type(value))).dump_python(value, warnings=False)
+    return data
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _complete(kind: type[Any], data: Any) -> Any:
+    """Check that no key is missing, and leave out what no file holds."""
+    if not isinstance(data, dict):
+        return data
+    rules = {field.name: _rule(field) for field in fields(kind)}
+    for name, rule in rules.items():
+        if rule is None and name not in data:
+            raise ItemError("missing", name)
+    return {name: item for name, item in data.items() if rules.get(name) != NOT_STORED["stored"]}
+
+
+def _written(value: Any, inner: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    data = inner(value)
+    for field in fields(value):
+        rule = _rule(field)
+        if rule == NOT_STORED["stored"] or (
+            rule == LEFT_OUT["stored"] and getattr(value, field.name) == _default(field)
+        ):
+            del data[field.name]
+    return data
+
+
+def _rule(field: Field[Any]) -> str | None:
+    return field.metadata.get("stored")
+
+
+def _default(field: Field[Any]) -> Any:
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """Say what pydantic found in the product's words."""
+    where, cause = error["loc"], error.get("ctx", {})
+    found = cause.get("error")
+    if not isinstance(found, ItemError):
+        kind = error["type"]
+        expected = _EXPECTED.get(kind) or cause.get("expected", "").replace("'", "")
+        if kind == "missing":
+            found = ItemError("missing")
+        elif expected:
+            found = unexpected(expected, error["input"])
+        else:
+            found = ItemError(str(cause.get("error", error["msg"])))
+    return f"{_path((*where, *found.path)) or 'the file'}: {found}"
+
+
+def _path(parts: tuple[str | int, ...]) -> str:
+    """Write a path as ``tests['tests/test_a.py::test'].metrics.first_token.samples[0][1]``."""
+    found = ""
+    for part in parts:
+        plain = isinstance(part, str) and part.isidentifier()
+        found += f".{part}" if plain else f"[{part!r}]"
+    return found.removeprefix(".")
