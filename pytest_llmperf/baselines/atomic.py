@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.atomic_write import write_new
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -35,7 +37,7 @@ def publish(folder: Path, names: Iterable[str], content: bytes) -> Path:
     """
     temporary = folder / f".llmperf-{_place()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
     try:
-        _write_through(temporary, content)
+        write_new(temporary, content)
         for name in names:
             if _claim(temporary, folder / name):
                 _sync_folder(folder)
@@ -43,18 +45,6 @@ def publish(folder: Path, names: Iterable[str], content: bytes) -> Path:
         raise FileExistsError(errno.EEXIST, "every name is taken", str(folder))
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, 0o666)
-    try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _claim(temporary: Path, final: Path) -> bool:

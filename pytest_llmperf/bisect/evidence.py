@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.bisect.session import Session
 from pytest_llmperf.repository.folders import remove_tree
@@ -184,18 +185,10 @@ class Evidence:
         return "another process"
 
     def _write(self, path: Path, text: str) -> None:
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+            atomic_write(path, text)
         except OSError as error:
             raise self._failed(error) from error
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def _failed(self, error: BaseException) -> EvidenceError:
         reason = getattr(error, "strerror", None) or str(error)

@@ -136,13 +136,13 @@ def _write_json(path: Path, bisection: Bisection, outcome: Outcome, project: Pro
     """Write the outcome; raises OSError with a complete message."""
     import json
 
+    from pytest_llmperf.atomic_write import atomic_write
     from pytest_llmperf.cli.bisect_json import as_json
-    from pytest_llmperf.report.whole_file import write_whole
 
     text = json.dumps(as_json(bisection, outcome), indent=2, allow_nan=False) + "\n"
     target = project.cwd / path
     try:
-        write_whole(target, text)
+        atomic_write(target, text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(

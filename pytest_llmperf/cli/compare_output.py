@@ -52,11 +52,11 @@ def write(path: Path, text: str) -> None:
     Raises:
         OutputError: it can't be written there.
     """
-    from pytest_llmperf.report.whole_file import write_whole
+    from pytest_llmperf.atomic_write import atomic_write
 
     try:
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode(errors="backslashreplace").decode())
+        atomic_write(path, text.encode(errors="backslashreplace").decode())
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(

@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.config.errors import ModelError
 
 
@@ -128,10 +130,5 @@ def _read_mark(file: Path) -> object:
 
 def _write_mark(file: Path, seen: Mapping[str, object]) -> None:
     """Remember a verified file; a cache that cannot be written to is hashed every time."""
-    mark = _mark_path(file)
-    temporary = mark.with_name(f"{mark.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(seen), encoding="utf-8")
-        temporary.replace(mark)
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    with suppress(OSError):
+        atomic_write(_mark_path(file), json.dumps(seen))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 
+from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.config.embedded import cache_dir, sha256_of
 
 
@@ -34,9 +34,7 @@ def file_sha256(file: Path, cache: Path | None = None) -> str:
         return digest
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        temporary = note.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"sha256": digest, "seen": seen}), encoding="utf-8")
-        temporary.replace(note)
+        atomic_write(note, json.dumps({"sha256": digest, "seen": seen}))
     return digest
 
 

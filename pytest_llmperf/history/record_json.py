@@ -15,9 +15,10 @@ from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_llmperf.baselines.metric_record import is_measurable
-from pytest_llmperf.baselines.record import SCHEMA_VERSION, StoredDigest, from_json
+from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json
 from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.metrics import LARGEST, SMALLEST, known_metric
+from pytest_llmperf.request_digest import StoredDigest
 from pytest_llmperf.stored_json import ShapeError, read
 
 if TYPE_CHECKING:

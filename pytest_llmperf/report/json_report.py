@@ -74,8 +74,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.gate.combine import count_kinds
-from pytest_llmperf.report.whole_file import write_whole
 from pytest_llmperf.session.roofline_share import roofline_json
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def write_json(path: Path, session: SessionResult) -> None:
     text = json.dumps(session_json(session), indent=2, allow_nan=False) + "\n"
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text)
+        atomic_write(path, text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReportError(

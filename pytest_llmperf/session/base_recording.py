@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.measure.workload import Workload
-from pytest_llmperf.report.whole_file import write_whole
 from pytest_llmperf.stored_json import dump, read
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RecordingRequest:
 
     def write(self, path: Path) -> None:
         """Write the request."""
-        write_whole(path, json.dumps(asdict(self)))
+        atomic_write(path, json.dumps(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> RecordingRequest:
@@ -87,7 +87,7 @@ class BaseRecording:
             **asdict(self),
             "workloads": {nodeid: dump(work) for nodeid, work in self.workloads.items()},
         }
-        write_whole(path, json.dumps(data))
+        atomic_write(path, json.dumps(data))
 
     @classmethod
     def read(cls, path: Path) -> BaseRecording:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.baselines.calibrations import model_key, write_calibration
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.baselines.record import now
 from pytest_llmperf.gate.calibration import Calibration, CheckCalibration, SessionRun
-from pytest_llmperf.report.whole_file import write_whole
 from pytest_llmperf.session.calibration_request import CalibrationRequest
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.recorded import RecordedTest
@@ -38,7 +38,7 @@ def keep(
     if request.json is not None:
         path = Path(request.json)
         try:
-            write_whole(path, dumps(data))
+            atomic_write(path, dumps(data))
             notes.append(f"written to {path}")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error

@@ -453,7 +453,7 @@ def tree_of(project: Project) -> dict[str, tuple[bytes, int]]:
 
 
 @pytest.mark.parametrize(
-    ("sessions", "heavy"), [(3, "llama_cpp pydantic pytest"), (0, "llama_cpp pydantic numpy")]
+    ("sessions", "heavy"), [(3, "llama_cpp pytest"), (0, "llama_cpp numpy pytest")]
 )
 def test_nothing_heavy_is_imported_that_is_not_needed(
     project: Project, sessions: int, heavy: str
