@@ -12,17 +12,23 @@ from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine_kinds import EngineKind
+from pytest_llmperf.metrics import Direction, Metric, MetricError, Unit, register_metric
 from pytest_llmperf.timeline import Timeline
 
 __all__ = [
     "Delay",
+    "Direction",
     "Engine",
     "EngineError",
     "EngineKind",
     "EngineLoadError",
     "FinishReason",
     "Generation",
+    "Metric",
+    "MetricError",
     "Request",
     "Timeline",
     "TokenSink",
+    "Unit",
+    "register_metric",
 ]

@@ -3,260 +3,49 @@
 Nothing else in the code knows a direction or a formula. A metric is computed
 over the requests of one iteration: rates pool tokens and time, first token is
 the median over requests, end to end is the sum.
+
+``register_metric`` adds one of a project or a package, and so does the entry-point group
+``pytest_llmperf.metrics`` (docs/extending.md).
 """
 
 from __future__ import annotations
 
 import difflib
-import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
+from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
-from typing import Literal
+from numbers import Real
+from typing import TypeVar
 
 from pytest_llmperf import formulas
+from pytest_llmperf.entry_points import EntryPointError, broken, installed, load_only, package_of
+from pytest_llmperf.metric_types import LARGEST as LARGEST
+from pytest_llmperf.metric_types import SMALLEST as SMALLEST
+from pytest_llmperf.metric_types import Direction as Direction
+from pytest_llmperf.metric_types import Metric as Metric
+from pytest_llmperf.metric_types import Unit as Unit
+from pytest_llmperf.metric_types import is_plausible as is_plausible
+from pytest_llmperf.own_metrics import OWN_METRICS
 from pytest_llmperf.timeline import Timeline
 
-
-class Direction(Enum):
-    """Which way is better."""
-
-    HIGHER = "higher"
-    LOWER = "lower"
-
-
-class Unit(Enum):
-    """Base units; values are always kept in these."""
-
-    TOKENS_PER_SECOND = "tok/s"
-    SECONDS = "s"
-    BYTES = "B"
-    JOULES = "J"
-    WATTS = "W"
-    RATIO = "%"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One quantity the plugin measures.
-
-    Attributes:
-        name: what markers, configuration and files call it.
-        label: what tables call it.
-        unit: base unit of every stored value.
-        direction: which way is better.
-        quantity: metrics that are one quantity seen two ways share this, and
-            count as one check.
-        formula: how it follows from a timeline (see docs/words.md).
-        source: where the definition comes from.
-        compute: timelines of one iteration's requests -> value in ``unit``, or
-            None where it is undefined (one output token has no decode rate).
-        kind: ``value`` has one number per iteration; ``percentile`` one per group of
-            processes, over what the iterations hold; ``share`` counts iterations.
-        compared: whether it is held against a baseline or another arm; one that has a measure
-            of its own in this machine is held to its target alone.
-        beside: the value is measured beside the generation (by the GPU's counters, or with
-            the machine's bandwidth), so no timeline holds it and ``compute`` gives None.
-        resolution: the smallest value that can be told from zero, in ``unit``; on the log scale
-            zero and smaller values count as it. None where nothing can measure zero.
-    """
-
-    name: str
-    label: str
-    unit: Unit
-    direction: Direction
-    quantity: str
-    formula: str
-    source: str
-    compute: Callable[[Sequence[Timeline]], float | None]
-    kind: Literal["value", "percentile", "share"] = "value"
-    beside: bool = False
-    compared: bool = True
-    resolution: float | None = None
-
-    @property
-    def limit_kind(self) -> str:
-        """``"min"`` for higher-is-better metrics, ``"max"`` for the others."""
-        return "min" if self.direction is Direction.HIGHER else "max"
-
-    def allows(self, value: float) -> bool:
-        """Whether a measurement can come to this value: plausible, and zero only where it may."""
-        return is_plausible(value) or (value == 0 and self.resolution is not None)
-
-    def log(self, value: float) -> float:
-        """Return the natural logarithm of a value; zero counts as the metric's resolution.
-
-        Raises:
-            ValueError: the value is not above zero, and nothing can measure zero.
-        """
-        return math.log(max(value, self.resolution or 0.0))
-
-    def slowdown(self, current: float, baseline: float) -> float:
-        """Relative change with the sign turned so that positive is worse (0.05 = 5% worse)."""
-        least = self.resolution or 0.0
-        now, before = max(current, least), max(baseline, least)
-        return (before / now if self.direction is Direction.HIGHER else now / before) - 1.0
-
-
-#: No measurement of any unit lies outside: a nanosecond, a terabyte and more are far inside.
-SMALLEST, LARGEST = 1e-15, 1e18
-
-
-def is_plausible(value: float) -> bool:
-    """Whether a number can be a measurement of anything but zero."""
-    return SMALLEST <= value <= LARGEST
+GROUP = "pytest_llmperf.metrics"
+_Kind = TypeVar("_Kind", Unit, Direction)
 
 
 class UnknownMetricError(LookupError):
     """No metric has that name; the message names the nearest ones."""
 
 
-_LLAMA_BENCH = "llama.cpp tools/llama-bench"
-_GENAI_PERF = "NVIDIA AIPerf / GenAI-Perf metric definitions"
-_NVML = "NVML API reference"
+class MetricError(ValueError):
+    """A metric can't be registered; the message says what is wrong with it."""
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "tokens_per_sec",
-            "tokens/s",
-            Unit.TOKENS_PER_SECOND,
-            Direction.HIGHER,
-            "decode",
-            "(n-1) / (t_n - t_1), tokens and times pooled over requests",
-            f"{_LLAMA_BENCH}, test tg; decode throughput without the first token",
-            formulas.tokens_per_sec,
-        ),
-        Metric(
-            "first_token",
-            "first token",
-            Unit.SECONDS,
-            Direction.LOWER,
-            "first_token",
-            "t_1 - t_start, tokenizing and prefill included; median over requests",
-            f"{_GENAI_PERF}, time to first token (TTFT)",
-            formulas.first_token,
-        ),
-        Metric(
-            "end_to_end",
-            "end to end",
-            Unit.SECONDS,
-            Direction.LOWER,
-            "end_to_end",
-            "t_n - t_start, summed over requests",
-            f"{_GENAI_PERF}, request latency",
-            formulas.end_to_end,
-        ),
-        Metric(
-            "prefill_tokens_per_sec",
-            "prefill",
-            Unit.TOKENS_PER_SECOND,
-            Direction.HIGHER,
-            "prefill",
-            "prompt tokens evaluated / time to evaluate them, pooled over requests",
-            f"{_LLAMA_BENCH}, test pp",
-            formulas.prefill_tokens_per_sec,
-        ),
-        Metric(
-            "time_per_output_token",
-            "time per token",
-            Unit.SECONDS,
-            Direction.LOWER,
-            "decode",
-            "(t_n - t_1) / (n-1), pooled over requests",
-            f"{_GENAI_PERF}, time per output token (TPOT)",
-            formulas.time_per_output_token,
-        ),
-        Metric(
-            "inter_token",
-            "inter-token",
-            Unit.SECONDS,
-            Direction.LOWER,
-            "inter_token",
-            "median of the gaps t_{i+1} - t_i over all requests",
-            f"{_GENAI_PERF}, inter-token latency (ITL)",
-            formulas.inter_token,
-        ),
-        Metric(
-            "stall_rate",
-            "stall rate",
-            Unit.RATIO,
-            Direction.LOWER,
-            "stall_rate",
-            "share of iterations longer than 1.25 times the median over processes",
-            "asked for where a median is blind: a change that hits a minority of iterations",
-            formulas.not_in_timelines,
-            kind="share",
-            resolution=0.01,
-        ),
-        Metric(
-            "roofline",
-            "roofline",
-            Unit.RATIO,
-            Direction.HIGHER,
-            "decode",
-            "bytes read per token (weights used, and the KV cache at that depth) * tokens per "
-            "second / memory bandwidth",
-            "Williams, Waterman, Patterson: Roofline (CACM 2009); decode at batch size 1 is "
-            "bound by memory",
-            formulas.not_in_timelines,
-            beside=True,
-            compared=False,
-        ),
-        Metric(
-            "gpu_memory",
-            "GPU memory",
-            Unit.BYTES,
-            Direction.LOWER,
-            "gpu_memory",
-            "most device memory the engine's process held during an iteration, over all its GPUs",
-            f"{_NVML}, nvmlDeviceGetComputeRunningProcesses",
-            formulas.not_in_timelines,
-            beside=True,
-            resolution=2.0**20,
-        ),
-        Metric(
-            "energy_per_token",
-            "energy/token",
-            Unit.JOULES,
-            Direction.LOWER,
-            "energy_per_token",
-            "energy of all GPUs over a process's counted iterations / their output tokens",
-            f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption",
-            formulas.not_in_timelines,
-            beside=True,
-            resolution=1e-3,
-        ),
-        Metric(
-            "gpu_power",
-            "GPU power",
-            Unit.WATTS,
-            Direction.LOWER,
-            "gpu_power",
-            "mean power of all GPUs over a process's counted iterations",
-            f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption, else nvmlDeviceGetPowerUsage",
-            formulas.not_in_timelines,
-            beside=True,
-            resolution=1.0,
-        ),
-        Metric(
-            "gpu_utilization",
-            "GPU busy",
-            Unit.RATIO,
-            Direction.HIGHER,
-            "gpu_utilization",
-            "mean share of time with a kernel running while decoding, over all GPUs",
-            f"{_NVML}, nvmlDeviceGetUtilizationRates",
-            formulas.not_in_timelines,
-            beside=True,
-            resolution=0.01,
-        ),
-    )
-}
 
+METRICS: dict[str, Metric] = {metric.name: metric for metric in OWN_METRICS}
+#: The plugin's own, whatever is registered later.
+_OWN = frozenset(METRICS)
 #: What a bare ``perf`` marker gates.
 DEFAULT_GATED = ("tokens_per_sec", "first_token", "end_to_end")
 #: What every perf test shows, gated or not, so that a loss is located.
@@ -298,18 +87,28 @@ def _percentile_metric(name: str, of: str, percent: float) -> Metric:
 
 def known_metric(name: str) -> Metric | None:
     """Return the metric called ``name``, a percentile included; None where there is none (yet)."""
-    metric = METRICS.get(name)
-    if metric is None and (parts := percentile_parts(name)) is not None:
+    if name in METRICS:
+        return METRICS[name]
+    if (parts := percentile_parts(name)) is not None:
         return _percentile_metric(percentile_name(*parts), *parts)
-    return metric
+    if name in installed(GROUP):
+        with suppress(EntryPointError, MetricError):
+            return _add(_installed_metric(name))
+    return None
 
 
 def get_metric(name: str) -> Metric:
     """Return the metric called ``name``, a percentile such as ``inter_token_p95`` included.
 
     Raises:
-        UnknownMetricError: naming the nearest registered metrics.
+        UnknownMetricError: naming the nearest registered metrics, or the package that brings it
+            and is broken.
     """
+    if name not in METRICS and name in installed(GROUP):
+        try:
+            return _add(_installed_metric(name))
+        except (EntryPointError, MetricError) as error:
+            raise UnknownMetricError(f"unknown metric {name!r}: {error}") from error
     metric = known_metric(name)
     if metric is None:
         near = difflib.get_close_matches(name, METRICS, n=1)
@@ -319,13 +118,181 @@ def get_metric(name: str) -> Metric:
     return metric
 
 
-def compute_all(timelines: Sequence[Timeline]) -> dict[str, float]:
-    """Compute every metric that is defined for one iteration's timelines, in base units."""
-    return dict(_defined(timelines))
+def register_metric(
+    name: str,
+    *,
+    label: str,
+    unit: Unit | str,
+    direction: Direction | str,
+    formula: str,
+    compute: Callable[[Sequence[Timeline]], float | None],
+    source: str = "",
+    quantity: str = "",
+    resolution: float | None = None,
+    compared: bool = True,
+) -> Metric:
+    """Add a metric: markers, targets, tables, records and commands then know it as any other.
+
+    Registering the same definition again changes nothing.
+
+    Args:
+        name: what ``perf_metric(...)``, ``perf.targets`` and files call it: small letters,
+            digits and underscores.
+        label: what tables call it.
+        unit: of every value; a ratio is a fraction (0.05), written as 5%.
+        direction: which way is better.
+        formula: how it follows from timelines, in words for a reader.
+        compute: the timelines of one iteration's requests -> the value in ``unit``; None where
+            it is undefined.
+        source: where the definition comes from.
+        quantity: metrics that are one quantity seen two ways share it, and count as one check;
+            by default it is a quantity of its own.
+        resolution: the smallest value that can be told from zero; None where nothing can
+            measure zero.
+        compared: whether it is held against baselines; otherwise to a limit alone.
+
+    Raises:
+        MetricError: naming what is wrong with an argument, or that the name is taken.
+    """
+    if re.fullmatch(r"[a-z][a-z0-9_]*", name) is None or re.search(r"_p\d+$", name):
+        raise MetricError(
+            f"metric {name!r}: a name has small letters, digits and underscores, and does not "
+            "end as a percentile does (_p95)"
+        )
+    for argument, text in (("label", label), ("formula", formula)):
+        if not isinstance(text, str) or not text.strip():
+            raise MetricError(f"metric {name!r}: {argument}: expected text, got {text!r}")
+    if not callable(compute):
+        raise MetricError(f"metric {name!r}: compute: expected a function, got {compute!r}")
+    if resolution is not None and not is_plausible(resolution):
+        raise MetricError(
+            f"metric {name!r}: resolution: expected a number above 0, or None, got {resolution!r}"
+        )
+    metric = Metric(
+        name=name,
+        label=label,
+        unit=_member(Unit, unit, name, "unit"),
+        direction=_member(Direction, direction, name, "direction"),
+        quantity=quantity or name,
+        formula=formula,
+        source=source,
+        compute=compute,
+        compared=compared,
+        resolution=resolution,
+    )
+    return _add(metric)
 
 
-def _defined(timelines: Sequence[Timeline]) -> Iterator[tuple[str, float]]:
+def load_installed_metrics() -> list[str]:
+    """Register what installed packages bring; return what can't be used, a message each."""
+    problems = []
+    for name, found in installed(GROUP).items():
+        try:
+            if name in _OWN:
+                raise MetricError(
+                    f"the package {package_of(found[0])} brings a metric {name!r}, which is the "
+                    "name of one of pytest-llmperf's own; its own is used"
+                )
+            _add(_installed_metric(name))
+        except (EntryPointError, MetricError) as error:
+            problems.append(str(error))
+    return problems
+
+
+def _installed_metric(name: str) -> Metric:
+    found = _load_metric(name, tuple(map(str, sys.path)))
+    if isinstance(found, EntryPointError):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=64)
+def _load_metric(name: str, _path: tuple[str, ...]) -> Metric | EntryPointError:
+    """Return a package's metric, or what is wrong with it: that is found out once."""
+    found = installed(GROUP)[name]
+    try:
+        metric = load_only(found, "metric")
+    except EntryPointError as error:
+        return error
+    if not isinstance(metric, Metric):
+        why = f"it is no Metric but {type(metric).__name__}; name what register_metric returned"
+        return broken(found[0], "metric", why)
+    if metric.name != name:
+        return broken(found[0], "metric", f"its Metric is called {metric.name!r}")
+    return metric
+
+
+def _add(metric: Metric) -> Metric:
+    known = METRICS.setdefault(metric.name, metric)
+    if known is not metric and _definition(known) != _definition(metric):
+        whose = "pytest-llmperf's own" if known.name in _OWN else _where(known)
+        raise MetricError(
+            f"metric {metric.name!r} is registered twice: by {_where(metric)}, and before by "
+            f"{whose}; give one of them another name"
+        )
+    return known
+
+
+def _definition(metric: Metric) -> tuple[Metric, str]:
+    """Return what makes two metrics the same; a module that was imported again changes nothing."""
+    return replace(metric, compute=formulas.not_in_timelines), _where(metric)
+
+
+def _where(metric: Metric) -> str:
+    compute = metric.compute
+    return f"{getattr(compute, '__module__', '')}:{getattr(compute, '__qualname__', compute)}"
+
+
+def _member(kind: type[_Kind], given: _Kind | str, name: str, argument: str) -> _Kind:
+    try:
+        return kind(given)
+    except ValueError:
+        known = ", ".join(repr(one.value) for one in kind)
+        raise MetricError(
+            f"metric {name!r}: {argument}: expected one of {known}, got {given!r}"
+        ) from None
+
+
+def compute_all(
+    timelines: Sequence[Timeline], problems: dict[str, str] | None = None
+) -> dict[str, float]:
+    """Compute every metric that is defined for one iteration's timelines, in base units.
+
+    A registered metric whose formula fails is left out, and the reason is put into ``problems``.
+    """
+    return dict(_defined(timelines, {} if problems is None else problems))
+
+
+def _defined(
+    timelines: Sequence[Timeline], problems: dict[str, str]
+) -> Iterator[tuple[str, float]]:
     for metric in METRICS.values():
-        value = metric.compute(timelines)
+        if metric.name in _OWN:
+            value = metric.compute(timelines)
+        else:
+            value = _of_others(metric, timelines, problems)
         if value is not None:
             yield metric.name, value
+
+
+def _of_others(
+    metric: Metric, timelines: Sequence[Timeline], problems: dict[str, str]
+) -> float | None:
+    """Compute a metric that is not ours; its formula must not end the session of other tests."""
+    try:
+        value: object = metric.compute(timelines)
+    except Exception as error:
+        problems[metric.name] = f"its formula raised {type(error).__name__}: {error}"
+        return None
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        kind = type(value).__name__
+        problems[metric.name] = f"its formula returned {kind}; a number or None expected"
+        return None
+    number = float(value)
+    if not metric.allows(number):
+        least = "0 or more" if metric.resolution is not None else "above 0 (0 takes a resolution)"
+        problems[metric.name] = f"its formula returned {number:g}; a number {least} expected"
+        return None
+    return number

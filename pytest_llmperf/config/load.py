@@ -17,6 +17,7 @@ from pytest_llmperf.config.schema import Config, LlmConfig
 from pytest_llmperf.config.translate import complaints
 from pytest_llmperf.config.yaml_file import read_document
 from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.metrics import load_installed_metrics
 from pytest_llmperf.system_path import shown_path, system_path
 
 
@@ -73,6 +74,8 @@ def load_config(
         layers.add_document(read_document(file, name), name)
     problems += layers.add_environment(environ)
     problems += layers.add_overrides(overrides)
+    # Targets may name them, and every test's records hold them.
+    unusable = load_installed_metrics()
     config = Config()
     try:
         config = Config.model_validate(layers.tree)
@@ -87,7 +90,7 @@ def load_config(
     return LoadedConfig(
         config=config,
         path=file,
-        warnings=_warnings(config.llm),
+        warnings=(*_warnings(config.llm), *unusable),
         provenance=layers.provenance(),
         base_dir=rootdir if file is None else file.absolute().parent,
     )

@@ -192,6 +192,7 @@ class _Run:
         self._warmup: list[dict[str, float]] = []
         self._counted: list[list[Timeline]] = []
         self._rows: list[dict[str, float]] = []
+        self._undefined: dict[str, str] = {}
         self._found: dict[str, FitnessFinding] = {}
 
     @property
@@ -211,7 +212,8 @@ class _Run:
         timelines = self._replay()
         seconds = time.perf_counter() - began
         self._counted.append(timelines)
-        self._rows.append({**compute_all(timelines), **self.watch.measured(timelines)})
+        values = compute_all(timelines, self._undefined)
+        self._rows.append({**values, **self.watch.measured(timelines)})
         self.void = self.void or self.watch.sample()
         return seconds
 
@@ -251,7 +253,7 @@ class _Run:
             arm=place.arm,
             pair=place.pair,
             pooled=_pooled([timeline for timelines in self._counted for timeline in timelines]),
-            undefined=dict(self.watch.undefined()),
+            undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
             beside=beside,
         )

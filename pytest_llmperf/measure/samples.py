@@ -32,7 +32,8 @@ class ProcessSample:
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
             ``first_token`` every request's.
-        undefined: why a metric that is measured beside the generations has no value.
+        undefined: why a metric that is measured beside the generations, or that a formula of
+            another package or the project computes, has no value.
         telemetry: what the GPUs did while it decoded, or None.
         beside: iteration by iteration it took turns with the other process of its pair.
     """
