@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.base_side import may_ask_other_work, setup_side
+from pytest_llmperf.session.cards import cards_of
 from pytest_llmperf.session.checks import checks_of_test
 from pytest_llmperf.session.console import Console, SilentConsole
 from pytest_llmperf.session.context import SessionContext, SessionRequest
@@ -193,7 +195,8 @@ def _recorded(
     console: Console | None = None,
 ) -> tuple[RecordedTest, LlmEngine]:
     """Run the workload once; return what it asked for, and the engine, closed."""
-    lock = DeviceLock(notify=console.line if console is not None else None)
+    notify = console.line if console is not None else None
+    lock = DeviceLock(notify=notify, cards=partial(cards_of, [config.spec]))
     engine = LlmEngine(config.spec, config.llm.max_tokens, lock)
     recorder = Recorder()
     engine.observer = recorder

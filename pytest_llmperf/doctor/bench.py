@@ -76,7 +76,7 @@ class Bench:
         self._probe = probe
         self._start_seconds = start_seconds
         self._severities = watch.severities
-        self._stage = MeasureStage(watch, SilentConsole(), FitWait(), holds_device=True)
+        self._stage = MeasureStage(watch, SilentConsole(), FitWait(), specs=None)
         full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
         self._is_long = full > _FULL_PART * budget
 

@@ -1,36 +1,49 @@
-"""Only one engine holds the device at a time, across every session of this user."""
+"""One card, one session: whoever would disturb another's measurement waits for it to end.
+
+A session whose engines compute on known cards alone holds those, and shares the machine with
+others of its kind. Any other session may use the processor, or a card that nobody can name, and
+holds the whole machine. Locks are always taken in one order, so two sessions never wait for each
+other.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from pytest_llmperf.engine import lock_files
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.lock_files import Folder, LockFile
 from pytest_llmperf.units import format_duration
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
 
 _POLL_S = 0.2
 _NOTICE_AFTER_S = 1.0
+_MACHINE = "machine.lock"
 
 
 class DeviceBusyError(EngineError):
     """Another session held the device for longer than this one was willing to wait."""
 
 
+def whole_machine() -> None:
+    """Name no card: the session may use any, or the processor."""
+
+
 class DeviceLock:
-    """A lock file that names its holder; the system frees it when the holder dies.
+    """Locks of a session's cards, or of its machine; the system frees them when the holder dies.
 
     Args:
-        timeout: seconds to wait for another session.
-        notify: called once, with one line, when there is something to wait for.
-        path: the lock file; the default is one per user, or ``LLMPERF_DEVICE_LOCK``.
+        timeout: seconds to wait for other sessions.
+        notify: called with a line: once when there is something to wait for, and when sessions
+            of other users can't be waited for.
+        path: one lock file that stands for everything; the default is ``LLMPERF_DEVICE_LOCK``,
+            or else files that all users of this machine share.
+        cards: asked when the lock is acquired; returns the names of the only cards that the
+            session's engines compute on, None where that is not known.
     """
 
     def __init__(
@@ -38,76 +51,101 @@ class DeviceLock:
         timeout: float = 1800.0,
         notify: Callable[[str], None] | None = None,
         path: Path | None = None,
+        cards: Callable[[], Collection[str] | None] = whole_machine,
     ) -> None:
         self._timeout = timeout
-        self._notify = notify
-        self._path = path or default_path()
-        self._lock: BaseFileLock | None = None
+        self._notify = notify or (lambda _: None)
+        named = os.environ.get("LLMPERF_DEVICE_LOCK")
+        self._path = path or (Path(named) if named else None)
+        self._cards = cards
+        self._held: list[LockFile] = []
 
     def acquire(self) -> None:
         """Wait for the device and hold it; does nothing if it is held already.
 
         Raises:
-            DeviceBusyError: the wait was too long, or the lock file can't be made.
+            DeviceBusyError: the wait was too long, or a lock file can't be made.
         """
-        if self._lock is not None:
+        if self._held:
             return
-        from filelock import FileLock, Timeout
-
+        began, files = time.monotonic(), self._open()
+        told = False
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Not bound to a thread: the one that ends the engine need not have started it.
-            lock = FileLock(self._path, thread_local=False)
-            started, told = time.monotonic(), False
-            while True:
-                with contextlib.suppress(Timeout):
-                    lock.acquire(timeout=_POLL_S)
-                    break
-                waited = time.monotonic() - started
-                if not told and waited > _NOTICE_AFTER_S and self._notify is not None:
-                    self._notify(
-                        f"waiting for another session ({self._holder()}) to free the device"
-                    )
-                    told = True
-                if waited > self._timeout:
-                    raise DeviceBusyError(
-                        f"another session ({self._holder()}) has held the device for "
-                        f"{format_duration(waited)}; wait for it to end, or end it"
-                    )
-            self._holder_path.write_text(f"process {os.getpid()}")
+            for file in files:
+                while not file.take():
+                    waited = time.monotonic() - began
+                    if not told and waited > _NOTICE_AFTER_S:
+                        self._notify(
+                            f"waiting for another session ({file.holder()}) to free the device"
+                        )
+                        told = True
+                    if waited > self._timeout:
+                        raise DeviceBusyError(
+                            f"another session ({file.holder()}) has held the device for "
+                            f"{format_duration(waited)}; wait for it to end, or end it"
+                        )
+                    time.sleep(_POLL_S)
         except OSError as error:
-            raise DeviceBusyError(
-                f"the device's lock file {self._path} can't be used: {error}; "
-                "set LLMPERF_DEVICE_LOCK to a path that can be written"
-            ) from error
-        self._lock = lock
+            _close(files)
+            raise _unusable(files[0].path, error) from error
+        except BaseException:
+            _close(files)
+            raise
+        self._held = files
 
     @property
     def held(self) -> bool:
         """Whether this session holds the device."""
-        return self._lock is not None
+        return bool(self._held)
 
     def release(self) -> None:
         """Free the device; does nothing if it is not held."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        held, self._held = self._held, []
+        _close(held)
 
-    @property
-    def _holder_path(self) -> Path:
-        return self._path.with_name(f"{self._path.name}.holder")
+    def _open(self) -> list[LockFile]:
+        """Open the files to lock, in the order to lock them in."""
+        if self._path is not None:
+            return _open_or_say(Folder(self._path.parent, "named"), [(self._path.name, True)])
+        cards = sorted({re.sub(r"\W", "-", card) for card in self._cards() or ()})
+        wanted = [(_MACHINE, not cards), *((f"gpu-{card}.lock", True) for card in cards)]
+        try:
+            return _open_all(Folder(lock_files.SHARED, "shared"), wanted)
+        except OSError as error:
+            self._notify(
+                f"note: sessions of other users are not waited for: the lock files in "
+                f"{lock_files.SHARED} can't be used ({error}); remove that folder, or have its "
+                "owner or root do so"
+            )
+        return _open_or_say(Folder(lock_files.OWN, "own"), wanted)
 
-    def _holder(self) -> str:
+
+def _open_or_say(folder: Folder, wanted: Sequence[tuple[str, bool]]) -> list[LockFile]:
+    try:
+        return _open_all(folder, wanted)
+    except OSError as error:
+        raise _unusable(folder.path / wanted[0][0], error) from error
+
+
+def _open_all(folder: Folder, wanted: Sequence[tuple[str, bool]]) -> list[LockFile]:
+    files: list[LockFile] = []
+    try:
+        for name, exclusive in wanted:
+            files.append(LockFile(folder, name, exclusive=exclusive))
+    except OSError:
+        _close(files)
+        raise
+    return files
+
+
+def _close(files: Sequence[LockFile]) -> None:
+    for file in reversed(files):
         with contextlib.suppress(OSError):
-            return self._holder_path.read_text().strip() or "unknown"
-        return "unknown"
+            file.close()
 
 
-def default_path() -> Path:
-    """Return the lock file of this user on this machine."""
-    if path := os.environ.get("LLMPERF_DEVICE_LOCK"):
-        return Path(path)
-    user = str(os.getuid()) if hasattr(os, "getuid") else "user"
-    # Not where TMPDIR says: sessions with different ones would hold the device at once.
-    folder = Path("/tmp") if os.name == "posix" else Path(tempfile.gettempdir())
-    return folder / f"pytest-llmperf-{user}" / "device.lock"
+def _unusable(path: Path, error: OSError) -> DeviceBusyError:
+    return DeviceBusyError(
+        f"the device's lock file {path} can't be used: {error}; "
+        "set LLMPERF_DEVICE_LOCK to a path that can be written"
+    )

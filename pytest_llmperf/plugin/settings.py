@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -89,6 +90,7 @@ def _resolve(config: pytest.Config) -> Settings:
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.plugin.usage import usage_error
+    from pytest_llmperf.session.cards import cards_of
     from pytest_llmperf.session.setup import set_up_engine
 
     loaded = load(config)
@@ -96,7 +98,7 @@ def _resolve(config: pytest.Config) -> Settings:
         setup = set_up_engine(loaded, config.rootpath, import_paths(config))
     except ConfigError as error:
         raise usage_error(str(error)) from None
-    lock = DeviceLock(notify=_notifier(config))
+    lock = DeviceLock(notify=_notifier(config), cards=partial(cards_of, [setup.spec]))
     return Settings(setup, LlmEngine(setup.spec, setup.llm.max_tokens, lock))
 
 

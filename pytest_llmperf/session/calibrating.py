@@ -61,7 +61,9 @@ class Calibrator:
         self._perf = context.setup.perf
         self._facts = facts
         self._start_seconds = start_seconds
-        self._stage = MeasureStage(facts.watch, context.console, context.wait, in_logs=False)
+        self._stage = MeasureStage(
+            facts.watch, context.console, context.wait, [context.setup.spec], in_logs=False
+        )
         self._started = 0
         self.runs: list[SessionRun] = []
         self.errors: dict[str, str] = {}

@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from functools import partial
 
 from pytest_llmperf.engine.device_lock import DeviceLock
+from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
+from pytest_llmperf.session.cards import cards_of
 from pytest_llmperf.session.console import Console
 from pytest_llmperf.session.process_watch import ProcessWatch
 from pytest_llmperf.session.turns import fits_beside
@@ -25,8 +27,9 @@ class MeasureStage:
         watch: what is watched beside engine processes.
         console: where progress is shown.
         wait: the session's account of waiting for the machine to be fit.
+        specs: how the engines of both sides are started; None where the caller holds the
+            device already.
         in_logs: whether progress is shown where the output is no terminal, too.
-        holds_device: the caller holds the device already.
     """
 
     def __init__(
@@ -34,15 +37,15 @@ class MeasureStage:
         watch: WatchSettings,
         console: Console,
         wait: FitWait,
+        specs: Sequence[LaunchSpec] | None,
         *,
         in_logs: bool = True,
-        holds_device: bool = False,
     ) -> None:
         self._watch = watch
         self._console = console
         self._wait = wait
+        self._specs = specs
         self._in_logs = in_logs
-        self._holds_device = holds_device
 
     def measure(
         self,
@@ -83,10 +86,11 @@ class MeasureStage:
     @contextmanager
     def _device(self) -> Iterator[None]:
         """Hold the device, unless the caller does."""
-        if self._holds_device:
+        if self._specs is None:
             yield
             return
-        lock = DeviceLock(notify=self._console.line)
+        cards = partial(cards_of, self._specs)
+        lock = DeviceLock(notify=self._console.line, cards=cards)
         lock.acquire()
         try:
             yield

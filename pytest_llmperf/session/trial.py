@@ -118,7 +118,10 @@ class Trials:
                 f"{count(known, 'pair')} of earlier sessions measured the very same, and count "
                 "(perf.accumulate)"
             )
-        stage = MeasureStage(self._facts.watch, console, self._context.wait)
+        specs = [self._context.setup.spec]
+        if base is not None and base.spec is not None:
+            specs.append(base.spec)
+        stage = MeasureStage(self._facts.watch, console, self._context.wait, specs)
         sides = sides_of(self._context.setup, base)
         measurement = stage.measure(plan, sides, gate.undecided, earlier, keep)
         return Trial(tests, self._facts, plan, gate, measurement, base)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.engine.client import LaunchSpec
-from pytest_llmperf.engine.device_lock import DeviceBusyError, DeviceLock, default_path
+from pytest_llmperf.engine.device_lock import DeviceBusyError, DeviceLock
 from pytest_llmperf.engine.handle import LlmEngine
 
 HOLD = """
@@ -47,30 +47,6 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "locks" / "device.lock"
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(path))
     return path
-
-
-def test_the_environment_says_where_the_lock_is(path: Path) -> None:
-    assert default_path() == path
-
-
-@pytest.mark.skipif(os.name != "posix", reason="the temporary folder of Windows is the user's")
-def test_another_temporary_folder_is_no_other_device(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("LLMPERF_DEVICE_LOCK", raising=False)
-    # Python remembers the folder that it found first.
-    code = "from pytest_llmperf.engine.device_lock import default_path; print(default_path())"
-    places = [
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "TMPDIR": str(folder)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for folder in (tmp_path, Path("/tmp"))
-    ]
-    assert places[0] == places[1]
 
 
 def test_who_waits_is_told_for_whom_and_then_refused(path: Path) -> None:

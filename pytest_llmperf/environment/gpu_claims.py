@@ -1,0 +1,67 @@
+"""Which cards an engine computes on alone, so that sessions on other cards need not wait."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_llmperf.environment.nvml import NvmlUnavailableError, ask, devices, nvml
+
+_ALL_LAYERS = -1
+
+
+def claimed_cards(
+    backend: str, llm: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[str, ...] | None:
+    """Return the names of the cards that an engine will use, the same in every session.
+
+    They are the UUIDs of whole cards (slices of one card share its power and its memory), or,
+    where NVML is not there, the numbers in CUDA_VISIBLE_DEVICES. None where the engine may
+    compute on the processor, too, or where it is not certain which cards it will use.
+
+    Args:
+        backend: of the installed llama.cpp, or ``app``.
+        llm: the resolved section of the configuration.
+        environ: of the engine's process.
+    """
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if backend == "app":
+        # An application that is shown certain cards is taken to compute there.
+        if visible is None:
+            return None
+    elif backend != "cuda" or llm["n_gpu_layers"] != _ALL_LAYERS:
+        return None
+    try:
+        cards, is_order_known = _by_nvml(environ)
+    except NvmlUnavailableError:
+        numbers = [part.strip() for part in (visible or "").split(",")]
+        if not all(re.fullmatch(r"\d+", number) for number in numbers):
+            return None
+        cards, is_order_known = [f"number-{int(number)}" for number in numbers], True
+    if backend != "app" and llm["split_mode"] == "none" and is_order_known:
+        cards = cards[llm["main_gpu"] :][:1]
+    return tuple(dict.fromkeys(cards)) or None
+
+
+def _by_nvml(environ: Mapping[str, str]) -> tuple[list[str], bool]:
+    """Return the UUIDs of the visible cards, and whether CUDA has them in this order.
+
+    None of them where CUDA may number the cards otherwise than NVML, or one has no UUID. CUDA
+    puts the fastest first unless CUDA_DEVICE_ORDER is PCI_BUS_ID, so only cards of one model
+    have one order.
+
+    Raises:
+        NvmlUnavailableError: there is no NVIDIA driver, or it does not answer.
+    """
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    with nvml() as pynvml:
+        found, problem = devices(pynvml, environ)
+        present, _ = devices(pynvml, {})
+        models = {ask(pynvml, pynvml.nvmlDeviceGetName, one.card) for one in present}
+        uuids = [ask(pynvml, pynvml.nvmlDeviceGetUUID, one.card) for one in found]
+    same_order = environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or len(models) == 1
+    by_number = visible is not None and re.search(r"(^|,)\s*\d+\s*(,|$)", visible) is not None
+    if problem or (by_number and not same_order) or not all(uuids):
+        return [], False
+    return [uuid for uuid in uuids if uuid], same_order or visible is not None
