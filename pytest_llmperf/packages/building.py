@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pytest_llmperf.packages.commands import clean_environment, run_logged
 from pytest_llmperf.packages.copying import copy_distribution, copy_packages, describe, remove
 from pytest_llmperf.packages.declarations import repository_around
 from pytest_llmperf.packages.errors import BY_HAND, InstallError
-from pytest_llmperf.packages.followed import no_longer_asked
+from pytest_llmperf.packages.followed import no_longer_needed
 from pytest_llmperf.packages.installed import (
     ENGINE,
     NOT_COPIED,
@@ -22,8 +22,8 @@ from pytest_llmperf.packages.installed import (
     site_folders,
 )
 from pytest_llmperf.packages.installer import Installer
+from pytest_llmperf.packages.needs import Needs
 from pytest_llmperf.packages.requirement_files import parse
-from pytest_llmperf.packages.resolution import TREE
 from pytest_llmperf.packages.venv import interpreter, make_venv, seen_base
 
 Say = Callable[[str], None]
@@ -53,40 +53,20 @@ class Site:
     say: Say
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How the other tree's environment differs from this one.
-
-    Attributes:
-        installs: canonical name -> requirement with the exact version, for the installer.
-        removes: names of what only this environment's tree asks for.
-        own: the project's own distributions, of which only the metadata is in there.
-    """
-
-    installs: Mapping[str, str]
-    removes: Collection[str]
-    own: Sequence[Distribution]
-
-    @property
-    def replaced(self) -> set[str]:
-        """The names of the distributions that are not taken over from this environment."""
-        return {*NOT_COPIED, *self.installs, *(each.name for each in self.own)}
-
-
 def build(
     site: Site,
-    plan: Plan,
+    needs: Needs,
+    own: Sequence[Distribution],
     installer: Installer,
-    options: Sequence[str],
     donors: Sequence[Path],
 ) -> Path:
-    """Make the environment that ``plan`` describes, and return its folder of packages.
+    """Make a copy of this environment, let an installer add what is missing, and return its folder.
 
     Args:
         site: where.
-        plan: what goes in.
-        installer: adds what differs.
-        options: lines of a requirements file that say where packages come from.
+        needs: what the other tree needs.
+        own: the project's own distributions, of which only the metadata is in there.
+        installer: adds what is missing.
         donors: folders of packages whose engine was built with the same flags.
 
     Raises:
@@ -98,59 +78,54 @@ def build(
     own_folders = [folder for folder in site_folders() if folder not in base]
     copy_packages(own_folders, packages, repository_around(site.this_tree))
     copied = Installed([packages])
-    for name in copied.keys() & plan.replaced:
+    donor = donor_of(needs.engine, donors)
+    replaced = {*NOT_COPIED, *(each.name for each in own), *([ENGINE] if donor else [])}
+    for name in copied.keys() & replaced:
         remove(copied[name])
-    top = repository_around(site.other_tree).as_uri()
-    lines = {name: line.replace(TREE, top) for name, line in plan.installs.items()}
-    if ENGINE in lines and " @ " not in lines[ENGINE]:
-        line = lines.pop(ENGINE)
-        if donor := donor_of(line, donors):
-            copy_distribution(donor[ENGINE], packages)
-        else:
-            _build_engine(site, line, installer, options)
-    if lines:
-        shown = sorted(lines.values())
-        site.say(f"installs {', '.join(shown)} with {installer.name}; log: {site.log}")
-        _install(site, shown, installer, options)
-    made = Installed([packages])
+    if donor:
+        copy_distribution(donor[ENGINE], packages)
+    if needs.installs:
+        _install(site, needs, installer, compiles=bool(needs.engine) and not donor)
+    made, area = Installed([packages]), repository_around(site.other_tree)
+    for each in made.values():
+        if each.is_from(area):
+            remove(each)
     # Of another version something may need what nothing needs here.
-    for name in no_longer_asked(set(plan.removes), set(), made, ()):
+    for name in no_longer_needed(needs.dropped, made, ()):
         remove(made[name])
-    for each in plan.own:
+    for each in own:
         describe(each, packages)
     return packages
 
 
-def _build_engine(site: Site, line: str, installer: Installer, options: Sequence[str]) -> None:
-    built = f" with {site.flags}" if site.flags else ""
-    site.say(f"builds {line}{built}, {BUILD_TIME}; log: {site.log}")
+def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) -> None:
+    shown = ", ".join(needs.installs)
+    if compiles:
+        built = f" with {site.flags}" if site.flags else ""
+        site.say(f"builds {needs.engine}{built}, {BUILD_TIME}; log: {site.log}")
+    site.say(f"installs {shown} with {installer.name}; log: {site.log}")
+    asked, limits = site.folder / "llmperf-requirements.txt", site.folder / "llmperf-limits.txt"
+    lines = [*needs.options, *needs.kept, *needs.new]
+    asked.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    limits.write_text("\n".join([*needs.limits, ""]), encoding="utf-8")
     # The build's gigabyte lies where it is removed even after a kill.
     scratch = site.folder / "build"
     scratch.mkdir()
-    _install(site, [line], installer, options, unbuilt=ENGINE, TMPDIR=str(scratch))
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _install(
-    site: Site,
-    lines: Sequence[str],
-    installer: Installer,
-    options: Sequence[str],
-    unbuilt: str | None = None,
-    **variables: str,
-) -> None:
-    file = site.folder / "llmperf-requirements.txt"
-    file.write_text("\n".join([*options, *lines, ""]), encoding="utf-8")
-    by_flags = "set CMAKE_ARGS to build it in another way; " if unbuilt else ""
+    by_flags = "set CMAKE_ARGS to build it in another way; " if compiles else ""
     run_logged(
-        installer.install(interpreter(site.folder), file, unbuilt=unbuilt),
+        installer.install(
+            interpreter(site.folder),
+            ["-r", str(asked), "-c", str(limits), *needs.folders],
+            unbuilt=ENGINE if compiles or needs.folders else "",
+        ),
         site.log,
-        f"installing {' '.join(lines)} with {installer.name}",
+        f"installing {shown} with {installer.name}",
         cwd=site.other_tree,
-        environ=clean_environment(os.environ, **_engine_variables(site.flags), **variables),
+        environ=clean_environment(os.environ, TMPDIR=str(scratch), **_engine_variables(site.flags)),
         say=site.say,
         advice=f"{by_flags}or {BY_HAND}",
     )
+    shutil.rmtree(scratch, ignore_errors=True)
 
 
 def donor_of(line: str, donors: Sequence[Path]) -> Installed | None:
@@ -186,10 +161,11 @@ def build_by_hand(
         raise InstallError(f"perf.base_install: {error} in {command!r}; check its quotes") from None
     if not words:
         raise InstallError("perf.base_install is empty; leave it out, or name a command")
-    packages = make_venv(site.folder, site.log, sees_base=False)
+    packages = make_venv(site.folder, site.log, pip="pip" not in installed)
+    if "pip" in installed:  # quicker, and Python's own copy may be missing
+        copy_distribution(installed["pip"], packages)
     python = interpreter(site.folder)
     words = [word.replace("{python}", str(python)) for word in words]
-    _add_pip(site, installed, packages)
     site.say(f"runs {shlex.join(words)}; log: {site.log}")
     run_logged(
         words,
@@ -214,27 +190,9 @@ def build_by_hand(
             remove(made[each.name])
         describe(each, packages)
     for each in made.values():
-        source = each.source()
-        if source is not None and source.resolve().is_relative_to(area):
+        if each.is_from(area):
             describe(each, packages)
     return packages
-
-
-def _add_pip(site: Site, installed: Installed, packages: Path) -> None:
-    """Put a pip into a new environment: this one's, or Python's own copy if it has one."""
-    if "pip" in installed:
-        copy_distribution(installed["pip"], packages)
-        return
-    try:
-        run_logged(
-            [str(interpreter(site.folder)), "-I", "-m", "ensurepip"],
-            site.log,
-            "adding pip",
-            cwd=site.log.parent,
-            environ=clean_environment(os.environ),
-        )
-    except InstallError:  # the command may do without, and says so if not
-        return
 
 
 def _engine_variables(flags: str) -> dict[str, str]:

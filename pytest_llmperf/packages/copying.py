@@ -112,21 +112,11 @@ def remove(distribution: Distribution) -> None:
 
 
 def _files(distribution: Distribution) -> Iterator[Path]:
-    """Yield the existing files of a distribution, by its record or else by its module names."""
-    if distribution.raw.read_text("RECORD") is not None:
-        for file in distribution.raw.files or ():
-            path = Path(os.path.normpath(str(distribution.raw.locate_file(file))))
-            if path.is_file():
-                yield path
-        return
-    # Packages of an operating system come without a record.
-    names = (distribution.raw.read_text("top_level.txt") or distribution.name).split()
-    tops = [distribution.folder / name.replace("-", "_") for name in names]
-    tops += [top.with_name(f"{top.name}.py") for top in tops]
-    tops += [distribution.info] if distribution.info is not None else []
-    for top in tops:
-        found = [top] if top.is_file() else top.rglob("*")
-        yield from (path for path in found if path.is_file())
+    """Yield the existing files of a distribution that its record names."""
+    for file in distribution.raw.files or ():
+        path = Path(os.path.normpath(str(distribution.raw.locate_file(file))))
+        if path.is_file():
+            yield path
 
 
 def _is_below(path: Path, area: Path, folder: Path) -> bool:

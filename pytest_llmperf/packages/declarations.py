@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_llmperf.packages.errors import BY_HAND, InstallError
 from pytest_llmperf.packages.project import Project, read_project
-from pytest_llmperf.packages.requirement_files import logical_lines, with_included
+from pytest_llmperf.packages.requirement_files import with_included
 
 CONSTRAINTS = "constraints.txt"
 UV_LOCK = "uv.lock"
@@ -18,6 +18,7 @@ _REQUIREMENTS = ("*requirements*.txt", "requirements/*.txt")
 #: Files that uv and pip do not install from.
 _CONDA = ("environment.yml", "environment.yaml")
 _OTHER_TOOLS = ("Pipfile", "Pipfile.lock", "poetry.lock", "pdm.lock", "pylock.toml", *_CONDA)
+_PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", UV_LOCK, *_OTHER_TOOLS)
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,13 @@ class Declarations:
         tree: its project folder.
         projects: its packages, by folder (posix, from the tree).
         requirements: its requirements files, by name (posix, from the tree).
-        texts: each file that declares something -> a text that is equal where it means
-            the same.
+        files: each file that declares something -> a digest of its content.
     """
 
     tree: Path
     projects: Mapping[str, Project]
     requirements: Mapping[str, Path]
-    texts: Mapping[str, str]
+    files: Mapping[str, str]
 
     @property
     def names(self) -> set[str]:
@@ -44,8 +44,8 @@ class Declarations:
 
     def changed(self, other: Declarations) -> list[str]:
         """Return the names of the files in which another tree's declarations differ."""
-        names = {*self.texts, *other.texts}
-        return sorted(name for name in names if self.texts.get(name) != other.texts.get(name))
+        names = {*self.files, *other.files}
+        return sorted(name for name in names if self.files.get(name) != other.files.get(name))
 
 
 def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
@@ -59,21 +59,21 @@ def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
     Raises:
         InstallError: a file cannot be read or parsed; names file and line.
     """
-    texts: dict[str, str] = {}
-    projects = {}
-    for folder in dict.fromkeys((".", *also)):
-        project = projects[folder] = read_project(tree / folder)
-        for name in ("setup.py", "setup.cfg", UV_LOCK, *_OTHER_TOOLS):
-            if (path := tree / folder / name).is_file():
-                texts[_named(path, tree)] = hashlib.sha256(path.read_bytes()).hexdigest()
-        if project.data:
-            texts[_named(tree / folder / "pyproject.toml", tree)] = project.text
-    found = {path for pattern in _REQUIREMENTS for path in tree.glob(pattern)}
-    requirements = {_named(path, tree): path for path in sorted(found) if path.is_file()}
-    for path in (*requirements.values(), *sorted(tree.glob("*constraints*.txt"))):
-        for file in with_included(path, constraints=True):
-            texts[_named(file, tree)] = "\n".join(sorted(logical_lines(file)))
-    return Declarations(tree, projects, requirements, {k: v for k, v in texts.items() if v})
+    projects = {folder: read_project(tree / folder) for folder in dict.fromkeys((".", *also))}
+    requirements = _found(tree, *_REQUIREMENTS)
+    files = {tree / folder / name for folder in projects for name in _PROJECT_FILES}
+    for path in (*requirements, *_found(tree, "*constraints*.txt")):
+        files |= {*with_included(path, constraints=True)}
+    return Declarations(
+        tree,
+        projects,
+        {_named(path, tree): path for path in requirements},
+        {
+            _named(path, tree): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+            if path.is_file()
+        },
+    )
 
 
 def check_installable(ours: Declarations, theirs: Declarations) -> None:
@@ -92,7 +92,7 @@ def check_installable(ours: Declarations, theirs: Declarations) -> None:
             )
     for folder, project in theirs.projects.items():
         before = ours.projects.get(folder)
-        if project.is_poetry_only and (before is None or before.text != project.text):
+        if project.poetry and (before is None or before.poetry != project.poetry):
             raise InstallError(
                 f"{project.folder / 'pyproject.toml'} declares dependencies for Poetry and names "
                 f"no build backend, so neither uv nor pip can install them; {BY_HAND}"
@@ -105,6 +105,11 @@ def repository_around(tree: Path) -> Path:
         if (folder / ".git").exists():
             return folder
     return tree
+
+
+def _found(tree: Path, *patterns: str) -> list[Path]:
+    found = {path for pattern in patterns for path in tree.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
 def _named(path: Path, tree: Path) -> str:

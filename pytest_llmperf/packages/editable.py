@@ -24,9 +24,9 @@ def from_repository(area: Path, installed: Installed, folders: list[Path]) -> li
         installed: this environment's distributions.
         folders: its folders of installed packages.
     """
-    found = {name: each for name, each in installed.items() if _below(each.source(), area)}
+    found = {name: each for name, each in installed.items() if each.is_from(area)}
     for each in _egg_links(folders):
-        if _below(each.folder, area):
+        if each.folder.resolve().is_relative_to(area):
             found.setdefault(each.name, each)
     return list(found.values())
 
@@ -104,10 +104,6 @@ def _egg_links(folders: list[Path]) -> Iterator[Distribution]:
                 name = canonicalize_name(raw.metadata["Name"] or "")
                 if name == canonicalize_name(link.stem):
                     yield Distribution(name, raw.version, source, raw)
-
-
-def _below(path: Path | None, area: Path) -> bool:
-    return path is not None and path.resolve().is_relative_to(area)
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pytest_llmperf.packages.building import (
     BUILD_TIME,
     LONGEST_BUILD_S,
-    Plan,
     Site,
     build,
     build_by_hand,
     donor_of,
 )
 from pytest_llmperf.packages.declarations import (
+    UV_LOCK,
     Declarations,
     check_installable,
     declared,
@@ -26,27 +27,24 @@ from pytest_llmperf.packages.declarations import (
 from pytest_llmperf.packages.editable import from_repository
 from pytest_llmperf.packages.engine_build import build_flags
 from pytest_llmperf.packages.errors import InstallError
-from pytest_llmperf.packages.followed import no_longer_asked
 from pytest_llmperf.packages.identity import digest, engine_digest, state_of
 from pytest_llmperf.packages.installed import (
     ENGINE,
     NOT_COPIED,
-    PLUGIN,
     Distribution,
     Installed,
     installed_here,
     site_folders,
 )
-from pytest_llmperf.packages.installer import Installer, find_installer
-from pytest_llmperf.packages.requirement_files import parse
-from pytest_llmperf.packages.resolution import Side, changes_between, sides
+from pytest_llmperf.packages.installer import find_installer, read_lock
+from pytest_llmperf.packages.needs import needs_of
 from pytest_llmperf.packages.store import Entry
 from pytest_llmperf.packages.venv import interpreter, seen_base
 
 __all__ = ["Environment", "InstallError", "environment_for"]
 
 #: Part of every name in the cache: what was made in another way is not taken for this.
-_LAYOUT = 2
+_LAYOUT = 3
 #: Differences reported in one line.
 _SHOWN = 6
 
@@ -64,6 +62,62 @@ class Environment:
     python: str
     shared: bool
     note: str
+
+
+@dataclass(frozen=True)
+class _Trees:
+    """This environment with its tree, and the other tree.
+
+    Attributes:
+        ours: what this environment's tree declares.
+        theirs: what the other one does.
+        installed: this environment's distributions.
+        own: those of them that come from the trees.
+    """
+
+    ours: Declarations
+    theirs: Declarations
+    installed: Installed
+    own: tuple[Distribution, ...]
+
+    def files(self) -> str:
+        """Name the files that differ."""
+        return _few(self.ours.changed(self.theirs))
+
+    def differences(self, there: Installed) -> list[str]:
+        """Name the packages in which another environment differs from this one."""
+        here = self.installed
+        changed, added, left_out = [], [], []
+        for name in sorted({*here, *there} - NOT_COPIED - {each.name for each in self.own}):
+            ours, theirs = here.get(name), there.get(name)
+            if ours and theirs and ours.version != theirs.version:
+                changed.append(f"{name} {theirs.version} ({ours.version} here)")
+            elif theirs and not ours:
+                added.append(f"{name} {theirs.version} (not here)")
+            elif ours and not theirs:
+                left_out.append(f"without {name} ({ours.version} here)")
+        return [*changed, *added, *left_out]
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How another tree's environment is made.
+
+    Attributes:
+        content: all that decides what is in it, as JSON takes it.
+        why: what the other tree declares, for a message.
+        make: makes it, given the folders of packages to take an engine from.
+        flags: CMAKE_ARGS for an engine that has to be built.
+        engine: the requirement for an engine of another version; empty if none is asked for.
+        certain: whether it surely differs from this environment.
+    """
+
+    content: Sequence[object]
+    why: str
+    make: Callable[[Site, Sequence[Path]], Path]
+    flags: str
+    engine: str = ""
+    certain: bool = True
 
 
 def environment_for(
@@ -104,13 +158,16 @@ def environment_for(
     ours, theirs = declared(here, also), declared(there, also)
     if not ours.changed(theirs):
         return _shared("both declare the same")
-    if not theirs.texts and not install:
+    if not theirs.files and not install:
         return _shared("the other commit declares nothing")
     own = [each for name, each in installed.items() if name in ours.names | theirs.names]
     own += [each for each in of_repository if each not in own]
-    maker = _Maker(ours, theirs, installed, tuple(own), cache / "environments", say, seconds)
+    trees = _Trees(ours, theirs, installed, tuple(own))
+    recipe = _by_command(trees, install) if install else _by_installer(trees)
+    if recipe is None:
+        return _shared("both need the same packages")
     try:
-        return maker.by_hand(install) if install else maker.by_installer()
+        return _made(trees, recipe, cache / "environments", say, seconds)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InstallError(
@@ -123,169 +180,98 @@ def _shared(why: str) -> Environment:
     return Environment(sys.executable, True, f"shared: {why}")
 
 
-@dataclass(frozen=True)
-class _Maker:
-    """Finds or makes the environment of one tree whose declarations are not this one's."""
+def _by_command(trees: _Trees, install: str) -> _Recipe:
+    """Return how the user's own command makes the environment."""
+    flags = build_flags(trees.installed.get(ENGINE), os.environ)
+    return _Recipe(
+        ["by command", dict(trees.theirs.files), install, flags, state_of(())],
+        "",
+        lambda site, _: build_by_hand(site, trees.own, trees.installed, install),
+        flags,
+    )
 
-    ours: Declarations
-    theirs: Declarations
-    installed: Installed
-    own: tuple[Distribution, ...]
-    store: Path
-    say: Callable[[str], None]
-    seconds: float | None
 
-    def by_hand(self, install: str) -> Environment:
-        flags = build_flags(self.installed.get(ENGINE), os.environ)
-        python = state_of(())
-        entry = self._entry("by hand", dict(self.theirs.texts), install, flags, python)
-        return self._made(
-            entry,
-            flags,
-            f"{self._files()} differ",
-            lambda site: build_by_hand(site, self.own, self.installed, install),
-        )
+def _by_installer(trees: _Trees) -> _Recipe | None:
+    """Return how an installer makes the environment; None if all that it needs is here.
 
-    def by_installer(self) -> Environment:
-        check_installable(self.ours, self.theirs)
-        lock = "uv.lock" in self.ours.changed(self.theirs) and "uv.lock" in self.theirs.texts
-        only_uv = lock and "uv.lock" in self.ours.texts
-        installer = find_installer(self.installed, os.environ, only_uv=only_uv)
-        here, there = sides(self.ours, self.theirs, self.installed, installer)
-        flags = build_flags(self.installed.get(ENGINE), os.environ)
-        engine = engine_digest(flags, os.environ)
-        plan = self._plan(here, there, self._changes(here, there, installer, engine))
-        if not plan.installs and not plan.removes:
-            return _shared("both need the same packages")
-        builds = ENGINE in plan.installs
-        flags = flags if builds else ""
-        base = seen_base()
-        left_out = {*plan.replaced, *plan.removes}
-        copied = [each for name, each in self.installed.items() if name not in left_out]
-        entry = self._entry(
-            "installed",
-            dict(plan.installs),
-            [[each.name, each.version] for each in plan.own],
-            flags,
-            list(map(str, base)),
-            state_of(copied),
-        )
+    Raises:
+        InstallError: there is no installer for it.
+    """
+    ours, theirs, installed = trees.ours, trees.theirs, trees.installed
+    check_installable(ours, theirs)
+    own = NOT_COPIED | {each.name for each in trees.own} | ours.names | theirs.names
+    locked = UV_LOCK in ours.files.keys() & theirs.files.keys() & {*ours.changed(theirs)}
+    needs = needs_of(ours, theirs, installed, own, read_lock if locked else None)
+    if not needs.installs and not needs.dropped:
+        return None
+    base = list(map(str, seen_base()))
+    installer = find_installer(installed, os.environ, sees_base=bool(base))
+    builds = needs.engine or needs.folders
+    flags = build_flags(installed.get(ENGINE), os.environ) if builds else ""
+    copied = [each for each in installed.values() if each not in trees.own]
+    described = [[each.name, each.version] for each in trees.own]
+    asked = json.dumps(asdict(needs), default=sorted).replace(str(theirs.tree), "{tree}")
+    files = dict(theirs.files) if needs.folders else {}
+    dropped = (f"without {name}" for name in sorted(needs.dropped))
+    return _Recipe(
+        [installer.name, asked, files, described, flags, base, state_of(copied)],
+        f": {_few([*needs.installs, *dropped])}",
+        lambda site, donors: build(site, needs, trees.own, installer, donors),
+        flags,
+        needs.engine,
+        certain=bool(needs.new or needs.dropped),
+    )
 
-        def builder(site: Site) -> Path:
-            return build(site, plan, installer, there.options, entry.donors(engine))
 
-        removed = (f"without {name}" for name in sorted(plan.removes))
-        said = _few([*sorted(plan.installs.values()), *removed], ", ")
-        if not builds:
-            return self._made(entry, flags, said, builder, base)
-        line = plan.installs[ENGINE]
-        return self._made(entry, flags, said, builder, base, engine, line)
-
-    def _plan(self, here: Side, there: Side, changes: dict[str, str]) -> Plan:
-        own = {*NOT_COPIED, *(each.name for each in self.own), *self.ours.names}
-        own |= self.theirs.names
-        removes: set[str] = set()
-        if there.is_readable:
-            removes = no_longer_asked(here.names, there.names, self.installed, own - {PLUGIN})
-        installs = {name: line for name, line in changes.items() if name not in own}
-        return Plan(installs, removes - own, self.own)
-
-    def _changes(
-        self, here: Side, there: Side, installer: Installer, engine: str
-    ) -> dict[str, str]:
-        """Return what the installer would install for the other tree, asked once."""
-        followed = [sorted(side.followed) for side in (here, there)]
-        named = [side.lists.get(name) for side in (here, there) for name in sorted(side.followed)]
-        state = state_of(self.installed.values())
-        texts = [dict(self.ours.texts), dict(self.theirs.texts)]
-        entry = self._entry("resolved", installer.name, followed, named, state, texts)
-        with entry.locked():
-            found = entry.read().get("changes")
-            if isinstance(found, dict):
-                return found
-            for line in there.lines_of(ENGINE):
-                self._check_time(entry, engine, line)
-            self.say(
-                f"the other commit declares other packages ({self._files()}): "
-                f"finding out with {installer.name} whether it needs others"
-            )
-            with entry.folder() as folder:
-                found = changes_between(
-                    here, there, self.installed, installer, folder, entry.log, self.say
-                )
-                entry.publish({"changes": found})
-            return found
-
-    def _made(
-        self,
-        entry: Entry,
-        flags: str,
-        why: str,
-        builder: Callable[[Site], Path],
-        base: Sequence[Path] = (),
-        engine: str = "",
-        line: str = "",
-    ) -> Environment:
-        """Return the environment of an entry, letting ``builder`` make it if there is none.
-
-        ``line`` asks for an engine, and ``engine`` tells builds of it apart.
-        """
-        with entry.locked():
-            if found := entry.find_environment():
-                return Environment(str(found[0]), False, found[1])
-            compiles = bool(line) and self._check_time(entry, engine, line)
+def _made(
+    trees: _Trees,
+    recipe: _Recipe,
+    store: Path,
+    say: Callable[[str], None],
+    seconds: float | None,
+) -> Environment:
+    """Return the environment of a recipe, out of the cache or made now."""
+    entry = Entry(store, digest([_LAYOUT, *recipe.content]), say)
+    with entry.locked():
+        stamp = entry.found()
+        if not stamp:
+            engine = engine_digest(recipe.flags, os.environ)
+            donors = entry.donors(engine)
+            compiles = bool(recipe.engine) and donor_of(recipe.engine, donors) is None
+            if compiles and seconds is not None and seconds < LONGEST_BUILD_S:
+                raise InstallError(_no_time(recipe.engine, seconds))
             built = f"; its engine is built from source, {BUILD_TIME}" if compiles else ""
-            self.say(f"makes an environment for the other commit: {why}{built}")
-            with entry.folder() as folder:
-                trees = self.ours.tree, self.theirs.tree
-                packages = builder(Site(folder, entry.log, *trees, flags, self.say))
-                note = self._note(Installed([packages, *base]))
-                stamp = {"folder": folder.name, "packages": str(packages)}
-                entry.publish(stamp | {"note": note, "engine": engine})
-            return Environment(str(interpreter(folder)), False, note)
-
-    def _check_time(self, entry: Entry, engine: str, line: str) -> bool:
-        """Say whether the engine that ``line`` asks for has to be built from source.
-
-        Raises:
-            InstallError: it has to, and that may take longer than there is time.
-        """
-        wanted = parse(line)
-        if wanted and (self.installed.satisfies(wanted) or donor_of(line, entry.donors(engine))):
-            return False
-        if self.seconds is not None and self.seconds < LONGEST_BUILD_S:
-            raise InstallError(
-                f"it needs {line} built from source, {BUILD_TIME}, and "
-                f"{max(self.seconds, 0):.0f} s are left of perf.budget; raise perf.budget, or run "
-                "the tests once with --llmperf-against that commit, which builds it before the "
-                "budget begins and keeps it"
+            say(
+                f"makes an environment for the other commit ({trees.files()} changed)"
+                f"{recipe.why}{built}"
             )
-        return True
-
-    def _entry(self, *content: object) -> Entry:
-        return Entry(self.store, digest([_LAYOUT, *content]), self.say)
-
-    def _files(self) -> str:
-        return _few(self.ours.changed(self.theirs), ", ")
-
-    def _note(self, there: Installed) -> str:
-        """Say in which packages the environment differs from this one."""
-        here = self.installed
-        changed, added, left_out = [], [], []
-        for name in sorted({*here, *there} - NOT_COPIED - {each.name for each in self.own}):
-            ours, theirs = here.get(name), there.get(name)
-            if ours and theirs and ours.version != theirs.version:
-                changed.append(f"{name} {theirs.version} ({ours.version} here)")
-            elif theirs and not ours:
-                added.append(f"{name} {theirs.version} (not here)")
-            elif ours and not theirs:
-                left_out.append(f"without {name} ({ours.version} here)")
-        said = [*changed, *added, *left_out]
-        if not said:
-            return f"own environment: the same versions, declared differently ({self._files()})"
-        return f"own environment: {_few(said, ', ')}"
+            with entry.folder() as folder:
+                both = trees.ours.tree, trees.theirs.tree
+                site = Site(folder, entry.log, *both, recipe.flags, say)
+                packages = recipe.make(site, donors)
+                differences = trees.differences(Installed([packages, *seen_base()]))
+                said = (
+                    _few(differences)
+                    or f"the same versions, declared differently ({trees.files()})"
+                )
+                stamp = {"note": f"own environment: {said}"}
+                if differences or recipe.certain:
+                    stamp |= {"folder": folder.name, "packages": str(packages)}
+                    stamp |= {"engine": engine if recipe.engine else ""}
+                entry.publish(stamp, folder)
+        if "folder" not in stamp:
+            return _shared("both need the same packages")
+        return Environment(str(interpreter(store / stamp["folder"])), False, stamp["note"])
 
 
-def _few(lines: Sequence[str], joint: str) -> str:
+def _no_time(engine: str, seconds: float) -> str:
+    return (
+        f"it needs {engine} built from source, {BUILD_TIME}, and {max(seconds, 0):.0f} s are left "
+        "of perf.budget; raise perf.budget, or run the tests once with --llmperf-against that "
+        "commit, which builds it before the budget begins and keeps it"
+    )
+
+
+def _few(lines: Sequence[str]) -> str:
     more = [f"{len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-    return joint.join([*lines[:_SHOWN], *more])
+    return ", ".join([*lines[:_SHOWN], *more])

@@ -64,13 +64,13 @@ def followed_here(lists: Lists, installed: Installed) -> set[ListName]:
     """
     followed, drifted = set(), []
     for name, lines in lists.items():
-        requirements = _applying(lines)
+        requirements = [each for each in map(parse, applying(lines)) if each]
         unmet = {_named(each) for each in requirements if not installed.satisfies(each)}
         if name.kind == "project" or (not unmet and (requirements or name.kind == "file")):
             followed.add(name)
         elif unmet <= installed.keys():
             drifted.append((name, unmet))
-    claimed = named_in(lists, followed)
+    claimed = named_in(line for name in followed for line in lists[name])
     return followed | {name for name, unmet in drifted if unmet and not unmet & claimed}
 
 
@@ -85,24 +85,22 @@ def followed_there(theirs: Lists, ours: Lists, here: set[ListName]) -> set[ListN
     return always | alone | (theirs.keys() & here)
 
 
-def named_in(lists: Lists, followed: set[ListName]) -> set[str]:
-    """Return the canonical names of the packages in lists; unknown lists hold none."""
-    lines = {line for name in followed for line in lists.get(name, ())}
-    return set(map(_named, _applying(lines)))
+def named_in(lines: Iterable[str]) -> set[str]:
+    """Return the canonical names of the packages in lines that apply to this interpreter."""
+    return {canonicalize_name(each.name) for each in map(parse, applying(lines)) if each}
 
 
-def no_longer_asked(
-    ours: set[str], theirs: set[str], installed: Installed, besides: Collection[str]
+def no_longer_needed(
+    asked: Iterable[str], installed: Installed, besides: Collection[str]
 ) -> set[str]:
-    """Return what only this environment's tree asks for, and nothing else that is installed needs.
+    """Return which packages nothing else that is installed needs.
 
     Args:
-        ours: names in the lists that this environment follows.
-        theirs: those in the other tree's.
-        installed: this environment's distributions.
+        asked: their names.
+        installed: an environment's distributions.
         besides: names of distributions whose needs do not count: the project's own.
     """
-    gone = (ours - theirs) & installed.keys()
+    gone = installed.keys() & set(asked)
     while True:
         others = [each for name, each in installed.items() if name not in {*gone, *besides}]
         needed = {_named(requirement) for each in others for requirement in each.requirements()}
@@ -111,10 +109,15 @@ def no_longer_asked(
         gone -= needed
 
 
-def _applying(lines: Iterable[str]) -> list[Requirement]:
-    """Return the requirements among lines that apply to this interpreter."""
-    found = filter(None, map(parse, lines))
-    return [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
+def applying(lines: Iterable[str]) -> list[str]:
+    """Return the lines that apply to this interpreter."""
+    found = []
+    for line in lines:
+        requirement = parse(line)
+        marker = requirement.marker if requirement else None
+        if marker is None or marker.evaluate({"extra": ""}):
+            found.append(line)
+    return found
 
 
 def _named(requirement: Requirement) -> str:

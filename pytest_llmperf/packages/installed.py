@@ -65,6 +65,11 @@ class Distribution:
         address = urlsplit(str(found.get("url", "")))
         return Path(url2pathname(address.path)) if address.scheme == "file" else None
 
+    def is_from(self, area: Path) -> bool:
+        """Say whether it was installed from a folder below ``area``."""
+        source = self.source()
+        return source is not None and source.resolve().is_relative_to(area)
+
     def home(self) -> Path:
         """Return the folder that it was installed from, or lies in."""
         return self.source() or self.folder

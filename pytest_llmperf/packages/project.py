@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from pytest_llmperf.packages.errors import InstallError
@@ -21,9 +18,8 @@ from pytest_llmperf.packages.requirement_files import read_text
 # Imported by name: a type checker that knows one Python only has no opinion then.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
-#: Keys of [project] and tables of [tool] that can change what is installed.
-_PROJECT = ("name", "dependencies", "optional-dependencies", "dynamic")
-_TOOLS = ("uv", "poetry", "pdm", "setuptools", "hatch", "flit", "scikit-build", "pixi")
+#: Tables of [tool] that can change what is installed.
+_TOOLS = ("uv", "poetry", "pdm", "setuptools", "hatch", "flit", "scikit-build")
 
 
 @dataclass(frozen=True)
@@ -63,55 +59,35 @@ class Project:
         return "project" not in self.data or bool(moved) or sources
 
     @property
-    def is_poetry_only(self) -> bool:
-        """Whether its dependencies are written for Poetry, and no build backend is named."""
-        return bool(_table(self.data, "tool", "poetry")) and not self.is_package
-
-    @property
     def dependencies(self) -> list[str]:
         """The requirements that are always installed."""
         return _strings(_table(self.data, "project").get("dependencies"))
 
-    @cached_property
+    @property
     def extras(self) -> dict[str, list[str]]:
-        """The requirements of each extra, canonical names; extras of its own are put in."""
+        """The requirements of each extra, by canonical name."""
         table = _table(self.data, "project", "optional-dependencies")
-        own = {str(canonicalize_name(name)): _strings(lines) for name, lines in table.items()}
-        return {name: list(self._expanded(own, name, set())) for name in own}
-
-    def _expanded(self, own: Mapping[str, list[str]], name: str, seen: set[str]) -> Iterator[str]:
-        seen.add(name)
-        for line in own.get(name, ()):
-            try:
-                requirement = Requirement(line)
-            except InvalidRequirement:
-                yield line
-                continue
-            if canonicalize_name(requirement.name) != self.name:
-                yield line
-                continue
-            for extra in sorted(map(canonicalize_name, requirement.extras)):
-                if extra not in seen:
-                    yield from self._expanded(own, extra, seen)
-
-    @cached_property
-    def groups(self) -> dict[str, list[str]]:
-        """The requirements of each dependency group (PEP 735), included groups put in."""
-        table = _table(self.data, "dependency-groups")
-        own = {str(canonicalize_name(name)): entries for name, entries in table.items()}
-        return {name: list(_of_group(own, name, set())) for name in own}
+        return {canonicalize_name(name): _strings(lines) for name, lines in table.items()}
 
     @property
-    def text(self) -> str:
-        """A text that is equal where the same is declared."""
-        project, tools = _table(self.data, "project"), _table(self.data, "tool")
-        kept = {
-            "project": {key: project[key] for key in _PROJECT if key in project},
-            "tool": {key: tools[key] for key in _TOOLS if key in tools},
-            "build": self.data.get("build-system"),
-            "groups": self.data.get("dependency-groups"),
-        }
-        return json.dumps(kept, sort_keys=True, default=str) if any(kept.values()) else ""
+    def groups(self) -> dict[str, list[str]]:
+        """The requirements of each dependency group (PEP 735), without groups that it includes."""
+        table = _table(self.data, "dependency-groups")
+        return {canonicalize_name(name): _strings(lines) for name, lines in table.items()}
+
+    @property
+    def built_from(self) -> dict[str, Any]:
+        """What a build backend reads of its dependencies."""
+        tools = _table(self.data, "tool")
+        kept = {key: self.data.get(key) for key in ("project", "build-system")}
+        kept |= {key: tools[key] for key in _TOOLS if key in tools}
+        files = (self.folder / name for name in ("setup.py", "setup.cfg"))
+        return kept | {path.name: read_text(path) for path in files if path.is_file()}
+
+    @property
+    def poetry(self) -> Mapping[str, Any]:
+        """Dependencies that are written for Poetry, where no build backend is named."""
+        return {} if self.is_package else _table(self.data, "tool", "poetry")
 
 
 def read_project(folder: Path) -> Project:
@@ -130,18 +106,6 @@ def read_project(folder: Path) -> Project:
         what = re.sub(r"\s*\(at [^)]*\)$", "", str(error))
         where = f"{path}:{line[1]}" if line else str(path)
         raise InstallError(f"{where}: not TOML: {what}; correct the file") from None
-
-
-def _of_group(groups: Mapping[str, Any], name: str, seen: set[str]) -> Iterator[str]:
-    entries = groups.get(name)
-    seen.add(name)
-    for entry in entries if isinstance(entries, list) else ():
-        if isinstance(entry, str):
-            yield entry
-        elif isinstance(entry, Mapping):
-            included = canonicalize_name(str(entry.get("include-group", "")))
-            if included not in seen:
-                yield from _of_group(groups, included, seen)
 
 
 def _table(data: Mapping[str, Any], *names: str) -> Mapping[str, Any]:

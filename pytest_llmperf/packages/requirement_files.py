@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -65,24 +66,29 @@ def with_included(path: Path, *, constraints: bool = False) -> list[Path]:
 
 
 def requirements_of(path: Path) -> list[str]:
-    """Return what a requirements file and those that it includes ask for, without hashes.
+    """Return what a requirements file and those that it includes ask for."""
+    return requirements_in([line for file in with_included(path) for line in logical_lines(file)])
+
+
+def limits_of(path: Path) -> list[str]:
+    """Return what the constraints files demand that a requirements file includes."""
+    own = with_included(path)
+    files = [file for file in with_included(path, constraints=True) if file not in own]
+    return requirements_in([line for file in files for line in logical_lines(file)])
+
+
+def requirements_in(lines: Iterable[str]) -> list[str]:
+    """Return the requirements among lines of requirements files, without hashes and the like.
 
     Folders are left out: packages in there are the repository's own.
     """
     found = []
-    for file in with_included(path):
-        for line in logical_lines(file):
-            what = _OWN_OPTIONS.split(_EDITABLE.sub("", line), maxsplit=1)[0].strip()
-            remote = "://" in what and not what.startswith("file:")
-            if not what.startswith("-") and (remote or what.endswith(_ARCHIVES) or parse(what)):
-                found.append(what)
+    for line in lines:
+        what = _OWN_OPTIONS.split(_EDITABLE.sub("", line), maxsplit=1)[0].strip()
+        remote = "://" in what and not what.startswith("file:")
+        if not what.startswith("-") and (remote or what.endswith(_ARCHIVES) or parse(what)):
+            found.append(what)
     return found
-
-
-def constraints_of(path: Path) -> list[Path]:
-    """Return the constraints files that a requirements file includes."""
-    requirements = with_included(path)
-    return [file for file in with_included(path, constraints=True) if file not in requirements]
 
 
 def options_of(path: Path) -> list[str]:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +64,14 @@ class Entry:
         finally:
             lock.release()
 
-    def read(self) -> dict[str, Any]:
-        """Return what was published, and count that as using it; empty if nothing was."""
+    def found(self) -> dict[str, Any]:
+        """Return what was published, and count that as using it; empty if it runs no longer."""
         stamp = _read(self._stamp)
+        if stamp.get("folder") and not _runs(interpreter(self._store / stamp["folder"])):
+            return {}
         if stamp:
             os.utime(self._stamp)
         return stamp
-
-    def find_environment(self) -> tuple[Path, str] | None:
-        """Return the interpreter and the note of the environment, if it is whole and runs."""
-        stamp = self.read()
-        if not stamp.get("folder"):
-            return None
-        python = interpreter(self._store / str(stamp["folder"]))
-        return (python, str(stamp.get("note", ""))) if _runs(python) else None
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -86,6 +80,7 @@ class Entry:
         Raises:
             OSError: the disk is full, or the like.
         """
+        self._stamp.unlink(missing_ok=True)
         self._sweep()
         self.log.write_bytes(b"")
         folder = self._store / f"{self._digest}-{secrets.token_hex(4)}"
@@ -95,60 +90,43 @@ class Entry:
             if _read(self._stamp).get("folder") != folder.name:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, stamp: dict[str, Any]) -> None:
-        """Make the entry public, whole.
+    def publish(self, stamp: dict[str, Any], folder: Path) -> None:
+        """Make the entry public, whole; ``folder`` is the one that was worked in.
 
         Raises:
             OSError: the disk is full, or the like.
         """
-        temporary = self._store / f"{self._digest}-{secrets.token_hex(4)}.tmp"
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(stamp, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._stamp)
-        finally:
-            temporary.unlink(missing_ok=True)
+        temporary = folder / "stamp.json"
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(stamp, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._stamp)
 
     def donors(self, engine: str) -> list[Path]:
         """Return the folders of packages for which an engine was built that way, newest first."""
         stamps = [_read(path) for path in sorted(self._store.glob("*.json"), key=_age)]
-        found = [each.get("packages") for each in stamps if each.get("engine") == engine]
-        return [Path(packages) for packages in found if packages]
+        return [Path(each["packages"]) for each in stamps if each.get("engine") == engine]
 
     def _sweep(self) -> None:
         """Remove what killed builders left behind, and what nobody has used for long."""
-        self._stamp.unlink(missing_ok=True)
+        import filelock
+
         for stamp in self._store.glob("*.json"):
             if _age(stamp) > _UNUSED_S:
                 stamp.unlink(missing_ok=True)
                 stamp.with_suffix(".log").unlink(missing_ok=True)
-        for path in list(self._store.iterdir()):
-            digest, dash, _ = path.name.partition("-")
-            published = _read(self._store / f"{digest}.json").get("folder")
-            if dash and path.name != published:
-                self._discard(path, digest)
-
-    def _discard(self, path: Path, digest: str) -> None:
-        """Remove a folder or file whose builder is gone."""
-        import filelock
-
-        if digest == self._digest:  # its lock is ours
-            _delete(path)
-            return
-        try:
-            with filelock.FileLock(self._store / f"{digest}.lock").acquire(timeout=0):
-                _delete(path)
-        except (filelock.Timeout, NotImplementedError, OSError):  # it is being built
-            return
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        named = {_read(stamp).get("folder") for stamp in self._store.glob("*.json")}
+        for path in self._store.glob("*-*"):
+            digest = path.name.partition("-")[0]
+            if path.name in named:
+                continue
+            if digest == self._digest:  # its lock is ours
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            with suppress(filelock.Timeout, OSError):  # it is being built
+                with filelock.FileLock(self._store / f"{digest}.lock").acquire(timeout=0):
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _age(path: Path) -> float:

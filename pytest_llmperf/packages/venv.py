@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 from pytest_llmperf.packages.commands import clean_environment, run_logged
-from pytest_llmperf.packages.errors import InstallError
 from pytest_llmperf.packages.installed import site_folders
 
-_ASK = "import sysconfig; print(sysconfig.get_path('purelib'))"
 _NO_VENV = (
     "a Python without the venv module cannot make environments: install it (Debian, Ubuntu: "
     "python3-venv), or run the session with another Python"
@@ -23,38 +21,31 @@ def interpreter(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def make_venv(folder: Path, log: Path, *, sees_base: bool) -> Path:
-    """Make a venv of this Python without pip, which works on it from outside.
-
-    Returns its folder of packages.
+def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = False) -> Path:
+    """Make a venv of this Python, and return its folder of packages.
 
     Args:
         folder: to make.
         log: the file for what that prints.
         sees_base: whether the packages of the Python it is made of count in it.
+        pip: whether it gets a pip of its own; installers work on it from outside.
 
     Raises:
         InstallError: this Python cannot.
     """
     options = ["--system-site-packages"] if sees_base else []
+    options += [] if pip else ["--without-pip"]
     run_logged(
-        [sys.executable, "-I", "-m", "venv", "--without-pip", *options, str(folder)],
+        [sys.executable, "-I", "-m", "venv", *options, str(folder)],
         log,
         f"making an environment in {folder}",
         cwd=log.parent,
         environ=clean_environment(os.environ),
         advice=_NO_VENV,
     )
-    done = subprocess.run(
-        [str(interpreter(folder)), "-I", "-c", _ASK],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise InstallError(f"{folder} does not run: {done.stderr.strip()}; {_NO_VENV}")
-    return Path(done.stdout.strip())
+    # As the venv module lays it out, whatever layout this Python prefers.
+    layout, top = ("nt" if os.name == "nt" else "posix_prefix"), str(folder)
+    return Path(sysconfig.get_path("purelib", layout, {"base": top, "platbase": top}))
 
 
 def seen_base() -> list[Path]:

@@ -115,3 +115,27 @@ def test_an_engine_that_is_the_same_is_copied_with_its_libraries(here, trees, tm
     code = "import sysconfig; from pathlib import Path; p = sysconfig.get_path('platlib'); "
     code += "print(Path(p, 'lib/cmake/ggml/ggml-config.cmake').read_text())"
     assert run_python(found["python"], code) == CONFIG.strip()
+
+
+@posix
+def test_a_limit_on_the_engine_names_another_one(here, trees, tmp_path):
+    for tree, version in zip(trees, ("2.0", "1.0"), strict=True):
+        write(tree, {"requirements.txt": "toy\n", "constraints.txt": f"{ENGINE}=={version}\n"})
+    found = here.ask(*trees, tmp_path / "cache")
+    assert "; its engine is built from source, 3 to 6 minutes" in found["said"][0]
+    assert found["note"] == f"own environment: {ENGINE} 1.0 (2.0 here)"
+
+
+@posix
+def test_an_engine_that_no_list_names_is_not_replaced(here_of_each, trees, tmp_path):
+    make_wheel(here_of_each.wheels, "wrapper", "1.0", [f"{ENGINE}==1.0"])
+    write(trees[1], {"requirements.txt": f"{ENGINE}\ntoy\nwrapper\n"})
+    error = here_of_each.ask(*trees, tmp_path / "cache")["error"]
+    assert "installing wrapper with " in error
+    assert f"{ENGINE}==2.0" in error
+
+
+@posix
+def test_an_engine_that_only_this_tree_names_stays(here, trees, tmp_path):
+    write(trees[1], {"requirements.txt": "toy\n"})
+    assert here.ask(*trees, tmp_path / "cache")["shared"]

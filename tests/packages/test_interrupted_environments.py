@@ -105,7 +105,7 @@ def test_an_environment_that_nobody_used_for_long_is_removed(here, trees, tmp_pa
     first = here.ask(*trees, cache)
     for stamp in stamps(cache):
         os.utime(stamp, (0, 0))
-    write(trees[1], {"requirements.txt": "toy>=1.0"})
+    write(trees[1], {"requirements.txt": "toy\ndep==1.5"})
     here.ask(*trees, cache)
     assert not Path(first["python"]).exists()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from package_projects import pyproject
+from package_projects import make_source, pyproject, write
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="looks into venvs laid out as on POSIX")
 PLAIN = {"pyproject.toml": pyproject(["toy==2.0", "dep>=1,<3"])}
@@ -34,23 +34,31 @@ def test_a_tree_that_declares_nothing_shares_this_environment(here_kept, trees, 
     ],
     ids=["version, comment and linter", "comments and order", "an empty file"],
 )
-def test_what_declares_nothing_else_is_not_resolved(here_kept, trees, tmp_path, here, there):
+def test_what_declares_nothing_else_asks_no_installer(here_kept, trees, tmp_path, here, there):
     if "setup.cfg" in there:
         here = {**here, "setup.cfg": ""}
     found = here_kept.ask(*trees(here, there), tmp_path / "cache")
-    assert found["note"] == "shared: both declare the same"
+    assert found["shared"]
     assert found["said"] == []
 
 
-def test_trees_that_need_the_same_packages_share_this_environment(here_of_each, trees, tmp_path):
+def test_trees_that_need_the_same_packages_share_this_environment(here_kept, trees, tmp_path):
     there = {"pyproject.toml": pyproject(["Toy>=1", "dep"])}
-    found = here_of_each.ask(*trees(PLAIN, there), tmp_path / "cache")
+    found = here_kept.ask(*trees(PLAIN, there), tmp_path / "cache")
     assert found["note"] == "shared: both need the same packages"
-    assert found["said"][0].startswith(
-        "the other commit declares other packages (pyproject.toml): finding out with "
-    )
-    again = here_of_each.ask(*trees(PLAIN, there), tmp_path / "cache")
-    assert again == found | {"said": []}
+    assert found["said"] == []
+
+
+def test_so_do_trees_of_which_only_a_build_backend_knows_it(here_of_each, tmp_path):
+    for name, changed in (("here", ""), ("there", "# another")):
+        make_source(tmp_path / name, "project", "1", requires=["toy"])
+        write(tmp_path / name, {"setup.py": changed})
+    trees = tmp_path / "here", tmp_path / "there"
+    found = here_of_each.ask(*trees, tmp_path / "cache")
+    assert found["note"] == "shared: both need the same packages"
+    assert found["said"]
+    assert here_of_each.ask(*trees, tmp_path / "cache") == found | {"said": []}
+    assert not [path for path in (tmp_path / "cache" / "environments").iterdir() if path.is_dir()]
 
 
 def test_what_this_environment_drifted_from_in_both_trees_stays(here_kept, trees, tmp_path):

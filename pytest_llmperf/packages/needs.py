@@ -1,0 +1,177 @@
+"""What another tree asks for that is not installed here, and what it no longer asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from packaging.utils import canonicalize_name
+
+from pytest_llmperf.packages.declarations import CONSTRAINTS, Declarations
+from pytest_llmperf.packages.followed import (
+    ListName,
+    Lists,
+    applying,
+    followed_here,
+    followed_there,
+    lists_of,
+    named_in,
+    no_longer_needed,
+)
+from pytest_llmperf.packages.installed import ENGINE, PLUGIN, Installed
+from pytest_llmperf.packages.requirement_files import (
+    limits_of,
+    logical_lines,
+    options_of,
+    parse,
+    requirements_in,
+)
+
+#: Takes a tree and which extras and groups count, as words; returns requirements.
+LockReader = Callable[[Path, Sequence[str]], list[str]]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """How the packages that another tree needs differ from this environment's.
+
+    Attributes:
+        new: requirements that are not met here.
+        kept: requirements that are met here, and have to stay so.
+        limits: constraints on all of it.
+        options: lines of requirements files that say where packages come from.
+        folders: packages of the tree whose dependencies only their build backend, or uv,
+            knows, with their extras: ``/tree/core[dev]``.
+        dropped: names of packages that only this environment's tree asks for.
+    """
+
+    new: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    dropped: frozenset[str] = frozenset()
+
+    @property
+    def installs(self) -> tuple[str, ...]:
+        """What an installer has to add."""
+        return (*self.new, *self.folders)
+
+    @property
+    def engine(self) -> str:
+        """The requirement for a release of the engine that is not installed; else empty."""
+        found = [line for line in self.new if " @ " not in line and named_in([line]) == {ENGINE}]
+        return found[0] if found else ""
+
+
+def needs_of(
+    ours: Declarations,
+    theirs: Declarations,
+    installed: Installed,
+    own: Collection[str],
+    lock_of: LockReader | None = None,
+) -> Needs:
+    """Compare what two trees declare with what is installed.
+
+    What this environment has drifted from in both trees alike is left as it is.
+
+    Args:
+        ours: declarations of this environment's tree.
+        theirs: those of the other one.
+        installed: this environment's distributions.
+        own: names of the packages that come from the trees, or have no part in it.
+        lock_of: reads the uv.lock of each tree, which replaces the project's own lists.
+
+    Raises:
+        InstallError: a uv.lock cannot be read.
+    """
+    here: Lists = lists_of(ours, installed)
+    there: Lists = lists_of(theirs, installed)
+    here_followed = followed_here(here, installed)
+    there_followed = followed_there(there, here, here_followed)
+    folders: tuple[str, ...] = ()
+    if lock_of:
+        here = _locked(here, here_followed, ours.tree, lock_of)
+        there = _locked(there, there_followed, theirs.tree, lock_of)
+    else:
+        folders = _folders(ours, theirs, here_followed)
+    before, asked = _asked(ours, here, here_followed), _asked(theirs, there, there_followed)
+
+    new, kept, drifted = [], [], set()
+    # A limit on what is installed counts whether or not a list asks for it.
+    held = [line for line in asked.limits if named_in([line]) <= installed.keys()]
+    for line in dict.fromkeys(applying([*asked.lines, *held])):
+        requirement = parse(line)
+        if requirement and canonicalize_name(requirement.name) in own:
+            continue
+        if requirement and not requirement.url and installed.satisfies(requirement):
+            kept.append(line)
+        elif line in before.lines or line in before.limits:
+            drifted.add(line)
+        else:
+            new.append(line)
+    limits = [line for line in asked.limits if line not in drifted]
+    if ENGINE in installed and not folders and ENGINE not in named_in(new):
+        limits.append(f"{ENGINE}=={installed[ENGINE].version}")
+    dropped = named_in(before.lines) - named_in(asked.lines) - {ENGINE, *own}
+    if not lock_of and any(each.needs_backend for each in theirs.projects.values()):
+        dropped = set()  # its lists are not all that it asks for
+    return Needs(
+        tuple(new),
+        tuple(kept),
+        tuple(limits),
+        tuple(asked.options),
+        folders,
+        frozenset(no_longer_needed(dropped, installed, {*own} - {PLUGIN})),
+    )
+
+
+class _Asked(NamedTuple):
+    """The followed lists of a tree: requirements, constraints, and where packages come from."""
+
+    lines: list[str]
+    limits: list[str]
+    options: list[str]
+
+
+def _asked(tree: Declarations, lists: Lists, followed: set[ListName]) -> _Asked:
+    names = sorted(followed)
+    files = [tree.requirements[name.where] for name in names if name.kind == "file"]
+    path = tree.tree / CONSTRAINTS
+    return _Asked(
+        [line for name in names for line in lists.get(name, ())],
+        [
+            *(line for file in files for line in limits_of(file)),
+            *(requirements_in(logical_lines(path)) if path.is_file() else ()),
+        ],
+        [option for file in files for option in options_of(file)],
+    )
+
+
+def _folders(ours: Declarations, theirs: Declarations, followed: set[ListName]) -> tuple[str, ...]:
+    """Return what to install of the packages whose build backend has to be asked.
+
+    That is asked in the other tree only: a build would write into the user's own.
+    """
+    folders = []
+    for folder, project in theirs.projects.items():
+        before = ours.projects.get(folder)
+        if project.needs_backend and (before is None or before.built_from != project.built_from):
+            extras = [each.name for each in sorted(followed) if each[:2] == (folder, "extra")]
+            folders.append(
+                f"{project.folder}[{','.join(extras)}]" if extras else f"{project.folder}"
+            )
+    return tuple(folders)
+
+
+def _locked(lists: Lists, followed: set[ListName], tree: Path, lock_of: LockReader) -> Lists:
+    """Replace the project's own lists by what its uv.lock holds for those that are followed."""
+    own = {name for name in followed if name.where == "." and name.kind != "file"}
+    chosen = [word for name in sorted(own) if name.name for word in (f"--{name.kind}", name.name)]
+    project = ListName(".", "project")
+    return {
+        **{name: lines for name, lines in lists.items() if name not in own},
+        project: requirements_in(lock_of(tree, chosen)),
+    }
