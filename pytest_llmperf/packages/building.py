@@ -99,7 +99,8 @@ def build(
 
 
 def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) -> None:
-    shown = ", ".join(needs.installs)
+    left = [line for line in needs.installs if compiles or line != needs.engine]
+    shown = ", ".join(left) or f"what {needs.engine} needs"
     if compiles:
         built = f" with {site.flags}" if site.flags else ""
         site.say(f"builds {needs.engine}{built}, {BUILD_TIME}; log: {site.log}")

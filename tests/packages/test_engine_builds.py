@@ -96,6 +96,7 @@ def test_an_engine_built_for_another_environment_is_taken_over(here, trees, tmp_
     write(trees[1], {"requirements.txt": f"{ENGINE}==1.0\ntoy==1.0\n"})
     found = here.ask(*trees, tmp_path / "cache", BROKEN_BUILD="1")
     assert not any(line.startswith("builds") for line in found["said"])
+    assert found["said"][-1].startswith("installs toy==1.0 with uv")
     assert run_python(found["python"], BUILT_WITH) == f"1.0 {' '.join(flags_of(CONFIG))}"
 
 
