@@ -21,6 +21,7 @@ from pytest_llmperf.baselines.record import (
     to_text,
 )
 from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.request_digest import RequestDigest
 
 KEY = "xeon-2c_cpu"
 FOLDER = "perf_baselines"
@@ -36,6 +37,8 @@ METRICS = {
 PROCESSES = ITERATIONS = 3
 #: A number that stands where the samples go; no other number of a record reads like it.
 _MARK = "1.23456789"
+#: What stands where the time and the commit go.
+_RECORDED, _COMMIT = "2001-01-01T00:00:00Z", "c0" * 20
 _START = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 
@@ -63,7 +66,7 @@ def build(folder: Path, commits: int, tests: int, keep: int | None = None, seed:
         stamp = f"{when:%Y-%m-%dT%H:%M:%SZ}"
         names.append(f"{re.sub('[-:]', '', stamp)}_{measured[:12] or 'nocommit'}.json")
         commit = f'"{measured}"' if measured else "null"
-        text = next(texts).replace("@recorded@", stamp).replace('"@commit@"', commit)
+        text = next(texts).replace(_RECORDED, stamp).replace(f'"{_COMMIT}"', commit)
         removed = names[-keep - 1] if keep is not None and number >= keep else None
         _commit(git.stdin, number, when, names[-1], text, removed)
         # The hash that the next session names.
@@ -118,9 +121,9 @@ def _template(tests: int) -> str:
     rows = ((float(_MARK),) * ITERATIONS,) * PROCESSES
     metrics = {name: MetricRecord(unit, rows) for name, (unit, _) in METRICS.items()}
     record = BaselineRecord(
-        recorded="@recorded@",
+        recorded=_RECORDED,
         provenance=Provenance(
-            "@commit@", False, "main", "0.1.0", "3.11.7", "llama_cpp", "0.3.36", "cpu"
+            _COMMIT, False, "main", "0.1.0", "3.11.7", "llama_cpp", "0.3.36", "cpu"
         ),
         model=ModelIdentity("smollm2-135m", "b1" * 32, 98362432, "Q4_1"),
         config={"engine": "llama_cpp", "n_ctx": 2048, "n_batch": 1024, "n_threads": 2, "extra": {}},
@@ -128,9 +131,26 @@ def _template(tests: int) -> str:
         session=SessionFacts(1, PROCESSES, ITERATIONS),
         tests={
             f"tests/perf/test_answers_{number // 5}.py::test_answer_{number}": TestRecord(
-                f"{number:016x}", "1 request, 384 tokens in, 24 out", metrics
+                f"{number:016x}",
+                "1 request, 384 tokens in, 24 out",
+                metrics,
+                requests=(_request(number),),
             )
             for number in range(tests)
         },
     )
     return to_text(record)
+
+
+def _request(number: int) -> RequestDigest:
+    identity = {
+        "prompt": [number, *range(383)],
+        "cache": "clear",
+        "stream": False,
+        "seed": None,
+        "sampling": {},
+        "grammar": None,
+        "evaluated": 384,
+        "output_tokens": 24,
+    }
+    return RequestDigest.of(identity)
