@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 
 from pytest_llmperf.cpus import usable_cpus
-from pytest_llmperf.environment.cpu_bandwidth import (
+from pytest_llmperf.machine.cpu_bandwidth import (
     BYTES_PER_ELEMENT,
     REPETITIONS,
     BandwidthError,
@@ -33,7 +33,7 @@ from pytest_llmperf.environment.cpu_bandwidth import (
     last_level_cache,
     stream,
 )
-from pytest_llmperf.environment.free_memory import free_memory
+from pytest_llmperf.machine.free_memory import free_memory
 
 LIMIT = 0.10
 _ELEMENT = 8

@@ -20,7 +20,7 @@ from pytest_llmperf.baselines.record import (
     TestRecord,
     to_text,
 )
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 from pytest_llmperf.request_digest import RequestDigest
 
 KEY = "xeon-2c_cpu"

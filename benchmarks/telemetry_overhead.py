@@ -45,8 +45,8 @@ from paired import MIN_PAIRS, Interval, ratio_interval, spread_of
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.environment.telemetry import HZ, Telemetry
-from pytest_llmperf.environment.telemetry_summary import summarise
+from pytest_llmperf.machine.gpu.summary import summarise
+from pytest_llmperf.machine.gpu.telemetry import HZ, Telemetry
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
 

@@ -22,8 +22,8 @@ from pytest_llmperf.config.schema import LlmConfig, PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.gate.numbers import differences
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds

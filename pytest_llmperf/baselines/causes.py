@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 
 #: Settings that the findings name already, so that no list of differences need repeat them.
 NAMED_SETTINGS = {

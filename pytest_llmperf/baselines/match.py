@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
-from pytest_llmperf.environment.hardware import same_hardware
-from pytest_llmperf.environment.machine import (
+from pytest_llmperf.machine.fingerprint import (
     Difference,
     compare,
     differences,
     info_differences,
 )
+from pytest_llmperf.machine.hardware import same_hardware
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.decisions import StoredDecision
     from pytest_llmperf.baselines.record import ModelIdentity, Provenance
     from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
-    from pytest_llmperf.environment.machine import Machine
+    from pytest_llmperf.machine.fingerprint import Machine
 
 #: Settings that name the model's file: its SHA-256 is compared instead.
 _NOT_COMPARED = {"model_path"}

@@ -18,7 +18,7 @@ from pytest_llmperf.baselines.metric_record import Samples as Samples
 from pytest_llmperf.baselines.settings import Settings
 from pytest_llmperf.baselines.strict_json import parse
 from pytest_llmperf.config.extra_hashes import without_extra_values
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 from pytest_llmperf.request_digest import StoredDigest
 from pytest_llmperf.stored_json import LEFT_OUT, Flag, Stored, Whole, dump, expect, read
 

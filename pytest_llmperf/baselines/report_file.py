@@ -21,7 +21,7 @@ from pytest_llmperf.baselines.record import (
     SessionFacts,
     TestRecord,
 )
-from pytest_llmperf.environment.machine import Key, Machine
+from pytest_llmperf.machine.fingerprint import Key, Machine
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.request_digest import StoredDigest
 from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, Whole, expect, read, unexpected

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.jsontext import SIGNIFICANT_DIGITS
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.baselines.sides import Side, SideError
-from pytest_llmperf.environment.machine import Difference, differences
+from pytest_llmperf.machine.fingerprint import Difference, differences
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,8 +14,8 @@ _ENGINES = ("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "CUDA_", "HIP_", "ROCR_"
 
 def host() -> str:
     """Name this machine by what is known without an engine: processor, usable cores, GPUs."""
-    from pytest_llmperf.environment.gpus import read_gpus
-    from pytest_llmperf.environment.machine import read_machine
+    from pytest_llmperf.machine.fingerprint import read_machine
+    from pytest_llmperf.machine.gpu.devices import read_gpus
 
     processor = read_machine("cpu").key.removesuffix("_cpu")
     return ", ".join([processor, *(gpu.name for gpu in read_gpus().gpus)])

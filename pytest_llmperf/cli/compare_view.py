@@ -11,9 +11,9 @@ from pytest_llmperf.cli.compare_candidates import Candidate, candidates_of, pres
 from pytest_llmperf.cli.compare_checks import Rules, checks_of
 from pytest_llmperf.cli.compare_own import with_own_verdicts
 from pytest_llmperf.cli.compare_words import engine_of, findings, recorded_between, sides_in_words
-from pytest_llmperf.environment.machine import telling
 from pytest_llmperf.gate.check import Evidence
 from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.machine.fingerprint import telling
 from pytest_llmperf.report.comparison import ComparisonView
 from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 from pytest_llmperf.stats.summary import stalls

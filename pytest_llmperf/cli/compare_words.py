@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.match import notes
 from pytest_llmperf.cli.compare_candidates import Candidate, stored_of
 from pytest_llmperf.cli.compare_own import own_words
-from pytest_llmperf.environment.machine import telling
 from pytest_llmperf.gate.words import count
+from pytest_llmperf.machine.fingerprint import telling
 from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:

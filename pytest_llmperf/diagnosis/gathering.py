@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.diagnosis.situation import Hardware
 from pytest_llmperf.engine.installed import installed_backend
-from pytest_llmperf.environment.cpu import read_cpu
-from pytest_llmperf.environment.free_memory import read_memory
-from pytest_llmperf.environment.gpus import GpuReading, read_gpus
-from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
 from pytest_llmperf.fitness_checks import SEVERITIES
+from pytest_llmperf.machine.cpu import read_cpu
+from pytest_llmperf.machine.free_memory import read_memory
+from pytest_llmperf.machine.gpu.devices import GpuReading, read_gpus
+from pytest_llmperf.machine.graphics import GraphicsCard, graphics_cards, hidden_by
 from pytest_llmperf.split_models import SplitModelError, model_files
 
 if TYPE_CHECKING:
-    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.machine.fitness import FitnessFinding
 
 
 def look_at_hardware(environ: Mapping[str, str] | None = None) -> Hardware:

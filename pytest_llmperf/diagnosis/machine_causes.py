@@ -15,9 +15,9 @@ from typing import Any
 
 from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
 from pytest_llmperf.diagnosis.situation import Situation
-from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.gate.words import listed
+from pytest_llmperf.machine.fitness import FitnessFinding
 
 _PROCESS = re.compile(r"process (\d+)(?: \(([^)]*)\))?")
 #: Checks whose findings name the processes to close.

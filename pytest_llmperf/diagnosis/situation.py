@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.engine_kinds import engine_kind
-from pytest_llmperf.environment.free_memory import Memory
-from pytest_llmperf.environment.graphics import GraphicsCard
+from pytest_llmperf.machine.free_memory import Memory
+from pytest_llmperf.machine.graphics import GraphicsCard
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.load_report import DeviceLoad, GpuUtilization
-    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.machine.fitness import FitnessFinding
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.doctor.gain import Gain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Undecided

@@ -17,8 +17,8 @@ from pytest_llmperf.doctor.bench import Bench, Measured
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.environment.host_fitness import Need
-from pytest_llmperf.environment.telemetry import Telemetry
+from pytest_llmperf.machine.gpu.telemetry import Telemetry
+from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.session.watch_settings import WatchSettings
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.engine.generation import Generation
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 
 #: By fitness check: what its findings begin with.
 INSTRUMENT_CHECKS = {

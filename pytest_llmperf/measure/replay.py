@@ -10,9 +10,9 @@ from typing import Protocol
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.environment.fitness import FitnessFinding, with_severities, worst_first
-from pytest_llmperf.environment.processes import cpu_seconds
-from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
+from pytest_llmperf.machine.fitness import FitnessFinding, with_severities, worst_first
+from pytest_llmperf.machine.gpu.summary import TelemetrySummary
+from pytest_llmperf.machine.processes import cpu_seconds
 from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.metrics import percentile_parts
 
 #: The arms of a comparison: what is judged, and what it is compared with.

@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.request_digest import MOST_REQUESTS, RequestDigest
 from pytest_llmperf.stored_json import Stored
 

@@ -110,7 +110,7 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
 
 
 def _machine(hardware: Hardware) -> str:
-    from pytest_llmperf.environment.cpu import read_cpu, short_name
+    from pytest_llmperf.machine.cpu import read_cpu, short_name
 
     cpus = count(hardware.usable_cpus, "usable CPU")
     cards = ", ".join(dict.fromkeys(card.name for card in hardware.cards)) or "no GPU seen"

@@ -23,7 +23,7 @@ from pytest_llmperf.repository.revisions import (
 
 if TYPE_CHECKING:
     from pytest_llmperf.baselines.record import ModelIdentity
-    from pytest_llmperf.environment.machine import Machine
+    from pytest_llmperf.machine.fingerprint import Machine
 
 
 def read_baselines(

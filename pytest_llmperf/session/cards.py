@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def cards_of(specs: Sequence[LaunchSpec]) -> Collection[str] | None:
     """Return the names of the only cards that these engines compute on, None if that is unknown."""
-    from pytest_llmperf.environment.gpu_claims import claimed_cards
+    from pytest_llmperf.machine.gpu.claims import claimed_cards
 
     found: set[str] = set()
     for spec in specs:

@@ -10,8 +10,8 @@ from pytest_llmperf.baselines.match import notes as differences_from
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.environment.fitness import FitnessFinding, with_severities
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.facts import SessionFacts

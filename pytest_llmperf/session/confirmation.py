@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.commit_checkout import (

@@ -18,11 +18,11 @@ from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
-from pytest_llmperf.environment.gpus import Gpu, GpuReading, read_gpus
-from pytest_llmperf.environment.host_fitness import Need
-from pytest_llmperf.environment.machine import Machine, read_machine
-from pytest_llmperf.environment.telemetry import Telemetry
 from pytest_llmperf.fitness_checks import Severity
+from pytest_llmperf.machine.fingerprint import Machine, read_machine
+from pytest_llmperf.machine.gpu.devices import Gpu, GpuReading, read_gpus
+from pytest_llmperf.machine.gpu.telemetry import Telemetry
+from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.repository.provenance import read_provenance
 from pytest_llmperf.session.baseline_source import read_baselines
 from pytest_llmperf.session.roofline_meter import RooflineMeter

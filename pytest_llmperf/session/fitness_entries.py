@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, Severity
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.samples import TestSamples
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.environment.busy import BusyReport, LoadWatch
-from pytest_llmperf.environment.fitness import FitnessFinding, judge, with_severities
-from pytest_llmperf.environment.gpu_watch import GpuWatch, no_gpu
-from pytest_llmperf.environment.host import HostReport, HostWatch
-from pytest_llmperf.environment.host_fitness import judge_host
-from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
+from pytest_llmperf.machine.fitness import FitnessFinding, judge, with_severities
+from pytest_llmperf.machine.gpu.summary import TelemetrySummary
+from pytest_llmperf.machine.gpu.watch import GpuWatch, no_gpu
+from pytest_llmperf.machine.host import HostReport, HostWatch
+from pytest_llmperf.machine.host_fitness import judge_host
+from pytest_llmperf.machine.load import BusyReport, LoadWatch
 from pytest_llmperf.session.watch_settings import WatchSettings
 from pytest_llmperf.timeline import Timeline
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.environment.busy import LoadWatch
-from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.gpu_watch import GpuWatch
-from pytest_llmperf.environment.host import HostWatch
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.watch import GpuWatch
+from pytest_llmperf.machine.host import HostWatch
+from pytest_llmperf.machine.load import LoadWatch
 from pytest_llmperf.session.machine_watch import MachineWatch, machine_findings
 from pytest_llmperf.session.waiting import FitWait
 from pytest_llmperf.session.watch_settings import WatchSettings

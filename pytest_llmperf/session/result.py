@@ -11,10 +11,10 @@ from pytest_llmperf.gate.numbers import NOTHING, Comparison, compare
 from pytest_llmperf.gate.rules import FALSE_ALARMS
 
 if TYPE_CHECKING:
-    from pytest_llmperf.environment.gpu_facts import GpuFacts
-    from pytest_llmperf.environment.telemetry_summary import TelemetrySummary
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.machine.gpu.facts import GpuFacts
+    from pytest_llmperf.machine.gpu.summary import TelemetrySummary
     from pytest_llmperf.request_digest import RequestDigest
     from pytest_llmperf.session.fitness_entries import FitnessEntry
     from pytest_llmperf.session.roofline_share import RooflineShare

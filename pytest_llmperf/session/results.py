@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.telemetry_summary import joined
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.session.base_side import BaseSide

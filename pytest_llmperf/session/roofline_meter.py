@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.environment.gpu_bandwidth import GpuBandwidth, gpu_bandwidths
+from pytest_llmperf.machine.gpu.bandwidth import GpuBandwidth, gpu_bandwidths
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads, reading_devices
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.roofline_share import RooflineShare
@@ -129,7 +129,7 @@ class RooflineMeter:
 
 
 def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
-    from pytest_llmperf.environment.cpu_bandwidth import (
+    from pytest_llmperf.machine.cpu_bandwidth import (
         BandwidthError,
         BusyError,
         last_level_cache,

@@ -10,11 +10,11 @@ from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.engine_kinds import engine_kind
-from pytest_llmperf.environment.machine import Difference, telling
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.machine.fingerprint import Difference, telling
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.environment.room import has_room_beside
+from pytest_llmperf.machine.room import has_room_beside
 from pytest_llmperf.session.watch_settings import WatchSettings
 
 

@@ -6,8 +6,8 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
-from pytest_llmperf.environment.fitness import FitnessFinding
 from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.units import format_duration
 
 #: Looks at the machine for a moment and says what is wrong with it.

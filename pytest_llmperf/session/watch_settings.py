@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.environment.host_fitness import Need
-from pytest_llmperf.environment.telemetry import Telemetry
+from pytest_llmperf.machine.gpu.telemetry import Telemetry
+from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.session.roofline_meter import RooflineMeter
 
 if TYPE_CHECKING:

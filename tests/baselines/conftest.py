@@ -21,7 +21,7 @@ from pytest_llmperf.baselines.record import (
     to_text,
 )
 from pytest_llmperf.baselines.store import BaselineStore
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 
 NODEID = "tests/perf/test_answer.py::test_short_answer[ünï-1]"
 SAMPLES = ((84.9123456789, 85.1, 84.7), (85.5, 85.3, 85.9), (83.2, 84.0, 83.9))

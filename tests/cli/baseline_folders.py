@@ -14,7 +14,7 @@ from pytest_llmperf.baselines.record import (
     TestRecord,
 )
 from pytest_llmperf.baselines.store import BaselineStore, Shelf
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 
 KEY = "xeon-2c_cpu"
 SHORT = "tests/perf/test_chat.py::test_short"

@@ -17,7 +17,7 @@ from pytest_llmperf.baselines.record import (
     TestRecord,
 )
 from pytest_llmperf.baselines.store import BaselineStore
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import RevisionError
 

@@ -25,7 +25,7 @@ THREE = "--llmperf-set=perf.processes=3"
 #: Finds something about the machine in what is measured against another commit, and only there.
 FINDS_LATER = """
 import pytest_llmperf.session.machine_watch as machine_watch
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.session.confirmation import Confirmer
 
 confirm, confirming = Confirmer._confirm, []

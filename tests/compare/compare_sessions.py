@@ -18,7 +18,7 @@ from pytest_llmperf.baselines.record import (
 )
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.cli import compare
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 
 KEY = "xeon-2c_cpu"
 OTHER_KEY = "ryzen-8c_cpu"

@@ -16,11 +16,11 @@ from pytest_llmperf.diagnosis.cause import Evidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.load_report import DeviceLoad
-from pytest_llmperf.environment.busy import BusyReport, LoadWatch
-from pytest_llmperf.environment.fitness import FitnessFinding, judge
-from pytest_llmperf.environment.free_memory import read_memory
-from pytest_llmperf.environment.graphics import GraphicsCard, graphics_cards, hidden_by
 from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.machine.fitness import FitnessFinding, judge
+from pytest_llmperf.machine.free_memory import read_memory
+from pytest_llmperf.machine.graphics import GraphicsCard, graphics_cards, hidden_by
+from pytest_llmperf.machine.load import BusyReport, LoadWatch
 
 Load = Callable[..., Situation]
 

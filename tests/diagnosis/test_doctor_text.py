@@ -14,8 +14,8 @@ from pytest_llmperf.diagnosis.situation import Situation, Use
 from pytest_llmperf.doctor.bench import Measured
 from pytest_llmperf.doctor.checkup import Checkup, Finding
 from pytest_llmperf.doctor.gain import Change, Gain
-from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.graphics import GraphicsCard
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.graphics import GraphicsCard
 from pytest_llmperf.report.doctor_json import as_json
 from pytest_llmperf.report.doctor_text import render
 

@@ -19,7 +19,7 @@ from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.environment.host_fitness import Need
+from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.report.doctor_text import change_words
 from pytest_llmperf.session.watch_settings import WatchSettings
@@ -173,7 +173,7 @@ def test_findings_of_its_measurements_are_as_severe_as_configured(
 def test_a_remedy_on_a_busy_machine_is_not_judged(
     config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.machine.fitness import FitnessFinding
 
     busy = FitnessFinding("busy_cores", "invalid", "process 4242 (stress) used 1.9 of 2 cores")
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.machine_findings", lambda *_: [busy])

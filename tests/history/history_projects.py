@@ -19,7 +19,7 @@ from pytest_llmperf.baselines.record import (
     TestRecord,
     to_text,
 )
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 
 _START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 KEY = "xeon-2c_cpu"

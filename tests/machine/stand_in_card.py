@@ -89,11 +89,11 @@ class Card:
 _PRELUDE = """
 import dataclasses, json, os, sys, threading, time
 from pathlib import Path
-from pytest_llmperf.environment.gpu_bandwidth import gpu_bandwidths
-from pytest_llmperf.environment.gpus import read_gpus
-from pytest_llmperf.environment.gpu_watch import GpuWatch
-from pytest_llmperf.environment.machine import read_machine
-from pytest_llmperf.environment.telemetry import Telemetry
+from pytest_llmperf.machine.gpu.bandwidth import gpu_bandwidths
+from pytest_llmperf.machine.gpu.devices import read_gpus
+from pytest_llmperf.machine.gpu.watch import GpuWatch
+from pytest_llmperf.machine.fingerprint import read_machine
+from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.timeline import Timeline
 
 def plain(x):

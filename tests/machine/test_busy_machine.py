@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.environment.busy import LoadWatch
-from pytest_llmperf.environment.processes import (
+from pytest_llmperf.machine.load import LoadWatch
+from pytest_llmperf.machine.processes import (
     ProcessTimes,
     growth,
     processes,
@@ -142,7 +142,7 @@ def test_swapped_bytes_come_from_the_kernels_counter() -> None:
 
 @linux
 def test_what_is_read_elsewhere_through_psutil_agrees() -> None:
-    from pytest_llmperf.environment.processes import _portable
+    from pytest_llmperf.machine.processes import _portable
 
     mine = next(p for p in _portable() if p.pid == os.getpid())
     direct = next(p for p in processes().values() if p.pid == os.getpid())

@@ -7,10 +7,10 @@ from typing import Any
 
 from stand_in_card import scenario
 
-from pytest_llmperf.environment.gpu_claims import claimed_cards
+from pytest_llmperf.machine.gpu.claims import claimed_cards
 
 DEFAULT = {"n_gpu_layers": -1, "split_mode": "layer", "main_gpu": 0}
-CLAIMED = "__import__('pytest_llmperf.environment.gpu_claims', fromlist=['_']).claimed_cards"
+CLAIMED = "__import__('pytest_llmperf.machine.gpu.claims', fromlist=['_']).claimed_cards"
 EIGHT = scenario("eight_devices")
 #: Two models: which one CUDA calls 0 depends on which one is faster.
 MIXED = EIGHT.replace("16 NVIDIA H100 80GB HBM3", "16 NVIDIA RTX A400", 1)

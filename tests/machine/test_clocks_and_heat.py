@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from host_tree import CPUS, Tree, names, only
 
-from pytest_llmperf.environment.host import HostReport, HostWatch
+from pytest_llmperf.machine.host import HostReport, HostWatch
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.environment.busy import BusyReport, ForeignProcess
-from pytest_llmperf.environment.fitness import FitnessFinding, judge
+from pytest_llmperf.machine.fitness import FitnessFinding, judge
+from pytest_llmperf.machine.load import BusyReport, ForeignProcess
 
 
 def report(**facts: Any) -> BusyReport:

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from stand_in_card import Card, scenario
 
-from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.gpu_counters import Reading
-from pytest_llmperf.environment.gpu_facts import GpuFacts
-from pytest_llmperf.environment.gpu_fitness import judge_gpus
-from pytest_llmperf.environment.gpu_guests import Guest
-from pytest_llmperf.environment.gpu_windows import Span
-from pytest_llmperf.environment.telemetry import Track
 from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.fitness import judge_gpus
+from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.telemetry import Track
+from pytest_llmperf.machine.gpu.windows import Span
 
 NAME = "NVIDIA GeForce RTX 4090 (GPU 0)"
 GIB = 1 << 30

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from stand_in_card import Card, scenario
 
-from pytest_llmperf.environment.gpu_counters import Reading
-from pytest_llmperf.environment.gpu_facts import GpuFacts
-from pytest_llmperf.environment.gpu_guests import Guest
-from pytest_llmperf.environment.gpu_metrics import energy_per_token, memory, power, utilization
-from pytest_llmperf.environment.gpu_windows import Span, spans_of
-from pytest_llmperf.environment.telemetry import Track
+from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.metrics import energy_per_token, memory, power, utilization
+from pytest_llmperf.machine.gpu.telemetry import Track
+from pytest_llmperf.machine.gpu.windows import Span, spans_of
 from pytest_llmperf.timeline import Timeline
 
 GIB = 1 << 30

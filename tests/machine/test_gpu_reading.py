@@ -121,8 +121,8 @@ def test_no_driver_library_means_no_cards_and_no_problem(tmp_path: Path) -> None
     # An unloadable file of that name shadows a real driver on machines that have one.
     (tmp_path / "libnvidia-ml.so.1").write_text("not a library")
     code = (
-        "from pytest_llmperf.environment.gpus import *\n"
-        "from pytest_llmperf.environment.telemetry import Telemetry\n"
+        "from pytest_llmperf.machine.gpu.devices import *\n"
+        "from pytest_llmperf.machine.gpu.telemetry import Telemetry\n"
         "assert read_gpus() == GpuReading(), read_gpus()\n"
         "assert Telemetry.open() is None\n"
     )

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from stand_in_card import Card, scenario
 
-from pytest_llmperf.environment.gpu_counters import Reading
-from pytest_llmperf.environment.gpu_facts import GpuFacts
-from pytest_llmperf.environment.gpu_guests import Guest
-from pytest_llmperf.environment.gpu_windows import Span
-from pytest_llmperf.environment.telemetry import Track
-from pytest_llmperf.environment.telemetry_summary import summarise
+from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.summary import summarise
+from pytest_llmperf.machine.gpu.telemetry import Track
+from pytest_llmperf.machine.gpu.windows import Span
 
 GIB = 1 << 30
 
@@ -202,8 +202,8 @@ answer([sampler.running, telemetry.notes])
 def test_a_sampler_that_costs_too_much_samples_less_often(card: Card) -> None:
     card.set(scenario("healthy"))
     rates = card.run("""
-from pytest_llmperf.environment import telemetry as module
-from pytest_llmperf.environment.telemetry_summary import summarise
+from pytest_llmperf.machine.gpu import telemetry as module
+from pytest_llmperf.machine.gpu.summary import summarise
 session, rates = Telemetry.open(), []
 for most in (1.0, 0.0005):
     module.MOST_CPU = most

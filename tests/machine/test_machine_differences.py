@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.environment.cpu import Cpu
-from pytest_llmperf.environment.gpus import Gpu
-from pytest_llmperf.environment.machine import (
+from pytest_llmperf.machine.cpu import Cpu
+from pytest_llmperf.machine.fingerprint import (
     Difference,
     Machine,
     compare,
@@ -19,6 +18,7 @@ from pytest_llmperf.environment.machine import (
     info_differences,
     read_machine,
 )
+from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.session.session_gate import listed_differences
 from pytest_llmperf.stored_json import dump, read
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.environment.cpu import Cpu, parse_cpuinfo, short_name
-from pytest_llmperf.environment.gpus import Gpu
-from pytest_llmperf.environment.machine import KEY_LENGTH, machine_key, read_machine
+from pytest_llmperf.machine.cpu import Cpu, parse_cpuinfo, short_name
+from pytest_llmperf.machine.fingerprint import KEY_LENGTH, machine_key, read_machine
+from pytest_llmperf.machine.gpu.devices import Gpu
 
 GIB = 2**30
 RTX_4090 = Gpu("NVIDIA GeForce RTX 4090", memory_bytes=24564 << 20)

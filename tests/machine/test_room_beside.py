@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from pytest_llmperf.engine_kinds import engine_kind
-from pytest_llmperf.environment import room
-from pytest_llmperf.environment.room import has_room_beside
+from pytest_llmperf.machine import room
+from pytest_llmperf.machine.room import has_room_beside
 from pytest_llmperf.session.turns import fits_beside
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pytest_llmperf.environment.fitness import FitnessFinding, with_severities
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, applied
+from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
 from pytest_llmperf.session.waiting import FitWait, in_the_way
 
 BUSY = FitnessFinding("busy_cores", "invalid", "process 7 (cc) used 1.9 of 2 cores while measuring")

@@ -350,7 +350,7 @@ def test_a_wrong_time_to_wait_is_a_usage_error(one_test, text):
 
 @pytest.mark.usefixtures("quiet_machine")
 def test_a_record_has_no_findings_of_the_other_side(one_test, monkeypatch):
-    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.machine.fitness import FitnessFinding
     from pytest_llmperf.measure.rounds import Rounds
 
     original = Rounds._keep

@@ -10,7 +10,7 @@ from plugin_projects import Project
 
 from pytest_llmperf.engine import lock_files
 from pytest_llmperf.engine.device_lock import DeviceLock
-from pytest_llmperf.environment.gpu_claims import claimed_cards
+from pytest_llmperf.machine.gpu.claims import claimed_cards
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="locks are shared on POSIX only")
 

@@ -20,7 +20,7 @@ from pytest_llmperf.baselines.record import (
     TestRecord,
 )
 from pytest_llmperf.baselines.store import BaselineStore
-from pytest_llmperf.environment.machine import Machine
+from pytest_llmperf.machine.fingerprint import Machine
 from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.storing import stored_metrics

@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture
 def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process of the candidate meets an unfit machine, none of the base does."""
-    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.machine.fitness import FitnessFinding
     from pytest_llmperf.measure import replay
 
     original = replay.Replayer.replay

@@ -10,7 +10,7 @@ from plugin_projects import APP
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine_kinds import EngineKind
-from pytest_llmperf.environment.gpus import Gpu, GpuReading
+from pytest_llmperf.machine.gpu.devices import Gpu, GpuReading
 from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.session.base_side import config_side

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.environment.cpu_bandwidth import (
+from pytest_llmperf.machine.cpu_bandwidth import (
     BandwidthError,
     BusyError,
     array_bytes,
     last_level_cache,
     stream,
 )
-from pytest_llmperf.environment.free_memory import free_memory
+from pytest_llmperf.machine.free_memory import free_memory
 
 MIB = 1 << 20
 

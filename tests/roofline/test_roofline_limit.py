@@ -9,7 +9,7 @@ import pytest
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilization
 from pytest_llmperf.engine.model_reads import CacheReads, ModelReads
-from pytest_llmperf.environment.gpu_bandwidth import GpuBandwidth
+from pytest_llmperf.machine.gpu.bandwidth import GpuBandwidth
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads, reading_devices
 from pytest_llmperf.session.roofline_meter import Unknown, bandwidth_of_gpu
 from pytest_llmperf.session.roofline_share import RooflineShare, roofline_json, roofline_lines

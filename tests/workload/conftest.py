@@ -12,7 +12,7 @@ import pytest
 from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request, build_request
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds, Step, Undecided

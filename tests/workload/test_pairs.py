@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.rounds import SPARE_ROUNDS
 
 UNFIT = FitnessFinding("swapping", "invalid", "memory is short")

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.rounds import SPARE_ROUNDS
 
 UNFIT = FitnessFinding("busy_cores", "invalid", "process 1 (cc) used 2.0 of 2 cores")

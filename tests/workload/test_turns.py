@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pytest_llmperf.environment.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding
 
 ECHO = """
     def answer(prompt):

@@ -60,7 +60,7 @@ def test_an_undecided_test_ends_at_the_most(stage: Any, base: str | None) -> Non
 
 
 def test_void_samples_are_no_samples_to_decide_on(stage: Any) -> None:
-    from pytest_llmperf.environment.fitness import FitnessFinding
+    from pytest_llmperf.machine.fitness import FitnessFinding
 
     stage.findings = [[FitnessFinding("swapping", "invalid", "memory is short")], []]
     asked = []

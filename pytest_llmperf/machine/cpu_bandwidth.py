@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_llmperf.cpus import allowed_cpus, usable_cpus
-from pytest_llmperf.environment.free_memory import free_memory
+from pytest_llmperf.machine.free_memory import free_memory
 
 #: Repetitions; the very first one is not counted.
 REPETITIONS = 6

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.environment.gpu_counters import Reading
-from pytest_llmperf.environment.gpu_facts import GpuFacts
-from pytest_llmperf.environment.gpu_fitness import POWER_CAP, THROTTLE_REASONS
-from pytest_llmperf.environment.gpu_metrics import Who, used_by_engine
-from pytest_llmperf.environment.gpu_windows import Span, throughout, while_decoding
-from pytest_llmperf.environment.telemetry import Track
+from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.fitness import POWER_CAP, THROTTLE_REASONS
+from pytest_llmperf.machine.gpu.metrics import Who, used_by_engine
+from pytest_llmperf.machine.gpu.telemetry import Track
+from pytest_llmperf.machine.gpu.windows import Span, throughout, while_decoding
 
 
 @dataclass(frozen=True)

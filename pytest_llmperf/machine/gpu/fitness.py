@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from pytest_llmperf.environment.fitness import FitnessFinding, worst_first
-from pytest_llmperf.environment.gpu_counters import Reading
-from pytest_llmperf.environment.gpu_guests import Guest
-from pytest_llmperf.environment.gpu_metrics import Who, is_unknown, used_by_engine
-from pytest_llmperf.environment.gpu_windows import Span, while_decoding
-from pytest_llmperf.environment.telemetry import Track
 from pytest_llmperf.fitness_checks import Severity
+from pytest_llmperf.machine.fitness import FitnessFinding, worst_first
+from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.metrics import Who, is_unknown, used_by_engine
+from pytest_llmperf.machine.gpu.telemetry import Track
+from pytest_llmperf.machine.gpu.windows import Span, while_decoding
 
 #: NVML's clock event reasons that mean a slowed card. Source: nvml.h, nvmlClocksEventReason*;
 #: idle, application clocks, sync boost and display are no slowdowns.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pytest_llmperf.environment.gpu_counters import Reading
+from pytest_llmperf.machine.gpu.counters import Reading
 from pytest_llmperf.timeline import Timeline
 
 #: Whether ``time.perf_counter`` is one clock for all processes (CLOCK_MONOTONIC). Elsewhere a

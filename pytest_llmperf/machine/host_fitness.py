@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 
-from pytest_llmperf.environment.fitness import SHORTEST_WINDOW, FitnessFinding, worst_first
-from pytest_llmperf.environment.host import HostReport
+from pytest_llmperf.machine.fitness import SHORTEST_WINDOW, FitnessFinding, worst_first
+from pytest_llmperf.machine.host import HostReport
 from pytest_llmperf.units import format_duration
 
 #: Shares of a window. A slowdown of 1% is negligible, and what stops all stops the engine.

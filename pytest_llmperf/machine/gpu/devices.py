@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmperf.environment.nvml import (
+from pytest_llmperf.machine.gpu.nvml import (
     Device,
     NvmlUnavailableError,
     ask,

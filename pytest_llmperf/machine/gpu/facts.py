@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmperf.environment.nvml import Device, ask, mig_profile
+from pytest_llmperf.machine.gpu.nvml import Device, ask, mig_profile
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from pytest_llmperf.environment.processes import (
+from pytest_llmperf.machine.processes import (
     ProcessKey,
     ProcessTimes,
     SystemTimes,

@@ -14,10 +14,10 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Protocol
 
-from pytest_llmperf.environment.gpu_counters import Reading
-from pytest_llmperf.environment.gpu_guests import Guest
-from pytest_llmperf.environment.gpu_windows import Span, between, throughout, while_decoding
-from pytest_llmperf.environment.telemetry import Track
+from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.guests import Guest
+from pytest_llmperf.machine.gpu.telemetry import Track
+from pytest_llmperf.machine.gpu.windows import Span, between, throughout, while_decoding
 from pytest_llmperf.units import format_duration
 
 LEAST_UPDATES = 20

@@ -15,16 +15,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.environment.gpu_counters import (
+from pytest_llmperf.machine.gpu.counters import (
     COUNTERS,
     PROCESSES,
     Answers,
     CounterReader,
     Reading,
 )
-from pytest_llmperf.environment.gpu_facts import GpuFacts, read_facts
-from pytest_llmperf.environment.gpu_guests import Guests
-from pytest_llmperf.environment.nvml import (
+from pytest_llmperf.machine.gpu.facts import GpuFacts, read_facts
+from pytest_llmperf.machine.gpu.guests import Guests
+from pytest_llmperf.machine.gpu.nvml import (
     Device,
     NvmlUnavailableError,
     ask,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_llmperf.environment.nvml import NvmlUnavailableError, ask, devices, nvml
+from pytest_llmperf.machine.gpu.nvml import NvmlUnavailableError, ask, devices, nvml
 
 _ALL_LAYERS = -1
 

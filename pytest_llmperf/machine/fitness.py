@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pytest_llmperf.environment.busy import BusyReport
 from pytest_llmperf.fitness_checks import SEVERITIES, Severity, applied
+from pytest_llmperf.machine.load import BusyReport
 
 #: Share of the cores that others may use before it is worth a warning, and at least so many cores.
 FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_llmperf.cpus import control_groups
-from pytest_llmperf.environment.free_memory import group_limits
+from pytest_llmperf.machine.free_memory import group_limits
 
 _ROOT = Path("/")
 #: CPUs whose clocks are read: on some kernels each of them is interrupted for it.

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmperf.environment.gpus import read_gpu
-from pytest_llmperf.environment.nvml import Device, NvmlUnavailableError, ask, devices, nvml
+from pytest_llmperf.machine.gpu.devices import read_gpu
+from pytest_llmperf.machine.gpu.nvml import Device, NvmlUnavailableError, ask, devices, nvml
 
 _TRANSFERS_PER_CYCLE = 2
 #: A card's memory is partitioned in eighths (NVIDIA MIG user guide); a slice has as much of

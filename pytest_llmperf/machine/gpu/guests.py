@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmperf.environment.nvml import ask
+from pytest_llmperf.machine.gpu.nvml import ask
 
 
 @dataclass(frozen=True)

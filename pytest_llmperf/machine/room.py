@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_llmperf.environment.free_memory import free_memory
+from pytest_llmperf.machine.free_memory import free_memory
 
 #: What has to stay free besides, for whatever else the machine does.
 _SPARE = 512 << 20

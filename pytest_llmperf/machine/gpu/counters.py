@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmperf.environment.nvml import Device
+from pytest_llmperf.machine.gpu.nvml import Device
 
 #: NVML's "value not available" for a process's memory.
 _NOT_AVAILABLE = 0xFFFF_FFFF_FFFF_FFFF

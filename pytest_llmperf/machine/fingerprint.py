@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Annotated, Any
 
-from pytest_llmperf.environment.cpu import Cpu, clock_facts, read_cpu, short_name
-from pytest_llmperf.environment.gpus import Gpu
+from pytest_llmperf.machine.cpu import Cpu, clock_facts, read_cpu, short_name
+from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.stored_json import NOT_STORED, Stored, expect
 
 #: Longest key; a folder of that name must fit every file system, with room for a path.

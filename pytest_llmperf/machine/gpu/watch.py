@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from pytest_llmperf.environment.fitness import FitnessFinding
-from pytest_llmperf.environment.gpu_fitness import judge_at_rest, judge_gpus
-from pytest_llmperf.environment.gpu_metrics import (
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.fitness import judge_at_rest, judge_gpus
+from pytest_llmperf.machine.gpu.metrics import (
     GPU_METRICS,
     Told,
     energy_per_token,
@@ -15,9 +15,9 @@ from pytest_llmperf.environment.gpu_metrics import (
     power,
     utilization,
 )
-from pytest_llmperf.environment.gpu_windows import Span, spans_of
-from pytest_llmperf.environment.telemetry import HZ, Telemetry
-from pytest_llmperf.environment.telemetry_summary import TelemetrySummary, summarise
+from pytest_llmperf.machine.gpu.summary import TelemetrySummary, summarise
+from pytest_llmperf.machine.gpu.telemetry import HZ, Telemetry
+from pytest_llmperf.machine.gpu.windows import Span, spans_of
 from pytest_llmperf.timeline import Timeline
 
 

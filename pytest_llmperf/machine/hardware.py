@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
-from pytest_llmperf.environment.machine import MEMORY_TOLERANCE, Machine, same
+from pytest_llmperf.machine.fingerprint import MEMORY_TOLERANCE, Machine, same
 
 #: What has to agree whatever computes.
 _HOST = (
