@@ -9,12 +9,11 @@ import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore
+from pytest_llmperf.calibration.request import CalibrationRequest, CalibrationRequestError
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.usage import usage_error
-from pytest_llmperf.session.calibration_request import CalibrationRequest
-from pytest_llmperf.session.errors import CalibrationRequestError
 from pytest_llmperf.session.facts import machine_before_loading
-from pytest_llmperf.session.places_to_write import unwritable, unwritable_places
+from pytest_llmperf.session.places_to_write import unwritable
 from pytest_llmperf.session.setup import EngineSetup
 
 
@@ -41,12 +40,11 @@ def check_before_loading(
     calibration = None if options.calibrate is None else read_calibration(options.calibrate)
     if options.record or calibration is not None:
         machine = machine_before_loading(setup.llm)
-        problems += unwritable_places(
-            setup.loaded.baselines_dir,
-            machine.key if machine is not None else "",
-            record=options.record,
-            calibration=calibration,
-        )
+        folder: Path | None = setup.loaded.baselines_dir / (machine.key if machine else "")
+        if calibration is not None and folder is not None:
+            folder = calibration.folder(folder)
+        if folder is not None:
+            problems += unwritable(folder, "perf.baselines")
     if options.json_path is not None:
         problems += _no_file(options.json_path, "--llmperf-json")
     if calibration is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.calibration.run import CalibrationRun
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.exit_codes import session_exit_code
@@ -84,6 +85,7 @@ class PerfSession:
         self._context = session_context(config, self._console)
         self._session = Session(self._context)
         self._result: SessionResult | None = None
+        self._calibration: CalibrationRun | None = None
         self._stage = RecordStage(self._engine)
         self._held: list[HeldTest] = []
         self._problems: list[str] = []
@@ -157,12 +159,17 @@ class PerfSession:
 
     @property
     def _all_problems(self) -> list[str]:
-        return [*self._session.problems, *self._problems]
+        calibration = self._calibration.problems if self._calibration is not None else []
+        return [*self._session.problems, *calibration, *self._problems]
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table."""
-        session, notes = self._session, [*self._session.notes, *self._notes]
-        found, result = session.calibration, self._result or session.result
+        session, calibration = self._session, self._calibration
+        notes = [*session.notes, *self._notes]
+        found, result = None, self._result or session.result
+        if calibration is not None:
+            found = calibration.outcome
+            notes = [*calibration.notes, *notes]
         if found is not None:
             self._console.table(terminalreporter, lambda w, _: render_calibration(found, w))
         elif result is not None:
@@ -204,8 +211,8 @@ class PerfSession:
         """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
         assert self._options.calibrate is not None
         request = read_calibration(self._options.calibrate)
-        recorded = [one.recorded for one in self._held]
-        errors = self._session.calibrate(request, recorded, self._engine)
+        self._calibration = CalibrationRun(self._context, request)
+        errors = self._calibration.run([one.recorded for one in self._held], self._engine)
         for one in self._held:
             if text := errors.get(one.recorded.nodeid):
                 one.fail(text)

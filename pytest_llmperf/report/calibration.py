@@ -13,7 +13,7 @@ from pytest_llmperf.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_llmperf.gate.calibration import (
+    from pytest_llmperf.calibration.outcome import (
         Calibration,
         CheckCalibration,
         Rate,

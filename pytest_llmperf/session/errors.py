@@ -5,7 +5,3 @@ from __future__ import annotations
 
 class SideError(Exception):
     """A side of a comparison that can't be used; ``str()`` is a complete message."""
-
-
-class CalibrationRequestError(Exception):
-    """A file that does not say what to calibrate; ``str()`` is a complete message."""

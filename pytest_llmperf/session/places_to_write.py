@@ -4,30 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pytest_llmperf.baselines.calibrations import FOLDER as CALIBRATIONS
-
-if TYPE_CHECKING:
-    from pytest_llmperf.session.calibration_request import CalibrationRequest
-
-
-def unwritable_places(
-    baselines: Path, machine: str, *, record: bool, calibration: CalibrationRequest | None
-) -> list[str]:
-    """Say which folder of the baselines can't be written to that a session will write to.
-
-    Args:
-        baselines: the folder of the stored sessions.
-        machine: the key of this one; empty where it is not known yet.
-        record: the session is stored.
-        calibration: what is calibrated, or None.
-    """
-    folder = baselines / machine
-    if calibration is not None:
-        place = folder / CALIBRATIONS if machine else folder
-        return unwritable(place, "perf.baselines") if calibration.store else []
-    return unwritable(folder, "perf.baselines") if record else []
 
 
 def unwritable(folder: Path, setting: str) -> list[str]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.repository.git import GitError
-from pytest_llmperf.session.calibrating import Calibrator
 from pytest_llmperf.session.chosen_base import ChosenBase, module_origins
 from pytest_llmperf.session.confirmation import Confirmation, Confirmer
 from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.explaining import Explainer
 from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
-from pytest_llmperf.session.places_to_write import unwritable_places
+from pytest_llmperf.session.places_to_write import unwritable
 from pytest_llmperf.session.results import session_result
 from pytest_llmperf.session.storing import store_session
 from pytest_llmperf.session.trial import Trial, Trials
@@ -23,8 +23,6 @@ from pytest_llmperf.session.trial import Trial, Trials
 if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.engine.info import EngineInfo
-    from pytest_llmperf.gate.calibration import Calibration
-    from pytest_llmperf.session.calibration_request import CalibrationRequest
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.result import SessionResult
@@ -42,7 +40,6 @@ class Session:
 
     Attributes:
         trial: what was measured; None before.
-        calibration: the sessions of a calibration, reduced; None before.
         notes: what else to know, one line each.
         problems: what could not be written, one line each; it loses no verdict.
     """
@@ -53,7 +50,6 @@ class Session:
         self._recorded_to: str | None = None
         self._confirmation = Confirmation()
         self.trial: Trial | None = None
-        self.calibration: Calibration | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []
 
@@ -84,14 +80,15 @@ class Session:
         Raises:
             SESSION_ERRORS: nothing could be measured.
         """
-        context = self._context
+        context, request = self._context, self._context.request
         origins = module_origins(context, engine)
-        info, start_seconds = _freed(engine)
+        info, start_seconds = free_device(engine)
         base = self._base.side(tests, info, collected, origins)
         facts = gather_facts(context, info, base, tests)
         try:
-            self._check_places(facts.machine.key)
-            self._show_notes(facts)
+            if request.record:
+                check_folder(context.baselines_dir / facts.machine.key)
+            show_notes(context, facts)
             perf = context.setup.perf
             trial = Trials(context, facts, start_seconds).run(tests, base, alpha=perf.false_alarms)
             self.trial = trial
@@ -101,40 +98,8 @@ class Session:
             if base is None:
                 confirmer = Confirmer(context, trial, start_seconds, origins, code)
                 self._confirmation = confirmer.run()
-            explainer = Explainer(context.request.doctor_command)
+            explainer = Explainer(request.doctor_command)
             return self._result(trial, explainer)
-        finally:
-            facts.close()
-
-    def calibrate(
-        self, request: CalibrationRequest, tests: Sequence[RecordedTest], engine: LlmEngine
-    ) -> Mapping[str, str]:
-        """Judge the tests against themselves, as often as asked for, and store the outcome.
-
-        Interrupted, the sessions that are done are reduced and not stored.
-
-        Returns:
-            Why tests can't be measured, by node id.
-
-        Raises:
-            SESSION_ERRORS: nothing could be measured.
-        """
-        context = self._context
-        info, start_seconds = _freed(engine)
-        facts = gather_facts(context, info, None, tests)
-        try:
-            self._check_places(facts.machine.key, request)
-            self._show_notes(facts)
-            calibrator = Calibrator(context, request, tests, facts, start_seconds)
-            try:
-                calibrator.run()
-            finally:
-                if calibrator.runs:
-                    self.calibration = calibrator.outcome()
-            notes, problems = calibrator.keep(self.calibration)
-            self.notes += notes
-            self.problems += problems
-            return calibrator.errors
         finally:
             facts.close()
 
@@ -151,21 +116,6 @@ class Session:
             recorded_to=self._recorded_to,
             explainer=explainer,
         )
-
-    def _show_notes(self, facts: SessionFacts) -> None:
-        for note in facts.notes:
-            self._context.console.line(f"note: {note}")
-
-    def _check_places(self, machine: str, calibration: CalibrationRequest | None = None) -> None:
-        """Refuse to measure what could not be stored.
-
-        Raises:
-            BaselineError: a folder can't be written to.
-        """
-        record = self._context.request.record and calibration is None
-        folder = self._context.baselines_dir
-        if problems := unwritable_places(folder, machine, record=record, calibration=calibration):
-            raise BaselineError("\n".join(problems))
 
     def _store(self, trial: Trial, code: MeasuredCode) -> None:
         """Store the session where that is asked for; what can't be written loses no verdict."""
@@ -184,11 +134,28 @@ class Session:
             )
 
 
-def _freed(engine: LlmEngine) -> tuple[EngineInfo, float]:
-    """End the engine that tests were recorded with; return what it loaded, and how long that took.
+def free_device(engine: LlmEngine) -> tuple[EngineInfo, float]:
+    """End the engine that tests were recorded with, so that another process can take the device.
 
-    It must free the device before another process takes it.
+    Returns:
+        What it had loaded, and the seconds that its start took.
     """
     info = engine.last_info or engine.info
     engine.close()
     return info, engine.start_seconds
+
+
+def show_notes(context: SessionContext, facts: SessionFacts) -> None:
+    """Show what else is to be known of a session, before it measures."""
+    for note in facts.notes:
+        context.console.line(f"note: {note}")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse to measure what could not be stored.
+
+    Raises:
+        BaselineError: nothing can be written in the folder.
+    """
+    if problems := unwritable(folder, "perf.baselines"):
+        raise BaselineError("\n".join(problems))

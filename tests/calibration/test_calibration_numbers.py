@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from pytest_llmperf.gate.calibration import Calibration, CheckRun, Rate, SessionRun, calibrate
+from pytest_llmperf.calibration.outcome import Calibration, CheckRun, Rate, SessionRun, calibrate
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.report.calibration import render_calibration
 

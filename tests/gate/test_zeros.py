@@ -12,9 +12,9 @@ from gate_evidence import NODEID, baseline, evidence, rows
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llmperf.calibration.noise import noise_of
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge
-from pytest_llmperf.gate.noise import noise_of
 from pytest_llmperf.gate.verdict import Verdict
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.result import CheckResult

@@ -11,8 +11,8 @@ from pytest_llmperf.baselines.calibrations import model_key, write_calibration
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.baselines.record import now
-from pytest_llmperf.gate.calibration import Calibration, CheckCalibration, SessionRun
-from pytest_llmperf.session.calibration_request import CalibrationRequest
+from pytest_llmperf.calibration.outcome import Calibration, CheckCalibration, SessionRun
+from pytest_llmperf.calibration.request import CalibrationRequest
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.recorded import RecordedTest
 

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pytest_llmperf.baselines.calibrations import model_key, read_calibrations, same_settings
+from pytest_llmperf.calibration.files import keep, to_json
+from pytest_llmperf.calibration.outcome import Calibration, CheckRun, SessionRun, calibrate
+from pytest_llmperf.calibration.request import CalibrationRequest
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.planted import Plant
-from pytest_llmperf.gate.calibration import Calibration, CheckRun, SessionRun, calibrate
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
 from pytest_llmperf.session.base_side import BaseSide
-from pytest_llmperf.session.calibration_files import keep, to_json
-from pytest_llmperf.session.calibration_request import CalibrationRequest
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.measuring import MeasureStage

@@ -6,8 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llmperf.baselines.calibrations import FOLDER
 from pytest_llmperf.gate.words import percent
-from pytest_llmperf.session.errors import CalibrationRequestError
+
+
+class CalibrationRequestError(Exception):
+    """A file that does not say what to calibrate; ``str()`` is a complete message."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class CalibrationRequest:
             raise CalibrationRequestError(
                 f"--llmperf-calibrate {path}: {error}; use: llmperf calibrate"
             ) from None
+
+    def folder(self, machine_folder: Path) -> Path | None:
+        """Return where the outcome is stored below a machine's folder; None where it is not."""
+        return machine_folder / FOLDER if self.store else None
 
     @property
     def plant(self) -> str:

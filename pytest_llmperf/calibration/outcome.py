@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.noise import Noise, noise_of
+from pytest_llmperf.calibration.noise import Noise, noise_of
 from pytest_llmperf.gate.rules import LOG_PASS
 from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.stalls import rate

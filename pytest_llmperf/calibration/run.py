@@ -1,0 +1,66 @@
+"""Runs a calibration: facts, sessions against themselves, outcome, files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.calibration.calibrator import Calibrator
+from pytest_llmperf.session.facts import gather_facts
+from pytest_llmperf.session.run import check_folder, free_device, show_notes
+
+if TYPE_CHECKING:
+    from pytest_llmperf.calibration.outcome import Calibration
+    from pytest_llmperf.calibration.request import CalibrationRequest
+    from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.recorded import RecordedTest
+
+
+@dataclass
+class CalibrationRun:
+    """One calibration, and what it brought so far.
+
+    Attributes:
+        context: of the session.
+        request: what was asked for.
+        outcome: its sessions, reduced; None before the first.
+        notes: what was stored where, one line each.
+        problems: what could not be stored, one line each.
+    """
+
+    context: SessionContext
+    request: CalibrationRequest
+    outcome: Calibration | None = None
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> Mapping[str, str]:
+        """Judge the tests against themselves, as often as asked for, and store the outcome.
+
+        Interrupted, ``outcome`` has the sessions that are done; they are not stored.
+
+        Returns:
+            Why tests can't be measured, by node id.
+
+        Raises:
+            SESSION_ERRORS: nothing could be measured.
+        """
+        info, start_seconds = free_device(engine)
+        facts = gather_facts(self.context, info, None, tests)
+        try:
+            folder = self.request.folder(self.context.baselines_dir / facts.machine.key)
+            if folder is not None:
+                check_folder(folder)
+            show_notes(self.context, facts)
+            calibrator = Calibrator(self.context, self.request, tests, facts, start_seconds)
+            try:
+                calibrator.run()
+            finally:
+                if calibrator.runs:
+                    self.outcome = calibrator.outcome()
+            self.notes, self.problems = calibrator.keep(self.outcome)
+            return calibrator.errors
+        finally:
+            facts.close()
