@@ -13,7 +13,7 @@ from gate_checks import ALPHA, FIRST, HEAD, MOST, Settings, judge, row
 from gate_regimes import REGIMES, Drift, differences
 from gate_tables import Report
 
-from pytest_llmperf.stats.paired import Decision
+from pytest_llmperf.stats.paired import Ruling
 
 DRIFTS = (
     ("none", Drift()),
@@ -58,7 +58,7 @@ def run(report: Report, settings: Settings) -> None:
                         report.at_most(
                             f"one check, drift {what}, {effect:.0%}, {regime.name}, looks in "
                             "mid-block: false alarm <= 1%",
-                            outcomes.rate(Decision.WORSE),
+                            outcomes.rate(Ruling.WORSE),
                             ALPHA,
                         )
         report.table(

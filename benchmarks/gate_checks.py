@@ -11,7 +11,7 @@ from gate_regimes import REGIMES, Floats, differences
 from gate_tables import Mean, Rate, Report
 from numpy.typing import NDArray
 
-from pytest_llmperf.stats.paired import CLIP_LEAST, Decision, Zone, decide, look
+from pytest_llmperf.stats.paired import CLIP_LEAST, Ruling, Zone, decide, look
 
 ALPHA, BETA, TOLERANCE = 0.01, 0.05, 0.05
 LOG_PASS = math.log(1.0 / BETA)
@@ -53,18 +53,18 @@ class Outcomes:
     """What became of each repetition, all arrays of shape (repetitions,).
 
     Attributes:
-        decision: a Decision; UNDECIDED is inconclusive.
+        decision: a Ruling; UNDECIDED is inconclusive.
         pairs: pairs measured until then.
     """
 
     decision: NDArray[np.int64]
     pairs: NDArray[np.int64]
 
-    def rate(self, decision: Decision) -> Rate:
+    def rate(self, decision: Ruling) -> Rate:
         """Return the share that ended like this."""
         return Rate(int((self.decision == decision).sum()), len(self.decision))
 
-    def pairs_to(self, decision: Decision) -> Floats:
+    def pairs_to(self, decision: Ruling) -> Floats:
         """Return the pairs of those that ended like this."""
         some: Floats = self.pairs[self.decision == decision].astype(np.float64)
         return some
@@ -92,7 +92,7 @@ def judge(
         worse = np.maximum(worse, now.log_worse)
         fine = np.maximum(fine, now.log_fine)
         said = decide(now, worse, fine, log_alarm, log_pass, ZONE)
-        done = said != Decision.UNDECIDED
+        done = said != Ruling.UNDECIDED
         decision[waiting[done]] = said[done]
         pairs[waiting[done]] = n
         waiting, worse, fine = waiting[~done], worse[~done], fine[~done]
@@ -124,11 +124,11 @@ def row(name: str, effect: float, outcomes: Outcomes) -> tuple[object, ...]:
     return (
         name,
         f"{effect:.1%}",
-        outcomes.rate(Decision.WORSE),
-        outcomes.rate(Decision.FINE),
-        outcomes.rate(Decision.UNDECIDED),
-        shown_pairs(outcomes.pairs_to(Decision.FINE)),
-        shown_pairs(outcomes.pairs_to(Decision.WORSE)),
+        outcomes.rate(Ruling.WORSE),
+        outcomes.rate(Ruling.FINE),
+        outcomes.rate(Ruling.UNDECIDED),
+        shown_pairs(outcomes.pairs_to(Ruling.FINE)),
+        shown_pairs(outcomes.pairs_to(Ruling.WORSE)),
     )
 
 
@@ -158,7 +158,7 @@ def _require_pairs(report: Report, regime: str, outcomes: Outcomes) -> None:
     limit = {"quiet": 5.0, "noisy": 7.0}.get(regime)
     if limit is not None:
         what = f"one check, unchanged, {regime}: passes within {limit:.0f} pairs on average"
-        report.at_most(what, Mean.of(outcomes.pairs_to(Decision.FINE)), limit)
+        report.at_most(what, Mean.of(outcomes.pairs_to(Ruling.FINE)), limit)
 
 
 def evidence(report: Report, settings: Settings) -> None:
@@ -173,7 +173,7 @@ def evidence(report: Report, settings: Settings) -> None:
         d = SPREAD * draw(settings.rng(9, number), (count, MOST))
         alarm = judge(d + ZONE.negligible, log_alarm=math.log(1.0 / ALPHA), log_pass=math.inf)
         fine = judge(d + ZONE.tolerance, log_alarm=math.inf)
-        rates = alarm.rate(Decision.WORSE), fine.rate(Decision.FINE)
+        rates = alarm.rate(Ruling.WORSE), fine.rate(Ruling.FINE)
         rows.append((name, *rates))
         report.at_most(f"{name}, spread {SPREAD}: evidence of 1/alpha in <= 1%", rates[0], ALPHA)
         report.at_most(f"{name}, spread {SPREAD}: evidence of 1/beta in <= 5%", rates[1], BETA)

@@ -16,7 +16,7 @@ from gate_checks import ALPHA, MOST, Outcomes, Settings, judge, shown_pairs
 from gate_regimes import REGIMES, Floats, Regime, scattered
 from gate_tables import Report
 
-from pytest_llmperf.stats.paired import TAIL_CLIP_LEAST, TAIL_FIRST, Decision
+from pytest_llmperf.stats.paired import TAIL_CLIP_LEAST, TAIL_FIRST, Ruling
 from pytest_llmperf.stats.percentiles import group_size
 from pytest_llmperf.stats.proportions import log_e_sign
 from pytest_llmperf.stats.summary import STALL_FACTOR
@@ -89,7 +89,7 @@ def by_stalls(rng: np.random.Generator, values: Floats) -> Outcomes:
         wins = wins + (stalls[:, 1] > stalls[:, 0])
         losses = losses + (stalls[:, 1] < stalls[:, 0])
         fresh = (_sign_table()[wins, losses] >= LOG_ALARM) & (decision == 0)
-        decision[fresh], pairs[fresh] = Decision.WORSE, n
+        decision[fresh], pairs[fresh] = Ruling.WORSE, n
     return Outcomes(decision, pairs)
 
 
@@ -128,15 +128,15 @@ def run(report: Report, settings: Settings) -> None:
         )
         for line, (name, rule) in enumerate(RULES):
             without, with_ = rule(rng, noise), rule(rng, slow)
-            caught = with_.rate(Decision.WORSE)
+            caught = with_.rate(Ruling.WORSE)
             rows.append(
                 (
                     f"{regime.name if line == 0 else '':<12}{name}",
-                    without.rate(Decision.WORSE),
-                    without.rate(Decision.FINE) if rule is not by_stalls else "-",
+                    without.rate(Ruling.WORSE),
+                    without.rate(Ruling.FINE) if rule is not by_stalls else "-",
                     caught,
-                    with_.rate(Decision.FINE) if rule is not by_stalls else "-",
-                    shown_pairs(with_.pairs_to(Decision.WORSE)),
+                    with_.rate(Ruling.FINE) if rule is not by_stalls else "-",
+                    shown_pairs(with_.pairs_to(Ruling.WORSE)),
                 )
             )
             if regime.name in MUST_SEE.get(name, ()):

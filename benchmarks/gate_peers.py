@@ -17,7 +17,7 @@ from gate_regimes import REGIMES, Floats, Regime, differences, in_time_order, sc
 from gate_sessions import CHECKS, independent, simulate
 from gate_tables import Mean, Rate, Report
 
-from pytest_llmperf.stats.paired import Decision
+from pytest_llmperf.stats.paired import Ruling
 
 STORED_PROCESSES, INTERLEAVED_PROCESSES = 5, 12
 EFFECTS = (0.0, 0.05, 0.10)
@@ -131,7 +131,7 @@ def _own(regime: Regime, number: int, settings: Settings) -> Sequence[object]:
     pairs = []
     for effect in EFFECTS:
         outcomes = judge(noise + math.log1p(effect), log_alarm=math.log(1.0 / ALPHA))
-        cells.append(outcomes.rate(Decision.WORSE))
+        cells.append(outcomes.rate(Ruling.WORSE))
         pairs.append(f"{Mean.of(outcomes.pairs).value:.1f}")
     pair = independent(regime, settings.iterations)
     family = simulate(rng, pair, np.zeros(CHECKS), max(settings.repetitions // 5, 1))

@@ -18,7 +18,7 @@ from gate_sessions import CHECKS, independent, simulate
 from gate_tables import Mean, Rate, Report
 
 from pytest_llmperf.stats.holm import p_levels
-from pytest_llmperf.stats.paired import Decision
+from pytest_llmperf.stats.paired import Ruling
 from pytest_llmperf.stats.prediction import Prediction, decides_from, passes_up_to, predict
 
 STORED = (1, 3, 10)
@@ -126,8 +126,8 @@ def _procedure(
     pair = independent(regime, settings.iterations)
     done = simulate(rng, pair, effects, len(new), in_question=~passed)
     slow = _in_question(effects)
-    worse = done.decision[:, slow] == Decision.WORSE
-    fine = passed[:, slow] | (done.decision[:, slow] == Decision.FINE)
+    worse = done.decision[:, slow] == Ruling.WORSE
+    fine = passed[:, slow] | (done.decision[:, slow] == Ruling.FINE)
     return (
         Rate(int(passed[:, slow].sum()), worse.size),
         Rate(int(worse.sum()), worse.size),

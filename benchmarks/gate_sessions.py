@@ -18,7 +18,7 @@ from gate_tables import Mean, Rate, Report
 from numpy.typing import NDArray
 
 from pytest_llmperf.stats.holm import alarm_levels
-from pytest_llmperf.stats.paired import Decision, look
+from pytest_llmperf.stats.paired import Ruling, look
 
 TESTS, METRICS = 20, 3
 CHECKS = TESTS * METRICS
@@ -40,7 +40,7 @@ class Sessions:
     """What became of every check of every session, arrays of shape (sessions, checks).
 
     Attributes:
-        decision: a Decision; UNDECIDED is inconclusive, or was never in question.
+        decision: a Ruling; UNDECIDED is inconclusive, or was never in question.
         pairs: pairs measured of its test, 0 where the check was never in question.
         since: pairs after which it had its decision for good; ``pairs`` where it has none.
     """
@@ -51,14 +51,14 @@ class Sessions:
 
     def any_worse(self, checks: Bools | None = None) -> Rate:
         """Return the share of sessions in which any of ``checks`` (all) is regressed."""
-        worse = self.decision == Decision.WORSE
+        worse = self.decision == Ruling.WORSE
         if checks is not None:
             worse = worse[:, checks]
         return Rate(int(worse.any(axis=1).sum()), len(worse))
 
     def all_fine(self) -> Rate:
         """Return the share of sessions in which every check passed."""
-        return Rate(int((self.decision == Decision.FINE).all(axis=1).sum()), len(self.decision))
+        return Rate(int((self.decision == Ruling.FINE).all(axis=1).sum()), len(self.decision))
 
     def longest(self) -> Floats:
         """Return the pairs each session took: those of its last check."""
@@ -161,12 +161,12 @@ def _chunk(rng: np.random.Generator, pair: Pair, effects: Floats, asked: Bools) 
         high = mean >= ZONE.least
         called = high & (worse >= _levels(worse, high, asked))
         passed = ~called & (fine >= LOG_PASS) & (mean < ZONE.tolerance)
-        now_said = np.where(called, Decision.WORSE, np.where(passed, Decision.FINE, 0)) * asked
+        now_said = np.where(called, Ruling.WORSE, np.where(passed, Ruling.FINE, 0)) * asked
         since[now_said != decision] = n
         decision = now_said
-        open_ = (decision == Decision.UNDECIDED) & asked
+        open_ = (decision == Ruling.UNDECIDED) & asked
         measured &= open_.reshape(len(asked), -1, METRICS).any(axis=2)
-    since = np.where(decision == Decision.UNDECIDED, pairs, since) * asked
+    since = np.where(decision == Ruling.UNDECIDED, pairs, since) * asked
     return Sessions(decision, pairs * asked, since)
 
 
@@ -237,7 +237,7 @@ def run(report: Report, settings: Settings) -> None:
 def _row(name: str, effects: Floats, done: Sessions) -> tuple[object, ...]:
     slow = effects > ZONE.negligible
     of_interest = slow if slow.any() else ~slow
-    caught = done.decision[:, slow] == Decision.WORSE
+    caught = done.decision[:, slow] == Ruling.WORSE
     return (
         name,
         done.any_worse(~slow) if not slow.all() else "-",
@@ -261,7 +261,7 @@ def _require(
     least, most = MUST_CATCH.get(regime, (None, None))
     if least is None or slow.sum() != 1:
         return
-    caught = done.decision[:, slow] == Decision.WORSE
+    caught = done.decision[:, slow] == Ruling.WORSE
     rate = Rate(int(caught.sum()), caught.size)
     report.at_least(f"{where}: called in >= {least:.0%}", rate, least)
     if most is not None:

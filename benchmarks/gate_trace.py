@@ -19,7 +19,7 @@ from gate_sessions import CHECKS
 from gate_tables import Report
 
 from pytest_llmperf.metrics import Direction, get_metric
-from pytest_llmperf.stats.paired import Decision
+from pytest_llmperf.stats.paired import Ruling
 
 DEFAULT = Path(__file__).parent / "data" / "gate_trace.json"
 EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)
@@ -94,7 +94,7 @@ def run(report: Report, settings: Settings, path: Path = DEFAULT) -> None:
                 rows.append(row(name if effect == 0.0 else "", effect, outcomes))
                 if effect <= 0.01 and checks == 1:
                     what = f"trace, one check, {name}, {effect:.0%} slower: false alarm <= 1%"
-                    report.at_most(what, outcomes.rate(Decision.WORSE), ALPHA)
+                    report.at_most(what, outcomes.rate(Ruling.WORSE), ALPHA)
         report.table(
             f"Resampled trace, one check of {checks}: {settings.repetitions} repetitions, blocks "
             f"of {BLOCK} processes in a row",

@@ -16,7 +16,7 @@ from pytest_llmperf.baselines.record import (
     MetricRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
     to_text,
 )
@@ -128,7 +128,7 @@ def _template(tests: int) -> str:
         model=ModelIdentity("smollm2-135m", "b1" * 32, 98362432, "Q4_1"),
         config={"engine": "llama_cpp", "n_ctx": 2048, "n_batch": 1024, "n_threads": 2, "extra": {}},
         machine=Machine(KEY, {"backend": "cpu", "usable cores": 2}, {"os": "Linux"}),
-        session=SessionFacts(1, PROCESSES, ITERATIONS),
+        session=RecordedSession(1, PROCESSES, ITERATIONS),
         tests={
             f"tests/perf/test_answers_{number // 5}.py::test_answer_{number}": TestRecord(
                 f"{number:016x}",

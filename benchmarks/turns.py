@@ -24,10 +24,10 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.gate.numbers import differences
 from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
+from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.timeline import Timeline
@@ -84,7 +84,7 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
 
 def block(spec: LaunchSpec, plan: Plan, *, by_iterations: bool) -> Mapping[str, list[float]]:
     """Measure some pairs; return their differences by metric."""
-    arms = [Arm(role, role, lambda: EngineClient.start(spec)) for role in (CANDIDATE, BASE)]
+    arms = [Side(role, role, lambda: EngineClient.start(spec)) for role in (CANDIDATE, BASE)]
     rounds = Rounds(plan, arms, NoWatch, lambda _: None, fits=lambda _: by_iterations)
     samples = rounds.run().tests["answer"]
     if samples.error:

@@ -24,7 +24,7 @@ _THREADS = ("n_threads", "n_threads_batch")
 
 
 @dataclass(frozen=True)
-class Side:
+class EngineState:
     """One side of a comparison.
 
     Attributes:
@@ -40,7 +40,7 @@ class Side:
     name: str = "the baseline"
 
 
-def causes(here: Side, there: Side) -> list[FitnessFinding]:
+def causes(here: EngineState, there: EngineState) -> list[FitnessFinding]:
     """Return what differs from ``there`` that decides speed, the most telling first."""
     return [
         *_backend(here, there),
@@ -61,7 +61,7 @@ def beyond_cores(config: Mapping[str, Any], cores: int) -> list[FitnessFinding]:
     return [_finding("threads_beyond_cores", text, **over, usable_cores=cores)]
 
 
-def _backend(here: Side, there: Side) -> Iterator[FitnessFinding]:
+def _backend(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
     both = {here.backend, there.backend}
     # What an application computes on is its own business.
     if len(both) == 1 or both & {"", UNKNOWN_BACKEND}:
@@ -72,7 +72,7 @@ def _backend(here: Side, there: Side) -> Iterator[FitnessFinding]:
     yield _finding("other_backend", text, backend=here.backend, baseline_backend=there.backend)
 
 
-def _layers(here: Side, there: Side) -> Iterator[FitnessFinding]:
+def _layers(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
     asked, asked_there = (side.config.get("n_gpu_layers") for side in (here, there))
     setting = None not in (asked, asked_there) and asked != asked_there
     change = f"llm.n_gpu_layers {asked_there} → {asked}"
@@ -100,7 +100,7 @@ def _layers(here: Side, there: Side) -> Iterator[FitnessFinding]:
     )
 
 
-def _threads(here: Side, there: Side) -> Iterator[FitnessFinding]:
+def _threads(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
     pairs = {key: (there.config.get(key), here.config.get(key)) for key in _THREADS}
     changed = {k: (a, b) for k, (a, b) in pairs.items() if None not in (a, b) and a != b}
     if changed:
@@ -110,7 +110,7 @@ def _threads(here: Side, there: Side) -> Iterator[FitnessFinding]:
         yield _finding("other_threads", text, **evidence)
 
 
-def _build(here: Side, there: Side) -> Iterator[FitnessFinding]:
+def _build(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
     if here.loaded is None or there.loaded is None:
         return
     mine, theirs = build_flags(here.loaded.build), build_flags(there.loaded.build)

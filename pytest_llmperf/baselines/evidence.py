@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pytest_llmperf.baselines.standing import WINDOW, Standing, standing_of
+from pytest_llmperf.baselines.window import WINDOW, BaselineWindow, window_of
 from pytest_llmperf.request_digest import ADVICE, difference
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def evidence_for(
     if not same:
         changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
         return BaselineSamples("workload changed", stored_workload=newest, detail=changed)
-    standing = standing_of(same, nodeid, workload_hash, decisions)
+    standing = window_of(same, nodeid, workload_hash, decisions)
     measured = standing.window(metric, window)
     if not measured:
         return BaselineSamples(
@@ -123,7 +123,7 @@ def _what_changed(stored: TestRecord, summary: str, requests: Sequence[RequestDi
     )
 
 
-def _why_missing(standing: Standing, metric: str) -> str:
+def _why_missing(standing: BaselineWindow, metric: str) -> str:
     if standing.judging:
         return f"{metric} is in none of this test's baselines"
     return f"every stored session of this test is invalid ({len(standing.invalid)})"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_llmperf.baselines.match import alike
-from pytest_llmperf.baselines.standing import ANCHOR, WINDOW, Standing, standing_of
+from pytest_llmperf.baselines.window import ANCHOR, WINDOW, BaselineWindow, window_of
 from pytest_llmperf.metrics import METRICS, Direction, UnknownMetricError, get_metric
 from pytest_llmperf.stats.prediction import decides_from, passes_up_to, predict
 from pytest_llmperf.stats.summary import LEVEL, process_medians
@@ -74,7 +74,7 @@ class TestOverview:
     model: ModelIdentity
     summary: str
     workload: str
-    standing: Standing
+    standing: BaselineWindow
     other_work: tuple[StoredRecord, ...]
     metrics: tuple[MetricOverview, ...]
 
@@ -110,7 +110,7 @@ def _test(
 ) -> TestOverview:
     holding = [stored for stored in group if nodeid in stored.record.tests]
     newest = holding[-1].record.tests[nodeid]
-    standing = standing_of(group, nodeid, newest.workload, shelf.decisions)
+    standing = window_of(group, nodeid, newest.workload, shelf.decisions)
     names = {name for stored in standing.judging for name in stored.record.tests[nodeid].metrics}
     known = [name for name in METRICS if name in names]
     return TestOverview(
@@ -127,7 +127,7 @@ def _test(
     )
 
 
-def _metric(standing: Standing, name: str, tolerance: float, alpha: float) -> MetricOverview:
+def _metric(standing: BaselineWindow, name: str, tolerance: float, alpha: float) -> MetricOverview:
     window = standing.window(name)
     levels = _levels(window, standing.nodeid, name)
     unit = window[-1].record.tests[standing.nodeid].metrics[name].unit

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.match import alike
-from pytest_llmperf.baselines.standing import WINDOW, standing_of
+from pytest_llmperf.baselines.window import WINDOW, window_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +48,7 @@ def _needed(
     newest = [stored for stored in group if nodeid in stored.record.tests][-keep:]
     needed = {stored.path.name for stored in newest}
     for workload in {stored.record.tests[nodeid].workload for stored in newest}:
-        standing = standing_of(group, nodeid, workload, decisions)
+        standing = window_of(group, nodeid, workload, decisions)
         stay = [*standing.judging[-keep:]]
         for metric in _metrics(standing.judging, nodeid):
             stay += [*standing.window(metric), *standing.anchor(metric)]

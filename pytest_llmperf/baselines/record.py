@@ -89,7 +89,7 @@ class ModelIdentity(Stored):
 
 
 @dataclass(frozen=True)
-class SessionFacts(Stored):
+class RecordedSession(Stored):
     """How the session measured.
 
     Attributes:
@@ -152,7 +152,7 @@ class BaselineRecord(Stored):
     model: ModelIdentity
     config: Settings
     machine: Machine
-    session: SessionFacts
+    session: RecordedSession
     tests: Mapping[str, TestRecord] = field(default_factory=dict)
     loaded: Loaded | None = field(default=None, metadata=LEFT_OUT)
 

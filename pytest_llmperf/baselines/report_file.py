@@ -18,7 +18,7 @@ from pytest_llmperf.baselines.record import (
     BaselineRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
 )
 from pytest_llmperf.machine.fingerprint import Key, Machine
@@ -227,7 +227,7 @@ def _from_json(data: Any) -> Report:
         model=ModelIdentity(session.model, None),
         config={},
         machine=Machine(session.machine, {}, {}),
-        session=SessionFacts(session.seed, session.processes, session.iterations, session.busy),
+        session=RecordedSession(session.seed, session.processes, session.iterations, session.busy),
         tests={nodeid: test.record(session.processes) for nodeid, test in tests.items()},
     )
     return Report(

@@ -13,9 +13,9 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count
-from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
+from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.facts import SessionFacts
@@ -74,8 +74,8 @@ class Calibrator:
         Those that are done stay in ``runs`` if this is interrupted.
         """
         sides = [
-            Arm(CANDIDATE, "candidate", self._start_candidate),
-            Arm(BASE, f"base ({ITSELF})", self._setup.starter()),
+            Side(CANDIDATE, "candidate", self._start_candidate),
+            Side(BASE, f"base ({ITSELF})", self._setup.starter()),
         ]
         itself = BaseSide(ITSELF, self._setup.spec, None)
         for number in range(1, self._request.sessions + 1):

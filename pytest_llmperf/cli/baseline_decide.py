@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.decisions import Decision, StoredDecision, now
 from pytest_llmperf.baselines.match import alike
-from pytest_llmperf.baselines.standing import Standing, standing_of
 from pytest_llmperf.baselines.store import Shelf
+from pytest_llmperf.baselines.window import BaselineWindow, window_of
 from pytest_llmperf.cli.baseline_choice import (
     WrongArgumentError,
     choose_machine,
@@ -104,14 +104,14 @@ def _what_was_done(decision: Decision, session: StoredRecord) -> str:
     return f"anchored: creeping is measured from the level of {named} from now on, for"
 
 
-def _standing(shelf: Shelf, session: StoredRecord, nodeid: str) -> Standing:
+def _standing(shelf: Shelf, session: StoredRecord, nodeid: str) -> BaselineWindow:
     """Return where the test's sessions stand that match ``session``."""
     group = next(group for group in alike(shelf.records) if session in group)
     workload = session.record.tests[nodeid].workload
-    return standing_of(group, nodeid, workload, shelf.decisions)
+    return window_of(group, nodeid, workload, shelf.decisions)
 
 
-def _effects(decision: Decision, standing: Standing) -> list[str]:
+def _effects(decision: Decision, standing: BaselineWindow) -> list[str]:
     """Say what judges from now on."""
     if decision.kind == "accept":
         judging, before = len(standing.judging), len(standing.history)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_llmperf.baselines.overview import MetricOverview, TestOverview
-    from pytest_llmperf.baselines.standing import Choice
     from pytest_llmperf.baselines.store import Shelf, StoredRecord
+    from pytest_llmperf.baselines.window import Choice
     from pytest_llmperf.cli.baseline_choice import Place
 
 SCHEMA_VERSION = 1

@@ -18,7 +18,7 @@ _NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF)_(?!_)(.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Origin:
+class SettingOrigin:
     """Which layer set a key.
 
     Attributes:
@@ -37,7 +37,7 @@ class Layers:
 
     def __init__(self) -> None:
         self.tree: dict[str, Any] = {}
-        self._origins: dict[KeyPath, Origin] = {}
+        self._origins: dict[KeyPath, SettingOrigin] = {}
         self._file = "configuration"
 
     def add_document(self, document: Document, shown: str) -> None:
@@ -48,7 +48,7 @@ class Layers:
             for key, value in document.value.items()
         }
         for path, line in document.lines.items():
-            self._origins[path] = Origin(f"{shown}:{line}", (0, line))
+            self._origins[path] = SettingOrigin(f"{shown}:{line}", (0, line))
 
     def add_environment(self, environ: Mapping[str, str]) -> list[Problem]:
         """Lay ``LLMPERF_<SECTION>__<KEY>`` variables; return what is wrong with their names."""
@@ -57,7 +57,7 @@ class Layers:
             upper = name.upper()
             if not upper.startswith(_PREFIX):
                 continue
-            origin = Origin(f"environment {name}", (1, position), names_key=True)
+            origin = SettingOrigin(f"environment {name}", (1, position), names_key=True)
             keys = upper.removeprefix(_PREFIX).lower().split("__")
             if len(keys) == 1:
                 if miss := _NEAR_MISS.fullmatch(name):
@@ -74,7 +74,7 @@ class Layers:
         for position, override in enumerate(overrides):
             dotted, equals, text = override.partition("=")
             dotted = dotted.strip()
-            origin = Origin(f"--llmperf-set {dotted}", (2, position), names_key=True)
+            origin = SettingOrigin(f"--llmperf-set {dotted}", (2, position), names_key=True)
             if not equals:
                 words = "expected section.key=value such as llm.n_batch=512"
                 problems.append(Problem(origin.where, words, order=origin.order))
@@ -82,7 +82,7 @@ class Layers:
             problems += self._assign_text(dotted.split("."), text, origin)
         return problems
 
-    def _assign_text(self, keys: Sequence[str], text: str, origin: Origin) -> list[Problem]:
+    def _assign_text(self, keys: Sequence[str], text: str, origin: SettingOrigin) -> list[Problem]:
         if keys[0] not in _SECTIONS or len(keys) < 2 or not all(keys):
             words = "expected a key of the section llm or perf, such as llm.n_batch"
             return [Problem(origin.where, words, order=origin.order)]
@@ -97,7 +97,7 @@ class Layers:
         self._assign(tuple(keys), value, origin)
         return []
 
-    def _assign(self, path: tuple[str, ...], value: Any, origin: Origin) -> None:
+    def _assign(self, path: tuple[str, ...], value: Any, origin: SettingOrigin) -> None:
         node = self.tree
         replaced = path
         for depth, key in enumerate(path[:-1], start=1):
@@ -111,7 +111,7 @@ class Layers:
             del self._origins[known]
         self._origins[path] = origin
 
-    def origin(self, path: KeyPath) -> Origin:
+    def origin(self, path: KeyPath) -> SettingOrigin:
         """Return the layer that set ``path``: its own, else a child's, else its parent's."""
         if found := self._origins.get(path):
             return found
@@ -121,7 +121,7 @@ class Layers:
         for length in range(len(path) - 1, 0, -1):
             if found := self._origins.get(path[:length]):
                 return replace(found, names_key=False)
-        return Origin(self._file)
+        return SettingOrigin(self._file)
 
     def provenance(self) -> dict[str, str]:
         """Return dotted key -> layer for every value that is set, in the tree's order."""

@@ -34,7 +34,7 @@ class Remedy:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class CauseEvidence:
     """How a cause shows here.
 
     Attributes:
@@ -66,7 +66,7 @@ class Cause:
     name: str
     title: str
     theme: str
-    look: Callable[[Situation], Evidence | None]
+    look: Callable[[Situation], CauseEvidence | None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Found:
     """A cause that shows in a situation."""
 
     cause: Cause
-    evidence: Evidence
+    evidence: CauseEvidence
 
 
 def _yaml(value: object) -> str:

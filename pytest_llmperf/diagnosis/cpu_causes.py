@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_llmperf.cpus import AUTO_LIMIT
-from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.gpu_causes import rebuild
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.installed import installed_backend
@@ -19,7 +19,7 @@ def _threads(situation: Situation) -> dict[str, int]:
     return {"n_threads": llama.n_threads, "n_threads_batch": llama.n_threads_batch}
 
 
-def _threads_above_cores(situation: Situation) -> Evidence | None:
+def _threads_above_cores(situation: Situation) -> CauseEvidence | None:
     usable = situation.hardware.usable_cpus
     above = {key: count for key, count in _threads(situation).items() if count > usable}
     if not above:
@@ -29,10 +29,10 @@ def _threads_above_cores(situation: Situation) -> Evidence | None:
     remedy = Remedy.of_settings(dict.fromkeys(above, min(usable, AUTO_LIMIT)))
     busy = situation.cpu_share > _IDLE_CPU
     slower = 2.0 * max(above.values()) / usable if busy else 1.1
-    return Evidence(text, remedy, slower, certain=busy)
+    return CauseEvidence(text, remedy, slower, certain=busy)
 
 
-def _threads_too_few(situation: Situation) -> Evidence | None:
+def _threads_too_few(situation: Situation) -> CauseEvidence | None:
     if situation.cpu_share <= _IDLE_CPU:
         return None
     wanted = min(situation.hardware.usable_cpus, AUTO_LIMIT)
@@ -42,10 +42,12 @@ def _threads_too_few(situation: Situation) -> Evidence | None:
     asked = " and ".join(f"{key}: {count}" for key, count in below.items())
     text = f"{asked}, and this process may use {_cpus(situation.hardware.usable_cpus)}"
     slower = 1.0 + 0.7 * (wanted / min(below.values()) - 1.0)
-    return Evidence(text, Remedy.of_settings(dict.fromkeys(below, wanted)), slower, certain=False)
+    return CauseEvidence(
+        text, Remedy.of_settings(dict.fromkeys(below, wanted)), slower, certain=False
+    )
 
 
-def _build_below_avx2(situation: Situation) -> Evidence | None:
+def _build_below_avx2(situation: Situation) -> CauseEvidence | None:
     llama, offered = situation.llama, situation.hardware.cpu_instructions
     if llama is None or situation.cpu_share <= _IDLE_CPU or "avx2" not in offered:
         return None
@@ -60,7 +62,7 @@ def _build_below_avx2(situation: Situation) -> Evidence | None:
     backend = installed_backend()
     # The GPU code that is there must stay.
     gpu = f" -DGGML_{backend.upper()}=on" if llama.supports_gpu and backend != "cpu" else ""
-    return Evidence(text, rebuild(f"-DGGML_NATIVE=OFF{gpu}", llama.engine_version), 2.5)
+    return CauseEvidence(text, rebuild(f"-DGGML_NATIVE=OFF{gpu}", llama.engine_version), 2.5)
 
 
 def _sets(flags: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import bytes_text, fitting_layers, gpu_need
@@ -25,7 +25,7 @@ def _slower(cpu_share: float) -> float:
     return 1.0 + (LAYER_ON_CPU - 1.0) * cpu_share
 
 
-def _cpu_only_build(situation: Situation) -> Evidence | None:
+def _cpu_only_build(situation: Situation) -> CauseEvidence | None:
     llama, hardware = situation.llama, situation.hardware
     if llama is None or llama.supports_gpu or situation.cpu_share < 1.0 or not hardware.cards:
         return None
@@ -41,10 +41,10 @@ def _cpu_only_build(situation: Situation) -> Evidence | None:
     )
     hint = f"compiling needs {needs}{also}"
     remedy = rebuild(_FLAGS[card.vendor], llama.engine_version, hint)
-    return Evidence(text, remedy, _slower(1.0))
+    return CauseEvidence(text, remedy, _slower(1.0))
 
 
-def _no_gpu_visible(situation: Situation) -> Evidence | None:
+def _no_gpu_visible(situation: Situation) -> CauseEvidence | None:
     llama, layers, hardware = situation.llama, situation.layers, situation.hardware
     if llama is None or layers is None or layers.status is not GpuStatus.NO_DEVICE:
         return None
@@ -77,10 +77,10 @@ def _no_gpu_visible(situation: Situation) -> Evidence | None:
             "give this process a GPU and its driver: nvidia-smi, or vulkaninfo --summary, must "
             "list it (llama.cpp skips software devices)"
         )
-    return Evidence(text, remedy, _slower(1.0))
+    return CauseEvidence(text, remedy, _slower(1.0))
 
 
-def _layers_not_asked(situation: Situation) -> Evidence | None:
+def _layers_not_asked(situation: Situation) -> CauseEvidence | None:
     layers = situation.layers
     if layers is None or layers.status not in (GpuStatus.NONE_ASKED, GpuStatus.AS_ASKED):
         return None
@@ -101,10 +101,10 @@ def _layers_not_asked(situation: Situation) -> Evidence | None:
     remedy = Remedy.of_settings({"n_gpu_layers": asked})
     gained = (min(fitting, layers.total_layers) - layers.layers_on_gpu) / layers.total_layers
     slower = _slower(situation.cpu_share) / _slower(situation.cpu_share - gained)
-    return Evidence(text, remedy, slower)
+    return CauseEvidence(text, remedy, slower)
 
 
-def _gpu_memory_short(situation: Situation) -> Evidence | None:
+def _gpu_memory_short(situation: Situation) -> CauseEvidence | None:
     failure = memory_failure(situation.load_error)
     if failure is not None:
         elsewhere = failure.device == "CPU" or is_context_alone(failure, situation.model_bytes)
@@ -121,10 +121,10 @@ def _gpu_memory_short(situation: Situation) -> Evidence | None:
         f"about {bytes_text(gpu_need(situation))}, {_devices(situation)} had "
         f"{bytes_text(_free(situation))} free"
     )
-    return Evidence(text, _make_room(situation), _slower(situation.cpu_share))
+    return CauseEvidence(text, _make_room(situation), _slower(situation.cpu_share))
 
 
-def _too_large(situation: Situation) -> Evidence:
+def _too_large(situation: Situation) -> CauseEvidence:
     failure = memory_failure(situation.load_error)
     assert failure is not None
     asked = situation.config.get("n_gpu_layers", -1)
@@ -136,7 +136,7 @@ def _too_large(situation: Situation) -> Evidence:
         f"{size} could not be had on the GPU{card} for {layers} of "
         f"{bytes_text(situation.model_bytes)} and n_ctx: {situation.config.get('n_ctx')}"
     )
-    return Evidence(text, _make_room(situation), LAYER_ON_CPU)
+    return CauseEvidence(text, _make_room(situation), LAYER_ON_CPU)
 
 
 def _make_room(situation: Situation) -> Remedy:
@@ -165,7 +165,7 @@ def _as_many(situation: Situation) -> str:
     return str(fitting) if fitting else "N"
 
 
-def _kv_cache_on_cpu(situation: Situation) -> Evidence | None:
+def _kv_cache_on_cpu(situation: Situation) -> CauseEvidence | None:
     layers = situation.layers
     if layers is None or not layers.kv_on_host or situation.config.get("offload_kqv", True):
         return None
@@ -176,7 +176,7 @@ def _kv_cache_on_cpu(situation: Situation) -> Evidence | None:
         "the CPU computes their attention"
     )
     slower = _slower(min(1.0, situation.kv_read_share + 0.1))
-    return Evidence(text, Remedy.of_settings({"offload_kqv": True}), slower)
+    return CauseEvidence(text, Remedy.of_settings({"offload_kqv": True}), slower)
 
 
 def _free(situation: Situation) -> int:

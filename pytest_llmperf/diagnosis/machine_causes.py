@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.gate.words import listed
@@ -83,7 +83,7 @@ _ELSEWHERE = frozenset({"swapping"})
 
 def _check(
     situation: Situation, *, name: str, slower: float, change: str, hint: str
-) -> Evidence | None:
+) -> CauseEvidence | None:
     found = situation.found(name)
     if found is None or not _is_more_than_a_note(found):
         return None
@@ -93,7 +93,7 @@ def _check(
     elif default := found.evidence.get("default_w"):
         remedy = replace(remedy, change=remedy.change.replace("WATTS", f"{default:.0f}"))
     certain = found.severity == "invalid" or _is_certain(found, situation)
-    return Evidence(found.text, remedy, slower, certain=certain)
+    return CauseEvidence(found.text, remedy, slower, certain=certain)
 
 
 def _is_more_than_a_note(found: FitnessFinding) -> bool:
@@ -126,7 +126,7 @@ def _processes(text: str) -> list[str]:
     ]
 
 
-def _unfit_machine(situation: Situation) -> Evidence | None:
+def _unfit_machine(situation: Situation) -> CauseEvidence | None:
     """What other checks of the machine found, so that nothing unfit is kept from a reader."""
     own = {row[0] for row in _ROWS} | _ELSEWHERE
     found = [
@@ -140,7 +140,9 @@ def _unfit_machine(situation: Situation) -> Evidence | None:
         return None
     unfit = [one for one in found if one.severity == "invalid"]
     text = "; ".join(one.text for one in unfit or found)
-    return Evidence(text, Remedy("mend what is named, and measure again"), 1.3, certain=bool(unfit))
+    return CauseEvidence(
+        text, Remedy("mend what is named, and measure again"), 1.3, certain=bool(unfit)
+    )
 
 
 MACHINE_CAUSES = (

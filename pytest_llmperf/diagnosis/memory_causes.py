@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import bytes_text, host_need
@@ -11,7 +11,7 @@ from pytest_llmperf.diagnosis.sizes import bytes_text, host_need
 _KEPT = 0.05
 
 
-def _memory_short(situation: Situation) -> Evidence | None:
+def _memory_short(situation: Situation) -> CauseEvidence | None:
     memory = situation.hardware.memory
     room = round(memory.total * (1.0 - _KEPT))
     limit = "the limit of this control group is" if memory.limited else "the machine has"
@@ -25,7 +25,7 @@ def _memory_short(situation: Situation) -> Evidence | None:
             f"{bytes_text(situation.model_bytes)}; {limit} {bytes_text(memory.total)}, "
             f"{bytes_text(memory.available)} available"
         )
-        return Evidence(text, _smaller(situation, memory.available), 20.0)
+        return CauseEvidence(text, _smaller(situation, memory.available), 20.0)
     need = host_need(situation)
     if situation.llama is None or need <= room:
         return None
@@ -33,7 +33,7 @@ def _memory_short(situation: Situation) -> Evidence | None:
         f"the engine needs {bytes_text(need)} of system memory, and {limit} "
         f"{bytes_text(memory.total)}: weights are read from the disk again for every token"
     )
-    return Evidence(text, _smaller(situation, room), 20.0)
+    return CauseEvidence(text, _smaller(situation, room), 20.0)
 
 
 def _smaller(situation: Situation, room: int) -> Remedy:
@@ -47,7 +47,7 @@ def _smaller(situation: Situation, room: int) -> Remedy:
     )
 
 
-def _not_mapped(situation: Situation) -> Evidence | None:
+def _not_mapped(situation: Situation) -> CauseEvidence | None:
     llama, swapping = situation.llama, situation.found("swapping")
     if llama is None or llama.use_mmap is not False or swapping is None:
         return None
@@ -55,17 +55,17 @@ def _not_mapped(situation: Situation) -> Evidence | None:
         f"use_mmap: false keeps {bytes_text(llama.model_bytes)} of weights in memory that can "
         f"be swapped, and {swapping.text}"
     )
-    return Evidence(text, Remedy.of_settings({"use_mmap": True}), 10.0)
+    return CauseEvidence(text, Remedy.of_settings({"use_mmap": True}), 10.0)
 
 
-def _swapping(situation: Situation) -> Evidence | None:
+def _swapping(situation: Situation) -> CauseEvidence | None:
     llama, swapping = situation.llama, situation.found("swapping")
     if swapping is None or (llama is not None and llama.use_mmap is False):
         return None
     memory = situation.hardware.memory
     text = f"{swapping.text} ({bytes_text(memory.available)} of {bytes_text(memory.total)} is left)"
     remedy = Remedy("close programs that hold memory", hint="or take a smaller model or n_ctx")
-    return Evidence(text, remedy, 5.0)
+    return CauseEvidence(text, remedy, 5.0)
 
 
 MEMORY_CAUSES = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_llmperf.diagnosis.cause import Cause, Evidence, Remedy
+from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import (
@@ -22,7 +22,7 @@ _GOOD_BATCH = 512
 _FAR_LARGER = 4
 
 
-def _flash_attention_off(situation: Situation) -> Evidence | None:
+def _flash_attention_off(situation: Situation) -> CauseEvidence | None:
     llama, layers = situation.llama, situation.layers
     if llama is None or layers is None or llama.flash_attn is not False:
         return None
@@ -33,10 +33,10 @@ def _flash_attention_off(situation: Situation) -> Evidence | None:
     share = f"{situation.kv_read_share:.0%} of what decoding reads is KV cache"
     text = f"flash attention is off, with {where if on_gpu else share}"
     slower = 1.2 if on_gpu else 1.0 + situation.kv_read_share / 4
-    return Evidence(text, Remedy.of_settings({"flash_attn": True}), slower, certain=False)
+    return CauseEvidence(text, Remedy.of_settings({"flash_attn": True}), slower, certain=False)
 
 
-def _batch_small(situation: Situation) -> Evidence | None:
+def _batch_small(situation: Situation) -> CauseEvidence | None:
     llama, prompt = situation.llama, situation.use.prompt_tokens
     if llama is None or not prompt or not llama.n_ubatch:
         return None
@@ -54,10 +54,10 @@ def _batch_small(situation: Situation) -> Evidence | None:
         f"(n_batch: {llama.n_batch}, n_ubatch: {llama.n_ubatch})"
     )
     slower = 1.1 + 0.1 * min(pieces, 20)
-    return Evidence(text, Remedy.of_settings(settings), slower, certain=False)
+    return CauseEvidence(text, Remedy.of_settings(settings), slower, certain=False)
 
 
-def _context_large(situation: Situation) -> Evidence | None:
+def _context_large(situation: Situation) -> CauseEvidence | None:
     failure = memory_failure(situation.load_error)
     if failure is not None:
         alone = is_context_alone(failure, situation.model_bytes)
@@ -76,8 +76,8 @@ def _context_large(situation: Situation) -> Evidence | None:
     )
     remedy = Remedy.of_settings({"n_ctx": wanted})
     if why := _costly(situation, unneeded):
-        return Evidence(f"{text}, {why}", remedy, 2.0)
-    return Evidence(text, remedy, 1.02, certain=False)
+        return CauseEvidence(f"{text}, {why}", remedy, 2.0)
+    return CauseEvidence(text, remedy, 1.02, certain=False)
 
 
 def _context_for(situation: Situation) -> int:
@@ -99,7 +99,7 @@ def _costly(situation: Situation, unneeded: int) -> str:
     return ""
 
 
-def _context_too_large(situation: Situation) -> Evidence:
+def _context_too_large(situation: Situation) -> CauseEvidence:
     failure = memory_failure(situation.load_error)
     assert failure is not None
     n_ctx = int(situation.config.get("n_ctx", 0))
@@ -117,7 +117,7 @@ def _context_too_large(situation: Situation) -> Evidence:
         fits = min(max(fits, CONTEXT_STEP), 8192)
     else:
         fits = 2048
-    return Evidence(text, Remedy.of_settings({"n_ctx": fits}), 10.0)
+    return CauseEvidence(text, Remedy.of_settings({"n_ctx": fits}), 10.0)
 
 
 SETTINGS_CAUSES = (

@@ -14,10 +14,10 @@ from pytest_llmperf.doctor.gain import Gain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
+from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.console import SilentConsole
 from pytest_llmperf.session.measuring import MeasureStage
 from pytest_llmperf.session.waiting import FitWait
@@ -112,10 +112,10 @@ class Bench:
     def _changed(self, settings: Mapping[str, Any]) -> LaunchSpec:
         return replace(self._spec, config={**self._spec.config, **settings})
 
-    def _arm(self, settings: Mapping[str, Any], role: str = CANDIDATE) -> Arm:
+    def _arm(self, settings: Mapping[str, Any], role: str = CANDIDATE) -> Side:
         spec = self._changed(settings)
         name = "as configured" if role == BASE or not settings else "with the change"
-        return Arm(role, name, lambda: EngineClient.start(spec))
+        return Side(role, name, lambda: EngineClient.start(spec))
 
     def _plan(self, fewest: int, most: int, budget: float) -> Plan:
         long = self._is_long
@@ -143,7 +143,7 @@ class Bench:
     def _run(
         self,
         plan: Plan,
-        arms: Sequence[Arm],
+        arms: Sequence[Side],
         undecided: Undecided | None = None,
     ) -> TestSamples:
         return self._stage.measure(plan, arms, undecided).tests[NAME]

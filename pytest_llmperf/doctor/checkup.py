@@ -34,7 +34,7 @@ _MEASURE_PART = 0.4
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckupFinding:
     """A cause that shows, and what trying its remedy brought.
 
     Attributes:
@@ -73,9 +73,9 @@ class Checkup:
     situation: Situation | None = None
     probe: Probe | None = None
     measured: Measured | None = None
-    findings: list[Finding] = field(default_factory=list)
-    without_gain: list[Finding] = field(default_factory=list)
-    not_tried: list[Finding] = field(default_factory=list)
+    findings: list[CheckupFinding] = field(default_factory=list)
+    without_gain: list[CheckupFinding] = field(default_factory=list)
+    not_tried: list[CheckupFinding] = field(default_factory=list)
     together: Gain | None = None
     notes: list[str] = field(default_factory=list)
     error: str = ""
@@ -215,8 +215,8 @@ class Doctor:
         checkup = self.checkup
         assert checkup.situation is not None
         found = examine(checkup.situation)
-        checkup.findings = [Finding(one) for one in found if one.evidence.certain]
-        checkup.not_tried = [Finding(one) for one in found if not one.evidence.certain]
+        checkup.findings = [CheckupFinding(one) for one in found if one.evidence.certain]
+        checkup.not_tried = [CheckupFinding(one) for one in found if not one.evidence.certain]
 
     def _try_all(self, bench: Bench) -> None:
         checkup = self.checkup
@@ -251,7 +251,7 @@ class Doctor:
             self._say("trying all that helped together")
             checkup.together = bench.attempt(brought, self._left())
 
-    def _place(self, one: Finding, gain: Gain) -> None:
+    def _place(self, one: CheckupFinding, gain: Gain) -> None:
         """Put a remedy that was tried where it belongs."""
         checkup = self.checkup
         for group in (checkup.findings, checkup.not_tried):

@@ -27,7 +27,7 @@ Outcome = Literal["gain", "no gain", "slower", "undecided", "failed"]
 
 
 @dataclass(frozen=True)
-class Change:
+class MetricChange:
     """How one metric changed, as natural logarithms of time ratios; negative is faster.
 
     Attributes:
@@ -77,7 +77,7 @@ class Gain:
     """
 
     outcome: Outcome
-    changes: Mapping[str, Change]
+    changes: Mapping[str, MetricChange]
     pairs: int
     why: str = ""
 
@@ -88,7 +88,7 @@ class Gain:
         return max(proven, default=1.0)
 
 
-def changes_of(samples: TestSamples) -> dict[str, Change]:
+def changes_of(samples: TestSamples) -> dict[str, MetricChange]:
     """Return how each metric changed over the complete pairs; candidate is with the remedy."""
     found = {}
     for name in LOOKED_AT:
@@ -98,11 +98,11 @@ def changes_of(samples: TestSamples) -> dict[str, Change]:
             continue
         worse = differences(metric, candidate, base, samples.beside(name))
         state = running(worse, WORTH, metric)
-        found[name] = Change(state.effect, state.low, state.high)
+        found[name] = MetricChange(state.effect, state.low, state.high)
     return found
 
 
-def judge(changes: Mapping[str, Change]) -> Outcome:
+def judge(changes: Mapping[str, MetricChange]) -> Outcome:
     """Say what the changes prove so far.
 
     A gain in one metric must not be paid for with the whole answer's time.
@@ -118,7 +118,7 @@ def judge(changes: Mapping[str, Change]) -> Outcome:
     return "undecided"
 
 
-def is_decided(changes: Mapping[str, Change]) -> bool:
+def is_decided(changes: Mapping[str, MetricChange]) -> bool:
     """Whether more pairs would change nothing a reader needs."""
     outcome = judge(changes)
     if outcome == "gain":

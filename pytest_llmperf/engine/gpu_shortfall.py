@@ -63,7 +63,7 @@ class GpuRequirement:
 
 
 @dataclass(frozen=True)
-class Situation:
+class LoadContext:
     """What is known around a load besides its report.
 
     Attributes:
@@ -106,7 +106,7 @@ class Shortfall:
 
 
 def find_shortfall(
-    gpu: GpuUtilization, requirement: GpuRequirement, situation: Situation
+    gpu: GpuUtilization, requirement: GpuRequirement, situation: LoadContext
 ) -> Shortfall | None:
     """Return what is missing of a requirement, and why; None where it is met."""
     wanted = requirement.wanted(gpu.total_layers)
@@ -153,7 +153,7 @@ def _reason(gpu: GpuUtilization, requirement: GpuRequirement, here: int, wanted:
 
 
 def _told(
-    cause: ShortfallCause, gpu: GpuUtilization, requirement: GpuRequirement, situation: Situation
+    cause: ShortfallCause, gpu: GpuUtilization, requirement: GpuRequirement, situation: LoadContext
 ) -> tuple[str, str]:
     """Return the cause in words, and the remedy."""
     if cause is ShortfallCause.BUILD:
@@ -182,7 +182,7 @@ def _told(
     )
 
 
-def _no_device(situation: Situation) -> tuple[str, str]:
+def _no_device(situation: LoadContext) -> tuple[str, str]:
     because = f"no visible device: the {situation.backend} build sees no GPU"
     driver = _DRIVERS.get(situation.backend, "install the card's driver")
     for name in VISIBLE_DEVICES.get(situation.backend, ()):

@@ -15,7 +15,7 @@ from pytest_llmperf.gate.numbers import compare, is_comparable
 from pytest_llmperf.gate.protocol import verdict_of
 from pytest_llmperf.gate.rules import CREEP_SHARE, LOG_PASS, log_alarm, slowdown
 from pytest_llmperf.gate.running import zone_of
-from pytest_llmperf.gate.stored import Screened, has_anchor, more_sessions, reach, screen
+from pytest_llmperf.gate.stored import Screened, has_anchor, more_sessions, screen, sensitivity
 from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
 from pytest_llmperf.gate.words import (
     at_most,
@@ -114,7 +114,7 @@ def proof_of(screened: Screened, kind: VerdictKind, share: float) -> Proof:
 
 
 def _proof(screened: Screened, kind: VerdictKind, evidence: Evidence, share: float) -> Proof:
-    told = reach(evidence, share)
+    told = sensitivity(evidence, share)
     more = None
     if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
         more = more_sessions(evidence, share)

@@ -91,7 +91,7 @@ def _screened(
 
 
 @dataclass(frozen=True)
-class Reach:
+class Sensitivity:
     """What so many stored sessions can tell, as fractions: 0.05 is 5% slower.
 
     Attributes:
@@ -104,7 +104,7 @@ class Reach:
     passes_up_to: float
 
 
-def reach(evidence: Evidence, share: float) -> Reach:
+def sensitivity(evidence: Evidence, share: float) -> Sensitivity:
     """Return what the stored sessions can tell with this share of the false-alarm rate.
 
     Raises:
@@ -121,7 +121,7 @@ def reach(evidence: Evidence, share: float) -> Reach:
         for level, session in zip(_levels(evidence), view.sessions, strict=True)
     ]
     lead = sum(leads) / len(leads)
-    return Reach(
+    return Sensitivity(
         slowdown(math.log1p(float(decides_from(prediction, tolerance, share))) + lead),
         float(passes_up_to(prediction, tolerance, 1.0 - FALSE_PASSES)),
     )

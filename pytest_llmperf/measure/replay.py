@@ -75,7 +75,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Place:
+class ReplaySlot:
     """Which process of the session a replay runs in, counted from 0."""
 
     process: int
@@ -84,11 +84,11 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Seat:
+class ReplayProcess:
     """One engine process that replays a test, and what it is asked."""
 
     client: EngineClient
-    place: Place
+    place: ReplaySlot
     workload: Workload
 
 
@@ -127,7 +127,7 @@ class Replayer:
         #: Seconds spent inside generation so far, warm-up included.
         self.generating_seconds = 0.0
 
-    def replay(self, nodeid: str, *seats: Seat) -> list[ProcessSample]:
+    def replay(self, nodeid: str, *seats: ReplayProcess) -> list[ProcessSample]:
         """Replay one test until every process is warm and has its iterations, or one is void.
 
         Two processes take turns, iteration by iteration, in the order ABBA: whatever the
@@ -181,7 +181,7 @@ class _Run:
         generating_seconds: spent inside generation so far.
     """
 
-    def __init__(self, plan: Plan, nodeid: str, seat: Seat, watch: Watch) -> None:
+    def __init__(self, plan: Plan, nodeid: str, seat: ReplayProcess, watch: Watch) -> None:
         self._plan = plan
         self._nodeid = nodeid
         self._seat = seat

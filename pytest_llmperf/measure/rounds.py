@@ -12,11 +12,11 @@ from itertools import chain
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.measure.arms import Arm, turns
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.replay import Place, Replayer, ReplayError, Seat, Watch
+from pytest_llmperf.measure.replay import Replayer, ReplayError, ReplayProcess, ReplaySlot, Watch
 from pytest_llmperf.measure.replay import Step as Step
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
+from pytest_llmperf.measure.sides import Side, turns
 
 #: How many void rounds of a test are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2
@@ -58,7 +58,7 @@ class Rounds:
     def __init__(
         self,
         plan: Plan,
-        arms: Sequence[Arm],
+        arms: Sequence[Side],
         watch: Callable[[EngineClient], Watch],
         on_step: Callable[[Step], None],
         undecided: Undecided | None = None,
@@ -137,15 +137,16 @@ class Rounds:
         """Whether every arm of a comparison has the test."""
         return len(self._arms) > 1 and all(self._has(arm, nodeid) for arm in self._arms)
 
-    def _has(self, arm: Arm, nodeid: str) -> bool:
+    def _has(self, arm: Side, nodeid: str) -> bool:
         return arm.workload(nodeid, self._plan.workloads[nodeid]) is not None
 
-    def _round(self, number: int, arms: Sequence[Arm], waiting: list[str]) -> None:
+    def _round(self, number: int, arms: Sequence[Side], waiting: list[str]) -> None:
         """Replay the tests in a fresh process of each arm; keep what all arms have measured."""
         found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
         pair = number if self._paired else None
         turns = [
-            (arm, Place(number * len(arms) + turn, arm.role, pair)) for turn, arm in enumerate(arms)
+            (arm, ReplaySlot(number * len(arms) + turn, arm.role, pair))
+            for turn, arm in enumerate(arms)
         ]
         beside = self._paired and all(self._room.get(arm.role) for arm in arms)
         for together in [turns] if beside else [[one] for one in turns]:
@@ -181,7 +182,7 @@ class Rounds:
             self._keep_pair(nodeid, halves)
 
     def _processes(
-        self, together: Sequence[tuple[Arm, Place]], waiting: Sequence[str]
+        self, together: Sequence[tuple[Side, ReplaySlot]], waiting: Sequence[str]
     ) -> list[tuple[str, list[ProcessSample]]]:
         """Replay the tests in one fresh process of each of these arms, which live together.
 
@@ -215,7 +216,7 @@ class Rounds:
             raise
         return found
 
-    def _engine(self, arm: Arm, engines: dict[str, EngineClient]) -> EngineClient:
+    def _engine(self, arm: Side, engines: dict[str, EngineClient]) -> EngineClient:
         """Return the arm's living process.
 
         Raises:
@@ -246,16 +247,16 @@ class Rounds:
 
     def _replay(
         self,
-        together: Sequence[tuple[Arm, Place]],
+        together: Sequence[tuple[Side, ReplaySlot]],
         engines: dict[str, EngineClient],
         nodeid: str,
     ) -> list[ProcessSample]:
-        paired, seats = self._is_paired(nodeid), list[Seat]()
+        paired, seats = self._is_paired(nodeid), list[ReplayProcess]()
         for arm, place in together:
             workload = arm.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                seats.append(Seat(self._engine(arm, engines), own, workload))
+                seats.append(ReplayProcess(self._engine(arm, engines), own, workload))
         began = time.monotonic()
         try:
             if paired:
@@ -265,7 +266,7 @@ class Rounds:
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 
-    def _say(self, arm: Arm, error: EngineError) -> str:
+    def _say(self, arm: Side, error: EngineError) -> str:
         return f"{arm.name}: {error}" if self._paired else str(error)
 
 

@@ -22,7 +22,7 @@ from pytest_llmperf.session.roofline_share import roofline_json
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
-    from pytest_llmperf.doctor.checkup import Checkup, Finding
+    from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
     from pytest_llmperf.doctor.gain import Gain
     from pytest_llmperf.session.roofline_share import RooflineShare
 
@@ -73,7 +73,7 @@ def _machine(checkup: Checkup) -> dict[str, Any] | None:
     }
 
 
-def _finding(one: Finding) -> dict[str, Any]:
+def _finding(one: CheckupFinding) -> dict[str, Any]:
     cause, evidence = one.found.cause, one.found.evidence
     return {
         "name": cause.name,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.sizes import bytes_text
-from pytest_llmperf.doctor.gain import LOOKED_AT, Change, Gain
+from pytest_llmperf.doctor.gain import LOOKED_AT, Gain, MetricChange
 from pytest_llmperf.engine.context_room import rounded_text
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
@@ -18,7 +18,7 @@ from pytest_llmperf.text import printable, wrap_words
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.situation import Hardware
-    from pytest_llmperf.doctor.checkup import Checkup, Finding
+    from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
     from pytest_llmperf.session.roofline_share import RooflineShare
 
 #: Metrics of the line that says how fast it is, in order.
@@ -73,7 +73,7 @@ def change_words(gain: Gain) -> str:
     return ", ".join(parts)
 
 
-def _one(name: str, change: Change) -> str:
+def _one(name: str, change: MetricChange) -> str:
     known = abs(change.low) < 5 and abs(change.high) < 5
     value, low, high = change.speedup
     if get_metric(name).unit is Unit.TOKENS_PER_SECOND:
@@ -158,7 +158,7 @@ def _apart(error: str) -> tuple[list[str], list[str]]:
     return why, tail
 
 
-def _finding(number: int, finding: Finding, loaded: LoadedConfig, width: int) -> list[str]:
+def _finding(number: int, finding: CheckupFinding, loaded: LoadedConfig, width: int) -> list[str]:
     cause, evidence = finding.found.cause, finding.found.evidence
     lead = f"{number}. "
     lines = wrap_words(cause.title, width, indent=" " * len(lead), first=lead)
@@ -171,7 +171,7 @@ def _finding(number: int, finding: Finding, loaded: LoadedConfig, width: int) ->
     return lines
 
 
-def _about(finding: Finding, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
+def _about(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     evidence, gain = finding.found.evidence, finding.gain
     remedy = evidence.remedy
     yield "seen", evidence.text
@@ -182,7 +182,7 @@ def _about(finding: Finding, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
         yield "measured", _gain(gain)
 
 
-def _where(finding: Finding, loaded: LoadedConfig) -> str:
+def _where(finding: CheckupFinding, loaded: LoadedConfig) -> str:
     """Say where the settings to change stand now; what no layer sets is a default."""
     keys = finding.found.evidence.remedy.settings
     layers = [loaded.provenance.get(f"llm.{key}") for key in keys]

@@ -40,7 +40,7 @@ _WRONG_OPTION = 129
 _CHUNK = 1 << 20
 
 
-class Change(NamedTuple):
+class FileChange(NamedTuple):
     """A file that differs.
 
     Attributes:
@@ -59,7 +59,7 @@ def changes(
     exclude: Sequence[str] = (),
     untracked: bool = True,
     submodules: Submodules = "all",
-) -> list[Change]:
+) -> list[FileChange]:
     """List what differs between HEAD and the index, or the index and the work tree.
 
     Args:
@@ -82,17 +82,17 @@ def changes(
         *("--", f":(top,literal){below}" if below else ":(top)"),
         *(f":(top,exclude,literal){folder.strip('/')}" for folder in exclude),
     )
-    found: list[Change] = []
+    found: list[FileChange] = []
     suspects: dict[str, str] = {}
     for entry in status.split("\0"):
         kind, _, rest = entry.partition(" ")
         if kind == "?":
-            found.append(Change(rest, untracked=True))
+            found.append(FileChange(rest, untracked=True))
         elif kind == "u":
-            found.append(Change(rest.split(" ", 9)[9], untracked=False))
+            found.append(FileChange(rest.split(" ", 9)[9], untracked=False))
         elif kind == "1":
             state, submodule, _, before, now, _, blob, path = rest.split(" ", 7)
-            found.append(Change(path, untracked=False))
+            found.append(FileChange(path, untracked=False))
             # Of a file that is unchanged in the index, and has the same mode.
             if filters and (state, submodule) == (".M", "N...") and before == now:
                 suspects[path] = blob

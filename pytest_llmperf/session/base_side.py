@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
+from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.request_digest import ADVICE, difference
 from pytest_llmperf.session.other_tree import OtherTree
@@ -145,11 +145,11 @@ def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ())
     )
 
 
-def sides_of(setup: EngineSetup, base: BaseSide | None) -> list[Arm]:
+def sides_of(setup: EngineSetup, base: BaseSide | None) -> list[Side]:
     """Return the candidate and, where there is something to compare with, the base."""
-    sides = [Arm(CANDIDATE, "candidate", setup.starter())]
+    sides = [Side(CANDIDATE, "candidate", setup.starter())]
     if base is not None and base.spec is not None:
         own: dict[str, Workload | None] = dict(base.changed)
         own |= dict.fromkeys((*base.absent, *base.broken))
-        sides.append(Arm(BASE, f"base ({base.name})", partial(EngineClient.start, base.spec), own))
+        sides.append(Side(BASE, f"base ({base.name})", partial(EngineClient.start, base.spec), own))
     return sides

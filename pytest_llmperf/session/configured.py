@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pytest_llmperf.baselines.causes import NAMED_SETTINGS, Side, beyond_cores, causes
+from pytest_llmperf.baselines.causes import NAMED_SETTINGS, EngineState, beyond_cores, causes
 from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import notes as differences_from
 from pytest_llmperf.baselines.store import StoredRecord
@@ -86,25 +86,25 @@ def differences_of(
 
 def _stored(
     facts: SessionFacts, baseline: StoredRecord | None, loaded: Mapping[str, EngineInfo]
-) -> tuple[Side, Side] | None:
+) -> tuple[EngineState, EngineState] | None:
     if baseline is None:
         return None
     # What was measured; the bodies' engine may have come up with other layers.
     here = Loaded.of(loaded[CANDIDATE]) if CANDIDATE in loaded else facts.loaded
     record = baseline.record
     return (
-        Side(facts.provenance.backend, facts.config, here),
-        Side(record.provenance.backend, record.config, record.loaded),
+        EngineState(facts.provenance.backend, facts.config, here),
+        EngineState(record.provenance.backend, record.config, record.loaded),
     )
 
 
 def _sides(
     facts: SessionFacts, base: BaseSide, loaded: Mapping[str, EngineInfo]
-) -> tuple[Side, Side] | None:
+) -> tuple[EngineState, EngineState] | None:
     here, there = loaded.get(CANDIDATE), loaded.get(BASE)
     if here is None or there is None or base.llm is None:
         return None
     return (
-        Side("", facts.config, Loaded.of(here)),
-        Side("", base.llm.resolved(), Loaded.of(there), base.name),
+        EngineState("", facts.config, Loaded.of(here)),
+        EngineState("", base.llm.resolved(), Loaded.of(there), base.name),
     )

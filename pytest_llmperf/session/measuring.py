@@ -8,10 +8,10 @@ from functools import partial
 
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.launch import LaunchSpec
-from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
+from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.cards import cards_of
 from pytest_llmperf.session.console import Console
 from pytest_llmperf.session.process_watch import ProcessWatch
@@ -50,7 +50,7 @@ class MeasureStage:
     def measure(
         self,
         plan: Plan,
-        sides: Sequence[Arm],
+        sides: Sequence[Side],
         undecided: Undecided | None = None,
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, Situation, find_shortfall
+from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, find_shortfall
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.launch import LaunchSpec
 
@@ -88,7 +88,7 @@ class EngineSetup:
         """
         if info.gpu is None:
             return f"{who}: {self.placement_unknown}"
-        situation = Situation(
+        situation = LoadContext(
             backend=installed_backend(),
             engine_version=info.engine_version,
             environ={**os.environ, **self.spec.env},

@@ -11,10 +11,10 @@ from pytest_llmperf.baselines.record import (
     BaselineRecord,
     MetricRecord,
     Provenance,
+    RecordedSession,
     TestRecord,
     now,
 )
-from pytest_llmperf.baselines.record import SessionFacts as RecordedFacts
 from pytest_llmperf.measure.samples import CANDIDATE, TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.session.fitness_entries import (
@@ -48,7 +48,7 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
         model=facts.model,
         config=facts.config,
         machine=facts.machine,
-        session=RecordedFacts(
+        session=RecordedSession(
             seed=plan.seed,
             processes=plan.processes,
             iterations=plan.perf.iterations,

@@ -98,7 +98,7 @@ class Look:
     disagree: Array
 
 
-class Decision(IntEnum):
+class Ruling(IntEnum):
     """What the evidence so far says."""
 
     UNDECIDED = 0
@@ -164,14 +164,18 @@ def decide(
     log_pass: ArrayLike,
     zone: Zone,
 ) -> NDArray[np.intp]:
-    """``Decision`` values from the largest ln E seen so far; everything broadcasts.
+    """``Ruling`` values from the largest ln E seen so far; everything broadcasts.
 
     ``log_alarm`` and ``log_pass``: the ln E to reach, ln(m / alpha) and ln(1 / beta) or
     what Holm makes of them. Where both are reached the alarm counts.
     """
     worse = (np.asarray(log_worse_max) >= log_alarm) & may_be_called(look, zone)
     fine = np.asarray(log_fine_max) >= log_pass
-    return np.where(worse, Decision.WORSE, np.where(fine, Decision.FINE, Decision.UNDECIDED))
+    return np.where(
+        worse,
+        Ruling.WORSE,
+        np.where(fine, Ruling.FINE, Ruling.UNDECIDED),
+    )
 
 
 def least_to_call() -> int:

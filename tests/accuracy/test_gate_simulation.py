@@ -26,7 +26,7 @@ from gate_sessions import CHECKS, METRICS, correlated, independent, simulate
 from gate_tables import Mean, Rate, Report
 
 from pytest_llmperf.stats.holm import alarm_levels
-from pytest_llmperf.stats.paired import Decision, decide, path
+from pytest_llmperf.stats.paired import Ruling, decide, path
 from pytest_llmperf.stats.prediction import predict
 
 GPU, QUIET, NOISY, BURSTY, VERY_NOISY = REGIMES
@@ -108,11 +108,11 @@ def test_judges_each_check_as_a_path_of_looks_does(rng: np.random.Generator, eff
     outcomes = judge(d, log_alarm=LOG_ALARM)
     for row, decision, pairs in zip(d, outcomes.decision, outcomes.pairs, strict=True):
         worse = fine = -math.inf
-        said, n = Decision.UNDECIDED, MOST
+        said, n = Ruling.UNDECIDED, MOST
         for look in path(row, ZONE):
             worse, fine = max(worse, float(look.log_worse)), max(fine, float(look.log_fine))
-            said = Decision(int(decide(look, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
-            if said is not Decision.UNDECIDED:
+            said = Ruling(int(decide(look, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
+            if said is not Ruling.UNDECIDED:
                 n = look.n
                 break
         assert (said, n) == (decision, pairs)
@@ -124,7 +124,7 @@ def test_the_largest_evidence_so_far_counts() -> None:
     d = np.array([[0.034, 0.036, 0.034, 0.036, 0.035, 0.4]])
     outcomes = judge(d, log_alarm=LOG_ALARM, log_pass=math.inf, looks=range(3, 7))
     assert path(d[0], ZONE)[-1].log_worse < LOG_ALARM < path(d[0], ZONE)[-2].log_worse
-    assert outcomes.decision.tolist() == [Decision.WORSE]
+    assert outcomes.decision.tolist() == [Ruling.WORSE]
     assert outcomes.pairs.tolist() == [6]
 
 
@@ -157,7 +157,7 @@ def test_the_slow_check_of_a_session_is_called(rng: np.random.Generator) -> None
     effects = np.zeros(CHECKS)
     effects[7] = math.log1p(0.10)
     done = simulate(rng, independent(QUIET, 3), effects, 30)
-    assert (done.decision[:, 7] == Decision.WORSE).all()
+    assert (done.decision[:, 7] == Ruling.WORSE).all()
     assert done.any_worse(effects == 0.0) == Rate(0, 30)
     assert (done.since <= done.pairs).all()
 
@@ -187,9 +187,9 @@ def test_what_is_not_in_question_is_neither_judged_nor_measured(rng: np.random.G
     effects = np.zeros(CHECKS)
     effects[0] = math.log1p(0.10)
     done = simulate(rng, independent(QUIET, 3), effects, 20, in_question=asked)
-    assert (done.decision[:, 0] == Decision.WORSE).all()
+    assert (done.decision[:, 0] == Ruling.WORSE).all()
     # The other metrics of its test are measured with it, and still not judged.
-    assert (done.decision[:, 1:] == Decision.UNDECIDED).all()
+    assert (done.decision[:, 1:] == Ruling.UNDECIDED).all()
     assert (done.pairs[:, 1:] == 0).all()
 
 
@@ -243,21 +243,21 @@ def test_a_stall_over_two_of_three_processes_is_not_called(rng: np.random.Genera
 def test_a_percentile_sees_a_minority_and_does_not_pass_it(rng: np.random.Generator) -> None:
     values = iterations_of(rng, QUIET, 200, 3, share=0.2)
     outcomes = by_percentile(rng, values)
-    assert outcomes.rate(Decision.WORSE).value > 0.9
-    assert outcomes.rate(Decision.FINE).value < 0.05
+    assert outcomes.rate(Ruling.WORSE).value > 0.9
+    assert outcomes.rate(Ruling.FINE).value < 0.05
 
 
 def test_a_median_is_blind_to_a_minority_that_the_stall_rate_sees(
     rng: np.random.Generator,
 ) -> None:
     values = iterations_of(rng, QUIET, 100, 3, share=0.2)
-    assert by_median(rng, values).rate(Decision.WORSE).value < 0.05
-    assert by_stalls(rng, values).rate(Decision.WORSE).value > 0.95
+    assert by_median(rng, values).rate(Ruling.WORSE).value < 0.05
+    assert by_stalls(rng, values).rate(Ruling.WORSE).value > 0.95
 
 
 def test_equal_stall_rates_are_not_called(rng: np.random.Generator) -> None:
     values = iterations_of(rng, VERY_NOISY, 300, 3, share=0.0)
-    assert by_stalls(rng, values).rate(Decision.WORSE).value < 0.02
+    assert by_stalls(rng, values).rate(Ruling.WORSE).value < 0.02
 
 
 # What is printed.

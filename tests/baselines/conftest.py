@@ -16,7 +16,7 @@ from pytest_llmperf.baselines.record import (
     MetricRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
     to_text,
 )
@@ -65,7 +65,7 @@ def make_record() -> MakeRecord:
             model=MODEL,
             config={"n_ctx": 2048, "n_threads": 2, "model_path": "smollm2-135m", "extra": {}},
             machine=MACHINE,
-            session=SessionFacts(7, 3, 3, ("process 4242 (stress) used 1.9 of 2 cores",)),
+            session=RecordedSession(7, 3, 3, ("process 4242 (stress) used 1.9 of 2 cores",)),
             tests={NODEID: make_test(**(test or {}))},
         )
         return replace(record, **changes)

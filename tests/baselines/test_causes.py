@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.baselines.causes import Side, beyond_cores, build_flags, causes
+from pytest_llmperf.baselines.causes import EngineState, beyond_cores, build_flags, causes
 from pytest_llmperf.baselines.files import read_record
 from pytest_llmperf.baselines.loaded import Loaded
-from pytest_llmperf.baselines.record import SessionFacts, from_json, to_text
+from pytest_llmperf.baselines.record import RecordedSession, from_json, to_text
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.load_report import read_load_report
@@ -27,13 +27,13 @@ def info(offloaded: int | None, *, asked: int = -1, build: str = BUILD) -> Engin
     return EngineInfo("llama_cpp", "0.3.36", "m", build_flags=build, gpu=report)
 
 
-def side(offloaded: int | None = 31, backend: str = "cuda", **config: Any) -> Side:
+def side(offloaded: int | None = 31, backend: str = "cuda", **config: Any) -> EngineState:
     settings = {**CONFIG, **config}
     loaded = Loaded.of(info(offloaded, asked=settings["n_gpu_layers"]))
-    return Side(backend, settings, loaded)
+    return EngineState(backend, settings, loaded)
 
 
-def found(here: Side, there: Side) -> dict[str, str]:
+def found(here: EngineState, there: EngineState) -> dict[str, str]:
     return {finding.name: finding.text for finding in causes(here, there)}
 
 
@@ -78,7 +78,7 @@ def test_another_gpu_backend_is_named() -> None:
 
 
 def test_what_an_application_computes_on_is_not_compared() -> None:
-    assert causes(Side("app", {}), Side("cpu", {})) == []
+    assert causes(EngineState("app", {}), EngineState("cpu", {})) == []
 
 
 def test_other_thread_counts_are_named() -> None:
@@ -89,7 +89,7 @@ def test_other_thread_counts_are_named() -> None:
 
 def test_other_build_flags_are_named() -> None:
     plain = Loaded.of(info(31, build="CPU : SSE3 = 1 | REPACK = 1 | CUDA : ARCHS = 750 |"))
-    assert found(Side("cuda", CONFIG, plain), side()) == {
+    assert found(EngineState("cuda", CONFIG, plain), side()) == {
         "other_build": "the engine is built otherwise than the baseline's: "
         "CPU AVX2 1 → absent, CUDA ARCHS 890 → 750"
     }
@@ -106,12 +106,12 @@ def test_the_build_of_the_real_engine_is_read() -> None:
 
 
 def test_an_older_record_says_only_what_was_asked() -> None:
-    old = Side("cuda", CONFIG)
+    old = EngineState("cuda", CONFIG)
     assert causes(side(), old) == []
     assert found(side(12, n_gpu_layers=12), old) == {
         "other_layers": "12 of 31 layers on the GPU: llm.n_gpu_layers -1 → 12"
     }
-    assert found(side(None, "cpu", n_gpu_layers=0), Side("cpu", CONFIG)) == {}
+    assert found(side(None, "cpu", n_gpu_layers=0), EngineState("cpu", CONFIG)) == {}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_record_keeps_what_was_loaded_and_which_checks_found_something(
     store: BaselineStore, make_record: Any
 ) -> None:
     loaded = Loaded.of(info(12, asked=12))
-    session = SessionFacts(7, 3, 3, (), fitness={"busy_cores": "warn"})
+    session = RecordedSession(7, 3, 3, (), fitness={"busy_cores": "warn"})
     path = store.write(make_record(loaded=loaded, session=session))
     record = read_record(path)
     assert (record.loaded, record.session) == (loaded, session)

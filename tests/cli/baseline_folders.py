@@ -10,7 +10,7 @@ from pytest_llmperf.baselines.record import (
     MetricRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
 )
 from pytest_llmperf.baselines.store import BaselineStore, Shelf
@@ -67,7 +67,7 @@ class Folder:
                 model=ModelIdentity("smollm2-135m", "b1" * 32, 98362432, "Q4_1"),
                 config={"n_ctx": 2048},
                 machine=Machine(key, {"backend": "cpu", "usable cores": 2}, {}),
-                session=SessionFacts(7, 2, 1),
+                session=RecordedSession(7, 2, 1),
                 tests=dict.fromkeys(tests, test),
             )
         )

@@ -13,7 +13,7 @@ from pytest_llmperf.baselines.record import (
     BaselineRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
 )
 from pytest_llmperf.baselines.store import BaselineStore
@@ -43,7 +43,7 @@ def store(project: CommitProject, commit: str | None, *, dirty: bool = False) ->
         model=ModelIdentity("toy", None, None, None),
         config={},
         machine=MACHINE,
-        session=SessionFacts(1, 1, 3, ()),
+        session=RecordedSession(1, 1, 3, ()),
         tests={"test_it.py::test_a": TestRecord("w", "1 request", {})},
     )
     return BaselineStore(project.path / "perf_baselines").write(record)

@@ -13,7 +13,7 @@ from pytest_llmperf.baselines.record import (
     MetricRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
 )
 from pytest_llmperf.baselines.store import BaselineStore
@@ -114,7 +114,7 @@ class Project:
                 model=model,
                 config=config,
                 machine=MACHINES[key],
-                session=SessionFacts(7, 3, 3),
+                session=RecordedSession(7, 3, 3),
                 tests=dict.fromkeys(tests, test),
             )
         )

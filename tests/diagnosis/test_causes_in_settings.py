@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.config.schema import LlmConfig
-from pytest_llmperf.diagnosis.cause import Evidence
+from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
 
@@ -17,12 +17,12 @@ Load = Callable[..., Situation]
 OLD_BUILD = "int ggml_cpu_has_avx2(void) { return 0; }\n"
 
 
-def evidence(situation: Situation, name: str) -> Evidence | None:
+def evidence(situation: Situation, name: str) -> CauseEvidence | None:
     (cause,) = (cause for cause in CAUSES if cause.name == name)
     return cause.look(situation)
 
 
-def shown(situation: Situation, name: str) -> Evidence:
+def shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
     # A change that the configuration refuses would be none.

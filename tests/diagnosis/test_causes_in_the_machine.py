@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from stand_in_card import Card, scenario
 
-from pytest_llmperf.diagnosis.cause import Evidence
+from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.load_report import DeviceLoad
@@ -27,12 +27,12 @@ Load = Callable[..., Situation]
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc and /sys")
 
 
-def evidence(situation: Situation, name: str) -> Evidence | None:
+def evidence(situation: Situation, name: str) -> CauseEvidence | None:
     (cause,) = (cause for cause in CAUSES if cause.name == name)
     return cause.look(situation)
 
 
-def shown(situation: Situation, name: str) -> Evidence:
+def shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
     return found

@@ -12,8 +12,8 @@ from pytest_llmperf.config.load import LoadedConfig, load_config
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
 from pytest_llmperf.doctor.bench import Measured
-from pytest_llmperf.doctor.checkup import Checkup, Finding
-from pytest_llmperf.doctor.gain import Change, Gain
+from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
+from pytest_llmperf.doctor.gain import Gain, MetricChange
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.graphics import GraphicsCard
 from pytest_llmperf.report.doctor_json import as_json
@@ -21,9 +21,9 @@ from pytest_llmperf.report.doctor_text import render
 
 Load = Callable[..., Situation]
 
-FASTER = Change(-0.35, -0.385, -0.32)
-SAME = Change(0.001, -0.01, 0.012)
-EARLY = Change(-0.3, float("-inf"), float("inf"))
+FASTER = MetricChange(-0.35, -0.385, -0.32)
+SAME = MetricChange(0.001, -0.01, 0.012)
+EARLY = MetricChange(-0.3, float("-inf"), float("inf"))
 
 
 @pytest.fixture
@@ -46,15 +46,15 @@ def checkup(load: Load) -> Checkup:
         situation=situation,
         measured=Measured({"tokens_per_sec": ((6.5, 6.6), (6.4, 6.5))}, (busy,), "", 2),
         findings=[
-            Finding(found["cpu_only_build"]),
-            Finding(found["threads_above_cores"], gain),
-            Finding(found["busy_cores"]),
+            CheckupFinding(found["cpu_only_build"]),
+            CheckupFinding(found["threads_above_cores"], gain),
+            CheckupFinding(found["busy_cores"]),
         ],
         without_gain=[
-            Finding(found["batch_small"], Gain("no gain", {"tokens_per_sec": SAME}, 4)),
+            CheckupFinding(found["batch_small"], Gain("no gain", {"tokens_per_sec": SAME}, 4)),
         ],
         not_tried=[
-            Finding(
+            CheckupFinding(
                 found["flash_attention_off"],
                 Gain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up"),
             ),
@@ -107,7 +107,7 @@ def test_a_load_that_failed_is_told_first_and_the_engines_words_last(
     load: Load, loaded: LoadedConfig
 ) -> None:
     situation = load(n_ctx=50_000_000)
-    found = [Finding(one) for one in examine(situation) if one.cause.theme != "GPU"]
+    found = [CheckupFinding(one) for one in examine(situation) if one.cause.theme != "GPU"]
     checkup = Checkup(situation=situation, findings=found, error=situation.load_error)
     lines = render(checkup, loaded, 80)
     assert lines[0] == "the engine can't be loaded: 1 cause found"

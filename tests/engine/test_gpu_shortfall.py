@@ -6,14 +6,14 @@ import pytest
 
 from pytest_llmperf.engine.gpu_shortfall import (
     GpuRequirement,
+    LoadContext,
     Shortfall,
     ShortfallCause,
-    Situation,
     find_shortfall,
 )
 from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilization
 
-CUDA = Situation("cuda", "0.3.36", platform="linux")
+CUDA = LoadContext("cuda", "0.3.36", platform="linux")
 ALL = GpuRequirement()
 
 
@@ -28,7 +28,7 @@ def loaded(*layers: int, asked: int = -1, status: GpuStatus = GpuStatus.AS_ASKED
 
 
 def short(
-    gpu: GpuUtilization, requirement: GpuRequirement = ALL, situation: Situation = CUDA
+    gpu: GpuUtilization, requirement: GpuRequirement = ALL, situation: LoadContext = CUDA
 ) -> Shortfall:
     found = find_shortfall(gpu, requirement, situation)
     assert found is not None
@@ -64,7 +64,7 @@ def test_a_build_without_gpu_code_is_to_be_reinstalled_in_the_same_version():
 
 
 def test_on_a_mac_the_build_is_metal():
-    mac = Situation("cpu", "0.3.36", platform="darwin")
+    mac = LoadContext("cpu", "0.3.36", platform="darwin")
     found = short(loaded(status=GpuStatus.CPU_ONLY_BUILD), situation=mac)
 
     assert "-DGGML_METAL=on" in found.remedy
@@ -81,7 +81,7 @@ def test_on_a_mac_the_build_is_metal():
     ],
 )
 def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name, value):
-    hiding = Situation(backend, environ={name: value})
+    hiding = LoadContext(backend, environ={name: value})
     found = short(loaded(status=GpuStatus.NO_DEVICE), situation=hiding)
 
     assert found.cause is ShortfallCause.NO_DEVICE
@@ -94,7 +94,7 @@ def test_a_variable_that_hides_the_devices_is_named_with_its_value(backend, name
     [("cuda", "nvidia-smi"), ("vulkan", "mesa-vulkan-drivers"), ("opencl", "the card's driver")],
 )
 def test_without_such_a_variable_it_is_the_driver(backend, says):
-    found = short(loaded(status=GpuStatus.NO_DEVICE), situation=Situation(backend))
+    found = short(loaded(status=GpuStatus.NO_DEVICE), situation=LoadContext(backend))
 
     assert "VISIBLE_DEVICES is" not in found.because
     assert says in found.remedy
@@ -109,7 +109,7 @@ def test_without_such_a_variable_it_is_the_driver(backend, says):
     ],
 )
 def test_a_setting_that_asks_for_fewer_is_named_with_its_place(required, remedy):
-    where = Situation("cuda", set_by="config.yaml:8")
+    where = LoadContext("cuda", set_by="config.yaml:8")
     found = short(loaded(12, asked=12), GpuRequirement(layers=required), where)
 
     assert found.cause is ShortfallCause.SETTING

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.config.schema import LlmConfig
-from pytest_llmperf.diagnosis.cause import Evidence
+from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.gathering import look_at_hardware
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
@@ -59,12 +59,12 @@ def look() -> Look:
     return make
 
 
-def evidence(situation: Situation, name: str) -> Evidence | None:
+def evidence(situation: Situation, name: str) -> CauseEvidence | None:
     (cause,) = (cause for cause in CAUSES if cause.name == name)
     return cause.look(situation)
 
 
-def shown(situation: Situation, name: str) -> Evidence:
+def shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
     return found

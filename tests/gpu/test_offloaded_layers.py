@@ -8,7 +8,7 @@ import pytest
 from gpu_loads import SMALL
 
 from pytest_llmperf.engine.errors import EngineLoadError
-from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, Situation, find_shortfall
+from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, find_shortfall
 from pytest_llmperf.engine.load_report import GpuStatus
 
 MIB = 1024 * 1024
@@ -124,7 +124,7 @@ def test_each_of_several_devices_has_its_own_layers_and_bytes(load):
 
 def test_a_layer_on_another_device_than_asked_is_a_shortfall(full):
     name = full.gpu.gpus[0].name
-    situation = Situation("vulkan")
+    situation = LoadContext("vulkan")
 
     elsewhere = find_shortfall(full.gpu, GpuRequirement(device="no such card"), situation)
 

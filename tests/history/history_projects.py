@@ -15,7 +15,7 @@ from pytest_llmperf.baselines.record import (
     MetricRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
     to_text,
 )
@@ -70,7 +70,7 @@ def record_of(
         model=parts["model"],
         config={"n_ctx": 2048},
         machine=Machine(key, {"backend": "cpu", "usable cores": 2}, {}),
-        session=SessionFacts(7, 2, 2),
+        session=RecordedSession(7, 2, 2),
         tests=dict.fromkeys(parts["names"], test_of(rate, **changes)),
     )
 

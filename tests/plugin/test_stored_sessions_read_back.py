@@ -16,7 +16,7 @@ from pytest_llmperf.baselines.record import (
     MetricRecord,
     ModelIdentity,
     Provenance,
-    SessionFacts,
+    RecordedSession,
     TestRecord,
 )
 from pytest_llmperf.baselines.store import BaselineStore
@@ -65,7 +65,7 @@ def test_whatever_was_measured_is_written_and_read_back(
         model=ModelIdentity(words, None),
         config={"n_ctx": 2048, "extra_sha256": {}},
         machine=Machine("xeon-2c_cpu", {"cpu": words}, {}),
-        session=SessionFacts(7, 1, 3, (words,)),
+        session=RecordedSession(7, 1, 3, (words,)),
         tests={nodeid: test},
     )
     store = BaselineStore(tmp_path)
@@ -88,7 +88,7 @@ def test_a_record_that_could_not_be_read_is_not_written(tmp_path: Path) -> None:
         model=ModelIdentity("m", None),
         config={},
         machine=Machine("xeon-2c_cpu", {}, {}),
-        session=SessionFacts(7, 1, 3),
+        session=RecordedSession(7, 1, 3),
         tests={"t": test},
     )
     with pytest.raises(

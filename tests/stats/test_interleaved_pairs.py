@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pytest_llmperf.stats.e_process import critical_t, direction, log_e
 from pytest_llmperf.stats.paired import (
     TAIL_CLIP_LEAST,
-    Decision,
     Look,
+    Ruling,
     Zone,
     bounds,
     clip,
@@ -109,7 +109,7 @@ def test_two_speeds_at_no_change_are_hardly_ever_called() -> None:
     for n in range(3, most + 1):
         seen = look(d[:, :n], ZONE)
         largest = np.maximum(largest, seen.log_worse)
-        called |= decide(seen, largest, 0.0, math.log(100), math.inf, ZONE) == Decision.WORSE
+        called |= decide(seen, largest, 0.0, math.log(100), math.inf, ZONE) == Ruling.WORSE
     assert called.mean() <= 0.02
 
 
@@ -213,16 +213,16 @@ def _look(mean: float) -> Look:
 @pytest.mark.parametrize(
     ("mean", "worse", "fine", "expected"),
     [
-        (0.05, 4.7, -1.0, Decision.WORSE),
-        (0.05, 4.5, -1.0, Decision.UNDECIDED),
-        (0.03, 4.7, -1.0, Decision.UNDECIDED),
-        (0.00, -1.0, 3.1, Decision.FINE),
-        (0.00, -1.0, 2.9, Decision.UNDECIDED),
-        (0.05, 4.7, 3.1, Decision.WORSE),
-        (0.03, 4.7, 3.1, Decision.FINE),
+        (0.05, 4.7, -1.0, Ruling.WORSE),
+        (0.05, 4.5, -1.0, Ruling.UNDECIDED),
+        (0.03, 4.7, -1.0, Ruling.UNDECIDED),
+        (0.00, -1.0, 3.1, Ruling.FINE),
+        (0.00, -1.0, 2.9, Ruling.UNDECIDED),
+        (0.05, 4.7, 3.1, Ruling.WORSE),
+        (0.03, 4.7, 3.1, Ruling.FINE),
     ],
 )
-def test_decisions(mean: float, worse: float, fine: float, expected: Decision) -> None:
+def test_decisions(mean: float, worse: float, fine: float, expected: Ruling) -> None:
     assert decide(_look(mean), worse, fine, math.log(100), math.log(20), ZONE) == expected
 
 
@@ -232,7 +232,11 @@ def test_decisions_of_a_batch_with_a_threshold_each() -> None:
     seen = look(d, ZONE)
     alarm = np.array([4.6, 4.6, 50.0])
     made = decide(seen, seen.log_worse, seen.log_fine, alarm, math.log(20), ZONE)
-    assert made.tolist() == [Decision.WORSE, Decision.FINE, Decision.UNDECIDED]
+    assert made.tolist() == [
+        Ruling.WORSE,
+        Ruling.FINE,
+        Ruling.UNDECIDED,
+    ]
 
 
 def test_interval_ends_are_the_means_just_not_refuted() -> None:

@@ -13,10 +13,10 @@ from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request, build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.measure.arms import Arm
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds, Step, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
+from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.measure.workload import RecordedRequest, Recorder, Workload
 from pytest_llmperf.timeline import Timeline
 
@@ -126,7 +126,7 @@ class Stage:
         )
         return self.rounds.run()
 
-    def _arm(self, role: str, name: str, source: str) -> Arm:
+    def _arm(self, role: str, name: str, source: str) -> Side:
         (self._folder / f"{role}_app.py").write_text(textwrap.dedent(source))
         spec = LaunchSpec(
             "app", {"target": f"{role}_app:answer"}, import_paths=(str(self._folder),)
@@ -139,7 +139,7 @@ class Stage:
             self.roles.append(role)
             return client
 
-        return Arm(role, name, start)
+        return Side(role, name, start)
 
     def close(self) -> None:
         for client in self._started:

@@ -11,7 +11,7 @@ from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.machine.fitness import FitnessFinding, worst_first
 from pytest_llmperf.machine.gpu.counters import Reading
 from pytest_llmperf.machine.gpu.guests import Guest
-from pytest_llmperf.machine.gpu.metrics import Who, is_unknown, used_by_engine
+from pytest_llmperf.machine.gpu.metrics import ProcessOwners, is_unknown, used_by_engine
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, while_decoding
 
@@ -60,7 +60,9 @@ class _Card:
         return [one for one in self.decoding if one.gpu_busy is None or one.gpu_busy >= UNDER_LOAD]
 
 
-def judge_gpus(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> list[FitnessFinding]:
+def judge_gpus(
+    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]
+) -> list[FitnessFinding]:
     """Return what was unfit of the GPUs an engine may use, worst first; [] when nothing was.
 
     ``spans``: the generations counted so far; rules of speed look at these alone. A card
@@ -89,7 +91,7 @@ def judge_gpus(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> list
     return worst_first(findings)
 
 
-def judge_at_rest(tracks: Sequence[Track], who: Who) -> list[FitnessFinding]:
+def judge_at_rest(tracks: Sequence[Track], who: ProcessOwners) -> list[FitnessFinding]:
     """Return what makes GPUs unfit before an engine is on them: strangers, heat, a lost card."""
     findings: list[FitnessFinding] = []
     for track in tracks:
@@ -208,7 +210,7 @@ def _memory(card: _Card) -> Iterator[FitnessFinding]:
         )
 
 
-def _others(card: _Card, who: Who) -> Iterator[FitnessFinding]:
+def _others(card: _Card, who: ProcessOwners) -> Iterator[FitnessFinding]:
     held: list[int] = []
     for one in card.track.readings:
         own = [(one.processes or {})[pid] for pid in one.processes or () if who[pid].session]
@@ -300,7 +302,7 @@ def _persistence(card: _Card) -> Iterator[FitnessFinding]:
         )
 
 
-def _strangers(card: _Card, who: Who, *, explained: int) -> Iterator[FitnessFinding]:
+def _strangers(card: _Card, who: ProcessOwners, *, explained: int) -> Iterator[FitnessFinding]:
     held: dict[int, int | None] = {}
     drawing: set[int] = set()
     hidden_at_once: set[int] = set()

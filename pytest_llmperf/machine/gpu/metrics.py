@@ -31,7 +31,7 @@ _LEAST_READINGS = 2
 _AN_ENGINE = 32 << 20
 
 
-class Who(Protocol):
+class ProcessOwners(Protocol):
     """Tells whose a process is."""
 
     def __getitem__(self, pid: int) -> Guest:
@@ -39,7 +39,7 @@ class Who(Protocol):
 
 
 @dataclass(frozen=True)
-class Told:
+class MetricReading:
     """A value, or why there is none.
 
     Attributes:
@@ -53,7 +53,7 @@ class Told:
     remark: str = ""
 
 
-def used_by_engine(tracks: Sequence[Track], who: Who) -> list[Track]:
+def used_by_engine(tracks: Sequence[Track], who: ProcessOwners) -> list[Track]:
     """Return the GPUs that the engine's process is on, as far as that can be told.
 
     Where the driver names no process of the engine (a container), those whose memory grew
@@ -67,12 +67,12 @@ def used_by_engine(tracks: Sequence[Track], who: Who) -> list[Track]:
     return grown or [track for track in unknown if _grown(track) is None]
 
 
-def _engines(reading: Reading, who: Who) -> list[int | None]:
+def _engines(reading: Reading, who: ProcessOwners) -> list[int | None]:
     """Return what each process of the engine holds."""
     return [held for pid, held in (reading.processes or {}).items() if who[pid].engine]
 
 
-def is_unknown(track: Track, who: Who) -> bool:
+def is_unknown(track: Track, who: ProcessOwners) -> bool:
     """Whether the engine may be there without being told: no list, or strangers' numbers."""
     lists = [one.processes for one in track.readings if one.processes is not None]
     return not lists or any(not who[pid].visible for pids in lists for pid in pids)
@@ -83,12 +83,12 @@ def _grown(track: Track) -> int | None:
     return max(used) - track.used_before if used and track.used_before is not None else None
 
 
-def memory(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:
+def memory(tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]) -> MetricReading:
     """Return the most bytes the engine held during an iteration: each GPU's peak, summed."""
     total, remarks = 0, []
     used = used_by_engine(tracks, who)
     if not used:
-        return Told(None, _NOWHERE)
+        return MetricReading(None, _NOWHERE)
     for track in used:
         readings = throughout(track.readings, spans)
         own = [
@@ -107,46 +107,52 @@ def memory(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:
                 "less what was before the engine started"
             )
         else:
-            return Told(None, f"the driver tells no memory of the {track.facts.label}")
-    return Told(float(total), remark="; ".join(remarks))
+            return MetricReading(None, f"the driver tells no memory of the {track.facts.label}")
+    return MetricReading(float(total), remark="; ".join(remarks))
 
 
-def utilization(tracks: Sequence[Track], who: Who, spans: Sequence[Span]) -> Told:
+def utilization(
+    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]
+) -> MetricReading:
     """Return the mean share of time with a kernel running while decoding, over the GPUs used."""
     used = used_by_engine(tracks, who)
     if not used:
-        return Told(None, _NOWHERE)
+        return MetricReading(None, _NOWHERE)
     means = []
     for track in used:
         readings = while_decoding(track.readings, spans)
         busy = [one.gpu_busy for one in readings if one.gpu_busy is not None]
         # Not every sample asks for it.
         if readings and all(one.gpu_busy is None for one in track.readings):
-            return Told(None, f"the driver does not tell how busy the {track.facts.label} is")
+            return MetricReading(
+                None, f"the driver does not tell how busy the {track.facts.label} is"
+            )
         if len(busy) < _LEAST_READINGS:
             lasted = format_duration(sum(span.last - span.first for span in spans))
-            return Told(
+            return MetricReading(
                 None,
                 f"fewer than {_LEAST_READINGS} samples were taken while decoding, which lasted "
                 f"{lasted}: ask for more output tokens in the test",
             )
         means.append(fmean(busy))
-    return Told(fmean(means))
+    return MetricReading(fmean(means))
 
 
-def power(tracks: Sequence[Track], who: Who, iterations: Sequence[Sequence[Span]]) -> Told:
+def power(
+    tracks: Sequence[Track], who: ProcessOwners, iterations: Sequence[Sequence[Span]]
+) -> MetricReading:
     """Return the mean watts of the GPUs used, over the counted iterations of one process."""
     used = used_by_engine(tracks, who)
     if not used:
-        return Told(None, _NOWHERE)
+        return MetricReading(None, _NOWHERE)
     spans = [span for iteration in iterations for span in iteration]
     if not spans:
-        return Told(None, "no iteration was counted")
+        return MetricReading(None, "no iteration was counted")
     begin, end = spans[0].start, spans[-1].last
     total = 0.0
     for track in used:
         if track.facts.mig:
-            return Told(
+            return MetricReading(
                 None,
                 f"the {track.facts.name} is partitioned (MIG), and its power is that of all "
                 "slices together",
@@ -155,12 +161,12 @@ def power(tracks: Sequence[Track], who: Who, iterations: Sequence[Sequence[Span]
         if found.value is None:
             return found
         total += found.value
-    return Told(total)
+    return MetricReading(total)
 
 
 def energy_per_token(
-    tracks: Sequence[Track], who: Who, iterations: Sequence[Sequence[Span]]
-) -> Told:
+    tracks: Sequence[Track], who: ProcessOwners, iterations: Sequence[Sequence[Span]]
+) -> MetricReading:
     """Return joules per output token over the counted iterations of one process.
 
     The window is from the first prompt to the last token; the moments between two iterations
@@ -171,10 +177,10 @@ def energy_per_token(
         return mean
     spans = [span for iteration in iterations for span in iteration]
     seconds = spans[-1].last - spans[0].start
-    return Told(mean.value * seconds / sum(span.tokens for span in spans))
+    return MetricReading(mean.value * seconds / sum(span.tokens for span in spans))
 
 
-def _mean_power(track: Track, begin: float, end: float) -> Told:
+def _mean_power(track: Track, begin: float, end: float) -> MetricReading:
     readings = between(track.readings, begin, end)
     counter = [(one.t, one.energy_j) for one in readings if one.energy_j is not None]
     if counter:
@@ -183,21 +189,23 @@ def _mean_power(track: Track, begin: float, end: float) -> Told:
     if not drawn:
         if any(one.power_w is not None or one.energy_j is not None for one in track.readings):
             return _too_short(end - begin, 0, None, LEAST_SECONDS)
-        return Told(None, f"the driver tells neither energy nor power of the {track.facts.label}")
+        return MetricReading(
+            None, f"the driver tells neither energy nor power of the {track.facts.label}"
+        )
     steps = len(drawn) - 1
     if steps < LEAST_UPDATES or end - begin < LEAST_SECONDS_OF_POWER:
         return _too_short(end - begin, steps, None, LEAST_SECONDS_OF_POWER)
     areas = ((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(drawn))
-    return Told(sum(areas) / (drawn[-1][0] - drawn[0][0]))
+    return MetricReading(sum(areas) / (drawn[-1][0] - drawn[0][0]))
 
 
-def _by_counter(counter: Sequence[tuple[float, float]], seconds: float) -> Told:
+def _by_counter(counter: Sequence[tuple[float, float]], seconds: float) -> MetricReading:
     steps = list(_steps(counter))
     if len(steps) < LEAST_UPDATES or seconds < LEAST_SECONDS:
         every = (steps[-1][0] - steps[0][0]) / (len(steps) - 1) if len(steps) > 1 else None
         return _too_short(seconds, len(steps), every, LEAST_SECONDS)
     (first, low), (last, high) = steps[0], steps[-1]
-    return Told((high - low) / (last - first))
+    return MetricReading((high - low) / (last - first))
 
 
 def _steps(counter: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
@@ -207,10 +215,10 @@ def _steps(counter: Sequence[tuple[float, float]]) -> Iterator[tuple[float, floa
             yield t, after
 
 
-def _too_short(seconds: float, updates: int, every: float | None, least: float) -> Told:
+def _too_short(seconds: float, updates: int, every: float | None, least: float) -> MetricReading:
     needed = max(least, LEAST_UPDATES * every) if every else least
     pace = f", one about every {every * 1000:.0f} ms" if every else ""
-    return Told(
+    return MetricReading(
         None,
         f"the counted iterations of a process lasted {format_duration(seconds)}, in which the "
         f"counter was seen to step {updates} times{pace}; it takes {format_duration(needed)} and "

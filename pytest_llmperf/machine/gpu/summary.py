@@ -9,7 +9,7 @@ from typing import Any
 from pytest_llmperf.machine.gpu.counters import Reading
 from pytest_llmperf.machine.gpu.facts import GpuFacts
 from pytest_llmperf.machine.gpu.fitness import POWER_CAP, THROTTLE_REASONS
-from pytest_llmperf.machine.gpu.metrics import Who, used_by_engine
+from pytest_llmperf.machine.gpu.metrics import ProcessOwners, used_by_engine
 from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, throughout, while_decoding
 
@@ -120,7 +120,9 @@ class TelemetrySummary:
     hz: float = 0.0
 
 
-def summarise(tracks: Sequence[Track], who: Who, spans: Iterable[Span]) -> TelemetrySummary:
+def summarise(
+    tracks: Sequence[Track], who: ProcessOwners, spans: Iterable[Span]
+) -> TelemetrySummary:
     """Summarise the readings taken while decoding; without generations, all of them."""
     spans, on = list(spans), {id(track) for track in used_by_engine(tracks, who)}
     devices = []
@@ -158,7 +160,7 @@ def _counters(readings: Sequence[Reading]) -> dict[str, list[float]]:
     }
 
 
-def _memory(readings: Sequence[Reading], who: Who) -> dict[str, list[float]]:
+def _memory(readings: Sequence[Reading], who: ProcessOwners) -> dict[str, list[float]]:
     engine: list[float] = []
     other: list[float] = []
     for one in readings:

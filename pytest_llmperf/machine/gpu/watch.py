@@ -9,7 +9,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.fitness import judge_at_rest, judge_gpus
 from pytest_llmperf.machine.gpu.metrics import (
     GPU_METRICS,
-    Told,
+    MetricReading,
     energy_per_token,
     memory,
     power,
@@ -77,7 +77,7 @@ class GpuWatch:
     def _spans(self) -> list[Span]:
         return [span for iteration in self._iterations for span in iteration]
 
-    def _told(self, **found: Told) -> Mapping[str, float]:
+    def _told(self, **found: MetricReading) -> Mapping[str, float]:
         values = {}
         for name, told in found.items():
             if told.value is not None:

@@ -11,7 +11,7 @@ from pytest_llmperf.measure.workload import Workload
 
 
 @dataclass(frozen=True)
-class Arm:
+class Side:
     """One configuration that is measured.
 
     Attributes:
@@ -32,7 +32,7 @@ class Arm:
         return self.own_workloads.get(nodeid, planned)
 
 
-def turns(arms: Sequence[Arm], order: random.Random) -> Iterator[tuple[Arm, ...]]:
+def turns(arms: Sequence[Side], order: random.Random) -> Iterator[tuple[Side, ...]]:
     """Yield, without end, the arms of each round in the order they are to run.
 
     Two arms run in blocks of two pairs, ABBA or BAAB by the toss of a coin: what drifts

@@ -39,7 +39,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Standing:
+class BaselineWindow:
     """The sessions of one test and workload, oldest first.
 
     Attributes:
@@ -75,12 +75,12 @@ class Standing:
         return tuple(s for s in self.judging if metric in s.record.tests[self.nodeid].metrics)
 
 
-def standing_of(
+def window_of(
     records: Sequence[StoredRecord],
     nodeid: str,
     workload_hash: str,
     decisions: Sequence[StoredDecision] = (),
-) -> Standing:
+) -> BaselineWindow:
     """Sort out the sessions of one test that measured the same workload.
 
     ``records`` are matching ones, oldest first; ``decisions`` those of the machine.
@@ -104,7 +104,7 @@ def standing_of(
         # Accepting a new level moves the anchor there, with its reason.
         anchoring = None
     start = 0 if acceptance is None else valid.index(acceptance.session)
-    return Standing(
+    return BaselineWindow(
         tuple(valid[start:]), tuple(valid[:start]), invalid, acceptance, anchoring, nodeid
     )
 
