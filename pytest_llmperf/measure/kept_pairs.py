@@ -123,7 +123,8 @@ class KeptPairs:
         for number, line in enumerate(lines, 1):
             # What a killed session left half-written is no pair, and no surprise.
             with contextlib.suppress(ValueError, RecursionError):
-                data = json.loads(line)
+                # NaN is no number, and is shown as the file has it.
+                data = json.loads(line, parse_constant=str)
                 try:
                     kept = read(_KeptPair, data)
                 except ShapeError as error:

@@ -167,7 +167,7 @@ def test_kept_pairs(recorded: Project) -> None:
         # What is too old is forgotten without a word.
         if len(found) == 2 and pairs.problems:
             (problem,) = pairs.problems
-            assert wrong_with("", problem, file.name, refused=True) == "", one.place
+            assert wrong_with(problem, problem, file.name, refused=True) == "", one.place
     file.write_text(damage(text, [("pair", 0, "arm")], "zero"))
     result = recorded.perf(*against)
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
