@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 #: Raised whenever an older plugin would misread what a newer one writes.
 SCHEMA_VERSION = 1
-#: The subfolder of a machine's folder that holds its decisions.
-FOLDER = "decisions"
 
 #: A plain file name: nothing that leads out of the folder or plays with a terminal.
 _SESSION_NAME = re.compile(r"\w[\w.+@ ()-]*\.json")

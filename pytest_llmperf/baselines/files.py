@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_llmperf.baselines import decisions, record
 from pytest_llmperf.baselines.errors import BadRecordError, restore
+from pytest_llmperf.baselines.layout import MAX_BYTES
 from pytest_llmperf.baselines.strict_json import StrictError, parse
 from pytest_llmperf.stored_json import ShapeError
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Far above any real record; a file this long is something else.
-MAX_BYTES = 64 << 20
 # A JSON text has no line that starts like these, whatever its strings hold.
 _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 

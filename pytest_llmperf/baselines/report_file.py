@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
-from pytest_llmperf.baselines.files import MAX_BYTES, FileKind, read_file
+from pytest_llmperf.baselines.files import FileKind, read_file
+from pytest_llmperf.baselines.layout import MAX_BYTES
 from pytest_llmperf.baselines.metric_record import MetricRecord, check_metric
 from pytest_llmperf.baselines.record import (
     BaselineRecord,

@@ -13,6 +13,7 @@ from pytest_llmperf.baselines import decisions
 from pytest_llmperf.baselines.atomic import publish, sweep
 from pytest_llmperf.baselines.errors import BadRecordError, BaselineError, restore
 from pytest_llmperf.baselines.files import DECISION, read_decision, read_record
+from pytest_llmperf.baselines.layout import DECISIONS_FOLDER
 from pytest_llmperf.baselines.record import BaselineRecord, to_text
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class BaselineStore:
         Raises:
             BaselineError: as ``write``.
         """
-        folder = self.root / key / decisions.FOLDER
+        folder = self.root / key / DECISIONS_FOLDER
         stem = f"{re.sub(r'[-:]', '', decision.decided)}_{decision.kind}"
         return _publish(folder, "decision", lambda: decisions.to_text(decision), _numbered(stem))
 
@@ -158,7 +159,7 @@ class BaselineStore:
         # Sessions are looked up among the names that are there: no decision names a path.
         there = {path.name for path in _list(self.root / key)}
         sessions = {stored.path.name: stored for stored in records}
-        for path in _list(self.root / key / decisions.FOLDER):
+        for path in _list(self.root / key / DECISIONS_FOLDER):
             if path.suffix != ".json":
                 continue
             try:

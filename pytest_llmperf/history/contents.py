@@ -6,7 +6,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.files import MAX_BYTES
+from pytest_llmperf.baselines.layout import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

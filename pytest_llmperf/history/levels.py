@@ -6,8 +6,6 @@ from array import array
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_llmperf.history.record_json import read_json
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -60,6 +58,8 @@ def read_levels(text: bytes) -> SessionLevels:
     Raises:
         ValueError: it is not a record that this version reads; says why, as ``read_json``.
     """
+    from pytest_llmperf.history.record_json import read_json  # pydantic: not before it is needed
+
     data = read_json(text)
     made, model = data["provenance"], data["model"]
     return SessionLevels(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.decisions import SCHEMA_VERSION, Decision, from_json
-from pytest_llmperf.baselines.files import DECISION
 from pytest_llmperf.baselines.strict_json import parse, why_not
 from pytest_llmperf.history.contents import committed_contents, work_tree_content
 from pytest_llmperf.history.remedies import with_remedy
@@ -15,6 +13,7 @@ from pytest_llmperf.history.series import Group, Mark
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_llmperf.baselines.decisions import Decision
     from pytest_llmperf.history.sessions import RecordedSessions
 
 
@@ -29,6 +28,8 @@ def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]
         try:
             made.append((PurePosixPath(path).parent.parent.name, _decision(content)))
         except ValueError as error:
+            from pytest_llmperf.baselines.files import DECISION
+
             why = why_not(error)
             unreadable[path] = with_remedy(why, path, recorded.repository.top, DECISION.again)
     named = {
@@ -69,6 +70,9 @@ def _decision(content: bytes | str) -> Decision:
     """
     if isinstance(content, str):
         raise ValueError(content)
+    # pydantic: not before it is needed
+    from pytest_llmperf.baselines.decisions import SCHEMA_VERSION, from_json
+
     try:
         data = parse(content)
         schema = data.get("schema") if isinstance(data, dict) else None

@@ -12,7 +12,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.decisions import FOLDER as DECISIONS
+from pytest_llmperf.baselines.layout import DECISIONS_FOLDER
 from pytest_llmperf.repository.changes import changes
 from pytest_llmperf.repository.command import GitError
 
@@ -190,7 +190,7 @@ def _kind(path: str, folder: str, machine: str | None) -> str:
         return ""
     if len(rest) == 1:
         return "record"
-    return "decision" if len(rest) == 2 and rest[0] == DECISIONS else ""
+    return "decision" if len(rest) == 2 and rest[0] == DECISIONS_FOLDER else ""
 
 
 def _is_record(name: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_llmperf.baselines.files import RECORD
 from pytest_llmperf.history.commits import place, read_commits, seconds
 from pytest_llmperf.history.levels import RecordedTest, SessionLevels, different_tests
 from pytest_llmperf.history.record_files import find_record_files
@@ -132,8 +131,16 @@ def read_sessions(
         blob = files.blobs.get(path, path)
         sessions.setdefault(blob, Session(path, one, where, one.commit in positions))
     ordered = sorted(sessions.values(), key=lambda one: (one.place, one.recorded, one.path))
-    left_out = {
+    left_out = _with_remedies(unreadable, repository)
+    return RecordedSessions(repository, folder, ordered, files, left_out)
+
+
+def _with_remedies(unreadable: dict[str, str], repository: Repository) -> dict[str, str]:
+    if not unreadable:
+        return {}
+    from pytest_llmperf.baselines.files import RECORD  # pydantic: not before it is needed
+
+    return {
         path: with_remedy(why, path, repository.top, RECORD.again)
         for path, why in sorted(unreadable.items())
     }
-    return RecordedSessions(repository, folder, ordered, files, left_out)

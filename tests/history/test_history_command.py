@@ -453,14 +453,22 @@ def tree_of(project: Project) -> dict[str, tuple[bytes, int]]:
 
 
 @pytest.mark.parametrize(
-    ("sessions", "heavy"), [(3, "llama_cpp pytest"), (0, "llama_cpp numpy pytest")]
+    ("sessions", "read", "heavy"),
+    [
+        (3, False, "llama_cpp pytest"),
+        (3, True, "llama_cpp pytest pydantic"),
+        (0, False, "llama_cpp pytest pydantic numpy"),
+    ],
+    ids=["new records", "known records", "no records"],
 )
 def test_nothing_heavy_is_imported_that_is_not_needed(
-    project: Project, sessions: int, heavy: str
+    project: Project, show: Any, sessions: int, read: bool, heavy: str
 ) -> None:
     project.commit({"app.py": "1"})
     if sessions:
         project.grow(steady(sessions))
+    if read:
+        show("--dir", FOLDER)
     report = f"print('imported:', set({heavy.split()}) & set(sys.modules), file=sys.stderr)"
     code = f"import atexit, sys; atexit.register(lambda: {report}); {ASK}"
     done = subprocess.run(
