@@ -36,7 +36,7 @@ from pytest_llmperf.metrics import compute_all
 #: llama.cpp rounds a context up to a multiple of this (llama-context.cpp).
 _CONTEXT_STEP = 256
 
-#: Ordinary prose, so that no arm meets an early end of sequence.
+#: Ordinary prose, so that no side meets an early end of sequence.
 _TEXT = """The keeper of the lighthouse wrote down the weather every evening. In spring the wind
 came from the west and smelled of rain; in summer it hardly came at all, and the sea lay flat like
 a sheet of tin. When the supply boat was late he read the old pages again, comparing one year with
@@ -46,7 +46,7 @@ curve through them, then a second one, and began to write a long letter to the h
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms share.
+    """What all sides share.
 
     Attributes:
         model: the GGUF file.
@@ -67,7 +67,7 @@ class Setting:
 
     @property
     def n_ctx(self) -> int:
-        """Cells of the KV cache, the same for every arm."""
+        """Cells of the KV cache, the same for every side."""
         return _rounded(self.prompt_tokens + self.output_tokens)
 
     @property

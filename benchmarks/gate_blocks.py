@@ -2,7 +2,7 @@
 
 The two pairs of an ABBA block depend on each other: what makes one difference too large
 makes the other too small. Here the machine slows down by and by, and the second process of
-each pair is slower than the first, in both arms alike: nothing has changed.
+each pair is slower than the first, in both sides alike: nothing has changed.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/turns.py [--blocks 5] [--iterations 3] [--threads 1] [--tokens 16]
 
-Both arms are the same configuration of the embedded model, so every difference is noise.
+Both sides are the same configuration of the embedded model, so every difference is noise.
 Blocks of pairs whose processes live side by side and take turns by iterations, and of
 pairs whose processes follow one another, alternate in random order. What is printed is
 the spread of the pairs' differences (1.4826 times the median absolute difference, natural
@@ -84,8 +84,8 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
 
 def block(spec: LaunchSpec, plan: Plan, *, by_iterations: bool) -> Mapping[str, list[float]]:
     """Measure some pairs; return their differences by metric."""
-    arms = [Side(role, role, lambda: EngineClient.start(spec)) for role in (CANDIDATE, BASE)]
-    rounds = Rounds(plan, arms, NoWatch, lambda _: None, fits=lambda _: by_iterations)
+    sides = [Side(role, role, lambda: EngineClient.start(spec)) for role in (CANDIDATE, BASE)]
+    rounds = Rounds(plan, sides, NoWatch, lambda _: None, fits=lambda _: by_iterations)
     samples = rounds.run().tests["answer"]
     if samples.error:
         raise EngineError(samples.error)

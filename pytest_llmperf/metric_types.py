@@ -46,7 +46,7 @@ class Metric:
             None where it is undefined (one output token has no decode rate).
         kind: ``value`` has one number per iteration; ``percentile`` one per group of
             processes, over what the iterations hold; ``share`` counts iterations.
-        compared: whether it is held against a baseline or another arm; one that has a measure
+        compared: whether it is held against a baseline or another side; one that has a measure
             of its own in this machine is held to its target alone.
         beside: the value is measured beside the generation (by the GPU's counters, or with
             the machine's bandwidth), so no timeline holds it and ``compute`` gives None.

@@ -14,7 +14,7 @@ REGRESSED = "regressed"
 FINE = ("pass", "improved")
 #: Said after a look at the numbers; all else says that there are none to look at.
 LOOKED = (REGRESSED, *FINE, "inconclusive")
-#: Strategies that compare two arms; any other looks at an absolute limit.
+#: Strategies that compare two sides; any other looks at an absolute limit.
 _COMPARING = ("interleaved", "stalls")
 _LIMITING = ("target", "stall limit")
 _KINDS = frozenset(kind.value for kind in VerdictKind)

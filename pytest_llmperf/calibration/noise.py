@@ -39,22 +39,22 @@ class Noise:
 
 
 def noise_of(
-    name: str, arms: Sequence[tuple[Samples, Samples, Sequence[bool]]], earlier: Sequence[float]
+    name: str, sides: Sequence[tuple[Samples, Samples, Sequence[bool]]], earlier: Sequence[float]
 ) -> Noise:
-    """The noise of a metric, of the arm that nothing was planted in.
+    """The noise of a metric, of the side that nothing was planted in.
 
     Args:
         name: of the metric.
-        arms: candidate and base of each session, by pair, and which pairs took turns.
+        sides: candidate and base of each session, by pair, and which pairs took turns.
         earlier: levels of other sessions, base unit.
     """
     metric = get_metric(name)
     bases = [
         [badness(metric, value) for value in process_medians(base, metric.resolution)]
-        for _, base, _ in arms
+        for _, base, _ in sides
     ]
-    apart = [_of_a_kind(differences(metric, *arm), arm[2]) for arm in arms]
-    rows = [[badness(metric, value) for value in row] for _, base, _ in arms for row in base]
+    apart = [_of_a_kind(differences(metric, *side), side[2]) for side in sides]
+    rows = [[badness(metric, value) for value in row] for _, base, _ in sides for row in base]
     levels = [median(values) for values in bases]
     over_days = [badness(metric, value) for value in earlier]
     if over_days:

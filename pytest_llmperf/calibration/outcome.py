@@ -1,4 +1,4 @@
-"""What repeated sessions of two arms known to be alike, or one planted slower, say of the gate."""
+"""What repeated sessions of two sides known to be alike, or one planted slower, say of the gate."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class CheckCalibration:
 
     Attributes:
         nodeid, metric: which check.
-        noise: of the arm that nothing was planted in.
+        noise: of the side that nothing was planted in.
         level: its median over sessions, base unit.
         tolerance: the slowdown that must be caught, a fraction.
         called: sessions that called it ``regressed``.
@@ -142,7 +142,7 @@ class StallCalibration:
 
     Attributes:
         nodeid, metric: which check.
-        candidate, base: share of stalled iterations of either arm, all sessions together.
+        candidate, base: share of stalled iterations of either side, all sessions together.
         tolerance: so much more of all iterations must be caught.
         called: sessions that called it ``regressed``.
         passed: sessions that passed it.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Runs the perf tests of the current folder again and again, each session as two
-arms of the same configuration, interleaved as for a real comparison. Prints and
+sides of the same configuration, interleaved as for a real comparison. Prints and
 stores the noise of the machine, how often the gate called what did not change
 (A/A), what it can catch within the budget, and how long a session takes. With
 --plant the candidate's decode is really slowed inside the engine's process, to

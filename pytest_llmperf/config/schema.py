@@ -214,7 +214,7 @@ class PerfConfig(_Section):
         default=12, description="Most processes per test, where its targets need more to decide."
     )
     max_pairs: Count = Field(
-        default=40, description="Most pairs of processes per test, where two arms are compared."
+        default=40, description="Most pairs of processes per test, where two sides are compared."
     )
     iterations: Iterations = Field(default=3, description="Replays of a workload in each process.")
     warmup_max: Count = Field(default=4, description="Most warm-up replays in each process.")

@@ -143,10 +143,10 @@ class Bench:
     def _run(
         self,
         plan: Plan,
-        arms: Sequence[Side],
+        sides: Sequence[Side],
         undecided: Undecided | None = None,
     ) -> TestSamples:
-        return self._stage.measure(plan, arms, undecided).tests[NAME]
+        return self._stage.measure(plan, sides, undecided).tests[NAME]
 
 
 def _why_failed(error: str) -> str:

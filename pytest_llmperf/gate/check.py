@@ -36,12 +36,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Two arms that ran interleaved in this session; row i of both is pair i.
+    """Two sides that ran interleaved in this session; row i of both is pair i.
 
     Attributes:
         candidate: base units, shape (pairs, iterations).
-        base: the same of the arm it is compared with.
-        name: what names that arm to a reader, such as ``other.yaml``.
+        base: the same of the side it is compared with.
+        name: what names that side to a reader, such as ``other.yaml``.
         seconds: wall time of one pair of this test, or None where unknown.
         beside: of each pair, whether its processes took turns iteration by iteration, so that
             iteration j of both ran one right after the other; empty where none did.
@@ -65,7 +65,7 @@ class Evidence:
             where nothing was measured.
         planned_processes: the fewest processes (or pairs) a verdict may rest on.
         baseline: earlier sessions, or None where there are none.
-        pairs: the interleaved arms, which then decide instead of the baseline.
+        pairs: the interleaved sides, which then decide instead of the baseline.
         invalid: why the machine or the measurement was not fit to judge.
         error: why the test could not be measured at all.
         budget_reached: the time budget ended the measuring.
@@ -75,7 +75,7 @@ class Evidence:
             percentile that one can't supply.
         exhausted: the most processes (or pairs) were measured: no more will come.
         ended: the measure stage is over: nothing more will come, for whatever reason.
-        stalls: iterations that stalled, this arm and then the base arm's.
+        stalls: iterations that stalled, this side and then the base side's.
         void: processes (or pairs) that were measured and had to be left out.
         seconds: wall time of one process of this test, or None where unknown.
         alarm_share: of the session's false-alarm rate, what this check's comparison may use.

@@ -1,4 +1,4 @@
-"""The interleaved strategy: two arms in one session, pair by pair, until the evidence decides."""
+"""The interleaved strategy: two sides in one session, pair by pair, until the evidence decides."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 
 class InterleavedStrategy:
-    """Judges the paired differences of two arms by the tolerance's zone."""
+    """Judges the paired differences of two sides by the tolerance's zone."""
 
     name = "interleaved"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
         """``regressed``, ``pass``, ``improved``, or ``inconclusive`` with what would decide.
 
-        None where no arms were interleaved.
+        None where no sides were interleaved.
         """
         if evidence.pairs is None or evidence.check.metric.kind == "share":
             return None

@@ -32,7 +32,7 @@ class Comparison:
 
     Attributes:
         current: this session, or None if nothing was measured.
-        baseline: earlier sessions of the same workload, or the base arm, or None.
+        baseline: earlier sessions of the same workload, or the base side, or None.
         change: slowdown as a fraction, positive is worse, or None.
         baseline_sessions: how many earlier sessions ``baseline`` rests on.
     """
@@ -50,7 +50,7 @@ NOTHING = Comparison(None, None, None, 0)
 def compare(evidence: Evidence) -> Comparison:
     """Reduce the evidence to its numbers.
 
-    Interleaved arms are compared pair by pair; else this session is compared with
+    Interleaved sides are compared pair by pair; else this session is compared with
     the geometric mean of the stored ones.
 
     Raises:

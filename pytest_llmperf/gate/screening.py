@@ -1,7 +1,7 @@
 """The screening strategy: this session against stored ones, whose own spread is part of the noise.
 
 A stored baseline screens: it may say ``pass``. What it can't pass is suspect, and
-two interleaved arms would decide it. Where there are none it is called only when
+two interleaved sides would decide it. Where there are none it is called only when
 it is slower by more than sessions differ among themselves.
 """
 
@@ -43,7 +43,7 @@ class ScreeningStrategy:
         """``pass``, ``improved``, ``regressed``, or ``inconclusive``: suspect.
 
         ``no baseline`` and ``workload changed`` as the baseline's status says. None
-        where the arms of this session are compared with each other instead, for shares,
+        where the sides of this session are compared with each other instead, for shares,
         which stored sessions say too little about, and for what is never compared.
         """
         if evidence.pairs is not None or not evidence.check.metric.compared:

@@ -34,14 +34,14 @@ _LEAST_SHARE = 0.8
 
 
 class StallStrategy:
-    """Judges the share of stalled iterations by the base arm's."""
+    """Judges the share of stalled iterations by the base side's."""
 
     name = "stalls"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
         """``regressed``, ``pass`` or ``inconclusive``; None for other metrics.
 
-        Without a limit and without a second arm there is nothing to hold it to: that is
+        Without a limit and without a second side there is nothing to hold it to: that is
         ``no baseline``, because stored sessions of another hour stall at another rate.
         """
         pairs, check = evidence.pairs, evidence.check
@@ -52,7 +52,7 @@ class StallStrategy:
             if check.limit is not None:
                 return None
             text = (
-                "a stall rate is compared with a limit (max=) or with a second arm "
+                "a stall rate is compared with a limit (max=) or with a second side "
                 "(--llmperf-against-config), not with stored sessions"
             )
             return verdict_of(self.name, VerdictKind.NO_BASELINE, evidence, numbers, text)
@@ -137,7 +137,7 @@ def _verdict(
 def log_more_stalls(evidence: Evidence) -> float:
     """Largest evidence so far, over the pairs in order, that the candidate stalls more often.
 
-    Under no difference a pair whose arms differ is as likely to differ either way,
+    Under no difference a pair whose sides differ is as likely to differ either way,
     whatever the machine does to both: a sign test that may be looked at any time.
     """
     pairs = evidence.pairs

@@ -63,7 +63,7 @@ class _KeptHalf(Stored):
     @classmethod
     def of(cls, sample: ProcessSample) -> _KeptHalf:
         """Take what is kept of a sample."""
-        arm: Literal["candidate", "base"] = "base" if sample.arm == BASE else "candidate"
+        arm: Literal["candidate", "base"] = "base" if sample.side == BASE else "candidate"
         return cls(arm, sample.iterations, sample.pooled, sample.beside)
 
     def sample(self, pair: int) -> ProcessSample:
@@ -71,7 +71,7 @@ class _KeptHalf(Stored):
         return ProcessSample(
             process=-1,
             iterations=self.iterations,
-            arm=self.arm,
+            side=self.arm,
             pair=pair,
             pooled=self.pooled,
             beside=self.beside,
@@ -93,7 +93,7 @@ class KeptPairs:
     """One file of pairs per comparison, in ``folder``; what can't be written is not kept.
 
     A comparison is named by everything that could make it another one: the code,
-    environment, settings and model of either arm, the work, and the machine.
+    environment, settings and model of either side, the work, and the machine.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -61,7 +61,7 @@ class Step:
     """Where the measure stage is: told before each replay.
 
     ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
-    ``processes`` is how many are planned at least; ``arm`` is CANDIDATE or BASE, and
+    ``processes`` is how many are planned at least; ``side`` is CANDIDATE or BASE, and
     ``pair`` None where nothing is compared.
     """
 
@@ -70,7 +70,7 @@ class Step:
     nodeid: str
     iteration: int | None
     iterations: int
-    arm: str
+    side: str
     pair: int | None
 
 
@@ -79,7 +79,7 @@ class ReplaySlot:
     """Which process of the session a replay runs in, counted from 0."""
 
     process: int
-    arm: str
+    side: str
     pair: int | None
 
 
@@ -96,13 +96,13 @@ class ReplayError(Exception):
     """An engine could not start, or refused or failed a request.
 
     Attributes:
-        arm: whose engine.
+        side: whose engine.
         error: what it said.
     """
 
-    def __init__(self, arm: str, error: EngineError) -> None:
+    def __init__(self, side: str, error: EngineError) -> None:
         super().__init__(str(error))
-        self.arm = arm
+        self.side = side
         self.error = error
 
 
@@ -234,7 +234,7 @@ class _Run:
             error = EngineError(
                 f"it kept {cores:.2f} cores busy while the other process had its turn"
             )
-            raise ReplayError(self._seat.place.arm, error)
+            raise ReplayError(self._seat.place.side, error)
 
     def end(self, *, beside: bool) -> ProcessSample:
         """End the watch; return what was measured."""
@@ -250,7 +250,7 @@ class _Run:
             warmup=tuple(self._warmup),
             findings=findings,
             void=self.void,
-            arm=place.arm,
+            side=place.side,
             pair=place.pair,
             pooled=_pooled([timeline for timelines in self._counted for timeline in timelines]),
             undefined={**self._undefined, **self.watch.undefined()},
@@ -267,7 +267,7 @@ class _Run:
             nodeid=self._nodeid,
             iteration=iteration,
             iterations=plan.perf.iterations,
-            arm=place.arm,
+            side=place.side,
             pair=None if place.pair is None else place.pair + 1,
         )
 
@@ -275,7 +275,7 @@ class _Run:
         try:
             return self._iterate()
         except EngineError as error:
-            raise ReplayError(self._seat.place.arm, error) from error
+            raise ReplayError(self._seat.place.side, error) from error
 
     def _iterate(self) -> list[Timeline]:
         """Replay the workload once, from an empty cache; return its timelines.
@@ -291,7 +291,7 @@ class _Run:
             timelines.append(timeline)
             if timeline.token_times:
                 self.generating_seconds += timeline.token_times[-1] - timeline.t_start
-            if place.arm == BASE and (other := recorded.other_work(generation)):
+            if place.side == BASE and (other := recorded.other_work(generation)):
                 # Nothing is wrong with the machine, and no repetition would mend it.
                 raise EngineError(
                     f"other work than was recorded, so there is nothing to compare: {other.text}"

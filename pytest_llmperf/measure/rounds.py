@@ -34,14 +34,14 @@ class Rounds:
     """One measure stage.
 
     In each round every waiting test is replayed, in random order, in a fresh engine
-    process; with two arms a round is a pair: a process of either arm, in random turn,
-    with the same order of tests in both. A test that only one arm has is replayed in
-    that arm's processes. Where two processes fit side by side they live together, and take
+    process; with two sides a round is a pair: a process of either side, in random turn,
+    with the same order of tests in both. A test that only one side has is replayed in
+    that side's processes. Where two processes fit side by side they live together, and take
     turns iteration by iteration; else one follows the other, as in the first round.
 
     Args:
         plan: what to do.
-        arms: the candidate, or the candidate and the base.
+        sides: the candidate, or the candidate and the base.
         watch: starts watching the machine, beside the engine of this client.
         on_step: told of every replay before it starts.
         undecided: asked after each round whether to go on with the tests that have
@@ -51,14 +51,14 @@ class Rounds:
         keep: told of every pair that counts, as soon as it is complete.
         before: called right before each engine process starts; returns the seconds it spent
             waiting, which are no part of the budget.
-        fits: asked of either arm's first process, at its end, whether another one could
+        fits: asked of either side's first process, at its end, whether another one could
             live beside it.
     """
 
     def __init__(
         self,
         plan: Plan,
-        arms: Sequence[Side],
+        sides: Sequence[Side],
         watch: Callable[[EngineClient], Watch],
         on_step: Callable[[Step], None],
         undecided: Undecided | None = None,
@@ -68,14 +68,14 @@ class Rounds:
         fits: Callable[[EngineClient], bool] = lambda _: False,
     ) -> None:
         self._plan = plan
-        self._arms = arms
-        self._paired = len(arms) > 1
+        self._arms = sides
+        self._paired = len(sides) > 1
         self._replayer = Replayer(plan, watch, on_step)
         self._undecided = undecided
         self._keep_pair = keep
         self._before = before
         self._fits = fits
-        #: By arm; all have to be True for processes to live side by side.
+        #: By side; all have to be True for processes to live side by side.
         self._room: dict[str, bool] = {}
         self._apart = ""
         self._waited = 0.0
@@ -92,16 +92,16 @@ class Rounds:
     def run(self) -> Measurement:
         """Measure until every test is decided, or given up, or the budget ends."""
         for nodeid, workload in self._plan.workloads.items():
-            own = [arm.workload(nodeid, workload) for arm in self._arms]
+            own = [side.workload(nodeid, workload) for side in self._arms]
             found = [one.unmeasurable() for one in own if one is not None]
             self._tests[nodeid].error = next(filter(None, found), None)
         order = random.Random(self._plan.seed)
-        for number, arms in enumerate(turns(self._arms, order), start=self._first):
+        for number, sides in enumerate(turns(self._arms, order), start=self._first):
             waiting = self._waiting()
             if not waiting:
                 break
             order.shuffle(waiting)
-            self._round(number, arms, waiting)
+            self._round(number, sides, waiting)
         return Measurement(
             tests=self._tests,
             seed=self._plan.seed,
@@ -134,24 +134,24 @@ class Rounds:
         return samples.pairs if self._is_paired(nodeid) else len(samples.processes)
 
     def _is_paired(self, nodeid: str) -> bool:
-        """Whether every arm of a comparison has the test."""
-        return len(self._arms) > 1 and all(self._has(arm, nodeid) for arm in self._arms)
+        """Whether every side of a comparison has the test."""
+        return len(self._arms) > 1 and all(self._has(side, nodeid) for side in self._arms)
 
-    def _has(self, arm: Side, nodeid: str) -> bool:
-        return arm.workload(nodeid, self._plan.workloads[nodeid]) is not None
+    def _has(self, side: Side, nodeid: str) -> bool:
+        return side.workload(nodeid, self._plan.workloads[nodeid]) is not None
 
-    def _round(self, number: int, arms: Sequence[Side], waiting: list[str]) -> None:
-        """Replay the tests in a fresh process of each arm; keep what all arms have measured."""
+    def _round(self, number: int, sides: Sequence[Side], waiting: list[str]) -> None:
+        """Replay the tests in a fresh process of each side; keep what all sides have measured."""
         found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
         pair = number if self._paired else None
         turns = [
-            (arm, ReplaySlot(number * len(arms) + turn, arm.role, pair))
-            for turn, arm in enumerate(arms)
+            (side, ReplaySlot(number * len(sides) + turn, side.role, pair))
+            for turn, side in enumerate(sides)
         ]
-        beside = self._paired and all(self._room.get(arm.role) for arm in arms)
+        beside = self._paired and all(self._room.get(side.role) for side in sides)
         for together in [turns] if beside else [[one] for one in turns]:
             here = [
-                nodeid for nodeid in waiting if any(self._has(arm, nodeid) for arm, _ in together)
+                nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
             ]
             got = dict(self._processes(together, here))
             if beside and (short := _short_of_memory(got.values())):
@@ -163,12 +163,12 @@ class Rounds:
             waiting = [nodeid for nodeid in waiting if nodeid not in lost]
         for nodeid, halves in found.items():
             void = any(sample.void for sample in halves)
-            if void or len(halves) == sum(self._has(arm, nodeid) for arm in arms):
+            if void or len(halves) == sum(self._has(side, nodeid) for side in sides):
                 self._keep(nodeid, halves)
 
     def _keep_apart(self, why: str) -> None:
         """Have processes follow one another from now on."""
-        self._room = dict.fromkeys((arm.role for arm in self._arms), False)
+        self._room = dict.fromkeys((side.role for side in self._arms), False)
         self._apart = why
 
     def _keep(self, nodeid: str, halves: list[ProcessSample]) -> None:
@@ -184,7 +184,7 @@ class Rounds:
     def _processes(
         self, together: Sequence[tuple[Side, ReplaySlot]], waiting: Sequence[str]
     ) -> list[tuple[str, list[ProcessSample]]]:
-        """Replay the tests in one fresh process of each of these arms, which live together.
+        """Replay the tests in one fresh process of each of these sides, which live together.
 
         Another process follows where one dies.
         """
@@ -198,13 +198,13 @@ class Rounds:
                     found.append((nodeid, self._replay(together, engines, nodeid)))
                 except ReplayError as failure:
                     if isinstance(failure.error, EngineGoneError):
-                        engines.pop(failure.arm, None)
-                    arm = next(arm for arm, _ in together if arm.role == failure.arm)
+                        engines.pop(failure.side, None)
+                    side = next(side for side, _ in together if side.role == failure.side)
                     if len(together) > 1:
                         # They may be in each other's way: alone it shows.
-                        self._keep_apart(self._say(arm, failure.error))
+                        self._keep_apart(self._say(side, failure.error))
                         break
-                    self._tests[nodeid].error = self._say(arm, failure.error)
+                    self._tests[nodeid].error = self._say(side, failure.error)
             for role, client in engines.items():
                 if self._paired and role not in self._room:
                     self._room[role] = client.alive and self._fits(client)
@@ -216,25 +216,25 @@ class Rounds:
             raise
         return found
 
-    def _engine(self, arm: Side, engines: dict[str, EngineClient]) -> EngineClient:
-        """Return the arm's living process.
+    def _engine(self, side: Side, engines: dict[str, EngineClient]) -> EngineClient:
+        """Return the side's living process.
 
         Raises:
             ReplayError: it cannot be started.
         """
-        client = engines.get(arm.role)
+        client = engines.get(side.role)
         if client is not None and not client.alive:
             client.close()
-            del engines[arm.role]
+            del engines[side.role]
             client = None
         if client is None:
             self._waited += self._before()
             try:
-                client = engines[arm.role] = arm.start()
+                client = engines[side.role] = side.start()
             except EngineError as error:
-                raise ReplayError(arm.role, error) from error
+                raise ReplayError(side.role, error) from error
             self._started += 1
-            self._loaded[arm.role] = client.info
+            self._loaded[side.role] = client.info
         return client
 
     def _spent(self, nodeid: str) -> bool:
@@ -252,22 +252,22 @@ class Rounds:
         nodeid: str,
     ) -> list[ProcessSample]:
         paired, seats = self._is_paired(nodeid), list[ReplayProcess]()
-        for arm, place in together:
-            workload = arm.workload(nodeid, self._plan.workloads[nodeid])
+        for side, place in together:
+            workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                seats.append(ReplayProcess(self._engine(arm, engines), own, workload))
+                seats.append(ReplayProcess(self._engine(side, engines), own, workload))
         began = time.monotonic()
         try:
             if paired:
                 return self._replayer.replay(nodeid, *seats)
-            # Only one arm has the test: there is nothing to take turns with.
+            # Only one side has the test: there is nothing to take turns with.
             return [one for seat in seats for one in self._replayer.replay(nodeid, seat)]
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 
-    def _say(self, arm: Side, error: EngineError) -> str:
-        return f"{arm.name}: {error}" if self._paired else str(error)
+    def _say(self, side: Side, error: EngineError) -> str:
+        return f"{side.name}: {error}" if self._paired else str(error)
 
 
 def _short_of_memory(samples: Iterable[Sequence[ProcessSample]]) -> str:

@@ -10,7 +10,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.metrics import percentile_parts
 
-#: The arms of a comparison: what is judged, and what it is compared with.
+#: The sides of a comparison: what is judged, and what it is compared with.
 CANDIDATE = "candidate"
 BASE = "base"
 
@@ -28,7 +28,7 @@ class ProcessSample:
         warmup: the same for the iterations that do not count.
         findings: what else the machine did meanwhile.
         void: why the sample must not be judged, or None.
-        arm: CANDIDATE or BASE.
+        side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
             ``first_token`` every request's.
@@ -43,7 +43,7 @@ class ProcessSample:
     warmup: tuple[dict[str, float], ...] = ()
     findings: tuple[FitnessFinding, ...] = ()
     void: str | None = None
-    arm: str = CANDIDATE
+    side: str = CANDIDATE
     pair: int | None = None
     pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
     undefined: dict[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class TestSamples:
     """Everything measured for one test.
 
     Attributes:
-        processes: valid samples of all arms, in order.
+        processes: valid samples of all sides, in order.
         voided: samples that must not be judged, kept to be counted and shown.
         error: what stopped the test from being measured at all.
         budget_reached: whether a time budget ended before the test was decided.
@@ -90,10 +90,10 @@ class TestSamples:
         own = [sample for sample in self.processes if sample.process >= 0]
         return replace(self, processes=own, earlier=0)
 
-    def of_arm(self, arm: str) -> TestSamples:
+    def of_arm(self, side: str) -> TestSamples:
         """Return the samples of one side only."""
         valid, void = (
-            [s for s in every if s.arm == arm] for every in (self.processes, self.voided)
+            [s for s in every if s.side == side] for every in (self.processes, self.voided)
         )
         return replace(self, processes=valid, voided=void)
 
@@ -113,15 +113,15 @@ class TestSamples:
         """Pairs that do not count because a process of theirs was void."""
         return len({sample.pair for sample in self.voided if sample.pair is not None})
 
-    def values(self, metric: str, arm: str = CANDIDATE) -> Rows:
-        """Return an arm's values of a metric, processes x iterations.
+    def values(self, metric: str, side: str = CANDIDATE) -> Rows:
+        """Return an side's values of a metric, processes x iterations.
 
         A percentile (``inter_token_p95``) has one value per group of consecutive processes.
         Empty where the metric is undefined or there are too few values for the percentile.
         """
         if (parts := percentile_parts(metric)) is not None:
-            return _percentiles(self.pooled_rows(parts[0], arm), parts[1])
-        rows = (sample.row(metric) for sample in self.processes if sample.arm == arm)
+            return _percentiles(self.pooled_rows(parts[0], side), parts[1])
+        rows = (sample.row(metric) for sample in self.processes if sample.side == side)
         return tuple(row for row in rows if row)
 
     def paired(self, metric: str) -> tuple[Rows, Rows]:
@@ -148,9 +148,9 @@ class TestSamples:
             if a.row(metric) and b.row(metric)
         )
 
-    def pooled_rows(self, source: str, arm: str) -> Rows:
-        """Return an arm's raw values of ``source``, a row of seconds per process."""
-        rows = (sample.pooled.get(source, ()) for sample in self.processes if sample.arm == arm)
+    def pooled_rows(self, source: str, side: str) -> Rows:
+        """Return an side's raw values of ``source``, a row of seconds per process."""
+        rows = (sample.pooled.get(source, ()) for sample in self.processes if sample.side == side)
         return tuple(row for row in rows if row)
 
     def paired_pooled(self, source: str) -> tuple[Rows, Rows]:
@@ -169,7 +169,7 @@ class TestSamples:
             if other is None:
                 halves[sample.pair] = sample
             else:
-                yield (sample, other) if sample.arm == CANDIDATE else (other, sample)
+                yield (sample, other) if sample.side == CANDIDATE else (other, sample)
 
 
 def _apart(pairs: Iterator[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:
@@ -195,7 +195,7 @@ class Measurement:
         generating_seconds: the part of it spent inside generation, warm-up included.
         processes: engine processes started.
         waited: the part of ``seconds`` spent waiting for the machine to be fit.
-        loaded: what the newest engine of each arm said after loading.
+        loaded: what the newest engine of each side said after loading.
         apart: why processes that had room side by side were kept apart after all; or empty.
     """
 

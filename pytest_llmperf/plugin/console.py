@@ -60,7 +60,7 @@ class TerminalConsole:
                 if step.pair is None:
                     progress.start_process(step.process, elapsed, expected)
                 else:
-                    progress.start_pair(step.pair, step.arm, elapsed, expected)
+                    progress.start_pair(step.pair, step.side, elapsed, expected)
             progress.iteration(step.nodeid, step.iteration or 0, step.iterations, elapsed)
 
         with progress:

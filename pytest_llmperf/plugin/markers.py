@@ -29,7 +29,7 @@ MARKERS = {
     ),
     "stall_rate": (
         "stall_rate(max='5%', tolerance='20%'): gate the share of stalled iterations; tolerance "
-        "is how many more of a hundred than the other arm's."
+        "is how many more of a hundred than the other side's."
     ),
     "roofline": (
         "roofline(min='50%', tolerance='5%'): gate how near decode is to the limit that the "

@@ -67,7 +67,7 @@ def required_baselines(
 ) -> RequiredBaselines:
     """Return the tests that are known to lack a baseline which this session requires.
 
-    There are none where it records one, or compares two arms and asks no baseline.
+    There are none where it records one, or compares two sides and asks no baseline.
 
     Raises:
         pytest.UsageError: the commit whose baselines count can't be read.

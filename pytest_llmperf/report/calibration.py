@@ -38,7 +38,7 @@ def render_calibration(calibration: Calibration, width: int = 80) -> list[str]:
 
 def _headline(calibration: Calibration, width: int) -> list[str]:
     fit = calibration.alarms.of
-    kind = f"planted {calibration.plant}" if calibration.plant else "A/A: two arms that are alike"
+    kind = f"planted {calibration.plant}" if calibration.plant else "A/A: two sides that are alike"
     lines = wrap_words(f"{kind}; {count(fit, 'session')} judged", width)
     if calibration.unfit:
         left_out = count(calibration.unfit, "session")

@@ -208,7 +208,7 @@ def _against(test: TestResult, nodeid: str) -> Iterator[str]:
         yield f"it is these settings that cost it: where they are not worth it, keep {base}"
     else:
         yield (
-            f"both arms have the same settings, so look for what {base} does not say: "
+            f"both sides have the same settings, so look for what {base} does not say: "
             "a path's contents, the environment; or it is one of the rare false alarms"
         )
 

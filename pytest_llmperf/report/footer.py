@@ -106,7 +106,7 @@ def _suspects(suspects: list[Verdict], width: int) -> list[str]:
 
 
 def _improved(session: SessionResult, width: int) -> list[str]:
-    """That a baseline is stale, and what to do; a base arm can't be."""
+    """That a baseline is stale, and what to do; a base side can't be."""
     found = list(_checks(session, VerdictKind.IMPROVED))
     if not found or session.against is not None:
         return []
@@ -159,7 +159,7 @@ def _missing(session: SessionResult, width: int) -> list[str]:
     if session.recorded_to is not None:
         lines += wrap_words(session.recorded_to, width, first="recorded to ", indent=_INDENT)
     elif session.against is None and any(
-        # No recording helps a stall rate: it is held to a limit or to a second arm.
+        # No recording helps a stall rate: it is held to a limit or to a second side.
         v.kind in UNCOMPARED and v.strategy == "baseline"
         for test in session.tests
         for v in test.verdicts

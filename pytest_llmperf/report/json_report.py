@@ -7,7 +7,7 @@ per second; anything unknown is null)::
     session     machine, model, engine, processes (the fewest per test, or pairs of
                 them), iterations, seed, wall_s, generation_s,
                 recording_generation_s, busy [text], notes [text], baselines [file],
-                recorded_to, against (what the base arm is called), base_commit (its
+                recorded_to, against (what the base side is called), base_commit (its
                 hash, or null where it is another configuration),
                 arm_differences [text], false_alarms, waited_s (for the machine to be
                 fit; a part of wall_s), fitness [fitness, with tests [node id]], gpus
@@ -38,7 +38,7 @@ per second; anything unknown is null)::
                 gated, limit, tolerance, value, low, high, level, processes,
                 iterations, samples [[number]] (processes x iterations),
                 base_samples [[number]] (row i of both is pair i; empty without a
-                second arm), baseline {value, low, high, sessions, sources [file]},
+                second side), baseline {value, low, high, sessions, sources [file]},
                 change (slowdown, positive is worse), verdict, explanation,
                 strategy, proof, notes [text], reasons [{verdict, strategy, text}]
 
@@ -56,7 +56,7 @@ per second; anything unknown is null)::
                 pcie_width_max, power_limit_w, power_limit_default_w,
                 power_limit_enforced_w, slowdown_c, persistence, driver, cuda
 
-    telemetry   one GPU while the test's output tokens came, this arm's processes
+    telemetry   one GPU while the test's output tokens came, this side's processes
                 together: gpu (its index), uuid, used (the engine was on it), samples,
                 counters {name: {mean, min, max}} (those the driver tells: gpu_busy,
                 memory_busy as shares; memory_used, memory_free, engine_memory,

@@ -41,14 +41,14 @@ class Progress:
         self._start(f"process {number}", "", elapsed_s)
 
     def start_pair(
-        self, number: int, arm: str, elapsed_s: float, expected_s: float | None = None
+        self, number: int, side: str, elapsed_s: float, expected_s: float | None = None
     ) -> None:
-        """One more process of pair ``number`` (from 1) starts, of the ``arm`` it is for.
+        """One more process of pair ``number`` (from 1) starts, of the ``side`` it is for.
 
         Otherwise as ``start_process``.
         """
         self._expected_s = expected_s
-        self._start(f"pair {number}", f", {printable(arm)}", elapsed_s)
+        self._start(f"pair {number}", f", {printable(side)}", elapsed_s)
 
     def iteration(self, nodeid: str, number: int, total: int, elapsed_s: float) -> None:
         """One more replay of ``nodeid`` starts; ``number`` counts from 1, 0 is warming up."""
@@ -74,8 +74,8 @@ class Progress:
     ) -> None:
         self.close()
 
-    def _start(self, name: str, arm: str, elapsed_s: float) -> None:
-        begun, self._round = self._round, name + arm
+    def _start(self, name: str, side: str, elapsed_s: float) -> None:
+        begun, self._round = self._round, name + side
         if self._live:
             self._draw(("loading",), elapsed_s)
         elif begun.partition(",")[0] != name:

@@ -69,7 +69,7 @@ class Explainer:
             self._hardware = look_at_hardware()
         facts, samples = trial.facts, trial.measurement.tests[test.nodeid]
         # What the verdict rests on: this side's processes that count.
-        found = (f for one in samples.processes if one.arm == CANDIDATE for f in one.findings)
+        found = (f for one in samples.processes if one.side == CANDIDATE for f in one.findings)
         use = _use(test.workload)
         checks = [one for one in trial.checks[test.nodeid] if one.summary]
         situation = Situation(

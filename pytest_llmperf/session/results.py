@@ -121,8 +121,8 @@ def result_of_test(
     roofline = facts.roofline.share(facts.info, test.workload, rows)
     configured = configured_of(trial, test)
     findings = (*_findings(samples), *_left_out(skipped), *roofline_lines(roofline))
-    own = [s for s in samples.processes if s.arm == CANDIDATE]
-    watched = own or [s for s in samples.voided if s.arm == CANDIDATE and not samples.processes]
+    own = [s for s in samples.processes if s.side == CANDIDATE]
+    watched = own or [s for s in samples.voided if s.side == CANDIDATE and not samples.processes]
     return TestResult(
         nodeid=test.nodeid,
         rows=rows,
@@ -235,8 +235,8 @@ def _findings(samples: TestSamples) -> list[str]:
     found = []
     count = sum(
         stalls(rows)
-        for arm in (CANDIDATE, BASE)
-        if (rows := tuple(s.row("end_to_end") for s in samples.processes if s.arm == arm))
+        for side in (CANDIDATE, BASE)
+        if (rows := tuple(s.row("end_to_end") for s in samples.processes if s.side == side))
     )
     if count:
         found.append(

@@ -250,7 +250,7 @@ def _is_defined(check: Check, samples: TestSamples) -> bool:
 
 def _mine(samples: TestSamples) -> bool:
     """Whether this session's own side has a valid process: without one nothing is known of it."""
-    return any(sample.arm == CANDIDATE for sample in samples.processes)
+    return any(sample.side == CANDIDATE for sample in samples.processes)
 
 
 def _rows(check: Check, samples: TestSamples) -> Samples:
@@ -286,8 +286,8 @@ def _stalled(rows: Samples, centre: float) -> Samples:
 
 
 def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
-    arms = samples.paired("end_to_end") if paired else (samples.values("end_to_end"),)
-    return tuple(stalls(rows) if rows else 0 for rows in arms)
+    rows_of_sides = samples.paired("end_to_end") if paired else (samples.values("end_to_end"),)
+    return tuple(stalls(rows) if rows else 0 for rows in rows_of_sides)
 
 
 def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
@@ -296,7 +296,7 @@ def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
 
 def _why_undefined(samples: TestSamples, name: str) -> str | None:
     """Return what the newest valid process said of a metric measured beside the generations."""
-    own = [sample for sample in samples.processes if sample.arm == CANDIDATE]
+    own = [sample for sample in samples.processes if sample.side == CANDIDATE]
     return next((s.undefined[name] for s in reversed(own) if name in s.undefined), None)
 
 

@@ -115,7 +115,7 @@ def stored_metrics(samples: TestSamples, names: Iterable[str]) -> dict[str, Metr
 
 def _unfinished(samples: TestSamples, planned: int, earlier: int) -> tuple[str, ...]:
     """Say why a test with too few samples of its own may not stand for a session."""
-    done = sum(sample.arm == CANDIDATE for sample in samples.processes)
+    done = sum(sample.side == CANDIDATE for sample in samples.processes)
     if done >= planned:
         return ()
     if earlier:

@@ -32,7 +32,7 @@ def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(
     result.stdout.fnmatch_lines(
         [
             "*session 1/2: 3 pass*",
-            "*A/A: two arms that are alike; 2 sessions judged",
+            "*A/A: two sides that are alike; 2 sessions judged",
             "*sessions with a false alarm: 0 of 2*",
             "*tokens/s*%*2/2*",
             "*stored in*",

@@ -27,16 +27,16 @@ def check(
     metric: str = KEY[1],
     row_size: int = 1,
 ) -> CheckRun:
-    """A check whose two arms have the same noise."""
+    """A check whose two sides have the same noise."""
     rng = random.Random(seed)
 
-    def arm() -> tuple[tuple[float, ...], ...]:
+    def side() -> tuple[tuple[float, ...], ...]:
         return tuple(
             tuple(level * math.exp(middle + rng.gauss(0, within)) for _ in range(3))
             for middle in (rng.gauss(0, between) for _ in range(pairs))
         )
 
-    return CheckRun(NODEID, metric, kind, 0.001, arm(), arm(), row_size)
+    return CheckRun(NODEID, metric, kind, 0.001, side(), side(), row_size)
 
 
 def stall_rate(stalled: int, kind: VerdictKind = VerdictKind.PASS) -> CheckRun:
@@ -237,6 +237,6 @@ def test_with_no_fit_session_only_the_reason_is_printed() -> None:
     only = session(check(VerdictKind.INVALID), because=f"{NODEID}: a busy core")
     lines = render_calibration(calibration(only), 300)
     assert lines == [
-        "A/A: two arms that are alike; 0 sessions judged",
+        "A/A: two sides that are alike; 0 sessions judged",
         f"1 session left out, the last because of {NODEID}: a busy core",
     ]

@@ -161,7 +161,7 @@ def import_from(folder: Path, project: CommitProject) -> None:
 def test_a_base_whose_tests_import_the_other_tree_stops_with_the_reason(
     project: CommitProject,
 ) -> None:
-    """A path that is written down leads both arms to the same code: nothing would differ."""
+    """A path that is written down leads both sides to the same code: nothing would differ."""
     import_from(project.path, project)
     found = project.against("HEAD", *ONE_PAIR)
     assert found.ret == pytest.ExitCode.TESTS_FAILED

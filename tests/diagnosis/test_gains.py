@@ -54,14 +54,14 @@ def samples(
     """Pairs in which the remedy multiplies a speed and two times by these factors."""
     found = TestSamples()
     for pair in range(pairs):
-        for arm, factors in ((CANDIDATE, (decode, first, end)), (BASE, (1.0, 1.0, 1.0))):
-            n = noise[(pair + 5 * (arm == BASE)) % len(noise)]
+        for side, factors in ((CANDIDATE, (decode, first, end)), (BASE, (1.0, 1.0, 1.0))):
+            n = noise[(pair + 5 * (side == BASE)) % len(noise)]
             row = {
                 "tokens_per_sec": 80.0 * factors[0] * n,
                 "first_token": 0.4 * factors[1] * n,
                 "end_to_end": 2.0 * factors[2] * n,
             }
-            found.processes.append(ProcessSample(pair, (row,) * 3, arm=arm, pair=pair))
+            found.processes.append(ProcessSample(pair, (row,) * 3, side=side, pair=pair))
     return found
 
 

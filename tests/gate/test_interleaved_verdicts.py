@@ -1,4 +1,4 @@
-"""Verdicts on two arms that ran interleaved, pair by pair."""
+"""Verdicts on two sides that ran interleaved, pair by pair."""
 
 from __future__ import annotations
 

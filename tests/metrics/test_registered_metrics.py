@@ -162,8 +162,8 @@ def test_evidence_with_a_metric_nobody_knows_any_more_still_counts(
 ) -> None:
     pairs = KeptPairs(tmp_path)
     halves = [
-        ProcessSample(0, ({"gone": value, "first_token": 0.5},), arm=arm, pair=0)
-        for arm in (CANDIDATE, BASE)
+        ProcessSample(0, ({"gone": value, "first_token": 0.5},), side=side, pair=0)
+        for side in (CANDIDATE, BASE)
     ]
     pairs.add({"test": "t"}, halves)
     assert [one.row("first_token") for one in pairs.load({"test": "t"})] == [(0.5,)] * 2 * counts

@@ -360,7 +360,7 @@ def test_a_record_has_no_findings_of_the_other_side(one_test, monkeypatch):
     }
 
     def keep(self, nodeid, halves):
-        original(self, nodeid, [replace(one, findings=(found[one.arm],)) for one in halves])
+        original(self, nodeid, [replace(one, findings=(found[one.side],)) for one in halves])
 
     monkeypatch.setattr(Rounds, "_keep", keep)
     one_test.configure(APP, "other.yaml")

@@ -167,7 +167,7 @@ def test_several_workers_refuse_to_compare(two):
     result.stderr.fnmatch_lines(["ERROR: llmperf: --llmperf-against-config: nothing is measured*"])
 
 
-#: Each process says of every answer whose it is: the body's, or an arm's by its setting.
+#: Each process says of every answer whose it is: the body's, or an side's by its setting.
 TELLING = """
 import os
 

@@ -1,4 +1,4 @@
-"""A session whose own arm never got a fit machine, and metrics that must not go unjudged."""
+"""A session whose own side never got a fit machine, and metrics that must not go unjudged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def unfit(self: Any, nodeid: str, seat: Any) -> Any:
         watch = self._watch
-        if seat.place.arm == "candidate":
+        if seat.place.side == "candidate":
 
             class Unfit:
                 def __init__(self, client: Any) -> None:
@@ -102,8 +102,8 @@ def test_half_void_pairs_are_no_good_pairs() -> None:
     from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
     from pytest_llmperf.session.session_gate import unfit
 
-    def half(arm: str, pair: int | None, void: str | None = None) -> ProcessSample:
-        return ProcessSample(0, ({"end_to_end": 1.0},), void=void, arm=arm, pair=pair)
+    def half(side: str, pair: int | None, void: str | None = None) -> ProcessSample:
+        return ProcessSample(0, ({"end_to_end": 1.0},), void=void, side=side, pair=pair)
 
     void = [half(BASE, pair, "a neighbour took the cores") for pair in (1, 2)]
     valid = [half(CANDIDATE, 0), half(BASE, 0), half(CANDIDATE, 1), half(CANDIDATE, 2)]
@@ -112,7 +112,7 @@ def test_half_void_pairs_are_no_good_pairs() -> None:
         "a neighbour took the cores (and 1 more processes like it)",
     )
     # Two more whole pairs are enough, and so are processes of a test that only one side has.
-    more = [half(arm, pair) for pair in (3, 4) for arm in (CANDIDATE, BASE)]
+    more = [half(side, pair) for pair in (3, 4) for side in (CANDIDATE, BASE)]
     assert unfit(TestSamples([*valid, *more], voided=void), planned=3) == ()
     alone = [half(CANDIDATE, None)] * 3
     assert unfit(TestSamples(alone, voided=[half(CANDIDATE, None, "hot")]), planned=3) == ()

@@ -71,7 +71,7 @@ def short_answer(slower: float = 1.0, sessions: int = 10, **fields: Any) -> Test
 
 
 def compared(slower: float = 1.0, **fields: Any) -> TestResult:
-    """A test of three metrics, compared with a second arm in seven pairs; two say the same."""
+    """A test of three metrics, compared with a second side in seven pairs; two say the same."""
     noise = (1.0, 1.004, 0.997, 1.002, 0.999, 1.003, 0.996)
     base = (1.002, 0.998, 1.001, 1.0, 1.003, 0.997, 1.0)
     rate = [85.0 * v**2 / slower for v in noise]

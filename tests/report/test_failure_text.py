@@ -154,7 +154,7 @@ def test_a_regression_against_a_second_arm_offers_no_level_to_accept() -> None:
 
 
 def test_a_difference_between_equal_arms_is_questioned() -> None:
-    assert "both arms have the same settings" in failure_text(compared(1.1))
+    assert "both sides have the same settings" in failure_text(compared(1.1))
 
 
 def test_a_percentile_counts_groups_of_processes() -> None:

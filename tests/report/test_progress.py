@@ -77,8 +77,8 @@ def test_a_pair_names_its_arm() -> None:
 def test_a_log_gets_one_line_per_pair() -> None:
     written: list[str] = []
     progress = Progress(written.append, live=False)
-    for number, arm in ((1, "candidate"), (1, "base"), (2, "base"), (2, "candidate")):
-        progress.start_pair(number, arm, float(number))
+    for number, side in ((1, "candidate"), (1, "base"), (2, "base"), (2, "candidate")):
+        progress.start_pair(number, side, float(number))
     assert written == ["pair 1 · 1 s\n", "pair 2 · 2 s\n"]
 
 

@@ -38,7 +38,7 @@ class Stage:
         self._folder = folder
         self.steps: list[Step] = []
         self.pids: list[int] = []
-        #: Roles of the arms whose processes were started, in order.
+        #: Roles of the sides whose processes were started, in order.
         self.roles: list[str] = []
         #: What the machine's watch finds, window by window; fit once they are used up.
         self.findings: list[list[FitnessFinding]] = []
@@ -92,9 +92,9 @@ class Stage:
         **changes: Any,
     ) -> Measurement:
         """Measure the workloads on the application that ``source`` is, against ``base``'s."""
-        arms = [self._arm(CANDIDATE, "candidate (config.yaml)", source)]
+        sides = [self._arm(CANDIDATE, "candidate (config.yaml)", source)]
         if base is not None:
-            arms.append(self._arm(BASE, "base (other.yaml)", base))
+            sides.append(self._arm(BASE, "base (other.yaml)", base))
         stage = self
 
         class Watch:
@@ -122,7 +122,7 @@ class Stage:
 
         plan = self.plan(workloads, paired=base is not None, **changes)
         self.rounds = Rounds(
-            plan, arms, Watch, self.steps.append, undecided, before=self.before, fits=self.fits
+            plan, sides, Watch, self.steps.append, undecided, before=self.before, fits=self.fits
         )
         return self.rounds.run()
 

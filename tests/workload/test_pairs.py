@@ -1,4 +1,4 @@
-"""Two arms are measured in pairs of fresh processes that take turns."""
+"""Two sides are measured in pairs of fresh processes that take turns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT: dict[str, Any] = {"iterations": 1, "warmup_max": 1}
 
 
 def blocks(stage: Any, pairs: int, seed: int) -> list[str]:
-    """The order of arms, a word of four letters per block of two pairs."""
+    """The order of sides, a word of four letters per block of two pairs."""
     stage.roles.clear()
     stage.run(
         {"one": stage.workload("x")}, base=ECHO, processes=pairs, most=pairs, seed=seed, **SHORT
@@ -56,9 +56,9 @@ def test_both_arms_of_a_pair_meet_the_tests_in_the_same_order(stage: Any) -> Non
 
     orders = {
         key: list(dict.fromkeys(step.nodeid for step in steps))
-        for key, steps in groupby(stage.steps, key=lambda step: (step.pair, step.arm))
+        for key, steps in groupby(stage.steps, key=lambda step: (step.pair, step.side))
     }
-    assert set(orders) == {(pair, arm) for pair in (1, 2) for arm in ("candidate", "base")}
+    assert set(orders) == {(pair, side) for pair in (1, 2) for side in ("candidate", "base")}
     assert orders[1, "candidate"] == orders[1, "base"]
     assert orders[2, "candidate"] == orders[2, "base"]
     assert orders[1, "base"] != orders[2, "base"]
@@ -76,7 +76,7 @@ def test_values_of_one_arm_stand_beside_those_of_the_other(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, processes=3, most=3).tests["one"]
 
     candidate, base = samples.paired("end_to_end")
-    by_place = {(sample.arm, sample.pair): sample for sample in samples.processes}
+    by_place = {(sample.side, sample.pair): sample for sample in samples.processes}
     assert candidate == tuple(by_place["candidate", pair].row("end_to_end") for pair in range(3))
     assert base == tuple(by_place["base", pair].row("end_to_end") for pair in range(3))
     assert samples.values("end_to_end") == candidate

@@ -263,8 +263,8 @@ def test_raw_times_of_the_counted_iterations_are_kept(stage: Any) -> None:
 def test_one_arm_is_the_candidate_and_has_no_pairs(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("x")}).tests["one"]
 
-    assert {(sample.arm, sample.pair) for sample in samples.processes} == {("candidate", None)}
-    assert {(step.arm, step.pair) for step in stage.steps} == {("candidate", None)}
+    assert {(sample.side, sample.pair) for sample in samples.processes} == {("candidate", None)}
+    assert {(step.side, step.pair) for step in stage.steps} == {("candidate", None)}
     assert samples.pairs == 0
 
 

@@ -10,9 +10,13 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestS
 from pytest_llmperf.stats.percentiles import least_values
 
 
-def sample(pair: int | None, arm: str = CANDIDATE, *gaps: float, **values: float) -> ProcessSample:
+def sample(pair: int | None, side: str = CANDIDATE, *gaps: float, **values: float) -> ProcessSample:
     return ProcessSample(
-        0, iterations=(values,) if values else (), arm=arm, pair=pair, pooled={"inter_token": gaps}
+        0,
+        iterations=(values,) if values else (),
+        side=side,
+        pair=pair,
+        pooled={"inter_token": gaps},
     )
 
 
@@ -31,11 +35,11 @@ def test_rows_of_a_pair_stand_in_the_same_place_whichever_arm_went_first() -> No
 
 def test_which_pairs_took_turns_stands_in_the_place_of_their_rows() -> None:
     turns = [replace(one, beside=True) for one in (sample(2, end_to_end=1.0), sample(2, BASE))]
-    both = [replace(sample(3, arm, end_to_end=1.0), beside=True) for arm in (CANDIDATE, BASE)]
-    apart = [sample(4, arm, end_to_end=1.0) for arm in (CANDIDATE, BASE)]
+    both = [replace(sample(3, side, end_to_end=1.0), beside=True) for side in (CANDIDATE, BASE)]
+    apart = [sample(4, side, end_to_end=1.0) for side in (CANDIDATE, BASE)]
     samples = TestSamples([*turns, *both, *apart])
 
-    # One arm of the first does not define it.
+    # One side of the first does not define it.
     assert samples.beside("end_to_end") == (True, False)
     assert len(samples.paired("end_to_end")[0]) == 2
     assert samples.beside("inter_token_p95") == ()
@@ -43,8 +47,8 @@ def test_which_pairs_took_turns_stands_in_the_place_of_their_rows() -> None:
 
 def test_a_kept_pair_is_known_to_have_taken_turns(tmp_path: Path) -> None:
     pairs = KeptPairs(tmp_path)
-    arms = (CANDIDATE, BASE)
-    pairs.add({}, [replace(sample(0, arm, end_to_end=1.0), beside=True) for arm in arms])
+    sides = (CANDIDATE, BASE)
+    pairs.add({}, [replace(sample(0, side, end_to_end=1.0), beside=True) for side in sides])
     assert [half.beside for half in pairs.load({})] == [True, True]
     # What an earlier version kept.
     (file,) = tmp_path.iterdir()

@@ -35,7 +35,7 @@ def stage(stage: Any) -> Any:
 def turns(stage: Any, pair: int) -> str:
     """The counted iterations of a pair, A of the candidate and B of the base."""
     return "".join(
-        "A" if step.arm == "candidate" else "B"
+        "A" if step.side == "candidate" else "B"
         for step in stage.steps
         if step.pair == pair and step.iteration is not None
     )
@@ -103,10 +103,10 @@ def test_every_test_of_a_round_takes_turns_in_the_same_two_processes(stage: Any)
 
 def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) -> None:
     workloads = {"one": stage.workload("x"), "mine": stage.workload("y")}
-    arm = stage._arm
+    side = stage._arm
 
     def without(role: str, name: str, source: str) -> Any:
-        made = arm(role, name, source)
+        made = side(role, name, source)
         if role == "base":
             made.own_workloads["mine"] = None
         return made
@@ -114,7 +114,7 @@ def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) ->
     stage._arm = without
     tests = stage.run(workloads, base=ECHO, **WARM).tests
 
-    assert [(one.arm, one.beside) for one in tests["mine"].processes] == [("candidate", False)] * 2
+    assert [(one.side, one.beside) for one in tests["mine"].processes] == [("candidate", False)] * 2
     assert tests["one"].beside("end_to_end") == (False, True)
 
 
@@ -156,7 +156,7 @@ def test_what_fails_alone_too_is_the_error_of_its_arm(stage: Any) -> None:
     assert samples.error.startswith("base (other.yaml): ")
     assert "worn out" in samples.error
     assert measurement.apart.startswith("base (other.yaml): ")
-    assert [step.arm for step in stage.steps if step.pair == 3][-1] == "base"
+    assert [step.side for step in stage.steps if step.pair == 3][-1] == "base"
 
 
 BUSY = """
