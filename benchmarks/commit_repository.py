@@ -83,7 +83,7 @@ perf:
 
 
 #: What the prompt leaves of the application's context.
-_MOST_TOKENS = 200
+_MAX_TOKENS = 200
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,8 @@ class Application:
             parser.error(f"--model: there is no file {said.model}")
         if said.threads < 1:
             parser.error(f"--threads: at least 1, got {said.threads}")
-        if not 2 <= said.tokens <= _MOST_TOKENS:
-            parser.error(f"--tokens: 2 to {_MOST_TOKENS}, got {said.tokens}")
+        if not 2 <= said.tokens <= _MAX_TOKENS:
+            parser.error(f"--tokens: 2 to {_MAX_TOKENS}, got {said.tokens}")
         return said
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from gate_checks import ALPHA, FIRST, HEAD, MOST, Settings, judge, row
+from gate_checks import ALPHA, FIRST, HEAD, MAX, Settings, judge, row
 from gate_regimes import REGIMES, Drift, differences
 from gate_tables import Report
 
@@ -22,9 +22,9 @@ DRIFTS = (
     ("both", Drift(per_process=0.002, carry_over=0.015)),
 )
 ORDERS = (
-    ("fixed AB, every pair", True, range(FIRST, MOST + 1)),
-    ("blocks, every pair", False, range(FIRST, MOST + 1)),
-    ("blocks, whole blocks", False, range(4, MOST + 1, 2)),
+    ("fixed AB, every pair", True, range(FIRST, MAX + 1)),
+    ("blocks, every pair", False, range(FIRST, MAX + 1)),
+    ("blocks, whole blocks", False, range(4, MAX + 1, 2)),
 )
 SHOWN = ("gpu", "quiet", "noisy")
 EFFECTS = (0.0, 0.01, 0.05)
@@ -45,7 +45,7 @@ def run(report: Report, settings: Settings) -> None:
                     rng,
                     regime,
                     settings.repetitions,
-                    MOST,
+                    MAX,
                     settings.iterations,
                     drift=drift,
                     fixed=fixed,

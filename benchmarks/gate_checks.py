@@ -17,7 +17,7 @@ ALPHA, BETA, TOLERANCE = 0.01, 0.05, 0.05
 LOG_PASS = math.log(1.0 / BETA)
 ZONE = Zone.of(TOLERANCE)
 #: First and last look, in pairs.
-FIRST, MOST = 3, 40
+FIRST, MAX = 3, 40
 EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)
 
 #: Noise of pairs for ``evidence``: its shape, and its scale on the log scale.
@@ -75,7 +75,7 @@ def judge(
     *,
     log_alarm: float,
     log_pass: float = LOG_PASS,
-    looks: Sequence[int] = range(FIRST, MOST + 1),
+    looks: Sequence[int] = range(FIRST, MAX + 1),
     least: float = CLIP_LEAST,
 ) -> Outcomes:
     """Judge every row of ``d`` (repetitions, pairs) after each number of pairs in ``looks``.
@@ -139,7 +139,7 @@ def run(report: Report, settings: Settings) -> None:
         rows = []
         for number, regime in enumerate(REGIMES):
             rng = settings.rng(1, iterations, number)
-            noise = differences(rng, regime, settings.repetitions, MOST, iterations)
+            noise = differences(rng, regime, settings.repetitions, MAX, iterations)
             for effect in EFFECTS:
                 outcomes = judge(noise + math.log1p(effect), log_alarm=log_alarm)
                 rows.append(row(regime.name if effect == 0.0 else "", effect, outcomes))
@@ -170,7 +170,7 @@ def evidence(report: Report, settings: Settings) -> None:
     count = 4 * settings.repetitions
     rows = []
     for number, (name, draw) in enumerate(SHAPES):
-        d = SPREAD * draw(settings.rng(9, number), (count, MOST))
+        d = SPREAD * draw(settings.rng(9, number), (count, MAX))
         alarm = judge(d + ZONE.negligible, log_alarm=math.log(1.0 / ALPHA), log_pass=math.inf)
         fine = judge(d + ZONE.tolerance, log_alarm=math.inf)
         rates = alarm.rate(Ruling.WORSE), fine.rate(Ruling.FINE)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from gate_checks import ALPHA, MOST, Outcomes, Settings, judge, shown_pairs
+from gate_checks import ALPHA, MAX, Outcomes, Settings, judge, shown_pairs
 from gate_regimes import REGIMES, Floats, Regime, scattered
 from gate_tables import Report
 
@@ -42,7 +42,7 @@ def iterations_of(
     rng: np.random.Generator, regime: Regime, repetitions: int, iterations: int, share: float
 ) -> Floats:
     """Return log durations (repetitions, pairs, 2, iterations), the candidate second."""
-    values = scattered(rng, regime, (repetitions, MOST, 2), iterations)
+    values = scattered(rng, regime, (repetitions, MAX, 2), iterations)
     values[:, :, 1] += SLOWER * (rng.random(values[:, :, 1].shape) < share)
     return values
 
@@ -57,7 +57,7 @@ def by_percentile(rng: np.random.Generator, values: Floats) -> Outcomes:
     """Judge the 95th percentile of the gaps, over as many processes as it needs."""
     iterations = values.shape[-1]
     size = group_size(GAPS * iterations, PERCENT)
-    groups = MOST // size
+    groups = MAX // size
     parts = []
     for start in range(0, len(values), CHUNK):
         part = values[start : start + CHUNK, : groups * size]
@@ -81,9 +81,9 @@ def by_stalls(rng: np.random.Generator, values: Floats) -> Outcomes:
     medians = np.median(values, axis=-1)
     limit = math.log(STALL_FACTOR)
     decision = np.zeros(len(values), dtype=np.int64)
-    pairs = np.full(len(values), MOST, dtype=np.int64)
+    pairs = np.full(len(values), MAX, dtype=np.int64)
     wins = losses = np.zeros(len(values), dtype=np.int64)
-    for n in range(1, MOST + 1):
+    for n in range(1, MAX + 1):
         centre = np.median(medians[:, :n].reshape(len(values), -1), axis=1)
         stalls = (values[:, n - 1] > limit + centre[:, None, None]).sum(axis=-1)
         wins = wins + (stalls[:, 1] > stalls[:, 0])
@@ -98,8 +98,8 @@ def _sign_table() -> Floats:
     """Return ln E for every count of wins and losses that 40 pairs can have."""
     return np.array(
         [
-            [log_e_sign(w, k) if w + k <= MOST else np.nan for k in range(MOST + 1)]
-            for w in range(MOST + 1)
+            [log_e_sign(w, k) if w + k <= MAX else np.nan for k in range(MAX + 1)]
+            for w in range(MAX + 1)
         ]
     )
 

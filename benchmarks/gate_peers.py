@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from gate_checks import ALPHA, MOST, Settings, judge
+from gate_checks import ALPHA, MAX, Settings, judge
 from gate_peer_rules import Flags, Missing, Peer, peers
 from gate_regimes import REGIMES, Floats, Regime, differences, in_time_order, scattered
 from gate_sessions import CHECKS, independent, simulate
@@ -126,7 +126,7 @@ def _families(
 
 def _own(regime: Regime, number: int, settings: Settings) -> Sequence[object]:
     rng = settings.rng(4, 9, number)
-    noise = differences(rng, regime, settings.repetitions, MOST, settings.iterations)
+    noise = differences(rng, regime, settings.repetitions, MAX, settings.iterations)
     cells: list[object] = []
     pairs = []
     for effect in EFFECTS:

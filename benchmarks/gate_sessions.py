@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from gate_checks import ALPHA, FIRST, LOG_PASS, MOST, ZONE, Settings
+from gate_checks import ALPHA, FIRST, LOG_PASS, MAX, ZONE, Settings
 from gate_regimes import REGIMES, WARMUP, Bools, Floats, Regime, delays, stalled
 from gate_tables import Mean, Rate, Report
 from numpy.typing import NDArray
@@ -139,12 +139,12 @@ def simulate(
 
 def _chunk(rng: np.random.Generator, pair: Pair, effects: Floats, asked: Bools) -> Sessions:
     shape = asked.shape
-    d = np.zeros((*shape, MOST))
+    d = np.zeros((*shape, MAX))
     worse, fine, mean = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     decision = np.zeros(shape, dtype=np.int64)
     pairs, since = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     measured = asked.reshape(len(asked), -1, METRICS).any(axis=2)
-    for n in range(1, MOST + 1):
+    for n in range(1, MAX + 1):
         session, test = np.nonzero(measured)
         if not len(session):
             break

@@ -6,7 +6,7 @@ import math
 import time
 
 import numpy as np
-from gate_checks import ALPHA, FIRST, LOG_PASS, MOST, TOLERANCE, ZONE, Settings
+from gate_checks import ALPHA, FIRST, LOG_PASS, MAX, TOLERANCE, ZONE, Settings
 from gate_regimes import REGIMES, Floats, differences
 from gate_sessions import CHECKS
 from gate_tables import Mean, Report
@@ -50,8 +50,8 @@ def update_as_gate(d: Floats) -> float:
 
 def run(report: Report, settings: Settings) -> None:
     """Print median and 99th percentile, with cold tables and with warm ones."""
-    noise = differences(settings.rng(7), REGIMES[2], SEQUENCES, MOST, settings.iterations)
-    sizes = range(FIRST, MOST + 1)
+    noise = differences(settings.rng(7), REGIMES[2], SEQUENCES, MAX, settings.iterations)
+    sizes = range(FIRST, MAX + 1)
     tabulated.cache_clear()
     cold = [update_as_gate(noise[0][:n]) for n in sizes]
     gate = [update_as_gate(d[:n]) for d in noise[1:] for n in sizes]
@@ -62,7 +62,7 @@ def run(report: Report, settings: Settings) -> None:
         alarm_levels(session, ALPHA)
         holm.append((time.perf_counter() - began) / CHECKS)
     report.table(
-        f"One verdict update of one check, {FIRST} to {MOST} pairs",
+        f"One verdict update of one check, {FIRST} to {MAX} pairs",
         ("", "median ms", "99th % ms", "largest ms"),
         (
             ("a session, the first time: tables are built", *_shown(cold)),

@@ -13,7 +13,7 @@ import math
 from pathlib import Path
 
 import numpy as np
-from gate_checks import ALPHA, HEAD, MOST, Settings, judge, row
+from gate_checks import ALPHA, HEAD, MAX, Settings, judge, row
 from gate_regimes import BLOCK, Floats, blocks
 from gate_sessions import CHECKS
 from gate_tables import Report
@@ -24,7 +24,7 @@ from pytest_llmperf.stats.paired import Ruling
 DEFAULT = Path(__file__).parent / "data" / "gate_trace.json"
 EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)
 #: Fewer processes could not be resampled in blocks to any purpose.
-LEAST_PROCESSES = 20
+MIN_PROCESSES = 20
 
 
 class TraceError(Exception):
@@ -51,9 +51,9 @@ def read_trace(path: Path) -> tuple[str, dict[str, Floats]]:
     for name, rows in metrics.items():
         if rows.ndim != 2 or not (np.isfinite(rows) & (rows > 0.0)).all():
             raise TraceError(f"{path}: {name}: expected processes of equally many numbers above 0")
-        if len(rows) < LEAST_PROCESSES:
+        if len(rows) < MIN_PROCESSES:
             raise TraceError(
-                f"{path}: {name}: {len(rows)} processes, at least {LEAST_PROCESSES} needed"
+                f"{path}: {name}: {len(rows)} processes, at least {MIN_PROCESSES} needed"
             )
     logs = {
         name: np.log(rows) * (-1.0 if get_metric(name).direction is Direction.HIGHER else 1.0)
@@ -63,9 +63,9 @@ def read_trace(path: Path) -> tuple[str, dict[str, Floats]]:
 
 
 def resampled(rng: np.random.Generator, processes: int, repetitions: int) -> np.ndarray:
-    """Return process numbers in time order, (repetitions, 2 * MOST): blocks of four in a row."""
-    starts = rng.integers(0, processes - BLOCK + 1, (repetitions, 2 * MOST // BLOCK, 1))
-    return (starts + np.arange(BLOCK)).reshape(repetitions, 2 * MOST)
+    """Return process numbers in time order, (repetitions, 2 * MAX): blocks of four in a row."""
+    starts = rng.integers(0, processes - BLOCK + 1, (repetitions, 2 * MAX // BLOCK, 1))
+    return (starts + np.arange(BLOCK)).reshape(repetitions, 2 * MAX)
 
 
 def run(report: Report, settings: Settings, path: Path = DEFAULT) -> None:
@@ -82,11 +82,11 @@ def run(report: Report, settings: Settings, path: Path = DEFAULT) -> None:
     rng = settings.rng(6)
     processes = min(len(level) for level in levels.values())
     picked = resampled(rng, processes, settings.repetitions)
-    candidate = blocks(rng, settings.repetitions, MOST)
+    candidate = blocks(rng, settings.repetitions, MAX)
     for checks in (1, CHECKS):
         rows = []
         for name, level in levels.items():
-            pairs = level[picked].reshape(settings.repetitions, MOST, 2)
+            pairs = level[picked].reshape(settings.repetitions, MAX, 2)
             later = pairs[..., 1] - pairs[..., 0]
             noise = np.where(candidate[..., 1], later, -later)
             for effect in EFFECTS:

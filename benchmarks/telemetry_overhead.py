@@ -55,7 +55,7 @@ MACHINE = ROOT / "tests" / "machine"
 SCENARIOS = ("healthy", "eight_devices")
 OWN_CARDS = "own cards"
 #: Least ratio of decode speed, with the sampler to without.
-LEAST = 0.995
+MIN = 0.995
 #: Fewest samples that met a token, and moments without one, to say what a sample costs.
 MOMENTS = 100
 NORMAL_95 = 1.96
@@ -178,10 +178,10 @@ def measure(
 def verdict(pairs: list[Pair]) -> str:
     """Say what the intervals prove of the limit."""
     ratio, share = compared(pairs), sampled_share(pairs)
-    if ratio.low >= LEAST or (share is not None and share.high <= 1 - LEAST):
+    if ratio.low >= MIN or (share is not None and share.high <= 1 - MIN):
         return "shown"
-    above = share is not None and share.low > 1 - LEAST
-    return "refuted" if ratio.high < LEAST or above else "not shown"
+    above = share is not None and share.low > 1 - MIN
+    return "refuted" if ratio.high < MIN or above else "not shown"
 
 
 def sampled_share(pairs: list[Pair]) -> Interval | None:
@@ -242,7 +242,7 @@ def table(results: dict[str, list[Pair]]) -> list[str]:
                 f"{share.centre:.3%} [{share.low:.3%}, {share.high:.3%}] of the time"
             )
     lines += [
-        f"{name}: sampling costs at most {1 - LEAST:.1%} of decode speed: {verdict(pairs)}"
+        f"{name}: sampling costs at most {1 - MIN:.1%} of decode speed: {verdict(pairs)}"
         for name, pairs in results.items()
     ]
     return lines

@@ -20,13 +20,13 @@ from pydantic import BeforeValidator, PlainSerializer
 from pytest_llmperf.stored_json import Whole, expect, unexpected
 
 #: More requests of a workload than this are not told apart.
-MOST_REQUESTS = 64
+MAX_REQUESTS = 64
 #: What to do about work that is never the same.
 ADVICE = (
     "a test has to ask for the same every time: where a prompt is drawn at random, fix it or its "
     "seed"
 )
-_MOST_MARKS = 64
+_MAX_MARKS = 64
 _STEPS = {"token": 4, "character": 16}
 _DIGITS = 8
 
@@ -66,7 +66,7 @@ class RequestDigest:
             asked = json.dumps(asked, sort_keys=True, ensure_ascii=False)
         unit: Literal["token", "character"] = "token" if tokens else "character"
         step = _STEPS[unit]
-        while len(asked) // step > _MOST_MARKS:
+        while len(asked) // step > _MAX_MARKS:
             step *= 2
         whole, marks = hashlib.sha256(), ""
         for number, one in enumerate(asked, 1):
@@ -124,12 +124,12 @@ def difference(there: Sequence[RequestDigest], here: Sequence[RequestDigest], na
     ``name`` is what a reader calls ``there``. No prompt is shown.
     """
     total, other = len(here), len(there)
-    pairs = zip(there[:MOST_REQUESTS], here[:MOST_REQUESTS], strict=False)
+    pairs = zip(there[:MAX_REQUESTS], here[:MAX_REQUESTS], strict=False)
     for number, (a, b) in enumerate(pairs, 1):
         if a != b:
             which = f"request {number} of {total}" if total > 1 else "the request"
             return f"{which} {' and '.join(_differences(a, b, name))}"
-    if min(total, MOST_REQUESTS) != min(other, MOST_REQUESTS):
+    if min(total, MAX_REQUESTS) != min(other, MAX_REQUESTS):
         return f"{_count(total, 'request')}, {other} in {name}"
     return ""
 

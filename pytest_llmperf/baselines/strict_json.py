@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 #: A whole number of more digits is no count, size or seed, and may be beyond what a float holds.
-_MOST_DIGITS = 20
+_MAX_DIGITS = 20
 
 
 class StrictError(ValueError):
@@ -74,6 +74,6 @@ def _finite(text: str) -> float:
 
 def _not_huge(text: str) -> int:
     digits = len(text.removeprefix("-"))
-    if digits > _MOST_DIGITS:
+    if digits > _MAX_DIGITS:
         raise StrictError(f"a whole number of {digits} digits is too large", text)
     return int(text)

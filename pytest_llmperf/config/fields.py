@@ -21,17 +21,17 @@ class Expected:
 _NUMBER = r"\d+\.?\d*"
 
 #: What fits the engine's own 32-bit integers.
-_MOST = 2**31 - 1
+_MAX = 2**31 - 1
 
-Count = Annotated[int, Field(ge=1, le=_MOST), Expected("an integer >= 1")]
-Index = Annotated[int, Field(ge=0, le=_MOST), Expected("an integer >= 0")]
-Layers = Annotated[int, Field(ge=-1, le=_MOST), Expected("an integer >= -1 (-1: all layers)")]
+Count = Annotated[int, Field(ge=1, le=_MAX), Expected("an integer >= 1")]
+Index = Annotated[int, Field(ge=0, le=_MAX), Expected("an integer >= 0")]
+Layers = Annotated[int, Field(ge=-1, le=_MAX), Expected("an integer >= -1 (-1: all layers)")]
 Iterations = Annotated[int, Field(ge=3, le=25), Expected("an integer from 3 to 25")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1), Expected("an integer from 0 to 4294967295")]
 Flag = Annotated[bool, BeforeValidator(as_flag), Expected("true or false")]
 Text = Annotated[str, Field(min_length=1), Expected("text")]
 Threads = Annotated[
-    Literal["auto"] | Annotated[int, Field(ge=1, le=_MOST)], Expected("auto or an integer >= 1")
+    Literal["auto"] | Annotated[int, Field(ge=1, le=_MAX)], Expected("auto or an integer >= 1")
 ]
 Shares = Annotated[
     list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Processes the configuration itself is measured in; pairs a remedy is tried in.
 _PROCESSES = 3
-_LEAST_PAIRS, _MOST_PAIRS = 3, 10
+_MIN_PAIRS, _MAX_PAIRS = 3, 10
 #: A process warms up twice and counts three replays; where those of the configuration itself
 #: would take more than this part of the budget, it warms up once and counts one.
 _FULL, _SHORT = 5, 2
@@ -91,7 +91,7 @@ class Bench:
 
     def attempt(self, settings: Mapping[str, Any], budget: float) -> Gain:
         """Try settings against the configuration as it is, process by process in turn."""
-        plan = replace(self._plan(_LEAST_PAIRS, _MOST_PAIRS, budget), paired=True)
+        plan = replace(self._plan(_MIN_PAIRS, _MAX_PAIRS, budget), paired=True)
         samples = self._run(plan, [self._arm(settings), self._arm({}, BASE)], _open)
         changes = changes_of(samples)
         outcome = judge(changes)

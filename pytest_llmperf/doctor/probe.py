@@ -20,7 +20,7 @@ NAME = "doctor"
 #: Sizes where nobody asked for any: an ordinary question with some context, a short answer.
 PROMPT_TOKENS, OUTPUT_TOKENS = 512, 64
 #: The workload is not made smaller than this: so few tokens still say where time goes.
-_LEAST_PROMPT, _LEAST_OUTPUT = 32, 8
+_MIN_PROMPT, _MIN_OUTPUT = 32, 8
 #: Output tokens of the first look.
 _LOOK_TOKENS = 4
 _TEXT = "A model reads its prompt once, all tokens together, and then writes one after the other."
@@ -78,8 +78,8 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
     shortened = False
     while expected > seconds:
         smaller = (
-            prompt if sizes.prompt_tokens else max(_LEAST_PROMPT, prompt // 2),
-            output if sizes.max_tokens else max(_LEAST_OUTPUT, output // 2),
+            prompt if sizes.prompt_tokens else max(_MIN_PROMPT, prompt // 2),
+            output if sizes.max_tokens else max(_MIN_OUTPUT, output // 2),
         )
         if smaller[0] >= prompt and smaller[1] >= output:
             break

@@ -69,7 +69,7 @@ class Evidence:
         invalid: why the machine or the measurement was not fit to judge.
         error: why the test could not be measured at all.
         budget_reached: the time budget ended the measuring.
-        budget_s: that budget in seconds, where known.
+        budget_seconds: that budget in seconds, where known.
         own_budget: it was the test's own, not the session's.
         row_size: processes (or pairs) that make one row of samples; more than one for a
             percentile that one can't supply.
@@ -93,7 +93,7 @@ class Evidence:
     invalid: tuple[str, ...] = ()
     error: str | None = None
     budget_reached: bool = False
-    budget_s: float | None = None
+    budget_seconds: float | None = None
     own_budget: bool = False
     row_size: int = 1
     exhausted: bool = False

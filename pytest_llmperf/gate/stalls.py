@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 #: Share of its tolerance that a stall rate must rise by to be called.
-_LEAST_SHARE = 0.8
+_MIN_SHARE = 0.8
 
 
 class StallStrategy:
@@ -156,7 +156,7 @@ def is_many_more(evidence: Evidence) -> bool:
     pairs = evidence.pairs
     if pairs is None:
         return False
-    return rate(pairs.candidate) - rate(pairs.base) >= _LEAST_SHARE * evidence.check.tolerance
+    return rate(pairs.candidate) - rate(pairs.base) >= _MIN_SHARE * evidence.check.tolerance
 
 
 def log_beyond_limit(evidence: Evidence) -> float:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 #: Nobody is told to record more sessions than this.
-MOST_SESSIONS = 30
+MAX_SESSIONS = 30
 
 
 #: Processes of this session without which nothing is called: one may have met a stall whole.
@@ -158,7 +158,7 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
         far = best >= zone.negligible + t_quantile(1.0 - share, df) * se
         return fine or (far and effect >= zone.least)
 
-    total = first_that(decided, len(levels) + 1, MOST_SESSIONS)
+    total = first_that(decided, len(levels) + 1, MAX_SESSIONS)
     return None if total is None else total - len(levels)
 
 

@@ -181,7 +181,9 @@ def undecided(evidence: Evidence) -> str:
 def within(evidence: Evidence) -> str:
     """What ended the measuring: ``within the 10 min budget``; empty where nothing did."""
     if evidence.budget_reached:
-        length = "time" if evidence.budget_s is None else format_duration(evidence.budget_s)
+        length = (
+            "time" if evidence.budget_seconds is None else format_duration(evidence.budget_seconds)
+        )
         return f"within the {length} budget"
     if not evidence.exhausted:
         return ""

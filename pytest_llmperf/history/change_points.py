@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 #: What is measured to hold: at most one false find per so many sessions without a change.
 SESSIONS_PER_FALSE_FIND = 20_000
 #: Sessions that a level needs to be seen.
-LEAST = 5
+MIN = 5
 #: Share of a change that is never called, as everywhere: a fifth of the default tolerance.
 NEGLIGIBLE = 0.01
 #: Confidence of the intervals shown.
@@ -145,7 +145,7 @@ def change_points(values: NDArray[np.float64], metric: Metric) -> tuple[ChangePo
     Raises:
         ImportError: the library is not installed (``library()`` tells).
     """
-    if len(values) < 2 * LEAST:
+    if len(values) < 2 * MIN:
         return ()
     sign = -1.0 if metric.direction is Direction.HIGHER else 1.0
     logs = clipped(sign * np.log(np.maximum(values, metric.resolution or 0.0)))
@@ -200,13 +200,13 @@ def candidates(logs: NDArray[np.float64], gain: float) -> list[int]:
     spread = 1.4826 * _middle_of(np.sort(np.abs(np.diff(logs)))) / math.sqrt(2.0)
     control = Control(
         # The library wants more than so many sessions on the right of a change.
-        minimal_relative_segment_length=(LEAST - 1.5) / len(logs),
+        minimal_relative_segment_length=(MIN - 1.5) / len(logs),
         minimal_gain_to_split=gain,
         seeded_segments_alpha=_SEED_DECAY,
     )
     scaled = np.ascontiguousarray(logs / max(spread, _FINEST)).reshape(-1, 1)
     found: Sequence[int] = changeforest(scaled, "change_in_mean", "sbs", control).split_points()
-    return [cut for cut in found if LEAST <= cut <= len(logs) - LEAST]
+    return [cut for cut in found if MIN <= cut <= len(logs) - MIN]
 
 
 class _Segments:

@@ -37,7 +37,7 @@ _PAGE = 4096
 #: there when its turn comes again; within these bounds. STREAM asks for four times per array:
 #: virtual machines report the whole host's cache, and that would be gigabytes.
 _TIMES_CACHE = 4
-_LEAST, _MOST = 192 << 20, 1536 << 20
+_MIN, _MAX = 192 << 20, 1536 << 20
 #: Where that bound is less, so many times the cache is the bound.
 _TIMES_CACHE_MOST = 2
 #: Below this many times the cache, what is measured would be the cache.
@@ -117,8 +117,8 @@ def array_bytes(cache: int, free: int) -> int:
     Raises:
         BandwidthError: that is too little to leave the cache.
     """
-    most = max(_MOST, _TIMES_CACHE_MOST * cache)
-    total = min(max(_LEAST, _TIMES_CACHE * cache), most, free * _SHARE_OF_FREE)
+    most = max(_MAX, _TIMES_CACHE_MOST * cache)
+    total = min(max(_MIN, _TIMES_CACHE * cache), most, free * _SHARE_OF_FREE)
     if total < _TIMES_CACHE_LEAST * cache:
         raise BandwidthError(
             "too little free memory to measure the CPU's bandwidth past its last-level cache of "

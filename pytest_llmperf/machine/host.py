@@ -18,7 +18,7 @@ from pytest_llmperf.machine.free_memory import group_limits
 
 _ROOT = Path("/")
 #: CPUs whose clocks are read: on some kernels each of them is interrupted for it.
-_MOST_CLOCKS = 8
+_MAX_CLOCKS = 8
 
 
 #: Counters of one kind by what keeps them: a file's path.
@@ -230,7 +230,7 @@ def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
     Of many CPUs most are idle while the engine works, and an idle one's clock says nothing.
     """
     found: list[float] = []
-    for cpu in cpus if len(cpus) <= _MOST_CLOCKS else ():
+    for cpu in cpus if len(cpus) <= _MAX_CLOCKS else ():
         found += [khz / 1000 for khz in _number(_cpu(root, cpu) / "cpufreq" / "scaling_cur_freq")]
     return found
 

@@ -12,7 +12,7 @@ from typing import Any
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
 from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.request_digest import MOST_REQUESTS, RequestDigest
+from pytest_llmperf.request_digest import MAX_REQUESTS, RequestDigest
 from pytest_llmperf.stored_json import Stored
 
 _HASH_DIGITS = 16
@@ -161,7 +161,7 @@ class Workload(Stored):
     @cached_property
     def digests(self) -> tuple[RequestDigest, ...]:
         """What can be told of each request without its prompt; of the first ones of very many."""
-        first = self.requests[:MOST_REQUESTS]
+        first = self.requests[:MAX_REQUESTS]
         return tuple(RequestDigest.of(request.identity()) for request in first)
 
     @property

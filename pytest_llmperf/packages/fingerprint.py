@@ -24,7 +24,7 @@ _DECIDING = (
     *("PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHON_GIL", "PYTHON_JIT"),
 )
 #: Below a folder on the path that no installer wrote, so many folders are looked into.
-_MOST_FOLDERS = 4000
+_MAX_FOLDERS = 4000
 _DIGITS = 20
 
 
@@ -141,7 +141,7 @@ def _of_files(folder: str, record: str, touched: bool) -> Iterator[str]:
 
 def _of_source(folder: Path, trees: Sequence[Path]) -> Iterator[str]:
     """Yield a line for every module below a folder that no installer wrote."""
-    for top, folders, files in islice(os.walk(folder), _MOST_FOLDERS):
+    for top, folders, files in islice(os.walk(folder), _MAX_FOLDERS):
         folders[:] = sorted(name for name in folders if _is_source(Path(top, name), trees))
         for name in files:
             if name.endswith(_MODULES):

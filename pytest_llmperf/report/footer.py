@@ -29,9 +29,11 @@ _NAMES = 3
 def footer(session: SessionResult, width: int, color: bool) -> list[str]:
     """Write everything below the table, at most ``width`` columns wide."""
     lines = _counts(session, width, color)
-    if session.wall_s > 0:
-        share = percent(round(session.generation_s / session.wall_s, 2))
-        spent = f"{format_duration(session.wall_s)} of measuring, {share} of it inside generation"
+    if session.wall_seconds > 0:
+        share = percent(round(session.generation_seconds / session.wall_seconds, 2))
+        spent = (
+            f"{format_duration(session.wall_seconds)} of measuring, {share} of it inside generation"
+        )
         lines += wrap_words(spent, width)
     if any(row.change is not None for test in session.tests for row in test.rows if row.verdict):
         alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"

@@ -7,7 +7,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import count, effect_words, listed
-from pytest_llmperf.history.change_points import INSTALL, LEAST, SESSIONS_PER_FALSE_FIND
+from pytest_llmperf.history.change_points import INSTALL, MIN, SESSIONS_PER_FALSE_FIND
 from pytest_llmperf.report.sparkline import BLOCKS, column_of, sparkline
 from pytest_llmperf.text import (
     display_width,
@@ -202,6 +202,6 @@ def _legend(history: History) -> str:
         return f"{said} Change points are not looked for; to have them: {INSTALL}"
     return (
         f"{said} ^ marks a change of level: where nothing changed, less than one is marked in "
-        f"{SESSIONS_PER_FALSE_FIND:,} sessions; a level has at least {LEAST} sessions. It happened "
+        f"{SESSIONS_PER_FALSE_FIND:,} sessions; a level has at least {MIN} sessions. It happened "
         "between the two sessions named, at 95%."
     )

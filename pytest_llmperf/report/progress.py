@@ -28,34 +28,36 @@ class Progress:
         self._width = width
         self._shown = 0
         self._round = ""
-        self._expected_s: float | None = None
+        self._expected_seconds: float | None = None
 
-    def start_process(self, number: int, elapsed_s: float, expected_s: float | None = None) -> None:
+    def start_process(
+        self, number: int, elapsed_seconds: float, expected_seconds: float | None = None
+    ) -> None:
         """One more engine process starts; ``number`` counts from 1.
 
-        How many there will be nobody knows: what is undecided goes on. ``elapsed_s``:
-        seconds of measuring so far. ``expected_s``: what the fewest processes were
+        How many there will be nobody knows: what is undecided goes on. ``elapsed_seconds``:
+        seconds of measuring so far. ``expected_seconds``: what the fewest processes were
         expected to take, if known.
         """
-        self._expected_s = expected_s
-        self._start(f"process {number}", "", elapsed_s)
+        self._expected_seconds = expected_seconds
+        self._start(f"process {number}", "", elapsed_seconds)
 
     def start_pair(
-        self, number: int, side: str, elapsed_s: float, expected_s: float | None = None
+        self, number: int, side: str, elapsed_seconds: float, expected_seconds: float | None = None
     ) -> None:
         """One more process of pair ``number`` (from 1) starts, of the ``side`` it is for.
 
         Otherwise as ``start_process``.
         """
-        self._expected_s = expected_s
-        self._start(f"pair {number}", f", {printable(side)}", elapsed_s)
+        self._expected_seconds = expected_seconds
+        self._start(f"pair {number}", f", {printable(side)}", elapsed_seconds)
 
-    def iteration(self, nodeid: str, number: int, total: int, elapsed_s: float) -> None:
+    def iteration(self, nodeid: str, number: int, total: int, elapsed_seconds: float) -> None:
         """One more replay of ``nodeid`` starts; ``number`` counts from 1, 0 is warming up."""
         if self._live:
             name = printable(nodeid.partition("[")[0].rsplit("::", 1)[-1] + _parameters(nodeid))
             step = f"iteration {number}/{total}" if number else "warming up"
-            self._draw((name, step), elapsed_s)
+            self._draw((name, step), elapsed_seconds)
 
     def close(self) -> None:
         """Take the live line away; safe to call twice."""
@@ -74,23 +76,23 @@ class Progress:
     ) -> None:
         self.close()
 
-    def _start(self, name: str, side: str, elapsed_s: float) -> None:
+    def _start(self, name: str, side: str, elapsed_seconds: float) -> None:
         begun, self._round = self._round, name + side
         if self._live:
-            self._draw(("loading",), elapsed_s)
+            self._draw(("loading",), elapsed_seconds)
         elif begun.partition(",")[0] != name:
-            self._write(_SEPARATOR.join((name, self._time(elapsed_s))) + "\n")
+            self._write(_SEPARATOR.join((name, self._time(elapsed_seconds))) + "\n")
 
-    def _time(self, elapsed_s: float) -> str:
-        expected = self._expected_s
-        if expected is None or elapsed_s > expected:
-            return format_duration(round(elapsed_s))
-        return f"{format_duration(round(elapsed_s))} of at least {format_duration(round(expected))}"
+    def _time(self, elapsed_seconds: float) -> str:
+        elapsed, expected = format_duration(round(elapsed_seconds)), self._expected_seconds
+        if expected is None or elapsed_seconds > expected:
+            return elapsed
+        return f"{elapsed} of at least {format_duration(round(expected))}"
 
-    def _draw(self, parts: tuple[str, ...], elapsed_s: float) -> None:
+    def _draw(self, parts: tuple[str, ...], elapsed_seconds: float) -> None:
         """Redraw the line; it must never wrap, a wrapped line can't be taken back."""
         name, *steps = parts
-        rest = [*steps, self._time(elapsed_s)]
+        rest = [*steps, self._time(elapsed_seconds)]
         room = self._width - 1 - display_width(_SEPARATOR.join([self._round, "", *rest]))
         line = _SEPARATOR.join([self._round, _shorten(name, room), *rest])
         line = _shorten(line, self._width - 1)

@@ -194,9 +194,9 @@ class SessionResult:
         busy: what else used the machine while measuring, one line each.
         notes: anything else about the whole session, one line each, such as the
             nearest machine that has a baseline.
-        wall_s: wall time of the measure stage, seconds.
-        generation_s: how much of it was spent inside generation, seconds.
-        recording_generation_s: what the bodies spent inside generation before that, seconds.
+        wall_seconds: wall time of the measure stage, seconds.
+        generation_seconds: how much of it was spent inside generation, seconds.
+        recording_generation_seconds: what the bodies spent inside generation before that, seconds.
         baseline_sources: the baseline files that were compared with.
         recorded_to: the baseline file this session wrote, or None.
         record_command: what records a baseline.
@@ -207,7 +207,7 @@ class SessionResult:
         false_alarms: chance of any false ``regressed`` in the session.
         strict: what is inconclusive fails its test.
         gpus: the GPUs that were watched.
-        waited_s: how long the session waited for the machine to be fit, seconds.
+        waited_seconds: how long the session waited for the machine to be fit, seconds.
         fitness: the tests' findings by check, the worst of each.
     """
 
@@ -220,9 +220,9 @@ class SessionResult:
     tests: tuple[TestResult, ...]
     busy: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    wall_s: float = 0.0
-    generation_s: float = 0.0
-    recording_generation_s: float = 0.0
+    wall_seconds: float = 0.0
+    generation_seconds: float = 0.0
+    recording_generation_seconds: float = 0.0
     baseline_sources: tuple[str, ...] = ()
     recorded_to: str | None = None
     record_command: str = "pytest -m perf --llmperf-record"
@@ -233,5 +233,5 @@ class SessionResult:
     false_alarms: float = FALSE_ALARMS
     strict: bool = False
     gpus: tuple[GpuFacts, ...] = ()
-    waited_s: float = 0.0
+    waited_seconds: float = 0.0
     fitness: tuple[FitnessEntry, ...] = ()

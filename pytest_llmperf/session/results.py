@@ -82,9 +82,9 @@ def session_result(
             *(explainer.problems if explainer is not None else ()),
         ),
         gpus=telemetry.facts if telemetry is not None else (),
-        wall_s=sum(one.seconds for one in (measured, *also)) + confirmation.prepared_seconds,
-        generation_s=sum(one.generating_seconds for one in (measured, *also)),
-        recording_generation_s=sum(test.seconds for test in trial.tests),
+        wall_seconds=sum(one.seconds for one in (measured, *also)) + confirmation.prepared_seconds,
+        generation_seconds=sum(one.generating_seconds for one in (measured, *also)),
+        recording_generation_seconds=sum(test.seconds for test in trial.tests),
         baseline_sources=tuple(sorted(sources)),
         recorded_to=recorded_to,
         record_command=context.request.record_command,
@@ -93,7 +93,7 @@ def session_result(
         base_differences=base.differences if base is not None else (),
         false_alarms=context.setup.perf.false_alarms,
         strict=context.request.strict or context.setup.perf.strict,
-        waited_s=context.wait.seconds,
+        waited_seconds=context.wait.seconds,
     )
 
 

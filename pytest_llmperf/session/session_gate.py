@@ -136,7 +136,7 @@ class SessionGate:
             or samples.error
             or self._undefined(test, samples, check, unknown),
             budget_reached=samples.budget_reached,
-            budget_s=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
+            budget_seconds=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
             row_size=size,
             exhausted=new >= plan.max_processes,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gate_checks import ALPHA, LOG_PASS, MOST, ZONE, Settings, judge
+from gate_checks import ALPHA, LOG_PASS, MAX, ZONE, Settings, judge
 from gate_minority import by_median, by_percentile, by_stalls, iterations_of
 from gate_procedure import called, screened
 from gate_regimes import (
@@ -104,11 +104,11 @@ def test_fixed_order_does_not_cancel_carry_over(rng: np.random.Generator) -> Non
 
 @pytest.mark.parametrize("effect", [0.0, 0.03, 0.05])
 def test_judges_each_check_as_a_path_of_looks_does(rng: np.random.Generator, effect: float) -> None:
-    d = differences(rng, NOISY, 40, MOST, 3) + math.log1p(effect)
+    d = differences(rng, NOISY, 40, MAX, 3) + math.log1p(effect)
     outcomes = judge(d, log_alarm=LOG_ALARM)
     for row, decision, pairs in zip(d, outcomes.decision, outcomes.pairs, strict=True):
         worse = fine = -math.inf
-        said, n = Ruling.UNDECIDED, MOST
+        said, n = Ruling.UNDECIDED, MAX
         for look in path(row, ZONE):
             worse, fine = max(worse, float(look.log_worse)), max(fine, float(look.log_fine))
             said = Ruling(int(decide(look, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
@@ -129,9 +129,9 @@ def test_the_largest_evidence_so_far_counts() -> None:
 
 
 def test_looks_only_where_it_is_told_to(rng: np.random.Generator) -> None:
-    d = differences(rng, NOISY, 200, MOST, 3)
-    outcomes = judge(d, log_alarm=LOG_ALARM, looks=range(4, MOST + 1, 2))
-    assert set(outcomes.pairs.tolist()) <= set(range(4, MOST + 1, 2))
+    d = differences(rng, NOISY, 200, MAX, 3)
+    outcomes = judge(d, log_alarm=LOG_ALARM, looks=range(4, MAX + 1, 2))
+    assert set(outcomes.pairs.tolist()) <= set(range(4, MAX + 1, 2))
 
 
 def test_a_cell_does_not_depend_on_what_ran_before() -> None:

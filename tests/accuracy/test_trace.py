@@ -10,7 +10,7 @@ import pytest
 from gate_checks import Settings
 from gate_regimes import BLOCK
 from gate_tables import Report
-from gate_trace import LEAST_PROCESSES, TraceError, read_trace, resampled, run
+from gate_trace import MIN_PROCESSES, TraceError, read_trace, resampled, run
 from make_trace import text_of, trace_of
 
 
@@ -55,8 +55,8 @@ def test_a_value_that_has_no_logarithm_is_refused(
 
 
 def test_too_few_processes_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
-    file = trace(tmp_path, {"end_to_end": rows(rng, LEAST_PROCESSES - 1)})
-    with pytest.raises(TraceError, match=f"at least {LEAST_PROCESSES}"):
+    file = trace(tmp_path, {"end_to_end": rows(rng, MIN_PROCESSES - 1)})
+    with pytest.raises(TraceError, match=f"at least {MIN_PROCESSES}"):
         read_trace(file)
 
 

@@ -68,7 +68,7 @@ def test_more_threads_than_cpus_are_tried_with_fewer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # What comes out of how many pairs is the matter of other tests.
-    monkeypatch.setattr("pytest_llmperf.doctor.bench._MOST_PAIRS", 3)
+    monkeypatch.setattr("pytest_llmperf.doctor.bench._MAX_PAIRS", 3)
     usable = usable_cpus()
     asked = usable + 1
     status = here(run, monkeypatch, *QUICK, *TINY, *AUTO, "--set", f"llm.n_threads={asked}")

@@ -47,7 +47,7 @@ def test_a_sample_that_is_no_measurement_is_an_error(bad: float) -> None:
 
 
 def test_a_budget_that_ran_out_is_inconclusive_and_says_what_would_help() -> None:
-    verdict = judge(evidence(1.0, budget_reached=True, budget_s=600.0))
+    verdict = judge(evidence(1.0, budget_reached=True, budget_seconds=600.0))
     assert verdict.kind is K.INCONCLUSIVE
     assert verdict.explanation == (
         "1 of at least 3 processes measured within the 10 min budget; raise perf.budget"
@@ -55,7 +55,7 @@ def test_a_budget_that_ran_out_is_inconclusive_and_says_what_would_help() -> Non
 
 
 def test_pairs_are_counted_as_pairs() -> None:
-    verdict = judge(paired(0.0, 0.0, budget_reached=True, budget_s=90.0))
+    verdict = judge(paired(0.0, 0.0, budget_reached=True, budget_seconds=90.0))
     assert verdict.explanation == (
         "2 of at least 3 pairs measured within the 1 min 30 s budget; raise perf.budget"
     )

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pytest_llmperf.history.change_points import (
-    LEAST,
+    MIN,
     SESSIONS_PER_FALSE_FIND,
     ChangePoint,
     change_points,
@@ -73,7 +73,7 @@ def test_a_dip_is_two_changes() -> None:
 
 
 def test_a_step_is_found_at_the_end_once_five_sessions_show_it() -> None:
-    assert find(stepped(60 + LEAST, 60, 0.15))[0].index == 60
+    assert find(stepped(60 + MIN, 60, 0.15))[0].index == 60
     assert find(stepped(60 + 1, 60, 0.15)) == ()
 
 

@@ -206,7 +206,7 @@ from pytest_llmperf.machine.gpu import telemetry as module
 from pytest_llmperf.machine.gpu.summary import summarise
 session, rates = Telemetry.open(), []
 for most in (1.0, 0.0005):
-    module.MOST_CPU = most
+    module.MAX_CPU = most
     sampler = session.watch(os.getpid(), hz=20)
     time.sleep(1.0)
     rates.append(summarise(sampler.tracks(), sampler.guests, []).devices[0].samples)

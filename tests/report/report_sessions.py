@@ -114,9 +114,9 @@ def session(*tests: TestResult, **fields: Any) -> SessionResult:
         iterations=3,
         seed=7,
         tests=tests,
-        wall_s=58.0,
-        generation_s=52.2,
-        recording_generation_s=3.9,
+        wall_seconds=58.0,
+        generation_seconds=52.2,
+        recording_generation_seconds=3.9,
     )
     return replace(plain, **fields)
 

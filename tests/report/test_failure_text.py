@@ -109,7 +109,9 @@ def test_what_is_inconclusive_fails_a_strict_session_only() -> None:
 
 
 def test_an_inconclusive_test_asks_for_a_larger_budget() -> None:
-    text = failure_text(one(planned_processes=5, budget_reached=True, budget_s=90.0), policy=STRICT)
+    text = failure_text(
+        one(planned_processes=5, budget_reached=True, budget_seconds=90.0), policy=STRICT
+    )
     assert "3 of at least 5 processes measured within the 1 min 30 s budget" in text
     assert "to decide it, raise perf.budget and run it again:\n    pytest -m perf t.py::t" in text
 

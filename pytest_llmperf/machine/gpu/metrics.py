@@ -1,8 +1,8 @@
 """The metrics that GPU counters tell: memory, utilization, power, energy; or why they do not.
 
 Energy and power follow the window rule: the counters step every few tens to hundreds of
-milliseconds, so a window holds at least ``LEAST_UPDATES`` steps as they were seen and lasts
-``LEAST_SECONDS``, or nothing is said. Between the first and the last step seen in it the mean
+milliseconds, so a window holds at least ``MIN_UPDATES`` steps as they were seen and lasts
+``MIN_SECONDS``, or nothing is said. Between the first and the last step seen in it the mean
 power is exact; it stands for the whole window.
 """
 
@@ -20,13 +20,13 @@ from pytest_llmperf.machine.gpu.telemetry import Track
 from pytest_llmperf.machine.gpu.windows import Span, between, throughout, while_decoding
 from pytest_llmperf.units import format_duration
 
-LEAST_UPDATES = 20
-LEAST_SECONDS = 2.0
+MIN_UPDATES = 20
+MIN_SECONDS = 2.0
 #: Cards since Ampere give their power as the mean of the last second: half of one is unknown at
 #: either end of a window, so that it must be long.
-LEAST_SECONDS_OF_POWER = 10.0
+MIN_SECONDS_OF_POWER = 10.0
 #: Fewer readings of the utilization say nothing of a mean.
-_LEAST_READINGS = 2
+_MIN_READINGS = 2
 #: Growth that shows where an engine is whose own memory is not told.
 _AN_ENGINE = 32 << 20
 
@@ -127,11 +127,11 @@ def utilization(
             return MetricReading(
                 None, f"the driver does not tell how busy the {track.facts.label} is"
             )
-        if len(busy) < _LEAST_READINGS:
+        if len(busy) < _MIN_READINGS:
             lasted = format_duration(sum(span.last - span.first for span in spans))
             return MetricReading(
                 None,
-                f"fewer than {_LEAST_READINGS} samples were taken while decoding, which lasted "
+                f"fewer than {_MIN_READINGS} samples were taken while decoding, which lasted "
                 f"{lasted}: ask for more output tokens in the test",
             )
         means.append(fmean(busy))
@@ -188,22 +188,22 @@ def _mean_power(track: Track, begin: float, end: float) -> MetricReading:
     drawn = [(one.t, one.power_w) for one in readings if one.power_w is not None]
     if not drawn:
         if any(one.power_w is not None or one.energy_j is not None for one in track.readings):
-            return _too_short(end - begin, 0, None, LEAST_SECONDS)
+            return _too_short(end - begin, 0, None, MIN_SECONDS)
         return MetricReading(
             None, f"the driver tells neither energy nor power of the {track.facts.label}"
         )
     steps = len(drawn) - 1
-    if steps < LEAST_UPDATES or end - begin < LEAST_SECONDS_OF_POWER:
-        return _too_short(end - begin, steps, None, LEAST_SECONDS_OF_POWER)
+    if steps < MIN_UPDATES or end - begin < MIN_SECONDS_OF_POWER:
+        return _too_short(end - begin, steps, None, MIN_SECONDS_OF_POWER)
     areas = ((b - a) * (p + q) / 2 for (a, p), (b, q) in pairwise(drawn))
     return MetricReading(sum(areas) / (drawn[-1][0] - drawn[0][0]))
 
 
 def _by_counter(counter: Sequence[tuple[float, float]], seconds: float) -> MetricReading:
     steps = list(_steps(counter))
-    if len(steps) < LEAST_UPDATES or seconds < LEAST_SECONDS:
+    if len(steps) < MIN_UPDATES or seconds < MIN_SECONDS:
         every = (steps[-1][0] - steps[0][0]) / (len(steps) - 1) if len(steps) > 1 else None
-        return _too_short(seconds, len(steps), every, LEAST_SECONDS)
+        return _too_short(seconds, len(steps), every, MIN_SECONDS)
     (first, low), (last, high) = steps[0], steps[-1]
     return MetricReading((high - low) / (last - first))
 
@@ -216,13 +216,13 @@ def _steps(counter: Sequence[tuple[float, float]]) -> Iterator[tuple[float, floa
 
 
 def _too_short(seconds: float, updates: int, every: float | None, least: float) -> MetricReading:
-    needed = max(least, LEAST_UPDATES * every) if every else least
+    needed = max(least, MIN_UPDATES * every) if every else least
     pace = f", one about every {every * 1000:.0f} ms" if every else ""
     return MetricReading(
         None,
         f"the counted iterations of a process lasted {format_duration(seconds)}, in which the "
         f"counter was seen to step {updates} times{pace}; it takes {format_duration(needed)} and "
-        f"{LEAST_UPDATES} steps: ask for more output tokens in the test, or raise perf.iterations",
+        f"{MIN_UPDATES} steps: ask for more output tokens in the test, or raise perf.iterations",
     )
 
 

@@ -37,9 +37,9 @@ HZ = 20.0
 #: Most of one core that sampling at HZ may take; where NVML is slow, samples come less often. An
 #: engine on all cores loses up to a third more (benchmarks/telemetry_overhead.py): waking up, and
 #: the caches that it finds cold. Less would be too few samples where a core is free, and slow.
-MOST_CPU = 0.005
+MAX_CPU = 0.005
 #: Samples kept per GPU: half an hour at 20 Hz; then every other one is forgotten.
-_MOST_READINGS = 36_000
+_MAX_READINGS = 36_000
 #: What a card is expected to tell; ECC is no news where it is lacking.
 _EXPECTED = frozenset({PROCESSES, *(one.label for one in COUNTERS if one.expected)})
 #: Xid events are looked for once a second.
@@ -158,7 +158,7 @@ class Sampler:
         self._note = note
         self._interval = 1.0 / hz
         # Who asks for more samples accepts what they cost.
-        self._most_cpu = MOST_CPU * max(1.0, hz / HZ)
+        self._most_cpu = MAX_CPU * max(1.0, hz / HZ)
         self._events: Any = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -196,7 +196,7 @@ class Sampler:
             for track, kept in zip(self._tracks, self._kept, strict=True):
                 while kept:
                     track.readings.append(kept.popleft().reading())
-                if len(track.readings) > _MOST_READINGS:
+                if len(track.readings) > _MAX_READINGS:
                     del track.readings[1::2]
 
     def _run(self) -> None:
@@ -236,7 +236,7 @@ class Sampler:
             for pid in answers.pids():
                 self.guests.meet(pid)
             kept.append(answers)
-            if len(kept) >= _MOST_READINGS:
+            if len(kept) >= _MAX_READINGS:
                 self._settle()
         if tick == 0:
             self._say_what_is_unknown()
