@@ -27,10 +27,10 @@ from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.base_side import may_ask_other_work, setup_side
-from pytest_llmperf.session.cards import cards_of
 from pytest_llmperf.session.checks import checks_of_test
 from pytest_llmperf.session.console import Console, SilentConsole
 from pytest_llmperf.session.context import SessionContext, SessionRequest
+from pytest_llmperf.session.measuring import cards_of
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.run import Session
 from pytest_llmperf.session.setup import EngineSetup, set_up_engine

@@ -52,3 +52,15 @@ def write_new(path: Path, content: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unwritable(folder: Path, setting: str) -> list[str]:
+    """Say so if nothing can be written in ``folder``, or in the nearest that exists above it."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return [f"{setting}: {place} is a file, no folder; move it away or name another folder"]
+    if not os.access(place, os.W_OK | os.X_OK):
+        return [f"{setting}: nothing can be written in {place}; change its permissions"]
+    return []

@@ -19,8 +19,7 @@ from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.facts import SessionFacts
-from pytest_llmperf.session.measuring import MeasureStage
-from pytest_llmperf.session.planning import make_plan
+from pytest_llmperf.session.measuring import MeasureStage, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate

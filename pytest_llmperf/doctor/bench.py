@@ -19,9 +19,9 @@ from pytest_llmperf.measure.rounds import Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.console import SilentConsole
+from pytest_llmperf.session.machine_watch import WatchSettings
 from pytest_llmperf.session.measuring import MeasureStage
 from pytest_llmperf.session.waiting import FitWait
-from pytest_llmperf.session.watch_settings import WatchSettings
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec

@@ -19,7 +19,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.machine.host_fitness import Need
-from pytest_llmperf.session.watch_settings import WatchSettings
+from pytest_llmperf.session.machine_watch import WatchSettings
 
 if TYPE_CHECKING:
     from pytest_llmperf.doctor.gain import Gain

@@ -12,6 +12,11 @@ _ROOT = Path("/")
 #: Memory a kernel names as the limit of a group without one.
 _NO_LIMIT = 1 << 60
 
+#: What has to stay free besides, for whatever else the machine does.
+_SPARE = 512 << 20
+#: How much larger than the first the second may be.
+_LARGER = 1.25
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -72,3 +77,19 @@ def _line(path: Path, name: str) -> int:
         return 0
     found = (line.split() for line in lines)
     return next((int(words[1]) for words in found if words[0] == name), 0)
+
+
+def has_room_beside(pid: int) -> bool:
+    """Whether what a process and its children hold is free once more, with some to spare.
+
+    What they share with others, a mapped model for one, is counted as if it were needed
+    twice; False where it cannot be told.
+    """
+    import psutil
+
+    try:
+        one = psutil.Process(pid)
+        held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
+    except psutil.Error:
+        return False
+    return free_memory() >= _LARGER * held + _SPARE

@@ -90,7 +90,7 @@ def _resolve(config: pytest.Config) -> Settings:
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.plugin.usage import usage_error
-    from pytest_llmperf.session.cards import cards_of
+    from pytest_llmperf.session.measuring import cards_of
     from pytest_llmperf.session.setup import set_up_engine
 
     loaded = load(config)

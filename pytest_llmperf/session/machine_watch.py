@@ -1,21 +1,53 @@
-"""Watches the machine while one test is replayed in one engine process."""
+"""Watches the machine before, during and after each engine process of a measure stage."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.machine.fitness import FitnessFinding, judge, with_severities
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
+from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.machine.gpu.watch import GpuWatch, no_gpu
 from pytest_llmperf.machine.host import HostReport, HostWatch
-from pytest_llmperf.machine.host_fitness import judge_host
+from pytest_llmperf.machine.host_fitness import Need, judge_host
 from pytest_llmperf.machine.load import BusyReport, LoadWatch
-from pytest_llmperf.session.watch_settings import WatchSettings
+from pytest_llmperf.session.roofline_meter import RooflineMeter
+from pytest_llmperf.session.waiting import FitWait
 from pytest_llmperf.timeline import Timeline
 
+if TYPE_CHECKING:
+    from pytest_llmperf.fitness_checks import Severity
+
+#: Seconds of one look at the machine: as short as CPU counters allow.
+_LOOK_S = 0.6
 #: Seconds of watching after which an unfit machine is given up on for this process.
 _CLEARLY_S = 5.0
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """What a machine watch has to know.
+
+    Attributes:
+        need: what the engines need of their host.
+        severities: the configured ones of fitness checks, by name.
+        telemetry: the session with NVML while GPUs are watched, or None.
+        no_gpu: why no GPU is watched; empty where one is.
+        roofline: knows the limits that this machine's memory sets.
+        gives_up: a process is ended early where the machine is clearly unfit.
+    """
+
+    need: Need
+    severities: Mapping[str, Severity] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
+    no_gpu: str = ""
+    roofline: RooflineMeter = field(default_factory=RooflineMeter)
+    gives_up: bool = True
 
 
 def machine_findings(
@@ -97,3 +129,46 @@ class MachineWatch:
         found = machine_findings(self._settings, load, host, gpus)
         known = {one.name for one in found}
         return [*found, *(one for one in self._early if one.name not in known)]
+
+
+class ProcessWatch:
+    """Waits before an engine process starts, looks on while it loads, and watches its replays."""
+
+    def __init__(self, settings: WatchSettings, wait: FitWait) -> None:
+        self._settings = settings
+        self._wait = wait
+        self._loading: LoadWatch | None = None
+
+    def before(self) -> float:
+        """Wait for the machine, if asked to; return the seconds that took."""
+        waited = self._wait.wait(self._look)
+        if self._loading is None:  # else the other process of the pair has just started
+            self._loading = LoadWatch.start()
+        return waited
+
+    def __call__(self, client: EngineClient) -> MachineWatch:
+        """Watch the replays of one test in the process of ``client``."""
+        loading, self._loading = self._loading, None
+        early = [] if loading is None else machine_findings(self._settings, loading.stop())
+        return MachineWatch(self._settings, client, [_early(one) for one in early])
+
+    def _look(self) -> Sequence[FitnessFinding]:
+        telemetry, gpus = self._settings.telemetry, list[FitnessFinding]()
+        load, host = LoadWatch.start(), HostWatch()
+        # No engine lives on a card now: everybody there is a stranger.
+        watch = None if telemetry is None else GpuWatch(telemetry, os.getpid())
+        time.sleep(_LOOK_S)
+        if watch is not None:
+            watch.stop()
+            gpus = watch.findings_at_rest()
+        return machine_findings(self._settings, load.stop(), host.report(), gpus)
+
+
+def _early(finding: FitnessFinding) -> FitnessFinding:
+    """Return what was found while a process started: it touched nothing that was measured."""
+    return replace(
+        finding,
+        severity="note" if finding.severity == "note" else "warn",
+        text=finding.text.replace(" while measuring", " while the engine loaded"),
+        evidence={**finding.evidence, "when": "before"},
+    )

@@ -1,23 +1,30 @@
-"""The measure stage: holds the device, runs the rounds, shows how far they are."""
+"""The measure stage: plans it, holds the device, runs the rounds, shows how far they are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import random
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
+from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.launch import LaunchSpec
+from pytest_llmperf.machine.free_memory import has_room_beside
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.measure.sides import Side
-from pytest_llmperf.session.cards import cards_of
 from pytest_llmperf.session.console import Console
-from pytest_llmperf.session.process_watch import ProcessWatch
-from pytest_llmperf.session.turns import fits_beside
+from pytest_llmperf.session.machine_watch import ProcessWatch, WatchSettings
+from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.waiting import FitWait
-from pytest_llmperf.session.watch_settings import WatchSettings
+
+if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import PerfConfig
 
 
 class MeasureStage:
@@ -96,3 +103,50 @@ class MeasureStage:
             yield
         finally:
             lock.release()
+
+
+def make_plan(
+    tests: Sequence[RecordedTest], perf: PerfConfig, start_seconds: float, *, paired: bool = False
+) -> Plan:
+    """Return the plan; without a configured seed the order is random, and the seed is kept."""
+    budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
+    return Plan(
+        workloads={test.nodeid: test.workload for test in tests},
+        recorded_seconds={test.nodeid: test.seconds for test in tests},
+        start_seconds=start_seconds,
+        perf=perf,
+        seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
+        budget=perf.budget,
+        paired=paired,
+        test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
+    )
+
+
+def fits_beside(settings: WatchSettings, turns: str, client: EngineClient) -> bool:
+    """Whether another engine's process may live beside this one; ``turns`` as configured.
+
+    On a GPU it may not: memory there is short, and a card's counters do not tell whose
+    energy they count. An application may hold what is there only once, a port or a server
+    of its own that the other process would then ask; so it has to be allowed to.
+    """
+    info = client.info
+    on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
+    if on_gpu or turns == "processes" or (turns == "auto" and not client.kind.side_by_side):
+        return False
+    return has_room_beside(client.pid)
+
+
+def cards_of(specs: Sequence[LaunchSpec]) -> Collection[str] | None:
+    """Return the names of the only cards that these engines compute on, None if that is unknown."""
+    from pytest_llmperf.machine.gpu.claims import claimed_cards
+
+    found: set[str] = set()
+    for spec in specs:
+        # Another environment may have another build of llama.cpp, such as one for the CPU.
+        if spec.python != sys.executable:
+            return None
+        cards = claimed_cards(spec.kind.backend_name, spec.config, {**os.environ, **spec.env})
+        if cards is None:
+            return None
+        found.update(cards)
+    return found

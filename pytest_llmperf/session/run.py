@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.atomic_write import unwritable
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.repository.git import GitError
@@ -15,7 +16,6 @@ from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.explaining import Explainer
 from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
-from pytest_llmperf.session.places_to_write import unwritable
 from pytest_llmperf.session.results import session_result
 from pytest_llmperf.session.storing import store_session
 from pytest_llmperf.session.trial import Trial, Trials

@@ -22,8 +22,7 @@ from pytest_llmperf.repository.state import ignored, state_of
 from pytest_llmperf.session.base_side import BaseSide, sides_of
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.measured_code import own_files
-from pytest_llmperf.session.measuring import MeasureStage
-from pytest_llmperf.session.planning import make_plan
+from pytest_llmperf.session.measuring import MeasureStage, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate

@@ -22,7 +22,7 @@ from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.report.doctor_text import change_words
-from pytest_llmperf.session.watch_settings import WatchSettings
+from pytest_llmperf.session.machine_watch import WatchSettings
 
 #: Noise of a percent, the same for every test.
 NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)

@@ -83,7 +83,11 @@ def test_nothing_is_foretold_while_samples_are_to_come() -> None:
     ("ended_by", "setting", "words"),
     [
         ({"exhausted": True}, "perf.max_pairs", "within the most pairs"),
-        ({"budget_reached": True, "budget_seconds": 600.0}, "perf.budget", "within the 10 min budget"),
+        (
+            {"budget_reached": True, "budget_seconds": 600.0},
+            "perf.budget",
+            "within the 10 min budget",
+        ),
     ],
 )
 def test_what_ended_it_is_named_and_nothing_stays_open(

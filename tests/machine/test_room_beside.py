@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from pytest_llmperf.engine_kinds import engine_kind
-from pytest_llmperf.machine import room
-from pytest_llmperf.machine.room import has_room_beside
-from pytest_llmperf.session.turns import fits_beside
+from pytest_llmperf.machine import free_memory
+from pytest_llmperf.machine.free_memory import has_room_beside
+from pytest_llmperf.session.measuring import fits_beside
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_it_fits_where_as_much_is_free_once_more_and_some_to_spare(
 ) -> None:
     one = psutil.Process()
     held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
-    monkeypatch.setattr(room, "free_memory", lambda: int(times * held) + spare)
+    monkeypatch.setattr(free_memory, "free_memory", lambda: int(times * held) + spare)
     assert has_room_beside(os.getpid()) is fits
 
 
@@ -56,10 +56,10 @@ WATCHED: Any = SimpleNamespace(telemetry=object())
 def test_on_a_cpu_llama_cpp_may_and_an_application_where_it_is_allowed_to(
     monkeypatch: pytest.MonkeyPatch, facts: Any, turns: str, engine: Any, fits: bool
 ) -> None:
-    monkeypatch.setattr(room, "free_memory", lambda: 1 << 50)
+    monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 50)
     assert fits_beside(facts, turns, engine) is fits
 
 
 def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "free_memory", lambda: 0)
+    monkeypatch.setattr(free_memory, "free_memory", lambda: 0)
     assert not fits_beside(CPU, "iterations", client())

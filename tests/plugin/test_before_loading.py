@@ -101,7 +101,7 @@ def test_a_machines_folder_that_is_read_only_is_named(
     one_test, machine_folder, monkeypatch, option
 ):
     monkeypatch.setattr(
-        "pytest_llmperf.session.places_to_write.os.access", lambda path, _: path != machine_folder
+        "pytest_llmperf.atomic_write.os.access", lambda path, _: path != machine_folder
     )
     says = f"ERROR: llmperf: perf.baselines: nothing can be written in {machine_folder}; *"
     refused(one_test, option).fnmatch_lines([says])
@@ -121,7 +121,7 @@ def test_a_read_only_folder_of_a_machine_that_only_the_engine_knows_is_named_in_
 ):
     monkeypatch.setattr("pytest_llmperf.plugin.preflight.machine_before_loading", lambda _: None)
     monkeypatch.setattr(
-        "pytest_llmperf.session.places_to_write.os.access", lambda path, _: path != machine_folder
+        "pytest_llmperf.atomic_write.os.access", lambda path, _: path != machine_folder
     )
     result = one_test.here("-m", "perf", "--llmperf-record")
     result.assert_outcomes(failed=1)
@@ -134,7 +134,7 @@ def test_a_read_only_folder_of_a_machine_that_only_the_engine_knows_is_named_in_
 @pytest.mark.parametrize("store", [True, False])
 def test_a_calibration_that_nothing_can_be_stored_of_is_refused(one_test, monkeypatch, store):
     one_test.path.joinpath("request").write_text(json.dumps({"sessions": 1, "store": store}))
-    monkeypatch.setattr("pytest_llmperf.session.places_to_write.os.access", lambda *_: False)
+    monkeypatch.setattr("pytest_llmperf.atomic_write.os.access", lambda *_: False)
     result = one_test.here(
         "-m", "perf", "--llmperf-calibrate", "request", "--llmperf-set", "perf.max_pairs=1"
     )
