@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.bisect.evidence import EvidenceError
     from pytest_llmperf.bisect.history import RangeError
     from pytest_llmperf.cli.bisect_project import ProjectError
-    from pytest_llmperf.cli.compare_output import OutputError
+    from pytest_llmperf.cli.output import OutputError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.repository.git import GitError
     from pytest_llmperf.repository.revisions import RevisionError
@@ -93,7 +93,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.cli.bisect_project import find_project
     from pytest_llmperf.cli.bisect_session import Sessions
     from pytest_llmperf.cli.bisect_text import Teller
-    from pytest_llmperf.cli.compare_output import check_writable
+    from pytest_llmperf.cli.output import check_writable
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.gate.rules import FALSE_PASSES
     from pytest_llmperf.repository.content import below_top

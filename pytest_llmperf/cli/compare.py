@@ -1,4 +1,4 @@
-"""``llmperf compare A B``: is what B measured slower than what A did, from stored sessions."""
+"""``llmperf compare A B``: whether B measured slower than A, from stored sessions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import tolerance
-from pytest_llmperf.cli.compare_output import OutputError, put, write
-from pytest_llmperf.cli.output import complain
+from pytest_llmperf.cli.output import OutputError, complain, put, width, write
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from pytest_llmperf.report.comparison import ComparisonView
+    from pytest_llmperf.compare.result import ComparisonResult
+    from pytest_llmperf.compare.run import ComparisonRequest
 
 _DESCRIPTION = """\
 Compares what B measured with what A did, by the gate's rules, from what is
@@ -49,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("base", metavar="A", help="compared with")
-    parser.add_argument("judged", metavar="B", help="what is judged")
+    parser.add_argument("candidate", metavar="B", help="what is judged")
     parser.add_argument(
         "--format",
         choices=("text", "markdown", "json"),
@@ -99,77 +99,67 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Compare and report; 1 is a regression, 2 everything that could not be compared."""
     from pytest_llmperf.baselines.errors import BaselineError
-    from pytest_llmperf.baselines.sides import SideError
+    from pytest_llmperf.compare.run import compare
+    from pytest_llmperf.compare.stored_side import CompareError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.repository.git import GitError
 
     try:
         try:
-            view = _compare(arguments)
-        except (SideError, BaselineError, ConfigError, GitError) as error:
+            result = compare(_request(arguments), Path.cwd(), os.environ)
+        except (CompareError, BaselineError, ConfigError, GitError) as error:
             return _refuse(arguments, str(error))
-        return _report(arguments, view)
+        return _report(arguments, result)
     except OutputError as error:
         return complain(error, NOT_COMPARED)
     except KeyboardInterrupt:
         return complain("interrupted", 130)
 
 
-def _compare(arguments: argparse.Namespace) -> ComparisonView:
-    from pytest_llmperf.baselines.side_pairs import Wanted, face
-    from pytest_llmperf.baselines.sides import SideError
-    from pytest_llmperf.cli.compare_checks import Rules
-    from pytest_llmperf.cli.compare_sources import Sources
-    from pytest_llmperf.cli.compare_view import compare_sides
-    from pytest_llmperf.config.load import load_config
-    from pytest_llmperf.config.project import ProjectFolders
+def _request(arguments: argparse.Namespace) -> ComparisonRequest:
+    """Return what the user asks for; raises CompareError."""
+    from pytest_llmperf.compare.pairing import Selection
+    from pytest_llmperf.compare.run import ComparisonRequest
+    from pytest_llmperf.compare.stored_side import CompareError
 
     if len(arguments.machine) > 2:
-        raise SideError("--machine: expected it once for both sides or twice, A's first")
-    project = ProjectFolders.around(Path.cwd())
-    loaded = load_config(None, project, os.environ)
-    here = arguments.dir or loaded.baselines_dir
-    layer = loaded.provenance.get("perf.baselines", "")
-    fixed = arguments.dir is not None or layer.startswith("environment")
-    sources = Sources(project, here, fixed)
-    base, judged = sources.side(arguments.base), sources.side(arguments.judged)
-    wanted = Wanted(tuple(arguments.machine), arguments.model, arguments.any)
-    perf = loaded.config.perf
-    rules = Rules(
-        tolerance=perf.tolerance if arguments.tolerance is None else arguments.tolerance,
-        false_alarms=perf.false_alarms,
-        own_tolerances=arguments.tolerance is None,
+        raise CompareError("--machine: expected it once for both sides or twice, A's first")
+    return ComparisonRequest(
+        base=arguments.base,
+        candidate=arguments.candidate,
+        selection=Selection(tuple(arguments.machine), arguments.model, arguments.any),
+        baselines=arguments.dir,
+        tolerance=arguments.tolerance,
         metrics=tuple(arguments.metric) if arguments.metric else None,
-        targets=tuple(perf.targets),
+        strict=arguments.strict,
     )
-    return compare_sides(face(base, judged, wanted), rules, arguments.strict)
 
 
-def _report(arguments: argparse.Namespace, view: ComparisonView) -> int:
+def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
     """Print or write the comparison and return the exit status; OutputError where it can't."""
-    from pytest_llmperf.report.comparison import Outcome
-    from pytest_llmperf.report.comparison_text import headline
+    from pytest_llmperf.compare.result import ComparisonOutcome
+    from pytest_llmperf.report.comparison_remarks import headline
     from pytest_llmperf.text import printable
 
-    text = _rendered(arguments, view)
+    text = _rendered(arguments, result)
     if arguments.output is None:
         put(text)
     else:
         write(arguments.output, text)
-        put(f"{headline(view)}\nwrote {printable(str(arguments.output))}\n")
-    if view.outcome is Outcome.NOT_COMPARED:
-        return complain(view.why_not, NOT_COMPARED)
-    return view.status
+        put(f"{headline(result)}\nwrote {printable(str(arguments.output))}\n")
+    if result.outcome is ComparisonOutcome.NOT_COMPARED:
+        return complain(result.why_not, NOT_COMPARED)
+    return result.status
 
 
 def _refuse(arguments: argparse.Namespace, why: str) -> int:
-    """Say why there is nothing; in the asked format, too, so that no older report is read on."""
-    from pytest_llmperf.report.comparison import refusal_json
-    from pytest_llmperf.report.markdown import refusal_markdown
+    """Report an error in the requested format, too, so that no older report is read on."""
+    from pytest_llmperf.report.comparison_json import refusal_json
+    from pytest_llmperf.report.comparison_markdown import refusal_markdown
     from pytest_llmperf.text import printable_lines
 
     if arguments.format == "json":
-        text = _as_json(refusal_json(arguments.base, arguments.judged, why))
+        text = _as_json(refusal_json(arguments.base, arguments.candidate, why))
     elif arguments.format == "markdown":
         text = refusal_markdown(why)
     else:
@@ -181,19 +171,18 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
     return complain(why, NOT_COMPARED)
 
 
-def _rendered(arguments: argparse.Namespace, view: ComparisonView) -> str:
-    from pytest_llmperf.cli.output import width
-    from pytest_llmperf.report.comparison import comparison_json
+def _rendered(arguments: argparse.Namespace, result: ComparisonResult) -> str:
+    from pytest_llmperf.report.comparison_json import comparison_json
+    from pytest_llmperf.report.comparison_markdown import render_markdown
     from pytest_llmperf.report.comparison_text import render_comparison
-    from pytest_llmperf.report.markdown import render_markdown
 
     if arguments.format == "json":
-        return _as_json(comparison_json(view))
+        return _as_json(comparison_json(result))
     if arguments.format == "markdown":
-        return render_markdown(view)
+        return render_markdown(result)
     terminal = arguments.output is None and sys.stdout.isatty()
     color = terminal and not os.environ.get("NO_COLOR")
-    return "\n".join(render_comparison(view, width(), color)) + "\n"
+    return "\n".join(render_comparison(result, width(), color)) + "\n"
 
 
 def _as_json(data: dict[str, Any]) -> str:

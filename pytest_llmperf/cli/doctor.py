@@ -74,7 +74,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine, and print what was found; return the exit status."""
-    from pytest_llmperf.cli.compare_output import OutputError
+    from pytest_llmperf.cli.output import OutputError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.engine.errors import EngineError
 
@@ -90,8 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(arguments: argparse.Namespace) -> int:
-    from pytest_llmperf.cli.compare_output import check_writable
-    from pytest_llmperf.cli.output import say, width
+    from pytest_llmperf.cli.output import check_writable, say, width
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.doctor.checkup import Doctor
     from pytest_llmperf.doctor.limit import limit_of
@@ -138,7 +137,7 @@ def _status(checkup: Checkup) -> int:
 def _write(path: Path, data: dict[str, Any]) -> None:
     import json
 
-    from pytest_llmperf.cli.compare_output import write
+    from pytest_llmperf.cli.output import write
 
     write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 from compare_sessions import CHAT, LONG, Project, Said, metrics
 
-from pytest_llmperf.report.markdown import code, escape
+from pytest_llmperf.report.comparison_markdown import code, escape
 
 Compare = Callable[..., Said]
 

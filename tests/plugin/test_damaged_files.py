@@ -17,8 +17,8 @@ from plugin_projects import Project
 from benchmarks.file_damage import REMOVED, VALUES, Damage, damage, damaged, is_named, wrong_with
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.files import read_record
-from pytest_llmperf.baselines.report_file import read_report
 from pytest_llmperf.cli import main
+from pytest_llmperf.compare.report_file import read_report
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 
 #: Where another value makes another record of it, which hides the other damages from a command.

@@ -1,4 +1,4 @@
-"""One side of a comparison of stored sessions: a file, a folder, or what a commit holds."""
+"""The stored sessions of one side of a comparison, read from a file, a folder or a commit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.files import read_record
-from pytest_llmperf.baselines.report_file import OwnVerdict, is_report, read_report
 from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
+from pytest_llmperf.compare.report_file import ReportedVerdict, is_report, read_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,18 +21,16 @@ if TYPE_CHECKING:
 
 _RECORD = "record a session: pytest -m perf --llmperf-record"
 
-_WHAT_A_FILE_IS = (
-    "a recorded session (perf_baselines/<machine>/*.json) or a report of --llmperf-json"
-)
+_FILE_KINDS = "a recorded session (perf_baselines/<machine>/*.json) or a report of --llmperf-json"
 
 
-class SideError(Exception):
-    """A side has nothing to compare; str() is the complete message."""
+class CompareError(Exception):
+    """Stored sessions that can't be compared; str() is the complete message."""
 
 
 @dataclass(frozen=True)
-class Side:
-    """The sessions that one argument of a comparison stands for.
+class StoredSide:
+    """The stored sessions that one argument of a comparison names.
 
     Attributes:
         argument: what the user typed.
@@ -40,9 +38,9 @@ class Side:
         shelves: by the machine's key; each holds at least one session.
         commit: the full hash, for a commit's store.
         is_report: the only session comes from a report, which names machine and model only.
-        judged: node id -> metric -> tolerance, of the checks that a report says were judged.
-        not_compared: node ids of tests with a metric that stored sessions can't tell.
-        verdicts: node id -> metric -> what the session of a report said itself.
+        tolerances: node id -> metric -> tolerance, of the checks that a report's session judged.
+        not_compared: node ids of tests with a metric that stored sessions can't judge.
+        verdicts: node id -> metric -> the verdict of a report's own session.
         notes: what a reader should know of how it was read.
     """
 
@@ -51,29 +49,28 @@ class Side:
     shelves: Mapping[str, Shelf]
     commit: str | None = None
     is_report: bool = False
-    judged: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     not_compared: frozenset[str] = frozenset()
-    verdicts: Mapping[str, Mapping[str, OwnVerdict]] = field(default_factory=dict)
+    verdicts: Mapping[str, Mapping[str, ReportedVerdict]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
-def side_of_path(path: Path) -> Side:
+def side_of_path(path: Path) -> StoredSide:
     """Read a record, a report, a store, or one machine's folder of a store.
 
     Raises:
-        SideError: no session is in it.
+        CompareError: no session is in it.
         BaselineError: a file cannot be used.
     """
     name = str(path)
     if path.is_dir():
         shelves, notes = _folder(path)
         if not shelves:
-            raise SideError(_nothing_in(path))
-        return Side(name, name, shelves, notes=notes)
+            raise CompareError(_nothing_in(path))
+        return StoredSide(name, name, shelves, notes=notes)
     if not path.is_file():
-        raise SideError(
-            f"{path} is no file, no folder and nothing that a link leads to\n"
-            f"  name {_WHAT_A_FILE_IS}"
+        raise CompareError(
+            f"{path} is no file, no folder and nothing that a link leads to\n  name {_FILE_KINDS}"
         )
     try:
         return _file(path, name)
@@ -81,21 +78,21 @@ def side_of_path(path: Path) -> Side:
         first, *rest = str(error).splitlines()
         # What mends a stored baseline may not be done to any file that somebody names.
         upgrade = [line.strip() for line in rest if "pip install --upgrade" in line]
-        raise SideError("\n  ".join([first, *(upgrade or [f"name {_WHAT_A_FILE_IS}"])])) from None
+        raise CompareError("\n  ".join([first, *(upgrade or [f"name {_FILE_KINDS}"])])) from None
 
 
-def _file(path: Path, name: str) -> Side:
+def _file(path: Path, name: str) -> StoredSide:
     if not is_report(path):
         record = read_record(path)
-        return Side(name, name, {record.machine.key: Shelf((StoredRecord(path, record),))})
+        return StoredSide(name, name, {record.machine.key: Shelf((StoredRecord(path, record),))})
     report = read_report(path)
     stored = StoredRecord(path, report.record)
-    return Side(
+    return StoredSide(
         name,
         name,
         {report.record.machine.key: Shelf((stored,))},
         is_report=True,
-        judged=report.judged,
+        tolerances=report.tolerances,
         not_compared=report.not_compared,
         verdicts=report.verdicts,
     )
@@ -113,7 +110,7 @@ def _folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
         return _machine_folder(path)
     if any((path / name).exists() for name in ("config.yaml", "perf_baselines", ".git")):
         inside = shlex.quote(str(path / "perf_baselines"))
-        raise SideError(
+        raise CompareError(
             f"{path} is a project's folder and not one of baselines\n"
             f"  name the folder of its baselines, such as {inside}"
         )
@@ -143,14 +140,14 @@ def _machine_folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
     return shelves, (f"{path} is not called as its machine, so its decisions do not count",)
 
 
-def side_of_commit(repository: Repository, revision: Revision, folder: PurePosixPath) -> Side:
+def side_of_commit(repository: Repository, revision: Revision, folder: PurePosixPath) -> StoredSide:
     """Read the store that a commit holds in ``folder`` (from the repository's top).
 
     Nothing is checked out: the files come from git's objects. Their paths are the ones in
     the repository.
 
     Raises:
-        SideError: it holds no session, or files that cannot be used.
+        CompareError: it holds no session, or files that cannot be used.
         GitError: git cannot read it, or there is no room for the files.
     """
     from pytest_llmperf.repository.checkout import export
@@ -161,14 +158,14 @@ def side_of_commit(repository: Repository, revision: Revision, folder: PurePosix
         try:
             shelves = _store(BaselineStore(place))
         except BaselineError as error:
-            raise SideError(_bad_in_commit(str(error), place, revision, folder)) from None
+            raise CompareError(_bad_in_commit(str(error), place, revision, folder)) from None
     if not shelves:
-        raise SideError(
+        raise CompareError(
             f"{revision} holds no session in {folder}\n"
             f"  {_RECORD}, and commit it; or name the folder that has them: --dir FOLDER"
         )
     moved = {key: _moved(shelf, place, Path(folder)) for key, shelf in shelves.items()}
-    return Side(revision.name, str(revision), moved, revision.commit)
+    return StoredSide(revision.name, str(revision), moved, revision.commit)
 
 
 def _moved(shelf: Shelf, root: Path, to: Path) -> Shelf:
@@ -184,10 +181,10 @@ def _nothing_in(path: Path) -> str:
 
 
 def _bad_in_commit(message: str, place: Path, revision: Revision, folder: PurePosixPath) -> str:
-    """Say what is wrong with a commit's files; what mends a file does not mend a commit."""
+    """Explain what is wrong with a commit's files; a fix for a file is no fix for a commit."""
     lines = [line for line in message.splitlines() if line.startswith(str(place))]
-    told = [line.replace(f"{place}/", "").removeprefix(f"{folder}/") for line in lines]
-    listed = "\n".join(f"  {line}" for line in told) or f"  {message}"
+    problems = [line.replace(f"{place}/", "").removeprefix(f"{folder}/") for line in lines]
+    listed = "\n".join(f"  {line}" for line in problems) or f"  {message}"
     upgrade = [line.strip() for line in message.splitlines() if "pip install --upgrade" in line]
     remedy = upgrade[0] if upgrade else "compare with a commit before or after that mistake"
     return f"{revision} holds baselines in {folder} that cannot be used:\n{listed}\n  {remedy}"

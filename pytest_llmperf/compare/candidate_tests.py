@@ -1,4 +1,4 @@
-"""Which session of the judged side stands for each of its tests, and what faces it."""
+"""Chooses the candidate's session that is judged for each test, and the base's samples for it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmperf.baselines.record import TestRecord
-    from pytest_llmperf.baselines.side_pairs import Facing
     from pytest_llmperf.baselines.store import StoredRecord
+    from pytest_llmperf.compare.pairing import SidePair
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One test of the judged side, in the session that stands for it.
+class CandidateTest:
+    """One test of the candidate, in the session that it is judged by.
 
     Attributes:
         nodeid: the test.
@@ -31,31 +31,31 @@ class Candidate:
 
     @property
     def test(self) -> TestRecord:
-        """What that session holds of the test."""
+        """The test's record in that session."""
         return self.stored.record.tests[self.nodeid]
 
 
-def candidates_of(records: Sequence[StoredRecord]) -> list[Candidate]:
-    """Return every test of the sessions in the newest one's order, older ones' tests after it."""
-    found: dict[str, Candidate] = {}
+def candidate_tests(records: Sequence[StoredRecord]) -> list[CandidateTest]:
+    """Return every test of the sessions: the newest session's tests first, in its order."""
+    found: dict[str, CandidateTest] = {}
     for stored in reversed(records):
         for nodeid, test in stored.record.tests.items():
             before = found.get(nodeid)
             if before is None:
-                found[nodeid] = Candidate(nodeid, stored, 0)
+                found[nodeid] = CandidateTest(nodeid, stored, 0)
             elif before.test.invalid:
                 skipped = before.skipped + 1
                 # Where none was fit, the newest says why.
                 found[nodeid] = replace(before, skipped=skipped)
                 if not test.invalid:
-                    found[nodeid] = Candidate(nodeid, stored, skipped)
+                    found[nodeid] = CandidateTest(nodeid, stored, skipped)
     return list(found.values())
 
 
-def present(records: Sequence[StoredRecord]) -> set[str]:
-    """Return the tests of the newest session and of the others of the same commit.
+def newest_tests(records: Sequence[StoredRecord]) -> set[str]:
+    """Return the tests of the newest session and of others of the same commit.
 
-    Older sessions hold tests that were gone by then.
+    Older sessions may hold tests that have been removed since.
     """
     newest = records[-1].record
     commit = newest.provenance.commit
@@ -63,14 +63,14 @@ def present(records: Sequence[StoredRecord]) -> set[str]:
     return {nodeid for record in (newest, *same) for nodeid in record.tests}
 
 
-def stored_of(one: Candidate, metric: str, facing: Facing) -> BaselineSamples:
-    """Return what the base holds for one metric of a test."""
+def base_samples(one: CandidateTest, metric: str, pair: SidePair) -> BaselineSamples:
+    """Return the base's samples of one metric of a test."""
     return evidence_for(
-        facing.base.records,
+        pair.base.records,
         one.nodeid,
         one.test.workload,
         metric,
-        decisions=facing.base.decisions,
+        decisions=pair.base.decisions,
         summary=one.test.summary,
         requests=one.test.requests,
     )

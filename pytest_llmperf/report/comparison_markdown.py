@@ -5,23 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.compare.result import ComparisonOutcome
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, interval_words, listed
 from pytest_llmperf.report.cells import NOTHING, cells_of
-from pytest_llmperf.report.comparison import Outcome
-from pytest_llmperf.report.comparison_text import (
-    differing,
+from pytest_llmperf.report.comparison_remarks import (
+    base_files,
     headline,
     interleaved_command,
+    recorded_differences,
     remarks,
-    sources_in_words,
 )
 from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_llmperf.report.comparison import ComparisonView
+    from pytest_llmperf.compare.result import ComparisonResult
     from pytest_llmperf.session.result import CheckResult
 
 #: A comment longer than 65,536 characters is refused as a whole.
@@ -51,29 +51,29 @@ _CALLING = re.compile(r"(?<=[@#])(?=\w)")
 _NO_SPACE = "\u200b"
 
 
-def render_markdown(view: ComparisonView, longest: int = LONGEST) -> str:
+def render_markdown(result: ComparisonResult, longest: int = LONGEST) -> str:
     """Write a comparison: the verdict, what needs a look, and all else folded away.
 
     ``longest``: characters; rows of the folded part are left out where it would be longer,
     and counted. Names are escaped: none can end a cell, make a link, or call somebody.
     """
-    rows = sorted(_rows(view), key=lambda one: one[0])
+    rows = sorted(_rows(result), key=lambda one: one[0])
     top = [row for _, kind, row in rows if kind in _ON_TOP]
     rest = [row for _, kind, row in rows if kind not in _ON_TOP]
-    parts = [f"### {_title(view)}", _about(view)]
+    parts = [f"### {_title(result)}", _about(result)]
     if top:
         parts.append(_table(top[: _fitting(top, longest // 2)]))
     if (left := len(top) - _fitting(top, longest // 2)) > 0:
         parts.append(f"and {count(left, 'more row')} like these.")
-    command = interleaved_command(view)
+    command = interleaved_command(result)
     if command is not None and top:
         parts.append(f"Both sides in one session decide most sharply:\n\n{_block(command)}")
     room = longest - len("\n\n".join(parts))
-    return "\n\n".join([*parts, *_folded(view, rest, room)]) + "\n"
+    return "\n\n".join([*parts, *_folded(result, rest, room)]) + "\n"
 
 
 def refusal_markdown(why: str) -> str:
-    """Say that two sides could not be compared, and why: an error's whole message."""
+    """Write that two sides could not be compared, with the error's whole message."""
     lines = [code(line) for line in why.splitlines()]
     return "### llmperf: not compared\n\n" + "  \n".join(lines) + "\n"
 
@@ -84,7 +84,7 @@ def escape(text: str) -> str:
 
 
 def code(text: str) -> str:
-    """Return any text in the type of code; there nobody is called by an at sign."""
+    """Return any text as code, in which an at sign notifies nobody."""
     # Nothing invisible goes into what may be copied, but an address is still none.
     parts = map(_escaped, printable(text).split("@"))
     return f"<code>{'&#64;<!-- -->'.join(parts)}</code>"
@@ -94,29 +94,29 @@ def _escaped(text: str) -> str:
     return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
-def _title(view: ComparisonView) -> str:
-    """Say what came out: the outcome, or of what did not fail the verdict that is worst."""
-    kinds = list(view.kinds)
-    if view.unlike and not kinds:
+def _title(result: ComparisonResult) -> str:
+    """Name the outcome, or the worst verdict where nothing failed."""
+    kinds = list(result.kinds)
+    if result.unlike and not kinds:
         return "llmperf: side by side, not judged"
-    worst = view.outcome.value
-    if view.outcome is Outcome.FINE and kinds:
+    worst = result.outcome.value
+    if result.outcome is ComparisonOutcome.FINE and kinds:
         worst = kinds[0].value
-    title = f"llmperf: {worst} ({escape(headline(view))})"
-    return f"{title}; side by side, not judged here" if view.unlike else title
+    title = f"llmperf: {worst} ({escape(headline(result))})"
+    return f"{title}; side by side, not judged here" if result.unlike else title
 
 
-def _about(view: ComparisonView) -> str:
-    session = view.session
+def _about(result: ComparisonResult) -> str:
+    session = result.session
     lines = [
-        f"{code(view.judged)} compared with {code(view.base)} "
-        f"({count(view.base_sessions, 'stored session')}).",
+        f"{code(result.candidate)} compared with {code(result.base)} "
+        f"({count(result.base_sessions, 'stored session')}).",
         f"{escape(session.model)} on {code(session.machine_key)}, {escape(session.engine)}.",
     ]
-    lines += [f"Not judged, since it differs: {escape(text)}." for text in view.unlike]
-    if view.why_not:
-        lines.append(f"**Not compared:** {escape(view.why_not)}.")
-    for word, nodeids in (("added", view.added), ("removed", view.removed)):
+    lines += [f"Not judged, since it differs: {escape(text)}." for text in result.unlike]
+    if result.why_not:
+        lines.append(f"**Not compared:** {escape(result.why_not)}.")
+    for word, nodeids in (("added", result.added), ("removed", result.removed)):
         if nodeids:
             lines.append(f"{count(len(nodeids), 'test')} {word}.")
     if session.busy:
@@ -124,9 +124,9 @@ def _about(view: ComparisonView) -> str:
     return "  \n".join(lines)
 
 
-def _rows(view: ComparisonView) -> Iterator[tuple[tuple[int, float], VerdictKind | None, str]]:
-    """Yield each row with what it is sorted by: the worst verdict, then the largest slowdown."""
-    for test in view.session.tests:
+def _rows(result: ComparisonResult) -> Iterator[tuple[tuple[int, float], VerdictKind | None, str]]:
+    """Yield each row with its sort key: the worst verdict, then the largest slowdown."""
+    for test in result.session.tests:
         for row in test.rows:
             kind = row.verdict.kind if row.verdict is not None else None
             rank = kind.rank if kind is not None else len(VerdictKind)
@@ -160,33 +160,33 @@ def _fitting(lines: Sequence[str], room: int) -> int:
     return len(lines)
 
 
-def _folded(view: ComparisonView, lines: Sequence[str], room: int) -> list[str]:
-    """Write what is folded away: the other rows, explanations, and what was compared."""
-    told = [*_explanations(view), *_facts(view)]
-    kept = told[: _fitting(told, room // 2)]
+def _folded(result: ComparisonResult, lines: Sequence[str], room: int) -> list[str]:
+    """Write the folded part: the other rows, explanations, and what was compared."""
+    written = [*_explanations(result), *_facts(result)]
+    kept = written[: _fitting(written, room // 2)]
     room -= sum(len(line) + 1 for line in kept) + 500
     shown = lines[: _fitting(lines, max(room, 0))]
     cut = [
         f"{count(left, noun)} left out here: `--format json` has all."
-        for left, noun in ((len(lines) - len(shown), "row"), (len(told) - len(kept), "line"))
+        for left, noun in ((len(lines) - len(shown), "row"), (len(written) - len(kept), "line"))
         if left
     ]
-    what = "what was measured" if view.unlike else "everything else"
+    what = "what was measured" if result.unlike else "everything else"
     parts = [f"<details><summary>{what}: {count(len(lines), 'row')}</summary>"]
     parts += [_table(shown)] if shown else []
     parts += ["\n".join(kept)] if kept else []
     return [*parts, *cut, "</details>"]
 
 
-def _explanations(view: ComparisonView) -> Iterator[str]:
-    """Why each verdict that is no pass is what it is; metrics that say the same say it once."""
-    for test in view.session.tests:
-        told: dict[tuple[str, str], list[str]] = {}
+def _explanations(result: ComparisonResult) -> Iterator[str]:
+    """Explain each verdict that is no pass; metrics with the same explanation share a line."""
+    for test in result.session.tests:
+        labels_by_reason: dict[tuple[str, str], list[str]] = {}
         for row in test.rows:
             if row.verdict is not None and row.verdict.kind is not VerdictKind.PASS:
                 why = " ".join((row.verdict.claim or row.verdict.explanation).split())
-                told.setdefault((row.verdict.kind.value, why), []).append(row.label)
-        for (kind, why), labels in told.items():
+                labels_by_reason.setdefault((row.verdict.kind.value, why), []).append(row.label)
+        for (kind, why), labels in labels_by_reason.items():
             yield f"- {code(test.nodeid)} {escape(f'{kind}: {listed(labels)}: {why}')}"
         for cause in test.causes:
             yield f"- {code(test.nodeid)} {escape(f'likely cause: {cause}')}"
@@ -194,15 +194,15 @@ def _explanations(view: ComparisonView) -> Iterator[str]:
             yield f"- {code(test.nodeid)} {escape(finding)}"
 
 
-def _facts(view: ComparisonView) -> Iterator[str]:
-    session = view.session
-    for text in (*session.notes, *remarks(view)):
+def _facts(result: ComparisonResult) -> Iterator[str]:
+    session = result.session
+    for text in (*session.notes, *remarks(result)):
         yield f"- {escape(text)}"
-    for text in sources_in_words(view):
+    for text in base_files(result):
         yield f"- base: {code(text)}"
-    for text in differing(view):
+    for text in recorded_differences(result):
         yield f"- differs from the base: {escape(text)}"
-    for word, nodeids in (("added", view.added), ("removed", view.removed)):
+    for word, nodeids in (("added", result.added), ("removed", result.removed)):
         for nodeid in nodeids:
             yield f"- {word}: {code(nodeid)}"
 

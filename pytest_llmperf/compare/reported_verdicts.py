@@ -1,4 +1,4 @@
-"""A report's own verdicts in a comparison: judging its samples again weakens none of them."""
+"""Keeps a report's own verdicts in a comparison where judging its samples again is milder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_llmperf.session.result import CheckResult
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_llmperf.baselines.report_file import OwnVerdict
+    from pytest_llmperf.compare.report_file import ReportedVerdict
 
 _STRATEGY = "report"
 #: What holds whatever the session is compared with. A missing or stale baseline was its own.
@@ -31,31 +31,33 @@ _LASTING = {
 _VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 
 
-def with_own_verdicts(
-    nodeid: str, rows: Sequence[CheckResult], said: Mapping[str, OwnVerdict], base: str
+def with_reported_verdicts(
+    nodeid: str, rows: Sequence[CheckResult], reported: Mapping[str, ReportedVerdict], base: str
 ) -> tuple[CheckResult, ...]:
-    """Return the rows of one test with what its own session said, where that is worse.
+    """Return the rows of one test, each with its session's own verdict where that is worse.
 
     Metrics that were not compared get a row if their own verdict needs one.
 
     Args:
         nodeid: the test.
         rows: of the comparison.
-        said: the session's own verdicts, by metric.
+        reported: the session's own verdicts, by metric.
         base: what the comparison calls its base.
     """
-    lasting = {name: own for name, own in said.items() if own.kind in _LASTING}
+    lasting = {name: own for name, own in reported.items() if own.kind in _LASTING}
     found = [_joined(row, lasting.pop(row.check.metric.name, None), base) for row in rows]
     return (*found, *_rows_of(nodeid, lasting))
 
 
-def own_words(said: Mapping[str, Mapping[str, OwnVerdict]]) -> str:
+def count_reported(reported: Mapping[str, Mapping[str, ReportedVerdict]]) -> str:
     """Count a report's own verdicts: ``1 regressed, 2 inconclusive``; empty where all is well."""
-    kinds = [own.kind for test in said.values() for own in test.values() if own.kind in _LASTING]
+    kinds = [
+        own.kind for test in reported.values() for own in test.values() if own.kind in _LASTING
+    ]
     return ", ".join(f"{kinds.count(kind)} {kind}" for kind in _LASTING if kind in kinds)
 
 
-def _joined(row: CheckResult, own: OwnVerdict | None, base: str) -> CheckResult:
+def _joined(row: CheckResult, own: ReportedVerdict | None, base: str) -> CheckResult:
     """Give a row the worse of two verdicts, and a note of the other."""
     if own is None:
         return row
@@ -78,9 +80,9 @@ def _joined(row: CheckResult, own: OwnVerdict | None, base: str) -> CheckResult:
     return replace(row, verdict=worse)
 
 
-def _rows_of(nodeid: str, said: Mapping[str, OwnVerdict]) -> Iterator[CheckResult]:
+def _rows_of(nodeid: str, reported: Mapping[str, ReportedVerdict]) -> Iterator[CheckResult]:
     """Yield rows for verdicts on what was not compared."""
-    for name, own in said.items():
+    for name, own in reported.items():
         try:
             check = Check(get_metric(name), own.limit, own.tolerance)
         except UnknownMetricError:
@@ -88,7 +90,7 @@ def _rows_of(nodeid: str, said: Mapping[str, OwnVerdict]) -> Iterator[CheckResul
         yield CheckResult(Evidence(nodeid, check, (), 0), _verdict(check, own, ()))
 
 
-def _verdict(check: Check, own: OwnVerdict, others: Iterable[Reason]) -> Verdict:
+def _verdict(check: Check, own: ReportedVerdict, others: Iterable[Reason]) -> Verdict:
     kind = _LASTING[own.kind]
     claim = f"its own session said {own.kind}" + (f": {own.text}" if own.text else "")
     return Verdict(

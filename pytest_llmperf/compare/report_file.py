@@ -1,4 +1,4 @@
-"""Reads a report of ``--llmperf-json`` as what it also is: the samples of one session.
+"""Reads a ``--llmperf-json`` report as a stored session: its samples and its own verdicts.
 
 A report names its machine and its model and nothing else of them, and says which checks the
 session judged, which a record does not. Only what is needed here is read.
@@ -39,8 +39,8 @@ _RECORD_KEYS = frozenset({"recorded", "provenance"})
 
 
 @dataclass(frozen=True)
-class OwnVerdict:
-    """What a report's own session said of one metric.
+class ReportedVerdict:
+    """The verdict of a report's own session on one metric.
 
     Attributes:
         kind: the verdict, such as ``regressed``.
@@ -56,21 +56,21 @@ class OwnVerdict:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a report holds.
+class SessionReport:
+    """A ``--llmperf-json`` report, read as a stored session.
 
     Attributes:
         record: its session. The machine has a key only, the model a name, the configuration
             is empty, and ``recorded`` is "": a report does not say.
-        judged: node id -> metric -> tolerance, of the checks that were judged there.
-        not_compared: node ids of tests with a stall rate, which single sessions can't tell.
-        verdicts: node id -> metric -> what the session itself said.
+        tolerances: node id -> metric -> tolerance, of the checks that were judged.
+        not_compared: node ids of tests with a stall rate, which single sessions can't judge.
+        verdicts: node id -> metric -> the session's own verdict.
     """
 
     record: BaselineRecord
-    judged: Mapping[str, Mapping[str, float]]
+    tolerances: Mapping[str, Mapping[str, float]]
     not_compared: frozenset[str] = frozenset()
-    verdicts: Mapping[str, Mapping[str, OwnVerdict]] = field(default_factory=dict)
+    verdicts: Mapping[str, Mapping[str, ReportedVerdict]] = field(default_factory=dict)
 
 
 def is_report(path: Path) -> bool:
@@ -84,7 +84,7 @@ def is_report(path: Path) -> bool:
     return isinstance(data, dict) and data.keys() >= _REPORT_KEYS and not data.keys() & _RECORD_KEYS
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: Path) -> SessionReport:
     """Read and check one report.
 
     Raises:
@@ -178,14 +178,14 @@ class _Test(Stored):
             requests=self.workload.requests,
         )
 
-    def judged(self) -> dict[str, float]:
+    def tolerances(self) -> dict[str, float]:
         """Return the tolerance of every check that was judged."""
         return {m.name: m.tolerance for m in self.metrics if m.gated and not m.is_share}
 
-    def verdicts(self) -> dict[str, OwnVerdict]:
-        """Return what the session said of each metric."""
+    def verdicts(self) -> dict[str, ReportedVerdict]:
+        """Return the session's own verdict on each metric."""
         return {
-            metric.name: OwnVerdict(
+            metric.name: ReportedVerdict(
                 kind=metric.verdict,
                 text=" ".join((metric.explanation or "").split()),
                 limit=metric.limit,
@@ -217,7 +217,7 @@ class _File(Stored):
     tests: tuple[_Test, ...]
 
 
-def _from_json(data: Any) -> Report:
+def _from_json(data: Any) -> SessionReport:
     """Rebuild the session from parsed JSON; raises ShapeError, naming the item."""
     file = read(_File, data)
     session, tests = file.session, {test.nodeid: test for test in file.tests}
@@ -231,9 +231,9 @@ def _from_json(data: Any) -> Report:
         session=RecordedSession(session.seed, session.processes, session.iterations, session.busy),
         tests={nodeid: test.record(session.processes) for nodeid, test in tests.items()},
     )
-    return Report(
+    return SessionReport(
         record,
-        {nodeid: test.judged() for nodeid, test in tests.items()},
+        {nodeid: test.tolerances() for nodeid, test in tests.items()},
         frozenset(
             nodeid
             for nodeid, test in tests.items()
@@ -243,7 +243,7 @@ def _from_json(data: Any) -> Report:
     )
 
 
-_REPORT: FileKind[Report] = FileKind(
+_REPORT: FileKind[SessionReport] = FileKind(
     "a report of a session",
     "write it again: pytest -m perf --llmperf-json FILE",
     REPORT_SCHEMA,

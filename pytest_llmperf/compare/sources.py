@@ -1,4 +1,4 @@
-"""From an argument of ``llmperf compare`` to a side: a path, or else a commit's baselines."""
+"""Finds the stored sessions that an argument names: a path, or else a commit's baselines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.sides import Side, SideError, side_of_commit, side_of_path
+from pytest_llmperf.compare.stored_side import (
+    CompareError,
+    StoredSide,
+    side_of_commit,
+    side_of_path,
+)
 from pytest_llmperf.config.project import FILE_NAME
 
 if TYPE_CHECKING:
@@ -19,28 +24,28 @@ FORCED = "rev:"
 _DEFAULT = "perf_baselines"
 
 
-class Sources:
-    """Finds what an argument stands for.
+class SideSources:
+    """Finds the stored sessions that an argument names.
 
     Args:
         project: the one around the current folder; a commit's ``config.yaml`` is looked for in
             the same places.
-        baselines: the folder of the baselines here.
-        fixed: the user named that folder, here and now: it is the same in every commit.
+        baselines: the folder of the baselines in the work tree.
+        fixed: the user named that folder: it is the same one in every commit.
     """
 
     def __init__(self, project: ProjectFolders, baselines: Path, fixed: bool) -> None:
         self._project = project
-        self._here = project.started
+        self._started = project.started
         self._baselines = baselines
         self._fixed = fixed
         self._found: Repository | None = None
 
-    def side(self, argument: str) -> Side:
-        """Return the side that an argument names.
+    def side(self, argument: str) -> StoredSide:
+        """Return the stored sessions that an argument names.
 
         Raises:
-            SideError: it names nothing, or nothing to compare.
+            CompareError: it names nothing, or nothing to compare.
             BaselineError: a stored file cannot be used.
             GitError: git does not know it, or cannot read it.
         """
@@ -57,19 +62,21 @@ class Sources:
             return side
         return self._commit(argument)
 
-    def _commit(self, name: str) -> Side:
+    def _commit(self, name: str) -> StoredSide:
         from pytest_llmperf.repository.revisions import RevisionError, resolve
 
         repository = self._repository()
         if repository is None:
-            raise SideError(
-                f"{name!r} is no file or folder, and {self._here} lies in no git repository\n"
+            raise CompareError(
+                f"{name!r} is no file or folder, and {self._started} lies in no git repository\n"
                 "  name a file, a folder of baselines, or, in a repository, a commit"
             )
         try:
             revision = resolve(repository, name)
         except RevisionError as error:
-            raise SideError(f"{name!r} is no file or folder here, nor a commit: {error}") from None
+            raise CompareError(
+                f"{name!r} is no file or folder here, nor a commit: {error}"
+            ) from None
         return side_of_commit(repository, revision, self._folder(repository, revision))
 
     def _is_revision(self, name: str) -> bool:
@@ -85,7 +92,7 @@ class Sources:
         from pytest_llmperf.repository.git import Repository
 
         if self._found is None:
-            self._found = Repository.around(self._here)
+            self._found = Repository.around(self._started)
         return self._found
 
     def _folder(self, repository: Repository, revision: Revision) -> PurePosixPath:
@@ -94,17 +101,17 @@ class Sources:
         That is where its own configuration says, or else where they lie today.
 
         Raises:
-            SideError: that lies outside the repository.
+            CompareError: that lies outside the repository.
         """
         if not self._fixed:
-            there = _below(repository, _configured(repository, revision, self._project))
-            if there is not None and repository.files(revision.commit, str(there)):
-                return there
-        folder = _below(repository, self._here / self._baselines)
+            configured = _below(repository, _configured(repository, revision, self._project))
+            if configured is not None and repository.files(revision.commit, str(configured)):
+                return configured
+        folder = _below(repository, self._started / self._baselines)
         if folder is None:
-            raise SideError(
-                f"{self._here / self._baselines} lies outside the repository {repository.top}, so "
-                "no commit holds it\n"
+            raise CompareError(
+                f"{self._started / self._baselines} lies outside the repository {repository.top}, "
+                "so no commit holds it\n"
                 "  name the folder of the baselines in the repository: --dir FOLDER"
             )
         return folder

@@ -1,4 +1,4 @@
-"""Which metrics of a stored test are judged, and with what tolerance."""
+"""Chooses the metrics of a stored test to judge, each with its tolerance."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What a comparison judges with.
+class ComparisonRules:
+    """Tolerance, error rate and metrics that a comparison judges by.
 
     Attributes:
         tolerance: slowdown that must be caught, a fraction.
@@ -39,7 +39,7 @@ class Rules:
 
 
 def checks_of(
-    measured: Collection[str], asked: Mapping[str, float] | None, rules: Rules
+    measured: Collection[str], asked: Mapping[str, float] | None, rules: ComparisonRules
 ) -> list[Check]:
     """Return the checks of one test, in the order to show them.
 
@@ -73,7 +73,7 @@ def checks_of(
 
 
 def _judged(
-    known: Mapping[str, Metric], asked: Mapping[str, float] | None, rules: Rules
+    known: Mapping[str, Metric], asked: Mapping[str, float] | None, rules: ComparisonRules
 ) -> set[str]:
     if rules.metrics is not None:
         return set(rules.metrics)
@@ -84,7 +84,7 @@ def _judged(
 
 
 def _metric(name: str) -> Metric | None:
-    """Return a metric that stored sessions can be compared on; None for what nobody knows."""
+    """Return a metric that stored sessions can be compared on; None for any other name."""
     try:
         metric = get_metric(name)
     except UnknownMetricError:

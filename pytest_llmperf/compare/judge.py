@@ -1,0 +1,179 @@
+"""Judges the candidate's stored sessions by the base's, with the gate's own rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
+from pytest_llmperf.compare.candidate_tests import (
+    CandidateTest,
+    base_samples,
+    candidate_tests,
+    newest_tests,
+)
+from pytest_llmperf.compare.checks import ComparisonRules, checks_of
+from pytest_llmperf.compare.matching_sessions import model_label
+from pytest_llmperf.compare.notes import (
+    engine_label,
+    recorded_differences,
+    side_notes,
+    test_findings,
+)
+from pytest_llmperf.compare.reported_verdicts import with_reported_verdicts
+from pytest_llmperf.compare.result import ComparisonResult
+from pytest_llmperf.gate.check import Evidence
+from pytest_llmperf.gate.combine import judge_session
+from pytest_llmperf.machine.fingerprint import telling
+from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
+from pytest_llmperf.stats.summary import stalls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmperf.compare.pairing import SidePair
+    from pytest_llmperf.gate.check import Check
+
+
+def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> ComparisonResult:
+    """Judge the candidate's newest session by the base's sessions.
+
+    Only the newest, because the gate's rules are for one new session. A report's own verdict
+    is kept where it is worse, also for tests that the base does not hold.
+    """
+    candidates = candidate_tests(pair.candidate.records)
+    known = {nodeid for stored in pair.base.records for nodeid in stored.record.tests}
+    both = [one for one in candidates if one.nodeid in known]
+    evidence = [
+        (one, _evidence(one, check, pair)) for one in both for check in _checks(one, pair, rules)
+    ]
+    verdicts = judge_session([item for _, item in evidence], rules.false_alarms)
+    rows: dict[str, list[CheckResult]] = {one.nodeid: [] for one in both}
+    for (one, item), verdict in zip(evidence, verdicts, strict=True):
+        rows[one.nodeid].append(CheckResult(item, verdict))
+    results = [
+        _test_result(one, _with_reported(one, rows.get(one.nodeid, ()), pair), pair)
+        for one in candidates
+    ]
+    tests = tuple(test for test in results if test.nodeid in rows or test.verdicts)
+    base_tests = newest_tests(pair.base.records)
+    return ComparisonResult(
+        session=_session_result(pair, both or candidates, tests, rules, strict),
+        base=pair.base.side.name,
+        candidate=pair.candidate.side.name,
+        base_sessions=len(pair.base.records),
+        unlike=tuple(f"{d.item}: {d.baseline} → {d.current}" for d in telling(pair.differences)),
+        added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
+        removed=tuple(sorted(base_tests - {one.nodeid for one in candidates})),
+        against=_against(pair),
+        strict=strict,
+    )
+
+
+def _with_reported(
+    one: CandidateTest, rows: Sequence[CheckResult], pair: SidePair
+) -> tuple[CheckResult, ...]:
+    reported = pair.candidate.side.verdicts.get(one.nodeid, {})
+    return with_reported_verdicts(one.nodeid, rows, reported, pair.base.side.name)
+
+
+def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> list[Check]:
+    base, candidate = pair.base.side, pair.candidate.side
+    asked = candidate.tolerances.get(one.nodeid) or base.tolerances.get(one.nodeid)
+    measured = one.test.metrics
+    if not measured:
+        # What could not be measured at all has its verdicts, too: those of the base's metrics.
+        holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
+        measured = holding[-1].record.tests[one.nodeid].metrics
+    found = checks_of(measured, asked, rules)
+    # Unlike machines or models are shown side by side, and not judged.
+    return [replace(check, gated=False) for check in found] if pair.differences else found
+
+
+def _evidence(one: CandidateTest, check: Check, pair: SidePair) -> Evidence:
+    test, name = one.test, check.metric.name
+    samples = test.metrics[name].samples if name in test.metrics else ()
+    times = test.metrics["end_to_end"].samples if "end_to_end" in test.metrics else ()
+    return Evidence(
+        nodeid=one.nodeid,
+        check=check,
+        samples=samples,
+        planned_processes=one.stored.record.session.processes,
+        baseline=_base_evidence(one, name, pair),
+        invalid=test.invalid,
+        ended=True,
+        stalls=(stalls(times),) if times else (),
+    )
+
+
+def _base_evidence(one: CandidateTest, metric: str, pair: SidePair) -> BaselineSamples:
+    """Return the base's samples; those of a changed workload are shown and not compared."""
+    # Without the anchor: how the two sides differ counts, not how the base came about.
+    found = replace(base_samples(one, metric, pair), anchor=(), anchor_sources=())
+    if found.status != "workload changed":
+        return found
+    holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
+    other = evidence_for(
+        pair.base.records,
+        one.nodeid,
+        holding[-1].record.tests[one.nodeid].workload,
+        metric,
+        decisions=pair.base.decisions,
+    )
+    return replace(found, sessions=other.sessions, sources=other.sources)
+
+
+def _test_result(one: CandidateTest, rows: tuple[CheckResult, ...], pair: SidePair) -> TestResult:
+    sources = {source for row in rows for source in row.baseline_sources}
+    newest = next((s for s in reversed(pair.base.records) if str(s.path) in sources), None)
+    kinds = [r.check.metric.kind for r in rows]
+    processes = [len(r.samples) for r, kind in zip(rows, kinds, strict=True) if kind == "value"]
+    return TestResult(
+        nodeid=one.nodeid,
+        rows=rows,
+        workload=one.test.summary,
+        workload_hash=one.test.workload,
+        requests=one.test.requests,
+        findings=tuple(test_findings(one, pair)),
+        differences=recorded_differences(newest, one.stored, pair) if newest else (),
+        processes=max(processes, default=0),
+    )
+
+
+def _session_result(
+    pair: SidePair,
+    candidates: Sequence[CandidateTest],
+    tests: tuple[TestResult, ...],
+    rules: ComparisonRules,
+    strict: bool,
+) -> SessionResult:
+    used = dict.fromkeys(one.stored.path for one in candidates)
+    records = pair.candidate.records
+    # Where no session holds a test, none stands for one.
+    newest = next((s for s in reversed(records) if s.path in used), records[-1])
+    record = newest.record
+    sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
+    return SessionResult(
+        machine_key=record.machine.key,
+        model=model_label(record.model),
+        engine=engine_label(newest),
+        processes=record.session.processes,
+        iterations=record.session.iterations,
+        seed=record.session.seed,
+        tests=tests,
+        busy=record.session.findings,
+        notes=(*side_notes(pair, newest, used), *pair.notes),
+        baseline_sources=tuple(sorted(sources)),
+        false_alarms=rules.false_alarms,
+        strict=strict,
+    )
+
+
+def _against(pair: SidePair) -> str | None:
+    """Return the revision of the base's code: the one given, or that of its newest record."""
+    if pair.differences:
+        return None
+    if pair.base.side.commit is not None:
+        return pair.base.side.argument
+    source = pair.base.newest.provenance
+    return source.commit[:12] if source.commit and not source.dirty else None
