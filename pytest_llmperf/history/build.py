@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.history.events import Event
     from pytest_llmperf.history.series import Group
-    from pytest_llmperf.history.sessions import RecordedSessions, Session
+    from pytest_llmperf.history.sessions import PlacedSession, RecordedSessions
     from pytest_llmperf.repository.revisions import Revision
 
 #: A date, or a time as records write it.
@@ -44,7 +44,7 @@ class History:
     """
 
     folder: str
-    sessions: list[Session]
+    sessions: list[PlacedSession]
     groups: list[Group]
     events: list[list[Event]] = field(default_factory=list)
     library: str | None = None

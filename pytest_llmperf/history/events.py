@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.history.change_points import ChangePoint
     from pytest_llmperf.history.series import Group, Series
-    from pytest_llmperf.history.sessions import Session
+    from pytest_llmperf.history.sessions import PlacedSession
     from pytest_llmperf.repository.git import Repository
 
 
 @dataclass(frozen=True)
-class Cause:
+class CommitsBetween:
     """The commits between two sessions.
 
     Attributes:
@@ -45,19 +45,19 @@ class Event:
         cause: the commits in between.
     """
 
-    before: Session
-    after: Session
+    before: PlacedSession
+    after: PlacedSession
     effects: tuple[tuple[Series, ChangePoint], ...]
-    cause: Cause
+    cause: CommitsBetween
 
 
 class Attribution:
     """Attributes change points to commits; asks git about each pair of commits once."""
 
-    def __init__(self, repository: Repository, sessions: Sequence[Session]) -> None:
+    def __init__(self, repository: Repository, sessions: Sequence[PlacedSession]) -> None:
         self._repository = repository
         self._sessions = sessions
-        self._causes: dict[tuple[str, str], Cause] = {}
+        self._causes: dict[tuple[str, str], CommitsBetween] = {}
 
     def events(self, group: Group) -> list[Event]:
         """Return what happened to a test, in order."""
@@ -69,31 +69,33 @@ class Attribution:
             found.append(Event(before, after, tuple(effects), self._cause(before, after)))
         return found
 
-    def _cause(self, before: Session, after: Session) -> Cause:
+    def _cause(self, before: PlacedSession, after: PlacedSession) -> CommitsBetween:
         if before.commit is None or after.commit is None:
-            return Cause(why_not="a session was recorded outside a repository")
+            return CommitsBetween(why_not="a session was recorded outside a repository")
         if before.commit == after.commit:
             same = "both sessions measured the same commit"
             if before.dirty or after.dirty:
-                return Cause(why_not=f"{same}, with uncommitted changes")
-            return Cause(0, why_not=f"{same}: what changed is not in the repository")
+                return CommitsBetween(why_not=f"{same}, with uncommitted changes")
+            return CommitsBetween(0, why_not=f"{same}: what changed is not in the repository")
         pair = (before.commit, after.commit)
         if pair not in self._causes:
             self._causes[pair] = self._between(*pair)
         return self._causes[pair]
 
-    def _between(self, before: str, after: str) -> Cause:
+    def _between(self, before: str, after: str) -> CommitsBetween:
         repository = self._repository
         for commit in (before, after):
             if repository.commit(commit) is None:
                 why = "the clone is shallow" if repository.is_shallow() else "squashed or rebased"
-                return Cause(why_not=f"commit {commit[:12]} is not in this repository ({why})")
+                return CommitsBetween(
+                    why_not=f"commit {commit[:12]} is not in this repository ({why})"
+                )
         commits = int(repository.run("rev-list", "--count", f"{before}..{after}", "--"))
         subject = ""
         if commits == 1:
             only = repository.run("rev-list", f"{before}..{after}", "--").strip()
             subject = repository.subject(only)
-        return Cause(commits, subject, repository.is_ancestor(before, after))
+        return CommitsBetween(commits, subject, repository.is_ancestor(before, after))
 
 
 def _range(series: Series, change: ChangePoint) -> tuple[int, int]:

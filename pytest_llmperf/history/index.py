@@ -16,7 +16,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from pytest_llmperf.history.levels import RecordedTest, SessionLevels
+from pytest_llmperf.history.levels import SessionLevels, TestLevels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -142,7 +142,7 @@ def _rows(
 
 
 def _write(database: sqlite3.Connection, levels: Mapping[str, SessionLevels]) -> None:
-    keys: dict[tuple[RecordedTest, ...], str] = {}
+    keys: dict[tuple[TestLevels, ...], str] = {}
     rows = []
     for blob, one in levels.items():
         if one.tests not in keys:
@@ -161,9 +161,9 @@ def _text(items: Sequence[object]) -> str:
     return json.dumps(items, separators=(",", ":"))
 
 
-def _tests(text: str) -> tuple[RecordedTest, ...]:
+def _tests(text: str) -> tuple[TestLevels, ...]:
     return tuple(
-        RecordedTest(nodeid, workload, summary, invalid, accepted, tuple(map(tuple, metrics)))
+        TestLevels(nodeid, workload, summary, invalid, accepted, tuple(map(tuple, metrics)))
         for nodeid, workload, summary, invalid, accepted, metrics in json.loads(text)
     )
 

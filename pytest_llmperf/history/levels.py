@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class RecordedTest(NamedTuple):
+class TestLevels(NamedTuple):
     """One test of a session.
 
     Attributes:
@@ -48,7 +48,7 @@ class SessionLevels(NamedTuple):
     machine: str
     model: str
     sha256: str | None
-    tests: tuple[RecordedTest, ...]
+    tests: tuple[TestLevels, ...]
     values: array[float]
 
 
@@ -74,14 +74,14 @@ def read_levels(text: bytes) -> SessionLevels:
     )
 
 
-def different_tests(sessions: Iterable[SessionLevels]) -> list[tuple[RecordedTest, ...]]:
+def different_tests(sessions: Iterable[SessionLevels]) -> list[tuple[TestLevels, ...]]:
     """Return the different descriptions of tests; sessions share each one as an object."""
     return list({id(session.tests): session.tests for session in sessions}.values())
 
 
-def _test(nodeid: str, test: Any) -> RecordedTest:
+def _test(nodeid: str, test: Any) -> TestLevels:
     metrics = tuple((name, metric["unit"]) for name, metric in test["metrics"].items())
-    return RecordedTest(
+    return TestLevels(
         nodeid,
         test["workload"],
         test["summary"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.history.contents import committed_contents, work_tree_content
-from pytest_llmperf.history.levels import RecordedTest, SessionLevels, different_tests, read_levels
+from pytest_llmperf.history.levels import SessionLevels, TestLevels, different_tests, read_levels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class RecordReader:
     ) -> None:
         self._repository, self._index, self._progress = repository, index, progress
         # Thousands of sessions measured the same tests: they share one description of them.
-        self._tests: dict[tuple[RecordedTest, ...], tuple[RecordedTest, ...]] = {}
+        self._tests: dict[tuple[TestLevels, ...], tuple[TestLevels, ...]] = {}
         self.unreadable: dict[str, str] = {}
 
     def committed(self, blobs: Mapping[str, str]) -> dict[str, SessionLevels]:

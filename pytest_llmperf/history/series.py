@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_llmperf.history.change_points import ChangePoint
-    from pytest_llmperf.history.sessions import Session
+    from pytest_llmperf.history.sessions import PlacedSession
 
 
 class Subject(NamedTuple):
@@ -116,7 +116,7 @@ def wanted_metrics(asked: Collection[str] | None, recorded: Iterable[str]) -> li
     return list(shown.values())
 
 
-def group_sessions(sessions: Sequence[Session], tests: Collection[str] | None) -> list[Group]:
+def group_sessions(sessions: Sequence[PlacedSession], tests: Collection[str] | None) -> list[Group]:
     """Sort the levels of sessions into series, by machine, test, and age of the subject.
 
     ``tests`` are the node ids wanted, None for all.
@@ -169,7 +169,7 @@ class _Collected:
     )
 
 
-def _alike(sessions: Sequence[Session]) -> list[NDArray[np.intp]]:
+def _alike(sessions: Sequence[PlacedSession]) -> list[NDArray[np.intp]]:
     """Return the indices of sessions with the same tests, machine, model and model's name."""
     found: dict[tuple[int, str, str | None, str], list[int]] = {}
     for index, session in enumerate(sessions):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_llmperf.history.commits import place, read_commits, seconds
-from pytest_llmperf.history.levels import RecordedTest, SessionLevels, different_tests
+from pytest_llmperf.history.levels import SessionLevels, TestLevels, different_tests
 from pytest_llmperf.history.record_files import find_record_files
 from pytest_llmperf.history.record_reader import RecordReader
 from pytest_llmperf.history.remedies import with_remedy
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.repository.git import Repository
 
 
-class Session(NamedTuple):
+class PlacedSession(NamedTuple):
     """One session, placed among the commits.
 
     Attributes:
@@ -74,7 +74,7 @@ class RecordedSessions:
 
     repository: Repository
     folder: str
-    sessions: list[Session]
+    sessions: list[PlacedSession]
     files: RecordFiles
     unreadable: dict[str, str]
 
@@ -90,7 +90,7 @@ class RecordedSessions:
         """Return the keys of all machines with a session, sorted."""
         return sorted({session.machine for session in self.sessions})
 
-    def _recorded_tests(self) -> Iterator[RecordedTest]:
+    def _recorded_tests(self) -> Iterator[TestLevels]:
         for tests in different_tests(session.levels for session in self.sessions):
             yield from tests
 
@@ -117,7 +117,7 @@ def read_sessions(
     unreadable = reader.unreadable
     positions = commits.positions(one.commit for one in levels.values() if one.commit is not None)
     latest = commits.latest_until()
-    sessions: dict[str, Session] = {}
+    sessions: dict[str, PlacedSession] = {}
     for path, one in levels.items():
         key = path.split("/")[-2]
         if key != one.machine:
@@ -129,7 +129,7 @@ def read_sessions(
         where = place(one.commit, seconds(one.recorded), positions, latest)
         # A record that was renamed is one session, and has HEAD's name, which comes first.
         blob = files.blobs.get(path, path)
-        sessions.setdefault(blob, Session(path, one, where, one.commit in positions))
+        sessions.setdefault(blob, PlacedSession(path, one, where, one.commit in positions))
     ordered = sorted(sessions.values(), key=lambda one: (one.place, one.recorded, one.path))
     left_out = _with_remedies(unreadable, repository)
     return RecordedSessions(repository, folder, ordered, files, left_out)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmperf.packages.errors import BY_HAND, InstallError
-from pytest_llmperf.packages.project import Project, read_project
+from pytest_llmperf.packages.project import PackageFolder, read_project
 from pytest_llmperf.packages.requirement_files import with_included
 
 CONSTRAINTS = "constraints.txt"
@@ -33,7 +33,7 @@ class Declarations:
     """
 
     tree: Path
-    projects: Mapping[str, Project]
+    projects: Mapping[str, PackageFolder]
     requirements: Mapping[str, Path]
     files: Mapping[str, str]
 

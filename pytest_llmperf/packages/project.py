@@ -23,7 +23,7 @@ _TOOLS = ("uv", "poetry", "pdm", "setuptools", "hatch", "flit", "scikit-build")
 
 
 @dataclass(frozen=True)
-class Project:
+class PackageFolder:
     """What a folder says of the package in it.
 
     Attributes:
@@ -90,7 +90,7 @@ class Project:
         return {} if self.is_package else _table(self.data, "tool", "poetry")
 
 
-def read_project(folder: Path) -> Project:
+def read_project(folder: Path) -> PackageFolder:
     """Read what ``folder`` says of the package in it.
 
     Raises:
@@ -98,9 +98,9 @@ def read_project(folder: Path) -> Project:
     """
     path = folder / "pyproject.toml"
     if not path.is_file():
-        return Project(folder, {})
+        return PackageFolder(folder, {})
     try:
-        return Project(folder, tomllib.loads(read_text(path)))
+        return PackageFolder(folder, tomllib.loads(read_text(path)))
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"\(at line (\d+)", str(error))
         what = re.sub(r"\s*\(at [^)]*\)$", "", str(error))

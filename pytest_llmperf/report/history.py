@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.history.build import History
     from pytest_llmperf.history.events import Event
     from pytest_llmperf.history.series import Group, Mark, Series
-    from pytest_llmperf.history.sessions import Session
+    from pytest_llmperf.history.sessions import PlacedSession
 
 #: The least height of a sparkline, as a share of the level: the default tolerance.
 _HEIGHT = 0.05
@@ -182,12 +182,12 @@ def _between(event: Event) -> str:
     return f"{said}: {count(cause.commits, 'commit')}{subject}"
 
 
-def _session_words(session: Session) -> str:
+def _session_words(session: PlacedSession) -> str:
     commit = session.commit[:12] if session.commit else "no commit"
     return f"{commit}{' with changes' if session.dirty else ''} ({session.day})"
 
 
-def _mark_words(one: Mark, session: Session) -> str:
+def _mark_words(one: Mark, session: PlacedSession) -> str:
     when = f" on {one.when}" if one.when else ""
     return f"{_KINDS.get(one.kind, one.kind)}{when}: {_session_words(session)}, {one.reason}"
 
