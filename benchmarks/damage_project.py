@@ -22,13 +22,14 @@ from pytest_llmperf.bisect.evidence import Evidence as SearchEvidence
 from pytest_llmperf.bisect.outcome import Rates
 from pytest_llmperf.bisect.session import Finding, Session
 from pytest_llmperf.cli import main
-from pytest_llmperf.cli.bisect_json import as_json
-from pytest_llmperf.cli.bisect_text import Teller
+from pytest_llmperf.cli.output import say, width
 from pytest_llmperf.gate.check import Check, Evidence, Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.samples import TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
+from pytest_llmperf.report.bisect_json import bisect_json
+from pytest_llmperf.report.bisect_text import BisectText
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import resolve
 
@@ -292,14 +293,22 @@ class DamageProject:
             )
 
         with SearchEvidence(self._home / "cache", ["a search"]) as evidence:
-            teller = Teller(good, bad, evidence.folder)
+            text = BisectText(good, bad, evidence.folder)
             rates = Rates(0.01, 0.05, 0.05)
             search = Bisection(
-                repository, good, bad, oracle, evidence, rates, 600.0, teller.tell, host="h1"
+                repository,
+                good,
+                bad,
+                oracle,
+                evidence,
+                rates,
+                600.0,
+                lambda event: say(*text.event_lines(event, width())),
+                host="h1",
             )
             outcome = search.run()
-            teller.outcome(outcome)
-            print(json.dumps(as_json(search, outcome), allow_nan=False))
+            say(*text.outcome_lines(outcome, width()))
+            print(json.dumps(bisect_json(search, outcome), allow_nan=False))
         return 0
 
 

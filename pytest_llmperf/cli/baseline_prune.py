@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.baselines.choice import choose_machine, find_baseline_folder
 from pytest_llmperf.baselines.prune import KEEP, remove, unneeded
-from pytest_llmperf.cli.baseline_choice import choose_machine, find_place
 from pytest_llmperf.cli.output import say, say_words
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit
@@ -27,20 +27,20 @@ def prune(arguments: argparse.Namespace) -> int:
         WrongArgumentError: the machine is not there, or not named among several.
         BaselineError: the store cannot be read, or a file not removed.
     """
-    place = find_place(arguments)
-    key, shelf = choose_machine(place.store, arguments.machine)
+    folder = find_baseline_folder(arguments.dir)
+    key, shelf = choose_machine(folder.store, arguments.machine)
     keep = KEEP if arguments.keep is None else arguments.keep
     going = unneeded(shelf, keep)
     if not going:
         say_words(
-            f"{place.store.root / key}: nothing to remove, somebody needs every session (the "
+            f"{folder.store.root / key}: nothing to remove, somebody needs every session (the "
             f"newest {keep} of each test, anchors, accepted levels, what decisions name)"
         )
         return 0
     if arguments.yes:
-        return _remove(place.store, key, going)
+        return _remove(folder.store, key, going)
     say_words(
-        f"{place.store.root / key}: nobody needs {len(going)} of "
+        f"{folder.store.root / key}: nobody needs {len(going)} of "
         f"{count(len(shelf.records), 'session')} any more (the newest {keep} of each test, "
         "anchors, accepted levels and what decisions name stay)"
     )

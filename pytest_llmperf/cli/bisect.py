@@ -1,21 +1,22 @@
-"""``llmperf bisect``: which commit made perf tests slower, found by measuring commits."""
+"""``llmperf bisect``: find the commit that made perf tests slower, by measuring commits."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from pytest_llmperf.cli.output import complain
+from pytest_llmperf.cli.output import complain, say, say_words, width
 
 if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_llmperf.bisect.drive import Bisection
     from pytest_llmperf.bisect.outcome import Outcome
-    from pytest_llmperf.cli.bisect_project import Project
+    from pytest_llmperf.bisect.project import Project
 
 _DESCRIPTION = """\
 Looks for the commit after GOOD that made perf tests slower at BAD. Each commit
@@ -65,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Search, and print what was found; return the exit status."""
     from pytest_llmperf.bisect.evidence import EvidenceError
     from pytest_llmperf.bisect.history import RangeError
-    from pytest_llmperf.cli.bisect_project import ProjectError
+    from pytest_llmperf.bisect.project import ProjectError
     from pytest_llmperf.cli.output import OutputError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.repository.git import GitError
@@ -86,16 +87,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _search(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.bisect.circumstances import host_label
     from pytest_llmperf.bisect.drive import Bisection
     from pytest_llmperf.bisect.evidence import Evidence
     from pytest_llmperf.bisect.outcome import Rates
-    from pytest_llmperf.cli.bisect_host import host
-    from pytest_llmperf.cli.bisect_project import find_project
-    from pytest_llmperf.cli.bisect_session import Sessions
-    from pytest_llmperf.cli.bisect_text import Teller
+    from pytest_llmperf.bisect.project import find_project
+    from pytest_llmperf.cli.bisect_pytest_sessions import PytestSessions
     from pytest_llmperf.cli.output import check_writable
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.gate.rules import FALSE_PASSES
+    from pytest_llmperf.report.bisect_text import BisectText
     from pytest_llmperf.repository.content import below_top
     from pytest_llmperf.repository.revisions import resolve
 
@@ -109,27 +110,38 @@ def _search(arguments: argparse.Namespace) -> int:
     with Evidence(cache_dir(os.environ), key) as evidence:
         if arguments.restart:
             evidence.restart()
-        teller = Teller(good, bad, evidence.folder, arguments.first_parent)
+        text = BisectText(good, bad, evidence.folder, arguments.first_parent)
         bisection = Bisection(
             repository=repository,
             good=good,
             bad=bad,
-            oracle=Sessions(project, evidence, teller.line),
+            oracle=PytestSessions(project, evidence, _say_words_now),
             evidence=evidence,
             rates=Rates(perf.false_alarms, FALSE_PASSES, perf.tolerance),
             budget=perf.budget,
-            tell=teller.tell,
+            tell=lambda event: _say_now(*text.event_lines(event, width())),
             first_parent=arguments.first_parent,
             alone=evidence.restarted or not perf.accumulate,
-            host=host(),
+            host=host_label(),
             baselines=below_top(repository, project.baselines),
             retry=arguments.retry_skipped,
         )
         outcome = bisection.run()
-        teller.outcome(outcome)
+        _say_now(*text.outcome_lines(outcome, width()))
         if arguments.json:
             _write_json(Path(arguments.json), bisection, outcome, project)
     return _STATUS[outcome.kind]
+
+
+def _say_now(*lines: str) -> None:
+    """Print lines at once, and not when a buffer is full."""
+    say(*lines)
+    sys.stdout.flush()
+
+
+def _say_words_now(text: str) -> None:
+    say_words(text)
+    sys.stdout.flush()
 
 
 def _write_json(path: Path, bisection: Bisection, outcome: Outcome, project: Project) -> None:
@@ -137,9 +149,9 @@ def _write_json(path: Path, bisection: Bisection, outcome: Outcome, project: Pro
     import json
 
     from pytest_llmperf.atomic_write import atomic_write
-    from pytest_llmperf.cli.bisect_json import as_json
+    from pytest_llmperf.report.bisect_json import bisect_json
 
-    text = json.dumps(as_json(bisection, outcome), indent=2, allow_nan=False) + "\n"
+    text = json.dumps(bisect_json(bisection, outcome), indent=2, allow_nan=False) + "\n"
     target = project.cwd / path
     try:
         atomic_write(target, text)

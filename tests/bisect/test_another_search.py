@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from scripted_histories import history
 
-from pytest_llmperf.cli.bisect_project import find_project
+from pytest_llmperf.bisect.project import find_project
 from pytest_llmperf.packages import identity
 from pytest_llmperf.packages.installed import Installed
 

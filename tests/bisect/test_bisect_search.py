@@ -12,7 +12,7 @@ from pytest_llmperf.bisect.drive import Begun, Event, Question
 from pytest_llmperf.bisect.evidence import Evidence
 from pytest_llmperf.bisect.history import RangeError
 from pytest_llmperf.bisect.session import Session
-from pytest_llmperf.cli.bisect_text import Teller
+from pytest_llmperf.report.bisect_text import BisectText
 
 
 @pytest.mark.parametrize("first", [1, 2, 9, 16, 31, 32])
@@ -57,7 +57,7 @@ def test_the_bad_end_is_measured_first_and_the_answer_against_its_parent_last(
 
 @pytest.mark.parametrize("first", [1, 2, 5, 6, 7, 11])
 def test_a_commit_that_only_records_a_session_is_not_measured_again(
-    root: Path, evidence: Evidence, first: int, capsys: pytest.CaptureFixture[str]
+    root: Path, evidence: Evidence, first: int
 ) -> None:
     # One with the files of its parent says what that one said.
     same = {3, 4, 8, 9, 10}
@@ -73,10 +73,9 @@ def test_a_commit_that_only_records_a_session_is_not_measured_again(
     assert len(code) == len(set(code))
     alike = [each.session for each in outcome.path if each.session.same_as]
     assert outcome.calls("good") + outcome.calls("bad") == len(oracle.questions) - 1
-    teller = Teller(bisect.good, bisect.bad, evidence.folder)
-    for event in events:
-        teller.tell(event)
-    out = " ".join(capsys.readouterr().out.split())
+    text = BisectText(bisect.good, bisect.bad, evidence.folder)
+    lines = [line for event in events for line in text.event_lines(event, 80)]
+    out = " ".join(" ".join(lines).split())
     assert out.count("not measured: ") == len(alike)
 
 
@@ -265,13 +264,11 @@ def test_a_commit_that_does_not_descend_from_the_good_one_is_told_apart(
     assert (outcome.first.hash, outcome.strays) == (names["slow"], ())
 
 
-def test_a_commit_that_may_be_slow_by_nature_is_said_to_be(
-    root: Path, evidence: Evidence, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_commit_that_may_be_slow_by_nature_is_said_to_be(root: Path, evidence: Evidence) -> None:
     names = optimised(root)
     search = bisection(root, evidence, Oracle(root), names["good"])
-    Teller(search.good, search.bad, evidence.folder).outcome(search.run())
-    said = " ".join(capsys.readouterr().out.split())
+    text = BisectText(search.good, search.bad, evidence.folder)
+    said = " ".join(" ".join(text.outcome_lines(search.run(), 80)).split())
     assert f"it does not descend from {names['good']}, so being slower than" in said
     assert "--first-parent takes each merge as one commit" in said
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from baseline_folders import SHORT, Folder
 
+from pytest_llmperf.bisect.project import find_project
 from pytest_llmperf.cli import main
-from pytest_llmperf.cli.bisect_project import find_project
 from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.doctor.setup import set_up
 

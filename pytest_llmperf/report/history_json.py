@@ -1,4 +1,4 @@
-"""The history for programs: JSON and CSV.
+"""The history as JSON.
 
     {schema, folder, library,
      sessions: [{file, recorded, commit, dirty, machine, in_history}],
@@ -19,14 +19,11 @@ looked for. ``model_sha256`` is null for an engine without a model file.
 
 from __future__ import annotations
 
-import csv
 import json
-from typing import IO, TYPE_CHECKING, Any
-
-from pytest_llmperf.text import printable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from pytest_llmperf.history.build import History
     from pytest_llmperf.history.change_points import ChangePoint
@@ -34,25 +31,6 @@ if TYPE_CHECKING:
     from pytest_llmperf.history.series import Group, Series
 
 SCHEMA_VERSION = 1
-#: What a spreadsheet takes for the beginning of a formula, full-width forms included.
-_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-_COLUMNS = (
-    "machine",
-    "test",
-    "model",
-    "workload",
-    "metric",
-    "unit",
-    "recorded",
-    "commit",
-    "dirty",
-    "file",
-    "value",
-    "change_point",
-    "slowdown",
-    "slowdown_low",
-    "slowdown_high",
-)
 
 
 def history_json(history: History) -> str:
@@ -120,7 +98,7 @@ def _group(
                 "subject": event.cause.subject or None,
                 "searchable": event.cause.in_line,
                 "why_not": event.cause.why_not or None,
-                "metrics": {series.name: _effect(change) for series, change in event.effects},
+                "metrics": {series.name: effect_json(change) for series, change in event.effects},
             }
             for event in events
         ],
@@ -138,14 +116,15 @@ def _series(series: Series, index: Mapping[int, int]) -> dict[str, Any]:
                 "index": change.index,
                 "last_before": change.last_before,
                 "first_after": change.first_after,
-                **_effect(change),
+                **effect_json(change),
             }
             for change in series.changes
         ],
     }
 
 
-def _effect(change: ChangePoint) -> dict[str, float]:
+def effect_json(change: ChangePoint) -> dict[str, float]:
+    """Return a change's slowdown and its interval, as fractions."""
     return {
         "slowdown": _rounded(change.effect),
         "low": _rounded(change.low),
@@ -155,46 +134,3 @@ def _effect(change: ChangePoint) -> dict[str, float]:
 
 def _rounded(share: float) -> float:
     return float(f"{share:.6g}")
-
-
-def csv_text(text: str) -> str:
-    """Return a name as a cell: no raw control characters, and nothing a spreadsheet computes."""
-    shown = printable(text)
-    return f"'{shown}" if shown.startswith(_FORMULA) else shown
-
-
-def write_csv(history: History, stream: IO[str]) -> None:
-    """Write a row per session and metric; the rows at which a new level starts say so."""
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for group in history.groups:
-        for series in group.series:
-            writer.writerows(_rows(history, group, series))
-
-
-def _rows(history: History, group: Group, series: Series) -> Iterator[tuple[object, ...]]:
-    subject = group.subject
-    changes = {change.index: change for change in series.changes}
-    names = (
-        subject.machine,
-        subject.nodeid,
-        group.model,
-        subject.workload,
-        series.name,
-        series.unit,
-    )
-    values = zip(series.sessions.tolist(), series.values.tolist(), strict=True)
-    for number, (index, value) in enumerate(values):
-        session = history.sessions[index]
-        change = changes.get(number)
-        effect = tuple(_effect(change).values()) if change is not None else ("", "", "")
-        yield (
-            *map(csv_text, names),
-            session.recorded,
-            session.commit or "",
-            int(session.dirty),
-            csv_text(session.path),
-            f"{value:.9g}",
-            int(change is not None),
-            *effect,
-        )

@@ -1,4 +1,4 @@
-"""What ``llmperf bisect --json`` writes.
+"""The JSON that ``llmperf bisect --json`` writes.
 
     {schema, kind, good, bad, first, candidates [commit], skipped [commit], strays [hash], metrics
      [{test, metric}], effects [finding], end session, path [session], verification session,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def as_json(bisection: Bisection, outcome: Outcome) -> dict[str, Any]:
+def bisect_json(bisection: Bisection, outcome: Outcome) -> dict[str, Any]:
     """Return plain JSON types, shaped as the module says."""
     first, verified = outcome.first, outcome.verification
     found = first is not None

@@ -1,4 +1,4 @@
-"""The history as text: a table of sparklines per test, what changed, and how to look further."""
+"""The history as text: a table of sparklines per test, the changes, and commands to go on."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def _machine_words(machine: str, history: History, groups: Sequence[Group]) -> s
         int(i) for group in groups for series in group.series for i in series.sessions[[0, -1]]
     }
     days = sorted(history.sessions[i].day for i in shown)
-    most = max(len(series.sessions) for group in groups for series in group.series)
+    sessions = max(len(series.sessions) for group in groups for series in group.series)
     spread = f"{days[0]} to {days[-1]}" if days[0] != days[-1] else f"on {days[0]}"
-    return f"{machine}: {spread}, up to {count(most, 'session')} of a test"
+    return f"{machine}: {spread}, up to {count(sessions, 'session')} of a test"
 
 
 def _group_lines(
@@ -91,7 +91,7 @@ def _group_words(group: Group, history: History) -> str:
 
 
 def _split_words(group: Group, earlier: Group | None) -> str:
-    """Say what separates a table from the one above it about the same test."""
+    """Write how a table differs from the one above it about the same test."""
     if earlier is None or earlier.subject.nodeid != group.subject.nodeid:
         return ""
     what = []

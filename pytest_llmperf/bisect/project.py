@@ -1,4 +1,4 @@
-"""Where ``llmperf bisect`` was called: the project, its settings, and what pytest is to run."""
+"""The project that a search is about: its folders, its settings, and pytest's arguments."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.cli.bisect_host import circumstances
+from pytest_llmperf.bisect.circumstances import circumstances
 from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.repository.git import Repository
 
@@ -23,7 +23,7 @@ _FIXED = ("budget", "false_alarms", "tolerance", "accumulate", "base_install")
 
 
 class ProjectError(Exception):
-    """There is nothing here to search in; ``str()`` is a complete message."""
+    """A folder without commits to search; ``str()`` is a complete message."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Project:
     arguments: tuple[str, ...]
 
     def key(self) -> list[object]:
-        """Return what makes a search in this project another one."""
+        """Return everything that distinguishes a search in this project from others."""
         top = self.repository.top
         places = [self.repository.common_dir, self.root.relative_to(top), self.cwd.relative_to(top)]
-        here = circumstances(top, os.environ)
-        return [*map(str, places), self.tests, self.arguments, self.overrides(), *here]
+        around = circumstances(top, os.environ)
+        return [*map(str, places), self.tests, self.arguments, self.overrides(), *around]
 
     def overrides(self) -> list[str]:
         """Return pytest's arguments that give every commit the same gate and installation."""
@@ -102,7 +102,7 @@ def _folders(
 
 
 def _own_options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return what pytest's arguments say of the configuration and where it lies."""
+    """Return the options among pytest's arguments that concern the configuration."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--llmperf-config")
     parser.add_argument("--llmperf-set", action="append", default=[])

@@ -1,4 +1,4 @@
-"""What ``llmperf bisect`` knows of machine and environment before anything is measured."""
+"""The machine and the environment of a search, as known before anything is measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_llmperf import __version__
 _ENGINES = ("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "CUDA_", "HIP_", "ROCR_")
 
 
-def host() -> str:
+def host_label() -> str:
     """Name this machine by what is known without an engine: processor, usable cores, GPUs."""
     from pytest_llmperf.machine.fingerprint import read_machine
     from pytest_llmperf.machine.gpu.devices import read_gpus
@@ -22,7 +22,7 @@ def host() -> str:
 
 
 def circumstances(area: Path, environ: Mapping[str, str]) -> list[object]:
-    """Return what, beside the commits, decides what a search measures here.
+    """Return what decides a search's measurements, beside the commits.
 
     Plugin, interpreter, installed packages (the engine among them) and the
     variables that configure plugin and engines. What is installed from ``area``,

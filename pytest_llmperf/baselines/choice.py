@@ -1,4 +1,4 @@
-"""Which folder, machine, session and tests a baseline command is about."""
+"""Finds the folder, machine, session and tests that a user names."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.errors import BaselineError
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Collection, Iterable, Sequence
 
     from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
 
 
 class WrongArgumentError(Exception):
-    """An argument names something that is not there; str() is the complete message."""
+    """An argument that names nothing that exists; str() is the complete message."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """The baselines' folder, and what a gate there would judge with.
+class BaselineFolder:
+    """A folder of baselines, and the tolerance and error rate that a gate there judges by.
 
     Attributes:
         store: the folder.
@@ -36,8 +35,8 @@ class Place:
     false_alarms: float
 
 
-def find_place(arguments: argparse.Namespace) -> Place:
-    """Return the folder of ``--dir``, or else of the project around the current folder.
+def find_baseline_folder(named: Path | None) -> BaselineFolder:
+    """Return the folder that is named, or else that of the project around the current folder.
 
     Raises:
         BaselineError: there is no such folder.
@@ -48,8 +47,8 @@ def find_place(arguments: argparse.Namespace) -> Place:
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.config.schema import PerfConfig
 
-    if arguments.dir is not None:
-        folder, perf = arguments.dir, PerfConfig()
+    if named is not None:
+        folder, perf = named, PerfConfig()
     else:
         loaded = load_config(None, ProjectFolders.around(Path.cwd()), os.environ)
         folder, perf = _short(loaded.baselines_dir), loaded.config.perf
@@ -58,11 +57,11 @@ def find_place(arguments: argparse.Namespace) -> Place:
             f"{folder}: there is no such folder\n"
             "  record a session: pytest -m perf --llmperf-record; or name the folder: --dir FOLDER"
         )
-    return Place(BaselineStore(folder), perf.tolerance, perf.false_alarms)
+    return BaselineFolder(BaselineStore(folder), perf.tolerance, perf.false_alarms)
 
 
 def _short(folder: Path) -> Path:
-    """Return the folder as seen from here where it is in here: paths that can be read."""
+    """Return a path relative to the current folder where it lies in it: short ones read better."""
     try:
         return folder.relative_to(Path.cwd())
     except ValueError:
@@ -151,7 +150,7 @@ def choose_tests(
 
 
 def unknown(what: str, asked: str, known: Iterable[str], where: str) -> str:
-    """Say that something is not there, and what is: the near matches, or else a few."""
+    """Write that a name is unknown, with the known ones that are closest, or else a few."""
     names = sorted(known)
     near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5)
     if near:

@@ -1,4 +1,4 @@
-"""Runs one session of ``llmperf bisect``: pytest in a commit's own tree, against another commit."""
+"""Measures the commits of a search: starts pytest in a commit's own tree, against another one."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from pytest_llmperf.stored_json import read
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.drive import Question
     from pytest_llmperf.bisect.evidence import Evidence
-    from pytest_llmperf.cli.bisect_project import Project
+    from pytest_llmperf.bisect.project import Project
     from pytest_llmperf.session.commit_checkout import CommitCheckout
 
 #: How long a session may take to end its engine after Ctrl-C, seconds.
-_PATIENCE_S = 15.0
+_SECONDS_TO_END = 15.0
 _TAIL = 15
 
 
-class Sessions:
-    """Measures what is asked, one session each; the oracle of a search.
+class PytestSessions:
+    """Measures commits with one pytest session each; the oracle of a search.
 
     Args:
         project: whose tests.
         evidence: where reports and output are kept.
-        say: told, in a line, what takes long beside measuring.
+        say: prints a line about what takes long beside measuring.
     """
 
     def __init__(self, project: Project, evidence: Evidence, say: Callable[[str], None]) -> None:
@@ -166,7 +166,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """End a session as Ctrl-C does, so that it ends its engine; then by force."""
     try:
         signal_group(process, signal.SIGINT)
-        wait_until_ended(process, _PATIENCE_S)
+        wait_until_ended(process, _SECONDS_TO_END)
     except KeyboardInterrupt:
         pass
     finally:
@@ -174,7 +174,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _no_report(status: int, log: Path) -> str:
-    """Say how a session ended that wrote no verdicts."""
+    """Explain how a session ended that wrote no verdicts."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,17 +1,16 @@
-"""What ``llmperf bisect`` prints: what is asked and answered, and in the end what was found."""
+"""A search for a slow commit as text: each commit as it is measured, and the result."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_llmperf.bisect.drive import Answered, Asked, Begun, Event
 from pytest_llmperf.bisect.outcome import counting
-from pytest_llmperf.cli.output import say, say_words
 from pytest_llmperf.gate.words import at_most, count, effect_words, percent
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.text import wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -22,8 +21,16 @@ if TYPE_CHECKING:
     from pytest_llmperf.repository.revisions import Revision
 
 
-class Teller:
-    """Prints a search as it goes on.
+class _Sentence(NamedTuple):
+    """A sentence to break into lines: what leads its first line, and the others."""
+
+    text: str
+    first: str = ""
+    indent: str = "  "
+
+
+class BisectText:
+    """Writes the events of a search, and its result, in lines for a terminal.
 
     Args:
         good, bad: its ends.
@@ -39,97 +46,94 @@ class Teller:
         self._folder = folder
         self._first_parent = first_parent
 
-    def line(self, text: str, first: str = "", indent: str = "  ") -> None:
-        """Print one sentence now, not when a buffer is full."""
-        say_words(text, first=first, indent=indent)
-        sys.stdout.flush()
+    def event_lines(self, event: Event, width: int) -> list[str]:
+        """Write one event."""
+        return _wrapped(self._event(event), width)
 
-    def tell(self, event: Event) -> None:
-        """Print what happened."""
+    def outcome_lines(self, outcome: Outcome, width: int) -> list[str]:
+        """Write the result, after an empty line."""
+        if outcome.kind == "unmeasured":
+            sentences = self._unmeasured(outcome.end)
+        elif outcome.kind == "not slower":
+            sentences = self._not_slower(outcome.end)
+        elif outcome.kind == "range":
+            sentences = self._range(outcome)
+        else:
+            sentences = self._first(outcome)
+        return ["", *_wrapped(sentences, width)]
+
+    def _event(self, event: Event) -> Iterator[_Sentence]:
         if isinstance(event, Begun):
-            self._begun(event.estimate)
+            yield from self._begun(event.estimate)
             for problem in event.problems:
-                self.line(f"note: {problem}")
+                yield _Sentence(f"note: {problem}")
         elif isinstance(event, Asked):
-            self.line(
+            yield _Sentence(
                 f"session {event.number}: {_name(event.commit)}, against {event.against.short}"
             )
         else:
-            self._answered(event)
+            yield from self._answered(event)
 
-    def outcome(self, outcome: Outcome) -> None:
-        """Print what was found."""
-        print()
-        if outcome.kind == "unmeasured":
-            self._unmeasured(outcome.end)
-        elif outcome.kind == "not slower":
-            self._not_slower(outcome.end)
-        elif outcome.kind == "range":
-            self._range(outcome)
-        else:
-            self._first(outcome)
-        sys.stdout.flush()
-
-    def _begun(self, estimate: Estimate) -> None:
-        self.line(str(self._good), "good: ", "      ")
-        self.line(str(self._bad), "bad:  ", "      ")
+    def _begun(self, estimate: Estimate) -> Iterator[_Sentence]:
+        yield _Sentence(str(self._good), "good: ", "      ")
+        yield _Sentence(str(self._bad), "bad:  ", "      ")
         about = "" if estimate.line else "about "
         longest = format_duration(estimate.longest)
-        self.line(
+        yield _Sentence(
             f"{count(estimate.commits, 'commit')}: {about or 'at most '}"
             f"{count(estimate.sessions, 'session')}, each measuring for at most "
             f"{format_duration(estimate.budget)}: {about or 'at most '}{longest} of measuring; "
             "one session more for each commit that has to be skipped"
         )
         known = f"; {count(estimate.known, 'session')} there already" if estimate.known else ""
-        self.line(f"kept in {self._folder}{known}")
+        yield _Sentence(f"kept in {self._folder}{known}")
 
-    def _answered(self, event: Answered) -> None:
+    def _answered(self, event: Answered) -> Iterator[_Sentence]:
         session, judgement = event.judged.session, event.judged.judgement
         if session.same_as:
-            self.line(
+            yield _Sentence(
                 f"not measured: {_name(event.commit)} has the files of {session.same_as[:12]}, "
                 "recorded baselines apart"
             )
         elif event.kept:
-            self.line(f"known: {_name(event.commit)}, against {session.against[:12]}")
+            yield _Sentence(f"known: {_name(event.commit)}, against {session.against[:12]}")
         first = f"  {judgement.call}: "
         if not event.pairs:
             return  # nothing regressed at the bad end, and that ends the search
         if judgement.call == "skip":
-            self.line(judgement.reason, first, "    ")
+            yield _Sentence(judgement.reason, first, "    ")
         elif session.is_base:
-            self.line("the same code", first, "    ")
+            yield _Sentence("the same code", first, "    ")
         else:
             for finding in _telling(session, event.pairs, judgement.call):
-                self.line(f"{finding.test}: {_effect(finding)}", first, "    ")
+                yield _Sentence(f"{finding.test}: {_effect(finding)}", first, "    ")
                 first = "       "
         if not event.kept:
             each = f"it took {format_duration(session.seconds)}"
             if event.remaining:
                 rest = format_duration(session.seconds * event.remaining)
                 each += f"; {count(event.remaining, 'session')} more at most, about {rest}"
-            self.line(each, "  ", "  ")
+            yield _Sentence(each, "  ", "  ")
 
-    def _first(self, outcome: Outcome) -> None:
+    def _first(self, outcome: Outcome) -> Iterator[_Sentence]:
         first = outcome.candidates[0]
         verified = outcome.verification
         assert verified is not None
         confirmed = outcome.kind == "found"
         title = "first bad commit" if confirmed else "first bad commit, NOT confirmed"
-        self.line(f"{title}: {first.hash}")
-        self.line(first.subject, "  ", "  ")
-        self.line(f"{first.author}, {first.date}", "  ", "  ")
+        yield _Sentence(f"{title}: {first.hash}")
+        yield _Sentence(first.subject, "  ", "  ")
+        yield _Sentence(f"{first.author}, {first.date}", "  ", "  ")
         if len(first.parents) > 1:
             parents = ", ".join(parent[:12] for parent in first.parents)
-            self.line(f"a merge of {parents}; compared with the first of them", "  ", "  ")
-        self._strays(outcome)
-        self.line(f"against its parent {verified.against[:12]}:")
-        self._findings(outcome.effects(), verified)
-        self._sure(outcome)
+            yield _Sentence(f"a merge of {parents}; compared with the first of them", "  ", "  ")
+        yield from self._strays(outcome)
+        yield _Sentence(f"against its parent {verified.against[:12]}:")
+        yield from self._findings(outcome.effects(), verified)
+        yield from self._sure(outcome)
 
-    def _strays(self, outcome: Outcome) -> None:
-        """Say that what was found may be slow by nature."""
+    def _strays(self, outcome: Outcome) -> Iterator[_Sentence]:
+        """Warn that a commit off the line from the good one may never have been fast."""
         if not outcome.strays:
             return
         good, one = self._good.name, len(outcome.candidates) == 1
@@ -140,30 +144,30 @@ class Teller:
             if self._first_parent
             else "--first-parent takes each merge as one commit"
         )
-        self.line(
+        yield _Sentence(
             f"{who} not descend from {good}, so being slower than {good} may mean no more than "
             f"to lack what made {good} fast; {advice}",
             "  ",
             "  ",
         )
 
-    def _sure(self, outcome: Outcome) -> None:
+    def _sure(self, outcome: Outcome) -> Iterator[_Sentence]:
         rates = outcome.rates
         bad, good = outcome.calls("bad"), outcome.calls("good")
         if outcome.own_error is not None:
-            self.line(
+            yield _Sentence(
                 f"that this commit itself slows them is wrong with at most "
                 f"{percent(outcome.own_error)} (perf.false_alarms): the search had no part in "
                 "this session",
                 "how sure: ",
             )
         else:
-            self.line(
+            yield _Sentence(
                 "measured against its own parent, no slowdown is proven: it may have come in "
                 "several small steps, or a call of the search was wrong",
                 "how sure: ",
             )
-        self.line(
+        yield _Sentence(
             f"that it is the first one rests on {count(bad + good, 'call')} of the search: {bad} "
             f"bad (each wrong with at most {percent(rates.false_alarm)}), {good} good (each misses "
             f"a slowdown of its tolerance with at most {percent(rates.false_pass)}): "
@@ -171,44 +175,55 @@ class Teller:
             "  ",
         )
 
-    def _range(self, outcome: Outcome) -> None:
+    def _range(self, outcome: Outcome) -> Iterator[_Sentence]:
         reasons = {each.session.commit: each.judgement.reason for each in outcome.path}
         number = count(len(outcome.candidates), "commit")
-        self.line(f"the first bad commit is one of {number}; the others could not be judged:")
+        yield _Sentence(f"the first bad commit is one of {number}; the others could not be judged:")
         for commit in outcome.candidates:
-            self.line(_name(commit), "  ", "    ")
+            yield _Sentence(_name(commit), "  ", "    ")
             if reason := reasons.get(commit.hash):
-                self.line(f"skipped: {reason}", "    ", "      ")
-        self._strays(outcome)
-        self.line("to measure the skipped ones again, give the same command --retry-skipped")
+                yield _Sentence(f"skipped: {reason}", "    ", "      ")
+        yield from self._strays(outcome)
+        yield _Sentence("to measure the skipped ones again, give the same command --retry-skipped")
 
-    def _not_slower(self, end: Session) -> None:
+    def _not_slower(self, end: Session) -> Iterator[_Sentence]:
         undecided = [each for each in end.findings if each.verdict not in ("pass", "improved")]
         said = "is not proven slower" if undecided else "is not slower"
-        self.line(f"{self._bad} {said} than {self._good}, so there is nothing to look for:")
-        self._findings(end.findings, end)
+        yield _Sentence(f"{self._bad} {said} than {self._good}, so there is nothing to look for:")
+        yield from self._findings(end.findings, end)
         if undecided:
-            self.line("what is inconclusive may be decided with more time: raise perf.budget")
+            yield _Sentence("what is inconclusive may be decided with more time: raise perf.budget")
 
-    def _unmeasured(self, end: Session) -> None:
-        self.line(f"{self._bad} could not be measured against {self._good}:")
+    def _unmeasured(self, end: Session) -> Iterator[_Sentence | str]:
+        yield _Sentence(f"{self._bad} could not be measured against {self._good}:")
         for line in end.problem.splitlines():
             if line.startswith(" "):
-                say(line.expandtabs())  # another program's output
+                yield line.expandtabs()  # another program's output
             else:
-                self.line(line, "  ", "  ")
+                yield _Sentence(line, "  ", "  ")
 
-    def _findings(self, findings: Iterable[Finding], session: Session) -> None:
+    def _findings(self, findings: Iterable[Finding], session: Session) -> Iterator[_Sentence]:
         test = ""
         for finding in findings:
             if finding.test != test:
                 test = finding.test
-                self.line(test, "  ", "    ")
-            self.line(f"{finding.verdict}: {_effect(finding)}", "    ", "      ")
+                yield _Sentence(test, "  ", "    ")
+            yield _Sentence(f"{finding.verdict}: {_effect(finding)}", "    ", "      ")
         if session.problem:
-            self.line(session.problem.splitlines()[0], "    ", "      ")
+            yield _Sentence(session.problem.splitlines()[0], "    ", "      ")
         if session.report:
-            self.line(f"its whole report: {session.report}", "  ", "  ")
+            yield _Sentence(f"its whole report: {session.report}", "  ", "  ")
+
+
+def _wrapped(sentences: Iterable[_Sentence | str], width: int) -> list[str]:
+    """Break sentences into lines; what is a line already stays as it is."""
+    lines: list[str] = []
+    for sentence in sentences:
+        if isinstance(sentence, str):
+            lines.append(sentence)
+        else:
+            lines += wrap_words(sentence.text, width, sentence.indent, sentence.first)
+    return lines
 
 
 def _telling(session: Session, pairs: Sequence[Pair], call: str) -> list[Finding]:
@@ -222,7 +237,7 @@ def _name(commit: Commit) -> str:
 
 
 def _effect(finding: Finding) -> str:
-    """Say how much slower, with the interval where there is one."""
+    """Write how much slower a metric is, with the interval where there is one."""
     try:
         metric = get_metric(finding.metric)
     except UnknownMetricError:

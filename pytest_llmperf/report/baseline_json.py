@@ -1,4 +1,4 @@
-"""What ``llmperf baseline show --json`` prints.
+"""The JSON that ``llmperf baseline show --json`` prints.
 
     {schema, folder, tolerance, false_alarms, machines: [{key, sessions: [{file, recorded,
      provenance, model}], decisions: [{file, kind, decided, session, tests, reason, commit}],
@@ -17,23 +17,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pytest_llmperf.baselines.choice import BaselineFolder
     from pytest_llmperf.baselines.overview import MetricOverview, TestOverview
     from pytest_llmperf.baselines.store import Shelf, StoredRecord
     from pytest_llmperf.baselines.window import Choice
-    from pytest_llmperf.cli.baseline_choice import Place
 
 SCHEMA_VERSION = 1
 
 
-def as_json(
-    place: Place, shelves: Mapping[str, Shelf], looks: Mapping[str, Sequence[TestOverview]]
+def baseline_json(
+    folder: BaselineFolder,
+    shelves: Mapping[str, Shelf],
+    looks: Mapping[str, Sequence[TestOverview]],
 ) -> dict[str, Any]:
     """Return plain JSON of every machine's folder."""
     return {
         "schema": SCHEMA_VERSION,
-        "folder": str(place.store.root),
-        "tolerance": place.tolerance,
-        "false_alarms": place.false_alarms,
+        "folder": str(folder.store.root),
+        "tolerance": folder.tolerance,
+        "false_alarms": folder.false_alarms,
         "machines": [
             {
                 "key": key,

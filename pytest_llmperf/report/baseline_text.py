@@ -1,0 +1,155 @@
+"""The stored sessions of a baselines folder as text: levels, drift, and what they can decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.text import display_width, pack, pad, printable, wrap_node_id, wrap_words
+from pytest_llmperf.units import format_change, format_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_llmperf.baselines.choice import BaselineFolder
+    from pytest_llmperf.baselines.overview import MetricOverview, TestOverview
+    from pytest_llmperf.baselines.store import Shelf, StoredRecord
+
+_HEADER = ("metric", "level", "over", "spread", "drift", "found from", "passes to")
+
+
+def baseline_lines(
+    folder: BaselineFolder,
+    shelves: Mapping[str, Shelf],
+    looks: Mapping[str, Sequence[TestOverview]],
+    tests: Sequence[str] | None,
+    width: int,
+) -> Iterator[str]:
+    """Write every machine with a test to show, in lines of at most ``width`` columns.
+
+    Args:
+        folder: the whole folder.
+        shelves: its machines.
+        looks: the overviews of each machine's tests.
+        tests: node ids that were asked for; None for all.
+        width: of the terminal.
+    """
+    for number, (key, shelf) in enumerate(shelves.items()):
+        if looks[key]:
+            if number:
+                yield ""
+            yield from _machine_lines(folder.store.root / key, shelf, looks[key], tests, width)
+    yield ""
+    yield from wrap_words(_legend(folder), width)
+
+
+def _machine_lines(
+    folder: Path,
+    shelf: Shelf,
+    looks: Sequence[TestOverview],
+    tests: Sequence[str] | None,
+    width: int,
+) -> Iterator[str]:
+    numbers = {stored.path.name: number for number, stored in enumerate(shelf.records, start=1)}
+    yield from wrap_words(f"{folder}: {count(len(shelf.records), 'session')}", width)
+    for stored in shelf.records:
+        if tests is None or any(nodeid in stored.record.tests for nodeid in tests):
+            yield from _session_lines(numbers[stored.path.name], stored, width)
+    for look in looks:
+        yield ""
+        yield from _test_lines(look, numbers, width)
+
+
+def _session_lines(number: int, stored: StoredRecord, width: int) -> Iterator[str]:
+    record, source = stored.record, stored.record.provenance
+    yield from pack([f"  #{number}", printable(stored.path.name)], width, "    ")
+    commit = f"commit {source.commit[:12]}" if source.commit else "no commit"
+    dirty = " with uncommitted changes" if source.dirty else ""
+    branch = f" on {source.branch}" if source.branch else ""
+    facts = (
+        f"{record.recorded.replace('T', ' ').replace('Z', ' UTC')}",
+        f"{commit}{dirty}{branch}",
+        f"plugin {source.plugin}",
+        f"{source.engine} {source.engine_version} ({source.backend})",
+        record.model.name,
+    )
+    yield from wrap_words(", ".join(facts), width, first="      ", indent="      ")
+
+
+def _test_lines(look: TestOverview, numbers: Mapping[str, int], width: int) -> Iterator[str]:
+    standing = look.standing
+    yield from wrap_node_id(look.nodeid, width)
+    yield from wrap_words(f"{look.model.name}: {look.summary}", width, first="  ", indent="  ")
+    facts = []
+    if look.window:
+        facts.append(f"window, which judges: {_named(look.window, numbers)}")
+        chosen = standing.anchoring
+        why = f"chosen {chosen.moment:%Y-%m-%d}: {chosen.reason}" if chosen else "the oldest"
+        facts.append(f"anchor: {_named(look.anchor, numbers)} ({why})")
+    if standing.acceptance:
+        accepted = standing.acceptance
+        number = _named((accepted.session,), numbers)
+        facts.append(f"accepted {accepted.moment:%Y-%m-%d}: {number} ({accepted.reason})")
+    if standing.history:
+        facts.append(f"before the accepted level: {_named(standing.history, numbers)}")
+    if look.other_work:
+        facts.append(f"measured another workload: {_named(look.other_work, numbers)}")
+    for stored in standing.invalid:
+        reasons = "; ".join(stored.record.tests[look.nodeid].invalid)
+        facts.append(f"invalid: {_named((stored,), numbers)} ({reasons})")
+    for fact in facts:
+        yield from wrap_words(fact, width, first="  ", indent="    ")
+    if look.metrics:
+        yield from _table([_HEADER, *map(_cells, look.metrics)], width)
+
+
+def _named(sessions: Iterable[StoredRecord], numbers: Mapping[str, int]) -> str:
+    """Name sessions by their numbers: ``#1-#3, #5``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers[stored.path.name] for stored in sessions):
+        if runs and runs[-1][-1] == number - 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"#{r[0]}-#{r[-1]}" if len(r) > 1 else f"#{r[0]}" for r in runs)
+
+
+def _cells(line: MetricOverview) -> tuple[str, ...]:
+    metric = line.metric
+    return (
+        printable(metric.label if metric else line.name),
+        format_quantity(line.level, metric.unit) if metric else f"{line.level:.3g} {line.unit}",
+        str(line.sessions),
+        "-" if line.spread is None else f"{line.spread:.1%}",
+        "-" if line.drift is None else format_change(line.drift),
+        "-" if line.found_from is None else f"{line.found_from:.1%}",
+        "-" if line.passes_to is None else format_change(line.passes_to),
+    )
+
+
+def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """Lay rows out under their header; in two lines each where the terminal is too narrow."""
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    if sum(widths) + 2 * len(widths) <= width:
+        return [
+            "  " + "  ".join(pad(text, w) for text, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
+    lines = []
+    for row in rows[1:]:
+        named = [f"{name} {text}" for name, text in zip(rows[0][1:], row[1:], strict=True)]
+        lines += [f"  {row[0]}", "    " + pack(named, width - 4, "")[0]]
+        lines += ["    " + line for line in pack(named, width - 4, "")[1:]]
+    return lines
+
+
+def _legend(folder: BaselineFolder) -> str:
+    return (
+        "level: median over the window's sessions; spread: standard deviation between them; "
+        "drift: from the anchor to the window, + is slower. What these sessions alone can decide "
+        f"(tolerance {percent(folder.tolerance)}, false alarms {percent(folder.false_alarms)} for "
+        "a session of one check, more checks need more): found from: the slowdown that is called "
+        "regressed half of the time; passes to: the largest measured slowdown that passes "
+        "(below 0: an unchanged test does not pass by them)."
+    )
