@@ -42,6 +42,12 @@ def slow(prompt, max_tokens=4):
     for number in range(max_tokens or 4):
         time.sleep(0.006)
         yield f"word{number} "
+
+def steady(prompt, max_tokens=4):
+    # So slow that a busy machine adds a small share of its time.
+    for number in range(max_tokens or 4):
+        time.sleep(0.02)
+        yield f"word{number} "
 """
 
 #: One thread: a busy neighbour's core is not the application's. One process is the fewest:

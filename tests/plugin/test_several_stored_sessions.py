@@ -44,17 +44,8 @@ def test_sessions_that_differ_do_not_call_what_lies_among_them(recorded):
 
 
 def test_one_session_is_not_enough_for_a_small_tolerance_and_says_so(project):
-    # Ten times the toy's time per token, so that what a busy machine adds is a small share of it.
-    steady = """
-    import time
-
-    def answer(prompt, max_tokens=8):
-        for _ in range(max_tokens):
-            time.sleep(0.02)
-            yield "word "
-    """
-    project.write(test_it=TEST.replace("30%", "5%"), steady=steady)
-    project.configure(app("steady:answer").replace("processes: 1", "processes: 4"))
+    project.write(test_it=TEST.replace("30%", "5%"))
+    project.configure(app("toy:steady").replace("processes: 1", "processes: 4"))
     project.perf("--llmperf-record")
     project.store_sessions([0.94])
     result = project.perf()
