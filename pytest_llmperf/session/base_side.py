@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
-from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.request_digest import ADVICE, difference
 from pytest_llmperf.session.other_tree import OtherTree
-from pytest_llmperf.session.setup import EngineSetup, set_up_engine
+from pytest_llmperf.session.setup import EngineSetup
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.measure.workload import Workload
-    from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
 
 #: Whether a test asks both sides for the same work, for other work, or is on one side only.
@@ -84,30 +79,6 @@ class BaseSide:
 
 #: Settings that make another engine: what a test asks of it may become other work.
 _OTHER_WORK = ("engine", "target", "model_path", "chat_format")
-
-
-def config_side(context: SessionContext, path: Path) -> BaseSide:
-    """Return the base side of another configuration file.
-
-    The environment's settings hold for both sides, overrides for the session's own only; the
-    file's ``perf`` section is not used.
-
-    Raises:
-        ConfigError: naming everything that is wrong with it.
-    """
-    from pytest_llmperf.config.load import load_config
-
-    root = context.root
-    loaded = load_config(path, context.project, os.environ, ())
-    setup = set_up_engine(loaded, root, context.import_paths)
-    name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-    side = setup_side(name, context.setup, setup)
-    if not may_ask_other_work(context.setup, setup):
-        return side
-    shared = Environment(sys.executable, shared=True, note="")
-    top = root.resolve()
-    tree = OtherTree(name, top, shared, (), top, top, config_file=path)
-    return replace(side, tree=tree)
 
 
 def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.config.load import load_config
 from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
+from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.packages.roots import import_roots, own_modules
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.state import changed_since
-from pytest_llmperf.session.base_side import BaseSide, config_side
+from pytest_llmperf.session.base_side import BaseSide, may_ask_other_work, setup_side
 from pytest_llmperf.session.commit_checkout import (
     CommitCheckout,
     check_out_commit,
@@ -18,6 +24,8 @@ from pytest_llmperf.session.commit_checkout import (
 )
 from pytest_llmperf.session.commit_side import commit_side, recorded_side
 from pytest_llmperf.session.errors import SideError
+from pytest_llmperf.session.other_tree import OtherTree
+from pytest_llmperf.session.setup import set_up_engine
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine
@@ -88,6 +96,28 @@ class ChosenBase:
         """Remove the other commit's tree."""
         if self._checkout is not None:
             self._checkout.close()
+
+
+def config_side(context: SessionContext, path: Path) -> BaseSide:
+    """Return the base side of another configuration file.
+
+    The environment's settings hold for both sides, overrides for the session's own only; the
+    file's ``perf`` section is not used.
+
+    Raises:
+        ConfigError: naming everything that is wrong with it.
+    """
+    root = context.root
+    loaded = load_config(path, context.project, os.environ, ())
+    setup = set_up_engine(loaded, root, context.import_paths)
+    name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    side = setup_side(name, context.setup, setup)
+    if not may_ask_other_work(context.setup, setup):
+        return side
+    shared = Environment(sys.executable, shared=True, note="")
+    top = root.resolve()
+    tree = OtherTree(name, top, shared, (), top, top, config_file=path)
+    return replace(side, tree=tree)
 
 
 def module_origins(context: SessionContext, engine: LlmEngine) -> dict[str, str]:

@@ -25,7 +25,7 @@ from pytest_llmperf.session.configured import stored_causes
 from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.facts import gather_facts
 from pytest_llmperf.session.result import TestResult
-from pytest_llmperf.session.results import result_of_test
+from pytest_llmperf.session.results_of_tests import result_of_test
 from pytest_llmperf.session.suspects import Suspect, find_suspects
 from pytest_llmperf.session.trial import Trial, Trials
 from pytest_llmperf.text import in_short

@@ -24,7 +24,7 @@ from pytest_llmperf.session.fitness_entries import (
     session_entries,
 )
 from pytest_llmperf.session.recorded import RecordedTest
-from pytest_llmperf.session.results import configured_of
+from pytest_llmperf.session.results_of_tests import configured_of
 from pytest_llmperf.session.session_gate import unfit
 from pytest_llmperf.session.trial import Trial
 

@@ -1,0 +1,132 @@
+"""Builds the result of one test from the trial that decides on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.summary import joined
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
+from pytest_llmperf.session.configured import causes_of, configured_findings, differences_of
+from pytest_llmperf.session.explaining import Explanation
+from pytest_llmperf.session.fitness_entries import FitnessEntry, entries_of, session_entries
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.result import TestResult
+from pytest_llmperf.session.roofline_share import roofline_lines
+from pytest_llmperf.stats.summary import stalls
+
+if TYPE_CHECKING:
+    from pytest_llmperf.baselines.store import StoredRecord
+    from pytest_llmperf.session.trial import Trial
+
+
+def result_of_test(
+    trial: Trial,
+    test: RecordedTest,
+    *,
+    remarks: tuple[str, ...] = (),
+    is_confirmed: bool = False,
+    explanation: Explanation | None = None,
+) -> TestResult:
+    """Return what a trial has to say of one of its tests.
+
+    Args:
+        trial: the measurement.
+        test: which of its tests.
+        remarks: what led to the trial, or why there was no other, one line each.
+        is_confirmed: stored sessions made the test suspect, and the trial decides.
+        explanation: why it may be slow; None where nobody looked.
+    """
+    facts, base = trial.facts, trial.base
+    checks, samples = trial.checks[test.nodeid], trial.measurement.tests[test.nodeid]
+    baseline, skipped = _newest_baseline(trial, test)
+    rows = tuple(one for one in checks if one.check.gated or one.evidence.samples)
+    roofline = facts.roofline.share(facts.info, test.workload, rows)
+    configured = configured_of(trial, test)
+    findings = (*_findings(samples), *_left_out(skipped), *roofline_lines(roofline))
+    own = [s for s in samples.processes if s.side == CANDIDATE]
+    watched = own or [s for s in samples.voided if s.side == CANDIDATE and not samples.processes]
+    return TestResult(
+        nodeid=test.nodeid,
+        rows=rows,
+        workload=test.workload.summary,
+        workload_hash=test.workload.hash,
+        requests=test.workload.digests,
+        findings=(*remarks, *findings) if is_confirmed else (*findings, *remarks),
+        differences=differences_of(facts, baseline, base, configured),
+        fitness=entries_of(samples, configured),
+        causes=causes_of([one.verdict for one in checks if one.verdict], configured),
+        pairs=samples.pairs,
+        earlier_pairs=samples.earlier,
+        culprit=base.culprit if base is not None else "",
+        bisect_from=base.bisect_from if base is not None else None,
+        is_confirmed=is_confirmed,
+        processes=len(own),
+        telemetry=joined([s.telemetry for s in watched if s.telemetry]),
+        roofline=roofline,
+        diagnosis=explanation.causes if explanation is not None else (),
+        doctor_command=explanation.command if explanation is not None else "",
+    )
+
+
+def configured_of(trial: Trial, test: RecordedTest) -> list[FitnessFinding]:
+    """Return what is configured or built otherwise than what a test is compared with."""
+    baseline, _ = _newest_baseline(trial, test)
+    return configured_findings(trial.facts, baseline, trial.base, trial.measurement.loaded)
+
+
+def trial_fitness(trial: Trial) -> tuple[FitnessEntry, ...]:
+    """Return what was unfit in any test of a trial."""
+    return session_entries(
+        {
+            test.nodeid: entries_of(
+                trial.measurement.tests[test.nodeid], configured_of(trial, test)
+            )
+            for test in trial.tests
+        }
+    )
+
+
+def _newest_baseline(trial: Trial, test: RecordedTest) -> tuple[StoredRecord | None, int]:
+    """Return the newest stored session that judges a test, and how many unfit ones do not."""
+    if trial.base is not None:
+        return None, 0
+    stored = [trial.gate.stored(test, one.check) for one in trial.checks[test.nodeid]]
+    records = trial.facts.baselines.records
+    judging = {path for found in stored for path in found.paths}
+    newest = next((one for one in reversed(records) if one.path in judging), None)
+    return newest, max((found.skipped_invalid for found in stored), default=0)
+
+
+def _findings(samples: TestSamples) -> list[str]:
+    found = []
+    count = sum(
+        stalls(rows)
+        for side in (CANDIDATE, BASE)
+        if (rows := tuple(s.row("end_to_end") for s in samples.processes if s.side == side))
+    )
+    if count:
+        found.append(
+            f"{count} stalled iteration{'s' if count != 1 else ''} "
+            "(over 1.25 times their process's median; kept, the median absorbs them)"
+        )
+    if samples.voided and samples.processes:
+        count = len(samples.voided)
+        found.append(
+            f"{count} process{'es' if count != 1 else ''} left out as invalid: "
+            f"{samples.voided[0].void}"
+        )
+    # What the configuration lets count anyway.
+    found += [
+        f"in {len(entry.processes)} process{'es' if len(entry.processes) != 1 else ''}: {entry}"
+        for entry in entries_of(samples)
+        if entry.doing == "measurement" and entry.severity == "warn"
+    ]
+    return found
+
+
+def _left_out(sessions: int) -> list[str]:
+    if not sessions:
+        return []
+    plural = "s" if sessions != 1 else ""
+    return [f"{sessions} stored session{plural} left out: the machine was not fit then"]
