@@ -18,9 +18,9 @@ from typing import Literal
 from pytest_llmperf.baselines.calibrations import read_calibrations
 from pytest_llmperf.baselines.jsontext import dumps
 from pytest_llmperf.bisect.drive import Bisection, Question
-from pytest_llmperf.bisect.evidence import Evidence as SearchEvidence
+from pytest_llmperf.bisect.evidence import BisectEvidence
 from pytest_llmperf.bisect.outcome import Rates
-from pytest_llmperf.bisect.session import Finding, Session
+from pytest_llmperf.bisect.session import BisectFinding, BisectSession
 from pytest_llmperf.cli import main
 from pytest_llmperf.cli.output import say, width
 from pytest_llmperf.gate.check import Check, Evidence, Pairs
@@ -278,12 +278,12 @@ class DamageProject:
         commits = repository.run("rev-list", "--reverse", "HEAD").split()
         good, bad = resolve(repository, commits[0]), resolve(repository, commits[-1])
 
-        def oracle(question: Question) -> Session:
+        def oracle(question: Question) -> BisectSession:
             slow = commits.index(question.commit) >= 2 > commits.index(question.against)
             verdict = "regressed" if slow else "pass"
             numbers = (0.1, 0.05, 0.15, 0.14) if slow else (0.0, -0.01, 0.01, 0.01)
-            finding = Finding("test_toy.py::test_answer", "end_to_end", verdict, "", *numbers)
-            return Session(
+            finding = BisectFinding("test_toy.py::test_answer", "end_to_end", verdict, "", *numbers)
+            return BisectSession(
                 question.commit,
                 question.against,
                 (finding,),
@@ -292,7 +292,7 @@ class DamageProject:
                 fresh=question.fresh,
             )
 
-        with SearchEvidence(self._home / "cache", ["a search"]) as evidence:
+        with BisectEvidence(self._home / "cache", ["a search"]) as evidence:
             text = BisectText(good, bad, evidence.folder)
             rates = Rates(0.01, 0.05, 0.05)
             search = Bisection(

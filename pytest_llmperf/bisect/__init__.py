@@ -1,1 +1,1 @@
-"""The first commit that made tests slower: the search, what it may ask, and what it remembers."""
+"""Searches for the first commit that made tests slower, and keeps what it has measured."""

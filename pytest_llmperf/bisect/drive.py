@@ -1,4 +1,4 @@
-"""The whole search: the bad end first, then halving, then the answer against its own parent."""
+"""Runs a search: the bad end first, then halving, then the result against its own parent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from pytest_llmperf.bisect.estimate import Estimate
-from pytest_llmperf.bisect.evidence import Evidence, EvidenceError
+from pytest_llmperf.bisect.evidence import BisectEvidence, EvidenceError
 from pytest_llmperf.bisect.history import (
     Commit,
     Contents,
@@ -18,9 +18,9 @@ from pytest_llmperf.bisect.history import (
     look_up,
 )
 from pytest_llmperf.bisect.judgement import Judgement, judge
-from pytest_llmperf.bisect.outcome import JudgedCommit, Kind, Outcome, Rates
+from pytest_llmperf.bisect.outcome import BisectOutcome, JudgedCommit, Kind, Rates
 from pytest_llmperf.bisect.search import Search
-from pytest_llmperf.bisect.session import Pair, Session
+from pytest_llmperf.bisect.session import BisectSession, CheckKey
 from pytest_llmperf.repository.folders import remove_tree
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import Revision
@@ -31,7 +31,7 @@ _SEARCH = "search.git"
 
 @dataclass(frozen=True)
 class Question:
-    """What to measure: ``commit`` interleaved with ``against``.
+    """A commit to measure, interleaved with ``against``.
 
     Attributes:
         commit, against: full hashes.
@@ -47,16 +47,16 @@ class Question:
 
 #: Runs one session. What is wrong with the commit is in the answer; what is wrong with anything
 #: else (a full disk, git, an interruption) is raised, and ends the search until it goes on.
-Oracle = Callable[[Question], Session]
+Oracle = Callable[[Question], BisectSession]
 
 
 @dataclass(frozen=True)
 class Begun:
-    """The search begins.
+    """The event that the search begins.
 
     Attributes:
         estimate: what it takes at most.
-        problems: what can't be used of what was kept, a message for each file.
+        problems: a message for each kept file that can't be used.
     """
 
     estimate: Estimate
@@ -65,7 +65,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Asked:
-    """A commit is about to be measured; ``number`` counts sessions from 1."""
+    """The event that a commit is about to be measured; ``number`` counts sessions from 1."""
 
     commit: Commit
     against: Commit
@@ -74,24 +74,24 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """A commit was judged.
+    """The event that a commit was judged.
 
     Attributes:
         commit: it.
         judged: the session and the call.
         kept: it was measured by an earlier run, or in the place of another commit.
-        pairs: the metrics that count.
+        checks: those that count.
         remaining: sessions that are still to come, at most.
     """
 
     commit: Commit
     judged: JudgedCommit
     kept: bool
-    pairs: tuple[Pair, ...]
+    checks: tuple[CheckKey, ...]
     remaining: int
 
 
-Event = Begun | Asked | Answered
+BisectEvent = Begun | Asked | Answered
 
 
 @dataclass
@@ -105,7 +105,7 @@ class Bisection:
         evidence: held; what was measured before, and where it is kept.
         rates: declared by the gate.
         budget: the longest time of one session, seconds.
-        tell: told what happens.
+        tell: called with every event.
         first_parent: take merges as one commit each.
         retry: measure again what had to be skipped.
         alone: every session stands for itself: asked once more, it would have another chance
@@ -119,10 +119,10 @@ class Bisection:
     good: Revision
     bad: Revision
     oracle: Oracle
-    evidence: Evidence
+    evidence: BisectEvidence
     rates: Rates
     budget: float
-    tell: Callable[[Event], None]
+    tell: Callable[[BisectEvent], None]
     first_parent: bool = False
     retry: bool = False
     alone: bool = False
@@ -134,7 +134,7 @@ class Bisection:
         self._number = 0
         self._remaining = 0
 
-    def run(self) -> Outcome:
+    def run(self) -> BisectOutcome:
         """Search, and return what was found.
 
         Raises:
@@ -150,22 +150,22 @@ class Bisection:
         self._remaining = estimate.sessions
         self.tell(Begun(estimate, tuple(self.evidence.problems())))
         end, kept = self._ask(Question(bad, good))
-        pairs = tuple(finding.pair for finding in end.regressed)
-        self._told(end, Judgement("bad" if pairs else "skip"), kept, pairs)
-        if not pairs:
+        checks = tuple(finding.check for finding in end.regressed)
+        self._tell_answer(end, Judgement("bad" if checks else "skip"), kept, checks)
+        if not checks:
             kind: Kind = "unmeasured" if not end.findings else "not slower"
-            return Outcome(kind, end, self.rates)
+            return BisectOutcome(kind, end, self.rates)
         if self.retry:
-            self._drop_skipped(known, end, pairs)
-        return self._search(Outcome("range", end, self.rates, pairs))
+            self._drop_skipped(known, end, checks)
+        return self._search(BisectOutcome("range", end, self.rates, checks))
 
-    def _search(self, outcome: Outcome) -> Outcome:
+    def _search(self, outcome: BisectOutcome) -> BisectOutcome:
         folder = self.evidence.folder / _SEARCH
         remove_tree(folder)  # of a run that was killed
         good, bad = self.good.commit, self.bad.commit
         try:
             search = Search(self.repository, good, bad, folder, self.first_parent)
-            path = self._halve(search, outcome.pairs)
+            path = self._halve(search, outcome.checks)
             candidates, skipped = search.candidates(), search.skipped()
         finally:
             remove_tree(folder)
@@ -181,56 +181,57 @@ class Bisection:
             return outcome
         return self._verify(outcome)
 
-    def _halve(self, search: Search, pairs: tuple[Pair, ...]) -> list[JudgedCommit]:
-        """Ask about one commit after the other, until nothing more can be told."""
+    def _halve(self, search: Search, checks: tuple[CheckKey, ...]) -> list[JudgedCommit]:
+        """Ask about one commit after the other, until none would narrow the range further."""
         path: list[JudgedCommit] = []
         while (commit := search.next()) is not None:
             # What is left may take one more step than halving says: the last bad one is known.
             self._remaining = (len(search.candidates()) - 1).bit_length() + 1
-            session, kept = self._ask(Question(commit, self.good.commit, _tests(pairs)))
-            judged = JudgedCommit(session, judge(session, pairs))
+            session, kept = self._ask(Question(commit, self.good.commit, _tests(checks)))
+            judged = JudgedCommit(session, judge(session, checks))
             path.append(judged)
             search.answer(commit, judged.judgement.call)
             self.evidence.keep_log(search.log())
-            self._told(session, judged.judgement, kept, pairs)
+            self._tell_answer(session, judged.judgement, kept, checks)
         return path
 
-    def _verify(self, outcome: Outcome) -> Outcome:
+    def _verify(self, outcome: BisectOutcome) -> BisectOutcome:
         """Measure the first bad commit once more, against its own parent."""
         first = outcome.candidates[0]
         self._remaining = 1
-        question = Question(first.hash, first.parents[0], _tests(outcome.pairs), fresh=True)
+        question = Question(first.hash, first.parents[0], _tests(outcome.checks), fresh=True)
         session, kept = self._ask(question)
-        judgement = judge(session, outcome.pairs)
-        self._told(session, judgement, kept, outcome.pairs)
+        judgement = judge(session, outcome.checks)
+        self._tell_answer(session, judgement, kept, outcome.checks)
         kind: Kind = "found" if judgement.call == "bad" else "unconfirmed"
         return replace(outcome, kind=kind, verification=session)
 
-    def _ask(self, question: Question) -> tuple[Session, bool]:
-        """Return what is known of a commit, else measure it; and whether it was known."""
+    def _ask(self, question: Question) -> tuple[BisectSession, bool]:
+        """Return a commit's session, measured now if it is not known; and whether it was known."""
         self._number += 1
         known = self.evidence.find(question.commit, question.against, question.fresh)
         known = known or self._alike(question)
         if known is not None:
             return known, True
-        look = self.repository
-        commit, against = look_up(look, question.commit), look_up(look, question.against)
+        repository = self.repository
+        commit = look_up(repository, question.commit)
+        against = look_up(repository, question.against)
         self._same_machine("host", self.host)
         self.tell(Asked(commit, against, self._number))
         session = replace(self.oracle(question), host=self.host)
         self._same_machine("machine", session.machine)
-        # An end that is not slower, or can't be measured, is asked about anew, unless each time
+        # An end that is not slower, or can't be measured, is asked about again, unless each time
         # would be another chance of a false alarm.
         end = session.commit == self.bad.commit and not session.fresh
         if session.regressed or not end or (self.alone and session.looked()):
             self.evidence.keep(session)
         return session, False
 
-    def _alike(self, question: Question) -> Session | None:
-        """Return what is known of a commit by another one with the same files, or None."""
+    def _alike(self, question: Question) -> BisectSession | None:
+        """Return the session of another commit with the same files, or None."""
         commit, against, fresh = question.commit, question.against, question.fresh
         if self._contents.same(commit, against):
-            return Session(commit, against, fresh=fresh, host=self.host, same_as=against)
+            return BisectSession(commit, against, fresh=fresh, host=self.host, same_as=against)
         for known in self.evidence.sessions():
             if (known.against, known.fresh) == (against, fresh) and self._contents.same(
                 commit, known.commit
@@ -238,12 +239,12 @@ class Bisection:
                 return replace(known, commit=commit, same_as=known.commit)
         return None
 
-    def _told(
-        self, session: Session, judgement: Judgement, kept: bool, pairs: tuple[Pair, ...]
+    def _tell_answer(
+        self, session: BisectSession, judgement: Judgement, kept: bool, checks: tuple[CheckKey, ...]
     ) -> None:
         self._remaining = max(0, self._remaining - 1)
         commit = look_up(self.repository, session.commit)
-        self.tell(Answered(commit, JudgedCommit(session, judgement), kept, pairs, self._remaining))
+        self.tell(Answered(commit, JudgedCommit(session, judgement), kept, checks, self._remaining))
 
     def _same_machine(self, kind: Literal["host", "machine"], this: str) -> None:
         """Refuse to mix machines: a slowdown of one need not be one of the other.
@@ -258,16 +259,16 @@ class Bisection:
             )
 
     def _drop_skipped(
-        self, known: Sequence[Session], end: Session, pairs: tuple[Pair, ...]
+        self, known: Sequence[BisectSession], end: BisectSession, checks: tuple[CheckKey, ...]
     ) -> None:
         for session in known:
-            if session == end or judge(session, pairs).call != "skip":
+            if session == end or judge(session, checks).call != "skip":
                 continue
             # Where no other evidence counts, measuring until the call is another one would add
             # up its chances to be wrong.
-            if not (session.fresh or self.alone) or not session.looked(pairs):
+            if not (session.fresh or self.alone) or not session.looked(checks):
                 self.evidence.drop(session)
 
 
-def _tests(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(pair.test for pair in pairs))
+def _tests(checks: Sequence[CheckKey]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(check.test for check in checks))

@@ -1,4 +1,4 @@
-"""How many sessions a search takes at most, and how long."""
+"""Bounds on the sessions and the time that a search takes."""
 
 from __future__ import annotations
 

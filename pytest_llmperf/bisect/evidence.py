@@ -1,4 +1,4 @@
-"""What a search has measured, kept in a folder of the cache so that it can go on later."""
+"""Keeps the sessions of a search in a folder of the cache, so that it can go on later."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.baselines.strict_json import parse, why_not
-from pytest_llmperf.bisect.session import Session
+from pytest_llmperf.bisect.session import BisectSession
 from pytest_llmperf.repository.folders import remove_tree
 from pytest_llmperf.stored_json import dump, read
 
@@ -33,10 +33,10 @@ _SESSION = ".session.json"
 
 
 class EvidenceError(Exception):
-    """The evidence can't be used or kept; ``str()`` is a complete message."""
+    """Evidence that can't be used or kept; ``str()`` is a complete message."""
 
 
-class Evidence:
+class BisectEvidence:
     """The sessions of one search, one file each; held by one process at a time.
 
     Also a context manager that holds it.
@@ -52,8 +52,8 @@ class Evidence:
         self.folder = cache / FOLDER / digest[:_DIGITS]
         self._lock: BaseFileLock | None = None
 
-    def __enter__(self) -> Evidence:
-        """Hold it.
+    def __enter__(self) -> BisectEvidence:
+        """Hold the sessions for this process.
 
         Raises:
             EvidenceError: another process does, or the folder can't be made.
@@ -100,7 +100,7 @@ class Evidence:
 
     @property
     def restarted(self) -> bool:
-        """Whether the search was begun anew: nothing that was measured before may count."""
+        """Whether the search was restarted: nothing that was measured before may count."""
         return (self.folder / _RESTARTED).exists()
 
     def _forget_old(self) -> None:
@@ -116,16 +116,16 @@ class Evidence:
                 with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0):
                     remove_tree(folder)
 
-    def drop(self, session: Session) -> None:
+    def drop(self, session: BisectSession) -> None:
         """Forget one session."""
         try:
             self._path(session.commit, session.against, session.fresh).unlink(missing_ok=True)
         except OSError as error:
             raise self._failed(error) from error
 
-    def sessions(self) -> list[Session]:
-        """Return all that were kept; a file that can't be used counts as none."""
-        return [kept for kept in self._read().values() if isinstance(kept, Session)]
+    def sessions(self) -> list[BisectSession]:
+        """Return the kept sessions; a file that can't be used counts as none."""
+        return [kept for kept in self._read().values() if isinstance(kept, BisectSession)]
 
     def problems(self) -> list[str]:
         """Return a message for each kept file that can't be used."""
@@ -136,12 +136,12 @@ class Evidence:
             if isinstance(kept, str)
         ]
 
-    def _read(self) -> dict[Path, Session | str]:
-        """Read every kept session; of one that can't be used, why."""
-        found: dict[Path, Session | str] = {}
+    def _read(self) -> dict[Path, BisectSession | str]:
+        """Read every kept session; a reason instead of one that can't be used."""
+        found: dict[Path, BisectSession | str] = {}
         for path in sorted(self.folder.glob(f"*{_SESSION}")):
             try:
-                session = read(Session, parse(path.read_bytes()))
+                session = read(BisectSession, parse(path.read_bytes()))
             except ValueError as error:
                 found[path] = why_not(error)
             except OSError as error:
@@ -151,19 +151,19 @@ class Evidence:
                 found[path] = session if path == whose else "it is about another commit"
         return found
 
-    def find(self, commit: str, against: str, fresh: bool = False) -> Session | None:
-        """Return what was measured of a commit, None if it was not."""
+    def find(self, commit: str, against: str, fresh: bool = False) -> BisectSession | None:
+        """Return a commit's kept session, None if there is none."""
         wanted = (commit, against, fresh)
         kept = self.sessions()
         return next((s for s in kept if (s.commit, s.against, s.fresh) == wanted), None)
 
-    def keep(self, session: Session) -> None:
+    def keep(self, session: BisectSession) -> None:
         """Keep a session, whole or not at all; raises EvidenceError."""
         text = json.dumps(dump(session), indent=1) + "\n"
         self._write(self._path(session.commit, session.against, session.fresh), text)
 
     def keep_log(self, log: str) -> None:
-        """Keep what ``git bisect replay`` takes, for who wants to go on by hand."""
+        """Keep the input of ``git bisect replay``, so that a user can go on by hand."""
         self._write(self.folder / _LOG, log)
 
     def stem(self, commit: str, against: str, fresh: bool = False) -> Path:

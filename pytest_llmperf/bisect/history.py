@@ -1,4 +1,4 @@
-"""The commits that are looked through: what can be searched, and how a commit is told of."""
+"""The commits between two ends: whether they can be searched, and how one is shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_llmperf.repository.revisions import Revision
 
 
 class RangeError(Exception):
-    """There is nothing to search between two commits; ``str()`` says what to give instead."""
+    """Two commits with nothing to search between them; ``str()`` says what to give instead."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Commit:
 
 
 def look_up(repository: Repository, commit: str) -> Commit:
-    """Return what is shown of a commit."""
+    """Read a commit as it is shown."""
     said = repository.run(
         *("log", "-1", "--no-color", "--encoding=UTF-8", "--format=%P%x00%an%x00%aI%x00%s"),
         *(commit, "--"),
@@ -48,7 +48,7 @@ def look_up(repository: Repository, commit: str) -> Commit:
 
 
 def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
-    """See that ``good`` comes before ``bad``.
+    """Check that ``good`` comes before ``bad``.
 
     Raises:
         RangeError: it does not; says what to give.
@@ -75,7 +75,7 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
 
 
 class Contents:
-    """What tells the files of two commits apart, recorded baselines excepted.
+    """Compares the files of commits, recorded baselines excepted.
 
     Args:
         repository: the user's.
@@ -98,10 +98,10 @@ class Contents:
 
 
 def check_contents(contents: Contents, good: Revision, bad: Revision) -> None:
-    """See that something was changed since ``good`` and is so still.
+    """Check that ``bad`` differs from ``good`` in more than recorded baselines.
 
     Raises:
-        RangeError: nothing was that is measured.
+        RangeError: it does not.
     """
     if contents.same(good.commit, bad.commit):
         raise RangeError(

@@ -1,4 +1,4 @@
-"""What a session means to the search: bad, good, or nothing that could be relied on."""
+"""Judges a session for the search: bad, good, or skip where neither can be relied on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_llmperf.bisect.session import FINE, REGRESSED, Pair, Session
+from pytest_llmperf.bisect.session import FINE, REGRESSED, BisectSession, CheckKey
 
 #: In the words of ``git bisect``.
 Call = Literal["bad", "good", "skip"]
@@ -16,7 +16,7 @@ _SHOWN = 2
 
 @dataclass(frozen=True)
 class Judgement:
-    """A call, and why.
+    """A call and its reason.
 
     Attributes:
         call: ``bad`` if any metric that counts regressed, ``good`` if all of them are
@@ -28,7 +28,7 @@ class Judgement:
     reason: str = ""
 
 
-def judge(session: Session, pairs: Sequence[Pair]) -> Judgement:
+def judge(session: BisectSession, checks: Sequence[CheckKey]) -> Judgement:
     """Judge a commit by the metrics that count: those that regressed at the bad end."""
     if session.is_base:
         return Judgement("good")
@@ -36,14 +36,14 @@ def judge(session: Session, pairs: Sequence[Pair]) -> Judgement:
         return Judgement("skip", session.problem.splitlines()[0])
     unclear = []
     bad = False
-    for pair in pairs:
-        finding = session.find(pair)
+    for check in checks:
+        finding = session.find(check)
         if finding is None:
-            unclear.append(f"{pair.test} [{pair.metric}] was not measured")
+            unclear.append(f"{check.test} [{check.metric}] was not measured")
         elif finding.verdict == REGRESSED:
             bad = True
         elif finding.verdict not in FINE:
-            unclear.append(f"{pair.test} [{pair.metric}] {finding.verdict}: {finding.text}")
+            unclear.append(f"{check.test} [{check.metric}] {finding.verdict}: {finding.text}")
     if bad:
         return Judgement("bad")
     if unclear:

@@ -1,4 +1,4 @@
-"""What a search found, and how sure that is."""
+"""The result of a search, and bounds on the chance that it is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from pytest_llmperf.bisect.history import Commit
 from pytest_llmperf.bisect.judgement import Judgement
-from pytest_llmperf.bisect.session import Finding, Pair, Session
+from pytest_llmperf.bisect.session import BisectFinding, BisectSession, CheckKey
 
 #: ``found``: one commit, and its own effect is proven. ``unconfirmed``: one commit, but compared
 #: with its own parent alone nothing is proven. ``range``: skipped commits hide which one.
@@ -33,22 +33,22 @@ class Rates:
 
 @dataclass(frozen=True)
 class JudgedCommit:
-    """A commit that was asked about."""
+    """A commit that was asked about, with its session and the call."""
 
-    session: Session
+    session: BisectSession
     judgement: Judgement
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """The end of a search.
+class BisectOutcome:
+    """The result of a search.
 
     Attributes:
         kind: what it is.
-        pairs: the metrics that regressed at the bad end, which all else was judged by.
+        checks: those that regressed at the bad end, by which all commits were judged.
         end: the session of the bad end against the good one.
-        path: what was asked, in order; without the bad end.
-        candidates: what may be the first bad commit, newest first; one if it was found.
+        path: the commits that were asked about, in order; without the bad end.
+        candidates: commits that may be the first bad one, newest first; one if it was found.
         skipped: those candidates that could not be judged.
         strays: hashes of those candidates that do not descend from the good commit: they may be
             slower only because they lack what made it fast.
@@ -57,14 +57,14 @@ class Outcome:
     """
 
     kind: Kind
-    end: Session
+    end: BisectSession
     rates: Rates
-    pairs: tuple[Pair, ...] = ()
+    checks: tuple[CheckKey, ...] = ()
     path: tuple[JudgedCommit, ...] = ()
     candidates: tuple[Commit, ...] = ()
     skipped: tuple[Commit, ...] = ()
     strays: tuple[str, ...] = ()
-    verification: Session | None = None
+    verification: BisectSession | None = None
 
     @property
     def first(self) -> Commit | None:
@@ -72,9 +72,9 @@ class Outcome:
         return self.candidates[0] if self.kind in ("found", "unconfirmed") else None
 
     def calls(self, call: str) -> int:
-        """Return how often measuring gave this answer, the bad end's included.
+        """Return how often measuring led to this call, the bad end's included.
 
-        What has the files of another commit rests on the call about that one.
+        A commit with the files of another one rests on the call about that one.
         """
         measured = [each for each in self.path if not each.session.same_as]
         return (call == "bad") + sum(each.judgement.call == call for each in measured)
@@ -98,14 +98,14 @@ class Outcome:
         """
         return self.rates.false_alarm if self.kind == "found" else None
 
-    def effects(self) -> tuple[Finding, ...]:
-        """Return what the first bad commit alone did, by the verification: what counts only."""
+    def effects(self) -> tuple[BisectFinding, ...]:
+        """Return the effects of the first bad commit alone, by the verification."""
         if self.verification is None:
             return ()
-        return counting(self.verification, self.pairs)
+        return counting(self.verification, self.checks)
 
 
-def counting(session: Session, pairs: Sequence[Pair]) -> tuple[Finding, ...]:
-    """Return a session's findings on these metrics, in their order."""
-    found = [session.find(pair) for pair in pairs]
+def counting(session: BisectSession, checks: Sequence[CheckKey]) -> tuple[BisectFinding, ...]:
+    """Return a session's findings on these checks, in their order."""
+    found = [session.find(check) for check in checks]
     return tuple(finding for finding in found if finding is not None)

@@ -27,7 +27,7 @@ class ProjectError(Exception):
 
 
 @dataclass(frozen=True)
-class Project:
+class BisectProject:
     """A project folder in a repository.
 
     Attributes:
@@ -64,7 +64,7 @@ class Project:
         ]
 
 
-def find_project(cwd: Path, words: Sequence[str]) -> Project:
+def find_project(cwd: Path, words: Sequence[str]) -> BisectProject:
     """Return the project around ``cwd``; ``words`` are tests, then pytest's arguments.
 
     Raises:
@@ -84,7 +84,7 @@ def find_project(cwd: Path, words: Sequence[str]) -> Project:
     file = cwd / asked.llmperf_config if asked.llmperf_config else None
     loaded = load_config(file, folders, os.environ, asked.llmperf_set)
     perf, baselines = loaded.config.perf, loaded.baselines_dir
-    return Project(repository, folders.root, cwd, perf, baselines, tests, arguments)
+    return BisectProject(repository, folders.root, cwd, perf, baselines, tests, arguments)
 
 
 def _folders(

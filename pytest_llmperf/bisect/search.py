@@ -1,4 +1,4 @@
-"""Which commit to measure next, decided by ``git bisect`` in a private repository."""
+"""Chooses the commit to measure next, by ``git bisect`` in a private repository."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Search:
         return listed.split()
 
     def next(self) -> str | None:
-        """Return the commit to measure; None if no other one would tell more."""
+        """Return the commit to measure; None if none would narrow the range further."""
         open_ = set(self.candidates()[1:]) - self._skipped
         if not open_:
             return None
         return self._git.git("rev-parse", "BISECT_HEAD").strip()
 
     def answer(self, commit: str, call: Call) -> None:
-        """Tell git what was found at a commit."""
+        """Pass the call about a commit to git."""
         if call == "skip":
             self._skipped.add(commit)
         try:
@@ -64,5 +64,5 @@ class Search:
         return [commit for commit in self.candidates() if commit in self._skipped]
 
     def log(self) -> str:
-        """Return what ``git bisect log`` says: what ``git bisect replay`` takes."""
+        """Return the output of ``git bisect log``, the input of ``git bisect replay``."""
         return self._git.git("bisect", "log")

@@ -1,4 +1,4 @@
-"""What one session said about one commit compared with another, read from its JSON report."""
+"""One session of a search: a commit compared with another, read from the session's report."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, expect
 
 REGRESSED = "regressed"
-#: Said of a metric that is as fast as there, within the tolerance.
+#: Verdicts on a metric that is as fast as at the base, within the tolerance.
 FINE = ("pass", "improved")
-#: Said after a look at the numbers; all else says that there are none to look at.
+#: Verdicts that rest on measured numbers; the others say that there are none.
 LOOKED = (REGRESSED, *FINE, "inconclusive")
 #: Strategies that compare two sides; any other looks at an absolute limit.
 _COMPARING = ("interleaved", "stalls")
@@ -28,16 +28,16 @@ def _within(low: float, high: float) -> Any:
 _Slowdown = Annotated[Number, _within(-1.0, 1e100)]
 
 
-class Pair(NamedTuple):
-    """A metric of a test."""
+class CheckKey(NamedTuple):
+    """Identifies a check: a metric of a test."""
 
     test: str
     metric: str
 
 
 @dataclass(frozen=True)
-class Finding(Stored):
-    """What was said of one metric of one test; slowdowns are fractions, positive is slower.
+class BisectFinding(Stored):
+    """The verdict on one metric of one test; slowdowns are fractions, positive is slower.
 
     Attributes:
         test: the node id.
@@ -59,13 +59,13 @@ class Finding(Stored):
     bound: _Slowdown | None = None
 
     @property
-    def pair(self) -> Pair:
-        """The metric and its test."""
-        return Pair(self.test, self.metric)
+    def check(self) -> CheckKey:
+        """The check that it is about."""
+        return CheckKey(self.test, self.metric)
 
 
 @dataclass(frozen=True)
-class Session(Stored):
+class BisectSession(Stored):
     """One session: ``commit`` measured interleaved with ``against``.
 
     Attributes:
@@ -82,7 +82,7 @@ class Session(Stored):
 
     commit: str
     against: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[BisectFinding, ...] = ()
     problem: str = ""
     seconds: Annotated[Number, _within(0.0, 1e9)] = 0.0
     machine: str = ""
@@ -98,19 +98,21 @@ class Session(Stored):
         return self.same_as == self.against
 
     @property
-    def regressed(self) -> tuple[Finding, ...]:
-        """What is slower than there."""
+    def regressed(self) -> tuple[BisectFinding, ...]:
+        """The metrics that are slower than at the base."""
         return tuple(each for each in self.findings if each.verdict == REGRESSED)
 
-    def looked(self, pairs: Collection[Pair] | None = None) -> bool:
+    def looked(self, checks: Collection[CheckKey] | None = None) -> bool:
         """Whether the numbers of any of these metrics (None: of all) were looked at."""
         return any(
-            each.verdict in LOOKED for each in self.findings if pairs is None or each.pair in pairs
+            each.verdict in LOOKED
+            for each in self.findings
+            if checks is None or each.check in checks
         )
 
-    def find(self, pair: Pair) -> Finding | None:
-        """Return what was said of this metric of this test."""
-        return next((each for each in self.findings if each.pair == pair), None)
+    def find(self, check: CheckKey) -> BisectFinding | None:
+        """Return the finding on a check, None if there is none."""
+        return next((each for each in self.findings if each.check == check), None)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ class _Proof(Stored):
 
 @dataclass(frozen=True)
 class _Reason(Stored):
-    """What one strategy said."""
+    """The verdict of one strategy."""
 
     verdict: str
     strategy: str
@@ -134,7 +136,7 @@ class _Reason(Stored):
 
 @dataclass(frozen=True)
 class _Metric(Stored):
-    """A metric in a report, as far as it is needed here."""
+    """A metric in a report, as far as a search needs it."""
 
     name: str
     gated: bool
@@ -145,8 +147,8 @@ class _Metric(Stored):
     proof: _Proof | None
     reasons: tuple[_Reason, ...]
 
-    def finding(self, nodeid: str) -> Finding:
-        """Return what the comparison said: a target missed, or undecided, is another question."""
+    def finding(self, nodeid: str) -> BisectFinding:
+        """Return the comparison's verdict: a missed or undecided target is another question."""
         verdict, text, proof = self.verdict or "", self.explanation or "", self.proof or _Proof()
         if self.strategy in _LIMITING:
             proof = _Proof()
@@ -154,7 +156,9 @@ class _Metric(Stored):
                 if reason.strategy in _COMPARING:
                     verdict, text = reason.verdict, reason.text
         effect = proof.effect if proof.effect is not None else self.change
-        return Finding(nodeid, self.name, verdict, text, effect, proof.low, proof.high, proof.bound)
+        return BisectFinding(
+            nodeid, self.name, verdict, text, effect, proof.low, proof.high, proof.bound
+        )
 
 
 @dataclass(frozen=True)
@@ -169,15 +173,15 @@ class _Machine(Stored):
 
 
 @dataclass(frozen=True)
-class Report(Stored):
-    """What a search needs of a session's JSON report (``--llmperf-json``)."""
+class BisectReport(Stored):
+    """The part of a session's JSON report (``--llmperf-json``) that a search needs."""
 
     session: _Machine
     tests: tuple[_Test, ...]
 
     @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What it says of its gated metrics."""
+    def findings(self) -> tuple[BisectFinding, ...]:
+        """The verdicts on its gated metrics."""
         return tuple(
             metric.finding(test.nodeid)
             for test in self.tests

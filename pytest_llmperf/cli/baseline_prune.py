@@ -1,4 +1,4 @@
-"""``llmperf baseline prune``: list the session files nobody needs, and remove them if told to."""
+"""``llmperf baseline prune``: list the unneeded session files; remove them with ``--yes``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def prune(arguments: argparse.Namespace) -> int:
-    """List what may go; with ``--yes`` remove it, file by file.
+    """List the unneeded sessions; with ``--yes`` remove them, file by file.
 
     Raises:
         WrongArgumentError: the machine is not there, or not named among several.

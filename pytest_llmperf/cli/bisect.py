@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from pytest_llmperf.bisect.drive import Bisection
-    from pytest_llmperf.bisect.outcome import Outcome
-    from pytest_llmperf.bisect.project import Project
+    from pytest_llmperf.bisect.outcome import BisectOutcome
+    from pytest_llmperf.bisect.project import BisectProject
 
 _DESCRIPTION = """\
 Looks for the commit after GOOD that made perf tests slower at BAD. Each commit
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.bisect.circumstances import host_label
     from pytest_llmperf.bisect.drive import Bisection
-    from pytest_llmperf.bisect.evidence import Evidence
+    from pytest_llmperf.bisect.evidence import BisectEvidence
     from pytest_llmperf.bisect.outcome import Rates
     from pytest_llmperf.bisect.project import find_project
     from pytest_llmperf.cli.bisect_pytest_sessions import PytestSessions
@@ -107,7 +107,7 @@ def _search(arguments: argparse.Namespace) -> int:
     good, bad = resolve(repository, arguments.good), resolve(repository, arguments.bad)
     perf = project.perf
     key = [*project.key(), good.commit, bad.commit, arguments.first_parent]
-    with Evidence(cache_dir(os.environ), key) as evidence:
+    with BisectEvidence(cache_dir(os.environ), key) as evidence:
         if arguments.restart:
             evidence.restart()
         text = BisectText(good, bad, evidence.folder, arguments.first_parent)
@@ -144,7 +144,9 @@ def _say_words_now(text: str) -> None:
     sys.stdout.flush()
 
 
-def _write_json(path: Path, bisection: Bisection, outcome: Outcome, project: Project) -> None:
+def _write_json(
+    path: Path, bisection: Bisection, outcome: BisectOutcome, project: BisectProject
+) -> None:
     """Write the outcome; raises OSError with a complete message."""
     import json
 

@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.bisect.session import Report, Session
+from pytest_llmperf.bisect.session import BisectReport, BisectSession
 from pytest_llmperf.process_groups import end_group, signal_group, wait_until_ended
 from pytest_llmperf.repository.revisions import Revision
 from pytest_llmperf.stored_json import read
 
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.drive import Question
-    from pytest_llmperf.bisect.evidence import Evidence
-    from pytest_llmperf.bisect.project import Project
+    from pytest_llmperf.bisect.evidence import BisectEvidence
+    from pytest_llmperf.bisect.project import BisectProject
     from pytest_llmperf.session.commit_checkout import CommitCheckout
 
 #: How long a session may take to end its engine after Ctrl-C, seconds.
@@ -38,12 +38,14 @@ class PytestSessions:
         say: prints a line about what takes long beside measuring.
     """
 
-    def __init__(self, project: Project, evidence: Evidence, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, project: BisectProject, evidence: BisectEvidence, say: Callable[[str], None]
+    ) -> None:
         self._project = project
         self._evidence = evidence
         self._say = say
 
-    def __call__(self, question: Question) -> Session:
+    def __call__(self, question: Question) -> BisectSession:
         """Measure one commit against another.
 
         Raises:
@@ -54,13 +56,13 @@ class PytestSessions:
         session = self._measure(question)
         return replace(session, seconds=time.monotonic() - started)
 
-    def _measure(self, question: Question) -> Session:
+    def _measure(self, question: Question) -> BisectSession:
         from pytest_llmperf.plugin.settings import given_roots
         from pytest_llmperf.session.commit_checkout import check_out_commit
         from pytest_llmperf.session.errors import SideError
 
         project, commit = self._project, question.commit
-        asked = Session(commit, question.against, fresh=question.fresh)
+        asked = BisectSession(commit, question.against, fresh=question.fresh)
         revision = Revision(commit, commit, project.repository.subject(commit))
         install = project.perf.base_install
         try:
@@ -83,8 +85,8 @@ class PytestSessions:
             checkout.close()
 
     def _run(
-        self, question: Question, asked: Session, checkout: CommitCheckout, cwd: Path
-    ) -> Session:
+        self, question: Question, asked: BisectSession, checkout: CommitCheckout, cwd: Path
+    ) -> BisectSession:
         from pytest_llmperf.plugin.record_elsewhere import ROOTDIR, adopt_command, tree_environment
 
         stem = self._evidence.stem(question.commit, question.against, question.fresh)
@@ -105,7 +107,7 @@ class PytestSessions:
         status = _wait(command, cwd, environ, log, lambda: self._say("ending the session ..."))
         session = replace(asked, log=str(log))
         try:
-            data = read(Report, json.loads(report.read_text(encoding="utf-8")))
+            data = read(BisectReport, json.loads(report.read_text(encoding="utf-8")))
         except (OSError, ValueError):
             return replace(session, problem=_no_report(status, log))
         if not data.findings:

@@ -1,4 +1,4 @@
-"""``llmperf calibrate``: how noisy this machine is, what the gate catches on it, and when."""
+"""``llmperf calibrate``: measure a machine's noise, and what the gate catches on it."""
 
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _pytest(arguments: Sequence[str]) -> int:
-    """Run pytest and return its exit status; what is told to end it does not orphan pytest."""
+    """Run pytest and return its exit status; a SIGTERM is passed on to it."""
     process: subprocess.Popen[bytes] | None = None
-    told = False
+    asked_to_end = False
 
     def pass_on(_number: int, _frame: FrameType | None) -> None:
-        nonlocal told
-        told = True
+        nonlocal asked_to_end
+        asked_to_end = True
         if process is not None:
             signal_process(process, signal.SIGTERM)
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
         process = subprocess.Popen([sys.executable, "-m", "pytest", "-m", "perf", *arguments])
-        if told:
+        if asked_to_end:
             signal_process(process, signal.SIGTERM)
         _wait(process)
     finally:
@@ -106,7 +106,7 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
             wait_until_ended(process)
             return
         except KeyboardInterrupt:
-            # The terminal told pytest, too: it says what is done and ends by itself.
+            # The terminal interrupts pytest, too, which reports and ends by itself.
             continue
 
 

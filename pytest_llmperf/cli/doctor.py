@@ -1,4 +1,4 @@
-"""``llmperf doctor``: why this model is slow on this machine, and what each change brings."""
+"""``llmperf doctor``: find why the model is slow on this machine, and measure what helps."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _write(path: Path, data: dict[str, Any]) -> None:
 
 
 def _tell(line: str) -> None:
-    """Say what takes time, beside the findings: they may be piped away."""
+    """Print progress on the standard error: the findings may be piped."""
     from pytest_llmperf.text import printable
 
     print(f"llmperf: {printable(line)}", file=sys.stderr, flush=True)

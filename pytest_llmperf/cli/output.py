@@ -19,7 +19,7 @@ _NARROWEST = 40
 
 
 class OutputError(Exception):
-    """The comparison could not be written; str() is the complete message."""
+    """A result that could not be written; str() is the complete message."""
 
 
 def width() -> int:
@@ -36,7 +36,7 @@ def say(*lines: str) -> None:
 
 
 def say_words(text: str, first: str = "", indent: str = "  ") -> None:
-    """Print a sentence, broken at its spaces."""
+    """Print a sentence, broken into lines at its spaces."""
     say(*wrap_words(text, width(), indent=indent, first=first))
 
 

@@ -16,7 +16,7 @@ _PAUSE = 0.2
 
 
 class ProgressBar:
-    """How much of something is done; used in a ``with`` statement, which takes the bar away.
+    """A bar of the share that is done; a context manager that removes it at the end.
 
     ``what``: what is being done, in a word or two.
     """

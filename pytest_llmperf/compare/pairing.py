@@ -150,7 +150,7 @@ def _several(
 
 
 def _refused(bases: Sequence[MatchingSessions], candidates: Sequence[MatchingSessions]) -> str:
-    """Say exactly what differs between the two that differ least."""
+    """Name the exact differences between the two groups that differ least."""
     a, b = min(
         ((a, b) for a in bases for b in candidates),
         key=lambda pair: len(forbidding_differences(*pair)),

@@ -74,7 +74,7 @@ class SessionReport:
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file looks like a report; whatever else it is, or lacks, is said when read."""
+    """Whether a file looks like a report; errors in it are raised when it is read."""
     try:
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
             return False
@@ -95,7 +95,7 @@ def read_report(path: Path) -> SessionReport:
 
 @dataclass(frozen=True)
 class _Metric(Stored):
-    """A metric of a test, as far as it is needed here."""
+    """A metric of a test, as far as a comparison needs it."""
 
     name: str
     unit: str
@@ -149,7 +149,7 @@ class _Test(Stored):
     pairs: Whole
 
     def invalid(self, planned: int) -> tuple[str, ...]:
-        """Say why the samples may not stand for a session, as its record would."""
+        """Return why the samples are invalid, in the words of a record."""
         found: dict[str, None] = {}
         kinds = {metric.verdict for metric in self.metrics if metric.verdict is not None}
         for metric in self.metrics:
@@ -165,7 +165,7 @@ class _Test(Stored):
         return tuple(found)
 
     def record(self, planned: int) -> TestRecord:
-        """Return what a record would hold of it."""
+        """Return the test as a record would hold it."""
         return TestRecord(
             workload=self.workload.hash,
             summary=self.workload.summary,
@@ -198,7 +198,7 @@ class _Test(Stored):
 
 @dataclass(frozen=True)
 class _Session(Stored):
-    """How the session measured."""
+    """The session's machine, model and plan."""
 
     machine: Key
     model: str

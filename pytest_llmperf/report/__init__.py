@@ -1,1 +1,1 @@
-"""From verdicts to what people and machines read: one renderer per file."""
+"""Renders results for people and programs: text, JSON, CSV and Markdown, one renderer a file."""

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.drive import Bisection
     from pytest_llmperf.bisect.judgement import Judgement
-    from pytest_llmperf.bisect.outcome import Outcome
-    from pytest_llmperf.bisect.session import Session
+    from pytest_llmperf.bisect.outcome import BisectOutcome
+    from pytest_llmperf.bisect.session import BisectSession
 
 SCHEMA_VERSION = 1
 
 
-def bisect_json(bisection: Bisection, outcome: Outcome) -> dict[str, Any]:
+def bisect_json(bisection: Bisection, outcome: BisectOutcome) -> dict[str, Any]:
     """Return plain JSON types, shaped as the module says."""
     first, verified = outcome.first, outcome.verification
     found = first is not None
@@ -39,7 +39,7 @@ def bisect_json(bisection: Bisection, outcome: Outcome) -> dict[str, Any]:
         "candidates": [asdict(commit) for commit in outcome.candidates],
         "skipped": [asdict(commit) for commit in outcome.skipped],
         "strays": list(outcome.strays),
-        "metrics": [pair._asdict() for pair in outcome.pairs],
+        "metrics": [check._asdict() for check in outcome.checks],
         "effects": [asdict(finding) for finding in outcome.effects()],
         "end": _session(outcome.end, None),
         "path": [_session(each.session, each.judgement) for each in outcome.path],
@@ -53,7 +53,7 @@ def bisect_json(bisection: Bisection, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _session(session: Session, judgement: Judgement | None) -> dict[str, Any]:
+def _session(session: BisectSession, judgement: Judgement | None) -> dict[str, Any]:
     return {
         "commit": session.commit,
         "against": session.against,

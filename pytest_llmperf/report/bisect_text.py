@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_llmperf.bisect.drive import Answered, Asked, Begun, Event
+from pytest_llmperf.bisect.drive import Answered, Asked, Begun, BisectEvent
 from pytest_llmperf.bisect.outcome import counting
 from pytest_llmperf.gate.words import at_most, count, effect_words, percent
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
@@ -16,8 +16,8 @@ from pytest_llmperf.units import format_duration
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.estimate import Estimate
     from pytest_llmperf.bisect.history import Commit
-    from pytest_llmperf.bisect.outcome import Outcome
-    from pytest_llmperf.bisect.session import Finding, Pair, Session
+    from pytest_llmperf.bisect.outcome import BisectOutcome
+    from pytest_llmperf.bisect.session import BisectFinding, BisectSession, CheckKey
     from pytest_llmperf.repository.revisions import Revision
 
 
@@ -46,11 +46,11 @@ class BisectText:
         self._folder = folder
         self._first_parent = first_parent
 
-    def event_lines(self, event: Event, width: int) -> list[str]:
+    def event_lines(self, event: BisectEvent, width: int) -> list[str]:
         """Write one event."""
         return _wrapped(self._event(event), width)
 
-    def outcome_lines(self, outcome: Outcome, width: int) -> list[str]:
+    def outcome_lines(self, outcome: BisectOutcome, width: int) -> list[str]:
         """Write the result, after an empty line."""
         if outcome.kind == "unmeasured":
             sentences = self._unmeasured(outcome.end)
@@ -62,7 +62,7 @@ class BisectText:
             sentences = self._first(outcome)
         return ["", *_wrapped(sentences, width)]
 
-    def _event(self, event: Event) -> Iterator[_Sentence]:
+    def _event(self, event: BisectEvent) -> Iterator[_Sentence]:
         if isinstance(event, Begun):
             yield from self._begun(event.estimate)
             for problem in event.problems:
@@ -98,14 +98,14 @@ class BisectText:
         elif event.kept:
             yield _Sentence(f"known: {_name(event.commit)}, against {session.against[:12]}")
         first = f"  {judgement.call}: "
-        if not event.pairs:
+        if not event.checks:
             return  # nothing regressed at the bad end, and that ends the search
         if judgement.call == "skip":
             yield _Sentence(judgement.reason, first, "    ")
         elif session.is_base:
             yield _Sentence("the same code", first, "    ")
         else:
-            for finding in _telling(session, event.pairs, judgement.call):
+            for finding in _telling(session, event.checks, judgement.call):
                 yield _Sentence(f"{finding.test}: {_effect(finding)}", first, "    ")
                 first = "       "
         if not event.kept:
@@ -115,7 +115,7 @@ class BisectText:
                 each += f"; {count(event.remaining, 'session')} more at most, about {rest}"
             yield _Sentence(each, "  ", "  ")
 
-    def _first(self, outcome: Outcome) -> Iterator[_Sentence]:
+    def _first(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
         first = outcome.candidates[0]
         verified = outcome.verification
         assert verified is not None
@@ -132,7 +132,7 @@ class BisectText:
         yield from self._findings(outcome.effects(), verified)
         yield from self._sure(outcome)
 
-    def _strays(self, outcome: Outcome) -> Iterator[_Sentence]:
+    def _strays(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
         """Warn that a commit off the line from the good one may never have been fast."""
         if not outcome.strays:
             return
@@ -151,7 +151,7 @@ class BisectText:
             "  ",
         )
 
-    def _sure(self, outcome: Outcome) -> Iterator[_Sentence]:
+    def _sure(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
         rates = outcome.rates
         bad, good = outcome.calls("bad"), outcome.calls("good")
         if outcome.own_error is not None:
@@ -175,7 +175,7 @@ class BisectText:
             "  ",
         )
 
-    def _range(self, outcome: Outcome) -> Iterator[_Sentence]:
+    def _range(self, outcome: BisectOutcome) -> Iterator[_Sentence]:
         reasons = {each.session.commit: each.judgement.reason for each in outcome.path}
         number = count(len(outcome.candidates), "commit")
         yield _Sentence(f"the first bad commit is one of {number}; the others could not be judged:")
@@ -186,7 +186,7 @@ class BisectText:
         yield from self._strays(outcome)
         yield _Sentence("to measure the skipped ones again, give the same command --retry-skipped")
 
-    def _not_slower(self, end: Session) -> Iterator[_Sentence]:
+    def _not_slower(self, end: BisectSession) -> Iterator[_Sentence]:
         undecided = [each for each in end.findings if each.verdict not in ("pass", "improved")]
         said = "is not proven slower" if undecided else "is not slower"
         yield _Sentence(f"{self._bad} {said} than {self._good}, so there is nothing to look for:")
@@ -194,7 +194,7 @@ class BisectText:
         if undecided:
             yield _Sentence("what is inconclusive may be decided with more time: raise perf.budget")
 
-    def _unmeasured(self, end: Session) -> Iterator[_Sentence | str]:
+    def _unmeasured(self, end: BisectSession) -> Iterator[_Sentence | str]:
         yield _Sentence(f"{self._bad} could not be measured against {self._good}:")
         for line in end.problem.splitlines():
             if line.startswith(" "):
@@ -202,7 +202,9 @@ class BisectText:
             else:
                 yield _Sentence(line, "  ", "  ")
 
-    def _findings(self, findings: Iterable[Finding], session: Session) -> Iterator[_Sentence]:
+    def _findings(
+        self, findings: Iterable[BisectFinding], session: BisectSession
+    ) -> Iterator[_Sentence]:
         test = ""
         for finding in findings:
             if finding.test != test:
@@ -226,9 +228,9 @@ def _wrapped(sentences: Iterable[_Sentence | str], width: int) -> list[str]:
     return lines
 
 
-def _telling(session: Session, pairs: Sequence[Pair], call: str) -> list[Finding]:
+def _telling(session: BisectSession, checks: Sequence[CheckKey], call: str) -> list[BisectFinding]:
     """Return the findings that made the call."""
-    found = counting(session, pairs)
+    found = counting(session, checks)
     return [each for each in found if call != "bad" or each.verdict == "regressed"]
 
 
@@ -236,7 +238,7 @@ def _name(commit: Commit) -> str:
     return f"{commit.short} {commit.subject}"
 
 
-def _effect(finding: Finding) -> str:
+def _effect(finding: BisectFinding) -> str:
     """Write how much slower a metric is, with the interval where there is one."""
     try:
         metric = get_metric(finding.metric)

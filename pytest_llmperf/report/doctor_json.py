@@ -1,4 +1,4 @@
-"""What ``llmperf doctor --json`` writes.
+"""The JSON that ``llmperf doctor --json`` writes.
 
     {schema, error, interrupted, machine {usable_cpus, memory_bytes, gpus [text]}, model,
      engine, layers_on_gpu, total_layers, workload {prompt_tokens, output_tokens},

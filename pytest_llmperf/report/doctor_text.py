@@ -1,4 +1,4 @@
-"""What ``llmperf doctor`` prints: what was examined, how fast it is, and what is wrong with it."""
+"""A doctor's checkup as text: the configuration, its speed, and the causes found."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def render(
 
 
 def headline(checkup: Checkup) -> str:
-    """What came out, in one line."""
+    """The result in one line."""
     found = count(len(checkup.findings), "cause")
     if checkup.error and checkup.situation is not None and checkup.situation.info is None:
         return "the engine can't be loaded" + (f": {found} found" if checkup.findings else "")
@@ -68,7 +68,7 @@ def headline(checkup: Checkup) -> str:
 
 
 def change_words(gain: Gain) -> str:
-    """What a remedy changed: ``decode 1.42x [1.38, 1.47], first token -31% [-34%, -29%]``."""
+    """A remedy's effect: ``decode 1.42x [1.38, 1.47], first token -31% [-34%, -29%]``."""
     parts = [_one(name, gain.changes[name]) for name in LOOKED_AT if name in gain.changes]
     return ", ".join(parts)
 
@@ -84,7 +84,7 @@ def _one(name: str, change: MetricChange) -> str:
 
 
 def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
-    """Yield label and text of what was examined."""
+    """Yield label and text of each examined thing."""
     situation = checkup.situation
     if situation is None:
         return
@@ -149,7 +149,7 @@ def _labelled(label: str, text: str, width: int) -> list[str]:
 
 
 def _apart(error: str) -> tuple[list[str], list[str]]:
-    """Return what went wrong, and the engine's log: that is long, and is read last."""
+    """Return the error, and the engine's log apart: it is long, and is read last."""
     why: list[str] = []
     tail: list[str] = []
     for line in error.splitlines():
@@ -183,7 +183,7 @@ def _about(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tuple[str,
 
 
 def _where(finding: CheckupFinding, loaded: LoadedConfig) -> str:
-    """Say where the settings to change stand now; what no layer sets is a default."""
+    """Name the file or variable that sets each setting to change; the others are defaults."""
     keys = finding.found.evidence.remedy.settings
     layers = [loaded.provenance.get(f"llm.{key}") for key in keys]
     places = dict.fromkeys(layer for layer in layers if layer is not None)
@@ -204,7 +204,7 @@ def _gain(gain: Gain) -> str:
 
 
 def _more(checkup: Checkup, width: int) -> list[str]:
-    """Everything that is no finding."""
+    """Everything but the findings."""
     lines: list[str] = []
     if checkup.together is not None:
         lines += wrap_words(f"all that helps together: {_gain(checkup.together)}", width)

@@ -1,4 +1,4 @@
-"""Why each verdict of a test is what it is: one line per metric, and what they share once."""
+"""Explains each verdict of a test: a line per metric, and the facts that they share once."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MET = frozenset({VerdictKind.PASS, VerdictKind.IMPROVED, VerdictKind.NO_BASELIN
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Explained:
     """One metric's verdict; every verdict that is explained has one."""
 
     label: str
@@ -52,19 +52,19 @@ def explanations(
 
     ``brief`` leaves out what only says why a pass is one; ``known`` facts are said elsewhere.
     """
-    told = [
-        _Told(row.label, row.verdict)
+    explained = [
+        _Explained(row.label, row.verdict)
         for row in test.rows
-        if row.verdict is not None and _is_told(row.verdict, brief)
+        if row.verdict is not None and _is_explained(row.verdict, brief)
     ]
-    shared = _shared_facts(told, known)
+    shared = _shared_facts(explained, known)
     said = {*known, *(fact for facts in shared.values() for fact in facts)}
-    lines = _claims(told, said, width)
+    lines = _claims(explained, said, width)
     if not brief:
-        for text in (*_targets_met(test.rows), *_reach(told)):
+        for text in (*_targets_met(test.rows), *_reach(explained)):
             lines += wrap_words(text, width, first="  ", indent=_INDENT)
     for labels, facts in shared.items():
-        whose = "" if len(labels) == len(told) else f" ({listed(labels)})"
+        whose = "" if len(labels) == len(explained) else f" ({listed(labels)})"
         lines += wrap_words(f"{', '.join(facts)}{whose}", width, first="  ", indent=_INDENT)
     for cause in test.causes:
         lines += wrap_words(f"likely cause: {cause}", width, first="  - ", indent=_INDENT)
@@ -73,7 +73,7 @@ def explanations(
     return lines
 
 
-def _is_told(verdict: Verdict, brief: bool) -> bool:
+def _is_explained(verdict: Verdict, brief: bool) -> bool:
     if verdict.notes:
         return True
     # The footer says once for all tests that there is no baseline.
@@ -83,11 +83,11 @@ def _is_told(verdict: Verdict, brief: bool) -> bool:
 
 
 def _shared_facts(
-    told: Sequence[_Told], known: Collection[str]
+    explained: Sequence[_Explained], known: Collection[str]
 ) -> dict[tuple[str, ...], list[str]]:
     """Facts that hold for more than one metric, by the metrics' labels."""
     holders: dict[str, list[str]] = {}
-    for one in told:
+    for one in explained:
         for fact in one.verdict.facts:
             holders.setdefault(fact, []).append(one.label)
     shared: dict[tuple[str, ...], list[str]] = {}
@@ -97,10 +97,10 @@ def _shared_facts(
     return shared
 
 
-def _claims(told: Sequence[_Told], said: Collection[str], width: int) -> list[str]:
-    """One line per claim; metrics that say the same say it together."""
+def _claims(explained: Sequence[_Explained], said: Collection[str], width: int) -> list[str]:
+    """One line per claim; metrics with the same claim share it."""
     groups: dict[tuple[VerdictKind, str, tuple[str, ...]], list[str]] = {}
-    for one in told:
+    for one in explained:
         verdict = one.verdict
         own = ", ".join(fact for fact in verdict.facts if fact not in said)
         claim = (verdict.claim.splitlines() or [""])[0]
@@ -134,11 +134,11 @@ def _targets_met(rows: Sequence[CheckResult]) -> Iterator[str]:
         yield f"{lead}: evidence {', '.join(each)}; {needed_words(threshold)}"
 
 
-def _reach(told: Sequence[_Told]) -> Iterator[str]:
-    """What so many stored sessions can tell: once where it is the same for all metrics."""
+def _reach(explained: Sequence[_Explained]) -> Iterator[str]:
+    """The effects that the stored sessions can show: once where all metrics have the same."""
     proofs = [
         (one, one.verdict.proof)
-        for one in told
+        for one in explained
         if one.verdict.proof is not None and one.verdict.proof.calls_from is not None
     ]
     for sessions in sorted({proof.samples for _, proof in proofs}):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Kinds after which recording a new baseline is an answer.
 _RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
 _INDENT = "    "
-#: Causes told under one failure; ``llmperf doctor`` tells all.
+#: Causes shown under one failure; ``llmperf doctor`` shows all.
 _CAUSES = 3
 
 
@@ -54,7 +54,7 @@ def failure_text(
     argument: str | None = None,
     against: str | None = None,
 ) -> str:
-    """Write what a failing test's report says; empty where no verdict fails under ``policy``.
+    """Write the report of a failing test; empty where no verdict fails under ``policy``.
 
     ``busy``: what else used the machine, said before any speed. ``command``: how
     this session's user runs perf tests, the stem of the commands to copy.
@@ -92,7 +92,7 @@ def failure_text(
 
 
 def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
-    """Put metrics together that fail for the very same error: its log is long."""
+    """Group metrics that fail with the same error, whose log is long."""
     groups: dict[object, list[CheckResult]] = {}
     for row in failing:
         verdict = row.verdict
@@ -139,7 +139,7 @@ def _bullets(lines: Iterable[str]) -> list[str]:
 
 
 def _diagnosis(test: TestResult) -> Iterator[str]:
-    """Why the test may be slow: what is wrong, then what is worth trying, few lines of each."""
+    """Likely causes of a slow test, then changes worth trying, few lines of each."""
     wrong = [cause for cause in test.diagnosis if cause.certain]
     if wrong:
         yield "why it may be slow:"
@@ -162,7 +162,7 @@ def _remedies(
     command: str,
     again: str,
 ) -> Iterator[str]:
-    """What to do about each kind that failed, with commands to copy."""
+    """Advice on each kind of verdict that failed, with commands to copy."""
     verdicts = [row.verdict for row in failing if row.verdict is not None]
     kinds = {kind for verdict in verdicts for kind in failing_kinds(verdict, policy)}
     rerun = _INDENT + rerun_command(nodeid, again)
@@ -189,7 +189,7 @@ def _remedies(
 
 
 def _how_to_be_valid(test: TestResult) -> str:
-    """Say how the next run can be judged."""
+    """Advice on how the next run can be judged."""
     slowed = {entry.name for entry in test.fitness if entry.severity == "invalid"}
     if slowed & INSTRUMENT_CHECKS.keys():
         return "run it again without what was on in the engine's process (docs/fitness.md)"
@@ -197,7 +197,7 @@ def _how_to_be_valid(test: TestResult) -> str:
 
 
 def _against(test: TestResult, nodeid: str) -> Iterator[str]:
-    """What a regression against another configuration means: there is no level to accept."""
+    """Advice on a regression against another configuration, which has no level to accept."""
     base = printable(test.against or "")
     if test.culprit:
         yield printable(test.culprit)
@@ -216,7 +216,7 @@ def _against(test: TestResult, nodeid: str) -> Iterator[str]:
 def _how_to_decide(
     verdicts: Sequence[Verdict], nodeid: str, command: str, again: str
 ) -> Iterator[str]:
-    """What would decide verdicts that are inconclusive."""
+    """Advice on how to decide inconclusive verdicts."""
     if any(verdict.strategy == "baseline" for verdict in verdicts):
         yield "stored sessions alone don't decide it: record more of them, or, where a"
         yield "configuration changed, run the old and the new one in one session:"

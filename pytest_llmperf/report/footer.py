@@ -1,4 +1,4 @@
-"""What stands below the table: counts, time spent, what is not decided, baselines, remedies."""
+"""The lines below the table: counts, time spent, undecided checks, baselines, remedies."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _counts(session: SessionResult, width: int, color: bool) -> list[str]:
 
 
 def _undecided(session: SessionResult, width: int) -> list[str]:
-    """What becomes of the inconclusive checks, and how those that are suspect can be decided."""
+    """Explain the consequences of inconclusive checks, and how to decide the suspect ones."""
     found = list(_checks(session, VerdictKind.INCONCLUSIVE))
     if not found:
         return []
@@ -108,7 +108,7 @@ def _suspects(suspects: list[Verdict], width: int) -> list[str]:
 
 
 def _improved(session: SessionResult, width: int) -> list[str]:
-    """That a baseline is stale, and what to do; a base side can't be."""
+    """Warn of a stale baseline, with the remedy; a base measured in this session can't be stale."""
     found = list(_checks(session, VerdictKind.IMPROVED))
     if not found or session.against is not None:
         return []
@@ -146,7 +146,7 @@ def _few(nodeids: list[str]) -> str:
 
 
 def _missing(session: SessionResult, width: int) -> list[str]:
-    """Which tests have no baseline, and why; where this session was recorded, or how to do it."""
+    """Name the tests without a baseline, and where this session was, or can be, recorded."""
     lines: list[str] = []
     missing: dict[str, list[str]] = {}
     for test in session.tests:

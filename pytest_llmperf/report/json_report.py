@@ -91,7 +91,7 @@ _LARGEST = 1e100
 
 
 class ReportError(Exception):
-    """A report could not be written; the message names the path, the reason and the remedy."""
+    """A report that could not be written; the message names the path, the reason and the remedy."""
 
 
 def session_json(session: SessionResult) -> dict[str, Any]:

@@ -15,7 +15,7 @@ _SEPARATOR = " · "
 
 
 class Progress:
-    """Says how far the measuring is, through ``write``.
+    """Shows the progress of measuring, through ``write``.
 
     ``live``: the output is a terminal, whose current line may be redrawn with
     a carriage return; otherwise every round gets one line of its own.
@@ -60,7 +60,7 @@ class Progress:
             self._draw((name, step), elapsed_seconds)
 
     def close(self) -> None:
-        """Take the live line away; safe to call twice."""
+        """Remove the live line; safe to call twice."""
         if self._shown:
             self._write("\r" + " " * self._shown + "\r")
             self._shown = 0
@@ -107,7 +107,7 @@ def _parameters(nodeid: str) -> str:
 
 
 def _shorten(text: str, room: int) -> str:
-    """The end of ``text`` that fits; the end of a name tells its parameters apart."""
+    """The end of ``text`` that fits; names that differ in their parameters differ there."""
     if display_width(text) <= room:
         return text
     while text and display_width(text) > room - 1:

@@ -1,4 +1,4 @@
-"""A series as one line of bars, for terminals that have them and for those that have not."""
+"""A series as one line of bars, in block characters or, where they can't be shown, in ASCII."""
 
 from __future__ import annotations
 

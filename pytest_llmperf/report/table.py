@@ -82,7 +82,7 @@ def _count_of(test: TestResult) -> int:
 
 
 def _arms(session: SessionResult, width: int) -> list[str]:
-    """What this session is compared with where that ran in it, and what differs."""
+    """Name the base that was measured in this session, and how it differs."""
     if session.against is None:
         return []
     compared = any(test.against is not None for test in session.tests)
@@ -99,7 +99,7 @@ def _arms(session: SessionResult, width: int) -> list[str]:
 
 
 def _busy(session: SessionResult, width: int, color: bool) -> list[str]:
-    """What else used the machine."""
+    """Other processes that used the machine."""
     if not session.busy:
         return []
     lines = ["what the machine did while measuring:"]

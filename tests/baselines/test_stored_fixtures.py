@@ -10,8 +10,8 @@ import pytest
 
 from pytest_llmperf.baselines import decisions, record
 from pytest_llmperf.baselines.files import read_decision, read_record
-from pytest_llmperf.bisect.evidence import Evidence
-from pytest_llmperf.bisect.session import Session
+from pytest_llmperf.bisect.evidence import BisectEvidence
+from pytest_llmperf.bisect.session import BisectSession
 from pytest_llmperf.measure import kept_pairs
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.stored_json import ShapeError, read
@@ -40,8 +40,8 @@ def test_a_decision_is_written_as_it_was_read() -> None:
 
 def test_a_session_of_a_search_is_written_as_it_was_read(tmp_path: Path) -> None:
     text = (STORED / "bisect_session.json").read_text(encoding="utf-8")
-    with Evidence(tmp_path, ["any"]) as evidence:
-        evidence.keep(read(Session, json.loads(text)))
+    with BisectEvidence(tmp_path, ["any"]) as evidence:
+        evidence.keep(read(BisectSession, json.loads(text)))
         (kept,) = evidence.folder.glob("*.session.json")
         assert kept.read_text(encoding="utf-8") == text
         # What versions before it did not write.
@@ -66,7 +66,7 @@ NEEDED = {
         ("complete.json", path)
         for path in ("tests", "model.quantization", "session.findings", "loaded.build")
     ],
-    Session: [("bisect_session.json", path) for path in ("findings", "problem", "fresh")],
+    BisectSession: [("bisect_session.json", path) for path in ("findings", "problem", "fresh")],
     decisions.Decision: [("decision.json", "commit")],
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scripted_histories import ISOLATED
 
-from pytest_llmperf.bisect.evidence import Evidence
+from pytest_llmperf.bisect.evidence import BisectEvidence
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,6 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def evidence(cache: Path) -> Iterator[Evidence]:
-    with Evidence(cache, ["a search"]) as held:
+def evidence(cache: Path) -> Iterator[BisectEvidence]:
+    with BisectEvidence(cache, ["a search"]) as held:
         yield held

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from pytest_llmperf.bisect.drive import Bisection, Event, Question
-from pytest_llmperf.bisect.evidence import Evidence
+from pytest_llmperf.bisect.drive import BisectEvent, Bisection, Question
+from pytest_llmperf.bisect.evidence import BisectEvidence
 from pytest_llmperf.bisect.outcome import Rates
-from pytest_llmperf.bisect.session import Finding, Session
+from pytest_llmperf.bisect.session import BisectFinding, BisectSession
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import resolve
 
@@ -97,7 +97,7 @@ class Oracle:
         self.questions: list[Question] = []
         self.machine = machine
 
-    def __call__(self, question: Question) -> Session:
+    def __call__(self, question: Question) -> BisectSession:
         self.questions.append(question)
         self.asked.append(question.commit)
         state = self._state(question.commit)
@@ -107,7 +107,7 @@ class Oracle:
         for metric, verdict in state.items():
             same = question.fresh and verdict == base.get(metric)
             findings.append(
-                Finding(
+                BisectFinding(
                     "test_it.py::test_x",
                     metric,
                     "pass" if same and verdict == "regressed" else verdict,
@@ -118,7 +118,7 @@ class Oracle:
                     bound=0.01,
                 )
             )
-        return Session(
+        return BisectSession(
             question.commit,
             question.against,
             tuple(findings),
@@ -135,11 +135,11 @@ class Oracle:
 
 def bisection(
     root: Path,
-    evidence: Evidence,
+    evidence: BisectEvidence,
     oracle: Oracle,
     good: str,
     bad: str = "HEAD",
-    events: list[Event] | None = None,
+    events: list[BisectEvent] | None = None,
     host: str | None = None,
     **options: bool,
 ) -> Bisection:

@@ -12,9 +12,9 @@ import pytest
 from scripted_histories import Oracle, bisection, child, history
 
 from benchmarks.file_damage import damage, damaged, wrong_with
-from pytest_llmperf.bisect.drive import Answered, Begun, Event, Question
-from pytest_llmperf.bisect.evidence import KEPT_FOR, Evidence, EvidenceError
-from pytest_llmperf.bisect.session import Session
+from pytest_llmperf.bisect.drive import Answered, Begun, BisectEvent, Question
+from pytest_llmperf.bisect.evidence import KEPT_FOR, BisectEvidence, EvidenceError
+from pytest_llmperf.bisect.session import BisectSession
 
 LETTERS = "ffffffssssssssss"
 
@@ -26,7 +26,7 @@ class Interrupted(Oracle):
         super().__init__(root)
         self.at = at
 
-    def __call__(self, question: Question) -> Session:
+    def __call__(self, question: Question) -> BisectSession:
         if len(self.asked) == self.at:
             raise KeyboardInterrupt
         return super().__call__(question)
@@ -34,13 +34,13 @@ class Interrupted(Oracle):
 
 @pytest.mark.parametrize("at", [1, 2, 4, 5])
 def test_an_interrupted_search_goes_on_where_it_was(
-    root: Path, evidence: Evidence, at: int
+    root: Path, evidence: BisectEvidence, at: int
 ) -> None:
     commits = history(root, LETTERS)
     whole = Oracle(root)
     expected = bisection(root, evidence, whole, commits[0]).run()
     evidence.restart()
-    first, second, events = Interrupted(root, at), Oracle(root), list[Event]()
+    first, second, events = Interrupted(root, at), Oracle(root), list[BisectEvent]()
     with pytest.raises(KeyboardInterrupt):
         bisection(root, evidence, first, commits[0]).run()
     outcome = bisection(root, evidence, second, commits[0], events=events).run()
@@ -52,7 +52,7 @@ def test_an_interrupted_search_goes_on_where_it_was(
 
 @pytest.mark.parametrize("letters", [LETTERS, "fs"])
 def test_a_finished_search_measures_nothing_again(
-    root: Path, evidence: Evidence, letters: str
+    root: Path, evidence: BisectEvidence, letters: str
 ) -> None:
     commits = history(root, letters)
     expected = bisection(root, evidence, Oracle(root), commits[0]).run()
@@ -61,7 +61,7 @@ def test_a_finished_search_measures_nothing_again(
     assert again.asked == []
 
 
-def test_the_log_is_what_git_bisect_replays(root: Path, evidence: Evidence) -> None:
+def test_the_log_is_what_git_bisect_replays(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "ff?ss")
     bisection(root, evidence, Oracle(root), commits[0]).run()
     log = (evidence.folder / "bisect.log").read_text()
@@ -72,7 +72,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from scripted_histories import Oracle, bisection
-from pytest_llmperf.bisect.evidence import Evidence
+from pytest_llmperf.bisect.evidence import BisectEvidence
 
 root, cache, good, asked = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 
@@ -84,7 +84,7 @@ class Slow(Oracle):
             stream.write(f"{question.commit} {question.fresh}\\n")
         return session
 
-with Evidence(cache, ["a search"]) as evidence:
+with BisectEvidence(cache, ["a search"]) as evidence:
     print("ready", flush=True)
     outcome = bisection(root, evidence, Slow(root), good).run()
 print(outcome.kind, outcome.first.hash, flush=True)
@@ -113,24 +113,26 @@ def test_killed_again_and_again_it_ends_with_the_same_answer(
     assert not list(cache.rglob("search.git"))
 
 
-def test_two_at_once_are_refused(cache: Path, evidence: Evidence) -> None:
+def test_two_at_once_are_refused(cache: Path, evidence: BisectEvidence) -> None:
     with pytest.raises(EvidenceError, match=f"running already .process {os.getpid()}."):
-        Evidence(cache, ["a search"]).__enter__()
+        BisectEvidence(cache, ["a search"]).__enter__()
 
 
-def test_another_search_is_not_refused(cache: Path, evidence: Evidence) -> None:
-    with Evidence(cache, ["another search"]) as other:
+def test_another_search_is_not_refused(cache: Path, evidence: BisectEvidence) -> None:
+    with BisectEvidence(cache, ["another search"]) as other:
         assert other.folder != evidence.folder
 
 
 def test_it_is_free_after_use(cache: Path) -> None:
-    with Evidence(cache, ["a search"]) as first:
+    with BisectEvidence(cache, ["a search"]) as first:
         folder = first.folder
-    with Evidence(cache, ["a search"]) as second:
+    with BisectEvidence(cache, ["a search"]) as second:
         assert second.folder == folder
 
 
-def test_skipped_commits_are_measured_again_only_when_asked(root: Path, evidence: Evidence) -> None:
+def test_skipped_commits_are_measured_again_only_when_asked(
+    root: Path, evidence: BisectEvidence
+) -> None:
     commits = history(root, "ff??sss")
     bisection(root, evidence, Oracle(root), commits[0]).run()
     again = Oracle(root)
@@ -147,7 +149,7 @@ class Undecided(Oracle):
         super().__init__(root)
         self.verdict = verdict
 
-    def __call__(self, question: Question) -> Session:
+    def __call__(self, question: Question) -> BisectSession:
         session = super().__call__(question)
         if not question.fresh:
             return session
@@ -157,7 +159,7 @@ class Undecided(Oracle):
 
 @pytest.mark.parametrize(("verdict", "again"), [("inconclusive", 0), ("invalid", 1), ("error", 1)])
 def test_a_verification_that_was_looked_at_gets_no_second_chance(
-    root: Path, evidence: Evidence, verdict: str, again: int
+    root: Path, evidence: BisectEvidence, verdict: str, again: int
 ) -> None:
     commits = history(root, "ffss")
     bisection(root, evidence, Undecided(root, verdict), commits[0]).run()
@@ -169,7 +171,7 @@ def test_a_verification_that_was_looked_at_gets_no_second_chance(
 
 @pytest.mark.parametrize("letters", ["ff?sss", "f?"])
 def test_where_every_session_stands_alone_none_gets_a_second_chance(
-    root: Path, evidence: Evidence, letters: str
+    root: Path, evidence: BisectEvidence, letters: str
 ) -> None:
     commits = history(root, letters)
     expected = bisection(root, evidence, Oracle(root), commits[0], alone=True).run()
@@ -179,7 +181,7 @@ def test_where_every_session_stands_alone_none_gets_a_second_chance(
 
 
 def test_where_every_session_stands_alone_what_was_not_measured_is_tried_again(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "ff!sss")
     bisection(root, evidence, Oracle(root), commits[0], alone=True).run()
@@ -188,7 +190,7 @@ def test_where_every_session_stands_alone_what_was_not_measured_is_tried_again(
     assert again.asked == [commits[2]]
 
 
-def test_a_file_that_is_not_whole_is_measured_again(root: Path, evidence: Evidence) -> None:
+def test_a_file_that_is_not_whole_is_measured_again(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, LETTERS)
     bisection(root, evidence, Oracle(root), commits[0]).run()
     files = sorted(evidence.folder.glob("*.session.json"))
@@ -200,7 +202,7 @@ def test_a_file_that_is_not_whole_is_measured_again(root: Path, evidence: Eviden
 
 
 def test_whatever_a_value_becomes_the_file_is_used_or_named_once(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "ffss")
     expected = bisection(root, evidence, Oracle(root), commits[0]).run()
@@ -213,7 +215,7 @@ def test_whatever_a_value_becomes_the_file_is_used_or_named_once(
         for problem in problems:
             assert wrong_with("", problem, file.name, refused=True) == "", one.place
     file.write_text(damage(whole, [("findings", 0, "effect")], "text"))
-    events: list[Event] = []
+    events: list[BisectEvent] = []
     assert bisection(root, evidence, Oracle(root), commits[0], events=events).run() == expected
     (begun,) = (event for event in events if isinstance(event, Begun))
     (problem,) = begun.problems
@@ -221,7 +223,7 @@ def test_whatever_a_value_becomes_the_file_is_used_or_named_once(
     assert evidence.problems() == []
 
 
-def test_another_machine_is_refused(root: Path, evidence: Evidence) -> None:
+def test_another_machine_is_refused(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, LETTERS)
     with pytest.raises(KeyboardInterrupt):
         bisection(root, evidence, Interrupted(root, 2), commits[0]).run()
@@ -232,7 +234,7 @@ def test_another_machine_is_refused(root: Path, evidence: Evidence) -> None:
 
 
 def test_another_machine_is_refused_before_anything_is_measured(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, LETTERS)
     with pytest.raises(KeyboardInterrupt):
@@ -243,7 +245,7 @@ def test_another_machine_is_refused_before_anything_is_measured(
     assert other.asked == []
 
 
-def test_an_end_that_was_not_slower_is_measured_anew(root: Path, evidence: Evidence) -> None:
+def test_an_end_that_was_not_slower_is_measured_anew(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "f?")
     bisection(root, evidence, Oracle(root), commits[0]).run()
     again = Oracle(root)
@@ -254,10 +256,10 @@ def test_an_end_that_was_not_slower_is_measured_anew(root: Path, evidence: Evide
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(EvidenceError, match=r"can't be kept in .*file.*LLMPERF_CACHE_DIR"):
-        Evidence(tmp_path / "file", ["a search"]).__enter__()
+        BisectEvidence(tmp_path / "file", ["a search"]).__enter__()
 
 
-def test_begun_anew_it_knows_nothing_but_that(root: Path, evidence: Evidence) -> None:
+def test_begun_anew_it_knows_nothing_but_that(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "fs")
     bisection(root, evidence, Oracle(root), commits[0]).run()
     assert not evidence.restarted
@@ -269,14 +271,14 @@ def test_begun_anew_it_knows_nothing_but_that(root: Path, evidence: Evidence) ->
 
 def test_what_nobody_went_on_with_for_months_is_forgotten(cache: Path) -> None:
     for name in ("old", "new", "held"):
-        with Evidence(cache, [name]) as kept:
+        with BisectEvidence(cache, [name]) as kept:
             kept.keep_log("a log")
             os.utime(kept.folder, (time.time(), time.time() - KEPT_FOR * (name != "new") - 60))
-    with Evidence(cache, ["held"]) as held:
+    with BisectEvidence(cache, ["held"]) as held:
         folder = held.folder
         os.utime(folder, (1, 1))
-        with Evidence(cache, ["another"]):
+        with BisectEvidence(cache, ["another"]):
             pass
         assert folder.exists()
-    assert not Evidence(cache, ["old"]).folder.exists()
-    assert Evidence(cache, ["new"]).folder.exists()
+    assert not BisectEvidence(cache, ["old"]).folder.exists()
+    assert BisectEvidence(cache, ["new"]).folder.exists()

@@ -8,8 +8,8 @@ import pytest
 from scripted_histories import RATES
 
 from pytest_llmperf.bisect.judgement import Judgement, judge
-from pytest_llmperf.bisect.outcome import JudgedCommit, Outcome
-from pytest_llmperf.bisect.session import Finding, Pair, Report, Session
+from pytest_llmperf.bisect.outcome import BisectOutcome, JudgedCommit
+from pytest_llmperf.bisect.session import BisectFinding, BisectReport, BisectSession, CheckKey
 from pytest_llmperf.stored_json import ShapeError, dump, read
 
 TEST = "test_it.py::test_x"
@@ -31,19 +31,19 @@ def metric(**changes: Any) -> dict[str, Any]:
     }
 
 
-def one(**changes: Any) -> Finding:
+def one(**changes: Any) -> BisectFinding:
     (found,) = findings_of(metric(**changes))
     return found
 
 
-def findings_of(*metrics: dict[str, Any]) -> tuple[Finding, ...]:
+def findings_of(*metrics: dict[str, Any]) -> tuple[BisectFinding, ...]:
     data = {"session": {"machine": "m"}, "tests": [{"nodeid": TEST, "metrics": metrics}]}
-    return read(Report, data).findings
+    return read(BisectReport, data).findings
 
 
 def test_a_finding_has_the_effect_and_its_interval() -> None:
     found = one()
-    assert found.pair == Pair(TEST, "tokens_per_sec")
+    assert found.check == CheckKey(TEST, "tokens_per_sec")
     assert (found.verdict, found.effect, found.low, found.high) == ("regressed", 0.1, 0.08, 0.12)
 
 
@@ -73,15 +73,15 @@ def test_what_is_shown_only_is_no_finding(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize("report", [{}, {"tests": [{}]}, {"tests": [{"metrics": [{}]}]}])
 def test_what_is_no_report_raises(report: dict[str, Any]) -> None:
     with pytest.raises(ShapeError, match="missing"):
-        read(Report, {"session": {"machine": "m"}, **report})
+        read(BisectReport, {"session": {"machine": "m"}, **report})
 
 
 def test_a_session_survives_json() -> None:
-    session = Session("a" * 40, "b" * 40, (one(),), seconds=1.5, machine="m", fresh=True)
-    assert read(Session, dump(session)) == session
+    session = BisectSession("a" * 40, "b" * 40, (one(),), seconds=1.5, machine="m", fresh=True)
+    assert read(BisectSession, dump(session)) == session
 
 
-PAIRS = (Pair(TEST, "decode"), Pair(TEST, "prefill"))
+CHECKS = (CheckKey(TEST, "decode"), CheckKey(TEST, "prefill"))
 
 
 @pytest.mark.parametrize(
@@ -102,29 +102,31 @@ def test_any_regression_is_bad_and_all_must_be_fine_to_be_good(
     verdicts: tuple[str, str], call: str
 ) -> None:
     findings = tuple(
-        Finding(pair.test, pair.metric, verdict)
-        for pair, verdict in zip(PAIRS, verdicts, strict=True)
+        BisectFinding(check.test, check.metric, verdict)
+        for check, verdict in zip(CHECKS, verdicts, strict=True)
     )
-    assert judge(Session("c", "g", findings), PAIRS).call == call
+    assert judge(BisectSession("c", "g", findings), CHECKS).call == call
 
 
 def test_a_test_that_is_missing_is_a_reason_to_skip() -> None:
-    session = Session("c", "g", (Finding(TEST, "decode", "pass"),))
-    assert judge(session, PAIRS) == Judgement("skip", f"{TEST} [prefill] was not measured")
+    session = BisectSession("c", "g", (BisectFinding(TEST, "decode", "pass"),))
+    assert judge(session, CHECKS) == Judgement("skip", f"{TEST} [prefill] was not measured")
 
 
 def test_a_problem_is_told_by_its_first_line() -> None:
-    session = Session("c", "g", problem="it does not build\n  | a log")
-    assert judge(session, PAIRS) == Judgement("skip", "it does not build")
+    session = BisectSession("c", "g", problem="it does not build\n  | a log")
+    assert judge(session, CHECKS) == Judgement("skip", "it does not build")
 
 
-def outcome(calls: str, confirmed: bool = True) -> Outcome:
+def outcome(calls: str, confirmed: bool = True) -> BisectOutcome:
     names = {"b": "bad", "g": "good", "s": "skip"}
     path = tuple(
-        JudgedCommit(Session("c", "g"), Judgement(names[call]))  # type: ignore[arg-type]
+        JudgedCommit(BisectSession("c", "g"), Judgement(names[call]))  # type: ignore[arg-type]
         for call in calls
     )
-    return Outcome("found" if confirmed else "unconfirmed", Session("c", "g"), RATES, PAIRS, path)
+    return BisectOutcome(
+        "found" if confirmed else "unconfirmed", BisectSession("c", "g"), RATES, CHECKS, path
+    )
 
 
 def test_the_searchs_error_is_the_sum_of_its_calls_rates() -> None:

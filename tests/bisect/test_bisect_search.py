@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 from scripted_histories import Oracle, add, bisection, git, history
 
-from pytest_llmperf.bisect.drive import Begun, Event, Question
-from pytest_llmperf.bisect.evidence import Evidence
+from pytest_llmperf.bisect.drive import Begun, BisectEvent, Question
+from pytest_llmperf.bisect.evidence import BisectEvidence
 from pytest_llmperf.bisect.history import RangeError
-from pytest_llmperf.bisect.session import Session
+from pytest_llmperf.bisect.session import BisectSession
 from pytest_llmperf.report.bisect_text import BisectText
 
 
 @pytest.mark.parametrize("first", [1, 2, 9, 16, 31, 32])
-def test_the_first_slow_commit_of_32_is_found(root: Path, evidence: Evidence, first: int) -> None:
+def test_the_first_slow_commit_of_32_is_found(
+    root: Path, evidence: BisectEvidence, first: int
+) -> None:
     commits = history(root, "f" * first + "s" * (33 - first))
-    oracle, events = Oracle(root), list[Event]()
+    oracle, events = Oracle(root), list[BisectEvent]()
     outcome = bisection(root, evidence, oracle, commits[0], events=events).run()
     assert outcome.kind == "found"
     assert outcome.first is not None
@@ -31,9 +33,11 @@ def test_the_first_slow_commit_of_32_is_found(root: Path, evidence: Evidence, fi
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 13])
-def test_never_more_sessions_than_estimated(root: Path, evidence: Evidence, count: int) -> None:
+def test_never_more_sessions_than_estimated(
+    root: Path, evidence: BisectEvidence, count: int
+) -> None:
     commits = history(root, "f" + "s" * count)
-    oracle, events = Oracle(root), list[Event]()
+    oracle, events = Oracle(root), list[BisectEvent]()
     outcome = bisection(root, evidence, oracle, commits[0], events=events).run()
     assert outcome.first is not None
     assert outcome.first.hash == commits[1]
@@ -42,7 +46,7 @@ def test_never_more_sessions_than_estimated(root: Path, evidence: Evidence, coun
 
 
 def test_the_bad_end_is_measured_first_and_the_answer_against_its_parent_last(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "fffsss")
     oracle = Oracle(root)
@@ -57,12 +61,12 @@ def test_the_bad_end_is_measured_first_and_the_answer_against_its_parent_last(
 
 @pytest.mark.parametrize("first", [1, 2, 5, 6, 7, 11])
 def test_a_commit_that_only_records_a_session_is_not_measured_again(
-    root: Path, evidence: Evidence, first: int
+    root: Path, evidence: BisectEvidence, first: int
 ) -> None:
     # One with the files of its parent says what that one said.
     same = {3, 4, 8, 9, 10}
     commits = history(root, "f" * first + "s" * (12 - first), same)
-    oracle, events = Oracle(root), list[Event]()
+    oracle, events = Oracle(root), list[BisectEvent]()
     bisect = bisection(root, evidence, oracle, commits[0], events=events)
     outcome = bisect.run()
     assert outcome.kind == "found"
@@ -80,7 +84,7 @@ def test_a_commit_that_only_records_a_session_is_not_measured_again(
 
 
 def test_what_has_the_files_of_the_good_end_is_good_unmeasured(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "ffs", {1})
     oracle = Oracle(root)
@@ -91,7 +95,7 @@ def test_what_has_the_files_of_the_good_end_is_good_unmeasured(
     assert outcome.search_error == pytest.approx(0.01)
 
 
-def test_ends_with_the_same_files_are_told_so(root: Path, evidence: Evidence) -> None:
+def test_ends_with_the_same_files_are_told_so(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "fff", {1, 2})
     oracle = Oracle(root)
     with pytest.raises(RangeError, match="differ in recorded baselines at most"):
@@ -100,7 +104,7 @@ def test_ends_with_the_same_files_are_told_so(root: Path, evidence: Evidence) ->
 
 
 def test_only_the_tests_that_regressed_at_the_end_are_measured_again(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "ffss")
     oracle = Oracle(root)
@@ -108,7 +112,9 @@ def test_only_the_tests_that_regressed_at_the_end_are_measured_again(
     assert {each.tests for each in oracle.questions[1:]} == {("test_it.py::test_x",)}
 
 
-def test_what_was_fine_at_the_end_does_not_count_between(root: Path, evidence: Evidence) -> None:
+def test_what_was_fine_at_the_end_does_not_count_between(
+    root: Path, evidence: BisectEvidence
+) -> None:
     # Prefill was slow for a while, and is not at the end; decode is what is looked for.
     commits = history(root, "FFpppsss")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
@@ -116,17 +122,19 @@ def test_what_was_fine_at_the_end_does_not_count_between(root: Path, evidence: E
     assert outcome.first.hash == commits[5]
 
 
-def test_a_commit_that_slows_any_metric_that_counts_is_bad(root: Path, evidence: Evidence) -> None:
+def test_a_commit_that_slows_any_metric_that_counts_is_bad(
+    root: Path, evidence: BisectEvidence
+) -> None:
     commits = history(root, "FFppbb")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
     assert outcome.first is not None
     assert outcome.first.hash == commits[2]
-    assert len(outcome.pairs) == 2
+    assert len(outcome.checks) == 2
 
 
 @pytest.mark.parametrize("letter", ["u", "m", "?", "!"])
 def test_what_is_not_decided_for_all_that_counts_is_skipped(
-    root: Path, evidence: Evidence, letter: str
+    root: Path, evidence: BisectEvidence, letter: str
 ) -> None:
     commits = history(root, f"F{letter}b")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
@@ -137,7 +145,9 @@ def test_what_is_not_decided_for_all_that_counts_is_skipped(
     assert outcome.path[0].judgement.reason
 
 
-def test_skipped_commits_elsewhere_do_not_hide_the_answer(root: Path, evidence: Evidence) -> None:
+def test_skipped_commits_elsewhere_do_not_hide_the_answer(
+    root: Path, evidence: BisectEvidence
+) -> None:
     commits = history(root, "ff?ff!fss!?ss")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
     assert outcome.kind == "found"
@@ -145,7 +155,7 @@ def test_skipped_commits_elsewhere_do_not_hide_the_answer(root: Path, evidence: 
     assert outcome.first.hash == commits[7]
 
 
-def test_an_improved_commit_is_good(root: Path, evidence: Evidence) -> None:
+def test_an_improved_commit_is_good(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "F++bb")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
     assert outcome.first is not None
@@ -153,7 +163,7 @@ def test_an_improved_commit_is_good(root: Path, evidence: Evidence) -> None:
 
 
 def test_where_only_skipped_commits_are_left_they_and_the_bad_one_are_named(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "ff??sss")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
@@ -163,7 +173,7 @@ def test_where_only_skipped_commits_are_left_they_and_the_bad_one_are_named(
     assert outcome.verification is None
 
 
-def test_a_fast_end_is_nothing_to_look_for(root: Path, evidence: Evidence) -> None:
+def test_a_fast_end_is_nothing_to_look_for(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "fsf")
     oracle = Oracle(root)
     outcome = bisection(root, evidence, oracle, commits[0]).run()
@@ -172,7 +182,7 @@ def test_a_fast_end_is_nothing_to_look_for(root: Path, evidence: Evidence) -> No
     assert outcome.end.findings
 
 
-def test_an_end_that_cannot_be_measured_says_so(root: Path, evidence: Evidence) -> None:
+def test_an_end_that_cannot_be_measured_says_so(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "fs!")
     outcome = bisection(root, evidence, Oracle(root), commits[0]).run()
     assert outcome.kind == "unmeasured"
@@ -182,7 +192,7 @@ def test_an_end_that_cannot_be_measured_says_so(root: Path, evidence: Evidence) 
 class Unsure(Oracle):
     """Decides nothing about a commit and its own parent."""
 
-    def __call__(self, question: Question) -> Session:
+    def __call__(self, question: Question) -> BisectSession:
         session = super().__call__(question)
         if not question.fresh:
             return session
@@ -191,7 +201,7 @@ class Unsure(Oracle):
 
 
 def test_an_answer_that_its_parent_alone_does_not_confirm_is_told_apart(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     commits = history(root, "ffss")
     outcome = bisection(root, evidence, Unsure(root), commits[0]).run()
@@ -218,14 +228,14 @@ def merged(root: Path) -> dict[str, str]:
     return names
 
 
-def test_a_slow_commit_on_a_merged_branch_is_found(root: Path, evidence: Evidence) -> None:
+def test_a_slow_commit_on_a_merged_branch_is_found(root: Path, evidence: BisectEvidence) -> None:
     names = merged(root)
     outcome = bisection(root, evidence, Oracle(root), names["base"]).run()
     assert outcome.first is not None
     assert outcome.first.hash == names["slow side"]
 
 
-def test_by_first_parents_the_merge_is_named(root: Path, evidence: Evidence) -> None:
+def test_by_first_parents_the_merge_is_named(root: Path, evidence: BisectEvidence) -> None:
     names = merged(root)
     oracle = Oracle(root)
     outcome = bisection(root, evidence, oracle, names["base"], first_parent=True).run()
@@ -254,7 +264,7 @@ def optimised(root: Path) -> dict[str, str]:
 
 
 def test_a_commit_that_does_not_descend_from_the_good_one_is_told_apart(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     names = optimised(root)
     outcome = bisection(root, evidence, Oracle(root), names["good"]).run()
@@ -264,7 +274,9 @@ def test_a_commit_that_does_not_descend_from_the_good_one_is_told_apart(
     assert (outcome.first.hash, outcome.strays) == (names["slow"], ())
 
 
-def test_a_commit_that_may_be_slow_by_nature_is_said_to_be(root: Path, evidence: Evidence) -> None:
+def test_a_commit_that_may_be_slow_by_nature_is_said_to_be(
+    root: Path, evidence: BisectEvidence
+) -> None:
     names = optimised(root)
     search = bisection(root, evidence, Oracle(root), names["good"])
     text = BisectText(search.good, search.bad, evidence.folder)
@@ -273,7 +285,9 @@ def test_a_commit_that_may_be_slow_by_nature_is_said_to_be(root: Path, evidence:
     assert "--first-parent takes each merge as one commit" in said
 
 
-def test_a_detached_head_without_branches_is_no_obstacle(root: Path, evidence: Evidence) -> None:
+def test_a_detached_head_without_branches_is_no_obstacle(
+    root: Path, evidence: BisectEvidence
+) -> None:
     commits = history(root, "ffss")
     git(root, "checkout", "--quiet", "--detach")
     git(root, "branch", "--quiet", "-D", "main")
@@ -282,7 +296,7 @@ def test_a_detached_head_without_branches_is_no_obstacle(root: Path, evidence: E
     assert outcome.first.hash == commits[2]
 
 
-def refusal(root: Path, evidence: Evidence, good: str, bad: str) -> str:
+def refusal(root: Path, evidence: BisectEvidence, good: str, bad: str) -> str:
     oracle = Oracle(root)
     with pytest.raises(RangeError) as error:
         bisection(root, evidence, oracle, good, bad).run()
@@ -290,19 +304,19 @@ def refusal(root: Path, evidence: Evidence, good: str, bad: str) -> str:
     return str(error.value)
 
 
-def test_the_same_commit_twice_is_refused(root: Path, evidence: Evidence) -> None:
+def test_the_same_commit_twice_is_refused(root: Path, evidence: BisectEvidence) -> None:
     history(root, "fs")
     assert "main and HEAD are the same commit" in refusal(root, evidence, "main", "HEAD")
 
 
-def test_ends_the_other_way_round_are_told(root: Path, evidence: Evidence) -> None:
+def test_ends_the_other_way_round_are_told(root: Path, evidence: BisectEvidence) -> None:
     history(root, "fs")
     text = refusal(root, evidence, "HEAD", "HEAD~1")
     assert "llmperf bisect HEAD~1 HEAD looks for what made HEAD slower" in text
 
 
 def test_branches_that_went_apart_get_the_merge_base_to_start_from(
-    root: Path, evidence: Evidence
+    root: Path, evidence: BisectEvidence
 ) -> None:
     names = merged(root)
     git(root, "branch", "other", names["slow side"])
@@ -311,14 +325,14 @@ def test_branches_that_went_apart_get_the_merge_base_to_start_from(
     assert f"llmperf bisect {names['base'][:12]} {names['main']}" in text
 
 
-def test_separate_histories_are_told(root: Path, evidence: Evidence) -> None:
+def test_separate_histories_are_told(root: Path, evidence: BisectEvidence) -> None:
     history(root, "fs")
     git(root, "switch", "--quiet", "--orphan", "other")
     add(root, "f", "another root")
     assert "no commit in common" in refusal(root, evidence, "main", "other")
 
 
-def test_the_users_repository_keeps_every_byte(root: Path, evidence: Evidence) -> None:
+def test_the_users_repository_keeps_every_byte(root: Path, evidence: BisectEvidence) -> None:
     commits = history(root, "fff?sss")
     (root / "state").write_text("uncommitted")
 
