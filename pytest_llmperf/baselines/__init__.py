@@ -1,1 +1,1 @@
-"""Stored baselines: one file per recorded session, what matches, and the evidence in it."""
+"""Stored baselines: one file per recorded session, matching, and the samples to judge by."""

@@ -1,4 +1,4 @@
-"""Put a complete new file into a folder: whole or not at all, never over an existing one."""
+"""Atomic creation of a new file in a folder, never over an existing one."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 #: Our temporary files: hidden, and naming who writes them.
 _TEMPORARY = re.compile(r"^\.llmperf-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]+\.tmp$")
 _RESERVATION = re.compile(r"^\.llmperf-reserved-.+$")
-#: A leftover whose writer cannot be asked after is removed when this old, seconds.
+#: Age in seconds at which a leftover is removed if its writer's fate cannot be checked.
 _ABANDONED = 24 * 3600.0
-#: What a file system without hard links answers (FAT, some network and user-space ones).
+#: Errors of a file system without hard links (FAT, some network and user-space ones).
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL}
 
 
 def publish(folder: Path, names: Iterable[str], content: bytes) -> Path:
     """Write ``content`` under the first of ``names`` that is free, and return its path.
 
-    A reader sees the whole file or none, whatever kills this process when;
+    A reader sees the whole file or none, even if this process is killed;
     two writers never get the same name. ``folder`` must exist.
 
     Raises:
@@ -62,7 +62,7 @@ def _claim(temporary: Path, final: Path) -> bool:
 
 
 def _claim_without_links(temporary: Path, final: Path) -> bool:
-    """Rename under a reservation that only one writer can create.
+    """Rename the file under a reservation that only one writer can create.
 
     Killed in between, it leaves a hidden reservation: that name stays unused,
     the next writer takes the next one.
@@ -96,7 +96,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _place() -> str:
-    """Identify where this process's number means something: the host and its pid namespace."""
+    """Identify the host and pid namespace in which this process's number is valid."""
     try:
         namespace = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
@@ -105,7 +105,7 @@ def _place() -> str:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left in ``folder``; never what a living one still needs."""
+    """Remove temporary files of killed writers from ``folder``; those of live ones stay."""
     import psutil
 
     place, now = _place(), time.time()
@@ -121,5 +121,5 @@ def sweep(folder: Path) -> None:
             )
             if dead or now - path.lstat().st_mtime > _ABANDONED:
                 path.unlink()
-        except OSError:  # another sweep was first, or it is not ours to remove
+        except OSError:  # another sweep removed it, or we may not
             continue

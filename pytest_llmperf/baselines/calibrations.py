@@ -1,4 +1,4 @@
-"""Stored calibrations: what a machine's noise was found to be, one readable file each."""
+"""Stored calibrations: a machine's measured noise, one readable file each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LARGEST = 64 << 20
 
 @dataclass(frozen=True)
 class _Check(Stored):
-    """One check of a calibration, as far as later sessions need it."""
+    """The part of a calibrated check that later sessions need."""
 
     nodeid: str
     metric: str
@@ -55,7 +55,7 @@ def _measured(check: _Check) -> _Check:
 
 @dataclass(frozen=True)
 class _File(Stored):
-    """A calibration's file, as far as later sessions need it."""
+    """The part of a calibration's file that later sessions need."""
 
     schema: Whole
     recorded: str
@@ -67,13 +67,13 @@ class _File(Stored):
 
 @dataclass(frozen=True)
 class StoredCalibration:
-    """A calibration's file and what a later session needs of it.
+    """A stored calibration, with the parts that later sessions need.
 
     Attributes:
         path: the file.
         recorded: when, UTC.
-        plant: what was planted, empty for an A/A run.
-        model: SHA-256 of the model file, or its name where there is none.
+        plant: the slowdown that was planted, empty for an A/A run.
+        model: SHA-256 of the model file, or the model's name without a file.
         config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
         checks: per check: nodeid, metric, workload, level and noise, plain JSON.
     """
@@ -86,11 +86,11 @@ class StoredCalibration:
     checks: tuple[Mapping[str, Any], ...]
 
     def is_of(self, model: str, config: Mapping[str, Any]) -> bool:
-        """Whether it measured this model (its ``model_key``) with these engine settings."""
+        """Whether this calibration is of a model (its ``model_key``) with these engine settings."""
         return self.model == model and same_settings(self.config, config)
 
     def summary(self) -> dict[str, Any]:
-        """What a baseline keeps of the calibration it was judged with."""
+        """The part that a baseline records of the calibration it was judged with."""
         return {
             "file": f"{FOLDER}/{self.path.name}",
             "recorded": self.recorded,
@@ -105,22 +105,22 @@ class StoredCalibration:
 
 
 def model_key(model: ModelIdentity) -> str:
-    """What tells models apart: the file's bytes, or the name where there is no file."""
+    """Identity of a model: the hash of the file's bytes, or the name without a file."""
     return model.sha256 or model.name
 
 
-def same_settings(here: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two resolved engine configurations are alike, the model's path aside.
 
-    As they are stored: what was read back is rounded, what is at hand is not.
+    They are compared in stored form: settings read from a file are rounded.
     """
     plain = [
         {key: value for key, value in without_extra_values(config).items() if key != "model_path"}
-        for config in (here, there)
+        for config in (one, other)
     ]
     try:
         return bool(json.loads(dumps(plain[0])) == json.loads(dumps(plain[1])))
-    except ValueError:  # what cannot be stored never was
+    except ValueError:  # never stored, because it cannot be
         return False
 
 

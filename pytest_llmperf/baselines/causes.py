@@ -1,7 +1,7 @@
-"""What the commit or the configuration did to the engine since a baseline: judged, and named.
+"""Causes of a slowdown in the engine: changes that the commit or the configuration made.
 
-Layers on the GPU, the backend, thread counts and the build. Findings, so that they have names
-and evidence, but never ``invalid`` ones: a slowdown from these is a slowdown.
+They are layers on the GPU, the backend, thread counts and the build. They are fitness findings,
+so they have names and evidence, but never ``invalid``: the slowdown they cause is judged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.machine.fitness import FitnessFinding
 
-#: Settings that the findings name already, so that no list of differences need repeat them.
+#: Settings that each finding names, so that a list of differences does not repeat them.
 NAMED_SETTINGS = {
     "other_layers": ("llm.n_gpu_layers",),
     "other_threads": ("llm.n_threads", "llm.n_threads_batch"),
@@ -25,13 +25,13 @@ _THREADS = ("n_threads", "n_threads_batch")
 
 @dataclass(frozen=True)
 class EngineState:
-    """One side of a comparison.
+    """Settings and loaded state of the engine on one side of a comparison.
 
     Attributes:
         backend: ``cpu``, ``cuda``, ...; empty where it is not known.
         config: the resolved engine settings.
         loaded: what the engine had loaded; None where a record does not say.
-        name: what a sentence calls it, such as ``the baseline``.
+        name: the side's name in a sentence, such as ``the baseline``.
     """
 
     backend: str = ""
@@ -40,18 +40,18 @@ class EngineState:
     name: str = "the baseline"
 
 
-def causes(here: EngineState, there: EngineState) -> list[FitnessFinding]:
-    """Return what differs from ``there`` that decides speed, the most telling first."""
+def causes(current: EngineState, baseline: EngineState) -> list[FitnessFinding]:
+    """Return the differences from ``baseline`` that affect speed, the most important first."""
     return [
-        *_backend(here, there),
-        *_layers(here, there),
-        *_threads(here, there),
-        *_build(here, there),
+        *_backend(current, baseline),
+        *_layers(current, baseline),
+        *_threads(current, baseline),
+        *_build(current, baseline),
     ]
 
 
 def beyond_cores(config: Mapping[str, Any], cores: int) -> list[FitnessFinding]:
-    """Return that more threads are configured than cores can be used; [] where it is not so."""
+    """Find thread settings above the number of usable cores; [] if there are none."""
     over = {key: config[key] for key in _THREADS if _is_more(config.get(key), cores)}
     if not over:
         return []
@@ -61,47 +61,48 @@ def beyond_cores(config: Mapping[str, Any], cores: int) -> list[FitnessFinding]:
     return [_finding("threads_beyond_cores", text, **over, usable_cores=cores)]
 
 
-def _backend(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
-    both = {here.backend, there.backend}
-    # What an application computes on is its own business.
+def _backend(current: EngineState, baseline: EngineState) -> Iterator[FitnessFinding]:
+    both = {current.backend, baseline.backend}
+    # An application's backend is unknown.
     if len(both) == 1 or both & {"", UNKNOWN_BACKEND}:
         return
-    text = f"the engine runs on {here.backend}, {there.name} ran on {there.backend}"
-    if here.backend == "cpu":
-        text = f"CPU-only build; {there.name} ran on {there.backend}"
-    yield _finding("other_backend", text, backend=here.backend, baseline_backend=there.backend)
+    text = f"the engine runs on {current.backend}, {baseline.name} ran on {baseline.backend}"
+    if current.backend == "cpu":
+        text = f"CPU-only build; {baseline.name} ran on {baseline.backend}"
+    evidence = {"backend": current.backend, "baseline_backend": baseline.backend}
+    yield _finding("other_backend", text, **evidence)
 
 
-def _layers(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
-    asked, asked_there = (side.config.get("n_gpu_layers") for side in (here, there))
-    setting = None not in (asked, asked_there) and asked != asked_there
-    change = f"llm.n_gpu_layers {asked_there} → {asked}"
-    mine, theirs = here.loaded, there.loaded
-    evidence = {"n_gpu_layers": asked, "baseline_n_gpu_layers": asked_there}
-    if mine is None or mine.layers_on_gpu is None:
+def _layers(current: EngineState, baseline: EngineState) -> Iterator[FitnessFinding]:
+    asked, asked_before = (side.config.get("n_gpu_layers") for side in (current, baseline))
+    setting = None not in (asked, asked_before) and asked != asked_before
+    change = f"llm.n_gpu_layers {asked_before} → {asked}"
+    now, before = current.loaded, baseline.loaded
+    evidence = {"n_gpu_layers": asked, "baseline_n_gpu_layers": asked_before}
+    if now is None or now.layers_on_gpu is None:
         return
-    if theirs is None or theirs.layers_on_gpu is None:
-        # An older record: only the setting is known, which a CPU-only build does not heed.
-        if setting and here.backend != "cpu":
-            text = f"{mine.layers_on_gpu} of {mine.total_layers} layers on the GPU: {change}"
-            yield _finding("other_layers", text, layers_on_gpu=mine.layers_on_gpu, **evidence)
+    if before is None or before.layers_on_gpu is None:
+        # An older record: only the setting is known, which a CPU-only build ignores.
+        if setting and current.backend != "cpu":
+            text = f"{now.layers_on_gpu} of {now.total_layers} layers on the GPU: {change}"
+            yield _finding("other_layers", text, layers_on_gpu=now.layers_on_gpu, **evidence)
         return
-    if mine.layers_on_gpu == theirs.layers_on_gpu:
+    if now.layers_on_gpu == before.layers_on_gpu:
         return
-    why = change if setting else mine.placement
+    why = change if setting else now.placement
     yield _finding(
         "other_layers",
-        f"{mine.layers_on_gpu} of {mine.total_layers} layers on the GPU, {there.name} had "
-        f"{theirs.layers_on_gpu}: {why}",
-        layers_on_gpu=mine.layers_on_gpu,
-        total_layers=mine.total_layers,
-        baseline_layers_on_gpu=theirs.layers_on_gpu,
+        f"{now.layers_on_gpu} of {now.total_layers} layers on the GPU, {baseline.name} had "
+        f"{before.layers_on_gpu}: {why}",
+        layers_on_gpu=now.layers_on_gpu,
+        total_layers=now.total_layers,
+        baseline_layers_on_gpu=before.layers_on_gpu,
         **evidence,
     )
 
 
-def _threads(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
-    pairs = {key: (there.config.get(key), here.config.get(key)) for key in _THREADS}
+def _threads(current: EngineState, baseline: EngineState) -> Iterator[FitnessFinding]:
+    pairs = {key: (baseline.config.get(key), current.config.get(key)) for key in _THREADS}
     changed = {k: (a, b) for k, (a, b) in pairs.items() if None not in (a, b) and a != b}
     if changed:
         text = ", ".join(f"llm.{key} {old} → {new}" for key, (old, new) in changed.items())
@@ -110,24 +111,24 @@ def _threads(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
         yield _finding("other_threads", text, **evidence)
 
 
-def _build(here: EngineState, there: EngineState) -> Iterator[FitnessFinding]:
-    if here.loaded is None or there.loaded is None:
+def _build(current: EngineState, baseline: EngineState) -> Iterator[FitnessFinding]:
+    if current.loaded is None or baseline.loaded is None:
         return
-    mine, theirs = build_flags(here.loaded.build), build_flags(there.loaded.build)
-    if not mine or not theirs:
+    now, before = build_flags(current.loaded.build), build_flags(baseline.loaded.build)
+    if not now or not before:
         return
     changed = {
-        flag: (theirs.get(flag), mine.get(flag))
-        for flag in dict.fromkeys([*theirs, *mine])
-        if theirs.get(flag) != mine.get(flag)
+        flag: (before.get(flag), now.get(flag))
+        for flag in dict.fromkeys([*before, *now])
+        if before.get(flag) != now.get(flag)
     }
     if changed:
-        told = ", ".join(
+        changes = ", ".join(
             f"{flag} {old or 'absent'} → {new or 'absent'}" for flag, (old, new) in changed.items()
         )
         yield _finding(
             "other_build",
-            f"the engine is built otherwise than {there.name}'s: {told}",
+            f"the engine's build differs from {baseline.name}'s: {changes}",
             flags={flag: new for flag, (_, new) in changed.items()},
             baseline_flags={flag: old for flag, (old, _) in changed.items()},
         )

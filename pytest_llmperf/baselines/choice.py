@@ -1,4 +1,4 @@
-"""Finds the folder, machine, session and tests that a user names."""
+"""Lookup of the folder, machine, session and tests that a user names."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class WrongArgumentError(Exception):
 
 @dataclass(frozen=True)
 class BaselineFolder:
-    """A folder of baselines, and the tolerance and error rate that a gate there judges by.
+    """A folder of baselines, with the tolerance and error rate of its project's gate.
 
     Attributes:
         store: the folder.
         tolerance: a fraction.
-        false_alarms: of a session.
+        false_alarms: rate per session.
     """
 
     store: BaselineStore
@@ -36,7 +36,7 @@ class BaselineFolder:
 
 
 def find_baseline_folder(named: Path | None) -> BaselineFolder:
-    """Return the folder that is named, or else that of the project around the current folder.
+    """Return the folder that is named, or else that of the current project.
 
     Raises:
         BaselineError: there is no such folder.
@@ -61,7 +61,7 @@ def find_baseline_folder(named: Path | None) -> BaselineFolder:
 
 
 def _short(folder: Path) -> Path:
-    """Return a path relative to the current folder where it lies in it: short ones read better."""
+    """Return a path relative to the current folder if it lies in it."""
     try:
         return folder.relative_to(Path.cwd())
     except ValueError:
@@ -69,7 +69,7 @@ def _short(folder: Path) -> Path:
 
 
 def choose_machines(store: BaselineStore, asked: str | None) -> dict[str, Shelf]:
-    """Read the shelf of the machine asked for, or of every machine with a session.
+    """Read the sessions of the requested machine, or of every machine that has some.
 
     Raises:
         WrongArgumentError: no such machine.
@@ -91,7 +91,7 @@ def choose_machines(store: BaselineStore, asked: str | None) -> dict[str, Shelf]
 
 
 def choose_machine(store: BaselineStore, asked: str | None) -> tuple[str, Shelf]:
-    """Read the shelf of the machine asked for, or of the only one.
+    """Read the sessions of the requested machine, or of the only one.
 
     Raises:
         WrongArgumentError: no such machine, or none named among several.
@@ -105,7 +105,7 @@ def choose_machine(store: BaselineStore, asked: str | None) -> tuple[str, Shelf]
 
 
 def choose_session(shelf: Shelf, asked: str | None) -> StoredRecord:
-    """Return the session of a file name or path, or the newest one.
+    """Return the session with this file name or path, or the newest one.
 
     Raises:
         WrongArgumentError: no such session.
@@ -125,7 +125,7 @@ def choose_session(shelf: Shelf, asked: str | None) -> StoredRecord:
 def choose_tests(
     asked: Sequence[str], known: Collection[str], where: str
 ) -> tuple[str, ...] | None:
-    """Return the node ids that ``asked`` names; None where nothing is asked for.
+    """Return the node ids that ``asked`` names; None if it is empty.
 
     A test is named by its node id, or by its end from the file name on.
 
@@ -150,7 +150,7 @@ def choose_tests(
 
 
 def unknown(what: str, asked: str, known: Iterable[str], where: str) -> str:
-    """Write that a name is unknown, with the known ones that are closest, or else a few."""
+    """Write the message for an unknown name, with the closest known ones, or else a few."""
     names = sorted(known)
     near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5)
     if near:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 #: Raised whenever an older plugin would misread what a newer one writes.
 SCHEMA_VERSION = 1
 
-#: A plain file name: nothing that leads out of the folder or plays with a terminal.
+#: A plain file name: no path separators, no control characters.
 _SESSION_NAME = re.compile(r"\w[\w.+@ ()-]*\.json")
-#: As sessions are dated, with an optional fraction: two decisions may fall into one second.
+#: The time format of sessions, with an optional fraction: decisions can share a second.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,6}))?Z")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -33,17 +33,17 @@ def _is_time(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Decision(Stored):
-    """What somebody decided about one recorded session.
+    """A user's decision about one recorded session.
 
     Attributes:
-        kind: ``accept``: its level is the one to compare with from then on, earlier
-            sessions no longer judge. ``anchor``: it is the fixed point that slow creeping
-            is measured from.
-        decided: when, UTC, as ``2026-11-22T23:59:26.123Z``.
+        kind: ``accept``: later sessions are compared with its level, and earlier sessions
+            no longer judge. ``anchor``: it is the fixed point that slow creeping is measured
+            from.
+        decided: time, UTC, as ``2026-11-22T23:59:26.123Z``.
         session: file name of the session's record, in the same machine's folder.
         tests: node ids, or None for all in that session.
-        reason: why; never empty.
-        commit: the repository's commit then, or None.
+        reason: the user's reason; never empty.
+        commit: the repository's commit at that time, or None.
     """
 
     kind: Literal["accept", "anchor"]
@@ -67,33 +67,33 @@ class Decision(Stored):
     ] = None
 
     def covers(self, nodeid: str) -> bool:
-        """Whether the decision is about this test, if its session holds it."""
+        """Whether the decision applies to this test, provided that its session has the test."""
         return self.tests is None or nodeid in self.tests
 
     @property
     def moment(self) -> datetime:
-        """When it was decided, UTC."""
+        """Time of the decision, UTC."""
         return moment(self.decided)
 
 
 @dataclass(frozen=True)
 class StoredDecision:
-    """A decision and the file it lies in."""
+    """A decision and its file."""
 
     path: Path
     decision: Decision
 
 
 def now() -> str:
-    """Return the present time as ``decided`` wants it, to the millisecond."""
+    """Return the current time in the format of ``decided``, to the millisecond."""
     return f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def moment(text: str) -> datetime:
-    """Return the time that ``decided`` or a record's ``recorded`` names, UTC.
+    """Parse the time in ``decided`` or in a record's ``recorded``, UTC.
 
     Raises:
-        ValueError: it names none.
+        ValueError: the text is not a time.
     """
     match = _TIME.fullmatch(text)
     if match is None:
@@ -103,13 +103,13 @@ def moment(text: str) -> datetime:
 
 
 def to_text(decision: Decision) -> str:
-    """Return the file's text.
+    """Return the text of a decision's file.
 
     Raises:
         ValueError: an item is not what a decision may hold.
     """
     data = {"schema": SCHEMA_VERSION, **dump(decision)}
-    # What could not be read back must not be written.
+    # Never write a file that could not be read back.
     from_json(data)
     return dumps(data)
 

@@ -1,4 +1,4 @@
-"""What can be wrong with stored baselines, told to the user."""
+"""Errors about stored baselines, with messages for the user."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class BadRecordError(BaselineError):
 
     Args:
         path: the file.
-        what: what is wrong with it.
-        remedy: what to do about it; default: restore the committed file.
-        line: where, counted from 1, if known.
+        what: the problem.
+        remedy: how to fix it; default: restore the committed file.
+        line: number of the bad line, from 1, if known.
     """
 
     def __init__(self, path: Path, what: str, remedy: str = "", line: int | None = None) -> None:
@@ -29,9 +29,9 @@ class BadRecordError(BaselineError):
 
 
 def restore(path: Path, again: str = "record again: pytest -m perf --llmperf-record") -> str:
-    """Say how to get the committed file back, or else how to make another one.
+    """Explain how to restore the committed file, or else how to make another one.
 
-    The committed file may be the bad one.
+    The committed file may be the bad one, too.
     """
     return (
         f"restore the committed file: git checkout -- {shlex.quote(str(path))}; "

@@ -1,4 +1,4 @@
-"""What the matching records hold for one test and metric: the samples of window and anchor."""
+"""Baseline samples of one test and metric, collected from the matching records."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BaselineSamples:
-    """What stored sessions, or the base side, measured for one metric of one test.
+    """Samples of stored sessions, or of the base side, for one metric of one test.
 
     Attributes:
-        status: whether there is something to compare with.
+        status: whether there are samples to compare with.
         sessions: base units, shape (sessions, processes, iterations), oldest first; of other
             work where the status says so, to be shown and not compared.
-        sources: what names each session to a reader: file, date, commit.
-        detail: why there is nothing to compare with, in one line; may be empty.
+        sources: each session's description for a reader: file, date, commit.
+        detail: why there are no samples, in one line; may be empty.
         anchor: as ``sessions``: the fixed level that slow creeping is measured from. It
             overlaps the window while there are few sessions.
-        anchor_sources: what names each of them.
+        anchor_sources: description of each.
         paths, anchor_paths: the file of each session.
         stored_workload: the newest stored workload in words, or None where the test is unknown.
-        skipped_invalid: sessions left out because the machine was busy or unfit then.
+        skipped_invalid: sessions left out because they are invalid.
     """
 
     status: Literal["ok", "missing", "workload changed"]
@@ -70,8 +70,8 @@ def evidence_for(
     up to three valid sessions since the acceptance; an acceptance later than the anchor
     decision moves the anchor to the accepted level.
 
-    ``summary`` and ``requests`` are of the workload that is to be compared, to say what changed;
-    ``name`` is what names a session to a reader.
+    ``summary`` and ``requests`` describe the current workload, so that its changes can be named;
+    ``name`` describes a session to a reader.
     """
     holding = [stored for stored in records if nodeid in stored.record.tests]
     if not holding:
@@ -82,23 +82,23 @@ def evidence_for(
     if not same:
         changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
         return BaselineSamples("workload changed", stored_workload=newest, detail=changed)
-    standing = window_of(same, nodeid, workload_hash, decisions)
-    measured = standing.window(metric, window)
+    selected = window_of(same, nodeid, workload_hash, decisions)
+    measured = selected.window(metric, window)
     if not measured:
         return BaselineSamples(
             "missing",
             stored_workload=newest,
-            skipped_invalid=len(standing.invalid),
-            detail=_why_missing(standing, metric),
+            skipped_invalid=len(selected.invalid),
+            detail=_why_missing(selected, metric),
         )
-    anchor = standing.anchor(metric)
+    anchor = selected.anchor(metric)
     return BaselineSamples(
         "ok",
         sessions=_samples(measured, nodeid, metric),
         sources=tuple(map(name, measured)),
         paths=tuple(stored.path for stored in measured),
         stored_workload=same[-1].record.tests[nodeid].summary,
-        skipped_invalid=len(standing.invalid),
+        skipped_invalid=len(selected.invalid),
         anchor=_samples(anchor, nodeid, metric),
         anchor_sources=tuple(map(name, anchor)),
         anchor_paths=tuple(stored.path for stored in anchor),
@@ -110,7 +110,7 @@ def _samples(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> tupl
 
 
 def _what_changed(stored: TestRecord, summary: str, requests: Sequence[RequestDigest]) -> str:
-    """Say what a test asks for otherwise than in its newest baseline."""
+    """Describe how a test's workload differs from its newest baseline."""
     found = difference(stored.requests, requests, "the baseline") if stored.requests else ""
     if stored.summary != summary:
         measured = f"the baseline measured {stored.summary}"
@@ -123,7 +123,7 @@ def _what_changed(stored: TestRecord, summary: str, requests: Sequence[RequestDi
     )
 
 
-def _why_missing(standing: BaselineWindow, metric: str) -> str:
-    if standing.judging:
+def _why_missing(selected: BaselineWindow, metric: str) -> str:
+    if selected.judging:
         return f"{metric} is in none of this test's baselines"
-    return f"every stored session of this test is invalid ({len(standing.invalid)})"
+    return f"every stored session of this test is invalid ({len(selected.invalid)})"

@@ -1,4 +1,4 @@
-"""Read one stored file; everything that can be wrong with it is named with path and remedy."""
+"""Reading and checking one stored file, with errors that name path and remedy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A JSON text has no line that starts like these, whatever its strings hold.
+# Git conflict markers: no line of a JSON text starts like these.
 _CONFLICT = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?= |$)", re.MULTILINE)
 
 
@@ -33,10 +33,10 @@ class FileKind(Generic[T]):
     """One kind of stored file.
 
     Attributes:
-        noun: what such a file is called.
-        again: how to make another one, should it be lost.
-        schema: the newest that this version reads.
-        build: parsed JSON -> its content; raises ShapeError.
+        noun: name of such a file in messages.
+        again: how to make another one if it is lost.
+        schema: newest version that this plugin reads.
+        build: builds the content from parsed JSON; raises ShapeError.
     """
 
     noun: str
@@ -84,7 +84,7 @@ def read_file(path: Path, kind: FileKind[T]) -> T:
 
 
 def _bad(path: Path, kind: FileKind[T], what: str, line: int | None = None) -> BadRecordError:
-    """Say what is wrong with a file whose content is not what was stored."""
+    """Build the error for a file with unusable content."""
     return BadRecordError(path, what, restore(path, kind.again), line)
 
 

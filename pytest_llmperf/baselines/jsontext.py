@@ -1,4 +1,4 @@
-"""JSON that reads and diffs well: stable, indented, rounded, one line for each list of scalars."""
+"""Readable JSON text with small diffs: stable, indented, rounded, lists of scalars on one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ SIGNIFICANT_DIGITS = 9
 
 
 def dumps(value: Any) -> str:
-    """Return the text, with a final newline; keys keep their order.
+    """Write a value as JSON text, with a final newline; keys keep their order.
 
     Parsing it and dumping the result gives the same text again.
 
     Raises:
-        ValueError: a value is not finite or not plain JSON, naming where.
+        ValueError: a value is not finite or not plain JSON; the message says which.
     """
     return _render(value, "", "") + "\n"
 

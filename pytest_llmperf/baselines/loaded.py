@@ -1,4 +1,4 @@
-"""What an engine had loaded when it was measured: layers, threads, build. Part of a record."""
+"""The loaded state of a measured engine, as part of a record: layers, threads, build."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded(Stored):
-    """What an engine said of itself after loading; None or empty where it does not say.
+    """Layers, threads and build that an engine reported; None or empty if it did not.
 
     Attributes:
         layers_on_gpu: layers on any GPU, the output layer counted.
         total_layers: layers of the model, the output layer counted.
         placement: why not all of them are on a GPU, in words.
         threads, threads_batch: CPU threads that decode and prefill.
-        build: what the engine was compiled with, as it prints it.
+        build: compile options, as the engine prints them.
     """
 
     layers_on_gpu: Whole | None = None
@@ -32,7 +32,7 @@ class Loaded(Stored):
 
     @classmethod
     def of(cls, info: EngineInfo) -> Loaded:
-        """Take what a record keeps of an engine's own words."""
+        """Take the recorded part of an engine's report."""
         gpu = info.gpu
         return cls(
             layers_on_gpu=None if gpu is None else gpu.layers_on_gpu,

@@ -1,4 +1,4 @@
-"""Which stored records may judge this session: the same machine and the same model bytes."""
+"""Matching of stored records with this session: the same machine and the same model bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
     from pytest_llmperf.machine.fingerprint import Machine
 
-#: Settings that name the model's file: its SHA-256 is compared instead.
+#: Settings that locate the model's file: its SHA-256 is compared instead.
 _NOT_COMPARED = {"model_path"}
 _NAMED = ("engine", "engine_version", "plugin", "python")
 _EXTRA = "llm.extra."
@@ -33,7 +33,7 @@ _NOT_SET = "not set"
 
 @dataclass(frozen=True)
 class Refused:
-    """A record that may not judge, and every strict item that differs."""
+    """A record that does not match, and every strict item that differs."""
 
     path: Path
     differences: tuple[Difference, ...]
@@ -50,13 +50,13 @@ class Near:
 
 @dataclass(frozen=True)
 class BaselineSet:
-    """What the store holds for this machine and model.
+    """The stored records for this machine and model.
 
     Attributes:
-        records: those that match, oldest first.
-        refused: those in this machine's folder that do not.
-        near: only when nothing matches: the closest of another machine, if any.
-        other_backend: the records are of this hardware as another backend used it.
+        records: matching ones, oldest first.
+        refused: records in this machine's folder that do not match.
+        near: the closest record of another machine, if no record matches.
+        other_backend: the records are of this hardware, but used another backend.
         decisions: about this machine's sessions, in the order they were made.
     """
 
@@ -71,7 +71,7 @@ def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) 
     """Look up the records that may judge ``machine`` running ``model``.
 
     Raises:
-        BaselineError: files of the machines looked at that cannot be used.
+        BaselineError: files of these machines cannot be used.
     """
     records: list[StoredRecord] = []
     refused: list[Refused] = []
@@ -116,10 +116,10 @@ def _strict(stored: StoredRecord, machine: Machine, model: ModelIdentity) -> tup
 
 
 def _of_other_backend(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Shelf | None:
-    """Return what is stored of this hardware under another backend: the newest backend's.
+    """Return the records of this hardware with another backend, the one used last.
 
-    A build without GPU code must not pass for another machine: that would be the commonest
-    slow run, unjudged.
+    A build without GPU code must not count as another machine: the most common slow run
+    would not be judged.
     """
     found: list[Shelf] = []
     for key in store.machines():
@@ -146,7 +146,7 @@ def _model(model: ModelIdentity) -> str:
 
 
 def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Near | None:
-    """Compare with each other machine's newest record: the fewest differences win."""
+    """Return the newest record of the machine with the fewest differences."""
     candidates = []
     for key in store.machines():
         records = store.read_machine(key) if key != machine.key else []
@@ -162,10 +162,9 @@ def notes(
     provenance: Provenance,
     config: Mapping[str, Any],
 ) -> list[Difference]:
-    """Return what differs from a matching record without refusing it.
+    """Return the differences from a matching record that may explain a change of speed.
 
-    Engine settings, versions, and what is only recorded of the machine: a
-    change of speed may come from these.
+    They are engine settings, versions, and facts about the machine that are only recorded.
     """
     return [
         *work_differences(stored, provenance, config),
@@ -189,16 +188,16 @@ def work_differences(
     ]
 
 
-def setting_differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[Difference]:
+def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
     """Return which engine settings of two configurations differ, the model's path included."""
     return _changed_settings(
-        {**_flat(here), "llm.model_path": here["model_path"]},
-        {**_flat(there), "llm.model_path": there["model_path"]},
+        {**_flat(one), "llm.model_path": one["model_path"]},
+        {**_flat(other), "llm.model_path": other["model_path"]},
     )
 
 
 def _changed_settings(current: dict[str, Any], baseline: dict[str, Any]) -> list[Difference]:
-    """Compare settings as ``_flat`` names them; an extra one that a side lacks is not set there."""
+    """Compare flat settings; an extra setting that only one side has is unset on the other."""
     extra = {item: _NOT_SET for item in (*baseline, *current) if item.startswith(_EXTRA)}
     absent = {item: value for item, value in extra.items() if item not in baseline}
     return compare(extra | current, baseline | absent)
@@ -209,7 +208,7 @@ def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in without_extra_values(config).items():
         if key == EXTRA_HASHES:
-            flat |= {f"{_EXTRA}{name}": f"hidden (SHA-256 {said})" for name, said in value.items()}
+            flat |= {f"{_EXTRA}{k}": f"hidden (SHA-256 {digest})" for k, digest in value.items()}
         elif key not in _NOT_COMPARED:
             flat[f"llm.{key}"] = _NOT_SET if value is None else value
     return flat

@@ -1,4 +1,4 @@
-"""One metric of a stored test: its raw samples, and whether it can have measured them."""
+"""One metric of a stored test: its raw samples, and their validation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class MetricRecord(Stored):
 
 
 def check_metric(name: str, unit: str, samples: Samples) -> None:
-    """Check that the metric called ``name`` can have these samples; of an unknown one any unit.
+    """Check samples against the metric called ``name``; an unknown one may have any unit.
 
     Raises:
         ItemError: which item is wrong.
@@ -62,6 +62,6 @@ Metrics = Annotated[Mapping[str, MetricRecord], AfterValidator(_check_all)]
 
 
 def is_measurable(number: float, name: str) -> bool:
-    """Whether the metric called ``name`` can come to this value; of an unknown one any may be 0."""
+    """Whether a value is possible for the metric called ``name``; an unknown one may be 0."""
     metric = known_metric(name)
     return metric.allows(number) if metric is not None else number == 0 or is_plausible(number)

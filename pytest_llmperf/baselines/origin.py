@@ -1,4 +1,4 @@
-"""Which commit stands for a stored session: the one it measured, or the nearest that is there."""
+"""The commit to rerun a stored session at: the one it measured, or the nearest available."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.repository.git import Repository
     from pytest_llmperf.repository.revisions import Revision
 
-#: Where a branch is taken to have left from, the first that exists.
+#: Branches that a branch may have started from; the first that exists counts.
 _MAIN = ("origin/HEAD", "origin/main", "origin/master", "main", "master")
 
 
@@ -26,7 +26,7 @@ class Origin:
 
     Attributes:
         revision: the commit.
-        how: what makes it the one, for a reader.
+        how: why this commit was chosen, for a reader.
     """
 
     revision: Revision
@@ -43,7 +43,7 @@ def origin_of(
     merge base with the main branch.
 
     Raises:
-        RevisionError: no commit can stand for it; the message says why, and in a
+        RevisionError: no commit is available; the message says why, and in a
             shallow clone what to fetch.
     """
     provenance = stored.record.provenance
@@ -76,7 +76,7 @@ def _added(stored: StoredRecord, repository: Repository) -> str | None:
     except ValueError:
         return None
     try:
-        said = repository.run(
+        output = repository.run(
             "--literal-pathspecs",
             "log",
             "-1",
@@ -87,11 +87,11 @@ def _added(stored: StoredRecord, repository: Repository) -> str | None:
         )
     except GitError:
         return None
-    return said.strip() or None
+    return output.strip() or None
 
 
 def _merge_base(repository: Repository, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the merge base with the branch that this one is to go into, and the branch."""
+    """Return the merge base with the target branch, and that branch."""
     target = base_of_pull_request(environ)
     names = (f"origin/{target}", target, *_MAIN) if target else _MAIN
     head = repository.head()

@@ -1,4 +1,4 @@
-"""What a machine's folder holds, test by test: levels, spread, drift, and what they can decide."""
+"""Overview of a machine's stored sessions by test: levels, spread, drift, sensitivity."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.store import Shelf, StoredRecord
     from pytest_llmperf.metrics import Metric
 
-#: A larger logarithm has no exponential that a float holds.
+#: A float can hold the exponential of logarithms up to this.
 _LARGEST = 700.0
 
 
@@ -32,14 +32,14 @@ class MetricOverview:
 
     Attributes:
         name: as stored.
-        metric: None where this version knows no metric of that name.
+        metric: None if this version knows no metric of that name.
         unit: as stored.
-        sessions: how many the window holds.
+        sessions: number of sessions in the window.
         level: median over sessions of each session's median, in ``unit``.
         spread: standard deviation of the logarithms of session levels; None for one session.
         drift: how much slower the window is than the anchor (0.02 = 2%); None without a metric.
         found_from: smallest true slowdown that the sessions alone would call regressed at
-            least half of the time, were this the only check; None without a metric.
+            least half of the time if this were the only check; None without a metric.
         passes_to: largest measured slowdown that they let pass, below 0 where an unchanged
             test does not pass; None without a metric.
     """
@@ -57,13 +57,13 @@ class MetricOverview:
 
 @dataclass(frozen=True)
 class TestOverview:
-    """One test on one machine and model; sessions are oldest first.
+    """The stored sessions of one test on one machine and model, oldest first.
 
     Attributes:
         nodeid: the test.
-        model: what it ran on.
+        model: the model it ran on.
         summary, workload: the newest stored workload in words, and its hash.
-        standing: of the sessions that measured that workload.
+        sessions: the sessions that measured that workload, by role.
         other_work: sessions that measured another workload.
         metrics: in the registry's order, unknown ones last.
     """
@@ -74,26 +74,26 @@ class TestOverview:
     model: ModelIdentity
     summary: str
     workload: str
-    standing: BaselineWindow
+    sessions: BaselineWindow
     other_work: tuple[StoredRecord, ...]
     metrics: tuple[MetricOverview, ...]
 
     @property
     def window(self) -> tuple[StoredRecord, ...]:
-        """The sessions that judge."""
-        return self.standing.judging[-WINDOW:]
+        """The sessions that this test is compared with."""
+        return self.sessions.judging[-WINDOW:]
 
     @property
     def anchor(self) -> tuple[StoredRecord, ...]:
         """The sessions that creeping is measured from."""
-        chosen = self.standing.anchoring
-        return (chosen.session,) if chosen else self.standing.judging[:ANCHOR]
+        chosen = self.sessions.anchoring
+        return (chosen.session,) if chosen else self.sessions.judging[:ANCHOR]
 
 
 def overview(
     shelf: Shelf, tests: Collection[str] | None, tolerance: float, alpha: float
 ) -> list[TestOverview]:
-    """Look at every test of a machine, or at the named ones, in the order of their names.
+    """Summarise every test of a machine, or the named ones, sorted by name.
 
     ``tolerance`` is a fraction; ``alpha`` the false-alarm rate of a check.
     """
@@ -110,27 +110,27 @@ def _test(
 ) -> TestOverview:
     holding = [stored for stored in group if nodeid in stored.record.tests]
     newest = holding[-1].record.tests[nodeid]
-    standing = window_of(group, nodeid, newest.workload, shelf.decisions)
-    names = {name for stored in standing.judging for name in stored.record.tests[nodeid].metrics}
+    sessions = window_of(group, nodeid, newest.workload, shelf.decisions)
+    names = {name for stored in sessions.judging for name in stored.record.tests[nodeid].metrics}
     known = [name for name in METRICS if name in names]
     return TestOverview(
         nodeid=nodeid,
         model=holding[-1].record.model,
         summary=newest.summary,
         workload=newest.workload,
-        standing=standing,
+        sessions=sessions,
         other_work=tuple(s for s in holding if s.record.tests[nodeid].workload != newest.workload),
         metrics=tuple(
-            _metric(standing, name, tolerance, alpha)
+            _metric(sessions, name, tolerance, alpha)
             for name in [*known, *sorted(names - set(known))]
         ),
     )
 
 
-def _metric(standing: BaselineWindow, name: str, tolerance: float, alpha: float) -> MetricOverview:
-    window = standing.window(name)
-    levels = _levels(window, standing.nodeid, name)
-    unit = window[-1].record.tests[standing.nodeid].metrics[name].unit
+def _metric(sessions: BaselineWindow, name: str, tolerance: float, alpha: float) -> MetricOverview:
+    window = sessions.window(name)
+    levels = _levels(window, sessions.nodeid, name)
+    unit = window[-1].record.tests[sessions.nodeid].metrics[name].unit
     try:
         metric = get_metric(name)
     except UnknownMetricError:
@@ -138,11 +138,11 @@ def _metric(standing: BaselineWindow, name: str, tolerance: float, alpha: float)
         return MetricOverview(name, None, unit, len(levels), median(levels), spread)
     logs = [metric.log(level) for level in levels]
     spread = stdev(logs) if len(logs) > 1 else None
-    # Only the width is asked for, so it does not matter which direction is worse.
+    # Only the width is used, so it does not matter which direction is worse.
     prediction = predict(np.array(logs))
-    anchor = _levels(standing.anchor(name), standing.nodeid, name)
-    moved_on = {one.path for one in window} - {one.path for one in standing.anchor(name)}
-    # Once there is a creep from the anchor to look for, either comparison has half of the rate.
+    anchor = _levels(sessions.anchor(name), sessions.nodeid, name)
+    moved_on = {one.path for one in window} - {one.path for one in sessions.anchor(name)}
+    # Once creeping is looked for too, each of the two comparisons has half of the rate.
     called = decides_from(prediction, tolerance, alpha / 2 if moved_on else alpha)
     return MetricOverview(
         name=name,
@@ -153,14 +153,14 @@ def _metric(standing: BaselineWindow, name: str, tolerance: float, alpha: float)
         spread=spread,
         drift=metric.slowdown(median(levels), median(anchor)),
         found_from=math.expm1(
-            min(math.log1p(float(called)) + _lead(window, standing.nodeid, name), _LARGEST)
+            min(math.log1p(float(called)) + _lead(window, sessions.nodeid, name), _LARGEST)
         ),
         passes_to=float(passes_up_to(prediction, tolerance, LEVEL)),
     )
 
 
 def _lead(sessions: Sequence[StoredRecord], nodeid: str, metric: str) -> float:
-    """How far the fastest process, which is what is called, leads a session's median (log)."""
+    """Mean lead, over sessions, of the fastest process (the one judged) over the median (log)."""
     leads = []
     known = get_metric(metric)
     for stored in sessions:

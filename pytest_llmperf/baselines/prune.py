@@ -1,4 +1,4 @@
-"""Which session files nobody needs any more, and their removal, one by one."""
+"""Session files that are no longer needed, and their removal, one by one."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 #: Newest sessions of each test that stay, unless asked otherwise.
 KEEP = 20
-#: Fewer would take sessions away that judge.
-FEWEST = WINDOW
+#: Fewer would remove sessions that are still compared with.
+MIN_KEEP = WINDOW
 
 
 def unneeded(shelf: Shelf, keep: int = KEEP) -> tuple[StoredRecord, ...]:
-    """Return the sessions that may go, oldest first.
+    """Return the sessions that may be removed, oldest first.
 
     A session stays if it is among the newest ``keep`` of any test it holds, judges or is
     an anchor of one, holds the acceptance that counts, or is named by a decision. Tests
     count by node id, model and machine; workloads that the newest ``keep`` sessions of a
-    test no longer measured are over.
+    test no longer measured are not counted.
 
     Raises:
-        ValueError: ``keep`` is below ``FEWEST``.
+        ValueError: ``keep`` is below ``MIN_KEEP``.
     """
-    if keep < FEWEST:
-        raise ValueError(f"at least {FEWEST}: that many sessions judge")
+    if keep < MIN_KEEP:
+        raise ValueError(f"at least {MIN_KEEP}: that many sessions judge")
     needed = {stored.decision.session for stored in shelf.decisions}
     for group in alike(shelf.records):
         for nodeid in dict.fromkeys(name for s in group for name in s.record.tests):
@@ -65,8 +65,8 @@ def _metrics(sessions: Sequence[StoredRecord], nodeid: str) -> set[str]:
 def remove(store: BaselineStore, key: str, sessions: Sequence[StoredRecord]) -> Iterator[Path]:
     """Remove session files, yielding each path once it is gone.
 
-    Interrupted between any two, it leaves a valid store. A session that somebody decided
-    about meanwhile stays.
+    Interrupted between any two, it leaves a valid store. A session that a new
+    decision names stays.
 
     Raises:
         BaselineError: a file could not be removed, or the store was damaged meanwhile.
@@ -77,7 +77,7 @@ def remove(store: BaselineStore, key: str, sessions: Sequence[StoredRecord]) -> 
             continue
         try:
             stored.path.unlink()
-        except FileNotFoundError:  # another prune was first
+        except FileNotFoundError:  # another prune removed it
             continue
         except OSError as error:
             reason = (error.strerror or str(error)).lower()

@@ -1,4 +1,4 @@
-"""The record of one session: what is stored of it, and its JSON form."""
+"""The stored record of one session, and its JSON form."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pytest_llmperf.stored_json import LEFT_OUT, Flag, Stored, Whole, dump, expe
 
 #: Raised whenever an older plugin would misread what a newer one writes.
 SCHEMA_VERSION = 1
-#: How ``recorded`` is written, always UTC.
+#: Format of ``recorded``, always UTC.
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -37,7 +37,7 @@ def _is_time(text: str) -> bool:
 
 
 def _hex(digits: int) -> Any:
-    """Expect so many hexadecimal digits; a commit of a SHA-256 repository has 64, too."""
+    """Expect a number of hexadecimal digits, or 64 (a commit of a SHA-256 repository)."""
     pattern = re.compile(rf"[0-9a-f]{{{digits}}}|[0-9a-f]{{64}}")
     return expect(
         f"{digits} hexadecimal digits or null", lambda text: text is None or pattern.fullmatch(text)
@@ -46,13 +46,13 @@ def _hex(digits: int) -> Any:
 
 @dataclass(frozen=True)
 class Provenance(Stored):
-    """Where a record comes from.
+    """Origin of a record: commit, branch, versions, digests.
 
     Attributes:
         commit: 40 hexadecimal digits, or None outside a repository.
         dirty: tracked files had changes that are in no commit.
         branch: or None (detached, no repository).
-        plugin, python, engine, engine_version, backend: what measured.
+        plugin, python, engine, engine_version, backend: the software that measured.
         code: a digest of the project's files, baselines excepted; None in older files, and
             outside a repository.
         environment: a digest of the installed packages and of the variables that an engine's
@@ -73,10 +73,10 @@ class Provenance(Stored):
 
 @dataclass(frozen=True)
 class ModelIdentity(Stored):
-    """The model's files: their bytes are what counts, the name is for readers.
+    """Identity of a model: the hash of its files counts, the name is for readers.
 
     Attributes:
-        name: what a reader calls it.
+        name: shown to readers.
         sha256: of the file (of several, over all of them), 64 hexadecimal digits; None for an
             engine without a model file.
         size_bytes, quantization: for readers; None if unknown.
@@ -90,12 +90,12 @@ class ModelIdentity(Stored):
 
 @dataclass(frozen=True)
 class RecordedSession(Stored):
-    """How the session measured.
+    """How a recorded session was measured.
 
     Attributes:
         seed: of the order of tests in each round.
-        processes, iterations: as planned; the samples say what was reached.
-        findings: what was noticed of the machine, as told to the user.
+        processes, iterations: planned numbers; the samples have the actual ones.
+        findings: problems noticed on the machine, as reported to the user.
         calibration: the machine's noise that the session was judged with, plain JSON; None
             where the machine had not been calibrated.
         fitness: the fitness checks that found something, each with the worst severity.
@@ -113,7 +113,7 @@ class RecordedSession(Stored):
 
 @dataclass(frozen=True)
 class TestRecord(Stored):
-    """One test.
+    """One recorded test: its workload and its metrics.
 
     Attributes:
         workload: its hash.
@@ -122,8 +122,8 @@ class TestRecord(Stored):
         metrics: by name.
         accepted: why this session's level was accepted as the new one, or None; older
             sessions of the same workload then no longer judge.
-        requests: digests of the workload's requests, to tell what changed; of the first ones
-            of very many. Empty in older files.
+        requests: digests of the workload's requests, to tell what changed; of very many only the
+            first ones. Empty in older files.
     """
 
     __test__ = False
@@ -141,10 +141,10 @@ class BaselineRecord(Stored):
     """One recorded session.
 
     Attributes:
-        recorded: when, UTC, as ``2026-11-22T23:59:26Z``.
+        recorded: time, UTC, as ``2026-11-22T23:59:26Z``.
         config: the resolved engine settings, plain JSON; of ``extra`` the hashes.
         tests: by node id.
-        loaded: what the engine had loaded; None in older files.
+        loaded: state of the loaded engine; None in older files.
     """
 
     recorded: Annotated[str, expect("a UTC time such as 2026-11-22T23:59:26Z", _is_time)]
@@ -158,15 +158,17 @@ class BaselineRecord(Stored):
 
 
 def now() -> str:
-    """Return the present time as ``recorded`` wants it."""
+    """Return the current time in the format of ``recorded``."""
     return datetime.now(timezone.utc).strftime(TIME_FORMAT)
 
 
 def to_text(record: BaselineRecord) -> str:
-    """Return the file's text: stable key order, 9 significant digits, a line per process.
+    """Return the text of a record's file.
+
+    Keys are in a stable order, numbers have 9 significant digits, each process has one line.
 
     Raises:
-        ValueError: a value can't be stored, or could not be read back, naming it.
+        ValueError: a value can't be stored or read back; the message names it.
     """
     data = {"schema": SCHEMA_VERSION, **dump(record)}
     data["config"] = without_extra_values(record.config)
@@ -174,7 +176,7 @@ def to_text(record: BaselineRecord) -> str:
     for last in ("machine", "session", "tests"):
         data[last] = data.pop(last)
     text = dumps(data)
-    # What could not be read back must not be written: every later session would stop at it.
+    # Never write a file that could not be read back: every later session would stop at it.
     from_json(parse(text))
     return text
 
@@ -188,8 +190,8 @@ def _in_order(test: dict[str, Any]) -> dict[str, Any]:
 def from_json(data: Any) -> BaselineRecord:
     """Rebuild a record from parsed JSON.
 
-    Keys that this version does not know are ignored: what would change the
-    meaning raises the schema version instead.
+    Keys that this version does not know are ignored: changes of meaning raise the schema
+    version instead.
 
     Raises:
         ShapeError: which item is wrong, what was expected and what it is.

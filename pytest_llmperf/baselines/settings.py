@@ -1,4 +1,4 @@
-"""Engine settings as records and calibrations hold them: without the values of ``llm.extra``."""
+"""Stored engine settings: the values of ``llm.extra`` are replaced by hashes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_llmperf.stored_json import unexpected
 
 
 def _read(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Check ``extra``; its values, which older files hold, become hashes."""
+    """Check ``extra`` and hash the plain values that older files have."""
     extra, hashes = settings.get("extra"), settings.get(EXTRA_HASHES, {})
     if not isinstance(extra, dict | None):
         raise unexpected("an object", extra, "extra")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredRecord:
-    """A record and the file it lies in."""
+    """A record and its file."""
 
     path: Path
     record: BaselineRecord
@@ -33,7 +33,7 @@ class StoredRecord:
 
 @dataclass(frozen=True)
 class Shelf:
-    """All that is stored of one machine.
+    """All records and decisions of one machine.
 
     Attributes:
         records: oldest first.
@@ -45,7 +45,7 @@ class Shelf:
 
 
 class BaselineStore:
-    """Reads and adds records and decisions under ``root``; never changes or removes one."""
+    """An append-only store of records and decisions under ``root``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -56,7 +56,7 @@ class BaselineStore:
         Safe against concurrent writers and against being killed at any point.
 
         Raises:
-            BaselineError: it could not be written, with the path and what to do;
+            BaselineError: it could not be written; the message has the path and the fix;
                 no existing file is touched.
         """
         folder = self.root / record.machine.key
@@ -156,15 +156,15 @@ class BaselineStore:
     ) -> tuple[list[StoredDecision], list[BaselineError]]:
         found: list[StoredDecision] = []
         bad: list[BaselineError] = []
-        # Sessions are looked up among the names that are there: no decision names a path.
-        there = {path.name for path in _list(self.root / key)}
+        # Sessions are looked up by name only, so no decision can lead out of the folder.
+        names = {path.name for path in _list(self.root / key)}
         sessions = {stored.path.name: stored for stored in records}
         for path in _list(self.root / key / DECISIONS_FOLDER):
             if path.suffix != ".json":
                 continue
             try:
                 decision = read_decision(path)
-                if decision.session not in there:
+                if decision.session not in names:
                     raise _session_gone(path, self.root / key / decision.session)
                 if decision.session in sessions:
                     _check_tests(path, decision, sessions[decision.session])
@@ -194,7 +194,7 @@ def _check_tests(path: Path, decision: Decision, session: StoredRecord) -> None:
 
 
 def _publish(folder: Path, what: str, text: Callable[[], str], names: Iterable[str]) -> Path:
-    """Write a new file into ``folder``; ``what`` is what a message calls it."""
+    """Write a new file into ``folder``; ``what`` names it in messages."""
     try:
         content = text().encode()
     except ValueError as error:
@@ -215,14 +215,14 @@ def _record_names(record: BaselineRecord) -> Iterator[str]:
 
 
 def _numbered(stem: str) -> Iterator[str]:
-    """Yield file names in order of preference."""
+    """Yield candidate file names in order of preference."""
     yield f"{stem}.json"
     for number in itertools.count(2):
         yield f"{stem}-{number}.json"
 
 
 def _age(stored: StoredRecord) -> tuple[str, str, int]:
-    """Sort by time, then by the number that tells apart what one second recorded."""
+    """Sort key: time, then the number that distinguishes sessions of one second."""
     stem, _, number = stored.path.stem.rpartition("-")
     if stem and number.isdigit():
         return stored.record.recorded, stem, int(number)
@@ -230,7 +230,7 @@ def _age(stored: StoredRecord) -> tuple[str, str, int]:
 
 
 def _list(folder: Path) -> list[Path]:
-    """Return what is in a folder, sorted, without hidden names; [] if there is no folder."""
+    """List a folder, sorted, without hidden names; [] if there is no folder."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:

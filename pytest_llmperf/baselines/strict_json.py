@@ -1,4 +1,4 @@
-"""JSON as stored files hold it: no key twice, and every number one that can be compared."""
+"""Strict JSON for stored files: no duplicate keys, only finite numbers."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import json
 import math
 from typing import Any
 
-#: A whole number of more digits is no count, size or seed, and may be beyond what a float holds.
+#: Digits of the longest whole number: no count, size or seed is longer, and a float holds it.
 _MAX_DIGITS = 20
 
 
 class StrictError(ValueError):
-    """JSON that no stored file holds; ``str()`` says why.
+    """JSON that stored files may not contain; ``str()`` says why.
 
     Args:
-        why: for a reader.
-        token: the text that is to blame, as the file has it; empty if that is no single one.
+        why: reason for a reader.
+        token: the offending text of the file; empty if there is no single one.
     """
 
     def __init__(self, why: str, token: str = "") -> None:
@@ -24,12 +24,12 @@ class StrictError(ValueError):
 
 
 def parse(text: str | bytes) -> Any:
-    """Return what a file's text holds.
+    """Parse the text of a stored file.
 
     Raises:
         json.JSONDecodeError: it is not JSON.
         UnicodeDecodeError: it is not UTF-8.
-        StrictError: it is JSON that no stored file holds.
+        StrictError: stored files may not contain it.
     """
     try:
         return json.loads(
@@ -44,7 +44,7 @@ def parse(text: str | bytes) -> Any:
 
 
 def why_not(error: ValueError) -> str:
-    """Say in a few words why ``parse`` refused a text, with the line where it knows it."""
+    """Explain briefly why ``parse`` refused a text, with the line if it is known."""
     if isinstance(error, UnicodeDecodeError):
         return "not UTF-8 text"
     if isinstance(error, json.JSONDecodeError):

@@ -1,4 +1,4 @@
-"""Where the sessions of one test stand: which judge, since which acceptance, and the anchor."""
+"""Roles of a test's stored sessions: those that judge, the accepted level, the anchor."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.decisions import StoredDecision
     from pytest_llmperf.baselines.store import StoredRecord
 
-#: Newest valid sessions that judge; older ones are history.
+#: Number of newest valid sessions that judge; older ones are history.
 WINDOW = 10
-#: Oldest valid sessions that are the anchor where nobody named one.
+#: Number of oldest valid sessions that are the anchor unless one was chosen.
 ANCHOR = 3
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A session that somebody chose: its level accepted, or as the anchor.
+    """A user's choice of a session, to accept its level or as the anchor.
 
     Attributes:
-        session: the one chosen.
-        reason: why.
-        moment: when, UTC.
-        path: the file that says so: the session's own or a decision's.
+        session: the chosen one.
+        reason: the user's reason.
+        moment: time of the choice, UTC.
+        path: the file with the choice: the session's own or a decision's.
     """
 
     session: StoredRecord
@@ -40,12 +40,12 @@ class Choice:
 
 @dataclass(frozen=True)
 class BaselineWindow:
-    """The sessions of one test and workload, oldest first.
+    """The sessions of one test and workload by role, oldest first.
 
     Attributes:
         judging: the valid ones from the accepted one on; all valid ones without acceptance.
         history: the valid ones before the accepted one.
-        invalid: those in which the machine was not fit to judge.
+        invalid: those in which the machine was disturbed.
         acceptance: the latest, or None.
         anchoring: the latest explicit anchor that no later acceptance moved, or None.
     """
@@ -64,7 +64,7 @@ class BaselineWindow:
     def anchor(self, metric: str) -> tuple[StoredRecord, ...]:
         """Return the chosen anchor session, or else the oldest judging sessions.
 
-        A chosen session that does not hold the metric is no anchor for it.
+        A chosen session without the metric is no anchor for it.
         """
         chosen = self.anchoring
         if chosen is not None and metric in chosen.session.record.tests[self.nodeid].metrics:
@@ -81,7 +81,7 @@ def window_of(
     workload_hash: str,
     decisions: Sequence[StoredDecision] = (),
 ) -> BaselineWindow:
-    """Sort out the sessions of one test that measured the same workload.
+    """Sort the sessions of one test and workload by role.
 
     ``records`` are matching ones, oldest first; ``decisions`` those of the machine.
     A session in which the test was invalid is neither accepted nor an anchor.
@@ -126,7 +126,7 @@ def _choices(
 
 
 def _latest(choices: Sequence[Choice]) -> Choice | None:
-    """Return the choice made last; of two at one moment, the later in the list."""
+    """Return the latest choice; of two at one time, the later in the list."""
     best = None
     for choice in choices:
         if best is None or choice.moment >= best.moment:

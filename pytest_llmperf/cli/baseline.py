@@ -97,6 +97,6 @@ def _reason(text: str) -> str:
 
 
 def _keep(text: str) -> int:
-    from pytest_llmperf.baselines.prune import FEWEST
+    from pytest_llmperf.baselines.prune import MIN_KEEP
 
-    return whole_number(FEWEST, " (that many sessions judge)")(text)
+    return whole_number(MIN_KEEP, " (that many sessions judge)")(text)

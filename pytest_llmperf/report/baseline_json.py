@@ -62,7 +62,7 @@ def _session(stored: StoredRecord) -> dict[str, Any]:
 
 
 def _test(look: TestOverview) -> dict[str, Any]:
-    standing = look.standing
+    sessions = look.sessions
     return {
         "nodeid": look.nodeid,
         "model": look.model.name,
@@ -70,13 +70,13 @@ def _test(look: TestOverview) -> dict[str, Any]:
         "summary": look.summary,
         "window": _files(look.window),
         "anchor": _files(look.anchor),
-        "anchoring": _choice(standing.anchoring),
-        "accepted": _choice(standing.acceptance),
-        "before_accepted": _files(standing.history),
+        "anchoring": _choice(sessions.anchoring),
+        "accepted": _choice(sessions.acceptance),
+        "before_accepted": _files(sessions.history),
         "other_work": _files(look.other_work),
         "invalid": [
             {"file": s.path.name, "reasons": list(s.record.tests[look.nodeid].invalid)}
-            for s in standing.invalid
+            for s in sessions.invalid
         ],
         "metrics": {line.name: _metric(line) for line in look.metrics},
     }

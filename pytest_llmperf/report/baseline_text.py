@@ -78,24 +78,24 @@ def _session_lines(number: int, stored: StoredRecord, width: int) -> Iterator[st
 
 
 def _test_lines(look: TestOverview, numbers: Mapping[str, int], width: int) -> Iterator[str]:
-    standing = look.standing
+    sessions = look.sessions
     yield from wrap_node_id(look.nodeid, width)
     yield from wrap_words(f"{look.model.name}: {look.summary}", width, first="  ", indent="  ")
     facts = []
     if look.window:
         facts.append(f"window, which judges: {_named(look.window, numbers)}")
-        chosen = standing.anchoring
+        chosen = sessions.anchoring
         why = f"chosen {chosen.moment:%Y-%m-%d}: {chosen.reason}" if chosen else "the oldest"
         facts.append(f"anchor: {_named(look.anchor, numbers)} ({why})")
-    if standing.acceptance:
-        accepted = standing.acceptance
+    if sessions.acceptance:
+        accepted = sessions.acceptance
         number = _named((accepted.session,), numbers)
         facts.append(f"accepted {accepted.moment:%Y-%m-%d}: {number} ({accepted.reason})")
-    if standing.history:
-        facts.append(f"before the accepted level: {_named(standing.history, numbers)}")
+    if sessions.history:
+        facts.append(f"before the accepted level: {_named(sessions.history, numbers)}")
     if look.other_work:
         facts.append(f"measured another workload: {_named(look.other_work, numbers)}")
-    for stored in standing.invalid:
+    for stored in sessions.invalid:
         reasons = "; ".join(stored.record.tests[look.nodeid].invalid)
         facts.append(f"invalid: {_named((stored,), numbers)} ({reasons})")
     for fact in facts:

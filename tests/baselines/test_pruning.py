@@ -13,7 +13,7 @@ from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.match import alike, find_baseline
-from pytest_llmperf.baselines.prune import FEWEST, remove, unneeded
+from pytest_llmperf.baselines.prune import MIN_KEEP, remove, unneeded
 from pytest_llmperf.baselines.record import MetricRecord, ModelIdentity, TestRecord
 from pytest_llmperf.baselines.store import BaselineStore, Shelf
 
@@ -41,7 +41,7 @@ def decide(store: BaselineStore, kind: Any, session: Path, day: int = 30) -> Pat
     return store.write_decision(KEY, Decision(kind, time, session.name, None, "why"))
 
 
-def going(store: BaselineStore, keep: int = FEWEST) -> list[int]:
+def going(store: BaselineStore, keep: int = MIN_KEEP) -> list[int]:
     """The days of the sessions that may go."""
     return [int(s.path.name[6:8]) for s in unneeded(store.read_shelf(KEY), keep)]
 
@@ -62,7 +62,7 @@ def test_nothing_goes_while_there_are_few(store: Any, record_day: Any) -> None:
 
 def test_fewer_than_judge_can_not_be_kept() -> None:
     with pytest.raises(ValueError, match="that many sessions judge"):
-        unneeded(Shelf(), FEWEST - 1)
+        unneeded(Shelf(), MIN_KEEP - 1)
 
 
 def test_a_chosen_anchor_stays(store: Any, record_day: Any) -> None:
@@ -157,7 +157,7 @@ def test_a_workload_that_still_alternates_keeps_its_sessions(store: Any, record_
 def test_removing_yields_each_file_once_it_is_gone(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 16)]
     shelf = store.read_shelf(KEY)
-    for path in remove(store, KEY, unneeded(shelf, FEWEST)):
+    for path in remove(store, KEY, unneeded(shelf, MIN_KEEP)):
         assert not path.exists()
     assert [path for path in paths if not path.exists()] == paths[3:5]
 
@@ -165,7 +165,7 @@ def test_removing_yields_each_file_once_it_is_gone(store: Any, record_day: Any) 
 def test_interrupted_anywhere_it_leaves_a_valid_store(store: Any, record_day: Any) -> None:
     for day in range(1, 16):
         record_day(day)
-    steps = remove(store, KEY, unneeded(store.read_shelf(KEY), FEWEST))
+    steps = remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP))
     next(steps)
     steps.close()
     store.check_all()
@@ -174,7 +174,7 @@ def test_interrupted_anywhere_it_leaves_a_valid_store(store: Any, record_day: An
 
 def test_a_session_that_somebody_decided_about_meanwhile_stays(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 16)]
-    steps = remove(store, KEY, unneeded(store.read_shelf(KEY), FEWEST))
+    steps = remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP))
     assert next(steps) == paths[3]
     decide(store, "anchor", paths[4])
     assert list(steps) == []
@@ -183,7 +183,7 @@ def test_a_session_that_somebody_decided_about_meanwhile_stays(store: Any, recor
 
 def test_a_session_that_another_prune_removed_is_passed_over(store: Any, record_day: Any) -> None:
     paths = [record_day(day) for day in range(1, 16)]
-    sessions = unneeded(store.read_shelf(KEY), FEWEST)
+    sessions = unneeded(store.read_shelf(KEY), MIN_KEEP)
     paths[3].unlink()
     assert list(remove(store, KEY, sessions)) == [paths[4]]
 
@@ -199,7 +199,7 @@ def test_a_file_that_can_not_be_removed_is_named(
 
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(BaselineError, match=rf"{NAMES[4]}: cannot be removed: permission denied"):
-        list(remove(store, KEY, unneeded(store.read_shelf(KEY), FEWEST)))
+        list(remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP)))
 
 
 def all_evidence(store: BaselineStore) -> dict[Any, BaselineSamples]:
@@ -240,7 +240,7 @@ def test_no_verdict_changes(store: Any, record_day: Any, make_record: Any, seed:
         if chance.random() < 0.1:
             decide(store, chance.choice(("accept", "anchor")), path, day)
     before = all_evidence(store)
-    removed = list(remove(store, KEY, unneeded(store.read_shelf(KEY), FEWEST)))
+    removed = list(remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP)))
     after = all_evidence(store)
     for key, one in before.items():
         assert (one.status, one.paths, one.anchor_paths) == (
