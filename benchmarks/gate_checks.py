@@ -11,7 +11,7 @@ from gate_regimes import REGIMES, Floats, differences
 from gate_tables import Mean, Rate, Report
 from numpy.typing import NDArray
 
-from pytest_llmperf.stats.paired import CLIP_LEAST, Ruling, Zone, decide, look
+from pytest_llmperf.stats.paired import CLIP_MIN, Ruling, Zone, decide, look
 
 ALPHA, BETA, TOLERANCE = 0.01, 0.05, 0.05
 LOG_PASS = math.log(1.0 / BETA)
@@ -76,7 +76,7 @@ def judge(
     log_alarm: float,
     log_pass: float = LOG_PASS,
     looks: Sequence[int] = range(FIRST, MAX + 1),
-    least: float = CLIP_LEAST,
+    clip_min: float = CLIP_MIN,
 ) -> Outcomes:
     """Judge every row of ``d`` (repetitions, pairs) after each number of pairs in ``looks``.
 
@@ -88,7 +88,7 @@ def judge(
     waiting = np.arange(len(d))
     worse = fine = np.zeros(len(d))
     for n in looks:
-        now = look(d[waiting, :n], ZONE, least)
+        now = look(d[waiting, :n], ZONE, clip_min)
         worse = np.maximum(worse, now.log_worse)
         fine = np.maximum(fine, now.log_fine)
         said = decide(now, worse, fine, log_alarm, log_pass, ZONE)

@@ -16,7 +16,7 @@ from gate_checks import ALPHA, MAX, Outcomes, Settings, judge, shown_pairs
 from gate_regimes import REGIMES, Floats, Regime, scattered
 from gate_tables import Report
 
-from pytest_llmperf.stats.paired import TAIL_CLIP_LEAST, TAIL_FIRST, Ruling
+from pytest_llmperf.stats.paired import TAIL_CLIP_MIN, TAIL_FIRST, Ruling
 from pytest_llmperf.stats.percentiles import group_size
 from pytest_llmperf.stats.proportions import log_e_sign
 from pytest_llmperf.stats.summary import STALL_FACTOR
@@ -71,7 +71,7 @@ def by_percentile(rng: np.random.Generator, values: Floats) -> Outcomes:
         high[..., 1] - high[..., 0],
         log_alarm=LOG_ALARM,
         looks=range(TAIL_FIRST, groups + 1),
-        least=TAIL_CLIP_LEAST,
+        clip_min=TAIL_CLIP_MIN,
     )
     return Outcomes(outcomes.decision, outcomes.pairs * size)
 

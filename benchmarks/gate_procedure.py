@@ -64,7 +64,7 @@ def screened(prediction: Prediction, level: Floats) -> Bools:
 def called(prediction: Prediction, level: Floats, tested: Floats) -> Bools:
     """Return which checks stored sessions call: p-value of ``tested``, effect of ``level``."""
     p = prediction.p_worse(tested, ZONE.negligible)
-    apart = level - prediction.centre >= ZONE.least
+    apart = level - prediction.centre >= ZONE.min_called
     worse: Bools = apart & (p <= p_levels(p, ALPHA, apart))
     return worse
 

@@ -158,7 +158,7 @@ def _chunk(rng: np.random.Generator, pair: Pair, effects: Floats, asked: Bools) 
         fine[rows, checks] = np.maximum(fine[rows, checks], now.log_fine)
         mean[rows, checks] = now.mean
         # All of a session's checks are judged again: one that is called loosens the others.
-        high = mean >= ZONE.least
+        high = mean >= ZONE.min_called
         called = high & (worse >= _levels(worse, high, asked))
         passed = ~called & (fine >= LOG_PASS) & (mean < ZONE.tolerance)
         now_said = np.where(called, Ruling.WORSE, np.where(passed, Ruling.FINE, 0)) * asked

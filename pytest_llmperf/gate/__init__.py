@@ -1,1 +1,1 @@
-"""From evidence to a verdict: one protocol, one strategy per file."""
+"""The gate, which turns evidence into verdicts: one protocol, one strategy per file."""

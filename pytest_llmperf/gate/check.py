@@ -1,4 +1,4 @@
-"""What a verdict is about: the check a test asks for, and the evidence for it."""
+"""Checks of a test and the evidence for them, the input of a verdict."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Samples = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Check:
-    """One metric of one test, and what it is held to.
+    """One metric of one test, with its limit and tolerance.
 
     Attributes:
-        metric: what is measured; its direction decides what is worse.
-        limit: the target in the metric's base unit, or None to gate against the
-            baseline only.
+        metric: the measured metric; its direction says which way is worse.
+        limit: the target in the metric's base unit, or None to judge by the baseline
+            only.
         tolerance: largest accepted slowdown against the baseline (0.05 = 5%).
-        gated: False for metrics that are shown only, to locate a loss.
+        gated: False for metrics that are only shown, to locate a slowdown.
         asked: a marker of the test names the metric; the others are defaults, which a
             workload may leave undefined.
     """
@@ -40,8 +40,8 @@ class Pairs:
 
     Attributes:
         candidate: base units, shape (pairs, iterations).
-        base: the same of the side it is compared with.
-        name: what names that side to a reader, such as ``other.yaml``.
+        base: the same for the base side.
+        name: the base side's name for readers, such as ``other.yaml``.
         seconds: wall time of one pair of this test, or None where unknown.
         beside: of each pair, whether its processes took turns iteration by iteration, so that
             iteration j of both ran one right after the other; empty where none did.
@@ -56,32 +56,32 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Everything one verdict may rest on.
+    """Measurements and conditions that a verdict is based on.
 
     Attributes:
         nodeid: the test.
-        check: what is judged.
+        check: the check to judge.
         samples: this session's samples, shape (processes, iterations); empty
             where nothing was measured.
-        planned_processes: the fewest processes (or pairs) a verdict may rest on.
-        baseline: earlier sessions, or None where there are none.
-        pairs: the interleaved sides, which then decide instead of the baseline.
-        invalid: why the machine or the measurement was not fit to judge.
+        planned_processes: the minimum number of processes (or pairs) for a verdict.
+        baseline: earlier sessions, or None if there are none.
+        pairs: the interleaved sides; if given, they decide instead of the baseline.
+        invalid: why the machine or the measurement cannot be judged.
         error: why the test could not be measured at all.
         budget_reached: the time budget ended the measuring.
         budget_seconds: that budget in seconds, where known.
-        own_budget: it was the test's own, not the session's.
+        own_budget: the budget was the test's own, not the session's.
         row_size: processes (or pairs) that make one row of samples; more than one for a
-            percentile that one can't supply.
-        exhausted: the most processes (or pairs) were measured: no more will come.
-        ended: the measure stage is over: nothing more will come, for whatever reason.
-        stalls: iterations that stalled, this side and then the base side's.
-        void: processes (or pairs) that were measured and had to be left out.
+            percentile that needs more values than one process has.
+        exhausted: the maximum number of processes (or pairs) was measured.
+        ended: the measure stage is over, for any reason.
+        stalls: numbers of stalled iterations, of the candidate and of the base.
+        void: number of processes (or pairs) that were measured and left out.
         seconds: wall time of one process of this test, or None where unknown.
-        alarm_share: of the session's false-alarm rate, what this check's comparison may use.
+        alarm_share: this comparison's share of the session's false-alarm rate.
         missed_share: the same for its target.
         same_as: the stored session that measured the very same code, configuration, packages,
-            engine and model, so that only the machine can have made a difference; or empty.
+            engine and model, so that only the machine can explain a difference; or empty.
     """
 
     nodeid: str

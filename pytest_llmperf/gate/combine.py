@@ -1,4 +1,4 @@
-"""One verdict per test and metric out of what every strategy says, by precedence."""
+"""Combination of all strategies' verdicts into one per test and metric, by precedence."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
     from pytest_llmperf.gate.protocol import Strategy
 
-#: What judges a check, in the order that breaks ties.
+#: Strategies that judge a check, in the order that breaks ties.
 STRATEGIES: tuple[Strategy, ...] = (
     ValidityStrategy(),
     InterleavedStrategy(),
@@ -33,14 +33,14 @@ STRATEGIES: tuple[Strategy, ...] = (
     TargetStrategy(),
 )
 
-#: After these no other strategy is asked: numbers that are void prove nothing either way.
+#: After these no other strategy is asked: void numbers prove nothing.
 _FINAL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 #: Explanations of these kinds are worth a line next to another verdict.
 _WORTH_A_NOTE = frozenset(VerdictKind) - {VerdictKind.PASS, VerdictKind.NO_BASELINE}
 
 
 def judge_session(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> list[Verdict | None]:
-    """Judge every gated check of a session, in order; None for metrics that are shown only.
+    """Judge every gated check of a session, in order; None for metrics that are only shown.
 
     ``alpha``: chance that any check with a negligible change is called ``regressed``.
     """
@@ -53,12 +53,12 @@ def judge_session(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> l
 def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Verdict:
     """Judge one metric of one test.
 
-    The verdict that comes first in the order of precedence wins; what the others
-    said is kept in ``reasons``, and as ``notes`` where it says more than that all
-    is well, so that a regression that also misses its target shows both.
+    The verdict that comes first in the order of precedence wins; the others are
+    kept in ``reasons``, and as ``notes`` unless they found nothing wrong, so that a
+    regression that also misses its target shows both.
 
     Raises:
-        ValueError: no strategy had anything to say.
+        ValueError: no strategy gave a verdict.
     """
     spoken: list[Verdict] = []
     for strategy in strategies:
@@ -72,13 +72,13 @@ def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Ve
     if not spoken:
         raise ValueError(f"no strategy judges {evidence.check.metric.name} of {evidence.nodeid}")
     if spoken[0].strategy == ValidityStrategy.name:
-        # Fewer samples than a verdict may rest on condemn nothing, however clear they look.
+        # Fewer samples than a verdict needs fail nothing, however clear they look.
         spoken = [v for v in spoken if v.kind.rank >= spoken[0].kind.rank]
     winner = _winner(spoken)
     others = [verdict for verdict in spoken if verdict is not winner]
     return replace(
         winner,
-        # A missed target does not answer whether it is slower than before, nor the reverse.
+        # A missed target does not say whether it is slower than before, nor the reverse.
         open=any(verdict.open for verdict in spoken),
         stopped_by=next((verdict.stopped_by for verdict in spoken if verdict.stopped_by), ""),
         notes=winner.notes + tuple(_note(v) for v in others if v.kind in _WORTH_A_NOTE),
@@ -87,7 +87,7 @@ def judge(evidence: Evidence, strategies: Sequence[Strategy] = STRATEGIES) -> Ve
 
 
 def _winner(spoken: Sequence[Verdict]) -> Verdict:
-    """The verdict that comes first; a target that is met does not outrank an improvement."""
+    """Return the verdict that comes first; a target that is met does not outrank an improvement."""
     improved = [verdict for verdict in spoken if verdict.kind is VerdictKind.IMPROVED]
     if improved and all(v.kind in (VerdictKind.IMPROVED, VerdictKind.PASS) for v in spoken):
         return improved[0]
@@ -95,7 +95,7 @@ def _winner(spoken: Sequence[Verdict]) -> Verdict:
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """The verdict that comes first in the order of precedence; the earliest of equals.
+    """Return the verdict that comes first in the order of precedence; the earliest of equals.
 
     Raises:
         ValueError: there are no verdicts.
@@ -104,7 +104,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 
 def checks(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """One verdict per quantity of one test: metrics that are one quantity count as one check.
+    """Reduce a test's verdicts to one per quantity: metrics of one quantity are one check.
 
     Of tokens per second and time per output token the worse verdict stands for both.
     """
@@ -116,11 +116,11 @@ def checks(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def count_kinds(tests: Iterable[Sequence[Verdict]]) -> dict[VerdictKind, int]:
-    """How many checks got each kind, over all tests, in the order of precedence."""
+    """Count the checks of each kind, over all tests, in the order of precedence."""
     counts = Counter(verdict.kind for verdicts in tests for verdict in checks(verdicts))
     return {kind: counts[kind] for kind in VerdictKind if counts[kind]}
 
 
 def _note(verdict: Verdict) -> str:
-    """What a loser found, led by its kind."""
+    """Text of a verdict that did not win: its kind and its claim."""
     return f"also {verdict.kind.value}: {verdict.claim}"

@@ -8,7 +8,7 @@ from pytest_llmperf.gate.numbers import compare
 from pytest_llmperf.gate.protocol import verdict_of
 from pytest_llmperf.gate.rules import CREEP_SHARE, slowdown
 from pytest_llmperf.gate.running import zone_of
-from pytest_llmperf.gate.screening import proof_of, same_words, unless_same
+from pytest_llmperf.gate.screening import proof_of, unchanged_words, unless_unchanged
 from pytest_llmperf.gate.stored import creep
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import chance_words, effect_words, listed, percent, seen_words
@@ -23,7 +23,7 @@ class CreepingStrategy:
     name = "anchor"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``regressed`` where the level has crept away from the anchor; else nothing."""
+        """Return ``regressed`` if the level has crept away from the anchor, else None."""
         if evidence.check.metric.kind == "share":
             return None
         crept = creep(evidence)
@@ -31,12 +31,12 @@ class CreepingStrategy:
             return None
         tolerance = evidence.check.tolerance
         share = evidence.alarm_share * (1.0 - CREEP_SHARE)
-        # Over the whole tolerance: within it, a creep is no more than the window accepts.
-        if not (crept.p_worse <= share and crept.effect >= zone_of(tolerance).least):
+        # Only beyond the whole tolerance: the window accepts changes within it.
+        if not (crept.p_worse <= share and crept.effect >= zone_of(tolerance).min_called):
             return None
         view = evidence.baseline
         assert view is not None
-        kind = unless_same(VerdictKind.REGRESSED, evidence)
+        kind = unless_unchanged(VerdictKind.REGRESSED, evidence)
         metric, steps = evidence.check.metric, (crept.effect, crept.low, crept.high)
         proof = proof_of(crept, VerdictKind.REGRESSED, share)
         assert proof.log_evidence is not None
@@ -47,7 +47,7 @@ class CreepingStrategy:
             f"({chance_words(proof.log_evidence, proof.log_threshold)})"
         )
         if evidence.same_as:
-            claim += f", and {same_words(evidence)}"
+            claim += f", and {unchanged_words(evidence)}"
         facts = (f"anchor {listed(view.anchor_sources)}", f"tolerance {percent(tolerance)}")
         return verdict_of(
             self.name,

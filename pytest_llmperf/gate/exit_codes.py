@@ -5,14 +5,14 @@ code meaning
 ==== =====================================================================
 0    nothing failed
 1    a test regressed, missed its target or broke: the change is at fault
-10   invalid (and perhaps inconclusive): the machine was not fit; run again
-     on a quiet one
-11   inconclusive only: the time budget was too small to tell
+10   invalid (and perhaps inconclusive): the machine was disturbed; run
+     again on a quiet one
+11   inconclusive only: the time budget was too small to decide
 ==== =====================================================================
 
 pytest keeps 0 to 5 for itself; 1 is shared on purpose, because a regression is
-an ordinary test failure. A failure that is the change's fault always wins: a
-job that retries on 10 must not retry a regression away.
+an ordinary test failure. A failure caused by the change always wins, so that
+a job that retries on 10 never hides a regression.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def session_exit_code(
     *,
     ordinary_failures: bool = False,
 ) -> int:
-    """The exit code of a session with these verdicts.
+    """Return the exit code of a session with these verdicts.
 
     ``ordinary_failures``: whether tests failed for other reasons, which is code 1.
-    Verdicts on metrics that are shown only do not count.
+    Verdicts on metrics that are only shown do not count.
     """
     failing = {kind for v in verdicts if v.check.gated for kind in failing_kinds(v, policy)}
     if ordinary_failures or failing - {VerdictKind.INVALID, VerdictKind.INCONCLUSIVE}:

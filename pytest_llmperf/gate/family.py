@@ -1,4 +1,4 @@
-"""Shares the session's false-alarm rate among its checks, so that the rate is the session's."""
+"""Division of the session's false-alarm rate among its checks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def share_alarms(session: Sequence[Evidence], alpha: float = FALSE_ALARMS) -> li
     return shared
 
 
-#: Evidence against one check as (strength on a scale of its own, whether it may be called).
+#: Evidence against one check as (strength, on each family's scale, whether it may be called).
 _Strength = tuple[float, bool]
 _NONE: _Strength = (0.0, False)
 
@@ -43,7 +43,7 @@ def _shares_of(
     strength: Callable[[Evidence], _Strength | None],
     alpha: float,
 ) -> Iterator[tuple[int, float]]:
-    """Yield the place and the share of every check of one family."""
+    """Yield the index and the share of every check of one family."""
     members: dict[tuple[str, str], list[tuple[int, _Strength]]] = {}
     for place, evidence in enumerate(session):
         if not evidence.check.gated:
@@ -54,8 +54,8 @@ def _shares_of(
             found = _NONE  # unusable samples are an error of that check, not of the session
         if found is not None:
             if evidence.error is not None or evidence.invalid:
-                # It can't be called, and it counts all the same: how many checks a session
-                # has must not depend on how noisy it was.
+                # It can't be called but counts anyway: the number of checks must not
+                # depend on the noise.
                 found = _NONE
             key = (evidence.nodeid, evidence.check.metric.quantity)
             members.setdefault(key, []).append((place, found))
@@ -89,7 +89,7 @@ def _interleaved(evidence: Evidence) -> _Strength | None:
 
 
 def _stored(evidence: Evidence) -> _Strength | None:
-    """A p-value p is called with share s when p <= s: ln(1/p) plays the part of ln E."""
+    """Strength of a comparison with stored sessions: ln(1/p); p <= share calls it."""
     view = evidence.baseline
     if evidence.pairs is not None or view is None or not is_comparable(view):
         return None
@@ -100,7 +100,7 @@ def _stored(evidence: Evidence) -> _Strength | None:
         return _NONE
     share = CREEP_SHARE if has_anchor(evidence) else 1.0
     strength = -math.log(max(screened.p_worse / share, 1e-300))
-    return strength, screened.effect >= zone_of(evidence.check.tolerance).least
+    return strength, screened.effect >= zone_of(evidence.check.tolerance).min_called
 
 
 def _target(evidence: Evidence) -> _Strength | None:

@@ -1,4 +1,4 @@
-"""The interleaved strategy: two sides in one session, pair by pair, until the evidence decides."""
+"""The interleaved strategy: two sides in one session, compared pair by pair until decided."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class InterleavedStrategy:
     name = "interleaved"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``regressed``, ``pass``, ``improved``, or ``inconclusive`` with what would decide.
+        """Return ``regressed``, ``pass``, ``improved``, or ``inconclusive`` with the missing pairs.
 
-        None where no sides were interleaved.
+        None if no sides were interleaved.
         """
         if evidence.pairs is None or evidence.check.metric.kind == "share":
             return None
@@ -61,7 +61,7 @@ class InterleavedStrategy:
             facts=_facts(state, kind, proof, evidence),
             seen=seen_words(evidence),
             proof=proof,
-            more_can_tell=kind is VerdictKind.INCONCLUSIVE,
+            more_can_decide=kind is VerdictKind.INCONCLUSIVE,
         )
 
 
@@ -79,7 +79,7 @@ def _kind(state: Running, evidence: Evidence) -> VerdictKind:
 
 
 def _nearer_alarm(state: Running, kind: VerdictKind, evidence: Evidence) -> bool:
-    """Whether to show the evidence of a slowdown: of the undecided, the nearer side."""
+    """Whether to show the evidence of a slowdown; if undecided, whether it is nearer."""
     if kind is not VerdictKind.INCONCLUSIVE:
         return kind is VerdictKind.REGRESSED
     return state.log_worse / log_alarm(evidence.alarm_share) > state.log_fine / LOG_PASS
@@ -90,7 +90,7 @@ def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
     assert pairs is not None
     alarm, nearer_alarm = log_alarm(evidence.alarm_share), _nearer_alarm(state, kind, evidence)
     more = None
-    # While sampling goes on nobody reads it, and it costs more than the verdict.
+    # Skipped while sampling goes on: it is not shown then and is slow to compute.
     if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
         more = more_needed(
             state, tolerance, evidence.alarm_share, first_look(evidence.check.metric)
@@ -130,7 +130,7 @@ def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) 
 
 
 def _facts(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> list[str]:
-    """What the claim rests on: the evidence asked for, the tolerance, outliers on one side."""
+    """Facts behind the claim: the evidence asked for, the tolerance, outliers on one side."""
     facts = []
     if proof.bound is not None and proof.log_threshold is not None:
         alarm = _nearer_alarm(state, kind, evidence)

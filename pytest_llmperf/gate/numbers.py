@@ -1,4 +1,4 @@
-"""From samples to the numbers a verdict shows: medians per process, differences, changes."""
+"""Numbers that a verdict shows, computed from samples: medians, differences, changes."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The numbers of one check.
+    """Summaries and change of one check.
 
     Attributes:
         current: this session, or None if nothing was measured.
         baseline: earlier sessions of the same workload, or the base side, or None.
         change: slowdown as a fraction, positive is worse, or None.
-        baseline_sessions: how many earlier sessions ``baseline`` rests on.
+        baseline_sessions: how many earlier sessions ``baseline`` is made of.
     """
 
     current: Summary | None
@@ -43,12 +43,12 @@ class Comparison:
     baseline_sessions: int
 
 
-#: Of a check without usable samples.
+#: Comparison of a check without usable samples.
 NOTHING = Comparison(None, None, None, 0)
 
 
 def compare(evidence: Evidence) -> Comparison:
-    """Reduce the evidence to its numbers.
+    """Reduce the evidence of one check to its numbers.
 
     Interleaved sides are compared pair by pair; else this session is compared with
     the geometric mean of the stored ones.
@@ -64,10 +64,11 @@ def compare(evidence: Evidence) -> Comparison:
         if not pairs.candidate:
             return Comparison(current, None, None, 0)
         effect = running(paired_differences(evidence), evidence.check.tolerance, metric).effect
-        ours, theirs = (_summary(one, metric.resolution) for one in (pairs.candidate, pairs.base))
-        return Comparison(ours, theirs, slowdown(effect), 0)
+        candidate = _summary(pairs.candidate, metric.resolution)
+        base = _summary(pairs.base, metric.resolution)
+        return Comparison(candidate, base, slowdown(effect), 0)
     if view is not None and view.status == "workload changed" and view.sessions:
-        # Side by side, for a reader; no change, because it was other work.
+        # Both are shown, without a change, because the work differs.
         other = summarise_sessions(view.sessions, metric.resolution)
         return Comparison(current, other, None, len(view.sessions))
     if view is None or not is_comparable(view):
@@ -79,7 +80,7 @@ def compare(evidence: Evidence) -> Comparison:
 
 
 def _shares(evidence: Evidence) -> Comparison:
-    """Shares have no logarithm: their difference is not a slowdown, and is not shown as one."""
+    """Summaries of shares; without a change, because a difference of shares is no slowdown."""
     pairs = evidence.pairs
     rows = evidence.samples if pairs is None else pairs.candidate
     base = None if pairs is None or not pairs.base else share_summary(pairs.base)
@@ -87,7 +88,7 @@ def _shares(evidence: Evidence) -> Comparison:
 
 
 def share_summary(rows: Samples) -> Summary:
-    """The share of rows of 0 and 1, and its exact interval for as many independent iterations."""
+    """Share of 1 in rows of 0 and 1, with the exact interval for the effective sample size."""
     from pytest_llmperf.stats.proportions import binomial_interval, effective_size
 
     total = sum(map(len, rows))
@@ -97,7 +98,7 @@ def share_summary(rows: Samples) -> Summary:
     return Summary(value, low, high, len(rows), total)
 
 
-# A session is judged after every round, and most of its samples were there before.
+# Cached: a session is judged after every round, and few of its samples are new.
 @lru_cache(maxsize=4096)
 def _summary(samples: Samples, resolution: float | None) -> Summary:
     return summarise(samples, resolution)
@@ -114,7 +115,7 @@ def is_comparable(view: BaselineSamples) -> bool:
 
 
 def session_level(metric: Metric, samples: Samples) -> float:
-    """What a session measured: the median of its per-process medians, base unit.
+    """Level of a session: the median of its per-process medians, base unit.
 
     Raises:
         ValueError: no samples, or one that the metric can't have.
@@ -130,12 +131,12 @@ def _centre(metric: Metric, levels: Sequence[float]) -> float:
 
 
 def badness(metric: Metric, value: float) -> float:
-    """The logarithm of a value with the sign turned so that more is worse."""
+    """Logarithm of a value, signed so that more is worse."""
     return -metric.log(value) if metric.direction is Direction.HIGHER else metric.log(value)
 
 
 def paired_differences(evidence: Evidence) -> tuple[float, ...]:
-    """How much worse the candidate was than the base, pair by pair, on the log scale.
+    """Difference of candidate and base in each pair, on the log scale; positive is worse.
 
     Raises:
         ValueError: as ``compare``.
@@ -149,10 +150,10 @@ def paired_differences(evidence: Evidence) -> tuple[float, ...]:
 def differences(
     metric: Metric, candidate: Samples, base: Samples, beside: Sequence[bool] = ()
 ) -> tuple[float, ...]:
-    """How much worse the candidate was in each pair, on the log scale.
+    """Difference of the sides in each pair, on the log scale; positive is worse.
 
-    Of two processes that took turns (``beside``, by pair; empty: none did) it is the median of
-    the differences between neighbours: what the machine did to both is in neither. Else it is
+    For two processes that took turns (``beside``, by pair; empty: none did) it is the median
+    of the differences between neighbours, which cancels drift of the machine. Otherwise it is
     the difference of their medians.
 
     Raises:
@@ -160,23 +161,23 @@ def differences(
     """
     turns = beside or (False,) * len(candidate)
     pairs = zip(candidate, base, turns, strict=True)
-    return tuple(_difference(metric, ours, theirs, took) for ours, theirs, took in pairs)
+    return tuple(_difference(metric, *sides, took) for *sides, took in pairs)
 
 
-# A session is judged after every round, and most of its pairs were there before.
+# Cached: a session is judged after every round, and few of its pairs are new.
 @lru_cache(maxsize=4096)
 def _difference(
     metric: Metric, candidate: tuple[float, ...], base: tuple[float, ...], took_turns: bool
 ) -> float:
-    ours, theirs = process_medians([candidate, base], metric.resolution)
+    medians = process_medians([candidate, base], metric.resolution)
     if took_turns and len(candidate) == len(base):
         neighbours = zip(candidate, base, strict=True)
         return median(badness(metric, a) - badness(metric, b) for a, b in neighbours)
-    return badness(metric, ours) - badness(metric, theirs)
+    return badness(metric, medians[0]) - badness(metric, medians[1])
 
 
 def target_differences(evidence: Evidence) -> tuple[float, ...]:
-    """How far each process was beyond the limit, on the log scale; positive misses it.
+    """Distance of each process from the limit, on the log scale; positive misses it.
 
     Raises:
         ValueError: as ``compare``, or the check has no limit.
@@ -187,7 +188,7 @@ def target_differences(evidence: Evidence) -> tuple[float, ...]:
     if not evidence.samples:
         return ()
     if metric.resolution is not None:
-        # However low a limit is, zero lies clearly below it.
+        # Zero lies clearly below any limit.
         metric = replace(metric, resolution=min(metric.resolution, limit / 2.0))
     edge = badness(metric, limit)
     medians = _medians(evidence.samples, metric.resolution)

@@ -1,4 +1,4 @@
-"""What a strategy is: evidence in, one verdict out, or nothing where it does not apply."""
+"""The protocol of strategies, and the construction of their verdicts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Strategy(Protocol):
-    """One way to judge a check."""
+    """A way to judge a check: evidence in, a verdict out, or None if it does not apply."""
 
     @property
     def name(self) -> str:
-        """What verdicts and reports call this strategy."""
+        """Name of this strategy in verdicts and reports."""
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """Judge the evidence; None where this strategy has nothing to say about it."""
+        """Judge the evidence; None if this strategy does not apply."""
 
 
 def verdict_of(
@@ -34,24 +34,24 @@ def verdict_of(
     facts: Sequence[str] = (),
     seen: Sequence[str] = (),
     proof: Proof | None = None,
-    more_can_tell: bool = False,
+    more_can_decide: bool = False,
 ) -> Verdict:
-    """Build one strategy's verdict from its kind, its numbers and what explains it.
+    """Build one strategy's verdict from its kind, numbers and explanation.
 
     Args:
         strategy: the strategy's name.
         kind: the verdict.
-        evidence: what was judged.
-        numbers: of the evidence, or None where nothing is usable.
-        claim: what was found, in the fewest words.
-        facts: what that rests on, one short phrase each.
-        seen: what happened to all metrics of the test alike and goes into the
-            explanation only: a report says it once for the test.
+        evidence: the judged evidence.
+        numbers: those of the evidence, or None if none are usable.
+        claim: the finding in a few words.
+        facts: the reasons for it, one short phrase each.
+        seen: facts about the whole test; only the explanation has them, because a
+            report shows them once per test.
         proof: the numbers behind the claim.
-        more_can_tell: further samples of this session could still decide it; they
-            will not come once the budget or the most samples are reached.
+        more_can_decide: further samples of this session could still decide it; there
+            are none once the budget or the maximum number of samples is reached.
     """
-    stopped = stopped_by(evidence) if more_can_tell else ""
+    stopped = stopped_by(evidence) if more_can_decide else ""
     text = "; ".join(part for part in (claim, ", ".join((*facts, *seen))) if part)
     return Verdict(
         kind=kind,
@@ -62,14 +62,14 @@ def verdict_of(
         claim=claim,
         facts=tuple(facts),
         proof=proof,
-        open=more_can_tell and not stopped,
+        open=more_can_decide and not stopped,
         stopped_by=stopped,
         reasons=(Reason(kind, strategy, claim, text, proof),),
     )
 
 
 def stopped_by(evidence: Evidence) -> str:
-    """Return the setting that ended the measuring; empty where more samples will come."""
+    """Return the setting that ended the measuring; empty while more samples will come."""
     if evidence.budget_reached:
         return "the test's own budget" if evidence.own_budget else "perf.budget"
     if not evidence.exhausted:

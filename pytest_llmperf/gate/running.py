@@ -1,4 +1,4 @@
-"""The evidence of a sequence of differences as it stands: effect, interval, running maxima."""
+"""Evidence from a sequence of differences so far: effect, interval, running maxima."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Running:
-    """What a sequence of differences says so far, all on the log scale, positive is worse.
+    """Evidence from a sequence of differences, on the log scale; positive is worse.
 
     Attributes:
-        n: how many differences.
+        n: number of differences.
         effect: their clipped mean.
         low, high: anytime-valid 95% interval of the effect; infinite before the first look.
-        bound: the effect is at most this (95%, one-sided, anytime-valid): below the
-            tolerance just where ``log_fine`` is enough to pass.
+        bound: upper bound of the effect (95%, one-sided, anytime-valid); below the
+            tolerance exactly if ``log_fine`` is enough to pass.
         log_worse: largest evidence so far that the effect is more than negligible.
         log_fine: largest evidence so far that it is less than the tolerance.
         pulled: differences clipped from below and from above.
@@ -41,10 +41,10 @@ class Running:
 
 
 def first_look(metric: Metric) -> int:
-    """The fewest differences that may decide anything.
+    """Minimum number of differences for any decision.
 
-    A high percentile needs more of them than a median: what it is there to catch hits a
-    minority of iterations, and so few may hold none of it.
+    A high percentile needs more of them than a median: the slow iterations that it measures
+    are a minority, and a few groups may contain none.
     """
     from pytest_llmperf.stats.e_process import MIN_PAIRS
     from pytest_llmperf.stats.paired import TAIL_FIRST
@@ -57,28 +57,30 @@ def running(differences: tuple[float, ...], tolerance: float, metric: Metric) ->
 
     ``tolerance`` 0 is a limit instead of a zone: worse and fine are its two sides.
     """
-    from pytest_llmperf.stats.paired import CLIP_LEAST, TAIL_CLIP_LEAST
+    from pytest_llmperf.stats.paired import CLIP_MIN, TAIL_CLIP_MIN
 
-    least = TAIL_CLIP_LEAST if metric.kind == "percentile" else CLIP_LEAST
-    return _running(differences, tolerance, first_look(metric), least)
+    clip_min = TAIL_CLIP_MIN if metric.kind == "percentile" else CLIP_MIN
+    return _running(differences, tolerance, first_look(metric), clip_min)
 
 
 @lru_cache(maxsize=4096)
-def _running(differences: tuple[float, ...], tolerance: float, first: int, least: float) -> Running:
+def _running(
+    differences: tuple[float, ...], tolerance: float, first: int, clip_min: float
+) -> Running:
     import numpy as np
 
     from pytest_llmperf.stats import paired
 
     n = len(differences)
     if n < first:
-        effect = float(np.mean(paired.clip(differences, least))) if n else math.nan
+        effect = float(np.mean(paired.clip(differences, clip_min))) if n else math.nan
         return Running(n, effect, -math.inf, math.inf, math.inf, 0.0, 0.0)
-    taken = [_look(differences[:k], tolerance, least) for k in range(first, n + 1)]
+    taken = [_look(differences[:k], tolerance, clip_min) for k in range(first, n + 1)]
     looks, ends = [look for look, _ in taken], [ends for _, ends in taken]
     last = looks[-1]
     effect = float(last.mean)
-    # What one look has ruled out stays ruled out, as the largest evidence so far does;
-    # an interval that has to hold the estimate as well is only the wider for it.
+    # Values that one look has ruled out stay ruled out, as the largest evidence stays;
+    # including the estimate can only widen the interval.
     return Running(
         n=n,
         effect=effect,
@@ -87,28 +89,28 @@ def _running(differences: tuple[float, ...], tolerance: float, first: int, least
         bound=max(min(bound for _, _, bound in ends), effect),
         log_worse=max(float(look.log_worse) for look in looks),
         log_fine=max(float(look.log_fine) for look in looks),
-        pulled=paired.clipped_sides(differences, least),
+        pulled=paired.clipped_sides(differences, clip_min),
         look=last,
     )
 
 
 @lru_cache(maxsize=1 << 16)
 def _look(
-    differences: tuple[float, ...], tolerance: float, least: float
+    differences: tuple[float, ...], tolerance: float, clip_min: float
 ) -> tuple[Look, tuple[float, float, float]]:
-    """One look, and the ends of its interval and its bound: low, high, bound.
+    """Take one look, with the ends of its interval and its bound: low, high, bound.
 
-    Earlier looks were taken after earlier rounds, and are remembered.
+    Cached, because earlier rounds took the earlier looks.
     """
     from pytest_llmperf.stats.paired import bounds, look, upper_bound
 
-    found = look(differences, zone_of(tolerance), least)
+    found = look(differences, zone_of(tolerance), clip_min)
     low, high = bounds(found, LEVEL)
     return found, (float(low), float(high), float(upper_bound(found, LEVEL)))
 
 
 def zone_of(tolerance: float) -> Zone:
-    """The zone of a tolerance; of 0, a single line."""
+    """Return the zone of a tolerance; for 0 it has no width."""
     from pytest_llmperf.stats.paired import Zone
 
     return Zone.of(tolerance) if tolerance else Zone(0.0, 0.0, 0.0)
@@ -122,8 +124,7 @@ def is_worse(state: Running, tolerance: float, share: float) -> bool:
 def may_be_called(state: Running, tolerance: float) -> bool:
     """Whether the effect is near the tolerance, and the differences agree about it.
 
-    A limit (tolerance 0) is missed by however few processes leave no doubt: a machine
-    half of whose processes miss it does miss it.
+    A limit (tolerance 0) needs no agreement: if half of the processes miss it, it is missed.
     """
     from pytest_llmperf.stats import paired
 
@@ -136,21 +137,21 @@ def may_be_called(state: Running, tolerance: float) -> bool:
 def is_fine(state: Running, tolerance: float) -> bool:
     """Whether the effect is proven to be less than the tolerance, and still looks it.
 
-    Samples go on for the sake of other checks; what they say now must not contradict it.
+    Sampling goes on for other checks, and the current effect must not contradict a pass.
     """
     return state.log_fine >= LOG_PASS and state.effect < zone_of(tolerance).tolerance
 
 
 def more_needed(state: Running, tolerance: float, share: float, first: int) -> int | None:
-    """How many more differences would decide if they go on alike; None where none would."""
-    from pytest_llmperf.stats.paired import least_to_call, pairs_needed
+    """Estimate how many more differences like these would decide; None if none would."""
+    from pytest_llmperf.stats.paired import min_pairs_to_call, pairs_needed
 
     if state.look is None:
         return max(first - state.n, 1)
     zone = zone_of(tolerance)
     totals = [pairs_needed(state.look, zone.tolerance, LOG_PASS, above=False)]
-    if state.effect >= zone.least:
+    if state.effect >= zone.min_called:
         total = pairs_needed(state.look, zone.negligible, log_alarm(share))
-        totals.append(max(total, least_to_call()) if total and tolerance else total)
+        totals.append(max(total, min_pairs_to_call()) if total and tolerance else total)
     known = [total for total in totals if total is not None]
     return max(min(known) - state.n, 1) if known else None

@@ -1,8 +1,8 @@
-"""The screening strategy: this session against stored ones, whose own spread is part of the noise.
+"""The screening strategy: this session against stored ones, with the spread between them.
 
-A stored baseline screens: it may say ``pass``. What it can't pass is suspect, and
-two interleaved sides would decide it. Where there are none it is called only when
-it is slower by more than sessions differ among themselves.
+A stored baseline only screens: a check that it can't pass is suspect, and two
+interleaved sides would decide it. Without them a check is called only if it is
+slower by more than sessions differ among themselves.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from pytest_llmperf.gate.words import (
     count,
     effect_words,
     percent,
-    reach_words,
     seen_words,
+    sensitivity_words,
 )
 
 if TYPE_CHECKING:
@@ -35,16 +35,16 @@ _OTHER_WORK = "the test asks the engine for other work than its baseline did"
 
 
 class ScreeningStrategy:
-    """Judges this session's level by what a new session may differ from the stored ones."""
+    """Judges this session's level by the difference expected between sessions."""
 
     name = "baseline"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``pass``, ``improved``, ``regressed``, or ``inconclusive``: suspect.
+        """Return ``pass``, ``improved``, ``regressed``, or ``inconclusive``: suspect.
 
-        ``no baseline`` and ``workload changed`` as the baseline's status says. None
-        where the sides of this session are compared with each other instead, for shares,
-        which stored sessions say too little about, and for what is never compared.
+        ``no baseline`` and ``workload changed`` follow the baseline's status. None if the
+        sides of this session are compared with each other instead, for shares (stored
+        sessions say too little about them) and for metrics that are never compared.
         """
         if evidence.pairs is not None or not evidence.check.metric.compared:
             return None
@@ -63,7 +63,7 @@ class ScreeningStrategy:
             text = "nothing was measured to compare with the baseline"
             return verdict_of(self.name, VerdictKind.INCONCLUSIVE, evidence, numbers, text)
         share = evidence.alarm_share * (CREEP_SHARE if has_anchor(evidence) else 1.0)
-        kind = unless_same(_kind(screened, evidence.check.tolerance, share), evidence)
+        kind = unless_unchanged(_kind(screened, evidence.check.tolerance, share), evidence)
         proof = _proof(screened, kind, evidence, share)
         return verdict_of(
             self.name,
@@ -72,14 +72,14 @@ class ScreeningStrategy:
             numbers,
             _claim(screened, kind, proof, evidence),
             facts=(f"tolerance {percent(evidence.check.tolerance)}",),
-            seen=(_reach(screened, proof, evidence), *seen_words(evidence)),
+            seen=(_sensitivity_words(screened, proof, evidence), *seen_words(evidence)),
             proof=proof,
         )
 
 
 def _kind(screened: Screened, tolerance: float, share: float) -> VerdictKind:
     zone = zone_of(tolerance)
-    if screened.p_worse <= share and screened.effect >= zone.least:
+    if screened.p_worse <= share and screened.effect >= zone.min_called:
         return VerdictKind.REGRESSED
     if screened.bound >= zone.tolerance:
         return VerdictKind.INCONCLUSIVE
@@ -87,26 +87,26 @@ def _kind(screened: Screened, tolerance: float, share: float) -> VerdictKind:
     return VerdictKind.IMPROVED if better else VerdictKind.PASS
 
 
-def unless_same(kind: VerdictKind, evidence: Evidence) -> VerdictKind:
-    """Return what is left of a verdict where nothing but the machine can have changed."""
+def unless_unchanged(kind: VerdictKind, evidence: Evidence) -> VerdictKind:
+    """Weaken a verdict if only the machine can have changed since the stored session."""
     regressed = kind is VerdictKind.REGRESSED
     return VerdictKind.INCONCLUSIVE if regressed and evidence.same_as else kind
 
 
-def same_words(evidence: Evidence) -> str:
-    """Say whose doing a difference is where nothing else changed."""
+def unchanged_words(evidence: Evidence) -> str:
+    """Explain that only the machine can have caused a difference."""
     return f"the difference is the machine's: nothing else changed since {evidence.same_as}"
 
 
 def proof_of(screened: Screened, kind: VerdictKind, share: float) -> Proof:
-    """The numbers of a comparison with stored sessions."""
+    """Build the proof of a comparison with stored sessions."""
     alarmed = kind is VerdictKind.REGRESSED
     return Proof(
         effect=slowdown(screened.effect),
         low=slowdown(screened.low),
         high=slowdown(screened.high),
         bound=slowdown(screened.bound),
-        # A p-value is no evidence in the sense of odds; its logarithm is shown beside its own bar.
+        # A p-value is not evidence as odds; its logarithm is shown beside its own threshold.
         log_evidence=-math.log(max(screened.p_worse, 1e-300)) if alarmed else None,
         log_threshold=log_alarm(share) if alarmed else LOG_PASS,
         samples=screened.sessions,
@@ -114,14 +114,14 @@ def proof_of(screened: Screened, kind: VerdictKind, share: float) -> Proof:
 
 
 def _proof(screened: Screened, kind: VerdictKind, evidence: Evidence, share: float) -> Proof:
-    told = sensitivity(evidence, share)
+    found = sensitivity(evidence, share)
     more = None
     if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
         more = more_sessions(evidence, share)
     return replace(
         proof_of(screened, kind, share),
-        passes_up_to=told.passes_up_to,
-        calls_from=told.calls_from,
+        passes_up_to=found.passes_up_to,
+        calls_from=found.calls_from,
         more=more,
     )
 
@@ -132,7 +132,7 @@ def _claim(screened: Screened, kind: VerdictKind, proof: Proof, evidence: Eviden
         metric, slowdown(screened.effect), slowdown(screened.low), slowdown(screened.high)
     )
     if kind is VerdictKind.INCONCLUSIVE and evidence.same_as:
-        return f"{effect}, and {same_words(evidence)}"
+        return f"{effect}, and {unchanged_words(evidence)}"
     if kind is VerdictKind.INCONCLUSIVE:
         if screened.low > zone_of(evidence.check.tolerance).negligible:
             return f"{effect}, suspect: not every process is that slow"
@@ -146,9 +146,9 @@ def _claim(screened: Screened, kind: VerdictKind, proof: Proof, evidence: Eviden
     return f"{claim}: the baseline is stale" if kind is VerdictKind.IMPROVED else claim
 
 
-def _reach(screened: Screened, proof: Proof, evidence: Evidence) -> str:
-    """What so many stored sessions can tell."""
+def _sensitivity_words(screened: Screened, proof: Proof, evidence: Evidence) -> str:
+    """Describe the sensitivity of this number of stored sessions."""
     assert proof.passes_up_to is not None
     assert proof.calls_from is not None
-    told = reach_words(evidence.check.metric, proof.passes_up_to, proof.calls_from)
-    return f"{count(screened.sessions, 'stored session')} can tell: {told}"
+    words = sensitivity_words(evidence.check.metric, proof.passes_up_to, proof.calls_from)
+    return f"{count(screened.sessions, 'stored session')} can tell: {words}"

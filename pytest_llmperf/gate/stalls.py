@@ -1,7 +1,7 @@
-"""The stalls strategy: how often iterations stall, which a median is blind to.
+"""The stalls strategy: how often iterations stall, which a median does not show.
 
 Samples are rows of 1 (stalled) and 0 per process. Iterations of one process
-stall together, so intervals count them as fewer than they are.
+stall together, so intervals are made for a smaller, effective number of them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence, Samples
 
 
-#: Share of its tolerance that a stall rate must rise by to be called.
+#: A stall rate is called if it rises by at least this share of its tolerance.
 _MIN_SHARE = 0.8
 
 
@@ -39,10 +39,10 @@ class StallStrategy:
     name = "stalls"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``regressed``, ``pass`` or ``inconclusive``; None for other metrics.
+        """Return ``regressed``, ``pass`` or ``inconclusive``; None for other metrics.
 
-        Without a limit and without a second side there is nothing to hold it to: that is
-        ``no baseline``, because stored sessions of another hour stall at another rate.
+        Without a limit and a second side it is ``no baseline``: stored sessions are no
+        reference, because the stall rate changes from hour to hour.
         """
         pairs, check = evidence.pairs, evidence.check
         if check.metric.kind != "share":
@@ -58,7 +58,7 @@ class StallStrategy:
             return verdict_of(self.name, VerdictKind.NO_BASELINE, evidence, numbers, text)
         wins, losses = discordant(pairs.candidate, pairs.base)
         evidence_now, alarm = log_more_stalls(evidence), log_alarm(evidence.alarm_share)
-        here, there = rate(pairs.candidate), rate(pairs.base)
+        candidate, base = rate(pairs.candidate), rate(pairs.base)
         highest = upper_share(pairs.candidate)
         if evidence_now >= alarm and is_many_more(evidence):
             kind = VerdictKind.REGRESSED
@@ -67,7 +67,7 @@ class StallStrategy:
         else:
             kind = VerdictKind.INCONCLUSIVE
         claim = (
-            f"{here:.0%} stalled, at most {highest:.0%}; base {there:.0%}, "
+            f"{candidate:.0%} stalled, at most {highest:.0%}; base {base:.0%}, "
             f"{check.tolerance * 100:g} points more accepted"
         )
         facts = []
@@ -88,22 +88,22 @@ class StallLimitStrategy:
     name = "stall limit"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``missed``, ``pass`` or ``inconclusive``; None for other metrics and without a limit."""
+        """Return ``missed``, ``pass`` or ``inconclusive``; None without a limit on stalls."""
         check, rows = evidence.check, evidence.samples
         if check.metric.kind != "share" or check.limit is None or not rows:
             return None
         numbers = compare(evidence)
         beyond, highest = log_beyond_limit(evidence), upper_share(rows)
-        stalled, most = round(sum(map(sum, rows))), f"at most {highest:.0%}"
+        stalled, bound = round(sum(map(sum, rows))), f"at most {highest:.0%}"
         claim = f"{stalled} of {count(sum(map(len, rows)), 'iteration')} stalled"
         wanted = limit_text(check.limit, check.metric)
         if beyond >= log_alarm(evidence.missed_share):
             kind, claim = VerdictKind.MISSED, f"target missed: {claim}, must be at most {wanted}"
         elif highest <= check.limit:
-            kind, claim = VerdictKind.PASS, f"target met: {claim}, {most} of all"
+            kind, claim = VerdictKind.PASS, f"target met: {claim}, {bound} of all"
         else:
             kind = VerdictKind.INCONCLUSIVE
-            claim = f"{undecided(evidence)}: {claim}, {most} of all, must be at most {wanted}"
+            claim = f"{undecided(evidence)}: {claim}, {bound} of all, must be at most {wanted}"
         return _verdict(self.name, kind, evidence, numbers, claim)
 
 
@@ -130,15 +130,15 @@ def _verdict(
         facts=facts,
         seen=seen_words(evidence),
         proof=proof,
-        more_can_tell=kind is VerdictKind.INCONCLUSIVE,
+        more_can_decide=kind is VerdictKind.INCONCLUSIVE,
     )
 
 
 def log_more_stalls(evidence: Evidence) -> float:
-    """Largest evidence so far, over the pairs in order, that the candidate stalls more often.
+    """Return the largest evidence so far that the candidate stalls more often.
 
-    Under no difference a pair whose sides differ is as likely to differ either way,
-    whatever the machine does to both: a sign test that may be looked at any time.
+    Without a true difference, pairs whose sides differ do so either way with equal chance,
+    whatever disturbs both sides. This is an anytime-valid sign test.
     """
     pairs = evidence.pairs
     if pairs is None:
@@ -152,7 +152,7 @@ def log_more_stalls(evidence: Evidence) -> float:
 
 
 def is_many_more(evidence: Evidence) -> bool:
-    """Whether the candidate stalls more often by about as much as its tolerance, in points."""
+    """Whether the candidate stalls more often by about its tolerance, in points."""
     pairs = evidence.pairs
     if pairs is None:
         return False
@@ -160,7 +160,7 @@ def is_many_more(evidence: Evidence) -> bool:
 
 
 def log_beyond_limit(evidence: Evidence) -> float:
-    """Evidence that the share is above its limit, which may be looked at any time."""
+    """Return the anytime-valid evidence that the share is above its limit."""
     rows, limit = evidence.samples, evidence.check.limit
     if limit is None or not rows:
         return 0.0
@@ -180,13 +180,13 @@ def rate(rows: Samples) -> float:
 
 
 def upper_share(rows: Samples) -> float:
-    """The share is at most this (95%), at whatever time it is looked at."""
+    """Anytime-valid upper bound of the share (95%)."""
     size = _effective(rows)
     return share_upper(round(rate(rows) * size), size, 1.0 - FALSE_PASSES)
 
 
 def lower_share(rows: Samples, alpha: float) -> float:
-    """The share is at least this, but for a chance of ``alpha``."""
+    """Lower bound of the share, wrong with a chance of ``alpha``."""
     size = _effective(rows)
     return 1.0 - share_upper(size - round(rate(rows) * size), size, 1.0 - alpha)
 

@@ -1,4 +1,4 @@
-"""This session against stored ones: how much slower, within what a new session may differ."""
+"""Comparison of this session with stored ones, for screening and creeping."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from pytest_llmperf.stats.prediction import Prediction
 
 
-#: Nobody is told to record more sessions than this.
+#: Never recommend recording more sessions than this.
 MAX_SESSIONS = 30
 
 
-#: Processes of this session without which nothing is called: one may have met a stall whole.
-FEWEST_TO_CALL = 3
+#: Minimum number of processes to call a slowdown: a stall may fill a whole process.
+MIN_PROCESSES_TO_CALL = 3
 
 
 @dataclass(frozen=True)
 class Screened:
-    """A level against a stored one, on the log scale, positive is worse.
+    """A level compared with stored ones, on the log scale; positive is worse.
 
     Attributes:
         effect: the difference.
         low, high: its 95% interval, the difference between sessions included.
-        bound: the slowdown is at most this (95%, one-sided).
-        p_worse: chance of such a difference if the true one were negligible; of this
-            session's fastest process, because a stall of the machine can hold two of
-            three, and a change of the code holds all of them.
-        sessions: stored sessions on the other side.
+        bound: upper bound of the slowdown (95%, one-sided).
+        p_worse: chance of such a difference if the true one were negligible. It is
+            computed from the session's fastest process, because a stall of the machine
+            can slow two of three, and a change of the code slows all of them.
+        sessions: number of stored sessions compared with.
     """
 
     effect: float
@@ -49,7 +49,7 @@ class Screened:
 
 
 def screen(evidence: Evidence) -> Screened | None:
-    """Compare with the rolling window; None where there is nothing to compare.
+    """Compare with the rolling window; None if there are no comparable sessions.
 
     Raises:
         ValueError: a sample that the metric can't have.
@@ -59,16 +59,16 @@ def screen(evidence: Evidence) -> Screened | None:
         return None
     now = badness(metric, session_level(metric, judged_samples(evidence)))
     best = _fastest(evidence, judged_samples(evidence))
-    if len(judged_samples(evidence)) < FEWEST_TO_CALL:
+    if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
         best = -math.inf
     return _screened(_levels(evidence), now, best, _extra(evidence), evidence.check.tolerance)
 
 
 def judged_samples(evidence: Evidence) -> Samples:
-    """This session's samples that are compared with stored ones: the planned ones.
+    """Return the samples to compare with stored ones: the planned processes.
 
-    Where a target goes on to be sampled, looking again and again at a comparison made for
-    one look would raise its false alarms.
+    The comparison is made for one look. Repeating it while a target is still being sampled
+    would raise its false-alarm rate.
     """
     if evidence.check.metric.kind != "value":
         return evidence.samples
@@ -92,12 +92,12 @@ def _screened(
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What so many stored sessions can tell, as fractions: 0.05 is 5% slower.
+    """Sensitivity of a number of stored sessions, as fractions: 0.05 is 5% slower.
 
     Attributes:
         calls_from: the smallest true slowdown that is called in half of all sessions.
-        passes_up_to: the largest measured slowdown that passes; below 0 where even no
-            change does not.
+        passes_up_to: the largest measured slowdown that passes; below 0 if even an
+            unchanged test does not pass.
     """
 
     calls_from: float
@@ -105,7 +105,7 @@ class Sensitivity:
 
 
 def sensitivity(evidence: Evidence, share: float) -> Sensitivity:
-    """Return what the stored sessions can tell with this share of the false-alarm rate.
+    """Compute the stored sessions' sensitivity with this share of the false-alarm rate.
 
     Raises:
         ValueError: a sample that the metric can't have.
@@ -115,7 +115,7 @@ def sensitivity(evidence: Evidence, share: float) -> Sensitivity:
     prediction = _predict(_levels(evidence), _extra(evidence))
     tolerance, view = evidence.check.tolerance, evidence.baseline
     assert view is not None
-    # What is called is the fastest process, which leads the median by about so much.
+    # The fastest process is judged, which leads the median by about this much.
     leads = [
         level - _fastest(evidence, session)
         for level, session in zip(_levels(evidence), view.sessions, strict=True)
@@ -128,15 +128,15 @@ def sensitivity(evidence: Evidence, share: float) -> Sensitivity:
 
 
 def more_sessions(evidence: Evidence, share: float) -> int | None:
-    """How many more stored sessions would decide if they were alike; None where none would.
+    """Estimate how many more stored sessions would decide; None if none would.
 
-    As if this session's difference and the spread between sessions stayed as they are.
-    ``share``: of the false-alarm rate, for this comparison.
+    It assumes that this session's difference and the spread between sessions stay the same.
+    ``share``: this comparison's share of the false-alarm rate.
 
     Raises:
         ValueError: a sample that the metric can't have.
     """
-    from pytest_llmperf.stats.paired import first_that
+    from pytest_llmperf.stats.paired import smallest_reaching
     from pytest_llmperf.stats.prediction import PRIOR_DF, PRIOR_SD
     from pytest_llmperf.stats.student import t_quantile
 
@@ -147,7 +147,7 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
     spread = variance(levels) if len(levels) > 1 else PRIOR_SD**2
     effect, zone = screened.effect, zone_of(evidence.check.tolerance)
     best = _fastest(evidence, judged_samples(evidence)) - sum(levels) / len(levels)
-    if len(judged_samples(evidence)) < FEWEST_TO_CALL:
+    if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
         best = -math.inf
 
     def decided(sessions: int) -> bool:
@@ -156,9 +156,9 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
         se = math.sqrt(known * (1.0 + 1.0 / sessions) + extra)
         fine = effect + t_quantile(1.0 - FALSE_PASSES, df) * se < zone.tolerance
         far = best >= zone.negligible + t_quantile(1.0 - share, df) * se
-        return fine or (far and effect >= zone.least)
+        return fine or (far and effect >= zone.min_called)
 
-    total = first_that(decided, len(levels) + 1, MAX_SESSIONS)
+    total = smallest_reaching(decided, len(levels) + 1, MAX_SESSIONS)
     return None if total is None else total - len(levels)
 
 
@@ -178,10 +178,9 @@ def _predict(stored: tuple[float, ...], extra: float) -> Prediction:
 
 
 def creep(evidence: Evidence) -> Screened | None:
-    """Compare the present level with the anchor's; None where that says nothing new.
+    """Compare the present level with the anchor's; None without new sessions since.
 
-    The present level is this session's and its newest predecessors' that are not
-    the anchor themselves.
+    The present level is that of this session and the newest stored ones outside the anchor.
 
     Raises:
         ValueError: a sample that the metric can't have.
@@ -193,13 +192,13 @@ def creep(evidence: Evidence) -> Screened | None:
     later = [badness(metric, session_level(metric, session)) for session in _since_anchor(view)]
     now = badness(metric, session_level(metric, judged_samples(evidence)))
     best = _fastest(evidence, judged_samples(evidence))
-    if len(judged_samples(evidence)) < FEWEST_TO_CALL:
+    if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
         return None
     return _crept(anchor, (*later, now)[-RECENT:], best - now, evidence.check.tolerance)
 
 
 def _since_anchor(view: BaselineSamples) -> tuple[Samples, ...]:
-    """The stored sessions after the last one of the anchor."""
+    """Return the stored sessions after the last one of the anchor."""
     places = [i for i, source in enumerate(view.sources) if source in view.anchor_sources]
     return view.sessions[places[-1] + 1 :] if places else view.sessions
 
@@ -224,7 +223,7 @@ def _crept(
 
 
 def has_anchor(evidence: Evidence) -> bool:
-    """Whether the window has moved on from the anchor, so that both must be looked at."""
+    """Whether the window has moved on from the anchor, so that both are judged."""
     view = evidence.baseline
     if evidence.pairs is not None or view is None or not is_comparable(view):
         return False
@@ -232,22 +231,22 @@ def has_anchor(evidence: Evidence) -> bool:
 
 
 def _fastest(evidence: Evidence, samples: Samples) -> float:
-    """The best process of a session, on the log scale."""
+    """Level of a session's fastest process, on the log scale."""
     metric = evidence.check.metric
     return min(badness(metric, session_level(metric, (process,))) for process in samples)
 
 
 def _extra(evidence: Evidence) -> float:
-    """Variance that this session has beyond a stored one's, because it measured fewer processes."""
+    """Extra variance of this session over a stored one, because it measured fewer processes."""
     view = evidence.baseline
     assert view is not None
     usual = sum(len(session) for session in view.sessions) / len(view.sessions)
-    mine = len(judged_samples(evidence))
-    if mine >= usual:
+    measured = len(judged_samples(evidence))
+    if measured >= usual:
         return 0.0
     spreads = [_spread(evidence, session) for session in view.sessions if len(session) > 1]
     between = sum(spreads) / len(spreads) if spreads else 0.02**2
-    return between * (1.0 / mine - 1.0 / usual)
+    return between * (1.0 / measured - 1.0 / usual)
 
 
 def _spread(evidence: Evidence, session: tuple[tuple[float, ...], ...]) -> float:

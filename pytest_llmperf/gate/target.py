@@ -1,4 +1,4 @@
-"""The target strategy: an absolute limit, met or missed beyond what processes differ."""
+"""The target strategy: an absolute limit, met or missed beyond the noise between processes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
     from pytest_llmperf.metrics import Unit
 
-#: A limit has no grey zone: it is a tolerance of nothing around itself.
+#: A limit has no grey zone, so its tolerance is zero.
 _NO_ZONE = 0.0
 
 
@@ -35,9 +35,9 @@ class TargetStrategy:
     name = "target"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``pass``, ``missed``, or ``inconclusive`` where the limit lies within the noise.
+        """Return ``pass``, ``missed``, or ``inconclusive`` if the limit lies within the noise.
 
-        None without a target, or where nothing was measured.
+        None without a target or samples.
         """
         check = evidence.check
         if check.limit is None or check.metric.kind == "share":
@@ -57,7 +57,7 @@ class TargetStrategy:
             facts=_facts(state, kind, proof),
             seen=seen_words(evidence),
             proof=proof,
-            more_can_tell=kind is VerdictKind.INCONCLUSIVE,
+            more_can_decide=kind is VerdictKind.INCONCLUSIVE,
         )
 
 
@@ -68,14 +68,14 @@ def _kind(state: Running, evidence: Evidence) -> VerdictKind:
 
 
 def _is_missing(state: Running, kind: VerdictKind) -> bool:
-    """Whether to show the evidence of a miss: of the undecided, the side it is on."""
+    """Whether to show the evidence of a miss; if undecided, whether the limit is exceeded."""
     return kind is VerdictKind.MISSED or (kind is VerdictKind.INCONCLUSIVE and state.effect > 0)
 
 
 def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
     missing = _is_missing(state, kind)
     more = None
-    # While sampling goes on nobody reads it, and it costs more than the verdict.
+    # Skipped while sampling goes on: it is not shown then and is slow to compute.
     if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
         more = more_needed(
             state, _NO_ZONE, evidence.missed_share, first_look(evidence.check.metric)
@@ -99,15 +99,15 @@ def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, li
     check = evidence.check
     assert proof.log_evidence is not None
     weight = evidence_words(proof.log_evidence)
-    text = f"{_told_apart(value, limit, check.metric.unit)}, must be {target_words(check)}"
+    text = f"{_distinct(value, limit, check.metric.unit)}, must be {target_words(check)}"
     if kind is VerdictKind.PASS:
         return f"target met: {text}; {weight}"
     if kind is VerdictKind.MISSED:
         return f"target missed by {_miss(check.metric.slowdown(value, limit))}: {text}; {weight}"
     noun = "group of processes" if check.metric.kind == "percentile" else "process"
     if proof.low is None:
-        fewest = too_few(evidence, proof.samples, first_look(check.metric), noun)
-        return f"{text}; {fewest}"
+        missing = too_few(evidence, proof.samples, first_look(check.metric), noun)
+        return f"{text}; {missing}"
     text = f"at the edge of its target: {text}, {undecided(evidence)}; {weight}"
     if not evidence.ended:
         return text
@@ -121,15 +121,15 @@ def _facts(state: Running, kind: VerdictKind, proof: Proof) -> list[str]:
 
 
 def _miss(slowdown_: float) -> str:
-    """How far off: ``20%``, or ``a factor of 9.15`` where a percentage would be hard to read."""
+    """Distance from the limit: ``20%``, or ``a factor of 9.15`` if a percentage is too large."""
     if slowdown_ < 1:
         return percent(slowdown_)
     factor = 1 + slowdown_
     return f"a factor of {factor:.3g}" if factor < 1000 else f"a factor of {factor:,.0f}"
 
 
-def _told_apart(value: float, limit: float, unit: Unit) -> str:
-    """Print ``value`` with as many digits as it takes to differ from the printed limit."""
+def _distinct(value: float, limit: float, unit: Unit) -> str:
+    """Format ``value`` with enough digits to differ from the formatted limit."""
     for precision in range(3, 8):
         text = format_quantity(value, unit, precision)
         if text != format_quantity(limit, unit, precision):

@@ -1,4 +1,4 @@
-"""The validity strategy: whether there is anything fit to be judged."""
+"""The validity strategy: whether the evidence can be judged at all."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class ValidityStrategy:
-    """Finds what forbids a judgement: an error, an unfit machine, too few processes."""
+    """Rejects evidence that cannot be judged: an error, a disturbed machine, too few processes."""
 
     name = "validity"
 
     def judge(self, evidence: Evidence) -> Verdict | None:
-        """``error``, ``invalid`` or ``inconclusive``; None where the evidence can be judged."""
+        """Return ``error``, ``invalid`` or ``inconclusive``; None if the evidence can be judged."""
         if evidence.error is not None:
             return verdict_of(self.name, VerdictKind.ERROR, evidence, None, evidence.error)
         try:
@@ -31,8 +31,8 @@ class ValidityStrategy:
         if evidence.invalid:
             text = "; ".join(evidence.invalid)
             return verdict_of(self.name, VerdictKind.INVALID, evidence, numbers, text)
-        measured, fewest = _measured(evidence), _fewest(evidence)
-        if measured >= fewest:
+        measured, required = _measured(evidence), _required(evidence)
+        if measured >= required:
             return None
         if evidence.samples or evidence.budget_reached:
             return verdict_of(
@@ -40,8 +40,8 @@ class ValidityStrategy:
                 VerdictKind.INCONCLUSIVE,
                 evidence,
                 numbers,
-                _too_few(evidence, measured, fewest),
-                more_can_tell=True,
+                _too_few(evidence, measured, required),
+                more_can_decide=True,
             )
         metric = evidence.check.metric
         text = f"{metric.name} has no value for this workload; it is {metric.formula}"
@@ -49,19 +49,19 @@ class ValidityStrategy:
 
 
 def _measured(evidence: Evidence) -> int:
-    """Return how many processes, or complete pairs, there are; of a percentile, groups of them."""
+    """Count the processes, or complete pairs; for a percentile, groups of them."""
     return len(evidence.samples if evidence.pairs is None else evidence.pairs.candidate)
 
 
-def _fewest(evidence: Evidence) -> int:
-    """Return how many a verdict takes; a percentile has fewer groups than there are processes."""
+def _required(evidence: Evidence) -> int:
+    """Return the number a verdict needs; a percentile has fewer groups than processes."""
     planned = evidence.planned_processes
     return min(planned, MIN_PAIRS) if evidence.check.metric.kind == "percentile" else planned
 
 
-def _too_few(evidence: Evidence, done: int, fewest: int) -> str:
-    """Say how many of the fewest samples were measured, and what would measure the rest."""
-    measured = f"{done} of at least {count(fewest, sample_noun(evidence))} measured"
+def _too_few(evidence: Evidence, done: int, required: int) -> str:
+    """Say how many of the required samples were measured, and how to get the rest."""
+    measured = f"{done} of at least {count(required, sample_noun(evidence))} measured"
     if stopped := stopped_by(evidence):
         return f"{measured} {within(evidence)}; raise {stopped}"
     return f"{measured}; the others ended early, run the test again"

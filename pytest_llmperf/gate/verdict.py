@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class VerdictKind(Enum):
-    """What can be said of one metric of one test; the first that applies wins."""
+    """Kind of verdict on one metric of one test; the first that applies wins."""
 
     ERROR = "error"
     INVALID = "invalid"
@@ -25,14 +25,14 @@ class VerdictKind(Enum):
 
     @property
     def rank(self) -> int:
-        """Place in the order of precedence; 0 wins over everything."""
+        """Position in the order of precedence; 0 wins over everything."""
         return _RANKS[self]
 
 
 _RANKS = {kind: rank for rank, kind in enumerate(VerdictKind)}
 
-#: Kinds that always fail the test. ``invalid`` is here because numbers of a machine
-#: that was not fit prove nothing, and can be had again on a quiet one.
+#: Kinds that always fail the test. ``invalid`` is one of them because numbers of a
+#: disturbed machine prove nothing, and can be measured again on a quiet one.
 FAILING = frozenset(
     {
         VerdictKind.ERROR,
@@ -47,10 +47,10 @@ UNCOMPARED = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
 
 @dataclass(frozen=True)
 class FailPolicy:
-    """What the user asked to count as a failure beyond the kinds that always do.
+    """User options that decide which kinds of verdict fail a test.
 
     Attributes:
-        require_baseline: having nothing to compare with fails too.
+        require_baseline: a missing baseline fails too.
         accepting: this session's level is being accepted, so a regression does not fail.
         strict: ``inconclusive`` fails too, instead of passing with a warning.
     """
@@ -62,22 +62,22 @@ class FailPolicy:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a verdict rests on, as fractions (0.05 is 5% slower) and logarithms of odds.
+    """Numbers behind a verdict, as fractions (0.05 is 5% slower) and logarithms of odds.
 
     Attributes:
         effect: the slowdown.
-        low, high: its interval at ``level``; None where there is none yet.
-        bound: the slowdown is at most this, at ``level``; None where nothing is proven.
-        log_evidence: for the verdict reached, or for the nearer of the two.
-        log_threshold: what that evidence has to reach.
-        samples: pairs, or processes, or stored sessions the evidence comes from.
-        more: how many more of them would decide, as things stand; None if none would.
-        more_seconds: how long those take, or None where unknown.
+        low, high: its interval at ``level``; None if there is none yet.
+        bound: upper bound of the slowdown at ``level``; None if nothing is proven.
+        log_evidence: evidence for the verdict, or for the nearer of the two if undecided.
+        log_threshold: the evidence needed.
+        samples: number of pairs, processes or stored sessions.
+        more: estimated number of further samples to decide; None if none would.
+        more_seconds: time for those, or None if unknown.
         level: confidence of interval and bound.
         row_size: processes (or pairs) that make one of ``samples``.
-        passes_up_to: of a comparison with stored sessions, the largest measured slowdown
-            that passes; below 0 where even no change does not.
-        calls_from: and the smallest true one that is called in half of all sessions.
+        passes_up_to: the largest measured slowdown that passes, compared with stored
+            sessions; below 0 if even an unchanged test does not pass.
+        calls_from: the smallest true one that is called in half of all sessions.
     """
 
     effect: float | None = None
@@ -97,14 +97,14 @@ class Proof:
 
 @dataclass(frozen=True)
 class Reason:
-    """What one strategy said; a verdict keeps them all.
+    """Verdict of one strategy; the combined verdict keeps them all.
 
     Attributes:
         kind: the strategy's own verdict.
         strategy: its name.
-        claim: what it found, in the fewest words.
-        text: its explanation, one line: the claim, and what that rests on.
-        proof: the numbers behind it, or None where there are none.
+        claim: its finding in a few words.
+        text: its explanation in one line: the claim and the facts.
+        proof: the numbers behind it, or None if there are none.
     """
 
     kind: VerdictKind
@@ -116,24 +116,24 @@ class Reason:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The judgement of one metric of one test.
+    """Combined verdict on one metric of one test.
 
     Attributes:
-        kind: what it is.
-        check: what was judged.
+        kind: the kind of verdict.
+        check: the judged check.
         change: slowdown against the baseline as a fraction, positive is worse, or None.
-        explanation: why, in one line: the claim, the facts and what else was seen.
+        explanation: one line: the claim, the facts and other observations.
         strategy: name of the strategy that decided.
-        claim: what was found, in the fewest words; an error keeps all its lines.
-        facts: what the claim rests on, one short phrase each, often the same for
-            all metrics of a test.
-        proof: the numbers behind the explanation, or None where there are none.
+        claim: the finding in a few words; an error keeps all its lines.
+        facts: reasons for the claim, one short phrase each, often the same for all
+            metrics of a test.
+        proof: the numbers behind the explanation, or None if there are none.
         open: more samples of this session could still decide it.
-        stopped_by: the setting that ended the measuring of what is not decided; empty
-            where none did.
-        notes: what else is true and worth a line, such as a target missed next to a
+        stopped_by: the setting that ended the measuring before a decision; empty if
+            none did.
+        notes: further findings worth a line, such as a missed target next to a
             regression.
-        reasons: what every strategy said, the deciding one first.
+        reasons: verdicts of all strategies, the deciding one first.
     """
 
     kind: VerdictKind
@@ -151,15 +151,15 @@ class Verdict:
 
 
 def verdict_fails(verdict: Verdict, policy: FailPolicy | None = None) -> bool:
-    """Whether a verdict fails its test, by its own kind or by one it won over."""
+    """Whether a verdict fails its test, by its own kind or by one that it outranked."""
     return bool(failing_kinds(verdict, policy))
 
 
 def failing_kinds(verdict: Verdict, policy: FailPolicy | None = None) -> frozenset[VerdictKind]:
-    """Which kinds make a verdict fail: its own, and those of the reasons it won over.
+    """Return the kinds that make a verdict fail: its own, and those it outranked.
 
-    An accepted regression does not fail; a target it misses, too, does. Nor does an
-    undecided target hide that the baseline is missing where one is required.
+    An accepted regression does not fail, but a missed target beside it does. An undecided
+    target does not hide a missing baseline if one is required.
     """
     kinds = {verdict.kind, *(reason.kind for reason in verdict.reasons)}
     return frozenset(kind for kind in kinds if fails(kind, policy))

@@ -1,4 +1,4 @@
-"""The phrases that explanations and reports share, so that one thing is said one way."""
+"""Phrases shared by explanations and reports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _side(metric: Metric, change: float) -> str:
 
 
 def limit_text(limit: float, metric: Metric) -> str:
-    """A limit as its author would write it, without needless zeros: ``60 tok/s``, ``2.5 s``."""
+    """A limit without trailing zeros: ``60 tok/s``, ``2.5 s``."""
     number, space, unit = format_quantity(limit, metric.unit, precision=6).partition(" ")
     number, sign = number.removesuffix("%"), "%" if number.endswith("%") else ""
     if "." in number:
@@ -47,7 +47,7 @@ def target_words(check: Check) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A share without needless digits: ``5%``, ``2.5%``, ``0.02%``."""
+    """A share without trailing zeros: ``5%``, ``2.5%``, ``0.02%``."""
     share = fraction * 100
     text = f"{share:.1f}" if abs(share) >= 0.1 else f"{share:.1g}"
     return f"{text.removesuffix('.0')}%"
@@ -59,13 +59,13 @@ def count(number: int, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """More than one of it: ``processes``, ``checks``, ``groups of pairs``."""
+    """Plural of a noun: ``processes``, ``checks``, ``groups of pairs``."""
     first, of, rest = noun.partition(" of ")
     return f"{first}{'es' if first.endswith('s') else 's'}{of}{rest}"
 
 
 def listed(items: Sequence[str]) -> str:
-    """Items as in a sentence: ``a``, ``a and b``, ``a, b and c``."""
+    """Items joined for a sentence: ``a``, ``a and b``, ``a, b and c``."""
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
@@ -77,7 +77,7 @@ def evidence_words(log_evidence: float) -> str:
 
 
 def needed_words(log_threshold: float, purpose: str = "") -> str:
-    """What evidence is asked of a verdict: ``20:1 needed to pass``."""
+    """Evidence that a verdict needs: ``20:1 needed to pass``."""
     return f"{odds(log_threshold)} needed {purpose}".rstrip()
 
 
@@ -92,7 +92,7 @@ def odds(log_evidence: float) -> str:
 
 
 def chance_words(log_evidence: float, log_threshold: float) -> str:
-    """A p-value and its bar, as logarithms of 1/p: ``by chance once in 4,320, 300 asked``."""
+    """A p-value and its threshold, from ln(1/p): ``by chance once in 4,320, 300 asked``."""
     rare, asked = (math.exp(min(log, 300.0)) for log in (log_evidence, log_threshold))
     shown = f"{float(f'{rare:.3g}'):,.0f}" if rare < 1_000_000 else "over a million"
     return f"by chance once in {shown}, {asked:,.0f} asked"
@@ -104,7 +104,7 @@ def effect_words(metric: Metric, effect: float, low: float, high: float) -> str:
 
 
 def interval_words(low: float, high: float) -> str:
-    """The ends of a slowdown's interval: ``[-1.2%, +2.4%]``; the signs of the change column."""
+    """The ends of a slowdown's interval: ``[-1.2%, +2.4%]``; positive is slower."""
     return f"[{signed(low)}, {signed(high)}]"
 
 
@@ -117,20 +117,20 @@ def signed(change: float) -> str:
 
 
 def at_most(bound: float, metric: Metric) -> str:
-    """What a pass proves, at 95%: ``at most 1.8% slower``; ``at least 0.3% faster``."""
+    """The bound that a pass proves, at 95%: ``at most 1.8% slower``; ``at least 0.3% faster``."""
     return f"at {'most' if bound > 0 else 'least'} {abs(bound):.1%} {_side(metric, bound)}"
 
 
-def reach_words(metric: Metric, passes_up_to: float, calls_from: float) -> str:
-    """What stored sessions can tell: ``pass up to 1.9% slower, regressed from 6.2% slower``."""
+def sensitivity_words(metric: Metric, passes_up_to: float, calls_from: float) -> str:
+    """Sensitivity of stored sessions: ``pass up to 1.9% slower, regressed from 6.2% slower``."""
     side = _side(metric, passes_up_to)
-    least = "up to" if passes_up_to > 0 else "only from"
-    passes = f"pass {least} {abs(passes_up_to):.1%} {side}"
+    condition = "up to" if passes_up_to > 0 else "only from"
+    passes = f"pass {condition} {abs(passes_up_to):.1%} {side}"
     return f"{passes}, regressed from {change_words(metric, calls_from)}"
 
 
 def more_words(more: int | None, seconds: float | None, noun: str) -> str:
-    """What would decide: ``about 12 more pairs (2 min) would decide``."""
+    """Further samples that would decide: ``about 12 more pairs (2 min) would decide``."""
     if more is None:
         return f"as things stand, not even hundreds of {plural(noun)} would decide"
     time = f" ({format_duration(more * seconds)})" if seconds else ""
@@ -138,22 +138,22 @@ def more_words(more: int | None, seconds: float | None, noun: str) -> str:
 
 
 def too_few(evidence: Evidence, done: int, fewest: int, noun: str) -> str:
-    """That nothing can be judged yet: ``2 pairs measured, 3 are the fewest to judge by``."""
+    """Statement that samples are missing: ``2 pairs measured, 3 are needed to judge``."""
     measured = f"{count(done, noun)} measured {within(evidence)}".rstrip()
-    return f"{measured}, {fewest} are the fewest to judge by"
+    return f"{measured}, {fewest} are needed to judge"
 
 
 def sample_noun(evidence: Evidence) -> str:
-    """What one sample of a check is: ``process``, ``pair``, ``group of pairs``."""
+    """Noun for one sample of a check: ``process``, ``pair``, ``group of pairs``."""
     paired, grouped = evidence.pairs is not None, evidence.check.metric.kind == "percentile"
     if grouped:
-        # As many processes as it takes to see that far into the tail.
+        # Enough processes to measure that far into the tail.
         return f"group of {'pairs' if paired else 'processes'}"
     return "pair" if paired else "process"
 
 
 def seen_words(evidence: Evidence) -> list[str]:
-    """What a verdict was reached from: samples, stalls, and what had to be left out."""
+    """Facts about the samples of a verdict: their number, stalls, and samples left out."""
     pairs, noun = evidence.pairs, sample_noun(evidence)
     if pairs is not None:
         seen = [f"{count(len(pairs.base), noun)} with {pairs.name}"]
@@ -170,16 +170,16 @@ def seen_words(evidence: Evidence) -> list[str]:
 
 
 def undecided(evidence: Evidence) -> str:
-    """That the evidence is not enough, and what ended it: ``not decided within the most pairs``."""
+    """Statement that evidence is missing: ``not decided within the 10 min budget``."""
     ended = within(evidence)
     if evidence.ended and not ended:
-        # Another metric of the test was called, which ends the measuring of them all.
+        # Another metric of the test was called, which ends the measuring of all of them.
         ended = "when measuring ended"
     return f"not decided {ended}".rstrip()
 
 
 def within(evidence: Evidence) -> str:
-    """What ended the measuring: ``within the 10 min budget``; empty where nothing did."""
+    """The limit that ended the measuring: ``within the 10 min budget``; empty if none did."""
     if evidence.budget_reached:
         length = (
             "time" if evidence.budget_seconds is None else format_duration(evidence.budget_seconds)
@@ -187,4 +187,5 @@ def within(evidence: Evidence) -> str:
         return f"within the {length} budget"
     if not evidence.exhausted:
         return ""
-    return "within the most processes" if evidence.pairs is None else "within the most pairs"
+    noun = "processes" if evidence.pairs is None else "pairs"
+    return f"within the maximum number of {noun}"

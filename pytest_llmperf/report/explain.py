@@ -12,7 +12,7 @@ from pytest_llmperf.gate.words import (
     listed,
     needed_words,
     odds,
-    reach_words,
+    sensitivity_words,
     signed,
 )
 from pytest_llmperf.text import wrap_words
@@ -145,7 +145,7 @@ def _reach(explained: Sequence[_Explained]) -> Iterator[str]:
         alike = [(one, proof) for one, proof in proofs if proof.samples == sessions]
         stored = count(sessions, "stored session")
         words = {
-            reach_words(
+            sensitivity_words(
                 one.verdict.check.metric, proof.passes_up_to or 0.0, proof.calls_from or 0.0
             )
             for one, proof in alike

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmperf.stats.runs import medians_of_runs
+from pytest_llmperf.stats.segments import segment_medians
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ def sparkline(
         return ""
     count = min(width, len(values))
     lengths = np.diff(np.arange(count + 1) * len(values) // count)
-    drawn = medians_of_runs(np.array([values], np.float64), lengths.tolist())[0].tolist()
+    drawn = segment_medians(np.array([values], np.float64), lengths.tolist())[0].tolist()
     low, high = min(drawn), max(drawn)
     missing = least * (low + high) / 2 - (high - low)
     if missing > 0:

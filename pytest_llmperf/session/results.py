@@ -16,7 +16,7 @@ from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.results_of_tests import result_of_test, trial_fitness
 from pytest_llmperf.session.session_gate import listed_differences
-from pytest_llmperf.stats.paired import least_to_call
+from pytest_llmperf.stats.paired import min_pairs_to_call
 
 if TYPE_CHECKING:
     from pytest_llmperf.session.confirmation import Confirmation
@@ -124,7 +124,7 @@ def _baseline_notes(facts: SessionFacts, base: BaseSide | None) -> list[str]:
 
 
 def _pair_notes(plan: Plan) -> list[str]:
-    pairs, enough = plan.max_processes, least_to_call()
+    pairs, enough = plan.max_processes, min_pairs_to_call()
     if not plan.paired or pairs >= enough:
         return []
     return [

@@ -24,7 +24,7 @@ from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.roofline_meter import Unknown
 from pytest_llmperf.session.undefined import undefined_text
-from pytest_llmperf.stats.percentiles import group_size, least_values
+from pytest_llmperf.stats.percentiles import group_size, min_values
 from pytest_llmperf.stats.summary import process_medians, stalled, stalls
 
 
@@ -306,7 +306,7 @@ def _too_few_values(
     """Refuse a percentile that the most processes can't supply with enough values."""
     rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
     each = min(map(len, rows), default=0)
-    name, least, groups = check.metric.label, least_values(percent), first_look(check.metric)
+    name, least, groups = check.metric.label, min_values(percent), first_look(check.metric)
     most, noun, setting = plan.max_processes, "processes", "max_processes"
     if plan.paired:
         noun, setting = "pairs of processes", "max_pairs"

@@ -1,4 +1,4 @@
-"""Evidence that a mean is above zero, valid however often one looks: a t-statistic e-process.
+"""Evidence that a mean is above zero, valid at any number of looks: a t-statistic e-process.
 
 For x_1 ... x_n ~ Normal(delta * sigma, sigma^2) the ratio of the likelihood of
 an effect ``delta`` to that of no effect, with the unknown ``sigma`` integrated
@@ -13,11 +13,11 @@ nonnegative martingale in n when the true mean is zero. Under a negative mean it
 below the martingale of the data shifted up to mean zero, because a shift up raises t
 and E rises with t. So P(sup_n E_n >= c) <= 1/c (Ville).
 
-Every w is valid; which effects are shown soonest depends on it. Here ln delta =
+Every w is valid; it decides which effects are detected soonest. This one has ln delta =
 0.5 + 0.6 T, where T has Student's t distribution with 3 degrees of freedom: half of
 the weight lies between 1.0 and 2.6 standard deviations, which is where a slowdown of
 5% lies when pairs differ by 1.5 to 4%, and the tail is heavy, so that a clear effect
-is not held up. It is cut off at delta = exp(-4) and 1000 and not scaled up again: leaving
+is detected quickly. It is cut off at delta = exp(-4) and 1000 and not scaled up again: leaving
 out part of a nonnegative mixture can only make it smaller, so it stays an e-process.
 
 Sources: Lai (1976), On confidence sequences; Wang and Ramdas (2024), Anytime-valid
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Fewest observations that can be evidence: with two, one direction is as likely as chance.
+#: Minimum number of observations for evidence: two can agree by chance.
 MIN_PAIRS = 3
 #: Smallest and largest standardised effect in the mixture.
 MIN_EFFECT, MAX_EFFECT = math.exp(-4.0), 1000.0
@@ -100,14 +100,14 @@ def tabulated(n: int) -> Callable[[ArrayLike], Array]:
     step = 0.22 / n**0.25 / max(1.0, n / 60.0) ** 0.375
     nodes = np.arange(_TABLE_LOW, _TABLE_HIGH + step, step)
     f = log_e(n, np.tanh(nodes))
-    before, here, after, later = f[:-3], f[1:-2], f[2:-1], f[3:]
-    # Powers of the position between the nodes `here` (0) and `after` (1).
+    before, at, after, later = f[:-3], f[1:-2], f[2:-1], f[3:]
+    # Powers of the position between the nodes `at` (0) and `after` (1).
     cubic = np.stack(
         [
-            here,
-            after - before / 3.0 - here / 2.0 - later / 6.0,
-            (before + after) / 2.0 - here,
-            (here - after) / 2.0 + (later - before) / 6.0,
+            at,
+            after - before / 3.0 - at / 2.0 - later / 6.0,
+            (before + after) / 2.0 - at,
+            (at - after) / 2.0 + (later - before) / 6.0,
         ],
         axis=-1,
     )
@@ -190,8 +190,8 @@ def _log_tilted_moment(n: int, a: Array) -> Array:
 def _log_e_away(n: int, u: Array) -> Array:
     """ln E for u < 0, shape (rows,): quadrature over s and v = delta sqrt(n).
 
-    Here the recurrence would cancel, but nothing peaks: exp(-v^2/2 - |u| s v) falls in
-    v and s stays where chi_n lives.
+    For these u the recurrence would cancel, but the integrand has no peak:
+    exp(-v^2/2 - |u| s v) falls in v, and s stays within the bulk of chi_n.
     """
     y, y_weight = _rule(math.log(MIN_EFFECT), math.log(9.0 / math.sqrt(n)), 4)
     v = math.sqrt(n) * np.exp(y)
@@ -241,7 +241,7 @@ def _legendre() -> tuple[Array, Array]:
 
 
 def _erf(x: Array) -> Array:
-    """The error function for x >= 0; numpy has none."""
+    """The error function for x >= 0, which numpy lacks."""
     result = np.ones_like(x)
     # Above 6 it is 1 to the last digit.
     small = x < 6.0

@@ -1,4 +1,4 @@
-"""Share one false-alarm rate among the checks of a session: Holm's step-down rule."""
+"""Holm's step-down rule, which shares a false-alarm rate among the checks of a session."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def alarm_levels(
     log_e: ArrayLike, alpha: float, eligible: NDArray[np.bool_] | None = None
 ) -> Array:
-    """The ln E each check of a session has to reach; shape (..., m) -> (..., m).
+    """Return the ln E that each check of a session has to reach; shape (..., m) -> (..., m).
 
     ``log_e``: the largest ln E each check has reached so far. Sorted from the largest,
     check r (from 0) is rejected if it and all before it reach ln((m-r) / alpha). A
     rejected check gets the level that rejected it, every other one ln((m-rejected) /
     alpha). ``eligible`` False keeps a check from being rejected, and so from loosening
-    the level of others, whatever its evidence.
+    the level of others, at any evidence.
 
     A session raises any false alarm with at most probability ``alpha``: take the first
     true null that is rejected. Only false nulls went before it, so it had to reach at
@@ -41,7 +41,7 @@ def alarm_levels(
 
 
 def p_levels(p: ArrayLike, alpha: float, eligible: NDArray[np.bool_] | None = None) -> Array:
-    """The share of ``alpha`` each check's p-value has to stay under; (..., m) -> (..., m).
+    """Return the share of ``alpha`` that bounds each check's p-value; (..., m) -> (..., m).
 
     The same rule on p-values: a check is rejected where p <= its share. Source: Holm (1979).
 
@@ -68,7 +68,7 @@ def _log_shares(log_p: Array, alpha: float) -> Array:
     reached = np.take_along_axis(log_p, order, axis=-1) <= shares
     rejected = np.logical_and.accumulate(reached, axis=-1)
     count = np.sum(rejected, axis=-1, keepdims=True)
-    # With every check rejected nobody is left to use the last entry.
+    # If every check is rejected, the last entry is unused.
     rest = shares[np.minimum(count, m - 1)]
     levels = np.empty_like(log_p)
     np.put_along_axis(levels, order, np.where(rejected, shares, rest), axis=-1)

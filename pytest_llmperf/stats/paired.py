@@ -1,12 +1,12 @@
-"""The rule that decides on interleaved pairs: clip, look after every pair, decide.
+"""Decision rule for interleaved pairs: clip, look after every pair, decide.
 
 One difference d_i = ln(candidate) - ln(baseline) per pair of processes, turned so
 that positive is worse. Two one-sided questions share an indifference zone: is the
 mean above the negligible slowdown (``regressed``), is it below the tolerance
 (``pass``). A target is the same rule on d_i = ln(measured) - ln(limit).
 
-Evidence is theorem for Gaussian d (``e_process``). That clipping, other noise and
-the dependence inside a block of two pairs do no harm is shown by simulation.
+Evidence is theorem for Gaussian d (``e_process``). Simulation shows that clipping,
+other noise and the dependence inside a block of two pairs do no harm.
 """
 
 from __future__ import annotations
@@ -36,37 +36,37 @@ MAD_TO_SD = 1.4826
 #: smaller than it is: the fewer pairs, the wider (1.5 + 40/n), 14.8 at 3 and 2.5 from 40 on.
 CLIP_SDS, CLIP_SDS_START, CLIP_SDS_FALL = 2.5, 1.5, 40.0
 #: None is clipped within this distance of the median (natural log).
-CLIP_LEAST = 0.05
-#: Percentiles are about a minority, which clipping so close would take for outliers, and few
-#: groups may hold none of it: they are clipped further out and looked at later.
-TAIL_CLIP_LEAST, TAIL_FIRST = 0.50, 8
+CLIP_MIN = 0.05
+#: Percentiles measure a minority of iterations, which close clipping would treat as outliers, and
+#: a few groups may contain none of it: they are clipped further out and looked at later.
+TAIL_CLIP_MIN, TAIL_FIRST = 0.50, 8
 
 
-#: A slowdown is called only where the pairs agree: of those that differ by more than what is
+#: A slowdown is called only if the pairs agree: among those with a difference that is not
 #: negligible, so many must be slower that a fair coin would do it with at most this chance
 #: (6 of 6, 9 of 10).
 AGREE = 1.0 / 64.0
-#: Of the pairs at most this share is clipped: more of them are no outliers, but another state.
+#: Largest share of pairs that is clipped: more of them are a second state, not outliers.
 CLIP_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Zone:
-    """The slowdowns that matter, as natural logarithms of time ratios.
+    """Thresholds on slowdowns, as natural logarithms of time ratios.
 
     Attributes:
         negligible: a true slowdown up to this must not be called.
         tolerance: one of this or more must not pass.
-        least: smallest measured mean that is called, however much evidence there is.
+        min_called: smallest measured mean that is called at any amount of evidence.
     """
 
     negligible: float
     tolerance: float
-    least: float
+    min_called: float
 
     @classmethod
     def of(cls, tolerance: float) -> Zone:
-        """The zone of a tolerated slowdown: 0.05 is 5% more time.
+        """Return the zone of a tolerated slowdown: 0.05 is 5% more time.
 
         Raises:
             ValueError: ``tolerance`` is not a positive number.
@@ -78,16 +78,16 @@ class Zone:
 
 @dataclass(frozen=True)
 class Look:
-    """What ``n`` pairs say; every array has the batch shape of the differences.
+    """Statistics of ``n`` pairs; every array has the batch shape of the differences.
 
     Attributes:
-        n: pairs looked at.
+        n: number of pairs.
         mean: mean of the clipped differences.
         sd: their standard deviation (n-1); 0 where n is 1.
         log_worse: ln E that the mean is above the negligible slowdown.
         log_fine: ln E that the mean is below the tolerance.
-        disagree: chance that a fair coin puts as many pairs on the slower side, of those
-            that differ by more than what is negligible either way.
+        disagree: chance that a fair coin puts as many pairs on the slower side, among
+            those with a difference that is not negligible.
     """
 
     n: int
@@ -99,36 +99,36 @@ class Look:
 
 
 class Ruling(IntEnum):
-    """What the evidence so far says."""
+    """Decision from the evidence so far."""
 
     UNDECIDED = 0
     WORSE = 1
     FINE = 2
 
 
-def clip(d: ArrayLike, least: float = CLIP_LEAST) -> Array:
-    """Pull every difference to within median +- max(k * 1.4826 * MAD, least); (..., n) -> (..., n).
+def clip(d: ArrayLike, clip_min: float = CLIP_MIN) -> Array:
+    """Pull every difference to within median +- max(k * 1.4826 * MAD, clip_min).
 
-    At most a quarter of them, the furthest: ``CLIP_SHARE``.
+    Shape (..., n) -> (..., n). At most a quarter of them, the furthest: ``CLIP_SHARE``.
 
     k = max(2.5, 1.5 + 40/n). A stall that hits one process of a pair cannot carry the
     mean away, yet still counts as a large difference. Source: Huber (1964), winsorised
     location.
     """
     values = np.asarray(d, dtype=np.float64)
-    low, high = _limits(values, least)
+    low, high = _limits(values, clip_min)
     return np.minimum(np.maximum(values, low), high)
 
 
-def clipped_sides(d: ArrayLike, least: float = CLIP_LEAST) -> tuple[int, int]:
-    """How many of ``d``, shape (n,), clipping moves: (up from below, down from above)."""
+def clipped_sides(d: ArrayLike, clip_min: float = CLIP_MIN) -> tuple[int, int]:
+    """Count the values of ``d``, shape (n,), that clipping moves: (from below, from above)."""
     values = np.asarray(d, dtype=np.float64)
-    low, high = _limits(values, least)
+    low, high = _limits(values, clip_min)
     return int(np.sum(values < low)), int(np.sum(values > high))
 
 
-def look(d: ArrayLike, zone: Zone, least: float = CLIP_LEAST) -> Look:
-    """Look at all pairs at once; ``d`` has shape (..., n), at least one pair.
+def look(d: ArrayLike, zone: Zone, clip_min: float = CLIP_MIN) -> Look:
+    """Take one look at all pairs; ``d`` has shape (..., n), at least one pair.
 
     Raises:
         ValueError: no pair, or a difference that is not finite.
@@ -138,14 +138,16 @@ def look(d: ArrayLike, zone: Zone, least: float = CLIP_LEAST) -> Look:
         raise ValueError("no pairs to look at")
     if not np.isfinite(values).all():
         raise ValueError("a difference between two processes is not a finite number")
-    return _look(values, zone, least)
+    return _look(values, zone, clip_min)
 
 
-def path(d: ArrayLike, zone: Zone, first: int = MIN_PAIRS, least: float = CLIP_LEAST) -> list[Look]:
-    """One look after each pair from ``first`` on, clipped anew each time; ``d`` has shape (n,).
+def path(
+    d: ArrayLike, zone: Zone, first: int = MIN_PAIRS, clip_min: float = CLIP_MIN
+) -> list[Look]:
+    """Take a look after each pair from ``first`` on; ``d`` has shape (n,).
 
-    Clipping anew lets a late look see an early outlier for what it is. Empty where
-    there are fewer than ``first`` pairs.
+    Every look clips again, so that a late look recognises an early outlier. Empty with fewer
+    than ``first`` pairs.
 
     Raises:
         ValueError: a difference that is not finite.
@@ -153,7 +155,7 @@ def path(d: ArrayLike, zone: Zone, first: int = MIN_PAIRS, least: float = CLIP_L
     values = np.asarray(d, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError("a difference between two processes is not a finite number")
-    return [_look(values[:n], zone, least) for n in range(max(first, 1), values.shape[-1] + 1)]
+    return [_look(values[:n], zone, clip_min) for n in range(max(first, 1), values.shape[-1] + 1)]
 
 
 def decide(
@@ -164,7 +166,7 @@ def decide(
     log_pass: ArrayLike,
     zone: Zone,
 ) -> NDArray[np.intp]:
-    """``Ruling`` values from the largest ln E seen so far; everything broadcasts.
+    """Return ``Ruling`` values from the largest ln E seen so far; everything broadcasts.
 
     ``log_alarm`` and ``log_pass``: the ln E to reach, ln(m / alpha) and ln(1 / beta) or
     what Holm makes of them. Where both are reached the alarm counts.
@@ -178,29 +180,29 @@ def decide(
     )
 
 
-def least_to_call() -> int:
-    """The fewest pairs that can agree enough to be called: 6."""
+def min_pairs_to_call() -> int:
+    """Minimum number of pairs that can agree enough to be called: 6."""
     return math.ceil(-math.log2(AGREE))
 
 
 def may_be_called(look: Look, zone: Zone) -> NDArray[np.bool_]:
     """Whether a mean is near the tolerance and its pairs agree; the batch shape.
 
-    Evidence alone trusts a spread that few pairs show. Where processes run at one of two
-    speeds, three pairs that fall alike by luck show none at all.
+    Evidence alone trusts the spread of few pairs. If processes run at one of two speeds,
+    three pairs that agree by chance show no spread at all.
     """
-    return np.asarray((look.mean >= zone.least) & (look.disagree <= AGREE))
+    return np.asarray((look.mean >= zone.min_called) & (look.disagree <= AGREE))
 
 
 def bounds(look: Look, level: float) -> tuple[Array, Array]:
-    """Anytime-valid interval of the mean at this look, both ends of the batch shape.
+    """Anytime-valid interval of the mean at this look; both ends have the batch shape.
 
     ln E against a mean theta reaches c exactly when t(theta) reaches critical_t(n, c),
     so mean +- critical_t(n, ln(2 / (1-level))) * sd / sqrt(n) holds just the means not
     yet refuted from either side. Wherever one stops, it misses the true mean with at
-    most probability 1-level. It uses this look alone: the intersection with earlier
-    looks, which is what a running maximum compares, is never wider. Infinite where no
-    mean can be refuted yet (n < 3); without spread both ends are the mean.
+    max_pairs probability 1-level. It uses this look alone: the intersection with earlier
+    looks, which a running maximum implies, is never wider. Infinite while no mean can be
+    refuted (n < 3); without spread both ends are the mean.
     """
     half = _half_width(look, math.log(2.0 / (1.0 - level)))
     return look.mean - half, look.mean + half
@@ -212,12 +214,12 @@ def upper_bound(look: Look, level: float) -> Array:
 
 
 def pairs_needed(
-    look: Look, shift: float, log_threshold: float, *, above: bool = True, most: int = 400
+    look: Look, shift: float, log_threshold: float, *, above: bool = True, max_pairs: int = 400
 ) -> int | None:
-    """Pairs in all after which the mean is shown to be above (or below) ``shift``.
+    """Total number of pairs that would show the mean to be above (or below) ``shift``.
 
-    As if mean and spread stayed as they are. ``look`` is of one check, not a batch.
-    None when ``most`` pairs are not enough; never less than the pairs there are.
+    It assumes that mean and spread stay the same. ``look`` is of one check, not a batch.
+    None if ``max_pairs`` are not enough; never below the present number of pairs.
     """
     gap = float(look.mean) - shift if above else shift - float(look.mean)
     if gap <= 0.0:
@@ -229,17 +231,17 @@ def pairs_needed(
         u = t / math.sqrt(t * t + n - 1) if t < 1e100 else 1.0
         return n >= MIN_PAIRS and float(log_e(n, u)) >= log_threshold
 
-    return first_that(reached, look.n, most)
+    return smallest_reaching(reached, look.n, max_pairs)
 
 
-def first_that(reached: Callable[[int], bool], least: int, most: int) -> int | None:
-    """The smallest n in [least, most] with ``reached(n)``, None when there is none.
+def smallest_reaching(reached: Callable[[int], bool], first: int, last: int) -> int | None:
+    """Return the smallest n in [first, last] with ``reached(n)``, or None.
 
-    By bisection: once reached it must stay reached.
+    It bisects, so ``reached`` must stay True once it is.
     """
-    if least > most or not reached(most):
+    if first > last or not reached(last):
         return None
-    low, high = least - 1, most
+    low, high = first - 1, last
     while high - low > 1:
         middle = (low + high) // 2
         if reached(middle):
@@ -249,9 +251,9 @@ def first_that(reached: Callable[[int], bool], least: int, most: int) -> int | N
     return high
 
 
-def _look(values: Array, zone: Zone, least: float) -> Look:
+def _look(values: Array, zone: Zone, clip_min: float) -> Look:
     n = values.shape[-1]
-    clipped = clip(values, least)
+    clipped = clip(values, clip_min)
     mean = clipped.sum(axis=-1) / n
     off = clipped - mean[..., None]
     sd = np.sqrt((off * off).sum(axis=-1) / max(n - 1, 1))
@@ -266,24 +268,24 @@ def _look(values: Array, zone: Zone, least: float) -> Look:
 
 
 @lru_cache(maxsize=1024)
-def _coins(most: int) -> Array:
-    """P(at least w heads of n) of a fair coin, by n and w from 0 to ``most``."""
+def _coins(max_pairs: int) -> Array:
+    """P(at least w heads of n) of a fair coin, by n and w from 0 to ``max_pairs``."""
     chances = np.ones((1, 1))
-    table = np.zeros((most + 1, most + 1))
-    for n in range(most + 1):
+    table = np.zeros((max_pairs + 1, max_pairs + 1))
+    for n in range(max_pairs + 1):
         table[n, : n + 1] = np.cumsum(chances[0, ::-1])[::-1]
         row = np.append(chances, 0.0) + np.append(0.0, chances)
         chances = row[None, :] / 2.0
     return table
 
 
-def _limits(values: Array, least: float) -> tuple[Array, Array]:
-    """Lowest and highest value left alone, shape (..., 1) each."""
+def _limits(values: Array, clip_min: float) -> tuple[Array, Array]:
+    """Lower and upper clipping limit, shape (..., 1) each."""
     centre = _median(values)
     mad = _median(np.abs(values - centre))
     sds = max(CLIP_SDS, CLIP_SDS_START + CLIP_SDS_FALL / values.shape[-1])
-    reach = np.maximum(sds * MAD_TO_SD * mad, least)
-    # Where the MAD is next to nothing, half of the pairs could be called outliers.
+    reach = np.maximum(sds * MAD_TO_SD * mad, clip_min)
+    # With a tiny MAD, half of the pairs could count as outliers.
     n = values.shape[-1]
     distances = np.sort(np.abs(values - centre), axis=-1)
     kept = n - 1 - math.floor(CLIP_SHARE * n)
@@ -292,7 +294,7 @@ def _limits(values: Array, least: float) -> tuple[Array, Array]:
 
 
 def _median(values: Array) -> Array:
-    """Median along the last axis, kept; np.median takes ten times as long on one check."""
+    """Median along the last axis, which is kept; ten times faster than np.median on one check."""
     n = values.shape[-1]
     ordered = np.sort(values, axis=-1)
     # Halved before adding, so that two huge values do not overflow.

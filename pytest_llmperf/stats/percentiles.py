@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Values that must lie beyond a percentile before it is worth a number: with fewer, a single
-#: stall decides it.
+#: Number of values that must lie beyond a percentile: with fewer, a single stall decides it.
 VALUES_BEYOND = 5
 
 
@@ -33,8 +32,8 @@ def percentile(values: Sequence[float], percent: float) -> float:
     return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
 
 
-def least_values(percent: float) -> int:
-    """Values a percentile needs so that five are expected beyond it: 100 for the 95th.
+def min_values(percent: float) -> int:
+    """Number of values a percentile needs, so that five lie beyond it: 100 for the 95th.
 
     Raises:
         ValueError: ``percent`` is not inside (0, 100).
@@ -43,39 +42,39 @@ def least_values(percent: float) -> int:
 
 
 def group_size(values_per_process: int, percent: float) -> int:
-    """Processes whose values together make one percentile.
+    """Number of processes whose pooled values make one percentile.
 
     Raises:
         ValueError: ``values_per_process`` is below 1, or ``percent`` not inside (0, 100).
     """
     if values_per_process < 1:
         raise ValueError(f"a process must give at least one value, got {values_per_process}")
-    return -(-least_values(percent) // values_per_process)
+    return -(-min_values(percent) // values_per_process)
 
 
 def pooled(rows: Sequence[Sequence[float]], percent: float) -> tuple[tuple[float, ...], ...]:
-    """The percentile of each group of processes, as rows of one value: (groups, 1).
+    """Return the percentile of each group of processes, as rows of one value: (groups, 1).
 
-    ``rows``: (processes, values). Consecutive processes join until their values are
-    enough; a rest too small waits for more, because a group once counted must not change
-    afterwards (evidence is a running maximum). Empty when not even one group is full.
+    ``rows``: (processes, values). Consecutive processes are grouped until they have
+    enough values. An incomplete last group is left out, because a counted group must not
+    change (evidence is a running maximum). Empty if no group is complete.
 
     Raises:
         ValueError: ``percent`` is not inside (0, 100).
     """
-    least = least_values(percent)
+    needed = min_values(percent)
     groups: list[list[float]] = []
     waiting: list[float] = []
     for row in rows:
         waiting.extend(row)
-        if len(waiting) >= least:
+        if len(waiting) >= needed:
             groups.append(waiting)
             waiting = []
     return tuple((percentile(group, percent),) for group in groups)
 
 
 def _share_beyond(percent: float) -> Fraction:
-    """The smaller share on either side of the percentile, exact as the number is written."""
+    """Exact share of values beyond the percentile, on its smaller side."""
     if not 0.0 < percent < 100.0:
         raise ValueError(f"a percentile must lie inside (0, 100), got {percent}")
     share = Fraction(str(percent)) / 100

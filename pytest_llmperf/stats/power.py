@@ -1,4 +1,4 @@
-"""Planning: the smallest slowdown a number of pairs can call, and the pairs a verdict takes.
+"""Planning: the smallest slowdown that a number of pairs can call, and the pairs to pass.
 
 ``sd`` is the standard deviation of one pair's difference (natural log), ``log_alarm`` and
 ``log_pass`` the ln E to reach. Figures are for the look after the last pair, in the normal
@@ -11,29 +11,29 @@ import math
 from statistics import NormalDist
 
 from pytest_llmperf.stats.e_process import MIN_PAIRS, critical_t
-from pytest_llmperf.stats.paired import Zone, first_that, least_to_call
+from pytest_llmperf.stats.paired import Zone, min_pairs_to_call, smallest_reaching
 
-#: More pairs than this are never planned for.
-MOST_PAIRS = 400
+#: Maximum number of pairs in a plan.
+MAX_PAIRS = 400
 
 
 def mde(sd: float, pairs: int, log_alarm: float, tolerance: float, power: float = 0.9) -> float:
     """Smallest true slowdown (fraction) that ``pairs`` pairs call with chance ``power``.
 
-    The mean has to clear two bars: negligible + critical_t * sd / sqrt(n), and the least
-    mean that is called. Infinite where no slowdown is ever called on so few pairs.
+    The mean has to reach two thresholds: negligible + critical_t * sd / sqrt(n), and the
+    smallest mean that is called. Infinite if so few pairs can call nothing.
     """
     critical = critical_t(pairs, log_alarm)
-    if math.isinf(critical) or pairs < least_to_call():
+    if math.isinf(critical) or pairs < min_pairs_to_call():
         return math.inf
     zone = Zone.of(tolerance)
     step = sd / math.sqrt(pairs)
-    bar = max(zone.negligible + critical * step, zone.least)
+    bar = max(zone.negligible + critical * step, zone.min_called)
     return math.expm1(bar + NormalDist().inv_cdf(power) * step)
 
 
 def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0.5) -> int | None:
-    """Pairs after which an unchanged check passes with chance ``power``; None past 400."""
+    """Pairs until an unchanged check passes with chance ``power``; None above 400."""
     room = Zone.of(tolerance).tolerance
     z = NormalDist().inv_cdf(power)
 
@@ -41,4 +41,4 @@ def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0
         critical = critical_t(pairs, log_pass)
         return math.isfinite(critical) and (critical + z) * sd / math.sqrt(pairs) <= room
 
-    return first_that(reached, MIN_PAIRS, MOST_PAIRS)
+    return smallest_reaching(reached, MIN_PAIRS, MAX_PAIRS)

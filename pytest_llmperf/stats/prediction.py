@@ -1,8 +1,8 @@
-"""What K stored sessions can say about one more: a prediction interval, and creeping.
+"""Prediction of one more session from K stored ones, and the test for creeping.
 
 Everything is a natural logarithm turned so that positive is worse, one number per
-session. The spread between sessions is part of the noise. K sessions know it poorly,
-so it is joined with a prior of ``prior_sd`` worth ``prior_df`` degrees of freedom.
+session. The spread between sessions is part of the noise. K sessions estimate it poorly,
+so it is combined with a prior of ``prior_sd`` worth ``prior_df`` degrees of freedom.
 
 Sources: Hahn and Meeker (1991), Statistical Intervals (prediction of one future
 observation); von Neumann (1941), mean square successive differences; Gelman et al.
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-#: Spread between sessions expected before any was seen (natural log), and what that is worth.
+#: Prior for the spread between sessions (natural log), and its weight in degrees of freedom.
 PRIOR_SD = 0.02
 PRIOR_DF = 3
-#: A larger logarithm has no exponential that a float holds.
+#: A float can hold the exponential of logarithms up to this.
 _LARGEST = 700.0
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Where one more session is expected if nothing changed; batch shapes allowed.
+    """Predicted distribution of one more session if nothing changed; batch shapes allowed.
 
     Attributes:
         centre: mean of the stored sessions.
@@ -49,11 +49,11 @@ class Prediction:
     sessions: int
 
     def upper(self, value: Array | float, level: float) -> Array:
-        """One-sided upper bound, of confidence ``level``, of the slowdown a ``value`` shows."""
+        """One-sided upper bound, of confidence ``level``, of the slowdown in ``value``."""
         return np.asarray(value - self.centre + t_quantile(level, self.df) * self.se)
 
     def lower(self, value: Array | float, level: float) -> Array:
-        """One-sided lower bound, of confidence ``level``, of the slowdown a ``value`` shows."""
+        """One-sided lower bound, of confidence ``level``, of the slowdown in ``value``."""
         return np.asarray(value - self.centre - t_quantile(level, self.df) * self.se)
 
     def p_worse(self, value: Array | float, theta0: float) -> Array:
@@ -63,13 +63,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Creep:
-    """How much worse a recent level is than the anchor's; batch shapes allowed.
+    """Slowdown of the recent level against the anchor's; batch shapes allowed.
 
     Attributes:
         slowdown: mean of the recent sessions - mean of the anchor's (natural log).
         se: its standard error.
         df: degrees of freedom of ``se``.
-        sessions: sessions in both groups together.
+        sessions: number of sessions in both groups together.
     """
 
     slowdown: Array
@@ -100,7 +100,7 @@ def predict(
     """Predict one more session from K stored ones; shape (..., K), natural logs.
 
     s^2 = (prior_df * prior_sd^2 + (K-1) * var) / df with df = prior_df + K - 1, and
-    se^2 = s^2 * (1 + 1/K) + ``extra``: a variance the new session has on top, (...).
+    se^2 = s^2 * (1 + 1/K) + ``extra``: additional variance of the new session, (...).
 
     Raises:
         ValueError: no session.
@@ -125,13 +125,13 @@ def decides_from(prediction: Prediction, tolerance: float, alpha: float) -> Arra
     """
     zone = Zone.of(tolerance)
     reach = zone.negligible + t_quantile(1.0 - alpha, prediction.df) * prediction.se
-    return np.asarray(np.expm1(np.clip(reach, zone.least, _LARGEST)))
+    return np.asarray(np.expm1(np.clip(reach, zone.min_called, _LARGEST)))
 
 
 def passes_up_to(prediction: Prediction, tolerance: float, level: float) -> Array:
     """Largest measured slowdown (fraction) whose upper bound stays under ``tolerance``.
 
-    Negative where even an unchanged measurement does not pass.
+    Negative if even an unchanged measurement does not pass.
     """
     margin = t_quantile(level, prediction.df) * prediction.se
     return np.asarray(np.expm1(Zone.of(tolerance).tolerance - margin))
@@ -166,7 +166,7 @@ def creep(
     variance = (prior_df * prior_sd**2 + weighted) / (prior_df + sum(own))
     se = np.sqrt(variance * sum(1.0 / count for count in counts))
     slowdown = np.mean(groups[1], axis=-1) - np.mean(groups[0], axis=-1)
-    # Rounded down: the quantiles know whole degrees of freedom only.
+    # Rounded down: the quantiles take whole degrees of freedom only.
     return Creep(slowdown, np.asarray(se), prior_df + math.floor(sum(own)), sum(counts))
 
 
@@ -195,7 +195,7 @@ def _successive_squares(values: Array) -> Array:
 
 
 def _successive_df(count: int) -> float:
-    """Degrees of freedom the successive-difference variance of ``count`` values is worth.
+    """Degrees of freedom of the successive-difference variance of ``count`` values.
 
     Its variance for Gaussian values is sigma^4 (3K-4) / (K-1)^2 (von Neumann 1941), that
     of a chi-squared estimate 2 sigma^4 / df.

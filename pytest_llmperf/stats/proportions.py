@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def binomial_interval(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Exact two-sided interval of a probability after ``k`` successes in ``n`` trials.
 
-    Source: Clopper and Pearson (1934). (0, 1) when nothing was tried.
+    Source: Clopper and Pearson (1934). (0, 1) without trials.
 
     Raises:
         ValueError: ``k`` is not in 0 ... ``n``.
@@ -36,8 +36,8 @@ def log_e_sign(wins: int, losses: int) -> float:
 
     The likelihood ratio of theta to 1/2, mixed uniformly over theta in (1/2, 1):
     2^(n+1) B(w+1, l+1) P(Beta(w+1, l+1) > 1/2). A test martingale at theta = 1/2 and a
-    supermartingale below, so it may be looked at after every pair. Pairs that agree say
-    nothing and are not counted. Sources: Ville (1939); Robbins (1970); for discordant
+    supermartingale below, so it may be evaluated after every pair. Pairs that agree are no
+    evidence and are not counted. Sources: Ville (1939); Robbins (1970); for discordant
     pairs McNemar (1947).
 
     Raises:
@@ -53,7 +53,7 @@ def log_e_share(k: int, n: int, share: float) -> float:
     """ln of the evidence that a share is above ``share`` after ``k`` of ``n``.
 
     The Beta(1, 1) mixture over the likelihood at ``share``, where more were seen than that;
-    0.0 (none) elsewhere. May be looked at after every trial. Source: Robbins (1970).
+    0.0 (none) elsewhere. May be evaluated after every trial. Source: Robbins (1970).
 
     Raises:
         ValueError: ``k`` is not in 0 ... ``n``.
@@ -68,7 +68,7 @@ def log_e_share(k: int, n: int, share: float) -> float:
 
 
 def share_upper(k: int, n: int, level: float = 0.95) -> float:
-    """Anytime-valid upper bound of a share after ``k`` of ``n``: 1.0 before anything was seen.
+    """Anytime-valid upper bound of a share after ``k`` of ``n``: 1.0 without trials.
 
     The largest p that the Beta(1, 1) mixture B(k+1, n-k+1) / (p^k (1-p)^(n-k)) has not
     refuted at 1/(1-level). Holds at every n at once. Source: Robbins (1970).
@@ -92,13 +92,12 @@ def share_upper(k: int, n: int, level: float = 0.95) -> float:
 
 
 def effective_size(rows: Sequence[Sequence[bool]]) -> float:
-    """How many independent trials the iterations of ``rows`` (processes, iterations) are worth.
+    """Effective number of independent trials in ``rows`` (processes, iterations).
 
     N / deff with Kish's design effect: the variance of the share between processes over
-    that of N independent trials, at least 1. One process tells nothing about the spread
-    between processes and counts once; outcomes that never differ cannot show any
-    clustering and count in full. Never below 1, 0.0 without iterations. Source: Kish
-    (1965), Survey Sampling, 5.4 and 8.2.
+    that of N independent trials, at least 1. One process shows no spread between processes
+    and counts once; outcomes that never differ show no clustering and count in full.
+    Never below 1, 0.0 without iterations. Source: Kish (1965), Survey Sampling, 5.4 and 8.2.
     """
     kept = [row for row in rows if row]
     total = sum(len(row) for row in kept)
@@ -122,7 +121,7 @@ def _check(k: int, n: int) -> None:
 
 
 def _first_share(reached: Callable[[float], bool], low: float, high: float) -> float:
-    """Where ``reached`` turns true between ``low`` and ``high``, by bisection."""
+    """Find by bisection where ``reached`` becomes True between ``low`` and ``high``."""
     for _ in range(60):
         middle = (low + high) / 2.0
         if reached(middle):

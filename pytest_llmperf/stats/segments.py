@@ -1,4 +1,4 @@
-"""Medians of runs, the pieces that rows of numbers consist of: many rows at a time."""
+"""Row-wise medians of consecutive segments, for many rows at a time."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def medians_of_runs(values: NDArray[np.float64], lengths: Sequence[int]) -> NDArray[np.float64]:
-    """Return, row by row, the median of each of the runs that a row consists of."""
+def segment_medians(values: NDArray[np.float64], lengths: Sequence[int]) -> NDArray[np.float64]:
+    """Return the median of each consecutive segment of ``lengths``, for every row."""
     each = np.array(lengths, np.intp)
     result = np.empty((len(values), len(each)))
     starts = np.cumsum(each) - each
@@ -21,19 +21,19 @@ def medians_of_runs(values: NDArray[np.float64], lengths: Sequence[int]) -> NDAr
         same = np.flatnonzero(each == length)
         places = starts[same][:, None] + np.arange(length)
         every = same.size == each.size
-        runs = values.reshape(len(values), -1, length) if every else values[:, places]
-        result[:, same] = _last_medians(runs)
+        segments = values.reshape(len(values), -1, length) if every else values[:, places]
+        result[:, same] = _last_medians(segments)
     return result
 
 
-def _last_medians(runs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _last_medians(segments: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the medians along the last axis."""
-    length = runs.shape[-1]
-    if length == 3:  # what a record usually holds; ten times faster than sorting
-        a, b, c = (runs[..., k] for k in range(3))
+    length = segments.shape[-1]
+    if length == 3:  # the usual number in a record; ten times faster than sorting
+        a, b, c = (segments[..., k] for k in range(3))
         middle: NDArray[np.float64] = np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c))
         return middle
-    ordered = np.sort(runs, axis=-1)
+    ordered = np.sort(segments, axis=-1)
     low, high = ordered[..., (length - 1) // 2], ordered[..., length // 2]
-    # As statistics.median has it, to the last digit.
+    # Equal to statistics.median to the last digit.
     return low if length % 2 else (low + high) / 2

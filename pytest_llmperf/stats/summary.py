@@ -28,14 +28,14 @@ _LOG_MAX = math.log(sys.float_info.max)
 
 @dataclass(frozen=True)
 class Summary:
-    """What one metric measured, in the metric's base unit.
+    """Summary of one metric's samples, in the metric's base unit.
 
     Attributes:
         value: the median over the units of replication.
-        low: lower end of the interval, or None where there is one unit only.
-        high: upper end of the interval, or None where there is one unit only.
-        processes: processes the samples come from.
-        iterations: iterations the samples come from, over all processes.
+        low: lower end of the interval, or None with one unit only.
+        high: upper end of the interval, or None with one unit only.
+        processes: number of processes.
+        iterations: number of iterations, over all processes.
         level: confidence of the interval.
     """
 
@@ -56,7 +56,7 @@ def process_medians(
 
     Raises:
         ValueError: no process, a process without iterations, or a value that is not finite,
-            below zero, or zero where the metric can't be.
+            below zero, or zero for a metric that can't be.
     """
     if not samples:
         raise ValueError("no samples: no process measured anything")
@@ -65,8 +65,10 @@ def process_medians(
             raise ValueError(f"process {number} has no iterations")
         for value in process:
             if not (math.isfinite(value) and (value > 0.0 or (value == 0.0 and resolution))):
-                least = "of 0 or more" if resolution else "above 0"
-                raise ValueError(f"process {number} measured {value!r}, expected a number {least}")
+                expected = "of 0 or more" if resolution else "above 0"
+                raise ValueError(
+                    f"process {number} measured {value!r}, expected a number {expected}"
+                )
     return [median(process) for process in samples]
 
 
@@ -77,7 +79,7 @@ def summarise(samples: Sequence[Sequence[float]], resolution: float | None = Non
     Student's t on the logarithms of those medians, centred on the value. It
     assumes that processes are independent and alike and that their medians are
     roughly log-normal, so that median and geometric mean coincide. One process
-    says nothing about the spread between processes and gets no interval. Of a metric that may
+    shows no spread between processes and gets no interval. For a metric that may
     be zero, values below its ``resolution`` count as that on the logarithmic scale.
 
     Raises:
@@ -120,11 +122,11 @@ def stalls(durations: Sequence[Sequence[float]]) -> int:
 
 
 def stalled(durations: Sequence[Sequence[float]], centre: float) -> tuple[tuple[bool, ...], ...]:
-    """Which iterations took longer than 1.25 times ``centre``; same shape as ``durations``.
+    """Mark the iterations that took longer than 1.25 times ``centre``; same shape as ``durations``.
 
     ``durations``: seconds, shape (processes, iterations). ``centre``: seconds, the median
-    of the process medians of all the processes compared, so that a process slow from
-    end to end counts as stalled, which ``stalls`` cannot see.
+    of the process medians of all the processes compared, so that a process that is
+    slow throughout counts as stalled, which ``stalls`` cannot see.
 
     Raises:
         ValueError: as ``process_medians``, or ``centre`` is not positive and finite.
@@ -139,13 +141,13 @@ def stalled(durations: Sequence[Sequence[float]], centre: float) -> tuple[tuple[
 def _summary(
     values: Sequence[float], processes: Sequence[Sequence[float]], resolution: float | None
 ) -> Summary:
-    """Median and interval of ``values``, counting what they were made from."""
+    """Median and interval of ``values``, with the numbers of processes and iterations."""
     value = median(values)
-    least = resolution or 0.0
-    low, high = _interval([max(one, least) for one in values], max(value, least))
+    floor = resolution or 0.0
+    low, high = _interval([max(one, floor) for one in values], max(value, floor))
     if low is not None and high is not None:
-        # An end that can't be told from zero is zero, and the value lies between them.
-        low, high = (0.0 if low <= least else low), (value if high <= least else high)
+        # An end below the resolution is zero, and the value lies between them.
+        low, high = (0.0 if low <= floor else low), (value if high <= floor else high)
     return Summary(value, low, high, len(processes), sum(len(p) for p in processes))
 
 
@@ -156,9 +158,9 @@ def _interval(values: Sequence[float], centre: float) -> tuple[float | None, flo
         return None, None
     logs = [math.log(value) for value in values]
     middle = math.fsum(logs) / count
-    # statistics.stdev is exact, and a hundred times slower.
+    # Not statistics.stdev, which is exact and a hundred times slower.
     spread = math.sqrt(math.fsum((log - middle) ** 2 for log in logs) / (count - 1))
     half = t_quantile(0.5 + LEVEL / 2.0, count - 1) * spread / math.sqrt(count)
-    # Two wildly different processes can push the ends past what a float holds.
+    # Two wildly different processes can push the ends past the range of a float.
     factor = math.exp(min(half, _LOG_MAX))
     return max(centre / factor, sys.float_info.min), min(centre * factor, sys.float_info.max)

@@ -15,8 +15,8 @@ from pytest_llmperf.gate.words import (
     evidence_words,
     more_words,
     needed_words,
-    reach_words,
     seen_words,
+    sensitivity_words,
     signed,
     undecided,
 )
@@ -67,8 +67,11 @@ def test_a_bound_may_lie_on_the_good_side() -> None:
 
 
 def test_what_stored_sessions_can_tell() -> None:
-    assert reach_words(TIME, 0.026, 0.067) == "pass up to 2.6% slower, regressed from 6.7% slower"
-    assert reach_words(TIME, -0.018, 0.304) == (
+    assert (
+        sensitivity_words(TIME, 0.026, 0.067)
+        == "pass up to 2.6% slower, regressed from 6.7% slower"
+    )
+    assert sensitivity_words(TIME, -0.018, 0.304) == (
         "pass only from 1.8% faster, regressed from 30.4% slower"
     )
 
@@ -87,7 +90,10 @@ def test_what_would_decide() -> None:
 def test_why_it_is_not_decided() -> None:
     assert undecided(evidence(1.0, ended=False)) == "not decided"
     assert undecided(evidence(1.0)) == "not decided when measuring ended"
-    assert undecided(evidence(1.0, exhausted=True)) == "not decided within the most processes"
+    assert (
+        undecided(evidence(1.0, exhausted=True))
+        == "not decided within the maximum number of processes"
+    )
 
 
 def test_what_was_seen_on_the_way() -> None:

@@ -82,7 +82,7 @@ def test_nothing_is_foretold_while_samples_are_to_come() -> None:
 @pytest.mark.parametrize(
     ("ended_by", "setting", "words"),
     [
-        ({"exhausted": True}, "perf.max_pairs", "within the most pairs"),
+        ({"exhausted": True}, "perf.max_pairs", "within the maximum number of pairs"),
         (
             {"budget_reached": True, "budget_seconds": 600.0},
             "perf.budget",
@@ -171,7 +171,7 @@ def test_a_percentile_takes_three_groups_however_many_pairs_are_planned() -> Non
 def test_a_percentile_of_few_groups_says_how_many_it_takes() -> None:
     few = paired(*QUIET[:4], metric="inter_token_p95", exhausted=True)
     assert judge(few).claim == (
-        "4 groups of pairs measured within the most pairs, 8 are the fewest to judge by"
+        "4 groups of pairs measured within the maximum number of pairs, 8 are needed to judge"
     )
 
 

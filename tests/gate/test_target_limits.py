@@ -64,7 +64,7 @@ def test_at_the_edge_after_the_most_processes_nothing_stays_open() -> None:
     assert verdict.kind is K.INCONCLUSIVE
     assert not verdict.open
     assert verdict.stopped_by == "perf.max_processes"
-    assert "not decided within the most processes" in verdict.claim
+    assert "not decided within the maximum number of processes" in verdict.claim
     assert verdict.proof is not None
     assert verdict.proof.more is not None
     assert verdict.proof.more_seconds == verdict.proof.more * 15.0
@@ -83,7 +83,7 @@ def test_two_processes_prove_no_miss_however_clear() -> None:
     verdict = by_target(9.0, 9.0, limit=0.5, planned_processes=1)
     assert verdict.kind is K.INCONCLUSIVE
     assert verdict.claim == (
-        "9.00 s, must be at most 500 ms; 2 processes measured, 3 are the fewest to judge by"
+        "9.00 s, must be at most 500 ms; 2 processes measured, 3 are needed to judge"
     )
 
 

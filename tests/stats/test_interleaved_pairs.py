@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.stats.e_process import critical_t, direction, log_e
 from pytest_llmperf.stats.paired import (
-    TAIL_CLIP_LEAST,
+    TAIL_CLIP_MIN,
     Look,
     Ruling,
     Zone,
@@ -19,9 +19,9 @@ from pytest_llmperf.stats.paired import (
     clip,
     clipped_sides,
     decide,
-    least_to_call,
     look,
     may_be_called,
+    min_pairs_to_call,
     pairs_needed,
     path,
     upper_bound,
@@ -32,7 +32,7 @@ differences = st.lists(st.floats(min_value=-2.0, max_value=2.0), min_size=3, max
 
 
 def test_zone_of_a_five_percent_tolerance() -> None:
-    ends = (ZONE.negligible, ZONE.tolerance, ZONE.least)
+    ends = (ZONE.negligible, ZONE.tolerance, ZONE.min_called)
     assert ends == pytest.approx((math.log(1.01), math.log(1.05), math.log(1.04)))
 
 
@@ -69,10 +69,10 @@ def test_many_pairs_are_clipped_closer_than_few() -> None:
 def test_a_minority_is_left_in_where_it_is_what_matters() -> None:
     d = [0.0] * 8 + [0.4] * 2
     assert float(np.max(clip(d))) == pytest.approx(0.05)
-    assert float(np.max(clip(d, TAIL_CLIP_LEAST))) == 0.4
+    assert float(np.max(clip(d, TAIL_CLIP_MIN))) == 0.4
     assert clipped_sides(d) == (0, 2)
-    assert clipped_sides(d, TAIL_CLIP_LEAST) == (0, 0)
-    assert look(d, ZONE, TAIL_CLIP_LEAST).mean == pytest.approx(0.08)
+    assert clipped_sides(d, TAIL_CLIP_MIN) == (0, 0)
+    assert look(d, ZONE, TAIL_CLIP_MIN).mean == pytest.approx(0.08)
 
 
 def test_no_more_than_a_quarter_is_clipped() -> None:
@@ -89,7 +89,7 @@ def test_what_is_called_takes_pairs_that_agree() -> None:
 
 
 def test_five_pairs_can_not_agree_enough() -> None:
-    assert least_to_call() == 6
+    assert min_pairs_to_call() == 6
     assert not may_be_called(look([0.06] * 5, ZONE), ZONE)
     assert may_be_called(look([0.06] * 6, ZONE), ZONE)
 
@@ -316,14 +316,14 @@ def test_no_number_of_pairs_shows_what_the_mean_denies(spread: float) -> None:
     assert pairs_needed(seen, ZONE.negligible, math.log(100)) is None
 
 
-def test_pairs_needed_gives_up_at_the_most() -> None:
+def test_pairs_needed_gives_up_at_the_maximum() -> None:
     seen = Look(
         6, np.asarray(0.02), np.asarray(0.03), np.asarray(0.0), np.asarray(0.0), np.asarray(0.0)
     )
     needed = pairs_needed(seen, ZONE.negligible, math.log(100))
     assert needed is not None
     assert needed > 100
-    assert pairs_needed(seen, ZONE.negligible, math.log(100), most=100) is None
+    assert pairs_needed(seen, ZONE.negligible, math.log(100), max_pairs=100) is None
 
 
 def test_pairs_needed_without_spread() -> None:

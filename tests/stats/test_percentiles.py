@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.stats.percentiles import group_size, least_values, percentile, pooled
+from pytest_llmperf.stats.percentiles import group_size, min_values, percentile, pooled
 
 values = st.lists(st.floats(min_value=1e-6, max_value=1e6), min_size=1, max_size=50)
 
@@ -22,13 +22,13 @@ def test_percentile_is_numpys_linear_one(sample: list[float], percent: float) ->
     ("percent", "least"), [(50, 10), (90, 50), (95, 100), (99, 500), (99.9, 5000), (5, 100)]
 )
 def test_five_values_lie_beyond(percent: float, least: int) -> None:
-    assert least_values(percent) == least
+    assert min_values(percent) == least
 
 
 @pytest.mark.parametrize("percent", [0, 100, -5, float("nan")])
 def test_a_percentile_outside_zero_and_hundred_is_refused(percent: float) -> None:
     with pytest.raises(ValueError, match="inside"):
-        least_values(percent)
+        min_values(percent)
     with pytest.raises(ValueError, match="inside"):
         percentile([1.0], percent)
 

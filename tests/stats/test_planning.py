@@ -18,7 +18,7 @@ def _called(slowdown: float, sd: float, pairs: int) -> float:
     """Share of simulated checks called at the look after the last pair."""
     chance = np.random.default_rng(20260506)
     seen = look(chance.normal(math.log1p(slowdown), sd, (4000, pairs)), ZONE)
-    return float(np.mean((seen.log_worse >= ALARM) & (seen.mean >= ZONE.least)))
+    return float(np.mean((seen.log_worse >= ALARM) & (seen.mean >= ZONE.min_called)))
 
 
 @pytest.mark.parametrize(("sd", "pairs"), [(0.015, 12), (0.03, 20), (0.05, 40)])

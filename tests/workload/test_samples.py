@@ -7,7 +7,7 @@ import pytest
 
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
-from pytest_llmperf.stats.percentiles import least_values
+from pytest_llmperf.stats.percentiles import min_values
 
 
 def sample(pair: int | None, side: str = CANDIDATE, *gaps: float, **values: float) -> ProcessSample:
@@ -91,7 +91,7 @@ def test_raw_values_come_by_process_of_an_arm() -> None:
 @pytest.fixture
 def hundreds() -> TestSamples:
     """Six pairs of 50 gaps each; the base's are twice as long, and pair 3's of both ten times."""
-    assert 50 < least_values(95) <= 100
+    assert 50 < min_values(95) <= 100
     processes = []
     for pair in range(6):
         gaps = [(n + 1) * (10.0 if pair == 3 else 1.0) for n in range(50)]
