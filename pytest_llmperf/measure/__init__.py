@@ -1,1 +1,1 @@
-"""Measuring: what a test asked of the engine is recorded once, then replayed in rounds."""
+"""Measurement: a test's requests to the engine are recorded once, then replayed in rounds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.machine.fitness import FitnessFinding
 
-#: By fitness check: what its findings begin with.
+#: By fitness check: the first words of its findings.
 INSTRUMENT_CHECKS = {
     "traced": "the engine's process was traced or profiled",
     "debug_mode": "the engine's process ran in a debug mode",
@@ -15,7 +15,7 @@ _BEFORE, _SINCE = "on before the engine was loaded", "turned on since by what ru
 
 
 def instrument_findings(generation: Generation) -> list[FitnessFinding]:
-    """Return what slowed the process that made a generation, a finding for each check."""
+    """Return findings about tracers and debug modes in the process of a generation."""
     findings = []
     for check, what in INSTRUMENT_CHECKS.items():
         found = [one for one in generation.instruments if one.check == check]

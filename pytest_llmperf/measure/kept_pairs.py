@@ -1,4 +1,4 @@
-"""Pairs of earlier sessions that measured the very same two things: evidence that adds up."""
+"""Pairs kept from earlier sessions of the same comparison, so that evidence accumulates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from pytest_llmperf.stored_json import (
     unexpected,
 )
 
-#: Older evidence is forgotten, seconds: a machine does not stay what it was.
+#: Seconds after which evidence expires, because machines change.
 KEPT_FOR = 30 * 24 * 3600.0
 _LONGEST_SHOWN = 120
 
@@ -40,7 +40,7 @@ _Seconds = Annotated[
 
 def _measured(iteration: dict[str, float]) -> dict[str, float]:
     for name, value in iteration.items():
-        # One that was registered then may be of a package that is gone.
+        # The package that registered the metric may be gone.
         metric = known_metric(name)
         if not (metric.allows(value) if metric else value == 0 or is_plausible(value)):
             raise unexpected("a value that the metric can have", value, name)
@@ -52,7 +52,7 @@ _Iteration = Annotated[dict[str, Number], AfterValidator(_measured)]
 
 @dataclass(frozen=True)
 class _KeptHalf(Stored):
-    """One process of a pair: what a verdict needs of a valid sample."""
+    """One process of a kept pair: the parts of a valid sample that a verdict needs."""
 
     arm: Literal["candidate", "base"]
     iterations: Annotated[tuple[_Iteration, ...], expect("at least one iteration", len)]
@@ -62,12 +62,12 @@ class _KeptHalf(Stored):
 
     @classmethod
     def of(cls, sample: ProcessSample) -> _KeptHalf:
-        """Take what is kept of a sample."""
+        """Take the kept parts of a sample."""
         arm: Literal["candidate", "base"] = "base" if sample.side == BASE else "candidate"
         return cls(arm, sample.iterations, sample.pooled, sample.beside)
 
     def sample(self, pair: int) -> ProcessSample:
-        """Return it as half of pair number ``pair`` of an earlier session."""
+        """Return the sample as half of pair number ``pair`` of an earlier session."""
         return ProcessSample(
             process=-1,
             iterations=self.iterations,
@@ -80,7 +80,7 @@ class _KeptHalf(Stored):
 
 @dataclass(frozen=True)
 class _KeptPair(Stored):
-    """A line of a file: when the pair was measured, and its two halves."""
+    """A line of a file: the time of a pair and its two halves."""
 
     at: Number
     pair: Annotated[
@@ -90,21 +90,21 @@ class _KeptPair(Stored):
 
 
 class KeptPairs:
-    """One file of pairs per comparison, in ``folder``; what can't be written is not kept.
+    """Kept pairs in ``folder``, one file per comparison; write errors are ignored.
 
-    A comparison is named by everything that could make it another one: the code,
-    environment, settings and model of either side, the work, and the machine.
+    A comparison is identified by the code, environment, settings and model of either side,
+    the work, and the machine.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        #: What can't be used of the files that were loaded, a message for each.
+        #: Messages about unusable lines of the loaded files.
         self.problems: list[str] = []
 
     def load(self, identity: Mapping[str, Any]) -> list[ProcessSample]:
         """Return the samples of every earlier pair, numbered from 0.
 
-        What can't be used does not count, and is named in ``problems``.
+        Unusable lines do not count, and are named in ``problems``.
         """
         return self.read(self._file(identity))
 
@@ -117,13 +117,13 @@ class KeptPairs:
             return []
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8 text"
-            self._tell(file, f"can't be read ({reason.lower()}); its pairs do not count")
+            self._add_problem(file, f"can't be read ({reason.lower()}); its pairs do not count")
             return []
         unusable: dict[int, str] = {}
         for number, line in enumerate(lines, 1):
-            # What a killed session left half-written is no pair, and no surprise.
+            # A killed session may leave a half-written line, which is skipped silently.
             with contextlib.suppress(ValueError, RecursionError):
-                # NaN is no number, and is shown as the file has it.
+                # NaN is not a number, and is shown as it is in the file.
                 data = json.loads(line, parse_constant=str)
                 try:
                     kept = read(_KeptPair, data)
@@ -135,16 +135,18 @@ class KeptPairs:
         if unusable:
             (first, why), *others = unusable.items()
             more = f", and {len(others)} more lines" if others else ""
-            self._tell(file, f"line {first} is no pair that can be used ({why}){more}; not counted")
+            self._add_problem(
+                file, f"line {first} is no pair that can be used ({why}){more}; not counted"
+            )
         return found
 
-    def _tell(self, file: Path, what: str) -> None:
+    def _add_problem(self, file: Path, what: str) -> None:
         self.problems.append(f"{file}: {what}. To start this evidence again, remove the file")
 
     def add(self, identity: Mapping[str, Any], halves: Sequence[ProcessSample]) -> None:
         """Keep one valid pair."""
         one, other = map(_KeptHalf.of, halves)
-        # Begun anew, so that a line that was cut off spoils itself alone.
+        # On a new line, so that a truncated line damages no other.
         line = "\n" + json.dumps(dump(_KeptPair(time.time(), (one, other)))) + "\n"
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +157,7 @@ class KeptPairs:
                 os.close(file)
 
     def sweep(self) -> None:
-        """Remove files that nothing was added to for longer than evidence is kept."""
+        """Remove files without evidence that has not expired."""
         with contextlib.suppress(OSError):
             for file in self._folder.iterdir():
                 if file.suffix == ".jsonl" and time.time() - file.stat().st_mtime > KEPT_FOR:

@@ -1,4 +1,4 @@
-"""Notices a test that builds a ``llama_cpp.Llama`` of its own instead of asking ``llm_engine``."""
+"""Detection of tests that build a ``llama_cpp.Llama`` instead of using ``llm_engine``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class OwnLlama:
-    """Whether a Llama was built in this process while the watch was on."""
+    """Result of a watch: whether a Llama was built in this process."""
 
     def __init__(self) -> None:
         self.built = False
@@ -25,7 +25,7 @@ def watch_own_llama() -> Iterator[OwnLlama]:
         try:
             yield seen
         finally:
-            # Imported meanwhile: its class knows whether it was ever instantiated.
+            # Imported during the watch: its class knows whether it was ever instantiated.
             llama = getattr(sys.modules.get("llama_cpp"), "Llama", None)
             seen.built = bool(getattr(llama, "_Llama__backend_initialized", False))
         return

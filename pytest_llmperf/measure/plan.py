@@ -1,4 +1,4 @@
-"""What a measure stage is going to do, and what it will cost."""
+"""The plan of a measure stage, and its expected duration."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A measure stage before it starts.
+    """Workloads, settings and budgets of a measure stage.
 
     Attributes:
         workloads: by node id.
-        recorded_seconds: how long each workload's generations took while recorded.
-        start_seconds: how long one engine process takes to start and load.
-        perf: how to measure: processes, iterations, warm-up, turns, severities.
+        recorded_seconds: duration of each workload's generations while recorded.
+        start_seconds: time for one engine process to start and load.
+        perf: settings: processes, iterations, warm-up, turns, severities.
         seed: of the random order.
         budget: seconds the stage may take.
         paired: whether two sides are compared.
-        test_budgets: seconds that may go into replaying a test, by node id; a test
-            that is not in it has no limit of its own.
+        test_budgets: maximum seconds of replaying a test, by node id; other
+            tests have no separate limit.
     """
 
     workloads: dict[str, Workload]
@@ -40,25 +40,25 @@ class Plan:
 
     @property
     def processes(self) -> int:
-        """Fewest fresh engine processes every workload is replayed in; of two sides, pairs."""
+        """Minimum number of fresh engine processes per workload; with two sides, pairs."""
         return self.perf.processes
 
     @property
     def max_processes(self) -> int:
-        """Most processes (pairs) that a workload which stays undecided is replayed in."""
-        most = self.perf.max_pairs if self.paired else self.perf.max_processes
-        return max(most, self.processes)
+        """Maximum number of processes (pairs) of an undecided workload."""
+        maximum = self.perf.max_pairs if self.paired else self.perf.max_processes
+        return max(maximum, self.processes)
 
     @property
     def expected_seconds(self) -> float:
-        """Expected wall time in seconds of the fewest processes, capped by nothing."""
+        """Expected wall time in seconds of the minimum number of processes, without the budget."""
         replays = MIN_WARMUP + self.perf.iterations
         once = sum(self.recorded_seconds.values())
         processes = self.processes * (2 if self.paired else 1)
         return processes * (self.start_seconds + once * replays)
 
     def describe(self) -> str:
-        """Say in one line what is about to happen and what it costs."""
+        """Describe the plan and its expected duration in one line."""
         tests, count = len(self.workloads), self.processes
         if self.paired:
             each = f"{count} pair{'s' if count != 1 else ''} of processes"

@@ -1,4 +1,4 @@
-"""Replays one test's workload in an engine process, or in two by turns: warm-up, iterations."""
+"""Replay of a test's workload in one engine process, or in two that take turns."""
 
 from __future__ import annotations
 
@@ -21,48 +21,48 @@ from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
 
-#: CPU seconds, and share of the cores, that a process may use while the other has its turn:
-#: threads of a computation that is over look for the next for some milliseconds.
+#: CPU seconds, and share of the cores, that a process may use during the other's turn: after a
+#: computation, threads spin for some milliseconds, waiting for the next one.
 _BUSY_S, _BUSY_SHARE = 0.1, 0.05
 
 
 class Watch(Protocol):
-    """Watches the machine while one test is replayed in one process.
+    """A watch over the machine while one test is replayed in one process.
 
-    What it measures beside the generations are values by metric name, in base units;
-    a metric that can't be told is left out.
+    Besides the generations it measures values by metric name, in base units; a metric that
+    can't be measured is left out.
     """
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Return what was measured beside one counted iteration, as soon as it is over."""
+        """Return the watch's metrics of one counted iteration, right after its end."""
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
-        """Return what was measured beside all counted iterations together: one value a process."""
+        """Return the watch's metrics of all counted iterations together: one value a process."""
 
     def sample(self) -> str | None:
-        """Look once more, between two replays.
+        """Take a sample between two replays.
 
-        Return why the process is lost, if it is so clearly lost that going on only
-        costs time; None otherwise.
+        Return why the process is void, if that is already certain and going on would only
+        cost time; None otherwise.
         """
 
     def undefined(self) -> Mapping[str, str]:
-        """Say why a metric that is measured beside the generations has no value, by its name."""
+        """Return by metric name why a metric of the watch has no value."""
 
     def telemetry(self) -> TelemetrySummary | None:
-        """Return what the GPUs did while the engine decoded; None where none is watched."""
+        """Summarise the GPUs while the engine decoded; None if none is watched."""
 
     def stop(self) -> Sequence[FitnessFinding]:
-        """End the watch and say what was found; harmless when repeated."""
+        """End the watch and return its findings; may be called again."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where the measure stage is: told before each replay.
+    """Progress of the measure stage, reported before each replay.
 
     ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
-    ``processes`` is how many are planned at least; ``side`` is CANDIDATE or BASE, and
-    ``pair`` None where nothing is compared.
+    ``processes`` is the planned minimum; ``side`` is CANDIDATE or BASE, and ``pair`` is None
+    without a comparison.
     """
 
     process: int
@@ -76,7 +76,7 @@ class Step:
 
 @dataclass(frozen=True)
 class ReplaySlot:
-    """Which process of the session a replay runs in, counted from 0."""
+    """The process of the session that a replay runs in, counted from 0."""
 
     process: int
     side: str
@@ -85,7 +85,7 @@ class ReplaySlot:
 
 @dataclass(frozen=True)
 class ReplayProcess:
-    """One engine process that replays a test, and what it is asked."""
+    """One engine process that replays a test, and its workload."""
 
     client: EngineClient
     place: ReplaySlot
@@ -96,8 +96,8 @@ class ReplayError(Exception):
     """An engine could not start, or refused or failed a request.
 
     Attributes:
-        side: whose engine.
-        error: what it said.
+        side: the engine's side.
+        error: the engine's error.
     """
 
     def __init__(self, side: str, error: EngineError) -> None:
@@ -110,9 +110,9 @@ class Replayer:
     """Replays workloads of a plan.
 
     Args:
-        plan: what to do.
-        watch: starts watching the machine, beside the engine of this client.
-        on_step: told of every replay before it starts.
+        plan: the measure stage's plan.
+        watch: starts a watch over the machine for the engine of this client.
+        on_step: called before every replay.
     """
 
     def __init__(
@@ -127,11 +127,11 @@ class Replayer:
         #: Seconds spent inside generation so far, warm-up included.
         self.generating_seconds = 0.0
 
-    def replay(self, nodeid: str, *seats: ReplayProcess) -> list[ProcessSample]:
+    def replay(self, nodeid: str, *processes: ReplayProcess) -> list[ProcessSample]:
         """Replay one test until every process is warm and has its iterations, or one is void.
 
-        Two processes take turns, iteration by iteration, in the order ABBA: whatever the
-        machine does for longer than an iteration, it does to both. If one is void, the
+        Two processes take turns, iteration by iteration, in the order ABBA:
+        disturbances longer than an iteration affect both. If one is void, the
         other is returned only if it has all its iterations.
 
         Raises:
@@ -140,12 +140,12 @@ class Replayer:
         """
         runs: list[_Run] = []
         try:
-            for seat in seats:
-                runs.append(_Run(self._plan, nodeid, seat, self._watch(seat.client)))
+            for process in processes:
+                runs.append(_Run(self._plan, nodeid, process, self._watch(process.client)))
             self._take_turns(runs)
             samples = [run.end(beside=len(runs) > 1) for run in runs]
         except BaseException:
-            # What watches beside an engine must not outlive it.
+            # A watch must not outlive its engine.
             for run in runs:
                 run.watch.stop()
             raise
@@ -173,18 +173,18 @@ class Replayer:
 
 
 class _Run:
-    """One test in one engine process.
+    """Replay of one test in one engine process.
 
     Attributes:
-        watch: of the machine beside it.
-        void: why it must not be judged, as soon as that is known, or None.
-        generating_seconds: spent inside generation so far.
+        watch: over the machine meanwhile.
+        void: why the sample must not be judged, as soon as that is known, or None.
+        generating_seconds: time spent inside generation so far.
     """
 
-    def __init__(self, plan: Plan, nodeid: str, seat: ReplayProcess, watch: Watch) -> None:
+    def __init__(self, plan: Plan, nodeid: str, process: ReplayProcess, watch: Watch) -> None:
         self._plan = plan
         self._nodeid = nodeid
-        self._seat = seat
+        self._process = process
         self.watch = watch
         self.void: str | None = None
         self.generating_seconds = 0.0
@@ -197,17 +197,17 @@ class _Run:
 
     @property
     def is_warm(self) -> bool:
-        """Whether the process is as fast as it gets, or has had all of its warm-up."""
+        """Whether the process is warm, or has had its maximum of warm-up."""
         return is_warm([row["end_to_end"] for row in self._warmup], self._plan.perf.warmup_max)
 
     def warm_up(self) -> None:
-        """Replay once; it does not count."""
+        """Replay once without counting it."""
         timelines = self._replay()
         self._warmup.append(compute_all(timelines))
         self.void = self.void or self.watch.sample()
 
     def count(self) -> float:
-        """Replay once more; it counts. Return the seconds that took."""
+        """Replay once, count it, and return its seconds."""
         began = time.perf_counter()
         timelines = self._replay()
         seconds = time.perf_counter() - began
@@ -218,14 +218,14 @@ class _Run:
         return seconds
 
     def cpu_seconds(self) -> float:
-        """Return what the process has used of the CPU so far."""
-        return cpu_seconds(self._seat.client.pid)
+        """Return the CPU time that the process has used so far."""
+        return cpu_seconds(self._process.client.pid)
 
     def waited(self, seconds: float, used: float) -> None:
-        """Note what the process used of the CPU while it was the other's turn.
+        """Check the CPU time that the process used during the other's turn.
 
         Raises:
-            ReplayError: it does not wait, and takes the other's cores.
+            ReplayError: it keeps computing on the other's cores.
         """
         self._waiting_seconds += seconds
         self._busy_seconds += used
@@ -234,11 +234,11 @@ class _Run:
             error = EngineError(
                 f"it kept {cores:.2f} cores busy while the other process had its turn"
             )
-            raise ReplayError(self._seat.place.side, error)
+            raise ReplayError(self._process.place.side, error)
 
     def end(self, *, beside: bool) -> ProcessSample:
-        """End the watch; return what was measured."""
-        rows, place = self._rows, self._seat.place
+        """End the watch and return the sample."""
+        rows, place = self._rows, self._process.place
         if rows:
             rows[0].update(self.watch.whole(self._counted))
         findings = tuple(worst_first([*self._found.values(), *self.watch.stop()]))
@@ -259,8 +259,8 @@ class _Run:
         )
 
     def step(self, iteration: int | None) -> Step:
-        """Return where the measure stage is with the replay that comes next."""
-        plan, place = self._plan, self._seat.place
+        """Return the measure stage's progress at the next replay."""
+        plan, place = self._plan, self._process.place
         return Step(
             process=place.process + 1,
             processes=plan.processes * (2 if plan.paired else 1),
@@ -275,24 +275,24 @@ class _Run:
         try:
             return self._iterate()
         except EngineError as error:
-            raise ReplayError(self._seat.place.side, error) from error
+            raise ReplayError(self._process.place.side, error) from error
 
     def _iterate(self) -> list[Timeline]:
         """Replay the workload once, from an empty cache; return its timelines.
 
-        What was not the same work is kept by check, also where it voids nothing.
+        Findings about different work are kept by check, even if they void nothing.
         """
-        client, place = self._seat.client, self._seat.place
+        client, place = self._process.client, self._process.place
         client.reset()
         timelines = []
-        for recorded in self._seat.workload.requests:
+        for recorded in self._process.workload.requests:
             generation = client.request(recorded.replayed())
             timeline = generation.timeline
             timelines.append(timeline)
             if timeline.token_times:
                 self.generating_seconds += timeline.token_times[-1] - timeline.t_start
             if place.side == BASE and (other := recorded.other_work(generation)):
-                # Nothing is wrong with the machine, and no repetition would mend it.
+                # The machine is not the cause, so repeating would not help.
                 raise EngineError(
                     f"other work than was recorded, so there is nothing to compare: {other.text}"
                 )
@@ -300,7 +300,7 @@ class _Run:
             found = [*instrument_findings(generation), *([unlike] if unlike else [])]
             for one in with_severities(found, self._plan.perf.fitness):
                 self._found[one.name] = one
-                # Without a token there is nothing to time, whatever the severity is set to.
+                # Without a token nothing can be timed, at any severity.
                 if one.severity == "invalid" or not timeline.token_times:
                     self.void = self.void or str(one)
             if self.void:
@@ -310,7 +310,7 @@ class _Run:
 
 def _pooled(timelines: Sequence[Timeline]) -> dict[str, tuple[float, ...]]:
     return {
-        # What came all at once has no time between.
+        # Tokens that arrived together have no gaps.
         "inter_token": tuple(gap for timeline in timelines for gap in timeline.gaps() if gap),
         "first_token": tuple(t.token_times[0] - t.t_start for t in timelines if t.token_times),
     }

@@ -1,4 +1,4 @@
-"""How near decode is to the limit that memory bandwidth sets: a pure function of what is known.
+"""Roofline of decoding: how near it comes to the limit of memory bandwidth.
 
 At batch size 1 each output token takes one step that reads every weight in use
 and the cache of every earlier position once. A device can't read faster than
@@ -18,14 +18,14 @@ from pytest_llmperf.engine.model_reads import ModelReads
 
 @dataclass(frozen=True)
 class Bandwidth:
-    """How fast one device reads its memory.
+    """Memory bandwidth of one device.
 
     Attributes:
-        bytes_per_s: at most.
-        how: how that was got, in a few words.
-        spread: how far the median repetition was below it, a fraction; None where it was
+        bytes_per_s: the maximum.
+        how: its origin, in a few words.
+        spread: how far the median repetition was below it, a fraction; None if it was
             not measured.
-        cache_bytes: last-level cache in front of that memory; 0 where it is unknown.
+        cache_bytes: last-level cache in front of that memory; 0 if unknown.
     """
 
     bytes_per_s: float
@@ -36,11 +36,11 @@ class Bandwidth:
 
 @dataclass(frozen=True)
 class DecodeReads:
-    """What the decode steps of one workload read, on average over the steps.
+    """Bytes that the decode steps of one workload read, averaged over the steps.
 
     Attributes:
-        steps: decode steps: output tokens but the first of each request.
-        depth: positions a step looks at, its own included.
+        steps: decode steps: output tokens except the first of each request.
+        depth: positions that a step attends to, its own included.
         weights, cache: bytes per step by device.
     """
 
@@ -61,22 +61,22 @@ class DecodeReads:
         return sum(self.by_device.values())
 
 
-#: Share of a step's bytes below which a device is left out: the one row of the embedding that
-#: is read from the host's memory, whatever is offloaded.
+#: Share of a step's bytes below which a device is left out: one row of the embedding is always
+#: read from the host's memory.
 _NEGLIGIBLE = 1e-4
 
 
 def reading_devices(by_device: Mapping[str, float]) -> list[str]:
-    """Return the devices whose reads take part in the limit."""
-    least = _NEGLIGIBLE * sum(by_device.values())
-    return [name for name, size in by_device.items() if size > least]
+    """Return the devices whose reads count for the limit."""
+    minimum = _NEGLIGIBLE * sum(by_device.values())
+    return [name for name, size in by_device.items() if size > minimum]
 
 
 def decode_reads(reads: ModelReads, requests: Sequence[tuple[int, int]]) -> DecodeReads | None:
     """Average over the decode steps of requests, each (prompt tokens, output tokens).
 
-    The step that takes output token i (from 1) and makes the next one looks at
-    the prompt's p positions and at i of the output: p + i. None without a step.
+    The step that takes output token i (from 1) and makes the next one attends to
+    the prompt's p positions and to i of the output: p + i. None without a step.
     """
     depths = [prompt + i for prompt, output in requests for i in range(1, output)]
     if not depths:
@@ -94,8 +94,8 @@ class Limit:
     """The limit that memory bandwidth sets to decoding one workload on one machine.
 
     Attributes:
-        reads: what a step reads.
-        bandwidths: of every device that takes part.
+        reads: bytes that a step reads.
+        bandwidths: one for every device that counts.
         model_bytes: of all weights.
     """
 
@@ -105,7 +105,7 @@ class Limit:
 
     @property
     def seconds(self) -> float:
-        """Seconds that a step takes at least."""
+        """Minimum seconds of a step."""
         by_device = self.reads.by_device
         return sum(by_device[name] / one.bytes_per_s for name, one in self.bandwidths.items())
 

@@ -1,4 +1,4 @@
-"""Replays workloads in rounds of fresh engine processes, and goes on with what is undecided."""
+"""Rounds of fresh engine processes, repeated until every test is decided."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from pytest_llmperf.measure.replay import Step as Step
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 from pytest_llmperf.measure.sides import Side, turns
 
-#: How many void rounds of a test are replaced, besides one for every two that counted.
+#: Number of void rounds of a test that are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2
-#: Fitness checks that find what two processes need and one would not.
+#: Fitness checks whose findings may come from running two processes instead of one.
 _MEMORY = frozenset({"major_faults", "memory_pressure", "swapping"})
 
-#: Given every test's samples so far, names those that more samples could still decide.
+#: Given every test's samples so far, returns the tests that more samples could still decide.
 Undecided = Callable[[Mapping[str, TestSamples]], Collection[str]]
 
-#: Told of every complete pair, or lone process, as soon as it counts: node id and samples.
+#: Called for every complete pair, or single process, as soon as it counts: node id, samples.
 Keep = Callable[[str, Sequence[ProcessSample]], None]
 
 
 class Rounds:
-    """One measure stage.
+    """A measure stage: rounds of processes until every test is decided.
 
     In each round every waiting test is replayed, in random order, in a fresh engine
     process; with two sides a round is a pair: a process of either side, in random turn,
     with the same order of tests in both. A test that only one side has is replayed in
-    that side's processes. Where two processes fit side by side they live together, and take
+    that side's processes. If two processes fit side by side they run together, and take
     turns iteration by iteration; else one follows the other, as in the first round.
 
     Args:
-        plan: what to do.
+        plan: the measure stage's plan.
         sides: the candidate, or the candidate and the base.
-        watch: starts watching the machine, beside the engine of this client.
-        on_step: told of every replay before it starts.
-        undecided: asked after each round whether to go on with the tests that have
-            the plan's fewest samples; None goes on with none.
-        earlier: pairs of an earlier session that measured the very same, by node id; they
-            count as if they were of this one.
-        keep: told of every pair that counts, as soon as it is complete.
+        watch: starts a watch over the machine for the engine of this client.
+        on_step: called before every replay.
+        undecided: asked after each round which of the tests with the planned minimum of
+            samples to continue; None continues none.
+        earlier: pairs of earlier sessions of the same comparison, by node id; they count
+            like this session's.
+        keep: called for every pair that counts, as soon as it is complete.
         before: called right before each engine process starts; returns the seconds it spent
-            waiting, which are no part of the budget.
+            waiting, which do not count for the budget.
         fits: asked of either side's first process, at its end, whether another one could
             live beside it.
     """
@@ -68,14 +68,14 @@ class Rounds:
         fits: Callable[[EngineClient], bool] = lambda _: False,
     ) -> None:
         self._plan = plan
-        self._arms = sides
+        self._sides = sides
         self._paired = len(sides) > 1
         self._replayer = Replayer(plan, watch, on_step)
         self._undecided = undecided
         self._keep_pair = keep
         self._before = before
         self._fits = fits
-        #: By side; all have to be True for processes to live side by side.
+        #: By side, whether there is room; all must be True for processes to run side by side.
         self._room: dict[str, bool] = {}
         self._apart = ""
         self._waited = 0.0
@@ -84,7 +84,7 @@ class Rounds:
         for nodeid, samples in (earlier or {}).items():
             self._tests[nodeid].processes.extend(samples)
             self._tests[nodeid].earlier = self._tests[nodeid].pairs
-        #: Pairs are numbered on from the earlier ones.
+        #: Numbering of pairs continues after the earlier ones.
         self._first = max((samples.earlier for samples in self._tests.values()), default=0)
         self._began = time.monotonic()
         self._started = 0
@@ -92,11 +92,11 @@ class Rounds:
     def run(self) -> Measurement:
         """Measure until every test is decided, or given up, or the budget ends."""
         for nodeid, workload in self._plan.workloads.items():
-            own = [side.workload(nodeid, workload) for side in self._arms]
+            own = [side.workload(nodeid, workload) for side in self._sides]
             found = [one.unmeasurable() for one in own if one is not None]
             self._tests[nodeid].error = next(filter(None, found), None)
         order = random.Random(self._plan.seed)
-        for number, sides in enumerate(turns(self._arms, order), start=self._first):
+        for number, sides in enumerate(turns(self._sides, order), start=self._first):
             waiting = self._waiting()
             if not waiting:
                 break
@@ -114,7 +114,7 @@ class Rounds:
         )
 
     def _waiting(self) -> list[str]:
-        """Return the tests that the next round is for."""
+        """Return the tests of the next round."""
         waiting, asking = [], []
         for nodeid, samples in self._tests.items():
             if samples.error is not None or samples.budget_reached or samples.unfit:
@@ -135,7 +135,7 @@ class Rounds:
 
     def _is_paired(self, nodeid: str) -> bool:
         """Whether every side of a comparison has the test."""
-        return len(self._arms) > 1 and all(self._has(side, nodeid) for side in self._arms)
+        return len(self._sides) > 1 and all(self._has(side, nodeid) for side in self._sides)
 
     def _has(self, side: Side, nodeid: str) -> bool:
         return side.workload(nodeid, self._plan.workloads[nodeid]) is not None
@@ -150,16 +150,16 @@ class Rounds:
         ]
         beside = self._paired and all(self._room.get(side.role) for side in sides)
         for together in [turns] if beside else [[one] for one in turns]:
-            here = [
+            nodeids = [
                 nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
             ]
-            got = dict(self._processes(together, here))
+            got = dict(self._processes(together, nodeids))
             if beside and (short := _short_of_memory(got.values())):
                 self._keep_apart(short)
             for nodeid, samples in got.items():
                 found[nodeid] += samples
-            # Nothing to compare with: the other half would only cost time.
-            lost = {n for n in here if n not in got or any(one.void for one in got[n])}
+            # Without this half the other one would only cost time.
+            lost = {n for n in nodeids if n not in got or any(one.void for one in got[n])}
             waiting = [nodeid for nodeid in waiting if nodeid not in lost]
         for nodeid, halves in found.items():
             void = any(sample.void for sample in halves)
@@ -168,7 +168,7 @@ class Rounds:
 
     def _keep_apart(self, why: str) -> None:
         """Have processes follow one another from now on."""
-        self._room = dict.fromkeys((side.role for side in self._arms), False)
+        self._room = dict.fromkeys((side.role for side in self._sides), False)
         self._apart = why
 
     def _keep(self, nodeid: str, halves: list[ProcessSample]) -> None:
@@ -184,9 +184,9 @@ class Rounds:
     def _processes(
         self, together: Sequence[tuple[Side, ReplaySlot]], waiting: Sequence[str]
     ) -> list[tuple[str, list[ProcessSample]]]:
-        """Replay the tests in one fresh process of each of these sides, which live together.
+        """Replay the tests in one fresh process of each of these sides, side by side.
 
-        Another process follows where one dies.
+        A process that dies is replaced.
         """
         found: list[tuple[str, list[ProcessSample]]] = []
         engines: dict[str, EngineClient] = {}
@@ -201,23 +201,23 @@ class Rounds:
                         engines.pop(failure.side, None)
                     side = next(side for side, _ in together if side.role == failure.side)
                     if len(together) > 1:
-                        # They may be in each other's way: alone it shows.
-                        self._keep_apart(self._say(side, failure.error))
+                        # They may disturb each other; running alone will show.
+                        self._keep_apart(self._message(side, failure.error))
                         break
-                    self._tests[nodeid].error = self._say(side, failure.error)
+                    self._tests[nodeid].error = self._message(side, failure.error)
             for role, client in engines.items():
                 if self._paired and role not in self._room:
                     self._room[role] = client.alive and self._fits(client)
                 client.close()
         except BaseException:
-            # Interrupted: there is no time to be polite to the engines.
+            # Interrupted: kill the engines instead of closing them.
             for client in engines.values():
                 client.kill()
             raise
         return found
 
     def _engine(self, side: Side, engines: dict[str, EngineClient]) -> EngineClient:
-        """Return the side's living process.
+        """Return the side's running process, started if needed.
 
         Raises:
             ReplayError: it cannot be started.
@@ -238,7 +238,7 @@ class Rounds:
         return client
 
     def _spent(self, nodeid: str) -> bool:
-        """Note whether the session's budget, or the test's own, is used up."""
+        """Check and note whether the session's budget, or the test's own, is used up."""
         plan, samples = self._plan, self._tests[nodeid]
         samples.own_budget = samples.seconds > plan.test_budgets.get(nodeid, math.inf)
         spent = time.monotonic() - self._began - self._waited > plan.budget
@@ -251,27 +251,27 @@ class Rounds:
         engines: dict[str, EngineClient],
         nodeid: str,
     ) -> list[ProcessSample]:
-        paired, seats = self._is_paired(nodeid), list[ReplayProcess]()
+        paired, processes = self._is_paired(nodeid), list[ReplayProcess]()
         for side, place in together:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                seats.append(ReplayProcess(self._engine(side, engines), own, workload))
+                processes.append(ReplayProcess(self._engine(side, engines), own, workload))
         began = time.monotonic()
         try:
             if paired:
-                return self._replayer.replay(nodeid, *seats)
-            # Only one side has the test: there is nothing to take turns with.
-            return [one for seat in seats for one in self._replayer.replay(nodeid, seat)]
+                return self._replayer.replay(nodeid, *processes)
+            # Only one side has the test, so there are no turns to take.
+            return [one for process in processes for one in self._replayer.replay(nodeid, process)]
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 
-    def _say(self, side: Side, error: EngineError) -> str:
+    def _message(self, side: Side, error: EngineError) -> str:
         return f"{side.name}: {error}" if self._paired else str(error)
 
 
 def _short_of_memory(samples: Iterable[Sequence[ProcessSample]]) -> str:
-    """Return what voided a sample that a second process may be to blame for; empty: nothing."""
+    """Return the finding that voided a sample and may be due to a second process, or ''."""
     for sample in chain.from_iterable(samples):
         for finding in sample.findings:
             if finding.severity == "invalid" and finding.name in _MEMORY:

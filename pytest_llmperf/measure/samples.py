@@ -1,4 +1,4 @@
-"""What a measurement brought back: iterations, grouped by the process that ran them."""
+"""Samples of a measurement: iterations, grouped by the process that ran them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.metrics import percentile_parts
 
-#: The sides of a comparison: what is judged, and what it is compared with.
+#: The sides of a comparison: the one to judge, and the one it is compared with.
 CANDIDATE = "candidate"
 BASE = "base"
 
@@ -25,17 +25,17 @@ class ProcessSample:
     Attributes:
         process: number of the process in the session, from 0.
         iterations: one mapping of metric name to value (base units) per iteration.
-        warmup: the same for the iterations that do not count.
-        findings: what else the machine did meanwhile.
+        warmup: the same for the warm-up iterations.
+        findings: fitness findings of that time.
         void: why the sample must not be judged, or None.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
             ``first_token`` every request's.
-        undefined: why a metric that is measured beside the generations, or that a formula of
-            another package or the project computes, has no value.
-        telemetry: what the GPUs did while it decoded, or None.
-        beside: iteration by iteration it took turns with the other process of its pair.
+        undefined: by name, why a metric has no value that is measured beside the generations
+            or computed by a formula of another package or the project.
+        telemetry: the GPUs' counters while it decoded, or None.
+        beside: whether it took turns by iterations with the other process of its pair.
     """
 
     process: int
@@ -51,27 +51,27 @@ class ProcessSample:
     beside: bool = False
 
     def row(self, metric: str) -> tuple[float, ...]:
-        """Return a metric's value of each iteration that defines it."""
+        """Return a metric's values of all iterations where it is defined."""
         return tuple(values[metric] for values in self.iterations if metric in values)
 
     def has_neighbours(self, metric: str) -> bool:
-        """Whether every value of a metric has one of the other process right before or after."""
+        """Whether every value of a metric has an adjacent one from the other process."""
         return self.beside and len(self.row(metric)) == len(self.iterations)
 
 
 @dataclass
 class TestSamples:
-    """Everything measured for one test.
+    """All samples of one test.
 
     Attributes:
         processes: valid samples of all sides, in order.
-        voided: samples that must not be judged, kept to be counted and shown.
-        error: what stopped the test from being measured at all.
+        voided: samples that must not be judged, kept for counts and reports.
+        error: why the test could not be measured at all.
         budget_reached: whether a time budget ended before the test was decided.
-        own_budget: it was the test's own, not the session's.
+        own_budget: the budget was the test's own, not the session's.
         unfit: whether it was given up because too many samples were void.
         seconds: wall time spent replaying it, warm-up included.
-        earlier: how many of the pairs an earlier session measured.
+        earlier: number of pairs from earlier sessions.
     """
 
     __test__ = False
@@ -90,7 +90,7 @@ class TestSamples:
         own = [sample for sample in self.processes if sample.process >= 0]
         return replace(self, processes=own, earlier=0)
 
-    def of_arm(self, side: str) -> TestSamples:
+    def of_side(self, side: str) -> TestSamples:
         """Return the samples of one side only."""
         valid, void = (
             [s for s in every if s.side == side] for every in (self.processes, self.voided)
@@ -99,22 +99,22 @@ class TestSamples:
 
     @property
     def pairs(self) -> int:
-        """Complete pairs: both processes valid."""
+        """Number of complete pairs: both processes valid."""
         return sum(1 for _ in self._pairs())
 
     @property
     def good(self) -> int:
-        """How many a verdict may rest on: complete pairs of two sides, processes of one."""
+        """Number of samples for a verdict: complete pairs of two sides, processes of one."""
         both = (*self.processes, *self.voided)
         return self.pairs if any(s.pair is not None for s in both) else len(self.processes)
 
     @property
     def void_pairs(self) -> int:
-        """Pairs that do not count because a process of theirs was void."""
+        """Number of pairs that do not count because a process was void."""
         return len({sample.pair for sample in self.voided if sample.pair is not None})
 
     def values(self, metric: str, side: str = CANDIDATE) -> Rows:
-        """Return an side's values of a metric, processes x iterations.
+        """Return one side's values of a metric, processes x iterations.
 
         A percentile (``inter_token_p95``) has one value per group of consecutive processes.
         Empty where the metric is undefined or there are too few values for the percentile.
@@ -127,7 +127,7 @@ class TestSamples:
     def paired(self, metric: str) -> tuple[Rows, Rows]:
         """Return the values (candidate, base) of a metric by complete pair, as ``values`` does.
 
-        Both have as many rows, the same pair's (the same group of pairs') in the same place.
+        Row i of both belongs to the same pair (or group of pairs).
         """
         if (parts := percentile_parts(metric)) is not None:
             candidate, base = (_percentiles(r, parts[1]) for r in self.paired_pooled(parts[0]))
@@ -136,9 +136,9 @@ class TestSamples:
         return _apart((a.row(metric), b.row(metric)) for a, b in self._pairs())
 
     def beside(self, metric: str) -> tuple[bool, ...]:
-        """Return of each pair in ``paired`` whether its processes took turns by iterations.
+        """Return for each pair in ``paired`` whether its processes took turns by iterations.
 
-        Empty for a percentile, whose values are no iterations.
+        Empty for a percentile, whose values are not iterations.
         """
         if percentile_parts(metric) is not None:
             return ()
@@ -149,7 +149,7 @@ class TestSamples:
         )
 
     def pooled_rows(self, source: str, side: str) -> Rows:
-        """Return an side's raw values of ``source``, a row of seconds per process."""
+        """Return one side's raw values of ``source``, a row of seconds per process."""
         rows = (sample.pooled.get(source, ()) for sample in self.processes if sample.side == side)
         return tuple(row for row in rows if row)
 
@@ -173,7 +173,7 @@ class TestSamples:
 
 
 def _apart(pairs: Iterator[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:
-    """Return the rows of either side, of the pairs where both are defined."""
+    """Split pairs of rows by side, keeping those with both defined."""
     both = [(a, b) for a, b in pairs if a and b]
     return tuple(a for a, _ in both), tuple(b for _, b in both)
 
@@ -186,17 +186,17 @@ def _percentiles(rows: Rows, percent: float) -> Rows:
 
 @dataclass
 class Measurement:
-    """One measure stage.
+    """Result of a measure stage.
 
     Attributes:
         tests: by node id.
         seed: of the random order.
         seconds: wall time of the stage.
-        generating_seconds: the part of it spent inside generation, warm-up included.
-        processes: engine processes started.
-        waited: the part of ``seconds`` spent waiting for the machine to be fit.
-        loaded: what the newest engine of each side said after loading.
-        apart: why processes that had room side by side were kept apart after all; or empty.
+        generating_seconds: the part spent inside generation, warm-up included.
+        processes: number of engine processes started.
+        waited: the part of ``seconds`` spent waiting for the machine to be quiet.
+        loaded: load report of the newest engine of each side.
+        apart: why processes with room side by side ran one after the other; or empty.
     """
 
     tests: dict[str, TestSamples]
@@ -210,5 +210,5 @@ class Measurement:
 
     @property
     def spent(self) -> float:
-        """Seconds of the budget that the stage took: waiting is no part of it."""
+        """Seconds of the budget that the stage took: waiting does not count."""
         return self.seconds - self.waited

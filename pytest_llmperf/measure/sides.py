@@ -1,4 +1,4 @@
-"""The sides of a measure stage, and the random order in which two of them take turns."""
+"""The sides of a measure stage, and the random order of their processes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_llmperf.measure.workload import Workload
 
 @dataclass(frozen=True)
 class Side:
-    """One configuration that is measured.
+    """One side of a measure stage: a configuration and its engine processes.
 
     Attributes:
         role: CANDIDATE or BASE.
-        name: what messages call it, for example ``base (other.yaml)``.
-        start: starts one fresh engine process of it.
-        own_workloads: of the tests that ask for other work in this side than the plan says,
-            by node id; None for a test that this side does not have.
+        name: its name in messages, for example ``base (other.yaml)``.
+        start: starts a fresh engine process.
+        own_workloads: by node id, workloads of tests that differ from the plan's on this
+            side; None for a test that this side does not have.
     """
 
     role: str
@@ -28,16 +28,15 @@ class Side:
     own_workloads: Mapping[str, Workload | None] = field(default_factory=dict)
 
     def workload(self, nodeid: str, planned: Workload) -> Workload | None:
-        """Return what this side replays for a test; None where it has no such test."""
+        """Return this side's workload of a test; None if it has no such test."""
         return self.own_workloads.get(nodeid, planned)
 
 
 def turns(sides: Sequence[Side], order: random.Random) -> Iterator[tuple[Side, ...]]:
-    """Yield, without end, the sides of each round in the order they are to run.
+    """Yield endlessly the sides of each round in the order to run them.
 
-    Two sides run in blocks of two pairs, ABBA or BAAB by the toss of a coin: what drifts
-    steadily cancels within a block, and what one process leaves to the next is carried
-    over either way alike.
+    Two sides run in random blocks of two pairs, ABBA or BAAB: steady drift cancels within a
+    block, and carry-over from one process to the next affects both sides alike.
     """
     if len(sides) == 1:
         while True:

@@ -1,4 +1,4 @@
-"""A workload: what a test asked of the engine, in order, as something that can be replayed."""
+"""Workloads: the recorded requests of a test, in order, ready to be replayed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _HASH_DIGITS = 16
 
 @dataclass(frozen=True)
 class RecordedRequest(Stored):
-    """One request of a workload and how much work it turned out to be.
+    """One request of a workload and the amount of work it was.
 
     Attributes:
         request: as the test made it.
-        prompt_token_ids: what the engine tokenized the prompt to; empty if it does not say.
-        prompt_tokens_evaluated: how many of them it evaluated, or None if unknown.
-        output_tokens: how many tokens came out.
+        prompt_token_ids: the engine's tokens of the prompt; empty if unknown.
+        prompt_tokens_evaluated: number of them that it evaluated, or None if unknown.
+        output_tokens: number of output tokens.
     """
 
     request: Request
@@ -49,7 +49,7 @@ class RecordedRequest(Stored):
 
         The number of output tokens is fixed to the recorded one and nothing else
         may end the generation, unless a grammar decides where it ends. An ``app``
-        engine (which names no prompt tokens) is asked exactly what it was asked.
+        engine (which reports no prompt tokens) gets the original request.
         """
         if not self.prompt_token_ids:
             return self.request
@@ -61,7 +61,7 @@ class RecordedRequest(Stored):
         )
 
     def other_work(self, generation: Generation) -> FitnessFinding | None:
-        """Say how a replay's tokens, in or out, differ from the recorded ones, or None."""
+        """Find how a replay's tokens, in or out, differ from the recorded ones, or None."""
         came, recorded = generation.output_tokens, self.output_tokens
         if came != recorded:
             short = came < recorded
@@ -92,7 +92,7 @@ class RecordedRequest(Stored):
         return None
 
     def unlike(self, generation: Generation) -> FitnessFinding | None:
-        """Say why a replay did not do the same work, or None if it did."""
+        """Find why a replay did not do the same work, or None if it did."""
         if other := self.other_work(generation):
             return other
         evaluated = generation.timeline.prompt_tokens_evaluated
@@ -109,7 +109,7 @@ class RecordedRequest(Stored):
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return everything that makes this request the work it is, as plain JSON types."""
+        """Return everything that defines this request's work, as plain JSON types."""
         request = self.request
         prompt: Any = list(self.prompt_token_ids)
         if not prompt:
@@ -137,12 +137,12 @@ def _void(name: str, text: str, **evidence: int | None) -> FitnessFinding:
 
 @dataclass(frozen=True)
 class Workload(Stored):
-    """One or more requests, in order."""
+    """One or more recorded requests, in order."""
 
     requests: tuple[RecordedRequest, ...]
 
     def unmeasurable(self) -> str | None:
-        """Say why no replay of it can be timed, or None."""
+        """Explain why no replay can be timed, or None."""
         for number, recorded in enumerate(self.requests, 1):
             if recorded.output_tokens == 0:
                 return (
@@ -160,7 +160,7 @@ class Workload(Stored):
 
     @cached_property
     def digests(self) -> tuple[RequestDigest, ...]:
-        """What can be told of each request without its prompt; of the first ones of very many."""
+        """Digests of the requests without their prompts; of very many only the first ones."""
         first = self.requests[:MAX_REQUESTS]
         return tuple(RequestDigest.of(request.identity()) for request in first)
 
@@ -180,7 +180,7 @@ class Workload(Stored):
         return ", ".join(parts)
 
     def _kept(self) -> str:
-        """Say how many prompt tokens the cache held, and how many were evaluated; or nothing."""
+        """Describe how many prompt tokens were cached and evaluated; or nothing."""
         kept = evaluated = 0
         for recorded in self.requests:
             if recorded.prompt_tokens_evaluated is None or not recorded.prompt_token_ids:
@@ -191,20 +191,20 @@ class Workload(Stored):
 
 
 class Recorder:
-    """Collects what one test asks of the engine while its body runs."""
+    """Records the requests of one test to the engine while its body runs."""
 
     def __init__(self) -> None:
         self._requests: list[RecordedRequest] = []
         self.seconds = 0.0
 
     def __call__(self, request: Request, generation: Generation) -> None:
-        """Take one finished request; the engine's observer."""
+        """Record one finished request; called as the engine's observer."""
         self._requests.append(RecordedRequest.of(request, generation))
         timeline = generation.timeline
         if timeline.token_times:
             self.seconds += timeline.token_times[-1] - timeline.t_start
 
     def workload(self) -> Workload | None:
-        """Return what was recorded, or None if the test asked nothing."""
+        """Return the recorded workload, or None if the test made no request."""
         requests: Sequence[RecordedRequest] = self._requests
         return Workload(tuple(requests)) if requests else None

@@ -75,7 +75,7 @@ def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
     found = {}
     for test in trial.tests:
         samples = trial.measurement.tests[test.nodeid]
-        own = samples.of_this_session().of_arm(CANDIDATE)
+        own = samples.of_this_session().of_side(CANDIDATE)
         every = entries_of(samples, configured_of(trial, test))
         configured = [entry for entry in every if entry.doing == "configuration"]
         found[test.nodeid] = (*entries_of(own), *configured)

@@ -90,7 +90,7 @@ def test_other_thread_counts_are_named() -> None:
 def test_other_build_flags_are_named() -> None:
     plain = Loaded.of(info(31, build="CPU : SSE3 = 1 | REPACK = 1 | CUDA : ARCHS = 750 |"))
     assert found(EngineState("cuda", CONFIG, plain), side()) == {
-        "other_build": "the engine is built otherwise than the baseline's: "
+        "other_build": "the engine's build differs from the baseline's: "
         "CPU AVX2 1 → absent, CUDA ARCHS 890 → 750"
     }
 

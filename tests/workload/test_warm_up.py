@@ -19,12 +19,12 @@ from pytest_llmperf.measure.warmup import is_warm
     ],
 )
 def test_warm_is_no_longer_clearly_faster_than_before(durations: list[float], warm: bool) -> None:
-    assert is_warm(durations, most=4) is warm
+    assert is_warm(durations, max_iterations=4) is warm
 
 
 def test_one_is_enough_if_no_more_are_allowed() -> None:
-    assert is_warm([5.0], most=1)
+    assert is_warm([5.0], max_iterations=1)
 
 
 def test_there_is_always_one() -> None:
-    assert not is_warm([], most=0)
+    assert not is_warm([], max_iterations=0)
