@@ -1,4 +1,4 @@
-"""What a rule is: a cause of a slow run, how it shows, and the exact change that mends it."""
+"""Causes of a slow run, their evidence, and their remedies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Remedy:
-    """The exact change.
+    """The exact change that removes a cause.
 
     Attributes:
         change: as it is typed or done: ``n_gpu_layers: -1``, a command line, ``close
             process 4242 (train)``.
-        settings: the same as keys of the ``llm`` section, where measuring can try it.
-        hint: what else to know, in one sentence; may be empty.
+        settings: the same as keys of the ``llm`` section, if it can be tried by measuring.
+        hint: further advice in one sentence; may be empty.
         is_command: ``change`` is a command line, to be copied whole.
     """
 
@@ -29,21 +29,21 @@ class Remedy:
 
     @classmethod
     def of_settings(cls, settings: Mapping[str, Any], hint: str = "") -> Remedy:
-        """The remedy that sets keys of the ``llm`` section."""
+        """Build the remedy that sets keys of the ``llm`` section."""
         return cls(", ".join(f"{key}: {_yaml(settings[key])}" for key in settings), settings, hint)
 
 
 @dataclass(frozen=True)
 class CauseEvidence:
-    """How a cause shows here.
+    """Evidence of a cause in one situation, with the remedy.
 
     Attributes:
-        text: what was seen, with numbers, in one sentence.
-        remedy: what mends it here.
-        slower: an estimate of how many times slower the run is for it; orders findings
-            until they are measured, and is shown nowhere.
-        certain: it is wrong whatever it costs. Otherwise it is worth trying, and a
-            finding only where measuring shows a gain.
+        text: the observation, with numbers, in one sentence.
+        remedy: the change that removes it.
+        slower: estimate of how many times slower the run is; orders findings until they
+            are measured, and is never shown.
+        certain: it is wrong at any cost. Otherwise the remedy is worth trying, and a
+            finding only if measuring shows a gain.
     """
 
     text: str
@@ -57,10 +57,10 @@ class Cause:
     """One cause of a slow run.
 
     Attributes:
-        name: what files and docs call it.
-        title: what a reader is told first.
-        theme: what it is about: GPU, CPU, settings, memory or machine.
-        look: returns the evidence for it, or None where it is not the case.
+        name: identifier in files and docs.
+        title: short headline for readers.
+        theme: GPU, CPU, settings, memory or machine.
+        look: returns the evidence for it, or None if there is none.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Found:
-    """A cause that shows in a situation."""
+    """A cause with its evidence in a situation."""
 
     cause: Cause
     evidence: CauseEvidence

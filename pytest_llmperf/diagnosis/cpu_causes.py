@@ -8,7 +8,7 @@ from pytest_llmperf.diagnosis.gpu_causes import rebuild
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.installed import installed_backend
 
-#: With every layer on the GPU the CPU only submits work.
+#: Threads with every layer on the GPU: the CPU only submits work.
 _IDLE_CPU = 0.02
 
 
@@ -51,8 +51,8 @@ def _build_below_avx2(situation: Situation) -> CauseEvidence | None:
     llama, offered = situation.llama, situation.hardware.cpu_instructions
     if llama is None or situation.cpu_share <= _IDLE_CPU or "avx2" not in offered:
         return None
-    # What a build says of itself: "CPU : SSE3 = 1 | AVX = 1 | ...". One that says nothing of
-    # the kind (another vendor's, another format) is not accused.
+    # A build prints its flags: "CPU : SSE3 = 1 | AVX = 1 | ...". Builds without them (another
+    # vendor's, another format) are not reported.
     if "SSE3 = 1" not in llama.build_flags or "AVX2 = 1" in llama.build_flags:
         return None
     text = (
@@ -60,14 +60,14 @@ def _build_below_avx2(situation: Situation) -> CauseEvidence | None:
         f"{_sets(llama.build_flags)}"
     )
     backend = installed_backend()
-    # The GPU code that is there must stay.
+    # Existing GPU code must stay.
     gpu = f" -DGGML_{backend.upper()}=on" if llama.supports_gpu and backend != "cpu" else ""
     return CauseEvidence(text, rebuild(f"-DGGML_NATIVE=OFF{gpu}", llama.engine_version), 2.5)
 
 
 def _sets(flags: str) -> str:
-    said = [part.split("=")[0].strip() for part in flags.partition(":")[2].split("|")]
-    return ", ".join(name for name in said if name and ("AVX" in name or "SSE" in name))
+    flags_set = [part.split("=")[0].strip() for part in flags.partition(":")[2].split("|")]
+    return ", ".join(name for name in flags_set if name and ("AVX" in name or "SSE" in name))
 
 
 def _cpus(count: int) -> str:

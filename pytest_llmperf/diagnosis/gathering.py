@@ -1,4 +1,4 @@
-"""Looks at the machine once: what rules may know of it besides what the engine says."""
+"""Machine facts for the rules, gathered once, besides the engine's report."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def look_at_hardware(environ: Mapping[str, str] | None = None) -> Hardware:
 
 
 def _cards(reading: GpuReading) -> tuple[GraphicsCard, ...]:
-    """Return the cards NVML names, else those the kernel shows."""
+    """Return the cards that NVML names, else those that the kernel shows."""
     named = tuple(GraphicsCard("nvidia", gpu.name, "NVML") for gpu in reading.gpus)
     shown = graphics_cards()
     return (*named, *(card for card in shown if card.vendor != "nvidia" or not named))
 
 
 def worst_of_each(findings: Iterable[FitnessFinding]) -> tuple[FitnessFinding, ...]:
-    """Return each check's worst finding once, in the order in which checks were first met."""
+    """Return the worst finding of each check, in order of first appearance."""
     worst: dict[str, FitnessFinding] = {}
     for finding in findings:
         known = worst.get(finding.name)
@@ -58,7 +58,7 @@ def _rank(finding: FitnessFinding) -> int:
 
 
 def model_size(config: Mapping[str, Any]) -> int:
-    """Bytes of the model's files; 0 where there is none."""
+    """Return the bytes of the model's files; 0 without files."""
     try:
         files = model_files(Path(str(config.get("model_path", ""))))
         return sum(file.stat().st_size for file in files)

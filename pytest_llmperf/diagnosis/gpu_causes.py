@@ -1,4 +1,4 @@
-"""Causes on the way to the GPU: a build, a driver, a setting or memory keeps layers off it."""
+"""Causes that keep layers off the GPU: a build, a driver, a setting or memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FLAGS = {"nvidia": "-DGGML_CUDA=on", "amd": "-DGGML_VULKAN=on"}
 
 
 def rebuild(flags: str, version: str, hint: str = "") -> Remedy:
-    """The command that compiles the same llama-cpp-python anew, with these flags."""
+    """Build the remedy that recompiles the same llama-cpp-python with these flags."""
     return Remedy(rebuild_command(flags, version), hint=hint, is_command=True)
 
 
@@ -30,7 +30,7 @@ def _cpu_only_build(situation: Situation) -> CauseEvidence | None:
     if llama is None or llama.supports_gpu or situation.cpu_share < 1.0 or not hardware.cards:
         return None
     if hardware.gpus_hidden_by is not None:
-        return None  # whoever hides the GPU means the CPU
+        return None  # hiding the GPU is a deliberate choice of the CPU
     card = hardware.cards[0]
     asked = situation.config.get("n_gpu_layers", -1)
     also = "" if asked != 0 else "; then n_gpu_layers: -1 (it is 0)"
@@ -86,7 +86,7 @@ def _layers_not_asked(situation: Situation) -> CauseEvidence | None:
         return None
     fitting = fitting_layers(situation)
     if fitting <= layers.layers_on_gpu:
-        return None  # memory is what keeps them off
+        return None  # memory keeps them off the GPU
     on_cpu = layers.total_layers - layers.layers_on_gpu
     everything = fitting >= layers.total_layers
     text = (
@@ -140,7 +140,7 @@ def _too_large(situation: Situation) -> CauseEvidence:
 
 
 def _make_room(situation: Situation) -> Remedy:
-    """The change that makes the layers smaller, the mildest that is not made yet."""
+    """Choose the mildest change that makes the layers smaller and is not made yet."""
     config = situation.config
     if config.get("type_k") is None and config.get("type_v") is None and situation.kv_bytes:
         saved = situation.kv_bytes * 15 // 32

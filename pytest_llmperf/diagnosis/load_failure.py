@@ -1,4 +1,4 @@
-"""Why an engine could not load, read from its last words: which memory was too small for what."""
+"""Memory failures of a load, read from the engine's error: which memory was too small."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pytest_llmperf.engine.load_hint import ASKED
 
 _UNSIZED = re.compile(r"unable to allocate (\S+) buffer")
-#: Words of the backends themselves, where no buffer is named.
+#: Error texts of the backends, used if no buffer is named.
 _DEVICE = re.compile(
     r"cudaMalloc failed|CUDA error: out of memory|ErrorOutOfDeviceMemory"
     r"|Device memory allocation of size \d+ failed|hipMalloc failed",
@@ -24,12 +24,12 @@ _KV = re.compile(r"failed to allocate buffer for (?:the )?kv cache|kv_cache.*fai
 
 @dataclass(frozen=True)
 class MemoryFailure:
-    """A load that ended for want of memory.
+    """A load that failed for lack of memory.
 
     Attributes:
-        device: which device's, ``CPU`` for the system's.
-        size: bytes of the buffer that could not be had; 0 where the engine does not say.
-        is_kv: it was the KV cache.
+        device: the device without memory; ``CPU`` is the system.
+        size: bytes of the buffer that could not be allocated; 0 if unknown.
+        is_kv: the buffer was the KV cache.
     """
 
     device: str
@@ -38,23 +38,23 @@ class MemoryFailure:
 
 
 def memory_failure(message: str) -> MemoryFailure | None:
-    """Return what memory a load lacked; None where it failed for another reason."""
-    # A hint lists what may be wrong with any file, memory included.
-    said = message.partition("\nhint: ")[0]
-    is_kv = _KV.search(said) is not None
-    if match := ASKED.search(said):
+    """Return the memory that a load lacked; None if it failed for another reason."""
+    # The hint lists possible reasons, memory among them, so it is cut off.
+    reason = message.partition("\nhint: ")[0]
+    is_kv = _KV.search(reason) is not None
+    if match := ASKED.search(reason):
         return MemoryFailure(_host(match[1]), int(match[2]), is_kv)
-    if match := _UNSIZED.search(said):
+    if match := _UNSIZED.search(reason):
         return MemoryFailure(_host(match[1]), 0, is_kv)
-    if _DEVICE.search(said):
+    if _DEVICE.search(reason):
         return MemoryFailure("GPU", 0, is_kv)
-    if _HOST.search(said) or "was ended by SIGKILL" in said:
+    if _HOST.search(reason) or "was ended by SIGKILL" in reason:
         return MemoryFailure("CPU", 0, is_kv)
     return None
 
 
 def is_context_alone(failure: MemoryFailure, model_bytes: int) -> bool:
-    """Whether it is the KV cache's own size that does not fit, not what the model left over."""
+    """Whether the KV cache alone is too large, even without the model."""
     return failure.is_kv and (not failure.size or failure.size >= model_bytes / 2)
 
 

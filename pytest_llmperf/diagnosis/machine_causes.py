@@ -1,8 +1,8 @@
-"""Causes outside the configuration: what fitness checks found of the machine while measuring.
+"""Causes outside the configuration: findings of fitness checks while measuring.
 
-Each is a fitness check and what mends it. What made a run unfit to judge is a finding; a
-warning is only worth looking into, and a note is none: a card that draws all the power it
-may, or a desktop on it, is a healthy machine's.
+Each is a fitness check and its remedy. A finding that made a run invalid is certain; a
+warning is only worth looking into, and a note is ignored: a card at its power limit, or a
+desktop on it, is normal on a healthy machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 _PROCESS = re.compile(r"process (\d+)(?: \(([^)]*)\))?")
 #: Checks whose findings name the processes to close.
 _NAMING = frozenset({"busy_cores", "busy_gpu"})
-#: Rows of: the check, its title, an estimate of what it costs, what mends it, a hint.
+#: Rows of: the check, its title, the estimated slowdown, the remedy, a hint.
 _ROWS = (
     (
         "gpu_lost", "the GPU stops answering", 20.0, "reset the card, or restart the machine",
@@ -77,7 +77,7 @@ _ROWS = (
         "unset the variable, or use a build that does not debug", "",
     ),
 )  # fmt: skip
-#: Checks with a rule among those of memory.
+#: Checks that have a rule in ``memory_causes``.
 _ELSEWHERE = frozenset({"swapping"})
 
 
@@ -103,14 +103,14 @@ def _is_more_than_a_note(found: FitnessFinding) -> bool:
 def _is_certain(found: FitnessFinding, situation: Situation) -> bool:
     """Whether a warning is more than worth looking into."""
     if found.name == "gpu_pcie":
-        # Tokens cross the link only where layers are apart.
+        # Tokens cross the link only if layers are on several devices.
         on = sum(device.layers > 0 for device in situation.gpu_devices)
         return on > 1 or (on == 1 and 0.0 < situation.cpu_share < 1.0)
     return _below_default(found)
 
 
 def _below_default(found: FitnessFinding) -> bool:
-    """Whether a card at its power limit was set to less than its maker's."""
+    """Whether a card's power limit is set below the maker's default."""
     evidence: Mapping[str, Any] = found.evidence
     limit, default = evidence.get("limit_w"), evidence.get("default_w")
     return bool(
@@ -119,7 +119,7 @@ def _below_default(found: FitnessFinding) -> bool:
 
 
 def _processes(text: str) -> list[str]:
-    """Name the processes that a finding names."""
+    """Return the processes that a finding names."""
     return [
         f"process {pid} ({name})" if name else f"process {pid}"
         for pid, name in dict.fromkeys(_PROCESS.findall(text))
@@ -127,7 +127,7 @@ def _processes(text: str) -> list[str]:
 
 
 def _unfit_machine(situation: Situation) -> CauseEvidence | None:
-    """What other checks of the machine found, so that nothing unfit is kept from a reader."""
+    """Report the findings of all other checks that made a run invalid."""
     own = {row[0] for row in _ROWS} | _ELSEWHERE
     found = [
         one

@@ -7,7 +7,7 @@ from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failu
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.diagnosis.sizes import bytes_text, host_need
 
-#: Of the memory, what the system and other programs keep.
+#: Share of the memory that the system and other programs keep.
 _KEPT = 0.05
 
 

@@ -1,4 +1,4 @@
-"""Every cause that is known, and which of them show in a situation."""
+"""The registry of causes, and the search for them in a situation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CAUSES: tuple[Cause, ...] = (
 
 
 def examine(situation: Situation) -> tuple[Found, ...]:
-    """Return the causes that show, by what they are estimated to cost, the costliest first."""
+    """Return the causes found, the most costly (estimated) first."""
     found = []
     for cause in CAUSES:
         evidence = cause.look(situation)

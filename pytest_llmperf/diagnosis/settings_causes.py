@@ -14,11 +14,11 @@ from pytest_llmperf.diagnosis.sizes import (
     host_need,
 )
 
-#: On a CPU flash attention pays where reading the KV cache is a good part of decoding.
+#: On a CPU flash attention pays if reading the KV cache is this share of decoding.
 _CPU_KV_SHARE = 0.2
 #: Batches beyond this bring little more; it is llama.cpp's own default.
 _GOOD_BATCH = 512
-#: A context this many times the tokens in use is far larger.
+#: A context of this many times the tokens in use is too large.
 _FAR_LARGER = 4
 
 
@@ -81,13 +81,13 @@ def _context_large(situation: Situation) -> CauseEvidence | None:
 
 
 def _context_for(situation: Situation) -> int:
-    """The n_ctx that the workload needs, and that max_tokens is allowed under."""
-    least = int(situation.config.get("max_tokens", 0))
-    return context_for(max(situation.use.context, least))
+    """The n_ctx that the workload and max_tokens need."""
+    max_tokens = int(situation.config.get("max_tokens", 0))
+    return context_for(max(situation.use.context, max_tokens))
 
 
 def _costly(situation: Situation, unneeded: int) -> str:
-    """Say what the room would be needed for; empty where there is enough."""
+    """Explain why the unneeded memory matters; empty if there is enough."""
     layers = situation.layers
     assert layers is not None
     free = sum(device.free_bytes for device in situation.gpu_devices)
@@ -112,7 +112,7 @@ def _context_too_large(situation: Situation) -> CauseEvidence:
     if situation.use.own and situation.use.context:
         fits = _context_for(situation)
     elif failure.size and available:
-        # Half of what is there: the weights and scratch buffers need room, too.
+        # Half of the available memory: the weights and scratch buffers need room, too.
         fits = int(n_ctx * (available / 2) / failure.size) // CONTEXT_STEP * CONTEXT_STEP
         fits = min(max(fits, CONTEXT_STEP), 8192)
     else:

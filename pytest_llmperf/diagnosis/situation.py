@@ -1,4 +1,4 @@
-"""Everything a rule may look at: what was configured, loaded, found in the machine, measured."""
+"""The input of diagnosis rules: configuration, loaded engine, machine, measurements."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Use:
-    """How much of the engine a workload uses.
+    """Size of a workload in tokens.
 
     Attributes:
-        prompt_tokens: of its longest prompt; 0 where the engine does not say.
+        prompt_tokens: of its longest prompt; 0 if unknown.
         output_tokens: of its longest answer.
-        context: most tokens that are in the context at once.
-        own: the user's own workload (a test's, or sizes that were asked for), not one
-            that was made up to have something to measure.
+        context: maximum number of tokens in the context at once.
+        own: the workload is the user's (a test's, or of requested sizes), not the
+            default one.
     """
 
     prompt_tokens: int
@@ -36,15 +36,15 @@ class Use:
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the machine has, whatever the engine makes of it.
+    """CPUs, memory and GPUs of the machine, used by the engine or not.
 
     Attributes:
-        usable_cpus: how many this process may use.
-        cpu_instructions: the CPU's decisive instruction sets.
-        memory: of the system.
-        cards: GPUs worth computing on, through NVML or as the kernel shows them.
+        usable_cpus: number of CPUs that this process may use.
+        cpu_instructions: the CPU's instruction sets that matter for speed.
+        memory: the system's memory.
+        cards: GPUs fit for computing, from NVML or the kernel.
         gpu_memory: total bytes of each GPU that NVML lets this process use.
-        gpu_problem: what is wrong with the driver or a card, or None.
+        gpu_problem: a problem of the driver or a card, or None.
         gpus_hidden_by: the environment variable that hides every GPU, or None.
     """
 
@@ -59,17 +59,17 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Situation:
-    """One configuration on one machine.
+    """One configuration on one machine, with everything known about it.
 
     Attributes:
         config: the resolved ``llm`` section.
-        hardware: what the machine has.
-        info: what the engine loaded; None where it could not.
-        use: how much of it the workload uses.
-        metrics: what was measured, by name in base units; empty before.
-        findings: what fitness checks found while measuring, each name's worst once.
-        load_error: why the engine could not load; empty where it did.
-        model_bytes: size of the model's files; 0 where there is none.
+        hardware: of the machine.
+        info: the engine's load report; None if it could not load.
+        use: size of the workload.
+        metrics: measured values by name, in base units; empty before measuring.
+        findings: fitness findings while measuring, the worst of each name.
+        load_error: why the engine could not load; empty if it did.
+        model_bytes: size of the model's files; 0 without files.
     """
 
     config: Mapping[str, Any]
@@ -83,18 +83,18 @@ class Situation:
 
     @property
     def llama(self) -> EngineInfo | None:
-        """What llama.cpp loaded; None for an application, of which nothing is known."""
+        """llama.cpp's load report; None for an application."""
         info = self.info
         return info if info is not None and engine_kind(info.engine).uses_llama_settings else None
 
     @property
     def layers(self) -> GpuUtilization | None:
-        """Where llama.cpp put the layers."""
+        """Placement of the layers, as llama.cpp reports it."""
         return self.llama.gpu if self.llama is not None else None
 
     @property
     def gpu_devices(self) -> tuple[DeviceLoad, ...]:
-        """The devices llama.cpp was shown, the host left out."""
+        """The devices that llama.cpp sees, without the host."""
         layers = self.layers
         return tuple(d for d in layers.devices if d.name != "CPU") if layers is not None else ()
 
@@ -120,10 +120,10 @@ class Situation:
 
     @property
     def kv_read_share(self) -> float:
-        """Of the bytes that decoding reads per token at most, the share that is KV cache."""
+        """Largest share of the KV cache in the bytes that decoding reads per token."""
         llama, kv = self.llama, self.kv_per_token * self.use.context
         return kv / (llama.model_bytes + kv) if llama is not None and llama.model_bytes else 0.0
 
     def found(self, name: str) -> FitnessFinding | None:
-        """What a fitness check found, if it found anything."""
+        """Return the finding of a fitness check, or None."""
         return next((finding for finding in self.findings if finding.name == name), None)

@@ -1,4 +1,4 @@
-"""What fits where: estimates from what llama.cpp reported of a load."""
+"""Estimates of memory needs, from llama.cpp's load report."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pytest_llmperf.units import format_quantity
 if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.situation import Situation
 
-#: Of a device's free memory, what drivers and scratch buffers take beside what is reported.
+#: Share of a device's free memory for drivers and scratch buffers that are not reported.
 _KEPT_FREE = 0.05
 #: n_ctx is a multiple of this in llama.cpp.
 CONTEXT_STEP = 256
 
 
 def bytes_text(size: float) -> str:
-    """A size for a reader: ``4.2 GiB``."""
+    """Format a size for a reader: ``4.2 GiB``."""
     return format_quantity(float(size), Unit.BYTES)
 
 
@@ -31,7 +31,7 @@ def gpu_need(situation: Situation) -> int:
 
 
 def fitting_layers(situation: Situation) -> int:
-    """How many layers fit on the GPUs; all of them where free memory is unknown."""
+    """Number of layers that fit on the GPUs; all of them if free memory is unknown."""
     llama, layers = situation.llama, situation.layers
     if llama is None or layers is None or not layers.total_layers:
         return 0
@@ -48,7 +48,7 @@ def fitting_layers(situation: Situation) -> int:
 
 
 def host_need(situation: Situation) -> int:
-    """Bytes of system memory the engine needs: what is on no GPU."""
+    """Bytes of system memory that the engine needs: everything not on a GPU."""
     layers = situation.layers
     if layers is None:
         return situation.model_bytes
@@ -60,12 +60,12 @@ def host_need(situation: Situation) -> int:
 
 
 def mapped_bytes(situation: Situation) -> int:
-    """Bytes of the model that the host reads from its file as they are needed."""
+    """Bytes of the model that the host maps from its file."""
     llama = situation.llama
     return llama.mapped_bytes(locked=situation.config.get("use_mlock", False)) if llama else 0
 
 
 def context_for(tokens: int) -> int:
-    """The n_ctx for so many tokens: a quarter more, in llama.cpp's steps."""
+    """The n_ctx for a number of tokens: a quarter more, in llama.cpp's steps."""
     wanted = tokens + tokens // 4
     return max(CONTEXT_STEP, -(-wanted // CONTEXT_STEP) * CONTEXT_STEP)

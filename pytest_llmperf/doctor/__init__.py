@@ -1,1 +1,1 @@
-"""`llmperf doctor`: measures a configuration, and what the remedies of its causes bring."""
+"""`llmperf doctor`: measures a configuration, and the gain of the remedies for its causes."""

@@ -1,4 +1,4 @@
-"""Measures a configuration, and what a remedy changes, in fresh engine processes."""
+"""Measurement of a configuration, with and without remedies, in fresh engine processes."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 
-#: Processes the configuration itself is measured in; pairs a remedy is tried in.
+#: Numbers of processes for the configuration itself, and of pairs to try a remedy in.
 _PROCESSES = 3
 _MIN_PAIRS, _MAX_PAIRS = 3, 10
-#: A process warms up twice and counts three replays; where those of the configuration itself
+#: A process warms up twice and counts three replays; if those of the configuration itself
 #: would take more than this part of the budget, it warms up once and counts one.
 _FULL, _SHORT = 5, 2
 _FULL_PART = 0.25
@@ -38,13 +38,13 @@ _FULL_PART = 0.25
 
 @dataclass(frozen=True)
 class Measured:
-    """What a configuration measured.
+    """Measurements of a configuration.
 
     Attributes:
-        rows: by metric, a row of values per process, unfit ones included.
-        findings: what the machine did in any of them.
-        error: what stopped the measuring; empty where nothing did.
-        processes: how many.
+        rows: by metric, a row of values per process, invalid ones included.
+        findings: fitness findings in any of them.
+        error: why measuring stopped; empty if it did not.
+        processes: number of processes.
     """
 
     rows: Mapping[str, tuple[tuple[float, ...], ...]]
@@ -54,14 +54,14 @@ class Measured:
 
 
 class Bench:
-    """Measures one workload.
+    """A bench to measure one workload with different settings.
 
     Args:
         spec: how the configuration's engine is started.
         probe: the workload, run once.
-        start_seconds: how long a process takes to start.
-        budget: seconds there are for all of it.
-        watch: what is watched beside the engines; the caller holds the device.
+        start_seconds: time for a process to start.
+        budget: total seconds.
+        watch: settings of the watch over the machine; the caller holds the device.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Bench:
 
     def measure(self, budget: float) -> Measured:
         """Measure the configuration as it is, in at most about ``budget`` seconds."""
-        samples = self._run(self._plan(_PROCESSES, _PROCESSES, budget), [self._arm({})])
+        samples = self._run(self._plan(_PROCESSES, _PROCESSES, budget), [self._side({})])
         every = [*samples.processes, *samples.voided]
         names = dict.fromkeys(name for one in every for row in one.iterations for name in row)
         rows = {name: _rows(every, name) for name in names}
@@ -92,7 +92,7 @@ class Bench:
     def attempt(self, settings: Mapping[str, Any], budget: float) -> Gain:
         """Try settings against the configuration as it is, process by process in turn."""
         plan = replace(self._plan(_MIN_PAIRS, _MAX_PAIRS, budget), paired=True)
-        samples = self._run(plan, [self._arm(settings), self._arm({}, BASE)], _open)
+        samples = self._run(plan, [self._side(settings), self._side({}, BASE)], _open)
         changes = changes_of(samples)
         outcome = judge(changes)
         why = samples.error or ""
@@ -105,26 +105,26 @@ class Bench:
         return Gain(outcome, changes, samples.pairs, why)
 
     def pair_seconds(self) -> float:
-        """About how long one pair of processes takes."""
+        """Approximate seconds of one pair of processes."""
         replays = _SHORT if self._is_long else _FULL
         return 2.0 * (self._start_seconds + replays * self._probe.seconds)
 
     def _changed(self, settings: Mapping[str, Any]) -> LaunchSpec:
         return replace(self._spec, config={**self._spec.config, **settings})
 
-    def _arm(self, settings: Mapping[str, Any], role: str = CANDIDATE) -> Side:
+    def _side(self, settings: Mapping[str, Any], role: str = CANDIDATE) -> Side:
         spec = self._changed(settings)
         name = "as configured" if role == BASE or not settings else "with the change"
         return Side(role, name, lambda: EngineClient.start(spec))
 
-    def _plan(self, fewest: int, most: int, budget: float) -> Plan:
+    def _plan(self, min_processes: int, max_processes: int, budget: float) -> Plan:
         long = self._is_long
-        # Not checked again: a workload of minutes is replayed once, which no test asks for.
+        # Skips validation: a workload of minutes is replayed once, which tests may not configure.
         perf = PerfConfig().model_copy(
             update={
-                "processes": fewest,
-                "max_processes": most,
-                "max_pairs": most,
+                "processes": min_processes,
+                "max_processes": max_processes,
+                "max_pairs": max_processes,
                 "iterations": 1 if long else 3,
                 "warmup_max": 1 if long else 2,
                 "fitness": self._severities,
@@ -150,7 +150,7 @@ class Bench:
 
 
 def _why_failed(error: str) -> str:
-    """Say in one line what kept a remedy from being measured."""
+    """Explain in one line why a remedy could not be measured."""
     failure = memory_failure(error)
     if failure is None:
         return error.splitlines()[0]

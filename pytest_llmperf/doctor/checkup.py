@@ -1,4 +1,4 @@
-"""The whole course of a diagnosis: load, measure, examine, and try what can be tried."""
+"""The course of a diagnosis: load, measure, find causes, and try their remedies."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
     from pytest_llmperf.fitness_checks import Severity
 
-#: One replay may take this part of the budget, so that there is time for pairs of them.
+#: Largest part of the budget for one replay, so that there is time for pairs of them.
 _REPLAY_PART = 1 / 60
-#: The configuration itself is measured in this part of the budget at most.
+#: Largest part of the budget for measuring the configuration itself.
 _MEASURE_PART = 0.4
 
 
 @dataclass(frozen=True)
 class CheckupFinding:
-    """A cause that shows, and what trying its remedy brought.
+    """A cause that was found, and the gain of its remedy.
 
     Attributes:
         found: the cause and its evidence.
-        gain: what was measured; None where it was not tried.
+        gain: the measured gain; None if the remedy was not tried.
     """
 
     found: Found
@@ -47,7 +47,7 @@ class CheckupFinding:
 
     @property
     def slower(self) -> float:
-        """What it costs: measured where it was, else estimated."""
+        """How many times slower the cause makes it: measured if possible, else estimated."""
         if self.gain is not None and self.gain.outcome == "gain":
             return self.gain.largest
         return self.found.evidence.slower
@@ -55,19 +55,19 @@ class CheckupFinding:
 
 @dataclass
 class Checkup:
-    """What a diagnosis has found so far.
+    """Results of a diagnosis so far.
 
     Attributes:
-        situation: what is known; None before the engine was asked to load.
-        probe: the workload; None where none could be run.
-        measured: the configuration's own speed; None where it was not measured.
-        findings: what is wrong, the costliest first.
-        without_gain: remedies that were tried and bring nothing.
-        not_tried: what is worth trying and was not, or not to the end.
-        together: what all remedies that bring something bring together; None unless tried.
-        notes: what else a reader should know, a sentence each.
-        error: why the engine could not be loaded or measured; empty where it could.
-        interrupted: it was ended before its end.
+        situation: the known facts; None before the engine was loaded.
+        probe: the workload; None if none could be run.
+        measured: the configuration's own speed; None if it was not measured.
+        findings: causes found, the most costly first.
+        without_gain: remedies that were tried without gain.
+        not_tried: remedies worth trying that were not tried, or not to the end.
+        together: gain of all helpful remedies together; None unless tried.
+        notes: further remarks for the reader, a sentence each.
+        error: why the engine could not be loaded or measured; empty if it could.
+        interrupted: whether the user stopped it.
     """
 
     situation: Situation | None = None
@@ -83,15 +83,15 @@ class Checkup:
 
 
 class Doctor:
-    """Examines one configuration.
+    """Diagnoses one configuration.
 
     Args:
         spec: how its engine is started.
         sizes: of the workload.
         budget: seconds to measure in, loading not counted.
-        severities: of fitness findings, as configured.
-        try_remedies: whether what can be tried by measuring is.
-        say: told, in a line, what begins.
+        severities: configured severities of fitness findings.
+        try_remedies: whether to try remedies by measuring.
+        say: called with a line when a step begins.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Doctor:
         self.checkup = Checkup()
 
     def run(self) -> Checkup:
-        """Go through all of it; what was found before Ctrl-C is kept."""
+        """Run the whole diagnosis; results found before Ctrl-C are kept."""
         try:
             self._course()
             return self.checkup
@@ -132,7 +132,7 @@ class Doctor:
     def _course(self) -> None:
         checkup, hardware = self.checkup, look_at_hardware()
         if self._spec.kind.may_use_gpu:
-            # Before any engine starts, so that what others use of the cards is known.
+            # Before any engine starts, so that others' use of the cards is known.
             self._telemetry = Telemetry.open()
         config = self._spec.config
         use = Use(0, 0, 0)
@@ -167,7 +167,7 @@ class Doctor:
             self._try_all(bench)
 
     def _load(self, known: Situation) -> tuple[EngineInfo | None, str]:
-        """Load the engine and run the workload once; return what it loaded, and what failed."""
+        """Load the engine and run the workload once; return its load report and the error."""
         self._say("loading the model")
         began = time.monotonic()
         try:
@@ -177,7 +177,7 @@ class Doctor:
         self._start_seconds = time.monotonic() - began
         self._began = time.monotonic()
         self.checkup.situation = replace(known, info=client.info)
-        # What a load shows is known, should the workload hang or be interrupted.
+        # Keep the load report in case the workload hangs or is interrupted.
         self._examine()
         try:
             found = probe(client, self._sizes, self._budget * _REPLAY_PART)
@@ -199,9 +199,9 @@ class Doctor:
         return client.info, ""
 
     def _watch(self, info: EngineInfo, hardware: Hardware) -> WatchSettings:
-        """Return what is watched beside each engine; an unfit machine is part of the answer."""
+        """Return the settings of the watch; a disturbed machine is reported, not waited for."""
         cores = hardware.usable_cpus
-        # How many threads an engine with settings of its own uses is unknown: one at least.
+        # The thread count of an engine without llama.cpp's settings is unknown: at least one.
         threads, mapped = 1, 0
         if self._spec.kind.uses_llama_settings:
             threads = max(info.n_threads, info.n_threads_batch)
@@ -211,7 +211,7 @@ class Doctor:
         return WatchSettings(need, self._severities, self._telemetry, gives_up=False)
 
     def _examine(self) -> None:
-        """Look for causes again; nothing is tried yet."""
+        """Look for causes again, without trying remedies."""
         checkup = self.checkup
         assert checkup.situation is not None
         found = examine(checkup.situation)
@@ -252,7 +252,7 @@ class Doctor:
             checkup.together = bench.attempt(brought, self._left())
 
     def _place(self, one: CheckupFinding, gain: Gain) -> None:
-        """Put a remedy that was tried where it belongs."""
+        """File a tried remedy by its outcome."""
         checkup = self.checkup
         for group in (checkup.findings, checkup.not_tried):
             if one in group:

@@ -1,4 +1,4 @@
-"""What a remedy brought: the interleaved differences of processes with it and without it."""
+"""Gain of a remedy, from interleaved processes with and without it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pytest_llmperf.metrics import get_metric
 if TYPE_CHECKING:
     from pytest_llmperf.measure.samples import TestSamples
 
-#: A remedy is worth its line from this gain on, in one of the metrics.
+#: Smallest gain, in one of the metrics, that makes a remedy worth reporting.
 WORTH = 0.05
-#: A smaller change than this is none; the interval of a gain has to stay clear of it.
+#: Smaller changes do not count; the interval of a gain has to exclude them.
 NEGLIGIBLE = 0.01
-#: What is looked at: the three numbers that targets are set for.
+#: Metrics to judge by: the three that targets are usually set for.
 LOOKED_AT = ("tokens_per_sec", "first_token", "end_to_end")
-#: An interval this narrow (natural log), or this part of the gain, is told as it is.
+#: An interval this narrow (natural log), or this part of the gain, needs no more pairs.
 _NARROW, _NARROW_PART = 0.10, 0.35
 
 Outcome = Literal["gain", "no gain", "slower", "undecided", "failed"]
@@ -28,10 +28,10 @@ Outcome = Literal["gain", "no gain", "slower", "undecided", "failed"]
 
 @dataclass(frozen=True)
 class MetricChange:
-    """How one metric changed, as natural logarithms of time ratios; negative is faster.
+    """Change of one metric, as natural logarithms of time ratios; negative is faster.
 
     Attributes:
-        effect: with the remedy against without it.
+        effect: the change with the remedy.
         low, high: its anytime-valid 95% interval; infinite with fewer than three pairs.
     """
 
@@ -41,39 +41,39 @@ class MetricChange:
 
     @property
     def speedup(self) -> tuple[float, float, float]:
-        """How many times faster, with the interval's ends: (value, low, high)."""
+        """Speed-up factor with the interval's ends: (value, low, high)."""
         return math.exp(-self.effect), math.exp(-self.high), math.exp(-self.low)
 
     @property
     def gains(self) -> bool:
-        """Whether it is proven to be faster by more than nothing, and looks worth it."""
+        """Whether it is proven to be faster, and looks worth reporting."""
         return self.high < -math.log1p(NEGLIGIBLE) and -self.effect >= math.log1p(WORTH)
 
     @property
     def loses(self) -> bool:
-        """The same the other way."""
+        """Whether it is proven to be slower, and looks worth reporting."""
         return self.low > math.log1p(NEGLIGIBLE) and self.effect >= math.log1p(WORTH)
 
     @property
     def is_narrow(self) -> bool:
-        """Whether more pairs would say little more."""
+        """Whether more pairs would add little."""
         return self.high - self.low <= max(_NARROW, _NARROW_PART * abs(self.effect))
 
     @property
     def no_gain(self) -> bool:
-        """Whether a gain that would be worth it is ruled out."""
+        """Whether a gain worth reporting is ruled out."""
         return self.low > -math.log1p(WORTH)
 
 
 @dataclass(frozen=True)
 class Gain:
-    """What trying a remedy showed.
+    """Outcome of trying a remedy.
 
     Attributes:
         outcome: ``gain``, ``no gain``, ``slower``, ``undecided``, or ``failed``.
-        changes: by metric name, those that are defined.
-        pairs: complete pairs of processes.
-        why: why it failed or was not decided; empty otherwise.
+        changes: by metric name, for defined metrics.
+        pairs: number of complete pairs of processes.
+        why: reason that it failed or was not decided; empty otherwise.
     """
 
     outcome: Outcome
@@ -83,13 +83,13 @@ class Gain:
 
     @property
     def largest(self) -> float:
-        """How many times faster the metric is that gained most; 1 where none did."""
+        """Largest speed-up factor of any metric; 1 without gain."""
         proven = [change.speedup[0] for change in self.changes.values() if change.gains]
         return max(proven, default=1.0)
 
 
 def changes_of(samples: TestSamples) -> dict[str, MetricChange]:
-    """Return how each metric changed over the complete pairs; candidate is with the remedy."""
+    """Compute each metric's change over the complete pairs; the candidate has the remedy."""
     found = {}
     for name in LOOKED_AT:
         metric = get_metric(name)
@@ -103,9 +103,9 @@ def changes_of(samples: TestSamples) -> dict[str, MetricChange]:
 
 
 def judge(changes: Mapping[str, MetricChange]) -> Outcome:
-    """Say what the changes prove so far.
+    """Decide the outcome from the changes so far.
 
-    A gain in one metric must not be paid for with the whole answer's time.
+    A gain in one metric does not count if the whole answer takes longer.
     """
     whole = changes.get("end_to_end")
     gains = any(change.gains for change in changes.values())
@@ -119,7 +119,7 @@ def judge(changes: Mapping[str, MetricChange]) -> Outcome:
 
 
 def is_decided(changes: Mapping[str, MetricChange]) -> bool:
-    """Whether more pairs would change nothing a reader needs."""
+    """Whether more pairs are unnecessary."""
     outcome = judge(changes)
     if outcome == "gain":
         return all(change.is_narrow for change in changes.values() if change.gains)

@@ -1,4 +1,4 @@
-"""How near the configuration comes to the limit of this machine's memory, where that is known."""
+"""Roofline of a diagnosed configuration: its speed against the limit of memory bandwidth."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def limit_of(checkup: Checkup) -> RooflineShare | None:
-    """Return the limit of decoding and the share of it that was measured.
+    """Return the limit of decoding and the share that was reached.
 
-    None where either is unknown: an application, a machine too busy to measure its
-    bandwidth, a workload without a decode step. Call it while no engine is at work.
+    None if either is unknown: an application, a machine too busy to measure its
+    bandwidth, a workload without a decode step. Call it while no engine is running.
     """
     situation, probe, measured = checkup.situation, checkup.probe, checkup.measured
     info = situation.info if situation is not None else None

@@ -1,4 +1,4 @@
-"""A small workload to measure with, where there is no test: made to fit the time there is."""
+"""A small workload to measure without a test, sized to fit the time budget."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.client import EngineClient
     from pytest_llmperf.engine.generation import Generation
 
-#: What the workload's name is, where tests have node ids.
+#: Name of the workload, in place of a node id.
 NAME = "doctor"
-#: Sizes where nobody asked for any: an ordinary question with some context, a short answer.
+#: Default sizes: an ordinary question with some context, a short answer.
 PROMPT_TOKENS, OUTPUT_TOKENS = 512, 64
-#: The workload is not made smaller than this: so few tokens still say where time goes.
+#: Minimum sizes: these few tokens still show where time goes.
 _MIN_PROMPT, _MIN_OUTPUT = 32, 8
-#: Output tokens of the first look.
+#: Output tokens of the first, timing request.
 _LOOK_TOKENS = 4
 _TEXT = "A model reads its prompt once, all tokens together, and then writes one after the other."
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much work is asked for; None where the caller leaves it open."""
+    """Requested sizes of the workload; None for the default."""
 
     prompt_tokens: int | None = None
     max_tokens: int | None = None
 
     @property
     def asked(self) -> bool:
-        """Whether these are the user's own sizes."""
+        """Whether the user asked for any size."""
         return self.prompt_tokens is not None
 
 
@@ -44,10 +44,10 @@ class Probe:
     """A workload that was run once.
 
     Attributes:
-        workload: what to replay.
-        use: how much of the engine it uses.
-        seconds: how long it took.
-        shortened: it was made smaller than usual, to fit into the time there is.
+        workload: the workload to replay.
+        use: its size in tokens.
+        seconds: its duration.
+        shortened: whether it is smaller than usual, to fit the time budget.
     """
 
     workload: Workload
@@ -60,7 +60,7 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
     """Run a workload of these sizes, or of one that takes about ``seconds`` at most.
 
     Raises:
-        EngineError: the engine refused or failed it, such as for want of context.
+        EngineError: the engine refused it or failed, for example for lack of context.
     """
     if not client.kind.takes_token_ids:
         return _by_text(client, sizes)
@@ -71,7 +71,7 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
     prompt = sizes.prompt_tokens or max(1, min(PROMPT_TOKENS, n_ctx - output))
     expected = _seconds(first, prompt, output)
     if expected > seconds:
-        # The first request may load what a device computes with, or the model from the disk.
+        # The first request may load GPU kernels, or the model from the disk.
         client.reset()
         first = client.request(look)
         expected = _seconds(first, prompt, output)
@@ -90,7 +90,7 @@ def probe(client: EngineClient, sizes: Sizes, seconds: float) -> Probe:
 
 
 def _by_text(client: EngineClient, sizes: Sizes) -> Probe:
-    """Ask an engine that takes text and tells no prompt tokens, such as an application."""
+    """Probe an engine that takes text only and reports no prompt tokens, such as an application."""
     words = _TEXT.split()
     # Four tokens of English are about three words.
     count = (sizes.prompt_tokens or len(words)) * 3 // 4
@@ -108,7 +108,7 @@ def _record(client: EngineClient, request: Request, use: Use, shortened: bool = 
 
 
 def _seconds(first: Generation, prompt: int, output: int) -> float:
-    """How long so much work takes, going by a look from an empty cache."""
+    """Estimate the seconds of a workload from a first request with an empty cache."""
     metrics = first.metrics
     prefill = metrics.get("prefill_tokens_per_sec")
     decode = metrics.get("tokens_per_sec")
@@ -116,5 +116,5 @@ def _seconds(first: Generation, prompt: int, output: int) -> float:
 
 
 def _of_length(ids: tuple[int, ...], count: int) -> tuple[int, ...]:
-    """Return ``count`` token ids: the text over and over, what begins it only once."""
+    """Return ``count`` token ids: the text repeated, its start tokens only once."""
     return (ids[0], *islice(cycle(ids[1:] or ids), max(0, count - 1)))

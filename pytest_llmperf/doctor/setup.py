@@ -1,4 +1,4 @@
-"""What ``llmperf doctor`` examines: a project's configuration, and how its engine is started."""
+"""Input of ``llmperf doctor``: a project's configuration, and how to start its engine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def set_up(
     """Read the configuration and find its model; nothing is loaded.
 
     Raises:
-        ConfigError: naming everything that is wrong with it.
+        ConfigError: the configuration is wrong; the message names every problem.
     """
     from pytest_llmperf.config.load import load_config
     from pytest_llmperf.session.setup import set_up_engine

@@ -88,7 +88,7 @@ class ReplayProcess:
     """One engine process that replays a test, and its workload."""
 
     client: EngineClient
-    place: ReplaySlot
+    slot: ReplaySlot
     workload: Workload
 
 
@@ -234,24 +234,24 @@ class _Run:
             error = EngineError(
                 f"it kept {cores:.2f} cores busy while the other process had its turn"
             )
-            raise ReplayError(self._process.place.side, error)
+            raise ReplayError(self._process.slot.side, error)
 
     def end(self, *, beside: bool) -> ProcessSample:
         """End the watch and return the sample."""
-        rows, place = self._rows, self._process.place
+        rows, slot = self._rows, self._process.slot
         if rows:
             rows[0].update(self.watch.whole(self._counted))
         findings = tuple(worst_first([*self._found.values(), *self.watch.stop()]))
         if self.void is None:
             self.void = next((str(f) for f in findings if f.severity == "invalid"), None)
         return ProcessSample(
-            process=place.process,
+            process=slot.process,
             iterations=tuple(rows),
             warmup=tuple(self._warmup),
             findings=findings,
             void=self.void,
-            side=place.side,
-            pair=place.pair,
+            side=slot.side,
+            pair=slot.pair,
             pooled=_pooled([timeline for timelines in self._counted for timeline in timelines]),
             undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
@@ -260,29 +260,29 @@ class _Run:
 
     def step(self, iteration: int | None) -> Step:
         """Return the measure stage's progress at the next replay."""
-        plan, place = self._plan, self._process.place
+        plan, slot = self._plan, self._process.slot
         return Step(
-            process=place.process + 1,
+            process=slot.process + 1,
             processes=plan.processes * (2 if plan.paired else 1),
             nodeid=self._nodeid,
             iteration=iteration,
             iterations=plan.perf.iterations,
-            side=place.side,
-            pair=None if place.pair is None else place.pair + 1,
+            side=slot.side,
+            pair=None if slot.pair is None else slot.pair + 1,
         )
 
     def _replay(self) -> list[Timeline]:
         try:
             return self._iterate()
         except EngineError as error:
-            raise ReplayError(self._process.place.side, error) from error
+            raise ReplayError(self._process.slot.side, error) from error
 
     def _iterate(self) -> list[Timeline]:
         """Replay the workload once, from an empty cache; return its timelines.
 
         Findings about different work are kept by check, even if they void nothing.
         """
-        client, place = self._process.client, self._process.place
+        client, slot = self._process.client, self._process.slot
         client.reset()
         timelines = []
         for recorded in self._process.workload.requests:
@@ -291,7 +291,7 @@ class _Run:
             timelines.append(timeline)
             if timeline.token_times:
                 self.generating_seconds += timeline.token_times[-1] - timeline.t_start
-            if place.side == BASE and (other := recorded.other_work(generation)):
+            if slot.side == BASE and (other := recorded.other_work(generation)):
                 # The machine is not the cause, so repeating would not help.
                 raise EngineError(
                     f"other work than was recorded, so there is nothing to compare: {other.text}"

@@ -17,7 +17,7 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def unfit(self: Any, nodeid: str, seat: Any) -> Any:
         watch = self._watch
-        if seat.place.side == "candidate":
+        if seat.slot.side == "candidate":
 
             class Unfit:
                 def __init__(self, client: Any) -> None:
