@@ -1,4 +1,4 @@
-"""Engines: one protocol, one file per engine, and the worker process around any of them.
+"""Inference engines: the protocol they follow, one file per engine, and their worker process.
 
 Everything a worker imports (``worker``, ``base``, ``request``, ``generation``, ``instruments``,
 ``app``, ``llama_cpp`` and the other ``llama_`` modules, ``load_report``, ``load_facts``, ``wire``,

@@ -1,4 +1,4 @@
-"""The app engine: the application's own callable, loaded in the worker, timed at what it yields."""
+"""The app engine: calls the application's own function in the worker and times what it yields."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.thrown import describe_exception, describe_object
 from pytest_llmperf.timeline import Timeline
 
-#: Token ids are below it; no vocabulary comes near.
+#: Token ids must fit into this many bits; no vocabulary comes near.
 _TOKEN_ID_BITS = 63
 _YIELD = "yield each token as it comes"
 _EXITS = (
@@ -39,9 +39,9 @@ class AppEngine:
     """Calls ``target`` ("package.module:callable") with the prompt, or the messages of a chat.
 
     The callable may return text, an iterable or an async iterable of text or
-    token ids, or be a coroutine function. What it yields is what arrives: each
-    item is one output token, and the items of a list arrive all at once. It is
-    also given those of ``max_tokens``, ``stop``, ``seed`` and the sampling
+    token ids, or be a coroutine function. Each item it yields is one output
+    token, and the items of a list arrive all at once. It also
+    receives those of ``max_tokens``, ``stop``, ``seed`` and the sampling
     parameters that its signature names.
 
     A planted ``delay`` waits between the items. ``glance`` is called once in each request,
@@ -65,7 +65,7 @@ class AppEngine:
             function: Any = importlib.import_module(module_name)
             for name in attribute.split("."):
                 function = getattr(function, name)
-        except BaseException as error:  # its import runs whatever the module says
+        except BaseException as error:  # importing it runs arbitrary code
             raise EngineLoadError(
                 f"llm.target {self._target!r} could not be loaded: {describe_exception(error)}"
                 + (_EXITS if isinstance(error, SystemExit) else "")
@@ -84,11 +84,11 @@ class AppEngine:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def info(self) -> dict[str, Any]:
-        """Return the target's name; an application does not say what model it runs."""
+        """Return the target's name; an application does not report its model."""
         return {"engine": "app", "engine_version": "1", "model_name": self._target}
 
     def reset(self) -> None:
-        """Do nothing: an application keeps what state it wants."""
+        """Do nothing: an application manages its own state."""
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
@@ -174,8 +174,9 @@ class AppEngine:
             )
 
     def _wait(self, awaitable: Awaitable[Any]) -> Any:
-        """Run on the one event loop of this engine's life: what an application opened on it
-        (a client's connections) must serve its next request, too.
+        """Run an awaitable on the engine's one event loop.
+
+        Connections that an application opened on it must serve the next request, too.
         """
 
         async def wait() -> Any:
@@ -198,12 +199,12 @@ class AppEngine:
 
 
 def _is_complete(answer: object) -> bool:
-    """Whether every item is there already, so that none comes later than another."""
+    """Whether all items exist already, as in a list, so that they arrive at the same time."""
     return isinstance(answer, list | tuple | set | frozenset) or hasattr(type(answer), "__array__")
 
 
 class _UnusableItemError(Exception):
-    """What the application returned or yielded is no output; the text says what it is."""
+    """The application returned or yielded something that is no output; the text names it."""
 
 
 def _one(item: Any) -> tuple[int | None, str]:

@@ -13,7 +13,7 @@ TokenSink = Callable[[int | None, str, float], None]
 
 
 class Engine(Protocol):
-    """Something that turns requests into generations, one at a time.
+    """An inference engine: turns requests into generations, one at a time.
 
     An engine is built from its configuration (a plain mapping, see the ``llm``
     section of ``config.yaml``) and loads everything it needs while being built.

@@ -28,8 +28,8 @@ def _adopt_package() -> None:
 def main() -> int:
     """Adopt the package, put the caller's import paths in front, and serve."""
     # A script's own folder comes first on the path; ours holds modules named like engines.
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]  # noqa: PTH100
+    own_folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != own_folder]  # noqa: PTH100
     sys.path[:0] = sys.argv[1:]
     _adopt_package()
     from pytest_llmperf.engine.worker import main as serve

@@ -1,4 +1,4 @@
-"""Starts a worker process, drives it over the wire, and says what happened when it dies."""
+"""The plugin's side of a worker process: starts it, sends it requests, explains its death."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class EngineClient:
         try:
             named: dict[str, Any] = {"engine": spec.engine}
             if kind.needs != "model":
-                # What baselines are chosen by is known before an engine is started.
+                # Baselines are chosen by this name, which is known before an engine starts.
                 named["model_name"] = kind.answers_with(spec.config)
             client.info = EngineInfo.from_wire({**result, **named})
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -125,7 +125,7 @@ class EngineClient:
 
     @property
     def kind(self) -> EngineKind:
-        """What kind of engine it is."""
+        """The kind of engine that the worker runs."""
         return self._spec.kind
 
     @property
@@ -208,15 +208,15 @@ class EngineClient:
             self._killed = True
         if self._process.returncode is None:
             self._descendants.look()
-        # The worker leads a process group of its own: an application's children go too.
+        # The worker leads its own process group: an application's children end with it.
         end_group(self._process)
-        # Those that left the group, too: they would also hold the pipes open.
+        # Processes that left the group would hold the pipes open.
         self._descendants.end()
         with contextlib.suppress(OSError):
             _open(self._process.stdin).close()
         for thread in self._threads:
             # Not for ever: a process that the application moved out of the group may hold the
-            # other end of a pipe open. Each thread closes its own, whenever it ends.
+            # other end of a pipe open. Each thread closes its own end when it finishes.
             thread.join(_JOIN_TIMEOUT_S)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -303,13 +303,13 @@ class EngineClient:
                     try:
                         yield StreamToken(answer["text"], answer["token"], answer["t"])
                     except GeneratorExit:
-                        # The next command must not meet this one's tokens.
+                        # The next command must not receive this one's tokens.
                         abandoned = True
         finally:
             self._exchanging = False
             if not answered:
-                # Interrupted (Ctrl-C, a test's timeout): the engine is still at work on an
-                # answer that nobody will wait for.
+                # Interrupted (Ctrl-C, a test's timeout): the engine is still working on an
+                # answer that nobody will read.
                 self.kill()
 
     def _next(
@@ -325,7 +325,7 @@ class EngineClient:
 
     def _hung(self, limit: float, doing: str, setting: str | None) -> EngineGoneError:
         if hasattr(signal, "SIGUSR1"):
-            # Ask it where it hangs; the answer comes on stderr, the outermost frame last.
+            # Make it print where it hangs, to stderr, outermost frame last.
             signal_process(self._process, signal.SIGUSR1)
             until = time.monotonic() + _TRACE_WAIT_S
             while time.monotonic() < until and not any(map(_OUTERMOST, self.log)):

@@ -1,10 +1,10 @@
-"""The processes that an engine's process started, wherever they moved to, and their end.
+"""Finds and ends all processes that an engine's process started, wherever they moved to.
 
-A process that starts a session of its own leaves the process group of its parent, and one
-whose parent ends gets another: the nearest ancestor that asked for orphans. An engine's
-process asks for them, so that all it ever started stays below it while it lives; a variable in
-their environment finds them when it is gone. Both are Linux's (proc(5), PR_SET_CHILD_SUBREAPER
-in prctl(2)); elsewhere nothing is found, and the end of the process group has to do.
+A process that calls setsid() leaves the process group of its parent, and one whose parent ends
+is adopted by the nearest ancestor that asked for orphans. An engine's process asks for them, so
+that everything it started stays below it while it lives; once it is gone, they are found by a
+variable in their environment. Both work on Linux only (proc(5), PR_SET_CHILD_SUBREAPER in
+prctl(2)); elsewhere nothing is found, and ending the process group has to be enough.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import NamedTuple
 
 from pytest_llmperf.engine.own_time import OWN_TIME
 
-#: Names the engine's process that started whoever has it in its environment.
+#: Environment variable that names the engine's process to which a process belongs.
 MARK = "PYTEST_LLMPERF_ENGINE"
 _PR_SET_CHILD_SUBREAPER = 36
-#: More than a line of /proc/PID/stat has.
+#: Longer than any line of /proc/PID/stat.
 _STAT_BYTES = 4096
-#: How often processes are looked for, since one may just be starting another, and how long apart.
+#: How often to look for processes, since one may just be starting another, and the pause between.
 _ROUNDS, _PAUSE_S = 20, 0.01
 
 
@@ -46,7 +46,7 @@ def adopt_orphans() -> None:
 
 
 class Descendants:
-    """What a process started.
+    """The processes that a process started.
 
     Args:
         pid: of the process.
@@ -59,14 +59,14 @@ class Descendants:
         self._known: set[_Process] = set()
 
     def look(self) -> None:
-        """Note what is below the process, which must not have been waited for yet.
+        """Note the processes below this one, before it is waited for.
 
-        Once it has ended nobody can tell, and its id may be another's.
+        Once it has been waited for, they can't be found, and its id may belong to another.
         """
         self._known.update(_below({self._pid}, list(_processes())))
 
     def end(self) -> None:
-        """End those that were noted, those with the mark, and what they started meanwhile."""
+        """End the noted processes, those with the mark, and whatever they started meanwhile."""
         for _ in range(_ROUNDS):
             left = self._left()
             for process in left:
@@ -94,9 +94,9 @@ class Descendants:
 
 
 def end_those_outside_group(pid: int) -> None:
-    """End what this process started and what left its process group.
+    """End the processes that this process started and that left its process group.
 
-    The group has an end of its own. Does nothing in a forked copy of process ``pid``.
+    The group itself is ended elsewhere. Does nothing in a forked copy of process ``pid``.
     """
     if os.getpid() != pid:
         return
@@ -111,7 +111,7 @@ def _kill(process: _Process) -> None:
 
 
 def _processes() -> Iterator[_Process]:
-    """Yield every process that can be seen from here; source: proc_pid_stat(5)."""
+    """Yield every visible process; source: proc_pid_stat(5)."""
     if not sys.platform.startswith("linux"):
         return
     for entry in os.listdir("/proc"):  # noqa: PTH208

@@ -1,9 +1,9 @@
-"""One card, one session: whoever would disturb another's measurement waits for it to end.
+"""Device locks: a session that would disturb another's measurement waits for it to end.
 
 A session whose engines compute on known cards alone holds those, and shares the machine with
-others of its kind. Any other session may use the processor, or a card that nobody can name, and
-holds the whole machine. Locks are always taken in one order, so two sessions never wait for each
-other.
+others of its kind. Any other session may use the processor or an unknown card, and holds
+the whole machine. Locks are always taken in the same order, so that two sessions never
+wait for each other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class DeviceBusyError(EngineError):
 
 
 def whole_machine() -> None:
-    """Name no card: the session may use any, or the processor."""
+    """Name no card, so that the whole machine is locked."""
 
 
 class DeviceLock:
@@ -38,8 +38,8 @@ class DeviceLock:
 
     Args:
         timeout: seconds to wait for other sessions.
-        notify: called with a line: once when there is something to wait for, and when sessions
-            of other users can't be waited for.
+        notify: called with a line: once when it has to wait, and when it can't wait for sessions
+            of other users.
         path: one lock file that stands for everything; the default is ``LLMPERF_DEVICE_LOCK``,
             or else files that all users of this machine share.
         cards: asked when the lock is acquired; returns the names of the only cards that the
@@ -69,16 +69,16 @@ class DeviceLock:
         if self._held:
             return
         began, files = time.monotonic(), self._open()
-        told = False
+        notified = False
         try:
             for file in files:
                 while not file.take():
                     waited = time.monotonic() - began
-                    if not told and waited > _NOTICE_AFTER_S:
+                    if not notified and waited > _NOTICE_AFTER_S:
                         self._notify(
                             f"waiting for another session ({file.holder()}) to free the device"
                         )
-                        told = True
+                        notified = True
                     if waited > self._timeout:
                         raise DeviceBusyError(
                             f"another session ({file.holder()}) has held the device for "

@@ -1,4 +1,4 @@
-"""Says in words how a process ended, and what that usually means."""
+"""Explanations of how a process ended: its exit status or signal, and the usual cause."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOT_ITS_OWN = (
 
 
 def describe_end(status: int | None) -> tuple[str, str | None]:
-    """Say in words how a process ended, and what that usually means.
+    """Return how a process ended, in words, and what that usually means.
 
     Args:
         status: as of ``Popen.returncode``; a negative number is a signal.

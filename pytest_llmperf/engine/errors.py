@@ -1,4 +1,4 @@
-"""What can go wrong with an engine; every message is complete by itself."""
+"""Errors of an engine; every message is complete by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EngineGoneError(EngineError):
 
 #: How many of the engine's last log lines an error shows.
 LOG_TAIL = 12
-#: The same where a process died: the stacks of its threads come after what the engine said.
+#: The same where a process died: its threads' stacks follow the engine's own lines.
 CRASH_TAIL = 40
 
 

@@ -1,4 +1,4 @@
-"""What one request brought back: token ids, text, timeline and the metrics that follow."""
+"""The result of one request: token ids, text, timeline, and the metrics derived from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Generation:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Every metric that is defined for this generation, by name, in base units."""
+        """The metrics defined for this generation, by name, in base units."""
         return compute_all([self.timeline])
 
     @property
@@ -73,15 +73,15 @@ class Generation:
 
 
 def received_generation(data: dict[str, Any], engine: str, seconds: float) -> Generation:
-    """Rebuild a generation that a worker sent, if it can be what happened.
+    """Rebuild a generation that a worker sent, if it is plausible.
 
     Args:
-        data: what ``to_wire`` made of it there.
-        engine: what messages call the engine.
-        seconds: how long the request took, seen from here.
+        data: the output of ``to_wire`` in the worker.
+        engine: its name in messages.
+        seconds: how long the request took, by this process's clock.
 
     Raises:
-        EngineError: it is no generation, or no clock can have read its times.
+        EngineError: it is no generation, or its times are impossible.
     """
     try:
         generation = Generation.from_wire(data)

@@ -1,7 +1,7 @@
-"""What a GGUF file says of its tensors, read by ggml's own functions.
+"""Reads tensors and metadata from a GGUF file's header, with ggml's own functions.
 
 The library that llama.cpp has loaded already exports them, so the types and
-sizes of every quantization are ggml's own: there is nothing here to fall behind.
+sizes of every quantization are ggml's own and can't go out of date here.
 Source: llama.cpp's ggml/include/gguf.h.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from pytest_llmperf.split_models import model_files
 
-#: Of enum gguf_type, the whole numbers: how each is read.
+#: How each integer type of enum gguf_type is read.
 _WHOLE = {
     0: ctypes.c_uint8,
     1: ctypes.c_int8,
@@ -90,7 +90,7 @@ class _InitParams(ctypes.Structure):
 
 @functools.cache
 def _ggml() -> ctypes.CDLL:
-    """Return the library that llama.cpp uses, with the signatures of what is called here."""
+    """Return the ggml library that llama.cpp uses, with the signatures of the functions we call."""
     from llama_cpp import _ctypes_extensions, llama_cpp
 
     folder = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or Path(llama_cpp.__file__).parent / "lib")
@@ -121,7 +121,7 @@ def _one(path: Path) -> GgufHeader:
     ggml = _ggml()
     if not path.is_file():
         raise GgufError(f"{path} is missing")
-    # Without a place for tensors it reads the header alone.
+    # Without a context for tensors it reads the header alone.
     file = ggml.gguf_init_from_file(os.fsencode(path), _InitParams(True, None))
     if not file:
         raise GgufError(f"{path} is no GGUF file that this ggml can read")

@@ -1,4 +1,4 @@
-"""Why an engine has fewer layers on the GPU than required, and what to do about it: pure rules."""
+"""Explains why fewer layers are on the GPU than required, and how to fix it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DRIVERS = {
 
 
 class ShortfallCause(Enum):
-    """Why layers are not where they are required, each a different thing to mend."""
+    """Why layers are not where they are required; each cause has a different fix."""
 
     BUILD = "build"
     NO_DEVICE = "no visible device"
@@ -36,7 +36,7 @@ class ShortfallCause(Enum):
 
 @dataclass(frozen=True)
 class GpuRequirement:
-    """Where layers are to be.
+    """How many layers a GPU must hold, and which GPU.
 
     Attributes:
         layers: how many at least, the output layer counted; None is all, and so is more
@@ -49,7 +49,7 @@ class GpuRequirement:
     device: str | None = None
 
     def wanted(self, total: int) -> int:
-        """Return how many layers that is of a model of ``total``."""
+        """Return how many layers are required of a model with ``total``."""
         return total if self.layers is None else min(self.layers, total)
 
     def allows(self, device: DeviceLoad) -> bool:
@@ -64,7 +64,7 @@ class GpuRequirement:
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What is known around a load besides its report.
+    """Circumstances of a model's load, beside its report.
 
     Attributes:
         backend: of the build: ``cpu``, ``cuda``, ``vulkan``, ...
@@ -86,9 +86,9 @@ class Shortfall:
     """Fewer layers than required, or layers elsewhere.
 
     Attributes:
-        cause: what kind of thing is to be mended.
+        cause: its kind, which decides the fix.
         reason: how many layers are where, and how many are required.
-        because: the cause in words, with what shows it.
+        because: the cause in words, with its evidence.
         remedy: the exact change.
         devices: what each device holds.
     """
@@ -100,7 +100,7 @@ class Shortfall:
     devices: tuple[DeviceLoad, ...] = ()
 
     def __str__(self) -> str:
-        """Return the whole story, several lines."""
+        """Return reason, cause, remedy and devices, on several lines."""
         lines = [self.reason, f"cause: {self.because}", f"remedy: {self.remedy}"]
         return "\n".join([*lines, *(f"  {device}" for device in self.devices)])
 
@@ -108,19 +108,19 @@ class Shortfall:
 def find_shortfall(
     gpu: GpuUtilization, requirement: GpuRequirement, situation: LoadContext
 ) -> Shortfall | None:
-    """Return what is missing of a requirement, and why; None where it is met."""
+    """Return how a requirement is missed, and why; None where it is met."""
     wanted = requirement.wanted(gpu.total_layers)
     if requirement.device is None:
-        here, elsewhere = gpu.layers_on_gpu, 0
+        placed, elsewhere = gpu.layers_on_gpu, 0
     else:
-        here = sum(device.layers for device in gpu.devices if requirement.allows(device))
-        elsewhere = gpu.layers_on_gpu - here
-    if here >= wanted and not elsewhere:
+        placed = sum(device.layers for device in gpu.devices if requirement.allows(device))
+        elsewhere = gpu.layers_on_gpu - placed
+    if placed >= wanted and not elsewhere:
         return None
     cause = _cause(gpu, requirement, wanted, elsewhere)
-    because, remedy = _told(cause, gpu, requirement, situation)
+    because, remedy = _explanation(cause, gpu, requirement, situation)
     return Shortfall(
-        cause, _reason(gpu, requirement, here, wanted), because, remedy, devices=gpu.devices
+        cause, _reason(gpu, requirement, placed, wanted), because, remedy, devices=gpu.devices
     )
 
 
@@ -132,7 +132,7 @@ def _cause(
     if gpu.status is GpuStatus.NO_DEVICE:
         return ShortfallCause.NO_DEVICE
     if gpu.gpus and not any(map(requirement.allows, gpu.gpus)):
-        # More layers would go to other devices all the same.
+        # More layers would go to other devices anyway.
         return ShortfallCause.DEVICE
     if 0 <= gpu.asked < wanted:
         return ShortfallCause.SETTING
@@ -141,18 +141,18 @@ def _cause(
     return ShortfallCause.MEMORY
 
 
-def _reason(gpu: GpuUtilization, requirement: GpuRequirement, here: int, wanted: int) -> str:
+def _reason(gpu: GpuUtilization, requirement: GpuRequirement, placed: int, wanted: int) -> str:
     where = "a GPU" if requirement.device is None else f"{requirement.device!r}"
     required = "all are required" if wanted == gpu.total_layers else f"{wanted} are required"
-    if here >= wanted:
+    if placed >= wanted:
         return (
-            f"{gpu.layers_on_gpu - here} of {gpu.total_layers} layers are on another GPU than "
+            f"{gpu.layers_on_gpu - placed} of {gpu.total_layers} layers are on another GPU than "
             f"{where}"
         )
-    return f"{here} of {gpu.total_layers} layers are on {where}, and {required}"
+    return f"{placed} of {gpu.total_layers} layers are on {where}, and {required}"
 
 
-def _told(
+def _explanation(
     cause: ShortfallCause, gpu: GpuUtilization, requirement: GpuRequirement, situation: LoadContext
 ) -> tuple[str, str]:
     """Return the cause in words, and the remedy."""
@@ -212,7 +212,7 @@ def _other_device(gpu: GpuUtilization, requirement: GpuRequirement) -> tuple[str
 
 
 def reinstall(version: str = "", platform: str = sys.platform) -> str:
-    """Say how a CPU-only build is replaced by one of the same version for the GPU."""
+    """Return the command that replaces a CPU-only build by a GPU build of the same version."""
     flag = "GGML_METAL" if platform == "darwin" else "GGML_CUDA"
     other = "" if platform == "darwin" else " (-DGGML_VULKAN=on if the card is not NVIDIA's)"
     return f"reinstall it with GPU code{other}: {rebuild_command(f'-D{flag}=on', version)}"

@@ -1,4 +1,4 @@
-"""``llm_engine`` as a test sees it: generate, chat, stream, info, and where the layers are."""
+"""``llm_engine``, the engine object in tests: generate, chat, stream, info, GPU layers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Observer = Callable[[Request, Generation], None]
 
 
 class TokenStream(Iterator[StreamToken]):
-    """Iterates over tokens as they arrive; ``generation`` is there once it has ended.
+    """Tokens of a request as they arrive; ``generation`` is the whole outcome.
 
     Stopping early is allowed: ``close()``, or the end of a ``with`` block, waits
     for the engine to finish the request.
@@ -68,11 +68,11 @@ class LlmEngine:
 
     A worker that crashed or hung fails the request it was running; the next
     request starts a new one. Requests from several threads wait for each other;
-    one that would wait for a stream which its own thread left open is refused.
+    one that would wait for a stream left open by its own thread is refused.
 
     Args:
         spec: how to start the worker.
-        max_tokens: output tokens of a request that does not say.
+        max_tokens: output tokens of a request that names no number.
         lock: held while a worker lives, so that only one engine holds the device.
     """
 
@@ -86,7 +86,7 @@ class LlmEngine:
         self._turn_thread: int | None = None
         self._last_stream: TokenStream | None = None
         self.observer: Observer | None = None
-        #: What the last worker had loaded; outlives it.
+        #: Info of the last worker, kept after its end.
         self.last_info: EngineInfo | None = None
         #: Seconds the last start of a worker took, its load included.
         self.start_seconds = 0.0
@@ -132,14 +132,14 @@ class LlmEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """What was loaded: model, quantization, sizes, layers, build flags, thread counts."""
+        """Facts about the loaded engine: model, quantization, sizes, layers, build, threads."""
         return self.start().info
 
     def verify_gpu_utilization(self) -> GpuUtilization:
-        """Return where the layers are, and log ``GPU Utilization: X/Y layers on GPU``.
+        """Return which device has how many layers; log ``GPU Utilization: X/Y layers on GPU``.
 
         Raises:
-            EngineError: the engine does not say (an ``app`` engine).
+            EngineError: the engine does not report it (an ``app`` engine).
         """
         utilization = self.info.gpu
         if utilization is None:
@@ -183,7 +183,7 @@ class LlmEngine:
                 self._client.reset()
 
     def finish_stream(self) -> None:
-        """Let the engine finish a stream that its reader left open; the request then counts."""
+        """Let the engine finish a stream left open by its reader; the request then counts."""
         if self._blocked_by_own_stream() and self._last_stream is not None:
             self._last_stream.close()
 
@@ -231,7 +231,7 @@ class LlmEngine:
 
     @contextlib.contextmanager
     def _taking_turn(self) -> Iterator[None]:
-        """Wait for other threads' requests."""
+        """Hold the engine for one request; wait for other threads' requests first."""
         if self._blocked_by_own_stream():
             raise EngineError(
                 "a stream of this engine is still open: read it to its end, or close() it, "

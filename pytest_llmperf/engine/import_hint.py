@@ -1,4 +1,4 @@
-"""What mends an engine whose libraries could not be loaded, read from the loader's own words."""
+"""Fixes for an engine whose libraries could not be loaded, derived from the loader's message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DRIVER = (
 )
 _CUDA = re.compile(r"lib(?:cudart|cublas|cublasLt|nvrtc|nvJitLink)$")
 _ROCM = re.compile(r"lib(?:amdhip64|hipblas|hipblaslt|rocblas|hsa-runtime64)$")
-#: Libraries that a package of their own brings: what each is, and Debian's package.
+#: Libraries from separate packages: what each is, and Debian's package.
 _PACKAGES = {
     "libvulkan": ("the Vulkan loader", "libvulkan1"),
     "libgomp": ("the OpenMP runtime", "libgomp1"),
@@ -25,7 +25,7 @@ _PACKAGES = {
 
 
 def import_hint(message: str) -> str:
-    """Say what to do about a library that could not be loaded; empty where that is not known.
+    """Return how to fix a library that could not be loaded; empty if unknown.
 
     Args:
         message: the loader's, as the import's error repeats it.

@@ -1,4 +1,4 @@
-"""What an engine says of itself once it has loaded."""
+"""Facts that an engine reports about itself once it has loaded."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class EngineInfo:
         quantization: as llama.cpp names it, for example ``Q4_1``.
         file_bytes, model_bytes: size of the model's files, and of the tensors in them.
         n_layers: layers without the output layer.
-        n_ubatch: most tokens computed at once.
-        flash_attn: whether flash attention is used, or None where llama.cpp does not say.
-        use_mmap: whether the model file is mapped, or None where llama.cpp does not say.
-        gpu: where the layers went, or None for an engine that does not say.
-        reads: what a decode step reads from memory, or None for an engine (an older
-            worker, too) that does not say.
+        n_ubatch: maximum number of tokens computed at once.
+        flash_attn: whether flash attention is used, or None where llama.cpp does not report it.
+        use_mmap: whether the model file is mapped, or None where llama.cpp does not report it.
+        gpu: where the layers went, or None for an engine that does not report it.
+        reads: bytes a decode step reads from memory, or None for an engine (or an older
+            worker) that does not report it.
     """
 
     engine: str
@@ -57,7 +57,7 @@ class EngineInfo:
     reads: ModelReads | None = None
 
     def mapped_bytes(self, *, locked: bool) -> int:
-        """Return how much of the model the host reads from its file as it is needed.
+        """Return the bytes of the model that the host reads from its file on demand.
 
         ``locked``: the configuration locks it in memory (``use_mlock``).
         """

@@ -1,7 +1,6 @@
-"""What the installed llama-cpp-python is, found out without importing it.
+"""Version, backend and arguments of the installed llama-cpp-python, without importing it.
 
-Importing it loads its libraries (and a GPU driver); these questions come up
-before that is wanted.
+Importing it loads its libraries (and a GPU driver), which is too early here.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def unknown_extra(names: Iterable[str]) -> dict[str, str | None]:
 
     Returns:
         Unknown name -> nearest argument of the real signature, or None. Empty
-        when the package is missing: that is another error, told elsewhere.
+        when the package is missing, which is reported elsewhere.
     """
     known = llama_arguments()
     if not known:

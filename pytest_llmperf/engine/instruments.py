@@ -1,4 +1,4 @@
-"""What makes an engine's process slower than it is: tracers, profilers, debuggers, debug modes."""
+"""Detects what slows an engine's process down: tracers, profilers, debuggers, debug modes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-#: Modules that are active once they are imported, and those that are where the environment
-#: brought them in: an application that imports one of these itself means to have it.
+#: Modules that are active once imported, and those that count only where the environment brought
+#: them in: an application that imports one of the latter itself wants it.
 _ACTIVE = ("pydevd",)
 _BROUGHT_IN = ("ddtrace", "elasticapm", "newrelic", "opentelemetry", "scalene", "viztracer")
 #: Tool ids that sys.monitoring reserves for debuggers, coverage and profilers.
@@ -50,7 +50,7 @@ class Instrument(NamedTuple):
 
     @classmethod
     def from_wire(cls, data: Any) -> Instrument:
-        """Rebuild one after a trip through JSON.
+        """Rebuild an instrument from JSON.
 
         Raises:
             TypeError, ValueError: it is none.
@@ -73,11 +73,11 @@ class InstrumentWatch:
         self._libraries: set[tuple[str, str]] | None = None
 
     def glance(self) -> None:
-        """Note what is on, in less than a microsecond where nothing is: for inside a request."""
+        """Note active instruments; takes under a microsecond if there are none."""
         self._seen.update(tracers())
 
     def found(self) -> list[Instrument]:
-        """Return what is on, and what was seen since the last time."""
+        """Return the active instruments, and those seen since the last call."""
         if self._libraries is None:
             self._libraries = set(_libraries())
         outside = self._from_outside | self._libraries
@@ -87,7 +87,7 @@ class InstrumentWatch:
 
 
 def tracers() -> Iterator[tuple[str, str]]:
-    """Yield what is called for every line, call or event of Python, as (check, name)."""
+    """Yield functions called for every line, call or event of Python, as (check, name)."""
     for function, way in (
         (_gettrace(), "sys.settrace"),
         (_getprofile(), "sys.setprofile"),
@@ -111,7 +111,7 @@ except ImportError:
 
 
 def _at_times() -> Iterator[tuple[str, str]]:
-    """Yield what can be switched on and off besides, and takes longer to look at."""
+    """Yield other switchable instruments, which take longer to detect."""
     yield from _threads_and_timers()
     for name in _ACTIVE:
         if name in sys.modules:

@@ -1,4 +1,4 @@
-"""The plugin's own kinds of engines: what each needs and can tell."""
+"""The built-in kinds of engines: what each needs and reports."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ LLAMA_CPP = EngineKind(
     takes_delay=True,
 )
 
-#: Nothing is known of what an application computes with. Two of its processes may share what is
-#: there only once: a port, or a server that the other one would then ask.
+#: What hardware an application uses is unknown. Two of its processes may compete for something
+#: that exists only once, such as a port, or end up asking the same server.
 APP = EngineKind(
     name="app",
     engine="pytest_llmperf.engine.app:AppEngine",

@@ -1,4 +1,4 @@
-"""How to start an engine's process: all that the plugin tells it."""
+"""The specification of an engine's process: interpreter, settings, environment, timeouts."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ class LaunchSpec:
 
     @property
     def kind(self) -> EngineKind:
-        """What kind of engine it is.
+        """The kind of engine to start.
 
         Raises:
-            EngineKindError: none that is installed.
+            EngineKindError: no such kind is installed.
         """
         return engine_kind(self.engine)
 
     @property
     def name(self) -> str:
-        """What messages call the engine: an application by its target."""
+        """The engine's name in messages; an application's is its target."""
         return self.kind.title(self.config)
 
     def load_command(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Whether a loaded model can generate text at all, one token after another.
 
-llama.cpp decodes with models that are not made for it, too, as fast as with any other, and what
-comes out are numbers of tokens without a meaning.
+llama.cpp also decodes with models that are not made for it, as fast as with any other, and
+produces meaningless tokens.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _OTHER_MODEL = "name a model that generates text in llm.model_path"
 _OR_APP = f"{_OTHER_MODEL}, or measure your own code around this one (llm.engine: app)"
 
 
-def why_unable(model: Any, ctx: Any, config: Mapping[str, Any], log: Iterable[str]) -> str:
-    """Say why a loaded model generates no text, and what to do; "" where it does.
+def why_no_text(model: Any, ctx: Any, config: Mapping[str, Any], log: Iterable[str]) -> str:
+    """Return why a loaded model can't generate text, and what to do; "" if it can.
 
     Args:
         model, ctx: llama.cpp's pointers.
         config: what it was loaded with, the ``llm`` section.
-        log: llama.cpp's own of the load.
+        log: llama.cpp's log of the load.
     """
     extra = config.get("extra", {})
     if extra.get("vocab_only"):

@@ -11,7 +11,7 @@ _SPLIT_MODES = {"none": 0, "layer": 1, "row": 2}
 
 
 class FileName(str):
-    """A file's name that reaches llama.cpp as the bytes the system knows it by.
+    """A file's name that reaches llama.cpp as the bytes in the file system.
 
     llama-cpp-python encodes it as UTF-8, which fails where Python could not decode it.
     """

@@ -24,11 +24,11 @@ from typing import Any
 import llama_cpp
 
 from pytest_llmperf.engine.base import TokenSink
-from pytest_llmperf.engine.context_room import check_room
+from pytest_llmperf.engine.context_room import check_context
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.installed import installed_backend
-from pytest_llmperf.engine.llama_ability import why_unable
+from pytest_llmperf.engine.llama_ability import why_no_text
 from pytest_llmperf.engine.llama_arguments import FileName, llama_arguments
 from pytest_llmperf.engine.llama_memory import ContextMemory
 from pytest_llmperf.engine.llama_prompt import PromptingLlama, prepare_templates, tokenize
@@ -57,8 +57,8 @@ class LlamaCppEngine:
         delay: a slowdown planted in the token loop.
 
     Raises:
-        EngineLoadError: with llama.cpp's last log lines and a hint, or with what the model
-            is that generates no text.
+        EngineLoadError: with llama.cpp's last log lines and a hint, or with the reason why the
+            model generates no text.
     """
 
     def __init__(self, config: dict[str, Any], delay: Delay | None = None) -> None:
@@ -71,7 +71,7 @@ class LlamaCppEngine:
         path = str(config["model_path"])
         try:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
-            # word; its own Python-level chatter (the whole chat template) is dropped.
+            # message; its own Python-level chatter (the whole chat template) is dropped.
             with contextlib.redirect_stderr(io.StringIO()):
                 self._llm = PromptingLlama(FileName(path), verbose=True, **llama_arguments(config))
             if refused := next(filter(_REFUSED_ADAPTER, self._log), ""):
@@ -82,7 +82,7 @@ class LlamaCppEngine:
             text = f"llama.cpp could not load {shown_path(path)}: {error}"
             raise EngineLoadError(with_log_tail(text, self._log, hint)) from error
         self._ctx = self._llm.ctx
-        if reason := why_unable(self._llm.model, self._ctx, config, self._log):
+        if reason := why_no_text(self._llm.model, self._ctx, config, self._log):
             raise EngineLoadError(f"{shown_path(path)} can't generate text: {reason}")
         self._memory = ContextMemory(self._llm.model, self._ctx)
         self._vocab = llama_cpp.llama_model_get_vocab(self._llm.model)
@@ -98,7 +98,7 @@ class LlamaCppEngine:
             self._log[-1] += line
         elif is_report_line(level, line):
             self._log.append(line)
-            # What a crash leaves behind is what has reached stderr.
+            # After a crash only what has reached stderr remains.
             os.write(2, line.encode("utf-8", "replace") + b"\n")
 
     def info(self) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class LlamaCppEngine:
         }
 
     def reset(self) -> None:
-        """Empty the KV cache, or whatever the model remembers with."""
+        """Empty the KV cache, or the model's other memory."""
         self._memory.clear()
 
     def close(self) -> None:
@@ -185,7 +185,7 @@ class LlamaCppEngine:
             pick = self._delay.slowed(pick)
         t_start = clock()
         prompt, stops = tokenize(self._llm, request)
-        check_room(len(prompt), max_tokens, self._config["n_ctx"], self._llm.n_ctx())
+        check_context(len(prompt), max_tokens, self._config["n_ctx"], self._llm.n_ctx())
         rest = prompt[self._memory.keep(prompt) :] if request.cache == "keep" else prompt
         buffer = (llama_cpp.llama_token * len(rest))(*rest)
         t_prefill_start = clock()
@@ -224,8 +224,8 @@ class LlamaCppEngine:
                 raise EngineError(self._decode_failed(status))
         sampler.check(ctx)
         # The last token was sampled but, unless an end of sequence followed, never evaluated.
-        # It is not counted on in either case: a replay bans end of sequence, and must find
-        # as much in the cache as the recorded request did.
+        # It is left out in either case: a replay bans end of sequence, and must find as
+        # much in the cache as the recorded request did.
         self._memory.hold([*prompt, *output[:-1]])
         return Generation(
             text=self._text(output, stops if finish == "stop" else ()),

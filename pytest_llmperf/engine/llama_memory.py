@@ -1,8 +1,8 @@
-"""What a llama.cpp context remembers of evaluated tokens, and how much a prompt may keep.
+"""The evaluated tokens in a llama.cpp context, and how many of them a prompt can reuse.
 
 A plain KV cache can forget any end of what it holds. One with a sliding window has dropped old
 positions; a recurrent state (Mamba, the convolutions of LFM2) holds the last position only and can
-go on from there, and from nowhere before. So the memory itself is asked.
+continue from there, not from an earlier one. So the memory itself is asked.
 Source: llama.cpp's include/llama.h (``llama_memory_seq_*``) and src/llama-hparams.cpp
 (``is_masked_swa``).
 """
@@ -24,7 +24,7 @@ class ContextMemory:
     def __init__(self, model: Any, ctx: Any) -> None:
         self._memory = llama_cpp.llama_get_memory(ctx)
         self._window = int(llama_cpp.llama_model_n_swa(model))
-        # Older packages can't tell a hybrid: of one that then goes on, nothing else is kept.
+        # Older packages can't recognize a hybrid; its state is then kept only to continue it.
         hybrid = getattr(llama_cpp, "llama_model_is_hybrid", llama_cpp.llama_model_is_recurrent)
         self._recurs = bool(llama_cpp.llama_model_is_recurrent(model) or hybrid(model))
         self._tokens: list[int] = []
@@ -35,11 +35,11 @@ class ContextMemory:
         self._tokens = []
 
     def hold(self, tokens: Sequence[int]) -> None:
-        """Note which tokens, from position 0, later requests may find; more may be there."""
+        """Note the tokens, from position 0, that later requests may reuse; it may hold more."""
         self._tokens = list(tokens)
 
     def settle(self, evaluate: Callable[[Sequence[int]], None]) -> None:
-        """Forget what was evaluated beyond the tokens that are noted.
+        """Forget everything evaluated beyond the noted tokens.
 
         Args:
             evaluate: fills an empty memory; needed where it can't forget the end alone.
@@ -51,7 +51,7 @@ class ContextMemory:
             self.hold(noted)
 
     def keep(self, prompt: Sequence[int]) -> int:
-        """Forget all but what ``prompt`` begins with; return how many of its tokens that is.
+        """Keep the longest common prefix with ``prompt``, forget the rest; return its length.
 
         At least one token is left to evaluate, to have logits to sample from.
         """
@@ -61,16 +61,16 @@ class ContextMemory:
                 break
             common += 1
         held = self._held()
-        # Where the prompt only goes on there is nothing to forget, and a window is still whole.
+        # If the prompt only continues, there is nothing to forget, and a window is complete.
         if not common or common > held or (common < held and not self._can_go_back_to(common)):
             self.clear()
             return 0
         return common
 
     def _can_go_back_to(self, length: int) -> bool:
-        """Forget what comes after the first ``length`` tokens, if the next one can then be had."""
+        """Forget what follows the first ``length`` tokens, if evaluation can continue there."""
         if self._window and self._recurs:
-            # The state is all that is told of such a memory, and nothing of its window.
+            # llama.cpp reports such a memory's state only, not its window.
             return False
         if not self._recurs:
             oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, _SEQUENCE)

@@ -13,7 +13,7 @@ from llama_cpp import llama_chat_format
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.request import Request
 
-#: What a chat template is told when it asks for the date.
+#: The date that a chat template gets when it asks for today.
 _TEMPLATE_DATE = datetime(2025, 1, 1)
 
 
@@ -26,10 +26,10 @@ class _ChatPrompt(Exception):  # noqa: N818 - carries a value out of a callback,
 
 
 class PromptingLlama(llama_cpp.Llama):  # type: ignore[misc]  # untyped package
-    """Llama whose chat handlers hand over the prompt they made instead of generating."""
+    """A Llama whose chat handlers return the formatted prompt instead of generating."""
 
     def create_completion(self, prompt: Any, **arguments: Any) -> Any:
-        """Hand over the prompt."""
+        """Raise the formatted prompt to the caller."""
         raise _ChatPrompt({"prompt": prompt, **arguments})
 
 
@@ -90,7 +90,7 @@ def tokenize(llm: PromptingLlama, request: Request) -> tuple[list[int], list[byt
     if not prompt:
         raise EngineError("the prompt has no tokens: nothing to evaluate")
     if request.ignore_eos and request.messages is not None:
-        # The template's end marker is an end of sequence in another guise.
+        # The template's end marker is another end of sequence.
         stops = list(request.stop)
     return [int(token) for token in prompt], [stop.encode() for stop in stops]
 

@@ -105,7 +105,7 @@ class SamplerChain:
         llama_cpp.llama_sampler_chain_add(self.pointer, sampler)
 
     def picker(self, ctx: Any) -> Callable[[], int]:
-        """Return what picks the next token from the logits of ``ctx``'s last batch.
+        """Return a function that picks the next token from the logits of ``ctx``'s last batch.
 
         It waits for the device before it reads them (``llama_get_logits_ith`` does), and looks
         at the logit of the token it picks; ``check`` looks at all of them.
@@ -128,7 +128,7 @@ class SamplerChain:
         return pick
 
     def _greedy_picker(self, ctx: Any) -> Callable[[], int]:
-        """Take the largest logit where it lies.
+        """Return a function that picks the largest logit, without copying the logits.
 
         ``llama_sampler_sample`` first copies the vocabulary into structs of three
         fields: for 49,000 entries that is 1.4% of a decode at 90 tokens/s.
@@ -138,14 +138,14 @@ class SamplerChain:
 
         def pick() -> int:
             nonlocal address, logits
-            here = get(ctx, -1)
-            if here != address:
-                address, logits = here, self._logits(here)
+            current = get(ctx, -1)
+            if current != address:
+                address, logits = current, self._logits(current)
             token = int(logits.argmax())
             if token in self._banned:
                 logits[banned] = -math.inf
                 token = int(logits.argmax())
-            # Where any is no number, argmax finds the first of them.
+            # If any is NaN, argmax returns the first of them.
             if not math.isfinite(logit := logits.item(token)):
                 raise not_a_number(logit)
             return token
@@ -153,7 +153,7 @@ class SamplerChain:
         return pick
 
     def check(self, ctx: Any) -> None:
-        """Look at all logits of ``ctx``'s last batch, which takes too long for every token.
+        """Check all logits of ``ctx``'s last batch; too slow for every token.
 
         Raises:
             EngineError: one of them is not a number, or infinite.
@@ -175,7 +175,7 @@ class SamplerChain:
 
 
 def not_a_number(logit: float) -> EngineError:
-    """Return the error of a model whose logits are no finite numbers."""
+    """Return the error of a model whose logits are not finite."""
     return EngineError(
         f"the model's output is not a number (a logit is {logit:g}), so that the tokens it names "
         "mean nothing: weights in its file are damaged, or this build computes them wrongly; "

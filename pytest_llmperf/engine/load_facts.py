@@ -1,4 +1,4 @@
-"""Reads from llama.cpp's load log what was made of settings that decide speed.
+"""Reads from llama.cpp's load log how settings that decide speed took effect.
 
 Source: the log lines of ``llama_context`` and ``load_tensors`` in llama.cpp's
 src/llama-context.cpp and src/llama-model.cpp. A setting that this version of

@@ -1,4 +1,4 @@
-"""What may be wrong where llama.cpp could not load a model: a setting, the memory, the file."""
+"""Hints on why llama.cpp could not load a model: a setting, the memory, the file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MIB = 1024 * 1024
-#: A buffer that could not be had: of which device, and its bytes.
+#: A buffer that could not be allocated: its device and bytes.
 ASKED = re.compile(r"failed to allocate (\S+) buffer of size (\d+)")
 _FREE = re.compile(r"using device (\S+) .* - (\d+) MiB free")
-#: What llama.cpp says where memory is short -> what it was for, and what makes it smaller.
+#: llama.cpp's message when memory is short -> what it was for, and how to reduce it.
 _SHORT = (
     (
         re.compile(r"unable to allocate \S+ buffer"),
@@ -35,7 +35,7 @@ _SHORT = (
         "a smaller llm.n_ctx",
     ),
 )
-#: What llama.cpp says of settings that this machine can't meet -> what to set instead.
+#: llama.cpp's message about settings that this machine can't meet -> what to set instead.
 _SETTINGS = (
     (
         re.compile(r"invalid value for main_gpu: (\d+) \(available devices: (\d+)\)"),
@@ -64,7 +64,7 @@ _SETTINGS = (
     ),
 )
 _NEWER = "a newer llama-cpp-python may"
-#: What llama.cpp says of files that it can't read -> what they are, and what to do about it.
+#: llama.cpp's message about files it can't read -> what they are, and what to do.
 _FILES = (
     (
         re.compile(r"GGUF file is version (\d+) but"),
@@ -112,7 +112,7 @@ _FILES = (
         "download it again",
     ),
 )
-#: What llama-cpp-python raises where it can't hand an argument on.
+#: Errors of llama-cpp-python for an argument that it can't pass on.
 _ARGUMENT = (TypeError, AttributeError, KeyError, OverflowError, ctypes.ArgumentError)
 _CONTEXT = re.compile(r"failed to initialize the context: (.*)")
 
@@ -123,11 +123,11 @@ def load_hint(
     error: Exception | None = None,
     extra: Iterable[str] = (),
 ) -> str:
-    """Say why a model was not loaded, and what to change.
+    """Return why a model was not loaded, and what to change.
 
     Args:
         path: the model's file.
-        log: the engine's.
+        log: the engine's lines.
         error: what llama-cpp-python raised.
         extra: names of the arguments in ``llm.extra``.
     """
@@ -154,7 +154,7 @@ def load_hint(
 
 
 def _known(hints: Iterable[tuple[re.Pattern[str], str]], log: Sequence[str]) -> str:
-    """Return the first hint whose words are in the log, with what they name; or nothing."""
+    """Return the first hint whose pattern is in the log, filled in; or nothing."""
     text = "\n".join(log)
     for pattern, hint in hints:
         if match := pattern.search(text):
@@ -163,7 +163,7 @@ def _known(hints: Iterable[tuple[re.Pattern[str], str]], log: Sequence[str]) -> 
 
 
 def _memory_hint(log: Sequence[str]) -> str:
-    """Name the device that has too little memory, what for, and the change; or nothing."""
+    """Return the device that lacks memory, what for, and the fix; or nothing."""
     text = "\n".join(log)
     asked = [*ASKED.finditer(text)]
     free = {match[1]: int(match[2]) for match in _FREE.finditer(text)}

@@ -4,7 +4,7 @@ Source: the log lines of ``load_tensors``, ``llama_kv_cache`` and
 ``sched_reserve`` in llama.cpp's src/llama-model.cpp, llama-kv-cache.cpp and
 llama-context.cpp. With no visible device, or a build without GPU code, no
 ``offloaded X/Y layers to GPU`` line is printed at all; a build with RPC prints
-it always, and counts what was asked for. Where every layer's own line is there,
+it always, and counts what was asked for. Where every layer has its own line,
 those are counted.
 """
 
@@ -26,7 +26,7 @@ _DEVICE = re.compile(r"using device (\S+) \((.*?)\)(?: \(([^)]*)\))? - (\d+) MiB
 
 
 class GpuStatus(Enum):
-    """How the layers ended up, each a different thing to mend."""
+    """How the layers were placed; each status has a different fix."""
 
     FULL = "all layers on GPU"
     AS_ASKED = "as many layers on GPU as asked"
@@ -38,7 +38,7 @@ class GpuStatus(Enum):
 
 @dataclass(frozen=True)
 class DeviceLoad:
-    """What one device holds; sizes in bytes, layers counted with the output layer.
+    """Contents of one device: sizes in bytes, layers including the output layer.
 
     Attributes:
         name: llama.cpp's own, such as ``CUDA0`` or ``Vulkan1``; ``CPU`` is the host.
@@ -46,7 +46,7 @@ class DeviceLoad:
         layers: how many are on it.
         model_bytes, kv_bytes, compute_bytes: the weights, the KV cache (or a recurrent
             model's state), and what computing needs.
-        free_bytes: what was free on it before the load; 0 where that was not said.
+        free_bytes: what was free on it before the load; 0 where that was not reported.
     """
 
     name: str
@@ -109,7 +109,7 @@ class GpuUtilization:
 
     @property
     def gpus(self) -> tuple[DeviceLoad, ...]:
-        """The devices that are no host, those without a layer included."""
+        """All GPUs, including those without a layer."""
         return tuple(device for device in self.devices if not device.is_host)
 
     @property
@@ -121,9 +121,9 @@ class GpuUtilization:
         return self.layers_on_gpu > 1 and on_gpus == 0 and anywhere > 0
 
     def explain(self) -> str:
-        """Say what the status means here and what to do about it."""
+        """Return what the status means and what to do about it."""
         asked = "all" if self.asked < 0 else str(self.asked)
-        said = {
+        meaning = {
             GpuStatus.FULL: "every layer is on a GPU",
             GpuStatus.AS_ASKED: f"n_gpu_layers: {asked}",
             GpuStatus.FEWER: (
@@ -137,7 +137,7 @@ class GpuUtilization:
                 "CPU-only build: reinstall llama-cpp-python with GPU code to use a GPU"
             ),
         }[self.status]
-        return f"{said}; the KV cache is on the CPU" if self.kv_on_host else said
+        return f"{meaning}; the KV cache is on the CPU" if self.kv_on_host else meaning
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -151,7 +151,7 @@ class GpuUtilization:
 
 
 def is_report_line(level: int, text: str) -> bool:
-    """Whether a log line belongs to the report, or is no debug chatter (ggml level 1)."""
+    """Whether a log line is part of the report, or more than debug output (ggml level 1)."""
     return level != 1 or "assigned to device" in text
 
 
@@ -185,8 +185,8 @@ def read_load_report(
             layers[int(match[1])] = host_of(match[2])
         elif match := _BUFFER.search(line):
             place, mib = (match[1], match[2]), float(match[3])
-            # What computing needs is told anew whenever it is reserved anew; a model or a
-            # cache of several buffers is told by one line for each.
+            # Compute buffers are reported again whenever they are reserved again; a model or
+            # a cache of several buffers has one line for each.
             again = match[2] in ("compute", "output")
             buffers[place] = mib if again else buffers.get(place, 0.0) + mib
         elif match := _DEVICE.search(line):
@@ -203,7 +203,7 @@ def read_load_report(
     sizes = _by_device(buffers, known)
     cards = {*sizes, *known} - {HOST}
     if not layers and len(cards) == 1:
-        # Older builds tell how many went to a GPU and not which; there is only one.
+        # Older builds report how many went to a GPU but not which; there is only one.
         counted = [*cards] * on_gpu + [HOST] * (total - on_gpu)
     names = sorted({*sizes, *known}, key=lambda name: (name == HOST, len(name), name))
     devices = tuple(

@@ -1,4 +1,4 @@
-"""Where this process got a project's modules from."""
+"""Finds the files that this process imported a project's modules from."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def loaded_modules(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def in_engine(origins: Mapping[str, str]) -> dict[str, str]:
-    """Tell modules of an engine's process from those of the same name in this one."""
+def labelled_as_engine(origins: Mapping[str, str]) -> dict[str, str]:
+    """Label modules as imported in the engine's process, as this one may have the same names."""
     return {f"{name} (in the engine's process)": file for name, file in origins.items()}

@@ -1,4 +1,4 @@
-"""Lock files in a folder that all users of a machine may write to, and none of them has to trust.
+"""Lock files in a folder that all users of a machine can write to, safe from each other.
 
 Another user may hold a lock for ever or remove its file. Nobody can make a session follow a link,
 or write to anything but its lock file.
@@ -22,9 +22,9 @@ _TEMPORARY = Path(tempfile.gettempdir() if sys.platform == "win32" else "/tmp")
 _USER = "user" if sys.platform == "win32" else str(os.geteuid())
 #: The folder of all users, and the one of this user for where that can't be used.
 SHARED, OWN = _TEMPORARY / "pytest-llmperf", _TEMPORARY / f"pytest-llmperf-{_USER}"
-#: As of /tmp: anybody may make a file, and only its owner remove it.
+#: As /tmp: anybody may create a file, and only its owner may remove it.
 _FOR_ALL = 0o1777
-#: Another user may just have made what it has still to open to all.
+#: Another user may have created the file but not yet opened it to all.
 _TRIES, _PAUSE_S = 10, 0.02
 
 
@@ -41,12 +41,12 @@ class Folder:
     kind: Literal["shared", "own", "named"]
 
     def make(self) -> None:
-        """Make the folder unless it is there."""
+        """Create the folder if it does not exist."""
         self.path.mkdir(0o700, parents=self.kind == "named", exist_ok=True)
 
 
 def holder_of(pids: list[int]) -> str:
-    """Name the first of these processes that lives, and its user where that is another one."""
+    """Return the first of these processes that is alive, and its user if it is another."""
     import psutil
 
     for pid in pids:
@@ -69,17 +69,17 @@ if sys.platform == "win32":
             self._lock = FileLock(self.path, thread_local=False)
 
         def take(self) -> bool:
-            """Lock it if nobody else has; say whether that was done."""
+            """Lock the file if it is free; return whether it is now locked."""
             with contextlib.suppress(Timeout):
                 self._lock.acquire(timeout=0)
             return self._lock.is_locked
 
         def holder(self) -> str:
-            """Say who holds it."""
-            return "unknown"  # what is locked can't be read there
+            """Return a description of the holder."""
+            return "unknown"  # Windows can't read a locked file
 
         def close(self) -> None:
-            """Free it."""
+            """Release the lock."""
             self._lock.release()
 
 else:
@@ -91,7 +91,7 @@ else:
         Args:
             folder: where it is, or is made.
             name: the file's.
-            exclusive: whether nobody else may hold it; or nobody who holds it exclusively.
+            exclusive: whether nobody else may hold it at all, or only nobody exclusively.
 
         Raises:
             OSError: folder or file can't be made, or can't be trusted.
@@ -106,7 +106,7 @@ else:
             self._file = self._open()
 
         def take(self) -> bool:
-            """Lock it if nobody else has; say whether that was done."""
+            """Lock the file if it is free; return whether it is now locked."""
             how = fcntl.LOCK_EX if self._exclusive else fcntl.LOCK_SH
             try:
                 fcntl.flock(self._file, how | fcntl.LOCK_NB)
@@ -124,10 +124,10 @@ else:
             return True
 
         def holder(self) -> str:
-            """Say who holds it."""
+            """Return a description of the holder."""
             pids = _pids(self._file)
             if self._folder.kind != "named":
-                # Who shares this one stands in the files that it does not share.
+                # Holders of a shared lock are named in the exclusive files.
                 with contextlib.suppress(OSError), _opened(self._folder) as folder:
                     for path in sorted(self._folder.path.glob("*.lock")):
                         with contextlib.suppress(OSError):
@@ -137,7 +137,7 @@ else:
             return holder_of(pids)
 
         def close(self) -> None:
-            """Free it."""
+            """Release the lock."""
             if self._taken and self._exclusive:
                 os.ftruncate(self._file, 0)
             os.close(self._file)
@@ -164,7 +164,7 @@ else:
 
     @contextlib.contextmanager
     def _opened(folder: Folder) -> Iterator[int]:
-        """Give a folder's descriptor: what is opened through it lies in this folder."""
+        """Provide a folder's descriptor, so that files opened through it are in this folder."""
         flags = os.O_RDONLY | os.O_DIRECTORY
         opened = os.open(folder.path, flags if folder.kind == "named" else flags | os.O_NOFOLLOW)
         try:
@@ -181,8 +181,8 @@ else:
             os.close(opened)
 
     def _existing(name: str, folder: int) -> int:
-        """Open a plain file of a folder that has no other name anywhere."""
-        # Nothing is waited for, even where somebody made a pipe of that name.
+        """Open an existing regular file without hard links."""
+        # Does not block, even where somebody made a pipe of that name.
         file = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         found = os.fstat(file)
         if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:

@@ -1,8 +1,8 @@
-"""What one decode step reads from memory: the weights it uses and the caches it looks back at.
+"""Bytes that one decode step reads from memory: the weights it uses and the caches.
 
 At batch size 1 every weight in use is read once per token, whatever the
-quantization, and so is the cache of every earlier position. That is what a
-machine's memory bandwidth sets a limit to; see docs/roofline.md.
+quantization, and so is the cache of every earlier position. Memory
+bandwidth limits this; see docs/roofline.md.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class CacheReads:
     window: int = 0
 
     def at(self, depth: int) -> float:
-        """Return the bytes that a step reads which looks at ``depth`` positions."""
+        """Return the bytes that a step at ``depth`` positions reads."""
         if not self.cells:
             return float(self.size)
         return self.size / self.cells * min(depth, self.window or depth, self.cells)
@@ -66,13 +66,13 @@ class CacheReads:
 
 @dataclass(frozen=True)
 class ModelReads:
-    """What a decode step reads, by device.
+    """Bytes that a decode step reads, by device.
 
     Attributes:
         weights: bytes by device; the host is called ``CPU``.
         caches: every cache's part on every device.
         model_bytes: of all weights, read or not.
-        problem: why it isn't known, a sentence; "" where it is.
+        problem: why it isn't known, a sentence; "" if it is.
     """
 
     weights: dict[str, int] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class ModelReads:
     problem: str = ""
 
     def at(self, depth: int) -> dict[str, float]:
-        """Return the bytes by device of a step that looks at ``depth`` positions, its own too."""
+        """Return the bytes by device that a step at ``depth`` positions, its own too, reads."""
         found: dict[str, float] = {name: float(size) for name, size in self.weights.items()}
         for cache in self.caches:
             found[cache.device] = found.get(cache.device, 0.0) + cache.at(depth)
@@ -98,13 +98,13 @@ class ModelReads:
 
 
 class _UnknownError(Exception):
-    """What a step reads can't be told; str() is why."""
+    """The bytes a step reads can't be determined; str() is why."""
 
 
 def read_model_reads(
     path: Path, lines: Iterable[str], n_layer: int, config: Mapping[str, Any]
 ) -> ModelReads:
-    """Tell what a decode step of a loaded model reads; never fails, ``problem`` says why not.
+    """Work out the bytes a decode step of a loaded model reads; sets ``problem`` on failure.
 
     Args:
         path: the GGUF file, of a split model the first.
@@ -141,14 +141,14 @@ def read_model_reads(
     except (GgufError, _UnknownError) as error:
         return ModelReads(problem=str(error))
     except (AttributeError, OSError) as error:
-        # What a load needs has worked; a newer or older package may still miss these functions.
-        return ModelReads(problem=f"the installed ggml does not tell a file's tensors: {error}")
+        # The load worked, but a newer or older package may lack these functions.
+        return ModelReads(problem=f"the installed ggml does not list a file's tensors: {error}")
 
 
 def _reads_of(
     tensor: GgufTensor, devices: Mapping[int, str], n_layer: int, *, tied: bool, share: _Share
 ) -> Iterator[tuple[str, float]]:
-    """Yield (device, bytes) of what a step reads of one tensor; nothing where it is not used."""
+    """Yield (device, bytes) that a step reads of one tensor; nothing if it is unused."""
     name, output = tensor.name, devices.get(max(devices, default=0), "CPU")
     if name.startswith(_UNUSED):
         return
@@ -170,7 +170,7 @@ def _reads_of(
 
 
 def _expert_shares(header: GgufHeader, overrides: Mapping[str, Any]) -> _Share:
-    """Return what tells the share of a layer's experts that a token goes through."""
+    """Return a function from a layer to the share of its experts that a token goes through."""
 
     def numbers(key: str) -> tuple[int, ...]:
         replaced = overrides.get(f"{header.architecture}.{key}")
@@ -196,8 +196,8 @@ def _caches(lines: Iterable[str]) -> Iterator[CacheReads]:
     for line in lines:
         if _SPARSE.search(line):
             raise _UnknownError(
-                "this model looks at a part of its cache only (sparse attention), which llama.cpp "
-                "does not tell"
+                "this model looks at a part of its cache only (sparse attention), whose size "
+                "llama.cpp does not report"
             )
         if match := _WINDOW.search(line):
             n_swa = int(match[1])

@@ -1,4 +1,4 @@
-"""A process that ends, with all it started, when the one that started it is gone."""
+"""Ends this process, and everything it started, when its parent is gone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def die_with_parent() -> None:
 
 
 def end_unreachable() -> NoReturn:
-    """End this process after a pipe to its parent broke; the parent, if it lives, says why."""
+    """End this process after a pipe to its parent broke; a living parent reports why."""
     until = OWN_TIME.now() + _LAST_MOMENT_S
     while OWN_TIME.now() < until:
         if _is_orphan():
@@ -44,7 +44,7 @@ def end_unreachable() -> NoReturn:
 
 
 def end_group() -> NoReturn:
-    """End this process and what it started: nobody is left who could."""
+    """End this process and everything it started."""
     end_those_outside_group(os.getpid())
     if os.name == "posix" and os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The clock of an engine's process, and its sleep, where an application can't replace them."""
+"""Clock and sleep of an engine's process, kept where an application can't replace them."""
 
 from __future__ import annotations
 

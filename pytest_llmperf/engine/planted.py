@@ -1,4 +1,4 @@
-"""A planted slowdown: a real delay in the token loop, to see whether a gate would catch one."""
+"""A planted slowdown: a real delay in the token loop, to test whether a gate catches it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Plant:
-    """How much slower an engine is to decode than it is.
+    """Size and frequency of a planted slowdown of decode.
 
     Attributes:
         slowdown: waited after every decode step, as a share of that step's time
             (0.05 = decode 5% slower).
         share: probability that a request is slowed at all; 1.0 = every request.
-        seed: of the generator that chooses them. It starts anew in every process:
-            processes that are to differ in their choice need seeds that differ.
+        seed: of the random generator that chooses requests. It restarts in every process:
+            processes that should choose differently need different seeds.
 
     Raises:
         ValueError: a negative or infinite slowdown, or a share outside 0 to 1.
@@ -47,7 +47,7 @@ class Plant:
 
 
 class Delay:
-    """Carries a plant out in an engine's token loop.
+    """Applies a plant in an engine's token loop.
 
     What comes before a request's first token is never slowed. An engine that works
     ahead while the delay waits (an application with a queue) absorbs part of it.

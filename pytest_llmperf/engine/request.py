@@ -27,7 +27,7 @@ SAMPLING_DEFAULTS: dict[str, float | int] = {
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of an engine; exactly one of ``prompt`` and ``messages`` is set.
+    """One request to an engine; exactly one of ``prompt`` and ``messages`` is set.
 
     Attributes:
         prompt: text, or token ids that are evaluated as they are.

@@ -1,11 +1,11 @@
-"""Puts an application's exceptions and objects into words, whatever they do when they are shown."""
+"""Describes an application's exceptions and objects safely, even if printing them fails."""
 
 from __future__ import annotations
 
 import importlib
 from pathlib import Path
 
-#: Files whose lines do not say where the application went wrong.
+#: Files that are not the application's own.
 _OURS = (str(Path(__file__).with_name("app.py")), importlib.__file__)
 #: The longest text of an exception that is kept whole.
 _LONGEST = 2000
@@ -34,7 +34,7 @@ def describe_object(value: object) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """Name the innermost line of the application (of a library it calls) that was running."""
+    """Return the innermost line of the application, or of a library it calls, that was running."""
     place = ""
     trace = error.__traceback__
     while trace is not None:

@@ -29,7 +29,7 @@ _EVENT_FIELDS = {
     "done": ("result",),
     "error": ("kind", "message"),
 }
-# Taken now: an application may put functions of its own in the module.
+# Bound now: an application may replace functions of the module.
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _from_json = json.JSONDecoder().decode
 
@@ -55,7 +55,7 @@ def decode_event(line: bytes) -> dict[str, Any]:
     """Parse one line of a worker.
 
     Raises:
-        ValueError: it is not one of the protocol's events: something else wrote to the pipe.
+        ValueError: it is not an event of the protocol: something else wrote to the pipe.
     """
     message = decode(line)
     fields = _EVENT_FIELDS.get(str(message.get("event")))

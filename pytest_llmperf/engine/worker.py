@@ -43,11 +43,11 @@ def main() -> int:
     os.close(null)
     faulthandler.enable()
     if hasattr(signal, "SIGUSR1"):
-        # The plugin sends this to a worker that hangs, to say in its report where.
+        # The plugin sends this to a hanging worker, to report where it hangs.
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     die_with_parent()
     adopt_orphans()
-    # The first one that is registered runs last, after the application's own.
+    # The handler registered first runs last, after the application's own.
     atexit.register(end_those_outside_group, os.getpid())
     _Worker(output, commands).serve()
     return 0
@@ -133,7 +133,7 @@ class _Worker:
         raise EngineError(f"unknown operation {operation!r}")
 
     def _keep_recursion(self) -> None:
-        """Undo an application's lower limit, which would stop the engine's own calls, too."""
+        """Restore the recursion limit that an application lowered, for the engine's own calls."""
         if sys.getrecursionlimit() < self._recursion:
             sys.setrecursionlimit(self._recursion)
 
@@ -147,7 +147,7 @@ class _Worker:
             end_unreachable()
 
     def _forked(self) -> None:
-        """Keep a process that the application forked off the pipes: they are not its own.
+        """Close the protocol's pipes in a process that the application forked.
 
         While it held them, the plugin would not notice the end of this one.
         """
@@ -175,7 +175,7 @@ def _log(text: str) -> None:
 def load_engine(command: dict[str, Any], glance: Callable[[], None]) -> Engine:
     """Build the engine of a ``load`` command; its package is imported here and nowhere earlier.
 
-    ``glance``: called while an application answers, to see what is on in it just then.
+    ``glance``: called while an application answers, to look for instruments at that moment.
 
     Raises:
         EngineLoadError: its package is missing or of another version, or it could not load.

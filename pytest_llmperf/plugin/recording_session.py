@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
+from pytest_llmperf.engine.loaded_modules import labelled_as_engine, loaded_modules
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.plugin.recording import HeldTest, RecordStage
 from pytest_llmperf.plugin.runner_protocol import log_reports
@@ -76,7 +76,7 @@ class RecordingSession:
             result = yield
         with suppress(EngineError):
             engine = settings_of(self._config).engine
-            self._origins |= in_engine(engine.modules(self._request.modules))
+            self._origins |= labelled_as_engine(engine.modules(self._request.modules))
         return result
 
     @pytest.hookimpl(trylast=True)

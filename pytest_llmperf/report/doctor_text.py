@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.doctor.gain import LOOKED_AT, Gain, MetricChange
-from pytest_llmperf.engine.context_room import rounded_text
+from pytest_llmperf.engine.context_room import context_rounding
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
 from pytest_llmperf.report.cells import summary_text
@@ -102,7 +102,7 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
         named = info.model_name
         if info.quantization and info.quantization.lower() not in named.lower():
             named = f"{named} {info.quantization}"
-        context = f"n_ctx: {llm.n_ctx}{rounded_text(llm.n_ctx, info.n_ctx)}"
+        context = f"n_ctx: {llm.n_ctx}{context_rounding(llm.n_ctx, info.n_ctx)}"
         yield "model", f"{named}, {bytes_text(info.file_bytes)}; {context}"
         yield "engine", _engine(checkup)
     if checkup.measured is not None and checkup.measured.rows:

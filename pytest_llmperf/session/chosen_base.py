@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.config.load import load_config
-from pytest_llmperf.engine.loaded_modules import in_engine, loaded_modules
+from pytest_llmperf.engine.loaded_modules import labelled_as_engine, loaded_modules
 from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.packages.roots import import_roots, own_modules
 from pytest_llmperf.repository.git import GitError, Repository
@@ -133,4 +133,4 @@ def module_origins(context: SessionContext, engine: LlmEngine) -> dict[str, str]
         # What needs git was refused before; a note says why no commit is recorded.
         return {}
     names = own_modules(root, (*context.import_roots, *import_roots(root, root)))
-    return {**loaded_modules(names), **in_engine(engine.modules(names))}
+    return {**loaded_modules(names), **labelled_as_engine(engine.modules(names))}
