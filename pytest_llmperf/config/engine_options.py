@@ -1,4 +1,4 @@
-"""The options that an engine of another package has of its own: ``llm.extra``, by its model."""
+"""Checks ``llm.extra``, the options specific to an engine of another package."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pytest_llmperf.engine_kinds import EngineKind
 def check_options(
     kind: EngineKind, extra: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[tuple[tuple[str, ...], str, Any]]]:
-    """Return ``llm.extra`` as the engine gets it, and what is wrong: (path in it, message, value).
+    """Return ``llm.extra`` with defaults, and its problems: (path in it, message, value).
 
-    A kind with a model of its options has them checked and completed with their defaults; any
-    other gets what was written.
+    If the engine's kind has a pydantic model of its options, they are checked and completed with
+    their defaults; otherwise they are passed as written.
     """
     if kind.options is None:
         return dict(extra), []

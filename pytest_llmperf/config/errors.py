@@ -1,4 +1,4 @@
-"""Everything that is wrong with a configuration, in one message."""
+"""Configuration errors: every problem, with its place, in one message."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong, and where.
+    """One problem and its place.
 
     Attributes:
         where: ``config.yaml:7``, ``environment LLMPERF_LLM__N_BATCH`` or

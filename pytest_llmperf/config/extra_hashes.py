@@ -1,4 +1,4 @@
-"""What is stored of ``llm.extra``: its keys and a hash of each value, never the values.
+"""Hashes of ``llm.extra`` for records: its keys and a hash of each value, never the values.
 
 An argument of an engine may be a key or a private path, and records are committed.
 """
@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-#: What stands in stored settings in the place of ``extra``: key -> hash of its value.
+#: Replaces ``extra`` in stored settings: key -> hash of its value.
 EXTRA_HASHES = "extra_sha256"
-#: As records keep numbers: a value that was stored by an older version has lost the rest.
+#: Precision of numbers in records; values stored by an older version have no more.
 _SIGNIFICANT_DIGITS = 9
 _HEX_DIGITS = 12
 
@@ -20,7 +20,7 @@ _HEX_DIGITS = 12
 def without_extra_values(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return engine settings with each value of ``extra`` replaced by its hash.
 
-    Settings that are in that form already, or have no ``extra``, stay as they are.
+    Settings already in that form, or without ``extra``, are returned unchanged.
     """
     stored = dict(config)
     extra = stored.pop("extra", None)
@@ -31,7 +31,7 @@ def without_extra_values(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def value_hash(value: Any) -> str:
-    """Return the hash of a plain JSON value; equal numbers have one, whatever their type."""
+    """Return the hash of a plain JSON value; equal numbers of any type have the same hash."""
     text = json.dumps(_canonical(value), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_HEX_DIGITS]
 

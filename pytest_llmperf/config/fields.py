@@ -1,4 +1,4 @@
-"""The kinds of values a configuration holds, each with the words that say what is expected."""
+"""Types of configuration values, each with its description for error messages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pytest_llmperf.units import parse_duration, parse_tolerance
 
 @dataclass(frozen=True)
 class Expected:
-    """What a value has to be, in words that follow "expected"."""
+    """Description of a valid value, in words that follow "expected"."""
 
     words: str
 
 
 _NUMBER = r"\d+\.?\d*"
 
-#: What fits the engine's own 32-bit integers.
+#: The largest of the engine's 32-bit integers.
 _MAX = 2**31 - 1
 
 Count = Annotated[int, Field(ge=1, le=_MAX), Expected("an integer >= 1")]
@@ -69,7 +69,7 @@ EngineName = Annotated[
     str,
     Field(min_length=1),
     Expected("the name of an engine, such as llama_cpp or app"),
-    # Editors offer the first ones; which others are installed only the program knows.
+    # Editors offer the built-in ones; others depend on the installed packages.
     WithJsonSchema({"anyOf": [{"enum": ["llama_cpp", "app"]}, {"type": "string", "minLength": 1}]}),
 ]
 Turns = Annotated[

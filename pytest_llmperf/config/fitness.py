@@ -13,9 +13,9 @@ from pytest_llmperf.units import shown
 def check_severities(
     given: Mapping[Any, Any],
 ) -> tuple[dict[str, str], list[tuple[str, str, Any]]]:
-    """Return the severities by check, and what is wrong: (key, complete message, value).
+    """Return the severities by check, and the problems: (key, complete message, value).
 
-    null takes back what a lower layer set.
+    null resets what a lower layer set.
     """
     severities: dict[str, str] = {}
     wrong: list[tuple[str, str, Any]] = []
@@ -33,7 +33,7 @@ def check_severities(
 
 
 def allowed(check: FitnessCheck) -> tuple[str, ...]:
-    """Return the severities a check may be given: what the configuration did is judged."""
+    """Return the severities a check may get; effects of the configuration are always judged."""
     return tuple(s for s in SEVERITIES if s != "invalid" or check.doing != "configuration")
 
 

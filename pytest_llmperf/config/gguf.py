@@ -1,4 +1,4 @@
-"""Looks at a model file before an engine does, so that a wrong file is a sentence, not a crash."""
+"""Checks a model file before an engine loads it, so that a wrong file is an error, not a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brings a model from a Hugging Face hub, all files of it, through huggingface_hub's cache."""
+"""Downloads all files of a model from a Hugging Face hub, through huggingface_hub's cache."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def download(model_path: str) -> Path:
 
     Of a model in several files it is the first, and the others lie beside it.
 
-    Whatever huggingface_hub reads from the environment holds: ``HF_HOME``,
+    huggingface_hub's environment variables apply: ``HF_HOME``,
     ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``.
 
     Raises:
-        ModelError: huggingface_hub is missing, or says no; the message says why.
+        ModelError: huggingface_hub is missing, or refuses; the message says why.
     """
     wanted = parse(model_path)
     try:
@@ -76,16 +76,16 @@ def download(model_path: str) -> Path:
 
 
 def _commit(file: Path, wanted: HubFile) -> str | None:
-    """Return the commit that a file came from: the others must be of the same one.
+    """Return the commit that a file came from, so that the others come from the same.
 
-    A branch may move between two downloads, and each commit has a folder of its own.
+    A branch may move between two downloads, and each commit has its own folder.
     """
     snapshot = file.parents[len(PurePosixPath(wanted.file).parts) - 1]
     return snapshot.name if snapshot.parent.name == "snapshots" else wanted.revision
 
 
 def _explain(error: Exception, wanted: HubFile) -> str:
-    """Return what went wrong and what to do, most specific kind first."""
+    """Return the error's cause and its fix, most specific first."""
     from huggingface_hub import constants, utils
 
     endpoint = str(constants.ENDPOINT)
@@ -120,7 +120,7 @@ def _explain(error: Exception, wanted: HubFile) -> str:
 
 
 def _refused(error: BaseException, endpoint: str) -> str:
-    """Return that access was refused, if the error or the one underneath says so."""
+    """Return a message if the error, or its cause, means that access was refused."""
     for each in (error, error.__cause__):
         status = getattr(getattr(each, "response", None), "status_code", None)
         if status in (401, 403):
@@ -129,7 +129,7 @@ def _refused(error: BaseException, endpoint: str) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the first line of the error underneath."""
+    """Return the first line of the underlying error."""
     inner = error.__cause__ or error
     lines = str(inner).strip().splitlines()
     return lines[0] if lines else type(inner).__name__

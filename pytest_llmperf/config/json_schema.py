@@ -1,4 +1,4 @@
-"""The JSON Schema of ``config.yaml``, from which editors complete and check it."""
+"""The JSON Schema of ``config.yaml``, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def build_schema() -> dict[str, Any]:
         }
         for check in CHECKS.values()
     }
-    # A section whose every key is commented out reads as null.
+    # A section in which every key is commented out is null.
     for key, reference in schema["properties"].items():
         description = reference.pop("description", "")
         schema["properties"][key] = {

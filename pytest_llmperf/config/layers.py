@@ -1,4 +1,4 @@
-"""Lays values over each other, and knows for every key which layer set it."""
+"""Merges the configuration's layers, and records for every key which layer set it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SettingOrigin:
     Attributes:
         where: as messages show it.
         order: (layer, line), for sorting.
-        names_key: ``where`` already tells the key.
+        names_key: ``where`` already contains the key.
     """
 
     where: str
@@ -41,7 +41,7 @@ class Layers:
         self._file = "configuration"
 
     def add_document(self, document: Document, shown: str) -> None:
-        """Lay a file's values; a section that holds only comments counts as left out."""
+        """Add a file's values; a section with only comments counts as absent."""
         self._file = shown
         self.tree = {
             key: {} if value is None and key in _SECTIONS else value
@@ -51,7 +51,7 @@ class Layers:
             self._origins[path] = SettingOrigin(f"{shown}:{line}", (0, line))
 
     def add_environment(self, environ: Mapping[str, str]) -> list[Problem]:
-        """Lay ``LLMPERF_<SECTION>__<KEY>`` variables; return what is wrong with their names."""
+        """Add ``LLMPERF_<SECTION>__<KEY>`` variables; return problems with their names."""
         problems: list[Problem] = []
         for position, name in enumerate(sorted(environ)):
             upper = name.upper()
@@ -69,7 +69,7 @@ class Layers:
         return problems
 
     def add_overrides(self, overrides: Sequence[str]) -> list[Problem]:
-        """Lay ``section.key=value`` arguments; return what is wrong with their form."""
+        """Add ``section.key=value`` arguments; return problems with their form."""
         problems: list[Problem] = []
         for position, override in enumerate(overrides):
             dotted, equals, text = override.partition("=")

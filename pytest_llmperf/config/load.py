@@ -1,4 +1,4 @@
-"""Builds the configuration out of its layers: file, then environment, then command line."""
+"""Builds the configuration from its layers: file, then environment, then command line."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class LoadedConfig:
     Attributes:
         config: the settings.
         path: the file read, or None when there was none.
-        warnings: what is allowed but probably not meant, one sentence each.
+        warnings: what is allowed but probably a mistake, one sentence each.
         provenance: dotted key -> the layer that set it; defaults are left out.
-        base_dir: what relative paths in the settings are relative to.
+        base_dir: the folder that relative paths in the settings are relative to.
     """
 
     config: Config
@@ -55,8 +55,8 @@ def load_config(
 
     Args:
         path: the file; None takes the project's ``config.yaml`` if there is one.
-        project: where that is looked for; a folder stands for itself alone.
-        environ: names such as ``LLMPERF_LLM__N_BATCH`` are taken.
+        project: where to look for it; a folder stands for itself alone.
+        environ: names such as ``LLMPERF_LLM__N_BATCH`` are used.
         overrides: such as ``llm.n_batch=512``.
 
     Raises:
@@ -74,7 +74,7 @@ def load_config(
         layers.add_document(read_document(file, name), name)
     problems += layers.add_environment(environ)
     problems += layers.add_overrides(overrides)
-    # Targets may name them, and every test's records hold them.
+    # Targets may name installed metrics, and every test's records contain them.
     unusable = load_installed_metrics()
     config = Config()
     try:

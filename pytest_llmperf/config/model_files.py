@@ -1,4 +1,4 @@
-"""Every file that decides what a configured engine computes, and one hash over all of them."""
+"""The files that decide what a configured engine computes, and one hash over all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pytest_llmperf.config.model_hash import file_sha256
 from pytest_llmperf.split_models import model_files
 
-#: Of the engine's own arguments, one whose texts are metadata and never files.
+#: An engine argument whose texts are metadata, never files.
 _METADATA = "kv_overrides"
 
 
@@ -90,5 +90,5 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):
-        # Too long, or with a zero byte: a text that never was meant as a name.
+        # Too long, or with a zero byte, so not meant as a name.
         return False

@@ -14,8 +14,8 @@ from pytest_llmperf.config.embedded import cache_dir, sha256_of
 def file_sha256(file: Path, cache: Path | None = None) -> str:
     """Return the file's SHA-256 in hex; reads the file only if it changed since the last time.
 
-    Size, modification time and inode say whether it changed. A cache folder
-    that can't be written costs the time of hashing again, nothing else.
+    Size, modification time and inode show whether it changed. If the cache folder
+    can't be written, the file is hashed again each time.
 
     Raises:
         OSError: the file can't be read.
@@ -30,7 +30,7 @@ def file_sha256(file: Path, cache: Path | None = None) -> str:
             return str(known["sha256"])
     digest = sha256_of(file)
     if _marks(file) != seen:
-        # It was written to meanwhile: the next one to ask reads it again.
+        # It was written to meanwhile: the next call reads it again.
         return digest
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +39,6 @@ def file_sha256(file: Path, cache: Path | None = None) -> str:
 
 
 def _marks(file: Path) -> dict[str, int]:
-    """Return what changes when the file does."""
+    """Return the file attributes that change with its content."""
     stat = file.stat()
     return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "inode": stat.st_ino}

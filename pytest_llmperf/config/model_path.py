@@ -1,4 +1,4 @@
-"""Turns ``model_path`` into the model file it means: a file, an embedded model, or one of a hub."""
+"""Resolves ``model_path`` to a model file: a local file, an embedded model, or one of a hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_llmperf.system_path import shown_path, system_path
 def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None) -> Path:
     """Return the model file that ``model_path`` names, absolute and checked to be GGUF.
 
-    Of a model in several files it is the first, and all of them are there.
+    Of a model in several files it is the first, and all of them exist.
 
     An embedded model's name wins over a file of the same name (write ``./name``
     for the file). Embedded models are never downloaded here, hub models are.
@@ -28,7 +28,7 @@ def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None
         cache_dir: of the embedded models; None takes the user's.
 
     Raises:
-        ModelError: there is no such model, or it is no GGUF file; says what is near.
+        ModelError: there is no such model, or it is no GGUF file; suggests similar ones.
     """
     if model_path in EMBEDDED:
         return _embedded(model_path, cache_dir)
@@ -49,7 +49,7 @@ def resolve_model(model_path: str, base_dir: Path, cache_dir: Path | None = None
 
 
 def _checked(first: Path, model_path: str) -> Path:
-    """Return ``first`` if it, and every other file of the model, is there and starts as GGUF."""
+    """Return ``first`` if it and all other files of the model exist and start as GGUF."""
     check_gguf(first, model_path)
     try:
         files = model_files(first)
@@ -84,7 +84,7 @@ def _expanded(model_path: str) -> Path:
 
 
 def _near(model_path: str, path: Path) -> str:
-    """Return a hint about what is there: similar embedded names, similar or any model files."""
+    """Return suggestions: similar embedded names, similar or any model files."""
     hints = []
     if near := difflib.get_close_matches(model_path.lower(), EMBEDDED, n=1):
         hints.append(f"did you mean the embedded model {near[0]!r}?")

@@ -1,4 +1,4 @@
-"""Where a project's configuration lies: one search for pytest's sessions and the command line."""
+"""Finds a project's configuration, in the same way for pytest and the command line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MAX_BYTES = 1024 * 1024
 
 @dataclass(frozen=True)
 class ProjectFolders:
-    """The folders that decide which ``config.yaml`` is read.
+    """The folders in which ``config.yaml`` is searched.
 
     Attributes:
         root: pytest's root folder; without a configuration file, relative paths are its.
@@ -41,12 +41,12 @@ class ProjectFolders:
 
     @classmethod
     def at(cls, folder: Path) -> ProjectFolders:
-        """Return the project of one folder, whatever lies around it."""
+        """Return a project that consists of one folder."""
         return cls(folder, folder, folder)
 
     @classmethod
     def around(cls, started: Path, tests: Sequence[str] = ()) -> ProjectFolders:
-        """Return the project that pytest finds when it is started in a folder.
+        """Return the project that pytest finds when started in a folder.
 
         Args:
             started: the folder.
@@ -57,7 +57,7 @@ class ProjectFolders:
         below = Path(os.path.commonpath(existing)) if existing else started
         folders = [folder for folder in (below, *below.parents) if folder.is_dir()]
         settings = _first(folders, _SETTINGS)
-        # pytest takes a pyproject.toml without a word about it for want of anything better.
+        # As a last resort pytest takes a pyproject.toml that does not mention it.
         settings = settings or _first(folders, {"pyproject.toml": None})
         if settings is not None:
             return cls(settings, settings, started)
@@ -75,7 +75,7 @@ class ProjectFolders:
         return tuple(dict.fromkeys((*self.folders, *_above(self.root))))
 
     def config_file(self) -> Path | None:
-        """Return the configuration file where none is named, or None.
+        """Return the configuration file to use if none is named, or None.
 
         It is the first of: beside pytest's settings file, in the root folder, in the folder
         where pytest was started, and in the nearest folder above the root folder in the same
@@ -111,7 +111,7 @@ def _above(folder: Path) -> Iterator[Path]:
 
 
 def _holds(file: Path, content: str | None) -> bool:
-    """Whether there is such a file and, where a content is asked for, it holds that."""
+    """Whether the file exists and, if a content is given, contains it."""
     try:
         if not file.is_file():
             return False

@@ -1,4 +1,4 @@
-"""What ``config.yaml`` may hold: every key, its type, its default and what it is for."""
+"""The schema of ``config.yaml``: every key with its type, default and purpose."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class LlmConfig(_Section):
 
     @property
     def kind(self) -> EngineKind:
-        """What kind of engine ``engine`` is."""
+        """The kind of engine that ``engine`` names."""
         return engine_kind(self.engine)
 
     def resolved(self, model_file: Path | None = None) -> dict[str, Any]:
@@ -265,13 +265,13 @@ class PerfConfig(_Section):
     )
 
     @model_validator(mode="after")
-    def _fewest_is_least(self) -> PerfConfig:
+    def _max_is_not_below_processes(self) -> PerfConfig:
         given = self.model_fields_set
         found: list[tuple[str, str, Any]] = []
-        for most in ("max_processes", "max_pairs"):
-            if getattr(self, most) < self.processes and most in given:
-                text = f"{most} ({getattr(self, most)}) must not be below processes"
-                found.append((most, f"{text} ({self.processes})", None))
+        for limit in ("max_processes", "max_pairs"):
+            if getattr(self, limit) < self.processes and limit in given:
+                text = f"{limit} ({getattr(self, limit)}) must not be below processes"
+                found.append((limit, f"{text} ({self.processes})", None))
         if found:
             raise problems("perf", found)
         return self
@@ -284,7 +284,7 @@ class PerfConfig(_Section):
         limits: dict[str, float] = {}
         found = []
         for name, value in targets.items():
-            # null takes back what a lower layer set.
+            # null resets what a lower layer set.
             try:
                 metric = get_metric(name)
                 if value is None:
@@ -318,7 +318,7 @@ class Config(_Section):
     )
 
     @model_validator(mode="after")
-    def _gpu_can_be_told(self) -> Config:
+    def _gpu_layers_are_known(self) -> Config:
         if self.perf.require_gpu and not self.llm.kind.tells_layers:
             text = (
                 f"llm.engine: {self.llm.engine} does not say where its layers are, so that nobody "

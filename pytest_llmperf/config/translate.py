@@ -1,4 +1,4 @@
-"""Turns pydantic's errors into plain words about the user's own keys."""
+"""Translates pydantic's errors into sentences about the user's keys."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pytest_llmperf.units import shown
 
 @dataclass(frozen=True)
 class Complaint:
-    """One key that is wrong: its path, and the sentence about it."""
+    """One invalid key: its path, and a sentence about it."""
 
     path: tuple[str | int, ...]
     text: str
 
 
 def complaints(error: ValidationError) -> Iterator[Complaint]:
-    """Yield one complaint per wrong key of a ``Config``."""
+    """Yield one complaint per invalid key of a ``Config``."""
     seen = set()
     for item in error.errors(include_url=False):
         path, owner, field = _locate(item["loc"])
@@ -37,7 +37,7 @@ def complaints(error: ValidationError) -> Iterator[Complaint]:
 def _locate(
     loc: tuple[str | int, ...],
 ) -> tuple[tuple[str | int, ...], type[BaseModel], FieldInfo | None]:
-    """Return the key's own path in ``loc``, the section it is in, and its field if there is one.
+    """Return the key's path within ``loc``, its section, and its field if there is one.
 
     Pydantic appends the members of a union to the path; those are left out.
     """

@@ -1,4 +1,4 @@
-"""Reads YAML strictly, and remembers on which line every key stands."""
+"""Reads YAML strictly, and records the line of every key."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Document:
 
 
 class _RefusedError(yaml.MarkedYAMLError):
-    """YAML that we do not accept although it is well formed."""
+    """Well-formed YAML that is not accepted."""
 
 
 def _refuse(text: str, mark: yaml.Mark | None) -> _RefusedError:
@@ -65,7 +65,7 @@ def read_document(path: Path, shown: str) -> Document:
 
     Raises:
         ConfigError: unreadable, too large, not UTF-8, not YAML, empty, not a
-            mapping, or a key that stands twice.
+            mapping, or a duplicate key.
     """
     text = _read_text(path, shown)
     document = Document({})
@@ -99,7 +99,7 @@ def read_value(text: str, where: str, order: tuple[int, int]) -> Any:
 
 
 def parse(content: bytes) -> dict[str, Any]:
-    """Return what a configuration holds that is only looked into; {} where it can't be read."""
+    """Return a configuration's content for a mere lookup; {} if it can't be parsed."""
     try:
         value = _load(content.decode("utf-8"), {})
     except (UnicodeDecodeError, yaml.YAMLError):

@@ -1,4 +1,4 @@
-"""What plain YAML values stand for: as people write them, not as YAML 1.1 reads some of them.
+"""Interprets plain YAML values as people mean them, not as YAML 1.1 reads some of them.
 
 YAML 1.1 takes ``01000`` for 512, ``1:30`` for 90 and ``no`` for false; YAML 1.2 does not, nor do
 editors. Numbers that the two read differently are refused, and words stay words.
@@ -27,13 +27,13 @@ _WORDS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 class YesOrNo(str):
-    """``yes``, ``no``, ``on`` or ``off`` without quotes: a word, or a flag where that is asked."""
+    """``yes``, ``no``, ``on`` or ``off`` without quotes: a word, or a flag if one is expected."""
 
     __slots__ = ()
 
 
 def set_resolvers(loader: type[yaml.SafeLoader]) -> None:
-    """Make a loader take plain values for what this module says."""
+    """Make a loader interpret plain values by this module's rules."""
     replaced = {_INT, _FLOAT, _BOOL}
     loader.yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag not in replaced]
@@ -45,7 +45,7 @@ def set_resolvers(loader: type[yaml.SafeLoader]) -> None:
 
 
 def refusal(node: yaml.ScalarNode) -> str:
-    """Say why a value is refused that YAML's versions read differently; empty for any other."""
+    """Return why a value is refused because YAML versions read it differently; else empty."""
     plain = node.style is None and node.tag == _STR
     if not plain and node.tag not in (_INT, _FLOAT):
         return ""
@@ -65,11 +65,11 @@ def refusal(node: yaml.ScalarNode) -> str:
 
 
 def word(node: yaml.ScalarNode) -> YesOrNo | None:
-    """Return a value that YAML 1.1 takes for true or false, as the word it is; None for others."""
+    """Return a word that YAML 1.1 takes for true or false; None for other values."""
     plain = node.style is None and node.tag == _STR
     return YesOrNo(node.value) if plain and node.value.lower() in _WORDS else None
 
 
 def as_flag(value: object) -> object:
-    """Return what such a word means as a flag; any other value as it is."""
+    """Return the flag that such a word means; any other value unchanged."""
     return _WORDS[value.lower()] if isinstance(value, YesOrNo) else value
