@@ -1,1 +1,1 @@
-"""The repository around a project, read with git; what is written lies in a folder of our own."""
+"""The repository around a project, read with git and never written to."""

@@ -1,4 +1,4 @@
-"""Which files of a work tree differ from HEAD, found without running the repository's filters.
+"""Lists files of a work tree that differ from HEAD, without running the repository's filters.
 
 Where a file's time differs from the one in the index, ``git status`` passes the content through
 the ``clean`` program of its filter (``.gitattributes``, ``filter.NAME.clean``). Programs that
@@ -21,7 +21,7 @@ from pytest_llmperf.repository.command import GitError, execute
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.unusable import reason
 
-#: What of a submodule counts: all of it, what the settings say, nothing.
+#: Which changes in submodules count: all, as configured, none.
 Submodules = Literal["all", "configured", "none"]
 _IGNORED: Mapping[Submodules, Sequence[str]] = {
     "all": ("--ignore-submodules=none",),
@@ -41,7 +41,7 @@ _CHUNK = 1 << 20
 
 
 class FileChange(NamedTuple):
-    """A file that differs.
+    """A file that differs from HEAD.
 
     Attributes:
         path: from the top of the work tree.
@@ -66,8 +66,8 @@ def changes(
         repository: whose work tree.
         below: a folder from the top; empty for all of it.
         exclude: folders from the top that do not count.
-        untracked: whether files count that git does not know.
-        submodules: what of them counts.
+        untracked: whether untracked files count.
+        submodules: which of their changes count.
 
     Raises:
         GitError: git could not list it.
@@ -101,7 +101,7 @@ def changes(
 
 
 def _stored_by_lfs(repository: Repository, files: Mapping[str, str]) -> set[str]:
-    """Return those of the files (path -> blob) that are what their blob, a pointer, stands for."""
+    """Return the files (path -> blob) whose content matches the LFS pointer in their blob."""
     blobs = list(dict.fromkeys(files.values()))
     asked = "".join(f"{blob}\n" for blob in blobs).encode()
     sizes = _execute(
@@ -138,7 +138,7 @@ def _own_filters(top: Path, *, nested: bool) -> set[str]:
     """Return the names of the filters in a repository's own settings, and its submodules'."""
     query = ("--null", "--name-only", "--get-regexp", r"^filter\..*\.")
     listed = execute(["config", "--show-scope", *query], top, limit=command.LOOK_S)
-    if listed.returncode == _WRONG_OPTION:  # git before 2.26: any may be the repository's own
+    if listed.returncode == _WRONG_OPTION:  # git before 2.26: scopes are unknown
         keys = execute(["config", *query], top, limit=command.LOOK_S).stdout.split(b"\0")
     else:
         fields = listed.stdout.split(b"\0")
@@ -163,7 +163,7 @@ def _checked_out_submodules(top: Path) -> Iterator[Path]:
 
 
 def _switched_off(filters: set[str]) -> list[str]:
-    """Return the options that let no filter of these names run.
+    """Return the git options that disable these filters.
 
     Raises:
         GitError: a name can't be given to git.

@@ -58,13 +58,13 @@ def check_out(repository: Repository, commit: str, cache: Path) -> Checkout:
     """Check ``commit`` out into a new folder below ``cache``, and return it.
 
     The work tree belongs to a private repository that borrows the user's objects
-    and copies the names, so the user's repository is only read, whatever ends
-    this process when. Models (``*.gguf``) that git does not know are linked to;
+    and copies the refs, so the user's repository is only read, even if this
+    process is killed. Models (``*.gguf``) that git does not know are linked to;
     submodules are filled from the user's clone where it has them. Leftovers of
     dead runs are removed first.
 
     Raises:
-        GitError: the commit's files are not all here, or the cache can't be written to.
+        GitError: some of the commit's files are missing, or the cache can't be written to.
     """
     sweep(cache / FOLDER)
     folder = OwnFolder(cache / FOLDER / _key(repository))
@@ -85,7 +85,7 @@ def export(repository: Repository, commit: str, folder: str, to: Path) -> list[P
     ``folder``. No filter and no line ending conversion is applied.
 
     Raises:
-        GitError: an object is not here, or a file can't be written.
+        GitError: an object is missing, or a file can't be written.
     """
     files = repository.files(commit, folder)
     base = PurePosixPath(folder)
@@ -93,7 +93,7 @@ def export(repository: Repository, commit: str, folder: str, to: Path) -> list[P
     for path, content in zip(files, repository.blobs(list(files.values())), strict=True):
         below = PurePosixPath(path)
         if ".." in below.parts:
-            continue  # no tree that git itself writes holds this
+            continue  # git itself writes no such tree
         target = to / (below.relative_to(base) if below != base else below.name)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def export(repository: Repository, commit: str, folder: str, to: Path) -> list[P
 
 
 def _fill(repository: Repository, commit: str, folder: OwnFolder) -> Checkout:
-    # Named as the user's: a package's name may be that of the folder it lies in.
+    # Named as the user's: a package may be named after its folder.
     tree = folder.path / "tree" / (repository.top.name or "top")
     tree.parent.mkdir()
     helper = Helper.create(folder.path / "repo.git", repository.top)
@@ -121,14 +121,14 @@ def _fill(repository: Repository, commit: str, folder: OwnFolder) -> Checkout:
     helpers.mkdir()
     empty = fill_submodules(tree, repository.top, helpers)
     _link_models(repository, tree)
-    # What was linked is no change of the commit.
+    # Links must not show up as changes of the commit.
     with (helper.folder / "info" / "exclude").open("ab") as exclude:
         exclude.write(b"\n*.[gG][gG][uU][fF]\n")
     return Checkout(tree, commit, empty, folder)
 
 
 def _explained(repository: Repository, commit: str, place: Path, error: GitError) -> GitError:
-    """Say what a failed checkout needs."""
+    """Add to a failed checkout's error what would fix it."""
     text = f"can't check out {commit} of {repository.top} into {place}: {error}"
     if promisor := git_in(
         repository.top, ["config", "--name-only", "--get-regexp", r"remote\..*\.promisor"]
@@ -157,19 +157,19 @@ def _link_models(repository: Repository, tree: Path) -> None:
         path = PurePosixPath(name)
         if not name or not _is_own(repository.top, path):
             continue
-        # A name may be taken in this commit, or a file system know no links.
+        # The name may be taken in this commit, or the file system may lack links.
         with suppress(OSError, NotImplementedError):
             if (parent := _make_folders(tree, path)) is not None:
                 (parent / path.name).symlink_to(repository.top / path)
 
 
 def _is_own(top: Path, path: PurePosixPath) -> bool:
-    """Tell whether a file belongs to the project, and not to an environment in its folder."""
+    """Whether a file belongs to the project, not to an environment in its folder."""
     return not any((top / folder / _VENV).is_file() for folder in path.parents)
 
 
 def _make_folders(tree: Path, path: PurePosixPath) -> Path | None:
-    """Make the folders that ``path`` lies in; None if a link of the commit leads elsewhere."""
+    """Make the parent folders of ``path``; None if a link in the commit leads elsewhere."""
     folder = tree
     for part in path.parts[:-1]:
         folder = folder / part

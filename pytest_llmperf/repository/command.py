@@ -1,4 +1,4 @@
-"""The one place that runs git: a repository is asked, and no program that it names is run."""
+"""Runs git safely: read-only, with a time limit, and without programs that a repository names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import TypeAlias
 
 from pytest_llmperf.process_groups import end_group, signal_group, wait_until_ended
 
-#: How long git may take to answer a small question, to look at every file or commit of a large
-#: repository, and to do what may take longer still, such as a checkout; seconds.
+#: Time limits, seconds: for a small query, for one over every file or commit of a large
+#: repository, and for longer work such as a checkout.
 ANSWER_S, LOOK_S, WORK_S = 60.0, 300.0, 1800.0
 
 #: What a hook, or ``git -c ...``, leaves in the environment: it names another repository, index or
-#: setting than those of the folder that is asked about. As ``git rev-parse --local-env-vars``,
+#: setting than that of the queried folder. As ``git rev-parse --local-env-vars``,
 #: without the settings that a user gives in the environment on purpose (GIT_CONFIG_COUNT).
 _LOCAL = (
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
@@ -60,12 +60,12 @@ _OFF = (
 #: Commands that could run the programs of ``diff.external`` and of diff drivers.
 _SHOWING = ("log", "diff-tree")
 _NO_DRIVERS = ("--no-ext-diff", "--no-textconv")
-#: Commands about what an object holds: the one that its hash stands for, not what a replace ref
-#: (``git replace``) puts in its place. Walks over the history follow these, as git itself does.
+#: Commands that read an object's content: they ignore replace refs (``git replace``). Walks over
+#: the history follow these, as git itself does.
 _CONTENT = ("cat-file", "ls-tree", "diff-tree", "status", "ls-files", "worktree", "reset")
 #: Git's own options that take the next word as their value.
 _TAKE_A_WORD = ("-c", "-C", "--git-dir", "--work-tree", "--config-env")
-#: Folders where git hung, and the message: the next question there does not wait again.
+#: Folders where git hung, and the message, so that the next query there does not wait again.
 _HUNG: dict[Path, str] = {}
 
 
@@ -78,7 +78,7 @@ class GitError(Exception):
 
 
 class GitKilledError(GitError):
-    """Git was killed: its silence is no answer."""
+    """Git was killed, so that it gave no answer."""
 
 
 class GitHangsError(GitKilledError):
@@ -86,15 +86,15 @@ class GitHangsError(GitKilledError):
 
 
 def without_repository(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment without what names another repository; all else as it is."""
+    """Return the environment without variables that name another repository."""
     return {name: value for name, value in environ.items() if name not in _LOCAL}
 
 
 def git_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment for asking git: nothing of another repository, no writing, English.
+    """Return the environment for queries: this repository only, no writing, English.
 
-    A partial clone would fetch what it lacks when it is read, which writes to
-    it: no transport is allowed.
+    Reading from a partial clone would fetch missing objects and write to it, so no
+    transport is allowed.
     """
     kept = without_repository(environ)
     return {
@@ -151,10 +151,10 @@ def execute(
 
 
 def start(arguments: Sequence[str], cwd: Path, bufsize: int = -1) -> subprocess.Popen[bytes]:
-    """Start a git that reads questions and answers them, in a group of its own.
+    """Start a git that reads queries from stdin, in its own process group.
 
     Its error output is thrown away. ``stop`` ends it; after ``WORK_S`` it is killed, so that
-    nobody waits for its answers for ever.
+    nobody waits for ever.
 
     Raises:
         GitError: git could not be started.
@@ -169,10 +169,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     end_group(process)
 
 
-def own_words(done: Finished) -> str:
-    """Return what git said about its failure, in one line."""
-    said = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def git_error_text(done: Finished) -> str:
+    """Return git's own error message, in one line."""
+    message = done.stderr.decode(errors="replace").strip() or f"exit status {done.returncode}"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
     # A line that ends in a colon introduces the next one.
     return "; ".join(dict.fromkeys(lines)).replace(":; ", ": ")
 
@@ -198,7 +198,7 @@ def _start(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if errors else subprocess.DEVNULL,
             bufsize=bufsize,
-            # Whatever it starts is ended with it, and nothing of it can ask on a terminal.
+            # Its children end with it, and none can prompt on a terminal.
             start_new_session=True,
         )
     except FileNotFoundError as error:

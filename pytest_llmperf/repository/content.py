@@ -1,4 +1,4 @@
-"""Names for what a commit's files, or a work tree's, hold: equal where nothing differs."""
+"""Digests of the files of a commit or a work tree: equal if nothing differs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _DIGITS = 20
 def content_of(repository: Repository, commit: str, exclude: Sequence[str] = ()) -> str:
     """Return a digest of a commit's files, modes, links and submodules.
 
-    ``exclude`` names files and folders, from the top, that do not count. Two commits with one
-    digest are checked out as the same files.
+    ``exclude`` names files and folders, from the top, that do not count. Two commits with the
+    same digest are checked out as the same files.
 
     Raises:
-        GitError: the commit's tree is not here.
+        GitError: the commit's tree is missing.
     """
     listing = repository.run("ls-tree", "-rz", "--full-tree", commit)
     outside = [folder.strip("/") for folder in exclude]
@@ -32,7 +32,7 @@ def content_of(repository: Repository, commit: str, exclude: Sequence[str] = ())
 
 
 def work_tree_content(repository: Repository, exclude: Sequence[str] = ()) -> str | None:
-    """Return the digest of HEAD's files, and one of what differs from them, as ``state_of`` does.
+    """Return a digest of HEAD's files and of the work tree's changes, as ``state_of`` does.
 
     None before the first commit.
 

@@ -1,4 +1,4 @@
-"""Folders that belong to one run: locked while it lives, removed when it is dead."""
+"""Folders that belong to one run: locked while it is alive, removed afterwards."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _NAME = re.compile(r"(?P<name>\d+-[0-9a-f]{8})(?:\.lock)?")
 _SWEEPING = ".sweep.lock"
 #: A git that outlives its killed session may still write for a moment.
 _TRIES, _PAUSE_S = 5, 0.2
-#: Others may remove what is not locked yet, so many times.
+#: Attempts: other runs may remove a folder that is not locked yet.
 _CLAIMS = 50
 
 
 class OwnFolder:
-    """A new folder of this run below ``parent``; whatever ends the run frees it for removal.
+    """A new folder of this run below ``parent``; it can be removed once the run has ended.
 
     Attributes:
         path: the folder; it exists and is empty at first.
 
     Raises:
-        GitError: it can't be made or locked there.
+        GitError: it can't be created or locked.
     """
 
     def __init__(self, parent: Path) -> None:
@@ -50,7 +50,7 @@ class OwnFolder:
     def remove(self) -> None:
         """Remove the folder with everything in it and free the lock; nothing the second time.
 
-        What can't be removed now stays for the next run's ``sweep``.
+        Leftovers are removed by the next run's ``sweep``.
         """
         if self._lock.is_locked:
             gone = remove_tree(self.path)
@@ -59,9 +59,9 @@ class OwnFolder:
 
 
 def sweep(top: Path) -> None:
-    """Remove the folders whose runs are dead; leave the living alone.
+    """Remove the folders whose runs have ended.
 
-    They lie one folder below ``top``: in what were their runs' ``parent``.
+    They lie one level below ``top``, in their runs' ``parent``.
     """
     found: set[Path] = set()
     with suppress(OSError):
@@ -135,10 +135,10 @@ def _claim(parent: Path) -> tuple[Path, BaseFileLock]:
     for _ in range(_CLAIMS):
         parent.mkdir(parents=True, exist_ok=True)
         folder = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
-        # Not bound to a thread: the one that closes need not have opened.
+        # Not bound to a thread: another one may close it.
         lock = FileLock(_lock_file(folder), thread_local=False)
-        # A sweep may have taken, and removed, the file between its making and its locking; and
-        # the parent with its last folder.
+        # A sweep may have locked and removed the file before it was locked here, and the
+        # parent with its last folder.
         with suppress(Timeout, FileNotFoundError):
             lock.acquire(timeout=0)
             if _lock_file(folder).exists():

@@ -1,4 +1,4 @@
-"""Asks git about a user's repository, and never writes to it."""
+"""Read-only queries about a user's repository."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Repository:
             return None
         top = Path(_line(found.stdout)).resolve()
         dot_git = dot_git_above(folder)
-        # Git passes over a damaged one and takes the next above it, which is another project's.
+        # Git skips a damaged one and takes the next above it, which is another project's.
         if (
             dot_git is not None
             and dot_git.parent != top
@@ -66,15 +66,15 @@ class Repository:
         return cls(top, (top / cls._path("--git-common-dir", top)).resolve())
 
     def commit(self, rev: str) -> str | None:
-        """Return the full hash of the commit that ``rev`` names, None if there is none here."""
+        """Return the full hash of the commit that ``rev`` names, None if this clone has none."""
         if not rev or rev.startswith("-") or any(char in rev for char in "\0\n"):
             return None
         try:
             os.fsencode(rev)
         except UnicodeEncodeError:
             return None
-        said = self._ask("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
-        found = (said or "").strip()
+        output = self._ask("rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}")
+        found = (output or "").strip()
         return found if _HASH.fullmatch(found) else None
 
     def head(self) -> str | None:
@@ -96,15 +96,17 @@ class Repository:
 
     def subject(self, commit: str) -> str:
         """Return the first line of the commit's message."""
-        said = self.run("log", "-1", "--no-color", "--encoding=UTF-8", "--format=%s", commit, "--")
-        return _line(said.encode(errors="surrogateescape"))
+        output = self.run(
+            "log", "-1", "--no-color", "--encoding=UTF-8", "--format=%s", commit, "--"
+        )
+        return _line(output.encode(errors="surrogateescape"))
 
     def is_shallow(self) -> bool:
-        """Tell whether the history was cut off when the repository was cloned or fetched."""
+        """Whether the history is cut off: a shallow clone or fetch."""
         return (self._ask("rev-parse", "--is-shallow-repository") or "").strip() == "true"
 
     def merge_base(self, a: str, b: str) -> str | None:
-        """Return the best common ancestor of two commits, None if there is none here.
+        """Return the best common ancestor of two commits, None if this clone has none.
 
         Raises:
             GitError: a commit between them can't be read.
@@ -112,7 +114,7 @@ class Repository:
         return next(iter((self._ancestry(a, b) or "").split()), None)
 
     def is_ancestor(self, a: str, b: str) -> bool:
-        """Tell whether commit ``a`` is commit ``b`` or an ancestor of it.
+        """Whether commit ``a`` is commit ``b`` or an ancestor of it.
 
         Raises:
             GitError: a commit between them can't be read.
@@ -142,7 +144,7 @@ class Repository:
         """Yield the contents of blobs in this order, one at a time.
 
         Raises:
-            GitError: one is not here.
+            GitError: one is missing.
         """
         for blob, content in zip(ids, self.available_blobs(ids), strict=True):
             if content is None:
@@ -152,17 +154,17 @@ class Repository:
     def available_blobs(
         self, ids: Sequence[str], max_bytes: int | None = None
     ) -> Iterator[bytes | None]:
-        """Yield the contents of blobs in this order; None for one not here, or too long.
+        """Yield the contents of blobs in this order; None for one that is missing or too long.
 
         Raises:
-            GitError: git ended at one; it cannot say that an object of a partial clone is not here.
+            GitError: git ended at one, as it does for a missing object of a partial clone.
         """
         if not ids:
             return
         process = start(["cat-file", "--batch", "--buffer"], self.top)
         assert process.stdin is not None
         assert process.stdout is not None
-        # Asked from another thread: git answers while there is still something to ask.
+        # Written by another thread: git answers before it has read all queries.
         asking = threading.Thread(target=_write_lines, args=(process.stdin, ids), daemon=True)
         asking.start()
         try:
@@ -174,7 +176,7 @@ class Repository:
             process.stdout.close()
 
     def run(self, *args: str, check: bool = True, stdin: str | None = None) -> str:
-        """Return what git prints, as it is (bytes that are no UTF-8 as surrogate escapes).
+        """Return git's output unchanged (bytes that are no UTF-8 as surrogate escapes).
 
         Raises:
             GitError: git failed, with its own words; not when ``check`` is False.
@@ -186,24 +188,24 @@ class Repository:
         return done.stdout.decode(errors="surrogateescape")
 
     def _ask(self, *arguments: str) -> str | None:
-        """Return what git prints, None if it failed."""
+        """Return git's output, None if it failed."""
         done = execute(arguments, self.top, limit=command.ANSWER_S)
         return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
 
     def _ancestry(self, *arguments: str) -> str | None:
-        """Return what ``git merge-base`` prints, None for a no or a commit that is not here."""
+        """Return the output of ``git merge-base``, None for a no or a missing commit."""
         done = execute(["merge-base", *arguments], self.top, limit=command.LOOK_S)
-        said = done.stderr
-        # Of a commit that it can't read, git complains and goes on: its no is none then.
-        if done.returncode != 0 and (b"error: " in said or b"fatal: " in said):
-            if b"Not a valid commit name" in said:
+        output = done.stderr
+        # Git reports an unreadable commit and goes on: a no is then no answer.
+        if done.returncode != 0 and (b"error: " in output or b"fatal: " in output):
+            if b"Not a valid commit name" in output:
                 return None
             raise GitError(f"git merge-base failed in {self.top}: {reason(done)}")
         return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
 
     @staticmethod
     def _path(option: str, folder: Path) -> str:
-        """Return a path that ``git rev-parse`` prints, relative to the folder or absolute."""
+        """Return a path from ``git rev-parse``, which is absolute or relative to the folder."""
         done = execute(["rev-parse", option], folder, limit=command.ANSWER_S)
         if done.returncode != 0:
             raise GitError(f"git can't read the repository around {folder}: {reason(done)}")
@@ -245,6 +247,6 @@ def _write_lines(stream: IO[bytes], lines: Sequence[str]) -> None:
         stream.close()
 
 
-def _line(said: bytes) -> str:
+def _line(output: bytes) -> str:
     """Return one printed line; a path may itself hold line breaks, even at its end."""
-    return said.removesuffix(b"\n").decode(errors="surrogateescape")
+    return output.removesuffix(b"\n").decode(errors="surrogateescape")

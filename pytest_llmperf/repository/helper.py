@@ -1,4 +1,4 @@
-"""A private repository that borrows another one's objects, so that nothing is written to that."""
+"""A private repository that borrows another one's objects, so that the latter is only read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_llmperf.repository.command import (
     GitKilledError,
     execute,
     git_environment,
-    own_words,
+    git_error_text,
 )
 from pytest_llmperf.repository.folders import cannot_write
 
@@ -23,8 +23,8 @@ _SETTINGS = re.compile(
     r"|sparsecheckoutcone|checkroundtripencoding)|filter\..*|lfs\.(fetchinclude|fetchexclude)",
     re.DOTALL,
 )
-#: What reads these repositories, such as a test that asks for its own version, starts no hook,
-#: no daemon and no clean-up.
+#: Settings that keep readers of these repositories, such as a test that asks for its own version,
+#: from starting hooks, daemons or clean-ups.
 _OWN_SETTINGS = {
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
@@ -36,7 +36,7 @@ _SPARSE = "sparse-checkout"
 
 
 class Helper:
-    """A bare repository of ours with the objects and the names of another one.
+    """A private bare repository with the objects and refs of another one.
 
     Attributes:
         folder: where it lies.
@@ -45,7 +45,7 @@ class Helper:
     def __init__(self, folder: Path, source: Path) -> None:
         self.folder = folder
         self._source = source
-        # Named outright: git may be told not to look for bare repositories by itself.
+        # Named explicitly: git may be configured not to find bare repositories by itself.
         self._named = [] if (source / ".git").exists() else [f"--git-dir={source}"]
 
     @classmethod
@@ -60,7 +60,7 @@ class Helper:
         helper = cls(folder, source)
         asked = helper._ask("rev-parse", "--show-object-format", missing="sha1")
         chosen = [] if asked == "sha1" else [f"--object-format={asked}"]
-        # Refs in files whatever the default is: they are written below.
+        # Refs in files, whatever the default, as they are written below.
         settings = ["-c", "init.defaultRefFormat=files", "-c", "init.defaultBranch=main"]
         created = execute(
             [*settings, "init", "--quiet", "--bare", "--template=", *chosen, "--", str(folder)],
@@ -68,7 +68,7 @@ class Helper:
             {**_environment(), "GIT_DEFAULT_REF_FORMAT": "files"},
         )
         if created.returncode != 0:
-            raise cannot_write(folder, own_words(created))
+            raise cannot_write(folder, git_error_text(created))
         try:
             helper._borrow()
         except OSError as error:
@@ -76,7 +76,7 @@ class Helper:
         return helper
 
     def git(self, *arguments: str, cwd: Path | None = None) -> str:
-        """Run git on this repository, or in a work tree of it; return what it prints.
+        """Run git on this repository, or in a work tree of it; return its output.
 
         Raises:
             GitError: git failed, with its own words.
@@ -84,7 +84,7 @@ class Helper:
         where = [] if cwd is not None else [f"--git-dir={self.folder}"]
         done = execute([*where, *arguments], cwd or self.folder, _environment())
         if done.returncode != 0:
-            raise GitError(own_words(done))
+            raise GitError(git_error_text(done))
         return done.stdout.decode(errors="surrogateescape")
 
     def check_out(self, commit: str, tree: Path) -> None:
@@ -104,7 +104,7 @@ class Helper:
         self.git("reset", "--quiet", "--hard", "--no-recurse-submodules", cwd=tree)
 
     def _borrow(self) -> None:
-        """Name the source's objects, and copy its refs and the settings of its checkouts."""
+        """Link the source's objects, and copy its refs and checkout settings."""
         objects = self._source / self._ask("rev-parse", "--git-path", "objects")
         information = self.folder / "objects" / "info"
         information.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ class Helper:
             to.write_bytes(path.read_bytes())
 
     def _settings(self) -> dict[str, str]:
-        """Return the source's own settings of checkouts; the user's global ones hold here, too."""
+        """Return the source's own checkout settings; the user's global ones apply anyway."""
         listed = self._ask("config", "--includes", "--show-scope", "--null", "--list", missing="")
         fields = listed.split("\0")
         found: dict[str, str] = {}
@@ -145,7 +145,7 @@ class Helper:
                 raise cannot_write(self.folder, error) from error
 
     def _write_refs(self) -> None:
-        """Write all names at once, as git packs them: it need not look at each object."""
+        """Write all refs at once, in packed form, so that git need not look at each object."""
         listed = self._ask("for-each-ref", "--format=%(objectname) %(refname)", *_REFS)
         if listed:
             (self.folder / "packed-refs").write_bytes(os.fsencode(listed + "\n"))
@@ -156,7 +156,7 @@ class Helper:
         if done.returncode != 0:
             if missing is not None:
                 return missing
-            raise GitError(f"git {arguments[0]} failed in {self._source}: {own_words(done)}")
+            raise GitError(f"git {arguments[0]} failed in {self._source}: {git_error_text(done)}")
         return done.stdout.decode(errors="surrogateescape").removesuffix("\n")
 
 
@@ -180,7 +180,7 @@ def _quoted(path: Path) -> bytes:
 
 
 def git_in(folder: Path, arguments: Sequence[str]) -> str | None:
-    """Return what git prints in ``folder`` without its final line break, None if it failed."""
+    """Return git's output in ``folder`` without the final line break, None if it failed."""
     done = execute(arguments, folder)
     if done.returncode != 0:
         return None

@@ -1,4 +1,4 @@
-"""Which commit is being measured."""
+"""The commit that is being measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class GitState(NamedTuple):
         commit: HEAD, or None (no repository, no commit yet, or ``problem``).
         dirty: tracked files differ from it; untracked files and recorded baselines do not count.
         branch: or None when HEAD is detached.
-        problem: why there is a repository, or may be one, that can't be asked; or empty.
+        problem: why a repository that exists, or may exist, can't be read; or empty.
     """
 
     commit: str | None
@@ -28,9 +28,9 @@ class GitState(NamedTuple):
 def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
     """Read the state of the repository around ``cwd``.
 
-    ``baselines`` is the store's folder: recording there does not make the
-    measured code another one. Nothing is known where only a part can be read:
-    a commit without whether its files were changed would be a wrong one.
+    ``baselines`` is the store's folder: recording there does not change the
+    measured code. If only a part can be read, nothing is returned: a commit
+    without its changes would be wrong.
     """
     try:
         repository = Repository.around(cwd)

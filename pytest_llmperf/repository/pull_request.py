@@ -1,10 +1,10 @@
-"""Which branch a pull request goes to, as the CI services say it in the environment."""
+"""Finds a pull request's target branch in the environment variables of CI services."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Set in builds of pull requests only, by the service's own documentation.
+#: Set in builds of pull requests only, according to the service's documentation.
 _TARGETS = (
     "GITHUB_BASE_REF",  # GitHub Actions, Gitea, Forgejo
     "CI_MERGE_REQUEST_TARGET_BRANCH_NAME",  # GitLab
@@ -29,9 +29,9 @@ _CONDITIONAL = (
 
 
 def base_of_pull_request(environ: Mapping[str, str]) -> str | None:
-    """Return the name of the branch that the pull request being built goes to, else None.
+    """Return the target branch of the pull request being built, else None.
 
-    The branch's own name, without ``refs/heads/`` and without a remote's.
+    The plain name, without ``refs/heads/`` and without a remote's.
     """
     for name in _TARGETS:
         if branch := _branch(environ.get(name)):

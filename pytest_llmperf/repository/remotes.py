@@ -1,4 +1,4 @@
-"""Where a commit that is not here could come from, and the line that brings it."""
+"""Finds the remote of a missing commit, and the git command that fetches it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main_remote(repository: Repository) -> str | None:
 
 
 def remote_branch(repository: Repository, name: str) -> str | None:
-    """Return the full name that the branch ``name`` of the main remote has here, fetched or not.
+    """Return the full local ref of the main remote's branch ``name``, fetched or not.
 
     None where ``name`` can't be a branch or there is no remote.
     """
@@ -44,7 +44,7 @@ def remote_branch(repository: Repository, name: str) -> str | None:
 
 
 def shallow_remedy(repository: Repository, name: str, shared: bool = False) -> str:
-    """Return the words, with the exact ``git fetch``, that make ``name`` known in a shallow clone.
+    """Return advice, with the exact ``git fetch``, that makes ``name`` known in a shallow clone.
 
     ``shared`` asks for the history that ``name`` and HEAD have in common.
     """

@@ -1,4 +1,4 @@
-"""Turns what a user types into a commit, or says what to type instead."""
+"""Resolves a revision typed by a user to a commit, or suggests what to type instead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEX = re.compile(r"[0-9a-fA-F]{7,64}")
 
 
 class RevisionError(GitError):
-    """A name that stands for no commit here; the message says what would."""
+    """A name that stands for no commit in this clone; the message suggests one."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def resolve(repository: Repository, name: str) -> Revision:
     have in common).
 
     Raises:
-        RevisionError: there is no such commit here; says what to fetch, or names near it.
+        RevisionError: this clone has no such commit; says what to fetch, or suggests similar names.
     """
     if name.startswith(MERGE_BASE):
         commit = _merge_base(repository, name)
@@ -79,7 +79,7 @@ def _find(repository: Repository, name: str) -> str:
 
 
 def _known(repository: Repository, name: str) -> str | None:
-    """Return the commit called ``name`` here or, as a branch, at the remote."""
+    """Return the commit called ``name``, locally or as a branch of the remote."""
     commit = repository.commit(name)
     if commit is None and (branch := remote_branch(repository, name)) is not None:
         commit = repository.commit(branch)
@@ -105,7 +105,7 @@ def _merge_base(repository: Repository, name: str) -> str:
 
 
 def _missing(repository: Repository, name: str) -> str:
-    """Say that there is no such commit, and what to do."""
+    """Return the message that there is no such commit, and what to do."""
     if not name.strip():
         return "an empty name stands for no commit; give a branch, a tag, a hash or HEAD~1"
     text = f"there is no commit {name!r} in {repository.top}"
@@ -132,7 +132,7 @@ def _missing(repository: Repository, name: str) -> str:
 
 
 def _advice(repository: Repository, name: str) -> str:
-    """Name what is near, else how to bring what is not here."""
+    """Return similar names, else how to fetch a missing commit."""
     near = difflib.get_close_matches(name, _names(repository), _NEAR)
     if near:
         return f"near it: {', '.join(near)}"
@@ -156,7 +156,7 @@ def _names(repository: Repository) -> list[str]:
 
 
 def _other_object(repository: Repository, name: str) -> str:
-    """Return what ``name`` stands for if that is no commit: ``tree`` or ``blob``."""
+    """Return the type of the object ``name`` if that is no commit: ``tree`` or ``blob``."""
     for asked in (f"{name}^{{}}", name):  # a tag stands for what it names; a path for itself
         kind = repository.run("cat-file", "-t", asked, check=False).strip()
         if kind in ("tree", "blob"):

@@ -1,4 +1,4 @@
-"""A name for the exact content of a work tree: its commit, and a digest of what differs from it."""
+"""Identifies the exact content of a work tree: its commit, and a digest of its changes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_llmperf.repository.git import Repository
 
 #: Untracked files larger than this (models, data) are known by size and modification time, bytes.
 LARGE = 64 * 1024 * 1024
-#: Stands for the commit before there is one.
+#: Replaces the commit before there is one.
 UNBORN = "no-commit"
 _CHUNK = 1024 * 1024
 _DIGITS = 16
@@ -58,7 +58,7 @@ def changed_since(
 ) -> frozenset[str]:
     """Return the files that differ between ``commit`` and the work tree, as paths from the top.
 
-    ``git diff`` would write what it finds out about unchanged files to the index.
+    ``git diff`` would refresh the index, which writes to the repository.
 
     Raises:
         GitError: git could not list what differs.
@@ -84,16 +84,16 @@ def ignored(repository: Repository) -> list[str]:
 
 
 def _changed(repository: Repository, exclude: Sequence[str]) -> dict[str, bool]:
-    """Return path from the top -> whether it is untracked, of all that differs."""
+    """Return path from the top -> whether it is untracked, of all changed files."""
     changed: dict[str, bool] = {}
     for path, untracked in changes(repository, exclude=exclude):
-        # A file unstaged as deleted and still there is listed twice, tracked first.
+        # A file that is staged as deleted but still exists is listed twice, tracked first.
         changed.setdefault(path, untracked)
     return changed
 
 
 def _content(path: Path, untracked: bool) -> bytes:
-    """Return what stands for a file's type, mode and content."""
+    """Return bytes that identify a file's type, mode and content."""
     try:
         found = path.lstat()
         if stat.S_ISLNK(found.st_mode):
@@ -107,7 +107,7 @@ def _content(path: Path, untracked: bool) -> bytes:
             return mode + f"{found.st_size} {found.st_mtime_ns}".encode()
         return mode + _digest(path)
     except OSError as error:
-        # Gone (deleted, or in this moment), or not readable for this user.
+        # Deleted, or not readable for this user.
         return b"none" if isinstance(error, FileNotFoundError) else b"unreadable"
 
 

@@ -1,4 +1,4 @@
-"""Fills the submodules of a checkout from what the user's own clone has; never from a network."""
+"""Fills the submodules of a checkout from the user's own clone, never from a network."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def _source_of(source: Path, name: str | None, path: str, wanted: str) -> Path |
     places = []
     if name is not None:
         for kind in (["--git-path", f"modules/{name}"], ["--git-common-dir"]):
-            if (said := git_in(source, ["rev-parse", *kind])) is not None:
-                place = source / said
+            if (output := git_in(source, ["rev-parse", *kind])) is not None:
+                place = source / output
                 places.append(place if kind[0] == "--git-path" else place / "modules" / name)
     # A submodule that has its repository in its own folder, as very old ones do.
     places.append(source / path / ".git")
@@ -94,7 +94,7 @@ def _source_of(source: Path, name: str | None, path: str, wanted: str) -> Path |
 
 
 def _is_plain(tree: Path, path: str) -> bool:
-    """Tell whether every folder down to ``path`` is a real one inside ``tree``."""
+    """Whether every folder down to ``path`` is a real one inside ``tree``."""
     folder = tree
     for part in PurePosixPath(path).parts:
         folder = folder / part

@@ -7,14 +7,14 @@ import re
 import shlex
 from pathlib import Path
 
-from pytest_llmperf.repository.command import Finished, GitError, own_words
+from pytest_llmperf.repository.command import Finished, GitError, git_error_text
 
 _NONE_HERE = b"not a git repository (or any "
 _NO_WORK_TREE = b"must be run in a work tree"
 #: As of git 2.35.2, and of later ones.
 _ANOTHER_USERS = (b"unsafe repository", b"dubious ownership")
 _ADVICE = re.compile(r"\bgit config --global --add safe\.directory \S.*")
-#: What mends a failure, by git's words about it; the first that fits.
+#: Fixes by git's error message; the first match counts.
 _REMEDIES = (
     (
         re.compile(r"not a git repository: |gitfile"),
@@ -53,13 +53,13 @@ def dot_git_above(folder: Path) -> Path | None:
 
 
 def why_unusable(folder: Path, done: Finished) -> GitError | None:
-    """Return what is wrong with the repository around a folder; None where there is none.
+    """Return the problem with the repository around a folder; None if there is no repository.
 
     ``done``: how git's search for the top of its work tree failed.
     """
     dot_git = dot_git_above(folder)
     if any(sign in done.stderr for sign in _ANOTHER_USERS):
-        advice = _ADVICE.search(own_words(done))
+        advice = _ADVICE.search(git_error_text(done))
         top = dot_git.parent if dot_git is not None else folder
         allow = f"git config --global --add safe.directory {shlex.quote(str(top))}"
         return GitError(
@@ -86,7 +86,7 @@ def damaged(dot_git: Path) -> GitError:
 
 
 def reason(done: Finished) -> str:
-    """Return what git said about its failure, and how to repair what that names."""
-    said = own_words(done)
-    remedy = next((text for sign, text in _REMEDIES if sign.search(said)), "")
-    return f"{said}; {remedy}" if remedy else said
+    """Return git's error message, and how to repair the cause."""
+    message = git_error_text(done)
+    remedy = next((text for sign, text in _REMEDIES if sign.search(message)), "")
+    return f"{message}; {remedy}" if remedy else message
