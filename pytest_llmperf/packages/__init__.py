@@ -1,1 +1,1 @@
-"""What a tree of the project needs installed, and an environment that has it."""
+"""Dependencies of a project tree, and environments that provide them."""

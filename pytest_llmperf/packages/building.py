@@ -1,4 +1,4 @@
-"""Makes one environment: a venv with copied packages, and what the installer adds."""
+"""Builds one environment: a venv with copied packages, completed by an installer."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from pytest_llmperf.packages.venv import interpreter, make_venv, seen_base
 
 Say = Callable[[str], None]
 
-#: How long an engine takes to be built from source, on two to a dozen cores.
+#: How long it takes to build an engine from source, on two to a dozen cores.
 BUILD_TIME, LONGEST_BUILD_S = "3 to 6 minutes", 360.0
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where to build, and how to report it.
+    """Place, build flags and log of one environment's build.
 
     Attributes:
         folder: of the environment.
@@ -42,7 +42,7 @@ class Site:
         this_tree: the project folder of this environment.
         other_tree: the project folder that the new one is for.
         flags: CMAKE_ARGS for an engine that has to be built.
-        say: gets a line before and while something takes long.
+        say: called with a line before and during long steps.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ def build(
     Args:
         site: where.
         needs: what the other tree needs.
-        own: the project's own distributions, of which only the metadata is in there.
+        own: the project's own distributions; only their metadata is copied.
         installer: adds what is missing.
         donors: folders of packages whose engine was built with the same flags.
 
@@ -90,7 +90,7 @@ def build(
     for each in made.values():
         if each.is_from(area):
             remove(each)
-    # Of another version something may need what nothing needs here.
+    # A package of another version may need what nothing needs in this environment.
     for name in no_longer_needed(needs.dropped, made, ()):
         remove(made[name])
     for each in own:
@@ -109,7 +109,7 @@ def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) 
     lines = [*needs.options, *needs.kept, *needs.new]
     asked.write_text("\n".join([*lines, ""]), encoding="utf-8")
     limits.write_text("\n".join([*needs.limits, ""]), encoding="utf-8")
-    # The build's gigabyte lies where it is removed even after a kill.
+    # The build's temporary gigabyte lies where it is removed even after a kill.
     scratch = site.folder / "build"
     scratch.mkdir()
     by_flags = "set CMAKE_ARGS to build it in another way; " if compiles else ""
@@ -130,7 +130,7 @@ def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) 
 
 
 def donor_of(line: str, donors: Sequence[Path]) -> Installed | None:
-    """Return an environment that has the engine which a requirement asks for, if there is one."""
+    """Return the donor environment whose engine meets a requirement, if any."""
     requirement = parse(line)
     for donor in donors:
         installed = Installed([donor])
@@ -144,7 +144,7 @@ def build_by_hand(
 ) -> Path:
     """Make an environment with the user's own command, and return its folder of packages.
 
-    The project itself is taken out again, as its modules come from the tree.
+    The project itself is removed again, as its modules come from the tree.
 
     Args:
         site: where.
@@ -183,8 +183,8 @@ def build_by_hand(
         say=site.say,
         advice="this is the command of perf.base_install; correct it there",
     )
-    # The environment outlives this tree, so that its modules must not be in there, nor
-    # a pointer to them; only who they are is kept.
+    # The environment outlives this tree, so it must not contain the tree's modules or
+    # links to them; only their metadata is kept.
     made, area = Installed([packages]), repository_around(site.other_tree)
     for each in own:
         if each.name in made:

@@ -1,4 +1,4 @@
-"""Runs installers: into a log, in a clean environment, ended together with the session."""
+"""Runs installers in a clean environment, with a log, and ends them with the session."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pytest_llmperf.units import format_duration
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 #: Lines of the log that a failure shows.
 _SHOWN = 15
-#: A sign of life this often, seconds.
+#: Seconds between progress lines.
 _ALIVE_S = 60.0
-#: Would put packages elsewhere, or make other environments' packages look installed.
+#: Variables that redirect installations or make other environments' packages look installed.
 _DROPPED = (
     *("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV"),
     *("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIREMENT"),
@@ -45,9 +45,9 @@ _HINTS = (
 
 
 def clean_environment(environ: Mapping[str, str], **more: str) -> dict[str, str]:
-    """Return the variables for an installer that works on an environment from outside."""
+    """Return the variables for an installer that runs outside of its target environment."""
     kept = {name: value for name, value in environ.items() if name not in _DROPPED}
-    # A pip set up to install for the user would refuse an environment.
+    # A pip configured for user installations would refuse an environment.
     quiet = {"PIP_USER": "0", "PIP_NO_INPUT": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     return kept | quiet | {"PYTHONNOUSERSITE": "1"} | more
 
@@ -68,12 +68,12 @@ def run_logged(
 
     Args:
         command: its words.
-        log: a file; it is made if it is not there.
-        what: is being done, for messages: ``installing toy==1``.
+        log: a file; it is created if necessary.
+        what: the activity, for messages: ``installing toy==1``.
         cwd: the folder to run in.
         environ: the variables to run with.
-        say: gets a line a minute while it runs.
-        advice: what else a user can do if it fails.
+        say: called with a line a minute while it runs.
+        advice: further advice if it fails.
 
     Raises:
         InstallError: it failed; the message holds the end of the log.
@@ -90,7 +90,7 @@ def run_logged(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # A group of its own: Ctrl-C is ours to answer, and ends the whole group.
+            # Its own process group: Ctrl-C is handled here, and ends the whole group.
             start_new_session=True,
         )
         try:

@@ -1,4 +1,4 @@
-"""Takes what is installed here over into another environment, and distributions out of it."""
+"""Copies installed packages into another environment, and removes distributions from it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pytest_llmperf.packages.installed import Distribution, Installed
 #: an installer replaces a file rather than write into it. Smaller ones, which people edit to
 #: look for a fault, are copied.
 _LINKED_BYTES = 1 << 20
-#: What says who a distribution is; without RECORD no installer thinks it could remove it.
+#: Metadata that identifies a distribution; without RECORD no installer tries to remove it.
 _DESCRIPTION = ("METADATA", "direct_url.json", "entry_points.txt", "top_level.txt")
 
 
 def copy_packages(folders: Sequence[Path], site: Path, area: Path) -> None:
-    """Copy folders of packages into one, without bytecode; the first one wins, as in importing.
+    """Copy folders of packages into one, without bytecode; the first wins, as in imports.
 
     Paths into ``area`` that .pth files add are left out: those modules come from a tree.
 
@@ -33,7 +33,7 @@ def copy_packages(folders: Sequence[Path], site: Path, area: Path) -> None:
     """
 
     def ignored(top: str, names: list[str]) -> set[str]:
-        # pip works on environments from outside, and is many files.
+        # pip works from outside the environment, and has many files.
         pips = {name for name in names if name.partition("-")[0] == "pip"}
         return {"__pycache__", *(pips if top in map(str, folders) else ())}
 
@@ -73,9 +73,9 @@ def copy_distribution(distribution: Distribution, site: Path) -> None:
 
 
 def describe(distribution: Distribution, site: Path) -> None:
-    """Write only what says who it is, for ``importlib.metadata`` and installers.
+    """Write only a distribution's metadata, for ``importlib.metadata`` and installers.
 
-    A distribution that lies in ``site`` itself is stripped to that.
+    A distribution in ``site`` itself is stripped to its metadata.
 
     Raises:
         OSError: as the system reports it.
@@ -93,7 +93,7 @@ def describe(distribution: Distribution, site: Path) -> None:
 
 
 def remove(distribution: Distribution) -> None:
-    """Delete a distribution's files from its environment, and folders that are empty then.
+    """Delete a distribution's files from its environment, and folders left empty.
 
     Raises:
         OSError: as the system reports it.
@@ -120,13 +120,13 @@ def _files(distribution: Distribution) -> Iterator[Path]:
 
 
 def _is_below(path: Path, area: Path, folder: Path) -> bool:
-    """Say whether a path lies in ``area``, and not in a folder of packages in there."""
+    """Whether a path lies in ``area``, but not in a folder of packages inside it."""
     real = path.resolve()
     return real.is_relative_to(area) and not real.is_relative_to(folder.resolve())
 
 
 def _copy_file(source: str, target: str) -> None:
-    # Some installers place links to a store of their own.
+    # Some installers place links to their own store.
     real = Path(source).resolve()
     if real.stat().st_size >= _LINKED_BYTES:
         try:

@@ -1,4 +1,4 @@
-"""The files in which a tree declares what it needs, and where two trees differ in them."""
+"""Finds the files in which a tree declares its dependencies, and compares two trees."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", UV_LOCK, *_OTHER_TO
 
 @dataclass(frozen=True)
 class Declarations:
-    """What one tree declares.
+    """The dependencies that one tree declares.
 
     Attributes:
         tree: its project folder.
@@ -49,7 +49,7 @@ class Declarations:
 
 
 def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
-    """Find what the project folder ``tree`` declares.
+    """Return the declarations of the project folder ``tree``.
 
     Args:
         tree: the folder.
@@ -77,10 +77,10 @@ def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
 
 
 def check_installable(ours: Declarations, theirs: Declarations) -> None:
-    """Check that an installer can tell what the other tree needs.
+    """Check that an installer can read the other tree's requirements.
 
     Raises:
-        InstallError: what differs is for another tool to read.
+        InstallError: the files that differ belong to another tool.
     """
     for file in ours.changed(theirs):
         name = file.rpartition("/")[2]
@@ -113,7 +113,7 @@ def _found(tree: Path, *patterns: str) -> list[Path]:
 
 
 def _named(path: Path, tree: Path) -> str:
-    """Name a file by its path from the tree; one that lies outside of the repository, in full."""
+    """Return a file's path from the tree; the full path outside of the repository."""
     absolute = Path(os.path.abspath(path))  # noqa: PTH100
     if absolute.is_relative_to(repository_around(tree)):
         return Path(os.path.relpath(absolute, tree)).as_posix()

@@ -1,4 +1,4 @@
-"""What this environment holds of a repository, and where it takes those modules from."""
+"""Finds this environment's installations of a repository, and the folders of their modules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 
 from pytest_llmperf.packages.installed import Distribution, Installed
 
-#: Longer ones are no finder of an installer.
+#: Longer modules are no installer's finder.
 _MAX_BYTES = 4 << 20
 
 
@@ -59,7 +59,7 @@ def path_lines(path: Path) -> list[str]:
 
 
 def _of_finder(text: str) -> Iterator[Path]:
-    """Yield the folders that hold the modules which a generated finder names by their paths.
+    """Yield the folders of the modules that a generated finder lists.
 
     It pairs names with paths, in tables or in calls: ``{'pkg': '/home/me/src/pkg'}``.
     """
@@ -95,7 +95,7 @@ def _root_of(module: str, path: Path) -> Path | None:
 
 
 def _egg_links(folders: list[Path]) -> Iterator[Distribution]:
-    """Yield what ``setup.py develop`` installed: a link to the folder that holds its egg-info."""
+    """Yield installations by ``setup.py develop``: links to a folder with an egg-info."""
     for folder in folders:
         for link in _files(folder, "*.egg-link"):
             lines = _text(link).splitlines()

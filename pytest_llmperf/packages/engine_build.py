@@ -1,7 +1,7 @@
-"""With which CMake flags the installed llama-cpp-python was built, so that another version can be.
+"""Recovers the CMake flags of the installed llama-cpp-python, to build another version alike.
 
-Its wheel holds ``ggml-config.cmake``, in which CMake wrote down every option of
-the build. Where a build lacks it, only its backend can be seen.
+Its wheel contains ``ggml-config.cmake``, in which CMake recorded every option of
+the build. If it is missing, only the backend is known.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.packages.installed import Distribution
 
 _SET = re.compile(r'^set\((GGML_\w+) "([^"]*)"\)$', re.MULTILINE)
-#: Options that decide what is built, with the value they have when nobody sets them. Where
-#: CMake works a default out, it writes that down beside the option (GGML_..._DEFAULT).
+#: Options that decide what is built, with their defaults. Where CMake computes a default, it
+#: records it beside the option (GGML_..._DEFAULT).
 _DEFAULTS = {
     **dict.fromkeys(
         (
@@ -42,13 +42,13 @@ _DEFAULTS = {
 }
 #: On for a portable build, off for one that asks the compiler for this machine's processor.
 _PORTABLE = ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")
-#: Never on unless asked for.
+#: Off unless requested.
 _BEYOND = ("AVX_VNNI", "AVX512", "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16")
 _AMX = ("AMX_TILE", "AMX_INT8", "AMX_BF16")
 
 
 def build_flags(engine: Distribution | None, environ: Mapping[str, str]) -> str:
-    """Return the CMAKE_ARGS that another version of the engine is to be built with.
+    """Return the CMAKE_ARGS to build another version of the engine with.
 
     Args:
         engine: the installed llama-cpp-python; None if there is none.
@@ -67,7 +67,7 @@ def build_flags(engine: Distribution | None, environ: Mapping[str, str]) -> str:
 
 
 def flags_of(config: str) -> list[str]:
-    """Return the flags that differ from the defaults, of the text of a ggml-config.cmake."""
+    """Return the flags in a ggml-config.cmake's text that differ from the defaults."""
     values = dict(_SET.findall(config))
     native = _on(values.get("GGML_NATIVE", "ON"))
     defaults = dict(_DEFAULTS)
@@ -77,7 +77,7 @@ def flags_of(config: str) -> list[str]:
     for name, usual in defaults.items():
         value = values.get(f"GGML_{name}")
         default = values.get(f"GGML_{name}_DEFAULT", usual) if name != "NATIVE" else usual
-        # A flag that a processor of another kind has no use for is not in the file.
+        # Flags that do not apply to the processor are not in the file.
         if value is None or value == default or (_is_switch(value) and _on(value) == _on(default)):
             continue
         flags.append(f"-DGGML_{name}={value}")

@@ -1,4 +1,4 @@
-"""The environment that another commit's tree runs in: this one, or one of its own, cached."""
+"""Provides another commit's environment: this one, or a separate one that is cached."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from pytest_llmperf.packages.venv import interpreter, seen_base
 
 __all__ = ["Environment", "InstallError", "environment_for"]
 
-#: Part of every name in the cache: what was made in another way is not taken for this.
+#: Part of every name in the cache: environments of an older layout are not reused.
 _LAYOUT = 3
 #: Differences reported in one line.
 _SHOWN = 6
@@ -51,11 +51,11 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a tree's processes run.
+    """The Python environment of a tree's processes.
 
     Attributes:
         python: the interpreter's path.
-        shared: whether it is this one.
+        shared: whether it is this process's own.
         note: one line for the report, such as ``own environment: toy 1.0 (2.0 here)``.
     """
 
@@ -84,12 +84,13 @@ class _Trees:
         """Name the files that differ."""
         return _few(self.ours.changed(self.theirs))
 
-    def differences(self, there: Installed) -> list[str]:
+    def differences(self, other: Installed) -> list[str]:
         """Name the packages in which another environment differs from this one."""
-        here = self.installed
         changed, added, left_out = [], [], []
-        for name in sorted({*here, *there} - NOT_COPIED - {each.name for each in self.own}):
-            ours, theirs = here.get(name), there.get(name)
+        for name in sorted(
+            {*self.installed, *other} - NOT_COPIED - {each.name for each in self.own}
+        ):
+            ours, theirs = self.installed.get(name), other.get(name)
             if ours and theirs and ours.version != theirs.version:
                 changed.append(f"{name} {theirs.version} ({ours.version} here)")
             elif theirs and not ours:
@@ -101,15 +102,15 @@ class _Trees:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """How another tree's environment is made.
+    """Instructions for building another tree's environment.
 
     Attributes:
-        content: all that decides what is in it, as JSON takes it.
-        why: what the other tree declares, for a message.
-        make: makes it, given the folders of packages to take an engine from.
+        content: everything that decides its packages, as JSON types.
+        why: the other tree's declarations, for a message.
+        make: builds it, given the folders of packages to copy an engine from.
         flags: CMAKE_ARGS for an engine that has to be built.
         engine: the requirement for an engine of another version; empty if none is asked for.
-        certain: whether it surely differs from this environment.
+        certain: whether it definitely differs from this environment.
     """
 
     content: Sequence[object]
@@ -121,41 +122,41 @@ class _Recipe:
 
 
 def environment_for(
-    here: Path,
-    there: Path,
+    own_tree: Path,
+    other_tree: Path,
     cache: Path,
     say: Callable[[str], None],
     install: str | None = None,
     seconds: float | None = None,
 ) -> Environment:
-    """Return the environment for the tree ``there``, building it if the cache has none.
+    """Return the environment for another work tree, building it if the cache has none.
 
     This one if both trees declare the same, or an installer finds that they need the
-    same packages; else one that differs from this one only in what they need. It
-    appears whole or not at all, whatever kills this process when; of several builders
-    of the same one, one builds.
+    same packages; else one that differs from this one only in their needs. It appears
+    complete or not at all, even if this process is killed; of several concurrent
+    builders of the same one, only one builds.
 
     Args:
-        here: the project folder that this interpreter's environment is made for.
-        there: the same folder of another work tree.
+        own_tree: the project folder that this interpreter's environment is made for.
+        other_tree: the same folder of another work tree.
         cache: the folder under which environments and their logs are kept.
-        say: gets a line before and while something takes long.
+        say: called with a line before and during long steps.
         install: a command line that installs the other tree's packages, instead of an
-            installer that is chosen; ``{python}`` stands for the new environment's interpreter.
+            automatic installer; ``{python}`` stands for the new environment's interpreter.
         seconds: how long that may take. An engine is not built from source if that may take
             longer; None builds it in any case.
 
     Raises:
-        InstallError: it cannot be had; the message names the log and what to do.
+        InstallError: it cannot be provided; the message names the log and the fix.
     """
     if not sys.executable:
         raise InstallError("this Python does not know its own program; start it by its path")
-    here, there = here.resolve(), there.resolve()
+    own_tree, other_tree = own_tree.resolve(), other_tree.resolve()
     installed = installed_here()
-    of_repository = from_repository(repository_around(here), installed, site_folders())
+    of_repository = from_repository(repository_around(own_tree), installed, site_folders())
     homes = (each.home().resolve() for each in of_repository)
-    also = sorted(Path(os.path.relpath(home, here)).as_posix() for home in homes)
-    ours, theirs = declared(here, also), declared(there, also)
+    also = sorted(Path(os.path.relpath(home, own_tree)).as_posix() for home in homes)
+    ours, theirs = declared(own_tree, also), declared(other_tree, also)
     if not ours.changed(theirs):
         return _shared("both declare the same")
     if not theirs.files and not install:
@@ -181,7 +182,7 @@ def _shared(why: str) -> Environment:
 
 
 def _by_command(trees: _Trees, install: str) -> _Recipe:
-    """Return how the user's own command makes the environment."""
+    """Return the recipe that uses the user's own command."""
     flags = build_flags(trees.installed.get(ENGINE), os.environ)
     return _Recipe(
         ["by command", dict(trees.theirs.files), install, flags, state_of(())],
@@ -192,7 +193,7 @@ def _by_command(trees: _Trees, install: str) -> _Recipe:
 
 
 def _by_installer(trees: _Trees) -> _Recipe | None:
-    """Return how an installer makes the environment; None if all that it needs is here.
+    """Return the recipe that uses an installer; None if this environment meets all needs.
 
     Raises:
         InstallError: there is no installer for it.
@@ -230,7 +231,7 @@ def _made(
     say: Callable[[str], None],
     seconds: float | None,
 ) -> Environment:
-    """Return the environment of a recipe, out of the cache or made now."""
+    """Return the environment of a recipe, from the cache or newly built."""
     entry = Entry(store, digest([_LAYOUT, *recipe.content]), say)
     with entry.locked():
         stamp = entry.found()

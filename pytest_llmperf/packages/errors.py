@@ -1,8 +1,8 @@
-"""Why a tree's environment cannot be made, for the user."""
+"""The error of an environment that cannot be made, and advice for the user."""
 
 from __future__ import annotations
 
-#: How a user takes the matter into their own hands.
+#: How a user can install the packages themselves.
 BY_HAND = (
     "say yourself how its packages are installed, in config.yaml: "
     'perf: {base_install: "{python} -m pip install -r requirements.txt"}'
@@ -10,4 +10,4 @@ BY_HAND = (
 
 
 class InstallError(Exception):
-    """The environment of a tree cannot be had; str() is the complete message."""
+    """The environment of a tree cannot be provided; str() is the complete message."""

@@ -1,4 +1,4 @@
-"""A digest of what an interpreter imports besides a project: installed anew, it is another one."""
+"""A digest of what an interpreter can import besides a project; reinstalling changes it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from pytest_llmperf.packages.editable import module_folders
 
-#: Folders of packages that installers write; one in a project's tree is no part of it.
+#: Folders of installed packages; one inside a project's tree is no part of the project.
 SITES = frozenset({"site-packages", "dist-packages"})
 _METADATA = (".dist-info", ".egg-info")
 _MODULES = (".py", ".pth", ".so", ".pyd", ".dylib", ".dll")
@@ -23,13 +23,13 @@ _DECIDING = (
     *("CUDA_", "NVIDIA_", "HIP_", "HSA_", "ROCR_", "VK_", "LD_", "DYLD_"),
     *("PYTHONMALLOC", "PYTHONOPTIMIZE", "PYTHON_GIL", "PYTHON_JIT"),
 )
-#: Below a folder on the path that no installer wrote, so many folders are looked into.
+#: Maximum number of folders to search below a path entry that is no folder of packages.
 _MAX_FOLDERS = 4000
 _DIGITS = 20
 
 
 def deciding_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that an engine's speed may depend on, by name."""
+    """Return the variables that may affect an engine's speed, by name."""
     return {name: environ[name] for name in sorted(environ) if name.startswith(_DECIDING)}
 
 
@@ -38,19 +38,19 @@ def fingerprint(
 ) -> str:
     """Return a digest of what an interpreter finds on its import path.
 
-    What installers wrote counts by its metadata, which holds the files' hashes, and by
+    Installed packages count by their metadata, which contains the files' hashes, and by
     the sizes and times of those files; the rest (editable installations, folders of
-    ``PYTHONPATH``) by its modules' sizes and times. The standard library counts as the
-    version. Where the folders lie does not count, nor does bytecode: the same environment
-    has the same digest in every session.
+    ``PYTHONPATH``) by its modules' sizes and times. The standard library counts by its
+    version. Locations and bytecode do not count: the same environment has the same
+    digest in every session.
 
     Args:
         version: the interpreter's.
         path: its ``sys.path``.
-        besides: work trees whose content is known otherwise, packages installed in them
-            excepted.
-        touched: the times of installed files count. Without them an environment that was made
-            anew from the same packages is the same.
+        besides: work trees to leave out, as their content is known; packages installed in
+            them count.
+        touched: whether the times of installed files count. If not, an environment rebuilt from
+            the same packages has the same digest.
     """
     trees = [tree.resolve() for tree in besides]
     found = [Path(os.path.realpath(entry)) for entry in path if entry]
@@ -68,9 +68,9 @@ def fingerprint(
 
 
 def modules_digest(top: Path, names: Iterable[str]) -> str:
-    """Return a digest of the modules among files and below folders of ``top``, as they lie there.
+    """Return a digest of the modules among these files and folders of ``top``.
 
-    Such as what git ignores and Python imports all the same: extensions built in place.
+    For files that git ignores and Python imports anyway: extensions built in place.
     """
     lines: list[str] = []
     for name in names:
@@ -131,7 +131,7 @@ def _of_distribution(folder: Path, entry: os.DirEntry[str], touched: bool) -> It
 
 
 def _of_files(folder: str, record: str, touched: bool) -> Iterator[str]:
-    """Yield a line for each file of a RECORD: one that was changed by hand is another one."""
+    """Yield a line for each file of a RECORD, so that manual changes to a file count."""
     with suppress(csv.Error):
         for row in csv.reader(record.splitlines()):
             if row and not row[0].endswith(".pyc"):

@@ -1,4 +1,4 @@
-"""Which of a tree's lists of requirements an environment follows, and which packages they name."""
+"""Determines which of a tree's requirement lists an environment follows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pytest_llmperf.packages.requirement_files import parse, requirements_of
 
 
 class ListName(NamedTuple):
-    """What makes lists of two trees the same one.
+    """The identity of a requirement list, by which lists of two trees are matched.
 
     Attributes:
         where: a requirements file, or the folder of a package.
-        kind: whose list it is.
+        kind: what kind of list it is.
         name: of the extra or group.
     """
 
@@ -33,7 +33,7 @@ Lists = Mapping[ListName, list[str]]
 def lists_of(tree: Declarations, installed: Installed) -> dict[ListName, list[str]]:
     """Return the lists that a tree declares.
 
-    Of a project whose build backend alone knows them, those that it was installed with.
+    If only a project's build backend knows them, the lists that it was installed with.
     """
     lists: dict[ListName, list[str]] = {}
     for folder, project in tree.projects.items():
@@ -55,8 +55,8 @@ def lists_of(tree: Declarations, installed: Installed) -> dict[ListName, list[st
     return lists
 
 
-def followed_here(lists: Lists, installed: Installed) -> set[ListName]:
-    """Return the lists of this environment's own tree that it follows.
+def own_followed_lists(lists: Lists, installed: Installed) -> set[ListName]:
+    """Return the lists of its own tree that this environment follows.
 
     A project's dependencies always count. Another list counts if all of it is
     installed, or if only versions have drifted from it and no list that is met
@@ -74,15 +74,15 @@ def followed_here(lists: Lists, installed: Installed) -> set[ListName]:
     return followed | {name for name, unmet in drifted if unmet and not unmet & claimed}
 
 
-def followed_there(theirs: Lists, ours: Lists, here: set[ListName]) -> set[ListName]:
-    """Return the lists of the other tree to be followed: those that are followed here.
+def other_followed_lists(theirs: Lists, ours: Lists, followed: set[ListName]) -> set[ListName]:
+    """Return the lists of the other tree to follow: those that this environment follows.
 
-    Of those that this tree does not have, requirements files are followed, as
-    the only way to know; extras and groups are not, nobody asked for them.
+    Of lists that this tree does not have, requirements files are followed, to be
+    safe; extras and groups are not, as they are optional.
     """
     always = {name for name in theirs if name.kind == "project"}
     alone = {name for name in theirs if name.kind == "file" and name not in ours}
-    return always | alone | (theirs.keys() & here)
+    return always | alone | (theirs.keys() & followed)
 
 
 def named_in(lines: Iterable[str]) -> set[str]:
@@ -93,7 +93,7 @@ def named_in(lines: Iterable[str]) -> set[str]:
 def no_longer_needed(
     asked: Iterable[str], installed: Installed, besides: Collection[str]
 ) -> set[str]:
-    """Return which packages nothing else that is installed needs.
+    """Return the packages that no other installed package needs.
 
     Args:
         asked: their names.

@@ -1,4 +1,4 @@
-"""What decides the content of an environment, as digests."""
+"""Digests of everything that decides the content of an environment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _COMPILERS = ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAG
 
 
 def engine_digest(flags: str, environ: Mapping[str, str]) -> str:
-    """Return what makes builds of one engine version exchangeable."""
+    """Return a digest that is equal for interchangeable builds of one engine version."""
     return digest([flags, _python(), [environ.get(name) for name in _COMPILERS]])
 
 
 def installed_digest(area: Path) -> str:
-    """Return what tells this environment from any other.
+    """Return a digest that identifies this environment.
 
     Distributions in editable form whose source lies below ``area`` do not count.
     """
@@ -34,25 +34,25 @@ def installed_digest(area: Path) -> str:
 
 
 def state_of(distributions: Iterable[Distribution]) -> str:
-    """Return a digest of this Python and of some of what is installed for it."""
+    """Return a digest of this Python and some of its installed distributions."""
     return digest([_python(), [[each.name, each.version, _state(each)] for each in distributions]])
 
 
 def digest(content: Any) -> str:
-    """Return a digest of JSON."""
+    """Return a digest of a JSON value."""
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:20]
 
 
 def _python() -> list[str]:
-    """Return what makes interpreters and compiled packages exchangeable."""
+    """Return properties of Python that are equal for interchangeable compiled packages."""
     base = getattr(sys, "_base_executable", None) or sys.executable
     libc = " ".join(platform.libc_ver())
     return [sys.version, sysconfig.get_platform(), libc, os.path.realpath(base), sys.base_prefix]
 
 
 def _state(each: Distribution) -> str:
-    """Return what changes when a distribution is built again; for the engine, also by hand."""
+    """Return a text that changes when a distribution is rebuilt or, for the engine, edited."""
     if each.name != ENGINE:
         return each.record()
     stats = []

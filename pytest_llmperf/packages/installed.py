@@ -1,4 +1,4 @@
-"""The distributions installed in an environment, and what they need of each other."""
+"""The distributions installed in an environment, and their requirements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from packaging.version import InvalidVersion, Version
 
 ENGINE = "llama-cpp-python"
 PLUGIN = "pytest-llmperf"
-#: Not in other environments: installers work from outside, and the session brings the plugin.
+#: Not copied to other environments: installers run outside, and the session adds the plugin.
 NOT_COPIED = frozenset({"pip", "uv", PLUGIN})
 
 
@@ -46,7 +46,7 @@ class Distribution:
 
     @cached_property
     def _requires(self) -> list[str]:
-        # Each asking of the standard library reads the whole metadata again.
+        # The standard library reads the whole metadata again at each access.
         return list(self.raw.requires or ())
 
     def direct_url(self) -> dict[str, Any]:
@@ -66,16 +66,16 @@ class Distribution:
         return Path(url2pathname(address.path)) if address.scheme == "file" else None
 
     def is_from(self, area: Path) -> bool:
-        """Say whether it was installed from a folder below ``area``."""
+        """Whether it was installed from a folder below ``area``."""
         source = self.source()
         return source is not None and source.resolve().is_relative_to(area)
 
     def home(self) -> Path:
-        """Return the folder that it was installed from, or lies in."""
+        """Return the folder that it was installed from, or else the one it is in."""
         return self.source() or self.folder
 
     def requirements(self, extras: frozenset[str] = frozenset()) -> Iterator[Requirement]:
-        """Yield what it needs in this interpreter, itself and for the extras."""
+        """Yield its requirements in this interpreter, including those of the extras."""
         for text in self._requires:
             try:
                 requirement = Requirement(text)
@@ -86,7 +86,7 @@ class Distribution:
                 yield requirement
 
     def extras(self) -> dict[str, list[str]]:
-        """Return what each of its extras needs beside its dependencies."""
+        """Return the additional requirements of each of its extras."""
         always = {str(each) for each in self.requirements()}
         names = map(canonicalize_name, self.raw.metadata.get_all("Provides-Extra") or ())
         return {
@@ -99,14 +99,14 @@ class Distribution:
         }
 
     def record(self) -> str:
-        """Return a digest of its list of files and their hashes: rebuilt, it is another one."""
+        """Return a digest of its list of files and their hashes, which changes with a rebuild."""
         text = self.raw.read_text("RECORD") or self.raw.read_text("METADATA") or ""
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
     @property
     def info(self) -> Path | None:
         """The folder of its metadata (dist-info or egg-info)."""
-        # Not public, but the one place that names it, since Python 3.8.
+        # Private, but the only source of the path, since Python 3.8.
         path = getattr(self.raw, "_path", None)
         return Path(path) if path is not None else None
 
@@ -137,7 +137,7 @@ class Installed(Mapping[str, Distribution]):
         return len(self._found)
 
     def satisfies(self, requirement: Requirement) -> bool:
-        """Say whether a distribution meets a requirement, wherever it was installed from."""
+        """Whether a distribution meets a requirement, wherever it was installed from."""
         found = self._found.get(canonicalize_name(requirement.name))
         if found is None or not holds(found.version, str(requirement.specifier)):
             return False
@@ -147,7 +147,7 @@ class Installed(Mapping[str, Distribution]):
 
 
 def holds(version: str, specifier: str) -> bool:
-    """Say whether a version is within a specifier; pre-releases count as versions."""
+    """Whether a version matches a specifier; pre-releases count as versions."""
     try:
         return SpecifierSet(specifier).contains(Version(version), prereleases=True)
     except (InvalidVersion, InvalidSpecifier):
@@ -169,5 +169,5 @@ def site_folders() -> list[Path]:
 
 
 def installed_here() -> Installed:
-    """Return what this interpreter's environment holds; what PYTHONPATH adds does not count."""
+    """Return the distributions of this interpreter's environment, without PYTHONPATH."""
     return Installed(site_folders())

@@ -1,4 +1,4 @@
-"""The installer that resolves trees and fills environments: uv, or the pip of this environment."""
+"""Chooses the installer that resolves and installs packages: uv, or this environment's pip."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def find_installer(
 ) -> Installer:
     """Return the installer to use.
 
-    Where both are there: uv, unless pip installed most of this environment; where packages
-    come from is then set up for pip, and uv does not read that.
+    If both are available: uv, unless pip installed most of this environment; the package sources
+    are then configured for pip, and uv does not read that.
 
     Args:
         installed: this environment's distributions.
@@ -82,7 +82,7 @@ def find_installer(
 
 
 def read_lock(tree: Path, words: Sequence[str]) -> list[str]:
-    """Return the lines of a requirements file that a tree's uv.lock stands for.
+    """Return a tree's uv.lock as lines of a requirements file.
 
     Args:
         tree: the folder of the lock.
@@ -112,8 +112,8 @@ def read_lock(tree: Path, words: Sequence[str]) -> list[str]:
         check=False,
     )
     if done.returncode != 0:
-        said = done.stderr.strip()
-        raise InstallError(f"{tree / 'uv.lock'}: uv cannot read it: {said}; {BY_HAND}")
+        error = done.stderr.strip()
+        raise InstallError(f"{tree / 'uv.lock'}: uv cannot read it: {error}; {BY_HAND}")
     return [line for line in done.stdout.splitlines() if not line.startswith("#")]
 
 
@@ -131,5 +131,5 @@ def _pip(installed: Installed) -> Installer | None:
         return None
     if "pip" in installed and not holds(installed["pip"].version, f">={_OLDEST_PIP}"):
         return None
-    # By its path, so that no module of the folder it runs in is taken for one of Python's.
+    # By its path, so that no module of the working folder shadows one of Python's.
     return Installer("pip", (sys.executable, "-I", str(Path(spec.origin).parent)))

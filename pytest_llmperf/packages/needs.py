@@ -1,4 +1,4 @@
-"""What another tree asks for that is not installed here, and what it no longer asks for."""
+"""Compares another tree's requirements with the installed packages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pytest_llmperf.packages.followed import (
     ListName,
     Lists,
     applying,
-    followed_here,
-    followed_there,
     lists_of,
     named_in,
     no_longer_needed,
+    other_followed_lists,
+    own_followed_lists,
 )
 from pytest_llmperf.packages.installed import ENGINE, PLUGIN, Installed
 from pytest_llmperf.packages.requirement_files import (
@@ -56,7 +56,7 @@ class Needs:
 
     @property
     def installs(self) -> tuple[str, ...]:
-        """What an installer has to add."""
+        """The requirements that an installer has to add."""
         return (*self.new, *self.folders)
 
     @property
@@ -75,32 +75,33 @@ def needs_of(
 ) -> Needs:
     """Compare what two trees declare with what is installed.
 
-    What this environment has drifted from in both trees alike is left as it is.
+    Where this environment has drifted from both trees alike, it stays as it is.
 
     Args:
         ours: declarations of this environment's tree.
         theirs: those of the other one.
         installed: this environment's distributions.
-        own: names of the packages that come from the trees, or have no part in it.
+        own: names of the packages that come from the trees, or do not count.
         lock_of: reads the uv.lock of each tree, which replaces the project's own lists.
 
     Raises:
         InstallError: a uv.lock cannot be read.
     """
-    here: Lists = lists_of(ours, installed)
-    there: Lists = lists_of(theirs, installed)
-    here_followed = followed_here(here, installed)
-    there_followed = followed_there(there, here, here_followed)
+    our_lists: Lists = lists_of(ours, installed)
+    their_lists: Lists = lists_of(theirs, installed)
+    our_followed = own_followed_lists(our_lists, installed)
+    their_followed = other_followed_lists(their_lists, our_lists, our_followed)
     folders: tuple[str, ...] = ()
     if lock_of:
-        here = _locked(here, here_followed, ours.tree, lock_of)
-        there = _locked(there, there_followed, theirs.tree, lock_of)
+        our_lists = _locked(our_lists, our_followed, ours.tree, lock_of)
+        their_lists = _locked(their_lists, their_followed, theirs.tree, lock_of)
     else:
-        folders = _folders(ours, theirs, here_followed)
-    before, asked = _asked(ours, here, here_followed), _asked(theirs, there, there_followed)
+        folders = _folders(ours, theirs, our_followed)
+    before = _asked(ours, our_lists, our_followed)
+    asked = _asked(theirs, their_lists, their_followed)
 
     new, kept, drifted = [], [], set()
-    # A limit on what is installed counts whether or not a list asks for it.
+    # A limit on an installed package counts even if no list asks for it.
     held = [line for line in asked.limits if named_in([line]) <= installed.keys()]
     for line in dict.fromkeys(applying([*asked.lines, *held])):
         requirement = parse(line)
@@ -151,9 +152,9 @@ def _asked(tree: Declarations, lists: Lists, followed: set[ListName]) -> _Asked:
 
 
 def _folders(ours: Declarations, theirs: Declarations, followed: set[ListName]) -> tuple[str, ...]:
-    """Return what to install of the packages whose build backend has to be asked.
+    """Return the folders to install whose build backend alone knows the dependencies.
 
-    That is asked in the other tree only: a build would write into the user's own.
+    It is run in the other tree only: a build would write into the user's own.
     """
     folders = []
     for folder, project in theirs.projects.items():
@@ -167,7 +168,7 @@ def _folders(ours: Declarations, theirs: Declarations, followed: set[ListName]) 
 
 
 def _locked(lists: Lists, followed: set[ListName], tree: Path, lock_of: LockReader) -> Lists:
-    """Replace the project's own lists by what its uv.lock holds for those that are followed."""
+    """Replace the project's own followed lists by the content of its uv.lock."""
     own = {name for name in followed if name.where == "." and name.kind != "file"}
     chosen = [word for name in sorted(own) if name.name for word in (f"--{name.kind}", name.name)]
     project = ListName(".", "project")

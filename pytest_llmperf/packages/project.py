@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from pytest_llmperf.packages.errors import InstallError
 from pytest_llmperf.packages.requirement_files import read_text
 
-# Imported by name: a type checker that knows one Python only has no opinion then.
+# Imported by name, so that a type checker for a single Python version accepts it.
 tomllib = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 #: Tables of [tool] that can change what is installed.
@@ -24,7 +24,7 @@ _TOOLS = ("uv", "poetry", "pdm", "setuptools", "hatch", "flit", "scikit-build")
 
 @dataclass(frozen=True)
 class PackageFolder:
-    """What a folder says of the package in it.
+    """A folder with a package, and the declarations in it.
 
     Attributes:
         folder: of the pyproject.toml, setup.py or setup.cfg.
@@ -42,7 +42,7 @@ class PackageFolder:
 
     @property
     def is_package(self) -> bool:
-        """Whether the folder declares the dependencies of a package, in whatever way."""
+        """Whether the folder declares the dependencies of a package, in any form."""
         if "project" in self.data or "build-system" in self.data:
             return True
         return (self.folder / "setup.py").is_file() or _is_package(self.folder / "setup.cfg")
@@ -77,7 +77,7 @@ class PackageFolder:
 
     @property
     def built_from(self) -> dict[str, Any]:
-        """What a build backend reads of its dependencies."""
+        """The declarations that a build backend reads."""
         tools = _table(self.data, "tool")
         kept = {key: self.data.get(key) for key in ("project", "build-system")}
         kept |= {key: tools[key] for key in _TOOLS if key in tools}
@@ -91,7 +91,7 @@ class PackageFolder:
 
 
 def read_project(folder: Path) -> PackageFolder:
-    """Read what ``folder`` says of the package in it.
+    """Read the package declarations in ``folder``.
 
     Raises:
         InstallError: its pyproject.toml cannot be read, or is no TOML; names file and line.
@@ -120,5 +120,5 @@ def _strings(value: Any) -> list[str]:
 
 
 def _is_package(setup_cfg: Path) -> bool:
-    """Say whether a setup.cfg describes a package: many hold settings of linters only."""
+    """Whether a setup.cfg describes a package; many contain only settings of linters."""
     return setup_cfg.is_file() and "[options" in read_text(setup_cfg)

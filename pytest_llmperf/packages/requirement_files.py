@@ -1,4 +1,4 @@
-"""Requirements files: the requirements and options in them, and the files that they include."""
+"""Parses requirements files: requirements, options, and included files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def logical_lines(path: Path) -> list[str]:
 
 
 def with_included(path: Path, *, constraints: bool = False) -> list[Path]:
-    """Return a file and those that it includes, each once; files of constraints if asked to."""
+    """Return a file and those that it includes, each once; optionally constraints files."""
     found: dict[Path, None] = {}
     todo = [path]
     while todo:
@@ -66,12 +66,12 @@ def with_included(path: Path, *, constraints: bool = False) -> list[Path]:
 
 
 def requirements_of(path: Path) -> list[str]:
-    """Return what a requirements file and those that it includes ask for."""
+    """Return the requirements of a file and of those that it includes."""
     return requirements_in([line for file in with_included(path) for line in logical_lines(file)])
 
 
 def limits_of(path: Path) -> list[str]:
-    """Return what the constraints files demand that a requirements file includes."""
+    """Return the constraints of the constraints files that a requirements file includes."""
     own = with_included(path)
     files = [file for file in with_included(path, constraints=True) if file not in own]
     return requirements_in([line for file in files for line in logical_lines(file)])
@@ -80,7 +80,7 @@ def limits_of(path: Path) -> list[str]:
 def requirements_in(lines: Iterable[str]) -> list[str]:
     """Return the requirements among lines of requirements files, without hashes and the like.
 
-    Folders are left out: packages in there are the repository's own.
+    Folders are left out, as they contain the repository's own packages.
     """
     found = []
     for line in lines:
@@ -92,7 +92,7 @@ def requirements_in(lines: Iterable[str]) -> list[str]:
 
 
 def options_of(path: Path) -> list[str]:
-    """Return what a requirements file says of indexes and folders of packages, for another file."""
+    """Return a requirements file's options about indexes and folders of packages."""
     options = []
     for file in with_included(path):
         for line in logical_lines(file):

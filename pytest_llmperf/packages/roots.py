@@ -1,4 +1,4 @@
-"""Where a tree's own modules are imported from, and which they are."""
+"""Finds the import folders of a tree, and the modules in them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _NOT_IMPORTED = {"setup", "conftest", "noxfile", "tests", "test", "docs"}
 def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
     """Return the folders of ``tree`` to put in front of ``sys.path``, in order.
 
-    Each stands where this environment's editable installations point into the
-    project; then the tree's ``src``, where the project is installed in another
+    First the folders that correspond to this environment's editable installations
+    of the project; then the tree's ``src``, where the project is installed in another
     way. In a repository of several packages, those beside the project count
     too, so that a folder may lie outside of ``tree`` but in its work tree.
 
@@ -37,15 +37,15 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
     for folder in module_folders(site_folders()):
         real = Path(os.path.realpath(folder))
         if real.is_relative_to(area):
-            there = Path(os.path.normpath(tree / os.path.relpath(real, project)))
-            if there.is_dir():
-                roots.setdefault(str(there))
+            counterpart = Path(os.path.normpath(tree / os.path.relpath(real, project)))
+            if counterpart.is_dir():
+                roots.setdefault(str(counterpart))
     installed = installed_here()
     of_repository = from_repository(area, installed, site_folders())
     for each in of_repository:
         home = Path(os.path.normpath(tree / os.path.relpath(each.home().resolve(), project)))
         if not any(Path(root).is_relative_to(home) for root in roots):
-            # The package lies elsewhere in the other tree: src was added or given up.
+            # The package lies elsewhere in the other tree: src was added or removed.
             for folder in (home / "src", home):
                 if _holds_modules(folder):
                     roots.setdefault(str(folder))
@@ -70,9 +70,9 @@ def _name_of(project: Path) -> str | None:
 def own_modules(tree: Path, roots: Sequence[str]) -> frozenset[str]:
     """Return the names of the top-level modules that ``tree`` and its roots provide.
 
-    Packages with an ``__init__``, single modules and extension modules; a
-    folder without ``__init__`` does not count (any folder would), nor do tests
-    and names of the standard library, which wins over a script of that name.
+    Packages with an ``__init__``, single modules and extension modules. Folders
+    without ``__init__`` do not count (any folder would), nor do tests and names of
+    the standard library, which takes precedence.
     """
     names: set[str] = set()
     for folder in {str(tree), *roots}:
@@ -98,7 +98,7 @@ def _modules(folder: Path) -> Iterator[str]:
 
 
 def _holds_modules(folder: Path) -> bool:
-    """Say whether the folder holds modules or packages, namespace packages included."""
+    """Whether the folder contains modules or packages, namespace packages included."""
     if any(_modules(folder)):
         return True
     try:

@@ -1,4 +1,4 @@
-"""The cache of environments: each is whole or absent, built once, and removed when unused."""
+"""The cache of environments: each is complete or absent, built once, removed when unused."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from typing import Any
 
 from pytest_llmperf.packages.venv import interpreter
 
-#: What nobody asked for this long is removed, seconds.
+#: Entries unused for this long are removed, seconds.
 _UNUSED_S = 60 * 24 * 3600.0
 _RUN_TIMEOUT_S = 60.0
 
 
 class Entry:
-    """The place of one environment, or of one installer's answer, in the cache.
+    """The cache entry of one environment, or of one installer's answer.
 
-    An environment is built where it stays (programs in a venv hold its path), under
-    a name of its own; a stamp that names it makes it public. So a builder that
-    outlives its killed session writes where nobody looks.
+    An environment is built in its final place (programs in a venv contain its path),
+    under a unique name; a stamp that names it makes it public. So a builder that
+    outlives its killed session does no harm.
 
     Args:
         store: the folder of all entries.
-        digest: names this one.
-        say: gets a line if another session has to be waited for.
+        digest: the name of this one.
+        say: called with a line if it has to wait for another session.
     """
 
     def __init__(self, store: Path, digest: str, say: Callable[[str], None]) -> None:
@@ -42,7 +42,7 @@ class Entry:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only one that looks for or makes this entry.
+        """Hold the entry's lock, to look for it or make it.
 
         Raises:
             OSError: the folder cannot be made or locked.
@@ -65,7 +65,7 @@ class Entry:
             lock.release()
 
     def found(self) -> dict[str, Any]:
-        """Return what was published, and count that as using it; empty if it runs no longer."""
+        """Return the published stamp and mark it as used; empty if it no longer works."""
         stamp = _read(self._stamp)
         if stamp.get("folder") and not _runs(interpreter(self._store / stamp["folder"])):
             return {}
@@ -91,7 +91,7 @@ class Entry:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, stamp: dict[str, Any], folder: Path) -> None:
-        """Make the entry public, whole; ``folder`` is the one that was worked in.
+        """Publish the complete entry; ``folder`` is its working folder.
 
         Raises:
             OSError: the disk is full, or the like.
@@ -104,12 +104,12 @@ class Entry:
         temporary.replace(self._stamp)
 
     def donors(self, engine: str) -> list[Path]:
-        """Return the folders of packages for which an engine was built that way, newest first."""
+        """Return the folders of packages with an engine built like ``engine``, newest first."""
         stamps = [_read(path) for path in sorted(self._store.glob("*.json"), key=_age)]
         return [Path(each["packages"]) for each in stamps if each.get("engine") == engine]
 
     def _sweep(self) -> None:
-        """Remove what killed builders left behind, and what nobody has used for long."""
+        """Remove leftovers of killed builders, and entries unused for long."""
         import filelock
 
         for stamp in self._store.glob("*.json"):

@@ -1,8 +1,8 @@
-"""Runs a command and ends it, with all it started, once the process that asked for it is gone.
+"""Runs a command, and ends it with all its children once the requesting process is gone.
 
-A script of its own (standard library only): ``python -I supervisor.py COMMAND...``.
-Its standard input is a pipe that the asking process holds open; a killed process
-lets go of it. Without this, a killed session would leave compilers behind that
+A standalone script (standard library only): ``python -I supervisor.py COMMAND...``.
+Its standard input is a pipe that the requesting process holds open; a killed process
+closes it. Without this, a killed session would leave compilers behind that
 disturb the next one's measurements for minutes.
 """
 

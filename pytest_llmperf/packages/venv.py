@@ -26,9 +26,9 @@ def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = F
 
     Args:
         folder: to make.
-        log: the file for what that prints.
-        sees_base: whether the packages of the Python it is made of count in it.
-        pip: whether it gets a pip of its own; installers work on it from outside.
+        log: the file for its output.
+        sees_base: whether it sees the packages of its base Python.
+        pip: whether to install pip in it; installers run from outside.
 
     Raises:
         InstallError: this Python cannot.
@@ -43,7 +43,7 @@ def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = F
         environ=clean_environment(os.environ),
         advice=_NO_VENV,
     )
-    # As the venv module lays it out, whatever layout this Python prefers.
+    # The venv module's layout, whatever layout this Python prefers.
     layout, top = ("nt" if os.name == "nt" else "posix_prefix"), str(folder)
     return Path(sysconfig.get_path("purelib", layout, {"base": top, "platbase": top}))
 
@@ -51,8 +51,8 @@ def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = F
 def seen_base() -> list[Path]:
     """Return the folders of packages that an environment sees rather than copies.
 
-    A venv that sees the packages of the Python it is made of begets one that does,
-    too. Conda's packages find their libraries from where they lie, and so stay there.
+    From a venv that sees the packages of its base Python another such is made. Conda's
+    packages find their libraries relative to themselves, so they are not copied.
     """
     folders = site_folders()
     if sys.prefix == sys.base_prefix:
