@@ -1,1 +1,1 @@
-"""The stored sessions over the commits of a repository: read from git, ordered, searched."""
+"""Stored sessions over a repository's commits: read from git, ordered, searched for changes."""

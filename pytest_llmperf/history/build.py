@@ -1,4 +1,4 @@
-"""The history that is shown: the series asked for, their changes, and what caused them."""
+"""Builds the history to show: the chosen series, their changes, and the commits behind them."""
 
 from __future__ import annotations
 
@@ -30,17 +30,16 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d:\d\dZ)?")
 
 @dataclass
 class History:
-    """The history of a baselines folder, as far as it was asked for.
+    """The chosen part of a baselines folder's history.
 
     Attributes:
         folder: the baselines', from the repository's top.
         sessions: oldest first; series refer to them by index.
         groups: by machine and test; of a test, in the order in which its workloads appeared.
-        events: of each group.
-        library: what found the candidates, None where nothing was looked for.
-        unreadable: path -> why a record or decision is left out, and on a second line what
-            mends it.
-        gap: within how many states of the folder a record may have come and gone unseen; 0: none.
+        events: events of each group.
+        library: the library that found candidates, None if there was no search.
+        unreadable: path -> why a record or decision is left out, and the fix on a second line.
+        gap: number of folder states among which a record may have come and gone unseen; 0: none.
     """
 
     folder: str
@@ -62,11 +61,11 @@ def build_history(
 ) -> History:
     """Sort recorded sessions into series and look for changes.
 
-    ``since`` is a date or a commit: earlier sessions are left out, also of the search.
+    ``since`` is a date or a commit: earlier sessions are left out, also from the search.
     ``limit`` keeps the newest sessions of each series.
 
     Raises:
-        GitError: git cannot be asked.
+        GitError: git failed.
     """
     groups = group_sessions(recorded.sessions, tests)
     kept = _kept(recorded, since)
@@ -92,14 +91,14 @@ def build_history(
 
 
 def _kept(recorded: RecordedSessions, since: Revision | str | None) -> NDArray[np.bool_]:
-    """Return per session whether it is not too early."""
+    """Return for each session whether it is recent enough."""
     if since is None:
         return np.ones(len(recorded.sessions), np.bool_)
     if isinstance(since, str):
         return np.array([session.recorded >= since for session in recorded.sessions], np.bool_)
     repository = recorded.repository
-    said = repository.run("rev-list", f"{since.commit}..HEAD", "--")
-    later = {since.commit, *said.split()}
+    output = repository.run("rev-list", f"{since.commit}..HEAD", "--")
+    later = {since.commit, *output.split()}
     made = int(repository.run("log", "-1", "--format=%ct", since.commit, "--"))
     return np.array(
         [

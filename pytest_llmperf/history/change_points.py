@@ -1,18 +1,18 @@
-"""Finds where a series changed its level, at a rate of false finds that was measured.
+"""Finds changes of level in a series, with a measured rate of false finds.
 
-Where a level may have changed is asked of ``changeforest`` (seeded binary
-segmentation of the mean: Kovács, Bühlmann, Li and Munk 2023, "Seeded binary
-segmentation", Biometrika 110). What of that is kept is decided here:
+Candidates come from ``changeforest`` (seeded binary segmentation of the mean:
+Kovács, Bühlmann, Li and Munk 2023, "Seeded binary segmentation", Biometrika
+110). This module decides which of them to keep:
 
 1. The logarithms of the values are taken, and values far from the running median
    of seven are pulled to within 2.5 robust standard deviations of it: a stalled
    session is one large value, not a new level, and the median follows a step at once.
-2. The library gives candidates, generously.
+2. The library proposes candidates, generously.
 3. Candidates are judged against their neighbours: difference of the means, over
    the spread within the segments, widened by (1 + r) / (1 - r) for the correlation
    r of neighbouring sessions. The weakest is dropped and the rest judged again, until
-   each is beyond ``bar`` and larger than what is negligible. Not until then is
-   anything called a change: the place with the largest difference was chosen, so
+   each is beyond ``bar`` and more than negligible. Only then is it
+   called a change: the place with the largest difference was chosen, so
    a t-test there means nothing at its nominal level, and ``bar`` is far above it.
 
 Why not another library (same machine, one core, series without a change; false
@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.metrics import Metric
 
-#: What is measured to hold: at most one false find per so many sessions without a change.
+#: Measured rate: at most one false find per so many sessions without a change.
 SESSIONS_PER_FALSE_FIND = 20_000
-#: Sessions that a level needs to be seen.
+#: Minimum number of sessions of a level.
 MIN = 5
-#: Share of a change that is never called, as everywhere: a fifth of the default tolerance.
+#: Changes up to this share are never reported: a fifth of the default tolerance.
 NEGLIGIBLE = 0.01
 #: Confidence of the intervals shown.
 LEVEL = 0.95
@@ -67,16 +67,16 @@ INSTALL = "pip install 'pytest-llmperf[history]'"
 
 _WINDOW = 7
 _CLIP = 2.5
-#: Share of the sessions that may be pulled in.
+#: Share of the sessions that may be clipped.
 _FEW = 0.05
-#: Candidates come from this share of the bar on, so that none is missed that passes it.
+#: Candidates need this share of the bar, so that none that passes it is missed.
 _GENEROUS = 0.6
-#: Every other layer of the library's default: half of the time, the same finds.
+#: Skips every other layer of the library's default: half the time, the same finds.
 _SEED_DECAY = 0.5
-#: A change that fits the data so much worse elsewhere is not there: 95% of the places that
-#: a random walk on both sides of the change may prefer (Siegmund 1988).
+#: A place where the change fits the data this much worse is outside of its 95% interval, by the
+#: random walks on both sides of the change (Siegmund 1988).
 _PLACE = -2.0 * math.log(1.0 - math.sqrt(LEVEL))
-#: Spread that is taken for the resolution of the clock: a hundredth of a percent.
+#: Smallest spread, for the clock's resolution: a hundredth of a percent.
 _FINEST = 1e-4
 
 
@@ -85,11 +85,11 @@ class ChangePoint:
     """One change of level.
 
     Attributes:
-        index: the first session of the new level, as likely as any.
+        index: the most likely first session of the new level.
         last_before: the last session that certainly (95%) belongs to the old level.
         first_after: the first one that certainly belongs to the new level.
         effect: how much slower the new level is, a fraction; below 0 it is faster.
-        low, high: its 95% interval, given the place.
+        low, high: the effect's 95% interval, given the place.
     """
 
     index: int
@@ -101,7 +101,7 @@ class ChangePoint:
 
 
 class _Fit(NamedTuple):
-    """How well segments describe a series.
+    """The fit of segments to a series.
 
     Attributes:
         steps: differences of neighbouring segments' means.
@@ -119,7 +119,7 @@ class _Fit(NamedTuple):
 
 
 def bar(sessions: int) -> float:
-    """Return the score that a change among so many sessions must reach.
+    """Return the score that a change in a series of this length must reach.
 
     Found by simulation, for ``SESSIONS_PER_FALSE_FIND``; a normal deviate of 4.9 at 200.
     """
@@ -143,7 +143,7 @@ def change_points(values: NDArray[np.float64], metric: Metric) -> tuple[ChangePo
     ``values`` are in the metric's unit, above 0 or, where it may be, 0.
 
     Raises:
-        ImportError: the library is not installed (``library()`` tells).
+        ImportError: the library is not installed (see ``library()``).
     """
     if len(values) < 2 * MIN:
         return ()
@@ -161,15 +161,17 @@ def change_points(values: NDArray[np.float64], metric: Metric) -> tuple[ChangePo
 
 
 def clipped(logs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Pull outliers towards the running median of seven."""
+    """Clip outliers around the running median of seven."""
     half = _WINDOW // 2
     ends = np.concatenate([logs[half:0:-1], logs, logs[-2 : -half - 2 : -1]])
     middle = _middle([ends[i : i + len(logs)] for i in range(_WINDOW)])
     far = np.sort(np.abs(logs - middle))
-    # Where more than a few are far away these are no outliers but another state, and the
-    # median would follow now the one and now the other.
-    most = max(_CLIP * 1.4826 * _middle_of(far), float(far[math.ceil(len(far) * (1 - _FEW)) - 1]))
-    result: NDArray[np.float64] = np.clip(logs, middle - most, middle + most)
+    # If more than a few are far away they are another state, not outliers, and the median
+    # would alternate between the two.
+    max_distance = max(
+        _CLIP * 1.4826 * _middle_of(far), float(far[math.ceil(len(far) * (1 - _FEW)) - 1])
+    )
+    result: NDArray[np.float64] = np.clip(logs, middle - max_distance, middle + max_distance)
     return result
 
 
@@ -190,16 +192,16 @@ def _middle(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def candidates(logs: NDArray[np.float64], gain: float) -> list[int]:
-    """Ask the library where the mean may change, in order.
+    """Return places where the mean may change, by the library, in order.
 
-    ``gain`` is the least reduction of the sum of squares, in units of the noise's variance.
+    ``gain`` is the minimum reduction of the sum of squares, in units of the noise's variance.
     """
     from changeforest import Control, changeforest
 
-    # From neighbours: a change of level hardly touches it.
+    # From neighbours, so that a change of level hardly affects it.
     spread = 1.4826 * _middle_of(np.sort(np.abs(np.diff(logs)))) / math.sqrt(2.0)
     control = Control(
-        # The library wants more than so many sessions on the right of a change.
+        # The library requires more than this share of sessions right of a change.
         minimal_relative_segment_length=(MIN - 1.5) / len(logs),
         minimal_gain_to_split=gain,
         seeded_segments_alpha=_SEED_DECAY,
@@ -210,10 +212,10 @@ def candidates(logs: NDArray[np.float64], gain: float) -> list[int]:
 
 
 class _Segments:
-    """A series and sums of it, so that any segmentation is judged without walking it again."""
+    """A series and its cumulative sums, to evaluate any segmentation quickly."""
 
     def __init__(self, logs: NDArray[np.float64]) -> None:
-        # Around the middle, squares lose no digits.
+        # Centred, so that squares lose no digits.
         self.logs = logs - _middle_of(np.sort(logs))
         self._sum = _running(self.logs)
         self._squares = _running(self.logs**2)
@@ -232,7 +234,7 @@ class _Segments:
         inner = 2.0 * total - self.logs[start] - self.logs[stop - 1]
         lagged = self._lagged[stop - 1] - self._lagged[start]
         products = float((lagged - mean * inner + (size - 1.0) * mean**2).sum())
-        # Taking a segment's mean away leaves neighbours a little too unlike.
+        # Subtracting a segment's mean biases the correlation of neighbours downwards.
         correlation = products / squares + len(size) / count
         correlation = min(max(correlation, 0.0), 0.9)
         widening = (1.0 + correlation) / (1.0 - correlation)
@@ -257,7 +259,7 @@ class _Segments:
         return left, None
 
     def places(self, start: int, cut: int, stop: int, spread: float) -> tuple[int, int]:
-        """Return the first and the last place where the change at ``cut`` may as well be."""
+        """Return the first and the last place of the 95% interval of the change at ``cut``."""
         at = np.arange(start + 1, stop)
         left, right = at - start, stop - at
         total = self._sum[stop] - self._sum[start]

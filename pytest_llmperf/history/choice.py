@@ -1,4 +1,4 @@
-"""Finds the repository, the metrics and the first day or commit that a user names."""
+"""Resolves the repository, metrics and first day or commit that a user names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def repository_around(folder: Path) -> Repository:
 def choose_metrics(
     asked: list[str] | None, known: Collection[str], where: str
 ) -> Collection[str] | None:
-    """Return the metrics asked for; None for the default ones.
+    """Check the metrics asked for and return them; None for the defaults.
 
     Raises:
         WrongArgumentError: one was never recorded.

@@ -1,4 +1,4 @@
-"""The commits of HEAD's history: their order, their times, and what lies between two of them."""
+"""The commits of HEAD's history: their order and times, and the position of a session."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Commits:
         return {commit: i for i, commit in enumerate(self.hashes) if commit in asked}
 
     def latest_until(self) -> array[int]:
-        """Return per position the latest time of a commit up to there: clocks may run backwards."""
+        """Return the running maximum of commit times, as clocks may run backwards."""
         latest = array("q", self.times)
         for i in range(1, len(latest)):
             latest[i] = max(latest[i], latest[i - 1])
@@ -43,13 +43,13 @@ def read_commits(repository: Repository) -> Commits:
     """Read the history of HEAD; empty before the first commit.
 
     Raises:
-        GitError: git cannot be asked.
+        GitError: git failed.
     """
     found = Commits()
     if repository.head() is None:
         return found
-    said = repository.run("rev-list", "--topo-order", "--reverse", "--timestamp", "HEAD", "--")
-    for line in said.splitlines():
+    output = repository.run("rev-list", "--topo-order", "--reverse", "--timestamp", "HEAD", "--")
+    for line in output.splitlines():
         time, commit = line.split(" ")
         found.hashes.append(commit)
         found.times.append(int(time))
@@ -59,10 +59,10 @@ def read_commits(repository: Repository) -> Commits:
 def place(
     commit: str | None, recorded: int, positions: dict[str, int], latest: array[int]
 ) -> float:
-    """Return where a session stands among the commits.
+    """Return a session's position among the commits.
 
-    At its commit, where that is in the history; else (measured on another branch, squashed
-    away, outside a repository) behind the commits that there were when it was recorded.
+    At its commit, if that is in the history; else (measured on another branch, squashed
+    away, outside a repository) after the commits that existed when it was recorded.
     """
     if commit in positions:
         return float(positions[commit])

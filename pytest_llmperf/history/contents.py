@@ -1,4 +1,4 @@
-"""Contents of stored files, from git and from the work tree, or why they cannot be had."""
+"""Reads stored files from git and from the work tree, or returns why they cannot be read."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _NOT_HERE = (
     "restore the content: git fetch --refetch; a file that is too long can only be removed"
 )
 _NO_FILE = "not a regular file, or far too long\nremove it"
-#: Whatever lies there instead of a file is opened without waiting for it (a pipe).
+#: Opened without blocking, as it may be a pipe.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def committed_contents(repository: Repository, blobs: Sequence[str]) -> Iterator[bytes | str]:
-    """Yield the content of each blob, in order, or why it cannot be had.
+    """Yield the content of each blob, in order, or why it cannot be read.
 
     Raises:
-        GitError: git cannot be asked.
+        GitError: git failed.
     """
     for content in repository.available_blobs(blobs, MAX_BYTES):
         yield _NOT_HERE if content is None else content
 
 
 def work_tree_content(path: str) -> bytes | str | None:
-    """Return a file's content, or why it cannot be had; None if the file is gone."""
+    """Return a file's content, or why it cannot be read; None if the file is gone."""
     try:
         with os.fdopen(os.open(path, _FLAGS), "rb") as file:
             status = os.fstat(file.fileno())

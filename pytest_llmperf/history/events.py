@@ -1,4 +1,4 @@
-"""What changed a test's speed, and when: its metrics' change points, attributed to commits."""
+"""Events: change points of a test's metrics, attributed to commits."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class CommitsBetween:
     """The commits between two sessions.
 
     Attributes:
-        commits: how many are after the one and not after the other; None where that
-            cannot be said.
-        subject: of the only one, where it is one.
+        commits: how many the later session has and the earlier one has not; None if
+            unknown.
+        subject: its subject line, if there is only one.
         in_line: the earlier session's commit is an ancestor of the later one's, so that the
             commits between them can be searched.
-        why_not: why nothing can be said, else empty.
+        why_not: why they are unknown, else empty.
     """
 
     commits: int | None = None
@@ -38,8 +38,8 @@ class Event:
     """Change points of one test that may have happened at the same commit.
 
     Attributes:
-        before: the last session that certainly came before, by the metric that narrows the
-            place down most.
+        before: the last session that certainly came before, by the metric that locates the
+            change best.
         after: the first session that certainly came after.
         effects: the metrics that changed, in the order of the group.
         cause: the commits in between.
@@ -60,10 +60,10 @@ class Attribution:
         self._causes: dict[tuple[str, str], CommitsBetween] = {}
 
     def events(self, group: Group) -> list[Event]:
-        """Return what happened to a test, in order."""
+        """Return a test's events, in order."""
         found = []
         for effects in _together(group):
-            # Each range holds its own change at 95%; the narrowest says most.
+            # Each range holds its own change at 95%; the narrowest is the most precise.
             first, last = min((_range(*effect) for effect in effects), key=lambda r: r[1] - r[0])
             before, after = self._sessions[first], self._sessions[last]
             found.append(Event(before, after, tuple(effects), self._cause(before, after)))
@@ -104,7 +104,7 @@ def _range(series: Series, change: ChangePoint) -> tuple[int, int]:
 
 
 def _together(group: Group) -> list[list[tuple[Series, ChangePoint]]]:
-    """Put together the change points whose ranges overlap, ordered by time."""
+    """Group change points with overlapping ranges, ordered by time."""
     effects = [(series, change) for series in group.series for change in series.changes]
     effects.sort(key=lambda effect: _range(*effect))
     found: list[list[tuple[Series, ChangePoint]]] = []
@@ -112,7 +112,7 @@ def _together(group: Group) -> list[list[tuple[Series, ChangePoint]]]:
     for effect in effects:
         first, last = _range(*effect)
         known = {id(series) for series, _ in found[-1]} if found else set()
-        # A metric that changed twice changed at two places.
+        # Two changes of one metric are two events.
         if found and first < ends[-1] and id(effect[0]) not in known:
             found[-1].append(effect)
             ends[-1] = min(ends[-1], last)

@@ -1,8 +1,8 @@
-"""The index: the levels of every record that was read before, by its git object.
+"""The index: a cache of the levels of records read before, by git object.
 
-One SQLite file in the cache folder serves all repositories. SQLite keeps it whole where commands
-run at once, or are killed. Whatever is wrong with the file costs reading records again, never an
-answer: each row has a checksum, and a damaged file is started again.
+One SQLite file in the cache folder serves all repositories. SQLite keeps it consistent when
+commands run concurrently or are killed. A problem with the file only costs reading records again:
+each row has a checksum, and a damaged file is started again.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-#: Raised whenever something else is kept of a record, is computed in another way, or is refused.
+#: Incremented when records are read, computed or refused in another way.
 VERSION = 1
-#: A longer file is started again; this holds some 200,000 records of twenty tests.
+#: Larger files are started again; this is enough for 200,000 records of twenty tests.
 MAX_BYTES = 256 << 20
 #: Marks the file as ours ("lpHi").
 _APPLICATION = 0x6C704869
-#: How long to wait while another command writes.
+#: Seconds to wait for another command to finish writing.
 _PATIENCE_S = 5.0
-#: Objects asked for in one query; every SQLite takes 999.
+#: Objects per query; every SQLite accepts 999.
 _AT_ONCE = 900
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -45,11 +45,11 @@ COMMIT;
 
 
 class LevelIndex:
-    """The levels of the records that were read before.
+    """The cached levels of records read before.
 
     Attributes:
         file: where they are kept.
-        problem: why they cannot be kept there, else empty.
+        problem: why the file cannot be used, else empty.
         damage: why the file was started again, else empty.
     """
 
@@ -58,7 +58,7 @@ class LevelIndex:
         self.problem = self.damage = ""
 
     def read(self, blobs: Sequence[str]) -> dict[str, SessionLevels]:
-        """Return what is known of these objects."""
+        """Return the cached levels of these objects."""
         try:
             if not self.file.exists():
                 return {}
@@ -73,7 +73,7 @@ class LevelIndex:
         return {}
 
     def add(self, levels: Mapping[str, SessionLevels]) -> None:
-        """Keep the levels of these objects, too, if possible."""
+        """Store the levels of these objects, if possible."""
         if self.problem:
             return
         try:
@@ -88,7 +88,7 @@ class LevelIndex:
             self._start_again(str(error))
 
     def _open(self) -> sqlite3.Connection:
-        """Open the file, or start one.
+        """Open the file, or create it.
 
         Raises:
             sqlite3.OperationalError: it cannot be accessed.
@@ -96,7 +96,7 @@ class LevelIndex:
         """
         database = sqlite3.connect(self.file, timeout=_PATIENCE_S, isolation_level=None)
         try:
-            # A damaged text is then found by its checksum.
+            # Damaged text is then detected by its checksum.
             database.text_factory = lambda text: text.decode(errors="replace")
             if not _number(database, "SELECT count(*) FROM sqlite_master"):
                 database.executescript(_SCHEMA)
@@ -110,7 +110,7 @@ class LevelIndex:
         return database
 
     def _start_again(self, why: str) -> None:
-        """Remove the file, so that whoever writes next starts a new one."""
+        """Remove the file, so that the next writer creates a new one."""
         self.damage = why
         self._remove()
 
@@ -157,7 +157,7 @@ def _write(database: sqlite3.Connection, levels: Mapping[str, SessionLevels]) ->
 
 
 def _text(items: Sequence[object]) -> str:
-    """Return JSON; in ASCII, so that half a surrogate pair in a name is kept as well."""
+    """Return JSON in ASCII, which preserves lone surrogates in names."""
     return json.dumps(items, separators=(",", ":"))
 
 
@@ -173,5 +173,5 @@ def _hash(text: str) -> str:
 
 
 def _checksum(blob: str, about: str, tests: str, level: bytes) -> int:
-    # With the order of bytes: numbers that another kind of machine wrote are not taken.
+    # Includes the byte order, to refuse numbers written by another kind of machine.
     return crc32(f"{sys.byteorder}{blob}{about}{tests}".encode() + level)

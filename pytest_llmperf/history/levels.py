@@ -1,4 +1,4 @@
-"""What the history keeps of a record: one number per test and metric, and what was measured."""
+"""Levels of a record: one number per test and metric, and what was measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TestLevels(NamedTuple):
 
     Attributes:
         nodeid, workload, summary: as recorded.
-        invalid: its numbers may not judge anything.
+        invalid: its numbers may not be used for judging.
         accepted: why its level was accepted in the record itself, or None.
         metrics: (name, unit) of each.
     """
@@ -75,7 +75,7 @@ def read_levels(text: bytes) -> SessionLevels:
 
 
 def different_tests(sessions: Iterable[SessionLevels]) -> list[tuple[TestLevels, ...]]:
-    """Return the different descriptions of tests; sessions share each one as an object."""
+    """Return the distinct descriptions of tests, which sessions share as objects."""
     return list({id(session.tests): session.tests for session in sessions}.values())
 
 

@@ -1,4 +1,4 @@
-"""Which sessions somebody accepted or made the anchor, and why."""
+"""Marks on sessions that a user accepted or made the anchor, with the reasons."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def add_marks(groups: list[Group], recorded: RecordedSessions) -> dict[str, str]:
     """Add the decisions of HEAD and the work tree to the groups they are about.
 
-    Return path -> why, and on a second line what mends it, of each that cannot be read.
+    Returns path -> reason, and the fix on a second line, for each that cannot be read.
     """
     unreadable: dict[str, str] = {}
     made: list[tuple[str, Decision]] = []
@@ -52,7 +52,7 @@ def _shown(group: Group, session: int) -> bool:
 
 
 def _contents(recorded: RecordedSessions) -> Iterator[tuple[str, bytes | str]]:
-    """Yield each decision's path and content, or why it cannot be had."""
+    """Yield each decision's path and content, or why it cannot be read."""
     files, repository = recorded.files, recorded.repository
     blobs = list(files.decisions.values())
     yield from zip(files.decisions, committed_contents(repository, blobs), strict=True)

@@ -1,9 +1,9 @@
-"""Which record files were ever in a folder of the repository, and which blob each one is.
+"""Finds all record files that were ever in a folder of the repository, and their blobs.
 
-``git log --raw`` would say it exactly, but compares whole folders: for n sessions in one folder
+``git log --raw`` would be exact, but compares whole folders: for n sessions in one folder
 that takes n^2 steps (8.9 s for 10,000). Records are only ever added, and pruned now and then, so
 a long folder's newest state and those just before it stopped growing hold every file. (A state
-of a folder is what it held at one commit or more: a tree, whose length git knows unread.)
+of a folder is its tree at one commit or more, whose length git knows without reading it.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.repository.git import Repository
 
-#: Bytes of a folder's states that are compared in any case, in about 0.1 s: all states of one that
+#: Bytes of a folder's states that are always compared, in about 0.1 s: all states of one that
 #: grew to 500 sessions one by one, or that is pruned to a hundred now and then.
 BUDGET = 8 << 20
 
@@ -48,7 +48,7 @@ class RecordFiles:
 
     @property
     def gap(self) -> int:
-        """Within how many of the folder's states a file may have come and gone unseen; 0: none."""
+        """Number of folder states among which a file may have come and gone unseen; 0: none."""
         return 0 if self.compared >= self.states else -(-self.states // max(self.compared, 1))
 
 
@@ -65,7 +65,7 @@ def find_record_files(
     first. Of a folder whose states are longer than ``budget`` bytes only some are compared.
 
     Raises:
-        GitError: git cannot be asked.
+        GitError: git failed.
     """
     if "\n" in folder:
         raise GitError(f"{folder!r}: a folder whose name holds a line break can't be looked up")
@@ -127,7 +127,7 @@ def _add_removed(
     budget: int,
     found: RecordFiles,
 ) -> None:
-    """Add the records of a machine's folder that HEAD does not hold any more."""
+    """Add the records of a machine's folder that HEAD no longer has."""
     trees = _trees(repository, states)
     chosen = states_to_compare([length for _, length in trees], budget)
     removed = {}
@@ -141,22 +141,22 @@ def _add_removed(
 
 
 def _trees(repository: Repository, names: Sequence[str]) -> list[tuple[str, int]]:
-    """Return (hash, length in bytes) of the named objects that are folders and are here."""
+    """Return (hash, length in bytes) of the named objects that exist and are folders."""
     form = "--batch-check=%(objecttype) %(objectname) %(objectsize)"
-    said = repository.run("cat-file", form, "--buffer", stdin=_lines(names))
-    answers = (line.split(" ") for line in said.splitlines() if line.startswith("tree "))
+    output = repository.run("cat-file", form, "--buffer", stdin=_lines(names))
+    answers = (line.split(" ") for line in output.splitlines() if line.startswith("tree "))
     return [(name, int(length)) for _, name, length in answers]
 
 
 def _changes(repository: Repository, trees: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield (mode, name, hash) of what each folder holds that the one before did not."""
+    """Yield (mode, name, hash) of each folder's entries that its predecessor lacks."""
     if not trees:
         return
     before = [_empty_tree(repository), *trees[:-1]]
     pairs = [f"{one} {other}" for one, other in zip(before, trees, strict=True)]
     form = ("--raw", "-z", "--no-renames", "--no-abbrev")
     fields = repository.run("diff-tree", "--stdin", *form, stdin=_lines(pairs)).split("\0")
-    # A pair's own line stands before its first change, which starts with a colon.
+    # A pair's own line precedes its first change, which starts with a colon.
     for facts, name in zip(fields[::2], fields[1::2], strict=False):
         _, mode, _, blob, status = facts.rpartition(":")[2].split(" ")
         if status != "D":
@@ -164,17 +164,17 @@ def _changes(repository: Repository, trees: Sequence[str]) -> Iterator[tuple[str
 
 
 def _uncommitted(repository: Repository, folder: str) -> list[str]:
-    """List what the work tree holds and HEAD does not: changed, staged, untracked and ignored."""
+    """List files that HEAD lacks: changed, staged, untracked and ignored."""
     below = ("--", folder or ".")
-    said = repository.run("--literal-pathspecs", "ls-files", "-z", "--others", *below)
+    output = repository.run("--literal-pathspecs", "ls-files", "-z", "--others", *below)
     changed = changes(repository, below=folder, untracked=False, submodules="none")
-    paths = dict.fromkeys([*said.split("\0")[:-1], *(path for path, _ in changed)])
-    # What is gone from the work tree is HEAD's alone.
+    paths = dict.fromkeys([*output.split("\0")[:-1], *(path for path, _ in changed)])
+    # Files deleted from the work tree are read from HEAD.
     return [path for path in paths if os.path.lexists(repository.top / path)]
 
 
 def _empty_tree(repository: Repository) -> str:
-    """Return the name of a folder with nothing in it, which git knows without having it."""
+    """Return the hash of an empty folder, which git knows without storing it."""
     return repository.run("hash-object", "-t", "tree", "--stdin", stdin="").strip()
 
 
@@ -183,7 +183,7 @@ def _lines(items: Iterable[str]) -> str:
 
 
 def _kind(path: str, folder: str, machine: str | None) -> str:
-    """Tell a machine's records and decisions from everything else; empty for that."""
+    """Return the kind of a file: a machine's record or decision; empty for others."""
     inside = path[len(folder) + 1 :] if folder else path
     key, *rest = inside.split("/")
     if (machine is not None and key != machine) or not rest or not _is_record(rest[-1]):

@@ -1,9 +1,9 @@
-"""Reads a record's JSON as strictly as every other reader, in a fifth of the time.
+"""Reads a record's JSON as strictly as other readers, in a fifth of the time.
 
-``strict_json.parse`` looks at every number by itself, and so does ``record.from_json``: 2 ms for
-a record of a thousand samples. Here a record that is as records are written is parsed by something
-faster, and the samples of each test are checked together. Every other one goes the strict way,
-which accepts it or says what is wrong.
+``strict_json.parse`` and ``record.from_json`` check every number separately: 2 ms for a record of
+a thousand samples. Here a record in the usual form is parsed by a faster parser, and the samples of
+each test are checked together. Any other is read the strict way, which accepts it or reports the
+problem.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pytest_llmperf.stored_json import ShapeError, read
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Larger numbers may be whole ones that a parser has rounded.
+#: Larger numbers may be integers that a parser has rounded.
 _WHOLE = float(1 << 63)
 
 
@@ -33,7 +33,7 @@ def read_json(text: bytes) -> Any:
 
     Raises:
         ValueError: it is not a record that this version reads; says why and, where restoring
-            the file would not mend it, on a second line what does.
+            the file would not help, the fix on a second line.
     """
     with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
         data = fast_parser()(text)
@@ -50,7 +50,7 @@ def read_json(text: bytes) -> Any:
 
 @cache
 def fast_parser() -> Callable[[bytes], Any]:
-    """Return what parses JSON: orjson where it is installed, a third of the time."""
+    """Return a JSON parser: orjson if installed, which takes a third of the time."""
     try:
         import orjson
     except ImportError:
@@ -78,21 +78,21 @@ def _check_quickly(data: Any, text: bytes) -> None:
     """Check a record, given what a fast parser made of its text.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: it is not as records are written, and
-            may be right or wrong.
+        ValueError, LookupError, TypeError, AttributeError: it is not in the usual form, and may
+            be valid or not.
     """
     _check_schema(data)
     tests = data["tests"]
     about = {**data, "tests": {}}
     from_json(about)
     texts = _count_texts(about) + len(tests) + sum(map(_check_test, tests.values()))
-    # Of two equal keys a fast parser keeps one: the quotes of the other are left over.
+    # Of duplicate keys a fast parser keeps one; the quotes of the other are in excess.
     if 2 * texts != _count_quotes(text):
         raise ValueError("a key appears twice in one object")
 
 
 def _check_test(test: Mapping[str, Any]) -> int:
-    """Check a test's samples together, and return how many texts there are in the test.
+    """Check a test's samples together, and return the number of strings in the test.
 
     Raises:
         As ``_check_quickly``.
@@ -120,12 +120,12 @@ def _check_test(test: Mapping[str, Any]) -> int:
 
 @lru_cache(maxsize=1000)
 def _check_requests(written: str) -> None:
-    """Check a test's requests, as Python writes them: most sessions have the same."""
+    """Check a test's requests, given as Python's repr, as most sessions have the same."""
     read(cast("Any", tuple[StoredDigest, ...]), literal_eval(written))
 
 
 def _has_its_unit(metric: tuple[str, Mapping[str, Any]]) -> bool:
-    """Whether a metric, by name, is as stored, in its unit."""
+    """Whether a metric is stored in its own unit."""
     name, stored = metric
     known = known_metric(name)
     unit = stored["unit"]
@@ -133,14 +133,14 @@ def _has_its_unit(metric: tuple[str, Mapping[str, Any]]) -> bool:
 
 
 def _zeros_are_right(metric: tuple[str, Mapping[str, Any]]) -> bool:
-    """Whether a metric, by name, can come to those of its samples that are zero, or nearly."""
+    """Whether a metric's samples that are zero, or nearly, are possible values."""
     name, stored = metric
     small = {n for process in stored["samples"] for n in process if n < SMALLEST}
     return all(is_measurable(number, name) for number in small)
 
 
 def _count_texts(data: Any) -> int:
-    """Return how many texts there are in JSON, keys included.
+    """Return the number of strings in JSON, keys included.
 
     Raises:
         ValueError: a number may be a rounded one.
@@ -158,7 +158,7 @@ def _count_texts(data: Any) -> int:
 
 
 def _count_quotes(text: bytes) -> int:
-    """Return how many quotes begin or end a text: all but those that a text holds."""
+    """Return the number of quotes that begin or end a string, without escaped ones."""
     if b"\\" in text:
         text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     return text.count(b'"')

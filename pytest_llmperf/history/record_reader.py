@@ -1,4 +1,4 @@
-"""Reads records: from the index, else from git, and those of the work tree."""
+"""Reads records from the index, from git and from the work tree."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from pytest_llmperf.history.index import LevelIndex
     from pytest_llmperf.repository.git import Repository
 
-#: Records that enter the index together: a command that is killed keeps what it has put there.
+#: Records added to the index at a time; a killed command keeps those added before.
 _BATCH = 500
 
 
 class RecordReader:
-    """Reads records of a repository, and notes what is wrong with those that cannot be used.
+    """Reads records of a repository, and collects the problems of unusable ones.
 
     Args:
-        repository: where.
-        index: what was read before, or None.
-        progress: called with how many of how many records git has given.
+        repository: the repository.
+        index: cache of records read before, or None.
+        progress: called with the number of records read from git, and their total.
 
     Attributes:
         unreadable: path -> why that record cannot be used.
@@ -41,10 +41,10 @@ class RecordReader:
         self.unreadable: dict[str, str] = {}
 
     def committed(self, blobs: Mapping[str, str]) -> dict[str, SessionLevels]:
-        """Return path -> levels of the records that git has: path -> blob.
+        """Return path -> levels of committed records (path -> blob).
 
         Raises:
-            GitError: git cannot give them.
+            GitError: git failed.
         """
         known = self._index.read(list(blobs.values())) if self._index is not None else {}
         self._tests.update((tests, tests) for tests in different_tests(known.values()))

@@ -1,4 +1,4 @@
-"""What mends a file that the history leaves out, beside why it is left out."""
+"""Fixes for files that the history leaves out, added to the reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def with_remedy(why: str, path: str, top: Path, again: str) -> str:
-    """Return the reason, and on a line of its own the remedy, where it has none yet.
+    """Return the reason, with the remedy on a second line unless it has one.
 
     Args:
         why: the reason.

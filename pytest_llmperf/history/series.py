@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Subject(NamedTuple):
-    """What a series is about; sessions that differ in any of it are not compared.
+    """The identity of a series; sessions that differ in any part are not compared.
 
     Attributes:
         machine: its key.
@@ -35,13 +35,13 @@ class Subject(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """What somebody decided about a session's level.
+    """A user's decision about a session's level.
 
     Attributes:
         session: index into the history's sessions.
         kind: ``accept`` or ``anchor``.
         reason: why.
-        when: the date of the decision.
+        when: date of the decision.
     """
 
     session: int
@@ -83,12 +83,12 @@ class Group:
     """All series of a subject.
 
     Attributes:
-        subject: what they are about.
+        subject: what they have in common.
         model: the model's name.
         summary: the workload in words.
         series: in the registry's order, unknown metrics last.
         marks: decisions about its sessions, in the order of the sessions.
-        invalid: how many sessions were left out because their numbers may not judge anything.
+        invalid: how many sessions were left out because their numbers may not be used for judging.
     """
 
     subject: Subject
@@ -102,7 +102,7 @@ class Group:
 def wanted_metrics(asked: Collection[str] | None, recorded: Iterable[str]) -> list[str]:
     """Return the metrics to show, in the registry's order.
 
-    By default one of each quantity (not the time per token beside the tokens per second).
+    By default one of each quantity (not the time per token along with the tokens per second).
     """
     names = set(recorded)
     ordered = [name for name in METRICS if name in names]
@@ -150,7 +150,7 @@ def group_sessions(sessions: Sequence[PlacedSession], tests: Collection[str] | N
 
 @dataclass
 class _Collected:
-    """What is collected of a subject, from sessions that measured different things.
+    """Data collected for a subject, from sessions that measured different things.
 
     Attributes:
         words: (latest session, model, summary) of each kind of session.

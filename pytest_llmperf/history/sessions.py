@@ -1,4 +1,4 @@
-"""Every session that was ever recorded in a baselines folder, in the order of the commits."""
+"""All sessions that were ever recorded in a baselines folder, in the order of the commits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class PlacedSession(NamedTuple):
     Attributes:
         path: of its record, from the repository's top.
         levels: what it measured.
-        place: where it stands among the commits (``commits.place``).
+        place: its position among the commits (``commits.place``).
         known: its commit is in HEAD's history.
     """
 
@@ -36,7 +36,7 @@ class PlacedSession(NamedTuple):
 
     @property
     def recorded(self) -> str:
-        """When, UTC, as ``2026-11-22T23:59:26Z``."""
+        """Its time, UTC, as ``2026-11-22T23:59:26Z``."""
         return self.levels.recorded
 
     @property
@@ -46,7 +46,7 @@ class PlacedSession(NamedTuple):
 
     @property
     def commit(self) -> str | None:
-        """What it measured; None outside a repository."""
+        """The commit it measured; None outside a repository."""
         return self.levels.commit
 
     @property
@@ -62,14 +62,14 @@ class PlacedSession(NamedTuple):
 
 @dataclass
 class RecordedSessions:
-    """What a baselines folder and its history hold.
+    """The sessions in a baselines folder and its history.
 
     Attributes:
-        repository: where.
+        repository: the repository.
         folder: POSIX path of the baselines from the repository's top.
         sessions: oldest first.
         files: where the records and decisions lie.
-        unreadable: path -> why that record is left out, and on a second line what mends it.
+        unreadable: path -> why that record is left out, and the fix on a second line.
     """
 
     repository: Repository
@@ -102,13 +102,13 @@ def read_sessions(
     index: LevelIndex | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RecordedSessions:
-    """Read the records of one machine, or of all, that the history of HEAD or the work tree holds.
+    """Read the records of one machine, or of all, from HEAD's history and the work tree.
 
-    ``index`` has those that were read before; ``progress`` is called with how many of how many
-    others have been read.
+    ``index`` caches those read before; ``progress`` is called with the number of others read
+    so far, and their total.
 
     Raises:
-        GitError: git cannot be asked.
+        GitError: git failed.
     """
     commits = read_commits(repository)
     files = find_record_files(repository, folder, commits.hashes, machine)
