@@ -24,7 +24,7 @@ from pytest_llmperf.compare.reported_verdicts import with_reported_verdicts
 from pytest_llmperf.compare.result import ComparisonResult
 from pytest_llmperf.gate.check import Evidence
 from pytest_llmperf.gate.combine import judge_session
-from pytest_llmperf.machine.fingerprint import telling
+from pytest_llmperf.machine.fingerprint import relevant_differences
 from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 from pytest_llmperf.stats.summary import stalls
 
@@ -62,7 +62,9 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
         base=pair.base.side.name,
         candidate=pair.candidate.side.name,
         base_sessions=len(pair.base.records),
-        unlike=tuple(f"{d.item}: {d.baseline} → {d.current}" for d in telling(pair.differences)),
+        unlike=tuple(
+            f"{d.item}: {d.baseline} → {d.current}" for d in relevant_differences(pair.differences)
+        ),
         added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
         removed=tuple(sorted(base_tests - {one.nodeid for one in candidates})),
         against=_against(pair),

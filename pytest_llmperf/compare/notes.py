@@ -8,7 +8,7 @@ from pytest_llmperf.baselines.match import notes
 from pytest_llmperf.compare.candidate_tests import CandidateTest, base_samples
 from pytest_llmperf.compare.reported_verdicts import count_reported
 from pytest_llmperf.gate.words import count
-from pytest_llmperf.machine.fingerprint import telling
+from pytest_llmperf.machine.fingerprint import relevant_differences
 from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> 
         )
     if counts := count_reported(base.side.verdicts):
         yield f"{base.side.name} itself says: {counts}"
-    for difference in telling(pair.differences):
+    for difference in relevant_differences(pair.differences):
         yield (
             f"not judged, since {difference.item} differs: {difference.baseline} there, "
             f"{difference.current} here"

@@ -1,1 +1,1 @@
-"""The machine a measurement ran on: what it is, which GPUs it has, and what else it was doing."""
+"""The machine of a measurement: its fingerprint, its GPUs, and its other load."""

@@ -1,4 +1,4 @@
-"""What the CPU says of itself: model, family, instruction sets, and a short readable name."""
+"""Identity of the CPU: model, family, instruction sets, and a short readable name."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _NOISE = re.compile(
 
 @dataclass(frozen=True)
 class Cpu:
-    """One kind of CPU.
+    """A CPU model and its features.
 
     Attributes:
         name: the model's name as the system gives it; may be generic on a virtual machine.
         family: ``6/143/8`` (family, model, stepping) or ``0x41/0xd0c/r3p1``; "" if unknown.
         vendor: as the system gives it; "" if unknown.
-        instructions: the decisive instruction sets it offers, sorted.
+        instructions: its instruction sets that matter for speed, sorted.
         microcode: its version, or None.
     """
 
@@ -84,7 +84,7 @@ def parse_cpuinfo(text: str) -> Cpu:
 
 
 def read_cpu() -> Cpu:
-    """Describe this machine's CPU; what the system does not say stays empty."""
+    """Describe this machine's CPU; unknown values stay empty."""
     system = platform.system()
     if system == "Linux":
         try:
@@ -114,7 +114,7 @@ def short_name(cpu: Cpu) -> str:
     """Return the name without vendor noise, for a machine's key.
 
     A generic name (virtual machines hide the real one) is completed by the
-    microarchitecture, or by family and model where that is not known.
+    microarchitecture, or by family and model if that is unknown.
     """
     words = " ".join(_NOISE.sub(" ", cpu.name).split())
     generic = re.fullmatch(r"(?i)(?:(?:amd )?(?:xeon|epyc)(?: \(with ibpb\))?|amd|)", words)
@@ -133,7 +133,7 @@ def microarchitecture(cpu: Cpu) -> str:
     stepping = int(numbers[2]) if len(numbers) > 2 else 0
     known = None
     if cpu.vendor == "GenuineIntel" and family == 6:
-        # One model number, three generations: only the stepping tells them apart.
+        # One model number for three generations: only the stepping distinguishes them.
         known = _skylake(stepping) if model == 85 else _INTEL.get(model)
     elif cpu.vendor in {"AuthenticAMD", "HygonGenuine"}:
         known = _zen(family, model)
@@ -147,7 +147,7 @@ def _skylake(stepping: int) -> str:
 
 
 def _zen(family: int, model: int) -> str | None:
-    """Source: Linux arch/x86/kernel/cpu/amd.c, bsp_init_amd."""
+    """Name the Zen generation. Source: Linux arch/x86/kernel/cpu/amd.c, bsp_init_amd."""
     if family in (0x17, 0x18):
         return "zen2" if model >= 0x30 and model != 0x50 else "zen1"
     if family == 0x19:
@@ -157,7 +157,7 @@ def _zen(family: int, model: int) -> str | None:
 
 
 def clock_facts(root: Path = Path("/sys/devices/system/cpu/cpu0/cpufreq")) -> Mapping[str, str]:
-    """Return the frequency governor and the highest clock (Linux; empty where hidden)."""
+    """Return the frequency governor and the highest clock (Linux; empty if hidden)."""
     facts: dict[str, str] = {}
     for item, file in (("governor", "scaling_governor"), ("max clock kHz", "cpuinfo_max_freq")):
         try:

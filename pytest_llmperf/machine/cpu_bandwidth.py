@@ -1,9 +1,9 @@
 """Memory bandwidth of the CPU: a stream measured on as many threads as the engine uses.
 
-What STREAM's triad measures (a[i] = b[i] + s * c[i]: two reads and one write of
-8 bytes, 24 bytes per element; the read of the line that is overwritten is not
-counted) is measured here with numpy's ``add(b, c, out=a)``, which moves the same
-bytes; numpy has no fused triad, and its ufuncs let other threads run.
+STREAM's triad is a[i] = b[i] + s * c[i]: two reads and one write of 8 bytes, 24 bytes
+per element; the read of the line that is overwritten is not counted. This module uses
+numpy's ``add(b, c, out=a)``, which moves the same bytes: numpy has no fused triad, and
+its ufuncs release the GIL.
 Source: McCalpin, STREAM (www.cs.virginia.edu/stream), its rules on array size
 and on reporting the best of several repetitions. benchmarks/bandwidth.py
 compares it with a compiled triad.
@@ -21,11 +21,11 @@ from typing import NamedTuple
 from pytest_llmperf.cpus import allowed_cpus, usable_cpus
 from pytest_llmperf.machine.free_memory import free_memory
 
-#: Repetitions; the very first one is not counted.
+#: Number of repetitions; the first one is not counted.
 REPETITIONS = 6
-#: So often they are repeated while the threads do not get their cores.
+#: Maximum number of attempts while the threads do not get their cores.
 _BATCHES = 3
-#: Share of the best repetition that every thread must have been on a core.
+#: Share of the best repetition that every thread must have spent on a core.
 _OWN_CORES = 0.9
 #: Seconds to wait for one pass, or for the arrays.
 _PATIENCE_S = 60.0
@@ -33,40 +33,40 @@ BYTES_PER_ELEMENT = 24
 _ELEMENT = 8
 _ARRAYS = 3
 _PAGE = 4096
-#: All arrays together are this many times the last-level cache, so that none of it is left
-#: there when its turn comes again; within these bounds. STREAM asks for four times per array:
-#: virtual machines report the whole host's cache, and that would be gigabytes.
+#: Size of all arrays together, as a multiple of the last-level cache, so that no data is still
+#: cached in the next pass; within these bounds. STREAM's four times per array would be gigabytes
+#: on virtual machines, which report the whole host's cache.
 _TIMES_CACHE = 4
 _MIN, _MAX = 192 << 20, 1536 << 20
-#: Where that bound is less, so many times the cache is the bound.
-_TIMES_CACHE_MOST = 2
-#: Below this many times the cache, what is measured would be the cache.
-_TIMES_CACHE_LEAST = 1.5
-#: Of the free memory, what may be taken.
+#: The upper bound is at least this multiple of the cache.
+_MAX_TIMES_CACHE = 2
+#: With a smaller multiple the cache would be measured.
+_MIN_TIMES_CACHE = 1.5
+#: Share of the free memory that may be used.
 _SHARE_OF_FREE = 0.5
-#: Taken for the last-level cache where the system does not tell.
+#: Assumed last-level cache if the system does not report it.
 _USUAL_CACHE = 32 << 20
 
 _SYS = Path("/sys/devices/system/cpu")
 
 
 class BandwidthError(Exception):
-    """The bandwidth can't be told; the message says why, and what would help."""
+    """The bandwidth can't be measured; the message has the cause and the fix."""
 
 
 class BusyError(BandwidthError):
-    """Other processes took the cores meanwhile: later it may be told."""
+    """Other processes used the cores; measuring later may work."""
 
 
 @dataclass(frozen=True)
 class CpuBandwidth:
-    """What was measured.
+    """A measured memory bandwidth of the CPU.
 
     Attributes:
         bytes_per_s: of the best repetition.
-        median_bytes_per_s: of the median one: how far apart they are is the noise.
-        threads: that streamed at once.
-        array_bytes: of each of the three arrays.
+        median_bytes_per_s: of the median one; the distance between them is the noise.
+        threads: number of threads.
+        array_bytes: size of each of the three arrays.
     """
 
     bytes_per_s: float
@@ -76,7 +76,7 @@ class CpuBandwidth:
 
 
 def last_level_cache(root: Path = _SYS, cpus: Collection[int] | None = None) -> int | None:
-    """Return the bytes of last-level cache of CPUs (the allowed ones); None where nobody tells."""
+    """Return the bytes of last-level cache of CPUs (default: the allowed ones); None if unknown."""
     found: dict[tuple[int, str], int] = {}
     for cpu in sorted(allowed_cpus() if cpus is None else cpus):
         for folder in root.glob(f"cpu{cpu}/cache/index*"):
@@ -97,7 +97,7 @@ def last_level_cache(root: Path = _SYS, cpus: Collection[int] | None = None) -> 
 def measure_cpu_bandwidth(n_threads: int) -> CpuBandwidth:
     """Stream through memory on ``n_threads`` threads, at most the usable CPUs; about a second.
 
-    Nothing else of this session may be at work meanwhile.
+    Nothing else of this session may run meanwhile.
 
     Raises:
         BandwidthError: there is too little free memory to stream past the cache.
@@ -108,18 +108,18 @@ def measure_cpu_bandwidth(n_threads: int) -> CpuBandwidth:
 
 
 def array_bytes(cache: int, free: int) -> int:
-    """Return how large each of the three arrays is to be.
+    """Choose the size of each of the three arrays.
 
     Args:
         cache: bytes of last-level cache.
-        free: bytes of memory that can be had.
+        free: bytes of free memory.
 
     Raises:
-        BandwidthError: that is too little to leave the cache.
+        BandwidthError: the free memory is too small to exceed the cache.
     """
-    most = max(_MAX, _TIMES_CACHE_MOST * cache)
-    total = min(max(_MIN, _TIMES_CACHE * cache), most, free * _SHARE_OF_FREE)
-    if total < _TIMES_CACHE_LEAST * cache:
+    max_bytes = max(_MAX, _MAX_TIMES_CACHE * cache)
+    total = min(max(_MIN, _TIMES_CACHE * cache), max_bytes, free * _SHARE_OF_FREE)
+    if total < _MIN_TIMES_CACHE * cache:
         raise BandwidthError(
             "too little free memory to measure the CPU's bandwidth past its last-level cache of "
             f"{cache >> 20} MiB: {int(total) >> 20} MiB may be used; free some"
@@ -166,7 +166,7 @@ class _Pass(NamedTuple):
     """One pass over the arrays; the fastest sorts first."""
 
     seconds: float
-    #: Share of that time for which the thread that ran least was on a core.
+    #: Smallest share of that time that any thread spent on a core.
     busy: float
 
 
@@ -179,13 +179,13 @@ class _Turn(NamedTuple):
 
 
 class _Stream:
-    """Threads that pass over their parts of the arrays together, whenever they are told to."""
+    """Threads that pass over their parts of the arrays together, on request."""
 
     def __init__(self, threads: int, part: int) -> None:
         self.passes: list[_Pass] = []
         self._part = part
         self._turns = [_Turn(0.0, 0.0, 0.0)] * threads
-        # A thread that fails would leave the others waiting for ever.
+        # Without a time limit, a thread that fails would block the others forever.
         self._barrier = threading.Barrier(threads + 1, timeout=_PATIENCE_S)
         self._workers = [
             threading.Thread(target=self._run, args=(n,), name="llmperf-stream", daemon=True)
@@ -195,7 +195,7 @@ class _Stream:
             worker.start()
 
     def repeat(self, times: int) -> None:
-        """Pass over the arrays so often.
+        """Pass over the arrays ``times`` times.
 
         Raises:
             threading.BrokenBarrierError: a thread failed, or took far too long.
@@ -203,19 +203,19 @@ class _Stream:
         for _ in range(times):
             self._barrier.wait()
             self._barrier.wait()
-            # By the threads' own clocks: this one may have to wait for a core.
+            # Timed by the threads' own clocks: this thread may have to wait for a core.
             seconds = max(t.ended for t in self._turns) - min(t.began for t in self._turns)
             self.passes.append(_Pass(seconds, min(t.on_a_core for t in self._turns) / seconds))
 
     def stop(self) -> None:
-        """End the threads, wherever they are."""
+        """End the threads, in any state."""
         self._barrier.abort()
         for worker in self._workers:
-            # One that waits for memory to come back from swap must not hang the session.
+            # A thread that waits for swapped memory must not hang the session.
             worker.join(_PATIENCE_S)
 
     def _run(self, number: int) -> None:
-        """Touch the thread's own pages first (they then lie near it), then pass over them."""
+        """Touch the thread's own pages first (they are then local to it), then pass over them."""
         import numpy as np
 
         try:

@@ -1,4 +1,4 @@
-"""The machine's fingerprint: a readable key, what decides speed, and what is only recorded."""
+"""The machine's fingerprint: a readable key, strict items that decide speed, and other facts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pytest_llmperf.machine.cpu import Cpu, clock_facts, read_cpu, short_name
 from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.stored_json import NOT_STORED, Stored, expect
 
-#: Longest key; a folder of that name must fit every file system, with room for a path.
+#: Maximum length of a key; it is a folder's name on any file system.
 KEY_LENGTH = 80
 #: Memory totals move a little with firmware, kernel and ECC settings.
 MEMORY_TOLERANCE = 0.05
-#: How a value reads that could not be found out.
+#: Text of an unknown value.
 UNKNOWN = "unknown"
 _GIB = 2**30
 _GPU_NOISE = re.compile(
@@ -28,19 +28,19 @@ _GPU_NOISE = re.compile(
 )
 
 
-#: A machine's key as files hold it.
+#: A machine's key in files.
 Key = Annotated[str, expect("a machine's key", lambda key: key == safe_name(key))]
 
 
 @dataclass(frozen=True)
 class Machine(Stored):
-    """What a measurement ran on.
+    """Fingerprint of the machine of a measurement.
 
     Attributes:
         key: readable, safe as a folder's name: ``1x-rtx-4090-24gib_cuda``.
-        strict: what decides speed; two machines are compared only when all of it agrees.
-        info: recorded, and shown where it differs.
-        present: what is known of every GPU in it, used or not; of this machine only.
+        strict: items that decide speed; machines are compared only if all of them agree.
+        info: other items, shown if they differ.
+        present: items of all its GPUs, used or not; only known for this machine.
     """
 
     key: Key
@@ -51,7 +51,7 @@ class Machine(Stored):
 
 @dataclass(frozen=True)
 class Difference:
-    """One item that is not the same, both values as text for a reader."""
+    """One item that differs, with both values as text."""
 
     item: str
     baseline: str
@@ -71,8 +71,8 @@ def safe_name(text: str) -> str:
 def machine_key(backend: str, cpu: str, cores: int, gpus: Sequence[Gpu] = ()) -> str:
     """Name a machine: by its GPUs where the backend uses some, else by its CPU.
 
-    ``cpu`` is a short name (``Xeon sapphire-rapids``) and ``cores`` how many
-    this process may use.
+    ``cpu`` is a short name (``Xeon sapphire-rapids``) and ``cores`` the number
+    that this process may use.
     """
     if backend == "cpu" or not gpus:
         body = f"{_slug(cpu)[:50].strip('-._') or 'unknown-cpu'}-{cores}c"
@@ -105,17 +105,17 @@ def read_machine(
 
     ``gpus`` are those the engine may use; NVML's reading, or the devices an
     engine of another vendor's backend names. ``driver`` is the GPU driver's
-    version. ``present`` are all GPUs of the machine where those are others.
+    version. ``present`` are all GPUs of the machine, if they differ.
     """
     from pytest_llmperf.cpus import usable_cpus
 
     used = () if backend == "cpu" else tuple(gpus)
     machine = describe(read_cpu(), usable_cpus(), _memory_bytes(), backend, used, driver)
-    there = _gpu_items(gpus if present is None else present)
-    if not used and there["gpus"]:
-        # Recorded, so that a build that does use them is known to run on the same machine.
-        machine.info.update(there)
-    return replace(machine, present=there)
+    gpu_items = _gpu_items(gpus if present is None else present)
+    if not used and gpu_items["gpus"]:
+        # Recorded, so that a build that uses them is recognised as the same machine.
+        machine.info.update(gpu_items)
+    return replace(machine, present=gpu_items)
 
 
 def describe(
@@ -128,7 +128,7 @@ def describe(
 ) -> Machine:
     """Build the fingerprint from readings.
 
-    With a GPU, system memory and the CPU's instruction sets are recorded only;
+    With a GPU, system memory and the CPU's instruction sets are only recorded;
     the CPU's model and core count stay strict, because it launches the kernels.
     """
     memory_gib = round(memory_bytes / _GIB, 1)
@@ -161,7 +161,7 @@ def describe(
 
 
 def _gpu_items(gpus: Sequence[Gpu]) -> dict[str, Any]:
-    """Return what decides the speed of GPUs, one list for each thing known of them."""
+    """Return the items that decide the speed of GPUs, one list per item."""
     return {
         "gpus": [gpu.name for gpu in gpus],
         "gpu memory GiB": [
@@ -180,19 +180,19 @@ def _memory_bytes() -> int:
 
 
 def differences(current: Machine, baseline: Machine) -> list[Difference]:
-    """Return the strict items that differ; [] means that the two may be compared."""
+    """Return the strict items that differ; [] means that they may be compared."""
     return compare(current.strict, baseline.strict)
 
 
 def info_differences(current: Machine, baseline: Machine) -> list[Difference]:
-    """Return the recorded items that differ: shown, never a reason to refuse."""
+    """Return the other items that differ: shown, never a reason to refuse."""
     return compare(current.info, baseline.info)
 
 
 def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Difference]:
     """Compare two flat mappings item by item; memory with ``MEMORY_TOLERANCE``.
 
-    An item that one side does not have and the other could not find out is no difference.
+    An item that is missing on one side and unknown on the other is no difference.
     """
     found = []
     for item in dict.fromkeys([*baseline, *current]):
@@ -205,10 +205,10 @@ def compare(current: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[Dif
     return found
 
 
-def telling(differences: Sequence[Difference]) -> list[Difference]:
-    """Return the differences worth telling a reader.
+def relevant_differences(differences: Sequence[Difference]) -> list[Difference]:
+    """Return the differences worth showing to a reader.
 
-    Of machines with other backends other things are known: then only what is known of both.
+    Machines with different backends have different items: then only common items count.
     """
     if all(one.item != "backend" for one in differences):
         return list(differences)
@@ -222,7 +222,7 @@ def _nothing_known(value: Any) -> bool:
 
 
 def _is_blank(text: str) -> bool:
-    """Whether this is how ``display`` prints something of which nothing is known."""
+    """Whether a text of ``display`` stands for an unknown value."""
     return set(text.split(", ")) == {UNKNOWN}
 
 
@@ -237,7 +237,7 @@ def same(old: Any, new: Any, tolerance: float) -> bool:
 
 
 def display(value: Any) -> str:
-    """Print a value for a reader: lists joined, nothing as ``unknown``."""
+    """Format a value for a reader: lists joined, None as ``unknown``."""
     if isinstance(value, list):
         return ", ".join(display(part) for part in value) or "none"
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Whether the machine was fit to judge speed: rules that turn measured load into findings."""
+"""Fitness checks of the machine's load: rules that turn measured load into findings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from pytest_llmperf.fitness_checks import SEVERITIES, Severity, applied
 from pytest_llmperf.machine.load import BusyReport
 
-#: Share of the cores that others may use before it is worth a warning, and at least so many cores.
+#: Share of the cores, and number of cores, that others may use without a warning.
 FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15
-#: Cores that the engine's threads may lack before its speed says nothing.
+#: Cores that the engine's threads may lack before its speed is invalid.
 LACKING_INVALID = 0.3
 STEAL_WARN_SHARE, STEAL_INVALID_SHARE = 0.05, 0.10
-#: One stray page read back from swap is nobody's slowdown.
+#: A few stray pages read back from swap slow nothing down.
 SWAP_INVALID_BYTES = 1 << 20
-#: Cores below which a process is printed as 0.0 and explains nothing.
+#: A process with fewer cores than this would be printed as 0.0.
 _WORTH_A_NAME = 0.05
 #: CPU counters tick every 10 ms; a shorter window is mostly rounding.
 SHORTEST_WINDOW = 0.5
@@ -24,12 +24,12 @@ SHORTEST_WINDOW = 0.5
 
 @dataclass(frozen=True)
 class FitnessFinding:
-    """One thing about the machine that a reader of the numbers must know.
+    """A finding of a fitness check: a problem that affects the numbers.
 
     Attributes:
-        name: which check, of ``fitness_checks.CHECKS``.
+        name: the check's name in ``fitness_checks.CHECKS``.
         severity: ``invalid`` means that no speed may be judged.
-        text: what was seen, in words, with names and loads.
+        text: the observation in words, with names and loads.
         evidence: the numbers behind it, plain JSON types.
     """
 
@@ -51,7 +51,7 @@ def worst_first(findings: Iterable[FitnessFinding]) -> list[FitnessFinding]:
 def with_severities(
     findings: Iterable[FitnessFinding], configured: Mapping[str, Severity]
 ) -> list[FitnessFinding]:
-    """Return findings as severe as ``perf.fitness`` says, worst first."""
+    """Apply the severities of ``perf.fitness`` to findings, worst first."""
     return worst_first(
         replace(finding, severity=applied(finding.name, finding.severity, configured))
         for finding in findings
@@ -59,10 +59,10 @@ def with_severities(
 
 
 def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[FitnessFinding]:
-    """Return what was unfit, worst first; [] when nothing was.
+    """Return the findings about other load, worst first.
 
-    ``n_threads`` above ``usable_cores`` is the configuration's doing, so the
-    engine's need is the smaller of both.
+    ``n_threads`` above ``usable_cores`` is due to the configuration, so the engine needs the
+    smaller of both.
     """
     findings = [
         *_cores(report, min(n_threads, usable_cores)),

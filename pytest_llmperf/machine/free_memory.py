@@ -1,4 +1,4 @@
-"""How much memory this process may take in all, and still: the system's, or its control group's."""
+"""Total and free memory for this process: the system's, or its control group's."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from pytest_llmperf.cpus import control_groups
 
 _ROOT = Path("/")
-#: Memory a kernel names as the limit of a group without one.
+#: The limit that a kernel reports for a group without one.
 _NO_LIMIT = 1 << 60
 
-#: What has to stay free besides, for whatever else the machine does.
+#: Memory that has to stay free for other processes.
 _SPARE = 512 << 20
-#: How much larger than the first the second may be.
+#: Allowance for the second process to be larger than the first.
 _LARGER = 1.25
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of memory.
+    """Total and available memory, in bytes.
 
     Attributes:
-        total: the machine's, or its control group's limit where that is less.
-        available: what can be taken without pushing anything out to swap.
+        total: the machine's, or its control group's limit if that is smaller.
+        available: memory that can be allocated without swapping.
         limited: a control group (a container, a job) sets ``total``.
     """
 
@@ -34,33 +34,33 @@ class Memory:
 
 
 def free_memory(root: Path = _ROOT) -> int:
-    """Return the bytes that can be taken without pushing anything out to swap."""
+    """Return the bytes that can be allocated without swapping."""
     return read_memory(root).available
 
 
 def read_memory(root: Path = _ROOT) -> Memory:
-    """Read what there is and what is free, every control group that holds this process counted."""
+    """Read total and available memory, with the limits of this process's control groups."""
     import psutil
 
     machine = psutil.virtual_memory()
     total, available, limited = int(machine.total), int(machine.available), False
-    for most, left in group_limits(root):
-        total, limited = (most, True) if most < total else (total, limited)
+    for maximum, left in group_limits(root):
+        total, limited = (maximum, True) if maximum < total else (total, limited)
         available = min(available, left)
     return Memory(total, max(0, available), limited)
 
 
 def group_limits(root: Path) -> Iterator[tuple[int, int]]:
-    """Yield the limit of every control group that holds this process, and what is left of it."""
+    """Yield limit and remaining bytes of every control group of this process."""
     for _, folder in control_groups("memory", root):
         for limit, used, cache in (
             ("memory.max", "memory.current", "inactive_file"),
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
         ):
-            most, now = _number(folder / limit), _number(folder / used)
-            if most is not None and now is not None and most < _NO_LIMIT:
-                # Files that were read and lie in memory (the model) make room when it is needed.
-                yield most, most - now + _line(folder / "memory.stat", cache)
+            maximum, now = _number(folder / limit), _number(folder / used)
+            if maximum is not None and now is not None and maximum < _NO_LIMIT:
+                # Cached files (such as the model) are evicted when memory is needed.
+                yield maximum, maximum - now + _line(folder / "memory.stat", cache)
 
 
 def _number(path: Path) -> int | None:
@@ -80,10 +80,10 @@ def _line(path: Path, name: str) -> int:
 
 
 def has_room_beside(pid: int) -> bool:
-    """Whether what a process and its children hold is free once more, with some to spare.
+    """Whether the memory of a process and its children is available again, with a reserve.
 
-    What they share with others, a mapped model for one, is counted as if it were needed
-    twice; False where it cannot be told.
+    Memory that they share with others, such as a mapped model, is counted in full; False if
+    unknown.
     """
     import psutil
 

@@ -1,8 +1,8 @@
-"""Graphics cards that the system shows without being asked through a vendor's library.
+"""Graphics cards that the kernel lists, without a vendor's library.
 
-A card that a program could compute on faster than on the CPU: NVIDIA's, and AMD's with
-memory of its own. Integrated graphics share the CPU's memory, which is what decoding is
-bound by, and the displays of virtual machines and servers compute nothing: neither counts.
+A card counts if a program could compute faster on it than on the CPU: NVIDIA's, and AMD's with
+dedicated memory. Integrated graphics share the CPU's memory, which limits decoding, and the
+displays of virtual machines and servers compute nothing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ Vendor = Literal["nvidia", "amd"]
 
 _ROOT = Path("/")
 _AMD, _NVIDIA = "0x1002", "0x10de"
-#: Integrated AMD graphics carve some hundred MiB out of the system's memory.
+#: Minimum memory of a card: integrated AMD graphics take some hundred MiB of system memory.
 _OWN_MEMORY = 2 << 30
 _HIDES = frozenset({"", "-1", "none", "void", "NoDevFiles"})
 
 
 @dataclass(frozen=True)
 class GraphicsCard:
-    """One card, as the system shows it.
+    """A graphics card listed by the kernel.
 
     Attributes:
-        vendor: whose it is.
-        name: what a reader knows it by.
-        seen: where it was seen, such as ``/dev/nvidia0``.
+        vendor: its maker.
+        name: its name for readers.
+        seen: the file that shows it, such as ``/dev/nvidia0``.
     """
 
     vendor: Vendor
@@ -40,7 +40,7 @@ class GraphicsCard:
 
 
 def graphics_cards(root: Path = _ROOT) -> tuple[GraphicsCard, ...]:
-    """Return the cards the kernel shows (Linux; () elsewhere).
+    """Return the cards the kernel lists (Linux; () elsewhere).
 
     Args:
         root: where ``dev``, ``sys/class/drm`` and ``proc/driver/nvidia`` are looked up.
@@ -52,7 +52,7 @@ def graphics_cards(root: Path = _ROOT) -> tuple[GraphicsCard, ...]:
 def hidden_by(environ: Mapping[str, str], backend: str) -> str | None:
     """Return the variable that hides every GPU from an engine, such as ``CUDA_VISIBLE_DEVICES``.
 
-    ``backend`` is the engine's; ``cpu`` heeds none, and any of them then says what is meant.
+    ``backend`` is the engine's; ``cpu`` uses no such variable, so any of them counts.
     """
     everyone = tuple(name for names in VISIBLE_DEVICES.values() for name in names)
     for name in everyone if backend == "cpu" else VISIBLE_DEVICES.get(backend, ()):
@@ -75,7 +75,7 @@ def _nvidia(root: Path) -> Iterator[GraphicsCard]:
         name = names[number] if number < len(names) else "NVIDIA GPU"
         yield GraphicsCard("nvidia", name, f"/dev/{node}")
     if not numbered:
-        # The card is in the machine, and its driver is not loaded.
+        # The card is present, but its driver is not loaded.
         for card in _render_nodes(root, _NVIDIA):
             yield GraphicsCard("nvidia", "NVIDIA GPU", f"/dev/dri/{card.name}")
 

@@ -1,4 +1,4 @@
-"""Whether two fingerprints are of the same hardware, used by two engine backends."""
+"""Comparison of fingerprints of the same hardware, used by different engine backends."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.machine.fingerprint import MEMORY_TOLERANCE, Machine, same
 
-#: What has to agree whatever computes.
+#: Items that have to agree with any backend.
 _HOST = (
     "cpu",
     "usable cores",
@@ -17,32 +17,33 @@ _HOST = (
     "cpu instructions",
     "memory GiB",
 )
-#: What a fingerprint says of each GPU, one list each.
+#: Items of a fingerprint with a list over the GPUs.
 _CARD = ("gpus", "gpu memory GiB", "gpu MIG profile", "gpu power limit W")
-#: GPUs that are programs on the CPU.
+#: GPUs emulated on the CPU.
 _SOFTWARE = re.compile(r"llvmpipe|lavapipe|swiftshader", re.IGNORECASE)
 
 
 def same_hardware(current: Machine, stored: Machine) -> bool:
-    """Whether ``stored`` is this very hardware, and only the engine's use of it is another.
+    """Whether ``stored`` is the same hardware, but used by another engine backend.
 
-    The processor, its usable cores and memory agree, and every GPU that the baseline used, or
-    saw, is in this machine now. A baseline that does not say what GPUs there were is not known
-    to be of a machine that has one. An application's backend is its own business.
+    CPU, usable cores and memory have to agree, and every GPU that the baseline used, or saw,
+    has to be in this machine. A baseline without a list of GPUs does not match a machine with
+    one. An application's backend is unknown.
     """
-    here, there = (machine.strict.get("backend") for machine in (current, stored))
-    if UNKNOWN_BACKEND in (here, there) or None in (here, there):
+    backend, stored_backend = (machine.strict.get("backend") for machine in (current, stored))
+    if UNKNOWN_BACKEND in (backend, stored_backend) or None in (backend, stored_backend):
         return False
-    mine, theirs = {**current.info, **current.strict}, {**stored.info, **stored.strict}
+    ours = {**current.info, **current.strict}
+    baseline = {**stored.info, **stored.strict}
     hidden = "gpus" in stored.strict and "gpus" not in current.strict
-    if here == there and not hidden:
+    if backend == stored_backend and not hidden:
         return False
     if not all(
-        item in mine and item in theirs and same(mine[item], theirs[item], _tolerance(item))
+        item in ours and item in baseline and same(ours[item], baseline[item], _tolerance(item))
         for item in _HOST
     ):
         return False
-    present, used = _cards(current.present), _cards(theirs)
+    present, used = _cards(current.present), _cards(baseline)
     if present and not used:
         return False
     for card in used:
@@ -54,11 +55,11 @@ def same_hardware(current: Machine, stored: Machine) -> bool:
 
 
 def _cards(items: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the hardware GPUs of a fingerprint, what is known of each."""
+    """Return the items of each hardware GPU of a fingerprint."""
     names = items.get("gpus", [])
     columns = [items.get(item, [None] * len(names)) for item in _CARD]
     if not all(isinstance(column, list) and len(column) == len(names) for column in columns):
-        return [(None,)]  # no fingerprint of ours: equals nothing
+        return [(None,)]  # not a valid fingerprint: equals nothing
     return [card for card in zip(*columns, strict=True) if not _SOFTWARE.search(str(card[0]))]
 
 

@@ -1,6 +1,6 @@
-"""What Linux counts of memory, clocks, heat and quotas, between two looks at one engine.
+"""Linux counters of memory, clocks, heat and quotas, over the time of one engine.
 
-Each counter is None where the system does not have it, hides it, or the process is gone.
+A counter is None if the system lacks or hides it, or the process is gone.
 Sources: the kernel's Documentation/accounting/psi.rst, admin-guide/cgroup-v2.rst,
 admin-guide/pm/cpufreq.rst, arch/x86/kernel/cpu/mce/therm_throt.c, proc_pid_stat(5).
 """
@@ -17,24 +17,24 @@ from pytest_llmperf.cpus import control_groups
 from pytest_llmperf.machine.free_memory import group_limits
 
 _ROOT = Path("/")
-#: CPUs whose clocks are read: on some kernels each of them is interrupted for it.
+#: Maximum number of CPUs whose clocks are read: some kernels interrupt each of them for it.
 _MAX_CLOCKS = 8
 
 
-#: Counters of one kind by what keeps them: a file's path.
+#: Counters of one kind by the path of their file.
 Readings = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class Counters:
-    """How much was counted in a window, by whatever counted most: a system, a cgroup, a CPU.
+    """Growth of the counters in a window; of several systems, cgroups or CPUs the largest.
 
     Attributes:
         some_us, full_us: microseconds in which some, or all, processes waited for memory.
-        stops: how often a CPU quota stopped this session's processes.
-        stopped_us: for how long, microseconds, summed over the cores.
-        heat_events: how often a CPU lowered its clocks because it was too hot.
-        heat_ms: for how long, milliseconds.
+        stops: number of times that a CPU quota stopped this session's processes.
+        stopped_us: total time of that, microseconds, summed over the cores.
+        heat_events: number of times that a CPU lowered its clocks because of heat.
+        heat_ms: total time of that, milliseconds.
     """
 
     some_us: int | None = None
@@ -46,7 +46,7 @@ class Counters:
 
     @classmethod
     def between(cls, before: Readings, after: Readings) -> Counters:
-        """Return the largest growth of each kind; None where nothing was counted at both times."""
+        """Return the largest growth of each kind; None without readings at both times."""
         grown = {
             kind: [
                 max(0, count - before[kind][source])
@@ -60,7 +60,7 @@ class Counters:
 
 @dataclass(frozen=True)
 class Governor:
-    """How a CPU's frequency is governed: driver, governor, and what the driver prefers."""
+    """Frequency control of a CPU: driver, governor, and the driver's preference."""
 
     driver: str
     name: str
@@ -69,16 +69,16 @@ class Governor:
 
 @dataclass(frozen=True)
 class HostReport:
-    """What happened between the start of a watch and now; growths of counters.
+    """Report of a watch so far: growth of counters, clocks, memory.
 
     Attributes:
         seconds: length of the window.
-        counters: how much each grew.
-        available_bytes: the least memory that was free to be used, at any look.
+        counters: growth of each.
+        available_bytes: the smallest available memory at any look.
         clocks_mhz: the highest clock of the CPUs at each look, in order.
         governors: those of the CPUs, each once.
-        faults: pages that the engine had to wait for while it was timed.
-        read_bytes: what it read from disk meanwhile.
+        faults: pages that the engine waited for during timed replays.
+        read_bytes: bytes that it read from disk during timed replays.
     """
 
     seconds: float
@@ -92,14 +92,14 @@ class HostReport:
 
 @dataclass
 class _Engine:
-    """Page faults and reads of the engine's process, summed over what is timed."""
+    """Page faults and reads of the engine's process, summed over timed replays."""
 
     faults: int | None = None
     read_bytes: int | None = None
     mark: tuple[int | None, int | None] = (None, None)
 
     def count(self, now: tuple[int | None, int | None]) -> None:
-        """Add what happened since the mark."""
+        """Add the growth since the mark."""
         self.faults = _sum(self.faults, _growth(self.mark[0], now[0]))
         self.read_bytes = _sum(self.read_bytes, _growth(self.mark[1], now[1]))
         self.mark = now
@@ -107,12 +107,12 @@ class _Engine:
 
 @dataclass
 class HostWatch:
-    """Watches one host, and the engine ``pid`` on it if there is one; a look costs a millisecond.
+    """A watch over the host, and over an engine on it; a look costs a millisecond.
 
     Args:
         pid: the engine's process; None watches the machine alone.
         root: where ``proc`` and ``sys`` are looked up.
-        cpus: whose clocks count; None takes those this process may run on.
+        cpus: CPUs whose clocks count; None takes those this process may run on.
     """
 
     pid: int | None = None
@@ -131,7 +131,7 @@ class HostWatch:
         self.look()
 
     def look(self) -> None:
-        """Look once, between two replays: what is timed next is counted from here on."""
+        """Take a reading between two replays; the next timed replay counts from it."""
         available = available_bytes(self.root)
         if available is not None:
             self._least = available if self._least is None else min(self._least, available)
@@ -141,11 +141,11 @@ class HostWatch:
         self._engine.mark = self._of_engine()
 
     def timed(self) -> None:
-        """Count what the engine had to read since the last look: that was inside a timed replay."""
+        """Count the engine's faults and reads since the last look, as of a timed replay."""
         self._engine.count(self._of_engine())
 
     def report(self) -> HostReport:
-        """Say what happened so far; the watch goes on."""
+        """Report the watch so far, which goes on."""
         after = read_counters(self.root, self._own_cpus(), self.pid)
         return HostReport(
             seconds=max(time.monotonic() - self._began, 1e-6),
@@ -171,7 +171,7 @@ def read_counters(root: Path, cpus: Iterable[int], pid: int | None = None) -> Re
 
 
 def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
-    """Return the microseconds of waiting for memory: of the system and of the own cgroups."""
+    """Return the microseconds of waiting for memory, of the system and the given cgroups."""
     found: Readings = {"some_us": {}, "full_us": {}}
     files = [root / "proc" / "pressure" / "memory"]
     files += [folder / "memory.pressure" for _, folder in groups]
@@ -185,7 +185,7 @@ def _pressure(root: Path, groups: Iterable[tuple[int, Path]]) -> Readings:
 
 
 def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
-    """Return how often and how long quotas stopped the processes of each cgroup."""
+    """Return number and time of stops by quotas, for each cgroup."""
     found: Readings = {"stops": {}, "stopped_us": {}}
     for version, folder in groups:
         stat = _pairs(folder / "cpu.stat")
@@ -199,7 +199,7 @@ def _quota_stops(groups: Iterable[tuple[int, Path]]) -> Readings:
 
 
 def _heat(root: Path, cpus: Iterable[int]) -> Readings:
-    """Return how often and how long heat lowered each CPU's clocks, and its package's."""
+    """Return number and time of clock reductions by heat, for each CPU and its package."""
     found: Readings = {"heat_events": {}, "heat_ms": {}}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "thermal_throttle"
@@ -213,9 +213,9 @@ def _heat(root: Path, cpus: Iterable[int]) -> Readings:
 
 
 def available_bytes(root: Path = _ROOT) -> int | None:
-    """Return the memory that is free to be used without swapping, or None.
+    """Return the memory that is available without swapping, or None.
 
-    The system's, or what is left of a control group that holds this process.
+    The system's, or the rest of this process's control group.
     """
     for line in _text(root / "proc" / "meminfo").splitlines():
         if line.startswith("MemAvailable:"):
@@ -225,9 +225,9 @@ def available_bytes(root: Path = _ROOT) -> int | None:
 
 
 def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
-    """Return the present clocks of the CPUs; [] where they are hidden, or too many.
+    """Return the current clocks of the CPUs; [] if they are hidden, or too many.
 
-    Of many CPUs most are idle while the engine works, and an idle one's clock says nothing.
+    With many CPUs most are idle while the engine works, and idle clocks mean nothing.
     """
     found: list[float] = []
     for cpu in cpus if len(cpus) <= _MAX_CLOCKS else ():
@@ -236,7 +236,7 @@ def clocks_mhz(root: Path, cpus: Sequence[int]) -> list[float]:
 
 
 def governors(root: Path, cpus: Iterable[int]) -> tuple[Governor, ...]:
-    """Return how the CPUs' frequencies are governed, each way once; () where it is hidden."""
+    """Return the distinct frequency controls of the CPUs; () if hidden."""
     found: dict[Governor, None] = {}
     for cpu in cpus:
         folder = _cpu(root, cpu) / "cpufreq"
@@ -252,7 +252,7 @@ def faults_of(pid: int, root: Path = _ROOT) -> tuple[int | None, int | None]:
     """Return the major page faults of a process and the bytes it read from disk."""
     folder = root / "proc" / str(pid)
     stat = _text(folder / "stat")
-    # The name is in parentheses and may itself hold any character.
+    # The name is in parentheses and may contain any character.
     fields = stat[stat.rfind(")") + 2 :].split()
     faults = int(fields[9]) if len(fields) > 9 and fields[9].isdigit() else None
     read = _pairs(folder / "io", ":").get("read_bytes")
@@ -290,5 +290,5 @@ def _number(path: Path) -> list[int]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace")
-    except OSError:  # not there, hidden, or of a process or CPU that is gone
+    except OSError:  # missing, hidden, or its process or CPU is gone
         return ""

@@ -1,4 +1,4 @@
-"""Whether memory, clocks, heat and quotas let the engine be judged: rules over a host's report."""
+"""Fitness checks of memory, clocks, heat and quotas: rules over a host's report."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pytest_llmperf.machine.fitness import SHORTEST_WINDOW, FitnessFinding, wors
 from pytest_llmperf.machine.host import HostReport
 from pytest_llmperf.units import format_duration
 
-#: Shares of a window. A slowdown of 1% is negligible, and what stops all stops the engine.
+#: Shares of a window. A slowdown of 1% is negligible; a stop of all processes stops the engine.
 FULL_INVALID_SHARE, SOME_WARN_SHARE = 0.01, 0.05
 STOPPED_INVALID_SHARE = HEAT_INVALID_SHARE = 0.01
-#: A stray page of a library is nobody's slowdown; each fault reads 16 KiB and more.
+#: A stray page of a library slows nothing down; each fault reads 16 KiB or more.
 FAULTS_INVALID = 16
-#: How far the clock may fall from the first looks to the last, and how many looks each are.
+#: Allowed drop of the clock from the first looks to the last, and the number of each.
 CLOCK_WARN_FALL, CLOCK_LOOKS = 0.10, 3
 #: Governors that keep the clock low, or raise it late.
 _SLOW_GOVERNORS = ("powersave", "conservative")
-#: Drivers whose ``powersave`` is no fixed low clock but the usual way to follow the load.
+#: Drivers whose ``powersave`` is no fixed low clock but follows the load.
 _ADAPTIVE_DRIVERS = ("intel_pstate", "amd-pstate-epp", "amd-pstate")
 _SAVING_PREFERENCES = ("power", "balance_power")
 
 
 @dataclass(frozen=True)
 class Need:
-    """What an engine needs of its host.
+    """Needs of an engine on its host.
 
     Attributes:
-        mapped_bytes: of the model, read from its file as they are needed (0: nothing is).
-        threads: CPU threads it runs.
-        cores: how many of them this process may use.
+        mapped_bytes: bytes of the model that are mapped from its file (0: none).
+        threads: number of its CPU threads.
+        cores: number of cores that this process may use.
     """
 
     mapped_bytes: int = 0
@@ -40,7 +40,7 @@ class Need:
 
 
 def judge_host(report: HostReport, need: Need) -> list[FitnessFinding]:
-    """Return what was unfit, worst first; [] when nothing was, or nothing can be read."""
+    """Return the findings about the host, worst first; [] also if nothing can be read."""
     return worst_first(
         [
             *_pressure(report),
@@ -103,7 +103,7 @@ def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
     if not stops or not stopped_us:
         return
     share = stopped_us / 1e6 / report.seconds / need.cores
-    # Threads that spin on every core of the quota leave nothing to whoever else runs in it.
+    # Threads that spin on every core of the quota leave nothing to other processes in it.
     asked = need.threads >= need.cores
     text = (
         f"a CPU quota (cgroup) stopped this session's processes {stops} times, for "
@@ -145,7 +145,7 @@ def _clock(report: HostReport) -> Iterator[FitnessFinding]:
     clocks = report.clocks_mhz
     if len(clocks) < 2 * CLOCK_LOOKS:
         return
-    # Of several looks: one of them may have met a core that had nothing to do.
+    # Several looks, because one of them may have read an idle core.
     first, last = median(clocks[:CLOCK_LOOKS]), median(clocks[-CLOCK_LOOKS:])
     if last <= first * (1 - CLOCK_WARN_FALL):
         yield FitnessFinding(
@@ -179,5 +179,5 @@ def _governor(report: HostReport) -> Iterator[FitnessFinding]:
 
 
 def size(count: int) -> str:
-    """Print a number of bytes for a reader."""
+    """Format a number of bytes for a reader."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,4 +1,4 @@
-"""What else the machine did during a measurement, measured from CPU and swap counters."""
+"""Other load on the machine during a measurement, from CPU and swap counters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pytest_llmperf.machine.processes import (
     system_times,
 )
 
-#: Below this many cores a process is not worth naming.
+#: Minimum number of cores for a process to be named.
 _WORTH_NAMING = 0.02
 
 
@@ -32,15 +32,15 @@ class ForeignProcess:
 
 @dataclass(frozen=True)
 class BusyReport:
-    """What ran besides this session between ``start`` and ``stop``.
+    """Load besides this session between ``start`` and ``stop``.
 
     Attributes:
         seconds: length of the window.
         cpus: CPUs watched: those this process may run on.
         foreign_cores: cores kept busy by anything outside this session's processes.
-        top: the busiest such processes that can be seen, busiest first.
-        steal_cores: cores the host gave to other virtual machines instead.
-        swapped_bytes: read back from swap, system-wide.
+        top: the busiest visible processes of those, busiest first.
+        steal_cores: cores that the host gave to other virtual machines instead.
+        swapped_bytes: bytes read back from swap, system-wide.
     """
 
     seconds: float
@@ -52,7 +52,7 @@ class BusyReport:
 
 
 class LoadWatch:
-    """Watches from ``start`` to ``stop``; each call costs a few milliseconds.
+    """A watch over other load, from ``start`` to ``stop``; a call costs a few milliseconds.
 
     This session is ``root_pid`` (default: this process) and everything it
     started, children that ended in between included. Call ``sample`` just
@@ -80,7 +80,7 @@ class LoadWatch:
         return seen
 
     def sample(self) -> None:
-        """Look once more, to know processes of this session that will have ended at ``stop``."""
+        """Record the current processes of this session, which may end before ``stop``."""
         self._last = {**self._last, **self._look()}
 
     def stop(self, top: int = 3) -> BusyReport:

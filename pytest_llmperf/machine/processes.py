@@ -1,4 +1,4 @@
-"""CPU time of every process and of the whole system, as counters to subtract from each other."""
+"""CPU time counters of every process and of the whole system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 #: More than a line of /proc/PID/stat has: 52 numbers and a name of at most 64 bytes.
 _STAT_BYTES = 4096
-#: A pid alone is reused; with its start time it names one life.
+#: Pids are reused; together with its start time one is unique.
 ProcessKey = tuple[int, float]
 
 
@@ -32,7 +32,7 @@ class ProcessTimes:
 
     @property
     def key(self) -> ProcessKey:
-        """Identity of this life of the pid."""
+        """Unique identity: pid and start time."""
         return self.pid, self.started
 
 
@@ -43,7 +43,7 @@ class SystemTimes:
     Attributes:
         busy: spent working for this system.
         steal: wanted but given to another virtual machine by the host.
-        cpus: how many CPUs are watched: those this process may run on.
+        cpus: number of CPUs watched: those this process may run on.
     """
 
     busy: float
@@ -52,7 +52,7 @@ class SystemTimes:
 
 
 def system_times() -> SystemTimes:
-    """Read the CPUs this process may run on; on a large machine the others are no concern."""
+    """Read the times of the CPUs that this process may run on."""
     import psutil
 
     per_cpu = psutil.cpu_times(percpu=True)
@@ -72,13 +72,13 @@ def system_times() -> SystemTimes:
 
 
 def processes() -> dict[ProcessKey, ProcessTimes]:
-    """Read every process that can be seen from here."""
+    """Read every visible process."""
     found = _linux() if sys.platform.startswith("linux") else _portable()
     return {process.key: process for process in found}
 
 
 def _linux() -> Iterable[ProcessTimes]:
-    """Read /proc directly: five times cheaper than psutil, and it must not disturb.
+    """Read /proc directly, five times cheaper than psutil.
 
     Source: proc_pid_stat(5).
     """
@@ -92,7 +92,7 @@ def _linux() -> Iterable[ProcessTimes]:
                 text = file.read(_STAT_BYTES).decode(errors="replace")
         except OSError:  # it ended meanwhile
             continue
-        # The name is in parentheses and may itself hold any character.
+        # The name is in parentheses and may contain any character.
         name = text[text.find("(") + 1 : text.rfind(")")]
         fields = text[text.rfind(")") + 2 :].split()
         yield ProcessTimes(
@@ -116,7 +116,7 @@ def _portable() -> Iterable[ProcessTimes]:
     for process in psutil.process_iter(attributes):
         info = process.info
         times = info["cpu_times"]
-        if times is None:  # another user's, where the system hides it
+        if times is None:  # another user's process on a system that hides it
             continue
         reaped = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
         if info["pid"] == os.getpid() and reaped == 0.0:
@@ -141,7 +141,7 @@ def _own_children() -> float:
 
 
 def descendants(root: int, seen: dict[ProcessKey, ProcessTimes]) -> set[ProcessKey]:
-    """Return ``root`` and everything below it."""
+    """Return ``root`` and all its descendants."""
     children: dict[int, list[ProcessTimes]] = {}
     for process in seen.values():
         children.setdefault(process.ppid, []).append(process)
@@ -184,7 +184,7 @@ def growth(
     for key, process in before.items():
         if key in after:
             continue
-        # Its whole life went into an ancestor's ``reaped``: take out the part before.
+        # Its whole time went into an ancestor's ``reaped``: subtract the part before.
         ancestor, steps = process.ppid, 0
         while ancestor not in alive and ancestor in parents and steps < len(parents):
             ancestor, steps = parents[ancestor], steps + 1
@@ -199,7 +199,7 @@ def _total(process: ProcessTimes | None) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and its living children, seconds; 0 where it is gone."""
+    """Return the CPU time of a process and its living children, seconds; 0 if it is gone."""
     import psutil
 
     total = 0.0

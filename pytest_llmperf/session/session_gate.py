@@ -14,7 +14,7 @@ from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.machine.fingerprint import Difference, telling
+from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts
@@ -223,7 +223,7 @@ def source_of(stored: StoredRecord, facts: SessionFacts) -> str:
 
 def listed_differences(differences: Sequence[Difference]) -> str:
     """Say what differs there from here, in one line."""
-    known = telling(differences)
+    known = relevant_differences(differences)
     return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in known)
 
 

@@ -1,1 +1,1 @@
-"""GPUs: found and sampled through NVML, what they did while an engine computed, what was unfit."""
+"""GPUs: devices, telemetry, metrics and fitness checks through NVML."""

@@ -1,8 +1,8 @@
-"""Memory bandwidth of NVIDIA GPUs, from what NVML says of their memory.
+"""Memory bandwidth of NVIDIA GPUs, computed from NVML's bus width and memory clock.
 
 NVML reports the memory clock so that two transfers a cycle give the data rate
-of every kind of memory it has met (GDDR5 to GDDR7, HBM2 to HBM3e), although
-some of them move more per cycle of their own: bandwidth = bus width in bytes *
+of every known kind of memory (GDDR5 to GDDR7, HBM2 to HBM3e), although some of
+them transfer more per cycle: bandwidth = bus width in bytes *
 maximum memory clock * 2. An RTX 4090 (384 bit, 10501 MHz) has 1008 GB/s.
 """
 
@@ -24,12 +24,12 @@ _MEMORY_SLICES = 8
 
 @dataclass(frozen=True)
 class GpuBandwidth:
-    """The memory bandwidth of one GPU, or of the MIG slice of it that is used.
+    """The memory bandwidth of one GPU, or of its MIG slice.
 
     Attributes:
         gpu: its name, as the driver gives it, without a MIG suffix.
-        bytes_per_s: None where the card does not say.
-        how: what it follows from.
+        bytes_per_s: None if the card does not report it.
+        how: its derivation.
     """
 
     gpu: str

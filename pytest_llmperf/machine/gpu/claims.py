@@ -1,4 +1,4 @@
-"""Which cards an engine computes on alone, so that sessions on other cards need not wait."""
+"""Cards that an engine uses exclusively, so that sessions on other cards need not wait."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ALL_LAYERS = -1
 def claimed_cards(
     backend: str, llm: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[str, ...] | None:
-    """Return the names of the cards that an engine will use, the same in every session.
+    """Return the names of the cards that an engine will use, equal in every session.
 
     They are the UUIDs of whole cards (slices of one card share its power and its memory), or,
-    where NVML is not there, the numbers in CUDA_VISIBLE_DEVICES. None where the engine may
-    compute on the processor, too, or where it is not certain which cards it will use.
+    without NVML, the numbers in CUDA_VISIBLE_DEVICES. None if the engine may compute on the
+    CPU, too, or if its cards are uncertain.
 
     Args:
         backend: of the installed llama.cpp, or ``app``.
@@ -27,7 +27,7 @@ def claimed_cards(
     """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if backend == "app":
-        # An application that is shown certain cards is taken to compute there.
+        # An application with visible cards is assumed to compute on them.
         if visible is None:
             return None
     elif backend != "cuda" or llm["n_gpu_layers"] != _ALL_LAYERS:
@@ -47,8 +47,8 @@ def claimed_cards(
 def _by_nvml(environ: Mapping[str, str]) -> tuple[list[str], bool]:
     """Return the UUIDs of the visible cards, and whether CUDA has them in this order.
 
-    None of them where CUDA may number the cards otherwise than NVML, or one has no UUID. CUDA
-    puts the fastest first unless CUDA_DEVICE_ORDER is PCI_BUS_ID, so only cards of one model
+    Empty if CUDA may number the cards differently from NVML, or one has no UUID. CUDA puts
+    the fastest first unless CUDA_DEVICE_ORDER is PCI_BUS_ID, so only cards of one model
     have one order.
 
     Raises:

@@ -1,8 +1,8 @@
-"""The counters of one GPU: which there are, and one reading of those that are due.
+"""The counters of one GPU, and readings of those that are due.
 
-A sampler wakes up to cold caches, where every line of Python costs. So calls are prepared
-once, with their buffers, on the library that pynvml has loaded; a sample keeps the bytes that
-were answered, and what they mean is worked out when somebody asks.
+A sampler wakes up to cold caches, where every line of Python is slow. So calls are prepared
+once, with their buffers, on the library that pynvml has loaded; a sample keeps the raw answers,
+which are decoded on demand.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from pytest_llmperf.machine.gpu.nvml import Device
 
 #: NVML's "value not available" for a process's memory.
 _NOT_AVAILABLE = 0xFFFF_FFFF_FFFF_FFFF
-#: A counter that fails so often is not asked again.
+#: A counter that fails this often is not asked again.
 _GIVE_UP = 5
 
 
 @dataclass(slots=True)
 class Reading:
-    """What one GPU said at one moment; None is not asked this time, or not told.
+    """Counters of one GPU at one moment; None if not asked this time, or unavailable.
 
     Attributes:
         t: seconds on this process's ``time.perf_counter``.
         gpu_busy, memory_busy: share of the driver's last period (a sixth of a second to a
             second) with a kernel running, and with memory read or written.
-        memory_used, memory_free: bytes, by everybody.
-        processes: bytes (None where not told) by pid, of those that compute or draw there.
-        computing, drawing: which of them compute, and which draw.
-        power_w: what the card draws; averaged over a second by cards since Ampere.
+        memory_used, memory_free: bytes, over all processes.
+        processes: bytes (None if unknown) by pid, of processes that compute or draw.
+        computing, drawing: pids of those that compute, and of those that draw.
+        power_w: power draw; averaged over a second by cards since Ampere.
         energy_j: since the driver was loaded.
         sm_mhz, memory_mhz: the clocks now.
         reasons: NVML's clock event reasons, as bits.
@@ -63,19 +63,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class Counter:
-    """One question to NVML.
+    """One NVML query.
 
     Attributes:
-        label: what a sentence calls it.
-        function: of NVML; its last argument points to the answer.
-        answer: the layout of that, as ``struct`` writes it.
-        fields: of a reading, in the answer's order; None is left out.
-        scale: from NVML's unit to the field's; None keeps whole numbers.
+        label: its name in a sentence.
+        function: NVML function; its last argument points to the answer.
+        answer: layout of the answer in ``struct``'s notation.
+        fields: fields of a reading, in the answer's order; None is left out.
+        scale: factor from NVML's unit to the field's; None keeps whole numbers.
         constants: arguments between the device and the answer.
         every, phase: asked in the samples numbered ``phase``, ``phase + every`` and so on, and
             in the first.
-        of_slice: asked of the MIG slice; what only the card has is asked of the card.
-        expected: worth a remark where a card does not have it.
+        of_slice: asked of the MIG slice instead of the card.
+        expected: worth a note if a card does not have it.
     """
 
     label: str
@@ -93,8 +93,8 @@ class Counter:
 #: Constants of nvml.h: NVML_CLOCK_*, NVML_TEMPERATURE_GPU, NVML_MEMORY_ERROR_TYPE_* with
 #: NVML_VOLATILE_ECC.
 _SM, _MEM, _GPU_SENSOR, _CORRECTED, _UNCORRECTED = (1,), (2,), (0,), (0, 0), (1, 0)
-#: At 20 Hz: energy in every sample, what decode moves in every other, the rest less often. What
-#: a rule looks at together is asked together.
+#: At 20 Hz: energy in every sample, what decode changes in every other, the rest less often.
+#: Counters of one rule are asked together.
 COUNTERS = (
     Counter(
         "the energy counter",
@@ -109,7 +109,7 @@ COUNTERS = (
     Counter("clocks", "ClockInfo", "I", ("memory_mhz",), constants=_MEM),
     Counter(
         "the reasons of lowered clocks",
-        # The older name is the one that every driver has.
+        # Every driver has the older name.
         "CurrentClocksThrottleReasons",
         "Q",
         ("reasons",),
@@ -148,13 +148,13 @@ COUNTERS = (
         for field, kind in (("ecc_corrected", _CORRECTED), ("ecc_uncorrected", _UNCORRECTED))
     ),
 )
-#: What a sentence calls the lists of who is on a card.
+#: Names of the process lists in a sentence.
 PROCESSES = "processes"
-#: They are asked in samples that ask for its memory, too.
+#: The lists are asked in samples that ask for memory, too.
 _PROCESSES_EVERY, _PROCESSES_PHASE = 10, 1
 #: nvmlProcessInfo_t since version 2 of its functions: pid, bytes, and the MIG instances.
 _PROCESS = struct.Struct("IxxxxQII")
-#: After so many samples the same counters are due again.
+#: Number of samples after which the schedule repeats.
 _PERIOD = 20
 
 
@@ -202,7 +202,7 @@ class _List:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One sample of one GPU: which calls were made when, and the bytes they answered."""
+    """One sample of one GPU: its time, its calls, and their raw answers."""
 
     t: float
     calls: Sequence[_Call]
@@ -211,7 +211,7 @@ class Answers:
     drawing: bytes | None = None
 
     def reading(self) -> Reading:
-        """Work out what was said."""
+        """Decode the answers."""
         reading = Reading(self.t)
         for call, answer in zip(self.calls, self.answered, strict=True):
             if answer is not None:
@@ -223,7 +223,7 @@ class Answers:
         return reading
 
     def pids(self) -> Iterator[int]:
-        """Yield who was there."""
+        """Yield the pids of the processes on the GPU."""
         for listed in (self.computing, self.drawing):
             if listed:
                 yield from (pid for pid, *_ in _PROCESS.iter_unpack(listed))
@@ -237,11 +237,11 @@ def _held(listed: bytes) -> dict[int, int | None]:
 
 
 class CounterReader:
-    """Reads one GPU's counters, asking only for those it has.
+    """Reads one GPU's counters, those that it has.
 
     Attributes:
         lacking: labels of the counters that card or driver do not have.
-        denied: labels of those that this user may not see.
+        denied: labels of the counters that this user may not read.
         lost: the card has fallen off the bus; it is not asked again.
     """
 
@@ -266,7 +266,7 @@ class CounterReader:
         self._due = _schedule(self._calls)
 
     def read(self, tick: int, t: float) -> Answers | None:
-        """Ask what is due in sample number ``tick`` at time ``t``; None once the card is lost."""
+        """Read the counters due in sample ``tick`` at time ``t``; None once the card is lost."""
         if self.lost:
             return None
         due = self._due[tick % _PERIOD] if tick else self._calls
@@ -285,7 +285,7 @@ class CounterReader:
         return None if self.lost else Answers(t, due, answers, *listed)
 
     def _drop(self, failed: Sequence[tuple[_Call, int]]) -> None:
-        """Stop asking for what will never be answered."""
+        """Stop asking for counters that will never be answered."""
         gone = [call for call, code in failed if self._fails_for_good(call.counter.label, code)]
         if gone:
             self._calls = [call for call in self._calls if call not in gone]
@@ -298,7 +298,7 @@ class CounterReader:
             if not code:
                 listed.append(found)
             elif not listed:
-                # Who draws is worth less than who computes: without it there is still a list.
+                # Drawing processes matter less: without them there is still a list.
                 if self._fails_for_good(PROCESSES, code):
                     self._lists = []
                 break

@@ -1,4 +1,4 @@
-"""Which NVIDIA GPUs this process may use, read through NVML."""
+"""NVIDIA GPUs that this process may use, read through NVML."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Gpu:
     Attributes:
         name: the model's name as the driver gives it, without a MIG suffix.
         uuid: the driver's identifier, or None.
-        memory_bytes: total device memory, or None where the driver does not say.
+        memory_bytes: total device memory, or None if unknown.
         power_limit_w: the configured limit in watts, or None.
         mig: the MIG profile (``1g.10gb``), or None for a whole card.
         pcie: the widest link this card and slot can have (``gen4 x16``), or None.
@@ -41,12 +41,12 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuReading:
-    """What NVML said.
+    """Result of reading the GPUs through NVML.
 
     Attributes:
         gpus: the GPUs this process may use, in NVML's order.
         driver: the driver's version, or None.
-        problem: what is wrong with the driver or a card, as a sentence, or None.
+        problem: a problem of the driver or a card, as a sentence, or None.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -55,11 +55,11 @@ class GpuReading:
 
 
 def read_gpu(pynvml: Any, device: Device) -> Gpu:
-    """Read one GPU over a session with NVML that is open; what it does not report is None."""
+    """Read one GPU in an open NVML session; unreported values are None."""
     handle, card = device.handle, device.card
     name = ask(pynvml, pynvml.nvmlDeviceGetName, handle) or "unknown NVIDIA GPU"
     memory = ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, handle)
-    # The configured limit, not the enforced one: laptops move the latter all the time.
+    # The configured limit, not the enforced one, which changes all the time on laptops.
     limit_mw = ask(pynvml, pynvml.nvmlDeviceGetPowerManagementLimit, card)
     generation = ask(pynvml, pynvml.nvmlDeviceGetMaxPcieLinkGeneration, card)
     width = ask(pynvml, pynvml.nvmlDeviceGetMaxPcieLinkWidth, card)
@@ -76,8 +76,8 @@ def read_gpu(pynvml: Any, device: Device) -> Gpu:
 def read_gpus(environ: Mapping[str, str] | None = None) -> GpuReading:
     """Read the NVIDIA GPUs that this process may use.
 
-    No driver library means no GPUs and no problem; a driver that is there and
-    does not work is a problem. What a card does not report is None.
+    Without a driver library there are no GPUs and no problem; a driver that does not
+    work is a problem. Unreported values are None.
     Source: NVML API reference; the binding is nvidia-ml-py.
     """
     try:

@@ -1,4 +1,4 @@
-"""What does not change of a GPU while it is watched: read once through NVML."""
+"""Constant facts about a GPU, read once through NVML."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pytest_llmperf.machine.gpu.nvml import Device, ask, mig_profile
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """One GPU, or one MIG slice of one; None wherever the driver does not say.
+    """Constant facts about one GPU or MIG slice; None if the driver does not report them.
 
     Attributes:
         index: NVML's number of the card (``nvidia-smi``'s, too).
         name: the model's name, without a MIG suffix.
         uuid: the driver's identifier of the card, or of the slice.
-        mig: the profile of the slice that is used (``1g.10gb``); None for a whole card.
+        mig: the profile of the used slice (``1g.10gb``); None for a whole card.
         mig_mode: whether the card is partitioned.
-        memory_bytes: total memory, of the slice where one is used.
+        memory_bytes: total memory, of the slice if one is used.
         memory_bus_bits: width of the memory bus.
         sm_clock_max_mhz, memory_clock_max_mhz: the highest clocks.
         pcie_generation_max, pcie_width_max: the fastest link that card and slot can have.
-        power_limit_w, power_limit_default_w, power_limit_enforced_w: as configured, as the
-            card came, and what holds with all other limits.
+        power_limit_w, power_limit_default_w, power_limit_enforced_w: configured, maker's
+            default, and in effect with all other limits.
         slowdown_c: temperature at which the card slows down.
-        persistence: whether the driver keeps the card initialised while nobody uses it.
+        persistence: whether the driver keeps the card initialised while it is not used.
         driver: the driver's version.
-        cuda: the CUDA version that the driver supports at most, such as ``12.4``.
+        cuda: the highest CUDA version that the driver supports, such as ``12.4``.
     """
 
     index: int
@@ -52,12 +52,12 @@ class GpuFacts:
 
     @property
     def label(self) -> str:
-        """What a sentence calls it: ``NVIDIA GeForce RTX 4090 (GPU 0)``."""
+        """Name in a sentence: ``NVIDIA GeForce RTX 4090 (GPU 0)``."""
         return f"{self.name} (GPU {self.index}{', a MIG slice' if self.mig else ''})"
 
 
 def read_facts(pynvml: Any, device: Device) -> GpuFacts:
-    """Ask for everything that stays as it is."""
+    """Read the facts of a device."""
     handle, card = device.handle, device.card
     name = ask(pynvml, pynvml.nvmlDeviceGetName, handle) or "unknown NVIDIA GPU"
     memory = ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, handle)

@@ -1,4 +1,4 @@
-"""Whether the GPUs were fit to judge speed: rules that turn their readings into findings."""
+"""Fitness checks of the GPUs: rules that turn their readings into findings."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ THROTTLE_REASONS = {
     0x40: "too hot (hardware thermal slowdown)",
     0x80: "power brake (external power supply)",
 }
-#: Share of the samples while decoding that makes a slowdown more than a blip.
+#: Share of the samples while decoding from which throttling is invalid.
 THROTTLED_INVALID_SHARE = 0.05
-#: A card is at work, so that its clocks and link are those of work.
+#: Load from which a card's clocks and link are those of work.
 UNDER_LOAD = 0.3
-#: Parts of the highest clock below which something holds it back. Boost clocks stay well below
-#: the highest one, and compute runs some cards one memory step lower.
+#: Shares of the highest clock below which a clock is too low. Boost clocks stay well below the
+#: highest one, and some cards compute one memory step lower.
 SM_LOW, MEMORY_LOW = 0.6, 0.8
-#: A clock that falls by so much within one process makes its iterations unlike.
+#: Relative change of a clock within one process from which its iterations differ.
 DRIFT = 0.10
-#: Samples that a clock is told from, at least, at either end of a process.
+#: Minimum number of samples for a clock at either end of a process.
 _SAMPLES = 5
 HOT_C = 5
-#: Free memory below the smaller of both is pressure.
+#: Free memory below the smaller of both is too little.
 LITTLE_SHARE, LITTLE_BYTES = 0.02, 512 << 20
-#: What others' memory may grow by.
+#: Allowed growth of other processes' memory.
 OTHERS_BYTES = 256 << 20
 
 
@@ -56,20 +56,20 @@ class _Card:
 
     @property
     def loaded(self) -> list[Reading]:
-        """Readings while decoding with the card at work; all where its load is not told."""
+        """Readings while decoding with the card at work; all of them if its load is unknown."""
         return [one for one in self.decoding if one.gpu_busy is None or one.gpu_busy >= UNDER_LOAD]
 
 
 def judge_gpus(
     tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]
 ) -> list[FitnessFinding]:
-    """Return what was unfit of the GPUs an engine may use, worst first; [] when nothing was.
+    """Return the findings about the GPUs an engine may use, worst first.
 
-    ``spans``: the generations counted so far; rules of speed look at these alone. A card
-    counts if the engine is on it; who else is there also where nobody can tell whether it is.
+    ``spans``: the generations counted so far; rules about speed use only these. A card counts
+    if the engine is on it; the rule about other processes also if that is unknown.
     """
     on = {id(track) for track in used_by_engine(tracks, who)}
-    # Seen from a container, the session's own engine may carry the host's number.
+    # In a container, the session's own engine may have the host's pid.
     named = any(
         who[pid].session
         for track in tracks
@@ -92,7 +92,7 @@ def judge_gpus(
 
 
 def judge_at_rest(tracks: Sequence[Track], who: ProcessOwners) -> list[FitnessFinding]:
-    """Return what makes GPUs unfit before an engine is on them: strangers, heat, a lost card."""
+    """Return findings before an engine starts: other processes, heat, a lost card."""
     findings: list[FitnessFinding] = []
     for track in tracks:
         card = _Card(track, track.readings, used=True)
@@ -107,16 +107,16 @@ def _finding(
 
 
 def _throttled(card: _Card) -> Iterator[FitnessFinding]:
-    told = [one.reasons for one in card.decoding if one.reasons is not None]
+    reasons = [one.reasons for one in card.decoding if one.reasons is not None]
     for bit, why in ({POWER_CAP: "at its power limit"} | THROTTLE_REASONS).items():
-        count = sum(bool(bits & bit) for bits in told)
+        count = sum(bool(bits & bit) for bits in reasons)
         if not count:
             continue
-        share = count / len(told)
-        evidence: dict[str, Any] = {"reason": why, "samples": count, "of": len(told)}
-        seen = f"in {count} of {len(told)} samples while decoding"
+        share = count / len(reasons)
+        evidence: dict[str, Any] = {"reason": why, "samples": count, "of": len(reasons)}
+        seen = f"in {count} of {len(reasons)} samples while decoding"
         if bit == POWER_CAP:
-            # Many cards decode at their power limit all the time; heat comes and goes.
+            # Not throttling: many cards decode at their power limit all the time.
             limit = card.track.facts.power_limit_enforced_w or card.track.facts.power_limit_w
             of = f" of {limit:.0f} W" if limit else ""
             text = f"the {card.name} lowered its clocks at its power limit{of} {seen}"
@@ -137,23 +137,23 @@ def _heat(card: _Card) -> str:
 
 
 def _hottest(card: _Card) -> int | None:
-    told = [one.temperature_c for one in card.decoding if one.temperature_c is not None]
-    return max(told, default=None)
+    temperatures = [one.temperature_c for one in card.decoding if one.temperature_c is not None]
+    return max(temperatures, default=None)
 
 
 def _clocks(card: _Card) -> Iterator[FitnessFinding]:
     facts = card.track.facts
-    # A card that says why its clocks are low is told of by that.
+    # A card that says why its clocks are low is reported by ``_throttled``.
     free = [one for one in card.loaded if not (one.reasons or 0) & _ANY_REASON]
-    for kind, field, highest, least in (
+    for kind, field, highest, lowest_share in (
         ("SM", "sm_mhz", facts.sm_clock_max_mhz, SM_LOW),
         ("memory", "memory_mhz", facts.memory_clock_max_mhz, MEMORY_LOW),
     ):
-        told = [mhz for one in free if (mhz := getattr(one, field)) is not None]
-        if len(told) < 2 * _SAMPLES:
+        clocks = [mhz for one in free if (mhz := getattr(one, field)) is not None]
+        if len(clocks) < 2 * _SAMPLES:
             continue
-        middle = median(told)
-        if highest and middle < least * highest:
+        middle = median(clocks)
+        if highest and middle < lowest_share * highest:
             yield _finding(
                 "gpu_clocks_low",
                 "warn",
@@ -164,8 +164,8 @@ def _clocks(card: _Card) -> Iterator[FitnessFinding]:
                 mhz=middle,
                 highest_mhz=highest,
             )
-        part = max(_SAMPLES, len(told) // 3)
-        first, last = median(told[:part]), median(told[-part:])
+        part = max(_SAMPLES, len(clocks) // 3)
+        first, last = median(clocks[:part]), median(clocks[-part:])
         if abs(last - first) > DRIFT * first:
             yield _finding(
                 "gpu_clock_drift",
@@ -197,15 +197,15 @@ def _hot(card: _Card) -> Iterator[FitnessFinding]:
 
 def _memory(card: _Card) -> Iterator[FitnessFinding]:
     total = card.track.facts.memory_bytes
-    told = [one.memory_free for one in card.decoding if one.memory_free is not None]
-    if total and told and min(told) < min(LITTLE_SHARE * total, LITTLE_BYTES):
+    free = [one.memory_free for one in card.decoding if one.memory_free is not None]
+    if total and free and min(free) < min(LITTLE_SHARE * total, LITTLE_BYTES):
         yield _finding(
             "gpu_memory_pressure",
             "warn",
-            f"the {card.name} had {size(min(told))} of {size(total)} free while decoding: "
+            f"the {card.name} had {size(min(free))} of {size(total)} free while decoding: "
             "what does not fit is moved to slower memory, or refused",
             card,
-            free_bytes=min(told),
+            free_bytes=min(free),
             total_bytes=total,
         )
 
@@ -231,7 +231,7 @@ def _others(card: _Card, who: ProcessOwners) -> Iterator[FitnessFinding]:
 def _link(card: _Card) -> Iterator[FitnessFinding]:
     facts = card.track.facts
     widths = [one.pcie_width for one in card.track.readings if one.pcie_width is not None]
-    # An idle card drops its link's generation by design, its width never.
+    # An idle card lowers its link's generation by design, but never its width.
     speeds = [one.pcie_generation for one in card.loaded if one.pcie_generation is not None]
     width, generation = max(widths, default=None), max(speeds, default=None)
     slower = bool(generation and facts.pcie_generation_max) and (
@@ -241,11 +241,11 @@ def _link(card: _Card) -> Iterator[FitnessFinding]:
     if not slower and not narrower:
         return
     now = " ".join([f"gen{generation}"] * bool(generation) + [f"x{width}"] * bool(width))
-    most = f"gen{facts.pcie_generation_max} x{facts.pcie_width_max}"
+    possible = f"gen{facts.pcie_generation_max} x{facts.pcie_width_max}"
     yield _finding(
         "gpu_pcie",
         "warn",
-        f"the {card.name} is connected at PCIe {now}, and could be at {most} in this slot: "
+        f"the {card.name} is connected at PCIe {now}, and could be at {possible} in this slot: "
         "loading, and layers split over devices, are slower (seat, riser, or lanes shared "
         "with another slot)",
         card,
@@ -309,8 +309,8 @@ def _strangers(card: _Card, who: ProcessOwners, *, explained: int) -> Iterator[F
     for one in card.track.readings:
         strangers = {pid for pid in one.computing if not who[pid].session}
         hidden = {pid for pid in strangers if not who[pid].visible}
-        # Not their union over time: one after the other they may all be this session's
-        # engines, seen under the host's numbers.
+        # Not their union over time: one after the other they may be this session's engines
+        # under the host's pids.
         hidden_at_once = max(hidden_at_once, hidden, key=len)
         drawing |= strangers & one.drawing
         for pid in strangers:
@@ -321,7 +321,7 @@ def _strangers(card: _Card, who: ProcessOwners, *, explained: int) -> Iterator[F
             draws = pid in drawing
             yield _finding(
                 "busy_gpu",
-                # A desktop is on the card of most workstations and draws little.
+                # Most workstations have a desktop on the card, which uses little.
                 "note" if draws else "invalid",
                 f"{_named(guest, held[pid])} was on the {card.name} while measuring"
                 + (" (it draws, too: a desktop?)" if draws else ""),
@@ -348,5 +348,5 @@ def _named(guest: Guest, held: int | None) -> str:
 
 
 def size(count: int) -> str:
-    """Write bytes as people read them."""
+    """Format bytes for a reader."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -1,4 +1,4 @@
-"""Whose the processes on a GPU are: the engine's, this session's, or a stranger's."""
+"""Owners of the processes on a GPU: the engine, this session, or others."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pytest_llmperf.machine.gpu.nvml import ask
 
 @dataclass(frozen=True)
 class Guest:
-    """A process on a GPU, as it was when it was first seen there.
+    """A process on a GPU, looked up when it was first seen.
 
     Attributes:
         pid: as the driver numbers it (the host's number inside some containers).
-        name: the program, or None where neither driver nor system says.
-        visible: its pid can be looked up here. Inside a container the driver may number
-            processes as the host does; then nobody can tell whose it is.
+        name: the program, or None if neither driver nor system reports it.
+        visible: whether its pid can be looked up. Inside a container the driver may report
+            the host's pids; then the owner is unknown.
         engine: it is the engine's process, or was started by it.
-        session: the same of this session: other engines that are ending, an application.
+        session: the same for this session: other engines that are ending, an application.
     """
 
     pid: int
@@ -31,9 +31,9 @@ class Guest:
 
 
 class Guests:
-    """Everybody seen on the GPUs while one engine is watched, by pid.
+    """All processes seen on the GPUs while one engine is watched, by pid.
 
-    A process is looked up when it is first seen: its parents may be gone at the end.
+    A process is looked up when it is first seen, because its parents may end before it.
     """
 
     def __init__(self, pynvml: Any, engine_pid: int) -> None:
@@ -42,7 +42,7 @@ class Guests:
         self._met: dict[int, Guest] = {}
 
     def meet(self, pid: int) -> Guest:
-        """Return who a process is; costs nothing but the first time."""
+        """Look up a process; cached after the first time."""
         if pid not in self._met:
             self._met[pid] = self._look_up(pid)
         return self._met[pid]

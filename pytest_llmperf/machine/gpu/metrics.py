@@ -1,9 +1,9 @@
-"""The metrics that GPU counters tell: memory, utilization, power, energy; or why they do not.
+"""Metrics from GPU counters: memory, utilization, power, energy; or why they are missing.
 
 Energy and power follow the window rule: the counters step every few tens to hundreds of
-milliseconds, so a window holds at least ``MIN_UPDATES`` steps as they were seen and lasts
-``MIN_SECONDS``, or nothing is said. Between the first and the last step seen in it the mean
-power is exact; it stands for the whole window.
+milliseconds, so a window needs at least ``MIN_UPDATES`` observed steps and ``MIN_SECONDS``;
+otherwise there is no value. The mean power between its first and last observed step is exact,
+and is used for the whole window.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from pytest_llmperf.units import format_duration
 MIN_UPDATES = 20
 MIN_SECONDS = 2.0
 #: Cards since Ampere give their power as the mean of the last second: half of one is unknown at
-#: either end of a window, so that it must be long.
+#: either end of a window, so the window must be long.
 MIN_SECONDS_OF_POWER = 10.0
-#: Fewer readings of the utilization say nothing of a mean.
+#: Minimum number of readings for a mean utilization.
 _MIN_READINGS = 2
-#: Growth that shows where an engine is whose own memory is not told.
+#: Growth of memory that shows an engine whose own memory is not reported.
 _AN_ENGINE = 32 << 20
 
 
 class ProcessOwners(Protocol):
-    """Tells whose a process is."""
+    """Lookup of the owner of a process."""
 
     def __getitem__(self, pid: int) -> Guest:
-        """Return it by pid."""
+        """Return the process with this pid."""
 
 
 @dataclass(frozen=True)
 class MetricReading:
-    """A value, or why there is none.
+    """A metric's value, or why there is none.
 
     Attributes:
         value: base units, or None.
         why: why there is none, in words that go on after "could not be measured:".
-        remark: how else than usual it was come by, one sentence, or empty.
+        remark: an unusual way in which it was obtained, one sentence, or empty.
     """
 
     value: float | None
@@ -54,10 +54,10 @@ class MetricReading:
 
 
 def used_by_engine(tracks: Sequence[Track], who: ProcessOwners) -> list[Track]:
-    """Return the GPUs that the engine's process is on, as far as that can be told.
+    """Return the GPUs that the engine's process is on, as far as known.
 
-    Where the driver names no process of the engine (a container), those whose memory grew
-    since before it started; all where that is not known either.
+    If the driver lists no process of the engine (a container), those whose memory grew since
+    before it started; all of them if that is unknown, too.
     """
     named = [track for track in tracks if any(_engines(one, who) for one in track.readings)]
     if named:
@@ -68,12 +68,12 @@ def used_by_engine(tracks: Sequence[Track], who: ProcessOwners) -> list[Track]:
 
 
 def _engines(reading: Reading, who: ProcessOwners) -> list[int | None]:
-    """Return what each process of the engine holds."""
+    """Return the memory of each process of the engine."""
     return [held for pid, held in (reading.processes or {}).items() if who[pid].engine]
 
 
 def is_unknown(track: Track, who: ProcessOwners) -> bool:
-    """Whether the engine may be there without being told: no list, or strangers' numbers."""
+    """Whether the engine may be on the GPU unseen: no list, or the host's pids."""
     lists = [one.processes for one in track.readings if one.processes is not None]
     return not lists or any(not who[pid].visible for pids in lists for pid in pids)
 
@@ -84,7 +84,7 @@ def _grown(track: Track) -> int | None:
 
 
 def memory(tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]) -> MetricReading:
-    """Return the most bytes the engine held during an iteration: each GPU's peak, summed."""
+    """Return the engine's peak memory during an iteration, summed over the GPUs."""
     total, remarks = 0, []
     used = used_by_engine(tracks, who)
     if not used:
@@ -169,8 +169,7 @@ def energy_per_token(
 ) -> MetricReading:
     """Return joules per output token over the counted iterations of one process.
 
-    The window is from the first prompt to the last token; the moments between two iterations
-    belong to it.
+    The window is from the first prompt to the last token, time between iterations included.
     """
     mean = power(tracks, who, iterations)
     if mean.value is None:
@@ -209,14 +208,16 @@ def _by_counter(counter: Sequence[tuple[float, float]], seconds: float) -> Metri
 
 
 def _steps(counter: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
-    """Yield when the counter was seen to have stepped, and to what."""
+    """Yield the observed steps of the counter: time and new value."""
     for (_, before), (t, after) in pairwise(counter):
         if after != before:
             yield t, after
 
 
-def _too_short(seconds: float, updates: int, every: float | None, least: float) -> MetricReading:
-    needed = max(least, MIN_UPDATES * every) if every else least
+def _too_short(
+    seconds: float, updates: int, every: float | None, min_seconds: float
+) -> MetricReading:
+    needed = max(min_seconds, MIN_UPDATES * every) if every else min_seconds
     pace = f", one about every {every * 1000:.0f} ms" if every else ""
     return MetricReading(
         None,

@@ -1,4 +1,4 @@
-"""A session with NVML: opening it, choosing devices as CUDA does, asking what may be unknown."""
+"""NVML sessions: opening, choosing devices as CUDA does, optional queries."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class NvmlUnavailableError(Exception):
-    """NVML cannot be used; str() is the reason, empty when there is simply no NVIDIA driver."""
+    """NVML cannot be used; str() is the reason, empty without an NVIDIA driver."""
 
 
 def open_nvml() -> Any:
@@ -33,7 +33,7 @@ def open_nvml() -> Any:
 
 
 def close_nvml(pynvml: Any) -> None:
-    """End a session; NVML counts them, so others go on."""
+    """End a session; NVML counts sessions, so others go on."""
     ask(pynvml, pynvml.nvmlShutdown)
 
 
@@ -80,8 +80,8 @@ class Device:
     """A GPU this process may use.
 
     Attributes:
-        handle: of the card, or of the MIG slice of it that is used.
-        card: of the physical card.
+        handle: NVML handle of the card, or of the used MIG slice.
+        card: NVML handle of the physical card.
         index: NVML's number of the card.
     """
 
@@ -147,7 +147,7 @@ def devices(pynvml: Any, environ: Mapping[str, str]) -> tuple[list[Device], str 
             known[id(mig)] = Device(mig, card, index)
             slices[uuid] = mig
             # A CUDA process uses one slice of a partitioned card: the first
-            # unless told otherwise.
+            # unless CUDA_VISIBLE_DEVICES says otherwise.
             first = mig if number == 0 else first
         cards.append((first, ask(pynvml, pynvml.nvmlDeviceGetUUID, card)))
     chosen, refused = _select(cards, slices, environ.get("CUDA_VISIBLE_DEVICES"))

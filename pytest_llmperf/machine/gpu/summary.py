@@ -1,4 +1,4 @@
-"""What the GPUs did while an engine decoded, per device, as plain numbers."""
+"""Summaries of the GPUs' counters while an engine decoded, per device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_llmperf.machine.gpu.windows import Span, throughout, while_decoding
 
 @dataclass(frozen=True)
 class Spread:
-    """A counter over its samples: how many, their mean, and the ends."""
+    """Samples of one counter: number, mean, lowest and highest."""
 
     samples: int
     mean: float
@@ -24,13 +24,13 @@ class Spread:
     high: float
 
     def joined(self, other: Spread) -> Spread:
-        """Return both together."""
+        """Return the union of both."""
         count = self.samples + other.samples
         mean = (self.mean * self.samples + other.mean * other.samples) / count
         return Spread(count, mean, min(self.low, other.low), max(self.high, other.high))
 
 
-#: The counters of a summary, base units, by name.
+#: The counters of a summary by name, in base units.
 _COUNTERS: dict[str, Callable[[Reading], float | None]] = {
     "gpu_busy": lambda one: one.gpu_busy,
     "memory_busy": lambda one: one.memory_busy,
@@ -49,13 +49,13 @@ _COUNTERS: dict[str, Callable[[Reading], float | None]] = {
 
 @dataclass(frozen=True)
 class DeviceSummary:
-    """One GPU while the engine decoded.
+    """Summary of one GPU while the engine decoded.
 
     Attributes:
-        facts: what does not change of it.
-        used: the engine's process was on it, as far as that can be told.
-        samples: readings taken while decoding.
-        counters: by name, those that were told: ``gpu_busy`` and ``memory_busy`` as shares,
+        facts: its constant facts.
+        used: whether the engine's process was on it, as far as known.
+        samples: number of readings while decoding.
+        counters: by name, those that were read: ``gpu_busy`` and ``memory_busy`` as shares,
             ``memory_used`` and ``memory_free`` in bytes, ``engine_memory`` and
             ``other_memory`` (bytes of the engine's processes, and of all else in use; these
             two from the last list of processes before the first prompt on),
@@ -75,7 +75,7 @@ class DeviceSummary:
     lost: bool = False
 
     def joined(self, other: DeviceSummary) -> DeviceSummary:
-        """Return both together: of the same GPU, another engine process."""
+        """Return the union with the summary of another engine process on the same GPU."""
         counters = dict(self.counters)
         for name, spread in other.counters.items():
             counters[name] = counters[name].joined(spread) if name in counters else spread
@@ -109,11 +109,11 @@ class DeviceSummary:
 
 @dataclass(frozen=True)
 class TelemetrySummary:
-    """All GPUs an engine may use, while it decoded.
+    """Summary of all GPUs that an engine may use, while it decoded.
 
     Attributes:
         devices: one per GPU, in the engine's order.
-        hz: how often they were sampled; 0 where nothing was.
+        hz: sampling rate; 0 without samples.
     """
 
     devices: tuple[DeviceSummary, ...]
@@ -144,7 +144,7 @@ def summarise(
 
 
 def joined(summaries: Sequence[TelemetrySummary]) -> TelemetrySummary | None:
-    """Return the summaries of several engine processes together; None of none."""
+    """Return the union of the summaries of several engine processes; None if empty."""
     if not summaries:
         return None
     devices = list(summaries[0].devices)

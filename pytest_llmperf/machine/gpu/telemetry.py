@@ -1,6 +1,6 @@
 """The sampler: a thread that reads the GPUs' counters beside the generations of one engine.
 
-NVML is opened once a session, before any engine starts, so that what was used by others is
+NVML is opened once a session, before any engine starts, so that others' use is
 known. Times are ``time.perf_counter``'s, which on Linux is one clock for all processes, the
 engine's timelines included; see ``gpu_windows`` for the others.
 """
@@ -34,13 +34,13 @@ from pytest_llmperf.machine.gpu.nvml import (
 )
 
 HZ = 20.0
-#: Most of one core that sampling at HZ may take; where NVML is slow, samples come less often. An
-#: engine on all cores loses up to a third more (benchmarks/telemetry_overhead.py): waking up, and
-#: the caches that it finds cold. Less would be too few samples where a core is free, and slow.
+#: Largest share of one core for sampling at HZ; with a slow NVML, samples are less frequent. An
+#: engine on all cores loses up to a third more (benchmarks/telemetry_overhead.py), through wake-ups
+#: and cold caches. A smaller share would give too few samples on a free but slow core.
 MAX_CPU = 0.005
-#: Samples kept per GPU: half an hour at 20 Hz; then every other one is forgotten.
+#: Samples kept per GPU: half an hour at 20 Hz; then every other one is dropped.
 _MAX_READINGS = 36_000
-#: What a card is expected to tell; ECC is no news where it is lacking.
+#: Counters that a card is expected to have; missing ECC is not reported.
 _EXPECTED = frozenset({PROCESSES, *(one.label for one in COUNTERS if one.expected)})
 #: Xid events are looked for once a second.
 _EVENTS_EVERY = 20
@@ -48,14 +48,14 @@ _EVENTS_EVERY = 20
 
 @dataclass
 class Track:
-    """One GPU while one engine was watched.
+    """Readings of one GPU while one engine was watched.
 
     Attributes:
-        facts: what does not change.
+        facts: its constant facts.
         used_before: bytes in use before any engine of this session started, or None.
         readings: in order of time.
-        lost_at: when the card stopped answering, or None.
-        xids: error events of the driver: when they were told, and their codes.
+        lost_at: time when the card stopped answering, or None.
+        xids: error events of the driver: their times and codes.
     """
 
     facts: GpuFacts
@@ -66,11 +66,11 @@ class Track:
 
 
 class Telemetry:
-    """One session with NVML over the GPUs that the engine may use.
+    """An NVML session over the GPUs that the engine may use.
 
     Attributes:
         facts: of each GPU, in the engine's order.
-        notes: what could not be known, each said once however many engines are watched.
+        notes: unavailable data, each noted once per session.
     """
 
     def __init__(self, pynvml: Any, found: list[Device]) -> None:
@@ -85,7 +85,7 @@ class Telemetry:
 
     @classmethod
     def open(cls, environ: Mapping[str, str] | None = None) -> Telemetry | None:
-        """Open NVML; None where no GPU answers that this environment may use.
+        """Open NVML; None if it has no GPU for this environment.
 
         ``environ`` is the engine's, this process's by default: CUDA_VISIBLE_DEVICES counts.
         """
@@ -101,15 +101,15 @@ class Telemetry:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What could not be known, one sentence each."""
+        """Notes about unavailable data, one sentence each."""
         return tuple(self._noted)
 
     def note(self, text: str) -> None:
-        """Say something once in this session."""
+        """Add a note, once per session."""
         self._noted.setdefault(text)
 
     def watch(self, engine_pid: int, hz: float = HZ) -> Sampler:
-        """Start to sample beside the engine of this pid; what was watched before ends."""
+        """Start sampling for the engine with this pid; an earlier watch ends."""
         if self._closed:
             raise RuntimeError("this session with NVML is over")
         if self._sampler is not None:
@@ -122,7 +122,7 @@ class Telemetry:
         return self._sampler
 
     def close(self) -> None:
-        """End the thread and the session with NVML; harmless when repeated."""
+        """End the thread and the session with NVML; may be called again."""
         if self._closed:
             return
         self._closed = True
@@ -134,11 +134,11 @@ class Telemetry:
 
 
 class Sampler:
-    """Samples all GPUs of a session from ``start`` to ``stop``, in a thread of its own.
+    """Samples all GPUs of a session from ``start`` to ``stop``, in a separate thread.
 
-    The thread ends with ``stop``, and with the process. What it meets never raises in the
-    session: a card that is lost, a counter that fails, an error nobody expected each end what
-    they concern, and are noted.
+    The thread ends with ``stop``, and with the process. It never raises in the session: a
+    lost card, a failing counter or an unexpected error ends its part of the sampling, and is
+    noted.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Sampler:
         self._kept: list[deque[Answers]] = [deque() for _ in found]
         self._note = note
         self._interval = 1.0 / hz
-        # Who asks for more samples accepts what they cost.
+        # A caller that asks for more samples accepts their cost.
         self._most_cpu = MAX_CPU * max(1.0, hz / HZ)
         self._events: Any = None
         self._ended = threading.Event()
@@ -170,7 +170,7 @@ class Sampler:
         self._thread.start()
 
     def stop(self) -> None:
-        """End sampling and wait for the thread; harmless when repeated."""
+        """End sampling and wait for the thread; may be called again."""
         self._ended.set()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             # A driver that hangs must not hang the session; the thread is a daemon.
@@ -178,7 +178,7 @@ class Sampler:
 
     @property
     def running(self) -> bool:
-        """Whether the thread is at work."""
+        """Whether the thread is running."""
         return self._thread.is_alive()
 
     def tracks(self) -> list[Track]:
@@ -191,7 +191,7 @@ class Sampler:
             ]
 
     def _settle(self) -> None:
-        """Work out what was answered since the last time."""
+        """Decode the answers since the last call."""
         with self._lock:
             for track, kept in zip(self._tracks, self._kept, strict=True):
                 while kept:
@@ -205,7 +205,7 @@ class Sampler:
             self._listen()
             self._sample_on()
         except Exception as error:
-            # A sampler must not take a session with it.
+            # A sampler must not end the session.
             kind = type(error).__name__
             self._note(f"the GPUs were no longer watched from here on: {kind}: {error}")
         finally:
@@ -221,7 +221,7 @@ class Sampler:
             now, spent = time.perf_counter(), time.thread_time()
             costs.append(spent - used)
             used = spent
-            # A late sample is not made up for: that would only disturb more.
+            # A late sample is not caught up, which would only disturb more.
             due = max(due + max(self._interval, _usual(costs) / self._most_cpu), now)
             if self._ended.wait(due - now):
                 return
@@ -253,7 +253,7 @@ class Sampler:
             )
 
     def _say_what_is_unknown(self) -> None:
-        """Note, per model of card, what cannot be read."""
+        """Note unreadable counters, once per card model."""
         for reader, track in zip(self._readers, self._tracks, strict=True):
             name = track.facts.name + (" (a MIG slice)" if track.facts.mig else "")
             lacking = [one for one in reader.lacking if one in _EXPECTED]
@@ -266,7 +266,7 @@ class Sampler:
                 )
 
     def _listen(self) -> None:
-        """Ask to be told of critical errors; where it cannot be, that is only less known."""
+        """Subscribe to critical errors, if possible."""
         pynvml = self._pynvml
         self._events = ask(pynvml, pynvml.nvmlEventSetCreate)
         if self._events is None:
@@ -290,5 +290,5 @@ class Sampler:
 
 
 def _usual(costs: Collection[float]) -> float:
-    """Return the mean cost of a sample in CPU seconds, but for the costliest: whoever was new."""
+    """Return the mean CPU seconds of a sample without the costliest, which looks up processes."""
     return (sum(costs) - max(costs)) / max(len(costs) - 1, 1)

@@ -1,4 +1,4 @@
-"""The GPUs beside one engine process: sampled from start to stop, told as metrics and findings."""
+"""A watch over the GPUs for one engine process, with its metrics and findings."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pytest_llmperf.timeline import Timeline
 
 
 class GpuWatch:
-    """Watches the GPUs from its making to ``stop``.
+    """Watches the GPUs from its creation to ``stop``.
 
     Args:
-        telemetry: the session with NVML.
-        engine_pid: the engine's process; what it starts counts as it.
-        hz: samples a second.
+        telemetry: the NVML session.
+        engine_pid: the engine's process; its children count as the engine.
+        hz: samples per second.
     """
 
     def __init__(self, telemetry: Telemetry, engine_pid: int, hz: float = HZ) -> None:
@@ -37,58 +37,58 @@ class GpuWatch:
         self._why: dict[str, str] = {}
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Return what one counted iteration took, as soon as it is over."""
+        """Return the GPU metrics of one counted iteration, right after its end."""
         spans = spans_of(timelines, time.perf_counter())
         self._iterations.append(spans)
         tracks, who = self._sampler.tracks(), self._sampler.guests
-        return self._told(
+        return self._values(
             gpu_memory=memory(tracks, who, spans),
             gpu_utilization=utilization(tracks, who, spans),
         )
 
     def whole(self) -> Mapping[str, float]:
-        """Return what all counted iterations took together."""
+        """Return the GPU metrics of all counted iterations together."""
         tracks, who = self._sampler.tracks(), self._sampler.guests
-        return self._told(
+        return self._values(
             gpu_power=power(tracks, who, self._iterations),
             energy_per_token=energy_per_token(tracks, who, self._iterations),
         )
 
     def undefined(self) -> Mapping[str, str]:
-        """Return why a metric has no value, by its name."""
+        """Return by metric name why it has no value."""
         return dict(self._why)
 
     def findings(self) -> list[FitnessFinding]:
-        """Return what was unfit so far."""
+        """Return the fitness findings so far."""
         return judge_gpus(self._sampler.tracks(), self._sampler.guests, self._spans())
 
     def findings_at_rest(self) -> list[FitnessFinding]:
-        """Return what makes the GPUs unfit while no engine of this session is on them."""
+        """Return the fitness findings while no engine of this session is on the GPUs."""
         return judge_at_rest(self._sampler.tracks(), self._sampler.guests)
 
     def summary(self) -> TelemetrySummary:
-        """Return what the GPUs did while the engine decoded; of its whole life without that."""
+        """Summarise the GPUs while the engine decoded, or over its whole life if it did not."""
         return summarise(self._sampler.tracks(), self._sampler.guests, self._spans())
 
     def stop(self) -> None:
-        """End the sampling; harmless when repeated."""
+        """End the sampling; may be called again."""
         self._sampler.stop()
 
     def _spans(self) -> list[Span]:
         return [span for iteration in self._iterations for span in iteration]
 
-    def _told(self, **found: MetricReading) -> Mapping[str, float]:
+    def _values(self, **found: MetricReading) -> Mapping[str, float]:
         values = {}
-        for name, told in found.items():
-            if told.value is not None:
-                values[name] = told.value
+        for name, reading in found.items():
+            if reading.value is not None:
+                values[name] = reading.value
             else:
-                self._why[name] = told.why
-            if told.remark:
-                self._telemetry.note(told.remark)
+                self._why[name] = reading.why
+            if reading.remark:
+                self._telemetry.note(reading.remark)
         return values
 
 
 def no_gpu(why: str) -> Mapping[str, str]:
-    """Return why none of the GPU's metrics has a value, by name, where no GPU is watched."""
+    """Return by name why no GPU metric has a value, if no GPU is watched."""
     return dict.fromkeys(GPU_METRICS, why)

@@ -1,4 +1,4 @@
-"""When an engine decoded, on the sampler's clock, and the readings of those moments."""
+"""Time spans of an engine's generations on the sampler's clock, and their readings."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pytest_llmperf.machine.gpu.counters import Reading
 from pytest_llmperf.timeline import Timeline
 
 #: Whether ``time.perf_counter`` is one clock for all processes (CLOCK_MONOTONIC). Elsewhere a
-#: timeline is laid so that its last token came when its iteration was seen to be over, which is
-#: late by the answer's way between the processes: a millisecond or so.
+#: timeline is shifted so that its last token coincides with the observed end of the iteration,
+#: which is late by the transfer between the processes: about a millisecond.
 SHARED_CLOCK = sys.platform.startswith("linux")
 
 
 @dataclass(frozen=True)
 class Span:
-    """One generation, seconds on the sampler's clock.
+    """Time span of one generation, in seconds on the sampler's clock.
 
     Attributes:
-        start: its prompt went in.
-        first, last: its first and its last output token came.
-        tokens: output tokens.
+        start: start of the prompt.
+        first, last: arrival of the first and the last output token.
+        tokens: number of output tokens.
     """
 
     start: float
@@ -51,21 +51,21 @@ def spans_of(
 
 
 def while_decoding(readings: Sequence[Reading], spans: Iterable[Span]) -> list[Reading]:
-    """Return the readings taken between a first and a last token."""
+    """Return the readings taken between first and last token of a span."""
     windows = [(span.first, span.last) for span in spans if span.tokens > 1]
     return [one for one in readings if any(a <= one.t <= b for a, b in windows)]
 
 
 def between(readings: Sequence[Reading], begin: float, end: float) -> list[Reading]:
-    """Return the readings of a stretch of time."""
+    """Return the readings of a time interval."""
     return [one for one in readings if begin <= one.t <= end]
 
 
 def throughout(readings: Sequence[Reading], spans: Sequence[Span]) -> list[Reading]:
     """Return the readings from the first prompt to the last token, and the last before them.
 
-    That is the last of all, and the last that lists processes: what an engine holds is asked
-    seldom, and it held that when the prompt went in.
+    These are the last reading, and the last that lists processes: an engine's memory is read
+    rarely, and is the same at the start of the prompt.
     """
     if not spans:
         return []
