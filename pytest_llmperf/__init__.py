@@ -1,4 +1,4 @@
-"""pytest_llmperf: tells the truth about LLM inference speed, as a pytest plugin.
+"""pytest_llmperf: a pytest plugin that measures LLM inference speed and gates CI.
 
 ``configuration``, ``measure_workload``, ``compare_configurations``, ``read_sessions`` and ``table``
 do the same without pytest (``api.py``).
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import the API when it is first asked for: pytest imports this package at every start."""
+    """Import the API on first use, because pytest imports this package at every start."""
     if name in __all__:
         from pytest_llmperf import api
 

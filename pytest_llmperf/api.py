@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_configurations", "configuration", "measure_workload", "read_sessions", "table"]
 
-#: A prompt, several, or a function that asks an engine whatever it likes.
+#: A prompt, several, or a function that makes any requests to an engine.
 Workload = str | Sequence[str] | Callable[[LlmEngine], object]
 
 _OPTION = "--llmperf-set "
@@ -57,13 +57,13 @@ def configuration(
     """Read a configuration, check it, and find its model; nothing is loaded.
 
     Args:
-        file: as ``config.yaml``; None takes the one of the project around the current folder,
+        file: as ``config.yaml``; None takes the current project's,
             or the defaults.
-        llm: engine settings on top of it, such as ``{"n_ctx": 512}``.
-        perf: how to measure and judge, such as ``{"targets": {"tokens_per_sec": 60}}``.
+        llm: engine settings that override it, such as ``{"n_ctx": 512}``.
+        perf: settings for measuring and judging, such as ``{"targets": {"tokens_per_sec": 60}}``.
 
     Raises:
-        ConfigError: naming everything that is wrong with it.
+        ConfigError: the configuration is wrong; the message names every problem.
     """
     sections = {"llm": llm or {}, "perf": perf or {}}
     overrides = [
@@ -91,23 +91,23 @@ def measure_workload(
     """Measure a workload until its targets and stored baselines are decided.
 
     Args:
-        config: what to measure with; its ``perf`` section says how, and the targets.
+        config: the configuration to measure; its ``perf`` section has the targets.
         workload: a prompt, several, or a function that is called once with an engine.
-        name: what the result and stored sessions call it.
+        name: its name in the result and stored sessions.
         max_tokens: output tokens of each prompt; None takes ``llm.max_tokens``.
         record: store the session as a baseline.
-        console: where progress is shown; None shows none.
+        console: output for progress; None shows none.
 
     Returns:
         The session's result, with one test.
 
     Raises:
-        ValueError: the workload asks nothing of the engine.
+        ValueError: the workload makes no request to the engine.
         EngineError: the engine can't be loaded, or refuses a request.
         BaselineError: stored sessions can't be used.
-        GitError: the project's repository can't be asked.
+        GitError: the project's repository can't be read.
     """
-    # A work tree of its own may be under review; there is no second commit to compare with.
+    # Suspects are not confirmed: that would need the same workload at another commit.
     request = SessionRequest(
         record=record, confirming="never", record_command="measure_workload(..., record=True)"
     )
@@ -126,8 +126,8 @@ def compare_configurations(
     """Measure two configurations interleaved, until it is decided which is slower.
 
     Args:
-        config: the candidate, which is judged; its ``perf`` section says how.
-        base: what it is compared with.
+        config: the candidate; its ``perf`` section says how to judge.
+        base: the configuration to compare with.
         workload, name, max_tokens, console: as for ``measure_workload``.
 
     Returns:
@@ -194,7 +194,7 @@ def _recorded(
     max_tokens: int | None,
     console: Console | None = None,
 ) -> tuple[RecordedTest, LlmEngine]:
-    """Run the workload once; return what it asked for, and the engine, closed."""
+    """Run the workload once; return the recorded requests, and the closed engine."""
     notify = console.line if console is not None else None
     lock = DeviceLock(notify=notify, cards=partial(cards_of, [config.spec]))
     engine = LlmEngine(config.spec, config.llm.max_tokens, lock)
@@ -213,14 +213,14 @@ def _recorded(
         engine.close()
     recorded = recorder.workload()
     if recorded is None:
-        raise ValueError(f"{name} asks nothing of the engine, so there is nothing to measure")
+        raise ValueError(f"{name} makes no request to the engine, so there is nothing to measure")
     perf = config.perf
     checks = checks_of_test({}, perf.targets, perf.tolerance)
     return RecordedTest(name, recorded, recorder.seconds, checks), engine
 
 
 def _as_argument(problem: Problem) -> Problem:
-    """Name a setting that was passed as an argument by itself, not by pytest's option."""
+    """Name a setting as a Python argument, not as pytest's option."""
     return Problem(
         problem.where.replace(_OPTION, "argument "),
         problem.text.replace(_OPTION, "argument "),

@@ -1,4 +1,4 @@
-"""Values on command lines, pytest's and our own: whole numbers, shares and times, for argparse."""
+"""Types for argparse: whole numbers, shares, tolerances and durations."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Callable
 
 
-def whole_number(least: int = 1, why: str = "") -> Callable[[str], int]:
-    """Return what reads a whole number of at least so much; ``why`` ends the error's text."""
+def whole_number(minimum: int = 1, why: str = "") -> Callable[[str], int]:
+    """Return an argparse type for whole numbers; ``why`` ends the error's text."""
 
     def read(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() else least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"expected an integer >= {least}{why}, got {text!r}")
+        number = int(text) if text.isascii() and text.isdigit() else minimum - 1
+        if number < minimum:
+            raise argparse.ArgumentTypeError(f"expected an integer >= {minimum}{why}, got {text!r}")
         return number
 
     return read

@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all."""
+"""Atomic writing of files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 def atomic_write(path: Path, content: str | bytes) -> None:
     """Write beside ``path`` and move into place, so that no reader sees half a file.
 
-    Text is written as UTF-8. What a killed writer leaves behind is a hidden ``.llmperf-*.tmp``.
+    Text is written as UTF-8. A killed writer may leave a hidden ``.llmperf-*.tmp``.
 
     Raises:
         OSError: as the system reports it; nothing is left behind.
-        UnicodeEncodeError: the text holds what UTF-8 can't express; nothing is written.
+        UnicodeEncodeError: UTF-8 can't express the text; nothing is written.
     """
-    path = path.resolve()  # a link keeps its place, what it points to is replaced
+    path = path.resolve()  # a link stays, its target is replaced
     data = content.encode() if isinstance(content, str) else content
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if path.exists() and not path.is_file():
-        path.write_bytes(data)  # a pipe or /dev/stdout has no place to move to
+        path.write_bytes(data)  # a pipe or /dev/stdout can't be replaced
         return
     temporary = path.with_name(f".llmperf-{os.getpid()}-{secrets.token_hex(6)}.tmp")
     try:
@@ -41,7 +41,7 @@ def write_new(path: Path, content: bytes) -> None:
     """Write a new file through to the disk.
 
     Raises:
-        OSError: it exists, or as the system reports it; part of it may be left behind.
+        OSError: it exists, or as the system reports it; a partial file may be left behind.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
@@ -55,7 +55,7 @@ def write_new(path: Path, content: bytes) -> None:
 
 
 def unwritable(folder: Path, setting: str) -> list[str]:
-    """Say so if nothing can be written in ``folder``, or in the nearest that exists above it."""
+    """Return a problem if ``folder``, or its nearest existing parent, is not writable."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent

@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: affinity and cgroup quotas counted."""
+"""Number of CPUs that this process may use, with affinity and cgroup quotas."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ AUTO_LIMIT = 8
 
 
 def usable_cpus(root: Path = _ROOT) -> int:
-    """Return the CPUs this process may use, at least 1.
+    """Return the number of CPUs that this process may use, at least 1.
 
-    The least of the machine's CPUs, the process's affinity and its cgroup's
-    quota (v1 or v2, every ancestor counted). A quota is rounded down: a thread
-    that has only half a CPU makes every other thread wait for it.
+    The minimum of the machine's CPUs, the process's affinity and its cgroup's
+    quota (v1 or v2, every ancestor included). A quota is rounded down: a thread
+    with only half a CPU makes every other thread wait for it.
 
     Args:
         root: where ``proc/self/cgroup`` and ``sys/fs/cgroup`` are looked up.
@@ -27,7 +27,7 @@ def usable_cpus(root: Path = _ROOT) -> int:
 
 
 def auto_threads(limit: int = AUTO_LIMIT, root: Path = _ROOT) -> int:
-    """Return the thread count that ``auto`` stands for: the usable CPUs, at most ``limit``."""
+    """Return the thread count for ``auto``: the usable CPUs, at most ``limit``."""
     return min(limit, usable_cpus(root))
 
 
@@ -48,10 +48,10 @@ def control_groups(
 ) -> Iterator[tuple[int, Path]]:
     """Yield the control groups that limit a process: version (1 or 2) and folder.
 
-    The process's own and every ancestor; folders that do not exist are among them.
+    They are the process's own group and its ancestors; their folders may not exist.
 
     Args:
-        controller: of v1: ``cpu``, ``memory``.
+        controller: of v1, ``cpu`` or ``memory``.
         root: where ``proc`` and ``sys/fs/cgroup`` are looked up.
         pid: the process; None is this one.
     """
@@ -61,7 +61,7 @@ def control_groups(
         _, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if controllers == "":
-            # A hybrid set-up mounts the v2 tree one level down.
+            # A hybrid setup mounts the v2 tree one level down.
             for mount in (mounts, mounts / "unified"):
                 yield from ((2, folder) for folder in _ancestors(mount, group))
         elif controller in controllers.split(","):
@@ -70,10 +70,10 @@ def control_groups(
 
 
 def _ancestors(mount: Path, group: str) -> list[Path]:
-    """Return the group's folder and all above it, the mount's own included.
+    """Return the group's folder and its parents up to the mount.
 
-    Inside a container the group may be named as the host sees it while only
-    the container's own tree is mounted; the mount's root then is our group.
+    Inside a container the group may have the host's name while only the container's
+    tree is mounted; the mount's root is then our group.
     """
     parts = [part for part in PurePosixPath(group).parts if part not in ("/", "..")]
     return [mount.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
@@ -88,7 +88,7 @@ def _quota_v2(folder: Path) -> Iterator[float]:
 def _quota_v1(folder: Path) -> Iterator[float]:
     quota = _read(folder / "cpu.cfs_quota_us").strip()
     period = _read(folder / "cpu.cfs_period_us").strip()
-    # No limit reads -1, which isdigit refuses.
+    # Without a limit the file holds -1, which isdigit refuses.
     if quota.isdigit() and period.isdigit() and int(period) > 0:
         yield int(quota) / int(period)
 

@@ -1,8 +1,8 @@
-"""Kinds of engines: what each needs of the configuration and what it can tell.
+"""Kinds of engines: their needs in the configuration, and their capabilities.
 
 ``llm.engine`` names a kind. Ours and those of other packages are found through
 the entry-point group ``pytest_llmperf.engines`` (docs/extending.md); the code
-asks a kind for what it can, never for its name.
+checks a kind's capabilities, never its name.
 """
 
 from __future__ import annotations
@@ -30,56 +30,56 @@ if TYPE_CHECKING:
 
 GROUP = "pytest_llmperf.engines"
 _PACKAGE = "pytest-llmperf"
-#: This copy's own kinds. They are known without metadata, too: in another commit's environment
-#: this copy runs where another version of the plugin, or none, is installed.
+#: This copy's own kinds. They work without metadata, too: in another commit's environment this
+#: copy runs while another version of the plugin, or none, is installed.
 OWN = {
     "app": "pytest_llmperf.engine.kinds:APP",
     "llama_cpp": "pytest_llmperf.engine.kinds:LLAMA_CPP",
 }
-#: The backend of an engine that does not say what it computes on, as records have it.
+#: The backend in records of an engine that does not report one.
 UNKNOWN_BACKEND = "app"
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class EngineKindError(LookupError):
-    """No engine of that name can be used; the message says why, and what to do."""
+    """No engine of that name can be used; the message has the cause and the fix."""
 
 
 @dataclass(frozen=True)
 class EngineKind:
-    """One kind of engine. Every default claims the least.
+    """A kind of engine and its capabilities, by default none.
 
     Attributes:
-        name: what ``llm.engine`` calls it.
+        name: its name in ``llm.engine``.
         engine: its class, ``package.module:Class``, which follows the protocol ``Engine``. It is
             imported in the engine's process only, and built there with the resolved ``llm``
             section as a dict of plain JSON types.
         needs: ``model``: a GGUF file that ``llm.model_path`` names; ``target``: a callable that
             ``llm.target`` names; None: neither.
-        options: the pydantic model of its own options in ``llm.extra``; None takes any.
-        refused_options: names of ``llm.extra`` -> those that it does not take, each with the
-            reason.
-        identity: the resolved ``llm`` section -> what answers, by which baselines are told apart
-            where there is no model file and no target; the kind's name by default.
-        package: the package that its class comes with; messages about its import name it.
-        backend: finds out what it computes on (``cpu``, ``cuda``, ...) before it is started;
-            None where nobody can tell.
-        uses_llama_settings: ``llm.n_threads``, ``n_gpu_layers``, ``n_ctx`` and the other settings
-            of llama.cpp are its own: its need of cores follows from them, and the doctor may
-            judge and change them.
-        takes_token_ids: a prompt may be token ids, and a generation tells those of its prompt.
-        tells_layers: ``info()`` says where the layers are (``gpu``).
-        tells_prefill: its timelines say when the prompt was read.
-        ends_by_itself: a request without ``max_tokens`` is answered until the engine is done;
+        options: pydantic model of its options in ``llm.extra``; None takes any.
+        refused_options: function from names in ``llm.extra`` to those that it refuses, with the
+            reasons.
+        identity: function from the resolved ``llm`` section to a name that distinguishes
+            baselines without a model file or target; the kind's name by default.
+        package: the package with its class, for messages about its import.
+        backend: returns its backend (``cpu``, ``cuda``, ...) before it is started; None if
+            that is unknown.
+        uses_llama_settings: it uses ``llm.n_threads``, ``n_gpu_layers``, ``n_ctx`` and the other
+            settings of llama.cpp: they decide how many cores it needs, and the doctor may judge
+            and change them.
+        takes_token_ids: a prompt may be token ids, and a generation reports those of its prompt.
+        reports_layers: ``info()`` reports where the layers are (``gpu``).
+        reports_prefill: its timelines report when the prompt was read.
+        ends_by_itself: a request without ``max_tokens`` is answered until the engine stops;
             otherwise it gets ``llm.max_tokens``.
         side_by_side: two of its processes may live at the same time and take turns.
         runs_project_code: its process imports the project's own modules, as the tests do.
         takes_delay: its class takes ``delay=``, which slows its token loop on purpose.
         takes_glance: its class takes ``glance=``, to be called once in each request, after its
-            first token: it sees tracers and debug modes that are on just then.
+            first token, which detects active tracers and debug modes.
 
     Raises:
-        ValueError: ``engine`` is no such path, or ``needs`` no such word.
+        ValueError: ``engine`` is not such a path, or ``needs`` not such a word.
     """
 
     name: str
@@ -92,8 +92,8 @@ class EngineKind:
     backend: Callable[[], str] | None = None
     uses_llama_settings: bool = False
     takes_token_ids: bool = False
-    tells_layers: bool = False
-    tells_prefill: bool = False
+    reports_layers: bool = False
+    reports_prefill: bool = False
     ends_by_itself: bool = False
     side_by_side: bool = False
     runs_project_code: bool = False
@@ -108,35 +108,35 @@ class EngineKind:
 
     @property
     def backend_name(self) -> str:
-        """What it computes on, as machines and records name it."""
+        """Name of its backend in machines and records."""
         return self.backend() if self.backend is not None else UNKNOWN_BACKEND
 
     @property
     def may_use_gpu(self) -> bool:
-        """Whether it may use a GPU; of an engine that does not say nobody can tell."""
+        """Whether it may use a GPU; True if its backend is unknown."""
         return self.backend_name != "cpu"
 
     def title(self, config: Mapping[str, Any]) -> str:
-        """Return what messages call an engine of this configuration: an application its target."""
+        """Return the engine's name in messages; for an application its target."""
         target = config.get("target") if self.needs == "target" else None
         return str(target) if target is not None else f"the {self.name} engine"
 
     def refused(self, extra: Collection[str]) -> Mapping[str, str]:
-        """Return the keys of ``llm.extra`` that the installed engine does not take, with why."""
+        """Return the keys of ``llm.extra`` that the installed engine refuses, with the reasons."""
         return self.refused_options(extra) if self.refused_options is not None and extra else {}
 
     def answers_with(self, config: Mapping[str, Any]) -> str:
-        """Return what answers in this configuration, where that is no model file."""
+        """Return the identity of this configuration's engine without a model file."""
         if self.needs == "target":
             return str(config["target"])
         return self.identity(config) if self.identity is not None else self.name
 
 
 def engine_kind(name: str) -> EngineKind:
-    """Return the kind of engine that ``llm.engine`` calls ``name``.
+    """Return the kind of engine named ``name`` in ``llm.engine``.
 
     Raises:
-        EngineKindError: no package brings one, several do, or the one that does is broken.
+        EngineKindError: no package provides it, several do, or its package is broken.
     """
     return _engine_kind(name, tuple(map(str, sys.path)))
 

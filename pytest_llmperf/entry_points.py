@@ -1,4 +1,4 @@
-"""What other installed packages add to the plugin, found through their entry points."""
+"""Entry points of other installed packages that extend the plugin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class EntryPointError(Exception):
 
 
 def installed(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
-    """Return the entry points of a group by name; nothing of the packages is imported."""
+    """Return the entry points of a group by name; the packages are not imported."""
     return _installed(group, tuple(map(str, sys.path)))
 
 
@@ -31,22 +31,22 @@ def _installed(group: str, _path: tuple[str, ...]) -> Mapping[str, tuple[EntryPo
 
 
 def package_of(entry_point: EntryPoint) -> str:
-    """Return the name of the package that brings an entry point."""
+    """Return the name of the package that provides an entry point."""
     package = entry_point.dist
-    if package is None:  # made by hand
+    if package is None:  # not from an installed package
         return entry_point.module.partition(".")[0].replace("_", "-")
     return str(package.name)
 
 
 def load_only(found: tuple[EntryPoint, ...], kind: str) -> Any:
-    """Import and return the object that these entry points of one name stand for.
+    """Import and return the object behind the entry points of one name.
 
     Args:
         found: all of one name and group, at least one.
-        kind: what an error calls it: ``engine`` or ``metric``.
+        kind: its noun in errors: ``engine`` or ``metric``.
 
     Raises:
-        EntryPointError: several packages bring it, or its import fails.
+        EntryPointError: several packages provide it, or its import fails.
     """
     first = found[0]
     if len(found) > 1:
@@ -56,12 +56,12 @@ def load_only(found: tuple[EntryPoint, ...], kind: str) -> Any:
         )
     try:
         return first.load()
-    except (Exception, SystemExit) as error:  # its import runs whatever the package says
+    except (Exception, SystemExit) as error:  # the import runs arbitrary code of the package
         raise broken(first, kind, f"{type(error).__name__}: {error}") from error
 
 
 def broken(entry_point: EntryPoint, kind: str, why: str) -> EntryPointError:
-    """Return the error about an entry point that can't be used."""
+    """Build the error for an entry point that can't be used."""
     return EntryPointError(
         f"the {kind} {entry_point.name!r} of the package {package_of(entry_point)} can't be "
         f"loaded ({entry_point.value}): {why}; mend or uninstall that package"

@@ -1,7 +1,7 @@
-"""What a package imports that adds an engine or a metric (docs/extending.md).
+"""The API for packages that add an engine or a metric (docs/extending.md).
 
-These names stay where they are while the modules that define them may move. All of them use
-the standard library only, so that an engine's process can import them anywhere.
+These names are stable, while the modules that define them may move. They use only the standard
+library, so that an engine's process can import them in any environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The registry of fitness checks: the name of each, how severe it is by default, what it means.
+"""The registry of fitness checks: name, default severity and meaning of each.
 
 The configuration sets a severity by these names (``perf.fitness``); findings,
 reports and records use them. Nothing else in the code knows a default.
@@ -10,24 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-#: ``invalid``: no speed may be judged; ``warn``: told first; ``note``: kept in the report.
+#: ``invalid``: no speed may be judged; ``warn``: reported first; ``note``: kept in the report.
 Severity = Literal["note", "warn", "invalid"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
-#: Whose doing it is. What the ``machine`` did, or what makes a ``measurement`` void, may be
-#: invalid; what the ``configuration`` (or the commit) did is judged, and named as the cause.
+#: Origin of a problem. One of the ``machine``, or one that voids a ``measurement``, may be
+#: invalid; one of the ``configuration`` (or the commit) is judged, and named as the cause.
 Doing = Literal["machine", "measurement", "configuration"]
 
 
 @dataclass(frozen=True)
 class FitnessCheck:
-    """One thing that can be wrong with a machine or a measurement.
+    """A check for one possible problem of a machine or a measurement.
 
     Attributes:
-        name: what configuration, findings and files call it.
-        severity: the most severe it gets by default; a check may find less.
-        doing: whose doing it is.
-        what: what it means, in one line.
+        name: its name in configuration, findings and files.
+        severity: maximum severity by default; a finding may be less severe.
+        doing: origin of the problem.
+        what: its meaning in one line.
     """
 
     name: str
@@ -78,7 +78,7 @@ CHECKS: dict[str, FitnessCheck] = {
         FitnessCheck("gpu_xid", "invalid", "machine", "the driver reported a critical error"),
         FitnessCheck("gpu_lost", "invalid", "machine", "the GPU stopped answering"),
         FitnessCheck(
-            "gpu_persistence", "note", "machine", "the GPU is initialised for every process anew"
+            "gpu_persistence", "note", "machine", "the GPU is initialised again for every process"
         ),
         FitnessCheck(
             "prompt_cached", "invalid", "measurement", "part of the prompt came out of a cache"
@@ -116,10 +116,10 @@ CHECKS: dict[str, FitnessCheck] = {
 
 
 def applied(name: str, found: Severity, configured: Mapping[str, Severity]) -> Severity:
-    """Return how severe a finding is where ``perf.fitness`` sets its check.
+    """Return the severity of a finding with the settings of ``perf.fitness``.
 
-    The configured severity takes the place of the most severe the check gets by default;
-    what the check itself found to be less stays less, and at most as configured.
+    The configured severity replaces the check's maximum; a finding below the default maximum
+    keeps its severity, but never exceeds the configured one.
     """
     asked = configured.get(name)
     if asked is None:

@@ -1,6 +1,6 @@
-"""How each metric follows from the timelines of one iteration's requests; None where undefined.
+"""Formulas of the metrics, over the timelines of one iteration's requests; None if undefined.
 
-A clock too coarse to see a time has not measured it.
+A time below the clock's resolution, read as zero, is undefined.
 """
 
 from __future__ import annotations
@@ -65,4 +65,4 @@ def inter_token(timelines: Sequence[Timeline]) -> float | None:
 
 
 def not_in_timelines(_: Sequence[Timeline]) -> None:
-    """Return nothing: the metric is measured beside the generations."""
+    """Return None: the metric is measured outside of the generations."""

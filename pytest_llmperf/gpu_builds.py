@@ -1,8 +1,8 @@
-"""Builds of llama-cpp-python with GPU code: what makes pip compile one, and what hides its GPUs."""
+"""Builds of llama-cpp-python with GPU code: the command to compile one, and its variables."""
 
 from __future__ import annotations
 
-#: Variables that choose the GPUs an engine is shown, by the backend that heeds them.
+#: Variables that choose an engine's visible GPUs, by backend.
 VISIBLE_DEVICES: dict[str, tuple[str, ...]] = {
     "cuda": ("CUDA_VISIBLE_DEVICES",),
     "hip": ("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
@@ -14,8 +14,8 @@ VISIBLE_DEVICES: dict[str, tuple[str, ...]] = {
 def rebuild_command(flags: str, version: str = "") -> str:
     """Return the command that compiles the installed version, or the newest one, with ``flags``.
 
-    Without --no-cache-dir the wheel of the present build would come back: pip keeps
-    wheels without regard to CMAKE_ARGS.
+    Without --no-cache-dir pip would reuse the wheel of the present build: its cache ignores
+    CMAKE_ARGS.
     """
     package = f"llama-cpp-python=={version}" if version else "llama-cpp-python"
     return (

@@ -1,4 +1,4 @@
-"""What a metric is: name, unit, direction, and how its value follows from timelines."""
+"""The type of metrics: name, unit, direction, and formula over timelines."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_llmperf.timeline import Timeline
 
 
 class Direction(Enum):
-    """Which way is better."""
+    """Direction in which a metric improves."""
 
     HIGHER = "higher"
     LOWER = "lower"
 
 
 class Unit(Enum):
-    """Base units; values are always kept in these."""
+    """Base units, in which all values are stored."""
 
     TOKENS_PER_SECOND = "tok/s"
     SECONDS = "s"
@@ -31,27 +31,27 @@ class Unit(Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """One quantity the plugin measures.
+    """A metric that the plugin measures.
 
     Attributes:
-        name: what markers, configuration and files call it.
-        label: what tables call it.
+        name: its name in markers, configuration and files.
+        label: its name in tables.
         unit: base unit of every stored value.
-        direction: which way is better.
-        quantity: metrics that are one quantity seen two ways share this, and
+        direction: direction of improvement.
+        quantity: metrics that express one quantity in two ways share this, and
             count as one check.
-        formula: how it follows from a timeline (see docs/words.md).
-        source: where the definition comes from.
+        formula: its formula over a timeline, in words (see docs/words.md).
+        source: source of the definition.
         compute: timelines of one iteration's requests -> value in ``unit``, or
             None where it is undefined (one output token has no decode rate).
         kind: ``value`` has one number per iteration; ``percentile`` one per group of
-            processes, over what the iterations hold; ``share`` counts iterations.
-        compared: whether it is held against a baseline or another side; one that has a measure
-            of its own in this machine is held to its target alone.
-        beside: the value is measured beside the generation (by the GPU's counters, or with
-            the machine's bandwidth), so no timeline holds it and ``compute`` gives None.
-        resolution: the smallest value that can be told from zero, in ``unit``; on the log scale
-            zero and smaller values count as it. None where nothing can measure zero.
+            processes, over all values of the iterations; ``share`` counts iterations.
+        compared: whether it is compared with a baseline or another side; a metric relative to
+            this machine is only held to its target.
+        beside: the value is measured outside of the generation (by the GPU's counters, or
+            with the machine's bandwidth), so ``compute`` returns None.
+        resolution: the smallest value distinguishable from zero, in ``unit``; on the log
+            scale smaller values count as it. None if the metric is never zero.
     """
 
     name: str
@@ -73,28 +73,28 @@ class Metric:
         return "min" if self.direction is Direction.HIGHER else "max"
 
     def allows(self, value: float) -> bool:
-        """Whether a measurement can come to this value: plausible, and zero only where it may."""
+        """Whether a measurement can have this value: plausible, and zero only if allowed."""
         return is_plausible(value) or (value == 0 and self.resolution is not None)
 
     def log(self, value: float) -> float:
         """Return the natural logarithm of a value; zero counts as the metric's resolution.
 
         Raises:
-            ValueError: the value is not above zero, and nothing can measure zero.
+            ValueError: the value is not above zero, and the metric is never zero.
         """
         return math.log(max(value, self.resolution or 0.0))
 
     def slowdown(self, current: float, baseline: float) -> float:
-        """Relative change with the sign turned so that positive is worse (0.05 = 5% worse)."""
-        least = self.resolution or 0.0
-        now, before = max(current, least), max(baseline, least)
+        """Relative change, signed so that positive is worse (0.05 = 5% worse)."""
+        floor = self.resolution or 0.0
+        now, before = max(current, floor), max(baseline, floor)
         return (before / now if self.direction is Direction.HIGHER else now / before) - 1.0
 
 
-#: No measurement of any unit lies outside: a nanosecond, a terabyte and more are far inside.
+#: Range of plausible measurements in any unit, from far below a nanosecond to above a terabyte.
 SMALLEST, LARGEST = 1e-15, 1e18
 
 
 def is_plausible(value: float) -> bool:
-    """Whether a number can be a measurement of anything but zero."""
+    """Whether a number is plausible as a non-zero measurement."""
     return SMALLEST <= value <= LARGEST

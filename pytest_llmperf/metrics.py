@@ -44,15 +44,15 @@ class MetricError(ValueError):
 
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in OWN_METRICS}
-#: The plugin's own, whatever is registered later.
+#: The plugin's own metrics, without those registered later.
 _OWN = frozenset(METRICS)
-#: What a bare ``perf`` marker gates.
+#: Metrics that a bare ``perf`` marker gates.
 DEFAULT_GATED = ("tokens_per_sec", "first_token", "end_to_end")
-#: What every perf test shows, gated or not, so that a loss is located.
+#: Metrics that every perf test shows, gated or not, to locate a slowdown.
 ALWAYS_SHOWN = ("tokens_per_sec", "prefill_tokens_per_sec", "first_token", "end_to_end")
 
 
-#: Metrics of which a percentile may be asked, as ``inter_token_p95``.
+#: Metrics with percentiles, such as ``inter_token_p95``.
 PERCENTILE_OF = ("inter_token", "first_token")
 _PERCENTILE_NAME = re.compile(rf"({'|'.join(PERCENTILE_OF)})_p(\d{{1,2}}(?:\.\d{{1,2}})?)")
 
@@ -86,7 +86,7 @@ def _percentile_metric(name: str, of: str, percent: float) -> Metric:
 
 
 def known_metric(name: str) -> Metric | None:
-    """Return the metric called ``name``, a percentile included; None where there is none (yet)."""
+    """Return the metric called ``name``, a percentile included, or None."""
     if name in METRICS:
         return METRICS[name]
     if (parts := percentile_parts(name)) is not None:
@@ -101,8 +101,8 @@ def get_metric(name: str) -> Metric:
     """Return the metric called ``name``, a percentile such as ``inter_token_p95`` included.
 
     Raises:
-        UnknownMetricError: naming the nearest registered metrics, or the package that brings it
-            and is broken.
+        UnknownMetricError: it is not registered (the message names similar ones), or its
+            package is broken.
     """
     if name not in METRICS and name in installed(GROUP):
         try:
@@ -131,28 +131,28 @@ def register_metric(
     resolution: float | None = None,
     compared: bool = True,
 ) -> Metric:
-    """Add a metric: markers, targets, tables, records and commands then know it as any other.
+    """Add a metric to markers, targets, tables, records and commands.
 
     Registering the same definition again changes nothing.
 
     Args:
-        name: what ``perf_metric(...)``, ``perf.targets`` and files call it: small letters,
+        name: its name in ``perf_metric(...)``, ``perf.targets`` and files: lowercase letters,
             digits and underscores.
-        label: what tables call it.
-        unit: of every value; a ratio is a fraction (0.05), written as 5%.
-        direction: which way is better.
-        formula: how it follows from timelines, in words for a reader.
-        compute: the timelines of one iteration's requests -> the value in ``unit``; None where
-            it is undefined.
-        source: where the definition comes from.
-        quantity: metrics that are one quantity seen two ways share it, and count as one check;
-            by default it is a quantity of its own.
-        resolution: the smallest value that can be told from zero; None where nothing can
-            measure zero.
-        compared: whether it is held against baselines; otherwise to a limit alone.
+        label: its name in tables.
+        unit: unit of every value; a ratio is a fraction (0.05), written as 5%.
+        direction: direction of improvement.
+        formula: its formula over timelines, in words for a reader.
+        compute: function from the timelines of one iteration's requests to the value in
+            ``unit``; None if undefined.
+        source: source of the definition.
+        quantity: metrics that express one quantity in two ways share it, and count as one
+            check; by default the metric is a separate quantity.
+        resolution: the smallest value distinguishable from zero; None if the metric is never
+            zero.
+        compared: whether it is compared with baselines; otherwise only with a limit.
 
     Raises:
-        MetricError: naming what is wrong with an argument, or that the name is taken.
+        MetricError: an argument is wrong, or the name is taken.
     """
     if re.fullmatch(r"[a-z][a-z0-9_]*", name) is None or re.search(r"_p\d+$", name):
         raise MetricError(
@@ -184,7 +184,7 @@ def register_metric(
 
 
 def load_installed_metrics() -> list[str]:
-    """Register what installed packages bring; return what can't be used, a message each."""
+    """Register the metrics of installed packages; return a message for each unusable one."""
     problems = []
     for name, found in installed(GROUP).items():
         try:
@@ -208,7 +208,7 @@ def _installed_metric(name: str) -> Metric:
 
 @lru_cache(maxsize=64)
 def _load_metric(name: str, _path: tuple[str, ...]) -> Metric | EntryPointError:
-    """Return a package's metric, or what is wrong with it: that is found out once."""
+    """Load a package's metric, or return its error; cached."""
     found = installed(GROUP)[name]
     try:
         metric = load_only(found, "metric")
@@ -234,7 +234,7 @@ def _add(metric: Metric) -> Metric:
 
 
 def _definition(metric: Metric) -> tuple[Metric, str]:
-    """Return what makes two metrics the same; a module that was imported again changes nothing."""
+    """Return a key for equal definitions, also after a module was imported again."""
     return replace(metric, compute=formulas.not_in_timelines), _where(metric)
 
 
@@ -278,7 +278,7 @@ def _defined(
 def _of_others(
     metric: Metric, timelines: Sequence[Timeline], problems: dict[str, str]
 ) -> float | None:
-    """Compute a metric that is not ours; its formula must not end the session of other tests."""
+    """Compute a registered metric, catching errors of its formula."""
     try:
         value: object = metric.compute(timelines)
     except Exception as error:
@@ -292,7 +292,7 @@ def _of_others(
         return None
     number = float(value)
     if not metric.allows(number):
-        least = "0 or more" if metric.resolution is not None else "above 0 (0 takes a resolution)"
-        problems[metric.name] = f"its formula returned {number:g}; a number {least} expected"
+        allowed = "0 or more" if metric.resolution is not None else "above 0 (0 takes a resolution)"
+        problems[metric.name] = f"its formula returned {number:g}; a number {allowed} expected"
         return None
     return number

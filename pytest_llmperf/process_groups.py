@@ -1,7 +1,7 @@
-"""Child processes that lead a group of their own: awaited without reaping, ended with the group.
+"""Child processes that lead a process group: waiting without reaping, ending the group.
 
 The system keeps a child's process id for it until its parent has waited for it. From then on
-the id may belong to a stranger, and so may the group of that number. So whether a leader has
+the id may belong to another process, and so may the group of that number. So whether a leader has
 ended is looked up without reaping it, its group is signalled first, and it is reaped last.
 
 A leader is started with ``start_new_session=True``. Windows has no such groups: there only the
@@ -17,12 +17,12 @@ import time
 from contextlib import suppress
 from typing import Any
 
-#: Pauses between two looks at a process that is waited for with a limit, seconds.
+#: Seconds between two checks of a process while waiting with a limit.
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.05
 
 
 def has_ended(process: subprocess.Popen[Any]) -> bool:
-    """Whether the process has ended; it is not reaped, so its id stays its own."""
+    """Whether the process has ended; it is not reaped, so its id stays reserved."""
     if process.returncode is not None:
         return True
     if os.name != "posix":
@@ -32,7 +32,7 @@ def has_ended(process: subprocess.Popen[Any]) -> bool:
     try:
         found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        # Reaped by other means: SIGCHLD is ignored, or somebody waits for any child.
+        # Reaped elsewhere: SIGCHLD is ignored, or other code waits for any child.
         return True
     return found is not None
 
@@ -42,7 +42,7 @@ def wait_until_ended(process: subprocess.Popen[Any], timeout: float | None = Non
 
     Args:
         process: the leader of a group.
-        timeout: seconds; None waits for as long as it takes.
+        timeout: seconds; None waits without a limit.
     """
     if timeout is None and process.returncode is None and hasattr(os, "waitid"):
         with suppress(ChildProcessError):
@@ -70,7 +70,7 @@ def signal_process(process: subprocess.Popen[Any], number: int) -> None:
 def signal_group(process: subprocess.Popen[Any], number: int) -> None:
     """Send a signal to all of the group that the process leads, unless it has been reaped.
 
-    A leader that has ended and is not reaped still stands for the others.
+    A leader that has ended but is not reaped still keeps the group's id reserved.
     """
     if os.name != "posix":
         process.terminate()
@@ -82,7 +82,7 @@ def signal_group(process: subprocess.Popen[Any], number: int) -> None:
 def end_group(process: subprocess.Popen[Any]) -> int:
     """End the process and its group at once, reap it, and return its status.
 
-    Of one that has been reaped, only the status is returned: its group is out of reach.
+    If it has been reaped, only the status is returned: its group's id is no longer reserved.
     """
     if os.name == "posix":
         signal_group(process, signal.SIGKILL)
@@ -92,7 +92,7 @@ def end_group(process: subprocess.Popen[Any]) -> int:
 
 
 def _is_ours(process: subprocess.Popen[Any]) -> bool:
-    """Whether the process is a child that nobody has waited for yet."""
+    """Whether the process is a child that has not been reaped yet."""
     if process.returncode is not None:
         return False
     if hasattr(os, "waitid"):
@@ -104,7 +104,7 @@ def _is_ours(process: subprocess.Popen[Any]) -> bool:
 
 
 def _is_zombie(pid: int) -> bool:
-    """Whether a child has ended, where the system has no ``waitid`` (macOS before Python 3.13)."""
+    """Whether a child has ended, on systems without ``waitid`` (macOS before Python 3.13)."""
     import psutil
 
     try:

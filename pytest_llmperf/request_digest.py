@@ -1,10 +1,10 @@
-"""What a request asked for, in digests: where two of them differ can be told, and no prompt read.
+"""Digests of requests, which show where two requests differ without revealing their prompts.
 
 A prompt is kept as its length, a digest of the whole, and marks: one hexadecimal digit for every
-few tokens (or characters, where an engine names no tokens), a digest of all that comes before.
-Where the marks of two prompts part, the prompts do; a mark is the same by chance once in sixteen
-times, so the place is an approximate one. One digit for four tokens is far less than a text holds,
-so the marks do not give away a prompt that its whole digest does not.
+few tokens (or characters, if an engine reports no tokens), a digest of everything before it.
+Prompts differ from the first different mark on; a mark is equal by chance once in sixteen times,
+so the position is approximate. One digit for four tokens is far less than a text holds, so the
+marks do not give away a prompt that its whole digest does not.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pydantic import BeforeValidator, PlainSerializer
 
 from pytest_llmperf.stored_json import Whole, expect, unexpected
 
-#: More requests of a workload than this are not told apart.
+#: Maximum number of requests of a workload with a digest.
 MAX_REQUESTS = 64
-#: What to do about work that is never the same.
+#: Advice for work that differs every time.
 ADVICE = (
     "a test has to ask for the same every time: where a prompt is drawn at random, fix it or its "
     "seed"
@@ -33,18 +33,18 @@ _DIGITS = 8
 
 @dataclass(frozen=True)
 class RequestDigest:
-    """One request of a workload.
+    """Digest of one request of a workload.
 
     Attributes:
-        unit: what a prompt is counted in: ``token`` or ``character``.
-        size: of the prompt.
-        evaluated: how many of its tokens the engine evaluated, or None if unknown.
-        output_tokens: how many came out.
+        unit: unit of the prompt's size: ``token`` or ``character``.
+        size: size of the prompt.
+        evaluated: number of its tokens that the engine evaluated, or None if unknown.
+        output_tokens: number of output tokens.
         prompt: digest of the whole prompt.
-        step: so many units lie between two marks.
-        marks: a hexadecimal digit after each of them, see above.
-        settings: cache, stream, seed, grammar (its digest) and sampling, where no default.
-        content: the prompt itself, in the process that asked; it is not stored.
+        step: number of units between two marks.
+        marks: a hexadecimal digit after each step, see above.
+        settings: cache, stream, seed, grammar (its digest) and sampling, without defaults.
+        content: the prompt itself, in memory only; it is not stored.
     """
 
     unit: Literal["token", "character"]
@@ -59,7 +59,7 @@ class RequestDigest:
 
     @classmethod
     def of(cls, identity: Mapping[str, Any]) -> RequestDigest:
-        """Digest a request, given everything that makes it the work it is."""
+        """Digest a request, given everything that defines its work."""
         asked = identity["prompt"]
         tokens = isinstance(asked, list) and bool(asked) and isinstance(asked[0], int)
         if not tokens and not isinstance(asked, str):
@@ -95,14 +95,14 @@ class RequestDigest:
         )
 
     def row(self) -> list[Any]:
-        """Return a row of scalars, in the order of the attributes; settings are JSON in a text."""
+        """Return a row of scalars, in the order of the attributes; settings are a JSON text."""
         settings = json.dumps(dict(self.settings), sort_keys=True)
         numbers = (self.size, self.evaluated, self.output_tokens)
         return [self.unit, *numbers, self.prompt, self.step, self.marks, settings]
 
 
 def _of_row(row: Any) -> dict[str, Any]:
-    """Name the values of a row; a newer version's row may be longer."""
+    """Convert a row to named values; a newer version's row may be longer."""
     names = [one.name for one in fields(RequestDigest) if one.name != "content"]
     try:
         data = dict(zip(names, row[: len(names)], strict=True))
@@ -112,19 +112,21 @@ def _of_row(row: Any) -> dict[str, Any]:
     return data
 
 
-#: As files hold it: a row of scalars.
+#: A digest as files hold it: a row of scalars.
 StoredDigest = Annotated[
     RequestDigest, BeforeValidator(_of_row), PlainSerializer(RequestDigest.row)
 ]
 
 
-def difference(there: Sequence[RequestDigest], here: Sequence[RequestDigest], name: str) -> str:
-    """Say what the first request that differs does otherwise; empty where none is known to differ.
+def difference(
+    baseline: Sequence[RequestDigest], current: Sequence[RequestDigest], name: str
+) -> str:
+    """Describe how the first different request differs; empty if none is known to differ.
 
-    ``name`` is what a reader calls ``there``. No prompt is shown.
+    ``name`` is the baseline's name for a reader. No prompt is shown.
     """
-    total, other = len(here), len(there)
-    pairs = zip(there[:MAX_REQUESTS], here[:MAX_REQUESTS], strict=False)
+    total, other = len(current), len(baseline)
+    pairs = zip(baseline[:MAX_REQUESTS], current[:MAX_REQUESTS], strict=False)
     for number, (a, b) in enumerate(pairs, 1):
         if a != b:
             which = f"request {number} of {total}" if total > 1 else "the request"
@@ -135,29 +137,29 @@ def difference(there: Sequence[RequestDigest], here: Sequence[RequestDigest], na
 
 
 def _differences(a: RequestDigest, b: RequestDigest, name: str) -> list[str]:
-    said = []
+    changes = []
     other_prompt = (a.prompt, a.size, a.unit) != (b.prompt, b.size, b.unit)
     if other_prompt:
-        said.append(f"has another prompt{_where(a, b)} ({_sizes(a, b, name)})")
+        changes.append(f"has another prompt{_where(a, b)} ({_sizes(a, b, name)})")
     elif a.evaluated != b.evaluated:
-        said.append(
+        changes.append(
             f"has {b.evaluated} of its prompt's tokens evaluated, {a.evaluated} in {name}: what is "
             "kept in the cache differs"
         )
     if a.output_tokens != b.output_tokens:
-        said.append(
+        changes.append(
             f"brings {_count(b.output_tokens, 'output token')}, {a.output_tokens} in {name}"
         )
     for key in sorted({*a.settings, *b.settings}):
         old, new = a.settings.get(key, "default"), b.settings.get(key, "default")
         if old != new:
             shown = "another grammar" if key == "grammar" else f"{key} {new}, {old} in {name}"
-            said.append(f"asks with {shown}")
-    return said or [f"is other work than in {name}"]
+            changes.append(f"asks with {shown}")
+    return changes or [f"is other work than in {name}"]
 
 
 def _where(a: RequestDigest, b: RequestDigest) -> str:
-    """Say from where on two prompts differ."""
+    """Describe the position from which two prompts differ."""
     if a.unit != b.unit:
         return ""
     if a.content is not None and b.content is not None:
@@ -171,7 +173,7 @@ def _where(a: RequestDigest, b: RequestDigest) -> str:
 
 
 def _marks_at(one: RequestDigest, step: int) -> str:
-    """Return the marks that lie ``step`` units apart."""
+    """Return the marks at a distance of ``step`` units."""
     each = step // one.step
     return one.marks[each - 1 :: each]
 

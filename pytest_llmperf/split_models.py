@@ -1,8 +1,8 @@
-"""The files of a model: one GGUF file, or all parts of one that gguf-split took apart.
+"""Files of a model: one GGUF file, or all parts made by gguf-split.
 
-A part says in its header which one it is (``split.no``, from 0) and of how many (``split.count``);
-llama.cpp is given the first and finds the others by their names. Read here without llama.cpp,
-since nothing is loaded yet where a missing part should be noticed.
+A part's header has its number (``split.no``, from 0) and the number of parts (``split.count``);
+llama.cpp gets the first and finds the others by their names. The header is read without
+llama.cpp, which is not loaded yet when a missing part should be noticed.
 Source: llama.cpp's ``llama_model_loader`` and ``llama_split_path``, and ggml's docs/gguf.md.
 """
 
@@ -15,27 +15,27 @@ from pathlib import Path
 
 _NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _NO, _COUNT = b"split.no", b"split.count"
-#: Of enum gguf_type: how a value of a fixed size is stored.
+#: Formats of values of a fixed size, by enum gguf_type.
 _FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-#: Versions whose lengths are 64 bits; llama.cpp reads no others.
+#: Versions with 64-bit lengths; llama.cpp reads no others.
 _VERSIONS = (2, 3)
 
 
 class SplitModelError(ValueError):
-    """A file is no model by itself; the message says which part it is, and what to name."""
+    """A file is only part of a model; the message says which part, and the file to name instead."""
 
 
 def model_files(file: Path) -> tuple[Path, ...]:
-    """Return all files of the model that starts with ``file``, whether or not they are there.
+    """Return all files of the model that starts with ``file``, existing or not.
 
     Raises:
-        SplitModelError: it is another part than the first, or its name hides where the others are.
+        SplitModelError: it is not the first part, or its name does not lead to the others.
         OSError: it can't be read.
     """
     named = _NAME.fullmatch(file.name)
     if named is None:
-        # llama.cpp would find no other part from here, and says so.
+        # llama.cpp would find no other part either, and reports it.
         return (file,)
     number, count = _split_keys(file)
     if count <= 1:
@@ -57,13 +57,13 @@ def model_files(file: Path) -> tuple[Path, ...]:
 
 
 def _split_keys(file: Path) -> tuple[int, int]:
-    """Return which part a file is, from 0, and of how many; (0, 0) where it does not say."""
+    """Return a part's number, from 0, and the number of parts; (0, 0) if unknown."""
     with file.open("rb") as stream:
         try:
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 found = _find(data)
         except (ValueError, struct.error, OverflowError, KeyError):
-            # An empty or damaged file; whoever loads it will say so.
+            # An empty or damaged file, which is reported when it is loaded.
             return 0, 0
     return found.get(_NO, 0), found.get(_COUNT, 0)
 
@@ -92,7 +92,7 @@ def _after_string(data: mmap.mmap, at: int) -> int:
 
 
 def _after_value(data: mmap.mmap, at: int, kind: int) -> int:
-    """Return where the value of a type that lies at ``at`` ends."""
+    """Return the end of the value of type ``kind`` at position ``at``."""
     if kind in _FIXED:
         return at + struct.calcsize(f"<{_FIXED[kind]}")
     if kind == _STRING:

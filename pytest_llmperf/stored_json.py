@@ -1,4 +1,4 @@
-"""Stored JSON as frozen dataclasses: pydantic reads and writes them, errors are in our words."""
+"""Stored JSON as frozen dataclasses, read and written by pydantic, with readable errors."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Nothing is converted: ``"1"`` and ``1.0`` are no integers, 0 is not false.
+#: No conversions: ``"1"`` and ``1.0`` are not integers, 0 is not false.
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 
-#: Metadata of a field that older files lack: they have its default.
+#: Metadata of a field that older files lack: its default is used.
 LATER: Mapping[str, str] = {"stored": "later"}
-#: The same, and what has the default is written without it.
+#: The same, and the default is not written.
 LEFT_OUT: Mapping[str, str] = {"stored": "left out"}
 #: Metadata of a field that is never in a file.
 NOT_STORED: Mapping[str, str] = {"stored": "never"}
 
 _LONGEST_SHOWN = 60
-#: What pydantic expected, by the type of its error.
+#: Expectations by the type of pydantic's error.
 _EXPECTED = {
     "bool_type": "true or false",
     "dataclass_type": "an object",
@@ -50,10 +50,10 @@ class ShapeError(ValueError):
 
 
 class ItemError(ValueError):
-    """What a check finds wrong with an item of what it checks.
+    """A problem that a check finds in an item.
 
     Args:
-        what: what is wrong, without the item's path.
+        what: the problem, without the item's path.
         path: keys and indices from the checked value to the item.
     """
 
@@ -63,7 +63,7 @@ class ItemError(ValueError):
 
 
 def unexpected(expected: str, value: object, *path: str | int) -> ItemError:
-    """Return the error for an item that is not what was expected."""
+    """Build the error for an item that is not as expected."""
     shown = repr(list(value) if isinstance(value, tuple) else value)
     if len(shown) > _LONGEST_SHOWN:
         shown = shown[: _LONGEST_SHOWN - 3] + "..."
@@ -72,7 +72,7 @@ def unexpected(expected: str, value: object, *path: str | int) -> ItemError:
 
 @contextmanager
 def inside(*path: str | int) -> Iterator[None]:
-    """Put a path in front of that of an error raised inside."""
+    """Prefix the path of errors raised in the block."""
     try:
         yield
     except ItemError as error:
@@ -80,7 +80,7 @@ def inside(*path: str | int) -> Iterator[None]:
 
 
 def expect(expected: str, fits: Callable[[Any], object]) -> AfterValidator:
-    """Annotate a type with a condition, and with what an error calls a value that meets it."""
+    """Annotate a type with a condition, and with its description for errors."""
 
     def check(value: T) -> T:
         if not fits(value):
@@ -91,10 +91,10 @@ def expect(expected: str, fits: Callable[[Any], object]) -> AfterValidator:
 
 
 class Stored:
-    """Base of dataclasses that files hold: an object with a key for every field.
+    """Base of stored dataclasses: a JSON object with a key for every field.
 
-    Only fields with the metadata above may be missing, whatever their default: a damaged file
-    must not pass for a whole one. Keys without a field are ignored.
+    Only fields with the metadata above may be missing, even with a default: a damaged file
+    must not count as complete. Keys without a field are ignored.
     """
 
     @classmethod
@@ -123,7 +123,7 @@ def read(kind: type[T], data: Any) -> T:
 
 
 def dump(value: Stored) -> dict[str, Any]:
-    """Return what ``read`` builds the value from: plain types in the order of the fields."""
+    """Convert a value to the plain types that ``read`` takes, in the order of the fields."""
     data: dict[str, Any] = _adapter(cast(Any, type(value))).dump_python(value, warnings=False)
     return data
 
@@ -134,7 +134,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _complete(kind: type[Any], data: Any) -> Any:
-    """Check that no key is missing, and leave out what no file holds."""
+    """Check that no key is missing, and drop fields that are never in a file."""
     if not isinstance(data, dict):
         return data
     rules = {field.name: _rule(field) for field in fields(kind)}
@@ -164,7 +164,7 @@ def _default(field: Field[Any]) -> Any:
 
 
 def _sentence(error: ErrorDetails) -> str:
-    """Say what pydantic found in the product's words."""
+    """Convert an error of pydantic to a readable sentence."""
     where, cause = error["loc"], error.get("ctx", {})
     found = cause.get("error")
     if not isinstance(found, ItemError):
@@ -180,7 +180,7 @@ def _sentence(error: ErrorDetails) -> str:
 
 
 def _path(parts: tuple[str | int, ...]) -> str:
-    """Write a path as ``tests['tests/test_a.py::test'].metrics.first_token.samples[0][1]``."""
+    """Format a path as ``tests['tests/test_a.py::test'].metrics.first_token.samples[0][1]``."""
     found = ""
     for part in parts:
         plain = isinstance(part, str) and part.isidentifier()

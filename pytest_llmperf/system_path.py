@@ -1,6 +1,6 @@
-"""Text between people and the operating system, whatever encoding Python was started with.
+"""Conversion of typed text and paths, independent of the encoding Python was started with.
 
-With ``LC_ALL=C`` (and Python's UTF-8 mode off) Python takes file names for ASCII and keeps
+With ``LC_ALL=C`` (and Python's UTF-8 mode off) Python reads file names as ASCII and keeps
 other bytes as lone surrogates, which no file, YAML or model library accepts as text.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def typed_text(text: str) -> str | None:
-    """Return an argument or a variable as it was typed; None where it is not UTF-8."""
+    """Return an argument or a variable as it was typed; None if it is not UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -23,7 +23,7 @@ def typed_text(text: str) -> str | None:
 
 
 def system_path(text: str) -> Path:
-    """Return the path that a text names, in the form in which this process can open it."""
+    """Return the path for a text, in a form that this process can open."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
@@ -32,7 +32,7 @@ def system_path(text: str) -> Path:
 
 
 def shown_path(path: Path | str) -> str:
-    """Return a path as people write it; bytes that are no text are replaced."""
+    """Return a path as readable text; undecodable bytes are replaced."""
     try:
         return os.fsencode(path).decode("utf-8", "replace")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Text for terminals: safe characters, display width, and breaking without losing any."""
+"""Text for terminals: safe characters, display width, lossless line breaks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import unicodedata
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 # A node id breaks after a folder, after "::" or before its parameters first,
-# and inside names only where that is not enough.
+# and inside names only if that is not enough.
 _STRONG_BREAK = re.compile(r"(?<=/)|(?<=::)|(?=\[)")
 _WEAK_BREAK = re.compile(r"(?<=[-_,.: ])")
 
@@ -33,7 +33,7 @@ def printable_lines(text: str, indent: str = "") -> str:
 
 
 def in_short(text: str) -> str:
-    """Return a reason in one line: its first, and of a traceback below it what was raised."""
+    """Return a reason in one line: its first line, and the exception of a traceback below it."""
     first, *others = text.splitlines() or [""]
     raised = [line[1:].strip() for line in others if line.startswith("E ")]
     return " ".join([first, *raised[:1]])
@@ -47,7 +47,7 @@ def display_width(text: str) -> int:
 
 
 def pad(text: str, width: int) -> str:
-    """``text`` followed by spaces up to ``width`` columns."""
+    """Pad ``text`` with spaces to ``width`` columns."""
     return text + " " * max(0, width - display_width(text))
 
 
@@ -55,7 +55,7 @@ def wrap_node_id(nodeid: str, width: int, indent: str = "    ") -> list[str]:
     """Break a node id at its separators into lines of at most ``width`` columns.
 
     Nothing is dropped: the lines, without the indent of the later ones, join to
-    the id (made printable). A piece with no separator is broken where it must.
+    the id (made printable). A piece without separators is broken anywhere.
     """
     room = max(1, width - len(indent))
     pieces: list[str] = []
@@ -70,7 +70,7 @@ def wrap_node_id(nodeid: str, width: int, indent: str = "    ") -> list[str]:
 def wrap_words(text: str, width: int, indent: str = "  ", first: str = "") -> list[str]:
     """Break a sentence at its spaces into lines of at most ``width`` columns.
 
-    ``first`` leads the first line, ``indent`` the others. Words longer than a
+    ``first`` starts the first line, ``indent`` the others. Words longer than a
     line stay whole: a command or a path cut in two can't be copied.
     """
     lead = len(indent)
@@ -83,7 +83,7 @@ def wrap_words(text: str, width: int, indent: str = "  ", first: str = "") -> li
 
 
 def pack(items: list[str], width: int, indent: str, joint: str = "  ") -> list[str]:
-    """Put items on as few lines as they fit on, each item whole."""
+    """Pack items on as few lines as possible, without breaking any."""
     lines = _fill(items, width, len(indent), joint=joint)
     return [line if number == 0 else indent + line for number, line in enumerate(lines)]
 

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-#: How much longer a request may have taken on the engine's clock than on the caller's.
+#: Allowed excess of a request's duration on the engine's clock over the caller's.
 _CLOCKS_DIFFER_S, _CLOCKS_DIFFER_SHARE = 0.01, 0.01
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """When a generation started and when every output token id arrived.
+    """Timeline of a generation: its start and the arrival of every output token id.
 
     All times are seconds on the monotonic clock of the process that ran the
-    engine; only differences mean anything.
+    engine; only differences are meaningful.
 
     Attributes:
         t_start: just before the prompt was tokenized.
         token_times: arrival of each output token id, in order; length n.
-        prompt_tokens: length of the prompt in tokens, or None if the engine does not say.
-        prompt_tokens_evaluated: how many of them the engine evaluated (fewer than
+        prompt_tokens: length of the prompt in tokens, or None if unknown.
+        prompt_tokens_evaluated: number of them that the engine evaluated (fewer than
             ``prompt_tokens`` when a cache served the rest), or None if unknown.
         t_prefill_start: just before the first prompt batch was submitted, or None.
         t_prefill_end: after the device finished the last prompt batch, or None.
@@ -45,10 +45,10 @@ class Timeline:
         return tuple(b - a for a, b in pairwise(self.token_times))
 
     def flaw(self, longest: float) -> str | None:
-        """Say what no working clock can have read, or None.
+        """Describe a time that no working clock can have read, or None.
 
         Args:
-            longest: seconds the whole request took on the clock of whoever asked it.
+            longest: seconds that the whole request took on the caller's clock.
         """
         prefill = [t for t in (self.t_prefill_start, self.t_prefill_end) if t is not None]
         if not all(map(_is_reading, (self.t_start, *prefill, *self.token_times))):
@@ -69,7 +69,7 @@ class Timeline:
         return None
 
     def to_wire(self) -> dict[str, Any]:
-        """Return plain JSON types."""
+        """Convert the timeline to plain JSON types."""
         return {
             "t_start": self.t_start,
             "token_times": list(self.token_times),

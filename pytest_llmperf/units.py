@@ -1,4 +1,4 @@
-"""Quantities as people write and read them: parsing ``"500ms"`` and printing ``"84.9 tok/s"``.
+"""Quantities with units: parsing ``"500ms"`` and formatting ``"84.9 tok/s"``.
 
 Values inside the program are plain floats in base units (seconds, bytes,
 joules, tokens per second, fractions). A plain number is taken to be in base
@@ -52,14 +52,14 @@ _TOLERANCE_WORDS = "a percentage above 0% and below 100% such as 5%"
 
 
 class UnitError(ValueError):
-    """A quantity could not be understood; the message says what was expected and what came."""
+    """A quantity could not be understood; the message has the expected and the actual value."""
 
     def __init__(self, expected: str, value: object, why: str = "") -> None:
         super().__init__(f"expected {expected}, got {shown(value)}{f' ({why})' if why else ''}")
 
 
 def shown(value: object) -> str:
-    """Return ``value`` as a message shows it: one short line, in YAML's words."""
+    """Format ``value`` for a message: one short line, in YAML's notation."""
     if value is None:
         return "nothing (null)"
     if isinstance(value, bool):
@@ -70,7 +70,7 @@ def shown(value: object) -> str:
         return "a list"
     try:
         text = repr(value)
-    except ValueError:  # an int beyond the interpreter's limit for printing
+    except ValueError:  # an int above the interpreter's limit for printing
         return "a number with too many digits"
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
@@ -78,7 +78,7 @@ def shown(value: object) -> str:
 def _parse(
     value: object, expected: str, units: Mapping[str, float], *, bare_text: bool = False
 ) -> float:
-    """Return ``value`` in base units; ``bare_text`` says whether text may leave the unit out."""
+    """Return ``value`` in base units; ``bare_text`` allows text without a unit."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnitError(expected, value)
     if isinstance(value, str):
@@ -167,7 +167,7 @@ def parse_fraction(value: object) -> float:
 
 
 def parse_tolerance(value: object) -> float:
-    """Return the fraction of a tolerance: above 0 and below 1.
+    """Return a tolerance as a fraction above 0 and below 1.
 
     Raises:
         UnitError: as ``parse_fraction``, and 0% and 100%.
@@ -209,7 +209,7 @@ _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
 
 
 def _scale(value: float, unit: Unit, precision: int) -> tuple[float, str]:
-    """Return the largest scale in which ``value``, as it will be rounded, is at least 1."""
+    """Return the largest scale in which ``value``, after rounding, is at least 1."""
     scales = _SCALES[unit]
     if value == 0:
         return next(scale for scale in scales if scale[0] == 1.0 or len(scales) == 1)
@@ -220,7 +220,7 @@ def _scale(value: float, unit: Unit, precision: int) -> tuple[float, str]:
 
 
 def _decimals(scaled: float, unit: Unit, precision: int) -> int:
-    """Return how many decimals show ``precision`` significant digits of ``scaled``."""
+    """Return the number of decimals for ``precision`` significant digits of ``scaled``."""
     if unit is Unit.BYTES:
         return 1
     if unit is Unit.RATIO:
@@ -236,7 +236,7 @@ def _joined(numbers: str, text: str) -> str:
 
 
 def format_quantity(value: float, unit: Unit, precision: int = 3) -> str:
-    """Return ``value`` (base units) as people read it: ``"84.9 tok/s"``, ``"412 ms"``."""
+    """Format ``value`` (base units) for a reader: ``"84.9 tok/s"``, ``"412 ms"``."""
     if not math.isfinite(value):
         return _joined(str(value), _SCALES[unit][0][1])
     factor, text = _scale(value, unit, precision)
@@ -249,10 +249,10 @@ def format_quantity(value: float, unit: Unit, precision: int = 3) -> str:
 def format_interval(
     value: float, low: float, high: float, unit: Unit, precision: int = 3
 ) -> tuple[str, str, str, str]:
-    """Return value, low, high and the unit's text, all in the scale that suits ``value``.
+    """Return value, low, high and the unit's text, all in the scale of ``value``.
 
-    More digits than ``precision`` are given (two at most) where both ends of a
-    narrow interval would otherwise print the same.
+    Up to two more digits than ``precision`` are given if both ends of a narrow
+    interval would otherwise look the same.
     """
     if not all(map(math.isfinite, (value, low, high))):
         return str(value), str(low), str(high), _SCALES[unit][0][1]
@@ -279,7 +279,7 @@ def format_with_interval(
 
 
 def format_duration(seconds: float) -> str:
-    """Return a stretch of time as people say it: ``"18 s"``, ``"2 min 30 s"``, ``"1 h 5 min"``.
+    """Format a duration for a reader: ``"18 s"``, ``"2 min 30 s"``, ``"1 h 5 min"``.
 
     Below a minute it has three significant digits, from then on whole seconds.
     """

@@ -319,7 +319,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _gpu_layers_are_known(self) -> Config:
-        if self.perf.require_gpu and not self.llm.kind.tells_layers:
+        if self.perf.require_gpu and not self.llm.kind.reports_layers:
             text = (
                 f"llm.engine: {self.llm.engine} does not say where its layers are, so that nobody "
                 "can tell; take require_gpu away, or set llm.engine: llama_cpp"

@@ -25,8 +25,8 @@ LLAMA_CPP = EngineKind(
     backend=installed_backend,
     uses_llama_settings=True,
     takes_token_ids=True,
-    tells_layers=True,
-    tells_prefill=True,
+    reports_layers=True,
+    reports_prefill=True,
     side_by_side=True,
     takes_delay=True,
 )

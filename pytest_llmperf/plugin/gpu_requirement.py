@@ -125,7 +125,7 @@ class GpuGuard:
         if self._broken is None:
             try:
                 settings = settings_of(self._config)
-                if settings.setup.llm.kind.tells_layers:
+                if settings.setup.llm.kind.reports_layers:
                     return settings.engine.info
                 self._broken = f"marker {MARKER!r}: {settings.setup.placement_unknown}"
             except (pytest.UsageError, EngineError) as error:

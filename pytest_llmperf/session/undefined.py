@@ -16,7 +16,7 @@ def undefined_text(metric: Metric, workload: Workload, kind: EngineKind) -> str:
 def _reason(metric: Metric, workload: Workload, kind: EngineKind) -> str:
     parts = percentile_parts(metric.name)
     quantity = (METRICS[parts[0]] if parts is not None else metric).quantity
-    if quantity == "prefill" and not kind.tells_prefill:
+    if quantity == "prefill" and not kind.reports_prefill:
         return (
             ": an application does not say how long it took to read the prompt; take the marker "
             "away, or ask for first_token"

@@ -95,7 +95,7 @@ def test_what_is_wrong_is_said() -> None:
         ConfigError, match=r"argument llm\.n_ctxx: unknown key; did you mean 'n_ctx'"
     ):
         perf.configuration(llm={"n_ctxx": 1})
-    with pytest.raises(ValueError, match="asks nothing of the engine"):
+    with pytest.raises(ValueError, match="makes no request to the engine"):
         perf.measure_workload(tiny(), lambda engine: None)
 
 
