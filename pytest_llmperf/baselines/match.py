@@ -109,9 +109,9 @@ def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
 
 def _strict(stored: StoredRecord, machine: Machine, model: ModelIdentity) -> tuple[Difference, ...]:
     found = differences(machine, stored.record.machine)
-    theirs = stored.record.model
-    if _other_model(theirs, model):
-        found.append(Difference("model", _model(theirs), _model(model)))
+    stored_model = stored.record.model
+    if _other_model(stored_model, model):
+        found.append(Difference("model", _model(stored_model), _model(model)))
     return tuple(found)
 
 
@@ -137,8 +137,8 @@ def _of_other_backend(store: BaselineStore, machine: Machine, model: ModelIdenti
     return max(found, key=lambda shelf: shelf.records[-1].record.recorded, default=None)
 
 
-def _other_model(theirs: ModelIdentity, model: ModelIdentity) -> bool:
-    return theirs.sha256 != model.sha256 or (model.sha256 is None and theirs.name != model.name)
+def _other_model(stored: ModelIdentity, model: ModelIdentity) -> bool:
+    return stored.sha256 != model.sha256 or (model.sha256 is None and stored.name != model.name)
 
 
 def _model(model: ModelIdentity) -> str:
@@ -176,11 +176,11 @@ def work_differences(
     stored: StoredRecord, provenance: Provenance, config: Mapping[str, Any]
 ) -> list[Difference]:
     """Return which engine settings and versions differ from a matching record's."""
-    theirs = stored.record
+    record = stored.record
     named = {item: getattr(provenance, item) for item in _NAMED}
-    old_named = {item: getattr(theirs.provenance, item) for item in _NAMED}
+    old_named = {item: getattr(record.provenance, item) for item in _NAMED}
     return [
-        *_changed_settings(_flat(config), _flat(theirs.config)),
+        *_changed_settings(_flat(config), _flat(record.config)),
         *compare(
             {key.replace("_", " "): value for key, value in named.items()},
             {key.replace("_", " "): value for key, value in old_named.items()},

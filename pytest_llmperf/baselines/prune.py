@@ -48,12 +48,12 @@ def _needed(
     newest = [stored for stored in group if nodeid in stored.record.tests][-keep:]
     needed = {stored.path.name for stored in newest}
     for workload in {stored.record.tests[nodeid].workload for stored in newest}:
-        standing = window_of(group, nodeid, workload, decisions)
-        stay = [*standing.judging[-keep:]]
-        for metric in _metrics(standing.judging, nodeid):
-            stay += [*standing.window(metric), *standing.anchor(metric)]
-        if standing.acceptance is not None:
-            stay.append(standing.acceptance.session)
+        sessions = window_of(group, nodeid, workload, decisions)
+        stay = [*sessions.judging[-keep:]]
+        for metric in _metrics(sessions.judging, nodeid):
+            stay += [*sessions.window(metric), *sessions.anchor(metric)]
+        if sessions.acceptance is not None:
+            stay.append(sessions.acceptance.session)
         needed |= {stored.path.name for stored in stay}
     return needed
 
