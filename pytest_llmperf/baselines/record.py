@@ -90,7 +90,7 @@ class ModelIdentity(Stored):
 
 @dataclass(frozen=True)
 class RecordedSession(Stored):
-    """How a recorded session was measured.
+    """Measurement settings and findings of a recorded session.
 
     Attributes:
         seed: of the order of tests in each round.
