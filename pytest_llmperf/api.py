@@ -26,7 +26,7 @@ from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.report.table import render_table
-from pytest_llmperf.session.base_side import may_ask_other_work, setup_side
+from pytest_llmperf.session.base_side import setup_side, workload_may_differ
 from pytest_llmperf.session.checks import checks_of_test
 from pytest_llmperf.session.console import Console, SilentConsole
 from pytest_llmperf.session.context import SessionContext, SessionRequest
@@ -137,7 +137,7 @@ def compare_configurations(
         ValueError, EngineError, BaselineError, GitError: as ``measure_workload``.
     """
     side = setup_side("base", config, base)
-    if may_ask_other_work(config, base):
+    if workload_may_differ(config, base):
         own, other = (_recorded(one, workload, name, max_tokens)[0] for one in (config, base))
         if own.workload.hash != other.workload.hash:
             side = replace(side, changed={name: other.workload})

@@ -1,4 +1,4 @@
-"""``--llmperf-require-baseline``: what is known to lack one fails before it costs time."""
+"""``--llmperf-require-baseline``: fails tests known to lack a baseline before they run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_llmperf.report.failure import record_command
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.session.baseline_source import read_baselines
 from pytest_llmperf.session.facts import machine_before_loading
-from pytest_llmperf.session.session_gate import why_none
+from pytest_llmperf.session.session_gate import why_no_baseline_matches
 from pytest_llmperf.text import printable_lines
 
 if TYPE_CHECKING:
@@ -31,24 +31,24 @@ _HERE = "no earlier session on this machine holds this test"
 
 
 class RequiredBaselines:
-    """Fails perf tests, before their fixtures are set up, that have nothing to compare with.
+    """Fails perf tests without a baseline, before their fixtures are set up.
 
     Args:
-        texts: what their failures say, by node id.
+        texts: the failures' texts, by node id.
     """
 
     def __init__(self, texts: Mapping[str, str]) -> None:
         self._texts = texts
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Stop a test; one that is skipped has been skipped by then."""
+        """Fail a test at its set-up, after skips."""
         if item.nodeid in self._texts:
             pytest.fail(self._texts[item.nodeid], pytrace=False)
 
     def as_verdict(
         self, item: pytest.Item, reports: list[pytest.TestReport]
     ) -> list[pytest.TestReport]:
-        """Return a stopped test's reports as those of a failing verdict; others as they are."""
+        """Return a stopped test's reports as a failing verdict; others unchanged."""
         setup = reports[0]
         if item.nodeid not in self._texts or not setup.failed:
             return reports
@@ -65,9 +65,9 @@ def required_baselines(
     settings: Settings,
     options: Options,
 ) -> RequiredBaselines:
-    """Return the tests that are known to lack a baseline which this session requires.
+    """Return the tests that are known to lack a required baseline.
 
-    There are none where it records one, or compares two sides and asks no baseline.
+    There are none if the session records, or compares two sides without baselines.
 
     Raises:
         pytest.UsageError: the commit whose baselines count can't be read.
@@ -94,7 +94,7 @@ def required_baselines(
 
 
 class _Missing:
-    """Says why a test has no baseline, as far as that is known before a model is loaded."""
+    """Finds why a test has no baseline, as far as known before a model is loaded."""
 
     def __init__(self, settings: Settings, options: Options) -> None:
         store = BaselineStore(settings.setup.loaded.baselines_dir)
@@ -115,17 +115,19 @@ class _Missing:
         self._tests = {nodeid for one in records for nodeid in one.record.tests}
 
     def of(self, nodeid: str) -> str:
-        """Return the reason; empty where the test may have a baseline."""
+        """Return the reason; empty if the test may have a baseline."""
         if nodeid in self._tests:
             return ""
         found = self._found
         if not self._any:
             return f"nothing is recorded in {self._root}"
-        return (why_none(found) if found is not None and not found.records else "") or _HERE
+        return (
+            why_no_baseline_matches(found) if found is not None and not found.records else ""
+        ) or _HERE
 
 
 def _model(settings: Settings) -> ModelIdentity:
-    """Return the model's identity as far as baselines are chosen by it."""
+    """Return the parts of the model's identity by which baselines are chosen."""
     model = settings.setup.model
     if model is None:
         return ModelIdentity(settings.setup.model_identity, None, None, None)

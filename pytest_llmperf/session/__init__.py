@@ -1,1 +1,1 @@
-"""The use case, free of pytest: recorded tests in, measured and judged, one result out."""
+"""A measuring session, independent of pytest: measures and judges recorded tests."""

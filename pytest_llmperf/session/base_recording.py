@@ -1,4 +1,4 @@
-"""What a session in another tree is asked to record, and what it found: two JSON files."""
+"""Request and result of a recording session in another tree, as JSON files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordingRequest:
-    """What the session in the other tree is to do.
+    """Instructions for the session in the other tree.
 
     Attributes:
         wanted: node ids of the tests to record, where they exist there.
-        modules: top-level modules of the project, whose origin is asked after.
+        modules: top-level modules of the project whose origin to report.
         outcome: the file to write.
     """
 
@@ -43,14 +43,14 @@ class RecordingRequest:
 
 @dataclass(frozen=True)
 class BaseRecording:
-    """What the session in the other tree found.
+    """Result of the session in the other tree.
 
     Attributes:
         spec: how an engine process is started there; None if no wanted test exists there.
         llm: the engine settings of its configuration, as ``LlmConfig`` writes them.
         model: the model's SHA-256, or its name where it is no file.
         engine: the engine and its version; empty if none was ever started.
-        layers: how many are on a GPU, such as ``12/31``; empty where the engine does not say.
+        layers: how many are on a GPU, such as ``12/31``; empty where the engine does not report it.
         workloads: what each wanted test asked of the engine, by node id.
         problems: why a wanted test has none although it exists.
         collected: node ids of all perf tests there.
@@ -82,7 +82,7 @@ class BaseRecording:
         return LlmConfig.model_validate(self.llm)
 
     def write(self, path: Path) -> None:
-        """Write the outcome whole or not at all."""
+        """Write the outcome atomically."""
         data = {
             **asdict(self),
             "workloads": {nodeid: dump(work) for nodeid, work in self.workloads.items()},

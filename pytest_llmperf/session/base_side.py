@@ -20,29 +20,29 @@ if TYPE_CHECKING:
     from pytest_llmperf.measure.workload import Workload
     from pytest_llmperf.session.recorded import RecordedTest
 
-#: Whether a test asks both sides for the same work, for other work, or is on one side only.
+#: Whether a test makes the same requests on both sides, different ones, or exists on one only.
 Relation = Literal["same", "changed", "absent"]
 
 
 @dataclass(frozen=True)
 class BaseSide:
-    """What this session's own side, the candidate, is compared with.
+    """The base side, which this session's own side, the candidate, is compared with.
 
     Attributes:
-        name: what reports call it: its file, or the commit.
+        name: its name in reports: its file, or the commit.
         spec: how its engine processes are started; None where it has no test of this session.
         llm: its engine settings; None as ``spec``.
         differences: what differs besides the code, ``key: 1 there, 2 here``.
         changed: workloads of the tests that ask for other work there, by node id.
         absent: why a test has no counterpart there, by node id.
         broken: why a test can't be compared although it may be there, by node id.
-        notes: what else to know of it, one line each.
+        notes: further remarks on it, one line each.
         identity: what distinguishes this base from any other, plain JSON; empty where unknown.
         commit: its hash, where it is another commit.
-        culprit: what a regression against that commit is to be put down to.
-        bisect_from: what `llmperf bisect` starts from to find it; None where nothing is to find.
-        tree: where another configuration's tests have to be recorded, because its engine
-            may make other work of them; None where this session's recording holds for both.
+        culprit: what to blame for a regression against that commit.
+        bisect_from: what `llmperf bisect` starts from to find it; None if there is nothing to find.
+        tree: where to record tests for another configuration whose engine may process them
+            differently; None if this session's recording is valid for both.
     """
 
     name: str
@@ -60,13 +60,13 @@ class BaseSide:
     tree: OtherTree | None = None
 
     def relation(self, nodeid: str) -> Relation:
-        """Say how a test's work on this side relates to the candidate's."""
+        """Return how a test's workload on this side relates to the candidate's."""
         if self.spec is None or nodeid in self.absent or nodeid in self.broken:
             return "absent"
         return "changed" if nodeid in self.changed else "same"
 
     def other_work(self, test: RecordedTest) -> str:
-        """Say what a test asks of this side otherwise; empty where it asks for the same."""
+        """Describe how a test's workload differs on this side; empty if it is the same."""
         work = self.changed.get(test.nodeid)
         if work is None:
             return ""
@@ -77,7 +77,7 @@ class BaseSide:
         return f"{text}: {found}" if found else text
 
 
-#: Settings that make another engine: what a test asks of it may become other work.
+#: Settings that make another engine, for which a test's workload may differ.
 _OTHER_WORK = ("engine", "target", "model_path", "chat_format")
 
 
@@ -85,7 +85,7 @@ def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
     """Return the base side of another configuration, from what this session recorded.
 
     Args:
-        name: what reports call it.
+        name: its name in reports.
         own: this session's configuration.
         setup: the other one.
     """
@@ -101,13 +101,13 @@ def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
     )
 
 
-def may_ask_other_work(own: EngineSetup, setup: EngineSetup) -> bool:
-    """Whether the other configuration's engine may make other work of the same test."""
+def workload_may_differ(own: EngineSetup, setup: EngineSetup) -> bool:
+    """Whether the same test may be another workload with the other configuration's engine."""
     return any(getattr(own.llm, key) != getattr(setup.llm, key) for key in _OTHER_WORK)
 
 
 def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ()) -> tuple[str, ...]:
-    """Name the engine settings that differ, one line each, but those in ``without``."""
+    """Return the engine settings that differ, one line each, except those in ``without``."""
     from pytest_llmperf.baselines.match import setting_differences
 
     found = setting_differences(own.resolved(), other.resolved())
@@ -117,7 +117,7 @@ def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ())
 
 
 def sides_of(setup: EngineSetup, base: BaseSide | None) -> list[Side]:
-    """Return the candidate and, where there is something to compare with, the base."""
+    """Return the candidate and, if there is one, the base."""
     sides = [Side(CANDIDATE, "candidate", setup.starter())]
     if base is not None and base.spec is not None:
         own: dict[str, Workload | None] = dict(base.changed)

@@ -1,4 +1,4 @@
-"""Which stored sessions judge: those of the work tree or, on a branch under review, of its base."""
+"""Chooses the stored sessions to judge by: the work tree's or, in a pull request, its base's."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def read_baselines(
     asked: str | None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[BaselineSet, list[str]]:
-    """Look up the sessions that may judge, and say where they were read if not in the work tree.
+    """Return the sessions to judge by, and a note if they are not the work tree's.
 
     Args:
-        store: the work tree's.
-        machine: this one.
-        model: what runs.
+        store: the work tree's store.
+        machine: this machine.
+        model: the model in use.
         asked: the revision whose baselines count; None takes, in the CI job of a pull
             request, its merge base, so that a branch is not judged by what it recorded
             itself, and the work tree's elsewhere.
-        environ: where a CI job tells of its pull request.
+        environ: variables in which a CI job describes its pull request.
 
     Raises:
         BaselineError: files that can't be used.
-        GitError: there is no such commit, with what to fetch.
+        GitError: there is no such commit; says what to fetch.
     """
     target = base_of_pull_request(environ)
     if asked is None and target is None:
@@ -73,7 +73,7 @@ def read_baselines(
 def baselines_at(
     store: BaselineStore, revision: Revision, repository: Repository | None = None
 ) -> Iterator[BaselineStore | None]:
-    """Give a copy of what the store's folder holds at a commit; None outside of a repository.
+    """Provide a copy of the store's folder at a commit; None outside of a repository.
 
     Raises:
         GitError: git can't read it.
@@ -100,14 +100,14 @@ def _read_from(
     machine: Machine,
     model: ModelIdentity,
 ) -> tuple[BaselineSet, list[str]]:
-    with baselines_at(store, revision, repository) as there:
-        if there is None:
+    with baselines_at(store, revision, repository) as exported:
+        if exported is None:
             return find_baseline(store, machine, model), [
                 f"{store.root} lies outside of the repository: baselines are read as they are there"
             ]
-        found = _renamed(find_baseline(there, machine, model), there.root, store.root)
-    here = find_baseline(store, machine, model)
-    own = {one.path.name for one in here.records} - {one.path.name for one in found.records}
+        found = _renamed(find_baseline(exported, machine, model), exported.root, store.root)
+    current = find_baseline(store, machine, model)
+    own = {one.path.name for one in current.records} - {one.path.name for one in found.records}
     notes = [f"baselines are those of {revision}"]
     if own:
         notes.append(
@@ -121,17 +121,17 @@ def _judge(own: Sequence[str] | set[str]) -> str:
     return "does not judge" if len(own) == 1 else "do not judge"
 
 
-def _renamed(found: BaselineSet, there: Path, here: Path) -> BaselineSet:
-    """Name the files as they are called in the work tree."""
+def _renamed(found: BaselineSet, old_root: Path, new_root: Path) -> BaselineSet:
+    """Replace the copy's paths by those in the work tree."""
     return replace(
         found,
         records=tuple(
-            replace(one, path=here / one.path.relative_to(there)) for one in found.records
+            replace(one, path=new_root / one.path.relative_to(old_root)) for one in found.records
         ),
         refused=tuple(
-            replace(one, path=here / one.path.relative_to(there)) for one in found.refused
+            replace(one, path=new_root / one.path.relative_to(old_root)) for one in found.refused
         ),
         decisions=tuple(
-            replace(one, path=here / one.path.relative_to(there)) for one in found.decisions
+            replace(one, path=new_root / one.path.relative_to(old_root)) for one in found.decisions
         ),
     )

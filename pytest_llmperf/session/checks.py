@@ -1,4 +1,4 @@
-"""The checks of one test: what was asked for, the configured targets, what is only shown."""
+"""Selects the checks of one test: requested metrics, configured targets, metrics only shown."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, get_metric
 
-#: A stall rate's own tolerance, in points: a fifth of the iterations is what it is there to catch.
+#: Default tolerance of a stall rate, absolute: an increase by a fifth of the iterations.
 STALL_TOLERANCE = 0.2
 
 
 @dataclass(frozen=True)
 class AskedMetric:
-    """A metric that a test itself names.
+    """A metric that a test's marker names.
 
     Attributes:
-        metric: what is measured.
+        metric: the metric.
         limit: the target in its base unit, or None.
         tolerance: largest accepted slowdown, a fraction; None takes the default.
     """
@@ -33,9 +33,9 @@ def checks_of_test(
     """Return the metrics to gate and to show, in the order to show them.
 
     Args:
-        asked: what the test names, by metric; without any the default metrics are gated.
+        asked: the test's own metrics, by name; without any the default metrics are gated.
         targets: limits of metrics that the test does not name, base units.
-        tolerance: largest accepted slowdown where nothing else is said, a fraction.
+        tolerance: default for the largest accepted slowdown, a fraction.
     """
     gated = {
         name: Check(one.metric, one.limit, _tolerance(one, tolerance))
@@ -44,8 +44,8 @@ def checks_of_test(
     for name, limit in targets.items():
         metric = get_metric(name)
         own = STALL_TOLERANCE if metric.kind == "share" else tolerance
-        # A workload may leave a plain metric undefined; a percentile it can't supply, or a
-        # stall rate, must not go unjudged without a word.
+        # A workload may leave a plain metric undefined, but a percentile without enough values,
+        # or a stall rate, must not silently go unjudged.
         gated.setdefault(name, Check(metric, limit, own, asked=metric.kind != "value"))
     if not asked:
         for name in DEFAULT_GATED:

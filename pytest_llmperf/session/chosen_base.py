@@ -1,4 +1,4 @@
-"""The base that a session is asked to compare with: brought, recorded, removed."""
+"""The requested base of a comparison: checks it out, records its tests, removes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.packages.roots import import_roots, own_modules
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.state import changed_since
-from pytest_llmperf.session.base_side import BaseSide, may_ask_other_work, setup_side
+from pytest_llmperf.session.base_side import BaseSide, setup_side, workload_may_differ
 from pytest_llmperf.session.commit_checkout import (
     CommitCheckout,
     check_out_commit,
@@ -47,14 +47,14 @@ class ChosenBase:
 
         Raises:
             ConfigError: the other configuration is wrong.
-            SideError, GitError: the commit can't be had.
+            SideError, GitError: the commit can't be checked out.
         """
         context, request = self._context, self._context.request
         if request.base_config is not None:
             self._side = config_side(context, request.base_config)
         if request.base_commit is not None:
             repository = repository_of(context.root, "the base")
-            # Asked again once the bodies have run: what can't be answered is refused now.
+            # Needed again after the bodies have run, so problems are reported now.
             changed_since(repository, request.base_commit.commit)
             self._checkout = check_out_commit(
                 context.root,
@@ -75,14 +75,14 @@ class ChosenBase:
         """Record the tests at the base where that is needed, and return it; None without one.
 
         Args:
-            tests: those of this session, whose own engine has freed the device.
-            info: what that engine loaded.
+            tests: the session's tests; its own engine has freed the device.
+            info: of that engine.
             collected: node ids of all perf tests of this session.
             origins: where this session's own modules came from.
 
         Raises:
             SideError: the base can't be used.
-            GitError: git can't say what differs.
+            GitError: git can't list the differences.
         """
         if self._checkout is not None:
             if text := foreign_module(origins, self._checkout.repository.top, "this session"):
@@ -112,7 +112,7 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
     setup = set_up_engine(loaded, root, context.import_paths)
     name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
     side = setup_side(name, context.setup, setup)
-    if not may_ask_other_work(context.setup, setup):
+    if not workload_may_differ(context.setup, setup):
         return side
     shared = Environment(sys.executable, shared=True, note="")
     top = root.resolve()
@@ -123,14 +123,14 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
 def module_origins(context: SessionContext, engine: LlmEngine) -> dict[str, str]:
     """Return the files that the project's modules were imported from, here and in the engine.
 
-    The engine has to be alive still. Nothing outside of git: there is no other commit then.
+    The engine must still be running. Empty outside of git, where there is no other commit.
     """
     root = context.root
     try:
         if Repository.around(root) is None:
             return {}
     except GitError:
-        # What needs git was refused before; a note says why no commit is recorded.
+        # Options that need git were refused before; a note says why no commit is recorded.
         return {}
     names = own_modules(root, (*context.import_roots, *import_roots(root, root)))
     return {**loaded_modules(names), **labelled_as_engine(engine.modules(names))}

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CommitCheckout:
-    """A commit's tree and what it runs in.
+    """A commit's tree and its environment.
 
     Attributes:
         revision: the commit and how it was named.
-        repository: the user's.
+        repository: the user's repository.
         files: its files, beside the user's work tree.
-        project: the folder there that is the root folder here.
+        project: the folder in it that corresponds to the project's root folder.
         environment: the Python environment of its processes.
         roots: folders its modules are imported from first.
     """
@@ -40,12 +40,12 @@ class CommitCheckout:
 
     @property
     def name(self) -> str:
-        """What reports call it: as typed, and the hash where that does not tell it."""
+        """Its name in reports: as typed, plus the hash unless that identifies it."""
         name, short = self.revision.name, self.revision.short
         return short if self.revision.commit.startswith(name) else f"{name} ({short})"
 
     def tree(self) -> OtherTree:
-        """Return where its tests are recorded."""
+        """Return the tree in which to record its tests."""
         return OtherTree(
             title=f"{self.name} {self.revision.subject!r}",
             project=self.project,
@@ -65,7 +65,7 @@ def repository_of(root: Path, asked: str) -> Repository:
     """Return the repository of the project.
 
     Raises:
-        SideError: there is none; ``asked`` is what needs one.
+        SideError: there is none; ``asked`` names what needs one.
         GitError: it can't be used.
     """
     repository = Repository.around(root)
@@ -85,15 +85,15 @@ def check_out_commit(
     seconds: float | None = None,
     import_roots: Sequence[str] = (),
 ) -> CommitCheckout:
-    """Check the commit out and bring its environment.
+    """Check the commit out and provide its environment.
 
     Args:
-        root: the project's folder here.
-        repository: the user's.
+        root: the project's folder.
+        repository: the user's repository.
         revision: the commit.
         say: shows one line.
         install, seconds: as ``environment_for`` takes them.
-        import_roots: folders that this process was told to import from first.
+        import_roots: folders that this process imports from first.
 
     Raises:
         SideError: it has no such folder, or its dependencies can't be installed.
@@ -123,21 +123,21 @@ def check_out_commit(
 
 
 def _moved_roots(
-    folders: Sequence[str], root: Path, here: Path, there: Path, revision: Revision
+    folders: Sequence[str], root: Path, top: Path, other_top: Path, revision: Revision
 ) -> list[str]:
-    """Return the folders there of those that this process imports from first.
+    """Return the counterparts, in the other tree, of this process's import folders.
 
     Raises:
-        SideError: one does not exist there, so its modules would come from this tree.
+        SideError: one does not exist in it, so its modules would come from this tree.
     """
     found = []
     for folder in folders:
         path = Path(folder).resolve()
-        if not path.is_relative_to(here):
+        if not path.is_relative_to(top):
             continue
-        moved = there / path.relative_to(here)
+        moved = other_top / path.relative_to(top)
         if not moved.is_dir():
-            below = path.relative_to(here).as_posix()
+            below = path.relative_to(top).as_posix()
             raise SideError(
                 f"{revision} has no folder {below}, which the modules of {root.name} are imported "
                 "from here"
@@ -147,12 +147,12 @@ def _moved_roots(
 
 
 def foreign_module(origins: Mapping[str, str], top: Path, whose: str) -> str:
-    """Say which module of the project was not imported from the tree ``top``; empty if all were."""
+    """Return a message about a module that was not imported from the tree ``top``, or ""."""
     for name, file in sorted(origins.items()):
         path = Path(os.path.realpath(file))
         inside = path.is_relative_to(top.resolve())
         below = path.relative_to(top.resolve()).parts if inside else ()
-        # An environment often lies in the tree: what is installed there is no part of it.
+        # An environment often lies in the tree; its packages are no part of the project.
         installed = {"site-packages", "dist-packages"} & set(below)
         if name.partition(" ")[0] != INSTRUMENT and (not inside or installed):
             return (

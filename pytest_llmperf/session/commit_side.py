@@ -1,4 +1,4 @@
-"""The base side, from what the same tests ask of the engine there."""
+"""Builds the base side from a recording of the same tests at another commit."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def commit_side(
     Args:
         context: of the session.
         checkout: the commit's tree.
-        tests: those of this session.
-        info: what this session's engine loaded.
-        collected: all perf tests of this session, for those that exist there only.
+        tests: the session's tests.
+        info: of the session's engine.
+        collected: all perf tests of this session, to find those that exist at the base only.
 
     Raises:
         SideError: the commit's tests can't be recorded, or both sides would run the same code.
@@ -80,7 +80,7 @@ def commit_side(
 def recorded_side(
     context: SessionContext, base: BaseSide, tests: Sequence[RecordedTest]
 ) -> BaseSide:
-    """Return another configuration's side, with what the tests ask of its engine.
+    """Record the tests with another configuration and return it as the base side.
 
     Raises:
         SideError: they can't be recorded with it.
@@ -102,7 +102,7 @@ def _record(
 def _relations(
     tests: Sequence[RecordedTest], found: BaseRecording, name: str
 ) -> tuple[dict[str, Workload], dict[str, str], dict[str, str]]:
-    """Return the tests with other work there, those that have none, and those that broke."""
+    """Return the tests that changed, are absent or broken at the base."""
     changed: dict[str, Workload] = {}
     absent: dict[str, str] = {}
     broken: dict[str, str] = {}
@@ -124,7 +124,7 @@ def _relations(
 
 
 def _why_broken(nodeid: str, broken: Mapping[str, str]) -> str:
-    """Return why a test, or the file or class that would hold it, broke there; or nothing."""
+    """Return why a test, or its file or class, is broken at the base; or ""."""
     for collector, text in broken.items():
         if nodeid == collector or nodeid.startswith((f"{collector}::", f"{collector}/")):
             return text
@@ -142,7 +142,7 @@ def _differences(
     lines += setting_lines(own, found.settings(), ("llm.model_path",) if same_model else ())
     if not same_model and setup.model is not None:
         lines.append(f"model: SHA-256 {found.model[:12]} there, {model[:12]} here")
-    # An engine that did not start has no version; of which kind it is, the settings say.
+    # An engine that did not start has no version; its kind is in the settings.
     if found.engine and engine != found.engine:
         lines.append(f"engine: {found.engine} there, {engine} here")
     layers = info.gpu.share if info.gpu is not None else ""
@@ -151,22 +151,27 @@ def _differences(
     return tuple(lines)
 
 
-def _config_files(here: Path | None, checkout: CommitCheckout, found: BaseRecording) -> list[str]:
-    """Say so where the configuration comes from another place there, or from none at all."""
-    there = Path(found.config_file) if found.config_file else None
+def _config_files(
+    own_file: Path | None, checkout: CommitCheckout, found: BaseRecording
+) -> list[str]:
+    """Return a line if the configuration file differs at the base, or does not exist."""
+    base_file = Path(found.config_file) if found.config_file else None
     names = [
         "no file, so defaults"
         if file is None
         else os.path.relpath(file.resolve(), top)
         if file.resolve().is_relative_to(top)
         else str(file)
-        for file, top in ((there, checkout.files.top.resolve()), (here, checkout.repository.top))
+        for file, top in (
+            (base_file, checkout.files.top.resolve()),
+            (own_file, checkout.repository.top),
+        )
     ]
     return [] if names[0] == names[1] else [f"configuration: {names[0]} there, {names[1]} here"]
 
 
 def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
-    """Say how many files differ between the commit and the work tree, and how to see them."""
+    """Return a line on how many files differ from the commit, and how to list them."""
     exclude = _recorded(checkout, baselines)
     try:
         changed = len(changed_since(checkout.repository, checkout.revision.commit, exclude))
@@ -179,15 +184,15 @@ def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
 
 
 def _recorded(checkout: CommitCheckout, baselines: Path) -> list[str]:
-    """Return the folder of the baselines, from the top: what lies there is no code."""
+    """Return the baselines' folder, from the top, which contains no code."""
     folder = below_top(checkout.repository, baselines)
     return [] if folder is None else [folder]
 
 
 def _culprit(checkout: CommitCheckout, baselines: Path) -> dict[str, Any]:
-    """Say what lies between the commit and this work tree, and where a search would start.
+    """Return what to blame for a regression, and where a search for it would start.
 
-    Nothing is said where git stopped answering since the session began.
+    Empty if git has failed since the session began.
     """
     with suppress(GitError):
         return _between(checkout, baselines)
@@ -214,7 +219,7 @@ def _between(checkout: CommitCheckout, baselines: Path) -> dict[str, Any]:
 
 
 def _identity(checkout: CommitCheckout, found: BaseRecording) -> dict[str, Any]:
-    """Return what distinguishes this side from any other: code, environment, settings, model."""
+    """Return the identity of this side: code, environment, settings, model."""
     from pytest_llmperf.packages.fingerprint import fingerprint
 
     llm = {key: value for key, value in found.llm.items() if key != "model_path"}

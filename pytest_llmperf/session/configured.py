@@ -1,4 +1,4 @@
-"""What the commit or the configuration did to the engine, beside a baseline or the base side."""
+"""Findings on how commit or configuration changed the engine against a baseline or base side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.facts import SessionFacts
 
-#: What threads beyond the cores explain only where the baseline did not have them.
+#: Findings on threads; more than the cores explain a change only if the baseline had fewer.
 _BEYOND, _THREADS = "threads_beyond_cores", "other_threads"
 
 
@@ -26,30 +26,32 @@ def configured_findings(
     base: BaseSide | None,
     loaded: Mapping[str, EngineInfo],
 ) -> list[FitnessFinding]:
-    """Return what is configured or built otherwise than what a test is compared with.
+    """Return differences in configuration or build from what a test is compared with.
 
     Args:
         facts: of this session.
         baseline: the newest stored session that judges the test, or None.
-        base: the base side, which then takes the baseline's place, or None.
-        loaded: what the engines of the sides said after loading, by side.
+        base: the base side, which replaces the baseline, or None.
+        loaded: info of each side's engine, by side.
     """
     found = beyond_cores(facts.config, usable_cpus())
     sides = _sides(facts, base, loaded) if base is not None else _stored(facts, baseline, loaded)
     if sides is not None:
         found = [*causes(*sides), *found]
-    # As they tell the most, whatever their severities.
+    # In order of significance, not of severity.
     return [with_severities([one], facts.severities)[0] for one in found]
 
 
 def stored_causes(facts: SessionFacts, baseline: StoredRecord) -> list[FitnessFinding]:
-    """Return what is configured or built otherwise than in a stored session."""
+    """Return differences in configuration or build from a stored session."""
     sides = _stored(facts, baseline, {})
     return [] if sides is None else causes(*sides)
 
 
-def causes_of(verdicts: Sequence[Verdict], configured: Sequence[FitnessFinding]) -> tuple[str, ...]:
-    """Return what explains a test that is slower or misses a target, in words."""
+def explanations_of(
+    verdicts: Sequence[Verdict], configured: Sequence[FitnessFinding]
+) -> tuple[str, ...]:
+    """Return texts that explain why a test is slower or misses a target."""
     kinds = {reason.kind for verdict in verdicts for reason in verdict.reasons}
     kinds |= {verdict.kind for verdict in verdicts}
     if not kinds & {VerdictKind.REGRESSED, VerdictKind.MISSED}:
@@ -69,9 +71,9 @@ def differences_of(
     base: BaseSide | None,
     configured: Sequence[FitnessFinding],
 ) -> tuple[str, ...]:
-    """Return what differs besides speed, what decides speed first.
+    """Return other differences than speed, those that affect speed first.
 
-    Of the newest session that judged the test, or of the base side.
+    Compared with the newest session that judged the test, or with the base side.
     """
     known_causes = [finding.text for finding in configured if finding.name != _BEYOND]
     if base is not None:
@@ -89,11 +91,11 @@ def _stored(
 ) -> tuple[EngineState, EngineState] | None:
     if baseline is None:
         return None
-    # What was measured; the bodies' engine may have come up with other layers.
-    here = Loaded.of(loaded[CANDIDATE]) if CANDIDATE in loaded else facts.loaded
+    # From the measured processes: the engine of the bodies may have placed layers differently.
+    measured = Loaded.of(loaded[CANDIDATE]) if CANDIDATE in loaded else facts.loaded
     record = baseline.record
     return (
-        EngineState(facts.provenance.backend, facts.config, here),
+        EngineState(facts.provenance.backend, facts.config, measured),
         EngineState(record.provenance.backend, record.config, record.loaded),
     )
 
@@ -101,10 +103,10 @@ def _stored(
 def _sides(
     facts: SessionFacts, base: BaseSide, loaded: Mapping[str, EngineInfo]
 ) -> tuple[EngineState, EngineState] | None:
-    here, there = loaded.get(CANDIDATE), loaded.get(BASE)
-    if here is None or there is None or base.llm is None:
+    candidate_info, base_info = loaded.get(CANDIDATE), loaded.get(BASE)
+    if candidate_info is None or base_info is None or base.llm is None:
         return None
     return (
-        EngineState("", facts.config, Loaded.of(here)),
-        EngineState("", base.llm.resolved(), Loaded.of(there), base.name),
+        EngineState("", facts.config, Loaded.of(candidate_info)),
+        EngineState("", base.llm.resolved(), Loaded.of(base_info), base.name),
     )

@@ -1,4 +1,4 @@
-"""Confirmation: suspects by their stored sessions are run against the commit these measured."""
+"""Confirmation: runs suspects against the commit that their stored sessions measured."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _ON_REQUEST = "a session that records confirms on request: --llmperf-confirm aut
 
 @dataclass(frozen=True)
 class Confirmation:
-    """What running suspects against the commits of their baselines decided.
+    """Results of running suspects against the commits of their baselines.
 
     Attributes:
-        trials: those that were run.
+        trials: the trials that were run.
         confirmed: the trial that decides on a test, by node id.
-        remarks: what led to that trial, or why there was none, by node id.
-        rejudged: what stored sessions say of all others, at their share of the false-alarm
-            rate; None where that is unchanged.
+        remarks: the reason for that trial, or why there was none, by node id.
+        rejudged: the verdicts by stored sessions on all others, at their share of the false-alarm
+            rate; None if unchanged.
         prepared_seconds: how long checkouts, environments and recordings took.
     """
 
@@ -81,7 +81,7 @@ class Confirmer:
         trial: the measurement of its tests, judged by stored sessions.
         start_seconds: how long an engine process takes to start.
         origins: where this session's own modules were imported from.
-        code: what this session measures.
+        code: the code this session measures.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Confirmer:
         self._mode = context.request.confirming
 
     def run(self) -> Confirmation:
-        """Run what is suspect, as far as it is asked for and the budget lasts."""
+        """Run the suspects, as far as requested and within the budget."""
         perf = self._context.setup.perf
         records = self._facts.baselines.records
         suspects, unfit = find_suspects(self._trial, records, every=self._mode == "always")
@@ -142,12 +142,12 @@ class Confirmer:
         share: float,
         engines: Mapping[str, Sequence[FitnessFinding]],
     ) -> None:
-        """Run a group against one commit; note which of its tests that decides."""
+        """Run a group against one commit; note the tests that it decides."""
         began = self._spent()
         try:
             trial = self._confirm(run, origin, group, share)
         except (GitError, SideError, BaselineError, EngineError) as error:
-            # Such as a device that another session took meanwhile.
+            # For example, another session took the device meanwhile.
             run.unconfirmed |= {one.test.nodeid: str(error) for one in group}
             return
         finally:
@@ -158,7 +158,7 @@ class Confirmer:
         for suspect in group:
             nodeid = suspect.test.nodeid
             found = result_of_test(trial, suspect.test)
-            # Other work there was measured in pairs, too, and was compared with nothing.
+            # A changed workload was measured in pairs, too, but not compared.
             if base.relation(nodeid) != "same" or not found.pairs:
                 run.unconfirmed[nodeid] = _why_not(suspect, found, base)
             elif cause := _not_cleared(found, engines.get(nodeid, [])):
@@ -167,18 +167,18 @@ class Confirmer:
                     f"costs: {cause}"
                 )
             else:
-                said = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
-                run.remarks[nodeid] = f"{said}run against {base.name}, {origin.how}"
+                reason = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
+                run.remarks[nodeid] = f"{reason}run against {base.name}, {origin.how}"
                 run.confirmed[nodeid] = trial
 
     def _spent(self) -> float:
-        """Return a time that stands still while the session waits for the machine to be fit."""
+        """Return a clock that pauses while the session waits for a busy machine."""
         return time.monotonic() - self._context.wait.seconds
 
     def _unchanged(
         self, suspects: Sequence[Suspect]
     ) -> tuple[dict[str, str], list[Suspect], dict[str, str]]:
-        """Tell apart the suspects whose code a session of the faster half measured.
+        """Separate suspects whose code a session of the faster half measured.
 
         A comparison of the commits would compare that code with itself. Returns the session
         that measured the very same by test, where there is one; the suspects that can be
@@ -189,7 +189,7 @@ class Confirmer:
         unconfirmed: dict[str, str] = {}
         for suspect in suspects:
             alike = [one for one in suspect.faster_half if self._code.has_code_of(one)]
-            # Asked to confirm every test, an older commit that differs will do.
+            # If every test is to be confirmed, an older commit that differs is enough.
             others = self._mode == "always" and not all(
                 map(self._code.has_code_of, suspect.sessions)
             )
@@ -212,7 +212,7 @@ class Confirmer:
         return same, left, unconfirmed
 
     def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
-        """Return what is built or loaded otherwise than in a suspect's newest stored session."""
+        """Return differences in build or load from a suspect's newest stored session."""
         found = {
             suspect.test.nodeid: stored_causes(self._facts, suspect.sessions[-1])
             for suspect in suspects
@@ -239,9 +239,9 @@ class Confirmer:
         return list(groups.values()), unconfirmed
 
     def _origin(self, suspect: Suspect, repository: Repository) -> Origin:
-        """Return the commit of the newest session that is as fast as they are in the middle.
+        """Return the commit of the newest session that is at least as fast as the median.
 
-        A newer one may hold the slowdown already. One with the code of this session would be
+        A newer one may already contain the slowdown. One with this session's code would be
         compared with itself.
 
         Raises:
@@ -290,7 +290,7 @@ class Confirmer:
             base = commit_side(context, checkout, tests, self._facts.info)
             telemetry = self._facts.telemetry
             facts = gather_facts(context, self._facts.info, base, tests, telemetry)
-            # It knows the machine's bandwidth already.
+            # The meter has already measured the machine's bandwidth.
             facts = replace(facts, roofline=self._facts.roofline)
             prepared = time.monotonic() - began
             try:
@@ -312,17 +312,17 @@ class Confirmer:
 
 
 def _share(alpha: float, groups: int, *, alone: bool) -> float:
-    """Return what each trial that may decide gets of the one false-alarm rate.
+    """Return the share of the session's false-alarm rate for each trial that may decide.
 
     Which suspects are left to their stored sessions is known only after the others were
-    confirmed, so their part is kept for them from the start. Only one that is ``alone``, and
-    either confirmed or left to them, uses it all: either way a single trial decides.
+    confirmed, so a share is reserved for them from the start. Only a suspect that is ``alone``
+    uses the whole rate: confirmed or not, a single trial decides.
     """
     return alpha / (groups + 1) if groups and not alone else alpha
 
 
 def _why_not(suspect: Suspect, found: TestResult, base: BaseSide) -> str:
-    """Say why a trial did not compare a test."""
+    """Return why a trial did not compare a test."""
     nodeid = found.nodeid
     if other := base.other_work(suspect.test):
         return other
@@ -333,9 +333,9 @@ def _why_not(suspect: Suspect, found: TestResult, base: BaseSide) -> str:
 
 
 def _not_cleared(found: TestResult, causes: Sequence[FitnessFinding]) -> str:
-    """Say what a comparison of the commits could not show, because both sides had it.
+    """Return a cause that a comparison of the commits can't show, as both sides have it.
 
-    An engine that was built again without GPU code is as slow for the old commit.
+    An engine rebuilt without GPU code is as slow for the old commit.
     """
     if any(verdict.kind is VerdictKind.REGRESSED for verdict in found.verdicts):
         return ""

@@ -1,4 +1,4 @@
-"""Where a session shows its plan and progress: one protocol, and one that shows nothing."""
+"""The protocol by which a session shows its plan and progress, and a silent implementation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Console(Protocol):
-    """What a session says while it runs."""
+    """Output of a session while it runs."""
 
     def line(self, text: str) -> None:
         """Show one line."""
@@ -20,7 +20,7 @@ class Console(Protocol):
     def progress(
         self, plan: Plan, *, in_logs: bool = True
     ) -> AbstractContextManager[Callable[[Step], None]]:
-        """Show how far the rounds of ``plan`` are; yields what is called before each replay.
+        """Show the progress of ``plan``'s rounds; yields a function to call before each replay.
 
         ``in_logs``: also where the output is no terminal.
         """

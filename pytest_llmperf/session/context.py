@@ -1,4 +1,4 @@
-"""What a session is given: configuration, engine, request, and where it shows progress."""
+"""The inputs of a session: configuration, engine, request, and console."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
 
 #: When tests are run against the commit of their baseline before they are judged;
-#: ``on request`` says of suspects how to have them confirmed.
+#: with ``on request`` the report says how to confirm suspects.
 Confirming = Literal["auto", "never", "always", "on request"]
 
 
 @dataclass(frozen=True)
 class SessionRequest:
-    """What is asked of one session.
+    """The options of one session.
 
     Attributes:
         base_commit: another commit to compare with, or None.
@@ -40,8 +40,8 @@ class SessionRequest:
         confirming: when suspects are run against the commit of their baseline.
         names_tests: single tests were asked for, so others are not missing.
         written: files that this session writes besides baselines, which are no code.
-        doctor_command: what examines this configuration from where the user is.
-        record_command: what records a baseline there.
+        doctor_command: the command that examines this configuration, from the user's folder.
+        record_command: the command that records a baseline, from that folder.
     """
 
     base_commit: Revision | None = None
@@ -59,7 +59,7 @@ class SessionRequest:
 
 
 def no_other_tree(tree: OtherTree, wanted: Sequence[str]) -> BaseRecording:  # noqa: ARG001
-    """Refuse to record elsewhere, where the caller has no way to.
+    """Refuse to record in another tree, for callers that can't.
 
     Raises:
         SideError: always.
@@ -74,12 +74,12 @@ class SessionContext:
     Attributes:
         project: the folders of the project under test.
         setup: the configuration and its engine.
-        request: what is asked.
+        request: the options.
         console: where plan and progress are shown.
         wait: the account of waiting for a busy machine.
         record_elsewhere: records tests in another tree.
         import_paths: folders an application's modules are imported from first.
-        import_roots: of these, the folders that this process was told to use.
+        import_roots: of these, the folders given to this process explicitly.
     """
 
     project: ProjectFolders

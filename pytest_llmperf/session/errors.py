@@ -1,4 +1,4 @@
-"""What ends a session, or its comparison with another side."""
+"""Errors that end a session, or its comparison with another side."""
 
 from __future__ import annotations
 

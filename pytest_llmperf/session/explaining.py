@@ -1,4 +1,4 @@
-"""Why a test that is too slow may be so: causes that show, without trying a change."""
+"""Finds visible causes of a test that is too slow, without trying changes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _TOO_SLOW = frozenset({VerdictKind.MISSED, VerdictKind.REGRESSED})
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a test may be slow.
+    """Possible causes of a slow test.
 
     Attributes:
-        causes: what shows, the costliest first.
-        command: what measures which change brings how much.
+        causes: visible causes, the costliest first.
+        command: the command that measures the effect of each change.
     """
 
     causes: tuple[DiagnosedCause, ...]
@@ -47,7 +47,7 @@ class Explainer:
         self.problems: list[str] = []
 
     def explain(self, trial: Trial, test: RecordedTest) -> Explanation | None:
-        """Return why a test may be slow; None where it is not, or nothing shows."""
+        """Return why a test may be slow; None if it is not, or no cause is visible."""
         verdicts = [one.verdict for one in trial.checks[test.nodeid] if one.verdict]
         if not any(reason.kind in _TOO_SLOW for one in verdicts for reason in one.reasons):
             return None
@@ -68,7 +68,7 @@ class Explainer:
         if self._hardware is None:
             self._hardware = look_at_hardware()
         facts, samples = trial.facts, trial.measurement.tests[test.nodeid]
-        # What the verdict rests on: this side's processes that count.
+        # As the verdict: only this side's valid processes.
         found = (f for one in samples.processes if one.side == CANDIDATE for f in one.findings)
         use = _use(test.workload)
         checks = [one for one in trial.checks[test.nodeid] if one.summary]

@@ -1,4 +1,4 @@
-"""What is known of machine, model, code and baselines once the bodies have run."""
+"""Gathers the facts for verdicts: machine, model, code and baselines."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SessionFacts:
-    """What the verdicts of a session rest on besides its samples.
+    """The basis of a session's verdicts, besides its samples.
 
     Attributes:
         machine: the fingerprint of this machine.
@@ -49,13 +49,13 @@ class SessionFacts:
         store: where baselines live.
         baselines: those that match, those refused, and the nearest other machine.
         notes: about the whole session, one line each.
-        n_threads: most threads the engine of either side uses at once.
+        n_threads: maximum number of threads the engine of either side uses at once.
         watch_gpu: whether the engine of either side may use a GPU that NVML can watch.
         telemetry: the session with NVML while GPUs are watched, or None; ``close`` ends it.
         no_gpu: why no GPU is watched, empty where one is.
-        calibration: what the newest A/A calibration of this machine, model and configuration
-            said, or None.
-        roofline: knows the limits that this machine's memory sets.
+        calibration: result of the newest A/A calibration of this machine, model and
+            configuration, or None.
+        roofline: computes the limits set by this machine's memory.
         severities: the configured ones of fitness checks, by name.
     """
 
@@ -82,12 +82,12 @@ class SessionFacts:
 
     @property
     def loaded(self) -> Loaded:
-        """What a record keeps of what the engine loaded."""
+        """The facts about the loaded engine that a record stores."""
         return Loaded.of(self.info)
 
     @property
     def watch(self) -> WatchSettings:
-        """What is watched beside engine processes."""
+        """Settings for watching the machine during engine processes."""
         mapped = self.info.mapped_bytes(locked=self.config["use_mlock"])
         need = Need(mapped, self.n_threads, usable_cpus())
         return WatchSettings(need, self.severities, self.telemetry, self.no_gpu, self.roofline)
@@ -100,13 +100,13 @@ def gather_facts(
     tests: Sequence[RecordedTest] = (),
     telemetry: Telemetry | None = None,
 ) -> SessionFacts:
-    """Look at machine, model, repository and baselines, while no engine holds a device.
+    """Inspect machine, model, repository and baselines, while no engine holds a device.
 
     Args:
         context: of the session.
-        info: what its engine loaded.
+        info: of its engine.
         base: the base side, where there is one.
-        tests: what is measured.
+        tests: the tests to measure.
         telemetry: the session with NVML that is already open; one is opened where GPUs are
             to be watched and there is none.
 
@@ -136,7 +136,7 @@ def gather_facts(
         notes.append(f"no commit is recorded, because git can't be asked: {git.problem}")
     if reading.problem:
         notes.append(reading.problem)
-    # A stranger on a card that no engine uses is no business of ours.
+    # Other processes on a card that no engine uses do not matter.
     uses = any(map(_may_use_gpu, sides))
     watch_gpu = bool(reading.gpus) and uses
     if watch_gpu and telemetry is None:
@@ -176,7 +176,7 @@ def gather_facts(
 
 
 def machine_before_loading(llm: LlmConfig) -> Machine | None:
-    """Return this machine where no engine has to be loaded to tell it; None elsewhere.
+    """Return this machine if it can be identified without loading an engine; else None.
 
     GPUs of other vendors than NVIDIA are known from the engine only.
     """
@@ -191,13 +191,13 @@ def _machine(backend: str, reading: GpuReading, info: EngineInfo | None) -> Mach
         "cpu" if backend == UNKNOWN_BACKEND and not reading.gpus else backend,
         _gpus(reading.gpus, info),
         driver=reading.driver,
-        # What CUDA_VISIBLE_DEVICES hides is in the machine all the same.
+        # Includes cards hidden by CUDA_VISIBLE_DEVICES.
         present=_gpus(read_gpus({}).gpus, info),
     )
 
 
 def _may_use_gpu(llm: LlmConfig) -> bool:
-    """Whether an engine may use a GPU; what an application does nobody can tell."""
+    """Whether an engine may use a GPU; of an application it is unknown."""
     off = llm.kind.uses_llama_settings and llm.resolved()["n_gpu_layers"] == 0
     return llm.kind.may_use_gpu and not off
 
@@ -229,9 +229,9 @@ def _gpus(seen: tuple[Gpu, ...], info: EngineInfo | None) -> tuple[Gpu, ...]:
 
 
 def _needed_cores(llm: LlmConfig) -> int:
-    """Return how many cores the engine keeps busy; one with its own settings is taken to need one.
+    """Return how many cores the engine keeps busy; one with its own settings counts as one.
 
-    What ``auto`` stands for says nothing about such an engine; a number it is given does.
+    For such an engine ``auto`` has no meaning, but an explicit number counts.
     """
     resolved = llm.resolved()
     asked = [

@@ -1,4 +1,4 @@
-"""Fitness findings of a session by check: what was found, how bad, in which processes and tests."""
+"""Fitness findings of a session by check: text, severity, processes and tests."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pytest_llmperf.measure.samples import TestSamples
 
 @dataclass(frozen=True)
 class FitnessEntry:
-    """What one check found, the worst of it.
+    """The worst finding of one check.
 
     Attributes:
         name: which check, of ``fitness_checks.CHECKS``.
-        severity: the worst that was found.
-        text: what was seen then.
+        severity: of the worst finding.
+        text: the observation.
         evidence: the numbers behind it.
-        processes: the engine processes in which it was found, numbered from 0; empty for what
-            holds of all of them, such as a setting.
+        processes: the engine processes in which it was found, numbered from 0; empty if it
+            applies to all, such as a setting.
         tests: the tests it was found in; empty where the entry is of one test.
     """
 
@@ -33,12 +33,12 @@ class FitnessEntry:
     tests: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the text and the name by which the configuration sets its severity."""
+        """Return the text, and the check's name in the configuration."""
         return f"{self.text} ({self.name})"
 
     @property
     def doing(self) -> str:
-        """Whose doing it is: the machine's, the measurement's or the configuration's."""
+        """Its origin: the machine, the measurement or the configuration."""
         check = CHECKS.get(self.name)
         return check.doing if check is not None else "machine"
 
@@ -56,7 +56,7 @@ class FitnessEntry:
 def entries_of(
     samples: TestSamples, configured: Iterable[FitnessFinding] = ()
 ) -> tuple[FitnessEntry, ...]:
-    """Return what was found while a test was measured, and of its configuration, worst first."""
+    """Return the findings on a test's measurement and configuration, worst first."""
     found = [
         _entry(finding, (sample.process,))
         for sample in (*samples.processes, *samples.voided)
@@ -67,7 +67,7 @@ def entries_of(
 
 
 def session_entries(tests: Mapping[str, Iterable[FitnessEntry]]) -> tuple[FitnessEntry, ...]:
-    """Return what was found in any test, by node id, worst first."""
+    """Return the findings of all tests (by node id) together, worst first."""
     return _merged(
         replace(entry, tests=(nodeid,)) for nodeid, entries in tests.items() for entry in entries
     )
@@ -79,7 +79,7 @@ def merged_sessions(sessions: Iterable[Iterable[FitnessEntry]]) -> tuple[Fitness
 
 
 def machine_lines(entries: Iterable[FitnessEntry]) -> tuple[str, ...]:
-    """Return what the machine did that a reader must know before any speed, one line each."""
+    """Return the machine's disturbances to show before any speed, one line each."""
     return tuple(
         str(entry) for entry in entries if entry.doing == "machine" and entry.severity != "note"
     )
@@ -92,7 +92,7 @@ def _entry(finding: FitnessFinding, processes: tuple[int, ...]) -> FitnessEntry:
 
 
 def _merged(entries: Iterable[FitnessEntry]) -> tuple[FitnessEntry, ...]:
-    """Keep the worst of each check; of equals the first, as the verdict that names it does."""
+    """Keep the worst of each check; of equal ones the first, as verdicts do."""
     by_name: dict[str, FitnessEntry] = {}
     for entry in entries:
         known = by_name.get(entry.name)

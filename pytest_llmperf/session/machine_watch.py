@@ -23,23 +23,23 @@ from pytest_llmperf.timeline import Timeline
 if TYPE_CHECKING:
     from pytest_llmperf.fitness_checks import Severity
 
-#: Seconds of one look at the machine: as short as CPU counters allow.
+#: Seconds of one observation of the machine: as short as CPU counters allow.
 _LOOK_S = 0.6
-#: Seconds of watching after which an unfit machine is given up on for this process.
+#: Seconds after which this process is abandoned on a clearly unfit machine.
 _CLEARLY_S = 5.0
 
 
 @dataclass(frozen=True)
 class WatchSettings:
-    """What a machine watch has to know.
+    """Settings of a machine watch.
 
     Attributes:
-        need: what the engines need of their host.
+        need: host resources that the engines need.
         severities: the configured ones of fitness checks, by name.
         telemetry: the session with NVML while GPUs are watched, or None.
         no_gpu: why no GPU is watched; empty where one is.
-        roofline: knows the limits that this machine's memory sets.
-        gives_up: a process is ended early where the machine is clearly unfit.
+        roofline: computes the limits set by this machine's memory.
+        gives_up: whether a process is ended early if the machine is clearly unfit.
     """
 
     need: Need
@@ -56,7 +56,7 @@ def machine_findings(
     host: HostReport | None = None,
     gpus: Sequence[FitnessFinding] = (),
 ) -> list[FitnessFinding]:
-    """Return what makes the machine unfit, as severe as configured, worst first."""
+    """Return findings on the machine, with configured severities, worst first."""
     found = judge(load, settings.need.cores, settings.need.threads)
     if host is not None:
         found += judge_host(host, settings.need)
@@ -66,8 +66,8 @@ def machine_findings(
 class MachineWatch:
     """Watches the machine while one test is replayed in the process of ``client``.
 
-    ``early`` is what was found right before, while the process started: reported, and no
-    reason to leave out what was measured after it.
+    ``early`` are findings from before, while the process started: they are reported, but do
+    not void later measurements.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class MachineWatch:
         self._settings = settings
         self._client = client
         self._early = early
-        # It may measure: before anything is watched, and while the engine has nothing to do.
+        # This may measure bandwidth, so it runs before the watch, while the engine is idle.
         settings.roofline.prepare(client.info)
         self._load = LoadWatch.start()
         self._host = HostWatch(client.pid)
@@ -85,29 +85,29 @@ class MachineWatch:
         )
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Return what was measured beside one counted iteration."""
+        """Return the metrics measured during one counted iteration."""
         self._host.timed()
         gpus = {} if self._gpus is None else self._gpus.measured(timelines)
         return {**gpus, **self._settings.roofline.measured(self._client.info, timelines)}
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
-        """Return what the GPUs did beside all counted iterations together."""
+        """Return the GPU metrics over all counted iterations together."""
         return {} if self._gpus is None else self._gpus.whole()
 
     def undefined(self) -> Mapping[str, str]:
-        """Say why a metric has no value."""
+        """Return why metrics have no value, by name."""
         return no_gpu(self._settings.no_gpu) if self._gpus is None else self._gpus.undefined()
 
     def telemetry(self) -> TelemetrySummary | None:
-        """Return what the GPUs did while the engine decoded."""
+        """Return a summary of the GPUs during decoding."""
         return None if self._gpus is None else self._gpus.summary()
 
     def sample(self) -> str | None:
-        """Look once more, between two replays; say why the process is clearly lost.
+        """Check the machine between two replays; return why to abandon the process, if so.
 
-        An engine that waits for its cores can be fifty times slower: there is no need to
-        wait for it to the end. A short window proves nothing, a neighbour may be gone again;
-        a card does not come back.
+        An engine that waits for its cores can be fifty times slower, and need not be measured
+        to the end. A short window proves nothing, as another process may end; a lost card
+        does not come back.
         """
         self._load.sample()
         self._host.look()
@@ -121,7 +121,7 @@ class MachineWatch:
         return next((str(one) for one in found if one.severity == "invalid"), None)
 
     def stop(self) -> Sequence[FitnessFinding]:
-        """End the watch and say what was found, worst first."""
+        """End the watch and return its findings, worst first."""
         load, host = self._load.stop(), self._host.report()
         if self._gpus is not None:
             self._gpus.stop()
@@ -132,7 +132,7 @@ class MachineWatch:
 
 
 class ProcessWatch:
-    """Waits before an engine process starts, looks on while it loads, and watches its replays."""
+    """Waits for the machine before an engine process starts, then watches its load and replays."""
 
     def __init__(self, settings: WatchSettings, wait: FitWait) -> None:
         self._settings = settings
@@ -140,7 +140,7 @@ class ProcessWatch:
         self._loading: LoadWatch | None = None
 
     def before(self) -> float:
-        """Wait for the machine, if asked to; return the seconds that took."""
+        """Wait for the machine, if configured; return the seconds it took."""
         waited = self._wait.wait(self._look)
         if self._loading is None:  # else the other process of the pair has just started
             self._loading = LoadWatch.start()
@@ -155,7 +155,7 @@ class ProcessWatch:
     def _look(self) -> Sequence[FitnessFinding]:
         telemetry, gpus = self._settings.telemetry, list[FitnessFinding]()
         load, host = LoadWatch.start(), HostWatch()
-        # No engine lives on a card now: everybody there is a stranger.
+        # No engine is running now, so all processes on a card are foreign.
         watch = None if telemetry is None else GpuWatch(telemetry, os.getpid())
         time.sleep(_LOOK_S)
         if watch is not None:
@@ -165,7 +165,7 @@ class ProcessWatch:
 
 
 def _early(finding: FitnessFinding) -> FitnessFinding:
-    """Return what was found while a process started: it touched nothing that was measured."""
+    """Return a finding from a process's start, which affects no measurement."""
     return replace(
         finding,
         severity="note" if finding.severity == "note" else "warn",

@@ -27,7 +27,7 @@ _DIGITS = 20
 
 
 class MeasuredCode:
-    """What this session measures besides the machine; looked at once, when it is asked for.
+    """The code, environment and engine of this session; each part is read once, on demand.
 
     Args:
         context: of the session.
@@ -41,7 +41,7 @@ class MeasuredCode:
 
     @cached_property
     def provenance(self) -> Provenance:
-        """Where this session comes from, with digests of its code and of its environment."""
+        """The session's provenance, with digests of its code and environment."""
         return replace(self._facts.provenance, code=self._code, environment=self._environment)
 
     def has_code_of(self, stored: StoredRecord) -> bool:
@@ -59,33 +59,33 @@ class MeasuredCode:
         return head == commit or self._content(head) == self._content(commit) is not None
 
     def differences(self, stored: StoredRecord) -> list[str]:
-        """Return what differs from a stored session besides the machine, or may for all it says.
+        """Return known and possible differences from a stored session, except the machine.
 
-        Empty where code, configuration, packages, engine and model are the same: then it is
-        the machine that made another speed.
+        Empty if code, configuration, packages, engine and model are the same: then only the
+        machine can have changed the speed.
         """
         return list(self._differences(stored))
 
     def _differences(self, stored: StoredRecord) -> Iterator[str]:
-        record, here = stored.record, self.provenance
+        record, ours = stored.record, self.provenance
         theirs = record.provenance
-        if theirs.code is None or theirs.code != here.code:
-            known = theirs.code is not None and here.code is not None
+        if theirs.code is None or theirs.code != ours.code:
+            known = theirs.code is not None and ours.code is not None
             if not self.has_code_of(stored):
                 yield "the code"
             elif known:
                 yield "files that git does not know"
-        found = work_differences(stored, here, self._facts.config)
+        found = work_differences(stored, ours, self._facts.config)
         yield from (f"{d.item} ({d.baseline} there, {d.current} here)" for d in found)
-        if theirs.backend != here.backend:
-            yield f"the backend ({theirs.backend} there, {here.backend} here)"
+        if theirs.backend != ours.backend:
+            yield f"the backend ({theirs.backend} there, {ours.backend} here)"
         if record.loaded is None:
             yield "what its engine had loaded, which it does not say"
         elif _without_reason(record.loaded) != _without_reason(self._facts.loaded):
             yield "what the engine loaded"
-        if theirs.environment is None or here.environment is None:
+        if theirs.environment is None or ours.environment is None:
             yield "the installed packages, which it does not say"
-        elif theirs.environment != here.environment:
+        elif theirs.environment != ours.environment:
             yield "the installed packages, or variables of the engine's libraries"
 
     @cached_property
@@ -126,7 +126,7 @@ class MeasuredCode:
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
 
     def _content(self, commit: str) -> str | None:
-        """Return the digest of a commit's files, baselines excepted; None where it is not here."""
+        """Return the digest of a commit's files, baselines excepted; None if it is missing."""
         repository = self._repository
         if repository is not None and commit not in self._contents:
             folder = below_top(repository, self._context.baselines_dir)
@@ -139,12 +139,12 @@ class MeasuredCode:
 
 
 def own_files(context: SessionContext, repository: Repository) -> list[str]:
-    """Return the paths, from the work tree's top, that this session writes: they are no code."""
+    """Return the paths that this session writes, from the work tree's top, as they are no code."""
     written = (context.baselines_dir, *context.request.written)
     found = (below_top(repository, path) for path in written)
     return [path for path in found if path is not None]
 
 
 def _without_reason(loaded: Loaded) -> Loaded:
-    """Leave out why layers are where they are, which is words."""
+    """Drop the texts on why layers are where they are."""
     return replace(loaded, placement="")

@@ -1,4 +1,4 @@
-"""The measure stage: plans it, holds the device, runs the rounds, shows how far they are."""
+"""The measure stage: makes a plan, locks the device, runs the rounds, shows progress."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class MeasureStage:
     """Measures plans on one machine, one at a time.
 
     Args:
-        watch: what is watched beside engine processes.
+        watch: settings for watching the machine during engine processes.
         console: where progress is shown.
-        wait: the session's account of waiting for the machine to be fit.
+        wait: the session's account of waiting for a busy machine.
         specs: how the engines of both sides are started; None where the caller holds the
             device already.
         in_logs: whether progress is shown where the output is no terminal, too.
@@ -64,7 +64,7 @@ class MeasureStage:
     ) -> Measurement:
         """Replay the plan's workloads until every test is decided, or a budget ends.
 
-        ``undecided``, ``earlier`` and ``keep`` as ``Rounds`` takes them.
+        ``undecided``, ``earlier`` and ``keep``: see ``Rounds``.
 
         Raises:
             DeviceBusyError: another session does not free the device.
@@ -92,7 +92,7 @@ class MeasureStage:
 
     @contextmanager
     def _device(self) -> Iterator[None]:
-        """Hold the device, unless the caller does."""
+        """Lock the device, unless the caller has."""
         if self._specs is None:
             yield
             return
@@ -125,9 +125,9 @@ def make_plan(
 def fits_beside(settings: WatchSettings, turns: str, client: EngineClient) -> bool:
     """Whether another engine's process may live beside this one; ``turns`` as configured.
 
-    On a GPU it may not: memory there is short, and a card's counters do not tell whose
-    energy they count. An application may hold what is there only once, a port or a server
-    of its own that the other process would then ask; so it has to be allowed to.
+    Not on a GPU: its memory is short, and its counters can't attribute energy to a process.
+    An application may use a resource that exists only once, such as a port or a server, so
+    it needs the configuration's permission.
     """
     info = client.info
     on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)

@@ -1,4 +1,4 @@
-"""Where tests are recorded for the other side: another tree, or this one configured otherwise."""
+"""The tree in which the base side's tests are recorded: another one, or this one reconfigured."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from pytest_llmperf.packages.environment import Environment
     from pytest_llmperf.session.base_recording import BaseRecording
 
-#: The plugin is what measures both sides, whatever tree it comes from.
+#: The plugin's package, which measures both sides and so is never taken from a tree.
 INSTRUMENT = "pytest_llmperf"
 
 
 @dataclass(frozen=True)
 class OtherTree:
-    """Where a recording session runs, and how it differs from this one.
+    """The location of a recording session, and its differences from this one.
 
     Attributes:
-        title: what messages call it.
-        project: the root folder there.
+        title: its name in messages.
+        project: its root folder.
         environment: the Python environment of its processes.
         roots: folders its modules are imported from first.
         top_here, top: the tops of this work tree and of that one; the same for another
             configuration.
-        scratch: a folder for what only this run needs; None takes the system's.
-        config_file: its configuration; None takes what this session was given, moved there.
+        scratch: a folder for temporary files; None takes the system's.
+        config_file: its configuration; None takes this session's, moved there.
     """
 
     title: str
@@ -40,7 +40,7 @@ class OtherTree:
     config_file: Path | None = None
 
     def moved(self, entry: str) -> str:
-        """Return the path there of one in this work tree; any other as it is."""
+        """Return the counterpart of a path in this work tree; any other path unchanged."""
         path = Path(entry)
         if not entry or not path.is_absolute() or not path.is_relative_to(self.top_here):
             return entry
@@ -51,7 +51,7 @@ class RecordElsewhere(Protocol):
     """Runs test bodies in another tree."""
 
     def __call__(self, tree: OtherTree, wanted: Sequence[str]) -> BaseRecording:
-        """Run the bodies of the ``wanted`` tests once there and return what they asked for.
+        """Run the bodies of the ``wanted`` tests once in that tree and return their recordings.
 
         Raises:
             SideError: they could not be run.

@@ -1,4 +1,4 @@
-"""A test as far as measuring goes: what it asked of the engine, and what it is held to."""
+"""A recorded test: its workload and its checks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class RecordedTest:
 
     Attributes:
         nodeid: its name.
-        workload: what it asked of the engine.
-        seconds: how long that took, inside generation.
-        checks: what is gated or shown.
+        workload: its requests to the engine.
+        seconds: how long they took, inside generation.
+        checks: the metrics to gate or show.
         budget: seconds that may go into replaying it; None takes ``perf.test_budget``.
     """
 

@@ -1,4 +1,4 @@
-"""What a session found, as plain data: stored, rendered and turned into reports from here alone."""
+"""The result of a session as plain data, the only input of all reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class CheckResult:
     """One metric of one test, judged or only shown.
 
     Attributes:
-        evidence: the samples and what they are compared with.
+        evidence: the samples and their baseline.
         verdict: the judgement, or None for a metric that is shown only.
     """
 
@@ -35,31 +35,31 @@ class CheckResult:
 
     @cached_property
     def numbers(self) -> Comparison:
-        """What the samples amount to; no numbers where they can't be summarised."""
+        """The comparison of the samples; no numbers if they can't be summarised."""
         try:
             return compare(self.evidence)
         except ValueError:
-            # The verdict says why.
+            # The verdict gives the reason.
             return NOTHING
 
     @property
     def check(self) -> Check:
-        """The metric and what it is held to."""
+        """The metric and its limits."""
         return self.evidence.check
 
     @property
     def label(self) -> str:
-        """What tables call the metric."""
+        """The metric's name in tables."""
         return self.check.metric.label
 
     @property
     def summary(self) -> Summary | None:
-        """What this session measured, base unit."""
+        """Summary of this session's samples, base unit."""
         return self.numbers.current
 
     @property
     def baseline(self) -> Summary | None:
-        """What earlier sessions, or the base side, measured, base unit."""
+        """Summary of the earlier sessions', or the base side's, samples, base unit."""
         return self.numbers.baseline
 
     @property
@@ -79,31 +79,31 @@ class CheckResult:
 
     @property
     def samples(self) -> Samples:
-        """Raw samples, shape (processes, iterations); of two sides those of complete pairs."""
+        """Raw samples, shape (processes, iterations); with two sides those of complete pairs."""
         pairs = self.evidence.pairs
         return self.evidence.samples if pairs is None else pairs.candidate
 
     @property
     def base_samples(self) -> Samples:
-        """The base side's; row i of both is pair i. Empty without one."""
+        """The base side's raw samples; row i of both sides is pair i. Empty without one."""
         return () if self.evidence.pairs is None else self.evidence.pairs.base
 
     @property
     def against(self) -> str | None:
-        """What the base side is called, or None."""
+        """The name of the base side, or None."""
         return None if self.evidence.pairs is None else self.evidence.pairs.name
 
 
 @dataclass(frozen=True)
 class DiagnosedCause:
-    """Why a test may be slow, as a diagnosis saw it.
+    """A possible cause of a slow test, found by a diagnosis.
 
     Attributes:
         name: of the cause, as ``llmperf doctor`` calls it.
         title: what it is, in a few words.
-        evidence: what was seen, in one sentence.
-        change: what mends it.
-        certain: it is wrong whatever it costs; otherwise it is worth trying.
+        evidence: the observation, in one sentence.
+        change: the fix.
+        certain: whether it is definitely wrong; otherwise the change is worth trying.
     """
 
     name: str
@@ -115,30 +115,30 @@ class DiagnosedCause:
 
 @dataclass(frozen=True)
 class TestResult:
-    """One test: its rows, its work and what was found out about it.
+    """One test: its metrics, workload, findings and verdicts.
 
     Attributes:
         nodeid: pytest's name of the test.
         rows: its metrics in the order to show them.
         workload: the work in one line, such as ``1 request, 38 tokens in, 64 out``.
         workload_hash: the identity of that work.
-        requests: digests of what was asked for, to tell another work from it.
+        requests: digests of its requests, to describe how another workload differs.
         findings: causes and warnings about this test, one line each, such as stalls.
-        differences: what differs from the baseline, or the base side, besides speed, one
-            line each, with both values: configuration, engine version, driver.
+        differences: differences from the baseline, or the base side, other than speed, one line
+            each, with both values: configuration, engine version, driver.
         pairs: complete pairs of processes, where two sides were compared.
         processes: valid processes of this session's own side.
         earlier_pairs: of the pairs, those that earlier sessions measured.
-        culprit: what a regression is to be put down to, where the base side is another commit.
-        bisect_from: what a search for the commit starts from; None where nothing is to find.
-        telemetry: what the GPUs did while it decoded, this session's own side; None without.
-        roofline: how near decode is to this machine's limit, or None where nobody asked.
-        is_confirmed: it is the commit of a stored session that made the test suspect.
-        fitness: what was unfit while it was measured, and what its configuration does, by check.
-        causes: of a test that is slower or misses a target: what the commit or the
-            configuration did that explains it, one line each, the most telling first.
-        diagnosis: why it may be slow, the costliest cause first; of tests that are too slow.
-        doctor_command: what measures which change brings how much; empty without causes.
+        culprit: what to blame for a regression, where the base side is another commit.
+        bisect_from: what a search for the commit starts from; None if there is nothing to find.
+        telemetry: summary of the GPUs while this session's own side decoded; None without.
+        roofline: how near decode is to this machine's limit, or None if not requested.
+        is_confirmed: whether the base is the commit of a stored session that made it suspect.
+        fitness: findings on machine, measurement and configuration, by check.
+        causes: of a test that is slower or misses a target: the changes in
+            commit or configuration that explain it, one line each, the most significant first.
+        diagnosis: possible causes if it is too slow, the costliest first.
+        doctor_command: the command that measures each change's effect; empty without causes.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -170,12 +170,12 @@ class TestResult:
 
     @property
     def against(self) -> str | None:
-        """What the base side is called, or None."""
+        """The name of the base side, or None."""
         return next((row.against for row in self.rows if row.against is not None), None)
 
     @property
     def worst(self) -> Verdict | None:
-        """The test's own verdict, by precedence; None where nothing was judged."""
+        """The test's own verdict, by precedence; None if nothing was judged."""
         return worst(self.verdicts) if self.verdicts else None
 
 
@@ -196,18 +196,18 @@ class SessionResult:
             nearest machine that has a baseline.
         wall_seconds: wall time of the measure stage, seconds.
         generation_seconds: how much of it was spent inside generation, seconds.
-        recording_generation_seconds: what the bodies spent inside generation before that, seconds.
+        recording_generation_seconds: time the bodies spent inside generation before that, seconds.
         baseline_sources: the baseline files that were compared with.
         recorded_to: the baseline file this session wrote, or None.
-        record_command: what records a baseline.
-        accept_command: what makes this session's level the one to compare with.
-        against: what the base side is called that ran interleaved, or None.
+        record_command: the command that records a baseline.
+        accept_command: the command that accepts this session's level.
+        against: name of the base side that ran interleaved, or None.
         base_commit: its hash, where it is another commit.
-        base_differences: what differs in it, one line each.
+        base_differences: its differences, one line each.
         false_alarms: chance of any false ``regressed`` in the session.
-        strict: what is inconclusive fails its test.
+        strict: whether an inconclusive test fails.
         gpus: the GPUs that were watched.
-        waited_seconds: how long the session waited for the machine to be fit, seconds.
+        waited_seconds: how long the session waited for a busy machine, seconds.
         fitness: the tests' findings by check, the worst of each.
     """
 

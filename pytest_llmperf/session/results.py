@@ -1,4 +1,4 @@
-"""Builds the session's result from what was measured, confirmed, explained and stored."""
+"""Builds the session's result from its measurements, confirmations and explanations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_llmperf.session.fitness_entries import (
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.results_of_tests import result_of_test, trial_fitness
-from pytest_llmperf.session.session_gate import listed_differences
+from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.stats.paired import min_pairs_to_call
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def session_result(
     recorded_to: str | None = None,
     explainer: Explainer | None = None,
 ) -> SessionResult:
-    """Return what the session has to say so far.
+    """Return the session's result so far.
 
     Args:
         context: of the session.
@@ -87,7 +87,7 @@ def session_result(
 def _test(
     trial: Trial, test: RecordedTest, confirmation: Confirmation, explainer: Explainer | None
 ) -> TestResult:
-    """Return what the trial that decides on a test has to say of it."""
+    """Return a test's result from the trial that decides on it."""
     confirmed = confirmation.confirmed.get(test.nodeid)
     deciding = confirmed or trial
     if confirmed is None and confirmation.rejudged is not None:
@@ -111,14 +111,14 @@ def _baseline_notes(facts: SessionFacts, base: BaseSide | None) -> list[str]:
     if facts.baselines.records:
         return []
     notes = [
-        f"baseline {refused.path.name} refused: {listed_differences(refused.differences)}"
+        f"baseline {refused.path.name} refused: {differences_line(refused.differences)}"
         for refused in facts.baselines.refused[-3:]
     ]
     near = facts.baselines.near
     if near is not None:
         notes.append(
             f"this machine has no baseline; the nearest is {near.key}: "
-            f"{listed_differences(near.differences)}"
+            f"{differences_line(near.differences)}"
         )
     return notes
 

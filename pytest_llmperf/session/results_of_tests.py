@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
-from pytest_llmperf.session.configured import causes_of, configured_findings, differences_of
+from pytest_llmperf.session.configured import configured_findings, differences_of, explanations_of
 from pytest_llmperf.session.explaining import Explanation
 from pytest_llmperf.session.fitness_entries import FitnessEntry, entries_of, session_entries
 from pytest_llmperf.session.recorded import RecordedTest
@@ -55,7 +55,7 @@ def result_of_test(
         findings=(*remarks, *findings) if is_confirmed else (*findings, *remarks),
         differences=differences_of(facts, baseline, base, configured),
         fitness=entries_of(samples, configured),
-        causes=causes_of([one.verdict for one in checks if one.verdict], configured),
+        causes=explanations_of([one.verdict for one in checks if one.verdict], configured),
         pairs=samples.pairs,
         earlier_pairs=samples.earlier,
         culprit=base.culprit if base is not None else "",

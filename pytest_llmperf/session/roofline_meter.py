@@ -1,4 +1,4 @@
-"""What rooflines rest on: each device's bandwidth, found once and only if asked."""
+"""Provides each device's bandwidth for rooflines, measured once and only on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = "roofline"
 
 
 def with_roofline(checks: Sequence[Check], tolerance: float) -> list[Check]:
-    """Return the checks of a test with its roofline among them, shown where it is not gated."""
+    """Return a test's checks, with its roofline added as shown if it is not gated."""
     from pytest_llmperf.gate.check import Check
 
     if any(check.metric.name == NAME for check in checks):
@@ -32,11 +32,11 @@ def with_roofline(checks: Sequence[Check], tolerance: float) -> list[Check]:
 
 @dataclass(frozen=True)
 class Unknown:
-    """Why there is no limit.
+    """The reason why a limit is unknown.
 
     Attributes:
         text: the reason, a sentence without an end.
-        for_now: it is what the machine did; nothing is wrong with machine, engine or model.
+        for_now: whether it is temporary: the machine was disturbed.
     """
 
     text: str
@@ -44,7 +44,7 @@ class Unknown:
 
 
 class RooflineMeter:
-    """Knows the machine's bandwidths, and with them the limit of a workload.
+    """Measures the machine's bandwidths and computes the limit of a workload.
 
     Args:
         checks: of all tests; without a roofline among them nothing is ever measured.
@@ -56,9 +56,9 @@ class RooflineMeter:
         self._gpus: tuple[GpuBandwidth, ...] | None = None
 
     def prepare(self, info: EngineInfo) -> None:
-        """Find the bandwidths that this engine's limit takes; measure what must be measured.
+        """Look up or measure the bandwidths needed for this engine's limit.
 
-        Call it while no engine is at work: a stream takes all of the memory's bandwidth.
+        Call it while no engine is working: measuring uses the whole memory bandwidth.
         """
         if not self.is_asked or info.reads is None or info.reads.problem:
             return
@@ -69,7 +69,7 @@ class RooflineMeter:
             self._bandwidth(device, info)
 
     def measured(self, info: EngineInfo, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Return the roofline of one iteration; {} where it is not asked for or undefined."""
+        """Return the roofline of one iteration; {} if it is not requested or undefined."""
         rate = METRICS["tokens_per_sec"].compute(timelines)
         if not self.is_asked or rate is None:
             return {}
@@ -80,7 +80,7 @@ class RooflineMeter:
     def limit_of(self, info: EngineInfo, workload: Workload) -> Limit | Unknown | None:
         """Return the limit of a recorded workload, or why it is unknown.
 
-        None where nobody asked, and for a workload without a decode step.
+        None if not requested, or for a workload without a decode step.
         """
         if not self.is_asked:
             return None
@@ -90,12 +90,12 @@ class RooflineMeter:
     def share(
         self, info: EngineInfo, workload: Workload, rows: Sequence[CheckResult]
     ) -> RooflineShare | None:
-        """Return what reports say of the roofline of one test; None where nothing is to say."""
+        """Return the roofline of one test for reports; None if there is none to report."""
         limit = self.limit_of(info, workload)
         row = next((row for row in rows if row.check.metric.name == NAME), None)
         if isinstance(limit, Unknown):
             judged = row is not None and row.verdict is not None
-            return RooflineShare(None, problem=limit.text, is_told=judged)
+            return RooflineShare(None, problem=limit.text, in_verdict=judged)
         if limit is None:
             return None
         return RooflineShare(limit, row.summary.value if row and row.summary else None)
@@ -152,14 +152,14 @@ def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
 def bandwidth_of_gpu(
     device: str, info: EngineInfo, gpus: Sequence[GpuBandwidth]
 ) -> Bandwidth | Unknown:
-    """Find an engine's device among NVML's by its name; several of one name are alike."""
+    """Return the bandwidth of an engine's device, found among NVML's by its name."""
     loads = () if info.gpu is None else info.gpu.devices
     named = next((load.description for load in loads if load.name == device), "")
     known = [gpu for gpu in gpus if gpu.gpu and named.startswith(gpu.gpu)]
     if not known:
         what = f"{device} ({named})" if named else device
         return Unknown(f"the bandwidth of {what} is not known: NVML does not list that device")
-    # The longest name that fits: "RTX 4070 Ti" is no "RTX 4070".
+    # The longest match: "RTX 4070 Ti" is no "RTX 4070".
     length = max(len(gpu.gpu) for gpu in known)
     alike = [gpu for gpu in known if len(gpu.gpu) == length]
     untold = next((gpu for gpu in alike if gpu.bytes_per_s is None), None)

@@ -1,4 +1,4 @@
-"""How near a test's decode is to the machine's limit: the share, in words, as JSON."""
+"""A test's share of the machine's memory limit, with its texts and JSON."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RooflineShare:
-    """How near a test's decode is to the limit of this machine's memory.
+    """The share of this machine's memory limit that a test's decode reaches.
 
     Attributes:
         limit: that limit, or None where it is unknown.
-        share: the session's value, 0.47 for 47%; None where nothing was measured.
-        problem: why the limit is unknown; "" where it is known.
-        is_told: a verdict says the same.
+        share: the session's value, 0.47 for 47%; None if nothing was measured.
+        problem: why the limit is unknown; "" if it is known.
+        in_verdict: whether a verdict already reports the problem.
     """
 
     limit: Limit | None
     share: float | None = None
     problem: str = ""
-    is_told: bool = False
+    in_verdict: bool = False
 
 
 def roofline_lines(view: RooflineShare | None) -> Iterator[str]:
-    """Say in a line what the limit is and what it rests on, or why there is none."""
-    if view is None or (view.limit is None and view.is_told):
+    """Yield a line on the limit and its basis, or on why there is none."""
+    if view is None or (view.limit is None and view.in_verdict):
         return
     if view.limit is None:
         yield f"roofline unknown: {view.problem}"
@@ -52,7 +52,7 @@ def roofline_lines(view: RooflineShare | None) -> Iterator[str]:
 
 
 def roofline_json(view: RooflineShare | None) -> dict[str, Any] | None:
-    """Return the limit and what it rests on as plain JSON types; None where it was not asked."""
+    """Return the limit and its basis as plain JSON types; None if not requested."""
     if view is None:
         return None
     limit = view.limit

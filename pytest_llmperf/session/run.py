@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.result import SessionResult
 
-#: What ends a session that was about to measure: a device that another session does not free, a
-#: baseline broken meanwhile, a base that can't be used.
+#: Errors that end a session before it measures: a device that another session does not free, a
+#: baseline broken meanwhile, an unusable base.
 SESSION_ERRORS = (EngineError, BaselineError, GitError, SideError)
 
 
@@ -39,9 +39,9 @@ class Session:
         context: configuration, engine, request and console.
 
     Attributes:
-        trial: what was measured; None before.
-        notes: what else to know, one line each.
-        problems: what could not be written, one line each; it loses no verdict.
+        trial: the measurement; None before it.
+        notes: further remarks, one line each.
+        problems: files that could not be written, one line each; verdicts are kept.
     """
 
     def __init__(self, context: SessionContext) -> None:
@@ -54,10 +54,10 @@ class Session:
         self.problems: list[str] = []
 
     def prepare(self) -> None:
-        """Bring what the session is to be compared with, before anything is loaded.
+        """Prepare the base of the comparison, before anything is loaded.
 
         Raises:
-            ConfigError, SideError, GitError: it can't be had.
+            ConfigError, SideError, GitError: it can't be provided.
         """
         self._base.prepare()
 
@@ -68,13 +68,13 @@ class Session:
     def run(
         self, tests: Sequence[RecordedTest], engine: LlmEngine, collected: Sequence[str] = ()
     ) -> SessionResult:
-        """Measure, judge, store and confirm the tests, and return what the session has to say.
+        """Measure, judge, store and confirm the tests, and return the result.
 
-        Interrupted, ``result`` has what is known by then.
+        After an interrupt, ``result`` returns what is known so far.
 
         Args:
-            tests: what was recorded.
-            engine: what it was recorded with; its process is ended.
+            tests: the recorded tests.
+            engine: the engine they were recorded with; its process is ended.
             collected: node ids of all perf tests of the session.
 
         Raises:
@@ -94,7 +94,7 @@ class Session:
             self.trial = trial
             code = MeasuredCode(context, facts)
             self._store(trial, code)
-            # A session that is compared with another side has no stored verdicts to confirm.
+            # A session that compares two sides has no stored verdicts to confirm.
             if base is None:
                 confirmer = Confirmer(context, trial, start_seconds, origins, code)
                 self._confirmation = confirmer.run()
@@ -105,7 +105,7 @@ class Session:
 
     @property
     def result(self) -> SessionResult | None:
-        """What the session has to say so far; None before anything was measured."""
+        """Return the result so far; None before anything was measured."""
         return self._result(self.trial) if self.trial is not None else None
 
     def _result(self, trial: Trial, explainer: Explainer | None = None) -> SessionResult:
@@ -118,7 +118,7 @@ class Session:
         )
 
     def _store(self, trial: Trial, code: MeasuredCode) -> None:
-        """Store the session where that is asked for; what can't be written loses no verdict."""
+        """Store the session if requested; a failed write loses no verdict."""
         request = self._context.request
         if not request.record:
             return
@@ -138,7 +138,7 @@ def free_device(engine: LlmEngine) -> tuple[EngineInfo, float]:
     """End the engine that tests were recorded with, so that another process can take the device.
 
     Returns:
-        What it had loaded, and the seconds that its start took.
+        Its info, and the seconds that its start took.
     """
     info = engine.last_info or engine.info
     engine.close()
@@ -146,13 +146,13 @@ def free_device(engine: LlmEngine) -> tuple[EngineInfo, float]:
 
 
 def show_notes(context: SessionContext, facts: SessionFacts) -> None:
-    """Show what else is to be known of a session, before it measures."""
+    """Show a session's notes, before it measures."""
     for note in facts.notes:
         context.console.line(f"note: {note}")
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse to measure what could not be stored.
+    """Check that a session can be stored, before it measures.
 
     Raises:
         BaselineError: nothing can be written in the folder.

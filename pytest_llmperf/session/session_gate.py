@@ -29,7 +29,7 @@ from pytest_llmperf.stats.summary import process_medians, stalled, stalls
 
 
 class SessionGate:
-    """Judges the whole session, whenever it is asked, from what has been measured so far.
+    """Judges the whole session, at any time, from the samples so far.
 
     Args:
         tests: the recorded tests.
@@ -37,8 +37,8 @@ class SessionGate:
         facts: machine, model and baselines.
         alpha: chance per session of a false ``regressed``.
         base: the base side, or None where there is none.
-        same_as: of tests that only the machine can have made slower, by node id, the stored
-            session that measured the very same.
+        same_as: by node id, the stored session that measured exactly the same as a test, so that
+            only the machine can have made it slower.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SessionGate:
     def undecided(self, tests: Mapping[str, TestSamples]) -> Collection[str]:
         """Return the node ids of the tests that more samples could still decide.
 
-        A test with one metric called has its verdict: the others stay as they stand.
+        A test with one metric called has its verdict: the others are not continued.
         """
         judged = [one for one in self.judge(tests, ended=False) if one.verdict is not None]
         waiting = {one.evidence.nodeid for one in judged if one.verdict and one.verdict.open}
@@ -78,7 +78,7 @@ class SessionGate:
     def judge(self, tests: Mapping[str, TestSamples], *, ended: bool = True) -> list[CheckResult]:
         """Judge every check of every test, in the order of the tests and their checks.
 
-        ``ended``: nothing more will be measured, so say what would have decided.
+        ``ended``: nothing more will be measured, so verdicts say what would have decided.
         """
         evidence = [
             self._evidence(test, check, tests[test.nodeid], ended)
@@ -91,7 +91,7 @@ class SessionGate:
         return [CheckResult(e, v) for e, v in zip(evidence, verdicts, strict=True)]
 
     def stored(self, test: RecordedTest, check: Check) -> BaselineSamples:
-        """Return what earlier sessions hold for one check."""
+        """Return the earlier sessions' samples for one check."""
         key = (test.nodeid, check.metric.name)
         if key not in self._stored:
             baselines = self._facts.baselines
@@ -150,7 +150,7 @@ class SessionGate:
     def _no_roofline(
         self, test: RecordedTest, check: Check, samples: TestSamples
     ) -> Unknown | None:
-        """Return why a roofline is unknown on this machine; None where it is not, or not gated."""
+        """Return why a gated roofline is unknown on this machine; else None."""
         if check.metric.name != "roofline" or not check.gated or not _mine(samples):
             return None
         limit = self._facts.roofline.limit_of(self._facts.info, test.workload)
@@ -159,7 +159,7 @@ class SessionGate:
     def _undefined(
         self, test: RecordedTest, samples: TestSamples, check: Check, unknown: Unknown | None
     ) -> str | None:
-        """Say why a gated metric has no value although the test was measured."""
+        """Return why a gated metric has no value although the test was measured."""
         metric = check.metric
         if not _mine(samples) or metric.kind == "share":
             return None
@@ -176,7 +176,7 @@ class SessionGate:
 
     @property
     def base_name(self) -> str:
-        """What the base side is called; empty without one."""
+        """The name of the base side; empty without one."""
         return self._base.name if self._base is not None else ""
 
     def _broken(self, nodeid: str) -> str | None:
@@ -186,13 +186,17 @@ class SessionGate:
         if self._base is not None:
             return _other_work(self._base, test, check, samples)
         found = self.stored(test, check)
-        return found if found.detail else replace(found, detail=why_none(self._facts.baselines))
+        return (
+            found
+            if found.detail
+            else replace(found, detail=why_no_baseline_matches(self._facts.baselines))
+        )
 
 
 def _other_work(
     base: BaseSide, test: RecordedTest, check: Check, samples: TestSamples
 ) -> BaselineSamples:
-    """Say why a test is not compared with the base side; show what it measured anyway."""
+    """Return why a test is not compared with the base side, with its samples to show anyway."""
     other = base.other_work(test)
     if not other:
         return BaselineSamples("missing", detail=base.absent.get(test.nodeid, ""))
@@ -203,53 +207,53 @@ def _other_work(
 def unfit(samples: TestSamples, planned: int) -> tuple[str, ...]:
     """Return why the machine or the replays were unfit, if too few good samples are left.
 
-    Of two sides a pair is good only when both of its processes are valid.
+    With two sides a pair is good only if both of its processes are valid.
     """
     enough = samples.good >= planned and not samples.unfit
     if enough or not samples.voided:
         return ()
-    # Loads differ in their digits from process to process; one of them tells the story.
+    # The texts differ only in digits from process to process, so one is enough.
     text, others = samples.voided[-1].void or "", len(samples.voided) - 1
     return (f"{text} (and {others} more processes like it)" if others else text,)
 
 
 def source_of(stored: StoredRecord, facts: SessionFacts) -> str:
-    """Name a stored session by its file, which names date and commit."""
+    """Return a stored session's file name, which contains date and commit."""
     try:
         return str(stored.path.relative_to(facts.store.root.parent))
     except ValueError:
         return str(stored.path)
 
 
-def listed_differences(differences: Sequence[Difference]) -> str:
+def differences_line(differences: Sequence[Difference]) -> str:
     """Say what differs there from here, in one line."""
     known = relevant_differences(differences)
     return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in known)
 
 
-def why_none(baselines: BaselineSet) -> str:
-    """Say why no stored session judges here, if there is one at all."""
+def why_no_baseline_matches(baselines: BaselineSet) -> str:
+    """Return why no stored session matches this machine, if there is one at all."""
     refused = baselines.refused
     if refused:
         return (
-            f"{refused[-1].path.name} does not match: {listed_differences(refused[-1].differences)}"
+            f"{refused[-1].path.name} does not match: {differences_line(refused[-1].differences)}"
         )
     near = baselines.near
     if near is not None:
-        return f"the nearest is {near.key}: {listed_differences(near.differences)}"
+        return f"the nearest is {near.key}: {differences_line(near.differences)}"
     return ""
 
 
 def _is_defined(check: Check, samples: TestSamples) -> bool:
-    """Whether to look at a check; a default that the workload does not define is left out.
+    """Whether to judge a check; a default metric that the workload does not define is left out.
 
-    One output token has no decode rate.
+    For example, one output token has no decode rate.
     """
     return check.asked or not _mine(samples) or bool(samples.values(check.metric.name))
 
 
 def _mine(samples: TestSamples) -> bool:
-    """Whether this session's own side has a valid process: without one nothing is known of it."""
+    """Whether this session's own side has a valid process."""
     return any(sample.side == CANDIDATE for sample in samples.processes)
 
 
@@ -272,8 +276,8 @@ def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None)
         candidate, base = samples.paired("end_to_end")
         if not candidate:
             return Pairs((), (), name, seconds)
-        # One line for both sides, or they could not be swapped within a pair; a low one, or
-        # a side that stalls in most of its iterations would move it out of its own way.
+        # One threshold for both sides, so that they can be swapped within a pair; a low quartile,
+        # as a side that stalls in most of its iterations would raise the median.
         centre = quantiles(process_medians((*candidate, *base)), n=4, method="inclusive")[0]
         return Pairs(_stalled(candidate, centre), _stalled(base, centre), name, seconds)
     candidate, base = samples.paired(check.metric.name)
@@ -295,7 +299,7 @@ def _unfit_for_now(unknown: Unknown | None) -> tuple[str, ...]:
 
 
 def _why_undefined(samples: TestSamples, name: str) -> str | None:
-    """Return what the newest valid process said of a metric measured beside the generations."""
+    """Return why a metric is undefined, according to the newest valid process."""
     own = [sample for sample in samples.processes if sample.side == CANDIDATE]
     return next((s.undefined[name] for s in reversed(own) if name in s.undefined), None)
 
@@ -303,17 +307,17 @@ def _why_undefined(samples: TestSamples, name: str) -> str | None:
 def _too_few_values(
     samples: TestSamples, check: Check, plan: Plan, source: str, percent: float
 ) -> str | None:
-    """Refuse a percentile that the most processes can't supply with enough values."""
+    """Return why the maximum number of processes gives too few values for a percentile."""
     rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
     each = min(map(len, rows), default=0)
     name, least, groups = check.metric.label, min_values(percent), first_look(check.metric)
     most, noun, setting = plan.max_processes, "processes", "max_processes"
     if plan.paired:
         noun, setting = "pairs of processes", "max_pairs"
-    if each and group_size(each, percent) * groups <= most:
+    if each and group_size(each, percent) * groups <= limit:
         return None
     return (
-        f"{name} needs at least {groups} groups of {least} values; a process of this workload "
-        f"has {each}, and at most {most} {noun} are measured: ask for more requests or output "
+        f"{name} needs at least {groups} groups of {min_values} values; a process of this workload "
+        f"has {each}, and at most {limit} {noun} are measured: ask for more requests or output "
         f"tokens in the test, raise perf.{setting}, or ask for a lower percentile"
     )

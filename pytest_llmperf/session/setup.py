@@ -1,4 +1,4 @@
-"""What a session measures with: a checked configuration, the model's files, how engines start."""
+"""The setup of a session: checked configuration, model files, launch of engines."""
 
 from __future__ import annotations
 
@@ -48,29 +48,29 @@ class EngineSetup:
 
     @property
     def perf(self) -> PerfConfig:
-        """How to measure and judge."""
+        """The settings for measuring and judging."""
         return self.loaded.config.perf
 
     @property
     def model_identity(self) -> str:
-        """SHA-256 over the model's files; without files what answers, such as a callable's name."""
+        """SHA-256 over the model's files; without files a name, such as the callable's."""
         if self.model is not None:
             return self.model.sha256()
         return self.llm.kind.answers_with(self.llm.resolved())
 
     @property
     def placement_unknown(self) -> str:
-        """Says that this engine does not tell where its layers are, and what to do."""
+        """The message that this engine does not report where its layers are, and what to do."""
         return (
             f"llm.engine: {self.llm.engine} does not say where its layers are, so that nobody can "
             "tell; take the requirement away, or set llm.engine: llama_cpp"
         )
 
     def starter(self, plant: Plant | None = None) -> Callable[[], EngineClient]:
-        """Return what starts a fresh engine process.
+        """Return a function that starts a fresh engine process.
 
-        With ``perf.require_gpu`` a process that came up without the GPU (a card that was lost
-        meanwhile) is refused with an EngineError: it would be measured as if nothing had changed.
+        With ``perf.require_gpu`` a process that came up without the GPU (a card was lost
+        meanwhile) raises an EngineError, so that it is not measured.
 
         Args:
             plant: a slowdown to plant in it.
@@ -79,12 +79,12 @@ class EngineSetup:
         return partial(self._start_on_gpu, start) if self.perf.require_gpu else start
 
     def shortfall(self, who: str, requirement: GpuRequirement, info: EngineInfo) -> str | None:
-        """Say which layers a loaded engine lacks on the GPU, and why; None where it lacks none.
+        """Return which required layers are not on the GPU, and why; None if all are.
 
         Args:
-            who: what requires them, as messages call it.
-            requirement: where layers have to be.
-            info: what the engine said of its load.
+            who: the name, in messages, of what requires them.
+            requirement: the layers and their device.
+            info: of the loaded engine.
         """
         if info.gpu is None:
             return f"{who}: {self.placement_unknown}"
@@ -108,7 +108,7 @@ class EngineSetup:
 def set_up_engine(
     loaded: LoadedConfig, folder: Path, import_paths: Sequence[str] = ()
 ) -> EngineSetup:
-    """Find the model of a configuration and check what its engine is to be given.
+    """Find the model of a configuration and check the engine's arguments.
 
     Args:
         loaded: the configuration.
@@ -116,7 +116,7 @@ def set_up_engine(
         import_paths: folders that an application's modules are imported from first.
 
     Raises:
-        ConfigError: the model, or an argument of the engine, is not there.
+        ConfigError: the model, or an argument of the engine, does not exist.
     """
     from pytest_llmperf.config.model_files import ModelFiles
     from pytest_llmperf.config.model_path import resolve_model
@@ -128,7 +128,7 @@ def set_up_engine(
             file = resolve_model(llm.model_path, loaded.base_dir)
         except ModelError as error:
             where = loaded.provenance.get("llm.model_path", "default")
-            # Environment and command line name the key by themselves.
+            # Environment and command line already name the key.
             key = "" if where.startswith(("--", "environment")) else "llm.model_path"
             raise ConfigError([Problem(where, str(error), key)]) from None
         model = ModelFiles.of(file, llm.extra, folder)

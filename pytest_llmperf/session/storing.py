@@ -34,7 +34,7 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
 
     Args:
         trial: what was measured.
-        provenance: of what was measured.
+        provenance: of the code under test.
         accepted: why its level is the new one from now on, or None.
 
     Raises:
@@ -68,9 +68,9 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
 
 
 def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
-    """Return what was found in the processes that are stored, and of their configuration.
+    """Return the findings on the stored processes and their configuration.
 
-    Nothing of another side, whose samples are not.
+    Without those of another side, whose samples are not stored.
     """
     found = {}
     for test in trial.tests:
@@ -101,10 +101,10 @@ def _test(
 
 
 def stored_metrics(samples: TestSamples, names: Iterable[str]) -> dict[str, MetricRecord]:
-    """Return what a record keeps of each metric that has a value.
+    """Return the stored form of each metric that has a value.
 
-    Samples that a metric can't have come to are left out: its verdict here says so, and to a
-    later session they say nothing.
+    Impossible samples are left out: the verdict reports them, and they are no use to a later
+    session.
     """
     return {
         metric.name: MetricRecord(metric.unit.value, rows)
@@ -114,7 +114,7 @@ def stored_metrics(samples: TestSamples, names: Iterable[str]) -> dict[str, Metr
 
 
 def _unfinished(samples: TestSamples, planned: int, earlier: int) -> tuple[str, ...]:
-    """Say why a test with too few samples of its own may not stand for a session."""
+    """Return why a test has too few samples to represent a session."""
     done = sum(sample.side == CANDIDATE for sample in samples.processes)
     if done >= planned:
         return ()

@@ -1,4 +1,4 @@
-"""Which tests their stored sessions alone don't clear, and which session to look at first."""
+"""Finds suspects: tests that their stored sessions alone don't clear."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Suspect:
 
     Attributes:
         test: the test.
-        why: what they said of it; empty where everything is confirmed.
+        why: how much slower, in words; empty if every test is confirmed.
         sessions: the stored sessions it was compared with, oldest first.
         worst: the check that made it suspect.
-        crept: a check of it crept away from an anchor that is not among ``sessions``.
+        crept: whether a check crept away from an anchor that is not among ``sessions``.
     """
 
     test: RecordedTest
@@ -44,7 +44,7 @@ class Suspect:
 
     @property
     def faster_half(self) -> list[StoredRecord]:
-        """The sessions that are at most as slow as they are in the middle, the newest first."""
+        """The sessions that are at most as slow as their median, the newest first."""
         check, nodeid = self.worst.check, self.test.nodeid
 
         def level(stored: StoredRecord) -> float:
@@ -75,33 +75,33 @@ def find_suspects(
     for test in trial.tests:
         judged = [one for one in trial.checks[test.nodeid] if one.verdict]
         compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
-        asking = [one for one in compared if _said(one.verdict)]
+        asking = [one for one in compared if _suspicions(one.verdict)]
         chosen = asking or (compared if every else [])
         if not chosen:
             continue
         if broken := [one for one in judged if one.verdict and one.verdict.kind in _UNFIT]:
-            # Where the suspect metric itself can't be judged, its verdict says why.
+            # If the suspect metric itself can't be judged, its verdict says why.
             if any(one not in broken for one in chosen):
                 unfit[test.nodeid] = _why_unfit(broken)
             continue
         worst = max(chosen, key=lambda one: _change(one) or 0.0)
         stored = trial.gate.stored(test, worst.check)
-        strategies = {strategy for strategy, _ in _said(worst.verdict)}
+        strategies = {strategy for strategy, _ in _suspicions(worst.verdict)}
         paths = stored.anchor_paths if strategies == {"anchor"} else stored.paths
-        # Only how much: the verdict that takes the place of this one says why.
-        said = [
+        # Only the amount: the verdict that replaces this one gives the reasons.
+        slowdowns = [
             f"{one.label} {change_words(one.check.metric, _change(one) or 0.0)}" for one in asking
         ]
         sessions = tuple(by_path[path] for path in paths)
         crept = paths is stored.paths and any(
-            strategy == "anchor" for one in asking for strategy, _ in _said(one.verdict)
+            strategy == "anchor" for one in asking for strategy, _ in _suspicions(one.verdict)
         )
-        found.append(Suspect(test, ", ".join(said), sessions, worst, crept))
+        found.append(Suspect(test, ", ".join(slowdowns), sessions, worst, crept))
     return found, unfit
 
 
 def _why_unfit(broken: Sequence[CheckResult]) -> str:
-    """Say which metrics of a suspect keep it from being run against a commit."""
+    """Return which metrics prevent a suspect from being run against a commit."""
     labels = listed([one.label for one in broken])
     verdicts = [one.verdict for one in broken if one.verdict]
     kinds = dict.fromkeys(verdict.kind.value for verdict in verdicts)
@@ -109,8 +109,8 @@ def _why_unfit(broken: Sequence[CheckResult]) -> str:
     return f"{labels} could not be judged ({listed([*kinds])}" + (f": {claim})" if claim else ")")
 
 
-def _said(verdict: Verdict | None) -> list[tuple[str, str]]:
-    """Return what stored sessions said that makes a check suspect: strategy and words."""
+def _suspicions(verdict: Verdict | None) -> list[tuple[str, str]]:
+    """Return the judgements by stored sessions that make a check suspect: strategy and text."""
     return [
         (reason.strategy, reason.claim)
         for reason in (verdict.reasons if verdict else ())

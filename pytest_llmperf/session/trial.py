@@ -1,4 +1,4 @@
-"""One trial: recorded tests, or some of them, measured and judged against one thing."""
+"""One trial: measures recorded tests and judges them against one base."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """What was measured, and the gate that judges it.
+    """A measurement and the gate that judges it.
 
     Attributes:
-        tests: what was measured.
+        tests: the measured tests.
         facts: machine, model and baselines.
         plan: of the measure stage.
         gate: judges the measurement.
@@ -92,10 +92,10 @@ class Trials:
         alpha: float,
         budget: float | None = None,
     ) -> Trial:
-        """Measure the tests until the gate has decided, or a budget ends, and return all of it.
+        """Measure the tests until the gate has decided or a budget ends, and return the trial.
 
         Args:
-            tests: what to measure.
+            tests: the tests to measure.
             base: the base side, or None for the stored baselines.
             alpha: chance of any false ``regressed`` among these tests.
             budget: seconds; the configured one by default.
@@ -128,7 +128,7 @@ class Trials:
     def _kept(
         self, tests: Sequence[RecordedTest], base: BaseSide | None
     ) -> tuple[dict[str, list[ProcessSample]], Keep | None]:
-        """Return the pairs of earlier sessions that count, and what keeps those of this one."""
+        """Return the valid pairs of earlier sessions, and a function that keeps new ones."""
         common = self._identity(base) if self._perf.accumulate else None
         if base is None or common is None:
             return {}, None
@@ -150,7 +150,7 @@ class Trials:
         return {nodeid: found for nodeid, found in earlier.items() if found}, keep
 
     def _identity(self, base: BaseSide | None) -> Mapping[str, Any] | None:
-        """Return what makes this comparison the one it is; None where that can't be told."""
+        """Return the identity of this comparison; None if it is unknown."""
         if base is None or not base.identity:
             return None
         from pytest_llmperf.packages.fingerprint import (
@@ -175,7 +175,7 @@ class Trials:
             "iterations": self._perf.iterations,
             "warmup_max": self._perf.warmup_max,
             "turns": self._perf.turns,
-            # What counts as fit decides which pairs were kept.
+            # Fitness settings decide which pairs were kept.
             "fitness": dict(sorted(self._perf.fitness.items())),
             # Both sides' processes inherit them.
             "variables": deciding_variables(os.environ),

@@ -1,4 +1,4 @@
-"""Says why a metric has no value for a test's requests, and what to do about it."""
+"""Explains why a metric has no value for a test's requests, and what to do about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytest_llmperf.metrics import METRICS, Metric, percentile_parts
 
 
 def undefined_text(metric: Metric, workload: Workload, kind: EngineKind) -> str:
-    """Say why ``metric`` is undefined for a ``workload`` of this kind of engine, and what to do."""
+    """Return why ``metric`` is undefined for a ``workload`` on this kind of engine, and the fix."""
     return f"{metric.name} is undefined for this workload{_reason(metric, workload, kind)}"
 
 

@@ -1,4 +1,4 @@
-"""Waiting for a busy or hot machine to recover, for so long in a whole session."""
+"""Waits for a busy or hot machine to recover, within one time limit per session."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.units import format_duration
 
-#: Looks at the machine for a moment and says what is wrong with it.
+#: Observes the machine for a moment and returns its problems.
 Look = Callable[[], Sequence[FitnessFinding]]
 
 
 def in_the_way(findings: Sequence[FitnessFinding]) -> list[FitnessFinding]:
-    """Return what is worth waiting for: what would void a sample, and may pass by itself."""
+    """Return the findings worth waiting for: they would void a sample, but may pass."""
     return [
         finding
         for finding in findings
@@ -24,11 +24,11 @@ def in_the_way(findings: Sequence[FitnessFinding]) -> list[FitnessFinding]:
 
 
 class FitWait:
-    """The one account of a session's waiting.
+    """Waits for the machine, and keeps account of the session's waiting time.
 
     Args:
-        total: most seconds to wait in all; 0 never looks.
-        say: shows what is waited for, and later that it was in vain.
+        total: maximum seconds to wait in all; 0 never checks.
+        say: shows the reason for waiting, and later if it was in vain.
     """
 
     def __init__(self, total: float = 0.0, say: Callable[[str], None] = lambda _: None) -> None:
@@ -36,15 +36,14 @@ class FitWait:
         self._show = say
         #: Seconds waited so far.
         self.seconds = 0.0
-        #: What was still in the way when the time was used up.
+        #: The findings that remained when the time was used up.
         self.unfit: tuple[FitnessFinding, ...] = ()
         self._said = False
 
     def wait(self, look: Look) -> float:
         """Wait until the machine is fit or the time is used up; return the seconds it took.
 
-        A look takes a moment, also where nothing is in the way; only the rest counts
-        as waiting.
+        The first observation takes a moment in any case; only the rest counts as waiting.
         """
         if self.seconds >= self._total:
             return 0.0
@@ -62,7 +61,7 @@ class FitWait:
         return time.monotonic() - began
 
     def summary(self) -> str:
-        """Say how long the session waited; empty where it did not."""
+        """Return how long the session waited; empty if it did not."""
         if not self.seconds:
             return ""
         text = f"waited {format_duration(max(round(self.seconds), 1))} for the machine to be fit"

@@ -19,7 +19,7 @@ from pytest_llmperf.machine.fingerprint import (
     read_machine,
 )
 from pytest_llmperf.machine.gpu.devices import Gpu
-from pytest_llmperf.session.session_gate import listed_differences
+from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.stored_json import dump, read
 
 GIB = 2**30
@@ -92,9 +92,9 @@ def test_what_only_reads_the_same_is_a_difference() -> None:
 
 
 def test_of_machines_with_other_backends_only_what_both_know_is_told() -> None:
-    told = listed_differences(differences(gpu_machine(cores=16), cpu_machine()))
+    told = differences_line(differences(gpu_machine(cores=16), cpu_machine()))
     assert told == "backend: cpu there, cuda here; usable cores: 2 there, 16 here"
-    short = listed_differences(
+    short = differences_line(
         differences(gpu_machine(replace(CARD, power_limit_w=None)), gpu_machine())
     )
     assert short == "gpu power limit W: 450 there, unknown here"
