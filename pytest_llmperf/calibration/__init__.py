@@ -1,1 +1,1 @@
-"""Calibration: how noisy this machine is, which false alarms the gate raises, what it catches."""
+"""Calibration: measures this machine's noise, false alarms, and the slowdowns it detects."""

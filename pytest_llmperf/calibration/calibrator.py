@@ -1,4 +1,4 @@
-"""Calibration: the recorded tests, judged again and again against themselves."""
+"""Runs a calibration: judges the recorded tests repeatedly against themselves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pytest_llmperf.session.session_gate import SessionGate
 from pytest_llmperf.stats.summary import summarise
 from pytest_llmperf.units import format_duration
 
-#: What the base side of a calibration is called; it is the session's own configuration.
+#: Name of a calibration's base side, which is the session's own configuration.
 ITSELF = "itself"
 
 
@@ -35,13 +35,13 @@ class Calibrator:
 
     Args:
         context: how to measure and judge, and how an engine process is started.
-        request: what was asked for.
+        request: the request of ``llmperf calibrate``.
         tests: the recorded tests.
         facts: machine, model and baselines.
         start_seconds: how long an engine process takes to start.
 
     Attributes:
-        runs: the sessions that are done.
+        runs: the finished sessions.
         errors: by node id, why a test can't be measured; they end the calibration.
     """
 
@@ -68,9 +68,9 @@ class Calibrator:
         self.errors: dict[str, str] = {}
 
     def run(self) -> None:
-        """Run every session, or up to the first in which a test can't be measured.
+        """Run all sessions, or up to the first in which a test can't be measured.
 
-        Those that are done stay in ``runs`` if this is interrupted.
+        After an interrupt, finished sessions are in ``runs``.
         """
         sides = [
             Side(CANDIDATE, "candidate", self._start_candidate),
@@ -80,7 +80,7 @@ class Calibrator:
         for number in range(1, self._request.sessions + 1):
             plan = self._plan()
             if self._perf.seed is not None:
-                # The same order in every session would be one session's luck many times.
+                # A different order in every session, so that chance effects average out.
                 plan = replace(plan, seed=(plan.seed + number) % 2**32)
             gate = SessionGate(self._tests, plan, self._facts, self._perf.false_alarms, itself)
             measurement = self._stage.measure(plan, sides, gate.undecided)
@@ -89,11 +89,11 @@ class Calibrator:
             self._context.console.line(_in_one_line(number, self._request.sessions, self.runs[-1]))
             self.errors = _errors(judged)
             if self.errors:
-                # Not the machine's doing: the other sessions would end alike.
+                # Not caused by the machine: the other sessions would fail alike.
                 return
 
     def outcome(self) -> Calibration:
-        """Reduce the sessions that were run."""
+        """Summarise the finished sessions."""
         seconds = [s / max(n, 1) for s, n in self._seconds_per_test()]
         per_round = sum(seconds) or 1.0
         pairs = min(self._perf.max_pairs, max(int(self._perf.budget / per_round), 1))
@@ -111,7 +111,7 @@ class Calibrator:
         )
 
     def keep(self, outcome: Calibration | None) -> tuple[list[str], list[str]]:
-        """Store the outcome as asked for; return what to tell about it, and what went wrong."""
+        """Store the outcome as requested; return notes and problems."""
         if self.errors:
             number = f"session {len(self.runs)}"
             tests = ", ".join(self.errors)
@@ -125,7 +125,7 @@ class Calibrator:
         self._started += 1
         plant = None
         if self._request.slowdown:
-            # Its own seed for every process, or each would slow the same requests.
+            # A different seed for every process, or all would slow the same requests.
             plant = Plant(self._request.slowdown, self._request.share, self._started)
         return self._setup.starter(plant)()
 
@@ -137,7 +137,7 @@ class Calibrator:
     def _earlier(self) -> dict[tuple[str, str], list[float]]:
         """Levels of recorded sessions and earlier calibrations: same work, same settings.
 
-        With other settings it would be another level, and no noise.
+        Other settings would mean another level, not noise.
         """
         facts = self._facts
         gate = SessionGate(self._tests, self._plan(), facts, self._perf.false_alarms)
@@ -171,7 +171,7 @@ class Calibrator:
 
 
 def _errors(judged: Sequence[CheckResult]) -> dict[str, str]:
-    """Why tests can't be measured, by node id: each reason once, with the metrics it is of."""
+    """Why tests can't be measured, by node id: each reason once, with its metrics."""
     found: dict[str, dict[str, None]] = {}
     for one in judged:
         if one.verdict is not None and one.verdict.kind is VerdictKind.ERROR:

@@ -1,4 +1,4 @@
-"""The files of a calibration: what is kept of it, beside the baselines and by ``--json``."""
+"""Writes the files of a calibration: beside the baselines, and to ``--json``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def keep(
     request: CalibrationRequest, facts: SessionFacts, data: dict[str, Any]
 ) -> tuple[list[str], list[str]]:
-    """Write the outcome wherever it was asked for; return what to tell, and what went wrong.
+    """Write the outcome to all requested places; return notes and problems.
 
-    A place that can't be written to does not keep the other from being written.
+    A place that can't be written to does not prevent writing to the other.
     """
     notes: list[str] = []
     problems: list[str] = []
@@ -52,7 +52,7 @@ def keep(
 def to_json(
     outcome: Calibration, tests: Sequence[RecordedTest], facts: SessionFacts, perf: PerfConfig
 ) -> dict[str, Any]:
-    """What is stored of the outcome: plain JSON, the samples of every pair included."""
+    """Return the outcome as plain JSON types, including the samples of every pair."""
     workloads = {test.nodeid: test.workload.hash for test in tests}
     return {
         "model": model_key(facts.model),

@@ -1,4 +1,4 @@
-"""How much equal things differ: the four kinds of noise that a calibration tells apart."""
+"""Estimates noise: the differences between equal iterations, processes, pairs and sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Noise:
-    """How much equal things differ, as standard deviations of logarithms (0.01 is 1%).
+    """Noise by level, as standard deviations of logarithms (0.01 is 1%).
 
     Attributes:
         within: iterations of one process; None where a process has one value (a percentile).
@@ -41,7 +41,7 @@ class Noise:
 def noise_of(
     name: str, sides: Sequence[tuple[Samples, Samples, Sequence[bool]]], earlier: Sequence[float]
 ) -> Noise:
-    """The noise of a metric, of the side that nothing was planted in.
+    """Return the noise of a metric, from the side without a planted slowdown.
 
     Args:
         name: of the metric.
@@ -70,16 +70,16 @@ def noise_of(
 
 
 def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
-    """Robust standard deviation inside groups, from the steps between neighbours.
+    """Return a robust standard deviation within groups, from differences of neighbours.
 
-    1.4826 / sqrt(2) times the median step: right for Gaussian values whatever the size
-    of the groups, and untouched by a slow drift or a stall now and then.
+    1.4826 / sqrt(2) times the median step: correct for Gaussian values and groups of any
+    size, and insensitive to slow drift or occasional stalls.
     """
     steps = [abs(b - a) for group in groups for a, b in pairwise(group)]
     return 1.4826 / math.sqrt(2.0) * median(steps) if steps else 0.0
 
 
 def _of_a_kind(values: Sequence[float], beside: Sequence[bool]) -> Sequence[float]:
-    """Return the pairs whose processes took turns, where there are two: most of a session are."""
+    """Return the pairs whose processes took turns, if there are at least two; else all."""
     turns = [value for value, took in zip(values, beside, strict=False) if took]
     return turns if len(turns) > 1 else values

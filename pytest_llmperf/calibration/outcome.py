@@ -1,4 +1,4 @@
-"""What repeated sessions of two sides known to be alike, or one planted slower, say of the gate."""
+"""Summarises repeated sessions of equal sides, or with a planted slowdown: rates and noise."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pytest_llmperf.stats.summary import process_medians
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Samples
 
-#: Quantities that a slower decode slows down, too; the first token and prefill it leaves alone.
+#: Quantities that a slower decode affects; first token and prefill are not among them.
 _HOLD_DECODE = frozenset({"decode", "inter_token", "end_to_end", "stall_rate"})
 
 
@@ -69,7 +69,7 @@ class SessionRun:
         checks: every gated check.
         pairs: pairs of each test, by node id.
         void: pairs that had to be left out.
-        unfit_because: the first test that the session can't be counted for, and why.
+        unfit_because: the first test that makes the session unusable, and why.
     """
 
     seconds: float
@@ -80,45 +80,45 @@ class SessionRun:
 
     @property
     def fit(self) -> bool:
-        """Whether it may be counted: the machine was fit, and every check could be measured."""
+        """Whether it counts: the machine was fit, and every check could be measured."""
         unfit = (VerdictKind.INVALID, VerdictKind.ERROR)
         return bool(self.checks) and not any(check.kind in unfit for check in self.checks)
 
     def called(self, *, decode: bool | None = None) -> bool:
-        """Whether any check was called; of those that decode is part of (or not), if asked."""
+        """Whether any check was called; optionally only those with (or without) decode."""
         asked = (True, False) if decode is None else (decode,)
         return any(check.called for check in self.checks if check.holds_decode in asked)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A count out of a count, with its exact 95% interval."""
+    """A number of events among trials, with its exact 95% interval."""
 
     count: int
     of: int
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper-Pearson."""
+        """The exact 95% interval (Clopper-Pearson)."""
         return binomial_interval(self.count, self.of)
 
 
 @dataclass(frozen=True)
 class CheckCalibration:
-    """What a calibration found of one check.
+    """Results of a calibration for one check.
 
     Attributes:
         nodeid, metric: which check.
-        noise: of the side that nothing was planted in.
+        noise: of the side without a planted slowdown.
         level: its median over sessions, base unit.
         tolerance: the slowdown that must be caught, a fraction.
         called: sessions that called it ``regressed``.
         passed: sessions that passed it.
         effect: median slowdown found, a fraction, or None.
-        rows: pairs that fit into the budget, at most the configured most; of a
+        rows: pairs that fit into the budget, at most the configured maximum; for a
             percentile the groups of pairs.
         row_size: pairs that make one of ``rows``.
-        mde: smallest slowdown that so many call in nine of ten sessions; infinite for none.
+        mde: smallest slowdown that these rows call in nine of ten sessions; infinite if none.
         pairs_to_pass: pairs after which half of unchanged sessions pass; None if never.
     """
 
@@ -138,12 +138,12 @@ class CheckCalibration:
 
 @dataclass(frozen=True)
 class StallCalibration:
-    """What a calibration found of one stall rate.
+    """Results of a calibration for one stall rate.
 
     Attributes:
         nodeid, metric: which check.
         candidate, base: share of stalled iterations of either side, all sessions together.
-        tolerance: so much more of all iterations must be caught.
+        tolerance: the increase of the share that must be caught.
         called: sessions that called it ``regressed``.
         passed: sessions that passed it.
     """
@@ -159,7 +159,7 @@ class StallCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The outcome.
+    """The outcome of a calibration.
 
     Attributes:
         sessions: every session that ran, unfit ones included.
@@ -183,23 +183,23 @@ class Calibration:
 
     @property
     def unfit(self) -> int:
-        """Sessions left out."""
+        """Number of sessions left out."""
         return sum(not session.fit for session in self.sessions)
 
     @property
     def unfit_because(self) -> str:
-        """Why the last of them was left out; empty where none was."""
+        """Why the last of them was left out; empty if none was."""
         return next((s.unfit_because for s in reversed(self.sessions) if not s.fit), "")
 
     @property
     def seconds(self) -> tuple[float, float, float]:
-        """Shortest, median and longest session, seconds; zeros where none was fit."""
+        """Shortest, median and longest session, seconds; zeros if none was fit."""
         times = sorted(session.seconds for session in self.sessions if session.fit)
         return (times[0], median(times), times[-1]) if times else (0.0, 0.0, 0.0)
 
     @property
     def pairs(self) -> tuple[int, float, int]:
-        """Fewest, mean and most pairs of a test in a fit session."""
+        """Minimum, mean and maximum number of pairs of a test in a fit session."""
         counts = [n for one in self.sessions if one.fit for n in one.pairs.values()]
         return (min(counts), mean(counts), max(counts)) if counts else (0, 0.0, 0)
 
@@ -296,6 +296,6 @@ def _stalls(key: tuple[str, str], runs: Sequence[CheckRun], tolerance: float) ->
 
 
 def _rates(runs: Sequence[CheckRun]) -> tuple[Rate, Rate]:
-    """Sessions that called a check, and that passed it."""
+    """Return the rates of sessions that called a check, and that passed it."""
     passed = sum(run.kind in (VerdictKind.PASS, VerdictKind.IMPROVED) for run in runs)
     return Rate(sum(run.called for run in runs), len(runs)), Rate(passed, len(runs))

@@ -1,4 +1,4 @@
-"""What ``llmperf calibrate`` hands over to the pytest session that it starts."""
+"""The request that ``llmperf calibrate`` passes to the pytest session that it starts."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pytest_llmperf.gate.words import percent
 
 
 class CalibrationRequestError(Exception):
-    """A file that does not say what to calibrate; ``str()`` is a complete message."""
+    """A file that is no valid request; ``str()`` is a complete message."""
 
 
 @dataclass(frozen=True)
 class CalibrationRequest:
-    """What ``llmperf calibrate`` asks for.
+    """The options of ``llmperf calibrate``.
 
     Attributes:
         sessions: how many to run.
@@ -34,7 +34,7 @@ class CalibrationRequest:
 
     @classmethod
     def read(cls, path: Path) -> CalibrationRequest:
-        """Read what the command line wrote for this session.
+        """Read the request that the command line wrote for this session.
 
         Raises:
             CalibrationRequestError: the file is not such a request.
@@ -47,12 +47,12 @@ class CalibrationRequest:
             ) from None
 
     def folder(self, machine_folder: Path) -> Path | None:
-        """Return where the outcome is stored below a machine's folder; None where it is not."""
+        """Return the folder, in a machine's folder, to store the outcome in; None if not stored."""
         return machine_folder / FOLDER if self.store else None
 
     @property
     def plant(self) -> str:
-        """What is planted, in words; empty for nothing."""
+        """The planted slowdown in words; empty for none."""
         if not self.slowdown:
             return ""
         part = "" if self.share == 1 else f" in {percent(self.share)} of the requests"

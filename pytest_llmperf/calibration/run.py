@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class CalibrationRun:
-    """One calibration, and what it brought so far.
+    """One calibration and its results so far.
 
     Attributes:
         context: of the session.
-        request: what was asked for.
-        outcome: its sessions, reduced; None before the first.
-        notes: what was stored where, one line each.
-        problems: what could not be stored, one line each.
+        request: the request of ``llmperf calibrate``.
+        outcome: summary of its sessions; None before the first.
+        notes: places of stored files, one line each.
+        problems: files that could not be stored, one line each.
     """
 
     context: SessionContext
@@ -37,9 +37,9 @@ class CalibrationRun:
     problems: list[str] = field(default_factory=list)
 
     def run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> Mapping[str, str]:
-        """Judge the tests against themselves, as often as asked for, and store the outcome.
+        """Judge the tests against themselves, as often as requested, and store the outcome.
 
-        Interrupted, ``outcome`` has the sessions that are done; they are not stored.
+        After an interrupt, ``outcome`` summarises the finished sessions; it is not stored.
 
         Returns:
             Why tests can't be measured, by node id.
