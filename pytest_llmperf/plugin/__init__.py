@@ -1,7 +1,7 @@
-"""pytest's way in: options, markers, the fixture, and perf tests kept out of plain runs.
+"""The pytest plugin's entry point: options, markers, the fixture, selection of perf tests.
 
-Nothing heavy is imported here; a session without perf tests pays for this
-file and its three neighbours only.
+Imports no heavy modules: a session without perf tests loads only this file
+and its three neighbours.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# Takes the clock before a library for tests (freezegun) can replace it.
+# Saves the clock before a test library (freezegun) can replace it.
 import pytest_llmperf.engine.own_time  # noqa: F401
 from pytest_llmperf.plugin.fixtures import llm_engine
 from pytest_llmperf.plugin.markers import MARKERS, PLAIN_MARKERS
@@ -28,7 +28,7 @@ __all__ = ["llm_engine"]
 
 #: The name of the plugin that records for a session in another tree.
 RECORDING = "llmperf-recording-session"
-#: Perf tests that ``-m`` does not ask for, and tests whose markers only have our markers' names.
+#: Perf tests that ``-m`` does not select, and tests whose markers only share our markers' names.
 _LEFT_OUT = pytest.StashKey[int]()
 _ORDINARY = pytest.StashKey[int]()
 
@@ -50,12 +50,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Say which configuration a session that may measure reads."""
+    """Report which configuration a session that may measure reads."""
     return [f"llmperf: {config_line(config)}"] if _named(config) else []
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Make a metric marker imply ``perf``, before anything selects by marker."""
+    """Make a metric marker imply ``perf``, before tests are selected by marker."""
     imply_perf(item)
 
 
@@ -76,7 +76,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep perf tests out of runs that do not ask for them; set up what the others need."""
+    """Deselect perf tests that were not requested; set up a session for the others."""
     recording = config.pluginmanager.get_plugin(RECORDING)
     if recording is not None:
         recording.take(items)
@@ -99,11 +99,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     from pytest_llmperf.plugin.xdist_mode import (
         RefusedOnWorker,
         is_xdist_worker,
-        tell_controller,
+        report_to_controller,
     )
 
     if perf:
-        tell_controller(config)
+        report_to_controller(config)
     try:
         requirements = read_requirements(on_gpu)
         if perf:
@@ -119,14 +119,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Be ready to say that nothing is measured while several workers run."""
+    """Prepare the notice that nothing is measured with several workers."""
     from pytest_llmperf.plugin.xdist_mode import XdistNotice
 
     config.pluginmanager.register(XdistNotice(config), "llmperf-xdist-notice")
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Say how many perf tests were left out, and which tests only look like perf tests."""
+    """Report how many perf tests were left out, and which tests only look like perf tests."""
     lines = []
     if count := config.stash.get(_LEFT_OUT, 0):
         plural = "s" if count != 1 else ""
@@ -140,7 +140,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[object]) -> None:
-    """Show what ``llm_engine`` refuses at the test's line, without this package's frames."""
+    """Show errors of ``llm_engine`` at the test's line, without this package's frames."""
     if call.excinfo is not None:
         from pytest_llmperf.plugin.user_errors import shown_at_the_test
 
@@ -149,7 +149,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[object]) 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Under pytest-xdist, let the next worker's engine have the device."""
+    """Under pytest-xdist, free the device for the next worker's engine."""
     settings = current_settings(item.config)
     if settings is None:
         return
@@ -160,12 +160,12 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Leave no engine behind, however the session ended."""
+    """Close the engine, however the session ended."""
     settings = current_settings(config)
     if settings is not None:
         settings.engine.close()
 
 
 def _named(config: pytest.Config) -> frozenset[str]:
-    """Return our markers that this session's ``-m`` names to select tests."""
+    """Return our markers by which this session's ``-m`` selects tests."""
     return named_markers(config.option.markexpr or "")

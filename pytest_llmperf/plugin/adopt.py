@@ -1,4 +1,4 @@
-"""Runs pytest with this very copy of the plugin, whatever copy, or none, is installed there.
+"""Runs pytest with this copy of the plugin, whether or not the environment has another.
 
 Run as a script: ``python adopt.py [--also FOLDER]... [ROOT...] -- [PYTEST ARGUMENT...]``.
 ``ROOT`` folders go in front of the import path, in the engine's process too; ``--also``
@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 
-#: Tells the session which folders its engine processes import from first.
+#: Variable with the folders that the session's engine processes import from first.
 ROOTS = "LLMPERF_IMPORT_ROOTS"
 
 
@@ -26,7 +26,7 @@ def _adopt_package() -> None:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    # It is imported before pytest could rewrite its asserts; this asks pytest not to warn of it.
+    # It is imported before pytest could rewrite its asserts; this suppresses the warning.
     module.__doc__ = f"{module.__doc__ or ''} PYTEST_DONT_REWRITE"
 
 
@@ -42,8 +42,8 @@ def main() -> int:
         else:
             roots.append(folder)
     # A script's own folder comes first on the path; python -m pytest puts the current one there.
-    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != here]  # noqa: PTH100
+    own_folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry or ".") != own_folder]  # noqa: PTH100
     sys.path[:0] = [*roots, os.getcwd()]  # noqa: PTH109
     sys.path.extend(also)
     os.environ[ROOTS] = os.pathsep.join(roots)
@@ -51,7 +51,7 @@ def main() -> int:
 
     from pytest_llmperf.engine.orphan import die_with_parent
 
-    # Killed, the session that started this one can't end it.
+    # A parent session that is killed can't end this one.
     die_with_parent()
 
     import pytest

@@ -1,4 +1,4 @@
-"""Hands the samples of perf tests to pytest-benchmark, whose table, files and plots then work."""
+"""Passes the samples of perf tests to pytest-benchmark, for its table, files and plots."""
 
 from __future__ import annotations
 

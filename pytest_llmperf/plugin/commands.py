@@ -1,4 +1,4 @@
-"""Rebuilds the command of this session, so that a failing test can print one to copy."""
+"""Rebuilds this session's command line, for a failing test to print a command to copy."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ _KEPT = (
     "--config-file",
     "-c",
 )
-#: Options that decide what it is compared with: a session that only stores a level has no use
-#: for them.
+#: Options that decide what to compare with; a session that only records does not need them.
 _COMPARED = ("--llmperf-against", "--llmperf-baselines-from", "--llmperf-confirm")
 
 
 def command_stem(config: pytest.Config, *, again: bool = False) -> str:
-    """Return how perf tests are run the way this session ran them, without naming tests.
+    """Return the command that runs perf tests as this session did, without naming tests.
 
-    ``again``: compared with the same. Variables of the environment are the user's
-    shell's to keep.
+    ``again``: also compare with the same. Environment variables are left to the user's
+    shell.
     """
     program = "python -m pytest" if sys.argv and sys.argv[0].endswith("__main__.py") else "pytest"
     options = (*_KEPT, *_COMPARED) if again else _KEPT
@@ -36,10 +35,10 @@ def command_stem(config: pytest.Config, *, again: bool = False) -> str:
 
 
 def as_argument(config: pytest.Config, nodeid: str) -> str:
-    """Return what names a test on the command line in the folder pytest was started from."""
+    """Return a test's node id as an argument in the folder that pytest was started from."""
     path, separator, rest = nodeid.partition("::")
-    here = os.path.relpath(config.rootpath / path, config.invocation_params.dir)
-    return f"{here}{separator}{rest}"
+    relative = os.path.relpath(config.rootpath / path, config.invocation_params.dir)
+    return f"{relative}{separator}{rest}"
 
 
 def _kept(arguments: tuple[str | os.PathLike[str], ...], options: tuple[str, ...]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is said on the terminal besides the verdicts: plan, progress, table, problems."""
+"""Terminal output besides the verdicts: plan, progress, table, problems."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TerminalConsole:
         return self._reporter is None or self._config.get_verbosity() < 0
 
     def line(self, text: str) -> None:
-        """Write one line of ours; what names a commit's subject may hold anything."""
+        """Write one line; control characters are escaped, as it may quote a commit's subject."""
         if not self._quiet:
             _fresh_line(self._reporter)
             self._reporter.write_line(f"llmperf: {printable_lines(text)}")
@@ -42,7 +42,7 @@ class TerminalConsole:
 
     @contextmanager
     def progress(self, plan: Plan, *, in_logs: bool = True) -> Iterator[Callable[[Step], None]]:
-        """Show how far the rounds are while they run; on a terminal only, unless ``in_logs``."""
+        """Show the progress of the rounds; on a terminal only, unless ``in_logs``."""
         if self._quiet or not (in_logs or self._reporter.isatty):
             yield lambda _: None
             return
@@ -53,7 +53,7 @@ class TerminalConsole:
             lambda text: reporter.write(text, flush=True), live=live, width=_width(reporter)
         )
 
-        def tell(step: Step) -> None:
+        def show_step(step: Step) -> None:
             elapsed = time.monotonic() - began
             if step.process != current[0]:
                 current[0], expected = step.process, plan.expected_seconds
@@ -64,7 +64,7 @@ class TerminalConsole:
             progress.iteration(step.nodeid, step.iteration or 0, step.iterations, elapsed)
 
         with progress:
-            yield tell
+            yield show_step
         reporter.currentfspath = None
 
     def table(self, reporter: Any, render: Callable[[int, bool], list[str]]) -> None:
@@ -74,20 +74,20 @@ class TerminalConsole:
             reporter.write_line(line)
 
     def remarks(self, reporter: Any, remarks: Sequence[str]) -> None:
-        """Print what else a reader must know, after the table."""
+        """Print further remarks, after the table."""
         for remark in remarks:
             for line in wrap_words(remark, _width(reporter), first="llmperf: "):
                 reporter.write_line(line, yellow=True)
 
     def problems(self, reporter: Any, problems: Sequence[str]) -> None:
-        """Print what went wrong with writing files."""
+        """Print problems with writing files."""
         for problem in problems:
             for line in wrap_words(problem, _width(reporter), first="llmperf: "):
                 reporter.write_line(line, red=True)
 
 
 def _fresh_line(reporter: Any) -> None:
-    """Begin a new line; what ``--setup-show`` writes goes past the reporter's own account."""
+    """Begin a new line, even after output of ``--setup-show`` that the reporter does not track."""
     reporter.ensure_newline()
     if reporter._tw.width_of_current_line:
         reporter.write_line("")

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def llm_engine(pytestconfig: pytest.Config) -> Iterator[LlmEngine]:
-    """The model of ``config.yaml``, loaded in a worker process of its own.
+    """The model of ``config.yaml``, loaded in a separate worker process.
 
     ``generate(prompt)``, ``chat(messages)`` and ``stream(prompt)`` return or end
-    in a Generation; ``info`` and ``verify_gpu_utilization()`` say what was loaded.
+    in a Generation; ``info`` and ``verify_gpu_utilization()`` describe the loaded model.
     """
     from pytest_llmperf.engine.errors import EngineError
 

@@ -1,7 +1,7 @@
-"""Layers that have to be on a GPU: ``perf.require_gpu``, and the marker ``gpu`` of any test.
+"""Enforces layers on a GPU: ``perf.require_gpu``, and the marker ``gpu`` of any test.
 
-Checked at a test's set-up, before its fixtures and its body cost time, against
-what the engine said of its load. A shortfall fails the test; nothing is skipped.
+Checked at a test's set-up, before its fixtures and body cost time, against
+the engine's load report. A shortfall fails the test; nothing is skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NO_ENGINE = (
 
 
 def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequirement]:
-    """Return what the markers of these tests require; the closest marker of a test counts.
+    """Return the requirements of these tests' markers; the closest marker of a test counts.
 
     Raises:
         pytest.UsageError: naming every marker that is wrong.
@@ -74,7 +74,7 @@ def guard_gpu(
     requirements: Mapping[pytest.Item, GpuRequirement],
     perf: Sequence[pytest.Item],
 ) -> None:
-    """Have the tests checked at their set-up that are required to run on a GPU.
+    """Register checks, at their set-up, for tests that are required to run on a GPU.
 
     Args:
         config: pytest's.
@@ -92,7 +92,7 @@ def guard_gpu(
 
 
 class GpuGuard:
-    """Fails tests, before their fixtures are set up, whose engine is not where it has to be."""
+    """Fails tests whose engine lacks required layers on a GPU, before their fixtures."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class GpuGuard:
         self._config = config
         self._requirements = requirements
         self._required = required
-        #: Of an engine that could not be loaded; it is not tried again for every test.
+        #: Error of an engine that could not be loaded; it is not retried for every test.
         self._broken: str | None = None
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -121,7 +121,7 @@ class GpuGuard:
             pytest.fail(text, pytrace=False)
 
     def _info(self) -> EngineInfo:
-        """Return what the session's engine loaded; it is started if it has not been yet."""
+        """Return the info of the session's engine, which is started if necessary."""
         if self._broken is None:
             try:
                 settings = settings_of(self._config)

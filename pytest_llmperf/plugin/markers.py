@@ -1,4 +1,4 @@
-"""Markers: what a test asks to be checked, read and verified at collection."""
+"""Reads and validates the markers of perf tests, at collection."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.metrics import Metric
     from pytest_llmperf.session.checks import AskedMetric
 
-#: Marker -> what ``pytest --markers`` says of it.
+#: Marker -> its description in ``pytest --markers``.
 MARKERS = {
     "perf": (
         "perf(tolerance='5%', budget='2m'): a performance test of llm_engine; run with -m perf."
@@ -46,7 +46,7 @@ MARKERS = {
         "a marker without a limit gates against the baseline only."
     ),
 }
-#: The same, of markers that imply no ``perf``.
+#: The same for markers that do not imply ``perf``.
 PLAIN_MARKERS = {
     "gpu": (
         "gpu(layers='all', device=None): fail, before the body runs, where llm_engine has fewer "
@@ -74,11 +74,11 @@ class MarkerError(Exception):
 def read_checks(
     item: pytest.Item, targets: Mapping[str, float], tolerance: float
 ) -> tuple[list[Check], list[str]]:
-    """Return the metrics a perf test gates, and what is wrong with its markers.
+    """Return the checks of a perf test, and the problems with its markers.
 
     The closest marker of a metric counts: the parameter's, then the function's,
-    the class's, the module's. ``targets`` (metric name to limit) holds for the
-    metrics no marker of the test names; a test without any metric marker gates
+    the class's, the module's. ``targets`` (metric name to limit) apply to
+    metrics that no marker of the test names; a test without any metric marker gates
     the default metrics.
 
     Args:
@@ -91,13 +91,13 @@ def read_checks(
     asked: dict[str, AskedMetric] = {}
     errors: list[str] = []
     for level in marker_levels(item, METRIC_MARKERS):
-        here: dict[str, AskedMetric] = {}
+        of_level: dict[str, AskedMetric] = {}
         markers: dict[str, str] = {}
         for mark in level:
             try:
                 one = _parse(mark)
                 name = one.metric.name
-                if here.setdefault(name, one) != one:
+                if of_level.setdefault(name, one) != one:
                     raise MarkerError(
                         f"contradicts the marker {markers[name]!r} beside it: both speak of "
                         f"{name}, with different limits or tolerances"
@@ -105,7 +105,7 @@ def read_checks(
                 markers.setdefault(name, mark.name)
             except MarkerError as error:
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}")
-        for name, one in here.items():
+        for name, one in of_level.items():
             asked.setdefault(name, one)
     try:
         tolerance = _perf_tolerance(item, tolerance)
@@ -132,7 +132,7 @@ def _distance(item: pytest.Item, node: Any) -> int:
 
 
 def _ancestry(node: Any, mark: pytest.Mark) -> int:
-    """Return how far up a class's bases a mark was set: a subclass overrides its base."""
+    """Return how far up a class's bases a mark was set, as a subclass overrides its base."""
     bases = getattr(getattr(node, "obj", None), "__mro__", ())
     for distance, base in enumerate(bases):
         set_here = vars(base).get("pytestmark", ())
@@ -212,7 +212,7 @@ def refuse_unknown(mark: pytest.Mark, allowed: set[str]) -> None:
     """Refuse an argument the marker does not have.
 
     Raises:
-        MarkerError: naming it, and the nearest that there is.
+        MarkerError: naming it, and the most similar valid one.
     """
     import difflib
 
@@ -263,7 +263,7 @@ def _perf_tolerance(item: pytest.Item, default: float) -> float:
 
 
 def read_budget(item: pytest.Item) -> tuple[float | None, list[str]]:
-    """Return the seconds a test may be replayed for, and what is wrong with its markers."""
+    """Return the time limit for replaying a test, seconds, and problems with its markers."""
     from pytest_llmperf.units import UnitError, parse_duration
 
     for mark in item.iter_markers("perf"):

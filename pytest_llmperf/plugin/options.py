@@ -1,4 +1,4 @@
-"""The command line options, and one frozen object that holds what they said."""
+"""The command line options, and a frozen object with their values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Confirm = Literal["auto", "never", "always"]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line asked of the plugin."""
+    """The plugin's command line options."""
 
     config_file: Path | None
     overrides: tuple[str, ...]
@@ -40,7 +40,7 @@ class Options:
 
     @property
     def confirming(self) -> Confirming:
-        """When tests are confirmed: a session that records does so only where that is asked for."""
+        """When tests are confirmed; a session that records does so only on request."""
         return self.confirm or ("on request" if self.record else "auto")
 
     def written(self, config: pytest.Config) -> tuple[Path, ...]:
@@ -52,7 +52,7 @@ class Options:
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
         """Read the options of a session; relative paths are the invocation folder's."""
-        here = config.invocation_params.dir
+        folder = config.invocation_params.dir
         accept = config.getoption("llmperf_accept")
         file, report = config.getoption("llmperf_config"), config.getoption("llmperf_json")
         other, calibrate = (
@@ -61,20 +61,20 @@ class Options:
         )
         record_for = config.getoption("llmperf_record_for")
         return cls(
-            config_file=here / file if file else None,
+            config_file=folder / file if file else None,
             overrides=tuple(config.getoption("llmperf_set") or ()),
             record=config.getoption("llmperf_record") or accept is not None,
             accept=accept,
             require_baseline=config.getoption("llmperf_require_baseline"),
             exit_codes=config.getoption("llmperf_exit_codes"),
-            json_path=here / report if report else None,
+            json_path=folder / report if report else None,
             strict=config.getoption("llmperf_strict"),
-            against_config=here / other if other else None,
+            against_config=folder / other if other else None,
             against=config.getoption("llmperf_against"),
             confirm=config.getoption("llmperf_confirm"),
             baselines_from=config.getoption("llmperf_baselines_from"),
-            record_for=here / record_for if record_for else None,
-            calibrate=here / calibrate if calibrate else None,
+            record_for=folder / record_for if record_for else None,
+            calibrate=folder / calibrate if calibrate else None,
             wait_fit=config.getoption("llmperf_wait_fit"),
         )
 
@@ -140,14 +140,14 @@ def add_options(parser: pytest.Parser) -> None:
         help="wait up to that long, in all, for a busy or hot machine to recover before an engine "
         "process starts, for example 60s (default: perf.wait_fit)",
     )
-    # What a comparison with another commit starts in that commit's tree. Not for typing.
+    # Used internally by a comparison with another commit, in that commit's tree.
     group.addoption("--llmperf-record-for", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-strict",
         action="store_true",
         help="fail what is inconclusive, instead of passing with a warning",
     )
-    # What `llmperf calibrate` hands over: a file that says what to run. Not for typing.
+    # Used internally by `llmperf calibrate`: a file that says what to run.
     group.addoption("--llmperf-calibrate", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-roofline",

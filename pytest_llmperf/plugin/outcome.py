@@ -17,12 +17,12 @@ STRICT_XPASS = "[XPASS(strict)]"
 
 
 class LlmperfWarning(UserWarning):
-    """A perf test passes, and something about it is not proven."""
+    """A perf test passed, but something about it is not proven."""
 
 
 @dataclass(frozen=True)
 class _Crash:
-    """What summaries and JUnit read of a failure: where, and one line of what."""
+    """Location and one-line message of a failure, for summaries and JUnit."""
 
     path: str
     lineno: int
@@ -33,7 +33,7 @@ class _Crash:
 
 
 class VerdictRepr:
-    """A failure without a traceback: the text is the whole story."""
+    """A failure without a traceback, shown as its text only."""
 
     def __init__(self, text: str, crash: _Crash) -> None:
         self._text = text
@@ -51,11 +51,11 @@ class VerdictRepr:
 def fail_report(
     report: pytest.TestReport, text: str, item: pytest.Item, summary: str | None = None
 ) -> None:
-    """Make a report of a passed body a failure, or the expected one of an xfail test.
+    """Turn the report of a passed body into a failure, or an expected one for xfail.
 
     Args:
         report: the held report of the body.
-        text: what the failure says.
+        text: the failure's text.
         item: the test.
         summary: one line for the short summary; the first line of ``text`` by default.
     """
@@ -63,7 +63,7 @@ def fail_report(
     text = printable_lines(text)
     crash = _Crash(path, (line or 0) + 1, printable(summary or text.splitlines()[0]))
     strict = str(report.longrepr).startswith(STRICT_XPASS)
-    # A failing verdict is no exception, so none that xfail(raises=...) waits for.
+    # A failing verdict is no exception, so it can't match xfail(raises=...).
     waits = any("raises" in mark.kwargs for mark in item.iter_markers("xfail"))
     if (strict or hasattr(report, "wasxfail")) and not waits:
         reason = str(report.longrepr).removeprefix(STRICT_XPASS).strip() if strict else ""
@@ -77,21 +77,21 @@ def fail_report(
 
 
 def undecided_text(verdicts: Sequence[Verdict]) -> str:
-    """Say in one warning what of a passing test was not decided; empty where all was."""
-    told = "; ".join(
+    """Return one warning about a passing test's undecided checks; empty if there are none."""
+    claims = "; ".join(
         f"{verdict.check.metric.label}: {reason.claim}"
         for verdict in verdicts
         for reason in verdict.reasons
         if reason.kind is VerdictKind.INCONCLUSIVE
     )
-    return told and f"inconclusive, {told} (--llmperf-strict fails this)"
+    return claims and f"inconclusive, {claims} (--llmperf-strict fails this)"
 
 
-def warn_of(item: pytest.Item, text: str) -> None:
-    """Show a warning of a test in pytest's summary, and in its count, as a captured one is.
+def add_warning(item: pytest.Item, text: str) -> None:
+    """Add a test's warning to pytest's summary and count, like a captured one.
 
-    It is no warning that Python raises, so ``-W error`` can't turn it into a failure:
-    that is what ``--llmperf-strict`` is for.
+    It does not go through Python's warnings, so ``-W error`` can't turn it into a failure:
+    that is the purpose of ``--llmperf-strict``.
     """
     path, line, _ = item.location
     message = warnings.WarningMessage(

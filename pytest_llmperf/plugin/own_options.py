@@ -1,4 +1,4 @@
-"""The options that a project's own ``conftest.py`` adds, as they were given to this session."""
+"""Finds the options of a project's own ``conftest.py`` on this session's command line."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ import pytest
 
 from pytest_llmperf.plugin.usage import usage_error
 
-#: What argparse makes of an option, and of how many words. The rest is about its value.
+#: Attributes that decide how many words an option takes; the others concern its value.
 _SHAPE = ("action", "nargs", "const", "default", "dest")
 _GIVEN = "given"
 _FILE_PREFIX = "@"
 
 
 def own_options(config: pytest.Config) -> list[str]:
-    """Return the words of this session's command line that give these options.
+    """Return the words of this session's command line that set the project's own options.
 
-    As they were typed: a value that an option's ``type`` made of them can't be typed
-    again. What the environment (``PYTEST_ADDOPTS``) and the settings (``addopts``) give
-    holds in another session by itself. What pytest or an installed plugin defines is left
-    out: such options may write files or decide how a session runs, and are not the
-    project's to say what its tests do.
+    As typed, since a value converted by an option's ``type`` can't be typed again. Options
+    from the environment (``PYTEST_ADDOPTS``) and the settings (``addopts``) apply to another
+    session anyway. Options of pytest or an installed plugin are left out: they may write
+    files or decide how a session runs, and do not define the project's tests.
     """
     added = [
         option
@@ -40,17 +39,17 @@ def own_options(config: pytest.Config) -> list[str]:
 
 
 class _Listener:
-    """Stands for pytest's parser and takes down what is added to it."""
+    """A substitute for pytest's parser that records added options."""
 
     def __init__(self) -> None:
         self.added: list[tuple[tuple[str, ...], dict[str, Any]]] = []
 
     def addoption(self, *names: str, **attrs: Any) -> None:
-        """Take an option down."""
+        """Record an option."""
         self.added.append((names, attrs))
 
     def getgroup(self, *_names: object, **_attrs: object) -> _Listener:
-        """Groups are for help texts only."""
+        """Return this parser, as groups only affect help texts."""
         return self
 
     def __getattr__(self, _name: str) -> Callable[..., None]:
@@ -72,7 +71,7 @@ class _WrongError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that knows nothing but what is added, and never ends the process."""
+    """A parser without built-in options that never ends the process."""
 
     def __init__(self, *, files: bool = False) -> None:
         super().__init__(
@@ -82,12 +81,12 @@ class _Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise what would have been printed."""
+        """Raise the message instead of printing it."""
         raise _WrongError(message)
 
 
 class _Keep(argparse.Action):
-    """Keeps the words of an option in the order in which they were given."""
+    """Collects the words of an option in the order in which they were given."""
 
     def __call__(
         self,
@@ -96,7 +95,7 @@ class _Keep(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Take one occurrence down."""
+        """Record one occurrence."""
         getattr(namespace, _GIVEN).extend(_words(str(option_string), values))
 
 
@@ -114,12 +113,12 @@ def _words(name: str, values: str | Sequence[Any] | None) -> Iterator[str]:
 def _picked(
     words: Sequence[str], added: Sequence[tuple[tuple[str, ...], dict[str, Any]]]
 ) -> list[str]:
-    """Return the words that argparse would give to the options."""
-    # As pytest does since 8.2; what is no file was a path to an older one.
+    """Return the words that argparse would assign to the options."""
+    # As pytest since 8.2; for older versions a word that is no file was a path.
     files = [word[1:] for word in words if word.startswith(_FILE_PREFIX)]
     parser = _Parser(files=bool(files) and all(map(os.path.isfile, files)))
     for names, attrs in added:
-        # argparse itself says how many words an action of whatever class takes.
+        # argparse itself determines how many words an action takes.
         shape = {key: value for key, value in attrs.items() if key in _SHAPE}
         known = _Parser().add_argument(*names, **shape)
         parser._add_action(_Keep(known.option_strings, argparse.SUPPRESS, nargs=known.nargs))

@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a session, checked before any model is loaded."""
+"""Checks a session for problems before any model is loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_before_loading(
     """Check other plugins, the baselines, and the places this session will write to.
 
     Raises:
-        pytest.UsageError: naming all that is wrong.
+        pytest.UsageError: naming all problems.
     """
     problems = [*_reruns(config, items)]
     try:
@@ -54,7 +54,7 @@ def check_before_loading(
 
 
 def read_calibration(path: Path) -> CalibrationRequest:
-    """Read what ``llmperf calibrate`` asks for.
+    """Read the request of ``llmperf calibrate``.
 
     Raises:
         pytest.UsageError: the file is not such a request.
@@ -66,7 +66,7 @@ def read_calibration(path: Path) -> CalibrationRequest:
 
 
 def _calibration(request: CalibrationRequest, options: Options) -> list[str]:
-    """Say what of a calibration could not be kept, and which options mean nothing to it."""
+    """Return problems: places a calibration can't write to, and options that do not apply."""
     asked = {
         "--llmperf-record": options.record and options.accept is None,
         "--llmperf-accept": options.accept is not None,
@@ -87,7 +87,7 @@ def _calibration(request: CalibrationRequest, options: Options) -> list[str]:
 
 
 def _no_file(path: Path, option: str) -> list[str]:
-    """Say so if no file can be written there."""
+    """Return a problem if the file can't be written."""
     if path.is_dir():
         return [f"{option} {path}: is a folder; name a file"]
     if not path.parent.is_dir():

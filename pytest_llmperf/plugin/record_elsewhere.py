@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.packages.environment import Environment
 
 _TAIL = 30
-#: In the cache folder: what sessions that could not record printed, kept for so long.
+#: In the cache folder: output of failed recording sessions, kept for this long.
 _LOGS = "logs"
 _KEPT_FOR_S = 30 * 24 * 3600.0
 
@@ -38,10 +38,10 @@ _KEPT_FOR_S = 30 * 24 * 3600.0
 def record_elsewhere(
     config: pytest.Config, tree: OtherTree, wanted: Sequence[str]
 ) -> BaseRecording:
-    """Run the wanted tests' bodies once there, and return what they asked for.
+    """Run the wanted tests' bodies once in the other tree, and return the recording.
 
     Raises:
-        SideError: the session there did not get that far, with the end of its output.
+        SideError: the recording session failed; with the end of its output.
     """
     from pytest_llmperf.packages.roots import own_modules
 
@@ -57,7 +57,7 @@ def record_elsewhere(
             *adopt_command(tree.environment, tree.roots),
             *(f"--llmperf-record-for={request}", "-o", f"cache_dir={folder / 'cache'}"),
             *("--continue-on-collection-errors", "--maxfail=0"),
-            # Before ours: one that takes as many words as there are must not take the paths.
+            # Before ours, so that one with a variable number of words does not take the paths.
             *own_options(config),
             *_options(config, tree),
             *paths,
@@ -72,11 +72,11 @@ def record_elsewhere(
 def adopt_command(environment: Environment, roots: Sequence[str]) -> list[str]:
     """Return the command that runs pytest in an environment with this copy of the plugin.
 
-    pytest's own arguments follow it.
+    Append pytest's own arguments to it.
     """
     also: list[str] = []
     if not environment.shared:
-        # What the plugin itself needs and the environment may lack; after all that is its own.
+        # The plugin's dependencies, which the environment may lack; after its own packages.
         for path in sys.path:
             if path and Path(path).name in ("site-packages", "dist-packages"):
                 also += ["--also", path]
@@ -85,9 +85,9 @@ def adopt_command(environment: Environment, roots: Sequence[str]) -> list[str]:
 
 
 def tree_environment(tree: OtherTree) -> dict[str, str]:
-    """Return the variables for a process of the other side: paths into the user's tree moved.
+    """Return the variables for a process of the other side, with moved paths.
 
-    All others, the locale among them, are this session's: both sides do the same work.
+    Others, such as the locale, are this session's, so that both sides do the same work.
     """
     environ = {
         name: value
@@ -108,14 +108,13 @@ ROOTDIR = f"--rootdir=${_ROOT}"
 
 
 def _paths(config: pytest.Config, tree: OtherTree, wanted: Sequence[str]) -> list[str]:
-    """Return the files and folders that pytest was given, as they are called tree.
+    """Return the counterparts, in the other tree, of the files and folders given to pytest.
 
-    Single tests are left to the list of wanted ones; what does not exist there is left out.
-    A file whose tests are wanted counts where pytest was told of it in another way than by
-    a path (``--pyargs``).
+    Single tests are selected by the list of wanted ones; missing paths are left out. Files of
+    wanted tests are added, as they may have been given in another way (``--pyargs``).
     """
-    here, root = config.invocation_params.dir, config.rootpath
-    given = [here / argument.partition("::")[0] for argument in config.args]
+    start_folder, root = config.invocation_params.dir, config.rootpath
+    given = [start_folder / argument.partition("::")[0] for argument in config.args]
     files = [root / nodeid.partition("::")[0] for nodeid in wanted]
     found: dict[Path, None] = {}
     for path in dict.fromkeys((*given, *files)):
@@ -127,7 +126,7 @@ def _paths(config: pytest.Config, tree: OtherTree, wanted: Sequence[str]) -> lis
 
 
 def _options(config: pytest.Config, tree: OtherTree) -> list[str]:
-    """Return those of pytest's options that decide which tests there are, and our own settings."""
+    """Return pytest's options that decide which tests exist, and our own settings."""
     option = config.option
     found = ["-m", option.markexpr, ROOTDIR]
     if option.keyword:
@@ -158,7 +157,7 @@ def _cwd(config: pytest.Config, tree: OtherTree) -> Path:
 
 
 def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:
-    """Run a session; end it with this one, whatever ends that."""
+    """Run a session; end it if this one ends."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -167,7 +166,7 @@ def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Pat
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Ctrl-C is this session's to handle.
+            # Ctrl-C is handled by this session.
             start_new_session=True,
         )
         try:
@@ -188,9 +187,9 @@ def _no_outcome(tree: OtherTree, status: int, log: Path) -> str:
 
 
 def _kept(log: Path) -> Path:
-    """Copy a log to where its reader finds it after this run; old ones are removed.
+    """Copy a log to a permanent place; old ones are removed.
 
-    Where the cache folder can't be written to, it goes to the system's temporary files.
+    If the cache folder can't be written to, it goes to the system's temporary files.
     """
     folder = cache_dir(os.environ) / _LOGS
     try:
@@ -208,7 +207,7 @@ def _kept(log: Path) -> Path:
 
 @contextmanager
 def _folder(parent: Path | None) -> Iterator[Path]:
-    """Make a folder that is removed afterwards; a killed run's goes with its ``parent``."""
+    """Make a temporary folder; that of a killed run is removed with its ``parent``."""
     folder = Path(tempfile.mkdtemp(prefix="llmperf-", dir=parent))
     try:
         yield folder

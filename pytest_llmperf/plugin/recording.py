@@ -1,4 +1,4 @@
-"""The record stage: perf tests run once, like any test, and their reports are held back."""
+"""The record stage: runs perf tests once, like any test, and holds back their reports."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class HeldTest:
 
     Attributes:
         item: the test.
-        reports: of setup, call and teardown, not logged yet.
-        recorded: what is measured of it.
+        reports: its setup, call and teardown, not logged yet.
+        recorded: its workload and checks.
     """
 
     item: pytest.Item
@@ -49,16 +49,16 @@ class HeldTest:
         return next(report for report in self.reports if report.when == "call")
 
     def log(self) -> None:
-        """Report the test to pytest as it stands."""
+        """Report the test to pytest."""
         log_reports(self.item, self.reports)
 
     def fail(self, text: str, summary: str | None = None) -> None:
-        """Make the body's report a failure; ``summary`` is its one line."""
+        """Turn the body's report into a failure; ``summary`` is its one line."""
         fail_report(self.call, text, self.item, summary)
 
 
 class RecordStage:
-    """Runs perf tests once and records what they ask of the engine."""
+    """Runs perf tests once and records their requests to the engine."""
 
     def __init__(self, engine: LlmEngine) -> None:
         self._engine = engine
@@ -73,7 +73,7 @@ class RecordStage:
         _tame_benchmark(item)
         try:
             yield
-            # A stream that the body stopped reading is work it asked for, too.
+            # A stream that the body stopped reading is part of the workload, too.
             self._engine.finish_stream()
         finally:
             self._engine.observer = None
@@ -81,7 +81,7 @@ class RecordStage:
     def run(
         self, item: pytest.Item, nextitem: pytest.Item | None, checks: list[Check]
     ) -> HeldTest | list[pytest.TestReport]:
-        """Run one test; return a HeldTest to be judged, or the reports of one that is over."""
+        """Run one test; return a HeldTest to be judged, or final reports."""
         self._recorder = Recorder()
         with watch_own_llama() as own:
             reports = run_quietly(item, nextitem)
@@ -101,12 +101,12 @@ class RecordStage:
 
 
 def _body_passed(call: pytest.TestReport) -> bool:
-    """Whether the body did not fail; a strict xfail whose body passed still has its verdict."""
+    """Whether the body passed; a strict xfail whose body passed counts, and gets a verdict."""
     return call.passed or str(call.longrepr).startswith(STRICT_XPASS)
 
 
 def _tame_benchmark(item: pytest.Item) -> None:
-    """Let pytest-benchmark's fixture call its function once; the repeating is done in rounds."""
+    """Make pytest-benchmark's fixture call its function once, as rounds do the repetition."""
     benchmark: Any = (getattr(item, "funcargs", None) or {}).get("benchmark")
     if hasattr(benchmark, "disabled"):
         benchmark.disabled = True

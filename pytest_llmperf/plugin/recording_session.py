@@ -1,4 +1,4 @@
-"""The session that another one starts in another tree: it records what tests ask, no more."""
+"""The recording session, started by another session in another tree: it only records."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ class RecordingSession:
         self._origins: dict[str, str] = {}
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Keep why a file could not be collected."""
+        """Record why a file could not be collected."""
         if report.failed:
             self._broken[report.nodeid] = f"could not be collected there:\n{report.longreprtext}"
 
     def take(self, items: list[pytest.Item]) -> None:
-        """Note which perf tests there are, and leave the wanted ones."""
+        """Note all perf tests, and deselect unwanted ones."""
         named = named_markers(self._config.option.markexpr or "")
         perf = [item for item in items if is_perf(item) and is_asked_for(item, named)]
         self._collected = tuple(item.nodeid for item in perf)
         wanted = set(self._request.wanted)
         items[:] = [item for item in perf if item.nodeid in wanted]
         if items:
-            # Before any body runs: what is wrong with the configuration ends the session.
+            # Before any body runs, as a wrong configuration ends the session.
             self._stage = RecordStage(settings_of(self._config).engine)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
-        """Run a test once and keep what it asked for."""
+        """Run a test once and keep its workload."""
         assert self._stage is not None
         outcome = self._stage.run(item, nextitem, [])
         if isinstance(outcome, HeldTest):
@@ -61,7 +61,7 @@ class RecordingSession:
         else:
             setup = outcome[0]
             if setup.failed:
-                # Such as an engine that can't be loaded: that is no property of the test.
+                # For example, an engine that can't be loaded, which is not the test's fault.
                 self._broken[item.nodeid] = f"its setup failed there: {setup.longreprtext}"
             else:
                 self._problems[item.nodeid] = _why(outcome)
@@ -70,7 +70,7 @@ class RecordingSession:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Listen to the engine while the body runs; then ask where its modules came from."""
+        """Listen to the engine while the body runs; then record where its modules came from."""
         assert self._stage is not None
         with self._stage.listening(item):
             result = yield
@@ -81,7 +81,7 @@ class RecordingSession:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Write what was found, unless the session could not do what it is for."""
+        """Write the recording, unless the session failed."""
         ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if exitstatus not in (*ended, pytest.ExitCode.NO_TESTS_COLLECTED):
             return
@@ -100,12 +100,12 @@ class RecordingSession:
 
 
 def _engine_of(settings: Settings) -> dict[str, Any]:
-    """Return what is to be known of the engine to start it again."""
+    """Return the facts needed to start the engine again."""
     setup, info = settings.setup, settings.engine.last_info
     return {
         "spec": setup.spec,
         "config_file": str(setup.loaded.path or ""),
-        # What is only a default may contradict what is set, and is one again where it is read.
+        # Defaults are left out: they may contradict explicit settings, and are added when read.
         "llm": setup.llm.model_dump(mode="json", exclude_unset=True),
         "model": setup.model_identity,
         "engine": f"{info.engine} {info.engine_version}" if info is not None else "",
@@ -114,7 +114,7 @@ def _engine_of(settings: Settings) -> dict[str, Any]:
 
 
 def _why(reports: list[pytest.TestReport]) -> str:
-    """Say why a test's body left nothing to replay."""
+    """Return why a test's body left nothing to replay."""
     for report in reports:
         if report.failed:
             return f"its {report.when} failed there:\n{report.longreprtext}"

@@ -1,4 +1,4 @@
-"""The one place that calls pytest's private runner: run a test and keep its reports back."""
+"""Wraps pytest's private runner: runs a test and holds back its reports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run_quietly(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.
 
 
 def log_reports(item: pytest.Item, reports: list[pytest.TestReport]) -> None:
-    """Tell every other plugin what became of ``item``, as the runner would have."""
+    """Report the outcome of ``item`` to all plugins, as the runner would have."""
     hook = item.ihook
     hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in reports:

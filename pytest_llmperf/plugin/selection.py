@@ -1,4 +1,4 @@
-"""Which tests are this plugin's, and which of them the session's ``-m`` asks for."""
+"""Recognizes this plugin's tests, and those that the session's ``-m`` requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from _pytest.mark import expression as syntax
 from pytest_llmperf.plugin.markers import MARKERS, METRIC_MARKERS
 
 _FIXTURE = "llm_engine"
-#: The arguments that tell our markers from those of other plugins and projects.
+#: The arguments that distinguish our markers from those of other plugins and projects.
 _GPU_ARGUMENTS = frozenset({"layers", "device"})
 _PERF_ARGUMENTS = frozenset({"tolerance", "budget"})
 _METRIC_ARGUMENTS = frozenset({"min", "max", "tolerance", "percentile"})
@@ -21,8 +21,8 @@ _METRIC_ARGUMENTS = frozenset({"min", "max", "tolerance", "percentile"})
 def uses_engine(item: pytest.Item) -> bool:
     """Whether a test asks for our ``llm_engine``, by itself or through another fixture.
 
-    A project's own fixture of that name is ours only where it asks for ours in turn. What a
-    test asks for while it runs (``request.getfixturevalue``) is not known before.
+    A project's own fixture of that name counts only if it uses ours in turn. Fixtures requested
+    during a test (``request.getfixturevalue``) are unknown before.
     """
     if _FIXTURE not in getattr(item, "fixturenames", ()):
         return False
@@ -38,8 +38,8 @@ def uses_engine(item: pytest.Item) -> bool:
 def is_perf(item: pytest.Item) -> bool:
     """Whether a test is a perf test: it has one of our markers, and the marker is meant for us.
 
-    Many projects have markers of these names. Ours is one of a test that uses the engine, or
-    one that takes this plugin's arguments.
+    Many projects have markers of these names. One is ours if the test uses the engine, or if it
+    has this plugin's arguments.
     """
     marks = [mark for mark in item.iter_markers() if mark.name in MARKERS]
     return bool(marks) and (any(map(_takes_our_arguments, marks)) or uses_engine(item))
@@ -61,16 +61,16 @@ def imply_perf(item: pytest.Item) -> None:
 def is_asked_for(item: pytest.Item, named: frozenset[str]) -> bool:
     """Whether ``-m`` names one of a perf test's own markers; ``named`` as ``named_markers`` says.
 
-    A test that ``-m`` selects for another reason (``-m smoke``, ``-m "not slow"``) is not to
+    A test that ``-m`` selects for another reason (``-m smoke``, ``-m "not slow"``) must not
     start a session that measures.
     """
     return any(mark.name in named for mark in item.iter_markers())
 
 
 def named_markers(expression: str) -> frozenset[str]:
-    """Return our markers that a ``-m`` expression names to select tests.
+    """Return our markers by which a ``-m`` expression selects tests.
 
-    One below a ``not`` only keeps tests out. An expression that pytest can't read names none:
+    One below a ``not`` only deselects tests. An expression that pytest can't read names none:
     pytest itself refuses it.
     """
     try:
@@ -83,7 +83,7 @@ def named_markers(expression: str) -> frozenset[str]:
 
 
 def _names(node: ast.expr, *, wanted: bool) -> Iterator[str]:
-    """Yield the markers that must be there (not ``wanted``: must not be) for a test to match."""
+    """Yield the markers that a test must have (not ``wanted``: must not have) to match."""
     if isinstance(node, ast.BoolOp):
         for value in node.values:
             yield from _names(value, wanted=wanted)

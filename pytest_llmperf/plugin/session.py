@@ -1,4 +1,4 @@
-"""The hooks of a pytest run that has perf tests: tests in, reports out, the session in between."""
+"""The hooks of a pytest run with perf tests: records, measures, reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         pytest.UsageError: markers, options, configuration, model file or baselines are wrong.
     """
     collect_only = config.getoption("collectonly")
-    # Listing tests must not bring a model.
+    # Listing tests must not load a model.
     loaded = load(config) if collect_only else settings_of(config).setup.loaded
     perf = loaded.config.perf
     checks: dict[str, list[Check]] = {}
@@ -95,15 +95,15 @@ class PerfSession:
             accepting=options.accept is not None,
             strict=options.strict or self._context.setup.perf.strict,
         )
-        #: Of the tests that failed for nothing but their verdicts.
+        #: Verdicts of the tests that failed only because of them.
         self._failing: list[Verdict] = []
         self._verdict_failures = 0
 
     def prepare(self) -> None:
-        """Bring what the session is to be compared with, before anything is loaded.
+        """Prepare the base of the comparison, before anything is loaded.
 
         Raises:
-            pytest.UsageError: it can't be had.
+            pytest.UsageError: it can't be provided.
         """
         try:
             self._session.prepare()
@@ -145,14 +145,14 @@ class PerfSession:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """After the last body: measure, judge, and report."""
-        # Last of all, so that its hook comes before any that starts an engine.
+        # Registered last, so that its hook runs before any that starts an engine.
         self._config.pluginmanager.register(self._required, "llmperf-required-baselines")
         try:
             result = yield
             if self._held:
                 self._measure_and_judge()
         except BaseException:
-            # -x, --maxfail, Ctrl-C, pytest.exit: to pytest, what is not reported did not run.
+            # -x, --maxfail, Ctrl-C, pytest.exit: unreported tests count as not run.
             self._give_up()
             raise
         return result
@@ -176,19 +176,19 @@ class PerfSession:
             brief = self._config.get_verbosity() < 0
             self._console.table(terminalreporter, lambda w, c: render_table(result, w, c, brief))
         elif self._options.record or self._options.json_path is not None:
-            # An older report may lie there still.
+            # An older report may still exist.
             notes.append("nothing was measured, so nothing was recorded or reported")
         self._console.remarks(terminalreporter, notes)
         self._console.problems(terminalreporter, self._all_problems)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Tell CI why, where it asked for it, and never be green with a file unwritten."""
+        """Set the exit code for CI, if requested; fail if a file could not be written."""
         if self._all_problems and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         known = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if self._options.exit_codes and exitstatus in known and not self._all_problems:
-            # Other plugins count failures of their own there (pytest-cov's --cov-fail-under).
+            # Other plugins add their own failures (pytest-cov's --cov-fail-under).
             others = session.testsfailed > self._verdict_failures
             code = session_exit_code(self._failing, self._policy, ordinary_failures=others)
             session.exitstatus = code or session.exitstatus
@@ -208,7 +208,7 @@ class PerfSession:
         self._held = []
 
     def _calibrate(self) -> None:
-        """Judge the tests against themselves, as often as `llmperf calibrate` asks for."""
+        """Judge the tests against themselves, as often as `llmperf calibrate` requests."""
         assert self._options.calibrate is not None
         request = read_calibration(self._options.calibrate)
         self._calibration = CalibrationRun(self._context, request)
@@ -219,7 +219,7 @@ class PerfSession:
             one.log()
 
     def _report(self, result: SessionResult) -> None:
-        """Write and report what was found; a file that can't be written loses no verdict."""
+        """Write and report the result; a failed write loses no verdict."""
         if self._options.json_path is not None:
             try:
                 write_json(self._options.json_path, result)
@@ -232,9 +232,9 @@ class PerfSession:
         self._failing += chain.from_iterable(failed)
 
     def _give_up(self) -> None:
-        """Leave recorded tests unreported, as tests that did not run, and say so.
+        """Leave recorded tests unreported, as tests that did not run, and print a note.
 
-        Reported as skipped they would pass for looked at: ``--lf`` would forget them.
+        Reported as skipped they would count as run, and ``--lf`` would forget them.
         """
         if self._held:
             names = ", ".join(one.recorded.nodeid for one in self._held)

@@ -1,4 +1,4 @@
-"""Reads a session's context from pytest: what the options ask, and how to record elsewhere."""
+"""Builds a session's context from pytest's options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pytest_llmperf.session.waiting import FitWait
 
 
 def session_context(config: pytest.Config, console: TerminalConsole) -> SessionContext:
-    """Return what a session works with.
+    """Return the session's context.
 
     Raises:
         pytest.UsageError: the configuration is wrong, or a named commit does not exist.
@@ -60,7 +60,7 @@ def session_context(config: pytest.Config, console: TerminalConsole) -> SessionC
 
 
 def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | None]:
-    """Return the commits that baselines are read from and that is compared with, if any.
+    """Return the commit to read baselines from, and the one to compare with, if any.
 
     Raises:
         pytest.UsageError: one does not exist.
@@ -75,7 +75,7 @@ def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | 
 
 
 def _check_baselines(folder: Path, revision: Revision) -> None:
-    """See that the commit's baselines can be read, as they are once the bodies have run."""
+    """Check that the commit's baselines can be read, as they will be after the bodies."""
     try:
         with baselines_at(BaselineStore(folder), revision):
             pass
@@ -93,13 +93,13 @@ def _resolve(config: pytest.Config, option: str, asked: str | None) -> Revision 
 
 
 def _doctor_command(config: pytest.Config) -> str:
-    """Return the command that examines this session's configuration, from where it was started."""
+    """Return the command that examines this configuration, from the start folder."""
     from pytest_llmperf.config.project import ProjectFolders
 
-    here, file = config.invocation_params.dir, settings_of(config).setup.loaded.path
+    start_folder, file = config.invocation_params.dir, settings_of(config).setup.loaded.path
     words = ["llmperf", "doctor"]
-    if file is not None and file != ProjectFolders.around(here).config_file():
-        words += ["--config", os.path.relpath(file, here)]
+    if file is not None and file != ProjectFolders.around(start_folder).config_file():
+        words += ["--config", os.path.relpath(file, start_folder)]
     for override in Options.of(config).overrides:
         words += ["--set", override]
     return shlex.join(words)

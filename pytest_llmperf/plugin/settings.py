@@ -1,4 +1,4 @@
-"""This pytest run's configuration and engine, read from its options once when needed."""
+"""This pytest run's configuration and engine, read from its options on first use."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """What a pytest run measures with, before anything is loaded.
+    """Configuration and engine of a pytest run, before anything is loaded.
 
     Attributes:
         setup: the configuration, checked, and how its engine is started.
-        engine: the session's engine; its worker starts when first asked.
+        engine: the session's engine; its worker starts with the first request.
     """
 
     setup: EngineSetup
@@ -40,7 +40,7 @@ def settings_of(config: pytest.Config) -> Settings:
     """Return the session's settings, resolving them on the first call.
 
     Raises:
-        pytest.UsageError: naming everything that is wrong with the configuration.
+        pytest.UsageError: naming all problems with the configuration.
     """
     if _KEY not in config.stash:
         config.stash[_KEY] = _resolve(config)
@@ -48,7 +48,7 @@ def settings_of(config: pytest.Config) -> Settings:
 
 
 def current_settings(config: pytest.Config) -> Settings | None:
-    """Return the settings if something has needed them already."""
+    """Return the settings if they have been resolved already."""
     return config.stash.get(_KEY, None)
 
 
@@ -56,7 +56,7 @@ def load(config: pytest.Config) -> LoadedConfig:
     """Read the configuration and nothing else: no model is looked for.
 
     Raises:
-        pytest.UsageError: naming everything that is wrong with it.
+        pytest.UsageError: naming all its problems.
     """
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.config.load import load_config
@@ -80,7 +80,7 @@ def project_of(config: pytest.Config) -> ProjectFolders:
 
 
 def config_line(config: pytest.Config) -> str:
-    """Say which configuration file this session reads."""
+    """Return a line on which configuration file this session reads."""
     project, named = project_of(config), Options.of(config).config_file
     return project.describe(named or project.config_file())
 
@@ -103,7 +103,7 @@ def _resolve(config: pytest.Config) -> Settings:
 
 
 def import_paths(config: pytest.Config) -> tuple[str, ...]:
-    """Return where an application's modules are looked for first, as its tests import them.
+    """Return the folders to import an application's modules from first, as its tests do.
 
     The folders that the session was started with (``adopt.py``), pytest's
     ``pythonpath``, the root folder, and the folder of pytest's settings file.
@@ -114,7 +114,7 @@ def import_paths(config: pytest.Config) -> tuple[str, ...]:
 
 
 def given_roots() -> tuple[str, ...]:
-    """Return the folders that this session was told to import from first."""
+    """Return the folders to import from first, as set by ``adopt.py``."""
     return tuple(path for path in os.environ.get(ROOTS, "").split(os.pathsep) if path)
 
 

@@ -1,4 +1,4 @@
-"""The error that ends a session before it measures: our name first, and safe on a terminal."""
+"""Usage errors of this plugin: prefixed with its name, and safe on a terminal."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from pytest_llmperf.text import printable_lines
 
 
 def usage_error(text: str) -> pytest.UsageError:
-    """Return the error with this message; control characters of names are shown as escapes."""
+    """Return the error with this message; control characters are escaped."""
     return pytest.UsageError(f"llmperf: {printable_lines(text)}")

@@ -1,4 +1,4 @@
-"""Errors that a test made ``llm_engine`` raise, shown at the test's own line."""
+"""Shows errors that a test caused in ``llm_engine`` at the test's own line."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def without_our_frames(error: BaseException) -> bool:
-    """Take this package's frames out of an error's traceback; say whether that was done.
+    """Remove this package's frames from an error's traceback; return whether that was done.
 
-    Only of an error that says all by its message: what an engine answered or refused, or an
-    argument that it does not take. Any other error's frames stay: they show a bug of ours.
+    Only for errors with a complete message: an engine's error or refusal, or an invalid
+    argument. Other errors keep their frames, as they show a bug of the plugin.
     """
     frames = _frames(error.__traceback__)
     theirs = [frame for frame in frames if not _is_ours(frame)]
@@ -29,7 +29,7 @@ def without_our_frames(error: BaseException) -> bool:
 
 
 def shown_at_the_test(call: pytest.CallInfo[object], config: pytest.Config) -> None:
-    """Make a report show such an error at the line of the test, or of its fixture."""
+    """Make a report show a user's error at the line of the test, or of its fixture."""
     if call.excinfo is None or config.getoption("fulltrace", False):
         return
     error = call.excinfo.value

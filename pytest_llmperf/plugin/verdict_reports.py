@@ -1,4 +1,4 @@
-"""Makes verdicts the reports of their tests: failures, warnings and properties."""
+"""Turns verdicts into reports of their tests: failures, warnings and properties."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict, verdict_fails
 from pytest_llmperf.plugin.commands import as_argument, command_stem
-from pytest_llmperf.plugin.outcome import undecided_text, warn_of
+from pytest_llmperf.plugin.outcome import add_warning, undecided_text
 from pytest_llmperf.plugin.recording import HeldTest
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.properties import junit_properties
@@ -19,9 +19,9 @@ from pytest_llmperf.session.result import SessionResult
 def log_verdicts(
     config: pytest.Config, held: Sequence[HeldTest], result: SessionResult, policy: FailPolicy
 ) -> list[tuple[Verdict, ...]]:
-    """Log the held reports of every test with what its verdicts make of them.
+    """Log the held reports of every test, changed according to its verdicts.
 
-    Returns the verdicts of each test that failed for nothing but these.
+    Returns the verdicts of each test that failed only because of them.
     """
     failed = []
     for one, test in zip(held, result.tests, strict=True):
@@ -46,6 +46,6 @@ def log_verdicts(
             if one.call.failed:
                 failed.append(test.verdicts)
         elif undecided := undecided_text(test.verdicts):
-            warn_of(one.item, undecided)
+            add_warning(one.item, undecided)
         one.log()
     return failed

@@ -1,4 +1,4 @@
-"""Under pytest-xdist the bodies of perf tests run and nothing is measured; says so."""
+"""Handles pytest-xdist: bodies of perf tests run, nothing is measured, a notice says so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_llmperf.plugin.selection import asks_for_gpu, is_perf
 
 #: Property of a report whose test was not measured; it travels from worker to controller.
 NOT_MEASURED = ("llmperf_not_measured", "other pytest-xdist workers were busy")
-#: What among a worker's input names the file that says there are perf tests.
+#: Key, in a worker's input, of the file whose existence means that there are perf tests.
 _FOUND = "llmperf_found"
 
 
@@ -22,15 +22,15 @@ def is_xdist_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def tell_controller(config: pytest.Config) -> None:
-    """Let the controller know, on a worker, that there are perf tests: it collects none."""
+def report_to_controller(config: pytest.Config) -> None:
+    """Report, on a worker, that there are perf tests, as the controller collects none."""
     found = getattr(config, "workerinput", {}).get(_FOUND)
     if found is not None:
         Path(found).touch()
 
 
 def _what_needs_measuring(config: pytest.Config) -> str:
-    """Return why options are refused that need the measurement there won't be; or nothing."""
+    """Return a message if there are options that need a measurement; else ""."""
     options = Options.of(config)
     asked = {
         "--llmperf-record": options.record and options.accept is None,
@@ -50,7 +50,7 @@ def _what_needs_measuring(config: pytest.Config) -> str:
 
 
 class RefusedOnWorker:
-    """Fails the tests it concerns for a usage error: xdist's workers can't report one."""
+    """Fails perf tests with a usage error's message, as xdist's workers can't report one."""
 
     def __init__(self, why: str) -> None:
         self._why = why
@@ -78,13 +78,13 @@ class XdistNotice:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker how to say that it has perf tests."""
+        """Pass a worker the file by which it reports perf tests."""
         if self._folder is not None:
             node.workerinput[_FOUND] = str(Path(self._folder.name, "found"))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
-        """Refuse options that need the measurement there won't be.
+        """Refuse options that need a measurement.
 
         Raises:
             pytest.UsageError: naming them.
@@ -93,7 +93,7 @@ class XdistNotice:
             raise pytest.UsageError(self._refusal)
 
     def pytest_unconfigure(self) -> None:
-        """Remove what workers wrote."""
+        """Remove the workers' files."""
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -103,12 +103,12 @@ class XdistNotice:
             self._count += 1
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Say that nothing was measured, and how to measure."""
+        """Print that nothing was measured, and how to measure."""
         if self._count:
             plural = "s" if self._count != 1 else ""
             terminalreporter.section("LLM performance")
             terminalreporter.write_line(
                 f"not measured: the bodies of {self._count} perf test{plural} ran, but while other "
-                "pytest-xdist workers keep the machine busy no speed can be told; "
+                "pytest-xdist workers keep the machine busy no speed can be measured; "
                 "run pytest -m perf without -n"
             )
