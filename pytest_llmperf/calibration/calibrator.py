@@ -135,7 +135,7 @@ class Calibrator:
         ]
 
     def _earlier(self) -> dict[tuple[str, str], list[float]]:
-        """Levels of recorded sessions and earlier calibrations: same work, same settings.
+        """Return levels of earlier sessions and calibrations with the same work and settings.
 
         Other settings would mean another level, not noise.
         """
@@ -171,7 +171,7 @@ class Calibrator:
 
 
 def _errors(judged: Sequence[CheckResult]) -> dict[str, str]:
-    """Why tests can't be measured, by node id: each reason once, with its metrics."""
+    """Return why tests can't be measured, by node id: each reason once, with its metrics."""
     found: dict[str, dict[str, None]] = {}
     for one in judged:
         if one.verdict is not None and one.verdict.kind is VerdictKind.ERROR:

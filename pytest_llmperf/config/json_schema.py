@@ -64,7 +64,7 @@ def build_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the schema as the shipped file holds it."""
+    """Return the schema as the text of the shipped file."""
     return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
 
 

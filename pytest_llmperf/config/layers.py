@@ -19,7 +19,7 @@ _NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF)_(?!_)(.+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class SettingOrigin:
-    """Which layer set a key.
+    """The layer that set a key.
 
     Attributes:
         where: as messages show it.

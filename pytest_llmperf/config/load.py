@@ -116,7 +116,7 @@ def _neighbour(path: Path) -> str:
 def _foreign_file(
     path: Path | None, file: Path | None, tree: Mapping[str, Any], rootdir: Path
 ) -> list[Problem]:
-    """Return a hint if a file nobody named holds no section of ours."""
+    """Return a hint if a file found by the search has no section of ours."""
     if path is not None or file is None or set(tree) & set(Config.model_fields):
         return []
     hint = "if this file belongs to another program, name yours with --llmperf-config PATH"

@@ -35,7 +35,7 @@ class ModelFiles:
 
         Args:
             model: the first file.
-            extra: ``llm.extra``; whatever text in it names a file is such a file.
+            extra: ``llm.extra``; every text in it that names a file counts.
             folder: the engine's working directory, which those names are relative to.
 
         Raises:
@@ -51,7 +51,7 @@ class ModelFiles:
 
     @property
     def first(self) -> Path:
-        """What the engine is given as ``model_path``."""
+        """The file to pass to the engine as ``model_path``."""
         return self.parts[0]
 
     @property

@@ -88,7 +88,7 @@ class ProjectFolders:
         return None
 
     def describe(self, file: Path | None) -> str:
-        """Say which configuration file is read, or where none was found."""
+        """Return which configuration file is read, or where none was found."""
         if file is None:
             return f"no {FILE_NAME} in {' or '.join(map(shown_path, self.folders))}: defaults"
         inside = file.is_relative_to(self.started)

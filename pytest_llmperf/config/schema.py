@@ -129,7 +129,7 @@ class LlmConfig(_Section):
         found = []
         for key, value in extra.items():
             if key in cls.model_fields:
-                found.append((key, f"has a key of its own; set llm.{key} instead", value))
+                found.append((key, f"is a setting itself; set llm.{key} instead", value))
             elif problem := plain_json_problem(value):
                 found.append((key, problem, value))
         if found:
@@ -321,8 +321,8 @@ class Config(_Section):
     def _gpu_layers_are_known(self) -> Config:
         if self.perf.require_gpu and not self.llm.kind.reports_layers:
             text = (
-                f"llm.engine: {self.llm.engine} does not say where its layers are, so that nobody "
-                "can tell; take require_gpu away, or set llm.engine: llama_cpp"
+                f"llm.engine: {self.llm.engine} does not say where its layers are, so that "
+                "require_gpu can't be checked; remove it, or set llm.engine: llama_cpp"
             )
             raise problems("perf", [("require_gpu", text, True)], ("perf",))
         return self

@@ -160,7 +160,7 @@ class AppEngine:
         return self._wait(answer) if inspect.isawaitable(answer) else answer
 
     def _items(self, answer: Any) -> Iterator[Any]:
-        """Iterate over whatever the application returned."""
+        """Iterate over the application's answer, whatever its type."""
         if isinstance(answer, str | bytes | int):
             yield answer
         elif isinstance(answer, AsyncIterable):

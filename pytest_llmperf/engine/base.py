@@ -20,7 +20,7 @@ class Engine(Protocol):
     """
 
     def info(self) -> dict[str, Any]:
-        """Return what was loaded, as plain JSON types (the fields of EngineInfo)."""
+        """Return facts about the loaded engine, as plain JSON types (the fields of EngineInfo)."""
 
     def generate(self, request: Request, sink: TokenSink | None) -> Generation:
         """Run one request; send tokens to ``sink`` as they arrive if there is one.

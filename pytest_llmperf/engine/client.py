@@ -201,13 +201,13 @@ class EngineClient:
         self.kill()
 
     def kill(self) -> None:
-        """End the worker and whatever it started, at once; harmless if it has ended."""
+        """End the worker and its children at once; harmless if it has ended."""
         with self._ending:
             if self._killed:
                 return
             self._killed = True
         if self._process.returncode is None:
-            self._descendants.look()
+            self._descendants.note()
         # The worker leads its own process group: an application's children end with it.
         end_group(self._process)
         # Processes that left the group would hold the pipes open.
@@ -348,7 +348,7 @@ class EngineClient:
 
 
 def drain(stream: Generator[object, None, _Result]) -> _Result:
-    """Run a generator to its end and return what it returns."""
+    """Run a generator to its end and return its result."""
     while True:
         try:
             next(stream)

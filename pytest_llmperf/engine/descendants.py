@@ -58,7 +58,7 @@ class Descendants:
         self._mark = f"{MARK}={mark}".encode() if mark else b""
         self._known: set[_Process] = set()
 
-    def look(self) -> None:
+    def note(self) -> None:
         """Note the processes below this one, before it is waited for.
 
         Once it has been waited for, they can't be found, and its id may belong to another.
@@ -66,7 +66,7 @@ class Descendants:
         self._known.update(_below({self._pid}, list(_processes())))
 
     def end(self) -> None:
-        """End the noted processes, those with the mark, and whatever they started meanwhile."""
+        """End the noted processes, those with the mark, and any they started meanwhile."""
         for _ in range(_ROUNDS):
             left = self._left()
             for process in left:

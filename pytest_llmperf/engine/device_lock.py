@@ -29,7 +29,7 @@ class DeviceBusyError(EngineError):
     """Another session held the device for longer than this one was willing to wait."""
 
 
-def whole_machine() -> None:
+def no_known_cards() -> None:
     """Name no card, so that the whole machine is locked."""
 
 
@@ -51,7 +51,7 @@ class DeviceLock:
         timeout: float = 1800.0,
         notify: Callable[[str], None] | None = None,
         path: Path | None = None,
-        cards: Callable[[], Collection[str] | None] = whole_machine,
+        cards: Callable[[], Collection[str] | None] = no_known_cards,
     ) -> None:
         self._timeout = timeout
         self._notify = notify or (lambda _: None)

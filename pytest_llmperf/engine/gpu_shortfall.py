@@ -25,7 +25,7 @@ _DRIVERS = {
 
 
 class ShortfallCause(Enum):
-    """Why layers are not where they are required; each cause has a different fix."""
+    """Causes of layers that are not where they are required, each with a different fix."""
 
     BUILD = "build"
     NO_DEVICE = "no visible device"
@@ -36,7 +36,7 @@ class ShortfallCause(Enum):
 
 @dataclass(frozen=True)
 class GpuRequirement:
-    """How many layers a GPU must hold, and which GPU.
+    """A required number of layers on a GPU, or on one particular GPU.
 
     Attributes:
         layers: how many at least, the output layer counted; None is all, and so is more

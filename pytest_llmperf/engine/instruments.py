@@ -173,7 +173,7 @@ def _interpreter(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _libraries() -> Iterator[tuple[str, str]]:
-    """Yield libraries that check or count what a program does, of those that were loaded."""
+    """Yield loaded libraries that check or count a program's actions."""
     try:
         text = Path("/proc/self/maps").read_text(errors="replace")
     except OSError:

@@ -12,7 +12,7 @@ from pytest_llmperf.engine_kinds import EngineKind, engine_kind
 
 @dataclass(frozen=True)
 class LaunchSpec:
-    """How to start a worker.
+    """Instructions for starting a worker.
 
     Attributes:
         engine: as ``llm.engine`` names it.

@@ -17,7 +17,7 @@ class FileName(str):
     """
 
     def encode(self, *_: object) -> bytes:
-        """Return the system's bytes, whatever encoding is asked for."""
+        """Return the file system's bytes, for any requested encoding."""
         return os.fsencode(str(self))
 
 

@@ -166,7 +166,7 @@ class LlamaCppEngine:
         sampler = SamplerChain(self._llm.model, request, seed, self._eog)
         try:
             if request.cache == "keep":
-                self._memory.settle(self._evaluate)
+                self._memory.forget_rest(self._evaluate)
             return self._run(request, request.max_tokens, sampler, sink)
         except BaseException:
             # The cache no longer holds what the last request left in it.
@@ -186,7 +186,7 @@ class LlamaCppEngine:
         t_start = clock()
         prompt, stops = tokenize(self._llm, request)
         check_context(len(prompt), max_tokens, self._config["n_ctx"], self._llm.n_ctx())
-        rest = prompt[self._memory.keep(prompt) :] if request.cache == "keep" else prompt
+        rest = prompt[self._memory.keep_prefix(prompt) :] if request.cache == "keep" else prompt
         buffer = (llama_cpp.llama_token * len(rest))(*rest)
         t_prefill_start = clock()
         self._prefill(buffer)
@@ -226,7 +226,7 @@ class LlamaCppEngine:
         # The last token was sampled but, unless an end of sequence followed, never evaluated.
         # It is left out in either case: a replay bans end of sequence, and must find as
         # much in the cache as the recorded request did.
-        self._memory.hold([*prompt, *output[:-1]])
+        self._memory.note_tokens([*prompt, *output[:-1]])
         return Generation(
             text=self._text(output, stops if finish == "stop" else ()),
             token_ids=tuple(output),

@@ -34,11 +34,11 @@ class ContextMemory:
         llama_cpp.llama_memory_clear(self._memory, False)
         self._tokens = []
 
-    def hold(self, tokens: Sequence[int]) -> None:
+    def note_tokens(self, tokens: Sequence[int]) -> None:
         """Note the tokens, from position 0, that later requests may reuse; it may hold more."""
         self._tokens = list(tokens)
 
-    def settle(self, evaluate: Callable[[Sequence[int]], None]) -> None:
+    def forget_rest(self, evaluate: Callable[[Sequence[int]], None]) -> None:
         """Forget everything evaluated beyond the noted tokens.
 
         Args:
@@ -48,9 +48,9 @@ class ContextMemory:
         if noted and self._held() > len(noted) and not self._forget_from(len(noted)):
             self.clear()
             evaluate(noted)
-            self.hold(noted)
+            self.note_tokens(noted)
 
-    def keep(self, prompt: Sequence[int]) -> int:
+    def keep_prefix(self, prompt: Sequence[int]) -> int:
         """Keep the longest common prefix with ``prompt``, forget the rest; return its length.
 
         At least one token is left to evaluate, to have logits to sample from.

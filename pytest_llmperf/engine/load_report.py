@@ -26,7 +26,7 @@ _DEVICE = re.compile(r"using device (\S+) \((.*?)\)(?: \(([^)]*)\))? - (\d+) MiB
 
 
 class GpuStatus(Enum):
-    """How the layers were placed; each status has a different fix."""
+    """Outcomes of placing layers, each with a different fix."""
 
     FULL = "all layers on GPU"
     AS_ASKED = "as many layers on GPU as asked"
@@ -80,7 +80,7 @@ class DeviceLoad:
 
 @dataclass(frozen=True)
 class GpuUtilization:
-    """How many layers are on which device, out of how many.
+    """Number of layers on each device, and in total.
 
     Attributes:
         status: one of GpuStatus.
@@ -121,7 +121,7 @@ class GpuUtilization:
         return self.layers_on_gpu > 1 and on_gpus == 0 and anywhere > 0
 
     def explain(self) -> str:
-        """Return what the status means and what to do about it."""
+        """Return the status's meaning and the fix."""
         asked = "all" if self.asked < 0 else str(self.asked)
         meaning = {
             GpuStatus.FULL: "every layer is on a GPU",

@@ -91,7 +91,7 @@ else:
         Args:
             folder: where it is, or is made.
             name: the file's.
-            exclusive: whether nobody else may hold it at all, or only nobody exclusively.
+            exclusive: whether it is an exclusive lock; otherwise others may share it.
 
         Raises:
             OSError: folder or file can't be made, or can't be trusted.

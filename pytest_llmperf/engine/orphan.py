@@ -18,7 +18,7 @@ _PARENT = os.getppid()
 
 
 def die_with_parent() -> None:
-    """End this process soon after the one that started it is gone, whatever the engine is doing.
+    """End this process soon after its parent is gone, even while the engine is busy.
 
     Reading stdin notices only between two requests. The kernel's own signal for
     this (PR_SET_PDEATHSIG) follows the parent's thread, not its process.

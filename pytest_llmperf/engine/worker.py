@@ -65,7 +65,7 @@ class _Worker:
             os.register_at_fork(after_in_child=self._forked)
 
     def serve(self) -> None:
-        """Say hello, then answer commands until the plugin says goodbye."""
+        """Send the hello event, then answer commands until ``close``."""
         hello = {
             "event": "hello",
             "protocol": PROTOCOL_VERSION,

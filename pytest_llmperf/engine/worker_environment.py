@@ -34,8 +34,8 @@ _DEBUG_MODES = (
 def worker_environment(spec: LaunchSpec, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of an engine's process, without those that would slow it down.
 
-    What measures every process of a test run (coverage, an agent) is never meant for a process
-    whose speed is measured. What ``spec.env`` sets is set, whatever it is.
+    Tools that instrument every process of a test run (coverage, an agent) must not slow down a
+    measured process. Variables in ``spec.env`` are always set.
     """
     left_out = {*_COVERAGE, *(() if spec.kind.runs_project_code else _DEBUG_MODES)}
     kept = {

@@ -1,4 +1,4 @@
-"""Levels of a record: one number per test and metric, and what was measured."""
+"""Levels of a record: one number per test and metric, with a description of the tests."""
 
 from __future__ import annotations
 

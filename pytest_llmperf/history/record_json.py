@@ -75,7 +75,7 @@ def _check_schema(data: Any) -> None:
 
 
 def _check_quickly(data: Any, text: bytes) -> None:
-    """Check a record, given what a fast parser made of its text.
+    """Check a record that a fast parser has parsed.
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError: it is not in the usual form, and may

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llmperf.packages.commands import clean_environment, run_logged
-from pytest_llmperf.packages.copying import copy_distribution, copy_packages, describe, remove
+from pytest_llmperf.packages.copying import copy_distribution, copy_packages, remove, write_metadata
 from pytest_llmperf.packages.declarations import repository_around
 from pytest_llmperf.packages.errors import BY_HAND, InstallError
 from pytest_llmperf.packages.followed import no_longer_needed
@@ -24,7 +24,7 @@ from pytest_llmperf.packages.installed import (
 from pytest_llmperf.packages.installer import Installer
 from pytest_llmperf.packages.needs import Needs
 from pytest_llmperf.packages.requirement_files import parse
-from pytest_llmperf.packages.venv import interpreter, make_venv, seen_base
+from pytest_llmperf.packages.venv import interpreter, make_venv, visible_base_folders
 
 Say = Callable[[str], None]
 
@@ -73,7 +73,7 @@ def build(
         InstallError: an installer failed.
         OSError: the disk is full, or the like.
     """
-    base = seen_base()
+    base = visible_base_folders()
     packages = make_venv(site.folder, site.log, sees_base=bool(base))
     own_folders = [folder for folder in site_folders() if folder not in base]
     copy_packages(own_folders, packages, repository_around(site.this_tree))
@@ -94,7 +94,7 @@ def build(
     for name in no_longer_needed(needs.dropped, made, ()):
         remove(made[name])
     for each in own:
-        describe(each, packages)
+        write_metadata(each, packages)
     return packages
 
 
@@ -189,10 +189,10 @@ def build_by_hand(
     for each in own:
         if each.name in made:
             remove(made[each.name])
-        describe(each, packages)
+        write_metadata(each, packages)
     for each in made.values():
         if each.is_from(area):
-            describe(each, packages)
+            write_metadata(each, packages)
     return packages
 
 

@@ -72,7 +72,7 @@ def copy_distribution(distribution: Distribution, site: Path) -> None:
             _copy_file(str(source), str(target))
 
 
-def describe(distribution: Distribution, site: Path) -> None:
+def write_metadata(distribution: Distribution, site: Path) -> None:
     """Write only a distribution's metadata, for ``importlib.metadata`` and installers.
 
     A distribution in ``site`` itself is stripped to its metadata.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_llmperf.packages.errors import BY_HAND, InstallError
 from pytest_llmperf.packages.project import PackageFolder, read_project
-from pytest_llmperf.packages.requirement_files import with_included
+from pytest_llmperf.packages.requirement_files import included_files
 
 CONSTRAINTS = "constraints.txt"
 UV_LOCK = "uv.lock"
@@ -63,7 +63,7 @@ def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
     requirements = _found(tree, *_REQUIREMENTS)
     files = {tree / folder / name for folder in projects for name in _PROJECT_FILES}
     for path in (*requirements, *_found(tree, "*constraints*.txt")):
-        files |= {*with_included(path, constraints=True)}
+        files |= {*included_files(path, constraints=True)}
     return Declarations(
         tree,
         projects,

@@ -39,7 +39,7 @@ from pytest_llmperf.packages.installed import (
 from pytest_llmperf.packages.installer import find_installer, read_lock
 from pytest_llmperf.packages.needs import needs_of
 from pytest_llmperf.packages.store import Entry
-from pytest_llmperf.packages.venv import interpreter, seen_base
+from pytest_llmperf.packages.venv import interpreter, visible_base_folders
 
 __all__ = ["Environment", "InstallError", "environment_for"]
 
@@ -205,7 +205,7 @@ def _by_installer(trees: _Trees) -> _Recipe | None:
     needs = needs_of(ours, theirs, installed, own, read_lock if locked else None)
     if not needs.installs and not needs.dropped:
         return None
-    base = list(map(str, seen_base()))
+    base = list(map(str, visible_base_folders()))
     installer = find_installer(installed, os.environ, sees_base=bool(base))
     builds = needs.engine or needs.folders
     flags = build_flags(installed.get(ENGINE), os.environ) if builds else ""
@@ -250,12 +250,12 @@ def _made(
                 both = trees.ours.tree, trees.theirs.tree
                 site = Site(folder, entry.log, *both, recipe.flags, say)
                 packages = recipe.make(site, donors)
-                differences = trees.differences(Installed([packages, *seen_base()]))
-                said = (
+                differences = trees.differences(Installed([packages, *visible_base_folders()]))
+                description = (
                     _few(differences)
                     or f"the same versions, declared differently ({trees.files()})"
                 )
-                stamp = {"note": f"own environment: {said}"}
+                stamp = {"note": f"own environment: {description}"}
                 if differences or recipe.certain:
                     stamp |= {"folder": folder.name, "packages": str(packages)}
                     stamp |= {"engine": engine if recipe.engine else ""}

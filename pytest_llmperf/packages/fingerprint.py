@@ -36,7 +36,7 @@ def deciding_variables(environ: Mapping[str, str]) -> dict[str, str]:
 def fingerprint(
     version: str, path: Sequence[str], besides: Iterable[Path], *, touched: bool = True
 ) -> str:
-    """Return a digest of what an interpreter finds on its import path.
+    """Return a digest of everything on an interpreter's import path.
 
     Installed packages count by their metadata, which contains the files' hashes, and by
     the sizes and times of those files; the rest (editable installations, folders of

@@ -64,13 +64,13 @@ def own_followed_lists(lists: Lists, installed: Installed) -> set[ListName]:
     """
     followed, drifted = set(), []
     for name, lines in lists.items():
-        requirements = [each for each in map(parse, applying(lines)) if each]
+        requirements = [each for each in map(parse, applicable_lines(lines)) if each]
         unmet = {_named(each) for each in requirements if not installed.satisfies(each)}
         if name.kind == "project" or (not unmet and (requirements or name.kind == "file")):
             followed.add(name)
         elif unmet <= installed.keys():
             drifted.append((name, unmet))
-    claimed = named_in(line for name in followed for line in lists[name])
+    claimed = package_names(line for name in followed for line in lists[name])
     return followed | {name for name, unmet in drifted if unmet and not unmet & claimed}
 
 
@@ -85,9 +85,9 @@ def other_followed_lists(theirs: Lists, ours: Lists, followed: set[ListName]) ->
     return always | alone | (theirs.keys() & followed)
 
 
-def named_in(lines: Iterable[str]) -> set[str]:
+def package_names(lines: Iterable[str]) -> set[str]:
     """Return the canonical names of the packages in lines that apply to this interpreter."""
-    return {canonicalize_name(each.name) for each in map(parse, applying(lines)) if each}
+    return {canonicalize_name(each.name) for each in map(parse, applicable_lines(lines)) if each}
 
 
 def no_longer_needed(
@@ -109,7 +109,7 @@ def no_longer_needed(
         gone -= needed
 
 
-def applying(lines: Iterable[str]) -> list[str]:
+def applicable_lines(lines: Iterable[str]) -> list[str]:
     """Return the lines that apply to this interpreter."""
     found = []
     for line in lines:

@@ -33,7 +33,7 @@ class Installer:
     program: tuple[str, ...]
 
     def install(self, python: Path, words: Sequence[str], *, unbuilt: str = "") -> list[str]:
-        """Return the words that install what is missing in an environment.
+        """Return the command that installs packages in an environment.
 
         Args:
             python: of the environment.

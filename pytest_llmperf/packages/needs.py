@@ -13,16 +13,16 @@ from pytest_llmperf.packages.declarations import CONSTRAINTS, Declarations
 from pytest_llmperf.packages.followed import (
     ListName,
     Lists,
-    applying,
+    applicable_lines,
     lists_of,
-    named_in,
     no_longer_needed,
     other_followed_lists,
     own_followed_lists,
+    package_names,
 )
 from pytest_llmperf.packages.installed import ENGINE, PLUGIN, Installed
 from pytest_llmperf.packages.requirement_files import (
-    limits_of,
+    constraints_of,
     logical_lines,
     options_of,
     parse,
@@ -35,7 +35,7 @@ LockReader = Callable[[Path, Sequence[str]], list[str]]
 
 @dataclass(frozen=True)
 class Needs:
-    """How the packages that another tree needs differ from this environment's.
+    """Differences between another tree's requirements and this environment.
 
     Attributes:
         new: requirements that are not met here.
@@ -62,7 +62,9 @@ class Needs:
     @property
     def engine(self) -> str:
         """The requirement for a release of the engine that is not installed; else empty."""
-        found = [line for line in self.new if " @ " not in line and named_in([line]) == {ENGINE}]
+        found = [
+            line for line in self.new if " @ " not in line and package_names([line]) == {ENGINE}
+        ]
         return found[0] if found else ""
 
 
@@ -73,7 +75,7 @@ def needs_of(
     own: Collection[str],
     lock_of: LockReader | None = None,
 ) -> Needs:
-    """Compare what two trees declare with what is installed.
+    """Compare the declarations of two trees with the installed packages.
 
     Where this environment has drifted from both trees alike, it stays as it is.
 
@@ -102,8 +104,8 @@ def needs_of(
 
     new, kept, drifted = [], [], set()
     # A limit on an installed package counts even if no list asks for it.
-    held = [line for line in asked.limits if named_in([line]) <= installed.keys()]
-    for line in dict.fromkeys(applying([*asked.lines, *held])):
+    held = [line for line in asked.limits if package_names([line]) <= installed.keys()]
+    for line in dict.fromkeys(applicable_lines([*asked.lines, *held])):
         requirement = parse(line)
         if requirement and canonicalize_name(requirement.name) in own:
             continue
@@ -114,9 +116,9 @@ def needs_of(
         else:
             new.append(line)
     limits = [line for line in asked.limits if line not in drifted]
-    if ENGINE in installed and not folders and ENGINE not in named_in(new):
+    if ENGINE in installed and not folders and ENGINE not in package_names(new):
         limits.append(f"{ENGINE}=={installed[ENGINE].version}")
-    dropped = named_in(before.lines) - named_in(asked.lines) - {ENGINE, *own}
+    dropped = package_names(before.lines) - package_names(asked.lines) - {ENGINE, *own}
     if not lock_of and any(each.needs_backend for each in theirs.projects.values()):
         dropped = set()  # its lists are not all that it asks for
     return Needs(
@@ -144,7 +146,7 @@ def _asked(tree: Declarations, lists: Lists, followed: set[ListName]) -> _Asked:
     return _Asked(
         [line for name in names for line in lists.get(name, ())],
         [
-            *(line for file in files for line in limits_of(file)),
+            *(line for file in files for line in constraints_of(file)),
             *(requirements_in(logical_lines(path)) if path.is_file() else ()),
         ],
         [option for file in files for option in options_of(file)],

@@ -49,7 +49,7 @@ def logical_lines(path: Path) -> list[str]:
     return [line for line in stripped if line]
 
 
-def with_included(path: Path, *, constraints: bool = False) -> list[Path]:
+def included_files(path: Path, *, constraints: bool = False) -> list[Path]:
     """Return a file and those that it includes, each once; optionally constraints files."""
     found: dict[Path, None] = {}
     todo = [path]
@@ -67,13 +67,13 @@ def with_included(path: Path, *, constraints: bool = False) -> list[Path]:
 
 def requirements_of(path: Path) -> list[str]:
     """Return the requirements of a file and of those that it includes."""
-    return requirements_in([line for file in with_included(path) for line in logical_lines(file)])
+    return requirements_in([line for file in included_files(path) for line in logical_lines(file)])
 
 
-def limits_of(path: Path) -> list[str]:
+def constraints_of(path: Path) -> list[str]:
     """Return the constraints of the constraints files that a requirements file includes."""
-    own = with_included(path)
-    files = [file for file in with_included(path, constraints=True) if file not in own]
+    own = included_files(path)
+    files = [file for file in included_files(path, constraints=True) if file not in own]
     return requirements_in([line for file in files for line in logical_lines(file)])
 
 
@@ -94,7 +94,7 @@ def requirements_in(lines: Iterable[str]) -> list[str]:
 def options_of(path: Path) -> list[str]:
     """Return a requirements file's options about indexes and folders of packages."""
     options = []
-    for file in with_included(path):
+    for file in included_files(path):
         for line in logical_lines(file):
             name, _, value = line.replace("=", " ", 1).partition(" ")
             if name not in _SOURCES:

@@ -48,7 +48,7 @@ def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = F
     return Path(sysconfig.get_path("purelib", layout, {"base": top, "platbase": top}))
 
 
-def seen_base() -> list[Path]:
+def visible_base_folders() -> list[Path]:
     """Return the folders of packages that an environment sees rather than copies.
 
     From a venv that sees the packages of its base Python another such is made. Conda's

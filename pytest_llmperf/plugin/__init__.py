@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect perf tests that were not requested; set up a session for the others."""
     recording = config.pluginmanager.get_plugin(RECORDING)
     if recording is not None:
-        recording.take(items)
+        recording.select_wanted(items)
         return
     named = _named(config)
     perf = [item for item in items if is_perf(item)]
@@ -142,9 +142,9 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[object]) -> None:
     """Show errors of ``llm_engine`` at the test's line, without this package's frames."""
     if call.excinfo is not None:
-        from pytest_llmperf.plugin.user_errors import shown_at_the_test
+        from pytest_llmperf.plugin.user_errors import show_at_test_line
 
-        shown_at_the_test(call, item.config)
+        show_at_test_line(call, item.config)
 
 
 @pytest.hookimpl(trylast=True)

@@ -39,7 +39,7 @@ class RecordingSession:
         if report.failed:
             self._broken[report.nodeid] = f"could not be collected there:\n{report.longreprtext}"
 
-    def take(self, items: list[pytest.Item]) -> None:
+    def select_wanted(self, items: list[pytest.Item]) -> None:
         """Note all perf tests, and deselect unwanted ones."""
         named = named_markers(self._config.option.markexpr or "")
         perf = [item for item in items if is_perf(item) and is_asked_for(item, named)]

@@ -11,7 +11,7 @@ import pytest
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
-def without_our_frames(error: BaseException) -> bool:
+def remove_plugin_frames(error: BaseException) -> bool:
     """Remove this package's frames from an error's traceback; return whether that was done.
 
     Only for errors with a complete message: an engine's error or refusal, or an invalid
@@ -28,12 +28,12 @@ def without_our_frames(error: BaseException) -> bool:
     return True
 
 
-def shown_at_the_test(call: pytest.CallInfo[object], config: pytest.Config) -> None:
+def show_at_test_line(call: pytest.CallInfo[object], config: pytest.Config) -> None:
     """Make a report show a user's error at the line of the test, or of its fixture."""
     if call.excinfo is None or config.getoption("fulltrace", False):
         return
     error = call.excinfo.value
-    if without_our_frames(error):
+    if remove_plugin_frames(error):
         call.excinfo = pytest.ExceptionInfo.from_exception(error)
 
 

@@ -74,7 +74,7 @@ Finished: TypeAlias = "subprocess.CompletedProcess[bytes]"
 
 
 class GitError(Exception):
-    """Git could not do what was asked of it; ``str()`` is a complete message for a user."""
+    """A git command failed; ``str()`` is a complete message for a user."""
 
 
 class GitKilledError(GitError):
@@ -115,7 +115,7 @@ def execute(
     stdin: bytes | None = None,
     limit: float | None = None,
 ) -> Finished:
-    """Run git in ``cwd`` and return what it did, failed or not.
+    """Run git in ``cwd`` and return its exit status and output, failed or not.
 
     Args:
         arguments: git's words.
@@ -154,7 +154,7 @@ def start(arguments: Sequence[str], cwd: Path, bufsize: int = -1) -> subprocess.
     """Start a git that reads queries from stdin, in its own process group.
 
     Its error output is thrown away. ``stop`` ends it; after ``WORK_S`` it is killed, so that
-    nobody waits for ever.
+    readers do not wait for ever.
 
     Raises:
         GitError: git could not be started.

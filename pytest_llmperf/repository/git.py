@@ -230,7 +230,7 @@ class Repository:
     def _unreadable(self, blob: str) -> GitError:
         return GitError(
             f"object {blob} of {self.top} can't be read; the repository is a partial clone or "
-            "damaged: git fetch --refetch, or git fsck, tells more"
+            "damaged; git fetch --refetch may repair it, git fsck lists damage"
         )
 
 
@@ -240,7 +240,7 @@ def _skip(stream: IO[bytes], size: int) -> None:
 
 
 def _write_lines(stream: IO[bytes], lines: Sequence[str]) -> None:
-    with suppress(OSError):  # nobody reads the answers any more
+    with suppress(OSError):  # the reader has gone
         for first in range(0, len(lines), 1000):
             stream.write("".join(f"{line}\n" for line in lines[first : first + 1000]).encode())
     with suppress(OSError):

@@ -55,7 +55,7 @@ class Revision:
 
 
 def resolve(repository: Repository, name: str) -> Revision:
-    """Return the commit that ``name`` stands for.
+    """Return the commit that ``name`` refers to.
 
     ``name`` is anything git takes for one commit, the branch of a remote without
     the remote's name, or ``merge-base:NAME`` (the newest commit that HEAD and NAME

@@ -1,4 +1,4 @@
-"""Why git can't use the repository around a folder, and how to repair it."""
+"""Explains why git can't use the repository around a folder, and how to repair it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _OTHER_DISKS = "GIT_DISCOVERY_ACROSS_FILESYSTEM"
 
 
 def dot_git_above(folder: Path) -> Path | None:
-    """Return the nearest ``.git`` in a folder or above it, whatever it holds.
+    """Return the nearest ``.git`` in a folder or above it, valid or not.
 
     As git, it looks no further than to the folders in GIT_CEILING_DIRECTORIES, and not on
     another file system.

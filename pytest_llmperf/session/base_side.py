@@ -82,7 +82,7 @@ _OTHER_WORK = ("engine", "target", "model_path", "chat_format")
 
 
 def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
-    """Return the base side of another configuration, from what this session recorded.
+    """Return the base side of another configuration, from this session's recording.
 
     Args:
         name: its name in reports.

@@ -26,7 +26,7 @@ def configured_findings(
     base: BaseSide | None,
     loaded: Mapping[str, EngineInfo],
 ) -> list[FitnessFinding]:
-    """Return differences in configuration or build from what a test is compared with.
+    """Return how configuration or build differ from a test's baseline or base side.
 
     Args:
         facts: of this session.

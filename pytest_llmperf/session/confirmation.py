@@ -163,8 +163,8 @@ class Confirmer:
                 run.unconfirmed[nodeid] = _why_not(suspect, found, base)
             elif cause := _not_cleared(found, engines.get(nodeid, [])):
                 run.unconfirmed[nodeid] = (
-                    f"{base.name} has the same engine here, so it can't tell what that "
-                    f"costs: {cause}"
+                    f"{base.name} runs with the same engine, so comparing with it can't show "
+                    f"the effect of: {cause}"
                 )
             else:
                 reason = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
@@ -262,7 +262,7 @@ class Confirmer:
         raise problem or GitError("its stored sessions name no commit")
 
     def _confirm(self, run: _Run, origin: Origin, group: Sequence[Suspect], alpha: float) -> Trial:
-        """Run a group against one commit, within what is left of the budget.
+        """Run a group against one commit, within the remaining budget.
 
         Raises:
             SideError: the commit can't be used, or no time is left for it.

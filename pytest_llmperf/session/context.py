@@ -69,7 +69,7 @@ def no_other_tree(tree: OtherTree, wanted: Sequence[str]) -> BaseRecording:  # n
 
 @dataclass(frozen=True)
 class SessionContext:
-    """Everything a session works with.
+    """The inputs of a session.
 
     Attributes:
         project: the folders of the project under test.

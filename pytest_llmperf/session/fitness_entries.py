@@ -53,7 +53,7 @@ class FitnessEntry:
         }
 
 
-def entries_of(
+def fitness_entries_of(
     samples: TestSamples, configured: Iterable[FitnessFinding] = ()
 ) -> tuple[FitnessEntry, ...]:
     """Return the findings on a test's measurement and configuration, worst first."""

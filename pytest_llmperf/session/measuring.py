@@ -80,7 +80,7 @@ class MeasureStage:
                 earlier,
                 keep,
                 watch.before,
-                partial(fits_beside, self._watch, plan.perf.turns),
+                partial(may_run_beside, self._watch, plan.perf.turns),
             )
             measurement = rounds.run()
         if measurement.apart:
@@ -122,7 +122,7 @@ def make_plan(
     )
 
 
-def fits_beside(settings: WatchSettings, turns: str, client: EngineClient) -> bool:
+def may_run_beside(settings: WatchSettings, turns: str, client: EngineClient) -> bool:
     """Whether another engine's process may live beside this one; ``turns`` as configured.
 
     Not on a GPU: its memory is short, and its counters can't attribute energy to a process.

@@ -69,7 +69,7 @@ class CheckResult:
 
     @property
     def baseline_sessions(self) -> int:
-        """How many earlier sessions the comparison rests on."""
+        """Number of earlier sessions in the comparison."""
         return self.numbers.baseline_sessions
 
     @property

@@ -9,7 +9,7 @@ from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.session.configured import configured_findings, differences_of, explanations_of
 from pytest_llmperf.session.explaining import Explanation
-from pytest_llmperf.session.fitness_entries import FitnessEntry, entries_of, session_entries
+from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of, session_entries
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import TestResult
 from pytest_llmperf.session.roofline_share import roofline_lines
@@ -54,7 +54,7 @@ def result_of_test(
         requests=test.workload.digests,
         findings=(*remarks, *findings) if is_confirmed else (*findings, *remarks),
         differences=differences_of(facts, baseline, base, configured),
-        fitness=entries_of(samples, configured),
+        fitness=fitness_entries_of(samples, configured),
         causes=explanations_of([one.verdict for one in checks if one.verdict], configured),
         pairs=samples.pairs,
         earlier_pairs=samples.earlier,
@@ -79,7 +79,7 @@ def trial_fitness(trial: Trial) -> tuple[FitnessEntry, ...]:
     """Return what was unfit in any test of a trial."""
     return session_entries(
         {
-            test.nodeid: entries_of(
+            test.nodeid: fitness_entries_of(
                 trial.measurement.tests[test.nodeid], configured_of(trial, test)
             )
             for test in trial.tests
@@ -119,7 +119,7 @@ def _findings(samples: TestSamples) -> list[str]:
     # What the configuration lets count anyway.
     found += [
         f"in {len(entry.processes)} process{'es' if len(entry.processes) != 1 else ''}: {entry}"
-        for entry in entries_of(samples)
+        for entry in fitness_entries_of(samples)
         if entry.doing == "measurement" and entry.severity == "warn"
     ]
     return found

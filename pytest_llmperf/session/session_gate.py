@@ -310,14 +310,14 @@ def _too_few_values(
     """Return why the maximum number of processes gives too few values for a percentile."""
     rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
     each = min(map(len, rows), default=0)
-    name, least, groups = check.metric.label, min_values(percent), first_look(check.metric)
-    most, noun, setting = plan.max_processes, "processes", "max_processes"
+    name, groups = check.metric.label, first_look(check.metric)
+    limit, noun, setting = plan.max_processes, "processes", "max_processes"
     if plan.paired:
         noun, setting = "pairs of processes", "max_pairs"
     if each and group_size(each, percent) * groups <= limit:
         return None
     return (
-        f"{name} needs at least {groups} groups of {min_values} values; a process of this workload "
-        f"has {each}, and at most {limit} {noun} are measured: ask for more requests or output "
-        f"tokens in the test, raise perf.{setting}, or ask for a lower percentile"
+        f"{name} needs at least {groups} groups of {min_values(percent)} values; a process of this "
+        f"workload has {each}, and at most {limit} {noun} are measured: ask for more requests or "
+        f"output tokens in the test, raise perf.{setting}, or ask for a lower percentile"
     )

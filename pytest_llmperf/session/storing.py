@@ -19,7 +19,7 @@ from pytest_llmperf.measure.samples import CANDIDATE, TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.session.fitness_entries import (
     FitnessEntry,
-    entries_of,
+    fitness_entries_of,
     machine_lines,
     session_entries,
 )
@@ -76,9 +76,9 @@ def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
     for test in trial.tests:
         samples = trial.measurement.tests[test.nodeid]
         own = samples.of_this_session().of_side(CANDIDATE)
-        every = entries_of(samples, configured_of(trial, test))
+        every = fitness_entries_of(samples, configured_of(trial, test))
         configured = [entry for entry in every if entry.doing == "configuration"]
-        found[test.nodeid] = (*entries_of(own), *configured)
+        found[test.nodeid] = (*fitness_entries_of(own), *configured)
     return session_entries(found)
 
 

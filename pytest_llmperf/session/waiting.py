@@ -14,7 +14,7 @@ from pytest_llmperf.units import format_duration
 Look = Callable[[], Sequence[FitnessFinding]]
 
 
-def in_the_way(findings: Sequence[FitnessFinding]) -> list[FitnessFinding]:
+def worth_waiting_for(findings: Sequence[FitnessFinding]) -> list[FitnessFinding]:
     """Return the findings worth waiting for: they would void a sample, but may pass."""
     return [
         finding
@@ -48,12 +48,12 @@ class FitWait:
         if self.seconds >= self._total:
             return 0.0
         began = time.monotonic()
-        found = in_the_way(look())
+        found = worth_waiting_for(look())
         first = time.monotonic()
         before = self.seconds
         while found and self.seconds < self._total:
             self._say(found)
-            found = in_the_way(look())
+            found = worth_waiting_for(look())
             self.seconds = before + (time.monotonic() - first)
         if found:
             self.unfit = tuple(found)
@@ -76,7 +76,7 @@ class FitWait:
             )
 
 
-def at_another_time(finding: FitnessFinding, when: str) -> str:
+def text_outside_measuring(finding: FitnessFinding, when: str) -> str:
     """Return a finding's text for a window in which nothing was measured.
 
     The texts of checks say ``while measuring``, or ``while decoding``.
@@ -85,4 +85,4 @@ def at_another_time(finding: FitnessFinding, when: str) -> str:
 
 
 def _words(found: Sequence[FitnessFinding]) -> str:
-    return "; ".join(at_another_time(finding, "") for finding in found)
+    return "; ".join(text_outside_measuring(finding, "") for finding in found)

@@ -183,7 +183,10 @@ def test_what_the_engine_costs_is_not_cleared_by_a_commit_that_has_the_same_one(
     stored.commit("baselines of an engine with seven threads", REMARK)
     found = stored.perf(*ONE_PAIR)
     (line,) = lines_with(findings(found), ["not confirmed, so stored sessions alone judge"])
-    assert "has the same engine here, so it can't tell what that costs: llm.n_threads 7" in line
+    assert (
+        "runs with the same engine, so comparing with it can't show the effect of: llm.n_threads 7"
+        in line
+    )
     assert found.tests["test_a"]["pairs"] == 0
 
 

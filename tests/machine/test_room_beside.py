@@ -12,7 +12,7 @@ import pytest
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.machine import free_memory
 from pytest_llmperf.machine.free_memory import has_room_beside
-from pytest_llmperf.session.measuring import fits_beside
+from pytest_llmperf.session.measuring import may_run_beside
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_on_a_cpu_llama_cpp_may_and_an_application_where_it_is_allowed_to(
     monkeypatch: pytest.MonkeyPatch, facts: Any, turns: str, engine: Any, fits: bool
 ) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 50)
-    assert fits_beside(facts, turns, engine) is fits
+    assert may_run_beside(facts, turns, engine) is fits
 
 
 def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 0)
-    assert not fits_beside(CPU, "iterations", client())
+    assert not may_run_beside(CPU, "iterations", client())

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, applied
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
-from pytest_llmperf.session.waiting import FitWait, in_the_way
+from pytest_llmperf.session.waiting import FitWait, worth_waiting_for
 
 BUSY = FitnessFinding("busy_cores", "invalid", "process 7 (cc) used 1.9 of 2 cores while measuring")
 WARM = FitnessFinding("busy_cores", "warn", "process 7 (cc) used 0.2 of 2 cores while measuring")
@@ -81,7 +81,7 @@ def test_an_interrupted_wait_ends_at_once() -> None:
 
 
 def test_only_what_may_pass_by_itself_is_waited_for() -> None:
-    assert in_the_way([BUSY, WARM, CUT]) == [BUSY]
+    assert worth_waiting_for([BUSY, WARM, CUT]) == [BUSY]
 
 
 @pytest.mark.parametrize(
