@@ -254,8 +254,8 @@ class Bisection:
         others = {str(getattr(kept, kind)) for kept in self.evidence.sessions()} - {"", this}
         if this and others:
             raise EvidenceError(
-                f"what this search has kept was measured on {', '.join(sorted(others))}, and this "
-                f"is {this}; go on there, or begin anew here with --restart"
+                f"this search was started on {', '.join(sorted(others))}, but this machine is "
+                f"{this}; continue there, or start over with --restart"
             )
 
     def _drop_skipped(

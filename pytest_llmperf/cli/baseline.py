@@ -38,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         verb.add_argument("--reason", required=True, type=_reason, help="why; kept in the decision")
         verb.add_argument("--session", metavar="FILE", help="default: the newest one recorded")
 
-    prune = verbs.add_parser("prune", help="list the session files that nobody needs any more")
+    prune = verbs.add_parser("prune", help="list session files that are no longer needed")
     prune.add_argument(
         "--keep", type=_keep, metavar="N", help="newest sessions of each test that stay (20)"
     )

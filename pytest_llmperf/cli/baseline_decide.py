@@ -50,7 +50,7 @@ def decide(arguments: argparse.Namespace) -> int:
     say(*decision_lines(decision, session, decided, covered, width()))
     if git.problem:
         say_words(
-            f"note: it names no commit, because git can't be asked: {git.problem}", indent="  "
+            f"note: it names no commit, because git can't be used: {git.problem}", indent="  "
         )
     say("wrote it down; commit it:", f"  git add {shell_word(str(path))} && git commit")
     return 0
@@ -71,7 +71,7 @@ def _valid(session: StoredRecord, tests: tuple[str, ...] | None) -> list[str]:
             if name in invalid
         )
         raise WrongArgumentError(
-            f"{session.path} can't stand for these tests, which were invalid in it:\n{listed}\n"
+            f"{session.path} can't be used for these tests, which were invalid in it:\n{listed}\n"
             "  name another session: --session FILE"
         )
     return sorted(covered)

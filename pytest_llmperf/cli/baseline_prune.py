@@ -33,16 +33,17 @@ def prune(arguments: argparse.Namespace) -> int:
     going = unneeded(shelf, keep)
     if not going:
         say_words(
-            f"{folder.store.root / key}: nothing to remove, somebody needs every session (the "
+            f"{folder.store.root / key}: nothing to remove, every session is still needed (the "
             f"newest {keep} of each test, anchors, accepted levels, what decisions name)"
         )
         return 0
     if arguments.yes:
         return _remove(folder.store, key, going)
+    are = "is" if len(going) == 1 else "are"
     say_words(
-        f"{folder.store.root / key}: nobody needs {len(going)} of "
-        f"{count(len(shelf.records), 'session')} any more (the newest {keep} of each test, "
-        "anchors, accepted levels and what decisions name stay)"
+        f"{folder.store.root / key}: {len(going)} of {count(len(shelf.records), 'session')} "
+        f"{are} no longer needed (the newest {keep} of each test, anchors, accepted levels and "
+        "what decisions name stay)"
     )
     for stored in going:
         say(f"  {stored.path.name}  {_size(stored.path)}")

@@ -24,10 +24,10 @@ that git bisect asks about is measured interleaved with GOOD, in a private
 checkout; the user's work tree is never touched. What counts are the metrics
 that regressed at BAD, which is measured first. A commit that can't be measured
 or judged is skipped. The answer is measured once more, against its own parent.
-Every session is kept: after an interruption the same command goes on.
+Every session is kept: after an interruption, run the same command to continue.
 """
 _EPILOG = """\
-What stands after -- goes to pytest, such as -- -k short. Exit status: 0 found,
+Arguments after -- go to pytest, such as -- -k short. Exit status: 0 found,
 1 an error, 2 nothing to find or not measurable, 3 no single proven commit, 130
 interrupted.
 """
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (GitError, EvidenceError, ConfigError, ProjectError, OutputError, OSError) as error:
         return complain(error, 1)
     except KeyboardInterrupt:
-        text = "interrupted; what was measured is kept, and the same command goes on from there"
+        text = "interrupted; run the same command to continue"
         return complain(text, _INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, before)

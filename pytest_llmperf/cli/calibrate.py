@@ -36,7 +36,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="measure this machine's noise, the gate's false alarms, and what it catches",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="What stands after -- goes to pytest, such as -- tests/perf/test_chat.py -k short",
+        epilog="Arguments after -- go to pytest, such as -- tests/perf/test_chat.py -k short",
     )
     parser.add_argument(
         "--sessions", type=whole_number(), default=20, metavar="N", help="how many (default: 20)"

@@ -32,8 +32,8 @@ newest is judged.
 #: Also of whatever keeps a comparison from being written.
 NOT_COMPARED = 2
 _EPILOG = """\
-What a report of --llmperf-json says of itself counts, too: judging it again
-weakens no verdict.
+A report's own verdicts count too: of the old and the new verdict the worse one
+is used.
 exit status: 0 passed, or inconclusive without --strict, 1 regressed or missed,
 2 it could not be compared, or samples are invalid
 """

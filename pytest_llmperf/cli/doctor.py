@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from pytest_llmperf.doctor.checkup import Checkup
 
 _DESCRIPTION = """\
-Loads the configured model, looks at build, devices, settings and machine,
+Loads the configured model, checks build, devices, settings and machine,
 measures a small workload in fresh engine processes, and prints what is wrong,
 the costliest cause first, each with its evidence and the exact change. A change
 that can be tried is tried: with it and without it in turn, so that its gain is
-measured and not guessed. A change that brings nothing is told as such.
+measured and not guessed. Changes with no measurable effect are reported too.
 """
 _EPILOG = """\
 exit status: 0 nothing found, 1 something was, 2 the engine can't be loaded or
@@ -59,9 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "--max-tokens", type=whole_number(), metavar="N", help="of an answer (default: about 64)"
     )
-    parser.add_argument(
-        "--no-try", action="store_true", help="measure no change; only say what is seen"
-    )
+    parser.add_argument("--no-try", action="store_true", help="diagnose only; try no change")
     parser.add_argument(
         "--budget",
         type=duration,
@@ -128,7 +126,7 @@ def _examine(arguments: argparse.Namespace) -> int:
 
 def _status(checkup: Checkup) -> int:
     if checkup.interrupted:
-        return _complain("interrupted; that is what was found so far", _INTERRUPTED)
+        return _complain("interrupted; these are the findings so far", _INTERRUPTED)
     if checkup.error:
         return NOT_MEASURED
     return 1 if checkup.findings else 0

@@ -24,14 +24,14 @@ def test_findings(one: CandidateTest, pair: SidePair) -> Iterator[str]:
     test = one.test
     if pair.differences:
         for reason in test.invalid:
-            yield f"the machine was not fit then: {reason}"
+            yield f"the machine was disturbed: {reason}"
         found = base_samples(one, "end_to_end", pair)
         if found.status == "workload changed":
             yield f"workload changed: {found.detail}"
     if one.skipped:
         yield (
             f"{count(one.skipped, 'other session')} of {pair.candidate.side.name} left out: the "
-            "machine was not fit then"
+            "machine was disturbed"
         )
     if "end_to_end" in test.metrics and (number := stalls(test.metrics["end_to_end"].samples)):
         yield (
@@ -40,7 +40,7 @@ def test_findings(one: CandidateTest, pair: SidePair) -> Iterator[str]:
         )
     skipped = base_samples(one, "end_to_end", pair).skipped_invalid
     if skipped:
-        yield f"{count(skipped, 'stored session')} left out: the machine was not fit then"
+        yield f"{count(skipped, 'stored session')} left out: the machine was disturbed"
     if one.nodeid in pair.candidate.side.not_compared | pair.base.side.not_compared:
         yield "its stall rate is not compared: sessions of different hours stall at different rates"
     if test.accepted is not None:
@@ -76,16 +76,17 @@ def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> 
     else:
         yield f"judged: {candidate.side.name}, {which} of its own: {newest.path}{_when(newest)}"
     if len(used) > 1:
+        were = "was" if len(used) == 2 else "were"
         yield (
-            f"of {candidate.side.name} {count(len(used) - 1, 'older session')} had to stand for "
-            "tests that the newest did not measure, or not on a fit machine"
+            f"of {candidate.side.name} {count(len(used) - 1, 'older session')} {were} used for "
+            "tests that the newest did not measure, or measured on a disturbed machine"
         )
     if counts := count_reported(base.side.verdicts):
         yield f"{base.side.name} itself says: {counts}"
     for difference in relevant_differences(pair.differences):
         yield (
-            f"not judged, since {difference.item} differs: {difference.baseline} there, "
-            f"{difference.current} here"
+            f"not judged, since {difference.item} differs: base {difference.baseline}, "
+            f"candidate {difference.current}"
         )
     yield from (*base.side.notes, *candidate.side.notes)
 

@@ -108,8 +108,8 @@ def _groups(side: StoredSide, selection: Selection, position: int) -> list[Match
 def _by_name(base: MatchingSessions, candidate: MatchingSessions) -> Iterable[str]:
     if base.side.is_report or candidate.side.is_report:
         yield (
-            "a report says only the names of its machine and model, so that both are the "
-            "same is known by their names only"
+            "a report contains only the names of its machine and model, so they were compared "
+            "by name"
         )
 
 
@@ -126,8 +126,8 @@ def _same_sessions(base: StoredSide, candidate: StoredSide, selection: Selection
     where = f" of machine {selection.machines[-1]}" if selection.machines else ""
     if without(groups_of(base), candidate):
         return (
-            f"{candidate.name} holds no session{where} that {base.name} does not hold, too: there "
-            "is nothing to judge\n  the base comes first: perhaps the other way around is meant"
+            f"{candidate.name} has no session{where} that {base.name} lacks, so there is nothing "
+            "to judge\n  the base comes first: did you swap them?"
         )
     return (
         f"{base.name} and {candidate.name} hold the same sessions{where}: there is nothing to "
@@ -160,7 +160,8 @@ def _refused(bases: Sequence[MatchingSessions], candidates: Sequence[MatchingSes
         "model:"
     ]
     lines += [
-        f"  {d.item}: {d.baseline} there, {d.current} here" for d in forbidding_differences(a, b)
+        f"  {d.item}: base {d.baseline}, candidate {d.current}"
+        for d in forbidding_differences(a, b)
     ]
     several = False
     for group, others in ((a, bases), (b, candidates)):

@@ -139,5 +139,5 @@ def _facts(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) 
     low, high = state.pulled
     if bool(low) != bool(high):
         side = "slow" if high else "fast"
-        facts.append(f"{count(low + high, f'{side} outlier')} drawn in, on that side only")
+        facts.append(f"{count(low + high, f'{side} outlier')} clipped, none on the other side")
     return facts

@@ -151,4 +151,4 @@ def _sensitivity_words(screened: Screened, proof: Proof, evidence: Evidence) -> 
     assert proof.passes_up_to is not None
     assert proof.calls_from is not None
     words = sensitivity_words(evidence.check.metric, proof.passes_up_to, proof.calls_from)
-    return f"{count(screened.sessions, 'stored session')} can tell: {words}"
+    return f"{count(screened.sessions, 'stored session')} can decide: {words}"

@@ -92,10 +92,10 @@ def odds(log_evidence: float) -> str:
 
 
 def chance_words(log_evidence: float, log_threshold: float) -> str:
-    """A p-value and its threshold, from ln(1/p): ``by chance once in 4,320, 300 asked``."""
+    """A p-value and its threshold, from ln(1/p): ``by chance once in 4,320; at most once in 300 required``."""
     rare, asked = (math.exp(min(log, 300.0)) for log in (log_evidence, log_threshold))
     shown = f"{float(f'{rare:.3g}'):,.0f}" if rare < 1_000_000 else "over a million"
-    return f"by chance once in {shown}, {asked:,.0f} asked"
+    return f"by chance once in {shown}; at most once in {asked:,.0f} required"
 
 
 def effect_words(metric: Metric, effect: float, low: float, high: float) -> str:
@@ -122,17 +122,17 @@ def at_most(bound: float, metric: Metric) -> str:
 
 
 def sensitivity_words(metric: Metric, passes_up_to: float, calls_from: float) -> str:
-    """Sensitivity of stored sessions: ``pass up to 1.9% slower, regressed from 6.2% slower``."""
+    """Sensitivity of stored sessions: ``passes up to 1.9% slower, regressed from 6.2% slower``."""
     side = _side(metric, passes_up_to)
     condition = "up to" if passes_up_to > 0 else "only from"
-    passes = f"pass {condition} {abs(passes_up_to):.1%} {side}"
+    passes = f"passes {condition} {abs(passes_up_to):.1%} {side}"
     return f"{passes}, regressed from {change_words(metric, calls_from)}"
 
 
 def more_words(more: int | None, seconds: float | None, noun: str) -> str:
     """Further samples that would decide: ``about 12 more pairs (2 min) would decide``."""
     if more is None:
-        return f"as things stand, not even hundreds of {plural(noun)} would decide"
+        return f"even hundreds more {plural(noun)} would not decide at this rate"
     time = f" ({format_duration(more * seconds)})" if seconds else ""
     return f"about {count(more, f'more {noun}')}{time} would decide"
 

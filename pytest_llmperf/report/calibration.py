@@ -50,16 +50,16 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
     what = "sessions caught it" if calibration.plant else "sessions with a false alarm"
     rate = f"{what}: {calibration.alarms.count} of {fit}, 95% interval {low:.1%} to {high:.1%}"
     if not calibration.plant:
-        rate += f"; {percent(calibration.alpha)} is promised"
+        rate += f"; declared rate {percent(calibration.alpha)}"
     shortest, middle, longest = calibration.seconds
     fewest, usual, most = calibration.pairs
     lines += wrap_words(rate, width)
     if calibration.elsewhere is not None:
         other, (low, high) = calibration.elsewhere, calibration.elsewhere.interval
         lines += wrap_words(
-            "sessions with a false alarm in what decode is no part of (first token, prefill): "
-            f"{other.count} of {fit}, 95% interval {low:.1%} to {high:.1%}; "
-            f"{percent(calibration.alpha)} is promised",
+            "sessions with a false alarm in checks that do not include decode (first token, "
+            f"prefill): {other.count} of {fit}, 95% interval {low:.1%} to {high:.1%}; "
+            f"declared rate {percent(calibration.alpha)}",
             width,
         )
     lines += wrap_words(

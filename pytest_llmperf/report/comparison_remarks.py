@@ -57,7 +57,7 @@ def _what_would_decide(undecided: list[Verdict]) -> Iterator[str]:
     if len(known) == len(needed):
         yield f"about {count(max(known), 'more recorded session')} of the base would, if alike"
     else:
-        yield "more recorded sessions would narrow it, but not decide it as things stand"
+        yield "more recorded sessions would narrow the interval, but probably not decide"
 
 
 def interleaved_command(result: ComparisonResult) -> str | None:

@@ -212,7 +212,7 @@ def _more(checkup: Checkup, width: int) -> list[str]:
         change = one.found.evidence.remedy.change
         gain = one.gain
         assert gain is not None
-        said = "brings nothing" if gain.outcome == "no gain" else gain.outcome
+        said = "no measurable effect" if gain.outcome == "no gain" else gain.outcome
         lines += wrap_words(f"tried {change}: {said}; {_gain(gain)}", width)
     for one in checkup.not_tried:
         change = one.found.evidence.remedy.change

@@ -151,10 +151,10 @@ def _reach(explained: Sequence[_Explained]) -> Iterator[str]:
             for one, proof in alike
         }
         if len(words) == 1:
-            yield f"{stored} can tell: {words.pop()}"
+            yield f"{stored} can decide: {words.pop()}"
             continue
         each = [
             f"{one.label} {signed(proof.passes_up_to or 0.0)}, {signed(proof.calls_from or 0.0)}"
             for one, proof in alike
         ]
-        yield f"{stored} can tell (pass up to, regressed from): {'; '.join(each)}"
+        yield f"{stored} can decide (passes up to, regressed from): {'; '.join(each)}"

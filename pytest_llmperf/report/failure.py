@@ -71,7 +71,7 @@ def failure_text(
     for rows in _alike(failing):
         lines += [*_failure(rows), ""]
     if test.causes:
-        lines += ["likely caused by what was configured or built:", *_bullets(test.causes), ""]
+        lines += ["likely caused by the configuration or the build:", *_bullets(test.causes), ""]
     rest = [row for row in test.rows if row not in failing and row.summary is not None]
     if rest and any(row.summary is not None for row in failing):
         lines += ["the other metrics:", *(_INDENT + _brief(row) for row in rest), ""]
@@ -150,7 +150,7 @@ def _diagnosis(test: TestResult) -> Iterator[str]:
         yield f"{_INDENT}- and {count(len(wrong) - _CAUSES, 'more cause')}"
     if open_ := [printable(cause.change) for cause in test.diagnosis if not cause.certain]:
         yield f"worth trying: {'; '.join(open_)}"
-    yield "what each change brings, measured:"
+    yield "to measure each change:"
     yield _INDENT + printable(test.doctor_command or "llmperf doctor")
 
 
@@ -167,7 +167,7 @@ def _remedies(
     kinds = {kind for verdict in verdicts for kind in failing_kinds(verdict, policy)}
     rerun = _INDENT + rerun_command(nodeid, again)
     if VerdictKind.ERROR in kinds:
-        yield from ("when the error is mended, run it again:", rerun)
+        yield from ("once the error is fixed, run it again:", rerun)
     if VerdictKind.INVALID in kinds:
         yield from (f"nothing was proven about speed; {_how_to_be_valid(test)}:", rerun)
     if VerdictKind.INCONCLUSIVE in kinds:
@@ -183,8 +183,8 @@ def _remedies(
         yield from ("to record this level:", _INDENT + record_command(nodeid, command))
     if VerdictKind.MISSED in kinds:
         yield (
-            "recording does not move a target: "
-            "it stands in the test's marker or under perf.targets in config.yaml"
+            "recording does not change a target; "
+            "it is set in the test's marker or under perf.targets in config.yaml"
         )
 
 
@@ -192,7 +192,10 @@ def _how_to_be_valid(test: TestResult) -> str:
     """Advice on how the next run can be judged."""
     slowed = {entry.name for entry in test.fitness if entry.severity == "invalid"}
     if slowed & INSTRUMENT_CHECKS.keys():
-        return "run it again without what was on in the engine's process (docs/fitness.md)"
+        return (
+            "run it again without the tool or debug mode that was active in the engine's process "
+            "(docs/fitness.md)"
+        )
     return "on a quiet machine run it again"
 
 

@@ -100,7 +100,7 @@ def _suspects(suspects: list[Verdict], width: int) -> list[str]:
         more = f"{count(max(known), 'more recorded session')} would, if alike"
         lines += wrap_words(more, width, first="  - about ", indent=_INDENT)
     else:
-        more = "more recorded sessions would narrow it, but not decide it as things stand"
+        more = "more recorded sessions would narrow the interval, but probably not decide"
         lines += wrap_words(more, width, first="  - ", indent=_INDENT)
     both = "where a configuration changed, the old and the new one in one session:"
     lines += wrap_words(both, width, first="  - ", indent=_INDENT)

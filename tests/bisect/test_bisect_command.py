@@ -256,7 +256,7 @@ def test_ended_it_ends_the_session_and_leaves_nothing_but_what_is_kept(
     assert out.splitlines()[-1] == "ending the session ..."
     assert process.returncode == 128 + number
     assert err == (
-        "llmperf: interrupted; what was measured is kept, and the same command goes on from there\n"
+        "llmperf: interrupted; run the same command to continue\n"
         if number == signal.SIGINT
         else ""
     )

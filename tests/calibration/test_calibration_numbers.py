@@ -144,7 +144,7 @@ def test_the_table_fits_its_terminal(width: int, plant: str) -> None:
 
 def test_a_false_alarm_rate_is_printed_with_its_interval_and_the_promise() -> None:
     text = " ".join(render_calibration(calibration(*[session(check())] * 20), 300))
-    assert "0 of 20, 95% interval 0.0% to 16.8%; 1% is promised" in text
+    assert "0 of 20, 95% interval 0.0% to 16.8%; declared rate 1%" in text
 
 
 def test_a_planted_slowdown_is_reported_as_caught() -> None:
@@ -217,7 +217,7 @@ def test_a_first_token_called_is_a_false_alarm_of_a_planted_calibration() -> Non
     assert (found.alarms, found.elsewhere) == (Rate(0, 1), Rate(1, 1))
     text = " ".join(render_calibration(found, 300))
     assert "sessions caught it: 0 of 1" in text
-    assert "false alarm in what decode is no part of (first token, prefill): 1 of 1" in text
+    assert "false alarm in checks that do not include decode (first token, prefill): 1 of 1" in text
 
 
 def test_a_first_token_called_is_a_false_alarm_of_an_unchanged_calibration() -> None:

@@ -110,7 +110,7 @@ def test_a_test_that_was_invalid_is_refused_with_the_reason(week: Any, baseline:
     week.record(8, invalid=("throttled at 40 s",))
     status, _, err = baseline("accept", "--reason", "why", SHORT)
     assert status == 2
-    assert f"{name_of(8)} can't stand for these tests" in err
+    assert f"{name_of(8)} can't be used for these tests" in err
     assert f"'{SHORT}': throttled at 40 s" in err
     assert week.shelf().decisions == ()
 

@@ -29,7 +29,7 @@ def test_a_dry_run_lists_with_sizes_and_removes_nothing(month: Any, baseline: An
     before = files(month)
     status, out, _ = baseline("prune")
     assert status == 0
-    assert "nobody needs 2 of 25 sessions any more" in out
+    assert "2 of 25 sessions are no longer needed" in out
     assert [line.split()[0] for line in out.splitlines() if "iB" in line] == [
         name_of(4),
         name_of(5),
@@ -56,7 +56,7 @@ def test_the_suggested_command_repeats_the_options(month: Any, baseline: Any) ->
 
 
 def test_keep_says_how_many_stay(month: Any, baseline: Any) -> None:
-    assert "nobody needs 10 of 25 sessions" in baseline("prune", "--keep", "12").out
+    assert "10 of 25 sessions are no longer needed" in baseline("prune", "--keep", "12").out
 
 
 @pytest.mark.parametrize("number", ["9", "0", "-1", "many", "1e3", "²"])
@@ -109,4 +109,4 @@ def test_killed_half_way_it_leaves_a_valid_store(month: Any, baseline: Any) -> N
     )
     assert done.returncode < 0
     month.store.check_all()
-    assert "nobody needs 1 of 24 sessions" in baseline("prune").out
+    assert "1 of 24 sessions is no longer needed" in baseline("prune").out

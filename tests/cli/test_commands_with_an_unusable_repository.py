@@ -63,7 +63,7 @@ def test_a_decision_is_stored_without_a_commit_and_says_why(
     problem: str, verb: str, folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["baseline", verb, "--reason", "why"]) == 0
-    assert "note: it names no commit, because git can't be asked: " in capsys.readouterr().out
+    assert "note: it names no commit, because git can't be used: " in capsys.readouterr().out
     (stored,) = folder.shelf().decisions
     assert stored.decision.commit is None
 

@@ -19,8 +19,8 @@ def test_another_machine_is_refused_with_what_differs(
     assert (status, out) == (2, "")
     assert err.splitlines() == [
         f"llmperf: {base} and {judged} were not measured on the same machine with the same model:",
-        "  cpu: Xeon there, Ryzen here",
-        "  usable cores: 2 there, 8 here",
+        "  cpu: base Xeon, candidate Ryzen",
+        "  usable cores: base 2, candidate 8",
         "  to see both side by side, without a verdict, add: --any",
     ]
 
@@ -32,7 +32,9 @@ def test_another_model_is_refused_with_what_differs(
     judged = project.record(2, model=OTHER_MODEL)
     status, _, err = llmperf_compare(str(base), str(judged))
     assert status == 2
-    assert "  model: smollm2-135m Q4_1 (SHA-256 b1b1b1b1b1b1) there, smollm2-360m Q4_1" in err
+    assert (
+        "  model: base smollm2-135m Q4_1 (SHA-256 b1b1b1b1b1b1), candidate smollm2-360m Q4_1" in err
+    )
 
 
 def test_what_is_unlike_is_shown_without_a_verdict(
@@ -43,7 +45,7 @@ def test_what_is_unlike_is_shown_without_a_verdict(
     status, out, err = llmperf_compare("--any", str(base), str(judged))
     assert (status, err) == (0, "")
     flat = " ".join(out.split())
-    assert "not judged, since cpu differs: Xeon there, Ryzen here" in flat
+    assert "not judged, since cpu differs: base Xeon, candidate Ryzen" in flat
     assert "1 test: nothing was judged" in flat
     assert "regressed" not in flat
     row = next(line for line in out.splitlines() if "tokens/s" in line)

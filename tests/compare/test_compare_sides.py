@@ -54,7 +54,7 @@ def test_commits_that_hold_the_same_sessions_cannot_be_compared(
 def test_the_other_way_around_is_suggested(slower: Project, llmperf_compare: Compare) -> None:
     status, _, err = llmperf_compare("HEAD", "HEAD~1")
     assert status == 2
-    assert "holds no session that HEAD (" in err
+    assert "has no session that HEAD (" in err
     assert "the base comes first" in err
 
 
@@ -105,7 +105,7 @@ def test_two_recorded_sessions(project: Project, llmperf_compare: Compare) -> No
     first, second = project.record(1), project.record(2, 1.6)
     status, out, _ = llmperf_compare(str(first), str(second))
     assert status == 1
-    assert "1 stored session can tell" in out
+    assert "1 stored session can decide" in out
 
 
 def test_the_same_session_twice_is_no_comparison(

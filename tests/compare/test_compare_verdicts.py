@@ -148,7 +148,7 @@ def test_sessions_before_an_accepted_level_do_not_judge(
     project.commit()
     status, out, _ = llmperf_compare("HEAD~1", "HEAD")
     assert status == 1
-    assert "4 stored sessions can tell" in out
+    assert "4 stored sessions can decide" in out
 
 
 def test_a_changed_workload_is_shown_and_not_judged(
@@ -254,8 +254,8 @@ def test_unfit_sessions_of_the_base_do_not_judge(
     project.commit()
     status, out, _ = llmperf_compare("HEAD~1", "HEAD")
     assert status == 1
-    assert "6 stored sessions can tell" in out
-    assert "1 stored session left out: the machine was not fit then" in out
+    assert "6 stored sessions can decide" in out
+    assert "1 stored session left out: the machine was disturbed" in out
 
 
 def test_tests_of_one_side_are_listed(project: Project, llmperf_compare: Compare) -> None:

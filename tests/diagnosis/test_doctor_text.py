@@ -96,7 +96,9 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
     ) in text
     assert "   change   close process 4242 (\\x1b[2Jstress)\n" in text
     assert "all that helps together: decode 1.42x" in text
-    assert "tried n_batch: 512, n_ubatch: 512: brings nothing; decode 1.00x [0.99, 1.01]" in text
+    assert (
+        "tried n_batch: 512, n_ubatch: 512: no measurable effect; decode 1.00x [0.99, 1.01]" in text
+    )
     assert "may help, not decided, the time was up: decode 1.35x in 1 pair of processes" in text
     assert "note: the time was up" in text
     undecided = render(replace(checkup, findings=[]), loaded, 200)[0]

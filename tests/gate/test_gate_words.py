@@ -45,7 +45,10 @@ def test_what_is_asked_for_says_for_what() -> None:
 
 
 def test_a_p_value_is_told_as_one_in_so_many() -> None:
-    assert chance_words(math.log(4321), math.log(300)) == "by chance once in 4,320, 300 asked"
+    assert (
+        chance_words(math.log(4321), math.log(300))
+        == "by chance once in 4,320; at most once in 300 required"
+    )
 
 
 def test_in_brackets_a_sign_says_which_side_and_outside_a_word() -> None:
@@ -69,10 +72,10 @@ def test_a_bound_may_lie_on_the_good_side() -> None:
 def test_what_stored_sessions_can_tell() -> None:
     assert (
         sensitivity_words(TIME, 0.026, 0.067)
-        == "pass up to 2.6% slower, regressed from 6.7% slower"
+        == "passes up to 2.6% slower, regressed from 6.7% slower"
     )
     assert sensitivity_words(TIME, -0.018, 0.304) == (
-        "pass only from 1.8% faster, regressed from 30.4% slower"
+        "passes only from 1.8% faster, regressed from 30.4% slower"
     )
 
 
@@ -84,7 +87,7 @@ def test_nouns_are_counted() -> None:
 def test_what_would_decide() -> None:
     assert more_words(12, 10.0, "pair") == "about 12 more pairs (2 min) would decide"
     assert more_words(1, None, "pair") == "about 1 more pair would decide"
-    assert "not even hundreds of pairs" in more_words(None, 10.0, "pair")
+    assert "even hundreds more pairs would not decide" in more_words(None, 10.0, "pair")
 
 
 def test_why_it_is_not_decided() -> None:

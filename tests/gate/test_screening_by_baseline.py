@@ -76,8 +76,8 @@ def test_faster_than_sessions_differ_is_improved_and_the_baseline_is_stale() -> 
 def test_what_so_many_sessions_can_tell_is_said() -> None:
     one = judge(evidence(1.0, 1.0, 1.0, baseline=baseline(1.0)))
     ten = judge(evidence(1.0, 1.0, 1.0, baseline=TEN))
-    assert "1 stored session can tell: pass only from" in one.explanation
-    assert "10 stored sessions can tell: pass up to" in ten.explanation
+    assert "1 stored session can decide: passes only from" in one.explanation
+    assert "10 stored sessions can decide: passes up to" in ten.explanation
 
 
 def test_more_sessions_can_tell_more() -> None:

@@ -19,8 +19,8 @@ what the machine did while measuring:
     - process 4242 (stress) used 0.3 of 2 cores
 
 regressed: first token: 45.8% slower [+33.2%, +59.5%], more than sessions differ (by chance once \
-in N, 100 asked); tolerance 5%, 1 stored session can tell: pass only from 1.8% faster, \
-regressed from 14.8% slower, 3 processes
+in N; at most once in N required); tolerance 5%, 1 stored session can decide: passes only from \
+1.8% faster, regressed from 14.8% slower, 3 processes
     also inconclusive: at the edge of its target: 618 ms, must be at most 500 ms, not decided when \
 measuring ended; evidence N:1; about 1 more process would decide
     measured 618 [589, 649] ms in 3 processes, 9 iterations
@@ -93,7 +93,7 @@ def test_a_missed_target_is_not_accepted_by_recording() -> None:
     text = failure_text(missed)
     assert text.startswith("missed: end to end: target missed by a factor of 2: ")
     assert "--llmperf-record" not in text
-    assert "recording does not move a target" in text
+    assert "recording does not change a target" in text
 
 
 def test_an_invalid_machine_asks_for_another_run_and_offers_no_new_level() -> None:
@@ -141,10 +141,10 @@ def test_a_suspect_is_decided_by_more_sessions_or_by_a_second_arm() -> None:
 
 
 def test_a_regression_against_a_second_arm_names_it_and_what_differs() -> None:
-    test = compared(1.1, differences=("llm.flash_attn: false there, true here",))
+    test = compared(1.1, differences=("llm.flash_attn: base false, candidate true",))
     text = failure_text(test)
     assert "    base 85.0 [84.8, 85.2] tok/s in other.yaml\n" in text
-    assert "what differs from other.yaml besides speed:\n    - llm.flash_attn: false there" in text
+    assert "what differs from other.yaml besides speed:\n    - llm.flash_attn: base false" in text
     assert text.endswith("where they are not worth it, keep other.yaml")
 
 
@@ -183,7 +183,7 @@ def test_a_test_that_is_too_slow_says_why_it_may_be_so() -> None:
         "    - built without GPU code: 0 of 31 layers\n"
         "      change: CMAKE_ARGS=... pip\n"
         "worth trying: flash_attn: true; n_ubatch: 512\n"
-        "what each change brings, measured:\n"
+        "to measure each change:\n"
         f"    {command}\n"
     ) in failure_text(test)
 
@@ -241,7 +241,7 @@ def broken() -> TestResult:
     log = "base (HEAD~1): could not be collected there:\nin test_x.py\nE   ImportError: nowhere"
     metrics = ("tokens_per_sec", "first_token", "end_to_end")
     rows = tuple(row(metric, error=log) for metric in metrics)
-    return TestResult("t.py::t", rows, differences=("llm.n_batch: 64 there, 512 here",))
+    return TestResult("t.py::t", rows, differences=("llm.n_batch: base 64, candidate 512",))
 
 
 def test_what_all_metrics_share_the_log_of_is_told_once() -> None:

@@ -56,11 +56,11 @@ def test_decode_and_prefill_have_rows_of_their_own() -> None:
 
 def test_the_session_is_said_to_compare_two_configurations_and_what_differs() -> None:
     view = session(
-        compared(), against="other.yaml", base_differences=("llm.n_ctx: 1 there, 2 here",)
+        compared(), against="other.yaml", base_differences=("llm.n_ctx: base 1, candidate 2",)
     )
     lines = render_table(view, 80)
     assert "compared with other.yaml, both run interleaved in this session" in lines
-    assert "  llm.n_ctx: 1 there, 2 here" in lines
+    assert "  llm.n_ctx: base 1, candidate 2" in lines
 
 
 def test_two_equal_configurations_are_said_to_be_equal() -> None:

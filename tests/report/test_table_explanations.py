@@ -57,13 +57,13 @@ def test_targets_that_are_met_share_a_line() -> None:
 def test_what_stored_sessions_can_tell_is_said_once_where_it_is_the_same() -> None:
     alike = short_answer(sessions=1)
     shown = text(session(alike), 120)
-    assert shown.count("1 stored session can tell: pass only from 1.8% faster") == 1
+    assert shown.count("1 stored session can decide: passes only from 1.8% faster") == 1
 
 
 def test_what_stored_sessions_can_tell_is_said_per_metric_where_it_differs() -> None:
     shown = text(session(short_answer()), 200)
     assert (
-        "10 stored sessions can tell (pass up to, regressed from): "
+        "10 stored sessions can decide (passes up to, regressed from): "
         "tokens/s +3.0%, +4.0%; first token +2.1%, +5.3%; end to end +2.8%, +4.2%"
     ) in shown
 

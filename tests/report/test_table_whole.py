@@ -32,7 +32,7 @@ REGRESSED = session(
 COMPARED = session(
     compared(),
     against="other.yaml",
-    base_differences=("llm.flash_attn: false there, true here",),
+    base_differences=("llm.flash_attn: base false, candidate true",),
 )
 SUSPECT = session(short_answer(sessions=1), baseline_sources=(SOURCE,))
 
@@ -61,7 +61,7 @@ pass     end to end   1.84 [1.83, 1.85] s      -           1.85 s      -0.5%
   first token: #% faster [-#%, +#%], at most #% slower
   end to end: #% faster [-#%, +#%], at most #% slower
   targets met: evidence #:# (tokens/s), #:# (first token); #:# needed
-  # stored sessions can tell (pass up to, regressed from): tokens/s +#%,
+  # stored sessions can decide (passes up to, regressed from): tokens/s +#%,
     +#%; first token +#%, +#%; end to end +#%, +#%
 
 changes: + slower, - faster than the baseline; tolerance 5%
@@ -88,8 +88,8 @@ pass      end to end    1.84 [1.83, 1.85] s       -            1.85 [1.84, 1.86]
   first token: #% faster [-#%, +#%], at most #% slower
   end to end: #% faster [-#%, +#%], at most #% slower
   targets met: evidence #:# (tokens/s), #:# (first token); #:# needed
-  # stored sessions can tell (pass up to, regressed from): tokens/s +#%, +#%; first token +#%, +#%; end to end
-    +#%, +#%
+  # stored sessions can decide (passes up to, regressed from): tokens/s +#%, +#%; first token +#%, +#%; end to
+    end +#%, +#%
 
 changes: + slower, - faster than the baseline; tolerance 5%
 
@@ -139,14 +139,14 @@ regressed    first token  536 [533, 538] ms        29.1% slower
 regressed    end to end   2.39 [2.38, 2.40] s      29.3% slower
              baseline 1.85 s over 10 sessions
   regressed tokens/s: #% slower [+#%, +#%], more than sessions differ
-    (by chance once in over a million, # asked)
+    (by chance once in over a million; at most once in # required)
   regressed first token: #% slower [+#%, +#%], more than sessions
-    differ (by chance once in over a million, # asked)
+    differ (by chance once in over a million; at most once in # required)
     also missed: target missed by #%: # ms, must be at most # ms; evidence
       #:#
   regressed end to end: #% slower [+#%, +#%], more than sessions differ
-    (by chance once in over a million, # asked)
-  # stored sessions can tell (pass up to, regressed from): tokens/s +#%,
+    (by chance once in over a million; at most once in # required)
+  # stored sessions can decide (passes up to, regressed from): tokens/s +#%,
     +#%; first token +#%, +#%; end to end +#%, +#%
   - 2 stalls: iterations over 1.25 times their process's median
 
@@ -185,15 +185,15 @@ regressed    tokens/s     65.3 [64.8, 65.8] tok/s  >=60 tok/s  84.9 [84.7, 85.1]
 -            prefill      301 [300, 302] tok/s     -           300 [300, 301] tok/s over 10 sessions     0.2% faster
 regressed    first token  536 [533, 538] ms        <=500 ms    415 [411, 419] ms over 10 sessions        29.1% slower
 regressed    end to end   2.39 [2.38, 2.40] s      -           1.85 [1.84, 1.86] s over 10 sessions      29.3% slower
-  regressed tokens/s: #% slower [+#%, +#%], more than sessions differ (by chance once in over a million, #
-    asked)
-  regressed first token: #% slower [+#%, +#%], more than sessions differ (by chance once in over a million, #
-    asked)
+  regressed tokens/s: #% slower [+#%, +#%], more than sessions differ (by chance once in over a million; at
+    most once in # required)
+  regressed first token: #% slower [+#%, +#%], more than sessions differ (by chance once in over a million; at
+    most once in # required)
     also missed: target missed by #%: # ms, must be at most # ms; evidence #:#
-  regressed end to end: #% slower [+#%, +#%], more than sessions differ (by chance once in over a million, #
-    asked)
-  # stored sessions can tell (pass up to, regressed from): tokens/s +#%, +#%; first token +#%, +#%; end to end
-    +#%, +#%
+  regressed end to end: #% slower [+#%, +#%], more than sessions differ (by chance once in over a million; at
+    most once in # required)
+  # stored sessions can decide (passes up to, regressed from): tokens/s +#%, +#%; first token +#%, +#%; end to
+    end +#%, +#%
   - 2 stalls: iterations over 1.25 times their process's median
 
 tests/perf/test_new.py::TestLong::test_long_prompt[n_ctx-4096]  (2 requests, 1,400 tokens in, 64 out; 3 processes)
@@ -219,7 +219,7 @@ COMPARED_80 = """\
 1x-rtx-4090-24gib_cuda, SmolLM2-135M-Instruct Q4_1, llama_cpp 0.3.36
 7 pairs of processes x 3 iterations of each test, seed 7; median [95% interval]
 compared with other.yaml, both run interleaved in this session
-  llm.flash_attn: false there, true here
+  llm.flash_attn: base false, candidate true
 
 verdict  metric       current                  target      base        change
 
@@ -244,7 +244,7 @@ COMPARED_120 = """\
 1x-rtx-4090-24gib_cuda, SmolLM2-135M-Instruct Q4_1, llama_cpp 0.3.36
 7 pairs of processes x 3 iterations of each test, seed 7; median [95% interval]
 compared with other.yaml, both run interleaved in this session
-  llm.flash_attn: false there, true here
+  llm.flash_attn: base false, candidate true
 
 verdict   metric        current                   target       base                      change
 
@@ -285,8 +285,8 @@ inconclusive  end to end   1.84 [1.83, 1.85] s      no change
     sessions may differ
   inconclusive end to end: no change [-#%, +#%], suspect: within what
     sessions may differ
-  # stored session can tell: pass only from #% faster, regressed from #%
-    slower
+  # stored session can decide: passes only from #% faster, regressed from
+    #% slower
 
 changes: + slower, - faster than the baseline; tolerance 5%
 
