@@ -150,7 +150,7 @@ def _engine_kind(name: str, _path: tuple[str, ...]) -> EngineKind:
     try:
         kind = load_only(found, "engine")
         if not isinstance(kind, EngineKind):
-            raise broken(found[0], "engine", f"it is no EngineKind but {type(kind).__name__}")
+            raise broken(found[0], "engine", f"expected an EngineKind, got {type(kind).__name__}")
         if kind.name != name:
             raise broken(found[0], "engine", f"its EngineKind is called {kind.name!r}")
     except EntryPointError as error:
@@ -171,7 +171,7 @@ def _entry_points() -> dict[str, tuple[EntryPoint, ...]]:
 def _unknown(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1)
-    remedy = f"did you mean {near[0]!r}?" if near else "install the package that brings it"
+    remedy = f"did you mean {near[0]!r}?" if near else "install the package that provides it"
     return f"no engine {name!r} is installed (installed: {', '.join(names)}); {remedy}"
 
 

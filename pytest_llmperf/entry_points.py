@@ -52,7 +52,7 @@ def load_only(found: tuple[EntryPoint, ...], kind: str) -> Any:
     if len(found) > 1:
         packages = " and ".join(sorted(map(package_of, found)))
         raise EntryPointError(
-            f"the packages {packages} both bring the {kind} {first.name!r}; uninstall one of them"
+            f"the packages {packages} both provide the {kind} {first.name!r}; uninstall one of them"
         )
     try:
         return first.load()
@@ -64,5 +64,5 @@ def broken(entry_point: EntryPoint, kind: str, why: str) -> EntryPointError:
     """Build the error for an entry point that can't be used."""
     return EntryPointError(
         f"the {kind} {entry_point.name!r} of the package {package_of(entry_point)} can't be "
-        f"loaded ({entry_point.value}): {why}; mend or uninstall that package"
+        f"loaded ({entry_point.value}): {why}; fix or uninstall that package"
     )

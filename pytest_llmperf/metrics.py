@@ -190,8 +190,8 @@ def load_installed_metrics() -> list[str]:
         try:
             if name in _OWN:
                 raise MetricError(
-                    f"the package {package_of(found[0])} brings a metric {name!r}, which is the "
-                    "name of one of pytest-llmperf's own; its own is used"
+                    f"the package {package_of(found[0])} provides a metric {name!r}, but that "
+                    "name belongs to pytest-llmperf; the built-in one is used"
                 )
             _add(_installed_metric(name))
         except (EntryPointError, MetricError) as error:
@@ -215,7 +215,7 @@ def _load_metric(name: str, _path: tuple[str, ...]) -> Metric | EntryPointError:
     except EntryPointError as error:
         return error
     if not isinstance(metric, Metric):
-        why = f"it is no Metric but {type(metric).__name__}; name what register_metric returned"
+        why = f"expected a Metric, got {type(metric).__name__}; name what register_metric returned"
         return broken(found[0], "metric", why)
     if metric.name != name:
         return broken(found[0], "metric", f"its Metric is called {metric.name!r}")

@@ -77,7 +77,7 @@ OWN_METRICS = (
         Direction.LOWER,
         "stall_rate",
         "share of iterations longer than 1.25 times the median over processes",
-        "asked for where a median is blind: a change that hits a minority of iterations",
+        "for changes that hit a minority of iterations, which a median does not show",
         formulas.not_in_timelines,
         kind="share",
         resolution=0.01,

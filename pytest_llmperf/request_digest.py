@@ -21,11 +21,8 @@ from pytest_llmperf.stored_json import Whole, expect, unexpected
 
 #: Maximum number of requests of a workload with a digest.
 MAX_REQUESTS = 64
-#: Advice for work that differs every time.
-ADVICE = (
-    "a test has to ask for the same every time: where a prompt is drawn at random, fix it or its "
-    "seed"
-)
+#: What to do about work that is never the same.
+ADVICE = "a test must make the same requests every time: fix a random prompt or its seed"
 _MAX_MARKS = 64
 _STEPS = {"token": 4, "character": 16}
 _DIGITS = 8

@@ -147,7 +147,7 @@ def _download(scratch: Path) -> list[Path]:
         _run([*apt, "download", *_PACKAGES], scratch / "debs")
     except SetupError as error:
         raise SetupError(
-            f"Vulkan headers: {error}\nEither mend that, or install {' and '.join(_PACKAGES)} "
+            f"Vulkan headers: {error}\nEither fix that, or install {' and '.join(_PACKAGES)} "
             f"of {'.'.join(map(str, OLDEST_HEADERS))} or newer yourself (docs/engine-builds.md)"
         ) from None
     return sorted((scratch / "debs").glob("*.deb"))

@@ -52,7 +52,7 @@ class LlmConfig(_Section):
 
     engine: EngineName = Field(
         default="llama_cpp",
-        description="What generates: llama_cpp, app, or an engine that a package brings.",
+        description="What generates: llama_cpp, app, or an engine that a package provides.",
     )
     target: Text | None = Field(
         default=None,
@@ -103,7 +103,7 @@ class LlmConfig(_Section):
     generation_timeout: Duration = Field(default=120.0, description="Longest time for one request.")
     extra: Annotated[dict[str, Any], Expected("a mapping of the engine's own arguments")] = Field(
         default_factory=dict,
-        description="Any other argument of the engine; the options of one that a package brings.",
+        description="Any other argument of the engine; the options of one that a package provides.",
     )
 
     @field_validator("engine")
@@ -321,8 +321,8 @@ class Config(_Section):
     def _gpu_layers_are_known(self) -> Config:
         if self.perf.require_gpu and not self.llm.kind.reports_layers:
             text = (
-                f"llm.engine: {self.llm.engine} does not say where its layers are, so that "
-                "require_gpu can't be checked; remove it, or set llm.engine: llama_cpp"
+                f"llm.engine: {self.llm.engine} does not say where its layers are, so require_gpu "
+                "can't be checked; take require_gpu away, or set llm.engine: llama_cpp"
             )
             raise problems("perf", [("require_gpu", text, True)], ("perf",))
         return self

@@ -182,7 +182,7 @@ def _construct_mapping(
         child = (*path, key)
         if key in result:
             where = ".".join(map(str, child))
-            raise _refuse(f"{where}: the key stands twice, first on line {lines[child]}", mark)
+            raise _refuse(f"{where}: duplicate key, first on line {lines[child]}", mark)
         lines[child] = mark.line + 1
         result[key] = _construct(loader, value_node, child, lines)
     return result

@@ -61,7 +61,7 @@ def _no_gpu_visible(situation: Situation) -> CauseEvidence | None:
     elif hardware.gpu_problem:
         text += f"; {hardware.gpu_problem.partition(';')[0].rstrip('.')}"
         _, _, advice = hardware.gpu_problem.partition("; ")
-        remedy = Remedy(advice or "mend the driver: nvidia-smi must list the card")
+        remedy = Remedy(advice or "repair the driver: nvidia-smi must list the card")
     elif hardware.cards:
         card = hardware.cards[0]
         text += f", while the machine has the {card.name} ({card.seen})"

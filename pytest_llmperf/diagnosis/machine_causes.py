@@ -70,7 +70,7 @@ _ROWS = (
     ),
     (
         "traced", "a tracer or profiler slows the engine", 2.0,
-        "run without what is named: it measures or debugs every Python process", "",
+        "run without that tool: it measures or debugs every Python process", "",
     ),
     (
         "debug_mode", "a debug mode slows the engine", 1.5,
@@ -140,9 +140,7 @@ def _unfit_machine(situation: Situation) -> CauseEvidence | None:
         return None
     unfit = [one for one in found if one.severity == "invalid"]
     text = "; ".join(one.text for one in unfit or found)
-    return CauseEvidence(
-        text, Remedy("mend what is named, and measure again"), 1.3, certain=bool(unfit)
-    )
+    return CauseEvidence(text, Remedy("fix this, then measure again"), 1.3, certain=bool(unfit))
 
 
 MACHINE_CAUSES = (
@@ -155,5 +153,5 @@ MACHINE_CAUSES = (
         )
         for name, title, slower, change, hint in _ROWS
     ),
-    Cause("unfit_machine", "the machine is not fit", "machine", _unfit_machine),
+    Cause("unfit_machine", "the machine is disturbed", "machine", _unfit_machine),
 )

@@ -99,9 +99,11 @@ class Bench:
         if samples.error:
             outcome, why = "failed", _why_failed(samples.error)
         elif samples.unfit:
-            outcome, why = "undecided", f"the machine was not fit: {samples.voided[-1].void}"
+            outcome, why = "undecided", f"the machine was disturbed: {samples.voided[-1].void}"
         elif outcome == "undecided":
-            why = "the time was up" if samples.budget_reached else "the gain is too small to tell"
+            why = (
+                "the time was up" if samples.budget_reached else "the gain is too small to measure"
+            )
         return Gain(outcome, changes, samples.pairs, why)
 
     def pair_seconds(self) -> float:

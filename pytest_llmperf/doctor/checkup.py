@@ -230,7 +230,9 @@ class Doctor:
             return
         unfit = next((f for f in checkup.situation.findings if f.severity == "invalid"), None)
         if unfit is not None:
-            checkup.notes.append(f"no change was tried, for the machine is not fit: {unfit.text}")
+            checkup.notes.append(
+                f"no change was tried because the machine is disturbed: {unfit.text}"
+            )
             return
         brought: dict[str, object] = {}
         helpful = 0

@@ -92,7 +92,7 @@ def odds(log_evidence: float) -> str:
 
 
 def chance_words(log_evidence: float, log_threshold: float) -> str:
-    """A p-value and its threshold, from ln(1/p): ``by chance once in 4,320; at most once in 300 required``."""
+    """A p-value and its threshold, from ln(1/p): ``by chance once in 4,320; ... required``."""
     rare, asked = (math.exp(min(log, 300.0)) for log in (log_evidence, log_threshold))
     shown = f"{float(f'{rare:.3g}'):,.0f}" if rare < 1_000_000 else "over a million"
     return f"by chance once in {shown}; at most once in {asked:,.0f} required"

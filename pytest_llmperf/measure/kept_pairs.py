@@ -135,9 +135,7 @@ class KeptPairs:
         if unusable:
             (first, why), *others = unusable.items()
             more = f", and {len(others)} more lines" if others else ""
-            self._add_problem(
-                file, f"line {first} is no pair that can be used ({why}){more}; not counted"
-            )
+            self._add_problem(file, f"line {first} can't be used ({why}){more}; not counted")
         return found
 
     def _add_problem(self, file: Path, what: str) -> None:

@@ -71,6 +71,6 @@ class Plan:
         if self.expected_seconds <= self.budget:
             return f"{line}, at most {format_duration(self.budget)} (perf.budget)"
         return (
-            f"{line}; more than the budget of {format_duration(self.budget)}: what is not decided "
-            "by then is inconclusive (perf.budget)"
+            f"{line}; over the budget of {format_duration(self.budget)}: checks undecided by then "
+            "are inconclusive (perf.budget)"
         )

@@ -243,7 +243,7 @@ def _made(
                 raise InstallError(_no_time(recipe.engine, seconds))
             built = f"; its engine is built from source, {BUILD_TIME}" if compiles else ""
             say(
-                f"makes an environment for the other commit ({trees.files()} changed)"
+                f"creating an environment for the other commit ({trees.files()} changed)"
                 f"{recipe.why}{built}"
             )
             with entry.folder() as folder:

@@ -19,7 +19,7 @@ from pytest_llmperf.plugin.runner_protocol import log_reports, run_quietly
 from pytest_llmperf.session.recorded import RecordedTest
 
 NOTHING_ASKED = (
-    "this perf test asked nothing of llm_engine, so there is nothing to measure: call "
+    "this perf test made no request to llm_engine, so there is nothing to measure: call "
     "llm_engine.generate(), .chat() or .stream() in its body"
 )
 OWN_LLAMA = (

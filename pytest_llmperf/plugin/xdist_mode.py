@@ -108,7 +108,7 @@ class XdistNotice:
             plural = "s" if self._count != 1 else ""
             terminalreporter.section("LLM performance")
             terminalreporter.write_line(
-                f"not measured: the bodies of {self._count} perf test{plural} ran, but while other "
-                "pytest-xdist workers keep the machine busy no speed can be measured; "
-                "run pytest -m perf without -n"
+                f"not measured: the bodies of {self._count} perf test{plural} ran; speed can't be "
+                "measured while other pytest-xdist workers use the machine; run pytest -m perf "
+                "without -n"
             )

@@ -107,7 +107,7 @@ def _merge_base(repository: Repository, name: str) -> str:
 def _missing(repository: Repository, name: str) -> str:
     """Return the message that there is no such commit, and what to do."""
     if not name.strip():
-        return "an empty name stands for no commit; give a branch, a tag, a hash or HEAD~1"
+        return "an empty name is not a commit; give a branch, a tag, a hash or HEAD~1"
     text = f"there is no commit {name!r} in {repository.top}"
     if repository.head() is None:
         return f"{text}: nothing has been committed there yet"

@@ -32,7 +32,7 @@ class BaseSide:
         name: its name in reports: its file, or the commit.
         spec: how its engine processes are started; None where it has no test of this session.
         llm: its engine settings; None as ``spec``.
-        differences: what differs besides the code, ``key: 1 there, 2 here``.
+        differences: what differs besides the code, ``key: base 1, candidate 2``.
         changed: workloads of the tests that ask for other work there, by node id.
         absent: why a test has no counterpart there, by node id.
         broken: why a test can't be compared although it may be there, by node id.
@@ -112,7 +112,9 @@ def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ())
 
     found = setting_differences(own.resolved(), other.resolved())
     return tuple(
-        f"{d.item}: {d.baseline} there, {d.current} here" for d in found if d.item not in without
+        f"{d.item}: base {d.baseline}, candidate {d.current}"
+        for d in found
+        if d.item not in without
     )
 
 

@@ -141,13 +141,13 @@ def _differences(
     same_model = model == found.model
     lines += setting_lines(own, found.settings(), ("llm.model_path",) if same_model else ())
     if not same_model and setup.model is not None:
-        lines.append(f"model: SHA-256 {found.model[:12]} there, {model[:12]} here")
-    # An engine that did not start has no version; its kind is in the settings.
+        lines.append(f"model SHA-256: base {found.model[:12]}, candidate {model[:12]}")
+    # An engine that did not start has no version; of which kind it is, the settings say.
     if found.engine and engine != found.engine:
-        lines.append(f"engine: {found.engine} there, {engine} here")
+        lines.append(f"engine: base {found.engine}, candidate {engine}")
     layers = info.gpu.share if info.gpu is not None else ""
     if layers and found.layers and layers != found.layers:
-        lines.append(f"layers on a GPU: {found.layers} there, {layers} here")
+        lines.append(f"layers on a GPU: base {found.layers}, candidate {layers}")
     return tuple(lines)
 
 
@@ -157,7 +157,7 @@ def _config_files(
     """Return a line if the configuration file differs at the base, or does not exist."""
     base_file = Path(found.config_file) if found.config_file else None
     names = [
-        "no file, so defaults"
+        "none (defaults)"
         if file is None
         else os.path.relpath(file.resolve(), top)
         if file.resolve().is_relative_to(top)
@@ -167,7 +167,8 @@ def _config_files(
             (own_file, checkout.repository.top),
         )
     ]
-    return [] if names[0] == names[1] else [f"configuration: {names[0]} there, {names[1]} here"]
+    same = names[0] == names[1]
+    return [] if same else [f"configuration: base {names[0]}, candidate {names[1]}"]
 
 
 def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:

@@ -271,7 +271,7 @@ class Confirmer:
         tests = [suspect.test for suspect in group]
         number, is_are = count(len(tests), "test"), "is" if len(tests) == 1 else "are"
         if run.left <= 0:
-            raise SideError(f"nothing is left of perf.budget ({format_duration(perf.budget)})")
+            raise SideError(f"perf.budget is used up ({format_duration(perf.budget)})")
         context.console.line(
             f"{number} {is_are} to be confirmed against {origin.revision}, {origin.how}, within "
             f"the {format_duration(round(run.left))} left of perf.budget: its checkout, "
@@ -296,9 +296,8 @@ class Confirmer:
             try:
                 if prepared >= run.left:
                     raise SideError(
-                        f"checkout, environment and recording took {format_duration(prepared)}, "
-                        "and that was all that was left of perf.budget "
-                        f"({format_duration(perf.budget)})"
+                        f"checkout, environment and recording took {format_duration(prepared)}; "
+                        f"perf.budget is used up ({format_duration(perf.budget)})"
                     )
                 trials = Trials(context, facts, self._start_seconds)
                 trial = trials.run(tests, base, alpha=alpha, budget=run.left - prepared)

@@ -133,7 +133,7 @@ def gather_facts(
     baselines, remarks = read_baselines(store, machine, model, context.request.baselines_from)
     notes = [*setup.loaded.warnings, *broken, *remarks]
     if git.problem:
-        notes.append(f"no commit is recorded, because git can't be asked: {git.problem}")
+        notes.append(f"no commit is recorded, because git can't be used: {git.problem}")
     if reading.problem:
         notes.append(reading.problem)
     # Other processes on a card that no engine uses do not matter.
@@ -142,10 +142,7 @@ def gather_facts(
     if watch_gpu and telemetry is None:
         telemetry = Telemetry.open({**os.environ, **setup.spec.env})
     if uses and not watch_gpu and not reading.problem and info.gpu and info.gpu.layers_on_gpu:
-        notes.append(
-            "nothing is known of the GPU's load, memory, power and heat while measuring: NVML, "
-            "NVIDIA's library, sees no GPU here"
-        )
+        notes.append("GPU load, memory, power and heat are not monitored: NVML sees no GPU here")
     return SessionFacts(
         machine=machine,
         provenance=Provenance(

@@ -76,9 +76,9 @@ class MeasuredCode:
             elif known:
                 yield "files that git does not know"
         found = work_differences(stored, ours, self._facts.config)
-        yield from (f"{d.item} ({d.baseline} there, {d.current} here)" for d in found)
+        yield from (f"{d.item} (base {d.baseline}, candidate {d.current})" for d in found)
         if theirs.backend != ours.backend:
-            yield f"the backend ({theirs.backend} there, {ours.backend} here)"
+            yield f"the backend (base {theirs.backend}, candidate {ours.backend})"
         if record.loaded is None:
             yield "what its engine had loaded, which it does not say"
         elif _without_reason(record.loaded) != _without_reason(self._facts.loaded):

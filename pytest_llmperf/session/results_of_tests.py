@@ -129,4 +129,4 @@ def _left_out(sessions: int) -> list[str]:
     if not sessions:
         return []
     plural = "s" if sessions != 1 else ""
-    return [f"{sessions} stored session{plural} left out: the machine was not fit then"]
+    return [f"{sessions} stored session{plural} left out: the machine was disturbed"]

@@ -228,7 +228,7 @@ def source_of(stored: StoredRecord, facts: SessionFacts) -> str:
 def differences_line(differences: Sequence[Difference]) -> str:
     """Say what differs there from here, in one line."""
     known = relevant_differences(differences)
-    return "; ".join(f"{d.item}: {d.baseline} there, {d.current} here" for d in known)
+    return "; ".join(f"{d.item}: base {d.baseline}, candidate {d.current}" for d in known)
 
 
 def why_no_baseline_matches(baselines: BaselineSet) -> str:

@@ -62,8 +62,8 @@ class EngineSetup:
     def placement_unknown(self) -> str:
         """The message that this engine does not report where its layers are, and what to do."""
         return (
-            f"llm.engine: {self.llm.engine} does not say where its layers are, so that the "
-            "requirement can't be checked; remove it, or set llm.engine: llama_cpp"
+            f"llm.engine: {self.llm.engine} does not say where its layers are, so the "
+            "requirement can't be checked; take it away, or set llm.engine: llama_cpp"
         )
 
     def starter(self, plant: Plant | None = None) -> Callable[[], EngineClient]:

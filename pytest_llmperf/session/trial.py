@@ -113,9 +113,10 @@ class Trials:
         earlier, keep = self._kept(tests, base)
         known = sum(map(len, earlier.values())) // 2
         if known:
+            also = "counts" if known == 1 else "count"
             console.line(
-                f"{count(known, 'pair')} of earlier sessions measured the very same, and count "
-                "(perf.accumulate)"
+                f"{count(known, 'pair')} of earlier sessions measured the same comparison and "
+                f"{also} (perf.accumulate)"
             )
         specs = [self._context.setup.spec]
         if base is not None and base.spec is not None:

@@ -57,21 +57,23 @@ class FitWait:
             self.seconds = before + (time.monotonic() - first)
         if found:
             self.unfit = tuple(found)
-            self._show(f"the machine is still not fit, measuring anyway: {_words(found)}")
+            self._show(f"the machine is still busy or hot, measuring anyway: {_words(found)}")
         return time.monotonic() - began
 
     def summary(self) -> str:
         """Return how long the session waited; empty if it did not."""
         if not self.seconds:
             return ""
-        text = f"waited {format_duration(max(round(self.seconds), 1))} for the machine to be fit"
-        return f"{text}; it was not by then: {_words(self.unfit)}" if self.unfit else text
+        text = (
+            f"waited {format_duration(max(round(self.seconds), 1))} for the machine to become quiet"
+        )
+        return f"{text}; it was still busy or hot: {_words(self.unfit)}" if self.unfit else text
 
     def _say(self, found: Sequence[FitnessFinding]) -> None:
         if not self._said:
             self._said = True
             self._show(
-                f"waiting up to {format_duration(self._total)} for the machine to be fit: "
+                f"waiting up to {format_duration(self._total)} for the machine to become quiet: "
                 f"{_words(found)}"
             )
 

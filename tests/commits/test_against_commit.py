@@ -63,8 +63,8 @@ def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
     assert found.change() > 0.5
     said = found.facts["arm_differences"]
     assert said[0].startswith("code: 2 files differ")
-    assert "llm.target: toy:answer there, other:answer here" in said
-    assert "llm.n_batch: 1024 there, 64 here" in said
+    assert "llm.target: base toy:answer, candidate other:answer" in said
+    assert "llm.n_batch: base 1024, candidate 64" in said
 
 
 def test_a_commit_can_be_compared_with_itself(project: CommitProject) -> None:

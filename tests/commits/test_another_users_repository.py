@@ -23,7 +23,7 @@ def foreign(project: CommitProject) -> CommitProject:
 def test_a_session_measures_and_records_without_a_commit(foreign: CommitProject) -> None:
     found = foreign.perf("--llmperf-record")
     assert found.ret == 0, found.out
-    assert "no commit is recorded, because git can't be asked" in found.said
+    assert "no commit is recorded, because git can't be used" in found.said
     assert "if you trust what is in it, run git config --global --add safe.directory" in found.said
     (baseline,) = foreign.baselines()
     assert json.loads(baseline.read_text())["provenance"]["commit"] is None

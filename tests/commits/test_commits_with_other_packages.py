@@ -89,8 +89,8 @@ def test_an_environment_is_made_once(compared: Session, packaged: CommitProject)
     """The second time no installer is asked: there is nothing to be installed from."""
     nowhere = offline(packaged) | {"PIP_FIND_LINKS": "/nowhere", "UV_FIND_LINKS": "/nowhere"}
     found = packaged.against("HEAD~1", *ONE_PAIR, environ=nowhere)
-    assert "makes an environment for the other commit" in compared.said
-    assert "makes an environment for the other commit" not in found.said
+    assert "creating an environment for the other commit" in compared.said
+    assert "creating an environment for the other commit" not in found.said
     assert found.tests["test_a"]["pairs"] == 1
     assert found.change() > 0.5
 

@@ -10,7 +10,7 @@ import pytest
 from commit_projects import ALONE, SLOW, CommitProject, Session, make_venv, toy
 
 ONE, TWO, THREE = (f"--llmperf-set=perf.max_pairs={number}" for number in (1, 2, 3))
-EARLIER = "measured the very same, and count"
+EARLIER = "measured the same comparison and count"
 
 
 @pytest.fixture(scope="module")

@@ -202,7 +202,7 @@ def test_each_commit_finds_its_configuration_by_the_same_rule_and_says_where_the
     project.commit("moved the configuration")
     found = project.against("HEAD~1", *ONE_PAIR, "../test_it.py", cwd=project.path / "bench")
     assert found.verdicts == {"test_a": "inconclusive"}, found.out
-    expected = "configuration: config.yaml there, bench/config.yaml here"
+    expected = "configuration: base config.yaml, candidate bench/config.yaml"
     assert expected in found.facts["arm_differences"]
 
 

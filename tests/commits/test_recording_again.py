@@ -142,4 +142,4 @@ def test_bringing_the_commit_is_announced_and_counts_in_time_and_budget(
     assert found.facts["wall_s"] >= 2
     gone = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=1.5s")
     assert gone.tests["test_a"]["pairs"] == 0
-    assert "left of perf.budget (1.5 s)" in findings(gone)
+    assert "perf.budget is used up (1.5 s)" in findings(gone)

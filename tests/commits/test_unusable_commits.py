@@ -94,7 +94,7 @@ def test_a_subject_with_terminal_escapes_is_shown_escaped(project: CommitProject
     [
         ("feature/cahce", "near it: feature/cache"),
         ("HEAD~7", "HEAD has 0 commits before it"),
-        ("", "an empty name stands for no commit"),
+        ("", "an empty name is not a commit"),
     ],
 )
 def test_a_commit_that_does_not_exist_is_a_usage_error(

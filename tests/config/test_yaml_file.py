@@ -49,7 +49,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path: Path) -> None:
         ("llm: {n_ctx: 3\n", "config.yaml:2: not valid YAML (while parsing a flow mapping)"),
         ("a: 1\n---\nb: 2\n", "config.yaml:2: not valid YAML"),
         ("llm:\n  a: \x01\n", "config.yaml:2: the character U+0001 is not allowed in YAML"),
-        ("llm:\n  a: 1\n  a: 2\n", "config.yaml:3: llm.a: the key stands twice, first on line 2"),
+        ("llm:\n  a: 1\n  a: 2\n", "config.yaml:3: llm.a: duplicate key, first on line 2"),
         ("1: 2\n", "config.yaml:1: a key must be plain text"),
         ("? [a]\n: 3\n", "config.yaml:1: a key must be plain text"),
         ("2020-99-99: 3\n", "config.yaml:1: this value cannot be read"),

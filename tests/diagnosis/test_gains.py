@@ -180,4 +180,4 @@ def test_a_remedy_on_a_busy_machine_is_not_judged(
     spec, found = probed(config)
     gain = Bench(spec, found, 1.0, 60.0, WATCH).attempt({"flash_attn": True}, 60.0)
     assert (gain.outcome, gain.pairs) == ("undecided", 0)
-    assert gain.why == f"the machine was not fit: {busy}"
+    assert gain.why == f"the machine was disturbed: {busy}"

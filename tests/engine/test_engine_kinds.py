@@ -48,7 +48,7 @@ def test_ours_are_declared_as_any_package_declares_its_own() -> None:
             "lama_cpp",
             "no engine 'lama_cpp' is installed (installed: app, llama_cpp); did you mean ",
         ),
-        ("vllm", "(installed: app, llama_cpp); install the package that brings it"),
+        ("vllm", "(installed: app, llama_cpp); install the package that provides it"),
     ],
 )
 def test_an_unknown_name_lists_what_is_installed(name: str, says: str) -> None:
@@ -64,14 +64,14 @@ def test_a_broken_package_is_an_error_only_where_its_engine_is_asked_for(install
         engine_kind("acme")
     assert str(caught.value) == (
         "the engine 'acme' of the package acme can't be loaded (acme_broken:KIND): "
-        "ModuleNotFoundError: No module named 'no_such_library'; mend or uninstall that package"
+        "ModuleNotFoundError: No module named 'no_such_library'; fix or uninstall that package"
     )
 
 
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("KIND = 'acme_engine:Engine'", "it is no EngineKind but str"),
+        ("KIND = 'acme_engine:Engine'", "expected an EngineKind, got str"),
         ("raise SystemExit(3)", "SystemExit: 3"),
         ("", "AttributeError: module "),
         ("KIND = EngineKind('other', 'a:B')", "its EngineKind is called 'other'"),
@@ -103,13 +103,13 @@ def test_what_is_no_kind_is_told(
 def test_two_packages_with_one_name_are_both_named(install: Install) -> None:
     install("acme", {"twice": "acme_one:KIND"})
     install("zeta", {"twice": "zeta_one:KIND"})
-    with pytest.raises(EngineKindError, match="packages acme and zeta both bring the engine"):
+    with pytest.raises(EngineKindError, match="packages acme and zeta both provide the engine"):
         engine_kind("twice")
 
 
 def test_no_package_takes_the_place_of_one_of_ours(install: Install) -> None:
     install("acme", {"app": "acme_app:KIND"})
-    with pytest.raises(EngineKindError, match="acme and pytest-llmperf both bring"):
+    with pytest.raises(EngineKindError, match="acme and pytest-llmperf both provide"):
         engine_kind("app")
 
 

@@ -166,8 +166,8 @@ def test_a_base_commit_with_fewer_layers_is_a_difference_and_no_failure(project)
 
     result = project.runpytest_subprocess("-m", "perf", "--llmperf-against", "HEAD", timeout=600)
 
-    assert "llm.n_gpu_layers: 29 there, -1 here" in said(result)
-    assert "layers on a GPU: 29/31 there, 31/31 here" in said(result)
+    assert "llm.n_gpu_layers: base 29, candidate -1" in said(result)
+    assert "layers on a GPU: base 29/31, candidate 31/31" in said(result)
     assert "require_gpu" not in said(result)
 
 

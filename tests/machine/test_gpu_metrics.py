@@ -111,7 +111,7 @@ def test_untold_memory_is_what_came_since_the_engine_started(
     readings = [Reading(0.5, memory_used=6 * GIB, processes=processes)]
     told = memory([track(readings, before=4 * GIB)], WHO, [Span(0.0, 0.1, 1.0, 9)])
     assert told.value == 2 * GIB
-    assert "does not tell what the engine holds on the card (GPU 0)" in told.remark
+    assert "does not report the engine's memory on the card (GPU 0)" in told.remark
     unknown = memory([track(readings, before=None)], WHO, [Span(0.0, 0.1, 1.0, 9)])
     assert unknown.value is None
     assert unknown.why == "the driver tells no memory of the card (GPU 0)"
@@ -127,7 +127,7 @@ def test_memory_that_the_driver_does_not_tell_is_told_through_the_real_binding(c
     found = card.observe(scenario("healthy"), tenant="-5368709120")
     assert found["metrics"]["gpu_memory"] == 5 * GIB
     (note,) = found["notes"]
-    assert note.startswith("gpu_memory: the driver does not tell what the engine holds")
+    assert note.startswith("gpu_memory: the driver does not report the engine's memory")
 
 
 def test_utilization_counts_only_while_decoding() -> None:

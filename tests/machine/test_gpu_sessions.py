@@ -222,7 +222,7 @@ def test_a_card_lost_while_measuring_is_invalid_and_said_once(session: Session) 
     result = session.run(scenario("healthy"), "perf", prompt="card: lost 0")
     result.assert_outcomes(failed=1)
     assert session.report["tests"][0]["verdict"] == "invalid"
-    said = [note for note in session.report["session"]["notes"] if "does not answer" in note]
+    said = [note for note in session.report["session"]["notes"] if "stopped responding" in note]
     assert len(said) == 1
 
 

@@ -135,8 +135,8 @@ def test_what_this_user_may_not_see_is_said_once(card: Card) -> None:
 def test_a_card_lost_meanwhile_is_said_once_and_what_it_told_stays(card: Card) -> None:
     found = card.observe(scenario("healthy"), during="more('lost 0')", seconds=1.0)
     assert found["notes"] == [
-        "the NVIDIA GeForce RTX 4090 (GPU 0) does not answer any more (it has fallen off the bus, "
-        "or its driver was reset): nothing is known of it from then on"
+        "the NVIDIA GeForce RTX 4090 (GPU 0) stopped responding (it has fallen off the bus, or "
+        "its driver was reset); no counters from then on"
     ]
     (device,) = found["devices"]
     assert device["lost"]

@@ -93,11 +93,11 @@ def test_what_only_reads_the_same_is_a_difference() -> None:
 
 def test_of_machines_with_other_backends_only_what_both_know_is_told() -> None:
     told = differences_line(differences(gpu_machine(cores=16), cpu_machine()))
-    assert told == "backend: cpu there, cuda here; usable cores: 2 there, 16 here"
+    assert told == "backend: base cpu, candidate cuda; usable cores: base 2, candidate 16"
     short = differences_line(
         differences(gpu_machine(replace(CARD, power_limit_w=None)), gpu_machine())
     )
-    assert short == "gpu power limit W: 450 there, unknown here"
+    assert short == "gpu power limit W: base 450, candidate unknown"
 
 
 def test_memory_that_jitters_does_not_refuse() -> None:

@@ -32,11 +32,11 @@ def test_a_machine_that_recovers_is_waited_for() -> None:
     wait = FitWait(60.0, said.append)
     spent = wait.wait(looks([BUSY], [BUSY]))
     assert said == [
-        "waiting up to 1 min for the machine to be fit: "
+        "waiting up to 1 min for the machine to become quiet: "
         "process 7 (cc) used 1.9 of 2 cores (busy_cores)"
     ]
     assert 0 < wait.seconds <= spent < 60
-    assert wait.summary() == "waited 1 s for the machine to be fit"
+    assert wait.summary() == "waited 1 s for the machine to become quiet"
 
 
 def test_a_fit_machine_is_not_waited_for() -> None:
@@ -59,11 +59,11 @@ def test_the_time_is_for_the_whole_session() -> None:
     wait = FitWait(0.05, said.append)
     wait.wait(looks(*[[BUSY]] * 1000))
     assert said[1] == (
-        "the machine is still not fit, measuring anyway: "
+        "the machine is still busy or hot, measuring anyway: "
         "process 7 (cc) used 1.9 of 2 cores (busy_cores)"
     )
     assert wait.summary().endswith(
-        "it was not by then: process 7 (cc) used 1.9 of 2 cores (busy_cores)"
+        "it was still busy or hot: process 7 (cc) used 1.9 of 2 cores (busy_cores)"
     )
     assert wait.wait(lambda: pytest.fail("looked again")) == 0.0
 

@@ -136,13 +136,13 @@ def test_a_broken_package_is_named_where_its_metric_is_asked_for(
         get_metric("slow")
     own, broken = load_installed_metrics()
     assert load_config(None, tmp_path, {}).warnings == (own, broken)
-    assert "acme brings a metric 'first_token', which is the name of one of pytest-ll" in own
+    assert "acme provides a metric 'first_token', but that name belongs to pytest-ll" in own
     assert f"package acme can't be loaded ({BROKEN}): ModuleNotFoundError" in broken
 
 
 def test_what_is_no_metric_is_told(install: Callable[..., None]) -> None:
     install("acme", {"odd": "acme_odd:ODD", "other": "acme_odd:TOKENS"}, acme_odd=ODD)
-    with pytest.raises(UnknownMetricError, match="it is no Metric but str; name what register_"):
+    with pytest.raises(UnknownMetricError, match="expected a Metric, got str; name what register_"):
         get_metric("odd")
     with pytest.raises(UnknownMetricError, match="its Metric is called 'tokens_per_sec'"):
         get_metric("other")

@@ -73,7 +73,7 @@ def test_each_step_is_announced(made):
     folder = Path(made.first["python"]).parents[1]
     log = folder.with_name(f"{folder.name.partition('-')[0]}.log")
     assert made.first["said"] == [
-        "makes an environment for the other commit (pyproject.toml changed): toy==1.0",
+        "creating an environment for the other commit (pyproject.toml changed): toy==1.0",
         f"installs toy==1.0 with {made.installer}; log: {log}",
     ]
     assert "toy" in log.read_text()

@@ -150,8 +150,7 @@ def test_a_prompt_drawn_at_random_is_told_with_where_it_differs(project):
     assert found["verdict"] == "workload changed"
     assert found["explanation"] == (
         "the request has another prompt, different from about character 17 on (35 characters in "
-        "both); a test has to ask for the same every time: where a prompt is drawn at random, fix "
-        "it or its seed"
+        "both); a test must make the same requests every time: fix a random prompt or its seed"
     )
     # As older versions recorded it.
     project.edit_baseline(lambda record: record["tests"]["test_it.py::test_x"].pop("requests"))
@@ -201,7 +200,7 @@ def test_a_near_machine_is_named_with_what_differs(recorded):
     assert result.ret == 0
     text = " ".join(result.outlines)
     assert "the nearest is another-machine_cpu" in text
-    assert re.search(r"usable cores: 96 there, \d+ here", text)
+    assert re.search(r"usable cores: base 96, candidate \d+", text)
 
 
 def test_a_baseline_of_another_model_is_refused_with_both_values(recorded):

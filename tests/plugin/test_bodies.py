@@ -186,7 +186,7 @@ def test_a_body_that_asks_nothing_fails_with_what_to_do(project):
     project.write(test_it="@pytest.mark.perf\ndef test_x(llm_engine): pass\n")
     result = project.here("-m", "perf")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["this perf test asked nothing of llm_engine*"])
+    result.stdout.fnmatch_lines(["this perf test made no request to llm_engine*"])
 
 
 def test_a_body_with_a_llama_of_its_own_fails_with_what_to_do(project):

@@ -171,4 +171,4 @@ def test_kept_pairs(recorded: Project) -> None:
     file.write_text(damage(text, [("pair", 0, "arm")], "zero"))
     result = recorded.perf(*against)
     assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    result.stdout.fnmatch_lines(["llmperf: note: *.jsonl: line 1 is no pair that can be used*"])
+    result.stdout.fnmatch_lines(["llmperf: note: *.jsonl: line 1 can't be used*"])

@@ -43,7 +43,7 @@ def test_a_missed_target_names_the_causes_and_the_command_that_measures_them(slo
     assert set(causes["batch_small"]) == {field.name for field in fields(DiagnosedCause)}
     assert tests["test_met"]["diagnosis"] == []
     said = result.stdout.str()
-    assert said.count("what each change brings, measured:") == 1
+    assert said.count("to measure each change:") == 1
     (command,) = (line.strip() for line in said.splitlines() if "llmperf doctor" in line)
     words = shlex.split(command)
     assert words[:4] == ["llmperf", "doctor", "--set", "llm.seed=7"]

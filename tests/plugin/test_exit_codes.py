@@ -100,7 +100,7 @@ def test_a_missed_target_says_by_how_much_and_where_targets_stand(project):
     result.stdout.fnmatch_lines(
         [
             "missed: end to end: target missed by *: * must be at most 1 µs*",
-            "recording does not move a target: it stands in the test's marker*",
+            "recording does not change a target; it is set in the test's marker*",
         ]
     )
 

@@ -184,7 +184,7 @@ def test_a_tracer_in_the_engine_is_never_a_regression(one_test):
     what = "the engine's process was traced or profiled: toy (sys.settrace), turned on since by"
     assert fitness(one_test)["traced"]["text"].startswith(what)
     assert what in said(result)
-    assert "run it again without what was on in the engine's process" in said(result)
+    assert "without the tool or debug mode that was active in the engine's process" in said(result)
     assert "--llmperf-accept" not in said(result)
 
     # Whoever says that it is always so is judged, and told.
@@ -311,8 +311,8 @@ def test_a_busy_machine_is_waited_for_and_the_wait_is_told(one_test):
             *("-m", "perf", "--llmperf-json", "out.json", "--llmperf-wait-fit", "1s")
         )
     text = said(result)
-    assert text.count("waiting up to 1 s for the machine to be fit: ") == 1
-    assert "still not fit, measuring anyway: " in text
+    assert text.count("waiting up to 1 s for the machine to become quiet: ") == 1
+    assert "still busy or hot, measuring anyway: " in text
     assert "(busy_cores)" in text.partition("waiting up to 1 s")[2].partition("llmperf:")[0]
     session = one_test.session()["session"]
     assert session["waited_s"] >= 1.0
@@ -331,7 +331,7 @@ def test_an_interrupted_wait_ends_as_a_session_ends(one_test):
     ):
         assert session.stdout is not None
         for line in session.stdout:
-            if "waiting up to 10 min for the machine to be fit" in line:
+            if "waiting up to 10 min for the machine to become quiet" in line:
                 session.send_signal(signal.SIGINT)
                 break
         rest = session.stdout.read()

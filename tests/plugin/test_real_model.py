@@ -74,7 +74,7 @@ def test_two_configurations_are_compared(real):
     result = real.perf("--llmperf-against-config", "other.yaml")
     assert real.verdicts() == {"test_x": "pass"}
     said = " ".join(" ".join(result.outlines).split())
-    assert "llm.n_ctx: 512 there, 256 here" in said
+    assert "llm.n_ctx: base 512, candidate 256" in said
 
 
 def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real, quiet_machine):

@@ -176,7 +176,7 @@ def test_another_projects_tests_are_neither_measured_nor_marked(foreign):
     result.stdout.fnmatch_lines(
         [
             "llmperf: 1 test has a marker of that name without using llm_engine; not measured",
-            "*this perf test asked nothing of llm_engine*",
+            "*this perf test made no request to llm_engine*",
         ]
     )
     assert foreign.verdicts().keys() == {"test_ours"}

@@ -71,7 +71,7 @@ def test_a_session_is_recorded_without_a_commit_and_says_why_once(
     result = repository.perf("--llmperf-record")
     assert result.ret == 0, words(result)
     (note,) = [one for one in repository.session()["session"]["notes"] if "git" in one]
-    assert note.startswith("no commit is recorded, because git can't be asked: ")
+    assert note.startswith("no commit is recorded, because git can't be used: ")
     assert CASES[case] in note
     assert "Traceback" not in words(result)
     (baseline,) = repository.baselines()
@@ -145,7 +145,7 @@ def test_a_calibration_says_why_it_names_no_commit(
     one_pair = "--llmperf-set=perf.max_pairs=1"
     result = repository.here("-m", "perf", f"--llmperf-calibrate={file}", one_pair)
     assert result.ret == 0, words(result)
-    assert words(result).count("note: no commit is recorded, because git can't be asked: ") == 1
+    assert words(result).count("note: no commit is recorded, because git can't be used: ") == 1
 
 
 def test_a_repository_that_the_environment_names_is_not_asked(

@@ -77,7 +77,7 @@ def test_what_differs_is_printed(two):
     two.configure(app("toy:slow"))
     said = " ".join(" ".join(two.here("-m", "perf", *AGAINST).outlines).split())
     assert "other.yaml" in said
-    assert "llm.target: toy:answer there, toy:slow here" in said
+    assert "llm.target: base toy:answer, candidate toy:slow" in said
 
 
 def test_settings_of_the_command_line_hold_for_this_side_only(two):

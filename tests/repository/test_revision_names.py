@@ -85,7 +85,7 @@ def test_what_a_shell_would_run_is_quoted_in_the_line(
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("", "an empty name stands for no commit"),
+        ("", "an empty name is not a commit"),
         ("--help", "that can't be a revision's name"),
         ("a\nb", "that can't be a revision's name"),
         ("HEAD^{tree}", "'HEAD^{tree}' is a tree in"),

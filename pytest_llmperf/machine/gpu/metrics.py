@@ -102,9 +102,9 @@ def memory(tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]) -
         elif grown and track.used_before is not None:
             total += max(0, max(grown) - track.used_before)
             remarks.append(
-                f"gpu_memory: the driver does not tell what the engine holds on the "
-                f"{track.facts.label} (a container, MIG or Windows): taken is what was in use, "
-                "less what was before the engine started"
+                f"gpu_memory: the driver does not report the engine's memory on the "
+                f"{track.facts.label} (a container, MIG or Windows); using memory in use minus "
+                "memory in use before the engine started"
             )
         else:
             return MetricReading(None, f"the driver tells no memory of the {track.facts.label}")

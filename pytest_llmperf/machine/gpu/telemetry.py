@@ -248,8 +248,8 @@ class Sampler:
             with self._lock:
                 track.lost_at = t
             self._note(
-                f"the {track.facts.label} does not answer any more (it has fallen off the bus, "
-                "or its driver was reset): nothing is known of it from then on"
+                f"the {track.facts.label} stopped responding (it has fallen off the bus, or its "
+                "driver was reset); no counters from then on"
             )
 
     def _say_what_is_unknown(self) -> None:
