@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_llmperf.api import (
+        BaselineError,
+        ConfigError,
+        Console,
+        EngineError,
+        EngineSetup,
+        SessionResult,
         compare_configurations,
         configuration,
         measure_workload,
@@ -15,7 +21,19 @@ if TYPE_CHECKING:
         table,
     )
 
-__all__ = ["compare_configurations", "configuration", "measure_workload", "read_sessions", "table"]
+__all__ = [
+    "BaselineError",
+    "ConfigError",
+    "Console",
+    "EngineError",
+    "EngineSetup",
+    "SessionResult",
+    "compare_configurations",
+    "configuration",
+    "measure_workload",
+    "read_sessions",
+    "table",
+]
 __version__ = "0.1.0"
 
 

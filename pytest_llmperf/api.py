@@ -17,12 +17,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.store import BaselineStore, StoredRecord
 from pytest_llmperf.config.errors import ConfigError, Problem
 from pytest_llmperf.config.load import load_config
 from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.engine.device_lock import DeviceLock
+from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.report.table import render_table
@@ -32,20 +35,30 @@ from pytest_llmperf.session.console import Console, SilentConsole
 from pytest_llmperf.session.context import SessionContext, SessionRequest
 from pytest_llmperf.session.measuring import cards_of
 from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.result import SessionResult
 from pytest_llmperf.session.run import Session
 from pytest_llmperf.session.setup import EngineSetup, set_up_engine
 from pytest_llmperf.session.waiting import FitWait
 
-if TYPE_CHECKING:
-    from pytest_llmperf.baselines.store import StoredRecord
-    from pytest_llmperf.session.result import SessionResult
+__all__ = [
+    "BaselineError",
+    "ConfigError",
+    "Console",
+    "EngineError",
+    "EngineSetup",
+    "SessionResult",
+    "compare_configurations",
+    "configuration",
+    "measure_workload",
+    "read_sessions",
+    "table",
+]
 
-__all__ = ["compare_configurations", "configuration", "measure_workload", "read_sessions", "table"]
-
-#: A prompt, several, or a function that makes any requests to an engine.
-Workload = str | Sequence[str] | Callable[[LlmEngine], object]
+#: A prompt, as text or token ids, several, or a function that makes any requests to an engine.
+Requests = str | Sequence[str | list[int]] | Callable[[LlmEngine], object]
 
 _OPTION = "--llmperf-set "
+_NAME = "workload"
 
 
 def configuration(
@@ -67,23 +80,23 @@ def configuration(
     """
     sections = {"llm": llm or {}, "perf": perf or {}}
     overrides = [
-        f"{section}.{name}={json.dumps(value)}"
+        f"{section}.{name}={json.dumps(value, ensure_ascii=False, default=os.fspath)}"
         for section, values in sections.items()
         for name, value in values.items()
     ]
     project = ProjectFolders.around(Path.cwd())
     try:
         loaded = load_config(Path(file) if file else None, project, os.environ, overrides)
-        return set_up_engine(loaded, project.root, [str(project.root)])
+        return set_up_engine(loaded, project, [str(project.root)], overrides)
     except ConfigError as error:
         raise ConfigError([_as_argument(problem) for problem in error.problems]) from None
 
 
 def measure_workload(
     config: EngineSetup,
-    workload: Workload,
+    workload: Requests,
     *,
-    name: str = "workload",
+    name: str | None = None,
     max_tokens: int | None = None,
     record: bool = False,
     console: Console | None = None,
@@ -93,7 +106,7 @@ def measure_workload(
     Args:
         config: the configuration to measure; its ``perf`` section has the targets.
         workload: a prompt, several, or a function that is called once with an engine.
-        name: its name in the result and stored sessions.
+        name: its name in the result and stored sessions; needed where the session is stored.
         max_tokens: output tokens of each prompt; None takes ``llm.max_tokens``.
         record: store the session as a baseline.
         console: output for progress; None shows none.
@@ -102,24 +115,28 @@ def measure_workload(
         The session's result, with one test.
 
     Raises:
-        ValueError: the workload makes no request to the engine.
+        ValueError: the workload makes no request to the engine, or has no name to be stored by.
+        TypeError: ``max_tokens`` was given for a function, which asks for itself.
         EngineError: the engine can't be loaded, or refuses a request.
         BaselineError: stored sessions can't be used.
         GitError: the project's repository can't be read.
     """
+    if record and name is None:
+        raise ValueError("a stored session needs a name for its workload: name=...")
     # Suspects are not confirmed: that would need the same workload at another commit.
     request = SessionRequest(
-        record=record, confirming="never", record_command="measure_workload(..., record=True)"
+        record=record, record_command="measure_workload(..., name=..., record=True)"
     )
-    return _run(config, workload, name, max_tokens, request, console)
+    context = _context(config, request, console)
+    return _run(context, *_recorded(context, config, workload, name or _NAME, max_tokens))
 
 
 def compare_configurations(
     config: EngineSetup,
     base: EngineSetup,
-    workload: Workload,
+    workload: Requests,
     *,
-    name: str = "workload",
+    name: str | None = None,
     max_tokens: int | None = None,
     console: Console | None = None,
 ) -> SessionResult:
@@ -134,20 +151,22 @@ def compare_configurations(
         The candidate's result; ``regressed`` is slower than ``base`` by more than the tolerance.
 
     Raises:
-        ValueError, EngineError, BaselineError, GitError: as ``measure_workload``.
+        ValueError, TypeError, EngineError, BaselineError, GitError: as ``measure_workload``.
     """
     side = setup_side("base", config, base)
+    context = _context(config, SessionRequest(base=side), console)
+    test, engine = _recorded(context, config, workload, name or _NAME, max_tokens)
     if workload_may_differ(config, base):
-        own, other = (_recorded(one, workload, name, max_tokens)[0] for one in (config, base))
-        if own.workload.hash != other.workload.hash:
-            side = replace(side, changed={name: other.workload})
-    request = SessionRequest(base_side=side, confirming="never")
-    return _run(config, workload, name, max_tokens, request, console)
+        other, _ = _recorded(context, base, workload, test.nodeid, max_tokens)
+        if other.workload.hash != test.workload.hash:
+            changed = replace(side, changed={test.nodeid: other.workload})
+            context = replace(context, request=replace(context.request, base=changed))
+    return _run(context, test, engine)
 
 
 def table(result: SessionResult, width: int = 100) -> str:
     """Return a result as the table that pytest prints, in lines of at most ``width`` columns."""
-    return "\n".join(render_table(result, width))
+    return "\n".join([*render_table(result, width), *result.problems])
 
 
 def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:
@@ -156,47 +175,39 @@ def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:
     Raises:
         BaselineError: a file can't be used; all such files are named.
     """
-    from pytest_llmperf.baselines.store import BaselineStore
-
     store = BaselineStore(Path(folder))
     return [stored for machine in store.machines() for stored in store.read_machine(machine)]
 
 
-def _run(
-    config: EngineSetup,
-    workload: Workload,
-    name: str,
-    max_tokens: int | None,
-    request: SessionRequest,
-    console: Console | None,
-) -> SessionResult:
+def _context(
+    config: EngineSetup, request: SessionRequest, console: Console | None
+) -> SessionContext:
     console = console or SilentConsole()
-    context = SessionContext(
-        project=ProjectFolders.around(Path.cwd()),
-        setup=config,
-        request=request,
-        console=console,
-        wait=FitWait(config.perf.wait_fit or 0.0, console.line),
-    )
+    wait = FitWait(config.perf.wait_fit or 0.0, console.line)
+    return SessionContext(config, wait, request, console)
+
+
+def _run(context: SessionContext, test: RecordedTest, engine: LlmEngine) -> SessionResult:
     session = Session(context)
     try:
         session.prepare()
-        test, engine = _recorded(config, workload, name, max_tokens, console)
         return session.run([test], engine)
     finally:
         session.close()
 
 
 def _recorded(
+    context: SessionContext,
     config: EngineSetup,
-    workload: Workload,
+    workload: Requests,
     name: str,
     max_tokens: int | None,
-    console: Console | None = None,
 ) -> tuple[RecordedTest, LlmEngine]:
     """Run the workload once; return the recorded requests, and the closed engine."""
-    notify = console.line if console is not None else None
-    lock = DeviceLock(notify=notify, cards=partial(cards_of, [config.spec]))
+    if callable(workload) and max_tokens is not None:
+        raise TypeError("max_tokens is for prompts; a function passes it to the engine itself")
+    cards = partial(cards_of, [config.spec])
+    lock = DeviceLock(notify=context.console.line, cards=cards)
     engine = LlmEngine(config.spec, config.llm.max_tokens, lock)
     recorder = Recorder()
     engine.observer = recorder

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.calibration.calibrator import Calibrator
-from pytest_llmperf.session.facts import gather_facts
-from pytest_llmperf.session.run import check_folder, free_device, show_notes
+from pytest_llmperf.session.run import free_device, session_facts
 
 if TYPE_CHECKING:
     from pytest_llmperf.calibration.outcome import Calibration
@@ -48,12 +47,7 @@ class CalibrationRun:
             SESSION_ERRORS: nothing could be measured.
         """
         info, start_seconds = free_device(engine)
-        facts = gather_facts(self.context, info, None, tests)
-        try:
-            folder = self.request.folder(self.context.baselines_dir / facts.machine.key)
-            if folder is not None:
-                check_folder(folder)
-            show_notes(self.context, facts)
+        with session_facts(self.context, info, tests, None, self.request.folder) as facts:
             calibrator = Calibrator(self.context, self.request, tests, facts, start_seconds)
             try:
                 calibrator.run()
@@ -62,5 +56,3 @@ class CalibrationRun:
                     self.outcome = calibrator.outcome()
             self.notes, self.problems = calibrator.keep(self.outcome)
             return calibrator.errors
-        finally:
-            facts.close()

@@ -208,7 +208,7 @@ class Doctor:
             assert self.checkup.situation is not None
             mapped = mapped_bytes(self.checkup.situation)
         need = Need(mapped, threads, min(cores, threads))
-        return WatchSettings(need, self._severities, self._telemetry, gives_up=False)
+        return WatchSettings(need, self._severities, self._telemetry, diagnosing=True)
 
     def _examine(self) -> None:
         """Look for causes again, without trying remedies."""

@@ -26,7 +26,7 @@ def set_up(
 
     try:
         loaded = load_config(file, project, environ, overrides)
-        return set_up_engine(loaded, project.root, [str(project.root)])
+        return set_up_engine(loaded, project, [str(project.root)], overrides)
     except ConfigError as error:
         raise ConfigError([_with_own_options(problem) for problem in error.problems]) from None
 

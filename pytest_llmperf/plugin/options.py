@@ -34,7 +34,6 @@ class Options:
     against: str | None
     confirm: Confirm | None
     baselines_from: str | None
-    record_for: Path | None
     calibrate: Path | None
     wait_fit: float | None
 
@@ -43,7 +42,7 @@ class Options:
         """When tests are confirmed; a session that records does so only on request."""
         return self.confirm or ("on request" if self.record else "auto")
 
-    def written(self, config: pytest.Config) -> tuple[Path, ...]:
+    def output_files(self, config: pytest.Config) -> tuple[Path, ...]:
         """Return the files that this session writes besides baselines."""
         xml = getattr(config.option, "xmlpath", None)
         junit = config.invocation_params.dir / xml if xml else None
@@ -59,7 +58,6 @@ class Options:
             config.getoption("llmperf_against_config"),
             config.getoption("llmperf_calibrate"),
         )
-        record_for = config.getoption("llmperf_record_for")
         return cls(
             config_file=folder / file if file else None,
             overrides=tuple(config.getoption("llmperf_set") or ()),
@@ -73,7 +71,6 @@ class Options:
             against=config.getoption("llmperf_against"),
             confirm=config.getoption("llmperf_confirm"),
             baselines_from=config.getoption("llmperf_baselines_from"),
-            record_for=folder / record_for if record_for else None,
             calibrate=folder / calibrate if calibrate else None,
             wait_fit=config.getoption("llmperf_wait_fit"),
         )

@@ -93,7 +93,7 @@ class PerfSession:
         self._policy = FailPolicy(
             require_baseline=options.require_baseline,
             accepting=options.accept is not None,
-            strict=options.strict or self._context.setup.perf.strict,
+            strict=self._context.strict,
         )
         #: Verdicts of the tests that failed only because of them.
         self._failing: list[Verdict] = []
@@ -166,7 +166,7 @@ class PerfSession:
         """Print the table."""
         session, calibration = self._session, self._calibration
         notes = [*session.notes, *self._notes]
-        found, result = None, self._result or session.result
+        found, result = None, self._result or session.partial_result()
         if calibration is not None:
             found = calibration.outcome
             notes = [*calibration.notes, *notes]
@@ -178,6 +178,8 @@ class PerfSession:
         elif self._options.record or self._options.json_path is not None:
             # An older report may still exist.
             notes.append("nothing was measured, so nothing was recorded or reported")
+        if self._session.trial is not None and self._result is None:
+            notes += self._lost_files()
         self._console.remarks(terminalreporter, notes)
         self._console.problems(terminalreporter, self._all_problems)
 
@@ -199,7 +201,9 @@ class PerfSession:
                 self._calibrate()
             else:
                 recorded = [one.recorded for one in self._held]
-                self._result = self._session.run(recorded, self._engine, [*self._checks])
+                named = any("::" in argument for argument in self._config.args)
+                collected = None if named else [*self._checks]
+                self._result = self._session.run(recorded, self._engine, collected)
                 self._report(self._result)
         except SESSION_ERRORS as error:
             for one in self._held:
@@ -231,6 +235,16 @@ class PerfSession:
         self._verdict_failures += len(failed)
         self._failing += chain.from_iterable(failed)
 
+    def _lost_files(self) -> list[str]:
+        """Name the files that an interrupted session did not write."""
+        partial = self._session.partial_result()
+        lost = []
+        if self._options.record and not (partial and partial.recorded_to):
+            lost.append("this session was interrupted before it was recorded")
+        if self._options.json_path is not None:
+            lost.append(f"{self._options.json_path} was not written: the session was interrupted")
+        return lost
+
     def _give_up(self) -> None:
         """Leave recorded tests unreported, as tests that did not run, and print a note.
 
@@ -239,6 +253,6 @@ class PerfSession:
         if self._held:
             names = ", ".join(one.recorded.nodeid for one in self._held)
             measured = self._session.trial is not None
-            what = "measured, but not confirmed" if measured else "not measured"
+            what = "measured, but not reported" if measured else "not measured"
             self._notes.append(f"{what}, because the session stopped before: {names}")
         self._held = []

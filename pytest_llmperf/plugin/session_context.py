@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.record_elsewhere import record_elsewhere
-from pytest_llmperf.plugin.settings import given_roots, import_paths, project_of, settings_of
+from pytest_llmperf.plugin.settings import given_roots, import_paths, settings_of
 from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.plugin.xdist_mode import is_xdist_worker
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.repository.revisions import Revision, resolve
-from pytest_llmperf.session.baseline_source import baselines_at
+from pytest_llmperf.session.baseline_source import check_baselines_at
 from pytest_llmperf.session.commit_checkout import repository_of
 from pytest_llmperf.session.context import SessionContext, SessionRequest
 from pytest_llmperf.session.errors import SideError
@@ -32,27 +32,27 @@ def session_context(config: pytest.Config, console: TerminalConsole) -> SessionC
     """
     options, setup = Options.of(config), settings_of(config).setup
     waiting = setup.perf.wait_fit if options.wait_fit is None else options.wait_fit
-    baselines, base_commit = check_revisions(config)
-    if baselines is not None:
-        _check_baselines(setup.loaded.baselines_dir, baselines)
+    base: Revision | Path | None = options.against_config
+    # A worker of pytest-xdist measures nothing.
+    if not is_xdist_worker(config):
+        baselines, commit = check_revisions(config)
+        if baselines is not None:
+            _check_baselines(setup.loaded.baselines_dir, baselines)
+        base = commit or base
     request = SessionRequest(
-        base_commit=base_commit,
-        base_config=options.against_config,
+        base=base,
         baselines_from=options.baselines_from,
         record=options.record,
         accept=options.accept,
         strict=options.strict,
         confirming=options.confirming,
-        names_tests=any("::" in argument for argument in config.args),
-        written=options.written(config),
-        doctor_command=_doctor_command(config),
+        output_files=options.output_files(config),
     )
     return SessionContext(
-        project=project_of(config),
         setup=setup,
+        wait=FitWait(waiting or 0.0, console.line),
         request=request,
         console=console,
-        wait=FitWait(waiting or 0.0, console.line),
         record_elsewhere=partial(record_elsewhere, config),
         import_paths=import_paths(config),
         import_roots=given_roots(),
@@ -77,9 +77,8 @@ def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | 
 def _check_baselines(folder: Path, revision: Revision) -> None:
     """Check that the commit's baselines can be read, as they will be after the bodies."""
     try:
-        with baselines_at(BaselineStore(folder), revision):
-            pass
-    except GitError as error:
+        check_baselines_at(BaselineStore(folder), revision)
+    except (GitError, BaselineError) as error:
         raise usage_error(f"--llmperf-baselines-from: {error}") from None
 
 
@@ -90,16 +89,3 @@ def _resolve(config: pytest.Config, option: str, asked: str | None) -> Revision 
         return resolve(repository_of(config.rootpath, option), asked)
     except (GitError, SideError) as error:
         raise usage_error(f"{option}: {error}") from None
-
-
-def _doctor_command(config: pytest.Config) -> str:
-    """Return the command that examines this configuration, from the start folder."""
-    from pytest_llmperf.config.project import ProjectFolders
-
-    start_folder, file = config.invocation_params.dir, settings_of(config).setup.loaded.path
-    words = ["llmperf", "doctor"]
-    if file is not None and file != ProjectFolders.around(start_folder).config_file():
-        words += ["--config", os.path.relpath(file, start_folder)]
-    for override in Options.of(config).overrides:
-        words += ["--set", override]
-    return shlex.join(words)

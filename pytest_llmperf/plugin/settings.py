@@ -95,7 +95,9 @@ def _resolve(config: pytest.Config) -> Settings:
 
     loaded = load(config)
     try:
-        setup = set_up_engine(loaded, config.rootpath, import_paths(config))
+        setup = set_up_engine(
+            loaded, project_of(config), import_paths(config), Options.of(config).overrides
+        )
     except ConfigError as error:
         raise usage_error(str(error)) from None
     lock = DeviceLock(notify=_notifier(config), cards=partial(cards_of, [setup.spec]))

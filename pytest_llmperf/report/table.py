@@ -57,7 +57,7 @@ def render_table(
     rounds = f"{_samples_each(session)} x {count(session.iterations, 'iteration')}"
     caption = [*rounds.split(), "of each test,", f"seed {session.seed};", "median [95% interval]"]
     lines += pack(caption, width, _INDENT, joint=" ")
-    lines += _arms(session, width)
+    lines += _base_lines(session, width)
     for note in session.notes:
         lines += wrap_words(note, width, first="note: ", indent="      ")
     if session.tests:
@@ -81,7 +81,7 @@ def _count_of(test: TestResult) -> int:
     return test.pairs or test.processes
 
 
-def _arms(session: SessionResult, width: int) -> list[str]:
+def _base_lines(session: SessionResult, width: int) -> list[str]:
     """Name the base that was measured in this session, and how it differs."""
     if session.against is None:
         return []

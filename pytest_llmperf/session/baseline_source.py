@@ -53,9 +53,9 @@ def read_baselines(
         return find_baseline(store, machine, model), []
     try:
         repository = _repository(store)
+        revision = None
         if repository is not None:
             revision = resolve(repository, asked or f"merge-base:{target}")
-            return _read_from(repository, revision, store, machine, model)
     except GitError as error:
         if asked is not None:
             raise GitError(f"--llmperf-baselines-from: {error}") from None
@@ -64,9 +64,26 @@ def read_baselines(
             f"recorded itself: {error}"
         )
         return find_baseline(store, machine, model), [note]
+    if repository is not None and revision is not None:
+        # What can't be read there must not be replaced by what the branch recorded itself.
+        return _read_from(repository, revision, store, machine, model)
     if asked is not None:
         raise GitError(f"--llmperf-baselines-from: {store.root} is in no git repository")
     return find_baseline(store, machine, model), []
+
+
+def check_baselines_at(store: BaselineStore, revision: Revision) -> None:
+    """Check that the store's sessions at a commit can be read.
+
+    Raises:
+        GitError: git can't read them, or there is no repository.
+        BaselineError: a file can't be used.
+    """
+    if _repository(store) is None:
+        raise GitError(f"{store.root} is in no git repository")
+    with baselines_at(store, revision) as stored:
+        if stored is not None:
+            stored.check_all()
 
 
 @contextmanager

@@ -39,7 +39,7 @@ class ChosenBase:
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
-        self._side = context.request.base_side
+        self._side: BaseSide | None = None
         self._checkout: CommitCheckout | None = None
 
     def prepare(self) -> None:
@@ -49,17 +49,21 @@ class ChosenBase:
             ConfigError: the other configuration is wrong.
             SideError, GitError: the commit can't be checked out.
         """
-        context, request = self._context, self._context.request
-        if request.base_config is not None:
-            self._side = config_side(context, request.base_config)
-        if request.base_commit is not None:
+        context, base = self._context, self._context.request.base
+        if isinstance(base, BaseSide):
+            self._side = base
+        elif isinstance(base, Path):
+            self._side = config_side(context, base)
+        elif base is not None:
+            if context.record_elsewhere is None:
+                raise SideError("tests of another commit can't be recorded here; use pytest")
             repository = repository_of(context.root, "the base")
             # Needed again after the bodies have run, so problems are reported now.
-            changed_since(repository, request.base_commit.commit)
+            changed_since(repository, base.commit)
             self._checkout = check_out_commit(
                 context.root,
                 repository,
-                request.base_commit,
+                base,
                 context.console.line,
                 context.setup.perf.base_install,
                 import_roots=context.import_roots,
@@ -69,7 +73,7 @@ class ChosenBase:
         self,
         tests: Sequence[RecordedTest],
         info: EngineInfo,
-        collected: Sequence[str],
+        collected: Sequence[str] | None,
         origins: Mapping[str, str],
     ) -> BaseSide | None:
         """Record the tests at the base where that is needed, and return it; None without one.
@@ -77,12 +81,13 @@ class ChosenBase:
         Args:
             tests: the session's tests; its own engine has freed the device.
             info: of that engine.
-            collected: node ids of all perf tests of this session.
+            collected: node ids of all perf tests of this session; None if that is unknown.
             origins: where this session's own modules came from.
 
         Raises:
             SideError: the base can't be used.
             GitError: git can't list the differences.
+            RuntimeError: ``prepare`` was not called.
         """
         if self._checkout is not None:
             if text := foreign_module(origins, self._checkout.repository.top, "this session"):
@@ -90,6 +95,8 @@ class ChosenBase:
             return commit_side(self._context, self._checkout, tests, info, collected)
         if self._side is not None:
             return recorded_side(self._context, self._side, tests)
+        if self._context.request.base is not None:
+            raise RuntimeError("the base was not prepared: call Session.prepare() first")
         return None
 
     def close(self) -> None:
@@ -109,7 +116,7 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
     """
     root = context.root
     loaded = load_config(path, context.project, os.environ, ())
-    setup = set_up_engine(loaded, root, context.import_paths)
+    setup = set_up_engine(loaded, context.project, context.import_paths)
     name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
     side = setup_side(name, context.setup, setup)
     if not workload_may_differ(context.setup, setup):
@@ -123,9 +130,12 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
 def module_origins(context: SessionContext, engine: LlmEngine) -> dict[str, str]:
     """Return the files that the project's modules were imported from, here and in the engine.
 
-    The engine must still be running. Empty outside of git, where there is no other commit.
+    The engine must still be running. Empty where nothing is compared with another commit.
     """
-    root = context.root
+    root, base = context.root, context.request.base
+    confirms = base is None and context.confirming in ("auto", "always")
+    if not confirms and (base is None or isinstance(base, Path | BaseSide)):
+        return {}
     try:
         if Repository.around(root) is None:
             return {}

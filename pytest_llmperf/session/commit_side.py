@@ -19,6 +19,7 @@ from pytest_llmperf.session.commit_checkout import CommitCheckout, foreign_modul
 from pytest_llmperf.session.errors import SideError
 
 if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.session.base_recording import BaseRecording
     from pytest_llmperf.session.context import SessionContext
@@ -32,7 +33,7 @@ def commit_side(
     checkout: CommitCheckout,
     tests: Sequence[RecordedTest],
     info: EngineInfo,
-    collected: Sequence[str] = (),
+    collected: Sequence[str] | None = None,
 ) -> BaseSide:
     """Record the tests at the commit and return it as the base side.
 
@@ -52,8 +53,9 @@ def commit_side(
         raise SideError(text)
     changed, absent, broken = _relations(tests, found, checkout.name)
     removed: list[str] = []
-    if not context.request.names_tests:
-        removed = [nodeid for nodeid in found.collected if nodeid not in {*collected}]
+    if collected is not None:
+        known = {*collected}
+        removed = [nodeid for nodeid in found.collected if nodeid not in known]
     notes = [f"base {checkout.name}: {checkout.revision.subject}"]
     if not checkout.environment.shared:
         notes.append(f"{checkout.name} has its {checkout.environment.note}")
@@ -62,11 +64,14 @@ def commit_side(
     for name in checkout.files.empty_submodules:
         notes.append(f"submodule {name} is not here, so it is empty at {checkout.name}")
     has_tests = found.spec is not None
+    settings = _settings(found, checkout.name) if has_tests else None
     return BaseSide(
         name=checkout.name,
         spec=found.spec,
-        llm=found.settings() if has_tests else None,
-        differences=_differences(context.setup, info, checkout, found) if has_tests else (),
+        llm=settings,
+        differences=_differences(context.setup, info, checkout, found, settings)
+        if settings is not None
+        else (),
         changed=changed,
         absent=absent,
         broken=broken,
@@ -95,8 +100,28 @@ def recorded_side(
 def _record(
     context: SessionContext, tree: OtherTree, tests: Sequence[RecordedTest], where: str
 ) -> BaseRecording:
+    if context.record_elsewhere is None:
+        raise SideError(f"tests can't be recorded {where} from here; run them with pytest")
     context.console.line(f"recording {count(len(tests), 'test')} {where}")
     return context.record_elsewhere(tree, [test.nodeid for test in tests])
+
+
+def _settings(found: BaseRecording, name: str) -> LlmConfig:
+    """Return the engine settings of the base.
+
+    Raises:
+        SideError: they are not valid here, such as an engine that is not installed.
+    """
+    try:
+        settings = found.settings()
+        _ = settings.kind
+    except (ValueError, LookupError) as error:
+        reason = str(error).splitlines()[-1].strip() if str(error) else type(error).__name__
+        raise SideError(
+            f"the engine settings of {name} can't be used here: {reason}; install what that "
+            "commit's configuration needs, or compare with another commit"
+        ) from None
+    return settings
 
 
 def _relations(
@@ -132,14 +157,18 @@ def _why_broken(nodeid: str, broken: Mapping[str, str]) -> str:
 
 
 def _differences(
-    setup: EngineSetup, info: EngineInfo, checkout: CommitCheckout, found: BaseRecording
+    setup: EngineSetup,
+    info: EngineInfo,
+    checkout: CommitCheckout,
+    found: BaseRecording,
+    settings: LlmConfig,
 ) -> tuple[str, ...]:
     own, model = setup.llm, setup.model_identity
     engine = f"{info.engine} {info.engine_version}"
     lines = list(_code(checkout, setup.loaded.baselines_dir))
     lines += _config_files(setup.loaded.path, checkout, found)
     same_model = model == found.model
-    lines += setting_lines(own, found.settings(), ("llm.model_path",) if same_model else ())
+    lines += setting_lines(own, settings, ("llm.model_path",) if same_model else ())
     if not same_model and setup.model is not None:
         lines.append(f"model SHA-256: base {found.model[:12]}, candidate {model[:12]}")
     # An engine that did not start has no version; of which kind it is, the settings say.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.repository.git import GitError, Repository
@@ -24,8 +24,6 @@ from pytest_llmperf.session.commit_side import commit_side
 from pytest_llmperf.session.configured import stored_causes
 from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.facts import gather_facts
-from pytest_llmperf.session.result import TestResult
-from pytest_llmperf.session.results_of_tests import result_of_test
 from pytest_llmperf.session.suspects import Suspect, find_suspects
 from pytest_llmperf.session.trial import Trial, Trials
 from pytest_llmperf.text import in_short
@@ -98,7 +96,7 @@ class Confirmer:
         self._start_seconds = start_seconds
         self._origins = origins
         self._code = code
-        self._mode = context.request.confirming
+        self._mode = context.confirming
 
     def run(self) -> Confirmation:
         """Run the suspects, as far as requested and within the budget."""
@@ -146,7 +144,7 @@ class Confirmer:
         began = self._spent()
         try:
             trial = self._confirm(run, origin, group, share)
-        except (GitError, SideError, BaselineError, EngineError) as error:
+        except (GitError, SideError, BaselineError, EngineError, OSError) as error:
             # For example, another session took the device meanwhile.
             run.unconfirmed |= {one.test.nodeid: str(error) for one in group}
             return
@@ -157,11 +155,12 @@ class Confirmer:
         assert base is not None
         for suspect in group:
             nodeid = suspect.test.nodeid
-            found = result_of_test(trial, suspect.test)
+            verdicts = [one.verdict for one in trial.checks[nodeid] if one.verdict]
+            pairs = trial.measurement.tests[nodeid].pairs
             # A changed workload was measured in pairs, too, but not compared.
-            if base.relation(nodeid) != "same" or not found.pairs:
-                run.unconfirmed[nodeid] = _why_not(suspect, found, base)
-            elif cause := _not_cleared(found, engines.get(nodeid, [])):
+            if base.relation(nodeid) != "same" or not pairs:
+                run.unconfirmed[nodeid] = _why_not(suspect, verdicts, base)
+            elif cause := _not_cleared(trial, nodeid, engines.get(nodeid, [])):
                 run.unconfirmed[nodeid] = (
                     f"{base.name} runs with the same engine, so comparing with it can't show "
                     f"the effect of: {cause}"
@@ -320,23 +319,24 @@ def _share(alpha: float, groups: int, *, alone: bool) -> float:
     return alpha / (groups + 1) if groups and not alone else alpha
 
 
-def _why_not(suspect: Suspect, found: TestResult, base: BaseSide) -> str:
+def _why_not(suspect: Suspect, verdicts: Sequence[Verdict], base: BaseSide) -> str:
     """Return why a trial did not compare a test."""
-    nodeid = found.nodeid
+    nodeid = suspect.test.nodeid
     if other := base.other_work(suspect.test):
         return other
     if reason := base.absent.get(nodeid) or base.broken.get(nodeid):
         return in_short(reason)
-    claim = next((verdict.claim for verdict in found.verdicts if verdict.claim), "")
+    claim = next((verdict.claim for verdict in verdicts if verdict.claim), "")
     return claim or "nothing was measured"
 
 
-def _not_cleared(found: TestResult, causes: Sequence[FitnessFinding]) -> str:
+def _not_cleared(trial: Trial, nodeid: str, causes: Sequence[FitnessFinding]) -> str:
     """Return a cause that a comparison of the commits can't show, as both sides have it.
 
     An engine rebuilt without GPU code is as slow for the old commit.
     """
-    if any(verdict.kind is VerdictKind.REGRESSED for verdict in found.verdicts):
+    kinds = {one.verdict.kind for one in trial.checks[nodeid] if one.verdict}
+    if VerdictKind.REGRESSED in kinds:
         return ""
-    between = {entry.name for entry in found.fitness}
+    between = {entry.name for entry in trial.fitness[nodeid]}
     return "; ".join(cause.text for cause in causes if cause.name not in between)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.situation import Hardware, Use
     from pytest_llmperf.measure.workload import Workload
     from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.session.trial import Trial
 
 _TOO_SLOW = frozenset({VerdictKind.MISSED, VerdictKind.REGRESSED})
@@ -35,14 +38,14 @@ class Explainer:
     """Looks for causes of tests that miss a target or regressed.
 
     Args:
-        command: how ``llmperf doctor`` examines the session's configuration.
+        setup: the session's configuration.
 
     Attributes:
         problems: why looking failed, one line each.
     """
 
-    def __init__(self, command: str) -> None:
-        self._command = command
+    def __init__(self, setup: EngineSetup) -> None:
+        self._setup = setup
         self._hardware: Hardware | None = None
         self.problems: list[str] = []
 
@@ -94,7 +97,9 @@ class Explainer:
         if not causes:
             return None
         sizes = f" --prompt-tokens {use.prompt_tokens}" if use.prompt_tokens else ""
-        return Explanation(causes, f"{self._command}{sizes} --max-tokens {use.output_tokens}")
+        return Explanation(
+            causes, f"{doctor_command(self._setup)}{sizes} --max-tokens {use.output_tokens}"
+        )
 
 
 def _use(workload: Workload) -> Use:
@@ -107,3 +112,19 @@ def _use(workload: Workload) -> Use:
         context=max(len(one.prompt_token_ids) + one.output_tokens for one in requests),
         own=True,
     )
+
+
+def doctor_command(setup: EngineSetup) -> str:
+    """Return the command that examines a configuration, from the folder it was started in."""
+    from pytest_llmperf.config.project import ProjectFolders
+
+    started, file = setup.project.started, setup.loaded.path
+    words = ["llmperf", "doctor"]
+    if file is not None and file != ProjectFolders.around(started).config_file():
+        try:
+            words += ["--config", os.path.relpath(file, started)]
+        except ValueError:  # on another drive
+            words += ["--config", str(file)]
+    for override in setup.overrides:
+        words += ["--set", override]
+    return shlex.join(words)

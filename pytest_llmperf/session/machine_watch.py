@@ -39,7 +39,8 @@ class WatchSettings:
         telemetry: the session with NVML while GPUs are watched, or None.
         no_gpu: why no GPU is watched; empty where one is.
         roofline: computes the limits set by this machine's memory.
-        gives_up: whether a process is ended early if the machine is clearly unfit.
+        diagnosing: an unfit machine is part of the answer: no process is given up for it, and
+            only what happens beside replays counts.
     """
 
     need: Need
@@ -47,7 +48,7 @@ class WatchSettings:
     telemetry: Telemetry | None = None
     no_gpu: str = ""
     roofline: RooflineMeter = field(default_factory=RooflineMeter)
-    gives_up: bool = True
+    diagnosing: bool = False
 
 
 def machine_findings(
@@ -111,7 +112,7 @@ class MachineWatch:
         """
         self._load.sample()
         self._host.look()
-        if not self._settings.gives_up:
+        if self._settings.diagnosing:
             return None
         report = self._load.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
@@ -149,7 +150,9 @@ class ProcessWatch:
     def __call__(self, client: EngineClient) -> MachineWatch:
         """Watch the replays of one test in the process of ``client``."""
         loading, self._loading = self._loading, None
-        early = [] if loading is None else machine_findings(self._settings, loading.stop())
+        early: list[FitnessFinding] = []
+        if loading is not None and not self._settings.diagnosing:
+            early = machine_findings(self._settings, loading.stop())
         return MachineWatch(self._settings, client, [_early(one) for one in early])
 
     def _look(self) -> Sequence[FitnessFinding]:

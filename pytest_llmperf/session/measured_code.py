@@ -140,7 +140,7 @@ class MeasuredCode:
 
 def own_files(context: SessionContext, repository: Repository) -> list[str]:
     """Return the paths that this session writes, from the work tree's top, as they are no code."""
-    written = (context.baselines_dir, *context.request.written)
+    written = (context.baselines_dir, *context.request.output_files)
     found = (below_top(repository, path) for path in written)
     return [path for path in found if path is not None]
 

@@ -199,6 +199,7 @@ class SessionResult:
         recording_generation_seconds: time the bodies spent inside generation before that, seconds.
         baseline_sources: the baseline files that were compared with.
         recorded_to: the baseline file this session wrote, or None.
+        problems: what could not be stored, one line each.
         record_command: the command that records a baseline.
         accept_command: the command that accepts this session's level.
         against: name of the base side that ran interleaved, or None.
@@ -225,6 +226,7 @@ class SessionResult:
     recording_generation_seconds: float = 0.0
     baseline_sources: tuple[str, ...] = ()
     recorded_to: str | None = None
+    problems: tuple[str, ...] = ()
     record_command: str = "pytest -m perf --llmperf-record"
     accept_command: str = 'pytest -m perf --llmperf-accept "why"'
     against: str | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.measure.plan import Plan
@@ -11,10 +12,11 @@ from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.fitness_entries import (
     machine_lines,
     merged_sessions,
+    session_entries,
 )
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
-from pytest_llmperf.session.results_of_tests import result_of_test, trial_fitness
+from pytest_llmperf.session.results_of_tests import result_of_test
 from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.stats.paired import min_pairs_to_call
 
@@ -30,6 +32,7 @@ def session_result(
     confirmation: Confirmation,
     *,
     recorded_to: str | None = None,
+    problems: Sequence[str] = (),
     explainer: Explainer | None = None,
 ) -> SessionResult:
     """Return the session's result so far.
@@ -39,13 +42,16 @@ def session_result(
         trial: the measurement of its tests.
         confirmation: which of them were run against the commit of their baseline.
         recorded_to: the file it was stored in, or None.
+        problems: what could not be stored, one line each.
         explainer: looks for causes of tests that are too slow; None looks for none.
     """
     facts, plan, base, measured = trial.facts, trial.plan, trial.base, trial.measurement
     tests = tuple(_test(trial, test, confirmation, explainer) for test in trial.tests)
-    fitness = merged_sessions(map(trial_fitness, (trial, *confirmation.trials)))
+    fitness = merged_sessions(session_entries(one.fitness) for one in (trial, *confirmation.trials))
     also = [one.measurement for one in confirmation.trials]
-    sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
+    # Of the first judgement, too: a confirmed test's result rests on pairs.
+    first = [row for rows in trial.checks.values() for row in rows]
+    sources = {source for row in first for source in row.baseline_sources}
     waited = context.wait.summary()
     telemetry = facts.telemetry
     return SessionResult(
@@ -74,12 +80,13 @@ def session_result(
         recording_generation_seconds=sum(test.seconds for test in trial.tests),
         baseline_sources=tuple(sorted(sources)),
         recorded_to=recorded_to,
+        problems=tuple(problems),
         record_command=context.request.record_command,
         against=base.name if base is not None else None,
         base_commit=base.commit if base is not None else None,
         base_differences=base.differences if base is not None else (),
         false_alarms=context.setup.perf.false_alarms,
-        strict=context.request.strict or context.setup.perf.strict,
+        strict=context.strict,
         waited_seconds=context.wait.seconds,
     )
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
-from pytest_llmperf.session.configured import configured_findings, differences_of, explanations_of
+from pytest_llmperf.session.configured import differences_of, explanations_of
 from pytest_llmperf.session.explaining import Explanation
-from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of, session_entries
+from pytest_llmperf.session.fitness_entries import fitness_entries_of
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import TestResult
 from pytest_llmperf.session.roofline_share import roofline_lines
 from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
-    from pytest_llmperf.baselines.store import StoredRecord
     from pytest_llmperf.session.trial import Trial
 
 
@@ -39,10 +37,10 @@ def result_of_test(
     """
     facts, base = trial.facts, trial.base
     checks, samples = trial.checks[test.nodeid], trial.measurement.tests[test.nodeid]
-    baseline, skipped = _newest_baseline(trial, test)
+    baseline, skipped = trial.baselines[test.nodeid]
     rows = tuple(one for one in checks if one.check.gated or one.evidence.samples)
     roofline = facts.roofline.share(facts.info, test.workload, rows)
-    configured = configured_of(trial, test)
+    configured = trial.configured[test.nodeid]
     findings = (*_findings(samples), *_left_out(skipped), *roofline_lines(roofline))
     own = [s for s in samples.processes if s.side == CANDIDATE]
     watched = own or [s for s in samples.voided if s.side == CANDIDATE and not samples.processes]
@@ -54,7 +52,7 @@ def result_of_test(
         requests=test.workload.digests,
         findings=(*remarks, *findings) if is_confirmed else (*findings, *remarks),
         differences=differences_of(facts, baseline, base, configured),
-        fitness=fitness_entries_of(samples, configured),
+        fitness=trial.fitness[test.nodeid],
         causes=explanations_of([one.verdict for one in checks if one.verdict], configured),
         pairs=samples.pairs,
         earlier_pairs=samples.earlier,
@@ -67,35 +65,6 @@ def result_of_test(
         diagnosis=explanation.causes if explanation is not None else (),
         doctor_command=explanation.command if explanation is not None else "",
     )
-
-
-def configured_of(trial: Trial, test: RecordedTest) -> list[FitnessFinding]:
-    """Return what is configured or built otherwise than what a test is compared with."""
-    baseline, _ = _newest_baseline(trial, test)
-    return configured_findings(trial.facts, baseline, trial.base, trial.measurement.loaded)
-
-
-def trial_fitness(trial: Trial) -> tuple[FitnessEntry, ...]:
-    """Return what was unfit in any test of a trial."""
-    return session_entries(
-        {
-            test.nodeid: fitness_entries_of(
-                trial.measurement.tests[test.nodeid], configured_of(trial, test)
-            )
-            for test in trial.tests
-        }
-    )
-
-
-def _newest_baseline(trial: Trial, test: RecordedTest) -> tuple[StoredRecord | None, int]:
-    """Return the newest stored session that judges a test, and how many unfit ones do not."""
-    if trial.base is not None:
-        return None, 0
-    stored = [trial.gate.stored(test, one.check) for one in trial.checks[test.nodeid]]
-    records = trial.facts.baselines.records
-    judging = {path for found in stored for path in found.paths}
-    newest = next((one for one in reversed(records) if one.path in judging), None)
-    return newest, max((found.skipped_invalid for found in stored), default=0)
 
 
 def _findings(samples: TestSamples) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from pytest_llmperf.session.trial import Trial, Trials
 if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.session.base_side import BaseSide
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.result import SessionResult
@@ -33,10 +35,10 @@ SESSION_ERRORS = (EngineError, BaselineError, GitError, SideError)
 
 
 class Session:
-    """Measures and judges recorded tests.
+    """Measures and judges recorded tests, once.
 
     Args:
-        context: configuration, engine, request and console.
+        context: configuration, engine, options and console.
 
     Attributes:
         trial: the measurement; None before it.
@@ -66,31 +68,33 @@ class Session:
         self._base.close()
 
     def run(
-        self, tests: Sequence[RecordedTest], engine: LlmEngine, collected: Sequence[str] = ()
+        self,
+        tests: Sequence[RecordedTest],
+        engine: LlmEngine,
+        collected: Sequence[str] | None = None,
     ) -> SessionResult:
         """Measure, judge, store and confirm the tests, and return the result.
 
-        After an interrupt, ``result`` returns what is known so far.
+        After an interrupt, ``partial_result`` returns what is known so far.
 
         Args:
             tests: the recorded tests.
             engine: the engine they were recorded with; its process is ended.
-            collected: node ids of all perf tests of the session.
+            collected: node ids of all perf tests of the session; None if some may be missing.
 
         Raises:
             SESSION_ERRORS: nothing could be measured.
+            RuntimeError: the session has run before, or its base was not prepared.
         """
-        context, request = self._context, self._context.request
+        if self.trial is not None:
+            raise RuntimeError("a session measures once: make another one")
+        context = self._context
         origins = module_origins(context, engine)
         info, start_seconds = free_device(engine)
         base = self._base.side(tests, info, collected, origins)
-        facts = gather_facts(context, info, base, tests)
-        try:
-            if request.record:
-                check_folder(context.baselines_dir / facts.machine.key)
-            show_notes(context, facts)
-            perf = context.setup.perf
-            trial = Trials(context, facts, start_seconds).run(tests, base, alpha=perf.false_alarms)
+        with session_facts(context, info, tests, base, self._folder) as facts:
+            alpha = context.setup.perf.false_alarms
+            trial = Trials(context, facts, start_seconds).run(tests, base, alpha=alpha)
             self.trial = trial
             code = MeasuredCode(context, facts)
             self._store(trial, code)
@@ -98,15 +102,15 @@ class Session:
             if base is None:
                 confirmer = Confirmer(context, trial, start_seconds, origins, code)
                 self._confirmation = confirmer.run()
-            explainer = Explainer(request.doctor_command)
-            return self._result(trial, explainer)
-        finally:
-            facts.close()
+            return self._result(trial, Explainer(context.setup))
 
-    @property
-    def result(self) -> SessionResult | None:
-        """Return the result so far; None before anything was measured."""
+    def partial_result(self) -> SessionResult | None:
+        """Build the result of an interrupted session; None before anything was measured."""
         return self._result(self.trial) if self.trial is not None else None
+
+    def _folder(self, machine_folder: Path) -> Path | None:
+        """Return the folder that the session is stored in; None if it is not stored."""
+        return machine_folder if self._context.request.record else None
 
     def _result(self, trial: Trial, explainer: Explainer | None = None) -> SessionResult:
         return session_result(
@@ -114,6 +118,7 @@ class Session:
             trial,
             self._confirmation,
             recorded_to=self._recorded_to,
+            problems=self.problems,
             explainer=explainer,
         )
 
@@ -145,17 +150,35 @@ def free_device(engine: LlmEngine) -> tuple[EngineInfo, float]:
     return info, engine.start_seconds
 
 
-def show_notes(context: SessionContext, facts: SessionFacts) -> None:
-    """Show a session's notes, before it measures."""
-    for note in facts.notes:
-        context.console.line(f"note: {note}")
+@contextmanager
+def session_facts(
+    context: SessionContext,
+    info: EngineInfo,
+    tests: Sequence[RecordedTest],
+    base: BaseSide | None,
+    stored_in: Callable[[Path], Path | None],
+) -> Iterator[SessionFacts]:
+    """Gather the facts of a session and show its notes; telemetry ends with the context.
 
-
-def check_folder(folder: Path) -> None:
-    """Check that a session can be stored, before it measures.
+    Args:
+        context: of the session.
+        info: what its engine loaded.
+        tests: what is measured.
+        base: the base side, or None.
+        stored_in: of a machine's folder, the one that the session is stored in, or None.
 
     Raises:
-        BaselineError: nothing can be written in the folder.
+        BaselineError: stored sessions can't be used, or nothing can be written in that folder.
+        GitError: the commit whose baselines count can't be read.
     """
-    if problems := unwritable(folder, "perf.baselines"):
-        raise BaselineError("\n".join(problems))
+    facts = gather_facts(context, info, base, tests)
+    try:
+        folder = stored_in(context.baselines_dir / facts.machine.key)
+        problems = unwritable(folder, "perf.baselines") if folder is not None else []
+        if problems:
+            raise BaselineError("\n".join(problems))
+        for note in facts.notes:
+            context.console.line(f"note: {note}")
+        yield facts
+    finally:
+        facts.close()

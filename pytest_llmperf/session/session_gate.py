@@ -73,7 +73,9 @@ class SessionGate:
 
     def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
         """Return the same gate with another rate of false ``regressed``, and ``same_as``."""
-        return SessionGate(self._recorded, self._plan, self._facts, alpha, self._base, same_as)
+        gate = SessionGate(self._recorded, self._plan, self._facts, alpha, self._base, same_as)
+        gate._stored = self._stored
+        return gate
 
     def judge(self, tests: Mapping[str, TestSamples], *, ended: bool = True) -> list[CheckResult]:
         """Judge every check of every test, in the order of the tests and their checks.

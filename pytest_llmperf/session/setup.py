@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
@@ -19,6 +18,7 @@ from pytest_llmperf.engine.launch import LaunchSpec
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.config.model_files import ModelFiles
+    from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.config.schema import LlmConfig, PerfConfig
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.planted import Plant
@@ -35,11 +35,15 @@ class EngineSetup:
         loaded: the configuration and where each value came from.
         model: the model's files; None for an engine without one.
         spec: how the engine's processes are started.
+        project: the folders of the project that it is a configuration of.
+        overrides: settings that were laid on top of the file, ``llm.n_ctx=512``.
     """
 
     loaded: LoadedConfig
     model: ModelFiles | None
     spec: LaunchSpec
+    project: ProjectFolders
+    overrides: tuple[str, ...] = ()
 
     @property
     def llm(self) -> LlmConfig:
@@ -106,14 +110,18 @@ class EngineSetup:
 
 
 def set_up_engine(
-    loaded: LoadedConfig, folder: Path, import_paths: Sequence[str] = ()
+    loaded: LoadedConfig,
+    project: ProjectFolders,
+    import_paths: Sequence[str] = (),
+    overrides: Sequence[str] = (),
 ) -> EngineSetup:
     """Find the model of a configuration and check the engine's arguments.
 
     Args:
         loaded: the configuration.
-        folder: the project's root, where engine processes run.
+        project: its project; engine processes run in its root folder.
         import_paths: folders that an application's modules are imported from first.
+        overrides: the settings that were laid on top of the file.
 
     Raises:
         ConfigError: the model, or an argument of the engine, does not exist.
@@ -121,7 +129,7 @@ def set_up_engine(
     from pytest_llmperf.config.model_files import ModelFiles
     from pytest_llmperf.config.model_path import resolve_model
 
-    llm, model = loaded.config.llm, None
+    llm, model, folder = loaded.config.llm, None, project.root
     _check_extra(llm, loaded.provenance)
     if llm.kind.needs == "model":
         try:
@@ -141,7 +149,7 @@ def set_up_engine(
         load_timeout=llm.load_timeout,
         generation_timeout=llm.generation_timeout,
     )
-    return EngineSetup(loaded, model, spec)
+    return EngineSetup(loaded, model, spec, project, tuple(overrides))
 
 
 def _check_extra(llm: LlmConfig, provenance: Mapping[str, str]) -> None:

@@ -24,7 +24,6 @@ from pytest_llmperf.session.fitness_entries import (
     session_entries,
 )
 from pytest_llmperf.session.recorded import RecordedTest
-from pytest_llmperf.session.results_of_tests import configured_of
 from pytest_llmperf.session.session_gate import unfit
 from pytest_llmperf.session.trial import Trial
 
@@ -74,10 +73,8 @@ def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
     """
     found = {}
     for test in trial.tests:
-        samples = trial.measurement.tests[test.nodeid]
-        own = samples.of_this_session().of_side(CANDIDATE)
-        every = fitness_entries_of(samples, configured_of(trial, test))
-        configured = [entry for entry in every if entry.doing == "configuration"]
+        own = trial.measurement.tests[test.nodeid].of_this_session().of_side(CANDIDATE)
+        configured = [e for e in trial.fitness[test.nodeid] if e.doing == "configuration"]
         found[test.nodeid] = (*fitness_entries_of(own), *configured)
     return session_entries(found)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf import __version__
 from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.gate.words import count
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep
@@ -20,7 +21,9 @@ from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.state import ignored, state_of
 from pytest_llmperf.session.base_side import BaseSide, sides_of
+from pytest_llmperf.session.configured import configured_findings
 from pytest_llmperf.session.facts import SessionFacts
+from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of
 from pytest_llmperf.session.measured_code import own_files
 from pytest_llmperf.session.measuring import MeasureStage, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
@@ -28,6 +31,7 @@ from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate
 
 if TYPE_CHECKING:
+    from pytest_llmperf.baselines.store import StoredRecord
     from pytest_llmperf.config.schema import PerfConfig
     from pytest_llmperf.session.context import SessionContext
 
@@ -60,6 +64,38 @@ class Trial:
         for nodeid, same in groupby(judged, lambda one: one.evidence.nodeid):
             found[nodeid] += same
         return found
+
+    @cached_property
+    def baselines(self) -> dict[str, tuple[StoredRecord | None, int]]:
+        """The newest stored session that judges each test, and how many unfit ones do not."""
+        return {test.nodeid: self._baseline(test) for test in self.tests}
+
+    @cached_property
+    def configured(self) -> dict[str, list[FitnessFinding]]:
+        """What is configured or built otherwise than at each test's baseline or base side."""
+        loaded = self.measurement.loaded
+        return {
+            nodeid: configured_findings(self.facts, baseline, self.base, loaded)
+            for nodeid, (baseline, _) in self.baselines.items()
+        }
+
+    @cached_property
+    def fitness(self) -> dict[str, tuple[FitnessEntry, ...]]:
+        """The fitness findings of each test."""
+        tests = self.measurement.tests
+        return {
+            nodeid: fitness_entries_of(tests[nodeid], configured)
+            for nodeid, configured in self.configured.items()
+        }
+
+    def _baseline(self, test: RecordedTest) -> tuple[StoredRecord | None, int]:
+        if self.base is not None:
+            return None, 0
+        stored = [self.gate.stored(test, one.check) for one in self.checks[test.nodeid]]
+        judging = {path for found in stored for path in found.paths}
+        records = reversed(self.facts.baselines.records)
+        newest = next((one for one in records if one.path in judging), None)
+        return newest, max((found.skipped_invalid for found in stored), default=0)
 
     def judged_by(self, gate: SessionGate) -> Trial:
         """Return the same measurement under another gate."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,16 @@ import pytest
 from tiny_models import tiny_llama
 
 import pytest_llmperf as perf
+from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.config.errors import ConfigError
+from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.measure.workload import Recorder
+from pytest_llmperf.session.base_side import setup_side
+from pytest_llmperf.session.context import SessionContext, SessionRequest
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.run import Session
 from pytest_llmperf.session.setup import EngineSetup
+from pytest_llmperf.session.waiting import FitWait
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
 #: Two processes: what is decided is not the point, but that it comes to a verdict.
@@ -45,7 +54,7 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     exec(compile(code, str(PAGE), "exec"), {})
     printed = capsys.readouterr().out
     assert "tokens/s" in printed
-    assert "workload" in printed
+    assert "cache  (1 request" in printed
 
 
 def test_a_missed_target_is_missed() -> None:
@@ -58,13 +67,13 @@ def test_a_missed_target_is_missed() -> None:
 
 def test_a_recorded_session_is_the_baseline_of_the_next_and_is_read() -> None:
     config = tiny()
-    stored = perf.measure_workload(config, ["a", "b"], max_tokens=4, record=True)
+    stored = perf.measure_workload(config, ["a", "b"], name="two", max_tokens=4, record=True)
     assert stored.recorded_to is not None
     (session,) = perf.read_sessions()
-    assert [*session.record.tests] == ["workload"]
-    again = perf.measure_workload(config, ["a", "b"], max_tokens=4)
+    assert [*session.record.tests] == ["two"]
+    again = perf.measure_workload(config, ["a", "b"], name="two", max_tokens=4)
     assert again.baseline_sources
-    assert perf.measure_workload(config, ["a"], max_tokens=4).baseline_sources == ()
+    assert perf.measure_workload(config, ["a"], name="two", max_tokens=4).baseline_sources == ()
 
 
 def test_two_configurations_are_run_interleaved() -> None:
@@ -97,6 +106,49 @@ def test_what_is_wrong_is_said() -> None:
         perf.configuration(llm={"n_ctxx": 1})
     with pytest.raises(ValueError, match="makes no request to the engine"):
         perf.measure_workload(tiny(), lambda engine: None)
+
+
+def test_a_path_is_a_setting_and_text_of_any_script_too(tmp_path: Path) -> None:
+    model = tmp_path / "\N{MATHEMATICAL SCRIPT SMALL A}.gguf"
+    model.write_bytes(tiny_llama().read_bytes())
+    config = perf.configuration(llm={"model_path": model, "n_ctx": 512})
+    assert config.model is not None
+    assert config.model.first == model
+
+
+def test_arguments_that_would_mean_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="needs a name"):
+        perf.measure_workload(tiny(), "a", record=True)
+    with pytest.raises(TypeError, match="max_tokens is for prompts"):
+        perf.measure_workload(tiny(), lambda engine: engine.generate("a"), max_tokens=2)
+
+
+def test_what_could_not_be_stored_is_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Path:
+        raise BaselineError("no space left")
+
+    monkeypatch.setattr("pytest_llmperf.session.run.store_session", full)
+    result = perf.measure_workload(tiny(), "a", name="a", max_tokens=2, record=True)
+    assert result.recorded_to is None
+    assert "the baseline was not recorded: " in perf.table(result)
+
+
+def test_a_session_measures_once_and_only_with_its_base() -> None:
+    config = tiny()
+    request = SessionRequest(base=setup_side("base", config, config))
+    context = SessionContext(config, FitWait(), request)
+    engine = LlmEngine(config.spec, 4)
+    recorder = engine.observer = Recorder()
+    engine.generate("a")
+    workload = recorder.workload()
+    assert workload is not None
+    test = RecordedTest("a", workload, 0.1, [])
+    with pytest.raises(RuntimeError, match=r"call Session\.prepare\(\) first"):
+        Session(context).run([test], engine)
+    session = Session(replace(context, request=SessionRequest()))
+    session.run([test], engine)
+    with pytest.raises(RuntimeError, match="measures once"):
+        session.run([test], engine)
 
 
 def test_the_core_does_without_pytest() -> None:

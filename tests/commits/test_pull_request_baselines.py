@@ -84,3 +84,30 @@ def test_without_a_repository_the_work_tree_is_read(project: CommitProject) -> N
     asked = project.perf(NEVER, "--llmperf-baselines-from=main")
     assert asked.ret != 0
     assert "is in no git repository" in asked.said
+
+
+def test_a_damaged_baseline_of_that_commit_is_refused_before_a_body_runs(
+    review: CommitProject,
+) -> None:
+    (first, *_) = review.baselines()
+    good = first.read_text()
+    first.write_text(good[: len(good) // 2])
+    review.commit("a damaged baseline")
+    first.write_text(good)
+    review.commit("it is restored")
+    found = review.perf(NEVER, "--llmperf-baselines-from=HEAD~1")
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert first.name in found.said
+    assert "measuring" not in found.said
+    review.git("reset", "--quiet", "--hard", "HEAD~2")
+
+
+def test_baselines_outside_of_any_repository_have_no_other_commit(
+    review: CommitProject, tmp_path: Path
+) -> None:
+    outside = f"--llmperf-set=perf.baselines={tmp_path / 'kept'}"
+    found = review.perf(NEVER, "--llmperf-baselines-from=main", outside)
+    assert found.ret == pytest.ExitCode.USAGE_ERROR
+    assert "--llmperf-baselines-from: " in found.said
+    assert "is in no git repository" in found.said
+    assert "measuring" not in found.said

@@ -35,7 +35,7 @@ def config() -> dict[str, Any]:
     return LlmConfig(**{**SMALL, **threads}).resolved(tiny_llama())
 
 
-WATCH = WatchSettings(Need(), gives_up=False)
+WATCH = WatchSettings(Need(), diagnosing=True)
 
 
 def probed(config: dict[str, Any]) -> tuple[LaunchSpec, Probe]:
