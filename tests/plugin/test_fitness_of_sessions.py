@@ -235,7 +235,7 @@ def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project, mon
     cause = f"n_threads 4096 on {usable} usable core{'s' if usable > 1 else ''}: threads that wait"
     (test,) = project.session()["tests"]
     assert [text.startswith(cause) for text in test["causes"]] == [True]
-    assert f"likely caused by what was configured or built: - {cause}" in said(result)
+    assert f"likely caused by the configuration or the build: - {cause}" in said(result)
     assert f"; likely cause: {cause}" in said(result)
     assert f"- likely cause: {cause}" in said(result)
 
@@ -277,7 +277,7 @@ def test_other_thread_counts_than_the_baselines_are_the_cause_of_a_regression(re
     assert test["causes"] == ["llm.n_threads 7 → 1"]
     assert test["differences"][0] == "llm.n_threads 7 → 1"
     assert sum("n_threads" in text for text in test["differences"]) == 1
-    assert "caused by what was configured or built: - llm.n_threads 7 → 1" in said(result)
+    assert "caused by the configuration or the build: - llm.n_threads 7 → 1" in said(result)
 
 
 def test_what_differs_from_the_baseline_is_no_cause_of_a_pass(recorded):

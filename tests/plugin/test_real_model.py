@@ -114,4 +114,4 @@ def test_a_build_without_gpu_code_is_judged_by_the_other_backends_baseline(real,
     assert {entry["name"] for entry in test["fitness"]} == {"other_backend", "other_layers"}
     said = " ".join(" ".join(result.outlines).split())
     assert "judged by the baseline of 1x-llvmpipe_vulkan: the same hardware with another" in said
-    assert "likely caused by what was configured or built: - CPU-only build;" in said
+    assert "likely caused by the configuration or the build: - CPU-only build;" in said
