@@ -132,7 +132,9 @@ def test_a_file_that_is_no_whole_model_is_told_with_the_engines_words(
 
 
 def test_a_prompt_that_does_not_fit_the_context_is_told(run: Run) -> None:
-    done = run.doctor("--set", "llm.n_ctx=64", "--set", "llm.max_tokens=8", "--prompt-tokens=400")
+    # Both sizes are given, so that the speed of the machine decides neither.
+    sizes = ("--prompt-tokens=400", "--max-tokens=8")
+    done = run.doctor("--set", "llm.n_ctx=64", "--set", "llm.max_tokens=8", *sizes)
     assert done.returncode == 2
     assert "the engine loads, and can't be measured" in done.stdout
     words = " ".join(done.stdout.split())
