@@ -56,7 +56,7 @@ def test_a_baseline_is_of_all_parts_of_the_model(tiny: Project) -> None:
     replace_end(tiny.path / "tiny-llama-00002-of-00003.gguf")
     result = tiny.perf()
     assert tiny.verdicts() == {"test_answer": "no baseline"}
-    result.stdout.fnmatch_lines(["*: model: tiny-llama-00001-of-00003 (SHA-256*"])
+    result.stdout.fnmatch_lines(["*refused: model: base tiny-llama-00001-of-00003 (SHA-256*"])
 
 
 def test_a_baseline_is_of_the_adapter_too(tiny: Project) -> None:

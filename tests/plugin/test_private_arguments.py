@@ -38,4 +38,4 @@ def test_two_configurations_are_told_apart_without_their_values(one_test: Projec
     )
     assert_private(one_test, done.stdout.str())
     (changed,) = one_test.session()["session"]["arm_differences"]
-    assert changed.startswith("llm.extra.api_key: hidden (SHA-256 ")
+    assert changed.startswith("llm.extra.api_key: base hidden (SHA-256 ")

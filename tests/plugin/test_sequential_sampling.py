@@ -74,7 +74,7 @@ def test_a_decided_test_takes_no_part_in_later_rounds(noisy):
 def test_the_most_pairs_end_a_test(noisy):
     result = compare(noisy, "-k", "noisy")
     assert noisy.sampled() == {"test_noisy": 6}
-    result.stdout.fnmatch_lines(["*most pairs*"])
+    result.stdout.fnmatch_lines(["*maximum number of pairs*"])
 
 
 def test_a_missed_target_does_not_end_the_comparison(noisy):
