@@ -259,7 +259,7 @@ def _made(
                 if differences or recipe.certain:
                     stamp |= {"folder": folder.name, "packages": str(packages)}
                     stamp |= {"engine": engine if recipe.engine else ""}
-                entry.publish(stamp, folder)
+                entry.publish(stamp)
         if "folder" not in stamp:
             return _shared("both need the same packages")
         return Environment(str(interpreter(store / stamp["folder"])), False, stamp["note"])

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.packages.venv import interpreter
 
 #: Entries unused for this long are removed, seconds.
@@ -90,18 +91,13 @@ class Entry:
             if _read(self._stamp).get("folder") != folder.name:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def publish(self, stamp: dict[str, Any], folder: Path) -> None:
-        """Publish the complete entry; ``folder`` is its working folder.
+    def publish(self, stamp: dict[str, Any]) -> None:
+        """Publish the complete entry.
 
         Raises:
             OSError: the disk is full, or the like.
         """
-        temporary = folder / "stamp.json"
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(stamp, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._stamp)
+        atomic_write(self._stamp, json.dumps(stamp, indent=1))
 
     def donors(self, engine: str) -> list[Path]:
         """Return the folders of packages with an engine built like ``engine``, newest first."""
