@@ -228,7 +228,7 @@ def test_another_machine_is_refused(root: Path, evidence: BisectEvidence) -> Non
     with pytest.raises(KeyboardInterrupt):
         bisection(root, evidence, Interrupted(root, 2), commits[0]).run()
     other = Oracle(root, machine="m2")
-    with pytest.raises(EvidenceError, match=r"measured on m1, and this is m2; .* --restart"):
+    with pytest.raises(EvidenceError, match=r"started on m1, but this machine is m2; .* --restart"):
         bisection(root, evidence, other, commits[0], host="m1").run()
     assert len(other.asked) == 1
 
@@ -240,7 +240,7 @@ def test_another_machine_is_refused_before_anything_is_measured(
     with pytest.raises(KeyboardInterrupt):
         bisection(root, evidence, Interrupted(root, 2), commits[0]).run()
     other = Oracle(root, machine="m2")
-    with pytest.raises(EvidenceError, match=r"measured on m1, and this is m2; .* --restart"):
+    with pytest.raises(EvidenceError, match=r"started on m1, but this machine is m2; .* --restart"):
         bisection(root, evidence, other, commits[0]).run()
     assert other.asked == []
 
