@@ -9,6 +9,7 @@ of a folder is its tree at one commit or more, whose length git knows without re
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -69,19 +70,11 @@ def find_record_files(
     """
     if "\n" in folder:
         raise GitError(f"{folder!r}: a folder whose name holds a line break can't be looked up")
-    found = RecordFiles()
-    if commits:
-        for path, blob in repository.files(commits[-1], folder).items():
-            kind = _kind(path, folder, machine)
-            if kind == "record":
-                found.blobs[path] = blob
-            elif kind == "decision":
-                found.decisions[path] = blob
-        for key, states in _states(repository, folder, commits).items():
-            if machine is None or key == machine:
-                below = f"{folder}/{key}" if folder else key
-                _add_removed(repository, below, states, budget, found)
-    for path in _uncommitted(repository, folder):
+    # One git looks at the work tree while another reads the commits.
+    with ThreadPoolExecutor(1) as beside:
+        uncommitted = beside.submit(_uncommitted, repository, folder)
+        found = _committed(repository, folder, commits, machine, budget)
+    for path in uncommitted.result():
         kind = _kind(path, folder, machine)
         if path in found.blobs and not (repository.top / path).is_file():
             continue  # a folder or a pipe in a record's place
@@ -91,6 +84,26 @@ def find_record_files(
         elif kind == "decision":
             found.uncommitted_decisions.append(path)
             found.decisions.pop(path, None)
+    return found
+
+
+def _committed(
+    repository: Repository, folder: str, commits: Sequence[str], machine: str | None, budget: int
+) -> RecordFiles:
+    """List what HEAD has, and the records that earlier commits had."""
+    found = RecordFiles()
+    if not commits:
+        return found
+    for path, blob in repository.files(commits[-1], folder).items():
+        kind = _kind(path, folder, machine)
+        if kind == "record":
+            found.blobs[path] = blob
+        elif kind == "decision":
+            found.decisions[path] = blob
+    for key, states in _states(repository, folder, commits).items():
+        if machine is None or key == machine:
+            below = f"{folder}/{key}" if folder else key
+            _add_removed(repository, below, states, budget, found)
     return found
 
 
