@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
@@ -23,7 +23,6 @@ from pytest_llmperf.session.commit_checkout import (
 from pytest_llmperf.session.commit_side import commit_side
 from pytest_llmperf.session.configured import stored_causes
 from pytest_llmperf.session.errors import SideError
-from pytest_llmperf.session.facts import gather_facts
 from pytest_llmperf.session.suspects import Suspect, find_suspects
 from pytest_llmperf.session.trial import Trial, Trials
 from pytest_llmperf.text import in_short
@@ -76,8 +75,8 @@ class Confirmer:
 
     Args:
         context: of the session.
+        trials: runs the session's trials.
         trial: the measurement of its tests, judged by stored sessions.
-        start_seconds: how long an engine process takes to start.
         origins: where this session's own modules were imported from.
         code: the code this session measures.
     """
@@ -85,15 +84,15 @@ class Confirmer:
     def __init__(
         self,
         context: SessionContext,
+        trials: Trials,
         trial: Trial,
-        start_seconds: float,
         origins: Mapping[str, str],
         code: MeasuredCode,
     ) -> None:
         self._context = context
+        self._trials = trials
         self._trial = trial
         self._facts = trial.facts
-        self._start_seconds = start_seconds
         self._origins = origins
         self._code = code
         self._mode = context.confirming
@@ -287,22 +286,14 @@ class Confirmer:
         )
         try:
             base = commit_side(context, checkout, tests, self._facts.info)
-            telemetry = self._facts.telemetry
-            facts = gather_facts(context, self._facts.info, base, tests, telemetry)
-            # The meter has already measured the machine's bandwidth.
-            facts = replace(facts, roofline=self._facts.roofline)
             prepared = time.monotonic() - began
-            try:
-                if prepared >= run.left:
-                    raise SideError(
-                        f"checkout, environment and recording took {format_duration(prepared)}; "
-                        f"perf.budget is used up ({format_duration(perf.budget)})"
-                    )
-                trials = Trials(context, facts, self._start_seconds)
-                trial = trials.run(tests, base, alpha=alpha, budget=run.left - prepared)
-            finally:
-                if facts.telemetry is not telemetry:
-                    facts.close()
+            if prepared >= run.left:
+                raise SideError(
+                    f"checkout, environment and recording took {format_duration(prepared)}; "
+                    f"perf.budget is used up ({format_duration(perf.budget)})"
+                )
+            budget = run.left - prepared
+            trial = self._trials.run(tests, base, alpha=alpha, budget=budget)
             run.prepared_seconds += prepared
             return trial
         finally:

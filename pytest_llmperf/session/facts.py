@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf import __version__
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.base_side import BaseSide
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class SessionFacts:
         store: where baselines live.
         baselines: those that match, those refused, and the nearest other machine.
         notes: about the whole session, one line each.
+        gpus: the GPUs that NVML sees.
         n_threads: maximum number of threads the engine of either side uses at once.
-        watch_gpu: whether the engine of either side may use a GPU that NVML can watch.
         telemetry: the session with NVML while GPUs are watched, or None; ``close`` ends it.
         no_gpu: why no GPU is watched, empty where one is.
         calibration: result of the newest A/A calibration of this machine, model and
@@ -67,8 +68,8 @@ class SessionFacts:
     store: BaselineStore
     baselines: BaselineSet
     notes: tuple[str, ...]
-    n_threads: int
-    watch_gpu: bool
+    gpus: GpuReading
+    n_threads: int = 1
     telemetry: Telemetry | None = None
     no_gpu: str = ""
     calibration: dict[str, Any] | None = None
@@ -92,13 +93,31 @@ class SessionFacts:
         need = Need(mapped, self.n_threads, usable_cpus())
         return WatchSettings(need, self.severities, self.telemetry, self.no_gpu, self.roofline)
 
+    def against(self, base: BaseSide | None, setup: EngineSetup) -> SessionFacts:
+        """Return these facts for a comparison with a base side, whose engine is watched, too.
+
+        Telemetry is opened if only the base uses a GPU: close the facts that are returned.
+        """
+        # Both sides are watched with one need, or load would void the samples of one of them only.
+        sides = [setup.llm] if base is None or base.llm is None else [setup.llm, base.llm]
+        uses = any(map(_may_use_gpu, sides))
+        telemetry = self.telemetry
+        # Other processes on a card that no engine uses do not matter.
+        if telemetry is None and uses and self.gpus.gpus:
+            telemetry = Telemetry.open({**os.environ, **setup.spec.env})
+        return replace(
+            self,
+            n_threads=max(map(_needed_cores, sides)),
+            telemetry=telemetry,
+            no_gpu="" if telemetry is not None else _why_no_gpu(self.gpus, uses=uses),
+        )
+
 
 def gather_facts(
     context: SessionContext,
     info: EngineInfo,
     base: BaseSide | None = None,
     tests: Sequence[RecordedTest] = (),
-    telemetry: Telemetry | None = None,
 ) -> SessionFacts:
     """Inspect machine, model, repository and baselines, while no engine holds a device.
 
@@ -107,8 +126,6 @@ def gather_facts(
         info: of its engine.
         base: the base side, where there is one.
         tests: the tests to measure.
-        telemetry: the session with NVML that is already open; one is opened where GPUs are
-            to be watched and there is none.
 
     Raises:
         BaselineError: stored sessions can't be used.
@@ -116,7 +133,6 @@ def gather_facts(
     """
     setup, llm = context.setup, context.setup.llm
     backend = llm.kind.backend_name
-    sides = [llm] if base is None or base.llm is None else [llm, base.llm]
     reading = read_gpus()
     machine = _machine(backend, reading, info)
     git = read_provenance(context.root, context.baselines_dir)
@@ -136,14 +152,9 @@ def gather_facts(
         notes.append(f"no commit is recorded, because git can't be used: {git.problem}")
     if reading.problem:
         notes.append(reading.problem)
-    # Other processes on a card that no engine uses do not matter.
-    uses = any(map(_may_use_gpu, sides))
-    watch_gpu = bool(reading.gpus) and uses
-    if watch_gpu and telemetry is None:
-        telemetry = Telemetry.open({**os.environ, **setup.spec.env})
-    if uses and not watch_gpu and not reading.problem and info.gpu and info.gpu.layers_on_gpu:
+    elif not reading.gpus and info.gpu is not None and info.gpu.layers_on_gpu:
         notes.append("GPU load, memory, power and heat are not monitored: NVML sees no GPU here")
-    return SessionFacts(
+    facts = SessionFacts(
         machine=machine,
         provenance=Provenance(
             commit=git.commit,
@@ -161,15 +172,12 @@ def gather_facts(
         store=store,
         baselines=baselines,
         notes=tuple(notes),
-        # Both sides are watched with one need, or load would void the samples of one of them only.
-        n_threads=max(map(_needed_cores, sides)),
-        watch_gpu=watch_gpu,
-        telemetry=telemetry,
-        no_gpu="" if telemetry is not None else _why_no_gpu(reading, uses=uses),
+        gpus=reading,
         calibration=alike[-1].summary() if alike else None,
         roofline=RooflineMeter(check for test in tests for check in test.checks),
         severities=setup.perf.fitness,
     )
+    return facts.against(base, setup)
 
 
 def machine_before_loading(llm: LlmConfig) -> Machine | None:

@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import work_differences
@@ -17,7 +17,7 @@ from pytest_llmperf.baselines.record import Provenance
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.repository.content import below_top, content_of, work_tree_content
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.state import ignored
+from pytest_llmperf.repository.state import ignored, state_of
 from pytest_llmperf.session.facts import SessionFacts
 
 if TYPE_CHECKING:
@@ -43,6 +43,28 @@ class MeasuredCode:
     def provenance(self) -> Provenance:
         """The session's provenance, with digests of its code and environment."""
         return replace(self._facts.provenance, code=self._code, environment=self._environment)
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any] | None:
+        """What distinguishes this side from any other, plain JSON; None if git can't say."""
+        from pytest_llmperf.packages.fingerprint import fingerprint
+
+        repository, facts = self._repository, self._facts
+        if repository is None or self._modules is None:
+            return None
+        try:
+            state = state_of(repository, own_files(self._context, repository))
+        except GitError:
+            return None
+        return {
+            "state": state,
+            "ignored": self._modules,
+            "environment": fingerprint(sys.version, sys.path, (repository.top,)),
+            "llm": {k: v for k, v in facts.config.items() if k != "model_path"},
+            "model": facts.model.sha256 or facts.model.name,
+            "engine": f"{facts.info.engine} {facts.info.engine_version}",
+            "build": facts.info.build_flags,
+        }
 
     def has_code_of(self, stored: StoredRecord) -> bool:
         """Whether a stored session measured the same files, recorded baselines excepted."""
@@ -107,22 +129,27 @@ class MeasuredCode:
             return None
 
     @cached_property
-    def _environment(self) -> str | None:
-        from pytest_llmperf.packages.fingerprint import (
-            deciding_variables,
-            fingerprint,
-            modules_digest,
-        )
+    def _modules(self) -> str | None:
+        """Digest of the modules that git ignores; None if git can't list them."""
+        from pytest_llmperf.packages.fingerprint import modules_digest
 
         repository = self._repository
         if repository is None:
             return None
         try:
-            modules = modules_digest(repository.top, ignored(repository))
+            return modules_digest(repository.top, ignored(repository))
         except GitError:
             return None
+
+    @cached_property
+    def _environment(self) -> str | None:
+        from pytest_llmperf.packages.fingerprint import deciding_variables, fingerprint
+
+        repository = self._repository
+        if repository is None or self._modules is None:
+            return None
         packages = fingerprint(sys.version, sys.path, (repository.top,), touched=False)
-        text = json.dumps([packages, modules, deciding_variables(os.environ)])
+        text = json.dumps([packages, self._modules, deciding_variables(os.environ)])
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
 
     def _content(self, commit: str) -> str | None:

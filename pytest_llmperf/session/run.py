@@ -93,15 +93,14 @@ class Session:
         info, start_seconds = free_device(engine)
         base = self._base.side(tests, info, collected, origins)
         with session_facts(context, info, tests, base, self._folder) as facts:
-            alpha = context.setup.perf.false_alarms
-            trial = Trials(context, facts, start_seconds).run(tests, base, alpha=alpha)
-            self.trial = trial
             code = MeasuredCode(context, facts)
+            trials = Trials(context, facts, start_seconds, code)
+            trial = trials.run(tests, base, alpha=context.setup.perf.false_alarms)
+            self.trial = trial
             self._store(trial, code)
             # A session that compares two sides has no stored verdicts to confirm.
             if base is None:
-                confirmer = Confirmer(context, trial, start_seconds, origins, code)
-                self._confirmation = confirmer.run()
+                self._confirmation = Confirmer(context, trials, trial, origins, code).run()
             return self._result(trial, Explainer(context.setup))
 
     def partial_result(self) -> SessionResult | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,13 +17,11 @@ from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
-from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.state import ignored, state_of
 from pytest_llmperf.session.base_side import BaseSide, sides_of
 from pytest_llmperf.session.configured import configured_findings
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of
-from pytest_llmperf.session.measured_code import own_files
+from pytest_llmperf.session.measured_code import MeasuredCode
 from pytest_llmperf.session.measuring import MeasureStage, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
@@ -109,12 +106,16 @@ class Trials:
         context: of the session.
         facts: machine, model and baselines.
         start_seconds: how long an engine process takes to start.
+        code: the code this session measures.
     """
 
-    def __init__(self, context: SessionContext, facts: SessionFacts, start_seconds: float) -> None:
+    def __init__(
+        self, context: SessionContext, facts: SessionFacts, start_seconds: float, code: MeasuredCode
+    ) -> None:
         self._context = context
         self._facts = facts
         self._start_seconds = start_seconds
+        self._code = code
 
     @property
     def _perf(self) -> PerfConfig:
@@ -145,7 +146,8 @@ class Trials:
             plan = replace(plan, budget=budget)
         console = self._context.console
         console.line(f"measuring {plan.describe()}")
-        gate = SessionGate(tests, plan, self._facts, alpha, base)
+        facts = self._facts.against(base, self._context.setup)
+        gate = SessionGate(tests, plan, facts, alpha, base)
         earlier, keep = self._kept(tests, base)
         known = sum(map(len, earlier.values())) // 2
         if known:
@@ -157,16 +159,20 @@ class Trials:
         specs = [self._context.setup.spec]
         if base is not None and base.spec is not None:
             specs.append(base.spec)
-        stage = MeasureStage(self._facts.watch, console, self._context.wait, specs)
+        stage = MeasureStage(facts.watch, console, self._context.wait, specs)
         sides = sides_of(self._context.setup, base)
-        measurement = stage.measure(plan, sides, gate.undecided, earlier, keep)
-        return Trial(tests, self._facts, plan, gate, measurement, base)
+        try:
+            measurement = stage.measure(plan, sides, gate.undecided, earlier, keep)
+        finally:
+            if facts.telemetry is not self._facts.telemetry:
+                facts.close()
+        return Trial(tests, facts, plan, gate, measurement, base)
 
     def _kept(
         self, tests: Sequence[RecordedTest], base: BaseSide | None
     ) -> tuple[dict[str, list[ProcessSample]], Keep | None]:
         """Return the valid pairs of earlier sessions, and a function that keeps new ones."""
-        common = self._identity(base) if self._perf.accumulate else None
+        common = self._identity(base) if base is not None and self._perf.accumulate else None
         if base is None or common is None:
             return {}, None
         pairs = KeptPairs(cache_dir(os.environ) / "evidence")
@@ -186,44 +192,24 @@ class Trials:
 
         return {nodeid: found for nodeid, found in earlier.items() if found}, keep
 
-    def _identity(self, base: BaseSide | None) -> Mapping[str, Any] | None:
+    def _identity(self, base: BaseSide) -> Mapping[str, Any] | None:
         """Return the identity of this comparison; None if it is unknown."""
-        if base is None or not base.identity:
-            return None
-        from pytest_llmperf.packages.fingerprint import (
-            deciding_variables,
-            fingerprint,
-            modules_digest,
-        )
+        from pytest_llmperf.packages.fingerprint import deciding_variables
 
-        context, facts = self._context, self._facts
-        try:
-            repository = Repository.around(context.root)
-            if repository is None:
-                return None
-            written = own_files(context, repository)
-            state = state_of(repository, written)
-            modules = modules_digest(repository.top, ignored(repository))
-        except GitError:
+        candidate = self._code.identity if base.identity else None
+        if candidate is None:
             return None
+        perf = self._perf
         return {
             "plugin": __version__,
-            "machine": facts.machine.key,
-            "iterations": self._perf.iterations,
-            "warmup_max": self._perf.warmup_max,
-            "turns": self._perf.turns,
+            "machine": self._facts.machine.key,
+            "iterations": perf.iterations,
+            "warmup_max": perf.warmup_max,
+            "turns": perf.turns,
             # Fitness settings decide which pairs were kept.
-            "fitness": dict(sorted(self._perf.fitness.items())),
+            "fitness": dict(sorted(perf.fitness.items())),
             # Both sides' processes inherit them.
             "variables": deciding_variables(os.environ),
             "base": dict(base.identity),
-            "candidate": {
-                "state": state,
-                "ignored": modules,
-                "environment": fingerprint(sys.version, sys.path, (repository.top,)),
-                "llm": {k: v for k, v in facts.config.items() if k != "model_path"},
-                "model": facts.model.sha256 or facts.model.name,
-                "engine": f"{facts.info.engine} {facts.info.engine_version}",
-                "build": facts.info.build_flags,
-            },
+            "candidate": candidate,
         }

@@ -13,6 +13,7 @@ import pytest
 from commit_projects import (
     ALIKE,
     ALONE,
+    CONFTEST,
     FAR_SLOWER,
     FASTER,
     FILES,
@@ -256,3 +257,43 @@ def test_a_suspect_with_a_metric_that_can_t_be_measured_says_why_it_is_not_confi
     assert found.tests["test_a"]["pairs"] == 0
     (line,) = lines_with(findings(found), ["not confirmed, so stored sessions alone judge: "])
     assert "roofline could not be judged (error: the roofline is unknown: " in line
+
+
+#: Notes each time that a session reads the installed packages for what it keeps of its pairs.
+NOTES_READING = """
+import os
+
+import pytest_llmperf.packages.fingerprint as packages
+
+read = packages.fingerprint
+
+def noted(*arguments, **options):
+    with open(os.environ["READINGS"], "a") as file:
+        print("for pairs" if options.get("touched", True) else "for records", file=file)
+    return read(*arguments, **options)
+
+packages.fingerprint = noted
+"""
+#: Damages a stored session, as a broken checkout or a full disk may while another one measures.
+DAMAGES = """
+import os
+
+with open(os.environ["STORED"], "w") as file:
+    file.write("{")
+"""
+
+
+def test_a_session_reads_its_own_side_once_however_many_commits_confirm(
+    stored: CommitProject, tmp_path: Path
+) -> None:
+    """Stored sessions were read before; what becomes of their files then changes no verdict."""
+    damaging = {"test_it.py": TEST + TEST_B, "conftest.py": FILES["conftest.py"] + DAMAGES}
+    commits = (stored.commit("one", damaging), stored.commit("two", REMARK))
+    store_two(stored, commits, lambda number: ("test_a", "test_b")[number % 2])
+    stored.commit("slower", {"toy.py": toy(FAR_SLOWER), "conftest.py": NOTES_READING + CONFTEST})
+    readings = tmp_path / "readings"
+    environ = {"STORED": str(stored.baselines()[-1]), "READINGS": str(readings)}
+    found = stored.perf(*FEW[1:], environ=environ)
+    assert [found.tests[name]["pairs"] for name in ("test_a", "test_b")] == [3, 3]
+    # This side's, and each commit's.
+    assert readings.read_text().splitlines().count("for pairs") == 3
