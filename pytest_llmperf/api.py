@@ -28,6 +28,7 @@ from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.measure.workload import Recorder
+from pytest_llmperf.report.footer import Remedies
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.base_side import setup_side, workload_may_differ
 from pytest_llmperf.session.checks import checks_of_test
@@ -59,6 +60,12 @@ Requests = str | Sequence[str | list[int]] | Callable[[LlmEngine], object]
 
 _OPTION = "--llmperf-set "
 _NAME = "workload"
+_REMEDIES = Remedies(
+    record="measure_workload(..., name=..., record=True)",
+    accept="llmperf baseline accept --reason WHY",
+    compare="compare_configurations(config, base, ...)",
+    strict=None,
+)
 
 
 def configuration(
@@ -124,10 +131,7 @@ def measure_workload(
     if record and name is None:
         raise ValueError("a stored session needs a name for its workload: name=...")
     # Suspects are not confirmed: that would need the same workload at another commit.
-    request = SessionRequest(
-        record=record, record_command="measure_workload(..., name=..., record=True)"
-    )
-    context = _context(config, request, console)
+    context = _context(config, SessionRequest(record=record), console)
     return _run(context, *_recorded(context, config, workload, name or _NAME, max_tokens))
 
 
@@ -166,7 +170,7 @@ def compare_configurations(
 
 def table(result: SessionResult, width: int = 100) -> str:
     """Return a result as the table that pytest prints, in lines of at most ``width`` columns."""
-    return "\n".join([*render_table(result, width), *result.problems])
+    return "\n".join([*render_table(result, width, remedies=_REMEDIES), *result.problems])
 
 
 def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:

@@ -42,9 +42,7 @@ class CalibrationRequest:
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise CalibrationRequestError(
-                f"--llmperf-calibrate {path}: {error}; use: llmperf calibrate"
-            ) from None
+            raise CalibrationRequestError(f"{path}: {error}; use: llmperf calibrate") from None
 
     def folder(self, machine_folder: Path) -> Path | None:
         """Return the folder, in a machine's folder, to store the outcome in; None if not stored."""

@@ -62,7 +62,7 @@ def read_calibration(path: Path) -> CalibrationRequest:
     try:
         return CalibrationRequest.read(path)
     except CalibrationRequestError as error:
-        raise usage_error(str(error)) from None
+        raise usage_error(f"--llmperf-calibrate {error}") from None
 
 
 def _calibration(request: CalibrationRequest, options: Options) -> list[str]:

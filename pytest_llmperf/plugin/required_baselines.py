@@ -16,6 +16,7 @@ from pytest_llmperf.gate.words import listed
 from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.outcome import fail_report
+from pytest_llmperf.plugin.session_context import check_baselines, check_revisions
 from pytest_llmperf.plugin.settings import Settings
 from pytest_llmperf.report.failure import record_command
 from pytest_llmperf.repository.git import GitError
@@ -26,6 +27,7 @@ from pytest_llmperf.text import printable_lines
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
+    from pytest_llmperf.repository.revisions import Revision
 
 _HERE = "no earlier session on this machine holds this test"
 
@@ -75,7 +77,9 @@ def required_baselines(
     own = options.against is None and options.against_config is None
     if not options.require_baseline or options.record or not own or options.calibrate is not None:
         return RequiredBaselines({})
-    why = _Missing(settings, options)
+    revision, _ = check_revisions(config)
+    check_baselines(settings.setup.loaded.baselines_dir, revision)
+    why = _Missing(settings, revision)
     texts = {}
     for item in items:
         compared = [one.metric for one in checks[item.nodeid] if one.gated]
@@ -96,7 +100,7 @@ def required_baselines(
 class _Missing:
     """Finds why a test has no baseline, as far as known before a model is loaded."""
 
-    def __init__(self, settings: Settings, options: Options) -> None:
+    def __init__(self, settings: Settings, baselines_from: Revision | None) -> None:
         store = BaselineStore(settings.setup.loaded.baselines_dir)
         llm = settings.setup.llm
         machine = machine_before_loading(llm)
@@ -105,7 +109,7 @@ class _Missing:
         try:
             if machine is not None:
                 model = _model(settings)
-                self._found, _ = read_baselines(store, machine, model, options.baselines_from)
+                self._found, _ = read_baselines(store, machine, model, baselines_from)
                 records = self._found.records
             else:
                 records = tuple(one for key in store.machines() for one in store.read_machine(key))

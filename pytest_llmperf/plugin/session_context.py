@@ -33,20 +33,21 @@ def session_context(config: pytest.Config, console: TerminalConsole) -> SessionC
     options, setup = Options.of(config), settings_of(config).setup
     waiting = setup.perf.wait_fit if options.wait_fit is None else options.wait_fit
     base: Revision | Path | None = options.against_config
+    baselines: Revision | None = None
     # A worker of pytest-xdist measures nothing.
     if not is_xdist_worker(config):
         baselines, commit = check_revisions(config)
-        if baselines is not None:
-            _check_baselines(setup.loaded.baselines_dir, baselines)
+        check_baselines(setup.loaded.baselines_dir, baselines)
         base = commit or base
     request = SessionRequest(
         base=base,
-        baselines_from=options.baselines_from,
+        baselines_from=baselines,
         record=options.record,
         accept=options.accept,
         strict=options.strict,
         confirming=options.confirming,
         output_files=options.output_files(config),
+        how_to_confirm="--llmperf-confirm auto",
     )
     return SessionContext(
         setup=setup,
@@ -74,10 +75,15 @@ def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | 
     return baselines, against
 
 
-def _check_baselines(folder: Path, revision: Revision) -> None:
-    """Check that the commit's baselines can be read, as they will be after the bodies."""
+def check_baselines(folder: Path, revision: Revision | None) -> None:
+    """Check that the commit's baselines can be read, as they will be after the bodies.
+
+    Raises:
+        pytest.UsageError: they can't.
+    """
     try:
-        check_baselines_at(BaselineStore(folder), revision)
+        if revision is not None:
+            check_baselines_at(BaselineStore(folder), revision)
     except (GitError, BaselineError) as error:
         raise usage_error(f"--llmperf-baselines-from: {error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.failure import against_command
-from pytest_llmperf.text import in_short, pack, printable, wrap_words
+from pytest_llmperf.text import in_short, pack, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -26,7 +27,30 @@ _FILES = 3
 _NAMES = 3
 
 
-def footer(session: SessionResult, width: int, color: bool) -> list[str]:
+@dataclass(frozen=True)
+class Remedies:
+    """What a reader of the table can do next, in words of the interface that he uses.
+
+    Attributes:
+        record: records a baseline.
+        accept: makes this session's level the one to compare with.
+        compare: measures two configurations in one session.
+        strict: fails what is inconclusive, besides ``perf.strict``; None for nothing else.
+    """
+
+    record: str = "pytest -m perf --llmperf-record"
+    accept: str = 'pytest -m perf --llmperf-accept "why"'
+    compare: str = against_command()
+    strict: str | None = "--llmperf-strict"
+
+
+#: Those of a pytest user.
+PYTEST_REMEDIES = Remedies()
+
+
+def footer(
+    session: SessionResult, width: int, color: bool, remedies: Remedies = PYTEST_REMEDIES
+) -> list[str]:
     """Write everything below the table, at most ``width`` columns wide."""
     lines = _counts(session, width, color)
     if session.wall_seconds > 0:
@@ -38,14 +62,14 @@ def footer(session: SessionResult, width: int, color: bool) -> list[str]:
     if any(row.change is not None for test in session.tests for row in test.rows if row.verdict):
         alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"
         lines += wrap_words(f"{alarms} at most (perf.false_alarms)", width)
-    lines += _undecided(session, width)
-    lines += _improved(session, width)
+    lines += _undecided(session, width, remedies)
+    lines += _improved(session, width, remedies)
     for text in _baselines(session):
         lines += wrap_words(text, width, first="baseline: ", indent=_INDENT)
     if session.against is None:
         for difference in dict.fromkeys(d for test in session.tests for d in test.differences):
             lines += wrap_words(difference, width, first="differs from the baseline: ")
-    return lines + _missing(session, width)
+    return lines + _missing(session, width, remedies)
 
 
 def _counts(session: SessionResult, width: int, color: bool) -> list[str]:
@@ -69,7 +93,7 @@ def _counts(session: SessionResult, width: int, color: bool) -> list[str]:
     return lines
 
 
-def _undecided(session: SessionResult, width: int) -> list[str]:
+def _undecided(session: SessionResult, width: int, remedies: Remedies) -> list[str]:
     """Explain the consequences of inconclusive checks, and how to decide the suspect ones."""
     found = list(_checks(session, VerdictKind.INCONCLUSIVE))
     if not found:
@@ -78,18 +102,20 @@ def _undecided(session: SessionResult, width: int) -> list[str]:
     warned = sum(nodeid in passing for nodeid, _ in found)
     lines: list[str] = []
     if warned and session.strict:
-        why = "failed, as --llmperf-strict or perf.strict asks"
+        strict = " or ".join(filter(None, (remedies.strict, "perf.strict")))
+        why = f"failed, as {strict} asks"
         lines += wrap_words(f"{count(warned, 'inconclusive check')} {why}", width)
     elif warned:
-        why = f"passed with a warning; --llmperf-strict fails {'it' if warned == 1 else 'them'}"
+        strict, them = remedies.strict or "perf.strict", "it" if warned == 1 else "them"
+        why = f"passed with a warning; {strict} fails {them}"
         lines += wrap_words(f"{count(warned, 'inconclusive check')} {why}", width)
     suspects = [verdict for _, verdict in found if verdict.strategy == "baseline"]
     if suspects:
-        lines += _suspects(suspects, width)
+        lines += _suspects(suspects, width, remedies)
     return lines
 
 
-def _suspects(suspects: list[Verdict], width: int) -> list[str]:
+def _suspects(suspects: list[Verdict], width: int, remedies: Remedies) -> list[str]:
     needed = [verdict.proof.more if verdict.proof else None for verdict in suspects]
     known = [more for more in needed if more is not None]
     lead = (
@@ -104,10 +130,10 @@ def _suspects(suspects: list[Verdict], width: int) -> list[str]:
         lines += wrap_words(more, width, first="  - ", indent=_INDENT)
     both = "where a configuration changed, the old and the new one in one session:"
     lines += wrap_words(both, width, first="  - ", indent=_INDENT)
-    return [*lines, _INDENT + against_command()]
+    return [*lines, _INDENT + remedies.compare]
 
 
-def _improved(session: SessionResult, width: int) -> list[str]:
+def _improved(session: SessionResult, width: int, remedies: Remedies) -> list[str]:
     """Warn of a stale baseline, with the remedy; a base measured in this session can't be stale."""
     found = list(_checks(session, VerdictKind.IMPROVED))
     if not found or session.against is not None:
@@ -117,7 +143,7 @@ def _improved(session: SessionResult, width: int) -> list[str]:
         "renew it by and by; where the gain is meant to last, accept this level with a reason:",
         width,
     )
-    return [*lines, _INDENT + printable(session.accept_command)]
+    return [*lines, _INDENT + remedies.accept]
 
 
 def _checks(session: SessionResult, kind: VerdictKind) -> Iterator[tuple[str, Verdict]]:
@@ -145,7 +171,7 @@ def _few(nodeids: list[str]) -> str:
     return ", ".join([*nodeids[:_NAMES], *more])
 
 
-def _missing(session: SessionResult, width: int) -> list[str]:
+def _missing(session: SessionResult, width: int, remedies: Remedies) -> list[str]:
     """Name the tests without a baseline, and where this session was, or can be, recorded."""
     lines: list[str] = []
     missing: dict[str, list[str]] = {}
@@ -167,5 +193,5 @@ def _missing(session: SessionResult, width: int) -> list[str]:
         for v in test.verdicts
     ):
         lines += wrap_words("record a baseline with:", width)
-        lines.append(_INDENT + printable(session.record_command))
+        lines.append(_INDENT + remedies.record)
     return lines

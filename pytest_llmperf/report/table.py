@@ -16,7 +16,7 @@ from pytest_llmperf.report.cells import (
     verdict_style,
 )
 from pytest_llmperf.report.explain import common_facts, explanations
-from pytest_llmperf.report.footer import footer
+from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer
 from pytest_llmperf.text import (
     display_width,
     pack,
@@ -35,14 +35,19 @@ _INDENT = "    "
 
 
 def render_table(
-    session: SessionResult, width: int = 80, color: bool = False, brief: bool = False
+    session: SessionResult,
+    width: int = 80,
+    color: bool = False,
+    brief: bool = False,
+    remedies: Remedies = PYTEST_REMEDIES,
 ) -> list[str]:
     """Draw the session for a terminal ``width`` columns wide; one string per line.
 
     What made the machine busy comes before anything about speed. Each test is
     its full node id and one row per metric, the verdict first. Rows are laid out
     as one line where that fits every row, and as two lines otherwise: nothing is
-    cut. ANSI colours only with ``color``; ``brief`` leaves out why a pass is one.
+    cut. ANSI colours only with ``color``; ``brief`` leaves out why a pass is one. ``remedies``
+    are the next steps, in words of the reader's interface.
     """
     width = max(20, width)
     lines = _busy(session, width, color)
@@ -62,7 +67,7 @@ def render_table(
         lines += wrap_words(note, width, first="note: ", indent="      ")
     if session.tests:
         lines += ["", *_rows(session, width, color, brief)]
-    return [*lines, "", *footer(session, width, color)]
+    return [*lines, "", *footer(session, width, color, remedies)]
 
 
 def _samples_each(session: SessionResult) -> str:

@@ -30,7 +30,7 @@ def read_baselines(
     store: BaselineStore,
     machine: Machine,
     model: ModelIdentity,
-    asked: str | None,
+    asked: Revision | None,
     environ: Mapping[str, str] = os.environ,
 ) -> tuple[BaselineSet, list[str]]:
     """Return the sessions to judge by, and a note if they are not the work tree's.
@@ -39,37 +39,33 @@ def read_baselines(
         store: the work tree's store.
         machine: this machine.
         model: the model in use.
-        asked: the revision whose baselines count; None takes, in the CI job of a pull
+        asked: the commit whose baselines count; None takes, in the CI job of a pull
             request, its merge base, so that a branch is not judged by what it recorded
             itself, and the work tree's elsewhere.
         environ: variables in which a CI job describes its pull request.
 
     Raises:
         BaselineError: files that can't be used.
-        GitError: there is no such commit; says what to fetch.
+        GitError: git can't read them there.
     """
     target = base_of_pull_request(environ)
     if asked is None and target is None:
         return find_baseline(store, machine, model), []
+    if asked is not None:
+        return _read_from(_repository_of(store), asked, store, machine, model)
     try:
         repository = _repository(store)
-        revision = None
-        if repository is not None:
-            revision = resolve(repository, asked or f"merge-base:{target}")
+        if repository is None:
+            return find_baseline(store, machine, model), []
+        revision = resolve(repository, f"merge-base:{target}")
     except GitError as error:
-        if asked is not None:
-            raise GitError(f"--llmperf-baselines-from: {error}") from None
         note = (
             "baselines are read from the work tree, so this branch may be judged by what it "
             f"recorded itself: {error}"
         )
         return find_baseline(store, machine, model), [note]
-    if repository is not None and revision is not None:
-        # What can't be read there must not be replaced by what the branch recorded itself.
-        return _read_from(repository, revision, store, machine, model)
-    if asked is not None:
-        raise GitError(f"--llmperf-baselines-from: {store.root} is in no git repository")
-    return find_baseline(store, machine, model), []
+    # What can't be read there must not be replaced by what the branch recorded itself.
+    return _read_from(repository, revision, store, machine, model)
 
 
 def check_baselines_at(store: BaselineStore, revision: Revision) -> None:
@@ -79,24 +75,21 @@ def check_baselines_at(store: BaselineStore, revision: Revision) -> None:
         GitError: git can't read them, or there is no repository.
         BaselineError: a file can't be used.
     """
-    if _repository(store) is None:
-        raise GitError(f"{store.root} is in no git repository")
-    with baselines_at(store, revision) as stored:
+    with baselines_at(store, revision, _repository_of(store)) as stored:
         if stored is not None:
             stored.check_all()
 
 
 @contextmanager
 def baselines_at(
-    store: BaselineStore, revision: Revision, repository: Repository | None = None
+    store: BaselineStore, revision: Revision, repository: Repository
 ) -> Iterator[BaselineStore | None]:
-    """Provide a copy of the store's folder at a commit; None outside of a repository.
+    """Provide a copy of the store's folder at a commit; None outside of the repository.
 
     Raises:
         GitError: git can't read it.
     """
-    repository = repository or _repository(store)
-    if repository is None or not store.root.resolve().is_relative_to(repository.top):
+    if not store.root.resolve().is_relative_to(repository.top):
         yield None
         return
     folder = store.root.resolve().relative_to(repository.top).as_posix()
@@ -108,6 +101,13 @@ def baselines_at(
 
 def _repository(store: BaselineStore) -> Repository | None:
     return Repository.around(store.root if store.root.is_dir() else store.root.parent)
+
+
+def _repository_of(store: BaselineStore) -> Repository:
+    repository = _repository(store)
+    if repository is None:
+        raise GitError(f"{store.root} is in no git repository")
+    return repository
 
 
 def _read_from(

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 _ALONE = "not confirmed, so stored sessions alone judge"
 _SAME = "it measured the same code, configuration, packages, engine and model"
-#: Why nothing is confirmed in a session that records.
-_ON_REQUEST = "a session that records confirms on request: --llmperf-confirm auto"
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Confirmer:
 
     def run(self) -> Confirmation:
         """Run the suspects, as far as requested and within the budget."""
-        perf = self._context.setup.perf
+        perf, request = self._context.setup.perf, self._context.request
         records = self._facts.baselines.records
         suspects, unfit = find_suspects(self._trial, records, every=self._mode == "always")
         if self._mode == "never":
@@ -111,7 +109,8 @@ class Confirmer:
         run.unconfirmed = {**unconfirmed, **unfit}
         groups: list[tuple[Origin, list[Suspect]]] = []
         if self._mode == "on request":
-            run.unconfirmed |= {one.test.nodeid: _ON_REQUEST for one in suspects}
+            why = f"a session that records confirms on request: {request.how_to_confirm}"
+            run.unconfirmed |= {one.test.nodeid: why for one in suspects}
         elif self._mode != "never":
             groups, without = self._grouped(suspects)
             run.unconfirmed |= without

@@ -27,24 +27,24 @@ class SessionRequest:
 
     Attributes:
         base: another commit, configuration file or prepared side to compare with, or None.
-        baselines_from: the revision whose stored sessions count; None takes the work tree's, in
+        baselines_from: the commit whose stored sessions count; None takes the work tree's, in
             the CI job of a pull request its merge base's.
         record: store the session as a baseline.
         accept: why the recorded level is the new one from now on, or None.
         strict: fail what is inconclusive.
         confirming: when suspects are run against the commit of their baseline.
         output_files: files that the session writes besides baselines; they are no code.
-        record_command: what records a baseline.
+        how_to_confirm: what confirms suspects where ``confirming`` is "on request".
     """
 
     base: Revision | Path | BaseSide | None = None
-    baselines_from: str | None = None
+    baselines_from: Revision | None = None
     record: bool = False
     accept: str | None = None
     strict: bool = False
     confirming: Confirming = "auto"
     output_files: tuple[Path, ...] = ()
-    record_command: str = "pytest -m perf --llmperf-record"
+    how_to_confirm: str = ""
 
 
 @dataclass(frozen=True)

@@ -200,8 +200,6 @@ class SessionResult:
         baseline_sources: the baseline files that were compared with.
         recorded_to: the baseline file this session wrote, or None.
         problems: what could not be stored, one line each.
-        record_command: the command that records a baseline.
-        accept_command: the command that accepts this session's level.
         against: name of the base side that ran interleaved, or None.
         base_commit: its hash, where it is another commit.
         base_differences: its differences, one line each.
@@ -227,8 +225,6 @@ class SessionResult:
     baseline_sources: tuple[str, ...] = ()
     recorded_to: str | None = None
     problems: tuple[str, ...] = ()
-    record_command: str = "pytest -m perf --llmperf-record"
-    accept_command: str = 'pytest -m perf --llmperf-accept "why"'
     against: str | None = None
     base_commit: str | None = None
     base_differences: tuple[str, ...] = ()

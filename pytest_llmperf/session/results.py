@@ -81,7 +81,6 @@ def session_result(
         baseline_sources=tuple(sorted(sources)),
         recorded_to=recorded_to,
         problems=tuple(problems),
-        record_command=context.request.record_command,
         against=base.name if base is not None else None,
         base_commit=base.commit if base is not None else None,
         base_differences=base.differences if base is not None else (),

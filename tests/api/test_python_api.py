@@ -16,6 +16,7 @@ import pytest_llmperf as perf
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.session.base_side import setup_side
 from pytest_llmperf.session.context import SessionContext, SessionRequest
@@ -121,6 +122,25 @@ def test_arguments_that_would_mean_nothing_are_refused() -> None:
         perf.measure_workload(tiny(), "a", record=True)
     with pytest.raises(TypeError, match="max_tokens is for prompts"):
         perf.measure_workload(tiny(), lambda engine: engine.generate("a"), max_tokens=2)
+
+
+def test_the_table_names_no_option_of_pytest() -> None:
+    """Next steps are Python's and llmperf's, whatever the verdicts are."""
+    result = perf.measure_workload(tiny(), "a", max_tokens=4)
+    (test,) = result.tests
+    assert "measure_workload(..., name=..., record=True)" in perf.table(result)
+    kinds = {VerdictKind.IMPROVED: "llmperf baseline accept --reason WHY"}
+    kinds[VerdictKind.INCONCLUSIVE] = "compare_configurations(config, base, ...)"
+    for kind, remedy in kinds.items():
+        rows = [
+            replace(row, verdict=row.verdict and replace(row.verdict, kind=kind))
+            for row in test.rows
+        ]
+        for strict in (True, False):
+            changed = replace(test, rows=tuple(rows))
+            text = perf.table(replace(result, tests=(changed,), strict=strict))
+            assert remedy in text
+            assert "--llmperf" not in text
 
 
 def test_what_could_not_be_stored_is_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
