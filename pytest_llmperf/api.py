@@ -47,6 +47,7 @@ __all__ = [
     "Console",
     "EngineError",
     "EngineSetup",
+    "Interrupted",
     "SessionResult",
     "compare_configurations",
     "configuration",
@@ -66,6 +67,18 @@ _REMEDIES = Remedies(
     compare="compare_configurations(config, base, ...)",
     strict=None,
 )
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, or a notebook's stop button, with the measurement so far.
+
+    Attributes:
+        result: as of a finished session; its verdicts are those of the processes measured so far.
+    """
+
+    def __init__(self, result: SessionResult) -> None:
+        super().__init__("stopped while measuring; the result so far is this error's `result`")
+        self.result = result
 
 
 def configuration(
@@ -127,6 +140,7 @@ def measure_workload(
         EngineError: the engine can't be loaded, or refuses a request.
         BaselineError: stored sessions can't be used.
         GitError: the project's repository can't be read.
+        Interrupted: Ctrl-C, after the first process was measured; with the result so far.
     """
     if record and name is None:
         raise ValueError("a stored session needs a name for its workload: name=...")
@@ -155,7 +169,8 @@ def compare_configurations(
         The candidate's result; ``regressed`` is slower than ``base`` by more than the tolerance.
 
     Raises:
-        ValueError, TypeError, EngineError, BaselineError, GitError: as ``measure_workload``.
+        ValueError, TypeError, EngineError, BaselineError, GitError, Interrupted: as
+            ``measure_workload``.
     """
     side = setup_side("base", config, base)
     context = _context(config, SessionRequest(base=side), console)
@@ -196,8 +211,22 @@ def _run(context: SessionContext, test: RecordedTest, engine: LlmEngine) -> Sess
     try:
         session.prepare()
         return session.run([test], engine)
+    except KeyboardInterrupt:
+        result = session.partial_result(unfinished=True)
+        if result is None:
+            raise
+        raise Interrupted(_interrupted(result, context.request)) from None
     finally:
         session.close()
+
+
+def _interrupted(result: SessionResult, request: SessionRequest) -> SessionResult:
+    """Say in a result that its session was interrupted, and what was therefore not stored."""
+    note = "the session was interrupted: verdicts are those of what was measured until then"
+    problems = result.problems
+    if request.record and result.recorded_to is None:
+        problems = (*problems, "the session was interrupted before it was recorded")
+    return replace(result, notes=(*result.notes, note), problems=problems)
 
 
 def _recorded(

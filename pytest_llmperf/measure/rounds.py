@@ -102,6 +102,10 @@ class Rounds:
                 break
             order.shuffle(waiting)
             self._round(number, sides, waiting)
+        return self.measured()
+
+    def measured(self) -> Measurement:
+        """Return what was measured so far."""
         return Measurement(
             tests=self._tests,
             seed=self._plan.seed,

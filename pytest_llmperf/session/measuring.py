@@ -37,6 +37,9 @@ class MeasureStage:
         specs: how the engines of both sides are started; None where the caller holds the
             device already.
         in_logs: whether progress is shown where the output is no terminal, too.
+
+    Attributes:
+        interrupted: what the stage had measured when it was interrupted; None if it was not.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class MeasureStage:
         self._wait = wait
         self._specs = specs
         self._in_logs = in_logs
+        self.interrupted: Measurement | None = None
 
     def measure(
         self,
@@ -82,7 +86,11 @@ class MeasureStage:
                 watch.before,
                 partial(may_run_beside, self._watch, plan.perf.turns),
             )
-            measurement = rounds.run()
+            try:
+                measurement = rounds.run()
+            except KeyboardInterrupt:
+                self.interrupted = rounds.measured()
+                raise
         if measurement.apart:
             self._console.line(
                 "note: processes of a pair followed one another after one that failed side by "

@@ -51,6 +51,7 @@ class Session:
         self._base = ChosenBase(context)
         self._recorded_to: str | None = None
         self._confirmation = Confirmation()
+        self._unfinished: Trial | None = None
         self.trial: Trial | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []
@@ -95,7 +96,11 @@ class Session:
         with session_facts(context, info, tests, base, self._folder) as facts:
             code = MeasuredCode(context, facts)
             trials = Trials(context, facts, start_seconds, code)
-            trial = trials.run(tests, base, alpha=context.setup.perf.false_alarms)
+            try:
+                trial = trials.run(tests, base, alpha=context.setup.perf.false_alarms)
+            except KeyboardInterrupt:
+                self._unfinished = trials.interrupted
+                raise
             self.trial = trial
             self._store(trial, code)
             # A session that compares two sides has no stored verdicts to confirm.
@@ -103,9 +108,13 @@ class Session:
                 self._confirmation = Confirmer(context, trials, trial, origins, code).run()
             return self._result(trial, Explainer(context.setup))
 
-    def partial_result(self) -> SessionResult | None:
-        """Build the result of an interrupted session; None before anything was measured."""
-        return self._result(self.trial) if self.trial is not None else None
+    def partial_result(self, *, unfinished: bool = False) -> SessionResult | None:
+        """Build the result of an interrupted session; None before anything was measured.
+
+        ``unfinished``: also of a measure stage that was interrupted itself.
+        """
+        trial = self.trial or (self._unfinished if unfinished else None)
+        return self._result(trial) if trial is not None else None
 
     def _folder(self, machine_folder: Path) -> Path | None:
         """Return the folder that the session is stored in; None if it is not stored."""

@@ -107,6 +107,9 @@ class Trials:
         facts: machine, model and baselines.
         start_seconds: how long an engine process takes to start.
         code: the code this session measures.
+
+    Attributes:
+        interrupted: the trial that was interrupted, with its measurement so far; or None.
     """
 
     def __init__(
@@ -116,6 +119,7 @@ class Trials:
         self._facts = facts
         self._start_seconds = start_seconds
         self._code = code
+        self.interrupted: Trial | None = None
 
     @property
     def _perf(self) -> PerfConfig:
@@ -163,6 +167,12 @@ class Trials:
         sides = sides_of(self._context.setup, base)
         try:
             measurement = stage.measure(plan, sides, gate.undecided, earlier, keep)
+        except KeyboardInterrupt:
+            if stage.interrupted is not None and any(
+                samples.processes for samples in stage.interrupted.tests.values()
+            ):
+                self.interrupted = Trial(tests, facts, plan, gate, stage.interrupted, base)
+            raise
         finally:
             if facts.telemetry is not self._facts.telemetry:
                 facts.close()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +20,11 @@ from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Step
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.session.base_side import setup_side
+from pytest_llmperf.session.console import SilentConsole
 from pytest_llmperf.session.context import SessionContext, SessionRequest
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.run import Session
@@ -48,7 +54,7 @@ def tiny(perf_settings: dict[str, Any] | None = None, **llm: Any) -> EngineSetup
 
 def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     # Word for word but for the model and how often it is measured.
     code = "\n".join(blocks).replace('"budget": "30s"', f'"budget": "30s", **{QUICK}')
     code = code.replace('"smollm2-135m"', repr(str(tiny_llama())))
@@ -151,6 +157,45 @@ def test_what_could_not_be_stored_is_in_the_result(monkeypatch: pytest.MonkeyPat
     result = perf.measure_workload(tiny(), "a", name="a", max_tokens=2, record=True)
     assert result.recorded_to is None
     assert "the baseline was not recorded: " in perf.table(result)
+
+
+class StopsDuring(SilentConsole):
+    """Sends Ctrl-C before the first replay of an engine process, numbered from 1."""
+
+    def __init__(self, process: int) -> None:
+        self._process = process
+
+    @contextmanager
+    def progress(self, plan: Plan, *, in_logs: bool = True) -> Iterator[Callable[[Step], None]]:
+        def on_step(step: Step) -> None:
+            if step.process == self._process:
+                signal.raise_signal(signal.SIGINT)
+
+        yield on_step
+
+
+def test_ctrl_c_hands_over_what_was_measured_and_still_stops() -> None:
+    config = tiny({"targets": {"end_to_end": "1us"}})
+    with pytest.raises(perf.Interrupted) as stopped:
+        perf.measure_workload(
+            config, "a", name="a", max_tokens=4, record=True, console=StopsDuring(2)
+        )
+    assert isinstance(stopped.value, KeyboardInterrupt)
+    result = stopped.value.result
+    (test,) = result.tests
+    assert test.processes == 1
+    assert all(row.summary is not None for row in test.rows)
+    assert result.recorded_to is None
+    text = perf.table(result)
+    assert "the session was interrupted: verdicts are those of what was measured" in text
+    assert "the session was interrupted before it was recorded" in text
+    with pytest.raises(perf.Interrupted) as stopped:
+        perf.compare_configurations(config, tiny(), "a", max_tokens=4, console=StopsDuring(3))
+    assert stopped.value.result.tests[0].pairs == 1
+    # Nothing was measured yet: there is nothing to hand over.
+    with pytest.raises(KeyboardInterrupt) as early:
+        perf.measure_workload(config, "a", max_tokens=4, console=StopsDuring(1))
+    assert not isinstance(early.value, perf.Interrupted)
 
 
 def test_a_session_measures_once_and_only_with_its_base() -> None:
