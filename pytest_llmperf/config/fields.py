@@ -1,14 +1,22 @@
-"""Types of configuration values, each with its description for error messages."""
+"""Types and checks of configuration values, with messages about wrong ones.
+
+A check that a type can't express returns problems: (key or path in the section, message, value).
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from pytest_llmperf.config.yaml_values import YesOrNo, as_flag
-from pytest_llmperf.units import parse_duration, parse_tolerance
+from pytest_llmperf.config.yaml_file import YesOrNo, as_flag
+from pytest_llmperf.engine_kinds import EngineKind
+from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, FitnessCheck
+from pytest_llmperf.units import parse_duration, parse_tolerance, shown
 
 
 @dataclass(frozen=True)
@@ -98,3 +106,94 @@ def plain_json_problem(value: Any) -> str:
     if isinstance(value, dict):
         return next(filter(None, map(plain_json_problem, value.values())), "")
     return f"a {type(value).__name__} cannot be passed on; put quotes around it to make it text"
+
+
+def problems(
+    title: str,
+    found: Sequence[tuple[str | tuple[str, ...], str, Any]],
+    section: tuple[str, ...] = (),
+) -> ValidationError:
+    """Return one error for all ``found``: (key or path in the section, message, value)."""
+    return ValidationError.from_exception_data(
+        title,
+        [
+            InitErrorDetails(
+                # The message is passed as a value: braces in it must stay as they are.
+                type=PydanticCustomError("llmperf", "{text}", {"text": text}),
+                loc=(*section, *((key,) if isinstance(key, str) else key)),
+                input=value,
+            )
+            for key, text, value in found
+        ],
+    )
+
+
+def check_severities(
+    given: Mapping[Any, Any],
+) -> tuple[dict[str, str], list[tuple[str, str, Any]]]:
+    """Return the severities by check, and the problems: (key, complete message, value).
+
+    null resets what a lower layer set.
+    """
+    severities: dict[str, str] = {}
+    wrong: list[tuple[str, str, Any]] = []
+    for name, value in given.items():
+        check = CHECKS.get(name) if isinstance(name, str) else None
+        if check is None:
+            wrong.append((str(name), _unknown_check(name), value))
+        elif value is None:
+            continue
+        elif value not in allowed_severities(check):
+            wrong.append((name, _refused_severity(check, value), value))
+        else:
+            severities[name] = value
+    return severities, wrong
+
+
+def allowed_severities(check: FitnessCheck) -> tuple[str, ...]:
+    """Return the severities a check may get; effects of the configuration are always judged."""
+    return tuple(s for s in SEVERITIES if s != "invalid" or check.doing != "configuration")
+
+
+def _unknown_check(name: object) -> str:
+    near = difflib.get_close_matches(str(name).lower().replace("-", "_"), CHECKS, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(CHECKS)})"
+    return f"no fitness check of this name{hint}"
+
+
+def _refused_severity(check: FitnessCheck, value: object) -> str:
+    known = allowed_severities(check)
+    words = " or ".join(known).replace(" or ", ", ", len(known) - 2)
+    if value == "invalid":
+        return (
+            f"expected {words}, got 'invalid': this is the configuration's doing, which is judged "
+            "and named as the cause"
+        )
+    return f"expected {words}, got {shown(value)}"
+
+
+def check_options(
+    kind: EngineKind, extra: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[tuple[tuple[str, ...], str, Any]]]:
+    """Return ``llm.extra`` with defaults, and its problems: (path in it, message, value).
+
+    If the engine's kind has a pydantic model of its options, they are checked and completed with
+    their defaults; otherwise they are passed as written.
+    """
+    if kind.options is None:
+        return dict(extra), []
+    try:
+        options = kind.options.model_validate(dict(extra))
+    except ValidationError as error:
+        return dict(extra), [_refused_option(dict(item), kind.name) for item in error.errors()]
+    return options.model_dump(mode="json"), []
+
+
+def _refused_option(item: dict[str, Any], engine: str) -> tuple[tuple[str, ...], str, Any]:
+    key, inside = tuple(map(str, item["loc"][:1])), ".".join(map(str, item["loc"][1:]))
+    if item["type"] == "missing":
+        return key, f"the {engine} engine needs {inside or 'it'}, and it is missing", None
+    if item["type"] == "extra_forbidden" and not inside:
+        return key, f"the {engine} engine takes no such option", item["input"]
+    message = f"{inside}: {item['msg']}" if inside else str(item["msg"])
+    return key, f"{message} (an option of the {engine} engine)", item["input"]

@@ -1,7 +1,17 @@
-"""Checks a model file before an engine loads it, so that a wrong file is an error, not a crash."""
+"""Checks a model's GGUF files before an engine loads them, so that a wrong one is no crash.
+
+A model is one file, or all parts made by gguf-split. A part's header has its number
+(``split.no``, from 0) and the number of parts (``split.count``); llama.cpp gets the first and
+finds the others by their names. The header is read without llama.cpp, which is not loaded yet
+when a missing part should be noticed.
+Source: llama.cpp's ``llama_model_loader`` and ``llama_split_path``, and ggml's docs/gguf.md.
+"""
 
 from __future__ import annotations
 
+import mmap
+import re
+import struct
 from pathlib import Path
 
 from pytest_llmperf.config.errors import ModelError
@@ -9,6 +19,14 @@ from pytest_llmperf.config.errors import ModelError
 MAGIC = b"GGUF"
 _LFS_POINTER = b"version https://git-lfs"
 _SHOWN_NAMES = 5
+
+_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+_NO, _COUNT = b"split.no", b"split.count"
+#: Formats of values of a fixed size, by enum gguf_type.
+_FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+#: Versions with 64-bit lengths; llama.cpp reads no others.
+_VERSIONS = (2, 3)
 
 
 def check_gguf(path: Path, model_path: str) -> Path:
@@ -51,3 +69,89 @@ def gguf_names(folder: Path) -> list[str]:
     except OSError:
         return []
     return names[:_SHOWN_NAMES]
+
+
+class SplitModelError(ValueError):
+    """A file is only part of a model; the message says which part, and the file to name instead."""
+
+
+def model_files(file: Path) -> tuple[Path, ...]:
+    """Return all files of the model that starts with ``file``, existing or not.
+
+    Raises:
+        SplitModelError: it is not the first part, or its name does not lead to the others.
+        OSError: it can't be read.
+    """
+    named = _NAME.fullmatch(file.name)
+    if named is None:
+        # llama.cpp would find no other part either, and reports it.
+        return (file,)
+    number, count = _split_keys(file)
+    if count <= 1:
+        return (file,)
+    first = f"{named['stem']}-00001-of-{count:05d}.gguf"
+    if number:
+        raise SplitModelError(
+            f"{file.name} is part {number + 1} of a model in {count} files; name the first, {first}"
+        )
+    if file.name != first:
+        raise SplitModelError(
+            f"{file.name} is the first of {count} files by its content, and not by its name, from "
+            f"which llama.cpp finds the others; rename it to {first}"
+        )
+    return tuple(
+        file.with_name(f"{named['stem']}-{part:05d}-of-{count:05d}.gguf")
+        for part in range(1, count + 1)
+    )
+
+
+def _split_keys(file: Path) -> tuple[int, int]:
+    """Return a part's number, from 0, and the number of parts; (0, 0) if unknown."""
+    with file.open("rb") as stream:
+        try:
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                found = _find(data)
+        except (ValueError, struct.error, OverflowError, KeyError):
+            # An empty or damaged file, which is reported when it is loaded.
+            return 0, 0
+    return found.get(_NO, 0), found.get(_COUNT, 0)
+
+
+def _find(data: mmap.mmap) -> dict[bytes, int]:
+    magic, version, _, keys = struct.unpack_from("<4sIQQ", data)
+    found: dict[bytes, int] = {}
+    if magic != MAGIC or version not in _VERSIONS:
+        return found
+    at = struct.calcsize("<4sIQQ")
+    for _ in range(keys):
+        end = _after_string(data, at)
+        key = data[at + 8 : end]
+        (kind,) = struct.unpack_from("<I", data, end)
+        if key in (_NO, _COUNT):
+            (found[key],) = struct.unpack_from(f"<{_FIXED[kind]}", data, end + 4)
+            if len(found) == 2:
+                break
+        at = _after_value(data, end + 4, kind)
+    return found
+
+
+def _after_string(data: mmap.mmap, at: int) -> int:
+    (length,) = struct.unpack_from("<Q", data, at)
+    return at + 8 + int(length)
+
+
+def _after_value(data: mmap.mmap, at: int, kind: int) -> int:
+    """Return the end of the value of type ``kind`` at position ``at``."""
+    if kind in _FIXED:
+        return at + struct.calcsize(f"<{_FIXED[kind]}")
+    if kind == _STRING:
+        return _after_string(data, at)
+    if kind != _ARRAY:
+        raise KeyError(kind)
+    inner, count = struct.unpack_from("<IQ", data, at)
+    at += 12
+    if inner in _FIXED:
+        return at + int(count) * struct.calcsize(f"<{_FIXED[inner]}")
+    for _ in range(count):
+        at = _after_value(data, at, inner)
+    return at

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from pytest_llmperf.config.errors import ModelError
-from pytest_llmperf.split_models import SplitModelError, model_files
+from pytest_llmperf.config.gguf import SplitModelError, model_files
 
 PREFIX = "hf://"
 _FORM = re.compile(

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pytest_llmperf.config.fitness import allowed
+from pytest_llmperf.config.fields import allowed_severities
 from pytest_llmperf.config.schema import Config
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.metrics import METRICS, Unit
@@ -49,7 +49,7 @@ def build_schema() -> dict[str, Any]:
     fitness["properties"] = {
         check.name: {
             "description": f"{check.what} (default: {check.severity})",
-            "enum": [*allowed(check), None],
+            "enum": [*allowed_severities(check), None],
         }
         for check in CHECKS.values()
     }

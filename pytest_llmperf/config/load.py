@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from pytest_llmperf.config.errors import ConfigError, Problem
+from pytest_llmperf.config.fields import Expected
 from pytest_llmperf.config.layers import Layers
 from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.config.schema import Config, LlmConfig
-from pytest_llmperf.config.translate import complaints
-from pytest_llmperf.config.yaml_file import read_document
+from pytest_llmperf.config.yaml_file import KeyPath, read_document
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.metrics import load_installed_metrics
 from pytest_llmperf.system_path import shown_path, system_path
+from pytest_llmperf.units import shown
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ def load_config(
     try:
         config = Config.model_validate(layers.tree)
     except ValidationError as error:
-        for complaint in complaints(error):
-            origin = layers.origin(complaint.path)
-            key = "" if origin.names_key else ".".join(map(str, complaint.path))
-            problems.append(Problem(origin.where, complaint.text, key, origin.order))
+        for path_of_key, text in _complaints(error):
+            origin = layers.origin(path_of_key)
+            key = "" if origin.names_key else ".".join(map(str, path_of_key))
+            problems.append(Problem(origin.where, text, key, origin.order))
     if problems:
         problems += _foreign_file(path, file, layers.tree, rootdir)
         raise ConfigError(problems)
@@ -131,3 +133,78 @@ def _warnings(llm: LlmConfig) -> tuple[str, ...]:
         for key in ("n_threads", "n_threads_batch")
         if (threads := getattr(llm, key)) != "auto" and threads > usable
     )
+
+
+def _complaints(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
+    """Yield the path of each invalid key of a ``Config``, and a sentence about it."""
+    seen = set()
+    for item in error.errors(include_url=False):
+        path, owner, field = _locate(item["loc"])
+        if path in seen:
+            continue  # a union reports each of its members
+        seen.add(path)
+        yield path, _sentence(dict(item), path, owner, field)
+
+
+def _locate(loc: KeyPath) -> tuple[KeyPath, type[BaseModel], FieldInfo | None]:
+    """Return the key's path within ``loc``, its section, and its field if there is one.
+
+    Pydantic appends the members of a union to the path; those are left out.
+    """
+    owner: type[BaseModel] = Config
+    for depth, part in enumerate(loc):
+        field = owner.model_fields.get(str(part))
+        if field is None:
+            return loc[: depth + 1], owner, None
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            inside = 2 if _holds_items(field) else 1
+            return loc[: depth + inside], owner, field
+        owner = field.annotation
+    return loc, owner, None
+
+
+def _holds_items(field: FieldInfo) -> bool:
+    return isinstance(field.get_default(call_default_factory=True), dict)
+
+
+def _sentence(
+    item: dict[str, Any],
+    path: KeyPath,
+    owner: type[BaseModel],
+    field: FieldInfo | None,
+) -> str:
+    if item["type"] == "llmperf":
+        return str(item["msg"])
+    if item["type"] == "value_error":
+        return str(item["ctx"]["error"])
+    if item["type"] == "extra_forbidden":
+        return f"unknown key{_nearest(str(path[-1]), owner)}"
+    if field is None:
+        return f"expected a mapping of keys, got {shown(item['input'])}"
+    words = next((m.words for m in _metadata(field) if isinstance(m, Expected)), "another value")
+    value = item["input"]
+    if words == "text" and not isinstance(value, str) and value is not None:
+        return f"expected {words}, got {shown(value)}; put quotes around it"
+    return f"expected {words}, got {shown(value)}"
+
+
+def _metadata(field: FieldInfo) -> Iterator[Any]:
+    """Yield the field's annotations, those of an optional field's inner type included."""
+    yield from field.metadata
+    for member in getattr(field.annotation, "__args__", ()):
+        yield from getattr(member, "__metadata__", ())
+
+
+def _nearest(key: str, owner: type[BaseModel]) -> str:
+    known = list(owner.model_fields)
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), known, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    elsewhere = [
+        f"{section}.{key}"
+        for section, info in Config.model_fields.items()
+        if key in getattr(info.annotation, "model_fields", {})
+    ]
+    if elsewhere:
+        return f" here; did you mean {elsewhere[0]!r}?"
+    return f" (known: {', '.join(known)})"

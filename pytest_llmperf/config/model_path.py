@@ -7,9 +7,8 @@ from pathlib import Path
 
 from pytest_llmperf.config.embedded import EMBEDDED, find_cached
 from pytest_llmperf.config.errors import ModelError
-from pytest_llmperf.config.gguf import check_gguf, gguf_names
+from pytest_llmperf.config.gguf import SplitModelError, check_gguf, gguf_names, model_files
 from pytest_llmperf.config.hub import PREFIX, download
-from pytest_llmperf.split_models import SplitModelError, model_files
 from pytest_llmperf.system_path import shown_path, system_path
 
 

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from pytest_llmperf.config.engine_options import check_options
-from pytest_llmperf.config.field_errors import problems
 from pytest_llmperf.config.fields import (
     QUANTIZED_CACHE_TYPES,
     CacheType,
@@ -28,9 +26,11 @@ from pytest_llmperf.config.fields import (
     Threads,
     Tolerance,
     Turns,
+    check_options,
+    check_severities,
     plain_json_problem,
+    problems,
 )
-from pytest_llmperf.config.fitness import check_severities
 from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine_kinds import EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.fitness_checks import Severity

@@ -1,14 +1,19 @@
-"""Reads YAML strictly, and records the line of every key."""
+"""Reads YAML strictly, and records the line of every key.
+
+Plain values mean what people mean by them. YAML 1.1 takes ``01000`` for 512, ``1:30`` for 90 and
+``no`` for false; YAML 1.2 does not, nor do editors. Numbers that the two read differently are
+refused, and words stay words.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pytest_llmperf.config import yaml_values
 from pytest_llmperf.config.errors import ConfigError, Problem
 
 #: Far beyond any real configuration; keeps a wrong file from being parsed for minutes.
@@ -16,6 +21,21 @@ MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 
 KeyPath = tuple[str | int, ...]
+
+_INT, _FLOAT, _BOOL, _STR = map("tag:yaml.org,2002:{}".format, ("int", "float", "bool", "str"))
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+_BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+_NUMBERS = (
+    (_BOOL, r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    (_INT, r"[-+]?(0|[1-9][0-9_]*|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)", "-+0123456789"),
+    (
+        _FLOAT,
+        r"[-+]?(([0-9][0-9_]*)?\.[0-9][0-9_]*|[0-9][0-9_]*\.)([eE][-+]?[0-9]+)?"
+        r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+)
+_WORDS = {"yes": True, "on": True, "no": False, "off": False}
 
 
 @dataclass
@@ -26,12 +46,30 @@ class Document:
     lines: dict[KeyPath, int] = field(default_factory=dict)
 
 
+class YesOrNo(str):
+    """``yes``, ``no``, ``on`` or ``off`` without quotes: a word, or a flag if one is expected."""
+
+    __slots__ = ()
+
+
 class _RefusedError(yaml.MarkedYAMLError):
     """Well-formed YAML that is not accepted."""
 
 
 def _refuse(text: str, mark: yaml.Mark | None) -> _RefusedError:
     return _RefusedError(problem=text, problem_mark=mark)
+
+
+def _set_resolvers(loader: type[yaml.SafeLoader]) -> None:
+    """Make a loader interpret plain values by the rules above."""
+    replaced = {_INT, _FLOAT, _BOOL}
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in replaced]
+        for first, known in loader.yaml_implicit_resolvers.items()
+    }
+    for tag, pattern, first in _NUMBERS:
+        whole = re.compile(f"(?:{pattern})$")
+        loader.add_implicit_resolver(tag, whole, list(first))
 
 
 class _Loader(yaml.SafeLoader):
@@ -57,7 +95,7 @@ class _Loader(yaml.SafeLoader):
         return event.start_mark
 
 
-yaml_values.set_resolvers(_Loader)
+_set_resolvers(_Loader)
 
 
 def read_document(path: Path, shown: str) -> Document:
@@ -105,6 +143,11 @@ def parse(content: bytes) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def as_flag(value: object) -> object:
+    """Return the flag that such a word means; any other value unchanged."""
+    return _WORDS[value.lower()] if isinstance(value, YesOrNo) else value
 
 
 def _read_text(path: Path, shown: str) -> str:
@@ -155,9 +198,9 @@ def _construct(loader: _Loader, node: yaml.Node, path: KeyPath, lines: dict[KeyP
 
 
 def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
-    if refusal := yaml_values.refusal(node):
+    if refusal := _refusal(node):
         raise _refuse(refusal, node.start_mark)
-    if (word := yaml_values.word(node)) is not None:
+    if (word := _word(node)) is not None:
         return word
     try:
         return loader.construct_object(node)
@@ -166,6 +209,32 @@ def _scalar(loader: _Loader, node: yaml.ScalarNode) -> Any:
         raise _refuse(
             "this value cannot be read; put quotes around text", node.start_mark
         ) from None
+
+
+def _refusal(node: yaml.ScalarNode) -> str:
+    """Return why a value is refused because YAML versions read it differently; else empty."""
+    plain = node.style is None and node.tag == _STR
+    if not plain and node.tag not in (_INT, _FLOAT):
+        return ""
+    text: str = node.value
+    if _LEADING_ZERO.fullmatch(text):
+        number = text.replace("_", "").lstrip("+-0") or "0"
+        return (
+            f"{text} begins with a zero, which some YAML readers take for an octal number; write "
+            f"{'-' * text.startswith('-')}{number}, or put quotes around it if it is text"
+        )
+    if _BASE_60.fullmatch(text):
+        return (
+            f"{text} is a number in base 60 to some YAML readers and text to others; write a "
+            "duration with its unit, such as 90s, or put quotes around it if it is text"
+        )
+    return ""
+
+
+def _word(node: yaml.ScalarNode) -> YesOrNo | None:
+    """Return a word that YAML 1.1 takes for true or false; None for other values."""
+    plain = node.style is None and node.tag == _STR
+    return YesOrNo(node.value) if plain and node.value.lower() in _WORDS else None
 
 
 def _construct_mapping(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.config.gguf import SplitModelError, model_files
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.diagnosis.situation import Hardware
 from pytest_llmperf.engine.installed import installed_backend
@@ -15,7 +16,6 @@ from pytest_llmperf.machine.cpu import read_cpu
 from pytest_llmperf.machine.free_memory import read_memory
 from pytest_llmperf.machine.gpu.devices import GpuReading, read_gpus
 from pytest_llmperf.machine.graphics import GraphicsCard, graphics_cards, hidden_by
-from pytest_llmperf.split_models import SplitModelError, model_files
 
 if TYPE_CHECKING:
     from pytest_llmperf.machine.fitness import FitnessFinding

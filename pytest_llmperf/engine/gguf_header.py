@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_llmperf.split_models import model_files
+from pytest_llmperf.config.gguf import model_files
 
 #: How each integer type of enum gguf_type is read.
 _WHOLE = {

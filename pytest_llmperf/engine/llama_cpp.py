@@ -23,6 +23,7 @@ from typing import Any
 
 import llama_cpp
 
+from pytest_llmperf.config.gguf import model_files
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.context_room import check_context
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
@@ -39,7 +40,6 @@ from pytest_llmperf.engine.load_report import is_report_line, read_load_report
 from pytest_llmperf.engine.model_reads import read_model_reads
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.split_models import model_files
 from pytest_llmperf.system_path import shown_path
 from pytest_llmperf.timeline import Timeline
 
