@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pytest_llmperf.bisect.estimate import Estimate
 from pytest_llmperf.bisect.evidence import BisectEvidence, EvidenceError
 from pytest_llmperf.bisect.history import (
     Commit,
@@ -17,10 +16,9 @@ from pytest_llmperf.bisect.history import (
     descendants,
     look_up,
 )
-from pytest_llmperf.bisect.judgement import Judgement, judge
 from pytest_llmperf.bisect.outcome import BisectOutcome, JudgedCommit, Kind, Rates
 from pytest_llmperf.bisect.search import Search
-from pytest_llmperf.bisect.session import BisectSession, CheckKey
+from pytest_llmperf.bisect.session import BisectSession, CheckKey, Judgement, judge
 from pytest_llmperf.repository.folders import remove_tree
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import Revision
@@ -272,3 +270,39 @@ class Bisection:
 
 def _tests(checks: Sequence[CheckKey]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check.test for check in checks))
+
+
+#: Beside the search: the bad end itself, and the answer against its own parent.
+_AROUND = 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bounds on a search.
+
+    Attributes:
+        commits: how many may be the first bad one.
+        line: they are one line of commits; with merges the bound is git's guess.
+        budget: the longest time one session measures, seconds.
+        known: sessions that need not be measured again.
+    """
+
+    commits: int
+    line: bool
+    budget: float
+    known: int = 0
+
+    @property
+    def search(self) -> int:
+        """Sessions that halve the range until one commit is left."""
+        return (self.commits - 1).bit_length()
+
+    @property
+    def sessions(self) -> int:
+        """All sessions, if none has to be skipped."""
+        return self.search + _AROUND
+
+    @property
+    def longest(self) -> float:
+        """Seconds of measuring in all, at most."""
+        return max(0, self.sessions - self.known) * self.budget

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pytest_llmperf.repository.content import content_of
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import Revision
+from pytest_llmperf.repository.state import content_of
 
 
 class RangeError(Exception):

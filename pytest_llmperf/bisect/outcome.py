@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pytest_llmperf.bisect.history import Commit
-from pytest_llmperf.bisect.judgement import Judgement
-from pytest_llmperf.bisect.session import BisectFinding, BisectSession, CheckKey
+from pytest_llmperf.bisect.session import BisectFinding, BisectSession, CheckKey, Judgement
 
 #: ``found``: one commit, and its own effect is proven. ``unconfirmed``: one commit, but compared
 #: with its own parent alone nothing is proven. ``range``: skipped commits hide which one.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pytest_llmperf.bisect.judgement import Call
+from pytest_llmperf.bisect.session import Call
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.helper import Helper
+from pytest_llmperf.repository.private_repository import PrivateRepository
 
 
 class Search:
@@ -25,7 +25,7 @@ class Search:
     def __init__(
         self, repository: Repository, good: str, bad: str, folder: Path, first_parent: bool = False
     ) -> None:
-        self._git = Helper.create(folder, repository.top)
+        self._git = PrivateRepository.create(folder, repository.top)
         self._bad = bad
         self._walk = ["--first-parent"] if first_parent else []
         self._skipped: set[str] = set()

@@ -1,10 +1,10 @@
-"""One session of a search: a commit compared with another, read from the session's report."""
+"""One session of a search: a commit compared with another, and the call about it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, expect
@@ -188,3 +188,47 @@ class BisectReport(Stored):
             for metric in test.metrics
             if metric.gated and metric.verdict is not None
         )
+
+
+#: In the words of ``git bisect``.
+Call = Literal["bad", "good", "skip"]
+
+_SHOWN = 2
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A call and its reason.
+
+    Attributes:
+        call: ``bad`` if any metric that counts regressed, ``good`` if all of them are
+            fine, else ``skip``.
+        reason: of a ``skip``, in one line; else empty.
+    """
+
+    call: Call
+    reason: str = ""
+
+
+def judge(session: BisectSession, checks: Sequence[CheckKey]) -> Judgement:
+    """Judge a commit by the metrics that count: those that regressed at the bad end."""
+    if session.is_base:
+        return Judgement("good")
+    if session.problem:
+        return Judgement("skip", session.problem.splitlines()[0])
+    unclear = []
+    bad = False
+    for check in checks:
+        finding = session.find(check)
+        if finding is None:
+            unclear.append(f"{check.test} [{check.metric}] was not measured")
+        elif finding.verdict == REGRESSED:
+            bad = True
+        elif finding.verdict not in FINE:
+            unclear.append(f"{check.test} [{check.metric}] {finding.verdict}: {finding.text}")
+    if bad:
+        return Judgement("bad")
+    if unclear:
+        more = f"; and {len(unclear) - _SHOWN} more" if len(unclear) > _SHOWN else ""
+        return Judgement("skip", "; ".join(unclear[:_SHOWN]).replace("\n", " ") + more)
+    return Judgement("good")

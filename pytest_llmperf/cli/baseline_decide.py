@@ -15,7 +15,7 @@ from pytest_llmperf.baselines.decisions import Decision, StoredDecision, now
 from pytest_llmperf.baselines.store import Shelf
 from pytest_llmperf.cli.output import say, say_words, width
 from pytest_llmperf.report.decision_text import decision_lines
-from pytest_llmperf.repository.provenance import read_provenance
+from pytest_llmperf.repository.state import read_provenance
 from pytest_llmperf.text import shell_word
 
 if TYPE_CHECKING:

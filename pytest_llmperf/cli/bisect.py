@@ -87,18 +87,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from pytest_llmperf.bisect.circumstances import host_label
     from pytest_llmperf.bisect.drive import Bisection
     from pytest_llmperf.bisect.evidence import BisectEvidence
     from pytest_llmperf.bisect.outcome import Rates
-    from pytest_llmperf.bisect.project import find_project
+    from pytest_llmperf.bisect.project import find_project, host_label
     from pytest_llmperf.cli.bisect_pytest_sessions import PytestSessions
     from pytest_llmperf.cli.output import check_writable
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.gate.rules import FALSE_PASSES
     from pytest_llmperf.report.bisect_text import BisectText
-    from pytest_llmperf.repository.content import below_top
     from pytest_llmperf.repository.revisions import resolve
+    from pytest_llmperf.repository.state import below_top
 
     project = find_project(Path.cwd(), arguments.words)
     if arguments.json:

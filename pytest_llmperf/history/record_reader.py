@@ -1,14 +1,18 @@
-"""Reads records from the index, from git and from the work tree."""
+"""Reads records from git and from the work tree; names the fix where one can't be read."""
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.history.contents import committed_contents, work_tree_content
+from pytest_llmperf.baselines.errors import restore
+from pytest_llmperf.baselines.layout import MAX_BYTES
 from pytest_llmperf.history.levels import SessionLevels, TestLevels, different_tests, read_levels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_llmperf.history.index import LevelIndex
     from pytest_llmperf.repository.git import Repository
@@ -89,3 +93,52 @@ class RecordReader:
     def _keep(self, batch: Mapping[str, SessionLevels]) -> None:
         if self._index is not None and batch:
             self._index.add(batch)
+
+
+_NOT_HERE = (
+    "its content is not in this clone, or far too long\n"
+    "restore the content: git fetch --refetch; a file that is too long can only be removed"
+)
+_NO_FILE = "not a regular file, or far too long\nremove it"
+#: Opened without blocking, as it may be a pipe.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def committed_contents(repository: Repository, blobs: Sequence[str]) -> Iterator[bytes | str]:
+    """Yield the content of each blob, in order, or why it cannot be read.
+
+    Raises:
+        GitError: git failed.
+    """
+    for content in repository.available_blobs(blobs, MAX_BYTES):
+        yield _NOT_HERE if content is None else content
+
+
+def work_tree_content(path: str) -> bytes | str | None:
+    """Return a file's content, or why it cannot be read; None if the file is gone."""
+    try:
+        with os.fdopen(os.open(path, _FLAGS), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
+                return _NO_FILE
+            return file.read()
+    except FileNotFoundError:  # also a link to nowhere
+        return None
+    except OSError as error:
+        return f"cannot be read: {(error.strerror or str(error)).lower()}"
+
+
+def with_remedy(why: str, path: str, top: Path, again: str) -> str:
+    """Return the reason, with the remedy on a second line unless it has one.
+
+    Args:
+        why: the reason.
+        path: of the file, from the repository's top.
+        top: of the work tree.
+        again: how to make another file of this kind.
+    """
+    if "\n" in why:
+        return why
+    if (top / path).exists() or (top / path).is_symlink():
+        return f"{why}\n{restore(top / path, again)}"
+    return f"{why}\nit lies in earlier commits only, so there is nothing to restore or to remove"

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_llmperf.bisect.drive import Bisection
-    from pytest_llmperf.bisect.judgement import Judgement
     from pytest_llmperf.bisect.outcome import BisectOutcome
-    from pytest_llmperf.bisect.session import BisectSession
+    from pytest_llmperf.bisect.session import BisectSession, Judgement
 
 SCHEMA_VERSION = 1
 

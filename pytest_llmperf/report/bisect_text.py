@@ -14,7 +14,7 @@ from pytest_llmperf.text import wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
-    from pytest_llmperf.bisect.estimate import Estimate
+    from pytest_llmperf.bisect.drive import Estimate
     from pytest_llmperf.bisect.history import Commit
     from pytest_llmperf.bisect.outcome import BisectOutcome
     from pytest_llmperf.bisect.session import BisectFinding, BisectSession, CheckKey

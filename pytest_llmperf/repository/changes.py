@@ -18,8 +18,7 @@ from typing import Literal, NamedTuple
 
 from pytest_llmperf.repository import command
 from pytest_llmperf.repository.command import GitError, execute
-from pytest_llmperf.repository.git import Repository
-from pytest_llmperf.repository.unusable import reason
+from pytest_llmperf.repository.git import Repository, reason
 
 #: Which changes in submodules count: all, as configured, none.
 Submodules = Literal["all", "configured", "none"]
@@ -34,7 +33,8 @@ _POINTER = re.compile(
 )
 #: Bytes; the specification of Git LFS has pointers shorter than that.
 _LONGEST_POINTER = 1024
-_GITLINK = "160000"
+#: Arguments that list the index, from the top of the work tree.
+INDEX = ("ls-files", "-z", "--stage", "--", ":(top)")
 _OWN = (b"local", b"worktree")
 _WRONG_OPTION = 129
 _CHUNK = 1 << 20
@@ -123,15 +123,22 @@ def _stored_by_lfs(repository: Repository, files: Mapping[str, str]) -> set[str]
 
 def _is_file_of(file: Path, size: int, sha256: str) -> bool:
     try:
-        if file.stat().st_size != size:
-            return False
-        digest = hashlib.sha256()
-        with file.open("rb") as stream:
-            while chunk := stream.read(_CHUNK):
-                digest.update(chunk)
+        return file.stat().st_size == size and file_digest(file).hex() == sha256
     except OSError:
         return False
-    return digest.hexdigest() == sha256
+
+
+def file_digest(file: Path) -> bytes:
+    """Return the SHA-256 of a file's content.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.digest()
 
 
 def _own_filters(top: Path, *, nested: bool) -> set[str]:
@@ -153,13 +160,22 @@ def _own_filters(top: Path, *, nested: bool) -> set[str]:
 
 
 def _checked_out_submodules(top: Path) -> Iterator[Path]:
-    for entry in _execute(top, "ls-files", "-z", "--stage", "--", ":(top)").split("\0"):
-        facts, _, path = entry.partition("\t")
-        if facts.startswith(_GITLINK) and (top / path / ".git").exists():
+    for path in gitlinks(_execute(top, *INDEX)):
+        if (top / path / ".git").exists():
             inner = (top / path).resolve()
             # A link that leads back up would never end.
             if inner != top.resolve() and inner.is_relative_to(top.resolve()):
                 yield inner
+
+
+def gitlinks(listing: str) -> dict[str, str]:
+    """Return path -> commit of the submodules in the output of ``git ls-files --stage -z``."""
+    found = {}
+    for entry in listing.split("\0"):
+        facts, _, path = entry.partition("\t")
+        if facts.startswith("160000"):
+            found[path] = facts.split()[1]
+    return found
 
 
 def _switched_off(filters: set[str]) -> list[str]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from pytest_llmperf.repository.command import GitError, GitKilledError
+from pytest_llmperf.repository.changes import INDEX, gitlinks
+from pytest_llmperf.repository.command import GitError, GitKilledError, execute
 from pytest_llmperf.repository.folders import OwnFolder, cannot_write, sweep
 from pytest_llmperf.repository.git import Repository
-from pytest_llmperf.repository.helper import Helper, git_in
-from pytest_llmperf.repository.remotes import main_remote
-from pytest_llmperf.repository.submodules import fill_submodules
+from pytest_llmperf.repository.private_repository import PrivateRepository, git_in
+from pytest_llmperf.repository.revisions import main_remote
 
 FOLDER = "worktrees"
 _DIGITS = 16
@@ -110,19 +110,19 @@ def _fill(repository: Repository, commit: str, folder: OwnFolder) -> Checkout:
     # Named as the user's: a package may be named after its folder.
     tree = folder.path / "tree" / (repository.top.name or "top")
     tree.parent.mkdir()
-    helper = Helper.create(folder.path / "repo.git", repository.top)
+    private = PrivateRepository.create(folder.path / "repo.git", repository.top)
     try:
-        helper.check_out(commit, tree)
+        private.check_out(commit, tree)
     except GitKilledError:
         raise
     except GitError as error:
         raise _explained(repository, commit, folder.path, error) from error
-    helpers = folder.path / "modules"
-    helpers.mkdir()
-    empty = fill_submodules(tree, repository.top, helpers)
+    modules = folder.path / "modules"
+    modules.mkdir()
+    empty = _fill_submodules(tree, repository.top, modules)
     _link_models(repository, tree)
     # Links must not show up as changes of the commit.
-    with (helper.folder / "info" / "exclude").open("ab") as exclude:
+    with (private.folder / "info" / "exclude").open("ab") as exclude:
         exclude.write(b"\n*.[gG][gG][uU][fF]\n")
     return Checkout(tree, commit, empty, folder)
 
@@ -181,3 +181,85 @@ def _make_folders(tree: Path, path: PurePosixPath) -> Path | None:
 
 def _key(repository: Repository) -> str:
     return hashlib.sha256(os.fsencode(repository.common_dir)).hexdigest()[:_DIGITS]
+
+
+def _fill_submodules(tree: Path, source: Path, modules: Path) -> tuple[str, ...]:
+    """Check out the submodules inside ``tree``; return the paths left empty.
+
+    Args:
+        tree: the checkout to fill.
+        source: the user's work tree or, of a submodule, its repository's folder.
+        modules: where private repositories go.
+
+    A submodule whose commit the user's clone does not have stays an empty folder,
+    as it would in a clone without submodules.
+    """
+    links = gitlinks(git_in(tree, INDEX) or "")
+    if not links:
+        return ()
+    names = _submodule_names(tree)
+    empty: list[str] = []
+    for path, wanted in links.items():
+        found = _source_of(source, names.get(path), path, wanted)
+        if found is None or not _is_plain(tree, path):
+            empty.append(path)
+            continue
+        try:
+            number = sum(1 for _ in modules.iterdir())
+            private = PrivateRepository.create(modules / f"{number}.git", found)
+            private.check_out(wanted, tree / path)
+        except GitKilledError:
+            raise
+        except GitError:
+            empty.append(path)
+            continue
+        inner = _fill_submodules(tree / path, found, modules)
+        empty += [f"{path}/{name}" for name in inner]
+    return tuple(empty)
+
+
+def _submodule_names(tree: Path) -> dict[str, str]:
+    """Return path -> name, as ``.gitmodules`` says."""
+    file = tree / ".gitmodules"
+    if not file.is_file() or file.is_symlink():
+        return {}
+    listed = git_in(
+        tree, ["config", "--file", ".gitmodules", "--null", "--get-regexp", r"submodule\..*\.path"]
+    )
+    found = {}
+    for entry in (listed or "").split("\0"):
+        key, _, path = entry.partition("\n")
+        name = key.removeprefix("submodule.").removesuffix(".path")
+        # As git itself: a name becomes a folder's, and must not lead out of it.
+        if name and ".." not in PurePosixPath(name.replace("\\", "/")).parts:
+            found[path] = name
+    return found
+
+
+def _source_of(source: Path, name: str | None, path: str, wanted: str) -> Path | None:
+    """Return the user's repository of a submodule, if it has the commit."""
+    places = []
+    if name is not None:
+        for kind in (["--git-path", f"modules/{name}"], ["--git-common-dir"]):
+            if (output := git_in(source, ["rev-parse", *kind])) is not None:
+                place = source / output
+                places.append(place if kind[0] == "--git-path" else place / "modules" / name)
+    # A submodule that has its repository in its own folder, as very old ones do.
+    places.append(source / path / ".git")
+    for place in places:
+        if not place.is_dir():
+            continue
+        found = execute([f"--git-dir={place}", "cat-file", "-e", f"{wanted}^{{commit}}"], place)
+        if found.returncode == 0:
+            return place.resolve()
+    return None
+
+
+def _is_plain(tree: Path, path: str) -> bool:
+    """Whether every folder down to ``path`` is a real one inside ``tree``."""
+    folder = tree
+    for part in PurePosixPath(path).parts:
+        folder = folder / part
+        if folder.is_symlink() or not folder.is_dir():
+            return False
+    return True

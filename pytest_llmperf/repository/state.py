@@ -1,4 +1,4 @@
-"""Identifies the exact content of a work tree: its commit, and a digest of its changes."""
+"""The state of a work tree: its commit, and digests of its content."""
 
 from __future__ import annotations
 
@@ -7,15 +7,52 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from pytest_llmperf.repository.changes import changes
-from pytest_llmperf.repository.git import Repository
+from pytest_llmperf.repository.changes import changes, file_digest
+from pytest_llmperf.repository.git import GitError, Repository
+
+
+class GitState(NamedTuple):
+    """The working tree's state.
+
+    Attributes:
+        commit: HEAD, or None (no repository, no commit yet, or ``problem``).
+        dirty: tracked files differ from it; untracked files and recorded baselines do not count.
+        branch: or None when HEAD is detached.
+        problem: why a repository that exists, or may exist, can't be read; or empty.
+    """
+
+    commit: str | None
+    dirty: bool
+    branch: str | None
+    problem: str = ""
+
+
+def read_provenance(cwd: Path, baselines: Path | None = None) -> GitState:
+    """Read the state of the repository around ``cwd``.
+
+    ``baselines`` is the store's folder: recording there does not change the
+    measured code. If only a part can be read, nothing is returned: a commit
+    without its changes would be wrong.
+    """
+    try:
+        repository = Repository.around(cwd)
+        if repository is None:
+            return GitState(None, False, None)
+        below = below_top(repository, baselines) if baselines is not None else None
+        exclude = [below] if below else []
+        head = repository.head()
+        changed = changes(repository, exclude=exclude, untracked=False, submodules="configured")
+        return GitState(head, bool(changed), repository.branch())
+    except GitError as error:
+        return GitState(None, False, None, str(error))
+
 
 #: Untracked files larger than this (models, data) are known by size and modification time, bytes.
 LARGE = 64 * 1024 * 1024
 #: Replaces the commit before there is one.
 UNBORN = "no-commit"
-_CHUNK = 1024 * 1024
 _DIGITS = 16
 
 
@@ -105,18 +142,10 @@ def _content(path: Path, untracked: bool) -> bytes:
             return b"other"
         if untracked and found.st_size > LARGE:
             return mode + f"{found.st_size} {found.st_mtime_ns}".encode()
-        return mode + _digest(path)
+        return mode + file_digest(path)
     except OSError as error:
         # Deleted, or not readable for this user.
         return b"none" if isinstance(error, FileNotFoundError) else b"unreadable"
-
-
-def _digest(path: Path) -> bytes:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.digest()
 
 
 def _nested(folder: Path) -> bytes:
@@ -125,3 +154,49 @@ def _nested(folder: Path) -> bytes:
     if inner is None or inner.top != folder.resolve():
         return b""
     return state_of(inner).encode()
+
+
+_CONTENT_DIGITS = 20
+
+
+def content_of(repository: Repository, commit: str, exclude: Sequence[str] = ()) -> str:
+    """Return a digest of a commit's files, modes, links and submodules.
+
+    ``exclude`` names files and folders, from the top, that do not count. Two commits with the
+    same digest are checked out as the same files.
+
+    Raises:
+        GitError: the commit's tree is missing.
+    """
+    listing = repository.run("ls-tree", "-rz", "--full-tree", commit)
+    outside = [folder.strip("/") for folder in exclude]
+    digest = hashlib.sha256()
+    for entry in listing.split("\0"):
+        path = entry.partition("\t")[2]
+        if not any(path == folder or path.startswith(f"{folder}/") for folder in outside):
+            digest.update(entry.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()[:_CONTENT_DIGITS]
+
+
+def work_tree_content(repository: Repository, exclude: Sequence[str] = ()) -> str | None:
+    """Return a digest of HEAD's files and of the work tree's changes, as ``state_of`` does.
+
+    None before the first commit.
+
+    Raises:
+        GitError: git could not list the files.
+    """
+    head = repository.head()
+    if head is None:
+        return None
+    difference = difference_of(repository, exclude)
+    content = content_of(repository, head, exclude)
+    return f"{content}+{difference}" if difference else content
+
+
+def below_top(repository: Repository, path: Path) -> str | None:
+    """Return a path from the top of the work tree; None outside of it, and for the top itself."""
+    whole = path.resolve()
+    if whole == repository.top or not whole.is_relative_to(repository.top):
+        return None
+    return whole.relative_to(repository.top).as_posix()

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.workload import Workload
-from pytest_llmperf.repository.content import below_top
 from pytest_llmperf.repository.git import GitError
-from pytest_llmperf.repository.state import changed_since, state_of
+from pytest_llmperf.repository.state import below_top, changed_since, state_of
 from pytest_llmperf.session.base_side import BaseSide, setting_lines
 from pytest_llmperf.session.commit_checkout import CommitCheckout, foreign_module
 from pytest_llmperf.session.errors import SideError

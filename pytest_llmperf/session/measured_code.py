@@ -15,9 +15,14 @@ from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import work_differences
 from pytest_llmperf.baselines.record import Provenance
 from pytest_llmperf.baselines.store import StoredRecord
-from pytest_llmperf.repository.content import below_top, content_of, work_tree_content
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.state import ignored, state_of
+from pytest_llmperf.repository.state import (
+    below_top,
+    content_of,
+    ignored,
+    state_of,
+    work_tree_content,
+)
 from pytest_llmperf.session.facts import SessionFacts
 
 if TYPE_CHECKING:

@@ -7,9 +7,15 @@ from typing import Any
 import pytest
 from scripted_histories import RATES
 
-from pytest_llmperf.bisect.judgement import Judgement, judge
 from pytest_llmperf.bisect.outcome import BisectOutcome, JudgedCommit
-from pytest_llmperf.bisect.session import BisectFinding, BisectReport, BisectSession, CheckKey
+from pytest_llmperf.bisect.session import (
+    BisectFinding,
+    BisectReport,
+    BisectSession,
+    CheckKey,
+    Judgement,
+    judge,
+)
 from pytest_llmperf.stored_json import ShapeError, dump, read
 
 TEST = "test_it.py::test_x"

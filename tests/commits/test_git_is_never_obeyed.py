@@ -18,9 +18,8 @@ from pytest_llmperf.bisect.history import look_up
 from pytest_llmperf.history.sessions import read_sessions
 from pytest_llmperf.repository.checkout import export
 from pytest_llmperf.repository.git import Repository
-from pytest_llmperf.repository.provenance import read_provenance
 from pytest_llmperf.repository.revisions import RevisionError, resolve
-from pytest_llmperf.repository.state import changed_since, ignored, state_of
+from pytest_llmperf.repository.state import changed_since, ignored, read_provenance, state_of
 
 
 @pytest.fixture

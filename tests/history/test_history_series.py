@@ -13,7 +13,7 @@ from history_projects import FOLDER, KEY, LONG, MODEL, SHORT, Project, moment, r
 from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.decisions import to_text as decision_text
 from pytest_llmperf.baselines.record import MetricRecord, ModelIdentity, to_text
-from pytest_llmperf.history import contents
+from pytest_llmperf.history import record_reader
 from pytest_llmperf.history.build import History, build_history
 from pytest_llmperf.history.series import Group, wanted_metrics
 from pytest_llmperf.history.sessions import read_sessions
@@ -209,7 +209,7 @@ def test_a_decision_whose_content_cannot_be_had_is_named(
     committed, device = (f"{FOLDER}/{KEY}/decisions/{name}.json" for name in ("a", "b"))
     project.commit({committed: " " * 20_000})
     (project.top / device).symlink_to("/dev/zero")
-    monkeypatch.setattr(contents, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(record_reader, "MAX_BYTES", 10_000)
     found = history_of(project)
     assert len(found.sessions) == 2
     assert found.unreadable[committed].startswith("its content is not in this clone, or far too")

@@ -8,7 +8,7 @@ import pytest
 from history_projects import FOLDER, KEY, Project, path_of, record_of
 
 from pytest_llmperf.baselines.record import to_text
-from pytest_llmperf.history import contents
+from pytest_llmperf.history import record_reader
 from pytest_llmperf.history.sessions import RecordedSessions, read_sessions
 from pytest_llmperf.repository.git import GitError, Repository
 
@@ -55,7 +55,7 @@ def test_what_is_far_too_long_for_a_record_is_named(
     committed, untracked = (f"{FOLDER}/{KEY}/{name}.json" for name in ("committed", "untracked"))
     grown.commit({committed: " " * 20_000})
     (grown.top / untracked).write_text(" " * 20_000)
-    monkeypatch.setattr(contents, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(record_reader, "MAX_BYTES", 10_000)
     found = recorded(grown)
     assert len(found.sessions) == 5
     assert list(found.unreadable) == [committed, untracked]

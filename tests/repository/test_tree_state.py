@@ -10,9 +10,8 @@ import pytest
 from git_projects import commit, git, make, snapshot, write
 
 from pytest_llmperf.repository import state
-from pytest_llmperf.repository.content import below_top, content_of, work_tree_content
 from pytest_llmperf.repository.git import Repository
-from pytest_llmperf.repository.state import state_of
+from pytest_llmperf.repository.state import below_top, content_of, state_of, work_tree_content
 
 
 def test_a_clean_tree_is_its_commit(project: Path, repository: Repository) -> None:

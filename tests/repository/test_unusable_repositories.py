@@ -12,8 +12,8 @@ from git_projects import git, make
 
 from pytest_llmperf.repository import command
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.repository.provenance import read_provenance
 from pytest_llmperf.repository.revisions import resolve
+from pytest_llmperf.repository.state import read_provenance
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -35,7 +35,7 @@ _REFS = ("refs/heads", "refs/remotes", "refs/tags", "refs/replace")
 _SPARSE = "sparse-checkout"
 
 
-class Helper:
+class PrivateRepository:
     """A private bare repository with the objects and refs of another one.
 
     Attributes:
@@ -49,7 +49,7 @@ class Helper:
         self._named = [] if (source / ".git").exists() else [f"--git-dir={source}"]
 
     @classmethod
-    def create(cls, folder: Path, source: Path) -> Helper:
+    def create(cls, folder: Path, source: Path) -> PrivateRepository:
         """Make one in ``folder``, which does not exist yet; ``source`` is a repository's folder.
 
         ``source`` is a work tree's top or a repository's own folder (``.git/modules/NAME``).
@@ -57,8 +57,8 @@ class Helper:
         Raises:
             GitError: the source can't be read, or the folder can't be written.
         """
-        helper = cls(folder, source)
-        asked = helper._ask("rev-parse", "--show-object-format", missing="sha1")
+        private = cls(folder, source)
+        asked = private._ask("rev-parse", "--show-object-format", missing="sha1")
         chosen = [] if asked == "sha1" else [f"--object-format={asked}"]
         # Refs in files, whatever the default, as they are written below.
         settings = ["-c", "init.defaultRefFormat=files", "-c", "init.defaultBranch=main"]
@@ -70,10 +70,10 @@ class Helper:
         if created.returncode != 0:
             raise cannot_write(folder, git_error_text(created))
         try:
-            helper._borrow()
+            private._borrow()
         except OSError as error:
             raise cannot_write(folder, error) from error
-        return helper
+        return private
 
     def git(self, *arguments: str, cwd: Path | None = None) -> str:
         """Run git on this repository, or in a work tree of it; return its output.
