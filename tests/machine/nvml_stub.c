@@ -38,7 +38,7 @@
 enum { SUCCESS = 0, INVALID = 2, NOT_SUPPORTED = 3, NO_PERMISSION = 4, NOT_FOUND = 6,
        TOO_SMALL = 7, TIMEOUT = 10, LOST = 15 };
 enum { DEVICES = 16, SLOTS = 8, PROCESSES = 64, EVENTS = 16, COUNTERS = 24 };
-/* Places in a device's counters; what a line does not tell stays -1. */
+/* Places in a device's counters; what a line does not state stays -1. */
 enum { GPU_BUSY, MEMORY_BUSY, POWER, UPDATE, POWER_DEFAULT, POWER_ENFORCED, TEMPERATURE, SLOWDOWN,
        SM_NOW, SM_MAX, MEM_NOW, MEM_MAX, BUS_WIDTH, GEN, WIDTH, ECC_CORRECTED, ECC_UNCORRECTED,
        PERSISTENCE, POWER_LIMIT, GEN_MAX, WIDTH_MAX, USED };

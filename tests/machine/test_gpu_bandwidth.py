@@ -69,7 +69,7 @@ def test_a_slice_has_as_much_of_the_bandwidth_as_of_the_memory(
 def test_a_card_that_does_not_tell_has_none_and_says_so(ask_nvml: Any) -> None:
     (found,) = ask_nvml("gpu_bandwidths()", "device 0 GPU-aa00 24564 - - - NVIDIA GB10\n")
     assert found["bytes_per_s"] is None
-    assert found["how"] == "the NVIDIA GB10 does not tell its memory's bus width and clock"
+    assert found["how"] == "the NVIDIA GB10 does not report its memory's bus width and clock"
 
 
 def test_without_a_driver_there_are_none(ask_nvml: Any) -> None:

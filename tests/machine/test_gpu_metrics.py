@@ -114,7 +114,7 @@ def test_untold_memory_is_what_came_since_the_engine_started(
     assert "does not report the engine's memory on the card (GPU 0)" in told.remark
     unknown = memory([track(readings, before=None)], WHO, [Span(0.0, 0.1, 1.0, 9)])
     assert unknown.value is None
-    assert unknown.why == "the driver tells no memory of the card (GPU 0)"
+    assert unknown.why == "the driver does not report the memory in use on the card (GPU 0)"
 
 
 def test_an_engine_on_no_card_has_no_memory_there() -> None:

@@ -231,7 +231,7 @@ def test_what_a_card_does_not_tell_is_said_once_a_session(session: Session) -> N
     session.run(scenario("unsupported"), 'gpu_memory(max="8GiB")').assert_outcomes(passed=1)
     notes = session.report["session"]["notes"]
     assert [note for note in notes if "MX150" in note] == [
-        "the NVIDIA GeForce MX150 does not tell: the energy counter, utilization, clocks, power, "
+        "the NVIDIA GeForce MX150 does not report: the energy counter, utilization, clocks, power, "
         "the PCIe link"
     ]
 

@@ -103,7 +103,9 @@ def test_of_a_slice_what_belongs_to_the_card_is_the_cards(card: Card) -> None:
     (device,) = found["devices"]
     assert (device["facts"]["mig"], device["facts"]["mig_mode"]) == ("2c.3g.40gb", True)
     assert means(device)["temperature_c"] == 52
-    assert found["notes"] == ["the NVIDIA H100 80GB HBM3 (a MIG slice) does not tell: utilization"]
+    assert found["notes"] == [
+        "the NVIDIA H100 80GB HBM3 (a MIG slice) does not report: utilization"
+    ]
     assert found["undefined"]["energy_per_token"] == (
         "the NVIDIA H100 80GB HBM3 is partitioned (MIG), and its power is that of all slices "
         "together"
@@ -113,22 +115,23 @@ def test_of_a_slice_what_belongs_to_the_card_is_the_cards(card: Card) -> None:
 def test_counters_a_card_lacks_are_said_once_and_the_others_read(card: Card) -> None:
     found = card.observe(scenario("unsupported"))
     assert found["notes"] == [
-        "the NVIDIA GeForce MX150 does not tell: the energy counter, utilization, clocks, power, "
+        "the NVIDIA GeForce MX150 does not report: the energy counter, utilization, clocks, power, "
         "the PCIe link"
     ]
     assert means(found["devices"][0])["temperature_c"] == 55
     assert found["undefined"]["gpu_utilization"] == (
-        "the driver does not tell how busy the NVIDIA GeForce MX150 (GPU 0) is"
+        "the driver does not report how busy the NVIDIA GeForce MX150 (GPU 0) is"
     )
     assert found["undefined"]["gpu_power"] == (
-        "the driver tells neither energy nor power of the NVIDIA GeForce MX150 (GPU 0)"
+        "the driver reports neither energy nor power of the NVIDIA GeForce MX150 (GPU 0)"
     )
 
 
 def test_what_this_user_may_not_see_is_said_once(card: Card) -> None:
     found = card.observe(scenario("healthy") + "forbidden 0\n")
     assert found["notes"][0] == (
-        "the driver does not let this user see, of the NVIDIA GeForce RTX 4090: processes"
+        "the driver does not let this user see these counters of the NVIDIA GeForce RTX 4090: "
+        "processes"
     )
 
 

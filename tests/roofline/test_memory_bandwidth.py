@@ -39,7 +39,7 @@ def test_the_stream_times_as_many_bytes_as_it_says() -> None:
     try:
         found = stream(2, 24 * MIB)
     except BusyError as busy:
-        # Then the plugin rightly tells no bandwidth.
+        # Then the plugin rightly reports no bandwidth.
         pytest.skip(f"this machine is busy: {busy}")
     assert found.threads == 2
     assert found.array_bytes == 24 * MIB

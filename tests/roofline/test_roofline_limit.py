@@ -66,7 +66,7 @@ def info_of(device: str, description: str) -> EngineInfo:
 CARDS = (
     GpuBandwidth("NVIDIA GeForce RTX 4070", 504 * GIGA, "192 bit x 10501 MHz x 2"),
     GpuBandwidth("NVIDIA GeForce RTX 4070 Ti SUPER", 672 * GIGA, "256 bit x 10501 MHz x 2"),
-    GpuBandwidth("NVIDIA GB10", None, "the NVIDIA GB10 does not tell"),
+    GpuBandwidth("NVIDIA GB10", None, "the NVIDIA GB10 does not report"),
 )
 
 
@@ -90,7 +90,7 @@ def test_a_device_of_another_vendor_has_no_known_bandwidth() -> None:
 
 def test_a_card_that_does_not_tell_leaves_it_unknown() -> None:
     found = bandwidth_of_gpu("CUDA0", info_of("CUDA0", "NVIDIA GB10"), CARDS)
-    assert found == Unknown("the NVIDIA GB10 does not tell")
+    assert found == Unknown("the NVIDIA GB10 does not report")
 
 
 def a_limit(**changes: object) -> Limit:

@@ -58,7 +58,7 @@ def _bandwidth(pynvml: Any, device: Device) -> GpuBandwidth:
     clock = ask(pynvml, pynvml.nvmlDeviceGetMaxClockInfo, card, pynvml.NVML_CLOCK_MEM)
     if not bits or not clock:
         return GpuBandwidth(
-            gpu.name, None, f"the {gpu.name} does not tell its memory's bus width and clock"
+            gpu.name, None, f"the {gpu.name} does not report its memory's bus width and clock"
         )
     whole, how = memory_bandwidth(bits, clock), f"{bits} bit x {clock} MHz x 2"
     if gpu.mig is None:
@@ -66,7 +66,7 @@ def _bandwidth(pynvml: Any, device: Device) -> GpuBandwidth:
     memory = ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, card)
     if gpu.memory_bytes is None or memory is None or not memory.total:
         return GpuBandwidth(
-            gpu.name, None, f"the {gpu.name} does not tell how much of its memory a slice has"
+            gpu.name, None, f"the {gpu.name} does not report how much of its memory a slice has"
         )
     eighths = max(1, round(_MEMORY_SLICES * gpu.memory_bytes / memory.total))
     share = min(eighths, _MEMORY_SLICES) / _MEMORY_SLICES

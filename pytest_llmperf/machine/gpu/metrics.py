@@ -107,7 +107,9 @@ def memory(tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]) -
                 "memory in use before the engine started"
             )
         else:
-            return MetricReading(None, f"the driver tells no memory of the {track.facts.label}")
+            return MetricReading(
+                None, f"the driver does not report the memory in use on the {track.facts.label}"
+            )
     return MetricReading(float(total), remark="; ".join(remarks))
 
 
@@ -125,7 +127,7 @@ def utilization(
         # Not every sample asks for it.
         if readings and all(one.gpu_busy is None for one in track.readings):
             return MetricReading(
-                None, f"the driver does not tell how busy the {track.facts.label} is"
+                None, f"the driver does not report how busy the {track.facts.label} is"
             )
         if len(busy) < _MIN_READINGS:
             lasted = format_duration(sum(span.last - span.first for span in spans))
@@ -189,7 +191,7 @@ def _mean_power(track: Track, begin: float, end: float) -> MetricReading:
         if any(one.power_w is not None or one.energy_j is not None for one in track.readings):
             return _too_short(end - begin, 0, None, MIN_SECONDS)
         return MetricReading(
-            None, f"the driver tells neither energy nor power of the {track.facts.label}"
+            None, f"the driver reports neither energy nor power of the {track.facts.label}"
         )
     steps = len(drawn) - 1
     if steps < MIN_UPDATES or end - begin < MIN_SECONDS_OF_POWER:

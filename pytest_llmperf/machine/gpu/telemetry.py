@@ -258,10 +258,10 @@ class Sampler:
             name = track.facts.name + (" (a MIG slice)" if track.facts.mig else "")
             lacking = [one for one in reader.lacking if one in _EXPECTED]
             if lacking:
-                self._note(f"the {name} does not tell: {', '.join(lacking)}")
+                self._note(f"the {name} does not report: {', '.join(lacking)}")
             if reader.denied:
                 self._note(
-                    f"the driver does not let this user see, of the {name}: "
+                    f"the driver does not let this user see these counters of the {name}: "
                     f"{', '.join(reader.denied)}"
                 )
 
