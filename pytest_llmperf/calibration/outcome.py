@@ -14,7 +14,7 @@ from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.stalls import rate
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.metrics import get_metric, percentile_parts
-from pytest_llmperf.stats.power import mde, pairs_to_pass
+from pytest_llmperf.stats.paired import mde, pairs_to_pass
 from pytest_llmperf.stats.proportions import binomial_interval
 from pytest_llmperf.stats.summary import process_medians
 

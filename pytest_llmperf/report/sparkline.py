@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmperf.stats.segments import segment_medians
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,8 +38,8 @@ def sparkline(
     if not len(values):
         return ""
     count = min(width, len(values))
-    lengths = np.diff(np.arange(count + 1) * len(values) // count)
-    drawn = segment_medians(np.array([values], np.float64), lengths.tolist())[0].tolist()
+    cuts = np.arange(1, count) * len(values) // count
+    drawn = [float(np.median(bar)) for bar in np.split(np.array(values, np.float64), cuts)]
     low, high = min(drawn), max(drawn)
     missing = least * (low + high) / 2 - (high - low)
     if missing > 0:

@@ -15,6 +15,7 @@ import math
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,8 @@ TAIL_CLIP_MIN, TAIL_FIRST = 0.50, 8
 AGREE = 1.0 / 64.0
 #: Largest share of pairs that is clipped: more of them are a second state, not outliers.
 CLIP_SHARE = 0.25
+#: Maximum number of pairs in a plan.
+MAX_PAIRS = 400
 
 
 @dataclass(frozen=True)
@@ -199,8 +202,8 @@ def bounds(look: Look, level: float) -> tuple[Array, Array]:
 
     ln E against a mean theta reaches c exactly when t(theta) reaches critical_t(n, c),
     so mean +- critical_t(n, ln(2 / (1-level))) * sd / sqrt(n) holds just the means not
-    yet refuted from either side. Wherever one stops, it misses the true mean with at
-    max_pairs probability 1-level. It uses this look alone: the intersection with earlier
+    yet refuted from either side. Wherever one stops, it misses the true mean with
+    probability 1-level at most. It uses this look alone: the intersection with earlier
     looks, which a running maximum implies, is never wider. Infinite while no mean can be
     refuted (n < 3); without spread both ends are the mean.
     """
@@ -214,7 +217,7 @@ def upper_bound(look: Look, level: float) -> Array:
 
 
 def pairs_needed(
-    look: Look, shift: float, log_threshold: float, *, above: bool = True, max_pairs: int = 400
+    look: Look, shift: float, log_threshold: float, *, above: bool = True, max_pairs: int = MAX_PAIRS
 ) -> int | None:
     """Total number of pairs that would show the mean to be above (or below) ``shift``.
 
@@ -249,6 +252,33 @@ def smallest_reaching(reached: Callable[[int], bool], first: int, last: int) -> 
         else:
             low = middle
     return high
+
+
+def mde(sd: float, pairs: int, log_alarm: float, tolerance: float, power: float = 0.9) -> float:
+    """Smallest true slowdown (fraction) that ``pairs`` pairs call with chance ``power``.
+
+    The mean has to reach two thresholds: negligible + critical_t * sd / sqrt(n), and the
+    smallest mean that is called. Infinite if so few pairs can call nothing.
+    """
+    critical = critical_t(pairs, log_alarm)
+    if math.isinf(critical) or pairs < min_pairs_to_call():
+        return math.inf
+    zone = Zone.of(tolerance)
+    step = sd / math.sqrt(pairs)
+    bar = max(zone.negligible + critical * step, zone.min_called)
+    return math.expm1(bar + NormalDist().inv_cdf(power) * step)
+
+
+def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0.5) -> int | None:
+    """Pairs until an unchanged check passes with chance ``power``; None above 400."""
+    room = Zone.of(tolerance).tolerance
+    z = NormalDist().inv_cdf(power)
+
+    def reached(pairs: int) -> bool:
+        critical = critical_t(pairs, log_pass)
+        return math.isfinite(critical) and (critical + z) * sd / math.sqrt(pairs) <= room
+
+    return smallest_reaching(reached, MIN_PAIRS, MAX_PAIRS)
 
 
 def _look(values: Array, zone: Zone, clip_min: float) -> Look:

@@ -2,7 +2,7 @@
 
 Everything is a natural logarithm turned so that positive is worse, one number per
 session. The spread between sessions is part of the noise. K sessions estimate it poorly,
-so it is combined with a prior of ``prior_sd`` worth ``prior_df`` degrees of freedom.
+so it is combined with a prior of ``PRIOR_SD`` worth ``PRIOR_DF`` degrees of freedom.
 
 Sources: Hahn and Meeker (1991), Statistical Intervals (prediction of one future
 observation); von Neumann (1941), mean square successive differences; Gelman et al.
@@ -40,13 +40,11 @@ class Prediction:
         centre: mean of the stored sessions.
         se: standard error of (one more session - centre).
         df: degrees of freedom of ``se``.
-        sessions: stored sessions, K.
     """
 
     centre: Array
     se: Array
     df: int
-    sessions: int
 
     def upper(self, value: Array | float, level: float) -> Array:
         """One-sided upper bound, of confidence ``level``, of the slowdown in ``value``."""
@@ -69,13 +67,11 @@ class Creep:
         slowdown: mean of the recent sessions - mean of the anchor's (natural log).
         se: its standard error.
         df: degrees of freedom of ``se``.
-        sessions: number of sessions in both groups together.
     """
 
     slowdown: Array
     se: Array
     df: int
-    sessions: int
 
     def upper(self, level: float) -> Array:
         """One-sided upper bound of the slowdown."""
@@ -91,15 +87,11 @@ class Creep:
 
 
 def predict(
-    sessions: ArrayLike,
-    *,
-    prior_sd: float = PRIOR_SD,
-    prior_df: int = PRIOR_DF,
-    extra: ArrayLike = 0.0,
+    sessions: ArrayLike, *, prior_sd: float = PRIOR_SD, extra: ArrayLike = 0.0
 ) -> Prediction:
     """Predict one more session from K stored ones; shape (..., K), natural logs.
 
-    s^2 = (prior_df * prior_sd^2 + (K-1) * var) / df with df = prior_df + K - 1, and
+    s^2 = (PRIOR_DF * prior_sd^2 + (K-1) * var) / df with df = PRIOR_DF + K - 1, and
     se^2 = s^2 * (1 + 1/K) + ``extra``: additional variance of the new session, (...).
 
     Raises:
@@ -110,11 +102,11 @@ def predict(
     if count < 1:
         raise ValueError("no stored session to predict from")
     centre = np.mean(values, axis=-1)
-    df = prior_df + count - 1
+    df = PRIOR_DF + count - 1
     spread = np.sum((values - centre[..., None]) ** 2, axis=-1)
-    variance = (prior_df * prior_sd**2 + spread) / df
+    variance = (PRIOR_DF * prior_sd**2 + spread) / df
     se = np.sqrt(variance * (1.0 + 1.0 / count) + np.asarray(extra, dtype=np.float64))
-    return Prediction(centre, se, df, count)
+    return Prediction(centre, se, df)
 
 
 def decides_from(prediction: Prediction, tolerance: float, alpha: float) -> Array:
@@ -137,13 +129,7 @@ def passes_up_to(prediction: Prediction, tolerance: float, level: float) -> Arra
     return np.asarray(np.expm1(Zone.of(tolerance).tolerance - margin))
 
 
-def creep(
-    anchor: ArrayLike,
-    recent: ArrayLike,
-    *,
-    prior_sd: float = PRIOR_SD,
-    prior_df: int = PRIOR_DF,
-) -> Creep:
+def creep(anchor: ArrayLike, recent: ArrayLike) -> Creep:
     """Compare the level of R recent sessions with that of A anchor sessions.
 
     ``anchor``: (..., A), ``recent``: (..., R) with the present session, both in time
@@ -163,11 +149,11 @@ def creep(
         _successive_squares(group) * (df / max(count - 1, 1))
         for group, df, count in zip(groups, own, counts, strict=True)
     )
-    variance = (prior_df * prior_sd**2 + weighted) / (prior_df + sum(own))
+    variance = (PRIOR_DF * PRIOR_SD**2 + weighted) / (PRIOR_DF + sum(own))
     se = np.sqrt(variance * sum(1.0 / count for count in counts))
     slowdown = np.mean(groups[1], axis=-1) - np.mean(groups[0], axis=-1)
     # Rounded down: the quantiles take whole degrees of freedom only.
-    return Creep(slowdown, np.asarray(se), prior_df + math.floor(sum(own)), sum(counts))
+    return Creep(slowdown, np.asarray(se), PRIOR_DF + math.floor(sum(own)))
 
 
 def upper_tail(t: Array | float, df: int) -> Array:

@@ -1,11 +1,12 @@
-"""Shares and counts: intervals of a proportion, and evidence from counts such as stalls."""
+"""Shares and counts: intervals of a proportion, and evidence from counts such as stalls.
+
+They rest on the incomplete beta function, in logarithms and without scipy.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
-
-from pytest_llmperf.stats.incomplete_beta import log_beta, log_beta_cdf
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +47,7 @@ def log_e_sign(wins: int, losses: int) -> float:
     if wins < 0 or losses < 0:
         raise ValueError(f"counts cannot be negative, got {wins} and {losses}")
     above_half = log_beta_cdf(0.5, losses + 1, wins + 1)
-    return (wins + losses + 1) * math.log(2.0) + log_beta(wins + 1, losses + 1) + above_half
+    return (wins + losses + 1) * math.log(2.0) + _log_beta(wins + 1, losses + 1) + above_half
 
 
 def log_e_share(k: int, n: int, share: float) -> float:
@@ -64,7 +65,7 @@ def log_e_share(k: int, n: int, share: float) -> float:
     if share <= 0.0:
         return math.inf
     log_likelihood = k * math.log(share) + ((n - k) * math.log1p(-share) if k < n else 0.0)
-    return log_beta(k + 1, n - k + 1) - log_likelihood
+    return _log_beta(k + 1, n - k + 1) - log_likelihood
 
 
 def share_upper(k: int, n: int, level: float = 0.95) -> float:
@@ -79,7 +80,7 @@ def share_upper(k: int, n: int, level: float = 0.95) -> float:
     _check(k, n)
     if k == n:
         return 1.0
-    mixture = log_beta(k + 1, n - k + 1)
+    mixture = _log_beta(k + 1, n - k + 1)
     log_threshold = -math.log(1.0 - level)
 
     def refuted(p: float) -> bool:
@@ -113,6 +114,48 @@ def effective_size(rows: Sequence[Sequence[bool]]) -> float:
     # Var(share) = between / total^2 against share (1 - share) / total.
     design_effect = between / total / (share * (1.0 - share))
     return max(total / max(design_effect, 1.0), 1.0)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def log_beta_cdf(x: float, a: float, b: float) -> float:
+    """ln I_x(a, b): how likely a Beta(a, b) variable is at most ``x``.
+
+    Accurate in the far tails, where the probability itself would be 0. Source: DLMF
+    8.17.22, its continued fraction by Lentz's method; it converges fast for x below
+    (a+1)/(a+b+2), the rest is I_x(a, b) = 1 - I_{1-x}(b, a).
+
+    Raises:
+        ValueError: ``a`` or ``b`` is not positive.
+    """
+    if not (a > 0.0 and b > 0.0):
+        raise ValueError(f"a beta distribution needs positive parameters, got {a} and {b}")
+    if x <= 0.0:
+        return -math.inf
+    if x > (a + 1.0) / (a + b + 2.0):
+        return math.log1p(-min(math.exp(log_beta_cdf(1.0 - x, b, a)), 1.0 - 1e-16))
+    log_front = a * math.log(x) + b * math.log1p(-x) - math.log(a) - _log_beta(a, b)
+    return min(log_front - math.log(_fraction(x, a, b)), 0.0)
+
+
+def _fraction(x: float, a: float, b: float) -> float:
+    """The continued fraction 1 + d_1/(1 + d_2/(1 + ...)) of DLMF 8.17.22."""
+    # Lentz: c and 1/d are ratios of successive numerators and denominators.
+    value, c, d = 1.0, 1.0, 0.0
+    for term in range(1, 100_000):
+        m = term // 2
+        if term % 2:
+            part = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
+        else:
+            part = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
+        d = 1.0 / (1.0 + part * d)
+        c = 1.0 + part / c
+        value *= c * d
+        if abs(c * d - 1.0) < 1e-15:
+            break
+    return value
 
 
 def _check(k: int, n: int) -> None:

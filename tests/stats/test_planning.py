@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pytest_llmperf.stats.paired import Zone, look
-from pytest_llmperf.stats.power import mde, pairs_to_pass
+from pytest_llmperf.stats.paired import Zone, look, mde, pairs_to_pass
 
 ALARM, PASS = math.log(100), math.log(20)
 ZONE = Zone.of(0.05)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy import integrate
 from scipy import stats as scipy_stats
 
-from pytest_llmperf.stats.incomplete_beta import log_beta_cdf
 from pytest_llmperf.stats.proportions import (
     binomial_interval,
     effective_size,
+    log_beta_cdf,
     log_e_sign,
     share_upper,
 )
