@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from pytest_llmperf.baselines.calibrations import read_calibrations
-from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.bisect.drive import Bisection, Question
 from pytest_llmperf.bisect.evidence import BisectEvidence
 from pytest_llmperf.bisect.outcome import Rates

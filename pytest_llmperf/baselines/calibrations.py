@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
 
-from pytest_llmperf.baselines.atomic import publish, sweep
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.jsontext import dumps
-from pytest_llmperf.baselines.metric_record import is_measurable
-from pytest_llmperf.baselines.settings import Settings
-from pytest_llmperf.baselines.strict_json import parse, why_not
+from pytest_llmperf.baselines.folder import MAX_BYTES, add_file
+from pytest_llmperf.baselines.json_text import dumps, parse, why_not
+from pytest_llmperf.baselines.record import Settings, is_measurable
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.stored_json import LATER, Number, ShapeError, Stored, Whole, read, unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_llmperf.baselines.record import ModelIdentity
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 #: The subfolder of a machine's folder that holds its calibrations.
 FOLDER = "calibrations"
-_LARGEST = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,6 @@ def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, An
         BaselineError: it could not be written, with the path and what to do.
     """
     folder = machine_folder / FOLDER
-    stem = re.sub(r"[-:]", "", recorded)
     try:
         config = without_extra_values(data["config"])
         whole = {"schema": SCHEMA_VERSION, "recorded": recorded, **data, "config": config}
@@ -139,9 +134,7 @@ def write_calibration(machine_folder: Path, recorded: str, data: Mapping[str, An
     except ValueError as error:
         raise BaselineError(f"{folder}: the calibration cannot be stored: {error}") from None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        return publish(folder, _names(stem), content)
+        return add_file(folder, re.sub(r"[-:]", "", recorded), content)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         room = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -168,7 +161,7 @@ def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], li
         if path.suffix != ".json" or path.name.startswith("."):
             continue
         try:
-            if path.stat().st_size > _LARGEST:
+            if path.stat().st_size > MAX_BYTES:
                 raise ValueError("too long for a calibration")
             found.append(_read(path, parse(path.read_bytes())))
         except (OSError, ValueError) as error:
@@ -187,9 +180,3 @@ def _read(path: Path, data: Any) -> StoredCalibration:
     return StoredCalibration(
         path, file.recorded, file.plant, file.model, file.config, tuple(map(vars, file.checks))
     )
-
-
-def _names(stem: str) -> Iterator[str]:
-    yield f"{stem}.json"
-    for number in itertools.count(2):
-        yield f"{stem}-{number}.json"

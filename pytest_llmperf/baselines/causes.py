@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pytest_llmperf.baselines.loaded import Loaded
+from pytest_llmperf.baselines.record import Loaded
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.machine.fitness import FitnessFinding
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.stored_json import Stored, dump, expect, read
 
 if TYPE_CHECKING:

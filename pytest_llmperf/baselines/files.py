@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pytest_llmperf.baselines import decisions, record
 from pytest_llmperf.baselines.errors import BadRecordError, restore
-from pytest_llmperf.baselines.layout import MAX_BYTES
-from pytest_llmperf.baselines.strict_json import StrictError, parse
+from pytest_llmperf.baselines.folder import MAX_BYTES
+from pytest_llmperf.baselines.json_text import StrictError, parse
 from pytest_llmperf.stored_json import ShapeError
 
 if TYPE_CHECKING:

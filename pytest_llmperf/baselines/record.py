@@ -6,21 +6,30 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
-from pytest_llmperf.baselines.jsontext import dumps
-from pytest_llmperf.baselines.loaded import Loaded
-from pytest_llmperf.baselines.metric_record import MetricRecord as MetricRecord
-from pytest_llmperf.baselines.metric_record import Metrics
-from pytest_llmperf.baselines.metric_record import Samples as Samples
-from pytest_llmperf.baselines.settings import Settings
-from pytest_llmperf.baselines.strict_json import parse
-from pytest_llmperf.config.extra_hashes import without_extra_values
+from pytest_llmperf.baselines.json_text import dumps, parse
+from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
 from pytest_llmperf.machine.fingerprint import Machine
+from pytest_llmperf.metrics import LARGEST, SMALLEST, is_plausible, known_metric
 from pytest_llmperf.request_digest import StoredDigest
-from pytest_llmperf.stored_json import LEFT_OUT, Flag, Stored, Whole, dump, expect, read
+from pytest_llmperf.stored_json import (
+    LEFT_OUT,
+    Flag,
+    Number,
+    Stored,
+    Whole,
+    dump,
+    expect,
+    inside,
+    read,
+    unexpected,
+)
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.info import EngineInfo
 
 #: Raised whenever an older plugin would misread what a newer one writes.
 SCHEMA_VERSION = 1
@@ -109,6 +118,109 @@ class RecordedSession(Stored):
     fitness: Annotated[
         Mapping[str, str], BeforeValidator(lambda found: {} if found is None else found)
     ] = field(default_factory=dict, metadata=LEFT_OUT)
+
+
+def _hash_extra(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Check ``extra`` and hash the plain values that older files have."""
+    extra, hashes = settings.get("extra"), settings.get(EXTRA_HASHES, {})
+    if not isinstance(extra, dict | None):
+        raise unexpected("an object", extra, "extra")
+    if not isinstance(hashes, dict):
+        raise unexpected("an object", hashes, EXTRA_HASHES)
+    for key, digest in hashes.items():
+        if not isinstance(digest, str):
+            raise unexpected("a string", digest, EXTRA_HASHES, key)
+    return without_extra_values(settings)
+
+
+#: Resolved engine settings, plain JSON; the values of ``llm.extra`` are replaced by hashes.
+Settings = Annotated[Mapping[str, Any], AfterValidator(_hash_extra)]
+
+
+@dataclass(frozen=True)
+class Loaded(Stored):
+    """Layers, threads and build that an engine reported; None or empty if it did not.
+
+    Attributes:
+        layers_on_gpu: layers on any GPU, the output layer counted.
+        total_layers: layers of the model, the output layer counted.
+        placement: why not all of them are on a GPU, in words.
+        threads, threads_batch: CPU threads that decode and prefill.
+        build: compile options, as the engine prints them.
+    """
+
+    layers_on_gpu: Whole | None = None
+    total_layers: Whole | None = None
+    placement: str = ""
+    threads: Whole | None = None
+    threads_batch: Whole | None = None
+    build: str = ""
+
+    @classmethod
+    def of(cls, info: EngineInfo) -> Loaded:
+        """Take the recorded part of an engine's report."""
+        gpu = info.gpu
+        return cls(
+            layers_on_gpu=None if gpu is None else gpu.layers_on_gpu,
+            total_layers=None if gpu is None else gpu.total_layers,
+            placement="" if gpu is None else gpu.explain(),
+            threads=info.n_threads or None,
+            threads_batch=info.n_threads_batch or None,
+            build=info.build_flags.strip(),
+        )
+
+
+#: Processes x iterations, in the metric's base unit.
+Samples = Annotated[
+    tuple[tuple[Number, ...], ...],
+    PlainSerializer(lambda samples: [[float(x) for x in one] for one in samples]),
+]
+
+
+@dataclass(frozen=True)
+class MetricRecord(Stored):
+    """One metric's raw samples, by process, in ``unit``."""
+
+    unit: str
+    samples: Samples
+
+
+def check_metric(name: str, unit: str, samples: Samples) -> None:
+    """Check samples against the metric called ``name``; an unknown one may have any unit.
+
+    Raises:
+        ItemError: which item is wrong.
+    """
+    metric = known_metric(name)
+    if metric is not None and unit != metric.unit.value:
+        raise unexpected(repr(metric.unit.value), unit, "unit")
+    if not samples or not all(samples):
+        what = "at least one process with at least one sample each"
+        raise unexpected(what, list(map(list, samples)), "samples")
+    zero = metric is None or metric.resolution is not None
+    for i, process in enumerate(samples):
+        for j, number in enumerate(process):
+            if not (is_plausible(number) or (zero and number == 0)):
+                between = f"a number from {SMALLEST:g} to {LARGEST:g}"
+                expected = f"0 or {between}" if zero else between
+                raise unexpected(expected, number, "samples", i, j)
+
+
+def _check_all(metrics: Mapping[str, MetricRecord]) -> Mapping[str, MetricRecord]:
+    for name, metric in metrics.items():
+        with inside(name):
+            check_metric(name, metric.unit, metric.samples)
+    return metrics
+
+
+#: A test's metrics by name.
+Metrics = Annotated[Mapping[str, MetricRecord], AfterValidator(_check_all)]
+
+
+def is_measurable(number: float, name: str) -> bool:
+    """Whether a value is possible for the metric called ``name``; an unknown one may be 0."""
+    metric = known_metric(name)
+    return metric.allows(number) if metric is not None else number == 0 or is_plausible(number)
 
 
 @dataclass(frozen=True)

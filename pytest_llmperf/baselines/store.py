@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import re
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines import decisions
-from pytest_llmperf.baselines.atomic import publish, sweep
 from pytest_llmperf.baselines.errors import BadRecordError, BaselineError, restore
 from pytest_llmperf.baselines.files import DECISION, read_decision, read_record
-from pytest_llmperf.baselines.layout import DECISIONS_FOLDER
+from pytest_llmperf.baselines.folder import DECISIONS_FOLDER, add_file
 from pytest_llmperf.baselines.record import BaselineRecord, to_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.decisions import Decision, StoredDecision
@@ -60,7 +58,7 @@ class BaselineStore:
                 no existing file is touched.
         """
         folder = self.root / record.machine.key
-        return _publish(folder, "session", lambda: to_text(record), _record_names(record))
+        return _add(folder, "session", lambda: to_text(record), _record_stem(record))
 
     def write_decision(self, key: str, decision: Decision) -> Path:
         """Store one decision about a session of machine ``key`` and return its path.
@@ -72,7 +70,7 @@ class BaselineStore:
         """
         folder = self.root / key / DECISIONS_FOLDER
         stem = f"{re.sub(r'[-:]', '', decision.decided)}_{decision.kind}"
-        return _publish(folder, "decision", lambda: decisions.to_text(decision), _numbered(stem))
+        return _add(folder, "decision", lambda: decisions.to_text(decision), stem)
 
     def machines(self) -> list[str]:
         """Return the keys of the machines that have a folder, sorted.
@@ -193,32 +191,23 @@ def _check_tests(path: Path, decision: Decision, session: StoredRecord) -> None:
             )
 
 
-def _publish(folder: Path, what: str, text: Callable[[], str], names: Iterable[str]) -> Path:
+def _add(folder: Path, what: str, text: Callable[[], str], stem: str) -> Path:
     """Write a new file into ``folder``; ``what`` names it in messages."""
     try:
         content = text().encode()
     except ValueError as error:
         raise BaselineError(f"{folder}: the {what} cannot be recorded: {error}") from None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        sweep(folder)
-        return publish(folder, names, content)
+        return add_file(folder, stem, content)
     except OSError as error:
         raise BaselineError(_write_problem(folder, what, error)) from None
 
 
-def _record_names(record: BaselineRecord) -> Iterator[str]:
+def _record_stem(record: BaselineRecord) -> str:
     stamp = re.sub(r"[-:]", "", record.recorded)
     commit = record.provenance.commit
     stem = f"{stamp}_{commit[:12] if commit else 'nocommit'}"
-    return _numbered(f"{stem}-dirty" if record.provenance.dirty else stem)
-
-
-def _numbered(stem: str) -> Iterator[str]:
-    """Yield candidate file names in order of preference."""
-    yield f"{stem}.json"
-    for number in itertools.count(2):
-        yield f"{stem}-{number}.json"
+    return f"{stem}-dirty" if record.provenance.dirty else stem
 
 
 def _age(stored: StoredRecord) -> tuple[str, str, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.atomic_write import atomic_write
-from pytest_llmperf.baselines.strict_json import parse, why_not
+from pytest_llmperf.baselines.json_text import parse, why_not
 from pytest_llmperf.bisect.session import BisectSession
 from pytest_llmperf.repository.folders import remove_tree
 from pytest_llmperf.stored_json import dump, read

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.baselines.calibrations import model_key, write_calibration
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.baselines.record import now
 from pytest_llmperf.calibration.outcome import Calibration, CheckCalibration, SessionRun
 from pytest_llmperf.calibration.request import CalibrationRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.jsontext import SIGNIFICANT_DIGITS
+from pytest_llmperf.baselines.json_text import SIGNIFICANT_DIGITS
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.machine.fingerprint import Difference, differences
 

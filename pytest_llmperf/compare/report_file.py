@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator
 
 from pytest_llmperf.baselines.files import FileKind, read_file
-from pytest_llmperf.baselines.layout import MAX_BYTES
-from pytest_llmperf.baselines.metric_record import MetricRecord, check_metric
+from pytest_llmperf.baselines.folder import MAX_BYTES
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
+    MetricRecord,
     ModelIdentity,
     Provenance,
     RecordedSession,
     TestRecord,
+    check_metric,
 )
 from pytest_llmperf.machine.fingerprint import Key, Machine
 from pytest_llmperf.metrics import UnknownMetricError, get_metric

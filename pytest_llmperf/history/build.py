@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmperf.baselines.strict_json import parse, why_not
+from pytest_llmperf.baselines.json_text import parse, why_not
 from pytest_llmperf.history.change_points import change_points, library
 from pytest_llmperf.history.events import Attribution
 from pytest_llmperf.history.record_reader import committed_contents, with_remedy, work_tree_content

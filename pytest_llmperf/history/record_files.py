@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.layout import DECISIONS_FOLDER
+from pytest_llmperf.baselines.folder import DECISIONS_FOLDER
 from pytest_llmperf.repository.changes import changes
 from pytest_llmperf.repository.command import GitError
 

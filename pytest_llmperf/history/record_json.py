@@ -14,9 +14,8 @@ from contextlib import suppress
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
-from pytest_llmperf.baselines.metric_record import is_measurable
-from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json
-from pytest_llmperf.baselines.strict_json import parse, why_not
+from pytest_llmperf.baselines.json_text import parse, why_not
+from pytest_llmperf.baselines.record import SCHEMA_VERSION, from_json, is_measurable
 from pytest_llmperf.metrics import LARGEST, SMALLEST, known_metric
 from pytest_llmperf.request_digest import StoredDigest
 from pytest_llmperf.stored_json import ShapeError, read

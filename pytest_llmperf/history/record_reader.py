@@ -7,7 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import restore
-from pytest_llmperf.baselines.layout import MAX_BYTES
+from pytest_llmperf.baselines.folder import MAX_BYTES
 from pytest_llmperf.history.levels import SessionLevels, TestLevels, different_tests, read_levels
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pytest_llmperf.baselines.causes import NAMED_SETTINGS, EngineState, beyond_cores, causes
-from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import notes as differences_from
+from pytest_llmperf.baselines.record import Loaded
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo

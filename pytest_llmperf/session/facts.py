@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf import __version__
 from pytest_llmperf.baselines.calibrations import model_key, read_calibrations
-from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import BaselineSet
-from pytest_llmperf.baselines.record import ModelIdentity, Provenance
+from pytest_llmperf.baselines.record import Loaded, ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.cpus import usable_cpus

@@ -11,9 +11,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.match import work_differences
-from pytest_llmperf.baselines.record import Provenance
+from pytest_llmperf.baselines.record import Loaded, Provenance
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.repository.state import (

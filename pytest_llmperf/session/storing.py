@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 
-from pytest_llmperf.baselines.loaded import Loaded
 from pytest_llmperf.baselines.record import (
     BaselineRecord,
+    Loaded,
     MetricRecord,
     Provenance,
     RecordedSession,

@@ -217,7 +217,12 @@ def upper_bound(look: Look, level: float) -> Array:
 
 
 def pairs_needed(
-    look: Look, shift: float, log_threshold: float, *, above: bool = True, max_pairs: int = MAX_PAIRS
+    look: Look,
+    shift: float,
+    log_threshold: float,
+    *,
+    above: bool = True,
+    max_pairs: int = MAX_PAIRS,
 ) -> int | None:
     """Total number of pairs that would show the mean to be above (or below) ``shift``.
 

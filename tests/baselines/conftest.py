@@ -102,7 +102,7 @@ def writer(
         source.write_text(to_text(make_record()), encoding="utf-8")
         code = (
             "import json, sys\nfrom pathlib import Path\n"
-            "from pytest_llmperf.baselines import atomic\n"
+            "from pytest_llmperf.baselines import folder\n"
             "from pytest_llmperf.baselines.errors import BaselineError\n"
             "from pytest_llmperf.baselines.record import from_json\n"
             "from pytest_llmperf.baselines.store import BaselineStore\n"

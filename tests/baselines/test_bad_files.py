@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.layout import MAX_BYTES
+from pytest_llmperf.baselines.folder import MAX_BYTES
 from pytest_llmperf.baselines.record import SCHEMA_VERSION, to_text
 
 

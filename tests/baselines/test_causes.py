@@ -10,8 +10,7 @@ import pytest
 
 from pytest_llmperf.baselines.causes import EngineState, beyond_cores, build_flags, causes
 from pytest_llmperf.baselines.files import read_record
-from pytest_llmperf.baselines.loaded import Loaded
-from pytest_llmperf.baselines.record import RecordedSession, from_json, to_text
+from pytest_llmperf.baselines.record import Loaded, RecordedSession, from_json, to_text
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.load_report import read_load_report

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.baselines.record import MetricRecord, from_json, to_text
 from pytest_llmperf.request_digest import RequestDigest
 from pytest_llmperf.stored_json import ShapeError

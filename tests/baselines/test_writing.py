@@ -235,7 +235,7 @@ def test_a_living_writers_temporary_file_is_left_alone(
     store: Any, make_record: Any, writer: Any
 ) -> None:
     prelude = (
-        "import time; atomic._claim = lambda *_: (print('waiting', flush=True), time.sleep(600))"
+        "import time; folder._claim = lambda *_: (print('waiting', flush=True), time.sleep(600))"
     )
     other = start(writer(1, prelude))
     try:

@@ -14,7 +14,7 @@ from pytest_llmperf.baselines.calibrations import (
     write_calibration,
 )
 from pytest_llmperf.baselines.errors import BaselineError
-from pytest_llmperf.baselines.jsontext import dumps
+from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.baselines.store import BaselineStore
 
 RECORDED = "2026-11-23T04:00:00Z"

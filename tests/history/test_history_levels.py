@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from benchmarks.file_damage import damaged
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.files import read_record
+from pytest_llmperf.baselines.json_text import parse
 from pytest_llmperf.baselines.record import BaselineRecord, MetricRecord, to_text
-from pytest_llmperf.baselines.strict_json import parse
 from pytest_llmperf.history import levels, record_json
 from pytest_llmperf.history.levels import SessionLevels
 from pytest_llmperf.request_digest import RequestDigest

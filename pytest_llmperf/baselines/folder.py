@@ -1,9 +1,10 @@
-"""Atomic creation of a new file in a folder, never over an existing one."""
+"""A folder of baselines on disk: its layout, and new files in it, never over existing ones."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import platform
 import re
@@ -15,7 +16,12 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.atomic_write import write_new
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
+
+#: The subfolder of a machine's folder that holds the decisions about its sessions.
+DECISIONS_FOLDER = "decisions"
+#: Size limit in bytes, far above any real record.
+MAX_BYTES = 64 << 20
 
 #: Our temporary files: hidden, and naming who writes them.
 _TEMPORARY = re.compile(r"^\.llmperf-(?P<place>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]+\.tmp$")
@@ -26,25 +32,32 @@ _ABANDONED = 24 * 3600.0
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL}
 
 
-def publish(folder: Path, names: Iterable[str], content: bytes) -> Path:
-    """Write ``content`` under the first of ``names`` that is free, and return its path.
+def add_file(folder: Path, stem: str, content: bytes) -> Path:
+    """Write ``content`` as ``STEM.json``, or ``STEM-2.json`` and so on if that is taken.
 
-    A reader sees the whole file or none, even if this process is killed;
-    two writers never get the same name. ``folder`` must exist.
+    Makes the folder, and removes what killed writers left in it. A reader sees the whole file
+    or none, even if this process is killed; two writers never get the same name.
 
     Raises:
         OSError: as the system reports it; nothing is left behind.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     temporary = folder / f".llmperf-{_place()}-{os.getpid()}-{secrets.token_hex(6)}.tmp"
     try:
         write_new(temporary, content)
-        for name in names:
-            if _claim(temporary, folder / name):
-                _sync_folder(folder)
-                return folder / name
-        raise FileExistsError(errno.EEXIST, "every name is taken", str(folder))
+        path = next(path for path in _paths(folder, stem) if _claim(temporary, path))
+        _sync_folder(folder)
+        return path
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _paths(folder: Path, stem: str) -> Iterator[Path]:
+    """Yield candidate paths in order of preference."""
+    yield folder / f"{stem}.json"
+    for number in itertools.count(2):
+        yield folder / f"{stem}-{number}.json"
 
 
 def _claim(temporary: Path, final: Path) -> bool:
@@ -104,7 +117,7 @@ def _place() -> str:
     return hashlib.sha256(f"{platform.node()}/{namespace}".encode()).hexdigest()[:8]
 
 
-def sweep(folder: Path) -> None:
+def _sweep(folder: Path) -> None:
     """Remove temporary files of killed writers from ``folder``; those of live ones stay."""
     import psutil
 
