@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WrapSerializer
 
 from pytest_llmperf.baselines.json_text import dumps, parse
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 #: Format of ``recorded``, always UTC.
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+#: Annotates a mapping that is written in the order of its keys.
+_SORTED = WrapSerializer(lambda found, written: dict(sorted(written(found).items())))
 
 
 def _is_time(text: str) -> bool:
@@ -134,7 +136,9 @@ def _hash_extra(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 #: Resolved engine settings, plain JSON; the values of ``llm.extra`` are replaced by hashes.
-Settings = Annotated[Mapping[str, Any], AfterValidator(_hash_extra)]
+Settings = Annotated[
+    Mapping[str, Any], AfterValidator(_hash_extra), PlainSerializer(without_extra_values)
+]
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,7 @@ def _check_all(metrics: Mapping[str, MetricRecord]) -> Mapping[str, MetricRecord
 
 
 #: A test's metrics by name.
-Metrics = Annotated[Mapping[str, MetricRecord], AfterValidator(_check_all)]
+Metrics = Annotated[Mapping[str, MetricRecord], AfterValidator(_check_all), _SORTED]
 
 
 def is_measurable(number: float, name: str) -> bool:
@@ -225,13 +229,12 @@ def is_measurable(number: float, name: str) -> bool:
 
 @dataclass(frozen=True)
 class TestRecord(Stored):
-    """One recorded test: its workload and its metrics.
+    """One recorded test: its workload and its metrics. The fields are in the file's order.
 
     Attributes:
         workload: its hash.
         summary: the workload in words.
         invalid: why these samples may not judge anything; empty when they may.
-        metrics: by name.
         accepted: why this session's level was accepted as the new one, or None; older
             sessions of the same workload then no longer judge.
         requests: digests of the workload's requests, to tell what changed; of very many only the
@@ -242,31 +245,31 @@ class TestRecord(Stored):
 
     workload: str
     summary: str
+    invalid: tuple[str, ...] = field(default=(), kw_only=True)
+    accepted: str | None = field(default=None, metadata=LEFT_OUT, kw_only=True)
+    requests: tuple[StoredDigest, ...] = field(default=(), metadata=LEFT_OUT, kw_only=True)
     metrics: Metrics
-    invalid: tuple[str, ...] = ()
-    accepted: str | None = field(default=None, metadata=LEFT_OUT)
-    requests: tuple[StoredDigest, ...] = field(default=(), metadata=LEFT_OUT)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BaselineRecord(Stored):
-    """One recorded session.
+    """One recorded session. The fields are in the file's order.
 
     Attributes:
         recorded: time, UTC, as ``2026-11-22T23:59:26Z``.
         config: the resolved engine settings, plain JSON; of ``extra`` the hashes.
-        tests: by node id.
         loaded: state of the loaded engine; None in older files.
+        tests: by node id.
     """
 
     recorded: Annotated[str, expect("a UTC time such as 2026-11-22T23:59:26Z", _is_time)]
     provenance: Provenance
     model: ModelIdentity
     config: Settings
+    loaded: Loaded | None = field(default=None, metadata=LEFT_OUT)
     machine: Machine
     session: RecordedSession
-    tests: Mapping[str, TestRecord] = field(default_factory=dict)
-    loaded: Loaded | None = field(default=None, metadata=LEFT_OUT)
+    tests: Annotated[Mapping[str, TestRecord], _SORTED]
 
 
 def now() -> str:
@@ -282,21 +285,10 @@ def to_text(record: BaselineRecord) -> str:
     Raises:
         ValueError: a value can't be stored or read back; the message names it.
     """
-    data = {"schema": SCHEMA_VERSION, **dump(record)}
-    data["config"] = without_extra_values(record.config)
-    data["tests"] = {nodeid: _in_order(test) for nodeid, test in sorted(data["tests"].items())}
-    for last in ("machine", "session", "tests"):
-        data[last] = data.pop(last)
-    text = dumps(data)
+    text = dumps({"schema": SCHEMA_VERSION, **dump(record)})
     # Never write a file that could not be read back: every later session would stop at it.
     from_json(parse(text))
     return text
-
-
-def _in_order(test: dict[str, Any]) -> dict[str, Any]:
-    """Return a test with its metrics last, by name."""
-    metrics = test.pop("metrics")
-    return {**test, "metrics": dict(sorted(metrics.items()))}
 
 
 def from_json(data: Any) -> BaselineRecord:

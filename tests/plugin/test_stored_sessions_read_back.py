@@ -58,7 +58,7 @@ def test_whatever_was_measured_is_written_and_read_back(
     branch: str | None,
 ) -> None:
     samples = TestSamples([sample_of(rows, gaps) for rows in processes])
-    test = TestRecord("w1", words, stored_metrics(samples, NAMES), (words,), words)
+    test = TestRecord("w1", words, stored_metrics(samples, NAMES), invalid=(words,), accepted=words)
     record = BaselineRecord(
         recorded="2026-11-22T23:59:26Z",
         provenance=Provenance(None, False, branch, "0.1.0", "3.11.7", "app", words, "cpu"),
