@@ -31,8 +31,7 @@ class BaselineSamples:
         anchor: as ``sessions``: the fixed level that slow creeping is measured from. It
             overlaps the window while there are few sessions.
         anchor_sources: description of each.
-        paths, anchor_paths: the file of each session.
-        stored_workload: the newest stored workload in words, or None where the test is unknown.
+        records, anchor_records: the stored session of each; empty for the base side.
         skipped_invalid: sessions left out because they are invalid.
     """
 
@@ -42,10 +41,14 @@ class BaselineSamples:
     detail: str = ""
     anchor: tuple[Samples, ...] = ()
     anchor_sources: tuple[str, ...] = ()
-    paths: tuple[Path, ...] = ()
-    anchor_paths: tuple[Path, ...] = ()
-    stored_workload: str | None = None
+    records: tuple[StoredRecord, ...] = ()
+    anchor_records: tuple[StoredRecord, ...] = ()
     skipped_invalid: int = 0
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file of each session."""
+        return tuple(stored.path for stored in self.records)
 
 
 def evidence_for(
@@ -77,31 +80,24 @@ def evidence_for(
     if not holding:
         detail = "this test is in none of the baselines" if records else ""
         return BaselineSamples("missing", detail=detail)
-    newest = holding[-1].record.tests[nodeid].summary
-    same = [s for s in holding if s.record.tests[nodeid].workload == workload_hash]
-    if not same:
+    if all(stored.record.tests[nodeid].workload != workload_hash for stored in holding):
         changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
-        return BaselineSamples("workload changed", stored_workload=newest, detail=changed)
-    selected = window_of(same, nodeid, workload_hash, decisions)
-    measured = selected.window(metric, window)
-    if not measured:
-        return BaselineSamples(
-            "missing",
-            stored_workload=newest,
-            skipped_invalid=len(selected.invalid),
-            detail=_why_missing(selected, metric),
-        )
-    anchor = selected.anchor(metric)
+        return BaselineSamples("workload changed", detail=changed)
+    selected = window_of(holding, nodeid, workload_hash, decisions)
+    judging, anchor = selected.window(metric, window), selected.anchor(metric)
+    skipped = len(selected.invalid)
+    if not judging:
+        detail = _why_missing(selected, metric)
+        return BaselineSamples("missing", detail=detail, skipped_invalid=skipped)
     return BaselineSamples(
         "ok",
-        sessions=_samples(measured, nodeid, metric),
-        sources=tuple(map(name, measured)),
-        paths=tuple(stored.path for stored in measured),
-        stored_workload=same[-1].record.tests[nodeid].summary,
-        skipped_invalid=len(selected.invalid),
+        sessions=_samples(judging, nodeid, metric),
+        sources=tuple(map(name, judging)),
+        records=judging,
         anchor=_samples(anchor, nodeid, metric),
         anchor_sources=tuple(map(name, anchor)),
-        anchor_paths=tuple(stored.path for stored in anchor),
+        anchor_records=anchor,
+        skipped_invalid=skipped,
     )
 
 

@@ -98,8 +98,7 @@ class Confirmer:
     def run(self) -> Confirmation:
         """Run the suspects, as far as requested and within the budget."""
         perf, request = self._context.setup.perf, self._context.request
-        records = self._facts.baselines.records
-        suspects, unfit = find_suspects(self._trial, records, every=self._mode == "always")
+        suspects, unfit = find_suspects(self._trial, every=self._mode == "always")
         if self._mode == "never":
             unfit = {}
         if not suspects and not unfit:

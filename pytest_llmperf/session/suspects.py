@@ -61,15 +61,11 @@ class Suspect:
         return [*fast, *(stored for stored in reversed(self.sessions) if stored not in fast)]
 
 
-def find_suspects(
-    trial: Trial, records: Sequence[StoredRecord], *, every: bool = False
-) -> tuple[list[Suspect], dict[str, str]]:
+def find_suspects(trial: Trial, *, every: bool = False) -> tuple[list[Suspect], dict[str, str]]:
     """Return the tests that are suspect, and why other suspects can't be confirmed, by node id.
 
-    ``records``: the stored sessions that match this machine and model. ``every`` adds the tests
-    that their sessions let pass.
+    ``every`` adds the tests that their sessions let pass.
     """
-    by_path = {stored.path: stored for stored in records}
     found: list[Suspect] = []
     unfit: dict[str, str] = {}
     for test in trial.tests:
@@ -87,13 +83,13 @@ def find_suspects(
         worst = max(chosen, key=lambda one: _change(one) or 0.0)
         stored = trial.gate.stored(test, worst.check)
         strategies = {strategy for strategy, _ in _suspicions(worst.verdict)}
-        paths = stored.anchor_paths if strategies == {"anchor"} else stored.paths
+        by_anchor = strategies == {"anchor"}
         # Only the amount: the verdict that replaces this one gives the reasons.
         slowdowns = [
             f"{one.label} {change_words(one.check.metric, _change(one) or 0.0)}" for one in asking
         ]
-        sessions = tuple(by_path[path] for path in paths)
-        crept = paths is stored.paths and any(
+        sessions = stored.anchor_records if by_anchor else stored.records
+        crept = not by_anchor and any(
             strategy == "anchor" for one in asking for strategy, _ in _suspicions(one.verdict)
         )
         found.append(Suspect(test, ", ".join(slowdowns), sessions, worst, crept))

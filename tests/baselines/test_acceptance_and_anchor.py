@@ -107,7 +107,7 @@ def test_a_decision_about_a_session_that_does_not_match_changes_nothing(sessions
 def test_the_anchor_is_the_oldest_three_sessions(sessions: Any) -> None:
     found = evidence(sessions(14))
     assert anchored(found) == [1, 2, 3]
-    assert found.anchor_paths == (Path("1.json"), Path("2.json"), Path("3.json"))
+    assert [one.path.name for one in found.anchor_records] == ["1.json", "2.json", "3.json"]
     assert window(found) == list(range(5, 15))
 
 
@@ -158,14 +158,14 @@ def test_a_metric_the_chosen_anchor_does_not_hold_falls_back_to_the_oldest(sessi
     both = {name: MetricRecord("s", ((9.0,),)) for name in ("first_token", "inter_token")}
     records = sessions(6, s3={"metrics": both}, s5={"metrics": both})
     found = evidence(records, anchor(6, 4), metric="inter_token")
-    assert found.anchor_paths == (Path("3.json"), Path("5.json"))
+    assert [one.path.name for one in found.anchor_records] == ["3.json", "5.json"]
 
 
 def test_a_metric_recorded_only_lately_is_anchored_where_it_began(sessions: Any) -> None:
     both = {name: MetricRecord("s", ((9.0,),)) for name in ("first_token", "inter_token")}
     records = sessions(12, **{f"s{day}": {"metrics": both} for day in range(8, 13)})
     found = evidence(records, metric="inter_token")
-    assert found.anchor_paths == (Path("8.json"), Path("9.json"), Path("10.json"))
+    assert [one.path.name for one in found.anchor_records] == ["8.json", "9.json", "10.json"]
 
 
 def test_without_a_baseline_there_is_no_anchor(sessions: Any) -> None:

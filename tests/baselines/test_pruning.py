@@ -243,8 +243,8 @@ def test_no_verdict_changes(store: Any, record_day: Any, make_record: Any, seed:
     removed = list(remove(store, KEY, unneeded(store.read_shelf(KEY), MIN_KEEP)))
     after = all_evidence(store)
     for key, one in before.items():
-        assert (one.status, one.paths, one.anchor_paths) == (
+        assert (one.status, one.records, one.anchor_records) == (
             after[key].status,
-            after[key].paths,
-            after[key].anchor_paths,
+            after[key].records,
+            after[key].anchor_records,
         ), (key, removed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from baseline_folders import LONG, SHORT, name_of
 
 from pytest_llmperf.baselines.evidence import evidence_for
 from pytest_llmperf.baselines.record import TestRecord
+from pytest_llmperf.baselines.store import StoredRecord
 
 
 def found(folder: Any, nodeid: str = SHORT) -> Any:
@@ -18,8 +18,8 @@ def found(folder: Any, nodeid: str = SHORT) -> Any:
     return evidence_for(shelf.records, nodeid, "w1", "first_token", decisions=shelf.decisions)
 
 
-def days(paths: tuple[Path, ...]) -> list[int]:
-    return [int(path.name[6:8]) for path in paths]
+def days(records: tuple[StoredRecord, ...]) -> list[int]:
+    return [int(stored.path.name[6:8]) for stored in records]
 
 
 @pytest.fixture
@@ -37,21 +37,21 @@ def test_accepting_takes_the_newest_session_for_all_its_tests(week: Any, baselin
     assert stored.decision.session == name_of(7)
     assert stored.decision.tests is None
     assert stored.decision.reason == "flash attention off: wrong answers"
-    assert days(found(week).paths) == days(found(week, LONG).paths) == [7]
+    assert days(found(week).records) == days(found(week, LONG).records) == [7]
 
 
 def test_accepting_a_named_session_for_a_named_test_leaves_others_alone(
     week: Any, baseline: Any
 ) -> None:
     baseline("accept", "--reason", "why", "--session", name_of(5), SHORT)
-    assert days(found(week).paths) == [5, 6, 7]
-    assert days(found(week, LONG).paths) == [1, 2, 3, 4, 5, 6, 7]
+    assert days(found(week).records) == [5, 6, 7]
+    assert days(found(week, LONG).records) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_anchoring_makes_the_session_the_anchor_and_nothing_else(week: Any, baseline: Any) -> None:
     baseline("anchor", "--reason", "release 1.0", "--session", name_of(5))
-    assert days(found(week).anchor_paths) == [5]
-    assert days(found(week).paths) == [1, 2, 3, 4, 5, 6, 7]
+    assert days(found(week).anchor_records) == [5]
+    assert days(found(week).records) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_it_says_what_it_did_and_what_to_commit(week: Any, baseline: Any) -> None:
@@ -132,8 +132,8 @@ def test_of_all_tests_the_invalid_ones_are_left_out_and_named(week: Any, baselin
     status, out, _ = baseline("accept", "--reason", "why")
     assert status == 0
     assert "left out, invalid in that session:" in out
-    assert days(found(week).paths) == [8]
-    assert days(found(week, LONG).paths) == [1, 2, 3, 4, 5, 6, 7]
+    assert days(found(week).records) == [8]
+    assert days(found(week, LONG).records) == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_an_anchor_older_than_the_accepted_level_is_pointed_out(week: Any, baseline: Any) -> None:
