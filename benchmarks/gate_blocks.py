@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import math
 
-from gate_checks import ALPHA, FIRST, HEAD, MAX, Settings, judge, row
+from gate_checks import ALPHA, FIRST, HEAD, MAX, Ruling, Settings, judge, row
 from gate_regimes import REGIMES, Drift, differences
 from gate_tables import Report
-
-from pytest_llmperf.stats.paired import Ruling
 
 DRIFTS = (
     ("none", Drift()),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from gate_regimes import REGIMES, Floats, differences
 from gate_tables import Mean, Rate, Report
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from pytest_llmperf.stats.paired import CLIP_MIN, Ruling, Zone, decide, look
+from pytest_llmperf.stats.paired import CLIP_MIN, Look, Zone, look, may_be_called
 
 ALPHA, BETA, TOLERANCE = 0.01, 0.05, 0.05
 LOG_PASS = math.log(1.0 / BETA)
@@ -48,6 +49,14 @@ class Settings:
         return np.random.default_rng((self.seed, *part))
 
 
+class Ruling(IntEnum):
+    """Decision from the evidence so far."""
+
+    UNDECIDED = 0
+    WORSE = 1
+    FINE = 2
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """What became of each repetition, all arrays of shape (repetitions,).
@@ -68,6 +77,28 @@ class Outcomes:
         """Return the pairs of those that ended like this."""
         some: Floats = self.pairs[self.decision == decision].astype(np.float64)
         return some
+
+
+def decide(
+    look: Look,
+    log_worse_max: ArrayLike,
+    log_fine_max: ArrayLike,
+    log_alarm: ArrayLike,
+    log_pass: ArrayLike,
+    zone: Zone,
+) -> NDArray[np.intp]:
+    """Return ``Ruling`` values from the largest ln E seen so far; everything broadcasts.
+
+    ``log_alarm`` and ``log_pass``: the ln E to reach, ln(m / alpha) and ln(1 / beta) or
+    what Holm makes of them. Where both are reached the alarm counts.
+    """
+    worse = (np.asarray(log_worse_max) >= log_alarm) & may_be_called(look, zone)
+    fine = np.asarray(log_fine_max) >= log_pass
+    return np.where(
+        worse,
+        Ruling.WORSE,
+        np.where(fine, Ruling.FINE, Ruling.UNDECIDED),
+    )
 
 
 def judge(

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from gate_checks import ALPHA, MAX, Outcomes, Settings, judge, shown_pairs
+from gate_checks import ALPHA, MAX, Outcomes, Ruling, Settings, judge, shown_pairs
 from gate_regimes import REGIMES, Floats, Regime, scattered
 from gate_tables import Report
 
-from pytest_llmperf.stats.paired import TAIL_CLIP_MIN, TAIL_FIRST, Ruling
+from pytest_llmperf.stats.paired import TAIL_CLIP_MIN, TAIL_FIRST
 from pytest_llmperf.stats.percentiles import group_size
 from pytest_llmperf.stats.proportions import log_e_sign
 from pytest_llmperf.stats.summary import STALL_FACTOR

@@ -11,13 +11,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from gate_checks import ALPHA, MAX, Settings, judge
+from gate_checks import ALPHA, MAX, Ruling, Settings, judge
 from gate_peer_rules import Flags, Missing, Peer, peers
 from gate_regimes import REGIMES, Floats, Regime, differences, in_time_order, scattered
 from gate_sessions import CHECKS, independent, simulate
 from gate_tables import Mean, Rate, Report
-
-from pytest_llmperf.stats.paired import Ruling
 
 STORED_PROCESSES, INTERLEAVED_PROCESSES = 5, 12
 EFFECTS = (0.0, 0.05, 0.10)

@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from gate_checks import ALPHA, BETA, TOLERANCE, ZONE, Settings
+from gate_checks import ALPHA, BETA, TOLERANCE, ZONE, Ruling, Settings
 from gate_regimes import REGIMES, Bools, Floats, Regime, session_processes
 from gate_sessions import CHECKS, independent, simulate
 from gate_tables import Mean, Rate, Report
 
-from pytest_llmperf.stats.holm import p_levels
-from pytest_llmperf.stats.paired import Ruling
+from pytest_llmperf.stats.holm import alarm_levels
 from pytest_llmperf.stats.prediction import Prediction, decides_from, passes_up_to, predict
 
 STORED = (1, 3, 10)
@@ -65,7 +64,9 @@ def called(prediction: Prediction, level: Floats, tested: Floats) -> Bools:
     """Return which checks stored sessions call: p-value of ``tested``, effect of ``level``."""
     p = prediction.p_worse(tested, ZONE.negligible)
     apart = level - prediction.centre >= ZONE.min_called
-    worse: Bools = apart & (p <= p_levels(p, ALPHA, apart))
+    # Holm's rule on p-values is the one on evidence of -ln p.
+    evidence = -np.log(np.maximum(p, 1e-300))
+    worse: Bools = apart & (evidence >= alarm_levels(evidence, ALPHA, apart))
     return worse
 
 

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from gate_checks import ALPHA, FIRST, LOG_PASS, MAX, ZONE, Settings
+from gate_checks import ALPHA, FIRST, LOG_PASS, MAX, ZONE, Ruling, Settings
 from gate_regimes import REGIMES, WARMUP, Bools, Floats, Regime, delays, stalled
 from gate_tables import Mean, Rate, Report
 from numpy.typing import NDArray
 
 from pytest_llmperf.stats.holm import alarm_levels
-from pytest_llmperf.stats.paired import Ruling, look
+from pytest_llmperf.stats.paired import look
 
 TESTS, METRICS = 20, 3
 CHECKS = TESTS * METRICS

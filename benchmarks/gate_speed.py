@@ -6,7 +6,7 @@ import math
 import time
 
 import numpy as np
-from gate_checks import ALPHA, FIRST, LOG_PASS, MAX, TOLERANCE, ZONE, Settings
+from gate_checks import ALPHA, FIRST, LOG_PASS, MAX, TOLERANCE, ZONE, Settings, decide
 from gate_regimes import REGIMES, Floats, differences
 from gate_sessions import CHECKS
 from gate_tables import Mean, Report
@@ -16,7 +16,7 @@ from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.e_process import tabulated
 from pytest_llmperf.stats.holm import alarm_levels
-from pytest_llmperf.stats.paired import decide, path
+from pytest_llmperf.stats.paired import look
 
 LIMIT_MS = 2.0
 SEQUENCES = 40
@@ -26,9 +26,9 @@ LOG_ALARM = math.log(1.0 / ALPHA)
 def update(d: Floats) -> float:
     """Judge one check from nothing, as if no earlier look were remembered; return seconds."""
     began = time.perf_counter()
-    looks = path(d, ZONE)
-    worse = max(float(look.log_worse) for look in looks)
-    fine = max(float(look.log_fine) for look in looks)
+    looks = [look(d[:n], ZONE) for n in range(FIRST, len(d) + 1)]
+    worse = max(float(one.log_worse) for one in looks)
+    fine = max(float(one.log_fine) for one in looks)
     decide(looks[-1], worse, fine, LOG_ALARM, LOG_PASS, ZONE)
     return time.perf_counter() - began
 

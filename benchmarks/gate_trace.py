@@ -13,13 +13,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-from gate_checks import ALPHA, HEAD, MAX, Settings, judge, row
+from gate_checks import ALPHA, HEAD, MAX, Ruling, Settings, judge, row
 from gate_regimes import BLOCK, Floats, blocks
 from gate_sessions import CHECKS
 from gate_tables import Report
 
 from pytest_llmperf.metrics import Direction, get_metric
-from pytest_llmperf.stats.paired import Ruling
 
 DEFAULT = Path(__file__).parent / "data" / "gate_trace.json"
 EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)

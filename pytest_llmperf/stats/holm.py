@@ -34,42 +34,21 @@ def alarm_levels(
     Raises:
         ValueError: ``alpha`` is not inside (0, 1).
     """
-    evidence = np.array(log_e, dtype=np.float64)
-    if eligible is not None:
-        evidence[~np.broadcast_to(eligible, evidence.shape)] = -math.inf
-    return -_log_shares(-evidence, alpha)
-
-
-def p_levels(p: ArrayLike, alpha: float, eligible: NDArray[np.bool_] | None = None) -> Array:
-    """Return the share of ``alpha`` that bounds each check's p-value; (..., m) -> (..., m).
-
-    The same rule on p-values: a check is rejected where p <= its share. Source: Holm (1979).
-
-    Raises:
-        ValueError: ``alpha`` is not inside (0, 1).
-    """
-    values = np.array(p, dtype=np.float64)
-    if eligible is not None:
-        values[~np.broadcast_to(eligible, values.shape)] = math.inf
-    with np.errstate(divide="ignore"):
-        logs = np.log(values)
-    return np.asarray(np.exp(_log_shares(logs, alpha)))
-
-
-def _log_shares(log_p: Array, alpha: float) -> Array:
-    """ln(alpha share) of each check, smallest ``log_p`` first; shape (..., m) -> (..., m)."""
     if not 0.0 < alpha < 1.0:
         raise ValueError(f"a false-alarm rate must lie inside (0, 1), got {alpha}")
-    m = log_p.shape[-1]
+    evidence = np.array(log_e, dtype=np.float64)
+    m = evidence.shape[-1]
     if m == 0:
-        return np.zeros_like(log_p)
-    order = np.argsort(log_p, axis=-1, kind="stable")
-    shares = math.log(alpha) - np.log(np.arange(m, 0, -1.0))
-    reached = np.take_along_axis(log_p, order, axis=-1) <= shares
+        return evidence
+    if eligible is not None:
+        evidence[~np.broadcast_to(eligible, evidence.shape)] = -math.inf
+    order = np.argsort(-evidence, axis=-1, kind="stable")
+    steps = np.log(np.arange(m, 0, -1.0)) - math.log(alpha)
+    reached = np.take_along_axis(evidence, order, axis=-1) >= steps
     rejected = np.logical_and.accumulate(reached, axis=-1)
     count = np.sum(rejected, axis=-1, keepdims=True)
     # If every check is rejected, the last entry is unused.
-    rest = shares[np.minimum(count, m - 1)]
-    levels = np.empty_like(log_p)
-    np.put_along_axis(levels, order, np.where(rejected, shares, rest), axis=-1)
+    rest = steps[np.minimum(count, m - 1)]
+    levels = np.empty_like(evidence)
+    np.put_along_axis(levels, order, np.where(rejected, steps, rest), axis=-1)
     return levels

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import lru_cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -101,14 +100,6 @@ class Look:
     disagree: Array
 
 
-class Ruling(IntEnum):
-    """Decision from the evidence so far."""
-
-    UNDECIDED = 0
-    WORSE = 1
-    FINE = 2
-
-
 def clip(d: ArrayLike, clip_min: float = CLIP_MIN) -> Array:
     """Pull every difference to within median +- max(k * 1.4826 * MAD, clip_min).
 
@@ -141,46 +132,19 @@ def look(d: ArrayLike, zone: Zone, clip_min: float = CLIP_MIN) -> Look:
         raise ValueError("no pairs to look at")
     if not np.isfinite(values).all():
         raise ValueError("a difference between two processes is not a finite number")
-    return _look(values, zone, clip_min)
-
-
-def path(
-    d: ArrayLike, zone: Zone, first: int = MIN_PAIRS, clip_min: float = CLIP_MIN
-) -> list[Look]:
-    """Take a look after each pair from ``first`` on; ``d`` has shape (n,).
-
-    Every look clips again, so that a late look recognises an early outlier. Empty with fewer
-    than ``first`` pairs.
-
-    Raises:
-        ValueError: a difference that is not finite.
-    """
-    values = np.asarray(d, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("a difference between two processes is not a finite number")
-    return [_look(values[:n], zone, clip_min) for n in range(max(first, 1), values.shape[-1] + 1)]
-
-
-def decide(
-    look: Look,
-    log_worse_max: ArrayLike,
-    log_fine_max: ArrayLike,
-    log_alarm: ArrayLike,
-    log_pass: ArrayLike,
-    zone: Zone,
-) -> NDArray[np.intp]:
-    """Return ``Ruling`` values from the largest ln E seen so far; everything broadcasts.
-
-    ``log_alarm`` and ``log_pass``: the ln E to reach, ln(m / alpha) and ln(1 / beta) or
-    what Holm makes of them. Where both are reached the alarm counts.
-    """
-    worse = (np.asarray(log_worse_max) >= log_alarm) & may_be_called(look, zone)
-    fine = np.asarray(log_fine_max) >= log_pass
-    return np.where(
-        worse,
-        Ruling.WORSE,
-        np.where(fine, Ruling.FINE, Ruling.UNDECIDED),
-    )
+    n = values.shape[-1]
+    clipped = clip(values, clip_min)
+    mean = clipped.sum(axis=-1) / n
+    off = clipped - mean[..., None]
+    sd = np.sqrt((off * off).sum(axis=-1) / max(n - 1, 1))
+    if n < MIN_PAIRS:
+        none = np.zeros_like(mean)
+        return Look(n, mean, sd, none, none, none + 1.0)
+    both = np.stack([clipped - zone.negligible, zone.tolerance - clipped])
+    worse, fine = tabulated(n)(direction(both))
+    above = np.sum(values > zone.negligible, axis=-1)
+    below = np.sum(values < -zone.negligible, axis=-1)
+    return Look(n, mean, sd, worse, fine, _coins(n)[above + below, above])
 
 
 def min_pairs_to_call() -> int:
@@ -284,22 +248,6 @@ def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0
         return math.isfinite(critical) and (critical + z) * sd / math.sqrt(pairs) <= room
 
     return smallest_reaching(reached, MIN_PAIRS, MAX_PAIRS)
-
-
-def _look(values: Array, zone: Zone, clip_min: float) -> Look:
-    n = values.shape[-1]
-    clipped = clip(values, clip_min)
-    mean = clipped.sum(axis=-1) / n
-    off = clipped - mean[..., None]
-    sd = np.sqrt((off * off).sum(axis=-1) / max(n - 1, 1))
-    if n < MIN_PAIRS:
-        none = np.zeros_like(mean)
-        return Look(n, mean, sd, none, none, none + 1.0)
-    both = np.stack([clipped - zone.negligible, zone.tolerance - clipped])
-    worse, fine = tabulated(n)(direction(both))
-    above = np.sum(values > zone.negligible, axis=-1)
-    below = np.sum(values < -zone.negligible, axis=-1)
-    return Look(n, mean, sd, worse, fine, _coins(n)[above + below, above])
 
 
 @lru_cache(maxsize=1024)

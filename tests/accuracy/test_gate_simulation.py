@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gate_checks import ALPHA, LOG_PASS, MAX, ZONE, Settings, judge
+from gate_checks import ALPHA, FIRST, LOG_PASS, MAX, ZONE, Ruling, Settings, decide, judge
 from gate_minority import by_median, by_percentile, by_stalls, iterations_of
 from gate_procedure import called, screened
 from gate_regimes import (
@@ -26,7 +26,7 @@ from gate_sessions import CHECKS, METRICS, correlated, independent, simulate
 from gate_tables import Mean, Rate, Report
 
 from pytest_llmperf.stats.holm import alarm_levels
-from pytest_llmperf.stats.paired import Ruling, decide, path
+from pytest_llmperf.stats.paired import Look, look
 from pytest_llmperf.stats.prediction import predict
 
 GPU, QUIET, NOISY, BURSTY, VERY_NOISY = REGIMES
@@ -102,18 +102,52 @@ def test_fixed_order_does_not_cancel_carry_over(rng: np.random.Generator) -> Non
 # One check.
 
 
+def _look(mean: float) -> Look:
+    return Look(
+        8, np.asarray(mean), np.asarray(0.02), np.asarray(0.0), np.asarray(0.0), np.asarray(0.0)
+    )
+
+
+@pytest.mark.parametrize(
+    ("mean", "worse", "fine", "expected"),
+    [
+        (0.05, 4.7, -1.0, Ruling.WORSE),
+        (0.05, 4.5, -1.0, Ruling.UNDECIDED),
+        (0.03, 4.7, -1.0, Ruling.UNDECIDED),
+        (0.00, -1.0, 3.1, Ruling.FINE),
+        (0.00, -1.0, 2.9, Ruling.UNDECIDED),
+        (0.05, 4.7, 3.1, Ruling.WORSE),
+        (0.03, 4.7, 3.1, Ruling.FINE),
+    ],
+)
+def test_decisions(mean: float, worse: float, fine: float, expected: Ruling) -> None:
+    assert decide(_look(mean), worse, fine, math.log(100), math.log(20), ZONE) == expected
+
+
+def test_decisions_of_a_batch_with_a_threshold_each() -> None:
+    d = np.stack([np.full(6, 0.08), np.full(6, 0.0), np.full(6, 0.08)])
+    d = d + np.linspace(-0.02, 0.02, 6)
+    seen = look(d, ZONE)
+    alarm = np.array([4.6, 4.6, 50.0])
+    made = decide(seen, seen.log_worse, seen.log_fine, alarm, math.log(20), ZONE)
+    assert made.tolist() == [
+        Ruling.WORSE,
+        Ruling.FINE,
+        Ruling.UNDECIDED,
+    ]
+
+
 @pytest.mark.parametrize("effect", [0.0, 0.03, 0.05])
 def test_judges_each_check_as_a_path_of_looks_does(rng: np.random.Generator, effect: float) -> None:
     d = differences(rng, NOISY, 40, MAX, 3) + math.log1p(effect)
     outcomes = judge(d, log_alarm=LOG_ALARM)
     for row, decision, pairs in zip(d, outcomes.decision, outcomes.pairs, strict=True):
         worse = fine = -math.inf
-        said, n = Ruling.UNDECIDED, MAX
-        for look in path(row, ZONE):
-            worse, fine = max(worse, float(look.log_worse)), max(fine, float(look.log_fine))
-            said = Ruling(int(decide(look, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
+        for n in range(FIRST, MAX + 1):
+            seen = look(row[:n], ZONE)
+            worse, fine = max(worse, float(seen.log_worse)), max(fine, float(seen.log_fine))
+            said = Ruling(int(decide(seen, worse, fine, LOG_ALARM, LOG_PASS, ZONE)))
             if said is not Ruling.UNDECIDED:
-                n = look.n
                 break
         assert (said, n) == (decision, pairs)
 
@@ -123,7 +157,7 @@ def test_the_largest_evidence_so_far_counts() -> None:
     # enough, and the evidence no longer what it was.
     d = np.array([[0.034, 0.036, 0.034, 0.036, 0.035, 0.4]])
     outcomes = judge(d, log_alarm=LOG_ALARM, log_pass=math.inf, looks=range(3, 7))
-    assert path(d[0], ZONE)[-1].log_worse < LOG_ALARM < path(d[0], ZONE)[-2].log_worse
+    assert look(d[0], ZONE).log_worse < LOG_ALARM < look(d[0, :5], ZONE).log_worse
     assert outcomes.decision.tolist() == [Ruling.WORSE]
     assert outcomes.pairs.tolist() == [6]
 
