@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pytest_llmperf.baselines.window import WINDOW, BaselineWindow, window_of
+from pytest_llmperf.baselines.window import BaselineWindow, window_of
 from pytest_llmperf.request_digest import ADVICE, difference
 
 if TYPE_CHECKING:
@@ -57,13 +57,12 @@ def evidence_for(
     workload_hash: str,
     metric: str,
     *,
-    window: int = WINDOW,
     decisions: Sequence[StoredDecision] = (),
     summary: str = "",
     requests: Sequence[RequestDigest] = (),
     name: Callable[[StoredRecord], str] = lambda stored: str(stored.path),
 ) -> BaselineSamples:
-    """Collect the newest ``window`` valid sessions of the same workload, and the anchor.
+    """Collect the newest ``WINDOW`` valid sessions of the same workload, and the anchor.
 
     ``records`` are matching ones, oldest first; ``decisions`` those of the machine.
     Sessions of another workload never count; when there are only those, the workload
@@ -84,7 +83,7 @@ def evidence_for(
         changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
         return BaselineSamples("workload changed", detail=changed)
     selected = window_of(holding, nodeid, workload_hash, decisions)
-    judging, anchor = selected.window(metric, window), selected.anchor(metric)
+    judging, anchor = selected.window(metric), selected.anchor(metric)
     skipped = len(selected.invalid)
     if not judging:
         detail = _why_missing(selected, metric)

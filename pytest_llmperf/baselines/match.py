@@ -176,16 +176,14 @@ def work_differences(
     stored: StoredRecord, provenance: Provenance, config: Mapping[str, Any]
 ) -> list[Difference]:
     """Return which engine settings and versions differ from a matching record's."""
-    record = stored.record
-    named = {item: getattr(provenance, item) for item in _NAMED}
-    old_named = {item: getattr(record.provenance, item) for item in _NAMED}
     return [
-        *_changed_settings(_flat(config), _flat(record.config)),
-        *compare(
-            {key.replace("_", " "): value for key, value in named.items()},
-            {key.replace("_", " "): value for key, value in old_named.items()},
-        ),
+        *_changed_settings(_flat(config), _flat(stored.record.config)),
+        *compare(_versions(provenance), _versions(stored.record.provenance)),
     ]
+
+
+def _versions(provenance: Provenance) -> dict[str, Any]:
+    return {item.replace("_", " "): getattr(provenance, item) for item in _NAMED}
 
 
 def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:

@@ -76,15 +76,8 @@ def _added(stored: StoredRecord, repository: Repository) -> str | None:
     except ValueError:
         return None
     try:
-        output = repository.run(
-            "--literal-pathspecs",
-            "log",
-            "-1",
-            "--diff-filter=A",
-            "--format=%H",
-            "--",
-            f"{path.as_posix()}",
-        )
+        added = ("log", "-1", "--diff-filter=A", "--format=%H", "--", path.as_posix())
+        output = repository.run("--literal-pathspecs", *added)
     except GitError:
         return None
     return output.strip() or None

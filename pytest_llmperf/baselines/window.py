@@ -25,11 +25,7 @@ ANCHOR = 3
 class Choice:
     """A user's choice of a session, to accept its level or as the anchor.
 
-    Attributes:
-        session: the chosen one.
-        reason: the user's reason.
-        moment: time of the choice, UTC.
-        path: the file with the choice: the session's own or a decision's.
+    ``path`` is the file with the choice: the session's own or a decision's.
     """
 
     session: StoredRecord
@@ -57,9 +53,9 @@ class BaselineWindow:
     anchoring: Choice | None = None
     nodeid: str = ""
 
-    def window(self, metric: str, size: int = WINDOW) -> tuple[StoredRecord, ...]:
-        """Return the newest ``size`` judging sessions that hold the metric."""
-        return self._holding(metric)[-size:]
+    def window(self, metric: str) -> tuple[StoredRecord, ...]:
+        """Return the newest ``WINDOW`` judging sessions that hold the metric."""
+        return self._holding(metric)[-WINDOW:]
 
     def anchor(self, metric: str) -> tuple[StoredRecord, ...]:
         """Return the chosen anchor session, or else the oldest judging sessions.
@@ -127,8 +123,4 @@ def _choices(
 
 def _latest(choices: Sequence[Choice]) -> Choice | None:
     """Return the latest choice; of two at one time, the later in the list."""
-    best = None
-    for choice in choices:
-        if best is None or choice.moment >= best.moment:
-            best = choice
-    return best
+    return max(reversed(choices), key=lambda choice: choice.moment, default=None)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.baselines.evidence import WINDOW, evidence_for
+from pytest_llmperf.baselines.evidence import evidence_for
 from pytest_llmperf.baselines.record import MetricRecord
 from pytest_llmperf.baselines.store import StoredRecord
+from pytest_llmperf.baselines.window import WINDOW
 
 
 @pytest.fixture
