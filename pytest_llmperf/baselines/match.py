@@ -38,14 +38,10 @@ class Refused:
     path: Path
     differences: tuple[Difference, ...]
 
-
-@dataclass(frozen=True)
-class Near:
-    """The closest record of another machine, and what differs from this one."""
-
-    key: str
-    path: Path
-    differences: tuple[Difference, ...]
+    @property
+    def key(self) -> str:
+        """The key of its machine."""
+        return self.path.parent.name
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ class BaselineSet:
 
     records: tuple[StoredRecord, ...]
     refused: tuple[Refused, ...]
-    near: Near | None
+    near: Refused | None = None
     decisions: tuple[StoredDecision, ...] = ()
     other_backend: bool = False
 
@@ -82,12 +78,13 @@ def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) 
             refused.append(Refused(stored.path, found))
         else:
             records.append(stored)
-    if records:
-        return BaselineSet(tuple(records), tuple(refused), None, shelf.decisions)
-    other = _of_other_backend(store, machine, model)
+    other = None if records else _of_other_backend(store, machine, model)
     if other is not None:
-        return BaselineSet(other.records, tuple(refused), None, other.decisions, True)
-    return BaselineSet((), tuple(refused), _nearest(store, machine, model), shelf.decisions)
+        return BaselineSet(
+            other.records, tuple(refused), decisions=other.decisions, other_backend=True
+        )
+    near = None if records else _nearest(store, machine, model)
+    return BaselineSet(tuple(records), tuple(refused), near, shelf.decisions)
 
 
 def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
@@ -145,14 +142,11 @@ def _model(model: ModelIdentity) -> str:
     return f"{model.name} (SHA-256 {(model.sha256 or 'unknown')[:12]})"
 
 
-def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Near | None:
+def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Refused | None:
     """Return the newest record of the machine with the fewest differences."""
-    candidates = []
-    for key in store.machines():
-        records = store.read_machine(key) if key != machine.key else []
-        if records:
-            newest = records[-1]
-            candidates.append(Near(key, newest.path, _strict(newest, machine, model)))
+    others = [store.read_machine(key) for key in store.machines() if key != machine.key]
+    newest = [records[-1] for records in others if records]
+    candidates = [Refused(one.path, _strict(one, machine, model)) for one in newest]
     return min(candidates, key=lambda near: (len(near.differences), near.key), default=None)
 
 
