@@ -24,6 +24,15 @@ def test_a_record_survives_the_round_trip(make_record: Any) -> None:
     assert to_text(from_json(json.loads(text))) == text
 
 
+def test_tests_and_their_metrics_are_written_by_name(make_record: Any) -> None:
+    record = make_record()
+    (test,) = record.tests.values()
+    assert list(test.metrics) == ["tokens_per_sec", "first_token"]
+    written = json.loads(to_text(replace(record, tests={"b.py::b": test, "a.py::a": test})))
+    assert list(written["tests"]) == ["a.py::a", "b.py::b"]
+    assert list(written["tests"]["b.py::b"]["metrics"]) == ["first_token", "tokens_per_sec"]
+
+
 def test_the_reason_of_an_accepted_level_is_kept(make_record: Any) -> None:
     text = to_text(make_record(test={"accepted": "a better sampler"}))
     (test,) = from_json(json.loads(text)).tests.values()
