@@ -10,7 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
     from pytest_llmperf.metrics import Metric
-    from pytest_llmperf.session.checks import AskedMetric
 
 #: Marker -> its description in ``pytest --markers``.
 MARKERS = {
@@ -54,17 +53,7 @@ PLAIN_MARKERS = {
     ),
 }
 #: Those of ``MARKERS`` that name a metric.
-METRIC_MARKERS = (
-    "tokens_per_sec",
-    "first_token",
-    "end_to_end",
-    "inter_token",
-    "stall_rate",
-    "roofline",
-    "gpu_memory",
-    "energy_per_token",
-    "perf_metric",
-)
+METRIC_MARKERS = tuple(name for name in MARKERS if name != "perf")
 
 
 class MarkerError(Exception):
@@ -88,14 +77,18 @@ def read_checks(
     """
     from pytest_llmperf.session.checks import checks_of_test
 
-    asked: dict[str, AskedMetric] = {}
+    asked: dict[str, Check] = {}
     errors: list[str] = []
+    try:
+        tolerance = _perf_tolerance(item, tolerance)
+    except MarkerError as error:
+        errors.append(f"{item.nodeid}: marker 'perf' {error}")
     for level in marker_levels(item, METRIC_MARKERS):
-        of_level: dict[str, AskedMetric] = {}
+        of_level: dict[str, Check] = {}
         markers: dict[str, str] = {}
         for mark in level:
             try:
-                one = _parse(mark)
+                one = _read(mark, tolerance)
                 name = one.metric.name
                 if of_level.setdefault(name, one) != one:
                     raise MarkerError(
@@ -107,10 +100,6 @@ def read_checks(
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}")
         for name, one in of_level.items():
             asked.setdefault(name, one)
-    try:
-        tolerance = _perf_tolerance(item, tolerance)
-    except MarkerError as error:
-        errors.append(f"{item.nodeid}: marker 'perf' {error}")
     return checks_of_test(asked, targets, tolerance), errors
 
 
@@ -143,14 +132,16 @@ def _ancestry(node: Any, mark: pytest.Mark) -> int:
     return 0
 
 
-def _parse(mark: pytest.Mark) -> AskedMetric:
+def _read(mark: pytest.Mark, default: float) -> Check:
+    """Return the check that a metric marker asks for; ``default`` is the test's tolerance."""
+    from pytest_llmperf.gate.check import Check
     from pytest_llmperf.metrics import (
         PERCENTILE_OF,
         UnknownMetricError,
         get_metric,
         percentile_parts,
     )
-    from pytest_llmperf.session.checks import AskedMetric
+    from pytest_llmperf.session.checks import default_tolerance
 
     name, positional = mark.name, mark.args
     if name == "perf_metric":
@@ -186,7 +177,10 @@ def _parse(mark: pytest.Mark) -> AskedMetric:
         raise MarkerError(
             f"needs its limit, {metric.limit_kind}=...: {metric.name} is compared with no baseline"
         )
-    return AskedMetric(metric, limit, _tolerance(mark))
+    tolerance = _tolerance(mark)
+    if tolerance is None:
+        tolerance = default_tolerance(metric, default)
+    return Check(metric, limit, tolerance)
 
 
 def _with_percentile(mark: pytest.Mark, name: str) -> str:

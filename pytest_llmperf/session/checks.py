@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, get_metric
@@ -12,38 +11,26 @@ from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric,
 STALL_TOLERANCE = 0.2
 
 
-@dataclass(frozen=True)
-class AskedMetric:
-    """A metric that a test's marker names.
-
-    Attributes:
-        metric: the metric.
-        limit: the target in its base unit, or None.
-        tolerance: largest accepted slowdown, a fraction; None takes the default.
-    """
-
-    metric: Metric
-    limit: float | None = None
-    tolerance: float | None = None
+def default_tolerance(metric: Metric, tolerance: float) -> float:
+    """Return a metric's tolerance where none is given; ``tolerance`` is the test's own default."""
+    return STALL_TOLERANCE if metric.kind == "share" else tolerance
 
 
 def checks_of_test(
-    asked: Mapping[str, AskedMetric], targets: Mapping[str, float], tolerance: float
+    asked: Mapping[str, Check], targets: Mapping[str, float], tolerance: float
 ) -> list[Check]:
     """Return the metrics to gate and to show, in the order to show them.
 
     Args:
-        asked: the test's own metrics, by name; without any the default metrics are gated.
+        asked: by metric, what the test's markers ask for; without any the default metrics are
+            gated.
         targets: limits of metrics that the test does not name, base units.
         tolerance: default for the largest accepted slowdown, a fraction.
     """
-    gated = {
-        name: Check(one.metric, one.limit, _tolerance(one, tolerance))
-        for name, one in asked.items()
-    }
+    gated = dict(asked)
     for name, limit in targets.items():
         metric = get_metric(name)
-        own = STALL_TOLERANCE if metric.kind == "share" else tolerance
+        own = default_tolerance(metric, tolerance)
         # A workload may leave a plain metric undefined, but a percentile without enough values,
         # or a stall rate, must not silently go unjudged.
         gated.setdefault(name, Check(metric, limit, own, asked=metric.kind != "value"))
@@ -58,9 +45,3 @@ def checks_of_test(
     every = {**gated, **shown}
     order = dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(every)])
     return [every[name] for name in order if name in every]
-
-
-def _tolerance(asked: AskedMetric, default: float) -> float:
-    if asked.tolerance is not None:
-        return asked.tolerance
-    return STALL_TOLERANCE if asked.metric.kind == "share" else default
