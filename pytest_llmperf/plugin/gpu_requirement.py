@@ -15,9 +15,9 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.plugin.markers import MarkerError, marker_levels, refuse_unknown
+from pytest_llmperf.plugin.options import usage_error
 from pytest_llmperf.plugin.selection import is_perf, uses_engine
 from pytest_llmperf.plugin.settings import settings_of
-from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.session.setup import ALL_LAYERS
 
 MARKER = "gpu"
@@ -115,8 +115,8 @@ class GpuGuard:
             asked.append((f"marker {MARKER!r}", self._requirements[item]))
         if not asked:
             return
-        info = self._info()
-        found = [self._problem(who, requirement, info) for who, requirement in asked]
+        info, setup = self._info(), settings_of(self._config).setup
+        found = [setup.shortfall(who, requirement, info) for who, requirement in asked]
         if text := next(filter(None, found), None):
             pytest.fail(text, pytrace=False)
 
@@ -131,6 +131,3 @@ class GpuGuard:
             except (pytest.UsageError, EngineError) as error:
                 self._broken = str(error)
         pytest.fail(self._broken, pytrace=False)
-
-    def _problem(self, who: str, requirement: GpuRequirement, info: EngineInfo) -> str | None:
-        return settings_of(self._config).setup.shortfall(who, requirement, info)

@@ -1,4 +1,4 @@
-"""The command line options, and a frozen object with their values."""
+"""The command line options, a frozen object with their values, and errors in what a user gave."""
 
 from __future__ import annotations
 
@@ -159,3 +159,10 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-json", metavar="PATH", help="write verdicts and raw samples to this file"
     )
+
+
+def usage_error(text: str) -> pytest.UsageError:
+    """Return the error with this message; control characters are escaped."""
+    from pytest_llmperf.text import printable_lines
+
+    return pytest.UsageError(f"llmperf: {printable_lines(text)}")

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.plugin.options import usage_error
 
 #: Attributes that decide how many words an option takes; the others concern its value.
 _SHAPE = ("action", "nargs", "const", "default", "dest")

@@ -11,8 +11,7 @@ from pytest_llmperf.atomic_write import unwritable
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.calibration.request import CalibrationRequest, CalibrationRequestError
-from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.usage import usage_error
+from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.session.facts import machine_before_loading
 from pytest_llmperf.session.setup import EngineSetup
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.measure.own_llama import watch_own_llama
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.plugin.markers import read_budget
-from pytest_llmperf.plugin.outcome import STRICT_XPASS, fail_report
-from pytest_llmperf.plugin.runner_protocol import log_reports, run_quietly
+from pytest_llmperf.plugin.verdict_reports import STRICT_XPASS, fail_report
 from pytest_llmperf.session.recorded import RecordedTest
 
 NOTHING_ASKED = (
@@ -110,3 +110,22 @@ def _tame_benchmark(item: pytest.Item) -> None:
     benchmark: Any = (getattr(item, "funcargs", None) or {}).get("benchmark")
     if hasattr(benchmark, "disabled"):
         benchmark.disabled = True
+
+
+def run_quietly(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+    """Run setup, call and teardown of ``item`` without logging their reports.
+
+    A private function of pytest:
+    ``_pytest.runner.runtestprotocol(log=False)`` is what pytest-rerunfailures
+    has relied on for years.
+    """
+    return runtestprotocol(item, log=False, nextitem=nextitem)
+
+
+def log_reports(item: pytest.Item, reports: list[pytest.TestReport]) -> None:
+    """Report the outcome of ``item`` to all plugins, as the runner would have."""
+    hook = item.ihook
+    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for report in reports:
+        hook.pytest_runtest_logreport(report=report)
+    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)

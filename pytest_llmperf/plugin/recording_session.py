@@ -14,8 +14,7 @@ import pytest
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.loaded_modules import labelled_as_engine, loaded_modules
 from pytest_llmperf.measure.workload import Workload
-from pytest_llmperf.plugin.recording import HeldTest, RecordStage
-from pytest_llmperf.plugin.runner_protocol import log_reports
+from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
 from pytest_llmperf.plugin.selection import is_asked_for, is_perf, named_markers
 from pytest_llmperf.plugin.settings import Settings, settings_of
 from pytest_llmperf.session.base_recording import BaseRecording, RecordingRequest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,20 +15,19 @@ from pytest_llmperf.baselines.record import ModelIdentity
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.gate.words import listed
 from pytest_llmperf.plugin.commands import as_argument, command_stem
-from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.outcome import fail_report
-from pytest_llmperf.plugin.session_context import check_baselines, check_revisions
-from pytest_llmperf.plugin.settings import Settings
+from pytest_llmperf.plugin.options import Options, usage_error
+from pytest_llmperf.plugin.verdict_reports import fail_report
 from pytest_llmperf.report.failure import record_command
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.session.baseline_source import read_baselines
 from pytest_llmperf.session.facts import machine_before_loading
 from pytest_llmperf.session.session_gate import why_no_baseline_matches
-from pytest_llmperf.text import printable_lines
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
     from pytest_llmperf.repository.revisions import Revision
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.setup import EngineSetup
 
 _HERE = "no earlier session on this machine holds this test"
 
@@ -64,7 +64,7 @@ def required_baselines(
     config: pytest.Config,
     items: Sequence[pytest.Item],
     checks: Mapping[str, Sequence[Check]],
-    settings: Settings,
+    context: SessionContext,
     options: Options,
 ) -> RequiredBaselines:
     """Return the tests that are known to lack a required baseline.
@@ -72,14 +72,13 @@ def required_baselines(
     There are none if the session records, or compares two sides without baselines.
 
     Raises:
-        pytest.UsageError: the commit whose baselines count can't be read.
+        pytest.UsageError: the stored sessions can't be read.
     """
-    own = options.against is None and options.against_config is None
-    if not options.require_baseline or options.record or not own or options.calibrate is not None:
+    request = context.request
+    compares = request.base is None and not request.record and options.calibrate is None
+    if not options.require_baseline or not compares:
         return RequiredBaselines({})
-    revision, _ = check_revisions(config)
-    check_baselines(settings.setup.loaded.baselines_dir, revision)
-    why = _Missing(settings, revision)
+    why = _Missing(context.setup, context.baselines_dir, request.baselines_from)
     texts = {}
     for item in items:
         compared = [one.metric for one in checks[item.nodeid] if one.gated]
@@ -100,22 +99,21 @@ def required_baselines(
 class _Missing:
     """Finds why a test has no baseline, as far as known before a model is loaded."""
 
-    def __init__(self, settings: Settings, baselines_from: Revision | None) -> None:
-        store = BaselineStore(settings.setup.loaded.baselines_dir)
-        llm = settings.setup.llm
-        machine = machine_before_loading(llm)
-        self._root = store.root
+    def __init__(self, setup: EngineSetup, folder: Path, baselines_from: Revision | None) -> None:
+        store = BaselineStore(folder)
+        machine = machine_before_loading(setup.llm)
+        self._root = folder
         self._found: BaselineSet | None = None
         try:
             if machine is not None:
-                model = _model(settings)
+                model = _model(setup)
                 self._found, _ = read_baselines(store, machine, model, baselines_from)
                 records = self._found.records
             else:
                 records = tuple(one for key in store.machines() for one in store.read_machine(key))
             self._any = bool(store.machines())
         except (BaselineError, GitError, OSError) as error:
-            raise pytest.UsageError(f"llmperf: {printable_lines(str(error))}") from None
+            raise usage_error(str(error)) from None
         self._tests = {nodeid for one in records for nodeid in one.record.tests}
 
     def of(self, nodeid: str) -> str:
@@ -130,9 +128,9 @@ class _Missing:
         ) or _HERE
 
 
-def _model(settings: Settings) -> ModelIdentity:
+def _model(setup: EngineSetup) -> ModelIdentity:
     """Return the parts of the model's identity by which baselines are chosen."""
-    model = settings.setup.model
+    model = setup.model
     if model is None:
-        return ModelIdentity(settings.setup.model_identity, None, None, None)
+        return ModelIdentity(setup.model_identity, None, None, None)
     return ModelIdentity(model.first.stem, model.sha256(), None, None)

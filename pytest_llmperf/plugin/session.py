@@ -16,21 +16,20 @@ from pytest_llmperf.gate.verdict import FailPolicy, Verdict
 from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.markers import read_budget, read_checks
-from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
-from pytest_llmperf.plugin.recording import HeldTest, RecordStage
+from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
 from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
-from pytest_llmperf.plugin.runner_protocol import log_reports
 from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
-from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.result import SessionResult
 from pytest_llmperf.session.roofline_meter import with_roofline
@@ -58,10 +57,11 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         raise usage_error("\n".join(errors))
     if collect_only:
         return
-    options, settings = Options.of(config), settings_of(config)
-    check_before_loading(config, items, settings.setup, options)
-    required = required_baselines(config, items, checks, settings, options)
-    session = PerfSession(config, options, checks, required)
+    options, console = Options.of(config), TerminalConsole(config)
+    check_before_loading(config, items, settings_of(config).setup, options)
+    context = session_context(config, console)
+    required = required_baselines(config, items, checks, context, options)
+    session = PerfSession(config, options, checks, required, context, console)
     config.pluginmanager.register(session, "llmperf-session")
     session.prepare()
 
@@ -75,15 +75,17 @@ class PerfSession:
         options: Options,
         checks: dict[str, list[Check]],
         required: RequiredBaselines,
+        context: SessionContext,
+        console: TerminalConsole,
     ) -> None:
         self._config = config
         self._required = required
         self._options = options
         self._checks = checks
         self._engine = settings_of(config).engine
-        self._console = TerminalConsole(config)
-        self._context = session_context(config, self._console)
-        self._session = Session(self._context)
+        self._console = console
+        self._context = context
+        self._session = Session(context)
         self._result: SessionResult | None = None
         self._calibration: CalibrationRun | None = None
         self._stage = RecordStage(self._engine)
@@ -93,11 +95,10 @@ class PerfSession:
         self._policy = FailPolicy(
             require_baseline=options.require_baseline,
             accepting=options.accept is not None,
-            strict=self._context.strict,
+            strict=context.strict,
         )
-        #: Verdicts of the tests that failed only because of them.
-        self._failing: list[Verdict] = []
-        self._verdict_failures = 0
+        #: The verdicts of each test that failed only because of them.
+        self._failing: list[tuple[Verdict, ...]] = []
 
     def prepare(self) -> None:
         """Prepare the base of the comparison, before anything is loaded.
@@ -191,8 +192,9 @@ class PerfSession:
         known = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
         if self._options.exit_codes and exitstatus in known and not self._all_problems:
             # Other plugins add their own failures (pytest-cov's --cov-fail-under).
-            others = session.testsfailed > self._verdict_failures
-            code = session_exit_code(self._failing, self._policy, ordinary_failures=others)
+            others = session.testsfailed > len(self._failing)
+            verdicts = chain.from_iterable(self._failing)
+            code = session_exit_code(verdicts, self._policy, ordinary_failures=others)
             session.exitstatus = code or session.exitstatus
 
     def _measure_and_judge(self) -> None:
@@ -231,9 +233,7 @@ class PerfSession:
                 self._problems.append(str(error))
         assert self._session.trial is not None
         benchmark_bridge.publish(self._config, self._held, self._session.trial.measurement, result)
-        failed = log_verdicts(self._config, self._held, result, self._policy)
-        self._verdict_failures += len(failed)
-        self._failing += chain.from_iterable(failed)
+        self._failing = log_verdicts(self._config, self._held, result, self._policy)
 
     def _lost_files(self) -> list[str]:
         """Name the files that an interrupted session did not write."""

@@ -10,10 +10,9 @@ import pytest
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore
 from pytest_llmperf.plugin.console import TerminalConsole
-from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.record_elsewhere import record_elsewhere
 from pytest_llmperf.plugin.settings import given_roots, import_paths, settings_of
-from pytest_llmperf.plugin.usage import usage_error
 from pytest_llmperf.plugin.xdist_mode import is_xdist_worker
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.repository.revisions import Revision, resolve
@@ -37,7 +36,7 @@ def session_context(config: pytest.Config, console: TerminalConsole) -> SessionC
     # A worker of pytest-xdist measures nothing.
     if not is_xdist_worker(config):
         baselines, commit = check_revisions(config)
-        check_baselines(setup.loaded.baselines_dir, baselines)
+        _check_baselines(setup.loaded.baselines_dir, baselines)
         base = commit or base
     request = SessionRequest(
         base=base,
@@ -75,7 +74,7 @@ def check_revisions(config: pytest.Config) -> tuple[Revision | None, Revision | 
     return baselines, against
 
 
-def check_baselines(folder: Path, revision: Revision | None) -> None:
+def _check_baselines(folder: Path, revision: Revision | None) -> None:
     """Check that the commit's baselines can be read, as they will be after the bodies.
 
     Raises:

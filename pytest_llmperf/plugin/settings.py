@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_llmperf.plugin.adopt import ROOTS
-from pytest_llmperf.plugin.options import Options
+from pytest_llmperf.plugin.options import Options, usage_error
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
@@ -60,7 +60,6 @@ def load(config: pytest.Config) -> LoadedConfig:
     """
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.config.load import load_config
-    from pytest_llmperf.plugin.usage import usage_error
 
     options = Options.of(config)
     try:
@@ -89,7 +88,6 @@ def _resolve(config: pytest.Config) -> Settings:
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.engine.handle import LlmEngine
-    from pytest_llmperf.plugin.usage import usage_error
     from pytest_llmperf.session.measuring import cards_of
     from pytest_llmperf.session.setup import set_up_engine
 
