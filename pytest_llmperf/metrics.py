@@ -20,7 +20,6 @@ from functools import lru_cache
 from numbers import Real
 from typing import TypeVar
 
-from pytest_llmperf import formulas
 from pytest_llmperf.entry_points import EntryPointError, broken, installed, load_only, package_of
 from pytest_llmperf.metric_types import LARGEST as LARGEST
 from pytest_llmperf.metric_types import SMALLEST as SMALLEST
@@ -28,7 +27,7 @@ from pytest_llmperf.metric_types import Direction as Direction
 from pytest_llmperf.metric_types import Metric as Metric
 from pytest_llmperf.metric_types import Unit as Unit
 from pytest_llmperf.metric_types import is_plausible as is_plausible
-from pytest_llmperf.own_metrics import OWN_METRICS
+from pytest_llmperf.own_metrics import OWN_METRICS, not_in_timelines
 from pytest_llmperf.timeline import Timeline
 
 GROUP = "pytest_llmperf.metrics"
@@ -80,7 +79,7 @@ def _percentile_metric(name: str, of: str, percent: float) -> Metric:
         name,
         f"{percent:g}th percentile of {what}, pooled over a process's counted iterations",
         whole.source,
-        formulas.not_in_timelines,
+        not_in_timelines,
         kind="percentile",
     )
 
@@ -235,7 +234,7 @@ def _add(metric: Metric) -> Metric:
 
 def _definition(metric: Metric) -> tuple[Metric, str]:
     """Return a key for equal definitions, also after a module was imported again."""
-    return replace(metric, compute=formulas.not_in_timelines), _where(metric)
+    return replace(metric, compute=not_in_timelines), _where(metric)
 
 
 def _where(metric: Metric) -> str:

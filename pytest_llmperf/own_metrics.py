@@ -1,9 +1,74 @@
-"""The plugin's own metrics, in the order in which tables show them."""
+"""The plugin's own metrics, in the order in which tables show them, and their formulas.
+
+A formula takes the timelines of one iteration's requests; None is undefined, and so is a time
+below the clock's resolution, read as zero.
+"""
 
 from __future__ import annotations
 
-from pytest_llmperf import formulas
+from collections.abc import Sequence
+from statistics import median
+
 from pytest_llmperf.metric_types import Direction, Metric, Unit
+from pytest_llmperf.timeline import Timeline
+
+
+def _decode(timelines: Sequence[Timeline]) -> tuple[int, float]:
+    """Return pooled decode steps and the seconds they took, over all requests."""
+    steps, seconds = 0, 0.0
+    for timeline in timelines:
+        if timeline.output_tokens >= 2:
+            steps += timeline.output_tokens - 1
+            seconds += timeline.token_times[-1] - timeline.token_times[0]
+    return steps, seconds
+
+
+def tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
+    """Return decode throughput, steps and seconds pooled over requests."""
+    steps, seconds = _decode(timelines)
+    return steps / seconds if steps and seconds > 0 else None
+
+
+def time_per_output_token(timelines: Sequence[Timeline]) -> float | None:
+    """Return seconds per decode step, pooled over requests."""
+    steps, seconds = _decode(timelines)
+    return seconds / steps if steps and seconds > 0 else None
+
+
+def prefill_tokens_per_sec(timelines: Sequence[Timeline]) -> float | None:
+    """Return prompt tokens evaluated per second, pooled over requests."""
+    tokens, seconds = 0, 0.0
+    for timeline in timelines:
+        start, end = timeline.t_prefill_start, timeline.t_prefill_end
+        if timeline.prompt_tokens_evaluated is None or start is None or end is None:
+            return None
+        tokens += timeline.prompt_tokens_evaluated
+        seconds += end - start
+    return tokens / seconds if tokens and seconds > 0 else None
+
+
+def first_token(timelines: Sequence[Timeline]) -> float | None:
+    """Return the median of the requests' times to the first token, seconds."""
+    firsts = [t.token_times[0] - t.t_start for t in timelines if t.token_times]
+    return (median(firsts) or None) if firsts else None
+
+
+def end_to_end(timelines: Sequence[Timeline]) -> float | None:
+    """Return the sum of the requests' durations, seconds."""
+    if not timelines or any(not t.token_times for t in timelines):
+        return None
+    return sum(t.token_times[-1] - t.t_start for t in timelines) or None
+
+
+def inter_token(timelines: Sequence[Timeline]) -> float | None:
+    """Return the median gap between tokens over all requests, seconds."""
+    gaps = [gap for timeline in timelines for gap in timeline.gaps()]
+    return (median(gaps) or None) if gaps else None
+
+
+def not_in_timelines(_: Sequence[Timeline]) -> None:
+    """Return None: the metric is measured outside of the generations."""
+
 
 _LLAMA_BENCH = "llama.cpp tools/llama-bench"
 _GENAI_PERF = "NVIDIA AIPerf / GenAI-Perf metric definitions"
@@ -18,7 +83,7 @@ OWN_METRICS = (
         "decode",
         "(n-1) / (t_n - t_1), tokens and times pooled over requests",
         f"{_LLAMA_BENCH}, test tg; decode throughput without the first token",
-        formulas.tokens_per_sec,
+        tokens_per_sec,
     ),
     Metric(
         "first_token",
@@ -28,7 +93,7 @@ OWN_METRICS = (
         "first_token",
         "t_1 - t_start, tokenizing and prefill included; median over requests",
         f"{_GENAI_PERF}, time to first token (TTFT)",
-        formulas.first_token,
+        first_token,
     ),
     Metric(
         "end_to_end",
@@ -38,7 +103,7 @@ OWN_METRICS = (
         "end_to_end",
         "t_n - t_start, summed over requests",
         f"{_GENAI_PERF}, request latency",
-        formulas.end_to_end,
+        end_to_end,
     ),
     Metric(
         "prefill_tokens_per_sec",
@@ -48,7 +113,7 @@ OWN_METRICS = (
         "prefill",
         "prompt tokens evaluated / time to evaluate them, pooled over requests",
         f"{_LLAMA_BENCH}, test pp",
-        formulas.prefill_tokens_per_sec,
+        prefill_tokens_per_sec,
     ),
     Metric(
         "time_per_output_token",
@@ -58,7 +123,7 @@ OWN_METRICS = (
         "decode",
         "(t_n - t_1) / (n-1), pooled over requests",
         f"{_GENAI_PERF}, time per output token (TPOT)",
-        formulas.time_per_output_token,
+        time_per_output_token,
     ),
     Metric(
         "inter_token",
@@ -68,7 +133,7 @@ OWN_METRICS = (
         "inter_token",
         "median of the gaps t_{i+1} - t_i over all requests",
         f"{_GENAI_PERF}, inter-token latency (ITL)",
-        formulas.inter_token,
+        inter_token,
     ),
     Metric(
         "stall_rate",
@@ -78,7 +143,7 @@ OWN_METRICS = (
         "stall_rate",
         "share of iterations longer than 1.25 times the median over processes",
         "for changes that hit a minority of iterations, which a median does not show",
-        formulas.not_in_timelines,
+        not_in_timelines,
         kind="share",
         resolution=0.01,
     ),
@@ -92,7 +157,7 @@ OWN_METRICS = (
         "second / memory bandwidth",
         "Williams, Waterman, Patterson: Roofline (CACM 2009); decode at batch size 1 is "
         "bound by memory",
-        formulas.not_in_timelines,
+        not_in_timelines,
         beside=True,
         compared=False,
     ),
@@ -104,7 +169,7 @@ OWN_METRICS = (
         "gpu_memory",
         "most device memory the engine's process held during an iteration, over all its GPUs",
         f"{_NVML}, nvmlDeviceGetComputeRunningProcesses",
-        formulas.not_in_timelines,
+        not_in_timelines,
         beside=True,
         resolution=2.0**20,
     ),
@@ -116,7 +181,7 @@ OWN_METRICS = (
         "energy_per_token",
         "energy of all GPUs over a process's counted iterations / their output tokens",
         f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption",
-        formulas.not_in_timelines,
+        not_in_timelines,
         beside=True,
         resolution=1e-3,
     ),
@@ -128,7 +193,7 @@ OWN_METRICS = (
         "gpu_power",
         "mean power of all GPUs over a process's counted iterations",
         f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption, else nvmlDeviceGetPowerUsage",
-        formulas.not_in_timelines,
+        not_in_timelines,
         beside=True,
         resolution=1.0,
     ),
@@ -140,7 +205,7 @@ OWN_METRICS = (
         "gpu_utilization",
         "mean share of time with a kernel running while decoding, over all GPUs",
         f"{_NVML}, nvmlDeviceGetUtilizationRates",
-        formulas.not_in_timelines,
+        not_in_timelines,
         beside=True,
         resolution=0.01,
     ),
