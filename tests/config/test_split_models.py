@@ -133,6 +133,6 @@ def test_files_that_the_engine_is_given_beside_the_model_are_part_of_it(
 
 def test_a_model_in_one_file_keeps_the_hash_of_its_file(cache: Path) -> None:
     # Or every baseline recorded so far would be another model's.
-    from pytest_llmperf.config.model_files import file_sha256
+    from pytest_llmperf.config.embedded import file_sha256
 
     assert ModelFiles.of(tiny_llama()).sha256(cache) == file_sha256(tiny_llama(), cache)
