@@ -38,17 +38,20 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_RATES = {"tok/s": 1.0, "tokens/s": 1.0, "tokens/sec": 1.0, "t/s": 1.0}
-_ENERGIES = {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}
-_POWERS = {"mW": 1e-3, "W": 1.0, "kW": 1e3}
-
-_DURATION_WORDS = "a duration such as 500ms, 5s"
-_BYTES_WORDS = "a size such as 512MiB, 8GiB"
-_RATE_WORDS = "a rate such as 60 or '60 tok/s'"
-_ENERGY_WORDS = "an energy such as 0.5J, 200mJ"
-_POWER_WORDS = "a power such as 350W"
 _FRACTION_WORDS = "a percentage such as 5% or a fraction below 1 such as 0.05"
 _TOLERANCE_WORDS = "a percentage above 0% and below 100% such as 5%"
+#: What is expected of a quantity in each base unit, and the units it may be written in.
+_WRITTEN: dict[Unit, tuple[str, Mapping[str, float]]] = {
+    Unit.SECONDS: ("a duration such as 500ms, 5s", _DURATIONS),
+    Unit.BYTES: ("a size such as 512MiB, 8GiB", _BYTES),
+    Unit.TOKENS_PER_SECOND: (
+        "a rate such as 60 or '60 tok/s'",
+        {"tok/s": 1.0, "tokens/s": 1.0, "tokens/sec": 1.0, "t/s": 1.0},
+    ),
+    Unit.JOULES: ("an energy such as 0.5J, 200mJ", {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}),
+    Unit.WATTS: ("a power such as 350W", {"mW": 1e-3, "W": 1.0, "kW": 1e3}),
+    Unit.RATIO: (_FRACTION_WORDS, {"%": 0.01}),
+}
 
 
 class UnitError(ValueError):
@@ -75,22 +78,22 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:40]}... ({len(text)} characters)"
 
 
-def _parse(
-    value: object, expected: str, units: Mapping[str, float], *, bare_text: bool = False
-) -> float:
-    """Return ``value`` in base units; ``bare_text`` allows text without a unit."""
+def _parse(value: object, unit: Unit) -> float:
+    """Return ``value`` in base units; a rate may be text without a unit."""
+    expected, units = _WRITTEN[unit]
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnitError(expected, value)
     if isinstance(value, str):
         match = _NUMBER_AND_UNIT.fullmatch(value.strip())
         if match is None:
             raise UnitError(expected, value)
-        number, unit = match[1], match[2]
-        if unit is None and not bare_text:
+        number, written = match[1], match[2]
+        if written is None and unit is not Unit.TOKENS_PER_SECOND:
             raise UnitError(expected, value, "no unit")
-        if unit is not None and unit not in units:
-            raise UnitError(expected, value, f"unknown unit; known: {', '.join(_ascii(units))}")
-        result = float(number) * (1.0 if unit is None else units[unit])
+        if written is not None and written not in units:
+            known = ", ".join(filter(str.isascii, units))
+            raise UnitError(expected, value, f"unknown unit; known: {known}")
+        result = float(number) * (1.0 if written is None else units[written])
     else:
         try:
             result = float(value)
@@ -103,53 +106,13 @@ def _parse(
     return result
 
 
-def _ascii(units: Mapping[str, float]) -> list[str]:
-    return [unit for unit in units if unit.isascii()]
-
-
 def parse_duration(value: object) -> float:
     """Return seconds from ``"500ms"``, ``"5s"``, ``"2m"`` or a number of seconds.
 
     Raises:
         UnitError: not a duration, negative, not finite, or text without a unit.
     """
-    return _parse(value, _DURATION_WORDS, _DURATIONS)
-
-
-def parse_bytes(value: object) -> int:
-    """Return bytes from ``"8GiB"``, ``"512MB"`` or a number of bytes.
-
-    Raises:
-        UnitError: not a size, negative, not finite, or text without a unit.
-    """
-    return round(_parse(value, _BYTES_WORDS, _BYTES))
-
-
-def parse_rate(value: object) -> float:
-    """Return tokens per second from ``60``, ``"60"`` or ``"60 tok/s"``.
-
-    Raises:
-        UnitError: not a rate, negative or not finite.
-    """
-    return _parse(value, _RATE_WORDS, _RATES, bare_text=True)
-
-
-def parse_energy(value: object) -> float:
-    """Return joules from ``"200mJ"`` or a number of joules.
-
-    Raises:
-        UnitError: not an energy, negative, not finite, or text without a unit.
-    """
-    return _parse(value, _ENERGY_WORDS, _ENERGIES)
-
-
-def parse_power(value: object) -> float:
-    """Return watts from ``"350W"`` or a number of watts.
-
-    Raises:
-        UnitError: not a power, negative, not finite, or text without a unit.
-    """
-    return _parse(value, _POWER_WORDS, _POWERS)
+    return _parse(value, Unit.SECONDS)
 
 
 def parse_fraction(value: object) -> float:
@@ -160,7 +123,7 @@ def parse_fraction(value: object) -> float:
     Raises:
         UnitError: not a fraction, negative, over 100%, or text without ``%``.
     """
-    result = _parse(value, _FRACTION_WORDS, {"%": 0.01})
+    result = _parse(value, Unit.RATIO)
     if result > 1 or (result == 1 and not isinstance(value, str)):
         raise UnitError(_FRACTION_WORDS, value)
     return result
@@ -184,17 +147,10 @@ def parse_quantity(value: object, unit: Unit) -> float:
     Raises:
         UnitError: ``value`` is not a quantity of that kind.
     """
-    if unit is Unit.SECONDS:
-        return parse_duration(value)
-    if unit is Unit.TOKENS_PER_SECOND:
-        return parse_rate(value)
-    if unit is Unit.BYTES:
-        return float(parse_bytes(value))
-    if unit is Unit.JOULES:
-        return parse_energy(value)
-    if unit is Unit.WATTS:
-        return parse_power(value)
-    return parse_fraction(value)
+    if unit is Unit.RATIO:
+        return parse_fraction(value)
+    result = _parse(value, unit)
+    return float(round(result)) if unit is Unit.BYTES else result
 
 
 #: Per unit, the scales to print in, largest first: (factor, text).
