@@ -38,7 +38,8 @@ OWN = {
 }
 #: The backend in records of an engine that does not report one.
 UNKNOWN_BACKEND = "app"
-_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+#: ``package.module:name``, of a class or a callable.
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class EngineKindError(LookupError):
@@ -101,7 +102,7 @@ class EngineKind:
     takes_glance: bool = False
 
     def __post_init__(self) -> None:
-        if _DOTTED.fullmatch(self.engine) is None:
+        if DOTTED.fullmatch(self.engine) is None:
             raise ValueError(f"engine: expected package.module:Class, got {self.engine!r}")
         if self.needs not in ("model", "target", None):
             raise ValueError(f"needs: expected 'model', 'target' or None, got {self.needs!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -32,15 +31,13 @@ from pytest_llmperf.config.fields import (
     problems,
 )
 from pytest_llmperf.cpus import auto_threads
-from pytest_llmperf.engine_kinds import EngineKind, EngineKindError, engine_kind
+from pytest_llmperf.engine_kinds import DOTTED, EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.units import UnitError, parse_quantity
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class _Section(BaseModel):
@@ -118,7 +115,7 @@ class LlmConfig(_Section):
     @field_validator("target")
     @classmethod
     def _target_is_dotted(cls, target: str | None) -> str | None:
-        if target is not None and _TARGET.fullmatch(target) is None:
+        if target is not None and DOTTED.fullmatch(target) is None:
             text = f"expected package.module:callable such as myapp.rag:answer, got {target!r}"
             raise PydanticCustomError("llmperf", "{text}", {"text": text})
         return target
