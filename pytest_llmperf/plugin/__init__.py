@@ -1,7 +1,7 @@
 """The pytest plugin's entry point: options, markers, the fixture, selection of perf tests.
 
-Imports no heavy modules: a session without perf tests loads only this file
-and its three neighbours.
+Imports no heavy modules: a session without perf tests loads only this file and what it
+imports at its top.
 """
 
 from __future__ import annotations

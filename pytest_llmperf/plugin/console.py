@@ -73,17 +73,11 @@ class TerminalConsole:
         for line in render(_width(reporter), bool(reporter.hasmarkup)):
             reporter.write_line(line)
 
-    def remarks(self, reporter: Any, remarks: Sequence[str]) -> None:
-        """Print further remarks, after the table."""
+    def remarks(self, reporter: Any, remarks: Sequence[str], **markup: bool) -> None:
+        """Print further remarks, after the table; ``markup`` is pytest's, such as ``red``."""
         for remark in remarks:
             for line in wrap_words(remark, _width(reporter), first="llmperf: "):
-                reporter.write_line(line, yellow=True)
-
-    def problems(self, reporter: Any, problems: Sequence[str]) -> None:
-        """Print problems with writing files."""
-        for problem in problems:
-            for line in wrap_words(problem, _width(reporter), first="llmperf: "):
-                reporter.write_line(line, red=True)
+                reporter.write_line(line, **markup)
 
 
 def _fresh_line(reporter: Any) -> None:

@@ -42,6 +42,19 @@ class Options:
         """When tests are confirmed; a session that records does so only on request."""
         return self.confirm or ("on request" if self.record else "auto")
 
+    @property
+    def needing_measurement(self) -> list[str]:
+        """The given options that do nothing unless something is measured."""
+        given = {
+            "--llmperf-record": self.record and self.accept is None,
+            "--llmperf-accept": self.accept is not None,
+            "--llmperf-against": self.against is not None,
+            "--llmperf-against-config": self.against_config is not None,
+            "--llmperf-require-baseline": self.require_baseline,
+            "--llmperf-json": self.json_path is not None,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
     def output_files(self, config: pytest.Config) -> tuple[Path, ...]:
         """Return the files that this session writes besides baselines."""
         xml = getattr(config.option, "xmlpath", None)

@@ -39,11 +39,10 @@ def check_before_loading(
     calibration = None if options.calibrate is None else read_calibration(options.calibrate)
     if options.record or calibration is not None:
         machine = machine_before_loading(setup.llm)
-        folder: Path | None = setup.loaded.baselines_dir / (machine.key if machine else "")
-        if calibration is not None and folder is not None:
-            folder = calibration.folder(folder)
-        if folder is not None:
-            problems += unwritable(folder, "perf.baselines")
+        folder = setup.loaded.baselines_dir / (machine.key if machine else "")
+        written = folder if calibration is None else calibration.folder(folder)
+        if written is not None:
+            problems += unwritable(written, "perf.baselines")
     if options.json_path is not None:
         problems += _no_file(options.json_path, "--llmperf-json")
     if calibration is not None:
@@ -66,19 +65,12 @@ def read_calibration(path: Path) -> CalibrationRequest:
 
 def _calibration(request: CalibrationRequest, options: Options) -> list[str]:
     """Return problems: places a calibration can't write to, and options that do not apply."""
-    asked = {
-        "--llmperf-record": options.record and options.accept is None,
-        "--llmperf-accept": options.accept is not None,
-        "--llmperf-json": options.json_path is not None,
-        "--llmperf-against": options.against is not None,
-        "--llmperf-against-config": options.against_config is not None,
-    }
     problems = [
         f"{name}: not for llmperf calibrate, which judges the tests against themselves and "
         "records no baseline; take it away"
         + (" (llmperf calibrate --json FILE writes its outcome)" if name.endswith("json") else "")
-        for name, given in asked.items()
-        if given
+        for name in options.needing_measurement
+        if name != "--llmperf-require-baseline"
     ]
     if request.json is not None:
         problems += _no_file(Path(request.json), "--json")

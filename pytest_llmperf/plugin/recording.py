@@ -11,12 +11,9 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from pytest_llmperf.engine.handle import LlmEngine
-from pytest_llmperf.gate.check import Check
 from pytest_llmperf.measure.own_llama import watch_own_llama
-from pytest_llmperf.measure.workload import Recorder
-from pytest_llmperf.plugin.markers import read_budget
+from pytest_llmperf.measure.workload import Recorder, Workload
 from pytest_llmperf.plugin.verdict_reports import STRICT_XPASS, fail_report
-from pytest_llmperf.session.recorded import RecordedTest
 
 NOTHING_ASKED = (
     "this perf test made no request to llm_engine, so there is nothing to measure: call "
@@ -36,12 +33,14 @@ class HeldTest:
     Attributes:
         item: the test.
         reports: its setup, call and teardown, not logged yet.
-        recorded: its workload and checks.
+        workload: its requests to the engine.
+        seconds: how long they took, inside generation.
     """
 
     item: pytest.Item
     reports: list[pytest.TestReport]
-    recorded: RecordedTest
+    workload: Workload
+    seconds: float
 
     @property
     def call(self) -> pytest.TestReport:
@@ -79,7 +78,7 @@ class RecordStage:
             self._engine.observer = None
 
     def run(
-        self, item: pytest.Item, nextitem: pytest.Item | None, checks: list[Check]
+        self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> HeldTest | list[pytest.TestReport]:
         """Run one test; return a HeldTest to be judged, or final reports."""
         self._recorder = Recorder()
@@ -94,9 +93,7 @@ class RecordStage:
         elif workload is None:
             fail_report(call, NOTHING_ASKED, item)
         elif not any(report.failed for report in reports if report is not call):
-            budget, _ = read_budget(item)
-            recorded = RecordedTest(item.nodeid, workload, self._recorder.seconds, checks, budget)
-            return HeldTest(item, reports, recorded)
+            return HeldTest(item, reports, workload, self._recorder.seconds)
         return reports
 
 

@@ -53,9 +53,9 @@ class RecordingSession:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
         """Run a test once and keep its workload."""
         assert self._stage is not None
-        outcome = self._stage.run(item, nextitem, [])
+        outcome = self._stage.run(item, nextitem)
         if isinstance(outcome, HeldTest):
-            self._workloads[item.nodeid] = outcome.recorded.workload
+            self._workloads[item.nodeid] = outcome.workload
             outcome.log()
         else:
             setup = outcome[0]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.errors import SideError
+from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult
 from pytest_llmperf.session.roofline_meter import with_roofline
 from pytest_llmperf.session.run import SESSION_ERRORS, Session
@@ -123,7 +125,7 @@ class PerfSession:
         if not is_perf(item):
             return None
         self._console.recording(item.nodeid)
-        outcome = self._stage.run(item, nextitem, self._checks[item.nodeid])
+        outcome = self._stage.run(item, nextitem)
         if is_xdist_worker(self._config):
             reports = outcome.reports if isinstance(outcome, HeldTest) else outcome
             for report in reports:
@@ -181,8 +183,8 @@ class PerfSession:
             notes.append("nothing was measured, so nothing was recorded or reported")
         if self._session.trial is not None and self._result is None:
             notes += self._lost_files()
-        self._console.remarks(terminalreporter, notes)
-        self._console.problems(terminalreporter, self._all_problems)
+        self._console.remarks(terminalreporter, notes, yellow=True)
+        self._console.remarks(terminalreporter, self._all_problems, red=True)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -198,14 +200,14 @@ class PerfSession:
             session.exitstatus = code or session.exitstatus
 
     def _measure_and_judge(self) -> None:
+        tests = [self._recorded(one) for one in self._held]
         try:
             if self._options.calibrate is not None:
-                self._calibrate()
+                self._calibrate(self._options.calibrate, tests)
             else:
-                recorded = [one.recorded for one in self._held]
                 named = any("::" in argument for argument in self._config.args)
                 collected = None if named else [*self._checks]
-                self._result = self._session.run(recorded, self._engine, collected)
+                self._result = self._session.run(tests, self._engine, collected)
                 self._report(self._result)
         except SESSION_ERRORS as error:
             for one in self._held:
@@ -213,14 +215,18 @@ class PerfSession:
                 one.log()
         self._held = []
 
-    def _calibrate(self) -> None:
+    def _recorded(self, one: HeldTest) -> RecordedTest:
+        """Return what was recorded of a test, and what its markers ask for."""
+        budget, _ = read_budget(one.item)
+        nodeid = one.item.nodeid
+        return RecordedTest(nodeid, one.workload, one.seconds, self._checks[nodeid], budget)
+
+    def _calibrate(self, request: Path, tests: Sequence[RecordedTest]) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` requests."""
-        assert self._options.calibrate is not None
-        request = read_calibration(self._options.calibrate)
-        self._calibration = CalibrationRun(self._context, request)
-        errors = self._calibration.run([one.recorded for one in self._held], self._engine)
+        self._calibration = CalibrationRun(self._context, read_calibration(request))
+        errors = self._calibration.run(tests, self._engine)
         for one in self._held:
-            if text := errors.get(one.recorded.nodeid):
+            if text := errors.get(one.item.nodeid):
                 one.fail(text)
             one.log()
 
@@ -251,7 +257,7 @@ class PerfSession:
         Reported as skipped they would count as run, and ``--lf`` would forget them.
         """
         if self._held:
-            names = ", ".join(one.recorded.nodeid for one in self._held)
+            names = ", ".join(one.item.nodeid for one in self._held)
             measured = self._session.trial is not None
             what = "measured, but not reported" if measured else "not measured"
             self._notes.append(f"{what}, because the session stopped before: {names}")

@@ -31,16 +31,7 @@ def report_to_controller(config: pytest.Config) -> None:
 
 def _what_needs_measuring(config: pytest.Config) -> str:
     """Return a message if there are options that need a measurement; else ""."""
-    options = Options.of(config)
-    asked = {
-        "--llmperf-record": options.record and options.accept is None,
-        "--llmperf-accept": options.accept is not None,
-        "--llmperf-against": options.against is not None,
-        "--llmperf-against-config": options.against_config is not None,
-        "--llmperf-require-baseline": options.require_baseline,
-        "--llmperf-json": options.json_path is not None,
-    }
-    names = [name for name, given in asked.items() if given]
+    names = Options.of(config).needing_measurement
     if not names:
         return ""
     return (
