@@ -1,4 +1,4 @@
-"""Child processes that lead a process group: waiting without reaping, ending the group.
+"""Child processes that lead a process group: running, waiting without reaping, ending the group.
 
 The system keeps a child's process id for it until its parent has waited for it. From then on
 the id may belong to another process, and so may the group of that number. So whether a leader has
@@ -14,7 +14,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 #: Seconds between two checks of a process while waiting with a limit.
@@ -89,6 +91,36 @@ def end_group(process: subprocess.Popen[Any]) -> int:
     else:
         process.kill()
     return process.wait()
+
+
+def run_to_log(
+    command: Sequence[str],
+    cwd: Path,
+    environ: Mapping[str, str],
+    log: Path,
+    end: Callable[[subprocess.Popen[Any]], object] = end_group,
+) -> int:
+    """Run a command with its output in a file, and return its status.
+
+    It leads a group of its own, so Ctrl-C reaches this process only. Whatever ends this process
+    ends the command, too: by ``end``, which also reaps it.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            wait_until_ended(process)
+            return process.wait()
+        except BaseException:
+            end(process)
+            raise
 
 
 def _is_ours(process: subprocess.Popen[Any]) -> bool:

@@ -7,14 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.bisect.session import BisectReport, BisectSession
-from pytest_llmperf.process_groups import end_group, signal_group, wait_until_ended
+from pytest_llmperf.process_groups import end_group, run_to_log, signal_group, wait_until_ended
 from pytest_llmperf.repository.revisions import Revision
 from pytest_llmperf.stored_json import read
 
@@ -104,7 +104,7 @@ class PytestSessions:
             *self._tests(question, checkout),
         ]
         environ = tree_environment(checkout.tree())
-        status = _wait(command, cwd, environ, log, lambda: self._say("ending the session ..."))
+        status = run_to_log(command, cwd, environ, log, self._end)
         session = replace(asked, log=str(log))
         try:
             data = read(BisectReport, json.loads(report.read_text(encoding="utf-8")))
@@ -115,6 +115,18 @@ class PytestSessions:
             return replace(session, problem=problem, report=str(report))
         machine = data.session.machine
         return replace(session, findings=data.findings, machine=machine, report=str(report))
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        """End a session as Ctrl-C does, so that it ends its engine; then by force."""
+        try:
+            with suppress(OSError):  # nobody reads along any more
+                self._say("ending the session ...")
+            signal_group(process, signal.SIGINT)
+            wait_until_ended(process, _SECONDS_TO_END)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            end_group(process)
 
     def _tests(self, question: Question, checkout: CommitCheckout) -> list[str]:
         """Return what pytest is to run, as paths in the commit's tree."""
@@ -129,50 +141,6 @@ class PytestSessions:
                 path = str(checkout.files.top / absolute.resolve().relative_to(top))
             found.append(f"{path}{separator}{rest}")
         return found
-
-
-def _wait(
-    command: Sequence[str],
-    cwd: Path,
-    environ: Mapping[str, str],
-    log: Path,
-    ending: Callable[[], None],
-) -> int:
-    """Run a session to its end and return its status; what ends this process ends it, too.
-
-    That takes seconds, so ``ending`` is called before.
-    """
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            wait_until_ended(process)
-            return process.wait()
-        except BaseException:
-            try:
-                with suppress(OSError):  # nobody reads along any more
-                    ending()
-            finally:
-                _end(process)
-            raise
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a session as Ctrl-C does, so that it ends its engine; then by force."""
-    try:
-        signal_group(process, signal.SIGINT)
-        wait_until_ended(process, _SECONDS_TO_END)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        end_group(process)
 
 
 def _no_report(status: int, log: Path) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +17,7 @@ from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.plugin import adopt
 from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.own_options import own_options
-from pytest_llmperf.process_groups import end_group, wait_until_ended
+from pytest_llmperf.process_groups import run_to_log
 from pytest_llmperf.repository.command import without_repository
 from pytest_llmperf.session.base_recording import BaseRecording, RecordingRequest
 from pytest_llmperf.session.errors import SideError
@@ -49,7 +47,11 @@ def record_elsewhere(
     if not paths:
         return BaseRecording()
     modules = own_modules(tree.project, tree.roots) - {INSTRUMENT}
-    with _folder(tree.scratch) as folder:
+    # The folder of a killed run is removed with that of the tree.
+    with tempfile.TemporaryDirectory(
+        prefix="llmperf-", dir=tree.scratch, ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name)
         outcome, log = folder / "outcome.json", folder / "log.txt"
         request = folder / "request.json"
         RecordingRequest(tuple(wanted), tuple(sorted(modules)), str(outcome)).write(request)
@@ -62,7 +64,7 @@ def record_elsewhere(
             *_options(config, tree),
             *paths,
         ]
-        status = _run(command, _cwd(config, tree), tree_environment(tree), log)
+        status = run_to_log(command, _cwd(config, tree), tree_environment(tree), log)
         try:
             return BaseRecording.read(outcome)
         except (OSError, ValueError):
@@ -156,27 +158,6 @@ def _cwd(config: pytest.Config, tree: OtherTree) -> Path:
     return moved if moved.is_dir() else tree.project
 
 
-def _run(command: Sequence[str], cwd: Path, environ: Mapping[str, str], log: Path) -> int:
-    """Run a session; end it if this one ends."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C is handled by this session.
-            start_new_session=True,
-        )
-        try:
-            wait_until_ended(process)
-            return process.wait()
-        except BaseException:
-            end_group(process)
-            raise
-
-
 def _no_outcome(tree: OtherTree, status: int, log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     tail = "\n".join(f"  | {printable(line)}" for line in lines[-_TAIL:])
@@ -203,13 +184,3 @@ def _kept(log: Path) -> Path:
     with os.fdopen(handle, "wb") as copy, suppress(OSError):
         copy.write(log.read_bytes())
     return Path(name)
-
-
-@contextmanager
-def _folder(parent: Path | None) -> Iterator[Path]:
-    """Make a temporary folder; that of a killed run is removed with its ``parent``."""
-    folder = Path(tempfile.mkdtemp(prefix="llmperf-", dir=parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
