@@ -9,7 +9,7 @@ per second; anything unknown is null)::
                 recording_generation_s, busy [text], notes [text], baselines [file],
                 recorded_to, against (what the base side is called), base_commit (its
                 hash, or null where it is another configuration),
-                arm_differences [text], false_alarms, waited_s (for the machine to be
+                side_differences [text], false_alarms, waited_s (for the machine to be
                 fit; a part of wall_s), fitness [fitness, with tests [node id]], gpus
                 [gpu]
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
@@ -115,7 +115,7 @@ def session_json(session: SessionResult) -> dict[str, Any]:
             "recorded_to": session.recorded_to,
             "against": session.against,
             "base_commit": session.base_commit,
-            "arm_differences": list(session.base_differences),
+            "side_differences": list(session.side_differences),
             "false_alarms": session.false_alarms,
             "waited_s": session.waited_seconds,
             "fitness": [entry.to_json("tests") for entry in session.fitness],

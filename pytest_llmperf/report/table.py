@@ -96,9 +96,9 @@ def _base_lines(session: SessionResult, width: int) -> list[str]:
     else:
         lead = f"none of these tests could be compared with {session.against}"
     lines = wrap_words(lead, width)
-    for difference in session.base_differences:
+    for difference in session.side_differences:
         lines += wrap_words(difference, width, first="  ", indent=_INDENT)
-    if compared and not session.base_differences:
+    if compared and not session.side_differences:
         lines += wrap_words("both have the same settings: an A/A run", width, first="  ")
     return lines
 

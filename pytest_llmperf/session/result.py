@@ -202,7 +202,7 @@ class SessionResult:
         problems: what could not be stored, one line each.
         against: name of the base side that ran interleaved, or None.
         base_commit: its hash, where it is another commit.
-        base_differences: its differences, one line each.
+        side_differences: how the two sides differ, one line each.
         false_alarms: chance of any false ``regressed`` in the session.
         strict: whether an inconclusive test fails.
         gpus: the GPUs that were watched.
@@ -227,7 +227,7 @@ class SessionResult:
     problems: tuple[str, ...] = ()
     against: str | None = None
     base_commit: str | None = None
-    base_differences: tuple[str, ...] = ()
+    side_differences: tuple[str, ...] = ()
     false_alarms: float = FALSE_ALARMS
     strict: bool = False
     gpus: tuple[GpuFacts, ...] = ()

@@ -83,7 +83,7 @@ def session_result(
         problems=tuple(problems),
         against=base.name if base is not None else None,
         base_commit=base.commit if base is not None else None,
-        base_differences=base.differences if base is not None else (),
+        side_differences=base.differences if base is not None else (),
         false_alarms=context.setup.perf.false_alarms,
         strict=context.strict,
         waited_seconds=context.wait.seconds,

@@ -87,7 +87,7 @@ def test_two_configurations_are_run_interleaved() -> None:
     slow, fast = tiny(n_batch=32), tiny()
     result = perf.compare_configurations(slow, fast, "a" * 60, max_tokens=4)
     assert result.against == "base"
-    assert result.base_differences[0].startswith("llm.n_batch: ")
+    assert result.side_differences[0].startswith("llm.n_batch: ")
     (test,) = result.tests
     assert test.pairs >= 2
 

@@ -30,7 +30,7 @@ def test_files_that_differ_are_counted_with_how_to_see_them(
     slower: Session, shared: CommitProject
 ) -> None:
     base = shared.git("rev-parse", "HEAD~1")[:12]
-    (line,) = slower.facts["arm_differences"]
+    (line,) = slower.facts["side_differences"]
     assert line == f"code: 1 file differs (git diff --stat {base})"
     assert line in slower.said
 
@@ -53,7 +53,7 @@ def test_a_commit_that_changes_a_comment_passes(project: CommitProject) -> None:
     found = project.against("HEAD~1")
     assert found.ret == 0
     assert found.verdicts == {"test_a": "pass"}
-    assert found.facts["arm_differences"][0].startswith("code: 1 file differs")
+    assert found.facts["side_differences"][0].startswith("code: 1 file differs")
 
 
 def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
@@ -61,7 +61,7 @@ def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
     project.commit("another application", {"other.py": toy(SLOW), "config.yaml": changed})
     found = project.against("HEAD~1", *ONE_PAIR)
     assert found.change() > 0.5
-    said = found.facts["arm_differences"]
+    said = found.facts["side_differences"]
     assert said[0].startswith("code: 2 files differ")
     assert "llm.target: base toy:answer, candidate other:answer" in said
     assert "llm.n_batch: base 1024, candidate 64" in said
@@ -71,5 +71,5 @@ def test_a_commit_can_be_compared_with_itself(project: CommitProject) -> None:
     found = project.against("HEAD", *ONE_PAIR, "--llmperf-strict", "--llmperf-exit-codes")
     assert found.ret == 11
     assert found.verdicts == {"test_a": "inconclusive"}
-    assert found.facts["arm_differences"] == []
+    assert found.facts["side_differences"] == []
     assert "both have the same settings: an A/A run" in found.said

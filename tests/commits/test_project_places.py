@@ -203,7 +203,7 @@ def test_each_commit_finds_its_configuration_by_the_same_rule_and_says_where_the
     found = project.against("HEAD~1", *ONE_PAIR, "../test_it.py", cwd=project.path / "bench")
     assert found.verdicts == {"test_a": "inconclusive"}, found.out
     expected = "configuration: base config.yaml, candidate bench/config.yaml"
-    assert expected in found.facts["arm_differences"]
+    assert expected in found.facts["side_differences"]
 
 
 def test_a_linked_work_tree_is_a_repository_too(project: CommitProject) -> None:

@@ -66,7 +66,7 @@ def test_an_application_that_does_not_start_there_is_no_regression(project: Comm
     assert "base (HEAD~1 (" in found.explanation()
     assert "No module named 'nowhere_to_be_found'" in found.explanation()
     # Which engine it is is the same in both; only the version of one is not known.
-    assert not [line for line in found.facts["arm_differences"] if "engine" in line]
+    assert not [line for line in found.facts["side_differences"] if "engine" in line]
     assert "what differs from HEAD~1 (" in found.said
     assert "run it again: python -m pytest -m perf '--llmperf-against=HEAD~1' " in found.said
 

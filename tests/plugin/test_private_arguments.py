@@ -37,5 +37,5 @@ def test_two_configurations_are_told_apart_without_their_values(one_test: Projec
         "--llmperf-against-config=other.yaml", "--llmperf-set=perf.max_pairs=1", "--junitxml=j.xml"
     )
     assert_private(one_test, done.stdout.str())
-    (changed,) = one_test.session()["session"]["arm_differences"]
+    (changed,) = one_test.session()["session"]["side_differences"]
     assert changed.startswith("llm.extra.api_key: base hidden (SHA-256 ")

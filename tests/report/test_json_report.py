@@ -36,7 +36,7 @@ def test_the_session_is_described() -> None:
         "recorded_to": None,
         "against": None,
         "base_commit": None,
-        "arm_differences": [],
+        "side_differences": [],
         "false_alarms": 0.01,
         "gpus": [],
         "waited_s": 0.0,
@@ -95,10 +95,10 @@ def test_what_stored_sessions_can_tell_is_a_number() -> None:
 
 
 def test_both_arms_have_their_samples_pair_by_pair() -> None:
-    view = session(compared(), against="other.yaml", base_differences=("llm.n_ctx: 1 there",))
+    view = session(compared(), against="other.yaml", side_differences=("llm.n_ctx: 1 there",))
     data = session_json(view)
     assert data["session"]["against"] == "other.yaml"
-    assert data["session"]["arm_differences"] == ["llm.n_ctx: 1 there"]
+    assert data["session"]["side_differences"] == ["llm.n_ctx: 1 there"]
     (test,) = data["tests"]
     assert test["pairs"] == 7
     metric = test["metrics"][1]

@@ -56,7 +56,7 @@ def test_decode_and_prefill_have_rows_of_their_own() -> None:
 
 def test_the_session_is_said_to_compare_two_configurations_and_what_differs() -> None:
     view = session(
-        compared(), against="other.yaml", base_differences=("llm.n_ctx: base 1, candidate 2",)
+        compared(), against="other.yaml", side_differences=("llm.n_ctx: base 1, candidate 2",)
     )
     lines = render_table(view, 80)
     assert "compared with other.yaml, both run interleaved in this session" in lines

@@ -32,7 +32,7 @@ REGRESSED = session(
 COMPARED = session(
     compared(),
     against="other.yaml",
-    base_differences=("llm.flash_attn: base false, candidate true",),
+    side_differences=("llm.flash_attn: base false, candidate true",),
 )
 SUSPECT = session(short_answer(sessions=1), baseline_sources=(SOURCE,))
 
