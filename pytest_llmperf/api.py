@@ -31,15 +31,13 @@ from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.report.footer import Remedies
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.base_side import setup_side, workload_may_differ
-from pytest_llmperf.session.checks import checks_of_test
-from pytest_llmperf.session.console import Console, SilentConsole
-from pytest_llmperf.session.context import SessionContext, SessionRequest
+from pytest_llmperf.session.context import Console, SessionContext, SessionRequest, SilentConsole
+from pytest_llmperf.session.machine_watch import FitWait
 from pytest_llmperf.session.measuring import cards_of
-from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.recorded import RecordedTest, checks_of_test
 from pytest_llmperf.session.result import SessionResult
 from pytest_llmperf.session.run import Session
 from pytest_llmperf.session.setup import EngineSetup, set_up_engine
-from pytest_llmperf.session.waiting import FitWait
 
 __all__ = [
     "BaselineError",

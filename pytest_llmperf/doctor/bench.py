@@ -18,10 +18,9 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
-from pytest_llmperf.session.console import SilentConsole
-from pytest_llmperf.session.machine_watch import WatchSettings
+from pytest_llmperf.session.context import SilentConsole
+from pytest_llmperf.session.machine_watch import FitWait, WatchSettings
 from pytest_llmperf.session.measuring import MeasureStage
-from pytest_llmperf.session.waiting import FitWait
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec

@@ -6,8 +6,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.measure.roofline import Limit
-from pytest_llmperf.session.roofline_meter import RooflineMeter
-from pytest_llmperf.session.roofline_share import RooflineShare
+from pytest_llmperf.session.roofline import RooflineMeter, RooflineShare
 
 if TYPE_CHECKING:
     from pytest_llmperf.doctor.checkup import Checkup

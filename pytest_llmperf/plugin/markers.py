@@ -75,7 +75,7 @@ def read_checks(
         targets: default limits, base units.
         tolerance: default tolerance, a fraction.
     """
-    from pytest_llmperf.session.checks import checks_of_test
+    from pytest_llmperf.session.recorded import checks_of_test
 
     asked: dict[str, Check] = {}
     errors: list[str] = []
@@ -141,7 +141,7 @@ def _read(mark: pytest.Mark, default: float) -> Check:
         get_metric,
         percentile_parts,
     )
-    from pytest_llmperf.session.checks import default_tolerance
+    from pytest_llmperf.session.recorded import default_tolerance
 
     name, positional = mark.name, mark.args
     if name == "perf_metric":

@@ -32,9 +32,8 @@ from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.errors import SideError
-from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.recorded import RecordedTest, with_roofline
 from pytest_llmperf.session.result import SessionResult
-from pytest_llmperf.session.roofline_meter import with_roofline
 from pytest_llmperf.session.run import SESSION_ERRORS, Session
 
 

@@ -20,7 +20,7 @@ from pytest_llmperf.session.baseline_source import check_baselines_at
 from pytest_llmperf.session.commit_checkout import repository_of
 from pytest_llmperf.session.context import SessionContext, SessionRequest
 from pytest_llmperf.session.errors import SideError
-from pytest_llmperf.session.waiting import FitWait
+from pytest_llmperf.session.machine_watch import FitWait
 
 
 def session_context(config: pytest.Config, console: TerminalConsole) -> SessionContext:

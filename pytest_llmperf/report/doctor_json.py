@@ -18,13 +18,13 @@ import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.session.roofline_share import roofline_json
+from pytest_llmperf.session.roofline import roofline_json
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
     from pytest_llmperf.doctor.gain import Gain
-    from pytest_llmperf.session.roofline_share import RooflineShare
+    from pytest_llmperf.session.roofline import RooflineShare
 
 SCHEMA_VERSION = 1
 

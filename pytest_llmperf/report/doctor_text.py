@@ -11,7 +11,7 @@ from pytest_llmperf.engine.context_room import context_rounding
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
 from pytest_llmperf.report.cells import summary_text
-from pytest_llmperf.session.roofline_share import roofline_lines
+from pytest_llmperf.session.roofline import roofline_lines
 from pytest_llmperf.stats.summary import summarise
 from pytest_llmperf.text import printable, wrap_words
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.situation import Hardware
     from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
-    from pytest_llmperf.session.roofline_share import RooflineShare
+    from pytest_llmperf.session.roofline import RooflineShare
 
 #: Metrics of the line that says how fast it is, in order.
 _SPEED = ("tokens_per_sec", "first_token", "prefill_tokens_per_sec", "end_to_end")

@@ -76,7 +76,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.gate.combine import count_kinds
-from pytest_llmperf.session.roofline_share import roofline_json
+from pytest_llmperf.session.roofline import roofline_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,20 +1,56 @@
-"""The inputs of a session: configuration, engine, request, and console."""
+"""The inputs of a session: configuration, engine, options, and where progress is shown."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from pytest_llmperf.session.console import Console, SilentConsole
-from pytest_llmperf.session.waiting import FitWait
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.project import ProjectFolders
+    from pytest_llmperf.measure.plan import Plan
+    from pytest_llmperf.measure.rounds import Step
     from pytest_llmperf.repository.revisions import Revision
     from pytest_llmperf.session.base_side import BaseSide
+    from pytest_llmperf.session.machine_watch import FitWait
     from pytest_llmperf.session.other_tree import RecordElsewhere
     from pytest_llmperf.session.setup import EngineSetup
+
+
+class Console(Protocol):
+    """Output of a session while it runs."""
+
+    def line(self, text: str) -> None:
+        """Show one line."""
+
+    def progress(
+        self, plan: Plan, *, in_logs: bool = True
+    ) -> AbstractContextManager[Callable[[Step], None]]:
+        """Show the progress of ``plan``'s rounds; yields a function to call before each replay.
+
+        ``in_logs``: also where the output is no terminal.
+        """
+        ...
+
+
+class SilentConsole:
+    """Shows nothing."""
+
+    def line(self, text: str) -> None:
+        """Ignore the line."""
+
+    @contextmanager
+    def progress(
+        self,
+        plan: Plan,  # noqa: ARG002
+        *,
+        in_logs: bool = True,  # noqa: ARG002
+    ) -> Iterator[Callable[[Step], None]]:
+        """Show nothing."""
+        yield lambda _: None
+
 
 #: When tests are run against the commit of their baseline before they are judged;
 #: with ``on request`` the report says how to confirm suspects.

@@ -25,7 +25,7 @@ from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.repository.state import read_provenance
 from pytest_llmperf.session.baseline_source import read_baselines
 from pytest_llmperf.session.machine_watch import WatchSettings
-from pytest_llmperf.session.roofline_meter import RooflineMeter
+from pytest_llmperf.session.roofline import RooflineMeter
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig

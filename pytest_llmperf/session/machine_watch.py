@@ -1,14 +1,16 @@
-"""Watches the machine before, during and after each engine process of a measure stage."""
+"""Watches the machine: waits for it to be fit, then observes it during each engine process."""
 
 from __future__ import annotations
 
 import os
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding, judge, with_severities
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
@@ -16,9 +18,9 @@ from pytest_llmperf.machine.gpu.watch import GpuWatch, no_gpu
 from pytest_llmperf.machine.host import HostReport, HostWatch
 from pytest_llmperf.machine.host_fitness import Need, judge_host
 from pytest_llmperf.machine.load import BusyReport, LoadWatch
-from pytest_llmperf.session.roofline_meter import RooflineMeter
-from pytest_llmperf.session.waiting import FitWait
+from pytest_llmperf.session.roofline import RooflineMeter
 from pytest_llmperf.timeline import Timeline
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from pytest_llmperf.fitness_checks import Severity
@@ -132,6 +134,71 @@ class MachineWatch:
         return [*found, *(one for one in self._early if one.name not in known)]
 
 
+def worth_waiting_for(findings: Sequence[FitnessFinding]) -> list[FitnessFinding]:
+    """Return the findings worth waiting for: they would void a sample, but may pass."""
+    return [
+        finding
+        for finding in findings
+        if finding.severity == "invalid" and CHECKS[finding.name].doing == "machine"
+    ]
+
+
+class FitWait:
+    """Waits for the machine, and keeps account of the session's waiting time.
+
+    Args:
+        total: maximum seconds to wait in all; 0 never checks.
+        say: shows the reason for waiting, and later if it was in vain.
+    """
+
+    def __init__(self, total: float = 0.0, say: Callable[[str], None] = lambda _: None) -> None:
+        self._total = total
+        self._show = say
+        #: Seconds waited so far.
+        self.seconds = 0.0
+        #: The findings that remained when the time was used up.
+        self.unfit: tuple[FitnessFinding, ...] = ()
+        self._said = False
+
+    def wait(self, look: Callable[[], Sequence[FitnessFinding]]) -> float:
+        """Wait until the machine is fit or the time is used up; return the seconds it took.
+
+        ``look`` observes the machine for a moment and returns its problems. The first observation
+        takes that moment in any case; only the rest counts as waiting.
+        """
+        if self.seconds >= self._total:
+            return 0.0
+        began = time.monotonic()
+        found = worth_waiting_for(look())
+        first = time.monotonic()
+        before = self.seconds
+        while found and self.seconds < self._total:
+            self._say(found)
+            found = worth_waiting_for(look())
+            self.seconds = before + (time.monotonic() - first)
+        if found:
+            self.unfit = tuple(found)
+            self._show(f"the machine is still busy or hot, measuring anyway: {_words(found)}")
+        return time.monotonic() - began
+
+    def summary(self) -> str:
+        """Return how long the session waited; empty if it did not."""
+        if not self.seconds:
+            return ""
+        text = (
+            f"waited {format_duration(max(round(self.seconds), 1))} for the machine to become quiet"
+        )
+        return f"{text}; it was still busy or hot: {_words(self.unfit)}" if self.unfit else text
+
+    def _say(self, found: Sequence[FitnessFinding]) -> None:
+        if not self._said:
+            self._said = True
+            self._show(
+                f"waiting up to {format_duration(self._total)} for the machine to become quiet: "
+                f"{_words(found)}"
+            )
+
+
 class ProcessWatch:
     """Waits for the machine before an engine process starts, then watches its load and replays."""
 
@@ -172,6 +239,15 @@ def _early(finding: FitnessFinding) -> FitnessFinding:
     return replace(
         finding,
         severity="note" if finding.severity == "note" else "warn",
-        text=finding.text.replace(" while measuring", " while the engine loaded"),
+        text=_without_measuring(finding.text, " while the engine loaded"),
         evidence={**finding.evidence, "when": "before"},
     )
+
+
+def _words(found: Sequence[FitnessFinding]) -> str:
+    return "; ".join(_without_measuring(str(finding)) for finding in found)
+
+
+def _without_measuring(text: str, when: str = "") -> str:
+    """Say of a finding when it was made; the texts of checks say while measuring or decoding."""
+    return re.sub(" while (?:measuring|decoding)", when, text)

@@ -18,10 +18,9 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.measure.sides import Side
-from pytest_llmperf.session.console import Console
-from pytest_llmperf.session.machine_watch import ProcessWatch, WatchSettings
+from pytest_llmperf.session.context import Console
+from pytest_llmperf.session.machine_watch import FitWait, ProcessWatch, WatchSettings
 from pytest_llmperf.session.recorded import RecordedTest
-from pytest_llmperf.session.waiting import FitWait
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig

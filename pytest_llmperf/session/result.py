@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.machine.gpu.summary import TelemetrySummary
     from pytest_llmperf.request_digest import RequestDigest
     from pytest_llmperf.session.fitness_entries import FitnessEntry
-    from pytest_llmperf.session.roofline_share import RooflineShare
+    from pytest_llmperf.session.roofline import RooflineShare
     from pytest_llmperf.stats.summary import Summary
 
 

@@ -11,7 +11,7 @@ from pytest_llmperf.session.explaining import Explanation
 from pytest_llmperf.session.fitness_entries import fitness_entries_of
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import TestResult
-from pytest_llmperf.session.roofline_share import roofline_lines
+from pytest_llmperf.session.roofline import roofline_lines
 from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
-from pytest_llmperf.session.roofline_meter import Unknown
+from pytest_llmperf.session.roofline import Unknown
 from pytest_llmperf.session.undefined import undefined_text
 from pytest_llmperf.stats.percentiles import group_size, min_values
 from pytest_llmperf.stats.summary import process_medians, stalled, stalls

@@ -24,12 +24,11 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Step
 from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.session.base_side import setup_side
-from pytest_llmperf.session.console import SilentConsole
-from pytest_llmperf.session.context import SessionContext, SessionRequest
+from pytest_llmperf.session.context import SessionContext, SessionRequest, SilentConsole
+from pytest_llmperf.session.machine_watch import FitWait
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.run import Session
 from pytest_llmperf.session.setup import EngineSetup
-from pytest_llmperf.session.waiting import FitWait
 
 PAGE = Path(__file__).parents[2] / "docs" / "python-api.md"
 #: Two processes: what is decided is not the point, but that it comes to a verdict.

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, applied
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
-from pytest_llmperf.session.waiting import FitWait, worth_waiting_for
+from pytest_llmperf.session.machine_watch import FitWait, worth_waiting_for
 
 BUSY = FitnessFinding("busy_cores", "invalid", "process 7 (cc) used 1.9 of 2 cores while measuring")
 WARM = FitnessFinding("busy_cores", "warn", "process 7 (cc) used 0.2 of 2 cores while measuring")

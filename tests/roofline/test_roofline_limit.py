@@ -11,8 +11,13 @@ from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilizat
 from pytest_llmperf.engine.model_reads import CacheReads, ModelReads
 from pytest_llmperf.machine.gpu.bandwidth import GpuBandwidth
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads, reading_devices
-from pytest_llmperf.session.roofline_meter import Unknown, bandwidth_of_gpu
-from pytest_llmperf.session.roofline_share import RooflineShare, roofline_json, roofline_lines
+from pytest_llmperf.session.roofline import (
+    RooflineShare,
+    Unknown,
+    bandwidth_of_gpu,
+    roofline_json,
+    roofline_lines,
+)
 
 GIGA = 1e9
 MODEL = ModelReads({"CPU": 100}, (CacheReads("CPU", 1000, 100),), 100)

@@ -10,7 +10,7 @@ from gguf_files import Load
 
 from pytest_llmperf.engine.gguf_header import read_gguf_header
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads
-from pytest_llmperf.session.roofline_share import RooflineShare, roofline_lines
+from pytest_llmperf.session.roofline import RooflineShare, roofline_lines
 
 PAGE = Path(__file__).parents[2] / "docs" / "roofline.md"
 _ROW = re.compile(r"\| `(\w+\.weight)` \| ([\d x]+) \| (\w+) \| (\d+) \|")
