@@ -11,13 +11,13 @@ from pytest_llmperf.atomic_write import unwritable
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.session.build_result import session_result
+from pytest_llmperf.session.causes import Explainer
 from pytest_llmperf.session.chosen_base import ChosenBase, module_origins
 from pytest_llmperf.session.confirmation import Confirmation, Confirmer
 from pytest_llmperf.session.errors import SideError
-from pytest_llmperf.session.explaining import Explainer
 from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
-from pytest_llmperf.session.results import session_result
 from pytest_llmperf.session.storing import store_session
 from pytest_llmperf.session.trial import Trial, Trials
 
@@ -106,7 +106,7 @@ class Session:
             # A session that compares two sides has no stored verdicts to confirm.
             if base is None:
                 self._confirmation = Confirmer(context, trials, trial, origins, code).run()
-            return self._result(trial, Explainer(context.setup))
+            return self._result(trial, Explainer())
 
     def partial_result(self, *, unfinished: bool = False) -> SessionResult | None:
         """Build the result of an interrupted session; None before anything was measured.

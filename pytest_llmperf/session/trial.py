@@ -18,7 +18,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.session.base_side import BaseSide, sides_of
-from pytest_llmperf.session.configured import configured_findings
+from pytest_llmperf.session.causes import configured_findings
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of
 from pytest_llmperf.session.measured_code import MeasuredCode

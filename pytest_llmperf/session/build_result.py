@@ -1,24 +1,28 @@
-"""Builds the session's result from its measurements, confirmations and explanations."""
+"""Builds the result of a session from its trials, confirmation and visible causes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.session.base_side import BaseSide
-from pytest_llmperf.session.explaining import Explainer
+from pytest_llmperf.session.causes import Explainer, differences_of, doctor_command, explanations_of
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.fitness_entries import (
+    fitness_entries_of,
     machine_lines,
     merged_sessions,
     session_entries,
 )
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
-from pytest_llmperf.session.results_of_tests import result_of_test
+from pytest_llmperf.session.roofline import roofline_lines
 from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.stats.paired import min_pairs_to_call
+from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
     from pytest_llmperf.session.confirmation import Confirmation
@@ -46,7 +50,7 @@ def session_result(
         explainer: looks for causes of tests that are too slow; None looks for none.
     """
     facts, plan, base, measured = trial.facts, trial.plan, trial.base, trial.measurement
-    tests = tuple(_test(trial, test, confirmation, explainer) for test in trial.tests)
+    tests = tuple(_test(context, trial, test, confirmation, explainer) for test in trial.tests)
     fitness = merged_sessions(session_entries(one.fitness) for one in (trial, *confirmation.trials))
     also = [one.measurement for one in confirmation.trials]
     # Of the first judgement, too: a confirmed test's result rests on pairs.
@@ -91,21 +95,83 @@ def session_result(
 
 
 def _test(
-    trial: Trial, test: RecordedTest, confirmation: Confirmation, explainer: Explainer | None
+    context: SessionContext,
+    trial: Trial,
+    test: RecordedTest,
+    confirmation: Confirmation,
+    explainer: Explainer | None,
 ) -> TestResult:
     """Return a test's result from the trial that decides on it."""
-    confirmed = confirmation.confirmed.get(test.nodeid)
-    deciding = confirmed or trial
-    if confirmed is None and confirmation.rejudged is not None:
-        deciding = confirmation.rejudged
-    remark = confirmation.remarks.get(test.nodeid)
-    return result_of_test(
-        deciding,
-        test,
-        remarks=() if remark is None else (remark,),
+    nodeid = test.nodeid
+    confirmed = confirmation.confirmed.get(nodeid)
+    trial = confirmed or confirmation.rejudged or trial
+    remarks = [confirmation.remarks[nodeid]] if nodeid in confirmation.remarks else []
+    facts, base = trial.facts, trial.base
+    checks, samples = trial.checks[nodeid], trial.measurement.tests[nodeid]
+    baseline, skipped = trial.baselines[nodeid]
+    rows = tuple(one for one in checks if one.check.gated or one.evidence.samples)
+    roofline = facts.roofline.share(facts.info, test.workload, rows)
+    configured = trial.configured[nodeid]
+    findings = [*_findings(samples), *_left_out(skipped), *roofline_lines(roofline)]
+    own = [s for s in samples.processes if s.side == CANDIDATE]
+    watched = own or [s for s in samples.voided if s.side == CANDIDATE and not samples.processes]
+    diagnosis = explainer.explain(trial, test) if explainer is not None else ()
+    return TestResult(
+        nodeid=nodeid,
+        rows=rows,
+        workload=test.workload.summary,
+        workload_hash=test.workload.hash,
+        requests=test.workload.digests,
+        # What led to the trial that decides comes first.
+        findings=(*remarks, *findings) if confirmed is not None else (*findings, *remarks),
+        differences=differences_of(facts, baseline, base, configured),
+        fitness=trial.fitness[nodeid],
+        causes=explanations_of([one.verdict for one in checks if one.verdict], configured),
+        pairs=samples.pairs,
+        earlier_pairs=samples.earlier,
+        culprit=base.culprit if base is not None else "",
+        bisect_from=base.bisect_from if base is not None else None,
         is_confirmed=confirmed is not None,
-        explanation=explainer.explain(deciding, test) if explainer is not None else None,
+        processes=len(own),
+        telemetry=joined([s.telemetry for s in watched if s.telemetry]),
+        roofline=roofline,
+        diagnosis=diagnosis,
+        doctor_command=doctor_command(context.setup, test.workload) if diagnosis else "",
     )
+
+
+def _findings(samples: TestSamples) -> list[str]:
+    found = []
+    count = sum(
+        stalls(rows)
+        for side in (CANDIDATE, BASE)
+        if (rows := tuple(s.row("end_to_end") for s in samples.processes if s.side == side))
+    )
+    if count:
+        found.append(
+            f"{count} stalled iteration{'s' if count != 1 else ''} "
+            "(over 1.25 times their process's median; kept, the median absorbs them)"
+        )
+    if samples.voided and samples.processes:
+        count = len(samples.voided)
+        found.append(
+            f"{count} process{'es' if count != 1 else ''} left out as invalid: "
+            f"{samples.voided[0].void}"
+        )
+    # What the configuration lets count anyway.
+    found += [
+        f"in {len(entry.processes)} process{'es' if len(entry.processes) != 1 else ''}: {entry}"
+        for entry in fitness_entries_of(samples)
+        if entry.doing == "measurement" and entry.severity == "warn"
+    ]
+    return found
+
+
+def _left_out(sessions: int) -> list[str]:
+    if not sessions:
+        return []
+    plural = "s" if sessions != 1 else ""
+    return [f"{sessions} stored session{plural} left out: the machine was disturbed"]
 
 
 def _baseline_notes(facts: SessionFacts, base: BaseSide | None) -> list[str]:
