@@ -58,8 +58,8 @@ class PytestSessions:
 
     def _measure(self, question: Question) -> BisectSession:
         from pytest_llmperf.plugin.settings import given_roots
+        from pytest_llmperf.session.base_side import SideError
         from pytest_llmperf.session.commit_checkout import check_out_commit
-        from pytest_llmperf.session.errors import SideError
 
         project, commit = self._project, question.commit
         asked = BisectSession(commit, question.against, fresh=question.fresh)

@@ -19,9 +19,13 @@ from pytest_llmperf.plugin.options import Options
 from pytest_llmperf.plugin.own_options import own_options
 from pytest_llmperf.process_groups import run_to_log
 from pytest_llmperf.repository.command import without_repository
-from pytest_llmperf.session.base_recording import BaseRecording, RecordingRequest
-from pytest_llmperf.session.errors import SideError
-from pytest_llmperf.session.other_tree import INSTRUMENT, OtherTree
+from pytest_llmperf.session.base_recording import (
+    INSTRUMENT,
+    BaseRecording,
+    OtherTree,
+    RecordingRequest,
+)
+from pytest_llmperf.session.base_side import SideError
 from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.session.base_side import SideError
 from pytest_llmperf.session.context import SessionContext
-from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.recorded import RecordedTest, with_roofline
 from pytest_llmperf.session.result import SessionResult
 from pytest_llmperf.session.run import SESSION_ERRORS, Session

@@ -16,10 +16,10 @@ from pytest_llmperf.plugin.settings import given_roots, import_paths, settings_o
 from pytest_llmperf.plugin.xdist_mode import is_xdist_worker
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.repository.revisions import Revision, resolve
+from pytest_llmperf.session.base_side import SideError
 from pytest_llmperf.session.baseline_source import check_baselines_at
 from pytest_llmperf.session.commit_checkout import repository_of
 from pytest_llmperf.session.context import SessionContext, SessionRequest
-from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.machine_watch import FitWait
 
 

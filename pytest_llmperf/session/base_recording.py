@@ -1,11 +1,12 @@
-"""Request and result of a recording session in another tree, as JSON files."""
+"""Recording the base side's tests in another tree: the tree, the request, the result."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.engine.launch import LaunchSpec
@@ -14,6 +15,55 @@ from pytest_llmperf.stored_json import dump, read
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.packages.environment import Environment
+
+
+#: The plugin's package, which measures both sides and so is never taken from a tree.
+INSTRUMENT = "pytest_llmperf"
+
+
+@dataclass(frozen=True)
+class OtherTree:
+    """The location of a recording session, and its differences from this one.
+
+    Attributes:
+        title: its name in messages.
+        project: its root folder.
+        environment: the Python environment of its processes.
+        roots: folders its modules are imported from first.
+        top_here, top: the tops of this work tree and of that one; the same for another
+            configuration.
+        scratch: a folder for temporary files; None takes the system's.
+        config_file: its configuration; None takes this session's, moved there.
+    """
+
+    title: str
+    project: Path
+    environment: Environment
+    roots: tuple[str, ...]
+    top_here: Path
+    top: Path
+    scratch: Path | None = None
+    config_file: Path | None = None
+
+    def moved(self, entry: str) -> str:
+        """Return the counterpart of a path in this work tree; any other path unchanged."""
+        path = Path(entry)
+        if not entry or not path.is_absolute() or not path.is_relative_to(self.top_here):
+            return entry
+        return str(self.top / path.relative_to(self.top_here))
+
+
+class RecordElsewhere(Protocol):
+    """Runs test bodies in another tree."""
+
+    def __call__(self, tree: OtherTree, wanted: Sequence[str]) -> BaseRecording:
+        """Run the bodies of the ``wanted`` tests once in that tree and return their recordings.
+
+        Raises:
+            SideError: they could not be run.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -102,17 +152,11 @@ class BaseRecording:
             paths = tuple(spec["import_paths"])
             spec = LaunchSpec(**{**spec, "import_paths": paths, "plant": None})
         return cls(
-            spec=spec,
-            llm=data["llm"],
-            model=data["model"],
-            engine=data["engine"],
-            layers=data["layers"],
-            workloads={n: read(Workload, work) for n, work in data["workloads"].items()},
-            problems=data["problems"],
-            collected=tuple(data["collected"]),
-            broken=data["broken"],
-            origins=data["origins"],
-            python=data["python"],
-            path=tuple(data["path"]),
-            config_file=data["config_file"],
+            **{
+                **data,
+                "spec": spec,
+                "workloads": {n: read(Workload, work) for n, work in data["workloads"].items()},
+                "collected": tuple(data["collected"]),
+                "path": tuple(data["path"]),
+            }
         )

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_llmperf.config.load import load_config
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.request_digest import ADVICE, difference
-from pytest_llmperf.session.other_tree import OtherTree
-from pytest_llmperf.session.setup import EngineSetup
+from pytest_llmperf.session.base_recording import OtherTree
+from pytest_llmperf.session.setup import EngineSetup, set_up_engine
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.measure.workload import Workload
+    from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
+
+
+class SideError(Exception):
+    """A side of a comparison that can't be used; ``str()`` is a complete message."""
+
 
 #: Whether a test makes the same requests on both sides, different ones, or exists on one only.
 Relation = Literal["same", "changed", "absent"]
@@ -99,6 +110,28 @@ def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
             "model": setup.model_identity,
         },
     )
+
+
+def config_side(context: SessionContext, path: Path) -> BaseSide:
+    """Return the base side of another configuration file.
+
+    The environment's settings hold for both sides, overrides for the session's own only; the
+    file's ``perf`` section is not used.
+
+    Raises:
+        ConfigError: naming everything that is wrong with it.
+    """
+    root = context.root
+    loaded = load_config(path, context.project, os.environ, ())
+    setup = set_up_engine(loaded, context.project, context.import_paths)
+    name = str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+    side = setup_side(name, context.setup, setup)
+    if not workload_may_differ(context.setup, setup):
+        return side
+    shared = Environment(sys.executable, shared=True, note="")
+    top = root.resolve()
+    tree = OtherTree(name, top, shared, (), top, top, config_file=path)
+    return replace(side, tree=tree)
 
 
 def workload_may_differ(own: EngineSetup, setup: EngineSetup) -> bool:

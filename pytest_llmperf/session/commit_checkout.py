@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.engine.loaded_modules import labelled_as_engine, loaded_modules
 from pytest_llmperf.repository.checkout import Checkout, check_out
-from pytest_llmperf.repository.git import Repository
-from pytest_llmperf.session.errors import SideError
-from pytest_llmperf.session.other_tree import INSTRUMENT, OtherTree
+from pytest_llmperf.repository.git import GitError, Repository
+from pytest_llmperf.session.base_recording import INSTRUMENT, OtherTree
+from pytest_llmperf.session.base_side import BaseSide, SideError
 
 if TYPE_CHECKING:
+    from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.packages.environment import Environment
     from pytest_llmperf.repository.revisions import Revision
+    from pytest_llmperf.session.context import SessionContext
 
 
 @dataclass(frozen=True)
@@ -162,3 +165,24 @@ def foreign_module(origins: Mapping[str, str], top: Path, whose: str) -> str:
                 "pytest's pythonpath"
             )
     return ""
+
+
+def module_origins(context: SessionContext, engine: LlmEngine) -> dict[str, str]:
+    """Return the files that the project's modules were imported from, here and in the engine.
+
+    The engine must still be running. Empty where nothing is compared with another commit.
+    """
+    from pytest_llmperf.packages.roots import import_roots, own_modules
+
+    root, base = context.root, context.request.base
+    confirms = base is None and context.confirming in ("auto", "always")
+    if not confirms and (base is None or isinstance(base, Path | BaseSide)):
+        return {}
+    try:
+        if Repository.around(root) is None:
+            return {}
+    except GitError:
+        # Options that need git were refused before; a note says why no commit is recorded.
+        return {}
+    names = own_modules(root, (*context.import_roots, *import_roots(root, root)))
+    return {**loaded_modules(names), **labelled_as_engine(engine.modules(names))}

@@ -13,16 +13,14 @@ from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.repository.state import below_top, changed_since, state_of
-from pytest_llmperf.session.base_side import BaseSide, setting_lines
+from pytest_llmperf.session.base_side import BaseSide, SideError, setting_lines
 from pytest_llmperf.session.commit_checkout import CommitCheckout, foreign_module
-from pytest_llmperf.session.errors import SideError
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig
     from pytest_llmperf.engine.info import EngineInfo
-    from pytest_llmperf.session.base_recording import BaseRecording
+    from pytest_llmperf.session.base_recording import BaseRecording, OtherTree
     from pytest_llmperf.session.context import SessionContext
-    from pytest_llmperf.session.other_tree import OtherTree
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.setup import EngineSetup
 

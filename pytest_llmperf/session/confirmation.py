@@ -14,7 +14,7 @@ from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.repository.git import GitError, Repository
-from pytest_llmperf.session.base_side import BaseSide
+from pytest_llmperf.session.base_side import BaseSide, SideError
 from pytest_llmperf.session.causes import stored_causes
 from pytest_llmperf.session.commit_checkout import (
     check_out_commit,
@@ -22,7 +22,6 @@ from pytest_llmperf.session.commit_checkout import (
     repository_of,
 )
 from pytest_llmperf.session.commit_side import commit_side
-from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.suspects import Suspect, find_suspects
 from pytest_llmperf.session.trial import Trial, Trials
 from pytest_llmperf.text import in_short

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.measure.plan import Plan
     from pytest_llmperf.measure.rounds import Step
     from pytest_llmperf.repository.revisions import Revision
+    from pytest_llmperf.session.base_recording import RecordElsewhere
     from pytest_llmperf.session.base_side import BaseSide
     from pytest_llmperf.session.machine_watch import FitWait
-    from pytest_llmperf.session.other_tree import RecordElsewhere
     from pytest_llmperf.session.setup import EngineSetup
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,11 +11,19 @@ from pytest_llmperf.atomic_write import unwritable
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.repository.git import GitError
+from pytest_llmperf.repository.state import changed_since
+from pytest_llmperf.session.base_side import BaseSide, SideError, config_side
 from pytest_llmperf.session.build_result import session_result
 from pytest_llmperf.session.causes import Explainer
-from pytest_llmperf.session.chosen_base import ChosenBase, module_origins
+from pytest_llmperf.session.commit_checkout import (
+    CommitCheckout,
+    check_out_commit,
+    foreign_module,
+    module_origins,
+    repository_of,
+)
+from pytest_llmperf.session.commit_side import commit_side, recorded_side
 from pytest_llmperf.session.confirmation import Confirmation, Confirmer
-from pytest_llmperf.session.errors import SideError
 from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
 from pytest_llmperf.session.storing import store_session
@@ -24,7 +32,6 @@ from pytest_llmperf.session.trial import Trial, Trials
 if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.engine.info import EngineInfo
-    from pytest_llmperf.session.base_side import BaseSide
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.result import SessionResult
@@ -48,25 +55,46 @@ class Session:
 
     def __init__(self, context: SessionContext) -> None:
         self._context = context
-        self._base = ChosenBase(context)
+        self._base: BaseSide | None = None
+        self._checkout: CommitCheckout | None = None
+        self._trials: Trials | None = None
         self._recorded_to: str | None = None
         self._confirmation = Confirmation()
-        self._unfinished: Trial | None = None
         self.trial: Trial | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []
 
     def prepare(self) -> None:
-        """Prepare the base of the comparison, before anything is loaded.
+        """Read the other configuration, or check the other commit out; nothing is loaded.
 
         Raises:
-            ConfigError, SideError, GitError: it can't be provided.
+            ConfigError: the other configuration is wrong.
+            SideError, GitError: the commit can't be checked out.
         """
-        self._base.prepare()
+        context, base = self._context, self._context.request.base
+        if isinstance(base, BaseSide):
+            self._base = base
+        elif isinstance(base, Path):
+            self._base = config_side(context, base)
+        elif base is not None:
+            if context.record_elsewhere is None:
+                raise SideError("tests of another commit can't be recorded here; use pytest")
+            repository = repository_of(context.root, "the base")
+            # Needed again after the bodies have run, so problems are reported now.
+            changed_since(repository, base.commit)
+            self._checkout = check_out_commit(
+                context.root,
+                repository,
+                base,
+                context.console.line,
+                context.setup.perf.base_install,
+                import_roots=context.import_roots,
+            )
 
     def close(self) -> None:
         """Remove the other commit's tree; harmless when repeated."""
-        self._base.close()
+        if self._checkout is not None:
+            self._checkout.close()
 
     def run(
         self,
@@ -92,16 +120,11 @@ class Session:
         context = self._context
         origins = module_origins(context, engine)
         info, start_seconds = free_device(engine)
-        base = self._base.side(tests, info, collected, origins)
+        base = self._base_side(tests, info, collected, origins)
         with session_facts(context, info, tests, base, self._folder) as facts:
             code = MeasuredCode(context, facts)
-            trials = Trials(context, facts, start_seconds, code)
-            try:
-                trial = trials.run(tests, base, alpha=context.setup.perf.false_alarms)
-            except KeyboardInterrupt:
-                self._unfinished = trials.interrupted
-                raise
-            self.trial = trial
+            trials = self._trials = Trials(context, facts, start_seconds, code)
+            self.trial = trial = trials.run(tests, base, alpha=context.setup.perf.false_alarms)
             self._store(trial, code)
             # A session that compares two sides has no stored verdicts to confirm.
             if base is None:
@@ -113,8 +136,34 @@ class Session:
 
         ``unfinished``: also of a measure stage that was interrupted itself.
         """
-        trial = self.trial or (self._unfinished if unfinished else None)
+        trial = self.trial
+        if trial is None and unfinished and self._trials is not None:
+            trial = self._trials.interrupted
         return self._result(trial) if trial is not None else None
+
+    def _base_side(
+        self,
+        tests: Sequence[RecordedTest],
+        info: EngineInfo,
+        collected: Sequence[str] | None,
+        origins: Mapping[str, str],
+    ) -> BaseSide | None:
+        """Record the tests at the base where that is needed, and return it; None without one.
+
+        Raises:
+            SideError: the base can't be used.
+            GitError: git can't list the differences.
+            RuntimeError: ``prepare`` was not called.
+        """
+        if self._checkout is not None:
+            if text := foreign_module(origins, self._checkout.repository.top, "this session"):
+                raise SideError(text)
+            return commit_side(self._context, self._checkout, tests, info, collected)
+        if self._base is not None:
+            return recorded_side(self._context, self._base, tests)
+        if self._context.request.base is not None:
+            raise RuntimeError("the base was not prepared: call Session.prepare() first")
+        return None
 
     def _folder(self, machine_folder: Path) -> Path | None:
         """Return the folder that the session is stored in; None if it is not stored."""

@@ -13,7 +13,7 @@ from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.machine.gpu.devices import Gpu, GpuReading
 from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.session_context import session_context
-from pytest_llmperf.session.chosen_base import config_side
+from pytest_llmperf.session.base_side import config_side
 from pytest_llmperf.session.facts import _may_use_gpu, _needed_cores, gather_facts
 
 
