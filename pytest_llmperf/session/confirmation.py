@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.gate.numbers import badness, session_level
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import count
+from pytest_llmperf.gate.words import change_words, count, listed
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.repository.git import GitError, Repository
 from pytest_llmperf.session.base_side import BaseSide, SideError
@@ -22,20 +24,122 @@ from pytest_llmperf.session.commit_checkout import (
     repository_of,
 )
 from pytest_llmperf.session.commit_side import commit_side
-from pytest_llmperf.session.suspects import Suspect, find_suspects
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.trial import Trial, Trials
 from pytest_llmperf.text import in_short
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
+    from pytest_llmperf.baselines.store import StoredRecord
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.measured_code import MeasuredCode
+
+
+#: Verdicts by stored sessions that a comparison of the commits has to decide.
+_SUSPECT = frozenset({VerdictKind.REGRESSED, VerdictKind.INCONCLUSIVE})
+_STORED = frozenset({"baseline", "anchor"})
+_UNFIT = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 
 _ALONE = "not confirmed, so stored sessions alone judge"
 _SAME = "it measured the same code, configuration, packages, engine and model"
 
 
 @dataclass(frozen=True)
+class Suspect:
+    """A test that its stored sessions alone don't clear.
+
+    Attributes:
+        test: the test.
+        why: how much slower, in words; empty if every test is confirmed.
+        sessions: the stored sessions it was compared with, oldest first.
+        worst: the check that made it suspect.
+        crept: whether a check crept away from an anchor that is not among ``sessions``.
+    """
+
+    test: RecordedTest
+    why: str
+    sessions: tuple[StoredRecord, ...]
+    worst: CheckResult
+    crept: bool = False
+
+    @property
+    def faster_half(self) -> list[StoredRecord]:
+        """The sessions that are at most as slow as their median, the newest first."""
+        check, nodeid = self.worst.check, self.test.nodeid
+
+        def level(stored: StoredRecord) -> float:
+            metric = stored.record.tests[nodeid].metrics[check.metric.name]
+            return badness(check.metric, session_level(check.metric, metric.samples))
+
+        middle = median(map(level, self.sessions))
+        return [stored for stored in reversed(self.sessions) if level(stored) <= middle]
+
+    @property
+    def fast_first(self) -> list[StoredRecord]:
+        """All sessions: those of the faster half first, then the newest of the others."""
+        fast = self.faster_half
+        return [*fast, *(stored for stored in reversed(self.sessions) if stored not in fast)]
+
+
+def find_suspects(trial: Trial, *, every: bool = False) -> tuple[list[Suspect], dict[str, str]]:
+    """Return the tests that are suspect, and why other suspects can't be confirmed, by node id.
+
+    ``every`` adds the tests that their sessions let pass.
+    """
+    found: list[Suspect] = []
+    unfit: dict[str, str] = {}
+    for test in trial.tests:
+        judged = [one for one in trial.checks[test.nodeid] if one.verdict]
+        compared = [one for one in judged if one.evidence.baseline and _change(one) is not None]
+        asking = [one for one in compared if _suspicions(one.verdict)]
+        chosen = asking or (compared if every else [])
+        if not chosen:
+            continue
+        if broken := [one for one in judged if one.verdict and one.verdict.kind in _UNFIT]:
+            # If the suspect metric itself can't be judged, its verdict says why.
+            if any(one not in broken for one in chosen):
+                unfit[test.nodeid] = _why_unfit(broken)
+            continue
+        worst = max(chosen, key=lambda one: _change(one) or 0.0)
+        stored = trial.gate.stored(test, worst.check)
+        strategies = {strategy for strategy, _ in _suspicions(worst.verdict)}
+        by_anchor = strategies == {"anchor"}
+        # Only the amount: the verdict that replaces this one gives the reasons.
+        slowdowns = [
+            f"{one.label} {change_words(one.check.metric, _change(one) or 0.0)}" for one in asking
+        ]
+        sessions = stored.anchor_records if by_anchor else stored.records
+        crept = not by_anchor and any(
+            strategy == "anchor" for one in asking for strategy, _ in _suspicions(one.verdict)
+        )
+        found.append(Suspect(test, ", ".join(slowdowns), sessions, worst, crept))
+    return found, unfit
+
+
+def _why_unfit(broken: Sequence[CheckResult]) -> str:
+    """Return which metrics prevent a suspect from being run against a commit."""
+    labels = listed([one.label for one in broken])
+    verdicts = [one.verdict for one in broken if one.verdict]
+    kinds = dict.fromkeys(verdict.kind.value for verdict in verdicts)
+    claim = next((in_short(verdict.claim) for verdict in verdicts if verdict.claim), "")
+    return f"{labels} could not be judged ({listed([*kinds])}" + (f": {claim})" if claim else ")")
+
+
+def _suspicions(verdict: Verdict | None) -> list[tuple[str, str]]:
+    """Return the judgements by stored sessions that make a check suspect: strategy and text."""
+    return [
+        (reason.strategy, reason.claim)
+        for reason in (verdict.reasons if verdict else ())
+        if reason.strategy in _STORED and reason.kind in _SUSPECT
+    ]
+
+
+def _change(one: CheckResult) -> float | None:
+    return one.verdict.change if one.verdict else None
+
+
+@dataclass
 class Confirmation:
     """Results of running suspects against the commits of their baselines.
 
@@ -48,22 +152,10 @@ class Confirmation:
         prepared_seconds: how long checkouts, environments and recordings took.
     """
 
-    trials: tuple[Trial, ...] = ()
-    confirmed: Mapping[str, Trial] = field(default_factory=dict)
-    remarks: Mapping[str, str] = field(default_factory=dict)
-    rejudged: Trial | None = None
-    prepared_seconds: float = 0.0
-
-
-@dataclass
-class _Run:
-    """The trials of one confirmation so far."""
-
-    left: float
     trials: list[Trial] = field(default_factory=list)
     confirmed: dict[str, Trial] = field(default_factory=dict)
     remarks: dict[str, str] = field(default_factory=dict)
-    unconfirmed: dict[str, str] = field(default_factory=dict)
+    rejudged: Trial | None = None
     prepared_seconds: float = 0.0
 
 
@@ -93,44 +185,44 @@ class Confirmer:
         self._origins = origins
         self._code = code
         self._mode = context.confirming
+        self._budget = context.setup.perf.budget
+        self._left = self._budget - trial.measurement.spent
+        self._found = Confirmation()
+        self._unconfirmed: dict[str, str] = {}
 
     def run(self) -> Confirmation:
         """Run the suspects, as far as requested and within the budget."""
-        perf, request = self._context.setup.perf, self._context.request
-        suspects, unfit = find_suspects(self._trial, every=self._mode == "always")
+        every, found = self._mode == "always", self._found
+        suspects, unfit = find_suspects(self._trial, every=every)
         if self._mode == "never":
             unfit = {}
         if not suspects and not unfit:
-            return Confirmation()
-        same, suspects, unconfirmed = self._unchanged(suspects)
-        run = _Run(perf.budget - self._trial.measurement.spent)
-        run.unconfirmed = {**unconfirmed, **unfit}
+            return found
+        same, suspects = self._unchanged(suspects)
+        self._unconfirmed |= unfit
         groups: list[tuple[Origin, list[Suspect]]] = []
         if self._mode == "on request":
-            why = f"a session that records confirms on request: {request.how_to_confirm}"
-            run.unconfirmed |= {one.test.nodeid: why for one in suspects}
+            how = self._context.request.how_to_confirm
+            why = f"a session that records confirms on request: {how}"
+            self._unconfirmed |= {one.test.nodeid: why for one in suspects}
         elif self._mode != "never":
-            groups, without = self._grouped(suspects)
-            run.unconfirmed |= without
+            groups = self._grouped(suspects)
         engines = self._engine_causes(suspects)
-        names = {*run.unconfirmed, *(one.test.nodeid for one in suspects)}
-        share = _share(perf.false_alarms, len(groups), alone=len(names) == 1 and not engines)
+        alone = len({*self._unconfirmed, *(one.test.nodeid for one in suspects)}) == 1
+        alpha = self._context.setup.perf.false_alarms
+        share = _share(alpha, len(groups), alone=alone and not engines)
         for origin, group in groups:
-            self._run_group(run, origin, group, share, engines)
-        rejudged = None
-        if run.unconfirmed or same:
-            rejudged = self._trial.judged_by(self._trial.gate.at(share, same))
-        run.remarks |= {nodeid: f"{_ALONE}: {why}" for nodeid, why in run.unconfirmed.items()}
-        run.remarks |= {
-            nodeid: f"nothing was run against {name}: {_SAME}" for nodeid, name in same.items()
+            self._run_group(origin, group, share, engines)
+        if self._unconfirmed or same:
+            found.rejudged = self._trial.judged_by(self._trial.gate.at(share, same))
+        found.remarks |= {test: f"{_ALONE}: {why}" for test, why in self._unconfirmed.items()}
+        found.remarks |= {
+            test: f"nothing was run against {name}: {_SAME}" for test, name in same.items()
         }
-        return Confirmation(
-            tuple(run.trials), run.confirmed, run.remarks, rejudged, run.prepared_seconds
-        )
+        return found
 
     def _run_group(
         self,
-        run: _Run,
         origin: Origin,
         group: Sequence[Suspect],
         share: float,
@@ -139,14 +231,14 @@ class Confirmer:
         """Run a group against one commit; note the tests that it decides."""
         began = self._spent()
         try:
-            trial = self._confirm(run, origin, group, share)
+            trial = self._confirm(origin, group, share)
         except (GitError, SideError, BaselineError, EngineError, OSError) as error:
             # For example, another session took the device meanwhile.
-            run.unconfirmed |= {one.test.nodeid: str(error) for one in group}
+            self._unconfirmed |= {one.test.nodeid: str(error) for one in group}
             return
         finally:
-            run.left -= self._spent() - began
-        run.trials.append(trial)
+            self._left -= self._spent() - began
+        self._found.trials.append(trial)
         base = trial.base
         assert base is not None
         for suspect in group:
@@ -155,33 +247,30 @@ class Confirmer:
             pairs = trial.measurement.tests[nodeid].pairs
             # A changed workload was measured in pairs, too, but not compared.
             if base.relation(nodeid) != "same" or not pairs:
-                run.unconfirmed[nodeid] = _why_not(suspect, verdicts, base)
+                self._unconfirmed[nodeid] = _why_not(suspect, verdicts, base)
             elif cause := _not_cleared(trial, nodeid, engines.get(nodeid, [])):
-                run.unconfirmed[nodeid] = (
+                self._unconfirmed[nodeid] = (
                     f"{base.name} runs with the same engine, so comparing with it can't show "
                     f"the effect of: {cause}"
                 )
             else:
                 reason = f"suspect by its baseline ({suspect.why}), so " if suspect.why else ""
-                run.remarks[nodeid] = f"{reason}run against {base.name}, {origin.how}"
-                run.confirmed[nodeid] = trial
+                self._found.remarks[nodeid] = f"{reason}run against {base.name}, {origin.how}"
+                self._found.confirmed[nodeid] = trial
 
     def _spent(self) -> float:
         """Return a clock that pauses while the session waits for a busy machine."""
         return time.monotonic() - self._context.wait.seconds
 
-    def _unchanged(
-        self, suspects: Sequence[Suspect]
-    ) -> tuple[dict[str, str], list[Suspect], dict[str, str]]:
+    def _unchanged(self, suspects: Sequence[Suspect]) -> tuple[dict[str, str], list[Suspect]]:
         """Separate suspects whose code a session of the faster half measured.
 
         A comparison of the commits would compare that code with itself. Returns the session
-        that measured the very same by test, where there is one; the suspects that can be
-        confirmed; and why others can't be, by test.
+        that measured the very same by test, where there is one; and the suspects that can be
+        confirmed.
         """
         same: dict[str, str] = {}
         left: list[Suspect] = []
-        unconfirmed: dict[str, str] = {}
         for suspect in suspects:
             alike = [one for one in suspect.faster_half if self._code.has_code_of(one)]
             # If every test is to be confirmed, an older commit that differs is enough.
@@ -200,11 +289,11 @@ class Confirmer:
                 left.append(suspect)
             else:
                 name, found = next(iter(differences.items()))
-                unconfirmed[nodeid] = (
+                self._unconfirmed[nodeid] = (
                     f"{name} measured the same code, so there is nothing to run it against; what "
                     f"may differ: {'; '.join(found)}"
                 )
-        return same, left, unconfirmed
+        return same, left
 
     def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
         """Return differences in build or load from a suspect's newest stored session."""
@@ -214,12 +303,9 @@ class Confirmer:
         }
         return {nodeid: causes for nodeid, causes in found.items() if causes}
 
-    def _grouped(
-        self, suspects: Sequence[Suspect]
-    ) -> tuple[list[tuple[Origin, list[Suspect]]], dict[str, str]]:
-        """Return the suspects by the commit to run them against, and why others have none."""
+    def _grouped(self, suspects: Sequence[Suspect]) -> list[tuple[Origin, list[Suspect]]]:
+        """Return the suspects by the commit to run them against; others have none."""
         groups: dict[str, tuple[Origin, list[Suspect]]] = {}
-        unconfirmed: dict[str, str] = {}
         root = self._context.root
         for suspect in suspects:
             try:
@@ -228,10 +314,10 @@ class Confirmer:
                     raise SideError(text)
                 origin = self._origin(suspect, repository)
             except (GitError, SideError) as error:
-                unconfirmed[suspect.test.nodeid] = str(error)
+                self._unconfirmed[suspect.test.nodeid] = str(error)
                 continue
             groups.setdefault(origin.revision.commit, (origin, []))[1].append(suspect)
-        return list(groups.values()), unconfirmed
+        return list(groups.values())
 
     def _origin(self, suspect: Suspect, repository: Repository) -> Origin:
         """Return the commit of the newest session that is at least as fast as the median.
@@ -256,20 +342,20 @@ class Confirmer:
             )
         raise problem or GitError("its stored sessions name no commit")
 
-    def _confirm(self, run: _Run, origin: Origin, group: Sequence[Suspect], alpha: float) -> Trial:
+    def _confirm(self, origin: Origin, group: Sequence[Suspect], alpha: float) -> Trial:
         """Run a group against one commit, within the remaining budget.
 
         Raises:
             SideError: the commit can't be used, or no time is left for it.
         """
-        context, perf, began = self._context, self._context.setup.perf, time.monotonic()
+        context, began = self._context, time.monotonic()
         tests = [suspect.test for suspect in group]
         number, is_are = count(len(tests), "test"), "is" if len(tests) == 1 else "are"
-        if run.left <= 0:
-            raise SideError(f"perf.budget is used up ({format_duration(perf.budget)})")
+        if self._left <= 0:
+            raise SideError(f"perf.budget is used up ({format_duration(self._budget)})")
         context.console.line(
             f"{number} {is_are} to be confirmed against {origin.revision}, {origin.how}, within "
-            f"the {format_duration(round(run.left))} left of perf.budget: its checkout, "
+            f"the {format_duration(round(self._left))} left of perf.budget: its checkout, "
             "environment and the recording there count"
         )
         checkout = check_out_commit(
@@ -277,21 +363,21 @@ class Confirmer:
             repository_of(context.root, "the baseline"),
             origin.revision,
             context.console.line,
-            perf.base_install,
-            run.left,
+            context.setup.perf.base_install,
+            self._left,
             context.import_roots,
         )
         try:
             base = commit_side(context, checkout, tests, self._facts.info)
             prepared = time.monotonic() - began
-            if prepared >= run.left:
+            if prepared >= self._left:
                 raise SideError(
                     f"checkout, environment and recording took {format_duration(prepared)}; "
-                    f"perf.budget is used up ({format_duration(perf.budget)})"
+                    f"perf.budget is used up ({format_duration(self._budget)})"
                 )
-            budget = run.left - prepared
+            budget = self._left - prepared
             trial = self._trials.run(tests, base, alpha=alpha, budget=budget)
-            run.prepared_seconds += prepared
+            self._found.prepared_seconds += prepared
             return trial
         finally:
             checkout.close()
