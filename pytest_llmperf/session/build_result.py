@@ -57,7 +57,7 @@ def session_result(
     first = [row for rows in trial.checks.values() for row in rows]
     sources = {source for row in first for source in row.baseline_sources}
     waited = context.wait.summary()
-    telemetry = facts.telemetry
+    telemetry = facts.watch.telemetry
     return SessionResult(
         machine_key=facts.machine.key,
         model=_model(facts),

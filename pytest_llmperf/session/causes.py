@@ -50,7 +50,7 @@ def configured_findings(
     if sides is not None:
         found = [*causes(*sides), *found]
     # In order of significance, not of severity.
-    return [with_severities([one], facts.severities)[0] for one in found]
+    return [with_severities([one], facts.watch.severities)[0] for one in found]
 
 
 def stored_causes(facts: SessionFacts, baseline: StoredRecord) -> list[FitnessFinding]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf import __version__
@@ -17,7 +17,6 @@ from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
-from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.machine.fingerprint import Machine, read_machine
 from pytest_llmperf.machine.gpu.devices import Gpu, GpuReading, read_gpus
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
@@ -50,13 +49,9 @@ class SessionFacts:
         baselines: those that match, those refused, and the nearest other machine.
         notes: about the whole session, one line each.
         gpus: the GPUs that NVML sees.
-        n_threads: maximum number of threads the engine of either side uses at once.
-        telemetry: the session with NVML while GPUs are watched, or None; ``close`` ends it.
-        no_gpu: why no GPU is watched, empty where one is.
+        watch: how the machine is watched during engine processes; ``close`` ends its telemetry.
         calibration: result of the newest A/A calibration of this machine, model and
             configuration, or None.
-        roofline: computes the limits set by this machine's memory.
-        severities: the configured ones of fitness checks, by name.
     """
 
     machine: Machine
@@ -68,17 +63,13 @@ class SessionFacts:
     baselines: BaselineSet
     notes: tuple[str, ...]
     gpus: GpuReading
-    n_threads: int = 1
-    telemetry: Telemetry | None = None
-    no_gpu: str = ""
+    watch: WatchSettings
     calibration: dict[str, Any] | None = None
-    roofline: RooflineMeter = field(default_factory=RooflineMeter)
-    severities: Mapping[str, Severity] = field(default_factory=dict)
 
     def close(self) -> None:
         """End the session with NVML; harmless when repeated."""
-        if self.telemetry is not None:
-            self.telemetry.close()
+        if self.watch.telemetry is not None:
+            self.watch.telemetry.close()
 
     @property
     def loaded(self) -> Loaded:
@@ -86,11 +77,9 @@ class SessionFacts:
         return Loaded.of(self.info)
 
     @property
-    def watch(self) -> WatchSettings:
-        """Settings for watching the machine during engine processes."""
-        mapped = self.info.mapped_bytes(locked=self.config["use_mlock"])
-        need = Need(mapped, self.n_threads, usable_cpus())
-        return WatchSettings(need, self.severities, self.telemetry, self.no_gpu, self.roofline)
+    def roofline(self) -> RooflineMeter:
+        """Computes the limits set by this machine's memory."""
+        return self.watch.roofline
 
     def against(self, base: BaseSide | None, setup: EngineSetup) -> SessionFacts:
         """Return these facts for a comparison with a base side, whose engine is watched, too.
@@ -100,16 +89,17 @@ class SessionFacts:
         # Both sides are watched with one need, or load would void the samples of one of them only.
         sides = [setup.llm] if base is None or base.llm is None else [setup.llm, base.llm]
         uses = any(map(_may_use_gpu, sides))
-        telemetry = self.telemetry
+        telemetry = self.watch.telemetry
         # Other processes on a card that no engine uses do not matter.
         if telemetry is None and uses and self.gpus.gpus:
             telemetry = Telemetry.open({**os.environ, **setup.spec.env})
-        return replace(
-            self,
-            n_threads=max(map(_needed_cores, sides)),
+        watch = replace(
+            self.watch,
+            need=replace(self.watch.need, threads=max(map(_needed_cores, sides))),
             telemetry=telemetry,
             no_gpu="" if telemetry is not None else _why_no_gpu(self.gpus, uses=uses),
         )
+        return replace(self, watch=watch)
 
 
 def gather_facts(
@@ -172,9 +162,12 @@ def gather_facts(
         baselines=baselines,
         notes=tuple(notes),
         gpus=reading,
+        watch=WatchSettings(
+            Need(info.mapped_bytes(locked=resolved["use_mlock"]), cores=usable_cpus()),
+            setup.perf.fitness,
+            roofline=RooflineMeter(check for test in tests for check in test.checks),
+        ),
         calibration=alike[-1].summary() if alike else None,
-        roofline=RooflineMeter(check for test in tests for check in test.checks),
-        severities=setup.perf.fitness,
     )
     return facts.against(base, setup)
 

@@ -174,7 +174,7 @@ class Trials:
                 self.interrupted = Trial(tests, facts, plan, gate, stage.interrupted, base)
             raise
         finally:
-            if facts.telemetry is not self._facts.telemetry:
+            if facts.watch.telemetry is not self._facts.watch.telemetry:
                 facts.close()
         return Trial(tests, facts, plan, gate, measurement, base)
 
