@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class SessionFacts:
         baselines: those that match, those refused, and the nearest other machine.
         notes: about the whole session, one line each.
         gpus: the GPUs that NVML sees.
-        watch: how the machine is watched during engine processes; ``close`` ends its telemetry.
+        watch: how the machine is watched during engine processes.
         calibration: result of the newest A/A calibration of this machine, model and
             configuration, or None.
     """
@@ -66,11 +67,6 @@ class SessionFacts:
     watch: WatchSettings
     calibration: dict[str, Any] | None = None
 
-    def close(self) -> None:
-        """End the session with NVML; harmless when repeated."""
-        if self.watch.telemetry is not None:
-            self.watch.telemetry.close()
-
     @property
     def loaded(self) -> Loaded:
         """The facts about the loaded engine that a record stores."""
@@ -81,34 +77,42 @@ class SessionFacts:
         """Computes the limits set by this machine's memory."""
         return self.watch.roofline
 
-    def against(self, base: BaseSide | None, setup: EngineSetup) -> SessionFacts:
-        """Return these facts for a comparison with a base side, whose engine is watched, too.
+    @contextmanager
+    def against(self, base: BaseSide | None, setup: EngineSetup) -> Iterator[SessionFacts]:
+        """Provide these facts for a comparison with a base side, whose engine is watched, too.
 
-        Telemetry is opened if only the base uses a GPU: close the facts that are returned.
+        Telemetry that only the base needs ends with the context.
         """
         # Both sides are watched with one need, or load would void the samples of one of them only.
         sides = [setup.llm] if base is None or base.llm is None else [setup.llm, base.llm]
         uses = any(map(_may_use_gpu, sides))
-        telemetry = self.watch.telemetry
+        opened, telemetry = None, self.watch.telemetry
         # Other processes on a card that no engine uses do not matter.
         if telemetry is None and uses and self.gpus.gpus:
-            telemetry = Telemetry.open({**os.environ, **setup.spec.env})
+            opened = telemetry = Telemetry.open({**os.environ, **setup.spec.env})
         watch = replace(
             self.watch,
             need=replace(self.watch.need, threads=max(map(_needed_cores, sides))),
             telemetry=telemetry,
             no_gpu="" if telemetry is not None else _why_no_gpu(self.gpus, uses=uses),
         )
-        return replace(self, watch=watch)
+        try:
+            yield replace(self, watch=watch)
+        finally:
+            if opened is not None:
+                opened.close()
 
 
+@contextmanager
 def gather_facts(
     context: SessionContext,
     info: EngineInfo,
     base: BaseSide | None = None,
     tests: Sequence[RecordedTest] = (),
-) -> SessionFacts:
+) -> Iterator[SessionFacts]:
     """Inspect machine, model, repository and baselines, while no engine holds a device.
+
+    Telemetry ends with the context.
 
     Args:
         context: of the session.
@@ -169,7 +173,8 @@ def gather_facts(
         ),
         calibration=alike[-1].summary() if alike else None,
     )
-    return facts.against(base, setup)
+    with facts.against(base, setup) as watched:
+        yield watched
 
 
 def machine_before_loading(llm: LlmConfig) -> Machine | None:

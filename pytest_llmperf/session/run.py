@@ -228,8 +228,7 @@ def session_facts(
         BaselineError: stored sessions can't be used, or nothing can be written in that folder.
         GitError: the commit whose baselines count can't be read.
     """
-    facts = gather_facts(context, info, base, tests)
-    try:
+    with gather_facts(context, info, base, tests) as facts:
         folder = stored_in(context.baselines_dir / facts.machine.key)
         problems = unwritable(folder, "perf.baselines") if folder is not None else []
         if problems:
@@ -237,5 +236,3 @@ def session_facts(
         for note in facts.notes:
             context.console.line(f"note: {note}")
         yield facts
-    finally:
-        facts.close()

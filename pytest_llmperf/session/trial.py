@@ -150,8 +150,6 @@ class Trials:
             plan = replace(plan, budget=budget)
         console = self._context.console
         console.line(f"measuring {plan.describe()}")
-        facts = self._facts.against(base, self._context.setup)
-        gate = SessionGate(tests, plan, facts, alpha, base)
         earlier, keep = self._kept(tests, base)
         known = sum(map(len, earlier.values())) // 2
         if known:
@@ -163,19 +161,18 @@ class Trials:
         specs = [self._context.setup.spec]
         if base is not None and base.spec is not None:
             specs.append(base.spec)
-        stage = MeasureStage(facts.watch, console, self._context.wait, specs)
         sides = sides_of(self._context.setup, base)
-        try:
-            measurement = stage.measure(plan, sides, gate.undecided, earlier, keep)
-        except KeyboardInterrupt:
-            if stage.interrupted is not None and any(
-                samples.processes for samples in stage.interrupted.tests.values()
-            ):
-                self.interrupted = Trial(tests, facts, plan, gate, stage.interrupted, base)
-            raise
-        finally:
-            if facts.watch.telemetry is not self._facts.watch.telemetry:
-                facts.close()
+        with self._facts.against(base, self._context.setup) as facts:
+            gate = SessionGate(tests, plan, facts, alpha, base)
+            stage = MeasureStage(facts.watch, console, self._context.wait, specs)
+            try:
+                measurement = stage.measure(plan, sides, gate.undecided, earlier, keep)
+            except KeyboardInterrupt:
+                if stage.interrupted is not None and any(
+                    samples.processes for samples in stage.interrupted.tests.values()
+                ):
+                    self.interrupted = Trial(tests, facts, plan, gate, stage.interrupted, base)
+                raise
         return Trial(tests, facts, plan, gate, measurement, base)
 
     def _kept(

@@ -69,4 +69,5 @@ def test_a_card_that_either_side_may_use_is_watched(pytester, monkeypatch, here,
     info = EngineInfo(engine="llama_cpp", engine_version="1", model_name="m")
     base = config_side(context, pytester.path / "other.yaml")
     # No driver answers for this card; without a side that may use it, nobody would ask.
-    assert gather_facts(context, info, base).watch.no_gpu == "the NVIDIA driver stopped answering"
+    with gather_facts(context, info, base) as facts:
+        assert facts.watch.no_gpu == "the NVIDIA driver stopped answering"
