@@ -14,7 +14,6 @@ from pytest_llmperf.config.load import load_config
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
-from pytest_llmperf.packages.environment import Environment
 from pytest_llmperf.request_digest import ADVICE, difference
 from pytest_llmperf.session.base_recording import OtherTree
 from pytest_llmperf.session.setup import EngineSetup, set_up_engine
@@ -27,12 +26,14 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.recorded import RecordedTest
 
 
-class SideError(Exception):
-    """A side of a comparison that can't be used; ``str()`` is a complete message."""
-
-
 #: Whether a test makes the same requests on both sides, different ones, or exists on one only.
 Relation = Literal["same", "changed", "absent"]
+#: Settings that make another engine, for which a test's workload may differ.
+_OTHER_WORK = ("engine", "target", "model_path", "chat_format")
+
+
+class SideError(Exception):
+    """A side of a comparison that can't be used; ``str()`` is a complete message."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,6 @@ class BaseSide:
         return f"{text}: {found}" if found else text
 
 
-#: Settings that make another engine, for which a test's workload may differ.
-_OTHER_WORK = ("engine", "target", "model_path", "chat_format")
-
-
 def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
     """Return the base side of another configuration, from this session's recording.
 
@@ -121,6 +118,8 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
     Raises:
         ConfigError: naming everything that is wrong with it.
     """
+    from pytest_llmperf.packages.environment import Environment
+
     root = context.root
     loaded = load_config(path, context.project, os.environ, ())
     setup = set_up_engine(loaded, context.project, context.import_paths)

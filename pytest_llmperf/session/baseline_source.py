@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -127,15 +127,12 @@ def _read_from(
     own = {one.path.name for one in current.records} - {one.path.name for one in found.records}
     notes = [f"baselines are those of {revision}"]
     if own:
+        judge = "does not judge" if len(own) == 1 else "do not judge"
         notes.append(
-            f"{count(len(own), 'session')} recorded since then {_judge(own)}: a branch is not "
+            f"{count(len(own), 'session')} recorded since then {judge}: a branch is not "
             "judged by what it recorded itself"
         )
     return found, notes
-
-
-def _judge(own: Sequence[str] | set[str]) -> str:
-    return "does not judge" if len(own) == 1 else "do not judge"
 
 
 def _renamed(found: BaselineSet, old_root: Path, new_root: Path) -> BaselineSet:

@@ -95,7 +95,7 @@ class SessionContext:
         record_elsewhere: records tests in another tree; None if that is not possible here, so
             that nothing is compared with another commit.
         import_paths: folders an application's modules are imported from first.
-        import_roots: of these, the folders that this process was told to use.
+        import_roots: of these, the folders that this process was given.
     """
 
     setup: EngineSetup
