@@ -60,6 +60,9 @@ def commit_side(
         notes.append(f"removed since {checkout.name}: {', '.join(removed)}")
     for name in checkout.files.empty_submodules:
         notes.append(f"submodule {name} is not here, so it is empty at {checkout.name}")
+    culprit, bisect_from = "", None
+    with suppress(GitError):
+        culprit, bisect_from = _culprit(checkout, context.baselines_dir)
     has_tests = found.spec is not None
     settings = _settings(found, checkout.name) if has_tests else None
     return BaseSide(
@@ -72,10 +75,11 @@ def commit_side(
         changed=changed,
         absent=absent,
         broken=broken,
-        notes=tuple(note for note in notes if note),
+        notes=tuple(notes),
         identity=_identity(checkout, found) if has_tests else {},
         commit=checkout.revision.commit,
-        **_culprit(checkout, context.baselines_dir),
+        culprit=culprit,
+        bisect_from=bisect_from,
     )
 
 
@@ -216,33 +220,27 @@ def _recorded(checkout: CommitCheckout, baselines: Path) -> list[str]:
     return [] if folder is None else [folder]
 
 
-def _culprit(checkout: CommitCheckout, baselines: Path) -> dict[str, Any]:
+def _culprit(checkout: CommitCheckout, baselines: Path) -> tuple[str, str | None]:
     """Return what to blame for a regression, and where a search for it would start.
 
-    Empty if git has failed since the session began.
+    Raises:
+        GitError: git has failed since the session began.
     """
-    with suppress(GitError):
-        return _between(checkout, baselines)
-    return {}
-
-
-def _between(checkout: CommitCheckout, baselines: Path) -> dict[str, Any]:
     repository, base = checkout.repository, checkout.revision
     head = repository.head()
     dirty = state_of(repository, _recorded(checkout, baselines)) != head
     if head == base.commit:
-        return {"culprit": "it is the uncommitted changes that cost it"}
+        return "it is the uncommitted changes that cost it", None
     if dirty:
         text = (
             f"it is what changed since {checkout.name} that cost it, uncommitted changes included; "
             "once they are committed, llmperf bisect finds the commit"
         )
-        return {"culprit": text}
+        return text, None
     assert head is not None
     if repository.commit("HEAD^") == base.commit and repository.commit("HEAD^2") is None:
-        return {"culprit": f"it is commit {head[:12]} ({repository.subject(head)}) that cost it"}
-    text = f"it is what changed since {checkout.name} that cost it; to find the commit:"
-    return {"culprit": text, "bisect_from": base.name}
+        return f"it is commit {head[:12]} ({repository.subject(head)}) that cost it", None
+    return f"it is what changed since {checkout.name} that cost it; to find the commit:", base.name
 
 
 def _identity(checkout: CommitCheckout, found: BaseRecording) -> dict[str, Any]:
