@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from types import NoneType
 from typing import Any
 
 from pytest_llmperf.engine.load_report import GpuUtilization
 from pytest_llmperf.engine.model_reads import ModelReads
+
+#: The types of fields that JSON has, by their annotations.
+_SIMPLE: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "bool": (bool,),
+    "str | None": (str, NoneType),
+    "bool | None": (bool, NoneType),
+}
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,20 @@ class EngineInfo:
 
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> EngineInfo:
-        """Build from a worker's answer; fields of a newer worker are left out."""
+        """Build from a worker's answer; fields of a newer worker are left out.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: a field is missing or of a wrong type.
+        """
         known = {field.name for field in fields(cls)}
         kept = {name: value for name, value in data.items() if name in known}
         if kept.get("gpu") is not None:
             kept["gpu"] = GpuUtilization.from_wire(kept["gpu"])
         if kept.get("reads") is not None:
             kept["reads"] = ModelReads.from_wire(kept["reads"])
+        for field in fields(cls):
+            kind = _SIMPLE.get(str(field.type))
+            value = kept.get(field.name)
+            if kind is not None and field.name in kept and not isinstance(value, kind):
+                raise TypeError(f"{field.name}: expected {field.type}, got {value!r}")
         return cls(**kept)

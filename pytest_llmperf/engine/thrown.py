@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-#: Files that are not the application's own.
-_OURS = (str(Path(__file__).with_name("app.py")), importlib.__file__)
+#: Files that are neither the application's own nor an engine's.
+_OURS = (
+    *(str(Path(__file__).with_name(f"{name}.py")) for name in ("app", "bootstrap", "worker")),
+    importlib.__file__,
+)
 #: The longest text of an exception that is kept whole.
 _LONGEST = 2000
 
@@ -33,13 +36,18 @@ def describe_object(value: object) -> str:
     return text if len(text) <= _LONGEST else type(value).__name__
 
 
+def is_ours(file: str) -> bool:
+    """Whether a frame's file belongs to the worker around an engine or application."""
+    return file in _OURS or file.startswith("<frozen ")
+
+
 def _where(error: BaseException) -> str:
     """Return the innermost line of the application, or of a library it calls, that was running."""
     place = ""
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if file not in _OURS and not file.startswith("<frozen "):
+        if not is_ours(file):
             place = f" ({file}:{trace.tb_lineno})"
         trace = trace.tb_next
     return place

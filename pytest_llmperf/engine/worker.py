@@ -20,6 +20,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pytest_llmperf.engine.descendants import adopt_orphans, end_those_outside_group
+from pytest_llmperf.engine.engine_faults import (
+    check_generation,
+    checked_info,
+    describe_fault,
+    import_fault,
+    is_of_imports,
+)
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.instruments import InstrumentWatch
 from pytest_llmperf.engine.loaded_modules import loaded_modules
@@ -58,6 +65,7 @@ class _Worker:
         self._output = output
         self._commands = commands
         self._engine: Engine | None = None
+        self._name = ""
         self._instruments = InstrumentWatch()
         self._recursion = sys.getrecursionlimit()
         self._is_fork = False
@@ -96,16 +104,17 @@ class _Worker:
             # The exit status says little; the log shows where it came from.
             _log(traceback.format_exc())
             raise
-        except Exception:
-            message = f"unexpected error in the engine:\n{traceback.format_exc()}"
+        except Exception as error:
+            message = describe_fault(error, self._name, command["op"])
             kind = "load" if command["op"] == "load" else "request"
             return _event(number, "error", kind=kind, message=message)
 
     def _run(self, number: int, command: dict[str, Any]) -> Any:
         operation = command["op"]
         if operation == "load":
+            self._name = command["engine"]
             self._engine = load_engine(command, self._instruments.glance)
-            return self._engine.info()
+            return checked_info(self._engine.info(), self._name)
         if operation == "modules":
             return loaded_modules(command["names"])
         if operation == "close":
@@ -129,6 +138,7 @@ class _Worker:
                 generation = engine.generate(request, sink if request.stream else None)
             finally:
                 self._keep_recursion()
+            check_generation(generation, request, self._name)
             return replace(generation, instruments=tuple(self._instruments.found())).to_wire()
         raise EngineError(f"unknown operation {operation!r}")
 
@@ -180,7 +190,6 @@ def load_engine(command: dict[str, Any], glance: Callable[[], None]) -> Engine:
     Raises:
         EngineLoadError: its package is missing or of another version, or it could not load.
     """
-    name, package = command["engine"], command["package"]
     module, _, attribute = command["class"].partition(":")
     given: dict[str, Any] = {}
     if command.get("plant") is not None:
@@ -191,20 +200,12 @@ def load_engine(command: dict[str, Any], glance: Callable[[], None]) -> Engine:
         build: Any = importlib.import_module(module)
         for part in attribute.split("."):
             build = getattr(build, part)
+    except (AttributeError, ImportError, OSError, RuntimeError) as error:
+        raise import_fault(error, command) from error
+    try:
         engine: Engine = build(command["config"], **given)
-    except AttributeError as error:
-        if not package:
-            raise
-        raise EngineLoadError(
-            f"engine {name!r} in {sys.executable} lacks something this plugin needs ({error}); "
-            f"{package} is too old or too new for it"
-        ) from error
-    except (ImportError, OSError, RuntimeError) as error:
-        from pytest_llmperf.engine.import_hint import import_hint
-
-        hint = import_hint(str(error))
-        raise EngineLoadError(
-            f"engine {name!r} could not be imported in {sys.executable}: {error}"
-            + (f"\nhint: {hint}" if hint else "")
-        ) from error
+    except (AttributeError, ImportError) as error:
+        if is_of_imports(error, command):
+            raise import_fault(error, command) from error
+        raise
     return engine
