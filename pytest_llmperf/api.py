@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.api_arguments import check_has_run, prompts_of, setting_text
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.store import BaselineStore, StoredRecord
 from pytest_llmperf.config.errors import ConfigError, Problem
@@ -96,18 +96,15 @@ def configuration(
     Raises:
         ConfigError: the configuration is wrong; the message names every problem.
     """
-    sections = {"llm": llm or {}, "perf": perf or {}}
-    overrides = [
-        f"{section}.{name}={json.dumps(value, ensure_ascii=False, default=os.fspath)}"
-        for section, values in sections.items()
-        for name, value in values.items()
-    ]
+    overrides, problems = _overrides({"llm": llm or {}, "perf": perf or {}})
     project = ProjectFolders.around(Path.cwd())
     try:
-        loaded = load_config(Path(file) if file else None, project, os.environ, overrides)
-        return set_up_engine(loaded, project, [str(project.root)], overrides)
+        loaded = load_config(None if file is None else Path(file), project, os.environ, overrides)
+        if not problems:
+            return set_up_engine(loaded, project, [str(project.root)], overrides)
     except ConfigError as error:
-        raise ConfigError([_as_argument(problem) for problem in error.problems]) from None
+        problems += map(_as_argument, error.problems)
+    raise ConfigError(problems)
 
 
 def measure_workload(
@@ -134,12 +131,14 @@ def measure_workload(
 
     Raises:
         ValueError: the workload makes no request to the engine, or has no name to be stored by.
-        TypeError: ``max_tokens`` was given for a function, which asks for itself.
+        TypeError: an argument of the wrong type, or ``max_tokens`` for a function, which passes
+            it to the engine itself.
         EngineError: the engine can't be loaded, or refuses a request.
         BaselineError: stored sessions can't be used.
         GitError: the project's repository can't be read.
         Interrupted: Ctrl-C, after the first process was measured; with the result so far.
     """
+    _check_arguments(name, config=config)
     if record and name is None:
         raise ValueError("a stored session needs a name for its workload: name=...")
     # Suspects are not confirmed: that would need the same workload at another commit.
@@ -170,6 +169,8 @@ def compare_configurations(
         ValueError, TypeError, EngineError, BaselineError, GitError, Interrupted: as
             ``measure_workload``.
     """
+    _check_arguments(name, config=config, base=base)
+    workload = prompts_of(workload)
     side = setup_side("base", config, base)
     context = _context(config, SessionRequest(base=side), console)
     test, engine = _recorded(context, config, workload, name or _NAME, max_tokens)
@@ -237,6 +238,7 @@ def _recorded(
     """Run the workload once; return the recorded requests, and the closed engine."""
     if callable(workload) and max_tokens is not None:
         raise TypeError("max_tokens is for prompts; a function passes it to the engine itself")
+    workload = prompts_of(workload)
     cards = partial(cards_of, [config.spec])
     lock = DeviceLock(notify=context.console.line, cards=cards)
     engine = LlmEngine(config.spec, config.llm.max_tokens, lock)
@@ -245,10 +247,10 @@ def _recorded(
     options = {} if max_tokens is None else {"max_tokens": max_tokens}
     try:
         if callable(workload):
-            workload(engine)
+            check_has_run(workload, workload(engine))
             engine.finish_stream()
         else:
-            for prompt in [workload] if isinstance(workload, str) else workload:
+            for prompt in workload:
                 engine.generate(prompt, **options)
     finally:
         engine.observer = None
@@ -259,6 +261,34 @@ def _recorded(
     perf = config.perf
     checks = checks_of_test({}, perf.targets, perf.tolerance)
     return RecordedTest(name, recorded, recorder.seconds, checks), engine
+
+
+def _overrides(sections: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[Problem]]:
+    """Return settings as ``section.key=value``, and the problems of those that can't be."""
+    overrides: list[str] = []
+    problems: list[Problem] = []
+    for section, values in sections.items():
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{section}: expected a dict of settings, got {values!r}")
+        for name, value in values.items():
+            try:
+                text = setting_text(value)
+            except (TypeError, ValueError) as error:
+                problems.append(Problem(f"argument {section}.{name}", str(error)))
+                continue
+            if "=" in str(name):
+                problems.append(Problem(f"argument {section}.{name}", "unknown key"))
+            else:
+                overrides.append(f"{section}.{name}={text}")
+    return overrides, problems
+
+
+def _check_arguments(name: object, **setups: object) -> None:
+    if name is not None and (not isinstance(name, str) or not name.strip()):
+        raise ValueError(f"name: expected text that isn't blank, got {name!r}")
+    for argument, setup in setups.items():
+        if not isinstance(setup, EngineSetup):
+            raise TypeError(f"{argument}: expected what configuration() returns, got {setup!r}")
 
 
 def _as_argument(problem: Problem) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 CacheMode = Literal["clear", "keep"]
@@ -96,22 +97,23 @@ def build_request(
         ValueError: an argument out of range, or two that contradict each other.
     """
     if isinstance(prompt, list | tuple):
-        if not all(isinstance(token, int) and token >= 0 for token in prompt):
+        prompt = tuple(map(_as_integer, prompt))
+        if not all(type(token) is int and token >= 0 for token in prompt):
             raise TypeError("prompt: a list must hold token ids (integers >= 0)")
-        prompt = tuple(prompt)
     elif prompt is not None and not isinstance(prompt, str):
         raise TypeError(f"prompt: expected text or a list of token ids, got {prompt!r}")
     if messages is not None:
         messages = _check_messages(messages)
     if not prompt and not messages:
         raise ValueError("an empty prompt: nothing to evaluate")
-    if max_tokens is not None and (not isinstance(max_tokens, int) or max_tokens < 1):
+    max_tokens, seed = _as_integer(max_tokens), _as_integer(seed)
+    if max_tokens is not None and (type(max_tokens) is not int or max_tokens < 1):
         raise ValueError(f"max_tokens: expected an integer >= 1, got {max_tokens!r}")
     if cache not in ("clear", "keep"):
         raise ValueError(f"cache: expected 'clear' or 'keep', got {cache!r}")
     if grammar is not None and not isinstance(grammar, str):
         raise TypeError(f"grammar: expected GBNF text, got {grammar!r}")
-    if seed is not None and not (isinstance(seed, int) and 0 <= seed < 2**32):
+    if seed is not None and not (type(seed) is int and 0 <= seed < 2**32):
         raise ValueError(f"seed: expected an integer from 0 to 2**32 - 1, got {seed!r}")
     if grammar is not None and ignore_eos:
         raise ValueError(
@@ -143,6 +145,11 @@ def build_request(
         seed=seed,
         sampling=dict(sorted(sampling.items())),
     )
+
+
+def _as_integer(value: Any) -> Any:
+    """Return an integer of another type, such as numpy's, as Python's own."""
+    return value if isinstance(value, bool) or not isinstance(value, Integral) else int(value)
 
 
 def _check_messages(messages: Any) -> tuple[dict[str, Any], ...]:
