@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -57,6 +58,8 @@ __all__ = [
 #: A prompt, as text or token ids, several, or a function that makes any requests to an engine.
 Requests = str | Sequence[str | list[int]] | Callable[[LlmEngine], object]
 
+_log = logging.getLogger("pytest_llmperf")
+_SILENT = SilentConsole()
 _OPTION = "--llmperf-set "
 _NAME = "workload"
 _REMEDIES = Remedies(
@@ -200,7 +203,7 @@ def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:
 def _context(
     config: EngineSetup, request: SessionRequest, console: Console | None
 ) -> SessionContext:
-    console = console or SilentConsole()
+    console = console or _SILENT
     wait = FitWait(config.perf.wait_fit or 0.0, console.line)
     return SessionContext(config, wait, request, console)
 
@@ -240,7 +243,9 @@ def _recorded(
         raise TypeError("max_tokens is for prompts; a function passes it to the engine itself")
     workload = prompts_of(workload)
     cards = partial(cards_of, [config.spec])
-    lock = DeviceLock(notify=context.console.line, cards=cards)
+    # Without a console, a wait of many minutes must not look like a hang.
+    notify = _log.warning if context.console is _SILENT else context.console.line
+    lock = DeviceLock(notify=notify, cards=cards)
     engine = LlmEngine(config.spec, config.llm.max_tokens, lock)
     recorder = Recorder()
     engine.observer = recorder

@@ -11,7 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from pytest_llmperf.units import format_duration
 _POLL_S = 0.2
 _NOTICE_AFTER_S = 1.0
 _MACHINE = "machine.lock"
+_locks: weakref.WeakSet[DeviceLock] = weakref.WeakSet()
 
 
 class DeviceBusyError(EngineError):
@@ -59,12 +62,14 @@ class DeviceLock:
         self._path = path or (Path(named) if named else None)
         self._cards = cards
         self._held: list[LockFile] = []
+        self._thread: threading.Thread | None = None
 
     def acquire(self) -> None:
         """Wait for the device and hold it; does nothing if it is held already.
 
         Raises:
-            DeviceBusyError: the wait was too long, or a lock file can't be made.
+            DeviceBusyError: the wait was too long, this thread holds the device with another lock
+                and would wait for itself, or a lock file can't be made.
         """
         if self._held:
             return
@@ -73,6 +78,7 @@ class DeviceLock:
         try:
             for file in files:
                 while not file.take():
+                    self._check_not_own(file)
                     waited = time.monotonic() - began
                     if not notified and waited > _NOTICE_AFTER_S:
                         self._notify(
@@ -91,7 +97,8 @@ class DeviceLock:
         except BaseException:
             _close(files)
             raise
-        self._held = files
+        self._held, self._thread = files, threading.current_thread()
+        _locks.add(self)
 
     @property
     def held(self) -> bool:
@@ -102,6 +109,16 @@ class DeviceLock:
         """Free the device; does nothing if it is not held."""
         held, self._held = self._held, []
         _close(held)
+
+    @staticmethod
+    def _check_not_own(file: LockFile) -> None:
+        """Refuse to wait for a lock that this thread holds itself."""
+        mine = [lock for lock in _locks if lock._thread is threading.current_thread()]
+        if any(held.path == file.path for lock in mine for held in lock._held):
+            raise DeviceBusyError(
+                "another engine of this process still holds the device, and waiting for it would "
+                "never end; close that engine first: engine.close()"
+            )
 
     def _open(self) -> list[LockFile]:
         """Open the files to lock, in the order to lock them in."""

@@ -18,6 +18,7 @@ from tiny_models import tiny_llama
 import pytest_llmperf as perf
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.config.errors import ConfigError
+from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.measure.plan import Plan
@@ -219,3 +220,41 @@ def test_the_core_does_without_pytest() -> None:
     code = "import sys, pytest_llmperf.api; print(*({'pytest', '_pytest'} & sys.modules.keys()))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_an_engine_that_is_kept_or_used_is_closed_first() -> None:
+    """Measuring would otherwise wait for it, half an hour long."""
+    kept: list[LlmEngine] = []
+    config = tiny()
+
+    def ask(engine: LlmEngine) -> None:
+        engine.generate("a", max_tokens=2)
+        with pytest.raises(
+            EngineError, match=r"another engine of this process still holds the dev"
+        ):
+            perf.measure_workload(config, "a", max_tokens=2)
+        kept.append(engine)
+
+    perf.measure_workload(config, ask)
+    kept[0].generate("a", max_tokens=2)
+    with pytest.raises(EngineError, match=r"close that engine first: engine\.close\(\)"):
+        perf.measure_workload(config, "a", max_tokens=2)
+    kept[0].close()
+    assert perf.measure_workload(config, "a", max_tokens=2).tests
+
+
+def test_a_wait_for_another_process_is_logged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
+    code = "import time; from pytest_llmperf.engine.device_lock import DeviceLock as D; d = D()\n"
+    code += "d.acquire(); print('held', flush=True); time.sleep(3)"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ZeroDivisionError):
+            perf.measure_workload(
+                tiny(), lambda engine: [engine.generate("a", max_tokens=2), 1 / 0]
+            )
+    assert f"waiting for another session (process {holder.pid})" in caplog.text

@@ -88,6 +88,16 @@ def test_a_released_device_can_be_held_by_the_next(path: Path) -> None:
     second.release()
 
 
+def test_nobody_waits_for_a_lock_of_its_own_thread(path: Path) -> None:
+    first, second = DeviceLock(), DeviceLock()
+    first.acquire()
+    with pytest.raises(DeviceBusyError, match=r"another engine of this process .* engine\.close"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    second.release()
+
+
 def test_another_thread_may_free_the_device(path: Path) -> None:
     first, second = DeviceLock(timeout=0), DeviceLock(timeout=0)
     held, over = threading.Event(), threading.Event()
