@@ -194,10 +194,23 @@ def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:
     """Return the stored sessions of a folder, by machine, oldest first.
 
     Raises:
-        BaselineError: a file can't be used; all such files are named.
+        BaselineError: there is no such folder, it is a machine's folder, or files can't be used;
+            all such files are named.
     """
-    store = BaselineStore(Path(folder))
-    return [stored for machine in store.machines() for stored in store.read_machine(machine)]
+    root = Path(folder)
+    if not root.exists():
+        raise BaselineError(
+            f"{root}: no such folder; sessions are stored by {_REMEDIES.record} and by "
+            "pytest -m perf --llmperf-record, in the folder perf.baselines"
+        )
+    if root.is_file():
+        raise BaselineError(f"{root}: is a file; name the folder that holds the machines' folders")
+    store = BaselineStore(root)
+    found = [stored for machine in store.machines() for stored in store.read_machine(machine)]
+    if not found and next(root.glob("[0-9]*T[0-9]*Z_*.json"), None) is not None:
+        above = root.resolve().parent
+        raise BaselineError(f"{root}: is a machine's folder; name the one above it: {above}")
+    return found
 
 
 def _context(

@@ -139,3 +139,21 @@ def test_a_name_is_text(tiny: EngineSetup, name: Any) -> None:
         perf.measure_workload(tiny, "a", name=name)
     with pytest.raises(ValueError, match="name: expected text that isn't blank, got "):
         perf.compare_configurations(tiny, tiny, "a", name=name)
+
+
+def test_a_folder_without_stored_sessions_says_which_one_is_meant(tmp_path: Path) -> None:
+    with pytest.raises(perf.BaselineError, match="nowhere: no such folder; sessions are stored by"):
+        perf.read_sessions("nowhere")
+    machine = tmp_path / "perf_baselines" / "machine"
+    machine.mkdir(parents=True)
+    assert perf.read_sessions() == []
+    (machine / "20260101T000000Z_nocommit.json").write_text("{}")
+    with pytest.raises(perf.BaselineError, match="json: is a file; name the folder that holds "):
+        perf.read_sessions(machine / "20260101T000000Z_nocommit.json")
+    with pytest.raises(
+        perf.BaselineError, match=r"a machine's folder; name the one above it: .*es$"
+    ):
+        perf.read_sessions(machine)
+    (tmp_path / "package.json").write_text("{}")
+    (tmp_path / "perf_baselines" / "machine" / "20260101T000000Z_nocommit.json").unlink()
+    assert perf.read_sessions(tmp_path) == []
