@@ -280,7 +280,8 @@ def _of_others(
     """Compute a registered metric, catching errors of its formula."""
     try:
         value: object = metric.compute(timelines)
-    except Exception as error:
+        number = float(value) if isinstance(value, Real) else 0.0
+    except (Exception, SystemExit) as error:  # a number may be too large for a float
         problems[metric.name] = f"its formula raised {type(error).__name__}: {error}"
         return None
     if value is None:
@@ -289,7 +290,6 @@ def _of_others(
         kind = type(value).__name__
         problems[metric.name] = f"its formula returned {kind}; a number or None expected"
         return None
-    number = float(value)
     if not metric.allows(number):
         allowed = "0 or more" if metric.resolution is not None else "above 0 (0 takes a resolution)"
         problems[metric.name] = f"its formula returned {number:g}; a number {allowed} expected"

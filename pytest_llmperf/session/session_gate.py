@@ -249,9 +249,13 @@ def why_no_baseline_matches(baselines: BaselineSet) -> str:
 def _is_defined(check: Check, samples: TestSamples) -> bool:
     """Whether to judge a check; a default metric that the workload does not define is left out.
 
-    For example, one output token has no decode rate.
+    For example, one output token has no decode rate. A target on a formula that fails is not left
+    out: it would be taken for met.
     """
-    return check.asked or not _mine(samples) or bool(samples.values(check.metric.name))
+    name = check.metric.name
+    if check.asked or not _mine(samples) or samples.values(name):
+        return True
+    return check.gated and not check.metric.beside and _why_undefined(samples, name) is not None
 
 
 def _mine(samples: TestSamples) -> bool:
