@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from numbers import Real
+from types import CodeType
 from typing import TypeVar
 
 from pytest_llmperf.entry_points import EntryPointError, broken, installed, load_only, package_of
@@ -31,6 +32,7 @@ from pytest_llmperf.own_metrics import OWN_METRICS, not_in_timelines
 from pytest_llmperf.timeline import Timeline
 
 GROUP = "pytest_llmperf.metrics"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _Kind = TypeVar("_Kind", Unit, Direction)
 
 
@@ -153,7 +155,7 @@ def register_metric(
     Raises:
         MetricError: an argument is wrong, or the name is taken.
     """
-    if re.fullmatch(r"[a-z][a-z0-9_]*", name) is None or re.search(r"_p\d+$", name):
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None or re.search(r"_p\d+$", name):
         raise MetricError(
             f"metric {name!r}: a name has small letters, digits and underscores, and does not "
             "end as a percentile does (_p95)"
@@ -161,9 +163,14 @@ def register_metric(
     for argument, text in (("label", label), ("formula", formula)):
         if not isinstance(text, str) or not text.strip():
             raise MetricError(f"metric {name!r}: {argument}: expected text, got {text!r}")
+    for argument, text in (("source", source), ("quantity", quantity)):
+        if not isinstance(text, str):
+            raise MetricError(f"metric {name!r}: {argument}: expected text, got {text!r}")
+    if not isinstance(compared, bool):
+        raise MetricError(f"metric {name!r}: compared: expected True or False, got {compared!r}")
     if not callable(compute):
         raise MetricError(f"metric {name!r}: compute: expected a function, got {compute!r}")
-    if resolution is not None and not is_plausible(resolution):
+    if resolution is not None and not _is_above_zero(resolution):
         raise MetricError(
             f"metric {name!r}: resolution: expected a number above 0, or None, got {resolution!r}"
         )
@@ -224,6 +231,11 @@ def _load_metric(name: str, _path: tuple[str, ...]) -> Metric | EntryPointError:
 def _add(metric: Metric) -> Metric:
     known = METRICS.setdefault(metric.name, metric)
     if known is not metric and _definition(known) != _definition(metric):
+        if _where(known) == _where(metric):
+            raise MetricError(
+                f"metric {metric.name!r} is registered already, with another definition; give the "
+                "changed one another name, or start Python again"
+            )
         whose = "pytest-llmperf's own" if known.name in _OWN else _where(known)
         raise MetricError(
             f"metric {metric.name!r} is registered twice: by {_where(metric)}, and before by "
@@ -232,14 +244,26 @@ def _add(metric: Metric) -> Metric:
     return known
 
 
-def _definition(metric: Metric) -> tuple[Metric, str]:
+def _definition(metric: Metric) -> tuple[object, ...]:
     """Return a key for equal definitions, also after a module was imported again."""
-    return replace(metric, compute=not_in_timelines), _where(metric)
+    rest = replace(metric, compute=not_in_timelines)
+    return rest, _where(metric), _code(getattr(metric.compute, "__code__", None))
+
+
+def _code(value: object) -> object:
+    """Return what a function's code computes, without the place of its source."""
+    if not isinstance(value, CodeType):
+        return type(value), value
+    return value.co_code, value.co_names, tuple(map(_code, value.co_consts))
 
 
 def _where(metric: Metric) -> str:
     compute = metric.compute
     return f"{getattr(compute, '__module__', '')}:{getattr(compute, '__qualname__', compute)}"
+
+
+def _is_above_zero(value: object) -> bool:
+    return isinstance(value, int | float) and value is not True and is_plausible(value)
 
 
 def _member(kind: type[_Kind], given: _Kind | str, name: str, argument: str) -> _Kind:

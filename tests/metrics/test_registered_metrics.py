@@ -86,6 +86,12 @@ def test_is_computed_with_the_others() -> None:
         ({"direction": "down"}, "direction: expected one of 'higher', 'lower', got 'down'"),
         ({"compute": 3}, "compute: expected a function, got 3"),
         ({"resolution": 0}, "resolution: expected a number above 0, or None, got 0"),
+        ({"resolution": "1"}, "resolution: expected a number above 0, or None, got '1'"),
+        ({"resolution": True}, "resolution: expected a number above 0, or None, got True"),
+        ({"name": 5}, "metric 5: a name has small letters, digits and underscores"),
+        ({"quantity": 5}, "quantity: expected text, got 5"),
+        ({"source": None}, "source: expected text, got None"),
+        ({"compared": "no"}, "compared: expected True or False, got 'no'"),
     ],
 )
 def test_a_wrong_argument_is_named(changes: dict[str, Any], says: str) -> None:
@@ -97,11 +103,32 @@ def test_a_wrong_argument_is_named(changes: dict[str, Any], says: str) -> None:
 def test_a_name_stands_for_one_metric() -> None:
     first = register()
     assert register() is first
-    for changes in ({"label": "gap"}, {"compute": lambda _: 1.0}):
-        with pytest.raises(MetricError, match="'slowest_gap' is registered twice: by test_reg"):
-            register(**changes)
+    with pytest.raises(MetricError, match="'slowest_gap' is registered already, with another def"):
+        register(label="gap")
+    with pytest.raises(MetricError, match="'slowest_gap' is registered twice: by test_reg"):
+        register(compute=lambda _: 1.0)
     with pytest.raises(MetricError, match="and before by pytest-llmperf's own; give one of them"):
         register(name="first_token")
+
+
+def test_a_changed_formula_never_keeps_the_old_one_silently() -> None:
+    """As in a notebook, whose cells run again after a change."""
+
+    def run(cell: str) -> Any:
+        names: dict[str, Any] = {"__name__": "__main__"}
+        exec(cell, names)
+        return names["formula"]
+
+    cell = "formula = lambda timelines: max(t.gaps()[0] for t in timelines)"
+    metric = register(compute=run(cell))
+    assert register(compute=run(f"# A comment.\n{cell}")) is metric
+    for changed in (cell.replace("[0]", "[1]"), cell.replace("max", "min")):
+        with pytest.raises(MetricError) as caught:
+            register(compute=run(changed))
+        assert str(caught.value) == (
+            "metric 'slowest_gap' is registered already, with another definition; give the changed "
+            "one another name, or start Python again"
+        )
 
 
 def test_a_failing_formula_is_told_and_ends_nothing() -> None:
