@@ -11,7 +11,7 @@ import difflib
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,7 +80,8 @@ class EngineKind:
             first token, which detects active tracers and debug modes.
 
     Raises:
-        ValueError: ``engine`` is not such a path, or ``needs`` not such a word.
+        ValueError: an argument is not of its type, ``engine`` is not such a path, or ``needs`` not
+            such a word.
     """
 
     name: str
@@ -102,6 +103,11 @@ class EngineKind:
     takes_glance: bool = False
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            expected = _expected(str(field.type), value)
+            if expected:
+                raise ValueError(f"{field.name}: expected {expected}, got {value!r}")
         if DOTTED.fullmatch(self.engine) is None:
             raise ValueError(f"engine: expected package.module:Class, got {self.engine!r}")
         if self.needs not in ("model", "target", None):
@@ -109,8 +115,12 @@ class EngineKind:
 
     @property
     def backend_name(self) -> str:
-        """Name of its backend in machines and records."""
-        return self.backend() if self.backend is not None else UNKNOWN_BACKEND
+        """Name of its backend in machines and records.
+
+        Raises:
+            EngineKindError: ``backend`` failed.
+        """
+        return self._text("backend", self.backend) if self.backend is not None else UNKNOWN_BACKEND
 
     @property
     def may_use_gpu(self) -> bool:
@@ -123,14 +133,59 @@ class EngineKind:
         return str(target) if target is not None else f"the {self.name} engine"
 
     def refused(self, extra: Collection[str]) -> Mapping[str, str]:
-        """Return the keys of ``llm.extra`` that the installed engine refuses, with the reasons."""
-        return self.refused_options(extra) if self.refused_options is not None and extra else {}
+        """Return the keys of ``llm.extra`` that the installed engine refuses, with the reasons.
+
+        Raises:
+            EngineKindError: ``refused_options`` failed.
+        """
+        if self.refused_options is None or not extra:
+            return {}
+        found: object = self._call("refused_options", self.refused_options, extra)
+        if not isinstance(found, Mapping):
+            raise self._fault("refused_options", f"expected a dict, got {found!r}")
+        return found
 
     def answers_with(self, config: Mapping[str, Any]) -> str:
-        """Return the identity of this configuration's engine without a model file."""
+        """Return the identity of this configuration's engine without a model file.
+
+        Raises:
+            EngineKindError: ``identity`` failed.
+        """
         if self.needs == "target":
             return str(config["target"])
-        return self.identity(config) if self.identity is not None else self.name
+        return self._text("identity", self.identity, config) if self.identity else self.name
+
+    def _text(self, argument: str, function: Callable[..., object], *given: object) -> str:
+        found = self._call(argument, function, *given)
+        if not isinstance(found, str):
+            raise self._fault(argument, f"expected text, got {found!r}")
+        return found
+
+    def _call(self, argument: str, function: Callable[..., object], *given: object) -> object:
+        try:
+            return function(*given)
+        except Exception as error:
+            why = f"it raised {type(error).__name__}: {error}"
+            raise self._fault(argument, why) from error
+
+    def _fault(self, argument: str, why: str) -> EngineKindError:
+        return EngineKindError(
+            f"the engine {self.name!r} can't be used: its {argument}: {why}; fix or uninstall the "
+            "package that provides it"
+        )
+
+
+def _expected(annotation: str, value: object) -> str:
+    """Return what an argument of this annotation must be, if the value is not; else ''."""
+    if annotation == "bool" and not isinstance(value, bool):
+        return "True or False"
+    if annotation == "str" and not isinstance(value, str):
+        return "package.module:Class" if isinstance(value, type) else "text"
+    if annotation.startswith("Callable") and value is not None and not callable(value):
+        return "a function"
+    if annotation.startswith("type[") and value is not None:
+        return "" if hasattr(value, "model_validate") else "a pydantic model"
+    return ""
 
 
 def engine_kind(name: str) -> EngineKind:

@@ -14,6 +14,7 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, find_shortfall
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.launch import LaunchSpec
+from pytest_llmperf.engine_kinds import OWN, EngineKindError
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
@@ -130,7 +131,13 @@ def set_up_engine(
     from pytest_llmperf.config.model_path import resolve_model
 
     llm, model, folder = loaded.config.llm, None, project.root
-    _check_extra(llm, loaded.provenance)
+    try:
+        _check_kind(llm)
+        _check_extra(llm, loaded.provenance)
+    except EngineKindError as error:
+        where = loaded.provenance.get("llm.engine", "configuration")
+        key = "" if where.startswith(("--", "environment")) else "llm.engine"
+        raise ConfigError([Problem(where, str(error), key)]) from None
     if llm.kind.needs == "model":
         try:
             file = resolve_model(llm.model_path, loaded.base_dir)
@@ -150,6 +157,15 @@ def set_up_engine(
         generation_timeout=llm.generation_timeout,
     )
     return EngineSetup(loaded, model, spec, project, tuple(overrides))
+
+
+def _check_kind(llm: LlmConfig) -> None:
+    """Call the functions of a package's kind of engine, so that they fail before it is started."""
+    if llm.engine in OWN:
+        return
+    if llm.kind.needs != "model":
+        llm.kind.answers_with(llm.resolved())
+    _ = llm.kind.backend_name
 
 
 def _check_extra(llm: LlmConfig, provenance: Mapping[str, str]) -> None:

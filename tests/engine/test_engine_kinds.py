@@ -8,6 +8,8 @@ from pathlib import Path
 import outside_packages
 import pytest
 
+from pytest_llmperf.api import configuration
+from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineLoadError
 from pytest_llmperf.engine.launch import LaunchSpec
@@ -80,6 +82,17 @@ def test_a_broken_package_is_an_error_only_where_its_engine_is_asked_for(install
             "ValueError: engine: expected package.module:Cl",
         ),
         (
+            "KIND = EngineKind('acme', dict)",
+            "ValueError: engine: expected package.module:Class, got",
+        ),
+        ("KIND = EngineKind(5, 'a:B')", "ValueError: name: expected text, got 5"),
+        ("KIND = EngineKind('acme', 'a:B', options=dict)", "ValueError: options: expected a pydan"),
+        ("KIND = EngineKind('acme', 'a:B', backend='cuda')", "ValueError: backend: expected a fun"),
+        (
+            "KIND = EngineKind('acme', 'a:B', side_by_side='no')",
+            "ValueError: side_by_side: expecte",
+        ),
+        (
             "KIND = EngineKind('acme', 'a:B', needs='gguf')",
             "ValueError: needs: expected 'mod",
         ),
@@ -98,6 +111,31 @@ def test_what_is_no_kind_is_told(
         engine_kind("acme")
     assert "the engine 'acme' of the package acme can't be loaded" in str(caught.value)
     assert says in str(caught.value)
+
+
+def test_a_function_of_a_kind_that_fails_is_named_before_anything_starts(
+    install: Install, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    faults = {
+        "identity=lambda llm: llm['extra']['url']": "identity: it raised KeyError: 'url'",
+        "identity=lambda llm: None": "identity: expected text, got None",
+        "backend=lambda: 1 / 0": "backend: it raised ZeroDivisionError: division by zero",
+        "backend=lambda: None": "backend: expected text, got None",
+        "refused_options=lambda names: 1 / 0": "refused_options: it raised ZeroDivisionError",
+        "refused_options=lambda names: ['a']": "refused_options: expected a dict, got ['a']",
+    }
+    names = {f"fault{number}": source for number, source in enumerate(faults)}
+    kinds = [f"{n.upper()} = EngineKind({n!r}, 'a:B', {source})" for n, source in names.items()]
+    source = "\n".join(["from pytest_llmperf.extension import EngineKind", *kinds])
+    install("acme", {n: f"failing_kinds:{n.upper()}" for n in names}, failing_kinds=source)
+    for name, fault in names.items():
+        with pytest.raises(ConfigError) as caught:
+            configuration(llm={"engine": name, "extra": {"a": 1}})
+        assert str(caught.value).startswith(
+            f"argument llm.engine: the engine {name!r} can't be used: its {faults[fault]}"
+        )
+        assert str(caught.value).endswith("; fix or uninstall the package that provides it")
 
 
 def test_two_packages_with_one_name_are_both_named(install: Install) -> None:
