@@ -14,6 +14,9 @@ from pytest_llmperf.engine.request import CacheMode, Request
 from pytest_llmperf.engine.thrown import describe_exception, describe_object, is_ours
 from pytest_llmperf.timeline import Timeline
 
+#: How many of the innermost calls an error shows.
+_MAX_CALLS = 16
+
 
 def describe_fault(error: Exception, engine: str, operation: str) -> str:
     """Return the message for an unexpected exception of an engine.
@@ -174,5 +177,5 @@ def _trace(error: Exception) -> str:
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not is_ours(one.filename)]
     if len(frames) < 2:
         return ""
-    lines = "".join(traceback.format_list(frames)).rstrip("\n").split("\n")
+    lines = "".join(traceback.format_list(frames[-_MAX_CALLS:])).rstrip("\n").split("\n")
     return "\n" + "\n".join(f"  | {line}" for line in lines)

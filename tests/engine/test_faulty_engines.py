@@ -38,6 +38,12 @@ class Engine:
     def deep(self):
         return {}["url"]
 
+    def ping(self):
+        return self.pong()
+
+    def pong(self):
+        return self.ping()
+
     def reset(self):
         eval(self.extra.get("reset", "None"))
 
@@ -142,6 +148,12 @@ def test_the_calls_inside_the_engine_are_shown_and_ours_are_not(engine: LlmEngin
     assert "in deep" in str(caught.value)
     assert "in generate" in str(caught.value)
     assert "pytest_llmperf" not in str(caught.value)
+
+
+def test_an_endless_recursion_is_not_shown_whole(engine: LlmEngine) -> None:
+    with pytest.raises(EngineError, match="RecursionError: ") as caught:
+        engine.generate("self.ping()")
+    assert len(str(caught.value).splitlines()) < 60
 
 
 @pytest.mark.parametrize(
