@@ -29,6 +29,10 @@ from pytest_llmperf.timeline import Timeline
 #: Token ids must fit into this many bits; no vocabulary comes near.
 _TOKEN_ID_BITS = 63
 _YIELD = "yield each token as it comes"
+_OF_NOTEBOOK = (
+    "; functions of a notebook or script are not in the engine's own process: put this one into a "
+    "module, a .py file beside it, and name that"
+)
 _EXITS = (
     ": the module ends the process while it is imported; put what it runs as a script under "
     "if __name__ == '__main__'"
@@ -69,6 +73,7 @@ class AppEngine:
             raise EngineLoadError(
                 f"llm.target {self._target!r} could not be loaded: {describe_exception(error)}"
                 + (_EXITS if isinstance(error, SystemExit) else "")
+                + (_OF_NOTEBOOK if module_name == "__main__" else "")
             ) from error
         if not callable(function):
             raise EngineLoadError(

@@ -157,3 +157,9 @@ def test_a_folder_without_stored_sessions_says_which_one_is_meant(tmp_path: Path
     (tmp_path / "package.json").write_text("{}")
     (tmp_path / "perf_baselines" / "machine" / "20260101T000000Z_nocommit.json").unlink()
     assert perf.read_sessions(tmp_path) == []
+
+
+def test_a_function_of_the_notebook_is_no_target() -> None:
+    config = perf.configuration(llm={"engine": "app", "target": "__main__:answer"})
+    with pytest.raises(perf.EngineError, match="functions of a notebook or script are not in the "):
+        perf.measure_workload(config, "a")
