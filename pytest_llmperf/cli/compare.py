@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare and report; 1 is a regression, 2 everything that could not be compared."""
     from pytest_llmperf.baselines.errors import BaselineError
     from pytest_llmperf.compare.run import compare
-    from pytest_llmperf.compare.stored_side import CompareError
+    from pytest_llmperf.compare.sources import CompareError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.repository.git import GitError
 
@@ -120,7 +120,7 @@ def _request(arguments: argparse.Namespace) -> ComparisonRequest:
     """Return what the user asks for; raises CompareError."""
     from pytest_llmperf.compare.pairing import Selection
     from pytest_llmperf.compare.run import ComparisonRequest
-    from pytest_llmperf.compare.stored_side import CompareError
+    from pytest_llmperf.compare.sources import CompareError
 
     if len(arguments.machine) > 2:
         raise CompareError("--machine: expected it once for both sides or twice, A's first")

@@ -2,37 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
-from pytest_llmperf.compare.candidate_tests import (
-    CandidateTest,
-    base_samples,
-    candidate_tests,
-    newest_tests,
-)
-from pytest_llmperf.compare.checks import ComparisonRules, checks_of
-from pytest_llmperf.compare.matching_sessions import model_label
 from pytest_llmperf.compare.notes import (
     engine_label,
     recorded_differences,
     side_notes,
     test_findings,
 )
+from pytest_llmperf.compare.pairing import (
+    CandidateTest,
+    base_samples,
+    candidate_tests,
+    model_label,
+    newest_tests,
+)
 from pytest_llmperf.compare.reported_verdicts import with_reported_verdicts
 from pytest_llmperf.compare.result import ComparisonResult
-from pytest_llmperf.gate.check import Evidence
+from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.machine.fingerprint import relevant_differences
+from pytest_llmperf.metrics import (
+    ALWAYS_SHOWN,
+    DEFAULT_GATED,
+    METRICS,
+    Metric,
+    UnknownMetricError,
+    get_metric,
+)
 from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_llmperf.compare.pairing import SidePair
-    from pytest_llmperf.gate.check import Check
+
+
+@dataclass(frozen=True)
+class ComparisonRules:
+    """Tolerance, error rate and metrics that a comparison judges by.
+
+    Attributes:
+        tolerance: slowdown that must be caught, a fraction.
+        false_alarms: chance of any false ``regressed`` in the whole comparison.
+        own_tolerances: a report's own tolerances count; not where the user gave one.
+        metrics: names of the metrics to judge; None for those that the gate would.
+        targets: metrics that the configuration has a target for, which makes them judged.
+    """
+
+    tolerance: float
+    false_alarms: float
+    own_tolerances: bool = True
+    metrics: tuple[str, ...] | None = None
+    targets: tuple[str, ...] = ()
 
 
 def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> ComparisonResult:
@@ -51,10 +76,7 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
     rows: dict[str, list[CheckResult]] = {one.nodeid: [] for one in both}
     for (one, item), verdict in zip(evidence, verdicts, strict=True):
         rows[one.nodeid].append(CheckResult(item, verdict))
-    results = [
-        _test_result(one, _with_reported(one, rows.get(one.nodeid, ()), pair), pair)
-        for one in candidates
-    ]
+    results = [_test_result(one, rows.get(one.nodeid, ()), pair) for one in candidates]
     tests = tuple(test for test in results if test.nodeid in rows or test.verdicts)
     base_tests = newest_tests(pair.base.records)
     return ComparisonResult(
@@ -72,14 +94,8 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
     )
 
 
-def _with_reported(
-    one: CandidateTest, rows: Sequence[CheckResult], pair: SidePair
-) -> tuple[CheckResult, ...]:
-    reported = pair.candidate.side.verdicts.get(one.nodeid, {})
-    return with_reported_verdicts(one.nodeid, rows, reported, pair.base.side.name)
-
-
-def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> list[Check]:
+def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Iterator[Check]:
+    """Yield the checks of one test, in the order to show them."""
     base, candidate = pair.base.side, pair.candidate.side
     asked = candidate.tolerances.get(one.nodeid) or base.tolerances.get(one.nodeid)
     measured = one.test.metrics
@@ -87,9 +103,45 @@ def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> list[
         # What could not be measured at all has its verdicts, too: those of the base's metrics.
         holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
         measured = holding[-1].record.tests[one.nodeid].metrics
-    found = checks_of(measured, asked, rules)
-    # Unlike machines or models are shown side by side, and not judged.
-    return [replace(check, gated=False) for check in found] if pair.differences else found
+    known = {name: metric for name in measured if (metric := _metric(name)) is not None}
+    judged = _judged(known, asked, rules)
+    own = asked if asked and rules.own_tolerances else {}
+    for name in dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(known)]):
+        if name in known and (name in judged or name in ALWAYS_SHOWN):
+            yield Check(
+                known[name],
+                None,
+                own.get(name, rules.tolerance),
+                # Unlike machines or models are shown side by side, and not judged.
+                gated=name in judged and not pair.differences,
+                asked=False,
+            )
+
+
+def _judged(
+    known: Mapping[str, Metric], asked: Mapping[str, float] | None, rules: ComparisonRules
+) -> set[str]:
+    """Return the names of the metrics to judge.
+
+    A record does not keep what the test's markers asked for. Judged are the metrics that
+    the gate judges by itself, those with a target, and percentiles, which are only ever
+    recorded for a marker.
+    """
+    if rules.metrics is not None:
+        return set(rules.metrics)
+    if asked is not None:
+        return set(asked)
+    percentiles = {name for name, metric in known.items() if metric.kind == "percentile"}
+    return {*DEFAULT_GATED, *rules.targets, *percentiles}
+
+
+def _metric(name: str) -> Metric | None:
+    """Return a metric that stored sessions can be compared on; None for any other name."""
+    try:
+        metric = get_metric(name)
+    except UnknownMetricError:
+        return None
+    return None if metric.kind == "share" or not metric.compared else metric
 
 
 def _evidence(one: CandidateTest, check: Check, pair: SidePair) -> Evidence:
@@ -125,7 +177,9 @@ def _base_evidence(one: CandidateTest, metric: str, pair: SidePair) -> BaselineS
     return replace(found, sessions=other.sessions, sources=other.sources)
 
 
-def _test_result(one: CandidateTest, rows: tuple[CheckResult, ...], pair: SidePair) -> TestResult:
+def _test_result(one: CandidateTest, compared: Sequence[CheckResult], pair: SidePair) -> TestResult:
+    reported = pair.candidate.side.verdicts.get(one.nodeid, {})
+    rows = with_reported_verdicts(one.nodeid, compared, reported, pair.base.side.name)
     sources = {source for row in rows for source in row.baseline_sources}
     newest = next((s for s in reversed(pair.base.records) if str(s.path) in sources), None)
     kinds = [r.check.metric.kind for r in rows]

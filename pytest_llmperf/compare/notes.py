@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.match import notes
-from pytest_llmperf.compare.candidate_tests import CandidateTest, base_samples
+from pytest_llmperf.compare.pairing import CandidateTest, base_samples
 from pytest_llmperf.compare.reported_verdicts import count_reported
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.machine.fingerprint import relevant_differences

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.compare.checks import ComparisonRules
-from pytest_llmperf.compare.judge import judge_pair
+from pytest_llmperf.compare.judge import ComparisonRules, judge_pair
 from pytest_llmperf.compare.pairing import Selection, pair_sides
 from pytest_llmperf.compare.sources import SideSources
 from pytest_llmperf.config.load import load_config

@@ -1,20 +1,26 @@
-"""Finds the stored sessions that an argument names: a path, or else a commit's baselines."""
+"""The stored sessions of one side of a comparison: found by an argument, and read.
+
+An argument is a path (a record, a report, a folder of baselines), or else a commit, whose
+baselines are read from git's objects.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import shlex
+import tempfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.compare.stored_side import (
-    CompareError,
-    StoredSide,
-    side_of_commit,
-    side_of_path,
-)
+from pytest_llmperf.baselines.errors import BaselineError
+from pytest_llmperf.baselines.files import read_record
+from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
+from pytest_llmperf.compare.report_file import ReportedVerdict, is_report, read_report
 from pytest_llmperf.config.project import FILE_NAME
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.repository.git import Repository
     from pytest_llmperf.repository.revisions import Revision
@@ -22,6 +28,40 @@ if TYPE_CHECKING:
 #: Says that a name stands for a commit, whatever lies in the current folder.
 FORCED = "rev:"
 _DEFAULT = "perf_baselines"
+_RECORD = "record a session: pytest -m perf --llmperf-record"
+
+_FILE_KINDS = "a recorded session (perf_baselines/<machine>/*.json) or a report of --llmperf-json"
+
+
+class CompareError(Exception):
+    """Stored sessions that can't be compared; str() is the complete message."""
+
+
+@dataclass(frozen=True)
+class StoredSide:
+    """The stored sessions that one argument of a comparison names.
+
+    Attributes:
+        argument: what the user typed.
+        name: the same for a reader, a commit with its subject.
+        shelves: by the machine's key; each holds at least one session.
+        commit: the full hash, for a commit's store.
+        is_report: the only session comes from a report, which names machine and model only.
+        tolerances: node id -> metric -> tolerance, of the checks that a report's session judged.
+        not_compared: node ids of tests with a metric that stored sessions can't judge.
+        verdicts: node id -> metric -> the verdict of a report's own session.
+        notes: what a reader should know of how it was read.
+    """
+
+    argument: str
+    name: str
+    shelves: Mapping[str, Shelf]
+    commit: str | None = None
+    is_report: bool = False
+    tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    not_compared: frozenset[str] = frozenset()
+    verdicts: Mapping[str, Mapping[str, ReportedVerdict]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class SideSources:
@@ -150,3 +190,136 @@ def _exists(argument: str) -> bool:
         return Path(argument).exists() or Path(argument).is_symlink()
     except (OSError, ValueError):  # too long for a name, or none at all
         return False
+
+
+def side_of_path(path: Path) -> StoredSide:
+    """Read a record, a report, a store, or one machine's folder of a store.
+
+    Raises:
+        CompareError: no session is in it.
+        BaselineError: a file cannot be used.
+    """
+    name = str(path)
+    if path.is_dir():
+        shelves, notes = _folder(path)
+        if not shelves:
+            raise CompareError(
+                f"{path}: no session is recorded there\n  {_RECORD}; or name another folder"
+            )
+        return StoredSide(name, name, shelves, notes=notes)
+    if not path.is_file():
+        raise CompareError(
+            f"{path} is no file, no folder and nothing that a link leads to\n  name {_FILE_KINDS}"
+        )
+    try:
+        return _file(path, name)
+    except BaselineError as error:
+        first, *rest = str(error).splitlines()
+        # What mends a stored baseline may not be done to any file that somebody names.
+        upgrade = [line.strip() for line in rest if "pip install --upgrade" in line]
+        raise CompareError("\n  ".join([first, *(upgrade or [f"name {_FILE_KINDS}"])])) from None
+
+
+def _file(path: Path, name: str) -> StoredSide:
+    if not is_report(path):
+        record = read_record(path)
+        return StoredSide(name, name, {record.machine.key: Shelf((StoredRecord(path, record),))})
+    report = read_report(path)
+    stored = StoredRecord(path, report.record)
+    return StoredSide(
+        name,
+        name,
+        {report.record.machine.key: Shelf((stored,))},
+        is_report=True,
+        tolerances=report.tolerances,
+        not_compared=report.not_compared,
+        verdicts=report.verdicts,
+    )
+
+
+def _folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
+    try:
+        has_records = any(one.suffix == ".json" and one.name[0] != "." for one in path.iterdir())
+    except OSError as error:
+        raise BaselineError(
+            f"{path}: the folder cannot be read: {(error.strerror or str(error)).lower()}\n"
+            "  give this user read and search permission on it"
+        ) from None
+    if has_records:
+        return _machine_folder(path)
+    if any((path / name).exists() for name in ("config.yaml", "perf_baselines", ".git")):
+        inside = shlex.quote(str(path / "perf_baselines"))
+        raise CompareError(
+            f"{path} is a project's folder and not one of baselines\n"
+            f"  name the folder of its baselines, such as {inside}"
+        )
+    return _store(BaselineStore(path)), ()
+
+
+def _store(store: BaselineStore) -> dict[str, Shelf]:
+    shelves = {key: store.read_shelf(key) for key in store.machines()}
+    return {key: shelf for key, shelf in shelves.items() if shelf.records}
+
+
+def _machine_folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
+    """Read the records that lie in the folder itself, whatever the folder is called."""
+    whole = path.resolve()
+    files = sorted(one for one in path.iterdir() if one.suffix == ".json" and one.name[0] != ".")
+    if read_record(files[0]).machine.key == whole.name:
+        shelf = BaselineStore(whole.parent).read_shelf(whole.name)
+        return {whole.name: _moved(shelf, whole, path)}, ()
+    records = [StoredRecord(one, read_record(one)) for one in files]
+    shelves: dict[str, Shelf] = {}
+    for stored in sorted(records, key=lambda one: (one.record.recorded, one.path.name)):
+        key = stored.record.machine.key
+        before = shelves.get(key, Shelf())
+        shelves[key] = replace(before, records=(*before.records, stored))
+    if not (path / "decisions").is_dir():
+        return shelves, ()
+    return shelves, (f"{path} is not called as its machine, so its decisions do not count",)
+
+
+def side_of_commit(repository: Repository, revision: Revision, folder: PurePosixPath) -> StoredSide:
+    """Read the store that a commit holds in ``folder`` (from the repository's top).
+
+    Nothing is checked out: the files come from git's objects. Their paths are the ones in
+    the repository.
+
+    Raises:
+        CompareError: it holds no session, or files that cannot be used.
+        GitError: git cannot read it, or there is no room for the files.
+    """
+    from pytest_llmperf.repository.checkout import export
+
+    with tempfile.TemporaryDirectory(prefix="llmperf-") as name:
+        place = Path(name)
+        export(repository, revision.commit, str(folder), place)
+        try:
+            shelves = _store(BaselineStore(place))
+        except BaselineError as error:
+            raise CompareError(_bad_in_commit(str(error), place, revision, folder)) from None
+    if not shelves:
+        raise CompareError(
+            f"{revision} holds no session in {folder}\n"
+            f"  {_RECORD}, and commit it; or name the folder that has them: --dir FOLDER"
+        )
+    moved = {key: _moved(shelf, place, Path(folder)) for key, shelf in shelves.items()}
+    return StoredSide(revision.name, str(revision), moved, revision.commit)
+
+
+def _moved(shelf: Shelf, root: Path, to: Path) -> Shelf:
+    """Name a shelf's files as if ``root`` were ``to``."""
+    return Shelf(
+        tuple(replace(one, path=to / one.path.relative_to(root)) for one in shelf.records),
+        tuple(replace(one, path=to / one.path.relative_to(root)) for one in shelf.decisions),
+    )
+
+
+def _bad_in_commit(message: str, place: Path, revision: Revision, folder: PurePosixPath) -> str:
+    """Explain what is wrong with a commit's files; a fix for a file is no fix for a commit."""
+    lines = [line for line in message.splitlines() if line.startswith(str(place))]
+    problems = [line.replace(f"{place}/", "").removeprefix(f"{folder}/") for line in lines]
+    listed = "\n".join(f"  {line}" for line in problems) or f"  {message}"
+    upgrade = [line.strip() for line in message.splitlines() if "pip install --upgrade" in line]
+    remedy = upgrade[0] if upgrade else "compare with a commit before or after that mistake"
+    return f"{revision} holds baselines in {folder} that cannot be used:\n{listed}\n  {remedy}"
