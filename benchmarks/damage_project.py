@@ -28,8 +28,7 @@ from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.samples import TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
-from pytest_llmperf.report.bisect_json import bisect_json
-from pytest_llmperf.report.bisect_text import BisectText
+from pytest_llmperf.report.bisect import BisectText, bisect_json
 from pytest_llmperf.repository.git import Repository
 from pytest_llmperf.repository.revisions import resolve
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
-from pytest_llmperf.cli.output import complain
+from pytest_llmperf.cli.output import run_reporting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-_TESTS = "full node ids, or their ends from the file name on: test_chat.py::test_short"
+TESTS_HELP = "full node ids, or their ends from the file name on: test_chat.py::test_short"
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -26,7 +23,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     verbs = baseline.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     show = verbs.add_parser("show", help="sessions, levels, drift, and what they can decide")
-    show.add_argument("tests", nargs="*", metavar="TEST", help=_TESTS)
+    show.add_argument("tests", nargs="*", metavar="TEST", help=TESTS_HELP)
     show.add_argument("--json", action="store_true", help="print JSON")
 
     accept = verbs.add_parser(
@@ -34,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     )
     anchor = verbs.add_parser("anchor", help="measure slow creeping from a session's level")
     for verb in (accept, anchor):
-        verb.add_argument("tests", nargs="*", metavar="TEST", help=f"{_TESTS}; default: all")
+        verb.add_argument("tests", nargs="*", metavar="TEST", help=f"{TESTS_HELP}; default: all")
         verb.add_argument("--reason", required=True, type=_reason, help="why; kept in the decision")
         verb.add_argument("--session", metavar="FILE", help="default: the newest one recorded")
 
@@ -45,49 +42,32 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     prune.add_argument("--yes", action="store_true", help="remove them")
 
     for verb in (show, accept, anchor, prune):
-        verb.add_argument(
-            "--dir",
-            type=Path,
-            metavar="FOLDER",
-            help="of the baselines; default: perf.baselines of the project's config.yaml",
-        )
-        verb.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
+        add_folder_options(verb)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one subcommand; 1 is a problem with the baselines, 2 a wrong argument."""
     from pytest_llmperf.baselines.choice import WrongArgumentError
     from pytest_llmperf.baselines.errors import BaselineError
+    from pytest_llmperf.cli.baseline_verbs import VERBS
     from pytest_llmperf.config.errors import ConfigError
 
-    try:
-        status = _command(arguments.verb)(arguments)
-        sys.stdout.flush()
-    except WrongArgumentError as error:
-        return complain(error, 2)
-    except (BaselineError, ConfigError) as error:
-        return complain(error, 1)
-    except KeyboardInterrupt:
-        return complain("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read along has seen enough; Python must not complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return status
+    return run_reporting(
+        lambda: VERBS[arguments.verb](arguments),
+        wrong=(WrongArgumentError,),
+        problems=(BaselineError, ConfigError),
+    )
 
 
-def _command(verb: str) -> Callable[[argparse.Namespace], int]:
-    if verb == "show":
-        from pytest_llmperf.cli.baseline_show import show
-
-        return show
-    if verb == "prune":
-        from pytest_llmperf.cli.baseline_prune import prune
-
-        return prune
-    from pytest_llmperf.cli.baseline_decide import decide
-
-    return decide
+def add_folder_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the folder of the baselines, and one machine in it."""
+    parser.add_argument(
+        "--dir",
+        type=Path,
+        metavar="FOLDER",
+        help="of the baselines; default: perf.baselines of the project's config.yaml",
+    )
+    parser.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
 
 
 def _reason(text: str) -> str:

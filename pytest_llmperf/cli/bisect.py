@@ -95,7 +95,7 @@ def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.cli.output import check_writable
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.gate.rules import FALSE_PASSES
-    from pytest_llmperf.report.bisect_text import BisectText
+    from pytest_llmperf.report.bisect import BisectText
     from pytest_llmperf.repository.revisions import resolve
     from pytest_llmperf.repository.state import below_top
 
@@ -150,7 +150,7 @@ def _write_json(
     import json
 
     from pytest_llmperf.atomic_write import atomic_write
-    from pytest_llmperf.report.bisect_json import bisect_json
+    from pytest_llmperf.report.bisect import bisect_json
 
     text = json.dumps(bisect_json(bisection, outcome), indent=2, allow_nan=False) + "\n"
     target = project.cwd / path

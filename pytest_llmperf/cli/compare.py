@@ -138,14 +138,14 @@ def _request(arguments: argparse.Namespace) -> ComparisonRequest:
 def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
     """Print or write the comparison and return the exit status; OutputError where it can't."""
     from pytest_llmperf.compare.result import ComparisonOutcome
-    from pytest_llmperf.report.comparison_remarks import headline
+    from pytest_llmperf.report.comparison import headline
     from pytest_llmperf.text import printable
 
     text = _rendered(arguments, result)
     if arguments.output is None:
         put(text)
     else:
-        write(arguments.output, text)
+        write(arguments.output, text, "the comparison", "--output")
         put(f"{headline(result)}\nwrote {printable(str(arguments.output))}\n")
     if result.outcome is ComparisonOutcome.NOT_COMPARED:
         return complain(result.why_not, NOT_COMPARED)
@@ -154,7 +154,7 @@ def _report(arguments: argparse.Namespace, result: ComparisonResult) -> int:
 
 def _refuse(arguments: argparse.Namespace, why: str) -> int:
     """Report an error in the requested format, too, so that no older report is read on."""
-    from pytest_llmperf.report.comparison_json import refusal_json
+    from pytest_llmperf.report.comparison import refusal_json
     from pytest_llmperf.report.comparison_markdown import refusal_markdown
     from pytest_llmperf.text import printable_lines
 
@@ -165,16 +165,15 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
     else:
         text = f"not compared: {printable_lines(why)}\n" if arguments.output is not None else ""
     if arguments.output is not None:
-        write(arguments.output, text)
+        write(arguments.output, text, "the comparison", "--output")
     elif text:
         put(text)
     return complain(why, NOT_COMPARED)
 
 
 def _rendered(arguments: argparse.Namespace, result: ComparisonResult) -> str:
-    from pytest_llmperf.report.comparison_json import comparison_json
+    from pytest_llmperf.report.comparison import comparison_json, render_comparison
     from pytest_llmperf.report.comparison_markdown import render_markdown
-    from pytest_llmperf.report.comparison_text import render_comparison
 
     if arguments.format == "json":
         return _as_json(comparison_json(result))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_llmperf.arguments import duration, whole_number
+from pytest_llmperf.cli.output import OutputError, check_writable, note, say, width, write
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -72,7 +73,6 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Examine, and print what was found; return the exit status."""
-    from pytest_llmperf.cli.output import OutputError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.engine.errors import EngineError
 
@@ -88,22 +88,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(arguments: argparse.Namespace) -> int:
-    from pytest_llmperf.cli.output import check_writable, say, width
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.doctor.checkup import Doctor
     from pytest_llmperf.doctor.limit import limit_of
     from pytest_llmperf.doctor.probe import Sizes
     from pytest_llmperf.doctor.setup import set_up
     from pytest_llmperf.engine.device_lock import DeviceLock
-    from pytest_llmperf.report.doctor_json import as_json
-    from pytest_llmperf.report.doctor_text import render
+    from pytest_llmperf.report.doctor import as_json, render
 
     project = ProjectFolders.around(Path.cwd())
     setup = set_up(arguments.config, arguments.set, project, os.environ)
-    _tell(project.describe(setup.loaded.path))
+    note(project.describe(setup.loaded.path))
     if arguments.json is not None:
         check_writable("--json", arguments.json)
-    lock = DeviceLock(notify=_tell)
+    lock = DeviceLock(notify=note)
     lock.acquire()
     try:
         doctor = Doctor(
@@ -112,7 +110,7 @@ def _examine(arguments: argparse.Namespace) -> int:
             arguments.budget,
             setup.loaded.config.perf.fitness,
             try_remedies=not arguments.no_try,
-            say=_tell,
+            say=note,
         )
         checkup = doctor.run()
         limit = limit_of(checkup)
@@ -120,7 +118,8 @@ def _examine(arguments: argparse.Namespace) -> int:
         lock.release()
     say("", *render(checkup, setup.loaded, width(), limit))
     if arguments.json is not None:
-        _write(arguments.json, as_json(checkup, setup.loaded, limit))
+        text = json.dumps(as_json(checkup, setup.loaded, limit), indent=2, allow_nan=False)
+        write(arguments.json, f"{text}\n", "the findings", "--json")
     return _status(checkup)
 
 
@@ -132,24 +131,9 @@ def _status(checkup: Checkup) -> int:
     return 1 if checkup.findings else 0
 
 
-def _write(path: Path, data: dict[str, Any]) -> None:
-    import json
-
-    from pytest_llmperf.cli.output import write
-
-    write(path, json.dumps(data, indent=2, allow_nan=False) + "\n")
-
-
-def _tell(line: str) -> None:
-    """Print progress on the standard error: the findings may be piped."""
-    from pytest_llmperf.text import printable
-
-    print(f"llmperf: {printable(line)}", file=sys.stderr, flush=True)
-
-
 def _complain(error: object, status: int) -> int:
     for line in str(error).splitlines():
-        _tell(line)
+        note(line)
     return status
 
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
-from pytest_llmperf.cli.output import complain
+from pytest_llmperf.cli.baseline import TESTS_HELP, add_folder_options
+from pytest_llmperf.cli.output import note, run_reporting, say, width
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.text import printable, printable_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
     from typing import Any
 
     from pytest_llmperf.history.build import History
@@ -21,6 +28,15 @@ if TYPE_CHECKING:
 
 _WIDEST = 120
 _NARROWEST = 60
+#: Unreadable records that are named; the others are counted.
+_NAMED = 10
+_BAR_WIDTH = 30
+#: Seconds between two drawings of the bar, and until the first one: what is quick needs no bar.
+_PAUSE = 0.2
+_SHALLOW = (
+    "this is a shallow clone: sessions that were removed before its first commit "
+    "are missing, and orders of commits unknown; to have them: git fetch --unshallow"
+)
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -32,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "tests",
         nargs="*",
         metavar="TEST",
-        help="full node ids, or their ends from the file name on: test_chat.py::test_short",
+        help=TESTS_HELP,
     )
     history.add_argument(
         "--metric",
@@ -48,13 +64,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     history.add_argument(
         "--limit", type=whole_number(), metavar="N", help="only the newest sessions of each test"
     )
-    history.add_argument(
-        "--dir",
-        type=Path,
-        metavar="FOLDER",
-        help="of the baselines; default: perf.baselines of the project's config.yaml",
-    )
-    history.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
+    add_folder_options(history)
     form = history.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON")
     form.add_argument("--csv", action="store_true", help="print CSV, a row per session and metric")
@@ -68,44 +78,31 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.repository.git import GitError
     from pytest_llmperf.repository.revisions import RevisionError
 
-    try:
-        _show(arguments)
-        sys.stdout.flush()
-    except (WrongArgumentError, RevisionError) as error:
-        return complain(error, 2)
-    except (BaselineError, ConfigError, GitError) as error:
-        return complain(error, 1)
-    except KeyboardInterrupt:
-        return complain("interrupted", 130)
-    except BrokenPipeError:
-        # Whoever read along has seen enough; Python must not complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+    return run_reporting(
+        lambda: _show(arguments),
+        wrong=(WrongArgumentError, RevisionError),
+        problems=(BaselineError, ConfigError, GitError),
+    )
 
 
-def _show(arguments: argparse.Namespace) -> None:
+def _show(arguments: argparse.Namespace) -> int:
     if "numpy" not in sys.modules:
         # No matrix is multiplied here: threads that wait for one only cost time and memory.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from pytest_llmperf.history.choice import repository_around
-    from pytest_llmperf.report.history_warnings import (
-        SHALLOW,
-        no_change_points,
-        unreadable_warnings,
-    )
 
     folder = _folder(arguments.dir)
     repository = repository_around(folder)
     history = _history(arguments, folder, repository)
     _print(history, arguments)
-    _warn(*unreadable_warnings(history.unreadable))
+    _note_unreadable(history.unreadable)
     if history.library is None and (arguments.json or arguments.csv):  # the text has its own
         from pytest_llmperf.history.change_points import INSTALL
 
-        _warn(no_change_points(INSTALL))
+        note(f"change points are not looked for; to have them: {INSTALL}")
     if repository.is_shallow():
-        _warn(SHALLOW)
+        note(_SHALLOW)
+    return 0
 
 
 def _history(arguments: argparse.Namespace, folder: Path, repository: Repository) -> History:
@@ -135,9 +132,7 @@ def _recorded(machine: str | None, folder: Path, repository: Repository) -> Reco
     """
     from pytest_llmperf.baselines.choice import WrongArgumentError, unknown
     from pytest_llmperf.baselines.errors import BaselineError
-    from pytest_llmperf.cli.progress_bar import ProgressBar
     from pytest_llmperf.history.sessions import read_sessions
-    from pytest_llmperf.report.history_warnings import index_warnings, unreadable_warnings
 
     below = folder.resolve().relative_to(repository.top).as_posix()
     below = "" if below == "." else below
@@ -145,14 +140,14 @@ def _recorded(machine: str | None, folder: Path, repository: Repository) -> Reco
     with ProgressBar("reading records") as bar:
         recorded = read_sessions(repository, below, machine, index, bar)
     if index is not None:
-        _warn(*index_warnings(index))
+        _note_index_problems(index)
     if recorded.sessions:
         return recorded
     if machine is not None:
         known = read_sessions(repository, below, index=index).machines()
         if known and machine not in known:
             raise WrongArgumentError(unknown("machine", machine, known, str(folder)))
-    _warn(*unreadable_warnings(recorded.unreadable))
+    _note_unreadable(recorded.unreadable)
     raise BaselineError(
         f"{folder}: no session was ever recorded there, in the work tree or in the history of "
         f"HEAD\n  record one: pytest -m perf --llmperf-record; or name the folder: --dir FOLDER"
@@ -166,7 +161,7 @@ def _index() -> LevelIndex | None:
     try:
         from pytest_llmperf.history.index import LevelIndex
     except ImportError as error:
-        _warn(f"records are read again each time ({error})")
+        note(f"records are read again each time ({error})")
         return None
     return LevelIndex(cache_dir(os.environ) / "history")
 
@@ -182,14 +177,12 @@ def _folder(asked: Path | None) -> Path:
 
 
 def _print(history: History, arguments: argparse.Namespace) -> None:
-    from pytest_llmperf.cli.output import say
-
     if arguments.json:
-        from pytest_llmperf.report.history_json import history_json
+        from pytest_llmperf.report.history_export import history_json
 
         say(history_json(history))
     elif arguments.csv:
-        from pytest_llmperf.report.history_csv import write_csv
+        from pytest_llmperf.report.history_export import write_csv
 
         # What the stream's encoding lacks is shown as an escape, as everywhere.
         if hasattr(sys.stdout, "reconfigure"):
@@ -198,19 +191,78 @@ def _print(history: History, arguments: argparse.Namespace) -> None:
     elif not history.groups:
         say("no session of what was asked for is left")
     else:
-        from pytest_llmperf.report.history_text import history_lines
-        from pytest_llmperf.report.sparkline import bars_for
+        from pytest_llmperf.report.history import bars_for, history_lines
 
-        say(*history_lines(history, _columns(), bars_for(sys.stdout.encoding)))
-
-
-def _warn(*messages: str) -> None:
-    for message in messages:
-        print(f"llmperf: {message}", file=sys.stderr)
+        # Longer lines than prose has, since sparklines gain by it.
+        columns = width(_NARROWEST, _WIDEST)
+        say(*history_lines(history, columns, bars_for(sys.stdout.encoding)))
 
 
-def _columns() -> int:
-    """Return the columns to fill: longer lines than prose has, since sparklines gain by it."""
-    import shutil
+def _note_index_problems(index: LevelIndex) -> None:
+    """Explain why all records had to be read again, if they had to."""
+    file = printable(str(index.file))
+    if index.problem:
+        note(
+            f"{file} cannot be used ({printable(index.problem)}): records are read again "
+            "each time; to keep what was read in another folder: LLMPERF_CACHE_DIR"
+        )
+    elif index.damage:
+        note(
+            f"{file} could not be read ({printable(index.damage)}): it was started "
+            "again, from the records themselves"
+        )
 
-    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
+
+def _note_unreadable(unreadable: Mapping[str, str]) -> None:
+    """Name the files that were left out, each with its reason."""
+    if not unreadable:
+        return
+    lines = [f"{count(len(unreadable), 'file')} left out:"]
+    for path, why in list(unreadable.items())[:_NAMED]:
+        lines.append(f"  {printable(path)}: {printable_lines(why, '    ')}")
+    if len(unreadable) > _NAMED:
+        lines.append(f"  and {len(unreadable) - _NAMED} more")
+    note("\n".join(lines))
+
+
+class ProgressBar:
+    """A bar of the share that is done; a context manager that removes it at the end.
+
+    ``what``: what is being done, in a word or two.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next = time.monotonic() + _PAUSE if sys.stderr.isatty() else float("inf")
+        self._drawn = 0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Draw the bar, if it is time to."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _PAUSE
+        full = _BAR_WIDTH * done // total
+        bar = f"{'#' * full}{'.' * (_BAR_WIDTH - full)}"
+        # A line that wraps could not be drawn over.
+        room = shutil.get_terminal_size((80, 24)).columns - 1
+        line = f"{self._what} [{bar}] {done:,} of {total:,}"[:room]
+        self._write(f"\r{line:<{self._drawn}}")
+        self._drawn = len(line)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._drawn:
+            self._write(f"\r{'':{self._drawn}}\r")
+            self._drawn = 0
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()

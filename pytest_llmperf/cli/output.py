@@ -1,4 +1,4 @@
-"""Prints lines and writes files for the commands, whatever the terminal's width and encoding."""
+"""Prints lines, messages and errors, and writes files, for the commands."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.text import printable, wrap_words
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 #: Lines longer than this are hard to read, however wide the terminal is.
@@ -22,9 +23,9 @@ class OutputError(Exception):
     """A result that could not be written; str() is the complete message."""
 
 
-def width() -> int:
+def width(narrowest: int = _NARROWEST, widest: int = _WIDEST) -> int:
     """Return the columns to fill; 80 where the terminal does not say."""
-    return max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((80, 24)).columns))
+    return max(narrowest, min(widest, shutil.get_terminal_size((80, 24)).columns))
 
 
 def say(*lines: str) -> None:
@@ -40,14 +41,41 @@ def say_words(text: str, first: str = "", indent: str = "  ") -> None:
     say(*wrap_words(text, width(), indent=indent, first=first))
 
 
-def complain(error: object, status: int) -> int:
-    """Print a message on the standard error, and return the exit status.
-
-    It may hold a commit's subject, and that anything.
-    """
-    lines = map(printable, f"llmperf: {error}".split("\n"))
+def note(message: object) -> None:
+    """Print a message on the standard error at once; control characters are shown as escapes."""
+    lines = map(printable, f"llmperf: {message}".split("\n"))
     with suppress(BrokenPipeError):
-        print("\n".join(lines), file=sys.stderr)
+        print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def complain(error: object, status: int) -> int:
+    """Print an error on the standard error, and return the exit status."""
+    note(error)
+    return status
+
+
+def run_reporting(
+    command: Callable[[], int],
+    *,
+    wrong: tuple[type[Exception], ...] = (),
+    problems: tuple[type[Exception], ...],
+) -> int:
+    """Run a command; print the errors that it raises as messages, and return the exit status.
+
+    ``wrong``: of an argument, which end it with 2; ``problems``: the others, which end it with 1.
+    """
+    try:
+        status = command()
+        sys.stdout.flush()
+    except wrong as error:
+        return complain(error, 2)
+    except problems as error:
+        return complain(error, 1)
+    except KeyboardInterrupt:
+        return complain("interrupted", 130)
+    except BrokenPipeError:  # whoever read along has seen enough
+        _discard_output()
+        return 1
     return status
 
 
@@ -62,11 +90,15 @@ def put(text: str) -> None:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
-        # Python must not complain once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         if not isinstance(error, BrokenPipeError):  # else whoever read along has seen enough
             reason = (error.strerror or str(error)).lower()
             raise OutputError(f"the comparison can't be printed: {reason}") from None
+
+
+def _discard_output() -> None:
+    """Keep Python from complaining once more, at its end, that the output can't be written to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_writable(option: str, path: Path) -> None:
@@ -83,8 +115,10 @@ def check_writable(option: str, path: Path) -> None:
         raise OutputError(f"{option} {path}: nothing can be written in {folder}")
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, creating its folder.
+def write(path: Path, text: str, what: str, option: str) -> None:
+    """Write ``what`` to a file, whole or not at all, creating its folder.
+
+    ``option``: the one that named the file.
 
     Raises:
         OutputError: it can't be written there.
@@ -97,6 +131,6 @@ def write(path: Path, text: str) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise OutputError(
-            f"the comparison can't be written to {path}: {reason}\n"
-            "  give --output a file name in a folder that can be written to"
+            f"{what} can't be written to {path}: {reason}\n"
+            f"  give {option} a file name in a folder that can be written to"
         ) from None

@@ -9,7 +9,7 @@ from pytest_llmperf.compare.result import ComparisonOutcome
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, interval_words, listed
 from pytest_llmperf.report.cells import NOTHING, cells_of
-from pytest_llmperf.report.comparison_remarks import (
+from pytest_llmperf.report.comparison import (
     base_files,
     headline,
     interleaved_command,

@@ -12,7 +12,7 @@ from pytest_llmperf.bisect.drive import Begun, BisectEvent, Question
 from pytest_llmperf.bisect.evidence import BisectEvidence
 from pytest_llmperf.bisect.history import RangeError
 from pytest_llmperf.bisect.session import BisectSession
-from pytest_llmperf.report.bisect_text import BisectText
+from pytest_llmperf.report.bisect import BisectText
 
 
 @pytest.mark.parametrize("first", [1, 2, 9, 16, 31, 32])

@@ -16,8 +16,7 @@ from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
 from pytest_llmperf.doctor.gain import Gain, MetricChange
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.graphics import GraphicsCard
-from pytest_llmperf.report.doctor_json import as_json
-from pytest_llmperf.report.doctor_text import render
+from pytest_llmperf.report.doctor import as_json, render
 
 Load = Callable[..., Situation]
 

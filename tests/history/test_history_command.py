@@ -481,7 +481,7 @@ def test_nothing_heavy_is_imported_that_is_not_needed(
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX terminals")
 def test_a_terminal_sees_how_far_the_reading_is(project: Project) -> None:
     project.grow(steady(12))
-    at_once = f"import pytest_llmperf.cli.progress_bar as p; p._PAUSE = 0.0; {ASK}"
+    at_once = f"import pytest_llmperf.cli.history as p; p._PAUSE = 0.0; {ASK}"
     first, again = on_a_terminal(at_once, 80), on_a_terminal(at_once, 80)
     *drawn, blank, rest = first.split("\r")[1:]
     assert [line.rstrip() for line in drawn] == [
@@ -495,7 +495,7 @@ def test_a_terminal_sees_how_far_the_reading_is(project: Project) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX terminals")
 def test_the_bar_is_never_wider_than_the_terminal(project: Project) -> None:
     project.grow(steady(12))
-    at_once = f"import pytest_llmperf.cli.progress_bar as p; p._PAUSE = 0.0; {ASK}"
+    at_once = f"import pytest_llmperf.cli.history as p; p._PAUSE = 0.0; {ASK}"
     assert max(map(len, on_a_terminal(at_once, 20).split("\r"))) == 19
 
 

@@ -11,7 +11,7 @@ from history_projects import FOLDER, Project
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.report.history_csv import csv_text
+from pytest_llmperf.report.history_export import csv_text
 
 ESCAPES = "tests/test_x.py::test_\x1b[31mred\x07\u202e[a\nb]"
 FORMULA = "=cmd|' /C calc'!A0"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.report.sparkline import ASCII, BLOCKS, bars_for, column_of, sparkline
+from pytest_llmperf.report.history import ASCII, BLOCKS, bars_for, column_of, sparkline
 
 
 def test_bars_go_from_the_least_to_the_greatest_value() -> None:

@@ -1,4 +1,4 @@
-"""The history as text: a table of sparklines per test, the changes, and commands to go on."""
+"""The history as text: sparklines per test, the changes, and commands to go on."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ from itertools import groupby
 from statistics import median
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pytest_llmperf.gate.words import count, effect_words, listed
 from pytest_llmperf.history.change_points import INSTALL, MIN, SESSIONS_PER_FALSE_FIND
-from pytest_llmperf.report.sparkline import BLOCKS, column_of, sparkline
-from pytest_llmperf.text import (
-    display_width,
-    pad,
-    printable,
-    shell_word,
-    wrap_node_id,
-    wrap_words,
-)
+from pytest_llmperf.stats.segments import segment_medians
+from pytest_llmperf.text import display_width, pad, printable, shell_word, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_change, format_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from pytest_llmperf.history.build import History
     from pytest_llmperf.history.events import Event
     from pytest_llmperf.history.series import Group, Mark, Series
     from pytest_llmperf.history.sessions import PlacedSession
 
+#: Eight heights.
+BLOCKS = "▁▂▃▄▅▆▇█"
+#: The same in ASCII, from low to high.
+ASCII = "_.-:=+*#"
 #: The least height of a sparkline, as a share of the level: the default tolerance.
 _HEIGHT = 0.05
 #: Sessions at either end whose median is shown.
@@ -205,3 +206,43 @@ def _legend(history: History) -> str:
         f"{SESSIONS_PER_FALSE_FIND:,} sessions; a level has at least {MIN} sessions. It happened "
         "between the two sessions named, at 95%."
     )
+
+
+def bars_for(encoding: str | None) -> str:
+    """Return the bars that an encoding can show."""
+    try:
+        BLOCKS.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return ASCII
+    return BLOCKS
+
+
+def sparkline(
+    values: Sequence[float] | NDArray[np.float64], width: int, least: float, bars: str = BLOCKS
+) -> str:
+    """Draw values, at most one bar per value and ``width`` in all.
+
+    Where there are more values than bars, a bar is the median of its values. The lowest bar
+    is the least and the highest the greatest; they lie apart at least the share ``least`` of
+    the middle, so that noise does not look like a mountain range. Empty for no values.
+    """
+    if not len(values):
+        return ""
+    columns = min(width, len(values))
+    lengths = np.diff(np.arange(columns + 1) * len(values) // columns)
+    drawn = segment_medians(np.array([values], np.float64), lengths.tolist())[0].tolist()
+    low, high = min(drawn), max(drawn)
+    missing = least * (low + high) / 2 - (high - low)
+    if missing > 0:
+        low, high = low - missing / 2, high + missing / 2
+    step = (high - low) / len(bars)
+    top = len(bars) - 1
+    return "".join(bars[min(top, int((value - low) / step)) if step > 0 else 0] for value in drawn)
+
+
+def column_of(index: int, values: int, width: int) -> int:
+    """Return the column in which ``sparkline`` draws one of so many values.
+
+    The last column that starts at or before the value.
+    """
+    return ((index + 1) * min(width, values) - 1) // values

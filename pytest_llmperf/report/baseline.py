@@ -1,9 +1,11 @@
-"""The stored sessions of a baselines folder as text: levels, drift, and what they can decide."""
+"""The stored sessions of a baselines folder, and a decision about one, as text and as JSON."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.baselines.match import alike
+from pytest_llmperf.baselines.window import BaselineWindow, window_of
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.text import display_width, pack, pad, printable, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_change, format_quantity
@@ -13,8 +15,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_llmperf.baselines.choice import BaselineFolder
+    from pytest_llmperf.baselines.decisions import Decision
     from pytest_llmperf.baselines.overview import MetricOverview, TestOverview
     from pytest_llmperf.baselines.store import Shelf, StoredRecord
+    from pytest_llmperf.baselines.window import Choice
+
+
+SCHEMA_VERSION = 1
 
 _HEADER = ("metric", "level", "over", "spread", "drift", "found from", "passes to")
 
@@ -153,3 +160,153 @@ def _legend(folder: BaselineFolder) -> str:
         "regressed half of the time; passes to: the largest measured slowdown that passes "
         "(below 0: an unchanged test does not pass by them)."
     )
+
+
+def decision_lines(
+    decision: Decision, session: StoredRecord, shelf: Shelf, covered: Iterable[str], width: int
+) -> Iterator[str]:
+    """Write a decision in lines of at most ``width`` columns.
+
+    Args:
+        decision: what was decided.
+        session: the session that it is about.
+        shelf: the machine's sessions and decisions, this one among them.
+        covered: the tests that it holds for.
+        width: of the terminal.
+    """
+    yield from wrap_words(_headline(decision, session), width)
+    for nodeid in covered:
+        yield from wrap_node_id(nodeid, width)
+        for effect in _effects(decision, _standing(shelf, session, nodeid)):
+            yield from wrap_words(effect, width, first="  ")
+    if decision.tests is not None:
+        return
+    for nodeid, test in session.record.tests.items():
+        if test.invalid:
+            yield from wrap_node_id(f"left out, invalid in that session: {nodeid}", width)
+            yield from wrap_words("; ".join(test.invalid), width, first="  ")
+
+
+def _headline(decision: Decision, session: StoredRecord) -> str:
+    record = session.record
+    commit = f"commit {record.provenance.commit[:12]}" if record.provenance.commit else "no commit"
+    named = f"{session.path.name} ({record.recorded}, {commit})"
+    if decision.kind == "accept":
+        return f"accepted: the level of {named} is the one to compare with from now on, for"
+    return f"anchored: creeping is measured from the level of {named} from now on, for"
+
+
+def _standing(shelf: Shelf, session: StoredRecord, nodeid: str) -> BaselineWindow:
+    """Return the standing of the test's sessions that match ``session``."""
+    group = next(group for group in alike(shelf.records) if session in group)
+    workload = session.record.tests[nodeid].workload
+    return window_of(group, nodeid, workload, shelf.decisions)
+
+
+def _effects(decision: Decision, standing: BaselineWindow) -> list[str]:
+    """Write which sessions judge from now on."""
+    if decision.kind == "accept":
+        judging, before = len(standing.judging), len(standing.history)
+        return [
+            f"{count(judging, 'session')} judge{'s' if judging == 1 else ''}; "
+            f"{count(before, 'session')} before it no longer do{'es' if before == 1 else ''}"
+        ]
+    accepted, chosen = standing.acceptance, standing.anchoring
+    if accepted and chosen and chosen.session in standing.history:
+        return [f"note: it is older than the accepted level ({accepted.reason})"]
+    return []
+
+
+def baseline_json(
+    folder: BaselineFolder,
+    shelves: Mapping[str, Shelf],
+    looks: Mapping[str, Sequence[TestOverview]],
+) -> dict[str, Any]:
+    """Return the folder as plain JSON, as ``baseline show --json`` prints it.
+
+        {schema, folder, tolerance, false_alarms, machines: [{key, sessions: [{file, recorded,
+         provenance, model}], decisions: [{file, kind, decided, session, tests, reason, commit}],
+         tests: [{nodeid, model, workload, summary, window [file], anchor [file], anchoring,
+                  accepted, before_accepted [file], other_work [file], invalid [{file, reasons}],
+                  metrics: {name: {unit, sessions, level, spread, drift, found_from,
+                                   passes_to}}}]}]}
+
+    Values are in base units, shares as fractions; ``anchoring`` and ``accepted`` are null or
+    {session, when, reason, said_in}.
+    """
+    return {
+        "schema": SCHEMA_VERSION,
+        "folder": str(folder.store.root),
+        "tolerance": folder.tolerance,
+        "false_alarms": folder.false_alarms,
+        "machines": [
+            {
+                "key": key,
+                "sessions": [_session(stored) for stored in shelf.records],
+                "decisions": [
+                    {"file": stored.path.name, **vars(stored.decision)}
+                    for stored in shelf.decisions
+                ],
+                "tests": [_test(look) for look in looks[key]],
+            }
+            for key, shelf in shelves.items()
+        ],
+    }
+
+
+def _session(stored: StoredRecord) -> dict[str, Any]:
+    record = stored.record
+    return {
+        "file": stored.path.name,
+        "recorded": record.recorded,
+        "provenance": dict(vars(record.provenance)),
+        "model": dict(vars(record.model)),
+    }
+
+
+def _test(look: TestOverview) -> dict[str, Any]:
+    sessions = look.sessions
+    return {
+        "nodeid": look.nodeid,
+        "model": look.model.name,
+        "workload": look.workload,
+        "summary": look.summary,
+        "window": _files(look.window),
+        "anchor": _files(look.anchor),
+        "anchoring": _choice(sessions.anchoring),
+        "accepted": _choice(sessions.acceptance),
+        "before_accepted": _files(sessions.history),
+        "other_work": _files(look.other_work),
+        "invalid": [
+            {"file": s.path.name, "reasons": list(s.record.tests[look.nodeid].invalid)}
+            for s in sessions.invalid
+        ],
+        "metrics": {line.name: _metric(line) for line in look.metrics},
+    }
+
+
+def _metric(line: MetricOverview) -> dict[str, Any]:
+    return {
+        "unit": line.unit,
+        "sessions": line.sessions,
+        "level": line.level,
+        "spread": line.spread,
+        "drift": line.drift,
+        "found_from": line.found_from,
+        "passes_to": line.passes_to,
+    }
+
+
+def _choice(choice: Choice | None) -> dict[str, Any] | None:
+    if choice is None:
+        return None
+    return {
+        "session": choice.session.path.name,
+        "when": choice.moment.isoformat().replace("+00:00", "Z"),
+        "reason": choice.reason,
+        "said_in": choice.path.name,
+    }
+
+
+def _files(sessions: Iterable[StoredRecord]) -> list[str]:
+    return [stored.path.name for stored in sessions]

@@ -1,40 +1,64 @@
-"""The history as JSON.
-
-    {schema, folder, library,
-     sessions: [{file, recorded, commit, dirty, machine, in_history}],
-     tests: [{machine, nodeid, model, model_sha256, workload, summary, invalid,
-              marks: [{kind, session, reason, decided}],
-              metrics: {name: {unit, direction, sessions [index], values [number],
-                               change_points: [{index, last_before, first_after, slowdown,
-                                                low, high}]}},
-              changes: [{before, after, commits, subject, searchable, why_not,
-                         metrics: {name: {slowdown, low, high}}}]}],
-     unreadable: {file: reason and remedy}, gap}
-
-Sessions stand in the order of their commits and are referred to by index; those in
-``change_points`` are indices into the metric's own ``sessions``. Values are in ``unit``,
-slowdowns are fractions, above 0 is slower. ``library`` is null where change points were not
-looked for. ``model_sha256`` is null for an engine without a model file.
-"""
+"""The history for other programs: as JSON, and as CSV."""
 
 from __future__ import annotations
 
+import csv
 import json
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pytest_llmperf.history.build import History
     from pytest_llmperf.history.change_points import ChangePoint
     from pytest_llmperf.history.events import Event
     from pytest_llmperf.history.series import Group, Series
 
+
 SCHEMA_VERSION = 1
+
+#: What a spreadsheet takes for the beginning of a formula, full-width forms included.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+_COLUMNS = (
+    "machine",
+    "test",
+    "model",
+    "workload",
+    "metric",
+    "unit",
+    "recorded",
+    "commit",
+    "dirty",
+    "file",
+    "value",
+    "change_point",
+    "slowdown",
+    "slowdown_low",
+    "slowdown_high",
+)
 
 
 def history_json(history: History) -> str:
-    """Return the JSON text, one line per session and per list of numbers."""
+    """Return the JSON text, one line per session and per list of numbers.
+
+        {schema, folder, library,
+         sessions: [{file, recorded, commit, dirty, machine, in_history}],
+         tests: [{machine, nodeid, model, model_sha256, workload, summary, invalid,
+                  marks: [{kind, session, reason, decided}],
+                  metrics: {name: {unit, direction, sessions [index], values [number],
+                                   change_points: [{index, last_before, first_after, slowdown,
+                                                    low, high}]}},
+                  changes: [{before, after, commits, subject, searchable, why_not,
+                             metrics: {name: {slowdown, low, high}}}]}],
+         unreadable: {file: reason and remedy}, gap}
+
+    Sessions stand in the order of their commits and are referred to by index; those in
+    ``change_points`` are indices into the metric's own ``sessions``. Values are in ``unit``,
+    slowdowns are fractions, above 0 is slower. ``library`` is null where change points were not
+    looked for. ``model_sha256`` is null for an engine without a model file.
+    """
     index: dict[int, int] = {}
     for group in history.groups:
         for series in group.series:
@@ -134,3 +158,46 @@ def effect_json(change: ChangePoint) -> dict[str, float]:
 
 def _rounded(share: float) -> float:
     return float(f"{share:.6g}")
+
+
+def csv_text(text: str) -> str:
+    """Return a name as a cell: no control characters, and nothing that a spreadsheet computes."""
+    shown = printable(text)
+    return f"'{shown}" if shown.startswith(_FORMULA) else shown
+
+
+def write_csv(history: History, stream: IO[str]) -> None:
+    """Write a row per session and metric; the rows at which a new level starts say so."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for group in history.groups:
+        for series in group.series:
+            writer.writerows(_rows(history, group, series))
+
+
+def _rows(history: History, group: Group, series: Series) -> Iterator[tuple[object, ...]]:
+    subject = group.subject
+    changes = {change.index: change for change in series.changes}
+    names = (
+        subject.machine,
+        subject.nodeid,
+        group.model,
+        subject.workload,
+        series.name,
+        series.unit,
+    )
+    values = zip(series.sessions.tolist(), series.values.tolist(), strict=True)
+    for number, (index, value) in enumerate(values):
+        session = history.sessions[index]
+        change = changes.get(number)
+        effect = tuple(effect_json(change).values()) if change is not None else ("", "", "")
+        yield (
+            *map(csv_text, names),
+            session.recorded,
+            session.commit or "",
+            int(session.dirty),
+            csv_text(session.path),
+            f"{value:.9g}",
+            int(change is not None),
+            *effect,
+        )

@@ -1,0 +1,173 @@
+"""A comparison of stored sessions as text and as JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.compare.result import ComparisonOutcome
+from pytest_llmperf.gate.combine import checks
+from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
+from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.report.cells import paint, verdict_style
+from pytest_llmperf.report.footer import footer
+from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
+from pytest_llmperf.report.table import render_table
+from pytest_llmperf.text import pack, printable, shell_word, wrap_node_id, wrap_words
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_llmperf.compare.result import ComparisonResult
+    from pytest_llmperf.gate.verdict import Verdict
+
+
+_INDENT = "    "
+#: More baseline files than this are named by the first and the last of them.
+_FILES = 3
+
+
+def render_comparison(result: ComparisonResult, width: int = 80, color: bool = False) -> list[str]:
+    """Draw a comparison for a terminal ``width`` columns wide; one string per line.
+
+    Everything down to the legend is the gate's table. Its closing lines are about a session
+    that was just measured, so a comparison has other ones.
+    """
+    lines = render_table(result.session, width, color)
+    closing = footer(result.session, max(20, width), color)
+    if lines[-len(closing) :] == closing:
+        lines = lines[: -len(closing)]
+    return [*lines, *_closing(result, max(20, width), color)]
+
+
+def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
+    items = headline(result).split(", ")
+    lines = pack([f"{item}," for item in items[:-1]] + items[-1:], width, _INDENT, joint=" ")
+    if result.kinds and color:
+        style = verdict_style(next(iter(result.kinds)))
+        lines = [paint(line, style, color) for line in lines]
+    for text in remarks(result):
+        lines += wrap_words(text, width)
+    command = interleaved_command(result)
+    if command is not None:
+        sharper = "both sides in one session decide most sharply; where the judged code lies:"
+        lines += [*wrap_words(sharper, width), _INDENT + printable(command)]
+    for text in base_files(result):
+        lines += wrap_words(text, width, first="base: ", indent=_INDENT)
+    for text in recorded_differences(result):
+        lines += wrap_words(text, width, first="differs from the base: ")
+    for word, nodeids in (("added", result.added), ("removed", result.removed)):
+        if nodeids:
+            only = result.candidate if word == "added" else result.base
+            lines += wrap_words(f"{word}, only in {only}:", width)
+            for nodeid in nodeids:
+                first, *rest = wrap_node_id(nodeid, width - 2)
+                lines += [f"  {first}", *(f"  {line}" for line in rest)]
+    return lines
+
+
+def headline(result: ComparisonResult) -> str:
+    """Count the verdicts in one line: ``3 tests, 9 checks: 1 regressed, 8 pass``."""
+    kinds = result.kinds
+    tests = count(len(result.session.tests), "test")
+    if not kinds:
+        return f"{tests}: nothing was judged"
+    counted = ", ".join(f"{number} {kind.value}" for kind, number in kinds.items())
+    return f"{tests}, {count(sum(kinds.values()), 'check')}: {counted}"
+
+
+def remarks(result: ComparisonResult) -> Iterator[str]:
+    """Write what a reader should know beside the verdicts, a sentence each."""
+    found = [verdict for test in result.session.tests for verdict in checks(test.verdicts)]
+    if any(verdict.change is not None for verdict in found):
+        yield (
+            "chance of any false regressed in this comparison: "
+            f"{percent(result.session.false_alarms)} at most"
+        )
+    undecided = [verdict for verdict in found if verdict.kind is VerdictKind.INCONCLUSIVE]
+    if undecided:
+        fails = "fails, as --strict asks" if result.strict else "passes; with --strict it fails"
+        yield (
+            f"{count(len(undecided), 'check')} inconclusive: neither a slowdown nor its absence is "
+            f"proven ({fails})"
+        )
+        # What a report's own session left undecided rests on no stored sessions.
+        if compared := [verdict for verdict in undecided if verdict.proof is not None]:
+            yield from _what_would_decide(compared)
+    if any(verdict.kind in UNCOMPARED for verdict in found):
+        yield "what has another workload, or no baseline, is shown and not judged"
+
+
+def _what_would_decide(undecided: list[Verdict]) -> Iterator[str]:
+    needed = [verdict.proof.more if verdict.proof else None for verdict in undecided]
+    known = [more for more in needed if more is not None]
+    if len(known) == len(needed):
+        yield f"about {count(max(known), 'more recorded session')} of the base would, if alike"
+    else:
+        yield "more recorded sessions would narrow the interval, but probably not decide"
+
+
+def interleaved_command(result: ComparisonResult) -> str | None:
+    """The command that measures both sides in one session, from the candidate's tree; or None."""
+    undecided = {VerdictKind.INCONCLUSIVE, VerdictKind.REGRESSED} & set(result.kinds)
+    if result.against is None or not undecided:
+        return None
+    return f"pytest -m perf --llmperf-against {shell_word(result.against)}"
+
+
+def base_files(result: ComparisonResult) -> Iterator[str]:
+    """Name the base's files that were compared with: each, or the first and the last of many."""
+    sources = [source for source in result.session.baseline_sources if source != result.base]
+    if len(sources) <= _FILES:
+        yield from sources
+    else:
+        first, last = sources[0], sources[-1]
+        yield f"{count(len(sources), 'session')}, {first} to {last}"
+
+
+def recorded_differences(result: ComparisonResult) -> list[str]:
+    """The recorded differences besides speed, each once over all tests."""
+    return list(dict.fromkeys(d for test in result.session.tests for d in test.differences))
+
+
+def comparison_json(result: ComparisonResult) -> dict[str, Any]:
+    """The comparison as plain JSON: a session's report, and what its sides are.
+
+    Beside the keys of ``--llmperf-json`` there is::
+
+        compare     base, judged (names), base_sessions, unlike [text], added [node id],
+                    removed [node id], outcome ("fine", "inconclusive", "not compared",
+                    "missed" or "regressed"), why_not (text or null), strict
+
+    What the session of a report said itself is among a metric's ``reasons``, with the strategy
+    "report", and is the verdict where judging it again came to a milder one.
+    """
+    return {
+        **session_json(result.session),
+        "compare": {
+            "base": result.base,
+            "judged": result.candidate,
+            "base_sessions": result.base_sessions,
+            "unlike": list(result.unlike),
+            "added": list(result.added),
+            "removed": list(result.removed),
+            "outcome": result.outcome.value,
+            "why_not": result.why_not or None,
+            "strict": result.strict,
+        },
+    }
+
+
+def refusal_json(base: str, candidate: str, why: str) -> dict[str, Any]:
+    """The JSON of two arguments that could not be compared at all."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "session": None,
+        "counts": {},
+        "tests": [],
+        "compare": {
+            "base": base,
+            "judged": candidate,
+            "outcome": ComparisonOutcome.NOT_COMPARED.value,
+            "why_not": why,
+        },
+    }
