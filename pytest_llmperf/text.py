@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
+from collections.abc import Sequence
 
 #: Categories that can move the cursor, hide text or can't be encoded: they are shown escaped.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -49,6 +50,12 @@ def display_width(text: str) -> int:
 def pad(text: str, width: int) -> str:
     """Pad ``text`` with spaces to ``width`` columns."""
     return text + " " * max(0, width - display_width(text))
+
+
+def columns(rows: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
+    """Lay rows of texts out in columns, ``gap`` spaces apart; one line per row."""
+    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
+    return [(" " * gap).join(map(pad, row, widths)).rstrip() for row in rows]
 
 
 def wrap_node_id(nodeid: str, width: int, indent: str = "    ") -> list[str]:

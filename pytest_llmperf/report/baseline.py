@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.baselines.window import BaselineWindow, window_of
 from pytest_llmperf.gate.words import count, percent
-from pytest_llmperf.text import display_width, pack, pad, printable, wrap_node_id, wrap_words
+from pytest_llmperf.text import columns, display_width, pack, printable, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_change, format_quantity
 
 if TYPE_CHECKING:
@@ -137,17 +137,13 @@ def _cells(line: MetricOverview) -> tuple[str, ...]:
 
 def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
     """Lay rows out under their header; in two lines each where the terminal is too narrow."""
-    widths = [max(map(display_width, column)) for column in zip(*rows, strict=True)]
-    if sum(widths) + 2 * len(widths) <= width:
-        return [
-            "  " + "  ".join(pad(text, w) for text, w in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+    lines = [f"  {line}" for line in columns(rows)]
+    if max(map(display_width, lines)) <= width:
+        return lines
     lines = []
     for row in rows[1:]:
         named = [f"{name} {text}" for name, text in zip(rows[0][1:], row[1:], strict=True)]
-        lines += [f"  {row[0]}", "    " + pack(named, width - 4, "")[0]]
-        lines += ["    " + line for line in pack(named, width - 4, "")[1:]]
+        lines += [f"  {row[0]}", *("    " + line for line in pack(named, width - 4, ""))]
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.text import display_width, pad, printable, wrap_node_id, wrap_words
+from pytest_llmperf.text import columns, display_width, printable, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -123,12 +123,9 @@ def _drawn(rows: Sequence[tuple[str, ...]], width: int, calibration: Calibration
     )
     if calibration.plant:
         header += ("found",)
-    widths = [max(map(display_width, column)) for column in zip(header, *rows, strict=True)]
-    if sum(widths) + 2 * len(widths) <= width:
-        return [
-            "  " + "  ".join(pad(t, w) for t, w in zip(row, widths, strict=True)).rstrip()
-            for row in (header, *rows)
-        ]
+    lines = [f"  {line}" for line in columns((header, *rows))]
+    if max(map(display_width, lines)) <= width:
+        return lines
     lines = []
     for row in rows:
         lines.append(f"  {row[0]}")

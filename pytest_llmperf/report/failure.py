@@ -33,12 +33,6 @@ def record_command(nodeid: str, command: str = "pytest -m perf") -> str:
     return f"{rerun_command(nodeid, command)} --llmperf-record"
 
 
-def against_command(nodeid: str | None = None, command: str = "pytest -m perf") -> str:
-    """The command that compares with another configuration, for one test or for all."""
-    stem = command if nodeid is None else rerun_command(nodeid, command)
-    return f"{stem} --llmperf-against-config OTHER.yaml"
-
-
 def rerun_command(nodeid: str, command: str = "pytest -m perf") -> str:
     """The command that measures this test again, quoted for a POSIX shell."""
     return f"{command} {shell_word(nodeid)}"
@@ -223,7 +217,7 @@ def _how_to_decide(
     if any(verdict.strategy == "baseline" for verdict in verdicts):
         yield "stored sessions alone don't decide it: record more of them, or, where a"
         yield "configuration changed, run the old and the new one in one session:"
-        yield _INDENT + against_command(nodeid, command)
+        yield f"{_INDENT}{rerun_command(nodeid, command)} --llmperf-against-config OTHER.yaml"
     others = [verdict for verdict in verdicts if verdict.strategy != "baseline"]
     if not others:
         return

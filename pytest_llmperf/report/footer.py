@@ -10,7 +10,6 @@ from pytest_llmperf.gate.combine import checks, count_kinds
 from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
-from pytest_llmperf.report.failure import against_command
 from pytest_llmperf.text import in_short, pack, wrap_words
 from pytest_llmperf.units import format_duration
 
@@ -40,7 +39,7 @@ class Remedies:
 
     record: str = "pytest -m perf --llmperf-record"
     accept: str = 'pytest -m perf --llmperf-accept "why"'
-    compare: str = against_command()
+    compare: str = "pytest -m perf --llmperf-against-config OTHER.yaml"
     strict: str | None = "--llmperf-strict"
 
 
