@@ -111,7 +111,7 @@ class PytestSessions:
         except (OSError, ValueError):
             return replace(session, problem=_no_report(status, log))
         if not data.findings:
-            problem = f"no test was judged; {log} tells why"
+            problem = f"no test was judged; {log} says why"
             return replace(session, problem=problem, report=str(report))
         machine = data.session.machine
         return replace(session, findings=data.findings, machine=machine, report=str(report))

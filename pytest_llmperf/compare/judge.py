@@ -96,8 +96,9 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
 
 def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Iterator[Check]:
     """Yield the checks of one test, in the order to show them."""
-    base, candidate = pair.base.side, pair.candidate.side
-    asked = candidate.tolerances.get(one.nodeid) or base.tolerances.get(one.nodeid)
+    reports = [side.side.reported.get(one.nodeid) for side in (pair.candidate, pair.base)]
+    asked, asked_of_base = (None if each is None else each.tolerances() for each in reports)
+    asked = asked or asked_of_base
     measured = one.test.metrics
     if not measured:
         # What could not be measured at all has its verdicts, too: those of the base's metrics.
@@ -178,8 +179,10 @@ def _base_evidence(one: CandidateTest, metric: str, pair: SidePair) -> BaselineS
 
 
 def _test_result(one: CandidateTest, compared: Sequence[CheckResult], pair: SidePair) -> TestResult:
-    reported = pair.candidate.side.verdicts.get(one.nodeid, {})
-    rows = with_reported_verdicts(one.nodeid, compared, reported, pair.base.side.name)
+    reported = pair.candidate.side.reported.get(one.nodeid)
+    rows = tuple(compared)
+    if reported is not None:
+        rows = with_reported_verdicts(rows, reported, pair.base.side.name)
     sources = {source for row in rows for source in row.baseline_sources}
     newest = next((s for s in reversed(pair.base.records) if str(s.path) in sources), None)
     kinds = [r.check.metric.kind for r in rows]

@@ -41,7 +41,8 @@ def test_findings(one: CandidateTest, pair: SidePair) -> Iterator[str]:
     skipped = base_samples(one, "end_to_end", pair).skipped_invalid
     if skipped:
         yield f"{count(skipped, 'stored session')} left out: the machine was disturbed"
-    if one.nodeid in pair.candidate.side.not_compared | pair.base.side.not_compared:
+    reports = (side.reported.get(one.nodeid) for side in (pair.candidate.side, pair.base.side))
+    if any(report is not None and report.has_share for report in reports):
         yield "its stall rate is not compared: sessions of different hours stall at different rates"
     if test.accepted is not None:
         yield f"this level was accepted when it was recorded: {test.accepted}"
@@ -81,7 +82,7 @@ def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> 
             f"of {candidate.side.name} {count(len(used) - 1, 'older session')} {were} used for "
             "tests that the newest did not measure, or measured on a disturbed machine"
         )
-    if counts := count_reported(base.side.verdicts):
+    if counts := count_reported(base.side.reported.values()):
         yield f"{base.side.name} itself says: {counts}"
     for difference in relevant_differences(pair.differences):
         yield (

@@ -110,7 +110,7 @@ def _same_samples(one: BaselineRecord, other: BaselineRecord) -> bool:
     for nodeid in one.tests.keys() & other.tests.keys():
         mine, theirs = one.tests[nodeid].metrics, other.tests[nodeid].metrics
         names = mine.keys() & theirs.keys()
-        # All of them: what a counter tells, such as zero, may well be the same twice.
+        # All of them: what a counter reports, such as zero, may well be the same twice.
         if names and all(_is_same(mine[name].samples, theirs[name].samples) for name in names):
             return True
     return False

@@ -39,41 +39,6 @@ _REPORT_KEYS = frozenset({"session", "counts", "tests"})
 _RECORD_KEYS = frozenset({"recorded", "provenance"})
 
 
-@dataclass(frozen=True)
-class ReportedVerdict:
-    """The verdict of a report's own session on one metric.
-
-    Attributes:
-        kind: the verdict, such as ``regressed``.
-        text: its explanation in one line; may be empty.
-        limit: the target it was held to, base unit, or None.
-        tolerance: the slowdown that it had to catch, a fraction.
-    """
-
-    kind: str
-    text: str
-    limit: float | None
-    tolerance: float
-
-
-@dataclass(frozen=True)
-class SessionReport:
-    """A ``--llmperf-json`` report, read as a stored session.
-
-    Attributes:
-        record: its session. The machine has a key only, the model a name, the configuration
-            is empty, and ``recorded`` is "": a report does not say.
-        tolerances: node id -> metric -> tolerance, of the checks that were judged.
-        not_compared: node ids of tests with a stall rate, which single sessions can't judge.
-        verdicts: node id -> metric -> the session's own verdict.
-    """
-
-    record: BaselineRecord
-    tolerances: Mapping[str, Mapping[str, float]]
-    not_compared: frozenset[str] = frozenset()
-    verdicts: Mapping[str, Mapping[str, ReportedVerdict]] = field(default_factory=dict)
-
-
 def is_report(path: Path) -> bool:
     """Whether a file looks like a report; errors in it are raised when it is read."""
     try:
@@ -85,18 +50,9 @@ def is_report(path: Path) -> bool:
     return isinstance(data, dict) and data.keys() >= _REPORT_KEYS and not data.keys() & _RECORD_KEYS
 
 
-def read_report(path: Path) -> SessionReport:
-    """Read and check one report.
-
-    Raises:
-        BadRecordError: it is unreadable, corrupt, of another shape or of a newer schema.
-    """
-    return read_file(path, _REPORT)
-
-
 @dataclass(frozen=True)
-class _Metric(Stored):
-    """A metric of a test, as far as a comparison needs it."""
+class ReportedMetric(Stored):
+    """A metric of a test, as far as a comparison needs it; the verdict is the session's own."""
 
     name: str
     unit: str
@@ -108,6 +64,11 @@ class _Metric(Stored):
     explanation: str | None
 
     @property
+    def text(self) -> str:
+        """The verdict's explanation in one line; may be empty."""
+        return " ".join((self.explanation or "").split())
+
+    @property
     def is_share(self) -> bool:
         """Whether it counts iterations: its samples are 0 and 1, no quantities."""
         try:
@@ -116,7 +77,7 @@ class _Metric(Stored):
             return False
 
 
-def _fitting(metric: _Metric) -> _Metric:
+def _fitting(metric: ReportedMetric) -> ReportedMetric:
     """Check what is used of a metric by what it is used for."""
     if metric.samples and not metric.is_share:
         check_metric(metric.name, metric.unit, metric.samples)
@@ -139,13 +100,13 @@ class _Work(Stored):
 
 
 @dataclass(frozen=True)
-class _Test(Stored):
+class ReportedTest(Stored):
     """A test; of two sides (``against``) pairs of processes were measured."""
 
     nodeid: str
     workload: _Work
     against: Any
-    metrics: tuple[Annotated[_Metric, AfterValidator(_fitting)], ...]
+    metrics: tuple[Annotated[ReportedMetric, AfterValidator(_fitting)], ...]
     processes: Whole
     pairs: Whole
 
@@ -183,18 +144,33 @@ class _Test(Stored):
         """Return the tolerance of every check that was judged."""
         return {m.name: m.tolerance for m in self.metrics if m.gated and not m.is_share}
 
-    def verdicts(self) -> dict[str, ReportedVerdict]:
-        """Return the session's own verdict on each metric."""
-        return {
-            metric.name: ReportedVerdict(
-                kind=metric.verdict,
-                text=" ".join((metric.explanation or "").split()),
-                limit=metric.limit,
-                tolerance=metric.tolerance,
-            )
-            for metric in self.metrics
-            if metric.verdict is not None
-        }
+    @property
+    def has_share(self) -> bool:
+        """Whether it has a stall rate, which single sessions can't judge."""
+        return any(metric.is_share for metric in self.metrics)
+
+
+@dataclass(frozen=True)
+class SessionReport:
+    """A ``--llmperf-json`` report, read as a stored session.
+
+    Attributes:
+        record: its session. The machine has a key only, the model a name, the configuration
+            is empty, and ``recorded`` is "": a report does not say.
+        tests: by node id.
+    """
+
+    record: BaselineRecord
+    tests: Mapping[str, ReportedTest]
+
+
+def read_report(path: Path) -> SessionReport:
+    """Read and check one report.
+
+    Raises:
+        BadRecordError: it is unreadable, corrupt, of another shape or of a newer schema.
+    """
+    return read_file(path, _REPORT)
 
 
 @dataclass(frozen=True)
@@ -215,7 +191,7 @@ class _File(Stored):
     """A report's file."""
 
     session: _Session
-    tests: tuple[_Test, ...]
+    tests: tuple[ReportedTest, ...]
 
 
 def _from_json(data: Any) -> SessionReport:
@@ -232,16 +208,7 @@ def _from_json(data: Any) -> SessionReport:
         session=RecordedSession(session.seed, session.processes, session.iterations, session.busy),
         tests={nodeid: test.record(session.processes) for nodeid, test in tests.items()},
     )
-    return SessionReport(
-        record,
-        {nodeid: test.tolerances() for nodeid, test in tests.items()},
-        frozenset(
-            nodeid
-            for nodeid, test in tests.items()
-            if any(metric.is_share for metric in test.metrics)
-        ),
-        {nodeid: test.verdicts() for nodeid, test in tests.items()},
-    )
+    return SessionReport(record, tests)
 
 
 _REPORT: FileKind[SessionReport] = FileKind(

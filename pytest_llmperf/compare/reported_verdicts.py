@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,13 +12,13 @@ from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.session.result import CheckResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_llmperf.compare.report_file import ReportedVerdict
+    from pytest_llmperf.compare.report_file import ReportedMetric, ReportedTest
 
 _STRATEGY = "report"
 #: What holds whatever the session is compared with. A missing or stale baseline was its own.
-_LASTING = {
+_LASTING: dict[str | None, VerdictKind] = {
     kind.value: kind
     for kind in (
         VerdictKind.ERROR,
@@ -32,36 +33,33 @@ _VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 
 
 def with_reported_verdicts(
-    nodeid: str, rows: Sequence[CheckResult], reported: Mapping[str, ReportedVerdict], base: str
+    rows: Sequence[CheckResult], reported: ReportedTest, base: str
 ) -> tuple[CheckResult, ...]:
     """Return the rows of one test, each with its session's own verdict where that is worse.
 
     Metrics that were not compared get a row if their own verdict needs one.
 
     Args:
-        nodeid: the test.
         rows: of the comparison.
-        reported: the session's own verdicts, by metric.
+        reported: the test in its session's report.
         base: what the comparison calls its base.
     """
-    lasting = {name: own for name, own in reported.items() if own.kind in _LASTING}
+    lasting = {own.name: own for own in reported.metrics if own.verdict in _LASTING}
     found = [_joined(row, lasting.pop(row.check.metric.name, None), base) for row in rows]
-    return (*found, *_rows_of(nodeid, lasting))
+    return (*found, *_rows_of(reported.nodeid, lasting.values()))
 
 
-def count_reported(reported: Mapping[str, Mapping[str, ReportedVerdict]]) -> str:
+def count_reported(reported: Iterable[ReportedTest]) -> str:
     """Count a report's own verdicts: ``1 regressed, 2 inconclusive``; empty where all is well."""
-    kinds = [
-        own.kind for test in reported.values() for own in test.values() if own.kind in _LASTING
-    ]
-    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in _LASTING if kind in kinds)
+    counted = Counter(own.verdict for test in reported for own in test.metrics)
+    return ", ".join(f"{counted[kind]} {kind}" for kind in _LASTING if counted[kind])
 
 
-def _joined(row: CheckResult, own: ReportedVerdict | None, base: str) -> CheckResult:
+def _joined(row: CheckResult, own: ReportedMetric | None, base: str) -> CheckResult:
     """Give a row the worse of two verdicts, and a note of the other."""
     if own is None:
         return row
-    kind, judged = _LASTING[own.kind], row.verdict
+    kind, judged = _LASTING[own.verdict], row.verdict
     if judged is None:
         return replace(row, verdict=_verdict(row.check, own, ()))
     if kind is judged.kind and kind in _VOID:
@@ -80,19 +78,19 @@ def _joined(row: CheckResult, own: ReportedVerdict | None, base: str) -> CheckRe
     return replace(row, verdict=worse)
 
 
-def _rows_of(nodeid: str, reported: Mapping[str, ReportedVerdict]) -> Iterator[CheckResult]:
+def _rows_of(nodeid: str, reported: Iterable[ReportedMetric]) -> Iterator[CheckResult]:
     """Yield rows for verdicts on what was not compared."""
-    for name, own in reported.items():
+    for own in reported:
         try:
-            check = Check(get_metric(name), own.limit, own.tolerance)
+            check = Check(get_metric(own.name), own.limit, own.tolerance)
         except UnknownMetricError:
             continue
         yield CheckResult(Evidence(nodeid, check, (), 0), _verdict(check, own, ()))
 
 
-def _verdict(check: Check, own: ReportedVerdict, others: Iterable[Reason]) -> Verdict:
-    kind = _LASTING[own.kind]
-    claim = f"its own session said {own.kind}" + (f": {own.text}" if own.text else "")
+def _verdict(check: Check, own: ReportedMetric, others: Iterable[Reason]) -> Verdict:
+    kind = _LASTING[own.verdict]
+    claim = f"its own session said {own.verdict}" + (f": {own.text}" if own.text else "")
     return Verdict(
         kind=kind,
         check=replace(check, gated=True),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.files import read_record
 from pytest_llmperf.baselines.store import BaselineStore, Shelf, StoredRecord
-from pytest_llmperf.compare.report_file import ReportedVerdict, is_report, read_report
+from pytest_llmperf.compare.report_file import ReportedTest, is_report, read_report
 from pytest_llmperf.config.project import FILE_NAME
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ class StoredSide:
         shelves: by the machine's key; each holds at least one session.
         commit: the full hash, for a commit's store.
         is_report: the only session comes from a report, which names machine and model only.
-        tolerances: node id -> metric -> tolerance, of the checks that a report's session judged.
-        not_compared: node ids of tests with a metric that stored sessions can't judge.
-        verdicts: node id -> metric -> the verdict of a report's own session.
+        reported: the report's tests by node id, with what its own session judged.
         notes: what a reader should know of how it was read.
     """
 
@@ -58,9 +56,7 @@ class StoredSide:
     shelves: Mapping[str, Shelf]
     commit: str | None = None
     is_report: bool = False
-    tolerances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    not_compared: frozenset[str] = frozenset()
-    verdicts: Mapping[str, Mapping[str, ReportedVerdict]] = field(default_factory=dict)
+    reported: Mapping[str, ReportedTest] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -231,9 +227,7 @@ def _file(path: Path, name: str) -> StoredSide:
         name,
         {report.record.machine.key: Shelf((stored,))},
         is_report=True,
-        tolerances=report.tolerances,
-        not_compared=report.not_compared,
-        verdicts=report.verdicts,
+        reported=report.tests,
     )
 
 

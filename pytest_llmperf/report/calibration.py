@@ -52,7 +52,7 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
     if not calibration.plant:
         rate += f"; declared rate {percent(calibration.alpha)}"
     shortest, middle, longest = calibration.seconds
-    fewest, usual, most = calibration.pairs
+    fewest, usual, largest = calibration.pairs
     lines += wrap_words(rate, width)
     if calibration.elsewhere is not None:
         other, (low, high) = calibration.elsewhere, calibration.elsewhere.interval
@@ -65,7 +65,7 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
     lines += wrap_words(
         f"a session took {format_duration(middle)} ({format_duration(shortest)} to "
         f"{format_duration(longest)}), "
-        f"a test {usual:.1f} pairs of processes ({fewest} to {most})",
+        f"a test {usual:.1f} pairs of processes ({fewest} to {largest})",
         width,
     )
     return lines

@@ -48,7 +48,7 @@ per second; anything unknown is null)::
                 sessions are compared with), samples (pairs, processes or stored
                 sessions), row_size (pairs or processes in one of them; more than one
                 for a percentile), more (how many more would decide), more_seconds,
-                passes_up_to and calls_from (what stored sessions can tell)
+                passes_up_to and calls_from (what stored sessions can decide)
 
     gpu         a GPU that was watched through NVML: index (nvidia-smi's), name, uuid,
                 mig (the slice's profile), mig_mode, memory_bytes, memory_bus_bits,
@@ -58,7 +58,7 @@ per second; anything unknown is null)::
 
     telemetry   one GPU while the test's output tokens came, this side's processes
                 together: gpu (its index), uuid, used (the engine was on it), samples,
-                counters {name: {mean, min, max}} (those the driver tells: gpu_busy,
+                counters {name: {mean, min, max}} (those the driver reports: gpu_busy,
                 memory_busy as shares; memory_used, memory_free, engine_memory,
                 other_memory in bytes; power_w, temperature_c, sm_mhz, memory_mhz,
                 pcie_generation, pcie_width, ecc_corrected, ecc_uncorrected),

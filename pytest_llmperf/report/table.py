@@ -74,8 +74,9 @@ def _samples_each(session: SessionResult) -> str:
     known = sorted(number for number in done if number)
     if not known:
         return f"at least {count(session.processes, noun)}"
-    few, most = known[0], known[-1]
-    return count(most, noun) if few == most else f"{few} to {count(most, noun)}"
+    fewest, largest = known[0], known[-1]
+    text = count(largest, noun)
+    return text if fewest == largest else f"{fewest} to {text}"
 
 
 def _count_of(test: TestResult) -> int:
