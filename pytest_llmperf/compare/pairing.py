@@ -45,7 +45,7 @@ class MatchingSessions:
         return model_label(self.newest.model)
 
 
-def forbidding_differences(
+def _forbidding_differences(
     base: MatchingSessions, candidate: MatchingSessions
 ) -> tuple[Difference, ...]:
     """Return the differences that forbid a verdict: strict items of the machine, or the model.
@@ -75,7 +75,7 @@ def _identity(model: ModelIdentity) -> str:
     return f"{model_label(model)} (SHA-256 {(model.sha256 or 'unknown')[:12]})"
 
 
-def groups_of(side: StoredSide) -> list[MatchingSessions]:
+def _groups_of(side: StoredSide) -> list[MatchingSessions]:
     """Group a side's sessions by machine and model."""
     return [
         MatchingSessions(side, records, shelf.decisions)
@@ -84,7 +84,7 @@ def groups_of(side: StoredSide) -> list[MatchingSessions]:
     ]
 
 
-def without(groups: Iterable[MatchingSessions], other: StoredSide) -> list[MatchingSessions]:
+def _without(groups: Iterable[MatchingSessions], other: StoredSide) -> list[MatchingSessions]:
     """Leave another side's sessions out.
 
     Stores are append-only: a later commit's store holds the sessions of an earlier one, too.
@@ -163,10 +163,10 @@ def pair_sides(base: StoredSide, candidate: StoredSide, selection: Selection) ->
         CompareError: no sessions fit together, or several do; says what to do.
     """
     bases = _groups(base, selection, 0)
-    candidates = without(_groups(candidate, selection, -1), base)
+    candidates = _without(_groups(candidate, selection, -1), base)
     if not candidates:
         raise CompareError(_same_sessions(base, candidate, selection))
-    found = [(a, b) for a in bases for b in candidates if not forbidding_differences(a, b)]
+    found = [(a, b) for a in bases for b in candidates if not _forbidding_differences(a, b)]
     if len(found) == 1:
         a, b = found[0]
         return SidePair(a, b, notes=(*_by_name(a, b), *_left_out(candidates, b)))
@@ -176,7 +176,7 @@ def pair_sides(base: StoredSide, candidate: StoredSide, selection: Selection) ->
         raise CompareError(_refused(bases, candidates))
     a, b = _only_machine(bases), _only_machine(candidates)
     return SidePair(
-        a, b, forbidding_differences(a, b), (*_by_name(a, b), *_left_out(candidates, b))
+        a, b, _forbidding_differences(a, b), (*_by_name(a, b), *_left_out(candidates, b))
     )
 
 
@@ -195,7 +195,7 @@ def _groups(side: StoredSide, selection: Selection, position: int) -> list[Match
                 f"  it holds: {', '.join(map(repr, keys))}"
             )
         keys = [asked]
-    found = [group for group in groups_of(side) if group.key in keys]
+    found = [group for group in _groups_of(side) if group.key in keys]
     if selection.model is None:
         return found
     of_model = [
@@ -228,7 +228,7 @@ def _left_out(candidates: Sequence[MatchingSessions], candidate: MatchingSession
 
 def _same_sessions(base: StoredSide, candidate: StoredSide, selection: Selection) -> str:
     where = f" of machine {selection.machines[-1]}" if selection.machines else ""
-    if without(groups_of(base), candidate):
+    if _without(_groups_of(base), candidate):
         return (
             f"{candidate.name} has no session{where} that {base.name} lacks, so there is nothing "
             "to judge\n  the base comes first: did you swap them?"
@@ -257,7 +257,7 @@ def _refused(bases: Sequence[MatchingSessions], candidates: Sequence[MatchingSes
     """Name the exact differences between the two groups that differ least."""
     a, b = min(
         ((a, b) for a in bases for b in candidates),
-        key=lambda pair: len(forbidding_differences(*pair)),
+        key=lambda pair: len(_forbidding_differences(*pair)),
     )
     lines = [
         f"{a.side.name} and {b.side.name} were not measured on the same machine with the same "
@@ -265,7 +265,7 @@ def _refused(bases: Sequence[MatchingSessions], candidates: Sequence[MatchingSes
     ]
     lines += [
         f"  {d.item}: base {d.baseline}, candidate {d.current}"
-        for d in forbidding_differences(a, b)
+        for d in _forbidding_differences(a, b)
     ]
     several = False
     for group, others in ((a, bases), (b, candidates)):

@@ -88,7 +88,7 @@ class SideSources:
         if argument.startswith(FORCED):
             return self._commit(argument.removeprefix(FORCED))
         if _exists(argument):
-            side = side_of_path(Path(argument))
+            side = _side_of_path(Path(argument))
             if self._is_revision(argument):
                 note = (
                     f"{argument} is a path here and a revision, too; the path was taken "
@@ -113,7 +113,7 @@ class SideSources:
             raise CompareError(
                 f"{name!r} is no file or folder here, nor a commit: {error}"
             ) from None
-        return side_of_commit(repository, revision, self._folder(repository, revision))
+        return _side_of_commit(repository, revision, self._folder(repository, revision))
 
     def _is_revision(self, name: str) -> bool:
         from pytest_llmperf.repository.git import GitError
@@ -188,7 +188,7 @@ def _exists(argument: str) -> bool:
         return False
 
 
-def side_of_path(path: Path) -> StoredSide:
+def _side_of_path(path: Path) -> StoredSide:
     """Read a record, a report, a store, or one machine's folder of a store.
 
     Raises:
@@ -273,7 +273,9 @@ def _machine_folder(path: Path) -> tuple[dict[str, Shelf], tuple[str, ...]]:
     return shelves, (f"{path} is not called as its machine, so its decisions do not count",)
 
 
-def side_of_commit(repository: Repository, revision: Revision, folder: PurePosixPath) -> StoredSide:
+def _side_of_commit(
+    repository: Repository, revision: Revision, folder: PurePosixPath
+) -> StoredSide:
     """Read the store that a commit holds in ``folder`` (from the repository's top).
 
     Nothing is checked out: the files come from git's objects. Their paths are the ones in

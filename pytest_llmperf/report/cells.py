@@ -71,7 +71,7 @@ def cells_of(row: CheckResult) -> Cells:
         verdict=row.verdict.kind.value if row.verdict is not None else NOTHING,
         metric=metric.label,
         current=summary_text(row.summary, metric) if row.summary is not None else NOTHING,
-        target=target_text(row),
+        target=_target_text(row),
         baseline=baseline,
         baseline_long=baseline_long,
         baseline_below=baseline_below,
@@ -85,7 +85,7 @@ def summary_text(summary: Summary, metric: Metric) -> str:
     return format_with_interval(summary.value, summary.low, summary.high, metric.unit)
 
 
-def target_text(row: CheckResult) -> str:
+def _target_text(row: CheckResult) -> str:
     """The target as a relation: ``>=60 tok/s``, ``<=500 ms``; ``-`` without one."""
     check = row.check
     if check.limit is None:

@@ -9,9 +9,9 @@ from pytest_llmperf.gate.combine import checks
 from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
-from pytest_llmperf.report.footer import footer
+from pytest_llmperf.report.footer import MAX_FILES, MORE_WOULD_NOT_DECIDE, sessions_needed
 from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
-from pytest_llmperf.report.table import render_table
+from pytest_llmperf.report.table import table_lines
 from pytest_llmperf.text import pack, printable, shell_word, wrap_node_id, wrap_words
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.compare.result import ComparisonResult
     from pytest_llmperf.gate.verdict import Verdict
 
-
 _INDENT = "    "
-#: More baseline files than this are named by the first and the last of them.
-_FILES = 3
 
 
 def render_comparison(result: ComparisonResult, width: int = 80, color: bool = False) -> list[str]:
@@ -32,11 +29,8 @@ def render_comparison(result: ComparisonResult, width: int = 80, color: bool = F
     Everything down to the legend is the gate's table. Its closing lines are about a session
     that was just measured, so a comparison has other ones.
     """
-    lines = render_table(result.session, width, color)
-    closing = footer(result.session, max(20, width), color)
-    if lines[-len(closing) :] == closing:
-        lines = lines[: -len(closing)]
-    return [*lines, *_closing(result, max(20, width), color)]
+    lines = table_lines(result.session, width, color)
+    return [*lines, "", *_closing(result, max(20, width), color)]
 
 
 def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
@@ -98,12 +92,11 @@ def remarks(result: ComparisonResult) -> Iterator[str]:
 
 
 def _what_would_decide(undecided: list[Verdict]) -> Iterator[str]:
-    needed = [verdict.proof.more if verdict.proof else None for verdict in undecided]
-    known = [more for more in needed if more is not None]
-    if len(known) == len(needed):
-        yield f"about {count(max(known), 'more recorded session')} of the base would, if alike"
+    more = sessions_needed(undecided)
+    if more is None:
+        yield MORE_WOULD_NOT_DECIDE
     else:
-        yield "more recorded sessions would narrow the interval, but probably not decide"
+        yield f"about {count(more, 'more recorded session')} of the base would, if alike"
 
 
 def interleaved_command(result: ComparisonResult) -> str | None:
@@ -117,7 +110,7 @@ def interleaved_command(result: ComparisonResult) -> str | None:
 def base_files(result: ComparisonResult) -> Iterator[str]:
     """Name the base's files that were compared with: each, or the first and the last of many."""
     sources = [source for source in result.session.baseline_sources if source != result.base]
-    if len(sources) <= _FILES:
+    if len(sources) <= MAX_FILES:
         yield from sources
     else:
         first, last = sources[0], sources[-1]

@@ -14,14 +14,15 @@ from pytest_llmperf.text import in_short, pack, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.session.result import SessionResult
 
 _INDENT = "    "
 #: More baseline files than this are named by the first and the last of them.
-_FILES = 3
+MAX_FILES = 3
+MORE_WOULD_NOT_DECIDE = "more recorded sessions would narrow the interval, but probably not decide"
 #: So many tests are named in one line.
 _NAMES = 3
 
@@ -115,21 +116,26 @@ def _undecided(session: SessionResult, width: int, remedies: Remedies) -> list[s
 
 
 def _suspects(suspects: list[Verdict], width: int, remedies: Remedies) -> list[str]:
-    needed = [verdict.proof.more if verdict.proof else None for verdict in suspects]
-    known = [more for more in needed if more is not None]
+    needed = sessions_needed(suspects)
     lead = (
         f"stored sessions alone don't decide {count(len(suspects), 'suspect check')}; what would:"
     )
     lines = wrap_words(lead, width)
-    if len(known) == len(needed):
-        more = f"{count(max(known), 'more recorded session')} would, if alike"
-        lines += wrap_words(more, width, first="  - about ", indent=_INDENT)
+    if needed is None:
+        lines += wrap_words(MORE_WOULD_NOT_DECIDE, width, first="  - ", indent=_INDENT)
     else:
-        more = "more recorded sessions would narrow the interval, but probably not decide"
-        lines += wrap_words(more, width, first="  - ", indent=_INDENT)
+        more = f"{count(needed, 'more recorded session')} would, if alike"
+        lines += wrap_words(more, width, first="  - about ", indent=_INDENT)
     both = "where a configuration changed, the old and the new one in one session:"
     lines += wrap_words(both, width, first="  - ", indent=_INDENT)
     return [*lines, _INDENT + remedies.compare]
+
+
+def sessions_needed(undecided: Sequence[Verdict]) -> int | None:
+    """Return how many more stored sessions would decide all; None if any number may not."""
+    needed = [verdict.proof.more if verdict.proof else None for verdict in undecided]
+    known = [more for more in needed if more is not None]
+    return max(known) if len(known) == len(needed) else None
 
 
 def _improved(session: SessionResult, width: int, remedies: Remedies) -> list[str]:
@@ -158,7 +164,7 @@ def _baselines(session: SessionResult) -> Iterator[str]:
     for source in session.baseline_sources:
         folders.setdefault(PurePath(source).parent, []).append(source)
     for folder, sources in folders.items():
-        if len(sources) <= _FILES:
+        if len(sources) <= MAX_FILES:
             yield from sources
         else:
             first, last = (PurePath(source).name for source in (sources[0], sources[-1]))

@@ -122,7 +122,7 @@ def _group(
                 "subject": event.cause.subject or None,
                 "searchable": event.cause.in_line,
                 "why_not": event.cause.why_not or None,
-                "metrics": {series.name: effect_json(change) for series, change in event.effects},
+                "metrics": {series.name: _effect_json(change) for series, change in event.effects},
             }
             for event in events
         ],
@@ -140,14 +140,14 @@ def _series(series: Series, index: Mapping[int, int]) -> dict[str, Any]:
                 "index": change.index,
                 "last_before": change.last_before,
                 "first_after": change.first_after,
-                **effect_json(change),
+                **_effect_json(change),
             }
             for change in series.changes
         ],
     }
 
 
-def effect_json(change: ChangePoint) -> dict[str, float]:
+def _effect_json(change: ChangePoint) -> dict[str, float]:
     """Return a change's slowdown and its interval, as fractions."""
     return {
         "slowdown": _rounded(change.effect),
@@ -190,7 +190,7 @@ def _rows(history: History, group: Group, series: Series) -> Iterator[tuple[obje
     for number, (index, value) in enumerate(values):
         session = history.sessions[index]
         change = changes.get(number)
-        effect = tuple(effect_json(change).values()) if change is not None else ("", "", "")
+        effect = tuple(_effect_json(change).values()) if change is not None else ("", "", "")
         yield (
             *map(csv_text, names),
             session.recorded,

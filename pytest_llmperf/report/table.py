@@ -40,11 +40,20 @@ def render_table(
 ) -> list[str]:
     """Draw the session for a terminal ``width`` columns wide; one string per line.
 
+    ANSI colours only with ``color``; ``brief`` leaves out why a pass is one. ``remedies``
+    are the next steps, in words of the reader's interface.
+    """
+    lines = table_lines(session, width, color, brief)
+    return [*lines, "", *footer(session, max(20, width), color, remedies)]
+
+
+def table_lines(session: SessionResult, width: int, color: bool, brief: bool = False) -> list[str]:
+    """Draw everything down to the legend.
+
     What made the machine busy comes before anything about speed. Each test is
     its full node id and one row per metric, the verdict first. Rows are laid out
     as one line where that fits every row, and as two lines otherwise: nothing is
-    cut. ANSI colours only with ``color``; ``brief`` leaves out why a pass is one. ``remedies``
-    are the next steps, in words of the reader's interface.
+    cut.
     """
     width = max(20, width)
     lines = _busy(session, width, color)
@@ -64,7 +73,7 @@ def render_table(
         lines += wrap_words(note, width, first="note: ", indent="      ")
     if session.tests:
         lines += ["", *_rows(session, width, color, brief)]
-    return [*lines, "", *footer(session, width, color, remedies)]
+    return lines
 
 
 def _samples_each(session: SessionResult) -> str:
