@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.cli.output import complain, say, say_words, width
+from pytest_llmperf.cli.output import (
+    OutputError,
+    check_writable,
+    complain,
+    ending_on_sigterm,
+    json_text,
+    say,
+    say_words,
+    width,
+)
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from pytest_llmperf.bisect.drive import Bisection
     from pytest_llmperf.bisect.outcome import BisectOutcome
     from pytest_llmperf.bisect.project import BisectProject
@@ -67,14 +73,13 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.bisect.evidence import EvidenceError
     from pytest_llmperf.bisect.history import RangeError
     from pytest_llmperf.bisect.project import ProjectError
-    from pytest_llmperf.cli.output import OutputError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.repository.git import GitError
     from pytest_llmperf.repository.revisions import RevisionError
 
-    before = signal.signal(signal.SIGTERM, _end)
     try:
-        return _search(arguments)
+        with ending_on_sigterm():
+            return _search(arguments)
     except (RangeError, RevisionError) as error:
         return complain(error, 2)
     except (GitError, EvidenceError, ConfigError, ProjectError, OutputError, OSError) as error:
@@ -82,8 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         text = "interrupted; run the same command to continue"
         return complain(text, _INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _search(arguments: argparse.Namespace) -> int:
@@ -92,7 +95,6 @@ def _search(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.bisect.outcome import Rates
     from pytest_llmperf.bisect.project import find_project, host_label
     from pytest_llmperf.cli.bisect_pytest_sessions import PytestSessions
-    from pytest_llmperf.cli.output import check_writable
     from pytest_llmperf.config.embedded import cache_dir
     from pytest_llmperf.gate.rules import FALSE_PASSES
     from pytest_llmperf.report.bisect import BisectText
@@ -147,23 +149,15 @@ def _write_json(
     path: Path, bisection: Bisection, outcome: BisectOutcome, project: BisectProject
 ) -> None:
     """Write the outcome; raises OSError with a complete message."""
-    import json
-
     from pytest_llmperf.atomic_write import atomic_write
     from pytest_llmperf.report.bisect import bisect_json
 
-    text = json.dumps(bisect_json(bisection, outcome), indent=2, allow_nan=False) + "\n"
     target = project.cwd / path
     try:
-        atomic_write(target, text)
+        atomic_write(target, json_text(bisect_json(bisection, outcome)))
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(
             f"can't write the outcome to {target}: {reason}; it is kept: give the same command "
             "another --json FILE"
         ) from error
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does, with what is running and what lies in the cache."""
-    raise SystemExit(128 + signal.SIGTERM)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import tolerance
-from pytest_llmperf.cli.output import OutputError, complain, put, width, write
+from pytest_llmperf.cli.output import OutputError, complain, json_text, put, width, write
 
 if TYPE_CHECKING:
     from typing import Any
@@ -159,7 +158,7 @@ def _refuse(arguments: argparse.Namespace, why: str) -> int:
     from pytest_llmperf.text import printable_lines
 
     if arguments.format == "json":
-        text = _as_json(refusal_json(arguments.base, arguments.candidate, why))
+        text = json_text(refusal_json(arguments.base, arguments.candidate, why))
     elif arguments.format == "markdown":
         text = refusal_markdown(why)
     else:
@@ -176,16 +175,12 @@ def _rendered(arguments: argparse.Namespace, result: ComparisonResult) -> str:
     from pytest_llmperf.report.comparison_markdown import render_markdown
 
     if arguments.format == "json":
-        return _as_json(comparison_json(result))
+        return json_text(comparison_json(result))
     if arguments.format == "markdown":
         return render_markdown(result)
     terminal = arguments.output is None and sys.stdout.isatty()
     color = terminal and not os.environ.get("NO_COLOR")
     return "\n".join(render_comparison(result, width(), color)) + "\n"
-
-
-def _as_json(data: dict[str, Any]) -> str:
-    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def _metric(text: str) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
-from pytest_llmperf.cli.output import OutputError, check_writable, note, say, width, write
+from pytest_llmperf.cli.output import (
+    OutputError,
+    check_writable,
+    ending_on_sigterm,
+    json_text,
+    note,
+    say,
+    width,
+    write,
+)
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from pytest_llmperf.doctor.checkup import Checkup
 
 _DESCRIPTION = """\
@@ -76,15 +81,13 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.engine.errors import EngineError
 
-    before = signal.signal(signal.SIGTERM, _end)
     try:
-        return _examine(arguments)
+        with ending_on_sigterm():
+            return _examine(arguments)
     except (ConfigError, EngineError, OutputError) as error:
         return _complain(error, NOT_MEASURED)
     except KeyboardInterrupt:
         return _complain("interrupted", _INTERRUPTED)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _examine(arguments: argparse.Namespace) -> int:
@@ -118,8 +121,8 @@ def _examine(arguments: argparse.Namespace) -> int:
         lock.release()
     say("", *render(checkup, setup.loaded, width(), limit))
     if arguments.json is not None:
-        text = json.dumps(as_json(checkup, setup.loaded, limit), indent=2, allow_nan=False)
-        write(arguments.json, f"{text}\n", "the findings", "--json")
+        text = json_text(as_json(checkup, setup.loaded, limit))
+        write(arguments.json, text, "the findings", "--json")
     return _status(checkup)
 
 
@@ -135,8 +138,3 @@ def _complain(error: object, status: int) -> int:
     for line in str(error).splitlines():
         note(line)
     return status
-
-
-def _end(_number: int, _frame: FrameType | None) -> NoReturn:
-    """End as Ctrl-C does, with the engine that is running."""
-    raise SystemExit(128 + signal.SIGTERM)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import sys
-from contextlib import suppress
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn
 
 from pytest_llmperf.text import printable, wrap_words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import FrameType
 
 #: Lines longer than this are hard to read, however wide the terminal is.
 _WIDEST = 100
@@ -52,6 +55,20 @@ def complain(error: object, status: int) -> int:
     """Print an error on the standard error, and return the exit status."""
     note(error)
     return status
+
+
+@contextmanager
+def ending_on_sigterm() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: with the engine that is running, and what lies in the cache."""
+
+    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def run_reporting(
@@ -99,6 +116,11 @@ def put(text: str) -> None:
 def _discard_output() -> None:
     """Keep Python from complaining once more, at its end, that the output can't be written to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def json_text(data: object) -> str:
+    """Return JSON that people can read, too."""
+    return json.dumps(data, indent=2, allow_nan=False) + "\n"
 
 
 def check_writable(option: str, path: Path) -> None:
