@@ -10,7 +10,6 @@ import numpy as np
 
 from pytest_llmperf.gate.words import count, effect_words, listed
 from pytest_llmperf.history.change_points import INSTALL, MIN, SESSIONS_PER_FALSE_FIND
-from pytest_llmperf.stats.segments import segment_medians
 from pytest_llmperf.text import display_width, pad, printable, shell_word, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_change, format_quantity
 
@@ -229,8 +228,8 @@ def sparkline(
     if not len(values):
         return ""
     columns = min(width, len(values))
-    lengths = np.diff(np.arange(columns + 1) * len(values) // columns)
-    drawn = segment_medians(np.array([values], np.float64), lengths.tolist())[0].tolist()
+    cuts = np.arange(1, columns) * len(values) // columns
+    drawn = [float(np.median(bar)) for bar in np.split(np.array(values, np.float64), cuts)]
     low, high = min(drawn), max(drawn)
     missing = least * (low + high) / 2 - (high - low)
     if missing > 0:
