@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pytest_llmperf.config.gguf import SplitModelError, model_files
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.diagnosis.situation import Hardware
 from pytest_llmperf.engine.installed import installed_backend
-from pytest_llmperf.fitness_checks import SEVERITIES
 from pytest_llmperf.machine.cpu import read_cpu
 from pytest_llmperf.machine.free_memory import read_memory
 from pytest_llmperf.machine.gpu.devices import GpuReading, read_gpus
 from pytest_llmperf.machine.graphics import GraphicsCard, graphics_cards, hidden_by
-
-if TYPE_CHECKING:
-    from pytest_llmperf.machine.fitness import FitnessFinding
 
 
 def look_at_hardware(environ: Mapping[str, str] | None = None) -> Hardware:
@@ -41,20 +37,6 @@ def _cards(reading: GpuReading) -> tuple[GraphicsCard, ...]:
     named = tuple(GraphicsCard("nvidia", gpu.name, "NVML") for gpu in reading.gpus)
     shown = graphics_cards()
     return (*named, *(card for card in shown if card.vendor != "nvidia" or not named))
-
-
-def worst_of_each(findings: Iterable[FitnessFinding]) -> tuple[FitnessFinding, ...]:
-    """Return the worst finding of each check, in order of first appearance."""
-    worst: dict[str, FitnessFinding] = {}
-    for finding in findings:
-        known = worst.get(finding.name)
-        if known is None or _rank(finding) > _rank(known):
-            worst[finding.name] = finding
-    return tuple(worst.values())
-
-
-def _rank(finding: FitnessFinding) -> int:
-    return SEVERITIES.index(finding.severity)
 
 
 def model_size(config: Mapping[str, Any]) -> int:

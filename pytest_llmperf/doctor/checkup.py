@@ -9,7 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.cause import Found
-from pytest_llmperf.diagnosis.gathering import look_at_hardware, model_size, worst_of_each
+from pytest_llmperf.diagnosis.gathering import look_at_hardware, model_size
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
 from pytest_llmperf.diagnosis.sizes import mapped_bytes
@@ -17,8 +17,8 @@ from pytest_llmperf.doctor.bench import Bench, Measured
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.machine.fitness import Need, worst_of_each
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
-from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.session.machine_watch import WatchSettings
 
 if TYPE_CHECKING:

@@ -1,13 +1,19 @@
-"""Fitness checks of the machine's load: rules that turn measured load into findings."""
+"""Fitness checks of the machine: rules that turn its load and its counters into findings.
+
+The rules of GPUs are in ``gpu/fitness.py``; names and severities in ``fitness_checks.py``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from statistics import median
+from typing import Any, TypeVar
 
 from pytest_llmperf.fitness_checks import SEVERITIES, Severity, applied
+from pytest_llmperf.machine.host import HostReport
 from pytest_llmperf.machine.load import BusyReport
+from pytest_llmperf.units import format_duration
 
 #: Share of the cores, and number of cores, that others may use without a warning.
 FOREIGN_WARN_SHARE, FOREIGN_WARN_CORES = 0.10, 0.15
@@ -19,7 +25,19 @@ SWAP_INVALID_BYTES = 1 << 20
 #: A process with fewer cores than this would be printed as 0.0.
 _WORTH_A_NAME = 0.05
 #: CPU counters tick every 10 ms; a shorter window is mostly rounding.
-SHORTEST_WINDOW = 0.5
+_SHORTEST_WINDOW = 0.5
+#: Shares of a window. A slowdown of 1% is negligible; a stop of all processes stops the engine.
+FULL_INVALID_SHARE, SOME_WARN_SHARE = 0.01, 0.05
+STOPPED_INVALID_SHARE = HEAT_INVALID_SHARE = 0.01
+#: A stray page of a library slows nothing down; each fault reads 16 KiB or more.
+FAULTS_INVALID = 16
+#: Allowed drop of the clock from the first looks to the last, and the number of each.
+CLOCK_WARN_FALL, CLOCK_LOOKS = 0.10, 3
+#: Governors that keep the clock low, or raise it late.
+_SLOW_GOVERNORS = ("powersave", "conservative")
+#: Drivers whose ``powersave`` is no fixed low clock but follows the load.
+_ADAPTIVE_DRIVERS = ("intel_pstate", "amd-pstate-epp", "amd-pstate")
+_SAVING_PREFERENCES = ("power", "balance_power")
 
 
 @dataclass(frozen=True)
@@ -42,10 +60,43 @@ class FitnessFinding:
         """Return the text and the name by which the configuration sets its severity."""
         return f"{self.text} ({self.name})"
 
+    @property
+    def rank(self) -> int:
+        """Return its severity as a number; higher is worse."""
+        return SEVERITIES.index(self.severity)
 
-def worst_first(findings: Iterable[FitnessFinding]) -> list[FitnessFinding]:
+
+_Finding = TypeVar("_Finding", bound=FitnessFinding)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Needs of an engine on its host.
+
+    Attributes:
+        mapped_bytes: bytes of the model that are mapped from its file (0: none).
+        threads: number of its CPU threads.
+        cores: number of cores that this process may use.
+    """
+
+    mapped_bytes: int = 0
+    threads: int = 1
+    cores: int = 1
+
+
+def worst_first(findings: Iterable[_Finding]) -> list[_Finding]:
     """Return findings in the order of their severity."""
-    return sorted(findings, key=lambda finding: -SEVERITIES.index(finding.severity))
+    return sorted(findings, key=lambda finding: -finding.rank)
+
+
+def worst_of_each(findings: Iterable[FitnessFinding]) -> tuple[FitnessFinding, ...]:
+    """Return the worst finding of each check, in order of first appearance."""
+    worst: dict[str, FitnessFinding] = {}
+    for finding in findings:
+        known = worst.get(finding.name)
+        if known is None or finding.rank > known.rank:
+            worst[finding.name] = finding
+    return tuple(worst.values())
 
 
 def with_severities(
@@ -58,22 +109,15 @@ def with_severities(
     )
 
 
-def judge(report: BusyReport, usable_cores: int, n_threads: int) -> list[FitnessFinding]:
-    """Return the findings about other load, worst first.
-
-    ``n_threads`` above ``usable_cores`` is due to the configuration, so the engine needs the
-    smaller of both.
-    """
-    findings = [
-        *_cores(report, min(n_threads, usable_cores)),
-        *_steal(report),
-        *_swap(report),
-    ]
-    return worst_first(findings)
+def judge(report: BusyReport, need: Need) -> list[FitnessFinding]:
+    """Return the findings about other load, worst first."""
+    return worst_first([*_cores(report, need), *_steal(report), *_swap(report)])
 
 
-def _cores(report: BusyReport, needed: int) -> Iterator[FitnessFinding]:
-    if report.seconds < SHORTEST_WINDOW:
+def _cores(report: BusyReport, need: Need) -> Iterator[FitnessFinding]:
+    # More threads than cores are due to the configuration, so they need the cores only.
+    needed = min(need.threads, need.cores)
+    if report.seconds < _SHORTEST_WINDOW:
         return
     foreign = report.foreign_cores
     lacking = needed - (report.cpus - foreign)
@@ -116,7 +160,7 @@ def _cores_text(count: int) -> str:
 
 def _steal(report: BusyReport) -> Iterator[FitnessFinding]:
     share = report.steal_cores / report.cpus
-    if report.seconds < SHORTEST_WINDOW or share < STEAL_WARN_SHARE:
+    if report.seconds < _SHORTEST_WINDOW or share < STEAL_WARN_SHARE:
         return
     yield FitnessFinding(
         "stolen_cores",
@@ -136,11 +180,151 @@ def _swap(report: BusyReport) -> Iterator[FitnessFinding]:
         yield FitnessFinding(
             "swapping",
             "invalid",
-            f"the system read {_mib(report.swapped_bytes)} back from swap while measuring: "
+            f"the system read {size(report.swapped_bytes)} back from swap while measuring: "
             "memory is short",
             {"seconds": round(report.seconds, 3), "swapped_in_bytes": report.swapped_bytes},
         )
 
 
-def _mib(count: int) -> str:
+def judge_host(report: HostReport, need: Need) -> list[FitnessFinding]:
+    """Return the findings about the host, worst first; [] also if nothing can be read."""
+    return worst_first(
+        [
+            *_pressure(report),
+            *_memory(report, need),
+            *_faults(report),
+            *_quota(report, need),
+            *_heat(report),
+            *_clock(report),
+            *_governor(report),
+        ]
+    )
+
+
+def _pressure(report: HostReport) -> Iterator[FitnessFinding]:
+    some, full = report.counters.some_us, report.counters.full_us
+    if some is None or report.seconds < _SHORTEST_WINDOW:
+        return
+    some_share, full_share = (us / 1e6 / report.seconds for us in (some, full or 0))
+    evidence = {
+        "seconds": round(report.seconds, 3),
+        "some_share": round(some_share, 4),
+        "full_share": round(full_share, 4),
+    }
+    if full_share >= FULL_INVALID_SHARE:
+        text = f"for {full_share:.0%} of the time everything waited for memory while measuring"
+        yield FitnessFinding("memory_pressure", "invalid", text, evidence)
+    elif some_share >= SOME_WARN_SHARE:
+        text = f"for {some_share:.0%} of the time something waited for memory while measuring"
+        yield FitnessFinding("memory_pressure", "warn", text, evidence)
+
+
+def _memory(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
+    available = report.available_bytes
+    if available is None or available >= need.mapped_bytes:
+        return
+    yield FitnessFinding(
+        "memory_pressure",
+        "warn",
+        f"only {size(available)} of memory were available while measuring, less than the "
+        f"{size(need.mapped_bytes)} of the model that are read from its file as they are needed",
+        {"available_bytes": available, "mapped_bytes": need.mapped_bytes},
+    )
+
+
+def _faults(report: HostReport) -> Iterator[FitnessFinding]:
+    if report.faults is None or report.faults < FAULTS_INVALID:
+        return
+    read = f" ({size(report.read_bytes)} read from disk)" if report.read_bytes else ""
+    yield FitnessFinding(
+        "major_faults",
+        "invalid",
+        f"the engine waited {report.faults} times for memory to be read back from a file"
+        f"{read} while measuring: a memory-mapped model did not stay in memory",
+        {"major_faults": report.faults, "read_bytes": report.read_bytes},
+    )
+
+
+def _quota(report: HostReport, need: Need) -> Iterator[FitnessFinding]:
+    stops, stopped_us = report.counters.stops, report.counters.stopped_us
+    if not stops or not stopped_us:
+        return
+    share = stopped_us / 1e6 / report.seconds / need.cores
+    # Threads that spin on every core of the quota leave nothing to other processes in it.
+    asked = need.threads >= need.cores
+    text = (
+        f"a CPU quota (cgroup) stopped this session's processes {stops} times, for "
+        f"{format_duration(stopped_us / 1e6)} in {format_duration(report.seconds)}, while measuring"
+    )
+    if asked:
+        # The configuration asks for more than the quota has: that is judged.
+        text += f": {need.threads} engine threads on {need.cores} usable cores"
+    yield FitnessFinding(
+        "cpu_quota",
+        "note" if share < STOPPED_INVALID_SHARE else "warn" if asked else "invalid",
+        text,
+        {
+            "seconds": round(report.seconds, 3),
+            "stops": stops,
+            "stopped_seconds": round(stopped_us / 1e6, 6),
+            "threads": need.threads,
+            "cores": need.cores,
+        },
+    )
+
+
+def _heat(report: HostReport) -> Iterator[FitnessFinding]:
+    events, lasted = report.counters.heat_events, report.counters.heat_ms
+    if not events:
+        return
+    share = None if lasted is None else lasted / 1000 / report.seconds
+    watched = format_duration(report.seconds)
+    time = "" if lasted is None else f", for {format_duration(lasted / 1000)} in {watched},"
+    yield FitnessFinding(
+        "cpu_throttled",
+        "invalid" if share is None or share >= HEAT_INVALID_SHARE else "warn",
+        f"the CPU was too hot and lowered its clocks {events} times{time} while measuring",
+        {"seconds": round(report.seconds, 3), "events": events, "milliseconds": lasted},
+    )
+
+
+def _clock(report: HostReport) -> Iterator[FitnessFinding]:
+    clocks = report.clocks_mhz
+    if len(clocks) < 2 * CLOCK_LOOKS:
+        return
+    # Several looks, because one of them may have read an idle core.
+    first, last = median(clocks[:CLOCK_LOOKS]), median(clocks[-CLOCK_LOOKS:])
+    if last <= first * (1 - CLOCK_WARN_FALL):
+        yield FitnessFinding(
+            "cpu_clock",
+            "warn",
+            f"the CPU's clock fell from {first / 1000:.2f} to {last / 1000:.2f} GHz while "
+            "measuring",
+            {"first_mhz": first, "last_mhz": last, "looks": len(clocks)},
+        )
+
+
+def _governor(report: HostReport) -> Iterator[FitnessFinding]:
+    for governor in report.governors:
+        if governor.name not in _SLOW_GOVERNORS:
+            continue
+        adaptive = governor.driver in _ADAPTIVE_DRIVERS and governor.name == "powersave"
+        if adaptive and governor.preference not in _SAVING_PREFERENCES:
+            continue
+        detail = f", energy preference {governor.preference}" if adaptive else ""
+        yield FitnessFinding(
+            "cpu_governor",
+            "warn",
+            f"the CPU's frequency governor is {governor.name} "
+            f"({governor.driver or 'driver unknown'}{detail}): it saves power, not time",
+            {
+                "governor": governor.name,
+                "driver": governor.driver,
+                "energy_performance_preference": governor.preference,
+            },
+        )
+
+
+def size(count: int) -> str:
+    """Format a number of bytes for a reader."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -121,9 +121,10 @@ class Explainer:
             return ()
 
     def _examined(self, trial: Trial, test: RecordedTest) -> tuple[DiagnosedCause, ...]:
-        from pytest_llmperf.diagnosis.gathering import look_at_hardware, worst_of_each
+        from pytest_llmperf.diagnosis.gathering import look_at_hardware
         from pytest_llmperf.diagnosis.registry import examine
         from pytest_llmperf.diagnosis.situation import Situation
+        from pytest_llmperf.machine.fitness import worst_of_each
 
         if self._hardware is None:
             self._hardware = look_at_hardware()

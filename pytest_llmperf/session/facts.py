@@ -19,9 +19,9 @@ from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.machine.fingerprint import Machine, read_machine
+from pytest_llmperf.machine.fitness import Need
 from pytest_llmperf.machine.gpu.devices import Gpu, GpuReading, read_gpus
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
-from pytest_llmperf.machine.host_fitness import Need
 from pytest_llmperf.repository.state import read_provenance
 from pytest_llmperf.session.baseline_source import read_baselines
 from pytest_llmperf.session.machine_watch import WatchSettings

@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, Severity
-from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.machine.fitness import FitnessFinding, worst_first
 from pytest_llmperf.measure.samples import TestSamples
 
 
 @dataclass(frozen=True)
-class FitnessEntry:
+class FitnessEntry(FitnessFinding):
     """The worst finding of one check.
 
     Attributes:
-        name: which check, of ``fitness_checks.CHECKS``.
-        severity: of the worst finding.
-        text: the observation.
-        evidence: the numbers behind it.
         processes: the engine processes in which it was found, numbered from 0; empty if it
             applies to all, such as a setting.
         tests: the tests it was found in; empty where the entry is of one test.
     """
 
-    name: str
-    severity: Severity
-    text: str
-    evidence: Mapping[str, Any] = field(default_factory=dict)
     processes: tuple[int, ...] = ()
     tests: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Return the text, and the check's name in the configuration."""
-        return f"{self.text} ({self.name})"
 
     @property
     def doing(self) -> str:
@@ -99,14 +87,10 @@ def _merged(entries: Iterable[FitnessEntry]) -> tuple[FitnessEntry, ...]:
         if known is None:
             by_name[entry.name] = entry
             continue
-        worse = _rank(entry) < _rank(known)
+        worse = entry.rank > known.rank
         by_name[entry.name] = replace(
             entry if worse else known,
             processes=tuple(sorted({*known.processes, *entry.processes})),
             tests=tuple(dict.fromkeys([*known.tests, *entry.tests])),
         )
-    return tuple(sorted(by_name.values(), key=_rank))
-
-
-def _rank(entry: FitnessEntry) -> int:
-    return -SEVERITIES.index(entry.severity)
+    return tuple(worst_first(by_name.values()))

@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.fitness_checks import CHECKS
-from pytest_llmperf.machine.fitness import FitnessFinding, judge, with_severities
+from pytest_llmperf.machine.fitness import (
+    FitnessFinding,
+    Need,
+    judge,
+    judge_host,
+    with_severities,
+)
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.machine.gpu.watch import GpuWatch, no_gpu
 from pytest_llmperf.machine.host import HostReport, HostWatch
-from pytest_llmperf.machine.host_fitness import Need, judge_host
 from pytest_llmperf.machine.load import BusyReport, LoadWatch
 from pytest_llmperf.session.roofline import RooflineMeter
 from pytest_llmperf.timeline import Timeline
@@ -60,7 +65,7 @@ def machine_findings(
     gpus: Sequence[FitnessFinding] = (),
 ) -> list[FitnessFinding]:
     """Return findings on the machine, with configured severities, worst first."""
-    found = judge(load, settings.need.cores, settings.need.threads)
+    found = judge(load, settings.need)
     if host is not None:
         found += judge_host(host, settings.need)
     return with_severities([*found, *gpus], settings.severities)

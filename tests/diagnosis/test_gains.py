@@ -19,7 +19,7 @@ from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.machine.host_fitness import Need
+from pytest_llmperf.machine.fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.report.doctor import change_words
 from pytest_llmperf.session.machine_watch import WatchSettings

@@ -6,9 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.fitness import FitnessFinding, Need, judge_host
 from pytest_llmperf.machine.host import HostReport, HostWatch
-from pytest_llmperf.machine.host_fitness import Need, judge_host
 
 #: CPU numbers of the trees.
 CPUS = (0, 1)

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from host_tree import NEED, WINDOW, Tree, names, only
 
+from pytest_llmperf.machine.fitness import Need, judge_host
 from pytest_llmperf.machine.host import HostReport, HostWatch
-from pytest_llmperf.machine.host_fitness import Need, judge_host
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc and /sys")
 

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from pytest_llmperf.fitness_checks import Severity
-from pytest_llmperf.machine.fitness import FitnessFinding, worst_first
+from pytest_llmperf.machine.fitness import FitnessFinding, size, worst_first
 from pytest_llmperf.machine.gpu.counters import Reading
 from pytest_llmperf.machine.gpu.guests import Guest
 from pytest_llmperf.machine.gpu.metrics import ProcessOwners, is_unknown, used_by_engine
@@ -345,8 +345,3 @@ def _strangers(card: _Card, who: ProcessOwners, *, explained: int) -> Iterator[F
 def _named(guest: Guest, held: int | None) -> str:
     name = f" ({guest.name})" if guest.name else ""
     return f"process {guest.pid}{name}{'' if held is None else f' with {size(held)}'}"
-
-
-def size(count: int) -> str:
-    """Format bytes for a reader."""
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
