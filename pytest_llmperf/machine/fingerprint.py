@@ -169,7 +169,10 @@ def _gpu_items(gpus: Sequence[Gpu]) -> dict[str, Any]:
             for gpu in gpus
         ],
         "gpu MIG profile": [gpu.mig for gpu in gpus],
-        "gpu power limit W": [gpu.power_limit_w for gpu in gpus],
+        "gpu power limit W": [
+            gpu.power_limit_w if gpu.power_limit_w is None else round(gpu.power_limit_w)
+            for gpu in gpus
+        ],
     }
 
 

@@ -13,7 +13,7 @@ from pytest_llmperf.gate.rules import FALSE_ALARMS
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.machine.gpu.facts import GpuFacts
+    from pytest_llmperf.machine.gpu.devices import Gpu
     from pytest_llmperf.machine.gpu.summary import TelemetrySummary
     from pytest_llmperf.request_digest import RequestDigest
     from pytest_llmperf.session.fitness_entries import FitnessEntry
@@ -230,6 +230,6 @@ class SessionResult:
     side_differences: tuple[str, ...] = ()
     false_alarms: float = FALSE_ALARMS
     strict: bool = False
-    gpus: tuple[GpuFacts, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
     waited_seconds: float = 0.0
     fitness: tuple[FitnessEntry, ...] = ()

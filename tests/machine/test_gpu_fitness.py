@@ -11,7 +11,7 @@ from stand_in_card import Card, scenario
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.counters import Reading
-from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.machine.gpu.fitness import judge_gpus
 from pytest_llmperf.machine.gpu.guests import Guest
 from pytest_llmperf.machine.gpu.telemetry import Track
@@ -200,7 +200,7 @@ def test_hidden_processes_one_after_the_other_may_all_be_engines() -> None:
     lists = [frozenset({1}), frozenset({2}), frozenset({3})]
     readings = [Reading(float(t), computing=pids) for t, pids in enumerate(lists)]
     hidden = {pid: Guest(pid, None, visible=False) for pid in (1, 2, 3)}
-    assert judge_gpus([Track(GpuFacts(0, "card"), None, readings)], hidden, []) == []
+    assert judge_gpus([Track(Gpu("card"), None, readings)], hidden, []) == []
 
 
 def test_a_blip_is_warned_of_and_not_invalid() -> None:
@@ -209,7 +209,7 @@ def test_a_blip_is_warned_of_and_not_invalid() -> None:
         for t in range(100)
     ]
     me = {7: Guest(7, "python", visible=True, engine=True, session=True)}
-    track = Track(GpuFacts(0, "card"), None, readings)
+    track = Track(Gpu("card"), None, readings)
     (found,) = judge_gpus([track], me, [Span(0.0, 0.0, 5.0, 400)])
     assert found == FitnessFinding(
         "gpu_throttled",

@@ -6,7 +6,7 @@ import pytest
 from stand_in_card import Card, scenario
 
 from pytest_llmperf.machine.gpu.counters import Reading
-from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.machine.gpu.guests import Guest
 from pytest_llmperf.machine.gpu.metrics import energy_per_token, memory, power, utilization
 from pytest_llmperf.machine.gpu.telemetry import Track
@@ -23,7 +23,7 @@ WHO = {
 
 
 def track(readings: list[Reading], before: int | None = 0, mig: str | None = None) -> Track:
-    return Track(GpuFacts(0, "card", mig=mig), before, readings)
+    return Track(Gpu("card", mig=mig), before, readings)
 
 
 def stepping(watts: float, step: float, seconds: float, every: float = 0.05) -> list[Reading]:

@@ -24,20 +24,25 @@ mig 0 1 MIG-0002 40448 2 3 NVIDIA H100 80GB HBM3
 
 
 def test_a_healthy_card_is_read_completely(ask_nvml: Any) -> None:
-    assert ask_nvml("read_gpus()", RTX_4090) == {
-        "gpus": [
-            {
-                "name": "NVIDIA GeForce RTX 4090",
-                "uuid": "GPU-aa00",
-                "memory_bytes": 24564 << 20,
-                "power_limit_w": 450,
-                "mig": None,
-                "pcie": "gen4 x16",
-            }
-        ],
-        "driver": "550.54.15",
-        "problem": None,
+    reading = ask_nvml("read_gpus()", RTX_4090)
+    assert (reading["driver"], reading["problem"]) == ("550.54.15", None)
+    (gpu,) = reading["gpus"]
+    known = {
+        "name": "NVIDIA GeForce RTX 4090",
+        "uuid": "GPU-aa00",
+        "memory_bytes": 24564 << 20,
+        "power_limit_w": 450,
+        "mig": None,
+        "pcie_generation_max": 4,
+        "pcie_width_max": 16,
     }
+    assert {name: gpu[name] for name in known} == known
+
+
+def test_a_cards_link_and_limit_are_in_the_fingerprint(ask_nvml: Any) -> None:
+    machine = ask_nvml("read_machine('cuda', read_gpus().gpus)", RTX_4090)
+    assert machine["info"]["gpu PCIe"] == ["gen4 x16"]
+    assert machine["strict"]["gpu power limit W"] == [450]
 
 
 def test_eight_cards_make_one_readable_key(ask_nvml: Any) -> None:
@@ -92,7 +97,8 @@ def test_a_slice_is_selected_by_its_uuid_and_named_from_its_attributes(ask_nvml:
 def test_counters_that_a_card_lacks_are_none(ask_nvml: Any) -> None:
     reading = ask_nvml("read_gpus()", "device 0 GPU-cc00 0 - - - NVIDIA GeForce MX150\n")
     (gpu,) = reading["gpus"]
-    assert (gpu["memory_bytes"], gpu["power_limit_w"], gpu["pcie"]) == (None, None, None)
+    lacking = ("memory_bytes", "power_limit_w", "pcie_generation_max", "pcie_width_max")
+    assert [gpu[name] for name in lacking] == [None] * len(lacking)
     assert reading["driver"] is None
     assert reading["problem"] is None
 

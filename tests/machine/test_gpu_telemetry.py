@@ -8,7 +8,7 @@ import pytest
 from stand_in_card import Card, scenario
 
 from pytest_llmperf.machine.gpu.counters import Reading
-from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.machine.gpu.guests import Guest
 from pytest_llmperf.machine.gpu.summary import summarise
 from pytest_llmperf.machine.gpu.telemetry import Track
@@ -87,7 +87,7 @@ def test_the_engine_that_was_listed_before_its_first_prompt_only_is_told_of() ->
         Reading(5.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: 8 * GIB}),
     ]
     who = {7: Guest(7, "python", visible=True, engine=True, session=True)}
-    tracks = [Track(GpuFacts(0, "card"), 0, readings)]
+    tracks = [Track(Gpu("card"), 0, readings)]
     (device,) = summarise(tracks, who, [Span(2.0, 2.5, 4.0, 100)]).devices
     counters = {name: (one.samples, one.low, one.high) for name, one in device.counters.items()}
     assert counters == {

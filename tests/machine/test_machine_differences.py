@@ -24,7 +24,9 @@ from pytest_llmperf.stored_json import dump, read
 
 GIB = 2**30
 XEON = Cpu("Intel(R) Xeon(R) Processor", "6/143/8", "GenuineIntel", ("avx2", "fma"), "0x2b")
-CARD = Gpu("NVIDIA GeForce RTX 4090", "GPU-1", 24 * GIB, 450, None, "gen4 x16")
+CARD = Gpu(
+    "NVIDIA GeForce RTX 4090", "GPU-1", 24 * GIB, 450, pcie_generation_max=4, pcie_width_max=16
+)
 
 
 def cpu_machine(**changes: Any) -> Machine:

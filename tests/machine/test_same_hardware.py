@@ -14,7 +14,9 @@ from pytest_llmperf.machine.hardware import same_hardware
 
 GIB = 2**30
 XEON = Cpu("Intel(R) Xeon(R) Processor", "6/143/8", "GenuineIntel", ("avx2", "fma"), "0x2b")
-CARD = Gpu("NVIDIA GeForce RTX 4090", "GPU-1", 24 * GIB, 450, None, "gen4 x16")
+CARD = Gpu(
+    "NVIDIA GeForce RTX 4090", "GPU-1", 24 * GIB, 450, pcie_generation_max=4, pcie_width_max=16
+)
 SOFTWARE = Gpu("llvmpipe (LLVM 15.0.6, 256 bits)")
 
 

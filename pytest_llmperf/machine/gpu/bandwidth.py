@@ -53,9 +53,8 @@ def gpu_bandwidths(environ: Mapping[str, str] | None = None) -> tuple[GpuBandwid
 
 
 def _bandwidth(pynvml: Any, device: Device) -> GpuBandwidth:
-    gpu, card = read_gpu(pynvml, device), device.card
-    bits = ask(pynvml, pynvml.nvmlDeviceGetMemoryBusWidth, card)
-    clock = ask(pynvml, pynvml.nvmlDeviceGetMaxClockInfo, card, pynvml.NVML_CLOCK_MEM)
+    gpu = read_gpu(pynvml, device)
+    bits, clock = gpu.memory_bus_bits, gpu.memory_clock_max_mhz
     if not bits or not clock:
         return GpuBandwidth(
             gpu.name, None, f"the {gpu.name} does not report its memory's bus width and clock"
@@ -63,7 +62,7 @@ def _bandwidth(pynvml: Any, device: Device) -> GpuBandwidth:
     whole, how = memory_bandwidth(bits, clock), f"{bits} bit x {clock} MHz x 2"
     if gpu.mig is None:
         return GpuBandwidth(gpu.name, whole, how)
-    memory = ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, card)
+    memory = ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, device.card)
     if gpu.memory_bytes is None or memory is None or not memory.total:
         return GpuBandwidth(
             gpu.name, None, f"the {gpu.name} does not report how much of its memory a slice has"

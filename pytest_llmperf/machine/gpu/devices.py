@@ -20,23 +20,55 @@ from pytest_llmperf.machine.gpu.nvml import (
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU, or one MIG slice of one.
+    """One GPU, or one MIG slice of one; None if the driver does not report a value.
 
     Attributes:
         name: the model's name as the driver gives it, without a MIG suffix.
-        uuid: the driver's identifier, or None.
-        memory_bytes: total device memory, or None if unknown.
-        power_limit_w: the configured limit in watts, or None.
-        mig: the MIG profile (``1g.10gb``), or None for a whole card.
-        pcie: the widest link this card and slot can have (``gen4 x16``), or None.
+        uuid: the driver's identifier of the card, or of the slice.
+        memory_bytes: total memory, of the slice if one is used.
+        power_limit_w, power_limit_default_w, power_limit_enforced_w: configured, maker's
+            default, and in effect with all other limits, which changes all the time on laptops.
+        mig: the profile of the used slice (``1g.10gb``); None for a whole card.
+        index: NVML's number of the card (``nvidia-smi``'s, too).
+        mig_mode: whether the card is partitioned.
+        memory_bus_bits: width of the memory bus.
+        sm_clock_max_mhz, memory_clock_max_mhz: the highest clocks.
+        pcie_generation_max, pcie_width_max: the fastest link that card and slot can have.
+        slowdown_c: temperature at which the card slows down.
+        persistence: whether the driver keeps the card initialised while it is not used.
+        driver: the driver's version.
+        cuda: the highest CUDA version that the driver supports, such as ``12.4``.
     """
 
     name: str
     uuid: str | None = None
     memory_bytes: int | None = None
-    power_limit_w: int | None = None
+    power_limit_w: float | None = None
     mig: str | None = None
-    pcie: str | None = None
+    index: int = 0
+    mig_mode: bool | None = None
+    memory_bus_bits: int | None = None
+    sm_clock_max_mhz: int | None = None
+    memory_clock_max_mhz: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width_max: int | None = None
+    power_limit_default_w: float | None = None
+    power_limit_enforced_w: float | None = None
+    slowdown_c: int | None = None
+    persistence: bool | None = None
+    driver: str | None = None
+    cuda: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name in a sentence: ``NVIDIA GeForce RTX 4090 (GPU 0)``."""
+        return f"{self.name} (GPU {self.index}{', a MIG slice' if self.mig else ''})"
+
+    @property
+    def pcie(self) -> str | None:
+        """The fastest link that card and slot can have: ``gen4 x16``."""
+        generation, width = self.pcie_generation_max, self.pcie_width_max
+        return f"gen{generation} x{width}" if generation and width else None
 
 
 @dataclass(frozen=True)
@@ -55,22 +87,46 @@ class GpuReading:
 
 
 def read_gpu(pynvml: Any, device: Device) -> Gpu:
-    """Read one GPU in an open NVML session; unreported values are None."""
+    """Read one GPU in an open NVML session."""
     handle, card = device.handle, device.card
     name = ask(pynvml, pynvml.nvmlDeviceGetName, handle) or "unknown NVIDIA GPU"
     memory = ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, handle)
-    # The configured limit, not the enforced one, which changes all the time on laptops.
-    limit_mw = ask(pynvml, pynvml.nvmlDeviceGetPowerManagementLimit, card)
-    generation = ask(pynvml, pynvml.nvmlDeviceGetMaxPcieLinkGeneration, card)
-    width = ask(pynvml, pynvml.nvmlDeviceGetMaxPcieLinkWidth, card)
+    mode = ask(pynvml, pynvml.nvmlDeviceGetMigMode, card)
+    persistence = ask(pynvml, pynvml.nvmlDeviceGetPersistenceMode, card)
+    cuda = ask(pynvml, pynvml.nvmlSystemGetCudaDriverVersion_v2)
     return Gpu(
+        index=device.index,
         name=re.sub(r"\s+MIG \S+$", "", name),
         uuid=ask(pynvml, pynvml.nvmlDeviceGetUUID, handle),
-        memory_bytes=None if memory is None else int(memory.total),
-        power_limit_w=None if limit_mw is None else round(limit_mw / 1000),
         mig=mig_profile(pynvml, handle, name) if device.is_slice else None,
-        pcie=f"gen{generation} x{width}" if generation and width else None,
+        mig_mode=None if mode is None else mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE,
+        memory_bytes=None if memory is None else int(memory.total),
+        memory_bus_bits=ask(pynvml, pynvml.nvmlDeviceGetMemoryBusWidth, card),
+        sm_clock_max_mhz=ask(pynvml, pynvml.nvmlDeviceGetMaxClockInfo, card, pynvml.NVML_CLOCK_SM),
+        memory_clock_max_mhz=ask(
+            pynvml, pynvml.nvmlDeviceGetMaxClockInfo, card, pynvml.NVML_CLOCK_MEM
+        ),
+        pcie_generation_max=ask(pynvml, pynvml.nvmlDeviceGetMaxPcieLinkGeneration, card),
+        pcie_width_max=ask(pynvml, pynvml.nvmlDeviceGetMaxPcieLinkWidth, card),
+        power_limit_w=_watts(ask(pynvml, pynvml.nvmlDeviceGetPowerManagementLimit, card)),
+        power_limit_default_w=_watts(
+            ask(pynvml, pynvml.nvmlDeviceGetPowerManagementDefaultLimit, card)
+        ),
+        power_limit_enforced_w=_watts(ask(pynvml, pynvml.nvmlDeviceGetEnforcedPowerLimit, card)),
+        slowdown_c=ask(
+            pynvml,
+            pynvml.nvmlDeviceGetTemperatureThreshold,
+            card,
+            pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN,
+        ),
+        persistence=None if persistence is None else bool(persistence),
+        driver=ask(pynvml, pynvml.nvmlSystemGetDriverVersion),
+        cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
     )
+
+
+def _watts(milliwatts: int | None) -> float | None:
+    return None if milliwatts is None else milliwatts / 1000
 
 
 def read_gpus(environ: Mapping[str, str] | None = None) -> GpuReading:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_llmperf.machine.gpu.counters import Reading
-from pytest_llmperf.machine.gpu.facts import GpuFacts
+from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.machine.gpu.fitness import POWER_CAP, THROTTLE_REASONS
 from pytest_llmperf.machine.gpu.metrics import ProcessOwners, used_by_engine
 from pytest_llmperf.machine.gpu.telemetry import Track
@@ -66,7 +66,7 @@ class DeviceSummary:
         lost: the card stopped answering.
     """
 
-    facts: GpuFacts
+    facts: Gpu
     used: bool
     samples: int
     counters: dict[str, Spread] = field(default_factory=dict)

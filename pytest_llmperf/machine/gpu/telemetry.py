@@ -22,7 +22,7 @@ from pytest_llmperf.machine.gpu.counters import (
     CounterReader,
     Reading,
 )
-from pytest_llmperf.machine.gpu.facts import GpuFacts, read_facts
+from pytest_llmperf.machine.gpu.devices import Gpu, read_gpu
 from pytest_llmperf.machine.gpu.guests import Guests
 from pytest_llmperf.machine.gpu.nvml import (
     Device,
@@ -58,7 +58,7 @@ class Track:
         xids: error events of the driver: their times and codes.
     """
 
-    facts: GpuFacts
+    facts: Gpu
     used_before: int | None = None
     readings: list[Reading] = field(default_factory=list)
     lost_at: float | None = None
@@ -79,7 +79,7 @@ class Telemetry:
         self._sampler: Sampler | None = None
         self._noted: dict[str, None] = {}
         self._closed = False
-        self.facts = tuple(read_facts(pynvml, device) for device in found)
+        self.facts = tuple(read_gpu(pynvml, device) for device in found)
         memory = [ask(pynvml, pynvml.nvmlDeviceGetMemoryInfo, one.handle) for one in found]
         self._before = [None if one is None else int(one.used) for one in memory]
 
