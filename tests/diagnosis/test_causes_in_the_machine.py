@@ -207,7 +207,7 @@ def test_a_build_without_gpu_code_beside_a_card(load: Load) -> None:
 
 
 def while_decoding(card: Card, text: str) -> list[FitnessFinding]:
-    """What the real binding tells of the stand-in card, watched beside an engine on it."""
+    """What the real binding reports of the stand-in card, watched beside an engine on it."""
     return [FitnessFinding(**one) for one in card.observe(text)["findings"]]
 
 
@@ -298,7 +298,9 @@ def test_every_cause_that_is_a_fitness_check_is_one() -> None:
     assert names <= CHECKS.keys()
 
 
-def test_a_check_without_a_rule_of_its_own_is_told_where_it_makes_a_run_unfit(load: Load) -> None:
+def test_a_check_without_a_rule_of_its_own_is_reported_where_it_makes_a_run_unfit(
+    load: Load,
+) -> None:
     unfit = FitnessFinding("gpu_xid", "invalid", "the driver reported Xid 79")
     assert shown(with_findings(load(), unfit), "unfit_machine").text == unfit.text
     note = replace(unfit, severity="note")

@@ -1,4 +1,4 @@
-"""The command llmperf doctor: real engines, from loading to what a reader is told."""
+"""The command llmperf doctor: real engines, from loading to what a reader reads."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_what_is_worth_trying_is_no_finding_where_nothing_may_be_tried(
     assert "may help, not tried: n_ubatch: 512 (the prompt of 16 tokens is computed in 4" in out
 
 
-def test_a_workload_made_smaller_to_fit_the_budget_is_told_with_its_sizes(run: Run) -> None:
+def test_a_workload_made_smaller_to_fit_the_budget_is_reported_with_its_sizes(run: Run) -> None:
     small = ("--set", "llm.n_ctx=512", "--set", "llm.max_tokens=8", "--no-try", "--budget", "3s")
     words = " ".join(run.doctor(*small).stdout.split())
     assert (
@@ -119,7 +119,7 @@ def test_a_context_that_does_not_fit_ends_the_load_and_is_explained(run: Run) ->
     assert "change   n_ctx: " in done.stdout
 
 
-def test_a_file_that_is_no_whole_model_is_told_with_the_engines_words(
+def test_a_file_that_is_no_whole_model_is_reported_with_the_engines_words(
     run: Run, model_file: Path
 ) -> None:
     with model_file.open("rb") as whole:
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_whole_model_is_told_with_the_engines_words(
     assert run.found["findings"] == []
 
 
-def test_a_prompt_that_does_not_fit_the_context_is_told(run: Run) -> None:
+def test_a_prompt_that_does_not_fit_the_context_is_reported(run: Run) -> None:
     # Both sizes are given, so that the speed of the machine decides neither.
     sizes = ("--prompt-tokens=400", "--max-tokens=8")
     done = run.doctor("--set", "llm.n_ctx=64", "--set", "llm.max_tokens=8", *sizes)
@@ -152,7 +152,7 @@ def test_a_prompt_that_does_not_fit_the_context_is_told(run: Run) -> None:
         (("--set", "llm.extra.n_ctxx=4"), "takes no such argument; did you mean 'n_ctx'?"),
     ],
 )
-def test_a_wrong_argument_is_told_before_anything_loads(
+def test_a_wrong_argument_is_reported_before_anything_loads(
     run: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     done = run.doctor(*arguments)
@@ -161,7 +161,7 @@ def test_a_wrong_argument_is_told_before_anything_loads(
     assert "loading the model" not in done.stderr
 
 
-def test_a_place_that_can_not_be_written_is_told_before_anything_loads(run: Run) -> None:
+def test_a_place_that_can_not_be_written_is_reported_before_anything_loads(run: Run) -> None:
     refused = subprocess.run(
         [*COMMAND, "--json", "nowhere/found.json"],
         cwd=run.folder,

@@ -1,4 +1,4 @@
-"""What a reader is told, at the widths of terminals."""
+"""What a reader sees, at the widths of terminals."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def checkup(load: Load) -> Checkup:
     )
 
 
-def test_what_all_remedies_bring_together_is_told_where_it_is_not_decided_too(
+def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_too(
     checkup: Checkup, loaded: LoadedConfig
 ) -> None:
     early = Gain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up")
@@ -104,7 +104,7 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
     assert undecided == "no cause is certain, and of 1 change it is not decided whether it helps"
 
 
-def test_a_load_that_failed_is_told_first_and_the_engines_words_last(
+def test_a_load_that_failed_is_reported_first_and_the_engines_words_last(
     load: Load, loaded: LoadedConfig
 ) -> None:
     situation = load(n_ctx=50_000_000)

@@ -1,4 +1,4 @@
-"""What interleaved processes say of a remedy, and what a reader is told of it."""
+"""The gain of a remedy from interleaved processes, and what a reader sees of it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_noise_of_a_third_proves_no_gain_of_a_tenth() -> None:
     assert judge(changes_of(samples(1.1, 0.9, 0.9, pairs=5, noise=loud))) == "undecided"
 
 
-def test_a_gain_is_told_with_its_interval() -> None:
+def test_a_gain_is_reported_with_its_interval() -> None:
     changes = changes_of(samples(1.42, 0.69, 0.75, pairs=10))
     words = change_words(Gain("gain", changes, 10))
     assert words == (

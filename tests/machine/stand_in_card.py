@@ -52,7 +52,7 @@ class Card:
         return {"LD_LIBRARY_PATH": str(self.library), "LLMPERF_NVML_SCENARIO": str(self.path)}
 
     def run(self, code: str, **environ: str) -> Any:
-        """Run ``code`` in a process that sees the card; return what it tells ``answer``."""
+        """Run ``code`` in a process that sees the card; return what it passes to ``answer``."""
         inherited = {k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"}
         done = subprocess.run(
             [sys.executable, "-c", _PRELUDE + code],

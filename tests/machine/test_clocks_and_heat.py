@@ -55,7 +55,7 @@ def _clocks(tree: Tree, *megahertz: int) -> HostReport:
     return watch.report()
 
 
-def test_a_clock_that_falls_from_first_to_last_is_told(tree: Tree) -> None:
+def test_a_clock_that_falls_from_first_to_last_is_reported(tree: Tree) -> None:
     finding = only(_clocks(tree, 4900, 4900, 4800, 4200, 4000, 3900, 3900))
     assert (finding.name, finding.severity) == ("cpu_clock", "warn")
     assert "fell from 4.90 to 3.90 GHz" in finding.text
@@ -78,7 +78,7 @@ def test_a_clock_that_only_jitters_is_silent(tree: Tree, megahertz: tuple[int, .
 
 
 @pytest.mark.parametrize(
-    ("governor", "driver", "preference", "told"),
+    ("governor", "driver", "preference", "reported"),
     [
         ("performance", "acpi-cpufreq", None, False),
         ("schedutil", "acpi-cpufreq", None, False),
@@ -90,11 +90,11 @@ def test_a_clock_that_only_jitters_is_silent(tree: Tree, megahertz: tuple[int, .
         ("powersave", "amd-pstate-epp", "balance_power", True),
     ],
 )
-def test_a_governor_that_saves_power_is_told(
-    tree: Tree, governor: str, driver: str, preference: str | None, told: bool
+def test_a_governor_that_saves_power_is_reported(
+    tree: Tree, governor: str, driver: str, preference: str | None, reported: bool
 ) -> None:
     tree.cpus("cpufreq/scaling_governor", governor)
     tree.cpus("cpufreq/scaling_driver", driver)
     if preference is not None:
         tree.cpus("cpufreq/energy_performance_preference", preference)
-    assert names(tree.watched(lambda: None)) == ([("cpu_governor", "warn")] if told else [])
+    assert names(tree.watched(lambda: None)) == ([("cpu_governor", "warn")] if reported else [])

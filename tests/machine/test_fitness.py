@@ -1,4 +1,4 @@
-"""Which load makes a machine unfit to judge, and what a reader is told."""
+"""Which load makes a machine unfit to judge, and what a reader sees."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_window_too_short_to_measure_is_not_judged() -> None:
 
 
 @pytest.mark.parametrize(("steal", "severities"), [(0.08, []), (0.1, ["warn"]), (0.4, ["invalid"])])
-def test_cpu_time_stolen_by_the_host_is_told(steal: float, severities: list[str]) -> None:
+def test_cpu_time_stolen_by_the_host_is_reported(steal: float, severities: list[str]) -> None:
     assert [f.severity for f in judge(report(steal_cores=steal), TWO)] == severities
 
 

@@ -66,7 +66,7 @@ def test_a_slice_has_as_much_of_the_bandwidth_as_of_the_memory(
     assert found["how"].endswith(f"{eighths} of 8 memory slices ({profile})")
 
 
-def test_a_card_that_does_not_tell_has_none_and_says_so(ask_nvml: Any) -> None:
+def test_a_card_that_does_not_report_it_has_none_and_says_so(ask_nvml: Any) -> None:
     (found,) = ask_nvml("gpu_bandwidths()", "device 0 GPU-aa00 24564 - - - NVIDIA GB10\n")
     assert found["bytes_per_s"] is None
     assert found["how"] == "the NVIDIA GB10 does not report its memory's bus width and clock"

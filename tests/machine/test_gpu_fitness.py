@@ -52,7 +52,7 @@ def test_every_slowdown_is_named(card: Card, bits: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("bits", ["1", "2", "10", "100"])
-def test_what_is_no_slowdown_is_not_told(card: Card, bits: str) -> None:
+def test_what_is_no_slowdown_is_not_reported(card: Card, bits: str) -> None:
     """Idle, application clocks, sync boost, display."""
     assert card.observe(scenario("healthy") + f"throttle 0 {bits}\n")["findings"] == []
 

@@ -64,10 +64,10 @@ def test_a_counter_that_steps_slowly_is_read_at_its_steps(step: float) -> None:
 def test_a_window_too_short_for_the_counter_has_no_energy(
     seconds: float, step: float, words: str
 ) -> None:
-    told = energy_per_token([track(stepping(200.0, step, seconds))], WHO, generation(seconds))
-    assert told.value is None
-    assert words in told.why
-    assert told.why.endswith("ask for more output tokens in the test, or raise perf.iterations")
+    result = energy_per_token([track(stepping(200.0, step, seconds))], WHO, generation(seconds))
+    assert result.value is None
+    assert words in result.why
+    assert result.why.endswith("ask for more output tokens in the test, or raise perf.iterations")
 
 
 def test_energy_of_several_cards_is_summed_over_those_the_engine_is_on() -> None:
@@ -89,8 +89,8 @@ def test_without_an_energy_counter_power_is_integrated_over_a_long_window() -> N
 
 
 def test_the_power_of_a_slice_is_nobodys() -> None:
-    told = power([track(stepping(100.0, 0.05, 5.0), mig="1g.10gb")], WHO, generation(5.0))
-    assert "partitioned (MIG)" in told.why
+    result = power([track(stepping(100.0, 0.05, 5.0), mig="1g.10gb")], WHO, generation(5.0))
+    assert "partitioned (MIG)" in result.why
 
 
 def test_memory_is_the_engines_and_its_childrens_peak() -> None:
@@ -109,9 +109,9 @@ def test_untold_memory_is_what_came_since_the_engine_started(
     processes: dict[int, int | None] | None,
 ) -> None:
     readings = [Reading(0.5, memory_used=6 * GIB, processes=processes)]
-    told = memory([track(readings, before=4 * GIB)], WHO, [Span(0.0, 0.1, 1.0, 9)])
-    assert told.value == 2 * GIB
-    assert "does not report the engine's memory on the card (GPU 0)" in told.remark
+    result = memory([track(readings, before=4 * GIB)], WHO, [Span(0.0, 0.1, 1.0, 9)])
+    assert result.value == 2 * GIB
+    assert "does not report the engine's memory on the card (GPU 0)" in result.remark
     unknown = memory([track(readings, before=None)], WHO, [Span(0.0, 0.1, 1.0, 9)])
     assert unknown.value is None
     assert unknown.why == "the driver does not report the memory in use on the card (GPU 0)"
@@ -119,11 +119,13 @@ def test_untold_memory_is_what_came_since_the_engine_started(
 
 def test_an_engine_on_no_card_has_no_memory_there() -> None:
     readings = [Reading(0.5, memory_used=6 * GIB, processes={9: GIB})]
-    told = memory([track(readings)], WHO, [Span(0.0, 0.1, 1.0, 9)])
-    assert told.why == "the engine's process was on none of the GPUs that NVML watches"
+    result = memory([track(readings)], WHO, [Span(0.0, 0.1, 1.0, 9)])
+    assert result.why == "the engine's process was on none of the GPUs that NVML watches"
 
 
-def test_memory_that_the_driver_does_not_tell_is_told_through_the_real_binding(card: Card) -> None:
+def test_memory_that_the_driver_does_not_report_is_named(
+    card: Card,
+) -> None:
     found = card.observe(scenario("healthy"), tenant="-5368709120")
     assert found["metrics"]["gpu_memory"] == 5 * GIB
     (note,) = found["notes"]

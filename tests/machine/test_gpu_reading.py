@@ -1,4 +1,4 @@
-"""What the driver says of the GPUs, asked through the real binding of a stand-in library."""
+"""GPUs as the driver reports them, read through the real binding of a stand-in library."""
 
 from __future__ import annotations
 

@@ -190,10 +190,10 @@ def test_without_a_card_a_gated_metric_is_an_error_in_plain_words(
     session: Session, text: str
 ) -> None:
     session.run(text, 'gpu_memory(max="8GiB")').assert_outcomes(failed=1)
-    told = session.metric("gpu_memory")["explanation"]
+    explanation = session.metric("gpu_memory")["explanation"]
     why = "restart the machine" if text else "NVIDIA's library, sees no GPU here; take the marker"
-    assert told.startswith("gpu_memory could not be measured: ")
-    assert why in told
+    assert explanation.startswith("gpu_memory could not be measured: ")
+    assert why in explanation
     assert session.report["session"]["gpus"] == []
     assert session.report["tests"][0]["telemetry"] is None
 
@@ -226,7 +226,7 @@ def test_a_card_lost_while_measuring_is_invalid_and_said_once(session: Session) 
     assert len(said) == 1
 
 
-def test_what_a_card_does_not_tell_is_said_once_a_session(session: Session) -> None:
+def test_what_a_card_does_not_report_is_said_once_a_session(session: Session) -> None:
     session.configure(*THREE)
     session.run(scenario("unsupported"), 'gpu_memory(max="8GiB")').assert_outcomes(passed=1)
     notes = session.report["session"]["notes"]

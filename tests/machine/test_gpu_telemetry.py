@@ -74,12 +74,12 @@ def test_only_the_devices_the_engine_may_use_are_sampled(card: Card) -> None:
     assert [device["facts"]["index"] for device in found["devices"]] == [5, 2]
 
 
-def test_the_device_the_engine_is_on_is_told_from_the_others(card: Card) -> None:
+def test_the_device_the_engine_is_on_is_distinguished_from_the_others(card: Card) -> None:
     found = card.observe(scenario("eight_devices"))
     assert [device["used"] for device in found["devices"]] == [True] + [False] * 7
 
 
-def test_the_engine_that_was_listed_before_its_first_prompt_only_is_told_of() -> None:
+def test_the_engine_that_was_listed_before_its_first_prompt_only_counts() -> None:
     readings = [
         Reading(0.0, gpu_busy=0.1, memory_used=9 * GIB, processes={7: GIB}),
         Reading(1.0, gpu_busy=0.1, memory_used=6 * GIB, processes={7: 4 * GIB}),
@@ -135,7 +135,7 @@ def test_what_this_user_may_not_see_is_said_once(card: Card) -> None:
     )
 
 
-def test_a_card_lost_meanwhile_is_said_once_and_what_it_told_stays(card: Card) -> None:
+def test_a_card_lost_meanwhile_is_said_once_and_what_it_reported_stays(card: Card) -> None:
     found = card.observe(scenario("healthy"), during="more('lost 0')", seconds=1.0)
     assert found["notes"] == [
         "the NVIDIA GeForce RTX 4090 (GPU 0) stopped responding (it has fallen off the bus, or "

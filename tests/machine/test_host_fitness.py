@@ -70,7 +70,7 @@ def test_the_pressure_within_the_own_container_counts(tree: Tree) -> None:
     assert finding.evidence["full_share"] == pytest.approx(0.4 / report.seconds, rel=0.01)
 
 
-def test_less_memory_than_a_mapped_model_needs_is_told(tree: Tree) -> None:
+def test_less_memory_than_a_mapped_model_needs_is_reported(tree: Tree) -> None:
     tree.write("proc/meminfo", "MemTotal: 8000000 kB\nMemAvailable: 400000 kB")
     report = tree.watched(lambda: None)
     finding = only(report, Need(mapped_bytes=4 << 30))
@@ -103,7 +103,7 @@ def test_this_machines_own_pressure_is_read() -> None:
 
 # major_faults
 
-#: Drops a file's pages and reads them back through a map, as often as it is told to.
+#: Drops a file's pages and reads them back through a map, as often as it is asked to.
 REREAD = """
 import mmap, os, sys
 path, size = sys.argv[1], 1 << 21

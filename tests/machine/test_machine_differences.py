@@ -93,9 +93,9 @@ def test_what_only_reads_the_same_is_a_difference() -> None:
     ]
 
 
-def test_of_machines_with_other_backends_only_what_both_know_is_told() -> None:
-    told = differences_line(differences(gpu_machine(cores=16), cpu_machine()))
-    assert told == "backend: base cpu, candidate cuda; usable cores: base 2, candidate 16"
+def test_of_machines_with_other_backends_only_what_both_know_is_reported() -> None:
+    result = differences_line(differences(gpu_machine(cores=16), cpu_machine()))
+    assert result == "backend: base cpu, candidate cuda; usable cores: base 2, candidate 16"
     short = differences_line(
         differences(gpu_machine(replace(CARD, power_limit_w=None)), gpu_machine())
     )

@@ -46,7 +46,7 @@ def test_a_fit_machine_is_not_waited_for() -> None:
     assert (said, wait.seconds, wait.summary()) == ([], 0.0, "")
 
 
-def test_what_waits_is_told_once_in_a_session() -> None:
+def test_what_waits_is_reported_once_in_a_session() -> None:
     said: list[str] = []
     wait = FitWait(60.0, said.append)
     wait.wait(looks([BUSY]))

@@ -2,7 +2,7 @@
 
 NVML is opened once a session, before any engine starts, so that others' use is
 known. Times are ``time.perf_counter``'s, which on Linux is one clock for all processes, the
-engine's timelines included; see ``gpu_windows`` for the others.
+engine's timelines included; see ``windows`` for the others.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Sampler:
         self._note = note
         self._interval = 1.0 / hz
         # A caller that asks for more samples accepts their cost.
-        self._most_cpu = MAX_CPU * max(1.0, hz / HZ)
+        self._max_cpu = MAX_CPU * max(1.0, hz / HZ)
         self._events: Any = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -222,7 +222,7 @@ class Sampler:
             costs.append(spent - used)
             used = spent
             # A late sample is not caught up, which would only disturb more.
-            due = max(due + max(self._interval, _usual(costs) / self._most_cpu), now)
+            due = max(due + max(self._interval, _usual(costs) / self._max_cpu), now)
             if self._ended.wait(due - now):
                 return
 
