@@ -12,8 +12,8 @@ from pytest_llmperf.machine.fingerprint import (
     compare,
     differences,
     info_differences,
+    same_hardware,
 )
-from pytest_llmperf.machine.hardware import same_hardware
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

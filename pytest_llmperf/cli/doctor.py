@@ -92,8 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _examine(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.config.project import ProjectFolders
-    from pytest_llmperf.doctor.checkup import Doctor
-    from pytest_llmperf.doctor.limit import limit_of
+    from pytest_llmperf.doctor.checkup import Doctor, limit_of
     from pytest_llmperf.doctor.probe import Sizes
     from pytest_llmperf.doctor.setup import set_up
     from pytest_llmperf.engine.device_lock import DeviceLock

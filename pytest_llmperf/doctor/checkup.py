@@ -9,9 +9,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.cause import Found
-from pytest_llmperf.diagnosis.gathering import look_at_hardware, model_size
 from pytest_llmperf.diagnosis.registry import examine
-from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
+from pytest_llmperf.diagnosis.situation import (
+    Hardware,
+    Situation,
+    Use,
+    look_at_hardware,
+    model_size,
+)
 from pytest_llmperf.diagnosis.sizes import mapped_bytes
 from pytest_llmperf.doctor.bench import Bench, Measured
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
@@ -19,7 +24,9 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.machine.fitness import Need, worst_of_each
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
+from pytest_llmperf.measure.roofline import Limit
 from pytest_llmperf.session.machine_watch import WatchSettings
+from pytest_llmperf.session.roofline import RooflineMeter, RooflineShare
 
 if TYPE_CHECKING:
     from pytest_llmperf.doctor.gain import Gain
@@ -276,3 +283,23 @@ class Doctor:
 
 def _middle(rows: tuple[tuple[float, ...], ...]) -> float:
     return median(median(row) for row in rows)
+
+
+def limit_of(checkup: Checkup) -> RooflineShare | None:
+    """Return the limit of decoding and the share that was reached.
+
+    None if either is unknown: an application, a machine too busy to measure its
+    bandwidth, a workload without a decode step. Call it while no engine is running.
+    """
+    situation, probe, measured = checkup.situation, checkup.probe, checkup.measured
+    info = situation.info if situation is not None else None
+    rows = measured.rows.get("tokens_per_sec") if measured is not None else None
+    if info is None or probe is None or not rows or checkup.interrupted:
+        return None
+    meter = RooflineMeter()
+    meter.is_asked = True
+    meter.prepare(info)
+    limit = meter.limit_of(info, probe.workload)
+    if not isinstance(limit, Limit):
+        return None
+    return RooflineShare(limit, limit.share(median(median(row) for row in rows)))

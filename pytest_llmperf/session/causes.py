@@ -121,9 +121,8 @@ class Explainer:
             return ()
 
     def _examined(self, trial: Trial, test: RecordedTest) -> tuple[DiagnosedCause, ...]:
-        from pytest_llmperf.diagnosis.gathering import look_at_hardware
         from pytest_llmperf.diagnosis.registry import examine
-        from pytest_llmperf.diagnosis.situation import Situation
+        from pytest_llmperf.diagnosis.situation import Situation, look_at_hardware
         from pytest_llmperf.machine.fitness import worst_of_each
 
         if self._hardware is None:

@@ -22,8 +22,7 @@ from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 from pytest_llmperf.config.embedded import cache_dir as real_cache
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.config.schema import LlmConfig
-from pytest_llmperf.diagnosis.gathering import look_at_hardware
-from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
+from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use, look_at_hardware
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.info import EngineInfo

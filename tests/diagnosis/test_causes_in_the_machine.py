@@ -135,7 +135,7 @@ def test_a_process_on_the_cores_is_named_to_be_closed(load: Load) -> None:
 def test_the_machines_cards_are_those_nvml_names(card: Card) -> None:
     card.set(scenario("healthy"))
     found = card.run(
-        "from pytest_llmperf.diagnosis.gathering import look_at_hardware\n"
+        "from pytest_llmperf.diagnosis.situation import look_at_hardware\n"
         "answer(look_at_hardware())\n"
     )
     assert found["cards"][0] == {

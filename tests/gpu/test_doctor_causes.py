@@ -14,9 +14,8 @@ import pytest
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.diagnosis.cause import CauseEvidence
-from pytest_llmperf.diagnosis.gathering import look_at_hardware
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
-from pytest_llmperf.diagnosis.situation import Situation, Use
+from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.installed import installed_backend

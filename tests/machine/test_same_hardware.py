@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.machine.cpu import Cpu
-from pytest_llmperf.machine.fingerprint import Machine, describe, read_machine
+from pytest_llmperf.machine.fingerprint import Machine, describe, read_machine, same_hardware
 from pytest_llmperf.machine.gpu.devices import Gpu
-from pytest_llmperf.machine.hardware import same_hardware
 
 GIB = 2**30
 XEON = Cpu("Intel(R) Xeon(R) Processor", "6/143/8", "GenuineIntel", ("avx2", "fma"), "0x2b")
