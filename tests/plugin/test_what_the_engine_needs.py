@@ -47,7 +47,7 @@ def test_both_sides_are_watched_with_the_larger_need(one_test, monkeypatch, here
     asked = set()
     monkeypatch.setattr(
         "pytest_llmperf.session.machine_watch.judge",
-        lambda report, cores, need: asked.add(need) or [],
+        lambda report, need: asked.add(need.threads) or [],
     )
     for need, name in ((here, "config.yaml"), (there, "other.yaml")):
         one_test.configure(APP.replace("n_threads: 1", f"n_threads: {need}"), name)
