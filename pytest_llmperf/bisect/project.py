@@ -132,7 +132,7 @@ def circumstances(area: Path, environ: Mapping[str, str]) -> list[object]:
     variables that configure plugin and engines. What is installed from ``area``,
     the work tree, in editable form does not count: each commit brings its own.
     """
-    from pytest_llmperf.packages.identity import installed_digest
+    from pytest_llmperf.packages.fingerprint import installed_digest
 
     variables = {
         name: value

@@ -9,11 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_llmperf.packages.commands import clean_environment, run_logged
-from pytest_llmperf.packages.copying import copy_distribution, copy_packages, remove, write_metadata
-from pytest_llmperf.packages.declarations import repository_around
-from pytest_llmperf.packages.errors import BY_HAND, InstallError
-from pytest_llmperf.packages.followed import no_longer_needed
+from pytest_llmperf.packages.declarations import parse, repository_around
 from pytest_llmperf.packages.installed import (
     ENGINE,
     NOT_COPIED,
@@ -21,10 +17,23 @@ from pytest_llmperf.packages.installed import (
     Installed,
     site_folders,
 )
-from pytest_llmperf.packages.installer import Installer
-from pytest_llmperf.packages.needs import Needs
-from pytest_llmperf.packages.requirement_files import parse
-from pytest_llmperf.packages.venv import interpreter, make_venv, visible_base_folders
+from pytest_llmperf.packages.installers import (
+    BY_HAND,
+    Installer,
+    InstallError,
+    clean_environment,
+    run_logged,
+)
+from pytest_llmperf.packages.needs import Needs, no_longer_needed
+from pytest_llmperf.packages.venv import (
+    copy_distribution,
+    copy_packages,
+    interpreter,
+    make_venv,
+    remove,
+    visible_base_folders,
+    write_metadata,
+)
 
 Say = Callable[[str], None]
 
@@ -91,7 +100,7 @@ def build(
         if each.is_from(area):
             remove(each)
     # A package of another version may need what nothing needs in this environment.
-    for name in no_longer_needed(needs.dropped, made, ()):
+    for name in no_longer_needed(needs.dropped, made):
         remove(made[name])
     for each in own:
         write_metadata(each, packages)

@@ -18,25 +18,21 @@ from pytest_llmperf.packages.building import (
     donor_of,
 )
 from pytest_llmperf.packages.declarations import (
-    UV_LOCK,
     Declarations,
     check_installable,
     declared,
     repository_around,
 )
-from pytest_llmperf.packages.editable import from_repository
 from pytest_llmperf.packages.engine_build import build_flags
-from pytest_llmperf.packages.errors import InstallError
-from pytest_llmperf.packages.identity import digest, engine_digest, state_of
+from pytest_llmperf.packages.fingerprint import digest, engine_digest, state_of
 from pytest_llmperf.packages.installed import (
     ENGINE,
     NOT_COPIED,
     Distribution,
     Installed,
     installed_here,
-    site_folders,
 )
-from pytest_llmperf.packages.installer import find_installer, read_lock
+from pytest_llmperf.packages.installers import InstallError, find_installer
 from pytest_llmperf.packages.needs import needs_of
 from pytest_llmperf.packages.store import Entry
 from pytest_llmperf.packages.venv import interpreter, visible_base_folders
@@ -153,9 +149,10 @@ def environment_for(
         raise InstallError("this Python does not know its own program; start it by its path")
     own_tree, other_tree = own_tree.resolve(), other_tree.resolve()
     installed = installed_here()
-    of_repository = from_repository(repository_around(own_tree), installed, site_folders())
-    homes = (each.home().resolve() for each in of_repository)
-    also = sorted(Path(os.path.relpath(home, own_tree)).as_posix() for home in homes)
+    of_repository = installed.below(repository_around(own_tree))
+    also = sorted(
+        Path(os.path.relpath(str(each.source), own_tree)).as_posix() for each in of_repository
+    )
     ours, theirs = declared(own_tree, also), declared(other_tree, also)
     if not ours.changed(theirs):
         return _shared("both declare the same")
@@ -201,8 +198,7 @@ def _by_installer(trees: _Trees) -> _Recipe | None:
     ours, theirs, installed = trees.ours, trees.theirs, trees.installed
     check_installable(ours, theirs)
     own = NOT_COPIED | {each.name for each in trees.own} | ours.names | theirs.names
-    locked = UV_LOCK in ours.files.keys() & theirs.files.keys() & {*ours.changed(theirs)}
-    needs = needs_of(ours, theirs, installed, own, read_lock if locked else None)
+    needs = needs_of(ours, theirs, installed, own)
     if not needs.installs and not needs.dropped:
         return None
     base = list(map(str, visible_base_folders()))

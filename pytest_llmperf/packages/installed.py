@@ -1,19 +1,20 @@
-"""The distributions installed in an environment, and their requirements."""
+"""The distributions installed in an environment, and the folders that it imports from."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import itertools
 import json
 import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -49,30 +50,21 @@ class Distribution:
         # The standard library reads the whole metadata again at each access.
         return list(self.raw.requires or ())
 
-    def direct_url(self) -> dict[str, Any]:
-        """Return where it was installed from (PEP 610), empty if from an index."""
+    @cached_property
+    def source(self) -> Path | None:
+        """The folder on this machine that it was installed from, resolved (PEP 610); or None."""
         try:
             found = json.loads(self.raw.read_text("direct_url.json") or "{}")
         except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def source(self) -> Path | None:
-        """Return the folder on this machine that it was installed from, if it was."""
-        found = self.direct_url()
-        if "dir_info" not in found:
+            return None
+        if not isinstance(found, dict) or "dir_info" not in found:
             return None
         address = urlsplit(str(found.get("url", "")))
-        return Path(url2pathname(address.path)) if address.scheme == "file" else None
+        return Path(url2pathname(address.path)).resolve() if address.scheme == "file" else None
 
     def is_from(self, area: Path) -> bool:
-        """Whether it was installed from a folder below ``area``."""
-        source = self.source()
-        return source is not None and source.resolve().is_relative_to(area)
-
-    def home(self) -> Path:
-        """Return the folder that it was installed from, or else the one it is in."""
-        return self.source() or self.folder
+        """Whether it was installed from a folder below ``area``, which is resolved."""
+        return self.source is not None and self.source.is_relative_to(area)
 
     def requirements(self, extras: frozenset[str] = frozenset()) -> Iterator[Requirement]:
         """Yield its requirements in this interpreter, including those of the extras."""
@@ -103,19 +95,12 @@ class Distribution:
         text = self.raw.read_text("RECORD") or self.raw.read_text("METADATA") or ""
         return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
-    @property
-    def info(self) -> Path | None:
-        """The folder of its metadata (dist-info or egg-info)."""
-        # Private, but the only source of the path, since Python 3.8.
-        path = getattr(self.raw, "_path", None)
-        return Path(path) if path is not None else None
 
-
-class Installed(Mapping[str, Distribution]):
+class Installed(dict[str, Distribution]):
     """Distributions by canonical name; the first on the path counts, as when importing."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        self._found: dict[str, Distribution] = {}
+        super().__init__()
         for folder in folders:
             for raw in metadata.distributions(path=[str(folder)]):
                 try:
@@ -124,26 +109,20 @@ class Installed(Mapping[str, Distribution]):
                     continue
                 if name and version:
                     key = canonicalize_name(name)
-                    self._found.setdefault(key, Distribution(key, version, folder, raw))
+                    self.setdefault(key, Distribution(key, version, folder, raw))
 
-    def __getitem__(self, name: str) -> Distribution:
-        """Return the distribution with this canonical name."""
-        return self._found[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
-
-    def __len__(self) -> int:
-        return len(self._found)
+    def below(self, area: Path) -> list[Distribution]:
+        """Return those that were installed from a folder below ``area``, which is resolved."""
+        return [each for each in self.values() if each.is_from(area)]
 
     def satisfies(self, requirement: Requirement) -> bool:
         """Whether a distribution meets a requirement, wherever it was installed from."""
-        found = self._found.get(canonicalize_name(requirement.name))
+        found = self.get(canonicalize_name(requirement.name))
         if found is None or not holds(found.version, str(requirement.specifier)):
             return False
         extras = frozenset(canonicalize_name(extra) for extra in requirement.extras)
         needed = found.requirements(extras) if extras else ()
-        return all(canonicalize_name(each.name) in self._found for each in needed)
+        return all(canonicalize_name(each.name) in self for each in needed)
 
 
 def holds(version: str, specifier: str) -> bool:
@@ -171,3 +150,86 @@ def site_folders() -> list[Path]:
 def installed_here() -> Installed:
     """Return the distributions of this interpreter's environment, without PYTHONPATH."""
     return Installed(site_folders())
+
+
+#: Longer modules are no installer's finder.
+_MAX_BYTES = 4 << 20
+
+
+def module_folders(folders: list[Path]) -> list[Path]:
+    """Return the folders outside of ``folders`` that their .pth files and finders import from.
+
+    In the order in which they come on the path; they may not exist.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        for path in sorted(_files(folder, "*.pth")):
+            for line in path_lines(path):
+                found.setdefault((folder / line).absolute())
+        # setuptools, hatchling and scikit-build-core write modules that redirect imports.
+        for pattern in ("__editable__*_finder.py", "_editable_impl_*.py", "_*_editable.py"):
+            for path in sorted(_files(folder, pattern)):
+                found |= dict.fromkeys(_of_finder(_text(path)))
+    return list(found)
+
+
+def path_lines(path: Path) -> list[str]:
+    """Return the lines of a .pth file that are paths, relative to its folder or absolute."""
+    lines = _text(path).splitlines()
+    return [
+        line.strip()
+        for line in lines
+        if line.strip() and not line.startswith(("import ", "import\t", "#"))
+    ]
+
+
+def _of_finder(text: str) -> Iterator[Path]:
+    """Yield the folders of the modules that a generated finder lists.
+
+    It pairs names with paths, in tables or in calls: ``{'pkg': '/home/me/src/pkg'}``.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return
+    pairs: list[tuple[ast.AST | None, ast.AST]] = []
+    for node in nodes:
+        if isinstance(node, ast.Dict):
+            pairs += zip(node.keys, node.values, strict=True)
+        elif isinstance(node, ast.Call) and len(node.args) == 2:
+            pairs.append((node.args[0], node.args[1]))
+    for key, value in pairs:
+        for module, where in itertools.product(_strings(key), _strings(value)):
+            if root := _root_of(module, Path(where)):
+                yield root
+
+
+def _strings(node: ast.AST | None) -> list[str]:
+    """Return a constant string, or those of a list."""
+    nodes = node.elts if isinstance(node, ast.List) else [node]
+    values = (each.value for each in nodes if isinstance(each, ast.Constant))
+    return [value for value in values if isinstance(value, str)]
+
+
+def _root_of(module: str, path: Path) -> Path | None:
+    """Return the folder that must be on the path for ``module`` to be found at ``path``."""
+    parts = tuple(module.split("."))
+    path = path.parent if path.stem == "__init__" else path
+    found = (*path.parts[-len(parts) : -1], path.name.partition(".")[0])
+    return path.parents[len(parts) - 1] if path.is_absolute() and found == parts else None
+
+
+def _files(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return [path for path in folder.glob(pattern) if path.is_file()]
+    except OSError:
+        return []
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            return ""
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pytest_llmperf.packages.declarations import CONSTRAINTS, Declarations
-from pytest_llmperf.packages.followed import (
-    ListName,
-    Lists,
-    applicable_lines,
-    lists_of,
-    no_longer_needed,
-    other_followed_lists,
-    own_followed_lists,
-    package_names,
-)
+from pytest_llmperf.packages.declarations import UV_LOCK, Declarations, parse, requirement_in
 from pytest_llmperf.packages.installed import ENGINE, PLUGIN, Installed
-from pytest_llmperf.packages.requirement_files import (
-    constraints_of,
-    logical_lines,
-    options_of,
-    parse,
-    requirements_in,
-)
-
-#: Takes a tree and which extras and groups count, as words; returns requirements.
-LockReader = Callable[[Path, Sequence[str]], list[str]]
+from pytest_llmperf.packages.installers import read_lock
 
 
 @dataclass(frozen=True)
@@ -62,51 +43,60 @@ class Needs:
     @property
     def engine(self) -> str:
         """The requirement for a release of the engine that is not installed; else empty."""
-        found = [
-            line for line in self.new if " @ " not in line and package_names([line]) == {ENGINE}
-        ]
-        return found[0] if found else ""
+        releases = (line for line in self.new if " @ " not in line)
+        return next((line for line in releases if _package_names([line]) == {ENGINE}), "")
+
+
+class _ListName(NamedTuple):
+    """The identity of a requirement list, by which lists of two trees are matched.
+
+    Attributes:
+        where: a requirements file, or the folder of a package.
+        kind: what kind of list it is.
+        name: of the extra or group.
+    """
+
+    where: str
+    kind: Literal["file", "project", "extra", "group"]
+    name: str = ""
+
+
+class _Asked(NamedTuple):
+    """The followed lists of a tree: requirements, constraints, and where packages come from."""
+
+    lines: list[str]
+    limits: list[str]
+    options: list[str]
 
 
 def needs_of(
-    ours: Declarations,
-    theirs: Declarations,
-    installed: Installed,
-    own: Collection[str],
-    lock_of: LockReader | None = None,
+    ours: Declarations, theirs: Declarations, installed: Installed, own: Collection[str]
 ) -> Needs:
     """Compare the declarations of two trees with the installed packages.
 
-    Where this environment has drifted from both trees alike, it stays as it is.
+    Where this environment has drifted from both trees alike, it stays as it is. If both have
+    another uv.lock, it replaces the projects' own lists.
 
     Args:
         ours: declarations of this environment's tree.
         theirs: those of the other one.
         installed: this environment's distributions.
         own: names of the packages that come from the trees, or do not count.
-        lock_of: reads the uv.lock of each tree, which replaces the project's own lists.
 
     Raises:
         InstallError: a uv.lock cannot be read.
     """
-    our_lists: Lists = lists_of(ours, installed)
-    their_lists: Lists = lists_of(theirs, installed)
-    our_followed = own_followed_lists(our_lists, installed)
-    their_followed = other_followed_lists(their_lists, our_lists, our_followed)
-    folders: tuple[str, ...] = ()
-    if lock_of:
-        our_lists = _locked(our_lists, our_followed, ours.tree, lock_of)
-        their_lists = _locked(their_lists, their_followed, theirs.tree, lock_of)
-    else:
-        folders = _folders(ours, theirs, our_followed)
-    before = _asked(ours, our_lists, our_followed)
-    asked = _asked(theirs, their_lists, their_followed)
+    locked = UV_LOCK in ours.files.keys() & theirs.files.keys() & {*ours.changed(theirs)}
+    our_lists, their_lists = _lists_of(ours, installed), _lists_of(theirs, installed)
+    followed = _followed_lists(our_lists, installed)
+    before = _asked(ours, our_lists, followed, locked)
+    asked = _asked(theirs, their_lists, _other_followed(their_lists, our_lists, followed), locked)
+    folders = () if locked else tuple(_folders(theirs, theirs.to_build(ours), followed))
 
     new, kept, drifted = [], [], set()
     # A limit on an installed package counts even if no list asks for it.
-    held = [line for line in asked.limits if package_names([line]) <= installed.keys()]
-    for line in dict.fromkeys(applicable_lines([*asked.lines, *held])):
-        requirement = parse(line)
+    held = [line for line in asked.limits if _package_names([line]) <= installed.keys()]
+    for line, requirement in _applicable([*asked.lines, *held]).items():
         if requirement and canonicalize_name(requirement.name) in own:
             continue
         if requirement and not requirement.url and installed.satisfies(requirement):
@@ -116,10 +106,10 @@ def needs_of(
         else:
             new.append(line)
     limits = [line for line in asked.limits if line not in drifted]
-    if ENGINE in installed and not folders and ENGINE not in package_names(new):
+    if ENGINE in installed and not folders and ENGINE not in _package_names(new):
         limits.append(f"{ENGINE}=={installed[ENGINE].version}")
-    dropped = package_names(before.lines) - package_names(asked.lines) - {ENGINE, *own}
-    if not lock_of and any(each.needs_backend for each in theirs.projects.values()):
+    dropped = _package_names(before.lines) - _package_names(asked.lines) - {ENGINE, *own}
+    if not locked and any(each.needs_backend for each in theirs.projects.values()):
         dropped = set()  # its lists are not all that it asks for
     return Needs(
         tuple(new),
@@ -131,50 +121,127 @@ def needs_of(
     )
 
 
-class _Asked(NamedTuple):
-    """The followed lists of a tree: requirements, constraints, and where packages come from."""
+def no_longer_needed(
+    asked: Iterable[str], installed: Installed, besides: Collection[str] = ()
+) -> set[str]:
+    """Return the packages that no other installed package needs.
 
-    lines: list[str]
-    limits: list[str]
-    options: list[str]
+    Args:
+        asked: their names.
+        installed: an environment's distributions.
+        besides: names of distributions whose needs do not count: the project's own.
+    """
+    gone = installed.keys() & set(asked)
+    while True:
+        others = [each for name, each in installed.items() if name not in {*gone, *besides}]
+        needed = {canonicalize_name(need.name) for each in others for need in each.requirements()}
+        if not gone & needed:
+            return gone
+        gone -= needed
 
 
-def _asked(tree: Declarations, lists: Lists, followed: set[ListName]) -> _Asked:
+def _lists_of(tree: Declarations, installed: Installed) -> dict[_ListName, list[str]]:
+    """Return the lists that a tree declares.
+
+    If only a project's build backend knows them, the lists that it was installed with.
+    """
+    lists: dict[_ListName, list[str]] = {}
+    for folder, project in tree.projects.items():
+        dependencies, extras = project.dependencies, project.extras
+        if project.needs_backend:
+            home = (tree.tree / folder).resolve()
+            for each in installed.values():
+                if each.source == home:
+                    dependencies, extras = list(map(str, each.requirements())), each.extras()
+        lists[_ListName(folder, "project")] = dependencies
+        lists |= {_ListName(folder, "extra", name): lines for name, lines in extras.items()}
+        lists |= {_ListName(folder, "group", name): lines for name, lines in project.groups.items()}
+    for name, content in tree.requirements.items():
+        lists[_ListName(name, "file")] = content.requirements
+    return lists
+
+
+def _followed_lists(lists: Mapping[_ListName, list[str]], installed: Installed) -> set[_ListName]:
+    """Return the lists of its own tree that this environment follows.
+
+    A project's dependencies always count. Another list counts if all of it is
+    installed, or if only versions have drifted from it and no list that is met
+    names those packages (two files for two platforms name the same ones).
+    """
+    followed, drifted = set(), []
+    for name, lines in lists.items():
+        requirements = [each for each in _applicable(lines).values() if each]
+        unmet = {canonicalize_name(r.name) for r in requirements if not installed.satisfies(r)}
+        if name.kind == "project" or (not unmet and (requirements or name.kind == "file")):
+            followed.add(name)
+        elif unmet <= installed.keys():
+            drifted.append((name, unmet))
+    claimed = _package_names(line for name in followed for line in lists[name])
+    return followed | {name for name, unmet in drifted if unmet and not unmet & claimed}
+
+
+def _other_followed(
+    theirs: Mapping[_ListName, list[str]],
+    ours: Mapping[_ListName, list[str]],
+    followed: set[_ListName],
+) -> set[_ListName]:
+    """Return the lists of the other tree to follow: those that this environment follows.
+
+    Of lists that this tree does not have, requirements files are followed, to be
+    safe; extras and groups are not, as they are optional.
+    """
+    return {
+        name
+        for name in theirs
+        if name.kind == "project" or name in followed or (name.kind == "file" and name not in ours)
+    }
+
+
+def _asked(
+    tree: Declarations,
+    lists: Mapping[_ListName, list[str]],
+    followed: set[_ListName],
+    locked: bool,
+) -> _Asked:
     names = sorted(followed)
+    lines: list[str] = []
+    if locked:
+        in_lock = [name for name in names if name.where == "." and name.kind != "file"]
+        words = [w for name in in_lock if name.name for w in (f"--{name.kind}", name.name)]
+        lines += filter(None, map(requirement_in, read_lock(tree.tree, words)))
+        names = [name for name in names if name not in in_lock]
+    lines += [line for name in names for line in lists[name]]
     files = [tree.requirements[name.where] for name in names if name.kind == "file"]
-    path = tree.tree / CONSTRAINTS
     return _Asked(
-        [line for name in names for line in lists.get(name, ())],
-        [
-            *(line for file in files for line in constraints_of(file)),
-            *(requirements_in(logical_lines(path)) if path.is_file() else ()),
-        ],
-        [option for file in files for option in options_of(file)],
+        lines,
+        [*(line for file in files for line in file.limits), *tree.limits],
+        [option for file in files for option in file.options],
     )
 
 
-def _folders(ours: Declarations, theirs: Declarations, followed: set[ListName]) -> tuple[str, ...]:
-    """Return the folders to install whose build backend alone knows the dependencies.
+def _folders(
+    tree: Declarations, to_build: Iterable[str], followed: set[_ListName]
+) -> Iterable[str]:
+    """Yield the folders to install whose build backend alone knows the dependencies.
 
     It is run in the other tree only: a build would write into the user's own.
     """
-    folders = []
-    for folder, project in theirs.projects.items():
-        before = ours.projects.get(folder)
-        if project.needs_backend and (before is None or before.built_from != project.built_from):
-            extras = [each.name for each in sorted(followed) if each[:2] == (folder, "extra")]
-            folders.append(
-                f"{project.folder}[{','.join(extras)}]" if extras else f"{project.folder}"
-            )
-    return tuple(folders)
+    for folder in to_build:
+        extras = [each.name for each in sorted(followed) if each[:2] == (folder, "extra")]
+        yield f"{tree.projects[folder].folder}" + (f"[{','.join(extras)}]" if extras else "")
 
 
-def _locked(lists: Lists, followed: set[ListName], tree: Path, lock_of: LockReader) -> Lists:
-    """Replace the project's own followed lists by the content of its uv.lock."""
-    own = {name for name in followed if name.where == "." and name.kind != "file"}
-    chosen = [word for name in sorted(own) if name.name for word in (f"--{name.kind}", name.name)]
-    project = ListName(".", "project")
-    return {
-        **{name: lines for name, lines in lists.items() if name not in own},
-        project: requirements_in(lock_of(tree, chosen)),
-    }
+def _applicable(lines: Iterable[str]) -> dict[str, Requirement | None]:
+    """Return the lines that apply to this interpreter, each with what it requires."""
+    found = {}
+    for line in lines:
+        requirement = parse(line)
+        marker = requirement.marker if requirement else None
+        if marker is None or marker.evaluate({"extra": ""}):
+            found[line] = requirement
+    return found
+
+
+def _package_names(lines: Iterable[str]) -> set[str]:
+    """Return the canonical names of the packages in lines that apply to this interpreter."""
+    return {canonicalize_name(each.name) for each in _applicable(lines).values() if each}

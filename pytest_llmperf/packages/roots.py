@@ -27,9 +27,12 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
         Existing folders, absolute, each once.
     """
     # 40 ms, which a session without another tree should not pay.
-    from pytest_llmperf.packages.declarations import repository_around
-    from pytest_llmperf.packages.editable import from_repository, module_folders
-    from pytest_llmperf.packages.installed import installed_here, site_folders
+    from pytest_llmperf.packages.declarations import name_of_project, repository_around
+    from pytest_llmperf.packages.installed import (
+        installed_here,
+        module_folders,
+        site_folders,
+    )
 
     project, tree = project.resolve(), tree.resolve()
     area = repository_around(project)
@@ -41,9 +44,9 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
             if counterpart.is_dir():
                 roots.setdefault(str(counterpart))
     installed = installed_here()
-    of_repository = from_repository(area, installed, site_folders())
+    of_repository = installed.below(area)
     for each in of_repository:
-        home = Path(os.path.normpath(tree / os.path.relpath(each.home().resolve(), project)))
+        home = Path(os.path.normpath(tree / os.path.relpath(str(each.source), project)))
         if not any(Path(root).is_relative_to(home) for root in roots):
             # The package lies elsewhere in the other tree: src was added or removed.
             for folder in (home / "src", home):
@@ -51,20 +54,9 @@ def import_roots(project: Path, tree: Path) -> tuple[str, ...]:
                     roots.setdefault(str(folder))
                     break
     source = tree / "src"
-    if _holds_modules(source) and (roots or of_repository or _name_of(project) in installed):
+    if _holds_modules(source) and (roots or of_repository or name_of_project(project) in installed):
         roots.setdefault(str(source))
     return tuple(roots)
-
-
-def _name_of(project: Path) -> str | None:
-    """Return the name of the project's package, if its pyproject.toml states it."""
-    from pytest_llmperf.packages.errors import InstallError
-    from pytest_llmperf.packages.project import read_project
-
-    try:
-        return read_project(project).name
-    except InstallError:
-        return None
 
 
 def own_modules(tree: Path, roots: Sequence[str]) -> frozenset[str]:

@@ -1,14 +1,16 @@
-"""Virtual environments of this Python."""
+"""Makes virtual environments of this Python, and copies packages into them."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pytest_llmperf.packages.commands import clean_environment, run_logged
-from pytest_llmperf.packages.installed import site_folders
+from pytest_llmperf.packages.installed import Distribution, Installed, path_lines, site_folders
+from pytest_llmperf.packages.installers import clean_environment, run_logged
 
 _NO_VENV = (
     "a Python without the venv module cannot make environments: install it (Debian, Ubuntu: "
@@ -64,3 +66,132 @@ def visible_base_folders() -> list[Path]:
     if "include-system-site-packages=true" not in text.lower().replace(" ", ""):
         return []
     return [folder for folder in folders if not folder.is_relative_to(sys.prefix)]
+
+
+#: Files of this size are linked, not copied: libraries of gigabytes would fill the disk, and
+#: an installer replaces a file rather than write into it. Smaller ones, which people edit to
+#: look for a fault, are copied.
+_LINKED_BYTES = 1 << 20
+#: Metadata that identifies a distribution; without RECORD no installer tries to remove it.
+_DESCRIPTION = ("METADATA", "direct_url.json", "entry_points.txt", "top_level.txt")
+
+
+def copy_packages(folders: Sequence[Path], site: Path, area: Path) -> None:
+    """Copy folders of packages into one, without bytecode; the first wins, as in imports.
+
+    Paths into ``area`` that .pth files add are left out: those modules come from a tree.
+
+    Args:
+        folders: in the order of ``sys.path``.
+        site: the folder to copy into.
+        area: the top of the project's repository.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+
+    def ignored(top: str, names: list[str]) -> set[str]:
+        # pip works from outside the environment, and has many files.
+        pips = {name for name in names if name.partition("-")[0] == "pip"}
+        return {"__pycache__", *(pips if top in map(str, folders) else ())}
+
+    for folder in reversed(folders):
+        shadowed, shadowing = Installed([site]), Installed([folder])
+        for name in shadowed.keys() & shadowing.keys():
+            remove(shadowed[name])
+        shutil.copytree(
+            folder,
+            site,
+            ignore=ignored,
+            copy_function=_copy_file,
+            dirs_exist_ok=True,
+        )
+        for path in folder.glob("*.pth"):
+            inside = {line for line in path_lines(path) if _is_below(folder / line, area, folder)}
+            if inside:
+                text = path.read_text(encoding="utf-8", errors="surrogateescape")
+                kept = [line for line in text.splitlines() if line.strip() not in inside]
+                (site / path.name).write_text(
+                    "".join(f"{line}\n" for line in kept), errors="surrogateescape"
+                )
+
+
+def copy_distribution(distribution: Distribution, site: Path) -> None:
+    """Copy the files of one distribution into another environment's folder of packages.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+    for source in _files(distribution):
+        if source.is_relative_to(distribution.folder):
+            target = site / source.relative_to(distribution.folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            _copy_file(str(source), str(target))
+
+
+def write_metadata(distribution: Distribution, site: Path) -> None:
+    """Write only a distribution's metadata, for ``importlib.metadata`` and installers.
+
+    A distribution in ``site`` itself is stripped to its metadata.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+    texts = {file: distribution.raw.read_text(file) for file in _DESCRIPTION}
+    texts["METADATA"] = texts["METADATA"] or distribution.raw.read_text("PKG-INFO")
+    if distribution.folder == site:
+        remove(distribution)
+    name = distribution.name.replace("-", "_")
+    folder = site / f"{name}-{distribution.version}.dist-info"
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in texts.items():
+        if text is not None:
+            (folder / file).write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def remove(distribution: Distribution) -> None:
+    """Delete a distribution's files from its environment, and folders left empty.
+
+    Raises:
+        OSError: as the system reports it.
+    """
+    folders = set()
+    for path in list(_files(distribution)):
+        if path.is_relative_to(distribution.folder):
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+        empty = folder
+        while empty != distribution.folder and empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
+            empty = empty.parent
+
+
+def _files(distribution: Distribution) -> Iterator[Path]:
+    """Yield the existing files of a distribution that its record names."""
+    for file in distribution.raw.files or ():
+        path = Path(os.path.normpath(str(distribution.raw.locate_file(file))))
+        if path.is_file():
+            yield path
+
+
+def _is_below(path: Path, area: Path, folder: Path) -> bool:
+    """Whether a path lies in ``area``, but not in a folder of packages inside it."""
+    real = path.resolve()
+    return real.is_relative_to(area) and not real.is_relative_to(folder.resolve())
+
+
+def _copy_file(source: str, target: str) -> None:
+    # Some installers place links to their own store.
+    real = Path(source).resolve()
+    if real.stat().st_size >= _LINKED_BYTES:
+        try:
+            Path(target).unlink(missing_ok=True)
+            os.link(real, target)
+        except OSError:  # another file system, or one without links
+            pass
+        else:
+            return
+    shutil.copy2(real, target)

@@ -8,7 +8,7 @@ import pytest
 from scripted_histories import history
 
 from pytest_llmperf.bisect.project import find_project
-from pytest_llmperf.packages import identity
+from pytest_llmperf.packages import fingerprint
 from pytest_llmperf.packages.installed import Installed
 
 
@@ -56,8 +56,7 @@ def install(site: Path, version: str, files: str, source: Path | None = None) ->
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of installed packages, with one in it."""
     folder = tmp_path / "site"
-    monkeypatch.setattr(identity, "site_folders", lambda: [folder])
-    monkeypatch.setattr(identity, "installed_here", lambda: Installed([folder]))
+    monkeypatch.setattr(fingerprint, "installed_here", lambda: Installed([folder]))
     install(folder, "1.0", "engine.so,sha256=a,1")
     return folder
 

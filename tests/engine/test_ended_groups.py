@@ -18,7 +18,7 @@ from pytest_llmperf import process_groups
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineGoneError
 from pytest_llmperf.engine.request import build_request
-from pytest_llmperf.packages import commands
+from pytest_llmperf.packages import installers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="process groups are POSIX's")
 
@@ -175,9 +175,9 @@ def test_an_interrupted_installer_is_ended_with_its_group(
         process_groups.wait_until_ended(process)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(commands, "wait_until_ended", interrupted)
+    monkeypatch.setattr(installers, "wait_until_ended", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        commands.run_logged(
+        installers.run_logged(
             ["sleep", "600"],
             tmp_path / "log",
             "sleeping",
