@@ -35,21 +35,20 @@ from pytest_llmperf.packages.venv import (
     write_metadata,
 )
 
-Say = Callable[[str], None]
-
 #: How long it takes to build an engine from source, on two to a dozen cores.
 BUILD_TIME, LONGEST_BUILD_S = "3 to 6 minutes", 360.0
 
 
 @dataclass(frozen=True)
 class Site:
-    """Place, build flags and log of one environment's build.
+    """Place, log and contents of one environment's build.
 
     Attributes:
         folder: of the environment.
         log: the file for the installers' output.
         this_tree: the project folder of this environment.
         other_tree: the project folder that the new one is for.
+        own: the project's own distributions; only their metadata is copied.
         flags: CMAKE_ARGS for an engine that has to be built.
         say: called with a line before and during long steps.
     """
@@ -58,25 +57,21 @@ class Site:
     log: Path
     this_tree: Path
     other_tree: Path
+    own: Sequence[Distribution]
     flags: str
-    say: Say
+    say: Callable[[str], None]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the variables of an installer that may build an engine."""
+        if self.flags:
+            more |= {"CMAKE_ARGS": self.flags, "FORCE_CMAKE": "1"}
+        return clean_environment(os.environ, **more)
 
 
-def build(
-    site: Site,
-    needs: Needs,
-    own: Sequence[Distribution],
-    installer: Installer,
-    donors: Sequence[Path],
-) -> Path:
-    """Make a copy of this environment, let an installer add what is missing, and return its folder.
+def build(site: Site, needs: Needs, installer: Installer, donors: Sequence[Path]) -> Path:
+    """Copy this environment, let an installer add what is missing, and return its packages' folder.
 
-    Args:
-        site: where.
-        needs: what the other tree needs.
-        own: the project's own distributions; only their metadata is copied.
-        installer: adds what is missing.
-        donors: folders of packages whose engine was built with the same flags.
+    ``donors`` are folders of packages whose engine was built with the same flags.
 
     Raises:
         InstallError: an installer failed.
@@ -88,7 +83,7 @@ def build(
     copy_packages(own_folders, packages, repository_around(site.this_tree))
     copied = Installed([packages])
     donor = donor_of(needs.engine, donors)
-    replaced = {*NOT_COPIED, *(each.name for each in own), *([ENGINE] if donor else [])}
+    replaced = {*NOT_COPIED, *(each.name for each in site.own), *([ENGINE] if donor else [])}
     for name in copied.keys() & replaced:
         remove(copied[name])
     if donor:
@@ -96,13 +91,12 @@ def build(
     if needs.installs:
         _install(site, needs, installer, compiles=bool(needs.engine) and not donor)
     made, area = Installed([packages]), repository_around(site.other_tree)
-    for each in made.values():
-        if each.is_from(area):
-            remove(each)
+    for each in made.below(area):
+        remove(each)
     # A package of another version may need what nothing needs in this environment.
     for name in no_longer_needed(needs.dropped, made):
         remove(made[name])
-    for each in own:
+    for each in site.own:
         write_metadata(each, packages)
     return packages
 
@@ -131,7 +125,7 @@ def _install(site: Site, needs: Needs, installer: Installer, *, compiles: bool) 
         site.log,
         f"installing {shown} with {installer.name}",
         cwd=site.other_tree,
-        environ=clean_environment(os.environ, TMPDIR=str(scratch), **_engine_variables(site.flags)),
+        environ=site.environment(TMPDIR=str(scratch)),
         say=site.say,
         advice=f"{by_flags}or {BY_HAND}",
     )
@@ -148,18 +142,11 @@ def donor_of(line: str, donors: Sequence[Path]) -> Installed | None:
     return None
 
 
-def build_by_hand(
-    site: Site, own: Sequence[Distribution], installed: Installed, command: str
-) -> Path:
+def build_by_hand(site: Site, installed: Installed, command: str) -> Path:
     """Make an environment with the user's own command, and return its folder of packages.
 
-    The project itself is removed again, as its modules come from the tree.
-
-    Args:
-        site: where.
-        own: the project's own distributions.
-        installed: this environment's distributions.
-        command: the command line; ``{python}`` stands for the environment's interpreter.
+    The project itself is removed again, as its modules come from the tree. In the command
+    line, ``{python}`` stands for the environment's interpreter.
 
     Raises:
         InstallError: it cannot be split into words, or failed.
@@ -182,12 +169,10 @@ def build_by_hand(
         site.log,
         "perf.base_install",
         cwd=site.other_tree,
-        environ=clean_environment(
-            os.environ,
+        environ=site.environment(
             VIRTUAL_ENV=str(site.folder),
             UV_PROJECT_ENVIRONMENT=str(site.folder),
             PATH=os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath)]),
-            **_engine_variables(site.flags),
         ),
         say=site.say,
         advice="this is the command of perf.base_install; correct it there",
@@ -195,15 +180,10 @@ def build_by_hand(
     # The environment outlives this tree, so it must not contain the tree's modules or
     # links to them; only their metadata is kept.
     made, area = Installed([packages]), repository_around(site.other_tree)
-    for each in own:
+    for each in site.own:
         if each.name in made:
             remove(made[each.name])
         write_metadata(each, packages)
-    for each in made.values():
-        if each.is_from(area):
-            write_metadata(each, packages)
+    for each in made.below(area):
+        write_metadata(each, packages)
     return packages
-
-
-def _engine_variables(flags: str) -> dict[str, str]:
-    return {"CMAKE_ARGS": flags, "FORCE_CMAKE": "1"} if flags else {}

@@ -47,12 +47,8 @@ _SOURCES = (
 class Declarations:
     """The dependencies that one tree declares.
 
-    Attributes:
-        tree: its project folder.
-        projects: its packages, by folder (posix, from the tree).
-        requirements: its requirements files, by name (posix, from the tree).
-        limits: the constraints in its constraints.txt.
-        files: each file that declares something -> a digest of its content.
+    Its packages by folder and its requirements files by name (posix, from the tree), the
+    constraints in its constraints.txt, and a digest of each file that declares something.
     """
 
     tree: Path
@@ -73,12 +69,11 @@ class Declarations:
 
     def to_build(self, before: Declarations) -> list[str]:
         """Return the folders (posix) whose dependencies a backend knows, if their files changed."""
-        changed = set(before.changed(self))
+        changed = {Path(name) for name in before.changed(self)}
         return [
             folder
             for folder, project in self.projects.items()
-            if project.needs_backend
-            and any(Path(folder, name).as_posix() in changed for name in _BUILT_FROM)
+            if project.needs_backend and changed & {Path(folder, name) for name in _BUILT_FROM}
         ]
 
 
@@ -86,11 +81,8 @@ class Declarations:
 class RequirementsFile:
     """The content of a requirements file, and of those that it includes.
 
-    Attributes:
-        requirements: what is to be installed, as ``requirement_in`` returns it.
-        limits: the constraints of the constraints files that it names.
-        options: lines about indexes and folders of packages.
-        files: itself, and the files that it includes.
+    Its requirements, the constraints of the constraints files that it names, its options
+    about indexes and folders of packages, and the paths of itself and the others.
     """
 
     requirements: list[str] = field(default_factory=list)
@@ -101,12 +93,7 @@ class RequirementsFile:
 
 @dataclass(frozen=True)
 class PackageFolder:
-    """A folder with a package.
-
-    Attributes:
-        folder: of the pyproject.toml, setup.py or setup.cfg.
-        data: the content of its pyproject.toml; empty without one.
-    """
+    """A folder with a package, and the content of its pyproject.toml; empty without one."""
 
     folder: Path
     data: Mapping[str, Any]
@@ -163,10 +150,8 @@ class PackageFolder:
 def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
     """Return the declarations of the project folder ``tree``.
 
-    Args:
-        tree: the folder.
-        also: folders of further packages (posix, from the tree): siblings in a repository
-            of several packages.
+    ``also`` names folders of further packages (posix, from the tree): siblings in a
+    repository of several packages.
 
     Raises:
         InstallError: a file cannot be read or parsed; names file and line.
@@ -181,11 +166,8 @@ def declared(tree: Path, also: Iterable[str] = ()) -> Declarations:
     files |= {file for content in contents.values() for file in content.files}
     requirements = {_name_of(path, tree): contents[path] for path in lists}
     limits = contents.get(tree / "constraints.txt", RequirementsFile()).requirements
-    digests = {
-        _name_of(path, tree): hashlib.sha256(_read(path)).hexdigest()
-        for path in files
-        if path.is_file()
-    }
+    present = (path for path in files if path.is_file())
+    digests = {_name_of(path, tree): hashlib.sha256(_read(path)).hexdigest() for path in present}
     return Declarations(tree, projects, requirements, limits, digests)
 
 
@@ -197,7 +179,7 @@ def check_installable(ours: Declarations, theirs: Declarations) -> None:
     """
     changed = ours.changed(theirs)
     for file in changed:
-        name = file.rpartition("/")[2]
+        name = Path(file).name
         beside = name in _CONDA and (theirs.requirements or theirs.projects["."].is_package)
         if name in _OTHER_TOOLS and not beside:
             raise InstallError(

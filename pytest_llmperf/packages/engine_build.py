@@ -16,43 +16,28 @@ from pytest_llmperf.packages.installed import Distribution
 _SET = re.compile(r'^set\((GGML_\w+) "([^"]*)"\)$', re.MULTILINE)
 #: Options that decide what is built, with their defaults. Where CMake computes a default, it
 #: records it beside the option (GGML_..._DEFAULT).
-_DEFAULTS = {
-    **dict.fromkeys(
-        (
-            *("CUDA", "HIP", "MUSA", "METAL", "SYCL", "VULKAN", "OPENCL", "CANN", "BLAS", "RPC"),
-            *("WEBGPU", "OPENVINO", "HEXAGON", "ZDNN", "ZENDNN", "BACKEND_DL"),
-            *("CPU_ALL_VARIANTS", "CPU_KLEIDIAI", "CPU_HBM", "LTO", "STATIC"),
-            *(
-                "CUDA_F16",
-                "CUDA_FORCE_MMQ",
-                "CUDA_FORCE_CUBLAS",
-                "CUDA_FA_ALL_QUANTS",
-                "CUDA_NO_VMM",
-            ),
-            *("CUDA_NO_PEER_COPY", "HIP_ROCWMMA_FATTN", "SYCL_F16"),
-        ),
-        "OFF",
-    ),
-    **dict.fromkeys(
-        ("NATIVE", "OPENMP", "LLAMAFILE", "CPU_REPACK", "CUDA_FA", "CUDA_GRAPHS"), "ON"
-    ),
+_OFF = (
+    *("CUDA", "HIP", "MUSA", "METAL", "SYCL", "VULKAN", "OPENCL", "CANN", "BLAS", "RPC", "WEBGPU"),
+    *("OPENVINO", "HEXAGON", "ZDNN", "ZENDNN", "BACKEND_DL", "LTO", "STATIC"),
+    *("CPU_ALL_VARIANTS", "CPU_KLEIDIAI", "CPU_HBM", "HIP_ROCWMMA_FATTN", "SYCL_F16"),
+    *("CUDA_F16", "CUDA_FORCE_MMQ", "CUDA_FORCE_CUBLAS", "CUDA_FA_ALL_QUANTS", "CUDA_NO_VMM"),
+    *("CUDA_NO_PEER_COPY", "AVX_VNNI", "AVX512", "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16"),
+    *("AMX_TILE", "AMX_INT8", "AMX_BF16"),
+)
+_ON = ("NATIVE", "OPENMP", "LLAMAFILE", "CPU_REPACK", "CUDA_FA", "CUDA_GRAPHS")
+_TEXTS = {
     **dict.fromkeys(("CPU_ARM_ARCH", "CPU_POWERPC_CPUTYPE", "SYCL_DEVICE_ARCH"), ""),
     "BLAS_VENDOR": "Generic",
     "SYCL_TARGET": "INTEL",
 }
 #: On for a portable build, off for one that asks the compiler for this machine's processor.
 _PORTABLE = ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")
-#: Off unless requested.
-_BEYOND = ("AVX_VNNI", "AVX512", "AVX512_VBMI", "AVX512_VNNI", "AVX512_BF16")
-_AMX = ("AMX_TILE", "AMX_INT8", "AMX_BF16")
 
 
 def build_flags(engine: Distribution | None, environ: Mapping[str, str]) -> str:
-    """Return the CMAKE_ARGS to build another version of the engine with.
+    """Return the CMAKE_ARGS to build another version of the installed engine with.
 
-    Args:
-        engine: the installed llama-cpp-python; None if there is none.
-        environ: its CMAKE_ARGS win, if set.
+    CMAKE_ARGS among the variables win, if set.
     """
     if given := environ.get("CMAKE_ARGS", "").strip():
         return given
@@ -70,9 +55,8 @@ def flags_of(config: str) -> list[str]:
     """Return the flags in a ggml-config.cmake's text that differ from the defaults."""
     values = dict(_SET.findall(config))
     native = _on(values.get("GGML_NATIVE", "ON"))
-    defaults = dict(_DEFAULTS)
+    defaults = {**dict.fromkeys(_OFF, "OFF"), **dict.fromkeys(_ON, "ON"), **_TEXTS}
     defaults |= dict.fromkeys(_PORTABLE, "OFF" if native else "ON")
-    defaults |= dict.fromkeys((*_BEYOND, *_AMX), "OFF")
     flags = []
     for name, usual in defaults.items():
         value = values.get(f"GGML_{name}")

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pytest_llmperf.packages.building import (
@@ -33,7 +33,7 @@ from pytest_llmperf.packages.installed import (
     installed_here,
 )
 from pytest_llmperf.packages.installers import InstallError, find_installer
-from pytest_llmperf.packages.needs import needs_of
+from pytest_llmperf.packages.needs import Needs, needs_of
 from pytest_llmperf.packages.store import Entry
 from pytest_llmperf.packages.venv import interpreter, visible_base_folders
 
@@ -47,12 +47,9 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Environment:
-    """The Python environment of a tree's processes.
+    """The Python environment of a tree's processes: its interpreter, and a line for the report.
 
-    Attributes:
-        python: the interpreter's path.
-        shared: whether it is this process's own.
-        note: one line for the report, such as ``own environment: toy 1.0 (2.0 here)``.
+    It is ``shared`` if it is this process's own.
     """
 
     python: str
@@ -62,19 +59,15 @@ class Environment:
 
 @dataclass(frozen=True)
 class _Trees:
-    """This environment with its tree, and the other tree.
+    """The declarations of both trees, and this environment's distributions.
 
-    Attributes:
-        ours: what this environment's tree declares.
-        theirs: what the other one does.
-        installed: this environment's distributions.
-        own: those of them that come from the trees.
+    ``own`` are those of them that come from the trees.
     """
 
     ours: Declarations
     theirs: Declarations
     installed: Installed
-    own: tuple[Distribution, ...]
+    own: Sequence[Distribution]
 
     def files(self) -> str:
         """Name the files that differ."""
@@ -102,19 +95,15 @@ class _Recipe:
 
     Attributes:
         content: everything that decides its packages, as JSON types.
-        why: the other tree's declarations, for a message.
         make: builds it, given the folders of packages to copy an engine from.
         flags: CMAKE_ARGS for an engine that has to be built.
-        engine: the requirement for an engine of another version; empty if none is asked for.
-        certain: whether it definitely differs from this environment.
+        needs: what an installer has to change; nothing if the user's own command installs.
     """
 
     content: Sequence[object]
-    why: str
     make: Callable[[Site, Sequence[Path]], Path]
     flags: str
-    engine: str = ""
-    certain: bool = True
+    needs: Needs = field(default_factory=Needs)
 
 
 def environment_for(
@@ -128,9 +117,7 @@ def environment_for(
     """Return the environment for another work tree, building it if the cache has none.
 
     This one if both trees declare the same, or an installer finds that they need the
-    same packages; else one that differs from this one only in their needs. It appears
-    complete or not at all, even if this process is killed; of several concurrent
-    builders of the same one, only one builds.
+    same packages; else one that differs from this one only in their needs.
 
     Args:
         own_tree: the project folder that this interpreter's environment is made for.
@@ -160,7 +147,7 @@ def environment_for(
         return _shared("the other commit declares nothing")
     own = [each for name, each in installed.items() if name in ours.names | theirs.names]
     own += [each for each in of_repository if each not in own]
-    trees = _Trees(ours, theirs, installed, tuple(own))
+    trees = _Trees(ours, theirs, installed, own)
     recipe = _by_command(trees, install) if install else _by_installer(trees)
     if recipe is None:
         return _shared("both need the same packages")
@@ -183,8 +170,7 @@ def _by_command(trees: _Trees, install: str) -> _Recipe:
     flags = build_flags(trees.installed.get(ENGINE), os.environ)
     return _Recipe(
         ["by command", dict(trees.theirs.files), install, flags, state_of(())],
-        "",
-        lambda site, _: build_by_hand(site, trees.own, trees.installed, install),
+        lambda site, _: build_by_hand(site, trees.installed, install),
         flags,
     )
 
@@ -209,14 +195,11 @@ def _by_installer(trees: _Trees) -> _Recipe | None:
     described = [[each.name, each.version] for each in trees.own]
     asked = json.dumps(asdict(needs), default=sorted).replace(str(theirs.tree), "{tree}")
     files = dict(theirs.files) if needs.folders else {}
-    dropped = (f"without {name}" for name in sorted(needs.dropped))
     return _Recipe(
         [installer.name, asked, files, described, flags, base, state_of(copied)],
-        f": {_few([*needs.installs, *dropped])}",
-        lambda site, donors: build(site, needs, trees.own, installer, donors),
+        lambda site, donors: build(site, needs, installer, donors),
         flags,
-        needs.engine,
-        certain=bool(needs.new or needs.dropped),
+        needs,
     )
 
 
@@ -234,39 +217,46 @@ def _made(
         if not stamp:
             engine = engine_digest(recipe.flags, os.environ)
             donors = entry.donors(engine)
-            compiles = bool(recipe.engine) and donor_of(recipe.engine, donors) is None
-            if compiles and seconds is not None and seconds < LONGEST_BUILD_S:
-                raise InstallError(_no_time(recipe.engine, seconds))
-            built = f"; its engine is built from source, {BUILD_TIME}" if compiles else ""
-            say(
-                f"creating an environment for the other commit ({trees.files()} changed)"
-                f"{recipe.why}{built}"
-            )
+            _announce(trees, recipe.needs, donors, say, seconds)
             with entry.folder() as folder:
                 both = trees.ours.tree, trees.theirs.tree
-                site = Site(folder, entry.log, *both, recipe.flags, say)
+                site = Site(folder, entry.log, *both, trees.own, recipe.flags, say)
                 packages = recipe.make(site, donors)
                 differences = trees.differences(Installed([packages, *visible_base_folders()]))
-                description = (
-                    _few(differences)
-                    or f"the same versions, declared differently ({trees.files()})"
-                )
-                stamp = {"note": f"own environment: {description}"}
-                if differences or recipe.certain:
+                same = f"the same versions, declared differently ({trees.files()})"
+                stamp = {"note": f"own environment: {_few(differences) or same}"}
+                if differences or recipe.needs.certain:
                     stamp |= {"folder": folder.name, "packages": str(packages)}
-                    stamp |= {"engine": engine if recipe.engine else ""}
+                    stamp |= {"engine": engine if recipe.needs.engine else ""}
                 entry.publish(stamp)
         if "folder" not in stamp:
             return _shared("both need the same packages")
         return Environment(str(interpreter(store / stamp["folder"])), False, stamp["note"])
 
 
-def _no_time(engine: str, seconds: float) -> str:
-    return (
-        f"it needs {engine} built from source, {BUILD_TIME}, and {max(seconds, 0):.0f} s are left "
-        "of perf.budget; raise perf.budget, or run the tests once with --llmperf-against that "
-        "commit, which builds it before the budget begins and keeps it"
-    )
+def _announce(
+    trees: _Trees,
+    needs: Needs,
+    donors: Sequence[Path],
+    say: Callable[[str], None],
+    seconds: float | None,
+) -> None:
+    """Say what is built, and why.
+
+    Raises:
+        InstallError: the time left may not suffice.
+    """
+    compiles = bool(needs.engine) and donor_of(needs.engine, donors) is None
+    if compiles and seconds is not None and seconds < LONGEST_BUILD_S:
+        raise InstallError(
+            f"it needs {needs.engine} built from source, {BUILD_TIME}, and {max(seconds, 0):.0f} s "
+            "are left of perf.budget; raise perf.budget, or run the tests once with "
+            "--llmperf-against that commit, which builds it before the budget begins and keeps it"
+        )
+    changes = _few([*needs.installs, *(f"without {name}" for name in sorted(needs.dropped))])
+    why = f": {changes}" if changes else ""
+    built = f"; its engine is built from source, {BUILD_TIME}" if compiles else ""
+    say(f"creating an environment for the other commit ({trees.files()} changed){why}{built}")
 
 
 def _few(lines: Sequence[str]) -> str:

@@ -58,8 +58,8 @@ def fingerprint(
         path: its ``sys.path``.
         besides: work trees to leave out, as their content is known; packages installed in
             them count.
-        touched: whether the times of installed files count. If not, an environment rebuilt from
-            the same packages has the same digest.
+        touched: whether the times of installed files count; if not, an environment rebuilt
+            from the same packages has the same digest.
     """
     trees = [tree.resolve() for tree in besides]
     found = [Path(os.path.realpath(entry)) for entry in path if entry]
@@ -69,9 +69,10 @@ def fingerprint(
     folders |= {folder: None for folder in linked if folder.is_dir()}
     lines = [f"python {version}"]
     for folder in folders:
+        standard = (folder / "os.py").is_file() or folder.name == "lib-dynload"
         if folder in installed:
             lines += _of_site(folder, touched)
-        elif not _is_standard(folder) and not _is_in(folder, trees):
+        elif not (standard or _is_in(folder, trees)):
             lines += _of_source(folder, trees)
     return _digest(lines)
 
@@ -104,10 +105,6 @@ def _is_in(folder: Path, trees: Sequence[Path]) -> bool:
         folder.is_relative_to(tree) and not SITES & {*folder.relative_to(tree).parts}
         for tree in trees
     )
-
-
-def _is_standard(folder: Path) -> bool:
-    return (folder / "os.py").is_file() or folder.name == "lib-dynload"
 
 
 def _is_site(folder: Path) -> bool:
@@ -188,10 +185,7 @@ def engine_digest(flags: str, environ: Mapping[str, str]) -> str:
 
 
 def installed_digest(area: Path) -> str:
-    """Return a digest that identifies this environment.
-
-    Distributions in editable form whose source lies below ``area`` do not count.
-    """
+    """Return a digest of this environment, without what was installed from below ``area``."""
     installed = installed_here()
     return state_of(each for _, each in sorted(installed.items()) if not each.is_from(area))
 
@@ -218,11 +212,5 @@ def _state(each: Distribution) -> str:
     """Return a text that changes when a distribution is rebuilt or, for the engine, edited."""
     if each.name != ENGINE:
         return each.record()
-    stats = []
-    for file in sorted(str(each.raw.locate_file(file)) for file in each.raw.files or ()):
-        try:
-            found = Path(file).stat()
-        except OSError:
-            continue
-        stats.append([file, found.st_size, found.st_mtime_ns])
-    return each.record() + digest(stats)
+    files = sorted(str(each.raw.locate_file(file)) for file in each.raw.files or ())
+    return each.record() + digest([line for file in files for line in _stat(file, file)])

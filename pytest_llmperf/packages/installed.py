@@ -31,14 +31,7 @@ NOT_COPIED = frozenset({"pip", "uv", PLUGIN})
 
 @dataclass(frozen=True)
 class Distribution:
-    """One installed distribution.
-
-    Attributes:
-        name: canonical.
-        version: as its metadata says.
-        folder: of site-packages, where it lies.
-        raw: the standard library's view of it.
-    """
+    """One installed distribution: its canonical name, its version, and its site-packages folder."""
 
     name: str
     version: str

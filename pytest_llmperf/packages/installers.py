@@ -35,23 +35,15 @@ _OLDEST_PIP = "22.3"
 
 @dataclass(frozen=True)
 class Installer:
-    """A program that works on an environment given by its interpreter.
-
-    Attributes:
-        name: ``uv`` or ``pip``.
-        program: the words that start it.
-    """
+    """``uv`` or ``pip``, and the words that start it."""
 
     name: str
     program: tuple[str, ...]
 
     def install(self, python: Path, words: Sequence[str], *, unbuilt: str = "") -> list[str]:
-        """Return the command that installs packages in an environment.
+        """Return the command that installs packages in an interpreter's environment.
 
-        Args:
-            python: of the environment.
-            words: what to install.
-            unbuilt: a package to be built from source, whatever wheel a cache holds.
+        The package ``unbuilt`` is built from source, whatever wheel a cache holds.
         """
         if self.name == "uv":
             plain = ["--no-progress", "--color", "never", *(["--no-cache"] if unbuilt else [])]
@@ -67,14 +59,9 @@ def find_installer(
 ) -> Installer:
     """Return the installer to use.
 
-    If both are available: uv, unless pip installed most of this environment; the package sources
-    are then configured for pip, and uv does not read that.
-
-    Args:
-        installed: this environment's distributions.
-        environ: its variables.
-        sees_base: whether packages of the Python below count in the new environment, which
-            takes pip: uv does not see them.
+    If both are available: uv, unless pip installed most of this environment (the package sources
+    are then configured for pip, and uv does not read that), or the new environment sees the
+    packages of its base Python (uv does not).
 
     Raises:
         InstallError: there is none.
@@ -97,9 +84,7 @@ def find_installer(
 def read_lock(tree: Path, words: Sequence[str]) -> list[str]:
     """Return a tree's uv.lock as lines of a requirements file.
 
-    Args:
-        tree: the folder of the lock.
-        words: which extras and groups count: ``--extra``, ``dev``.
+    The words name the extras and groups that count: ``--extra``, ``dev``.
 
     Raises:
         InstallError: it cannot be read.
@@ -196,8 +181,8 @@ def run_logged(
     environ: Mapping[str, str],
     say: Callable[[str], None] = lambda _: None,
     advice: str = "",
-) -> str:
-    """Run a command to its end, its output appended to ``log`` and returned.
+) -> None:
+    """Run a command to its end, its output appended to ``log``.
 
     It ends, with all that it started, when this process is interrupted or killed.
 
@@ -236,12 +221,9 @@ def run_logged(
         finally:
             if process.stdin:
                 process.stdin.close()
-    with log.open("rb") as file:
-        file.seek(began)
-        text = file.read().decode(errors="replace")
     if status != 0:
+        text = log.read_bytes()[began:].decode(errors="replace")
         raise InstallError(_failure(what, status, log, text, advice))
-    return text
 
 
 def _wait(process: subprocess.Popen[bytes], what: str, say: Callable[[str], None]) -> int:

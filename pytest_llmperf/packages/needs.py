@@ -9,7 +9,13 @@ from typing import Literal, NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from pytest_llmperf.packages.declarations import UV_LOCK, Declarations, parse, requirement_in
+from pytest_llmperf.packages.declarations import (
+    UV_LOCK,
+    Declarations,
+    RequirementsFile,
+    parse,
+    requirement_in,
+)
 from pytest_llmperf.packages.installed import ENGINE, PLUGIN, Installed
 from pytest_llmperf.packages.installers import read_lock
 
@@ -19,8 +25,8 @@ class Needs:
     """Differences between another tree's requirements and this environment.
 
     Attributes:
-        new: requirements that are not met here.
-        kept: requirements that are met here, and have to stay so.
+        new: requirements that this environment does not meet.
+        kept: requirements that it meets, and that have to stay met.
         limits: constraints on all of it.
         options: lines of requirements files that say where packages come from.
         folders: packages of the tree whose dependencies only their build backend, or uv,
@@ -41,6 +47,11 @@ class Needs:
         return (*self.new, *self.folders)
 
     @property
+    def certain(self) -> bool:
+        """Whether it is known, without running a build backend, that the packages differ."""
+        return bool(self.new or self.dropped or not self.folders)
+
+    @property
     def engine(self) -> str:
         """The requirement for a release of the engine that is not installed; else empty."""
         releases = (line for line in self.new if " @ " not in line)
@@ -50,23 +61,12 @@ class Needs:
 class _ListName(NamedTuple):
     """The identity of a requirement list, by which lists of two trees are matched.
 
-    Attributes:
-        where: a requirements file, or the folder of a package.
-        kind: what kind of list it is.
-        name: of the extra or group.
+    ``where`` is a requirements file or the folder of a package, ``name`` that of an extra or group.
     """
 
     where: str
     kind: Literal["file", "project", "extra", "group"]
     name: str = ""
-
-
-class _Asked(NamedTuple):
-    """The followed lists of a tree: requirements, constraints, and where packages come from."""
-
-    lines: list[str]
-    limits: list[str]
-    options: list[str]
 
 
 def needs_of(
@@ -75,13 +75,8 @@ def needs_of(
     """Compare the declarations of two trees with the installed packages.
 
     Where this environment has drifted from both trees alike, it stays as it is. If both have
-    another uv.lock, it replaces the projects' own lists.
-
-    Args:
-        ours: declarations of this environment's tree.
-        theirs: those of the other one.
-        installed: this environment's distributions.
-        own: names of the packages that come from the trees, or do not count.
+    another uv.lock, it replaces the projects' own lists. ``own`` names packages that come
+    from the trees, or do not count.
 
     Raises:
         InstallError: a uv.lock cannot be read.
@@ -89,26 +84,38 @@ def needs_of(
     locked = UV_LOCK in ours.files.keys() & theirs.files.keys() & {*ours.changed(theirs)}
     our_lists, their_lists = _lists_of(ours, installed), _lists_of(theirs, installed)
     followed = _followed_lists(our_lists, installed)
+    # Of lists that this tree does not have, requirements files are followed, to be safe;
+    # extras and groups are not, as they are optional.
+    others = {
+        name
+        for name in their_lists
+        if name.kind == "project"
+        or name in followed
+        or (name.kind == "file" and name not in our_lists)
+    }
     before = _asked(ours, our_lists, followed, locked)
-    asked = _asked(theirs, their_lists, _other_followed(their_lists, our_lists, followed), locked)
-    folders = () if locked else tuple(_folders(theirs, theirs.to_build(ours), followed))
+    asked = _asked(theirs, their_lists, others, locked)
+    # Backends are run in the other tree only: a build would write into the user's own.
+    to_build = [] if locked else theirs.to_build(ours)
+    folders = tuple(_with_extras(theirs, folder, followed) for folder in to_build)
 
     new, kept, drifted = [], [], set()
     # A limit on an installed package counts even if no list asks for it.
     held = [line for line in asked.limits if _package_names([line]) <= installed.keys()]
-    for line, requirement in _applicable([*asked.lines, *held]).items():
+    for line, requirement in _applicable([*asked.requirements, *held]).items():
         if requirement and canonicalize_name(requirement.name) in own:
             continue
         if requirement and not requirement.url and installed.satisfies(requirement):
             kept.append(line)
-        elif line in before.lines or line in before.limits:
+        elif line in before.requirements or line in before.limits:
             drifted.add(line)
         else:
             new.append(line)
     limits = [line for line in asked.limits if line not in drifted]
     if ENGINE in installed and not folders and ENGINE not in _package_names(new):
         limits.append(f"{ENGINE}=={installed[ENGINE].version}")
-    dropped = _package_names(before.lines) - _package_names(asked.lines) - {ENGINE, *own}
+    dropped = _package_names(before.requirements) - _package_names(asked.requirements)
+    dropped -= {ENGINE, *own}
     if not locked and any(each.needs_backend for each in theirs.projects.values()):
         dropped = set()  # its lists are not all that it asks for
     return Needs(
@@ -124,12 +131,9 @@ def needs_of(
 def no_longer_needed(
     asked: Iterable[str], installed: Installed, besides: Collection[str] = ()
 ) -> set[str]:
-    """Return the packages that no other installed package needs.
+    """Return those of the asked packages that no other installed package needs.
 
-    Args:
-        asked: their names.
-        installed: an environment's distributions.
-        besides: names of distributions whose needs do not count: the project's own.
+    ``besides`` names distributions whose needs do not count: the project's own.
     """
     gone = installed.keys() & set(asked)
     while True:
@@ -180,29 +184,13 @@ def _followed_lists(lists: Mapping[_ListName, list[str]], installed: Installed) 
     return followed | {name for name, unmet in drifted if unmet and not unmet & claimed}
 
 
-def _other_followed(
-    theirs: Mapping[_ListName, list[str]],
-    ours: Mapping[_ListName, list[str]],
-    followed: set[_ListName],
-) -> set[_ListName]:
-    """Return the lists of the other tree to follow: those that this environment follows.
-
-    Of lists that this tree does not have, requirements files are followed, to be
-    safe; extras and groups are not, as they are optional.
-    """
-    return {
-        name
-        for name in theirs
-        if name.kind == "project" or name in followed or (name.kind == "file" and name not in ours)
-    }
-
-
 def _asked(
     tree: Declarations,
     lists: Mapping[_ListName, list[str]],
     followed: set[_ListName],
     locked: bool,
-) -> _Asked:
+) -> RequirementsFile:
+    """Return what a tree asks for, as if all of the followed lists were one file."""
     names = sorted(followed)
     lines: list[str] = []
     if locked:
@@ -212,23 +200,16 @@ def _asked(
         names = [name for name in names if name not in in_lock]
     lines += [line for name in names for line in lists[name]]
     files = [tree.requirements[name.where] for name in names if name.kind == "file"]
-    return _Asked(
+    return RequirementsFile(
         lines,
         [*(line for file in files for line in file.limits), *tree.limits],
         [option for file in files for option in file.options],
     )
 
 
-def _folders(
-    tree: Declarations, to_build: Iterable[str], followed: set[_ListName]
-) -> Iterable[str]:
-    """Yield the folders to install whose build backend alone knows the dependencies.
-
-    It is run in the other tree only: a build would write into the user's own.
-    """
-    for folder in to_build:
-        extras = [each.name for each in sorted(followed) if each[:2] == (folder, "extra")]
-        yield f"{tree.projects[folder].folder}" + (f"[{','.join(extras)}]" if extras else "")
+def _with_extras(tree: Declarations, folder: str, followed: set[_ListName]) -> str:
+    extras = [each.name for each in sorted(followed) if each[:2] == (folder, "extra")]
+    return f"{tree.projects[folder].folder}" + (f"[{','.join(extras)}]" if extras else "")
 
 
 def _applicable(lines: Iterable[str]) -> dict[str, Requirement | None]:

@@ -28,10 +28,8 @@ class Entry:
     under a unique name; a stamp that names it makes it public. So a builder that
     outlives its killed session does no harm.
 
-    Args:
-        store: the folder of all entries.
-        digest: the name of this one.
-        say: called with a line if it has to wait for another session.
+    ``store`` is the folder of all entries, ``digest`` the name of this one; ``say`` is called
+    with a line if it has to wait for another session.
     """
 
     def __init__(self, store: Path, digest: str, say: Callable[[str], None]) -> None:

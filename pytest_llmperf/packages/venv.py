@@ -7,6 +7,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_llmperf.packages.installed import Distribution, Installed, path_lines, site_folders
@@ -26,11 +27,8 @@ def interpreter(folder: Path) -> Path:
 def make_venv(folder: Path, log: Path, *, sees_base: bool = False, pip: bool = False) -> Path:
     """Make a venv of this Python, and return its folder of packages.
 
-    Args:
-        folder: to make.
-        log: the file for its output.
-        sees_base: whether it sees the packages of its base Python.
-        pip: whether to install pip in it; installers run from outside.
+    It has no pip unless asked for (installers run from outside), and sees the packages of
+    its base Python only if asked for.
 
     Raises:
         InstallError: this Python cannot.
@@ -79,12 +77,8 @@ _DESCRIPTION = ("METADATA", "direct_url.json", "entry_points.txt", "top_level.tx
 def copy_packages(folders: Sequence[Path], site: Path, area: Path) -> None:
     """Copy folders of packages into one, without bytecode; the first wins, as in imports.
 
-    Paths into ``area`` that .pth files add are left out: those modules come from a tree.
-
-    Args:
-        folders: in the order of ``sys.path``.
-        site: the folder to copy into.
-        area: the top of the project's repository.
+    Paths into ``area``, the project's repository, that .pth files add are left out: those
+    modules come from a tree.
 
     Raises:
         OSError: as the system reports it.
@@ -99,21 +93,13 @@ def copy_packages(folders: Sequence[Path], site: Path, area: Path) -> None:
         shadowed, shadowing = Installed([site]), Installed([folder])
         for name in shadowed.keys() & shadowing.keys():
             remove(shadowed[name])
-        shutil.copytree(
-            folder,
-            site,
-            ignore=ignored,
-            copy_function=_copy_file,
-            dirs_exist_ok=True,
-        )
+        shutil.copytree(folder, site, ignore=ignored, copy_function=_copy_file, dirs_exist_ok=True)
         for path in folder.glob("*.pth"):
             inside = {line for line in path_lines(path) if _is_below(folder / line, area, folder)}
             if inside:
                 text = path.read_text(encoding="utf-8", errors="surrogateescape")
-                kept = [line for line in text.splitlines() if line.strip() not in inside]
-                (site / path.name).write_text(
-                    "".join(f"{line}\n" for line in kept), errors="surrogateescape"
-                )
+                kept = [f"{line}\n" for line in text.splitlines() if line.strip() not in inside]
+                (site / path.name).write_text("".join(kept), "utf-8", errors="surrogateescape")
 
 
 def copy_distribution(distribution: Distribution, site: Path) -> None:
@@ -187,11 +173,8 @@ def _copy_file(source: str, target: str) -> None:
     # Some installers place links to their own store.
     real = Path(source).resolve()
     if real.stat().st_size >= _LINKED_BYTES:
-        try:
+        with suppress(OSError):  # another file system, or one without links
             Path(target).unlink(missing_ok=True)
             os.link(real, target)
-        except OSError:  # another file system, or one without links
-            pass
-        else:
             return
     shutil.copy2(real, target)
