@@ -107,8 +107,7 @@ class _Fit(NamedTuple):
         steps: differences of neighbouring segments' means.
         scores: squares of the steps in standard errors, as if normally distributed.
         errors: standard errors of the steps.
-        spread: variance within segments, widened for correlation.
-        freedom: its degrees of freedom.
+        spread: variance within segments, widened for correlation; with its degrees of freedom.
     """
 
     steps: NDArray[np.float64]
@@ -155,9 +154,7 @@ def change_points(values: NDArray[np.float64], metric: Metric) -> tuple[ChangePo
         return ()
     segments = _Segments(logs)
     kept, fit = segments.prune(cuts, level)
-    return tuple(
-        _change(segments, kept, number, fit) for number in range(len(kept)) if fit is not None
-    )
+    return () if fit is None else tuple(_change(segments, kept, n, fit) for n in range(len(kept)))
 
 
 def clipped(logs: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -264,9 +261,7 @@ class _Segments:
         left, right = at - start, stop - at
         total = self._sum[stop] - self._sum[start]
         before = self._sum[at] - self._sum[start]
-        gains = (before - total * left / (stop - start)) ** 2 / left + (
-            before - total * left / (stop - start)
-        ) ** 2 / right
+        gains = (before - total * left / (stop - start)) ** 2 * (1.0 / left + 1.0 / right)
         near = np.flatnonzero(gains >= gains[cut - start - 1] - _PLACE * spread)
         return int(at[near[0]]), int(at[near[-1]])
 

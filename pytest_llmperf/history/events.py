@@ -42,7 +42,6 @@ class Event:
             change best.
         after: the first session that certainly came after.
         effects: the metrics that changed, in the order of the group.
-        cause: the commits in between.
     """
 
     before: PlacedSession
@@ -90,12 +89,9 @@ class Attribution:
                 return CommitsBetween(
                     why_not=f"commit {commit[:12]} is not in this repository ({why})"
                 )
-        commits = int(repository.run("rev-list", "--count", f"{before}..{after}", "--"))
-        subject = ""
-        if commits == 1:
-            only = repository.run("rev-list", f"{before}..{after}", "--").strip()
-            subject = repository.subject(only)
-        return CommitsBetween(commits, subject, repository.is_ancestor(before, after))
+        commits = repository.run("rev-list", f"{before}..{after}", "--").split()
+        subject = repository.subject(commits[0]) if len(commits) == 1 else ""
+        return CommitsBetween(len(commits), subject, repository.is_ancestor(before, after))
 
 
 def _range(series: Series, change: ChangePoint) -> tuple[int, int]:

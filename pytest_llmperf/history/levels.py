@@ -11,13 +11,9 @@ if TYPE_CHECKING:
 
 
 class TestLevels(NamedTuple):
-    """One test of a session.
+    """One test of a session, as recorded, with (name, unit) of each metric.
 
-    Attributes:
-        nodeid, workload, summary: as recorded.
-        invalid: its numbers may not be used for judging.
-        accepted: why its level was accepted in the record itself, or None.
-        metrics: (name, unit) of each.
+    Numbers of an ``invalid`` one may not be used for judging.
     """
 
     nodeid: str
@@ -29,15 +25,10 @@ class TestLevels(NamedTuple):
 
 
 class SessionLevels(NamedTuple):
-    """The levels of one recorded session.
+    """The levels of one recorded session; names as in the record's parts.
 
     Attributes:
-        recorded: UTC, as ``2026-11-22T23:59:26Z``.
-        commit: what was measured; None outside a repository.
-        dirty: tracked files had changes that are in no commit.
-        machine: its key.
         model, sha256: the model's name, and the hash of its file where it has one.
-        tests: what was measured; most sessions of a machine have the same.
         values: a level per test and metric, in the order of ``tests`` and in stored units: the
             median over processes of each one's median over iterations.
     """

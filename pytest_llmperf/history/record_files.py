@@ -100,10 +100,20 @@ def _committed(
             found.blobs[path] = blob
         elif kind == "decision":
             found.decisions[path] = blob
+    removed = {}
     for key, states in _states(repository, folder, commits).items():
-        if machine is None or key == machine:
-            below = f"{folder}/{key}" if folder else key
-            _add_removed(repository, below, states, budget, found)
+        if machine is not None and key != machine:
+            continue
+        below = f"{folder}/{key}" if folder else key
+        trees = _trees(repository, states)
+        chosen = states_to_compare([length for _, length in trees], budget)
+        for mode, name, blob in _changes(repository, [trees[i][0] for i in chosen]):
+            path = f"{below}/{name}"
+            if mode.startswith("100") and _is_record(name) and path not in found.blobs:
+                removed[path] = blob
+        found.compared += len(chosen)
+        found.states += len(states)
+    found.blobs |= removed
     return found
 
 
@@ -131,26 +141,6 @@ def _states(repository: Repository, folder: str, commits: Sequence[str]) -> dict
         if mode == "040000":
             machines.setdefault(name, {})[tree] = None
     return {name: list(states) for name, states in machines.items()}
-
-
-def _add_removed(
-    repository: Repository,
-    folder: str,
-    states: Sequence[str],
-    budget: int,
-    found: RecordFiles,
-) -> None:
-    """Add the records of a machine's folder that HEAD no longer has."""
-    trees = _trees(repository, states)
-    chosen = states_to_compare([length for _, length in trees], budget)
-    removed = {}
-    for mode, name, blob in _changes(repository, [trees[i][0] for i in chosen]):
-        path = f"{folder}/{name}"
-        if mode.startswith("100") and _is_record(name) and path not in found.blobs:
-            removed[path] = blob
-    found.blobs |= removed
-    found.compared += len(chosen)
-    found.states += len(states)
 
 
 def _trees(repository: Repository, names: Sequence[str]) -> list[tuple[str, int]]:

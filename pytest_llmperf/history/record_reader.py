@@ -22,15 +22,10 @@ _BATCH = 500
 
 
 class RecordReader:
-    """Reads records of a repository, and collects the problems of unusable ones.
+    """Reads records of a repository; ``unreadable`` is path -> why one cannot be used.
 
-    Args:
-        repository: the repository.
-        index: cache of records read before, or None.
-        progress: called with the number of records read from git, and their total.
-
-    Attributes:
-        unreadable: path -> why that record cannot be used.
+    ``index`` caches those read before; ``progress`` is called with the number of others read
+    from git, and their total.
     """
 
     def __init__(
@@ -62,8 +57,9 @@ class RecordReader:
             levels = self._read(paths[blob], content)
             if levels is not None:
                 known[blob] = batch[blob] = levels
-            if len(batch) == _BATCH or number == len(paths):
-                self._keep(batch)
+            if batch and (len(batch) == _BATCH or number == len(paths)):
+                if self._index is not None:
+                    self._index.add(batch)
                 batch = {}
             if self._progress is not None:
                 self._progress(number, len(paths))
@@ -89,10 +85,6 @@ class RecordReader:
             self.unreadable[path] = str(error)
             return None
         return levels._replace(tests=self._tests.setdefault(levels.tests, levels.tests))
-
-    def _keep(self, batch: Mapping[str, SessionLevels]) -> None:
-        if self._index is not None and batch:
-            self._index.add(batch)
 
 
 _NOT_HERE = (
@@ -131,11 +123,8 @@ def work_tree_content(path: str) -> bytes | str | None:
 def with_remedy(why: str, path: str, top: Path, again: str) -> str:
     """Return the reason, with the remedy on a second line unless it has one.
 
-    Args:
-        why: the reason.
-        path: of the file, from the repository's top.
-        top: of the work tree.
-        again: how to make another file of this kind.
+    ``path`` is the file's, from the repository's ``top``; ``again`` says how to make another
+    file of this kind.
     """
     if "\n" in why:
         return why

@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 class Subject(NamedTuple):
     """The identity of a series; sessions that differ in any part are not compared.
 
-    Attributes:
-        machine: its key.
-        nodeid: the test.
-        model: the SHA-256 of the model's file; the model's name where it has no file.
-        workload: its hash.
+    ``model`` is the SHA-256 of the model's file; the model's name where it has no file.
     """
 
     machine: str
@@ -35,14 +31,7 @@ class Subject(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """A user's decision about a session's level.
-
-    Attributes:
-        session: index into the history's sessions.
-        kind: ``accept`` or ``anchor``.
-        reason: why.
-        when: date of the decision.
-    """
+    """A user's decision (``accept`` or ``anchor``) about the level of a session, by its index."""
 
     session: int
     kind: str
@@ -52,15 +41,9 @@ class Mark(NamedTuple):
 
 @dataclass(eq=False)
 class Series:
-    """One metric of a subject.
+    """One metric of a subject: levels of sessions, with the indices of these, and their changes.
 
-    Attributes:
-        name: as stored.
-        metric: None where this version knows no metric of that name.
-        unit: as stored.
-        sessions: indices into the history's sessions, in their order.
-        values: the session's level, in ``unit``.
-        changes: where the level changed, in order.
+    Name and unit are as stored; ``metric`` is None if this version knows none of that name.
     """
 
     name: str
@@ -83,7 +66,6 @@ class Group:
     """All series of a subject.
 
     Attributes:
-        subject: what they have in common.
         model: the model's name.
         summary: the workload in words.
         series: in the registry's order, unknown metrics last.
@@ -154,8 +136,6 @@ class _Collected:
 
     Attributes:
         words: (latest session, model, summary) of each kind of session.
-        first: the earliest session.
-        invalid: sessions left out.
         accepted: (session, reason).
         columns: (metric, unit) -> pieces of a series: sessions and values.
     """

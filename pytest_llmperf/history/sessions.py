@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_llmperf.history.levels import SessionLevels, TestLevels, different_tests
@@ -13,7 +13,7 @@ from pytest_llmperf.history.record_files import find_record_files
 from pytest_llmperf.history.record_reader import RecordReader, with_remedy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from pytest_llmperf.history.index import LevelIndex
     from pytest_llmperf.history.record_files import RecordFiles
@@ -21,13 +21,9 @@ if TYPE_CHECKING:
 
 
 class PlacedSession(NamedTuple):
-    """One session, placed among the commits.
+    """One session, its record's path from the repository's top, and its place among the commits.
 
-    Attributes:
-        path: of its record, from the repository's top.
-        levels: what it measured.
-        place: its position among the commits (``commits.place``).
-        known: its commit is in HEAD's history.
+    Its commit is ``known`` if it is in HEAD's history.
     """
 
     path: str
@@ -66,10 +62,8 @@ class RecordedSessions:
     """The sessions in a baselines folder and its history.
 
     Attributes:
-        repository: the repository.
-        folder: POSIX path of the baselines from the repository's top.
+        folder: POSIX path from the repository's top.
         sessions: oldest first.
-        files: where the records and decisions lie.
         unreadable: path -> why that record is left out, and the fix on a second line.
     """
 
@@ -116,8 +110,10 @@ def read_sessions(
     reader = RecordReader(repository, index, progress)
     levels = {**reader.committed(files.blobs), **reader.uncommitted(files.uncommitted)}
     unreadable = reader.unreadable
-    positions = commits.positions(one.commit for one in levels.values() if one.commit is not None)
-    latest = commits.latest_until()
+    measured = {one.commit for one in levels.values()}
+    positions = {commit: i for i, commit in enumerate(commits.hashes) if commit in measured}
+    # The latest time until each commit, as clocks may run backwards.
+    latest = list(accumulate(commits.times, max))
     sessions: dict[str, PlacedSession] = {}
     for path, one in levels.items():
         key = path.split("/")[-2]
@@ -127,49 +123,29 @@ def read_sessions(
                 f"move it into the folder {one.machine}"
             )
             continue
-        where = place(one.commit, seconds(one.recorded), positions, latest)
+        where = _place(one, positions, latest)
         # A record that was renamed is one session, and has HEAD's name, which comes first.
         blob = files.blobs.get(path, path)
         sessions.setdefault(blob, PlacedSession(path, one, where, one.commit in positions))
     ordered = sorted(sessions.values(), key=lambda one: (one.place, one.recorded, one.path))
-    left_out = _with_remedies(unreadable, repository)
-    return RecordedSessions(repository, folder, ordered, files, left_out)
+    if unreadable:
+        from pytest_llmperf.baselines.files import RECORD  # pydantic: not before it is needed
+
+        unreadable = {
+            path: with_remedy(why, path, repository.top, RECORD.again)
+            for path, why in sorted(unreadable.items())
+        }
+    return RecordedSessions(repository, folder, ordered, files, unreadable)
 
 
-def _with_remedies(unreadable: dict[str, str], repository: Repository) -> dict[str, str]:
-    if not unreadable:
-        return {}
-    from pytest_llmperf.baselines.files import RECORD  # pydantic: not before it is needed
+class Commits(NamedTuple):
+    """HEAD's history, oldest first: hashes, and committer's times in seconds since 1970.
 
-    return {
-        path: with_remedy(why, path, repository.top, RECORD.again)
-        for path, why in sorted(unreadable.items())
-    }
-
-
-@dataclass
-class Commits:
-    """HEAD's history, oldest first.
-
-    Attributes:
-        hashes: an order in which no commit comes before one of its ancestors.
-        times: committer's times, seconds since 1970, in the same order.
+    No commit comes before one of its ancestors.
     """
 
-    hashes: list[str] = field(default_factory=list)
-    times: array[int] = field(default_factory=lambda: array("q"))
-
-    def positions(self, wanted: Iterable[str]) -> dict[str, int]:
-        """Return the positions of those wanted commits that are in the history."""
-        asked = set(wanted)
-        return {commit: i for i, commit in enumerate(self.hashes) if commit in asked}
-
-    def latest_until(self) -> array[int]:
-        """Return the running maximum of commit times, as clocks may run backwards."""
-        latest = array("q", self.times)
-        for i in range(1, len(latest)):
-            latest[i] = max(latest[i], latest[i - 1])
-        return latest
+    hashes: list[str]
+    times: list[int]
 
 
 def read_commits(repository: Repository) -> Commits:
@@ -178,7 +154,7 @@ def read_commits(repository: Repository) -> Commits:
     Raises:
         GitError: git failed.
     """
-    found = Commits()
+    found = Commits([], [])
     if repository.head() is None:
         return found
     output = repository.run("rev-list", "--topo-order", "--reverse", "--timestamp", "HEAD", "--")
@@ -189,17 +165,15 @@ def read_commits(repository: Repository) -> Commits:
     return found
 
 
-def place(
-    commit: str | None, recorded: int, positions: dict[str, int], latest: array[int]
-) -> float:
+def _place(session: SessionLevels, positions: dict[str, int], latest: list[int]) -> float:
     """Return a session's position among the commits.
 
     At its commit, if that is in the history; else (measured on another branch, squashed
     away, outside a repository) after the commits that existed when it was recorded.
     """
-    if commit in positions:
-        return float(positions[commit])
-    return bisect_right(latest, recorded) - 0.5
+    if session.commit in positions:
+        return float(positions[session.commit])
+    return bisect_right(latest, seconds(session.recorded)) - 0.5
 
 
 def seconds(recorded: str) -> int:
