@@ -29,12 +29,10 @@ _SEARCH = "search.git"
 
 @dataclass(frozen=True)
 class Question:
-    """A commit to measure, interleaved with ``against``.
+    """A commit to measure, interleaved with ``against``: full hashes.
 
-    Attributes:
-        commit, against: full hashes.
-        tests: node ids; None for all that the user asked for.
-        fresh: no evidence of other sessions may count.
+    ``tests`` is None for all that the user asked for. If ``fresh``, no evidence of other
+    sessions may count.
     """
 
     commit: str
@@ -50,12 +48,7 @@ Oracle = Callable[[Question], BisectSession]
 
 @dataclass(frozen=True)
 class Begun:
-    """The event that the search begins.
-
-    Attributes:
-        estimate: what it takes at most.
-        problems: a message for each kept file that can't be used.
-    """
+    """The event that the search begins, with a message for each kept file that can't be used."""
 
     estimate: Estimate
     problems: tuple[str, ...] = ()
@@ -72,14 +65,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answered:
-    """The event that a commit was judged.
+    """The event that a commit was judged, by the checks that count.
 
-    Attributes:
-        commit: it.
-        judged: the session and the call.
-        kept: it was measured by an earlier run, or in the place of another commit.
-        checks: those that count.
-        remaining: sessions that are still to come, at most.
+    ``kept`` if it was measured by an earlier run, or in the place of another commit;
+    ``remaining`` is the maximum number of sessions to come.
     """
 
     commit: Commit
@@ -97,13 +86,10 @@ class Bisection:
     """One search between two commits.
 
     Args:
-        repository: the user's.
-        good, bad: the ends.
-        oracle: measures.
         evidence: held; what was measured before, and where it is kept.
         rates: declared by the gate.
         budget: the longest time of one session, seconds.
-        tell: called with every event.
+        on_event: called with every event.
         first_parent: take merges as one commit each.
         retry: measure again what had to be skipped.
         alone: every session stands for itself: asked once more, it would have another chance
@@ -120,7 +106,7 @@ class Bisection:
     evidence: BisectEvidence
     rates: Rates
     budget: float
-    tell: Callable[[BisectEvent], None]
+    on_event: Callable[[BisectEvent], None]
     first_parent: bool = False
     retry: bool = False
     alone: bool = False
@@ -146,10 +132,10 @@ class Bisection:
         known = self.evidence.sessions()
         estimate = Estimate(count, line, self.budget, len(known))
         self._remaining = estimate.sessions
-        self.tell(Begun(estimate, tuple(self.evidence.problems())))
+        self.on_event(Begun(estimate, tuple(self.evidence.problems())))
         end, kept = self._ask(Question(bad, good))
         checks = tuple(finding.check for finding in end.regressed)
-        self._tell_answer(end, Judgement("bad" if checks else "skip"), kept, checks)
+        self._answered(end, Judgement("bad" if checks else "skip"), kept, checks)
         if not checks:
             kind: Kind = "unmeasured" if not end.findings else "not slower"
             return BisectOutcome(kind, end, self.rates)
@@ -190,7 +176,7 @@ class Bisection:
             path.append(judged)
             search.answer(commit, judged.judgement.call)
             self.evidence.keep_log(search.log())
-            self._tell_answer(session, judged.judgement, kept, checks)
+            self._answered(session, judged.judgement, kept, checks)
         return path
 
     def _verify(self, outcome: BisectOutcome) -> BisectOutcome:
@@ -200,7 +186,7 @@ class Bisection:
         question = Question(first.hash, first.parents[0], _tests(outcome.checks), fresh=True)
         session, kept = self._ask(question)
         judgement = judge(session, outcome.checks)
-        self._tell_answer(session, judgement, kept, outcome.checks)
+        self._answered(session, judgement, kept, outcome.checks)
         kind: Kind = "found" if judgement.call == "bad" else "unconfirmed"
         return replace(outcome, kind=kind, verification=session)
 
@@ -215,7 +201,7 @@ class Bisection:
         commit = look_up(repository, question.commit)
         against = look_up(repository, question.against)
         self._same_machine("host", self.host)
-        self.tell(Asked(commit, against, self._number))
+        self.on_event(Asked(commit, against, self._number))
         session = replace(self.oracle(question), host=self.host)
         self._same_machine("machine", session.machine)
         # An end that is not slower, or can't be measured, is asked about again, unless each time
@@ -237,12 +223,14 @@ class Bisection:
                 return replace(known, commit=commit, same_as=known.commit)
         return None
 
-    def _tell_answer(
+    def _answered(
         self, session: BisectSession, judgement: Judgement, kept: bool, checks: tuple[CheckKey, ...]
     ) -> None:
         self._remaining = max(0, self._remaining - 1)
         commit = look_up(self.repository, session.commit)
-        self.tell(Answered(commit, JudgedCommit(session, judgement), kept, checks, self._remaining))
+        self.on_event(
+            Answered(commit, JudgedCommit(session, judgement), kept, checks, self._remaining)
+        )
 
     def _same_machine(self, kind: Literal["host", "machine"], this: str) -> None:
         """Refuse to mix machines: a slowdown of one need not be one of the other.

@@ -39,11 +39,8 @@ class EvidenceError(Exception):
 class BisectEvidence:
     """The sessions of one search, one file each; held by one process at a time.
 
-    Also a context manager that holds it.
-
-    Args:
-        cache: the cache folder.
-        key: everything that makes it this search and no other.
+    Also a context manager that holds it. ``key`` is everything that makes it this search
+    and no other.
     """
 
     def __init__(self, cache: Path, key: Iterable[object]) -> None:

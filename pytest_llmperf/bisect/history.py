@@ -15,15 +15,7 @@ class RangeError(Exception):
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit as it is shown.
-
-    Attributes:
-        hash: in full.
-        subject: the first line of its message.
-        author: their name.
-        date: when it was written, ISO 8601.
-        parents: full hashes, first parent first.
-    """
+    """A commit as it is shown: full hashes, the author's name, and the date (ISO 8601)."""
 
     hash: str
     subject: str
@@ -77,9 +69,7 @@ def check_range(repository: Repository, good: Revision, bad: Revision) -> None:
 class Contents:
     """Compares the files of commits, recorded baselines excepted.
 
-    Args:
-        repository: the user's.
-        baselines: their folder from the top, or None where it lies outside.
+    ``baselines`` is their folder from the top, or None where it lies outside.
     """
 
     def __init__(self, repository: Repository, baselines: str | None = None) -> None:
@@ -120,9 +110,6 @@ def count_commits(
 ) -> tuple[int, bool]:
     """Return how many commits may be the first bad one, and whether they are one line."""
     walk = ["--first-parent"] if first_parent else []
-    span = f"{good}..{bad}"
-    count = int(repository.run("rev-list", "--count", *walk, span, "--"))
-    merges = (
-        0 if first_parent else int(repository.run("rev-list", "--count", "--merges", span, "--"))
-    )
-    return count, merges == 0
+    listed = repository.run("rev-list", "--parents", *walk, f"{good}..{bad}", "--").splitlines()
+    is_line = first_parent or all(len(line.split()) <= 2 for line in listed)
+    return len(listed), is_line

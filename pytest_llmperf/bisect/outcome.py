@@ -21,8 +21,7 @@ class Rates:
 
     Attributes:
         false_alarm: chance that anything whose change is negligible is called ``regressed``.
-        false_pass: chance that a metric slower by the tolerance or more passes.
-        tolerance: that slowdown, a fraction.
+        false_pass: chance that a metric slower by the tolerance (a fraction) or more passes.
     """
 
     false_alarm: float

@@ -32,10 +32,7 @@ class BisectProject:
     """A project folder in a repository.
 
     Attributes:
-        repository: the user's.
-        root: the project's folder.
         cwd: where the command was called; ``root`` or below it.
-        perf: how tests are measured and judged.
         baselines: where sessions are recorded.
         tests: files, folders or node ids as for pytest, relative to ``cwd``; empty for all.
         arguments: pytest's other arguments.
@@ -112,10 +109,6 @@ def _own_options(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_known_args(list(arguments))[0]
 
 
-#: Beginnings of variables that engines and their libraries take settings from.
-_ENGINES = ("GGML_", "LLAMA_", "OMP_", "GOMP_", "KMP_", "CUDA_", "HIP_", "ROCR_")
-
-
 def host_label() -> str:
     """Name this machine by what is known without an engine: processor, usable cores, GPUs."""
     from pytest_llmperf.machine.fingerprint import read_machine
@@ -132,12 +125,17 @@ def circumstances(area: Path, environ: Mapping[str, str]) -> list[object]:
     variables that configure plugin and engines. What is installed from ``area``,
     the work tree, in editable form does not count: each commit brings its own.
     """
-    from pytest_llmperf.packages.fingerprint import installed_digest
+    from pytest_llmperf.packages.fingerprint import deciding_variables, installed_digest
 
-    variables = {
+    variables = deciding_variables(environ) | {
         name: value
-        for name, value in sorted(environ.items())
+        for name, value in environ.items()
         # LLMPERF_<SECTION>__<KEY>; the others say where things lie.
-        if name.startswith(_ENGINES) or (name.upper().startswith("LLMPERF_") and "__" in name)
+        if name.upper().startswith("LLMPERF_") and "__" in name
     }
-    return [__version__, platform.python_version(), installed_digest(area), variables]
+    return [
+        __version__,
+        platform.python_version(),
+        installed_digest(area),
+        sorted(variables.items()),
+    ]

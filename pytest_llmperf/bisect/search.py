@@ -12,11 +12,8 @@ from pytest_llmperf.repository.private_repository import PrivateRepository
 class Search:
     """One ``git bisect`` between a good and a bad commit; the user's repository is only read.
 
-    Args:
-        repository: the user's.
-        good, bad: full hashes; ``good`` is an ancestor of ``bad``.
-        folder: for the private repository; does not exist yet.
-        first_parent: take merges as one commit each.
+    ``good`` is an ancestor of ``bad``, both full hashes; ``folder``, for the private
+    repository, does not exist yet.
 
     Raises:
         GitError: git refuses, or the folder can't be written to.

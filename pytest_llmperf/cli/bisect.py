@@ -120,7 +120,7 @@ def _search(arguments: argparse.Namespace) -> int:
             evidence=evidence,
             rates=Rates(perf.false_alarms, FALSE_PASSES, perf.tolerance),
             budget=perf.budget,
-            tell=lambda event: _say_now(*text.event_lines(event, width())),
+            on_event=lambda event: _say_now(*text.event_lines(event, width())),
             first_parent=arguments.first_parent,
             alone=evidence.restarted or not perf.accumulate,
             host=host_label(),

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -37,16 +38,10 @@ _LONGEST_POINTER = 1024
 INDEX = ("ls-files", "-z", "--stage", "--", ":(top)")
 _OWN = (b"local", b"worktree")
 _WRONG_OPTION = 129
-_CHUNK = 1 << 20
 
 
 class FileChange(NamedTuple):
-    """A file that differs from HEAD.
-
-    Attributes:
-        path: from the top of the work tree.
-        untracked: whether git does not know it.
-    """
+    """A file that differs from HEAD, as a path from the top of the work tree."""
 
     path: str
     untracked: bool
@@ -62,12 +57,7 @@ def changes(
 ) -> list[FileChange]:
     """List what differs between HEAD and the index, or the index and the work tree.
 
-    Args:
-        repository: whose work tree.
-        below: a folder from the top; empty for all of it.
-        exclude: folders from the top that do not count.
-        untracked: whether untracked files count.
-        submodules: which of their changes count.
+    ``below`` is a folder from the top, empty for all of it; folders to ``exclude`` are, too.
 
     Raises:
         GitError: git could not list it.
@@ -104,28 +94,24 @@ def _stored_by_lfs(repository: Repository, files: Mapping[str, str]) -> set[str]
     """Return the files (path -> blob) whose content matches the LFS pointer in their blob."""
     blobs = list(dict.fromkeys(files.values()))
     asked = "".join(f"{blob}\n" for blob in blobs).encode()
-    sizes = _execute(
-        repository.top, "cat-file", "--batch-check=%(objectsize)", stdin=asked
-    ).splitlines()
+    sizes = _execute(repository.top, "cat-file", "--batch-check=%(objectsize)", stdin=asked)
     short = [
         blob
-        for blob, size in zip(blobs, sizes, strict=True)
+        for blob, size in zip(blobs, sizes.splitlines(), strict=True)
         if size.isdigit() and int(size) <= _LONGEST_POINTER
     ]
     pointers = dict(zip(short, map(_POINTER.fullmatch, repository.blobs(short)), strict=True))
-    return {
-        path
-        for path, blob in files.items()
-        if (pointer := pointers.get(blob)) is not None
-        and _is_file_of(repository.top / path, int(pointer["size"]), pointer["hash"].decode())
-    }
-
-
-def _is_file_of(file: Path, size: int, sha256: str) -> bool:
-    try:
-        return file.stat().st_size == size and file_digest(file).hex() == sha256
-    except OSError:
-        return False
+    same = set()
+    for path, blob in files.items():
+        pointer, file = pointers.get(blob), repository.top / path
+        with suppress(OSError):
+            if (
+                pointer is not None
+                and file.stat().st_size == int(pointer["size"])
+                and file_digest(file).hex() == pointer["hash"].decode()
+            ):
+                same.add(path)
+    return same
 
 
 def file_digest(file: Path) -> bytes:
@@ -136,7 +122,7 @@ def file_digest(file: Path) -> bytes:
     """
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
+        while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.digest()
 

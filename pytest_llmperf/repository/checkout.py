@@ -184,15 +184,11 @@ def _key(repository: Repository) -> str:
 
 
 def _fill_submodules(tree: Path, source: Path, modules: Path) -> tuple[str, ...]:
-    """Check out the submodules inside ``tree``; return the paths left empty.
+    """Check out the submodules inside the checkout ``tree``; return the paths left empty.
 
-    Args:
-        tree: the checkout to fill.
-        source: the user's work tree or, of a submodule, its repository's folder.
-        modules: where private repositories go.
-
-    A submodule whose commit the user's clone does not have stays an empty folder,
-    as it would in a clone without submodules.
+    ``source`` is the user's work tree or, of a submodule, its repository's folder; private
+    repositories go into ``modules``. A submodule whose commit the user's clone does not have
+    stays an empty folder, as it would in a clone without submodules.
     """
     links = gitlinks(git_in(tree, INDEX) or "")
     if not links:

@@ -21,23 +21,11 @@ ANSWER_S, LOOK_S, WORK_S = 60.0, 300.0, 1800.0
 #: setting than that of the queried folder. As ``git rev-parse --local-env-vars``,
 #: without the settings that a user gives in the environment on purpose (GIT_CONFIG_COUNT).
 _LOCAL = (
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-    "GIT_COMMON_DIR",
-    "GIT_CONFIG",
-    "GIT_CONFIG_PARAMETERS",
-    "GIT_DIR",
-    "GIT_GRAFT_FILE",
-    "GIT_IMPLICIT_WORK_TREE",
-    "GIT_INDEX_FILE",
-    "GIT_INTERNAL_SUPER_PREFIX",
+    *("GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_QUARANTINE_PATH"),
+    *("GIT_CONFIG", "GIT_CONFIG_PARAMETERS", "GIT_PREFIX", "GIT_INTERNAL_SUPER_PREFIX"),
+    *("GIT_GRAFT_FILE", "GIT_SHALLOW_FILE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS"),
     "GIT_NAMESPACE",
-    "GIT_NO_REPLACE_OBJECTS",
-    "GIT_OBJECT_DIRECTORY",
-    "GIT_PREFIX",
-    "GIT_QUARANTINE_PATH",
-    "GIT_REPLACE_REF_BASE",
-    "GIT_SHALLOW_FILE",
-    "GIT_WORK_TREE",
 )
 #: Programs that a user's environment names for git's own use.
 _PROGRAMS = (
@@ -117,12 +105,7 @@ def execute(
 ) -> Finished:
     """Run git in ``cwd`` and return its exit status and output, failed or not.
 
-    Args:
-        arguments: git's words.
-        cwd: the folder to run in.
-        environ: ``git_environment()`` unless given.
-        stdin: what git is given to read; by default nothing.
-        limit: seconds that it may take; ``WORK_S`` unless given.
+    The environment is ``git_environment()`` and the limit ``WORK_S`` seconds, unless given.
 
     Raises:
         GitError: git could not be started, was killed, or took too long.

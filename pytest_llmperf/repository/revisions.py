@@ -25,13 +25,7 @@ class RevisionError(GitError):
 
 @dataclass(frozen=True)
 class Revision:
-    """A commit, and how the user called it.
-
-    Attributes:
-        name: as typed.
-        commit: the full hash.
-        subject: the first line of its message.
-    """
+    """A commit (the full hash and the first line of its message), and its name as typed."""
 
     name: str
     commit: str
@@ -165,7 +159,6 @@ def _is_ambiguous(repository: Repository, name: str) -> bool:
 
 
 _FULL = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_ABBREVIATED = re.compile(r"[0-9a-fA-F]{7,63}")
 #: ``main~3^2`` is a name and steps back from it.
 _STEPS = re.compile(r"(?P<name>.*?)(?P<steps>(?:[~^][0-9]*)+)", re.DOTALL)
 
@@ -226,7 +219,7 @@ def shallow_remedy(repository: Repository, name: str, shared: bool = False) -> s
         return f"fetch it with its history: git fetch --depth={steps + 1} {fetched}"
     if is_hash:
         return f"fetch it: git fetch --depth=1 {fetched}"
-    if _ABBREVIATED.fullmatch(name):
+    if _HEX.fullmatch(name):  # an abbreviated hash
         return (
             f"fetch the whole history: git fetch --unshallow {remote} "
             "(or give the full hash, which can be fetched alone)"

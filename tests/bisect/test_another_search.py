@@ -23,7 +23,8 @@ def project(root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["LLMPERF_LLM__N_BATCH", "GGML_VK_VISIBLE_DEVICES", "OMP_PROC_BIND"]
+    "name",
+    ["LLMPERF_LLM__N_BATCH", "GGML_VK_VISIBLE_DEVICES", "OMP_PROC_BIND", "MKL_NUM_THREADS"],
 )
 def test_a_variable_that_configures_plugin_or_engine_does(
     project: Path, monkeypatch: pytest.MonkeyPatch, name: str
