@@ -1,12 +1,13 @@
 """How much the pairs of one engine with itself differ, by what their processes take turns.
 
-    python benchmarks/turns.py [--blocks 5] [--iterations 3] [--threads 1] [--tokens 16]
+    python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour] [--plant 5%]
 
-Both sides are the same configuration of the embedded model, so every difference is noise.
-Blocks of pairs whose processes live side by side and take turns by iterations, and of
-pairs whose processes follow one another, alternate in random order. What is printed is
-the spread of the pairs' differences (1.4826 times the median absolute difference, natural
-logarithms), which the pairs that a verdict takes grow with the square of.
+Both sides are the same configuration of the embedded model, so every difference is noise,
+except for what ``--plant`` slows the candidate's decode by. Blocks of pairs that take turns by
+tokens, by iterations and not at all (one process after the other) alternate in random order.
+Printed for each way: median and spread of the pairs' differences (1.4826 times the median
+absolute deviation, natural logarithms), which the pairs that a verdict takes grow with the
+square of; seconds a pair; and the share of the wall time spent generating.
 """
 
 from __future__ import annotations
@@ -14,28 +15,36 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from statistics import median
 
+from busy_neighbour import busy_neighbour
+
+from pytest_llmperf.arguments import share
 from pytest_llmperf.config.embedded import find_cached
 from pytest_llmperf.config.schema import LlmConfig, PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.gate.numbers import differences
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.turns import Turns
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.timeline import Timeline
 
 PROMPT = "Explain in a few words what a key value cache is good for when a model writes an answer."
 METRICS = ("tokens_per_sec", "first_token", "end_to_end")
-#: Pairs of a block; one more is measured where the first shows only that both have room.
+#: Pairs of a block.
 BLOCK = 4
+WAYS: dict[str, Turns | None] = {"tokens": "tokens", "iterations": "iterations", "processes": None}
 
 
 class NoWatch:
@@ -82,30 +91,37 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
         client.close()
 
 
-def block(spec: LaunchSpec, plan: Plan, *, by_iterations: bool) -> Mapping[str, list[float]]:
-    """Measure some pairs; return their differences by metric."""
-    sides = [Side(role, role, lambda: EngineClient.start(spec)) for role in (CANDIDATE, BASE)]
-    rounds = Rounds(plan, sides, NoWatch, lambda _: None, fits=lambda _: by_iterations)
-    samples = rounds.run().tests["answer"]
+def block(
+    candidate: LaunchSpec, base: LaunchSpec, plan: Plan, way: Turns | None
+) -> tuple[Mapping[str, Sequence[float]], float, float]:
+    """Measure some pairs; return their differences by metric, seconds, and those generating."""
+    sides = [
+        Side(role, role, partial(EngineClient.start, spec))
+        for role, spec in ((CANDIDATE, candidate), (BASE, base))
+    ]
+    rounds = Rounds(plan, sides, NoWatch, lambda _: None, turns=lambda _: way)
+    measurement = rounds.run()
+    samples = measurement.tests["answer"]
     if samples.error:
         raise EngineError(samples.error)
-    found = {}
-    for name in METRICS:
-        turns = samples.beside(name)
-        apart = differences(get_metric(name), *samples.paired(name), turns)
-        found[name] = [d for d, took in zip(apart, turns, strict=True) if took == by_iterations]
-    return found
+    if samples.pairs < 2:
+        raise EngineError(f"too few pairs: {[one.void for one in samples.voided]}")
+    found = {name: samples.differences(get_metric(name)) or () for name in METRICS}
+    return found, measurement.seconds, measurement.generating_seconds
 
 
 def main() -> int:
-    """Measure both ways and print the table."""
+    """Measure all ways and print the table."""
     parser = argparse.ArgumentParser(
         description=(__doc__ or "").split("\n", 1)[0], allow_abbrev=False
     )
-    parser.add_argument("--blocks", type=int, default=5, help=f"of {BLOCK} pairs, each way")
+    parser.add_argument("--blocks", type=int, default=4, help=f"of {BLOCK} pairs, each way")
     parser.add_argument("--iterations", type=int, default=3, help="counted, of a process")
-    parser.add_argument("--threads", type=int, default=1, help="of the engine")
-    parser.add_argument("--tokens", type=int, default=16, help="of an answer")
+    parser.add_argument("--threads", type=int, default=2, help="of the engine")
+    parser.add_argument("--tokens", type=int, default=32, help="of an answer")
+    parser.add_argument("--neighbour", action="store_true", help="beside a process in bursts")
+    parser.add_argument("--plant", type=share, default=0.0, help="slow the candidate's decode")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     model = find_cached("smollm2-135m")
@@ -114,41 +130,50 @@ def main() -> int:
         return 2
     threads = {"n_threads": arguments.threads, "n_threads_batch": arguments.threads}
     llm = LlmConfig.model_validate({"n_ctx": 512, **threads})
-    spec = LaunchSpec("llama_cpp", llm.resolved(model))
-    workload = record(spec, arguments.tokens)
+    base = LaunchSpec("llama_cpp", llm.resolved(model))
+    candidate = replace(base, plant=Plant(arguments.plant)) if arguments.plant else base
+    workload = record(base, arguments.tokens)
     order = random.Random(arguments.seed)
-    found: dict[bool, dict[str, list[float]]] = {
-        way: {name: [] for name in METRICS} for way in (True, False)
+    found: dict[str, dict[str, list[float]]] = {
+        way: {name: [] for name in METRICS} for way in arguments.ways
     }
-    for number in range(arguments.blocks):
-        for way in order.sample((True, False), 2):
-            pairs = BLOCK + way
-            plan = Plan(
-                workloads={"answer": workload},
-                recorded_seconds={"answer": 0.0},
-                start_seconds=0.0,
-                perf=PerfConfig(
+    seconds, generating = Counter[str](), Counter[str]()
+    with busy_neighbour(wanted=arguments.neighbour):
+        for number in range(arguments.blocks):
+            for way in order.sample(arguments.ways, len(arguments.ways)):
+                # The first pair shows only that both have room.
+                pairs = BLOCK + (WAYS[way] is not None)
+                perf = PerfConfig(
                     processes=pairs,
                     max_pairs=pairs,
                     iterations=arguments.iterations,
                     warmup_max=2,
-                ),
-                seed=order.getrandbits(32),
-                budget=3600.0,
-                paired=True,
-            )
-            for name, values in block(spec, plan, by_iterations=way).items():
-                found[way][name] += values
-        print(f"block {number + 1} of {arguments.blocks}", file=sys.stderr)
+                )
+                plan = Plan(
+                    workloads={"answer": workload},
+                    recorded_seconds={"answer": 0.0},
+                    start_seconds=0.0,
+                    perf=perf,
+                    seed=order.getrandbits(32),
+                    budget=3600.0,
+                    paired=True,
+                )
+                values, took, inside = block(candidate, base, plan, WAYS[way])
+                for name in METRICS:
+                    found[way][name] += values[name]
+                seconds[way] += took / pairs
+                generating[way] += inside / took
+            print(f"block {number + 1} of {arguments.blocks}", file=sys.stderr)
     print(
-        f"{'spread of pairs':<18}  {'by iterations':>14}  {'by processes':>14}  {'ratio':>6}  pairs"
+        f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in METRICS) + "  pairs  s/pair  gen"
     )
-    for name in METRICS:
-        turns, apart = (_spread(found[way][name]) for way in (True, False))
-        count = len(found[True][name]), len(found[False][name])
+    for way, values in found.items():
+        cells = (f"{median(d):+.1%} ({_spread(d):.2%})" for d in values.values())
         print(
-            f"{name:<18}  {turns:>14.1%}  {apart:>14.1%}  {turns / apart:>6.2f}  "
-            f"{count[0]} and {count[1]}"
+            f"{way:<12}"
+            + "".join(f"  {cell:>18}" for cell in cells)
+            + f"  {len(values[METRICS[0]]):>5}  {seconds[way] / arguments.blocks:>6.1f}"
+            + f"  {generating[way] / arguments.blocks:.0%}"
         )
     return 0
 

@@ -74,6 +74,9 @@ class EngineKind:
         ends_by_itself: a request without ``max_tokens`` is answered until the engine stops;
             otherwise it gets ``llm.max_tokens``.
         side_by_side: two of its processes may live at the same time and take turns.
+        pauses: its ``generate`` takes a third argument, ``pause``, which it calls between tokens
+            (``Pause`` in ``pytest_llmperf.extension``), so that two processes can take turns within
+            a generation.
         runs_project_code: its process imports the project's own modules, as the tests do.
         takes_delay: its class takes ``delay=``, which slows its token loop on purpose.
         takes_glance: its class takes ``glance=``, to be called once in each request, after its
@@ -98,6 +101,7 @@ class EngineKind:
     reports_prefill: bool = False
     ends_by_itself: bool = False
     side_by_side: bool = False
+    pauses: bool = False
     runs_project_code: bool = False
     takes_delay: bool = False
     takes_glance: bool = False

@@ -6,7 +6,7 @@ library, so that an engine's process can import them in any environment.
 
 from __future__ import annotations
 
-from pytest_llmperf.engine.base import Engine, TokenSink
+from pytest_llmperf.engine.base import Engine, Pause, TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.planted import Delay
@@ -26,6 +26,7 @@ __all__ = [
     "Generation",
     "Metric",
     "MetricError",
+    "Pause",
     "Request",
     "Timeline",
     "TokenSink",

@@ -282,8 +282,10 @@ def compute_all(
     """Compute every metric that is defined for one iteration's timelines, in base units.
 
     A registered metric whose formula fails is left out, and the reason is put into ``problems``.
+    Times while other processes had their turns do not count.
     """
-    return dict(_defined(timelines, {} if problems is None else problems))
+    own = [timeline.own() for timeline in timelines]
+    return dict(_defined(own, {} if problems is None else problems))
 
 
 def _defined(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import pairwise
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 #: Allowed excess of a request's duration on the engine's clock over the caller's.
@@ -26,6 +27,8 @@ class Timeline:
             ``prompt_tokens`` when a cache served the rest), or None if unknown.
         t_prefill_start: just before the first prompt batch was submitted, or None.
         t_prefill_end: after the device finished the last prompt batch, or None.
+        pauses: start and end of each pause between two turns, in order: the engine was idle
+            while another process had its turn.
     """
 
     t_start: float
@@ -34,6 +37,7 @@ class Timeline:
     prompt_tokens_evaluated: int | None = None
     t_prefill_start: float | None = None
     t_prefill_end: float | None = None
+    pauses: tuple[tuple[float, float], ...] = ()
 
     @property
     def output_tokens(self) -> int:
@@ -44,6 +48,33 @@ class Timeline:
         """Inter-token latencies in seconds; length n - 1."""
         return tuple(b - a for a, b in pairwise(self.token_times))
 
+    def own(self) -> Timeline:
+        """Return the timeline of the engine's own turns: without pauses, so later times move up."""
+        if not self.pauses:
+            return self
+        begins = [begin for begin, _ in self.pauses]
+        paused = [0.0, *accumulate(end - begin for begin, end in self.pauses)]
+
+        def moved(time: float) -> float:
+            return time - paused[bisect_left(begins, time)]
+
+        start, end = self.t_prefill_start, self.t_prefill_end
+        return replace(
+            self,
+            t_start=moved(self.t_start),
+            token_times=tuple(map(moved, self.token_times)),
+            t_prefill_start=None if start is None else moved(start),
+            t_prefill_end=None if end is None else moved(end),
+            pauses=(),
+        )
+
+    def decode_turns(self) -> tuple[float, ...]:
+        """Seconds per decode step in each turn after the first token, in order."""
+        times, last = self.own().token_times, self.output_tokens - 1
+        before = (bisect_right(self.token_times, begin) - 1 for begin, _ in self.pauses)
+        edges = sorted({0, last, *(token for token in before if token > 0)}) if last > 0 else []
+        return tuple((times[b] - times[a]) / (b - a) for a, b in pairwise(edges))
+
     def flaw(self, longest: float) -> str | None:
         """Describe a time that no working clock can have read, or None.
 
@@ -51,8 +82,11 @@ class Timeline:
             longest: seconds that the whole request took on the caller's clock.
         """
         prefill = [t for t in (self.t_prefill_start, self.t_prefill_end) if t is not None]
-        if not all(map(_is_reading, (self.t_start, *prefill, *self.token_times))):
+        paused = [t for pause in self.pauses for t in pause]
+        if not all(map(_is_reading, (self.t_start, *prefill, *self.token_times, *paused))):
             return "a reading is no finite number"
+        if any(after < before for before, after in pairwise(paused)):
+            return "a pause ended before it began"
         if not self.token_times:
             return None
         for number, (before, after) in enumerate(pairwise((self.t_start, *self.token_times)), 1):
@@ -77,12 +111,14 @@ class Timeline:
             "prompt_tokens_evaluated": self.prompt_tokens_evaluated,
             "t_prefill_start": self.t_prefill_start,
             "t_prefill_end": self.t_prefill_end,
+            "pauses": [list(pause) for pause in self.pauses],
         }
 
     @classmethod
     def from_wire(cls, data: dict[str, Any]) -> Timeline:
         """Rebuild a timeline from ``to_wire``'s output."""
-        return cls(**{**data, "token_times": tuple(data["token_times"])})
+        times, pauses = tuple(data["token_times"]), tuple(map(tuple, data["pauses"]))
+        return cls(**{**data, "token_times": times, "pauses": pauses})
 
 
 def _is_reading(value: object) -> bool:

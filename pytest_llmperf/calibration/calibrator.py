@@ -197,7 +197,7 @@ def _session_run(judged: Sequence[CheckResult], measurement: Measurement) -> Ses
                 candidate=pairs.candidate,
                 base=pairs.base,
                 row_size=one.evidence.row_size,
-                beside=pairs.beside,
+                differences=pairs.differences,
             )
         )
     return SessionRun(

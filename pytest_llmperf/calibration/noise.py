@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median, stdev
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.numbers import badness, differences
+from pytest_llmperf.gate.numbers import badness
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.summary import process_medians
 
@@ -39,13 +39,14 @@ class Noise:
 
 
 def noise_of(
-    name: str, sides: Sequence[tuple[Samples, Samples, Sequence[bool]]], earlier: Sequence[float]
+    name: str, sides: Sequence[tuple[Samples, Samples, Sequence[float] | None]], earlier: Sequence[float]
 ) -> Noise:
     """Return the noise of a metric, from the side without a planted slowdown.
 
     Args:
         name: of the metric.
-        sides: candidate and base of each session, by pair, and which pairs took turns.
+        sides: candidate and base of each session, by pair, and the pairs' differences if they took
+            turns.
         earlier: levels of other sessions, base unit.
     """
     metric = get_metric(name)
@@ -53,7 +54,10 @@ def noise_of(
         [badness(metric, value) for value in process_medians(base, metric.resolution)]
         for _, base, _ in sides
     ]
-    apart = [_of_a_kind(differences(metric, *side), side[2]) for side in sides]
+    apart = [
+        differences(metric, candidate, base) if measured is None else measured
+        for candidate, base, measured in sides
+    ]
     rows = [[badness(metric, value) for value in row] for _, base, _ in sides for row in base]
     levels = [median(values) for values in bases]
     over_days = [badness(metric, value) for value in earlier]
@@ -77,9 +81,3 @@ def _pooled_sd(groups: Iterable[Sequence[float]]) -> float:
     """
     steps = [abs(b - a) for group in groups for a, b in pairwise(group)]
     return 1.4826 / math.sqrt(2.0) * median(steps) if steps else 0.0
-
-
-def _of_a_kind(values: Sequence[float], beside: Sequence[bool]) -> Sequence[float]:
-    """Return the pairs whose processes took turns, if there are at least two; else all."""
-    turns = [value for value, took in zip(values, beside, strict=False) if took]
-    return turns if len(turns) > 1 else values

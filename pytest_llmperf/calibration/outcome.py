@@ -36,7 +36,7 @@ class CheckRun:
         candidate, base: samples by pair, shape (pairs, iterations), base units; of a
             percentile by group of pairs, of a stall rate 1 (stalled) and 0.
         row_size: pairs that make one row of them.
-        beside: of each pair, whether its processes took turns by iterations; empty: none did.
+        differences: of the pairs, as ``Pairs`` has them.
     """
 
     nodeid: str
@@ -46,7 +46,7 @@ class CheckRun:
     candidate: Samples
     base: Samples
     row_size: int = 1
-    beside: tuple[bool, ...] = ()
+    differences: tuple[float, ...] | None = None
 
     @property
     def called(self) -> bool:
@@ -259,7 +259,7 @@ def _check(
     log_alarm: float,
     earlier: Sequence[float],
 ) -> CheckCalibration:
-    noise = noise_of(key[1], [(run.candidate, run.base, run.beside) for run in runs], earlier)
+    noise = noise_of(key[1], [(run.candidate, run.base, run.differences) for run in runs], earlier)
     effects = [run.effect for run in runs if run.effect is not None]
     size, first = max(run.row_size for run in runs), first_look(get_metric(key[1]))
     resolution = get_metric(key[1]).resolution

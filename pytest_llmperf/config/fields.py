@@ -81,7 +81,8 @@ EngineName = Annotated[
     WithJsonSchema({"anyOf": [{"enum": ["llama_cpp", "app"]}, {"type": "string", "minLength": 1}]}),
 ]
 Turns = Annotated[
-    Literal["auto", "iterations", "processes"], Expected("auto, iterations or processes")
+    Literal["auto", "tokens", "iterations", "processes"],
+    Expected("auto, tokens, iterations or processes"),
 ]
 SplitMode = Annotated[Literal["none", "layer", "row"], Expected("none, layer or row")]
 CacheType = Annotated[

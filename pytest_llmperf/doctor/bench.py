@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.diagnosis.load_failure import memory_failure
 from pytest_llmperf.diagnosis.sizes import bytes_text
-from pytest_llmperf.doctor.gain import Gain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.gain import LOOKED_AT, Gain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.machine.fitness import FitnessFinding
@@ -160,8 +160,10 @@ def _why_failed(error: str) -> str:
     return f"it does not fit in {where}{size}"
 
 
-def _open(tests: Mapping[str, TestSamples]) -> list[str]:
-    return [name for name, samples in tests.items() if not is_decided(changes_of(samples))]
+def _open(tests: Mapping[str, TestSamples]) -> dict[str, Collection[str]]:
+    return {
+        name: LOOKED_AT for name, samples in tests.items() if not is_decided(changes_of(samples))
+    }
 
 
 def _rows(samples: Sequence[ProcessSample], metric: str) -> tuple[tuple[float, ...], ...]:

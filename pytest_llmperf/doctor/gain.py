@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pytest_llmperf.gate.numbers import differences
 from pytest_llmperf.gate.running import running
 from pytest_llmperf.metrics import get_metric
 
@@ -93,10 +92,9 @@ def changes_of(samples: TestSamples) -> dict[str, MetricChange]:
     found = {}
     for name in LOOKED_AT:
         metric = get_metric(name)
-        candidate, base = samples.paired(name)
-        if not candidate:
+        worse = samples.differences(metric) or ()
+        if not worse:
             continue
-        worse = differences(metric, candidate, base, samples.beside(name))
         state = running(worse, WORTH, metric)
         found[name] = MetricChange(state.effect, state.low, state.high)
     return found

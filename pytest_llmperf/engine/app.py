@@ -17,7 +17,7 @@ from collections.abc import (
 )
 from typing import Any
 
-from pytest_llmperf.engine.base import TokenSink
+from pytest_llmperf.engine.base import Pause, TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.own_time import OWN_TIME
@@ -101,7 +101,9 @@ class AppEngine:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
-    def generate(self, request: Request, sink: TokenSink | None) -> Generation:
+    def generate(
+        self, request: Request, sink: TokenSink | None, pause: Pause | None = None
+    ) -> Generation:
         """Run one request; see Engine.generate."""
         offered = {
             "max_tokens": request.max_tokens,
@@ -138,6 +140,8 @@ class AppEngine:
                 if request.max_tokens is not None and len(times) >= request.max_tokens:
                     finish = "length"
                     break
+                if pause is not None:
+                    pause(len(times))
         except _UnusableItemError as error:
             raise EngineError(f"{self._target} {error}") from None
         except SystemExit:

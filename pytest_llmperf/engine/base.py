@@ -11,6 +11,10 @@ from pytest_llmperf.engine.request import Request
 #: Called with (token id or None, text of that token, arrival time) as each token arrives.
 TokenSink = Callable[[int | None, str, float], None]
 
+#: Called while the device is idle: after a batch of the prompt (with 0), and after an output token
+#: (with their number so far). It may wait; that time is not the engine's.
+Pause = Callable[[int], None]
+
 
 class Engine(Protocol):
     """An inference engine: turns requests into generations, one at a time.

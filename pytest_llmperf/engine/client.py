@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from pytest_llmperf.engine import wire
 from pytest_llmperf.engine.descendants import MARK, Descendants
@@ -57,6 +57,12 @@ class StreamToken(NamedTuple):
     text: str
     id: int | None
     time: float
+
+
+class TurnEnd(NamedTuple):
+    """The engine waits for its next turn, with this many output tokens so far."""
+
+    tokens: int
 
 
 class EngineClient:
@@ -164,6 +170,36 @@ class EngineClient:
             EngineError, EngineGoneError: as ``request`` does.
         """
 
+        exchange = self._generate({"request": request.to_wire()}, observe)
+        return (yield from cast("Generator[StreamToken, None, Generation]", exchange))
+
+    def in_turns(self, request: Request, tokens: int) -> Generator[int, None, Generation]:
+        """Run one request turn by turn; return the Generation.
+
+        Yields after each turn the number of output tokens so far.
+
+        A turn is a batch of the prompt, the last one with the first token, or ``tokens`` of the
+        output. The engine goes on when the generator does; to give up in between ends the worker.
+
+        Raises:
+            EngineError, EngineGoneError: as ``request`` does.
+        """
+        command = {"request": request.to_wire(), "turn": tokens}
+        exchange = self._generate(command)
+        try:
+            while True:
+                try:
+                    if isinstance(item := next(exchange), TurnEnd):
+                        yield item.tokens
+                except StopIteration as end:
+                    generation: Generation = end.value
+                    return generation
+        finally:
+            exchange.close()
+
+    def _generate(
+        self, fields: dict[str, Any], observe: Callable[[Generation], None] | None = None
+    ) -> Generator[StreamToken | TurnEnd, None, Generation]:
         began = OWN_TIME.now()
 
         def finish(result: dict[str, Any]) -> Generation:
@@ -174,7 +210,7 @@ class EngineClient:
 
         return (
             yield from self._exchange(
-                {"op": "generate", "request": request.to_wire()},
+                {"op": "generate", **fields},
                 self._spec.generation_timeout,
                 finish,
                 doing="generating",
@@ -272,18 +308,13 @@ class EngineClient:
         *,
         doing: str,
         setting: str | None,
-    ) -> Generator[StreamToken, None, _Result]:
+    ) -> Generator[StreamToken | TurnEnd, None, _Result]:
         """Send one command; yield its tokens, return what ``finish`` makes of its result."""
         if self._exchanging:
             raise EngineError("another request is running: read its stream to the end or close it")
         self._number += 1
         number = self._number
-        try:
-            pipe = _open(self._process.stdin)
-            pipe.write(wire.encode({"id": number, **command}))
-            pipe.flush()
-        except (OSError, ValueError):
-            raise self._gone(doing) from None
+        self._send({"id": number, **command}, doing)
         deadline = time.monotonic() + timeout
         abandoned, answered, self._exchanging = False, False, True
         try:
@@ -292,6 +323,12 @@ class EngineClient:
                     raise GeneratorExit
                 answer = self._next(deadline - time.monotonic(), doing, setting, timeout)
                 if answer.get("id") != number:
+                    continue
+                if answer["event"] == "turn":
+                    paused = time.monotonic()
+                    yield TurnEnd(answer["tokens"])
+                    deadline += time.monotonic() - paused
+                    self._send({"op": "go_on"}, doing)
                     continue
                 answered = answer["event"] != "token"
                 if answer["event"] == "done":
@@ -311,6 +348,14 @@ class EngineClient:
                 # Interrupted (Ctrl-C, a test's timeout): the engine is still working on an
                 # answer that nobody will read.
                 self.kill()
+
+    def _send(self, command: dict[str, Any], doing: str) -> None:
+        try:
+            pipe = _open(self._process.stdin)
+            pipe.write(wire.encode(command))
+            pipe.flush()
+        except (OSError, ValueError):
+            raise self._gone(doing) from None
 
     def _next(
         self, timeout: float, doing: str, setting: str | None, limit: float | None = None

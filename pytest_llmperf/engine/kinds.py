@@ -28,6 +28,7 @@ LLAMA_CPP = EngineKind(
     reports_layers=True,
     reports_prefill=True,
     side_by_side=True,
+    pauses=True,
     takes_delay=True,
 )
 
@@ -39,6 +40,7 @@ APP = EngineKind(
     needs="target",
     ends_by_itself=True,
     runs_project_code=True,
+    pauses=True,
     takes_delay=True,
     takes_glance=True,
 )

@@ -24,7 +24,7 @@ from typing import Any
 import llama_cpp
 
 from pytest_llmperf.config.gguf import model_files
-from pytest_llmperf.engine.base import TokenSink
+from pytest_llmperf.engine.base import Pause, TokenSink
 from pytest_llmperf.engine.context_room import check_context
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError, with_log_tail
 from pytest_llmperf.engine.generation import FinishReason, Generation
@@ -156,7 +156,9 @@ class LlamaCppEngine:
         """Free context and model."""
         self._llm.close()
 
-    def generate(self, request: Request, sink: TokenSink | None) -> Generation:
+    def generate(
+        self, request: Request, sink: TokenSink | None, pause: Pause | None = None
+    ) -> Generation:
         """Run one request; see Engine.generate."""
         if request.max_tokens is None:
             raise EngineError("max_tokens: the llama_cpp engine needs a number of output tokens")
@@ -167,7 +169,7 @@ class LlamaCppEngine:
         try:
             if request.cache == "keep":
                 self._memory.forget_rest(self._evaluate)
-            return self._run(request, request.max_tokens, sampler, sink)
+            return self._run(request, request.max_tokens, sampler, sink, pause)
         except BaseException:
             # The cache no longer holds what the last request left in it.
             self.reset()
@@ -176,7 +178,12 @@ class LlamaCppEngine:
             sampler.close()
 
     def _run(
-        self, request: Request, max_tokens: int, sampler: SamplerChain, sink: TokenSink | None
+        self,
+        request: Request,
+        max_tokens: int,
+        sampler: SamplerChain,
+        sink: TokenSink | None,
+        pause: Pause | None,
     ) -> Generation:
         clock = time.perf_counter
         decode, ctx = llama_cpp.llama_decode, self._ctx
@@ -189,7 +196,7 @@ class LlamaCppEngine:
         rest = prompt[self._memory.keep_prefix(prompt) :] if request.cache == "keep" else prompt
         buffer = (llama_cpp.llama_token * len(rest))(*rest)
         t_prefill_start = clock()
-        self._prefill(buffer)
+        self._prefill(buffer, pause)
         t_prefill_end = clock()
         times: list[float] = []
         output: list[int] = []
@@ -218,6 +225,8 @@ class LlamaCppEngine:
                     break
             if len(output) >= max_tokens:
                 break
+            if pause is not None:
+                pause(len(output))
             one[0] = token
             status = decode(ctx, batch)
             if status != 0:
@@ -246,7 +255,7 @@ class LlamaCppEngine:
     def _evaluate(self, tokens: Sequence[int]) -> None:
         self._prefill((llama_cpp.llama_token * len(tokens))(*tokens))
 
-    def _prefill(self, tokens: Any) -> None:
+    def _prefill(self, tokens: Any, pause: Pause | None = None) -> None:
         n_batch, size = self._llm.n_batch, ctypes.sizeof(llama_cpp.llama_token)
         for start in range(0, len(tokens), n_batch):
             count = min(n_batch, len(tokens) - start)
@@ -254,6 +263,9 @@ class LlamaCppEngine:
             status = llama_cpp.llama_decode(self._ctx, llama_cpp.llama_batch_get_one(part, count))
             if status != 0:
                 raise EngineError(self._decode_failed(status))
+            if pause is not None and start + count < len(tokens):
+                llama_cpp.llama_synchronize(self._ctx)
+                pause(0)
         llama_cpp.llama_synchronize(self._ctx)
 
     def _decode_failed(self, status: int) -> str:

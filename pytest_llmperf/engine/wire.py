@@ -1,14 +1,16 @@
 """The versioned protocol between the plugin and a worker: JSON lines over pipes.
 
-The worker speaks first: ``{"event": "hello", "protocol": 1, ...}``. Then every
+The worker speaks first: ``{"event": "hello", "protocol": 2, ...}``. Then every
 command ``{"id": n, "op": ..., ...}`` is answered by any number of ``token``
-events and exactly one ``done`` or ``error`` event that carries the same id.
+and ``turn`` events and exactly one ``done`` or ``error`` event that carries the same id.
+After a ``turn`` event the worker waits for the command ``go_on``, which has no answer of its own.
 
 ========  =======================================  ==============================
 op        fields                                   ``done`` carries
 ========  =======================================  ==============================
 load      engine, config, plant (optional)         info
-generate  request                                  generation
+generate  request, turn (tokens, optional)         generation
+go_on
 reset                                              nothing
 modules   names                                    {name: file} of those imported
 close                                              nothing; the worker then exits
@@ -20,12 +22,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 #: What each event carries besides an id.
 _EVENT_FIELDS = {
     "hello": (),
     "token": ("token", "text", "t"),
+    "turn": ("tokens",),
     "done": ("result",),
     "error": ("kind", "message"),
 }

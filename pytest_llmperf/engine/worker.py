@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from pytest_llmperf.engine.descendants import adopt_orphans, end_those_outside_group
@@ -33,10 +34,12 @@ from pytest_llmperf.engine.loaded_modules import loaded_modules
 from pytest_llmperf.engine.orphan import die_with_parent, end_unreachable
 from pytest_llmperf.engine.planted import Delay, Plant
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.turn_pauses import TurnPauses
 from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
 
 if TYPE_CHECKING:
-    from pytest_llmperf.engine.base import Engine
+    from pytest_llmperf.engine.base import Engine, TokenSink
+    from pytest_llmperf.engine.generation import Generation
 
 
 def main() -> int:
@@ -127,20 +130,41 @@ class _Worker:
             self._engine.reset()
             return None
         if operation == "generate":
-            request = Request.from_wire(command["request"])
+            request, turn = Request.from_wire(command["request"]), command.get("turn")
+            pauses = None if turn is None else TurnPauses(turn, partial(self._wait, number))
 
             def sink(token: int | None, text: str, at: float) -> None:
                 self._keep_recursion()
                 self._write(_event(number, "token", token=token, text=text, t=at))
 
-            engine = self._engine
-            try:
-                generation = engine.generate(request, sink if request.stream else None)
-            finally:
-                self._keep_recursion()
-            check_generation(generation, request, self._name)
-            return replace(generation, instruments=tuple(self._instruments.found())).to_wire()
+            return self._generate(request, sink if request.stream else None, pauses).to_wire()
         raise EngineError(f"unknown operation {operation!r}")
+
+    def _generate(
+        self, request: Request, sink: TokenSink | None, pauses: TurnPauses | None
+    ) -> Generation:
+        engine: Any = self._engine
+        try:
+            if pauses is None:
+                generation: Generation = engine.generate(request, sink)
+            else:
+                generation = engine.generate(request, sink, pauses.after)
+        finally:
+            self._keep_recursion()
+        check_generation(generation, request, self._name)
+        timeline = generation.timeline
+        if pauses is not None:
+            timeline = replace(timeline, pauses=tuple(pauses.taken))
+        return replace(generation, timeline=timeline, instruments=tuple(self._instruments.found()))
+
+    def _wait(self, number: int, tokens: int) -> None:
+        """Report the end of a turn, and wait for the next one."""
+        self._write(_event(number, "turn", tokens=tokens))
+        line = self._commands.readline()
+        if not line:
+            end_unreachable()
+        if (operation := decode(line)["op"]) != "go_on":
+            raise EngineError(f"{operation!r} while a generation waits for its turn")
 
     def _keep_recursion(self) -> None:
         """Restore the recursion limit that an application lowered, for the engine's own calls."""

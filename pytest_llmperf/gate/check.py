@@ -43,15 +43,15 @@ class Pairs:
         base: the same for the base side.
         name: the base side's name for readers, such as ``other.yaml``.
         seconds: wall time of one pair of this test, or None where unknown.
-        beside: of each pair, whether its processes took turns iteration by iteration, so that
-            iteration j of both ran one right after the other; empty where none did.
+        differences: difference of each pair on the log scale, positive is worse, as its processes
+            measured it in turns; None: that of the rows' medians.
     """
 
     candidate: Samples
     base: Samples
     name: str
     seconds: float | None = None
-    beside: tuple[bool, ...] = ()
+    differences: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -144,36 +144,19 @@ def paired_differences(evidence: Evidence) -> tuple[float, ...]:
     pairs = evidence.pairs
     if pairs is None or not pairs.candidate:
         return ()
-    return differences(evidence.check.metric, pairs.candidate, pairs.base, pairs.beside)
+    if pairs.differences is not None:
+        return pairs.differences
+    return differences(evidence.check.metric, pairs.candidate, pairs.base)
 
 
-def differences(
-    metric: Metric, candidate: Samples, base: Samples, beside: Sequence[bool] = ()
-) -> tuple[float, ...]:
-    """Difference of the sides in each pair, on the log scale; positive is worse.
-
-    For two processes that took turns (``beside``, by pair; empty: none did) it is the median
-    of the differences between neighbours, which cancels drift of the machine. Otherwise it is
-    the difference of their medians.
+def differences(metric: Metric, candidate: Samples, base: Samples) -> tuple[float, ...]:
+    """Difference of the sides' medians in each pair, on the log scale; positive is worse.
 
     Raises:
         ValueError: a sample that the metric can't have.
     """
-    turns = beside or (False,) * len(candidate)
-    pairs = zip(candidate, base, turns, strict=True)
-    return tuple(_difference(metric, *sides, took) for *sides, took in pairs)
-
-
-# Cached: a session is judged after every round, and few of its pairs are new.
-@lru_cache(maxsize=4096)
-def _difference(
-    metric: Metric, candidate: tuple[float, ...], base: tuple[float, ...], took_turns: bool
-) -> float:
-    medians = process_medians([candidate, base], metric.resolution)
-    if took_turns and len(candidate) == len(base):
-        neighbours = zip(candidate, base, strict=True)
-        return median(badness(metric, a) - badness(metric, b) for a, b in neighbours)
-    return badness(metric, medians[0]) - badness(metric, medians[1])
+    medians = (_medians(side, metric.resolution) for side in (candidate, base))
+    return tuple(badness(metric, a) - badness(metric, b) for a, b in zip(*medians, strict=True))
 
 
 def target_differences(evidence: Evidence) -> tuple[float, ...]:

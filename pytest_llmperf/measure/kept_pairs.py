@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from pytest_llmperf.measure.samples import BASE, ProcessSample
+from pytest_llmperf.measure.process_sample import BASE, ProcessSample, TurnSamples
 from pytest_llmperf.metrics import LARGEST, is_plausible, known_metric
 from pytest_llmperf.stored_json import (
     LATER,
@@ -59,12 +59,13 @@ class _KeptHalf(Stored):
     pooled: dict[str, tuple[_Seconds, ...]]
     #: Earlier versions ran one process after the other.
     beside: Flag = field(default=False, metadata=LATER)
+    turns: TurnSamples | None = field(default=None, metadata=LATER)
 
     @classmethod
     def of(cls, sample: ProcessSample) -> _KeptHalf:
         """Take the kept parts of a sample."""
         arm: Literal["candidate", "base"] = "base" if sample.side == BASE else "candidate"
-        return cls(arm, sample.iterations, sample.pooled, sample.beside)
+        return cls(arm, sample.iterations, sample.pooled, sample.beside, sample.turns)
 
     def sample(self, pair: int) -> ProcessSample:
         """Return the sample as half of pair number ``pair`` of an earlier session."""
@@ -75,6 +76,7 @@ class _KeptHalf(Stored):
             pair=pair,
             pooled=self.pooled,
             beside=self.beside,
+            turns=self.turns,
         )
 
 

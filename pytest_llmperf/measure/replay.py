@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from pytest_llmperf.cpus import usable_cpus
-from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.client import EngineClient, drain
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities, worst_first
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.machine.processes import cpu_seconds
 from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.samples import BASE, ProcessSample
+from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
+from pytest_llmperf.measure.turns import (
+    PROMPT_METRICS,
+    Turns,
+    decode_steps,
+    planned_replays,
+    turn_tokens,
+)
 from pytest_llmperf.measure.warmup import is_warm
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.metrics import compute_all
@@ -127,12 +136,23 @@ class Replayer:
         #: Seconds spent inside generation so far, warm-up included.
         self.generating_seconds = 0.0
 
-    def replay(self, nodeid: str, *processes: ReplayProcess) -> list[ProcessSample]:
+    def replay(
+        self,
+        nodeid: str,
+        processes: Sequence[ReplayProcess],
+        turns: Turns | None = None,
+        open_metrics: Collection[str] | None = None,
+    ) -> list[ProcessSample]:
         """Replay one test until every process is warm and has its iterations, or one is void.
 
-        Two processes take turns, iteration by iteration, in the order ABBA:
-        disturbances longer than an iteration affect both. If one is void, the
-        other is returned only if it has all its iterations.
+        Two processes take turns in the order ABBA: disturbances longer than a turn affect both.
+        If one is void, the other is returned only if it has all its iterations.
+
+        Args:
+            nodeid: of the test.
+            processes: one, or two that live side by side.
+            turns: what two processes take turns by.
+            open_metrics: in turns of tokens only what decides these is replayed; None: all.
 
         Raises:
             ReplayError: an engine refused or failed a request, or the base does other
@@ -142,8 +162,12 @@ class Replayer:
         try:
             for process in processes:
                 runs.append(_Run(self._plan, nodeid, process, self._watch(process.client)))
-            self._take_turns(runs)
-            samples = [run.end(beside=len(runs) > 1) for run in runs]
+            self._warm_up(runs)
+            whole = 1 if turns == "tokens" else self._plan.perf.iterations
+            self._iterate(runs, whole)
+            if turns == "tokens":
+                self._take_turns(runs, open_metrics)
+            samples = [run.end(beside=turns == "iterations") for run in runs]
         except BaseException:
             # A watch must not outlive its engine.
             for run in runs:
@@ -151,25 +175,59 @@ class Replayer:
             raise
         finally:
             self.generating_seconds += sum(run.generating_seconds for run in runs)
-        whole = self._plan.perf.iterations
         return [one for one in samples if one.void or len(one.iterations) == whole]
 
-    def _take_turns(self, runs: Sequence[_Run]) -> None:
+    def _warm_up(self, runs: Sequence[_Run]) -> None:
         for run in runs:
             while not any(one.void for one in runs) and not run.is_warm:
                 self._on_step(run.step(None))
                 run.warm_up()
+
+    def _iterate(self, runs: Sequence[_Run], iterations: int) -> None:
+        """Replay whole iterations; two processes in turns."""
         order = list(runs)
-        for iteration in range(1, self._plan.perf.iterations + 1):
+        for iteration in range(1, iterations + 1):
             for run in order:
                 if any(one.void for one in runs):
                     return
                 self._on_step(run.step(iteration))
-                waiting = [(one, one.cpu_seconds()) for one in runs if one is not run]
-                seconds = run.count()
-                for one, before in waiting:
-                    one.waited(seconds, one.cpu_seconds() - before)
+                with _others_wait(run, runs):
+                    run.count()
             order.reverse()
+
+    def _take_turns(self, runs: Sequence[_Run], open_metrics: Collection[str] | None) -> None:
+        """Replay in turns within the generations, so that even short disturbances hit both."""
+        iterations, warm, workload = self._plan.perf.iterations, runs[0].warm, runs[0].workload
+        seconds = max(run.warm.get("time_per_output_token", 0.0) for run in runs)
+        tokens, order = turn_tokens(workload, seconds), list(runs)
+        replays = planned_replays(workload, warm, iterations, open_metrics)
+        for number, prompt_only in enumerate(replays, 1):
+            if any(run.void for run in runs):
+                return
+            self._on_step(order[0].step(1 + number * iterations // len(replays)))
+            going = {run: run.in_turns(tokens, prompt_only=prompt_only) for run in order}
+            reached = dict.fromkeys(going, 0)
+            while going:
+                # The side that is behind goes on, so that prompts of several batches stay level.
+                behind = min(reached[run] for run in going)
+                for run in [one for one in order if one in going and reached[one] == behind]:
+                    with _others_wait(run, runs):
+                        try:
+                            reached[run] = next(going[run])
+                        except StopIteration:
+                            del going[run]
+                order.reverse()
+
+
+@contextmanager
+def _others_wait(run: _Run, runs: Sequence[_Run]) -> Iterator[None]:
+    """Check that the other processes are idle during this one's turn."""
+    waiting = [(one, one.cpu_seconds()) for one in runs if one is not run]
+    began = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - began
+    for one, before in waiting:
+        one.waited(seconds, one.cpu_seconds() - before)
 
 
 class _Run:
@@ -194,28 +252,52 @@ class _Run:
         self._rows: list[dict[str, float]] = []
         self._undefined: dict[str, str] = {}
         self._found: dict[str, FitnessFinding] = {}
+        self._turned: list[list[Timeline]] = []
+        self._turn_rows: list[dict[str, float]] = []
 
     @property
     def is_warm(self) -> bool:
         """Whether the process is warm, or has had its maximum of warm-up."""
         return is_warm([row["end_to_end"] for row in self._warmup], self._plan.perf.warmup_max)
 
+    @property
+    def warm(self) -> Mapping[str, float]:
+        """Metrics of the last warm-up replay."""
+        return self._warmup[-1] if self._warmup else {}
+
+    @property
+    def workload(self) -> Workload:
+        """What is replayed."""
+        return self._process.workload
+
     def warm_up(self) -> None:
         """Replay once without counting it."""
-        timelines = self._replay()
+        timelines = drain(self._replay())
         self._warmup.append(compute_all(timelines))
         self.void = self.void or self.watch.sample()
 
-    def count(self) -> float:
-        """Replay once, count it, and return its seconds."""
-        began = time.perf_counter()
-        timelines = self._replay()
-        seconds = time.perf_counter() - began
+    def count(self) -> None:
+        """Replay once and count it."""
+        timelines = drain(self._replay())
         self._counted.append(timelines)
         values = compute_all(timelines, self._undefined)
         self._rows.append({**values, **self.watch.measured(timelines)})
         self.void = self.void or self.watch.sample()
-        return seconds
+
+    def in_turns(self, tokens: int, *, prompt_only: bool) -> Generator[int, None, None]:
+        """Replay once, in turns of so many tokens; yield the progress after each turn.
+
+        ``prompt_only``: end with the first token of each request.
+        """
+        timelines = yield from self._replay(tokens, prompt_only=prompt_only)
+        if self.void:
+            return
+        row = compute_all(timelines)
+        if prompt_only:
+            row = {name: value for name, value in row.items() if name in PROMPT_METRICS}
+        self._turned.append(timelines)
+        self._turn_rows.append(row)
+        self.void = self.void or self.watch.sample()
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used so far."""
@@ -256,6 +338,23 @@ class _Run:
             undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
             beside=beside,
+            turns=self._turn_samples() if self._turned else None,
+        )
+
+    def _turn_samples(self) -> TurnSamples:
+        names = dict.fromkeys(name for row in self._turn_rows for name in row)
+        return TurnSamples(
+            decode=tuple(
+                s for timelines in self._turned for t in timelines for s in t.decode_turns()
+            ),
+            steps=decode_steps(self.workload),
+            first_tokens=tuple(
+                sum(own.token_times[0] - own.t_start for own in (t.own() for t in timelines))
+                for timelines in self._turned
+            ),
+            values={
+                name: tuple(row[name] for row in self._turn_rows if name in row) for name in names
+            },
         )
 
     def step(self, iteration: int | None) -> Step:
@@ -271,26 +370,40 @@ class _Run:
             pair=None if slot.pair is None else slot.pair + 1,
         )
 
-    def _replay(self) -> list[Timeline]:
+    def _replay(
+        self, tokens: int | None = None, *, prompt_only: bool = False
+    ) -> Generator[int, None, list[Timeline]]:
         try:
-            return self._iterate()
+            return (yield from self._requests(tokens, prompt_only=prompt_only))
         except EngineError as error:
             raise ReplayError(self._process.slot.side, error) from error
 
-    def _iterate(self) -> list[Timeline]:
+    def _requests(
+        self, tokens: int | None, *, prompt_only: bool
+    ) -> Generator[int, None, list[Timeline]]:
         """Replay the workload once, from an empty cache; return its timelines.
 
+        In turns of ``tokens``, the progress is yielded after each turn: it grows with each
+        request, and with the first token of each.
         Findings about different work are kept by check, even if they void nothing.
         """
         client, slot = self._process.client, self._process.slot
         client.reset()
-        timelines = []
-        for recorded in self._process.workload.requests:
-            generation = client.request(recorded.replayed())
+        timelines: list[Timeline] = []
+        for number, whole in enumerate(self.workload.requests):
+            recorded = whole.until_first_token() if prompt_only else whole
+            if tokens is None:
+                generation = client.request(recorded.replayed())
+            else:
+                if number:
+                    yield 2 * number
+                turns = client.in_turns(recorded.replayed(), tokens)
+                generation = yield from _progress(turns, 2 * number)
             timeline = generation.timeline
             timelines.append(timeline)
             if timeline.token_times:
-                self.generating_seconds += timeline.token_times[-1] - timeline.t_start
+                own = timeline.own()
+                self.generating_seconds += own.token_times[-1] - own.t_start
             if slot.side == BASE and (other := recorded.other_work(generation)):
                 # The machine is not the cause, so repeating would not help.
                 raise EngineError(
@@ -306,6 +419,19 @@ class _Run:
             if self.void:
                 break
         return timelines
+
+
+def _progress(
+    turns: Generator[int, None, Generation], before: int
+) -> Generator[int, None, Generation]:
+    """Turn the tokens after each turn into progress: one more from the first token on."""
+    while True:
+        try:
+            tokens = next(turns)
+        except StopIteration as end:
+            generation: Generation = end.value
+            return generation
+        yield before + (tokens > 0)
 
 
 def _pooled(timelines: Sequence[Timeline]) -> dict[str, tuple[float, ...]]:

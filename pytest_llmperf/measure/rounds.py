@@ -16,15 +16,17 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replay import Replayer, ReplayError, ReplayProcess, ReplaySlot, Watch
 from pytest_llmperf.measure.replay import Step as Step
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
-from pytest_llmperf.measure.sides import Side, turns
+from pytest_llmperf.measure.sides import Side, rounds_of
+from pytest_llmperf.measure.turns import Turns
 
 #: Number of void rounds of a test that are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2
 #: Fitness checks whose findings may come from running two processes instead of one.
 _MEMORY = frozenset({"major_faults", "memory_pressure", "swapping"})
 
-#: Given every test's samples so far, returns the tests that more samples could still decide.
-Undecided = Callable[[Mapping[str, TestSamples]], Collection[str]]
+#: Given every test's samples so far, returns the tests that more samples could still decide, and
+#: the metrics of each that are open.
+Undecided = Callable[[Mapping[str, TestSamples]], Mapping[str, Collection[str]]]
 
 #: Called for every complete pair, or single process, as soon as it counts: node id, samples.
 Keep = Callable[[str, Sequence[ProcessSample]], None]
@@ -51,8 +53,8 @@ class Rounds:
         keep: called for every pair that counts, as soon as it is complete.
         before: called right before each engine process starts; returns the seconds it spent
             waiting, which do not count for the budget.
-        fits: asked of either side's first process, at its end, whether another one could
-            live beside it.
+        turns: asked of either side's first process, at its end, what it could take turns by
+            with another one beside it; None: they must follow one another.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Rounds:
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,
         before: Callable[[], float] = lambda: 0.0,
-        fits: Callable[[EngineClient], bool] = lambda _: False,
+        turns: Callable[[EngineClient], Turns | None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._sides = sides
@@ -74,9 +76,11 @@ class Rounds:
         self._undecided = undecided
         self._keep_pair = keep
         self._before = before
-        self._fits = fits
-        #: By side, whether there is room; all must be True for processes to run side by side.
-        self._room: dict[str, bool] = {}
+        self._turns_of = turns
+        #: By side; only if both can, processes run side by side.
+        self._turns: dict[str, Turns | None] = {}
+        #: The undecided metrics of each test, once there is a first answer.
+        self._open: dict[str, Collection[str]] = {}
         self._apart = ""
         self._waited = 0.0
         self._loaded: dict[str, EngineInfo] = {}
@@ -96,7 +100,7 @@ class Rounds:
             found = [one.unmeasurable() for one in own if one is not None]
             self._tests[nodeid].error = next(filter(None, found), None)
         order = random.Random(self._plan.seed)
-        for number, sides in enumerate(turns(self._sides, order), start=self._first):
+        for number, sides in enumerate(rounds_of(self._sides, order), start=self._first):
             waiting = self._waiting()
             if not waiting:
                 break
@@ -129,7 +133,7 @@ class Rounds:
             elif count - samples.earlier < self._plan.max_processes:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
-            named = self._undecided(self._tests)
+            named = self._open = dict(self._undecided(self._tests))
             waiting.extend(nodeid for nodeid in asking if nodeid in named)
         return waiting
 
@@ -148,12 +152,12 @@ class Rounds:
         """Replay the tests in a fresh process of each side; keep what all sides have measured."""
         found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
         pair = number if self._paired else None
-        turns = [
+        slots = [
             (side, ReplaySlot(number * len(sides) + turn, side.role, pair))
             for turn, side in enumerate(sides)
         ]
-        beside = self._paired and all(self._room.get(side.role) for side in sides)
-        for together in [turns] if beside else [[one] for one in turns]:
+        beside = self._paired and all(self._turns.get(side.role) for side in sides)
+        for together in [slots] if beside else [[one] for one in slots]:
             nodeids = [
                 nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
             ]
@@ -172,7 +176,7 @@ class Rounds:
 
     def _keep_apart(self, why: str) -> None:
         """Have processes follow one another from now on."""
-        self._room = dict.fromkeys((side.role for side in self._sides), False)
+        self._turns = dict.fromkeys(side.role for side in self._sides)
         self._apart = why
 
     def _keep(self, nodeid: str, halves: list[ProcessSample]) -> None:
@@ -210,8 +214,8 @@ class Rounds:
                         break
                     self._tests[nodeid].error = self._message(side, failure.error)
             for role, client in engines.items():
-                if self._paired and role not in self._room:
-                    self._room[role] = client.alive and self._fits(client)
+                if self._paired and role not in self._turns:
+                    self._turns[role] = self._turns_of(client) if client.alive else None
                 client.close()
         except BaseException:
             # Interrupted: kill the engines instead of closing them.
@@ -263,12 +267,17 @@ class Rounds:
                 processes.append(ReplayProcess(self._engine(side, engines), own, workload))
         began = time.monotonic()
         try:
-            if paired:
-                return self._replayer.replay(nodeid, *processes)
-            # Only one side has the test, so there are no turns to take.
-            return [one for process in processes for one in self._replayer.replay(nodeid, process)]
+            if paired and len(processes) > 1:
+                open_metrics = self._open.get(nodeid)
+                return self._replayer.replay(nodeid, processes, self._common_turns(), open_metrics)
+            # Where only one side has the test there are no turns to take.
+            return [one for each in processes for one in self._replayer.replay(nodeid, [each])]
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
+
+    def _common_turns(self) -> Turns:
+        """Return what both sides can take turns by."""
+        return "tokens" if set(self._turns.values()) == {"tokens"} else "iterations"
 
     def _message(self, side: Side, error: EngineError) -> str:
         return f"{side.name}: {error}" if self._paired else str(error)

@@ -1,62 +1,20 @@
-"""Samples of a measurement: iterations, grouped by the process that ran them."""
+"""Samples of a measurement: of each test, by process and by pair."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from pytest_llmperf.engine.info import EngineInfo
-from pytest_llmperf.machine.fitness import FitnessFinding
-from pytest_llmperf.machine.gpu.summary import TelemetrySummary
-from pytest_llmperf.metrics import percentile_parts
-
-#: The sides of a comparison: the one to judge, and the one it is compared with.
-CANDIDATE = "candidate"
-BASE = "base"
+from pytest_llmperf.measure.neighbours import kind_of_turns, pair_difference
+from pytest_llmperf.measure.process_sample import BASE as BASE
+from pytest_llmperf.measure.process_sample import CANDIDATE as CANDIDATE
+from pytest_llmperf.measure.process_sample import ProcessSample as ProcessSample
+from pytest_llmperf.measure.process_sample import TurnSamples as TurnSamples
+from pytest_llmperf.metrics import Metric, percentile_parts
 
 #: One row of values per process; for a percentile, one row of one value per group of processes.
 Rows = tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True)
-class ProcessSample:
-    """One test's iterations in one engine process; the process is the unit of replication.
-
-    Attributes:
-        process: number of the process in the session, from 0.
-        iterations: one mapping of metric name to value (base units) per iteration.
-        warmup: the same for the warm-up iterations.
-        findings: fitness findings of that time.
-        void: why the sample must not be judged, or None.
-        side: CANDIDATE or BASE.
-        pair: number of the pair the process belongs to, from 0; None without a base.
-        pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
-            ``first_token`` every request's.
-        undefined: by name, why a metric has no value that is measured beside the generations
-            or computed by a formula of another package or the project.
-        telemetry: the GPUs' counters while it decoded, or None.
-        beside: whether it took turns by iterations with the other process of its pair.
-    """
-
-    process: int
-    iterations: tuple[dict[str, float], ...]
-    warmup: tuple[dict[str, float], ...] = ()
-    findings: tuple[FitnessFinding, ...] = ()
-    void: str | None = None
-    side: str = CANDIDATE
-    pair: int | None = None
-    pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    undefined: dict[str, str] = field(default_factory=dict)
-    telemetry: TelemetrySummary | None = None
-    beside: bool = False
-
-    def row(self, metric: str) -> tuple[float, ...]:
-        """Return a metric's values of all iterations where it is defined."""
-        return tuple(values[metric] for values in self.iterations if metric in values)
-
-    def has_neighbours(self, metric: str) -> bool:
-        """Whether every value of a metric has an adjacent one from the other process."""
-        return self.beside and len(self.row(metric)) == len(self.iterations)
 
 
 @dataclass
@@ -133,20 +91,24 @@ class TestSamples:
             candidate, base = (_percentiles(r, parts[1]) for r in self.paired_pooled(parts[0]))
             groups = min(len(candidate), len(base))
             return candidate[:groups], base[:groups]
-        return _apart((a.row(metric), b.row(metric)) for a, b in self._pairs())
+        return _apart((a.row(metric), b.row(metric)) for a, b in self._judged_pairs(metric))
 
-    def beside(self, metric: str) -> tuple[bool, ...]:
-        """Return for each pair in ``paired`` whether its processes took turns by iterations.
+    def differences(self, metric: Metric) -> tuple[float, ...] | None:
+        """Difference of each pair in ``paired`` on the log scale; positive is worse.
 
-        Empty for a percentile, whose values are not iterations.
+        None for a percentile, whose values belong to no single pair.
+
+        Raises:
+            ValueError: a sample that the metric can't have.
         """
-        if percentile_parts(metric) is not None:
-            return ()
-        return tuple(
-            a.has_neighbours(metric) and b.has_neighbours(metric)
-            for a, b in self._pairs()
-            if a.row(metric) and b.row(metric)
-        )
+        if percentile_parts(metric.name) is not None:
+            return None
+        pairs = self._judged_pairs(metric.name)
+        return tuple(pair_difference(metric, candidate, base) for candidate, base in pairs)
+
+    def paired_durations(self) -> tuple[Rows, Rows]:
+        """Return seconds from end to end (candidate, base), those in turns of tokens included."""
+        return _apart((a.durations(), b.durations()) for a, b in self._pairs())
 
     def pooled_rows(self, source: str, side: str) -> Rows:
         """Return one side's raw values of ``source``, a row of seconds per process."""
@@ -158,6 +120,18 @@ class TestSamples:
         return _apart(
             (a.pooled.get(source, ()), b.pooled.get(source, ())) for a, b in self._pairs()
         )
+
+    def _judged_pairs(self, metric: str) -> list[tuple[ProcessSample, ProcessSample]]:
+        """Return the pairs that decide a metric: those with the most common kind of turns.
+
+        The differences of different kinds are not equally noisy. Of two kinds that are equally
+        common it is the finer one.
+        """
+        kinds: dict[int, list[tuple[ProcessSample, ProcessSample]]] = {}
+        for a, b in self._pairs():
+            if a.row(metric) and b.row(metric):
+                kinds.setdefault(kind_of_turns(metric, a, b), []).append((a, b))
+        return kinds[max(kinds, key=lambda kind: (len(kinds[kind]), kind))] if kinds else []
 
     def _pairs(self) -> Iterator[tuple[ProcessSample, ProcessSample]]:
         """Yield (candidate, base) of every complete pair, in order."""
@@ -172,7 +146,7 @@ class TestSamples:
                 yield (sample, other) if sample.side == CANDIDATE else (other, sample)
 
 
-def _apart(pairs: Iterator[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:
+def _apart(pairs: Iterable[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:
     """Split pairs of rows by side, keeping those with both defined."""
     both = [(a, b) for a, b in pairs if a and b]
     return tuple(a for a, _ in both), tuple(b for _, b in both)

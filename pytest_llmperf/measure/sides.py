@@ -32,7 +32,7 @@ class Side:
         return self.own_workloads.get(nodeid, planned)
 
 
-def turns(sides: Sequence[Side], order: random.Random) -> Iterator[tuple[Side, ...]]:
+def rounds_of(sides: Sequence[Side], order: random.Random) -> Iterator[tuple[Side, ...]]:
     """Yield endlessly the sides of each round in the order to run them.
 
     Two sides run in random blocks of two pairs, ABBA or BAAB: steady drift cancels within a

@@ -60,6 +60,10 @@ class RecordedRequest(Stored):
             stop=(),
         )
 
+    def until_first_token(self) -> RecordedRequest:
+        """Return the request of the same prompt that ends with the first token."""
+        return replace(self, output_tokens=1, request=replace(self.request, max_tokens=1))
+
     def other_work(self, generation: Generation) -> FitnessFinding | None:
         """Find how a replay's tokens, in or out, differ from the recorded ones, or None."""
         came, recorded = generation.output_tokens, self.output_tokens

@@ -18,6 +18,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.turns import Turns
 from pytest_llmperf.session.context import Console
 from pytest_llmperf.session.machine_watch import FitWait, ProcessWatch, WatchSettings
 from pytest_llmperf.session.recorded import RecordedTest
@@ -83,7 +84,7 @@ class MeasureStage:
                 earlier,
                 keep,
                 watch.before,
-                partial(may_run_beside, self._watch, plan.perf.turns),
+                partial(turns_beside, self._watch, plan.perf.turns),
             )
             try:
                 measurement = rounds.run()
@@ -129,18 +130,20 @@ def make_plan(
     )
 
 
-def may_run_beside(settings: WatchSettings, turns: str, client: EngineClient) -> bool:
-    """Whether another engine's process may live beside this one; ``turns`` as configured.
+def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
+    """Return what this process could take turns by with another beside it; None: it must be alone.
 
     Not on a GPU: its memory is short, and its counters can't attribute energy to a process.
     An application may use a resource that exists only once, such as a port or a server, so
-    it needs the configuration's permission.
+    it needs the configuration's permission (``asked``: ``perf.turns``).
     """
-    info = client.info
+    info, kind = client.info, client.kind
     on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
-    if on_gpu or turns == "processes" or (turns == "auto" and not client.kind.side_by_side):
-        return False
-    return has_room_beside(client.pid)
+    if on_gpu or asked == "processes" or (asked == "auto" and not kind.side_by_side):
+        return None
+    if not has_room_beside(client.pid):
+        return None
+    return "tokens" if kind.pauses and asked in ("auto", "tokens") else "iterations"
 
 
 def cards_of(specs: Sequence[LaunchSpec]) -> Collection[str] | None:

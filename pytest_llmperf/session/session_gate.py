@@ -58,18 +58,20 @@ class SessionGate:
         self._base = base
         self._stored: dict[tuple[str, str], BaselineSamples] = {}
 
-    def undecided(self, tests: Mapping[str, TestSamples]) -> Collection[str]:
-        """Return the node ids of the tests that more samples could still decide.
+    def undecided(self, tests: Mapping[str, TestSamples]) -> Mapping[str, Collection[str]]:
+        """Return the tests that more samples could still decide, and the open metrics of each.
 
         A test with one metric called has its verdict: the others are not continued.
         """
-        judged = [one for one in self.judge(tests, ended=False) if one.verdict is not None]
-        waiting = {one.evidence.nodeid for one in judged if one.verdict and one.verdict.open}
-        return waiting - {
-            one.evidence.nodeid
-            for one in judged
-            if one.verdict and one.verdict.kind is VerdictKind.REGRESSED
-        }
+        waiting: dict[str, set[str]] = {}
+        called = set()
+        for one in self.judge(tests, ended=False):
+            nodeid = one.evidence.nodeid
+            if one.verdict is not None and one.verdict.kind is VerdictKind.REGRESSED:
+                called.add(nodeid)
+            elif one.verdict is not None and one.verdict.open:
+                waiting.setdefault(nodeid, set()).add(one.evidence.check.metric.name)
+        return {nodeid: names for nodeid, names in waiting.items() if nodeid not in called}
 
     def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
         """Return the same gate with another rate of false ``regressed``, and ``same_as``."""
@@ -279,7 +281,7 @@ def _processes_per_row(check: Check, samples: TestSamples) -> int:
 
 def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None) -> Pairs:
     if check.metric.kind == "share":
-        candidate, base = samples.paired("end_to_end")
+        candidate, base = samples.paired_durations()
         if not candidate:
             return Pairs((), (), name, seconds)
         # One threshold for both sides, so that they can be swapped within a pair; a low quartile,
@@ -287,7 +289,7 @@ def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None)
         centre = quantiles(process_medians((*candidate, *base)), n=4, method="inclusive")[0]
         return Pairs(_stalled(candidate, centre), _stalled(base, centre), name, seconds)
     candidate, base = samples.paired(check.metric.name)
-    return Pairs(candidate, base, name, seconds, samples.beside(check.metric.name))
+    return Pairs(candidate, base, name, seconds, samples.differences(check.metric))
 
 
 def _stalled(rows: Samples, centre: float) -> Samples:
@@ -296,7 +298,7 @@ def _stalled(rows: Samples, centre: float) -> Samples:
 
 
 def _stalls(samples: TestSamples, paired: bool) -> tuple[int, ...]:
-    rows_of_sides = samples.paired("end_to_end") if paired else (samples.values("end_to_end"),)
+    rows_of_sides = samples.paired_durations() if paired else (samples.values("end_to_end"),)
     return tuple(stalls(rows) if rows else 0 for rows in rows_of_sides)
 
 

@@ -107,7 +107,7 @@ def test_an_interval_around_zero_holds_it() -> None:
 
 @pytest.mark.parametrize("metric", USUAL)
 def test_the_noise_of_zeros_is_none(metric: str) -> None:
-    noise = noise_of(metric, [(ZEROS, ZEROS, ())], [0.0, 0.0])
+    noise = noise_of(metric, [(ZEROS, ZEROS, None)], [0.0, 0.0])
     assert (noise.between, noise.pair, noise.sessions) == (0.0, 0.0, 0.0)
 
 

@@ -12,7 +12,7 @@ import pytest
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.machine import free_memory
 from pytest_llmperf.machine.free_memory import has_room_beside
-from pytest_llmperf.session.measuring import may_run_beside
+from pytest_llmperf.session.measuring import turns_beside
 
 
 @pytest.mark.parametrize(
@@ -42,24 +42,26 @@ WATCHED: Any = SimpleNamespace(telemetry=object())
 
 
 @pytest.mark.parametrize(
-    ("facts", "turns", "engine", "fits"),
+    ("facts", "asked", "engine", "turns"),
     [
-        (CPU, "auto", client(), True),
-        (CPU, "iterations", client(), True),
-        (CPU, "processes", client(), False),
-        (CPU, "auto", client("app", None), False),
-        (CPU, "iterations", client("app", None), True),
-        (CPU, "iterations", client(layers=1), False),
-        (WATCHED, "iterations", client("app", None), False),
+        (CPU, "auto", client(), "tokens"),
+        (CPU, "tokens", client(), "tokens"),
+        (CPU, "iterations", client(), "iterations"),
+        (CPU, "processes", client(), None),
+        (CPU, "auto", client("app", None), None),
+        (CPU, "tokens", client("app", None), "tokens"),
+        (CPU, "iterations", client("app", None), "iterations"),
+        (CPU, "iterations", client(layers=1), None),
+        (WATCHED, "iterations", client("app", None), None),
     ],
 )
 def test_on_a_cpu_llama_cpp_may_and_an_application_where_it_is_allowed_to(
-    monkeypatch: pytest.MonkeyPatch, facts: Any, turns: str, engine: Any, fits: bool
+    monkeypatch: pytest.MonkeyPatch, facts: Any, asked: str, engine: Any, turns: str | None
 ) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 50)
-    assert may_run_beside(facts, turns, engine) is fits
+    assert turns_beside(facts, asked, engine) == turns
 
 
 def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 0)
-    assert not may_run_beside(CPU, "iterations", client())
+    assert not turns_beside(CPU, "iterations", client())

@@ -17,6 +17,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds, Step, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
 from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.turns import Turns
 from pytest_llmperf.measure.workload import RecordedRequest, Recorder, Workload
 from pytest_llmperf.timeline import Timeline
 
@@ -50,8 +51,8 @@ class Stage:
         self.lost: str | None = None
         #: Called before each process; says how long it waited.
         self.before: Callable[[], float] = lambda: 0.0
-        #: Whether another process could live beside this one.
-        self.fits: Callable[[EngineClient], bool] = lambda _: False
+        #: What this process could take turns by with another one.
+        self.turns: Callable[[EngineClient], Turns | None] = lambda _: None
         self._started: list[EngineClient] = []
 
     def workload(self, *prompts: str, tokens: int = 4) -> Workload:
@@ -122,7 +123,7 @@ class Stage:
 
         plan = self.plan(workloads, paired=base is not None, **changes)
         self.rounds = Rounds(
-            plan, sides, Watch, self.steps.append, undecided, before=self.before, fits=self.fits
+            plan, sides, Watch, self.steps.append, undecided, before=self.before, turns=self.turns
         )
         return self.rounds.run()
 

@@ -33,16 +33,43 @@ def test_rows_of_a_pair_stand_in_the_same_place_whichever_arm_went_first() -> No
     assert samples.paired("end_to_end") == (((1.0,), (2.0,)), ((10.0,), (20.0,)))
 
 
-def test_which_pairs_took_turns_stands_in_the_place_of_their_rows() -> None:
-    turns = [replace(one, beside=True) for one in (sample(2, end_to_end=1.0), sample(2, BASE))]
-    both = [replace(sample(3, side, end_to_end=1.0), beside=True) for side in (CANDIDATE, BASE)]
-    apart = [sample(4, side, end_to_end=1.0) for side in (CANDIDATE, BASE)]
-    samples = TestSamples([*turns, *both, *apart])
+def pair(number: int, beside: bool, **values: float) -> list[ProcessSample]:
+    base = dict.fromkeys(values, 1.0)
+    return [
+        replace(sample(number, CANDIDATE, **values), beside=beside),
+        replace(sample(number, BASE, **base), beside=beside),
+    ]
 
-    # One side of the first does not define it.
-    assert samples.beside("end_to_end") == (True, False)
-    assert len(samples.paired("end_to_end")[0]) == 2
-    assert samples.beside("inter_token_p95") == ()
+
+def test_pairs_that_took_turns_decide_where_they_are_as_many_as_the_others() -> None:
+    metric = get_metric("end_to_end")
+    samples = TestSamples([*pair(0, False, end_to_end=9.0), *pair(1, True, end_to_end=2.0)])
+
+    assert samples.differences(metric) == pytest.approx([math.log(2.0)])
+    assert samples.paired("end_to_end") == (((2.0,),), ((1.0,),))
+    assert samples.pairs == 2
+    # Turns that failed once leave the decision to the pairs without.
+    samples.processes += pair(2, False, end_to_end=3.0)
+    assert samples.differences(metric) == pytest.approx([math.log(9.0), math.log(3.0)])
+    assert samples.differences(get_metric("inter_token_p95")) is None
+
+
+def test_neighbouring_iterations_are_compared() -> None:
+    """What the machine did to both of two neighbours is not in their difference."""
+    rate = get_metric("tokens_per_sec")
+    base = [{"tokens_per_sec": speed} for speed in (10.0, 15.0, 11.0)]
+    slower = [{"tokens_per_sec": row["tokens_per_sec"] / 1.06} for row in base]
+    # Which of its moments is the middle one differs between the two.
+    slower[0]["tokens_per_sec"] /= 1.3
+    halves = [
+        ProcessSample(0, tuple(rows), side=side, pair=0, beside=True)
+        for side, rows in ((CANDIDATE, slower), (BASE, base))
+    ]
+    assert TestSamples(halves).differences(rate) == pytest.approx([math.log(1.06)])
+    # Without a neighbour for each, their medians are compared.
+    halves[0] = replace(halves[0], iterations=halves[0].iterations[:2])
+    middle = statistics.median(row["tokens_per_sec"] for row in slower[:2])
+    assert TestSamples(halves).differences(rate) == pytest.approx([math.log(11.0 / middle)])
 
 
 def test_a_kept_pair_is_known_to_have_taken_turns(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ WARM: dict[str, Any] = {"iterations": 4, "warmup_max": 1}
 
 @pytest.fixture
 def stage(stage: Any) -> Any:
-    stage.fits = lambda client: True
+    stage.turns = lambda client: "iterations"
     return stage
 
 
@@ -41,13 +41,19 @@ def turns(stage: Any, pair: int) -> str:
     )
 
 
+def took_turns(samples: Any) -> tuple[bool, ...]:
+    """Of each pair whether its processes took turns."""
+    kinds = {one.pair: one.beside for one in samples.processes}
+    return tuple(kinds[pair] for pair in sorted(kinds))
+
+
 def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, most=3, processes=3, **WARM)
 
     assert turns(stage, 1) in ("AAAABBBB", "BBBBAAAA")
     assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
     one = samples.tests["one"]
-    assert one.beside("end_to_end") == (False, True, True)
+    assert took_turns(one) == (False, True, True)
     assert {len(sample.iterations) for sample in one.processes} == {4}
     assert samples.processes == len(set(stage.pids)) == 6
     assert not any(psutil.pid_exists(pid) for pid in stage.pids)
@@ -83,12 +89,15 @@ class Looking(list):  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("unlucky", ["candidate", "base"])
 def test_where_either_has_no_room_they_follow_one_another(stage: Any, unlucky: str) -> None:
-    stage.fits = lambda client: stage.roles[stage.pids.index(client.pid)] != unlucky
+    def turns_of(client: Any) -> str | None:
+        return None if stage.roles[stage.pids.index(client.pid)] == unlucky else "iterations"
+
+    stage.turns = turns_of
 
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
 
     assert turns(stage, 2) in ("AAAABBBB", "BBBBAAAA")
-    assert samples.beside("end_to_end") == (False, False)
+    assert took_turns(samples) == (False, False)
 
 
 def test_every_test_of_a_round_takes_turns_in_the_same_two_processes(stage: Any) -> None:
@@ -115,7 +124,7 @@ def test_a_test_that_one_arm_has_is_replayed_in_its_process_alone(stage: Any) ->
     tests = stage.run(workloads, base=ECHO, **WARM).tests
 
     assert [(one.side, one.beside) for one in tests["mine"].processes] == [("candidate", False)] * 2
-    assert tests["one"].beside("end_to_end") == (False, True)
+    assert took_turns(tests["one"]) == (False, True)
 
 
 def test_what_fails_side_by_side_is_tried_one_after_the_other(stage: Any) -> None:
@@ -131,7 +140,7 @@ def test_what_fails_side_by_side_is_tried_one_after_the_other(stage: Any) -> Non
 
     for samples in measurement.tests.values():
         assert samples.error is None
-        assert samples.beside("end_to_end") == (False, False, False)
+        assert took_turns(samples) == (False, False, False)
         assert samples.voided == []
     # Tried once, not for every test: three pairs, and two of which one did start.
     assert len(starts) == 3 * 2 + 2
@@ -177,7 +186,7 @@ def test_an_engine_that_does_not_wait_for_its_turn_runs_alone(stage: Any) -> Non
 
     samples = measurement.tests["one"]
     assert samples.error is None
-    assert samples.beside("end_to_end") == (False, False)
+    assert took_turns(samples) == (False, False)
     assert "cores busy while the other process had its turn" in measurement.apart
 
 
@@ -200,7 +209,7 @@ def test_a_void_half_takes_the_pair_with_it_and_another_replaces_it(
     assert (samples.pairs, samples.void_pairs) == (2, 1)
     assert [sample.pair for sample in samples.voided] == [1]
     # Without the second process there may be memory enough.
-    assert samples.beside("end_to_end") == (False, not apart)
+    assert took_turns(samples) == (False, not apart)
     assert measurement.apart == ("memory is short" if apart else "")
 
 

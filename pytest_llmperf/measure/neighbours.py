@@ -1,0 +1,92 @@
+"""Differences between two processes that took turns, from values measured next to each other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import median
+
+from pytest_llmperf.measure.process_sample import (
+    DECODE_METRICS,
+    WHOLE,
+    ProcessSample,
+    TurnSamples,
+)
+from pytest_llmperf.metrics import Direction, Metric
+from pytest_llmperf.stats.summary import process_medians
+
+#: Share of the differences left out at either end: a disturbance that begins or ends within a turn
+#: hits one side alone.
+TRIMMED = 0.2
+
+
+def trimmed_mean(values: Sequence[float]) -> float:
+    """Mean without the fifth of the values at either end.
+
+    Unlike a median it weighs a slowdown of every second turn by half.
+    """
+    ordered = sorted(values)
+    cut = int(TRIMMED * len(ordered))
+    kept = ordered[cut : len(ordered) - cut]
+    return sum(kept) / len(kept)
+
+
+def badness(metric: Metric, value: float) -> float:
+    """Logarithm of a value, signed so that more is worse."""
+    return -metric.log(value) if metric.direction is Direction.HIGHER else metric.log(value)
+
+
+def kind_of_turns(metric: str, candidate: ProcessSample, base: ProcessSample) -> int:
+    """How finely a pair's processes took turns: 2 by tokens, 1 by iterations, 0 not at all."""
+    pair = candidate, base
+    if all(one.turns is not None and one.turns.has(metric) for one in pair):
+        return 2
+    return int(all(one.has_neighbours(metric) for one in pair))
+
+
+def pair_difference(metric: Metric, candidate: ProcessSample, base: ProcessSample) -> float:
+    """Difference of the two processes of a pair on the log scale; positive is worse.
+
+    From neighbouring values if they took turns; otherwise of their medians.
+
+    Raises:
+        ValueError: a sample that the metric can't have, or none.
+    """
+    kind = kind_of_turns(metric.name, candidate, base)
+    if kind == 2 and candidate.turns is not None and base.turns is not None:
+        return _in_turns(metric, candidate.turns, base.turns)
+    rows = candidate.row(metric.name), base.row(metric.name)
+    medians = process_medians(rows, metric.resolution)
+    if kind == 1:
+        neighbours = zip(*rows, strict=True)
+        return median(badness(metric, a) - badness(metric, b) for a, b in neighbours)
+    return badness(metric, medians[0]) - badness(metric, medians[1])
+
+
+def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples) -> float:
+    if metric.name in DECODE_METRICS:
+        return _mean_log_ratio(candidate.decode, base.decode)
+    if metric.name == WHOLE:
+        return _end_to_end(candidate, base)
+    neighbours = zip(candidate.values[metric.name], base.values[metric.name], strict=False)
+    return trimmed_mean([badness(metric, a) - badness(metric, b) for a, b in neighbours])
+
+
+def _mean_log_ratio(candidate: Sequence[float], base: Sequence[float]) -> float:
+    return trimmed_mean([math.log(a / b) for a, b in zip(candidate, base, strict=False)])
+
+
+def _end_to_end(candidate: TurnSamples, base: TurnSamples) -> float:
+    """Difference of the whole: of its parts, weighed by the base's seconds of each.
+
+    With ``F`` and ``D`` for the base's seconds to the first token and of decode, and ``f`` and
+    ``d`` for the parts' differences: ``ln((F exp(f) + D exp(d)) / (F + D))``.
+    """
+    first = _mean_log_ratio(candidate.first_tokens, base.first_tokens)
+    if not base.steps:
+        return first
+    decode = _mean_log_ratio(candidate.decode, base.decode)
+    first_seconds = trimmed_mean(base.first_tokens)
+    decode_seconds = trimmed_mean(base.decode) * base.steps
+    slower = first_seconds * math.exp(first) + decode_seconds * math.exp(decode)
+    return math.log(slower / (first_seconds + decode_seconds))

@@ -1,0 +1,93 @@
+"""What one engine process measured of a test: its iterations, and its turns within them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.summary import TelemetrySummary
+from pytest_llmperf.stored_json import Stored
+
+#: The sides of a comparison: the one to judge, and the one it is compared with.
+CANDIDATE = "candidate"
+BASE = "base"
+
+
+#: Metrics that the turns of decode decide, and the one that these and the first tokens do.
+DECODE_METRICS = frozenset({"tokens_per_sec", "time_per_output_token"})
+WHOLE = "end_to_end"
+
+
+@dataclass(frozen=True)
+class TurnSamples(Stored):
+    """What a process measured while it took turns within generations with its pair's other one.
+
+    Value i of either process was measured right before or after value i of the other.
+
+    Attributes:
+        decode: seconds per decode step, by turn.
+        steps: number of decode steps of all requests.
+        first_tokens: sum of the requests' times to the first token, by replay.
+        values: values of every other metric, by replay.
+    """
+
+    decode: tuple[float, ...] = ()
+    steps: int = 0
+    first_tokens: tuple[float, ...] = ()
+    values: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def has(self, metric: str) -> bool:
+        """Whether the turns measured a metric."""
+        if metric in DECODE_METRICS:
+            return bool(self.decode)
+        if metric == WHOLE:
+            return bool(self.first_tokens) and (bool(self.decode) or not self.steps)
+        return bool(self.values.get(metric))
+
+
+@dataclass(frozen=True)
+class ProcessSample:
+    """One test's iterations in one engine process; the process is the unit of replication.
+
+    Attributes:
+        process: number of the process in the session, from 0.
+        iterations: one mapping of metric name to value (base units) per iteration.
+        warmup: the same for the warm-up iterations.
+        findings: fitness findings of that time.
+        void: why the sample must not be judged, or None.
+        side: CANDIDATE or BASE.
+        pair: number of the pair the process belongs to, from 0; None without a base.
+        pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
+            ``first_token`` every request's.
+        undefined: by name, why a metric has no value that is measured beside the generations
+            or computed by a formula of another package or the project.
+        telemetry: the GPUs' counters while it decoded, or None.
+        beside: whether it took turns by iterations with the other process of its pair.
+        turns: what it measured in turns of tokens, besides the iterations of its own; or None.
+    """
+
+    process: int
+    iterations: tuple[dict[str, float], ...]
+    warmup: tuple[dict[str, float], ...] = ()
+    findings: tuple[FitnessFinding, ...] = ()
+    void: str | None = None
+    side: str = CANDIDATE
+    pair: int | None = None
+    pooled: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    undefined: dict[str, str] = field(default_factory=dict)
+    telemetry: TelemetrySummary | None = None
+    beside: bool = False
+    turns: TurnSamples | None = None
+
+    def row(self, metric: str) -> tuple[float, ...]:
+        """Return a metric's values of all iterations where it is defined."""
+        return tuple(values[metric] for values in self.iterations if metric in values)
+
+    def durations(self) -> tuple[float, ...]:
+        """Return seconds from end to end of all replays, those in turns of tokens included."""
+        own = self.row("end_to_end")
+        return own if self.turns is None else (*own, *self.turns.values.get("end_to_end", ()))
+
+    def has_neighbours(self, metric: str) -> bool:
+        """Whether every value of a metric has an adjacent one from the other process."""
+        return self.beside and len(self.row(metric)) == len(self.iterations)
