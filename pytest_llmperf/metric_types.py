@@ -84,6 +84,14 @@ class Metric:
         """
         return math.log(max(value, self.resolution or 0.0))
 
+    def badness(self, value: float) -> float:
+        """Return the logarithm of a value, signed so that more is worse.
+
+        Raises:
+            ValueError: as ``log``.
+        """
+        return -self.log(value) if self.direction is Direction.HIGHER else self.log(value)
+
     def slowdown(self, current: float, baseline: float) -> float:
         """Relative change, signed so that positive is worse (0.05 = 5% worse)."""
         floor = self.resolution or 0.0

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median, stdev
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.numbers import badness
+from pytest_llmperf.gate.numbers import differences
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.summary import process_medians
 
@@ -39,7 +39,9 @@ class Noise:
 
 
 def noise_of(
-    name: str, sides: Sequence[tuple[Samples, Samples, Sequence[float] | None]], earlier: Sequence[float]
+    name: str,
+    sides: Sequence[tuple[Samples, Samples, Sequence[float] | None]],
+    earlier: Sequence[float],
 ) -> Noise:
     """Return the noise of a metric, from the side without a planted slowdown.
 
@@ -51,16 +53,16 @@ def noise_of(
     """
     metric = get_metric(name)
     bases = [
-        [badness(metric, value) for value in process_medians(base, metric.resolution)]
+        [metric.badness(value) for value in process_medians(base, metric.resolution)]
         for _, base, _ in sides
     ]
     apart = [
         differences(metric, candidate, base) if measured is None else measured
         for candidate, base, measured in sides
     ]
-    rows = [[badness(metric, value) for value in row] for _, base, _ in sides for row in base]
+    rows = [[metric.badness(value) for value in row] for _, base, _ in sides for row in base]
     levels = [median(values) for values in bases]
-    over_days = [badness(metric, value) for value in earlier]
+    over_days = [metric.badness(value) for value in earlier]
     if over_days:
         over_days.append(median(levels))
     return Noise(

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.rules import slowdown
 from pytest_llmperf.gate.running import running
-from pytest_llmperf.metrics import Direction
 from pytest_llmperf.stats.summary import (
     Summary,
     process_medians,
@@ -130,11 +129,6 @@ def _centre(metric: Metric, levels: Sequence[float]) -> float:
     return math.exp(sum(map(metric.log, levels)) / len(levels))
 
 
-def badness(metric: Metric, value: float) -> float:
-    """Logarithm of a value, signed so that more is worse."""
-    return -metric.log(value) if metric.direction is Direction.HIGHER else metric.log(value)
-
-
 def paired_differences(evidence: Evidence) -> tuple[float, ...]:
     """Difference of candidate and base in each pair, on the log scale; positive is worse.
 
@@ -156,7 +150,7 @@ def differences(metric: Metric, candidate: Samples, base: Samples) -> tuple[floa
         ValueError: a sample that the metric can't have.
     """
     medians = (_medians(side, metric.resolution) for side in (candidate, base))
-    return tuple(badness(metric, a) - badness(metric, b) for a, b in zip(*medians, strict=True))
+    return tuple(metric.badness(a) - metric.badness(b) for a, b in zip(*medians, strict=True))
 
 
 def target_differences(evidence: Evidence) -> tuple[float, ...]:
@@ -173,6 +167,6 @@ def target_differences(evidence: Evidence) -> tuple[float, ...]:
     if metric.resolution is not None:
         # Zero lies clearly below any limit.
         metric = replace(metric, resolution=min(metric.resolution, limit / 2.0))
-    edge = badness(metric, limit)
+    edge = metric.badness(limit)
     medians = _medians(evidence.samples, metric.resolution)
-    return tuple(badness(metric, value) - edge for value in medians)
+    return tuple(metric.badness(value) - edge for value in medians)

@@ -8,7 +8,7 @@ from functools import lru_cache
 from statistics import variance
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.numbers import badness, is_comparable, session_level
+from pytest_llmperf.gate.numbers import is_comparable, session_level
 from pytest_llmperf.gate.rules import FALSE_PASSES, LEVEL, RECENT, slowdown
 from pytest_llmperf.gate.running import zone_of
 
@@ -57,7 +57,7 @@ def screen(evidence: Evidence) -> Screened | None:
     view, metric = evidence.baseline, evidence.check.metric
     if view is None or not is_comparable(view) or not evidence.samples:
         return None
-    now = badness(metric, session_level(metric, judged_samples(evidence)))
+    now = metric.badness(session_level(metric, judged_samples(evidence)))
     best = _fastest(evidence, judged_samples(evidence))
     if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
         best = -math.inf
@@ -165,7 +165,7 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
 def _levels(evidence: Evidence) -> tuple[float, ...]:
     view, metric = evidence.baseline, evidence.check.metric
     assert view is not None
-    return tuple(badness(metric, session_level(metric, session)) for session in view.sessions)
+    return tuple(metric.badness(session_level(metric, session)) for session in view.sessions)
 
 
 @lru_cache(maxsize=1024)
@@ -188,9 +188,9 @@ def creep(evidence: Evidence) -> Screened | None:
     view, metric = evidence.baseline, evidence.check.metric
     if not has_anchor(evidence) or view is None or not evidence.samples:
         return None
-    anchor = tuple(badness(metric, session_level(metric, session)) for session in view.anchor)
-    later = [badness(metric, session_level(metric, session)) for session in _since_anchor(view)]
-    now = badness(metric, session_level(metric, judged_samples(evidence)))
+    anchor = tuple(metric.badness(session_level(metric, session)) for session in view.anchor)
+    later = [metric.badness(session_level(metric, session)) for session in _since_anchor(view)]
+    now = metric.badness(session_level(metric, judged_samples(evidence)))
     best = _fastest(evidence, judged_samples(evidence))
     if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
         return None
@@ -233,7 +233,7 @@ def has_anchor(evidence: Evidence) -> bool:
 def _fastest(evidence: Evidence, samples: Samples) -> float:
     """Level of a session's fastest process, on the log scale."""
     metric = evidence.check.metric
-    return min(badness(metric, session_level(metric, (process,))) for process in samples)
+    return min(metric.badness(session_level(metric, (process,))) for process in samples)
 
 
 def _extra(evidence: Evidence) -> float:
@@ -251,4 +251,4 @@ def _extra(evidence: Evidence) -> float:
 
 def _spread(evidence: Evidence, session: tuple[tuple[float, ...], ...]) -> float:
     metric = evidence.check.metric
-    return variance(badness(metric, session_level(metric, (process,))) for process in session)
+    return variance(metric.badness(session_level(metric, (process,))) for process in session)

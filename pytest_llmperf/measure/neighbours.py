@@ -12,7 +12,7 @@ from pytest_llmperf.measure.process_sample import (
     ProcessSample,
     TurnSamples,
 )
-from pytest_llmperf.metrics import Direction, Metric
+from pytest_llmperf.metrics import Metric
 from pytest_llmperf.stats.summary import process_medians
 
 #: Share of the differences left out at either end: a disturbance that begins or ends within a turn
@@ -31,17 +31,13 @@ def trimmed_mean(values: Sequence[float]) -> float:
     return sum(kept) / len(kept)
 
 
-def badness(metric: Metric, value: float) -> float:
-    """Logarithm of a value, signed so that more is worse."""
-    return -metric.log(value) if metric.direction is Direction.HIGHER else metric.log(value)
-
-
 def kind_of_turns(metric: str, candidate: ProcessSample, base: ProcessSample) -> int:
     """How finely a pair's processes took turns: 2 by tokens, 1 by iterations, 0 not at all."""
     pair = candidate, base
     if all(one.turns is not None and one.turns.has(metric) for one in pair):
         return 2
-    return int(all(one.has_neighbours(metric) for one in pair))
+    alike = len(candidate.row(metric)) == len(base.row(metric))
+    return int(alike and all(one.has_neighbours(metric) for one in pair))
 
 
 def pair_difference(metric: Metric, candidate: ProcessSample, base: ProcessSample) -> float:
@@ -59,8 +55,8 @@ def pair_difference(metric: Metric, candidate: ProcessSample, base: ProcessSampl
     medians = process_medians(rows, metric.resolution)
     if kind == 1:
         neighbours = zip(*rows, strict=True)
-        return median(badness(metric, a) - badness(metric, b) for a, b in neighbours)
-    return badness(metric, medians[0]) - badness(metric, medians[1])
+        return median(metric.badness(a) - metric.badness(b) for a, b in neighbours)
+    return metric.badness(medians[0]) - metric.badness(medians[1])
 
 
 def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples) -> float:
@@ -69,7 +65,7 @@ def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples) -> floa
     if metric.name == WHOLE:
         return _end_to_end(candidate, base)
     neighbours = zip(candidate.values[metric.name], base.values[metric.name], strict=False)
-    return trimmed_mean([badness(metric, a) - badness(metric, b) for a, b in neighbours])
+    return trimmed_mean([metric.badness(a) - metric.badness(b) for a, b in neighbours])
 
 
 def _mean_log_ratio(candidate: Sequence[float], base: Sequence[float]) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.origin import Origin, origin_of
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.gate.numbers import badness, session_level
+from pytest_llmperf.gate.numbers import session_level
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import change_words, count, listed
 from pytest_llmperf.machine.fitness import FitnessFinding
@@ -70,7 +70,7 @@ class Suspect:
 
         def level(stored: StoredRecord) -> float:
             metric = stored.record.tests[nodeid].metrics[check.metric.name]
-            return badness(check.metric, session_level(check.metric, metric.samples))
+            return check.metric.badness(session_level(check.metric, metric.samples))
 
         middle = median(map(level, self.sessions))
         return [stored for stored in reversed(self.sessions) if level(stored) <= middle]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineGoneError, EngineLoadError
-from pytest_llmperf.engine.wire import decode, encode
+from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -62,7 +62,7 @@ def test_a_worker_of_another_version_is_refused(
         EngineClient.start(spec)
 
     assert str(caught.value) == (
-        "the worker speaks protocol 99, this plugin 1: "
+        f"the worker speaks protocol 99, this plugin {PROTOCOL_VERSION}: "
         "install one version of pytest-llmperf in both places"
     )
     assert ends(spawned[0])

@@ -10,7 +10,7 @@ from gate_evidence import GREY, QUIET, evidence, paired, rows, shifted
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llmperf.gate.check import Evidence, Pairs
+from pytest_llmperf.gate.check import Pairs
 from pytest_llmperf.gate.combine import judge
 from pytest_llmperf.gate.numbers import paired_differences
 from pytest_llmperf.gate.verdict import VerdictKind

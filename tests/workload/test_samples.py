@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
+from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.percentiles import min_values
 
 

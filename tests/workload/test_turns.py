@@ -42,9 +42,11 @@ def turns(stage: Any, pair: int) -> str:
 
 
 def took_turns(samples: Any) -> tuple[bool, ...]:
-    """Of each pair whether its processes took turns."""
-    kinds = {one.pair: one.beside for one in samples.processes}
-    return tuple(kinds[pair] for pair in sorted(kinds))
+    """Of each complete pair whether its processes took turns."""
+    kinds: dict[int, list[bool]] = {}
+    for one in samples.processes:
+        kinds.setdefault(one.pair, []).append(one.beside)
+    return tuple(all(both) for _, both in sorted(kinds.items()) if len(both) == 2)
 
 
 def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage: Any) -> None:

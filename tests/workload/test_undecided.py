@@ -11,10 +11,15 @@ from pytest_llmperf.measure.samples import TestSamples
 
 #: Short rounds: what is tested is which tests are in them.
 SHORT: dict[str, Any] = {"iterations": 1, "warmup_max": 1}
+METRICS = ["end_to_end"]
 
 
 def both(stage: Any) -> dict[str, Any]:
     return {"one": stage.workload("x"), "two": stage.workload("y")}
+
+
+def everything(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
+    return dict.fromkeys(tests, METRICS)
 
 
 def counts(tests: Mapping[str, TestSamples]) -> dict[str, int]:
@@ -22,8 +27,8 @@ def counts(tests: Mapping[str, TestSamples]) -> dict[str, int]:
 
 
 def test_only_undecided_tests_go_on(stage: Any) -> None:
-    def undecided(tests: Mapping[str, TestSamples]) -> list[str]:
-        return ["two"] if len(tests["two"].processes) < 4 else []
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
+        return {"two": METRICS} if len(tests["two"].processes) < 4 else {}
 
     measurement = stage.run(both(stage), undecided=undecided, processes=2, most=9, **SHORT)
 
@@ -34,9 +39,9 @@ def test_only_undecided_tests_go_on(stage: Any) -> None:
 def test_it_is_asked_once_a_round_with_everything(stage: Any) -> None:
     asked = []
 
-    def undecided(tests: Mapping[str, TestSamples]) -> set[str]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
         asked.append(counts(tests))
-        return {"one"} if len(asked) == 1 else set()
+        return {"one": METRICS} if len(asked) == 1 else {}
 
     stage.run(both(stage), undecided=undecided, processes=2, most=9, **SHORT)
 
@@ -52,7 +57,7 @@ def test_nobody_to_ask_means_the_fewest_processes(stage: Any) -> None:
 @pytest.mark.parametrize("base", [None, "def answer(prompt):\n    yield from 'abcd'"])
 def test_an_undecided_test_ends_at_the_most(stage: Any, base: str | None) -> None:
     samples = stage.run(
-        {"one": stage.workload("x")}, base=base, undecided=list, processes=1, most=3, **SHORT
+        {"one": stage.workload("x")}, base=base, undecided=everything, processes=1, most=3, **SHORT
     ).tests["one"]
 
     assert (len(samples.processes), samples.pairs) == ((3, 0) if base is None else (6, 3))
@@ -67,7 +72,7 @@ def test_void_samples_are_no_samples_to_decide_on(stage: Any) -> None:
 
     stage.run(
         {"one": stage.workload("x")},
-        undecided=lambda tests: asked.append(counts(tests)) or [],
+        undecided=lambda tests: asked.append(counts(tests)) or {},
         processes=2,
         most=9,
         **SHORT,
@@ -85,10 +90,10 @@ def test_when_the_budget_ends_what_was_measured_is_kept(stage: Any) -> None:
 
 
 def test_a_budget_cuts_undecided_tests_short_and_no_others(stage: Any) -> None:
-    def undecided(tests: Mapping[str, TestSamples]) -> list[str]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
         # Spends what is left of the stage's time.
         stage.rounds._began -= 1000.0
-        return ["two"]
+        return {"two": METRICS}
 
     tests = stage.run(both(stage), undecided=undecided, processes=1, most=9, **SHORT).tests
 
@@ -98,7 +103,7 @@ def test_a_budget_cuts_undecided_tests_short_and_no_others(stage: Any) -> None:
 
 def test_a_test_has_a_budget_of_its_own(stage: Any) -> None:
     measurement = stage.run(
-        both(stage), undecided=list, processes=1, most=3, test_budgets={"one": 0.0}, **SHORT
+        both(stage), undecided=everything, processes=1, most=3, test_budgets={"one": 0.0}, **SHORT
     )
 
     assert counts(measurement.tests) == {"one": 1, "two": 3}
