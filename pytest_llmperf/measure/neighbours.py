@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median
+from statistics import fmean, median
 
 from pytest_llmperf.measure.process_sample import (
     DECODE_METRICS,
@@ -15,20 +15,21 @@ from pytest_llmperf.measure.process_sample import (
 from pytest_llmperf.metrics import Metric
 from pytest_llmperf.stats.summary import process_medians
 
-#: Share of the differences left out at either end: a disturbance that begins or ends within a turn
-#: hits one side alone.
-TRIMMED = 0.2
+#: Distance from the middle beyond which a value counts no more, on the log scale, at least; and in
+#: robust standard deviations. A disturbance that begins or ends within a turn hits one side alone.
+CLIP_MIN, CLIP_SPREADS = 0.3, 3.0
 
 
-def trimmed_mean(values: Sequence[float]) -> float:
-    """Mean without the fifth of the values at either end.
+def clipped_mean(values: Sequence[float]) -> float:
+    """Mean of logarithms, of which none counts for more than a limited distance from the median.
 
-    Unlike a median it weighs a slowdown of every second turn by half.
+    Unlike a median or a trimmed mean it does not ignore what slows some of the turns only, such
+    as every 16th token.
     """
-    ordered = sorted(values)
-    cut = int(TRIMMED * len(ordered))
-    kept = ordered[cut : len(ordered) - cut]
-    return sum(kept) / len(kept)
+    centre = median(values)
+    spread = 1.4826 * median(abs(value - centre) for value in values)
+    limit = max(CLIP_MIN, CLIP_SPREADS * spread)
+    return fmean(min(max(value, centre - limit), centre + limit) for value in values)
 
 
 def kind_of_turns(metric: str, candidate: ProcessSample, base: ProcessSample) -> int:
@@ -65,11 +66,11 @@ def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples) -> floa
     if metric.name == WHOLE:
         return _end_to_end(candidate, base)
     neighbours = zip(candidate.values[metric.name], base.values[metric.name], strict=False)
-    return trimmed_mean([metric.badness(a) - metric.badness(b) for a, b in neighbours])
+    return clipped_mean([metric.badness(a) - metric.badness(b) for a, b in neighbours])
 
 
 def _mean_log_ratio(candidate: Sequence[float], base: Sequence[float]) -> float:
-    return trimmed_mean([math.log(a / b) for a, b in zip(candidate, base, strict=False)])
+    return clipped_mean([math.log(a / b) for a, b in zip(candidate, base, strict=False)])
 
 
 def _end_to_end(candidate: TurnSamples, base: TurnSamples) -> float:
@@ -82,7 +83,11 @@ def _end_to_end(candidate: TurnSamples, base: TurnSamples) -> float:
     if not base.steps:
         return first
     decode = _mean_log_ratio(candidate.decode, base.decode)
-    first_seconds = trimmed_mean(base.first_tokens)
-    decode_seconds = trimmed_mean(base.decode) * base.steps
+    first_seconds = _level(base.first_tokens)
+    decode_seconds = _level(base.decode) * base.steps
     slower = first_seconds * math.exp(first) + decode_seconds * math.exp(decode)
     return math.log(slower / (first_seconds + decode_seconds))
+
+
+def _level(seconds: Sequence[float]) -> float:
+    return math.exp(clipped_mean([math.log(value) for value in seconds]))

@@ -199,11 +199,12 @@ class Replayer:
         """Replay in turns within the generations, so that even short disturbances hit both."""
         iterations, warm, workload = self._plan.perf.iterations, runs[0].warm, runs[0].workload
         seconds = max(run.warm.get("time_per_output_token", 0.0) for run in runs)
-        tokens, order = turn_tokens(workload, seconds), list(runs)
+        tokens = turn_tokens(workload, seconds)
         replays = planned_replays(workload, warm, iterations, open_metrics)
         for number, prompt_only in enumerate(replays, 1):
             if any(run.void for run in runs):
                 return
+            order = list(runs if number % 2 else reversed(runs))
             self._on_step(order[0].step(1 + number * iterations // len(replays)))
             going = {run: run.in_turns(tokens, prompt_only=prompt_only) for run in order}
             reached = dict.fromkeys(going, 0)

@@ -1,0 +1,109 @@
+"""Differences between two processes that took turns of tokens."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+
+from pytest_llmperf.measure.neighbours import clipped_mean, kind_of_turns, pair_difference
+from pytest_llmperf.measure.process_sample import BASE, CANDIDATE, ProcessSample, TurnSamples
+from pytest_llmperf.metrics import get_metric
+
+DECODE_STEPS = 64
+#: Seconds of the base, undisturbed: to the first token, and of a decode step.
+FIRST, STEP = 0.4, 0.02
+
+
+def process(side: str, first: list[float], decode: list[float]) -> ProcessSample:
+    row = {"end_to_end": 2.0, "first_token": 0.5, "tokens_per_sec": 40.0}
+    values = {"first_token": tuple(first), "end_to_end": (2.0, 2.0)}
+    turns = TurnSamples(tuple(decode), DECODE_STEPS, tuple(first), values)
+    return ProcessSample(0, (row,), side=side, pair=0, turns=turns)
+
+
+def both(in_first: float, in_decode: float, every: int = 1) -> tuple[ProcessSample, ProcessSample]:
+    """Candidate and base on a machine that is up to twice as slow, the same for neighbours.
+
+    The candidate is slower by these fractions; in decode in every so many turns.
+    """
+    order = random.Random(1)
+    first_load = [order.uniform(1.0, 2.0) for _ in range(12)]
+    load = [order.uniform(1.0, 2.0) for _ in range(48)]
+    slow = [1 + in_decode if turn % every == 0 else 1.0 for turn in range(len(load))]
+    base = process(BASE, [FIRST * x for x in first_load], [STEP * x for x in load])
+    candidate = process(
+        CANDIDATE,
+        [FIRST * x * (1 + in_first) for x in first_load],
+        [STEP * x * y for x, y in zip(load, slow, strict=True)],
+    )
+    return candidate, base
+
+
+@pytest.mark.parametrize("slower", [0.01, 0.05, 0.1])
+def test_a_slowdown_comes_out_as_it_is_whatever_hits_both_sides(slower: float) -> None:
+    decode, first = both(0.0, slower), both(slower, 0.0)
+
+    def found(pair: tuple[ProcessSample, ProcessSample], name: str) -> float:
+        return math.expm1(pair_difference(get_metric(name), *pair))
+
+    assert found(decode, "tokens_per_sec") == pytest.approx(slower)
+    assert found(decode, "time_per_output_token") == pytest.approx(slower)
+    assert found(decode, "first_token") == pytest.approx(0.0)
+    assert found(first, "first_token") == pytest.approx(slower)
+    assert found(first, "tokens_per_sec") == pytest.approx(0.0)
+    # The same slowdown of both parts is that of the whole.
+    assert found(both(slower, slower), "end_to_end") == pytest.approx(slower)
+
+
+def test_end_to_end_weighs_its_parts_by_the_seconds_of_the_base() -> None:
+    candidate, base = both(0.0, 0.1)
+
+    whole = math.expm1(pair_difference(get_metric("end_to_end"), candidate, base))
+
+    assert candidate.turns is not None
+    assert base.turns is not None
+    first, decode = (
+        math.exp(clipped_mean([math.log(value) for value in values]))
+        for values in (base.turns.first_tokens, base.turns.decode)
+    )
+    decode *= DECODE_STEPS
+    assert whole == pytest.approx(0.1 * decode / (first + decode))
+    # Without a second token there is nothing but the first one.
+    one = (replace(half, turns=replace(half.turns, steps=0, decode=())) for half in both(0.1, 0.0))
+    assert pair_difference(get_metric("end_to_end"), *one) == pytest.approx(math.log(1.1))
+
+
+@pytest.mark.parametrize("every", [2, 4])
+def test_a_slowdown_of_some_turns_counts_by_their_share(every: int) -> None:
+    found = pair_difference(get_metric("tokens_per_sec"), *both(0.0, 0.2, every=every))
+
+    assert found == pytest.approx(math.log(1.2) / every)
+
+
+def test_a_disturbance_of_one_side_alone_counts_for_little() -> None:
+    candidate, base = both(0.0, 0.05)
+    assert candidate.turns is not None
+    decode = list(candidate.turns.decode)
+    for turn in (7, 31):
+        decode[turn] *= 20.0
+    hit = replace(candidate, turns=replace(candidate.turns, decode=tuple(decode)))
+
+    found = pair_difference(get_metric("tokens_per_sec"), hit, base)
+
+    assert found == pytest.approx(math.log(1.05) + 2 * 0.3 / len(decode))
+
+
+def test_turns_decide_what_they_measured_and_iterations_the_rest() -> None:
+    candidate, base = both(0.0, 0.05)
+
+    assert kind_of_turns("tokens_per_sec", candidate, base) == 2
+    assert kind_of_turns("end_to_end", candidate, base) == 2
+    assert kind_of_turns("prefill_tokens_per_sec", candidate, base) == 0
+    prompts = [replace(one, turns=replace(one.turns, decode=())) for one in (candidate, base)]
+    assert kind_of_turns("tokens_per_sec", *prompts) == 0
+    assert kind_of_turns("end_to_end", *prompts) == 0
+    assert kind_of_turns("first_token", *prompts) == 2
+    assert pair_difference(get_metric("tokens_per_sec"), *prompts) == 0.0

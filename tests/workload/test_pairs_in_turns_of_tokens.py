@@ -1,0 +1,153 @@
+"""The processes of a pair take turns within their generations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.metrics import get_metric
+
+#: Every token takes 50 ms, so that a turn is two of them; each is noted in a common log.
+LOGGED = """
+    import pathlib, time
+    log = pathlib.Path(__file__).with_name("log")
+    def answer(prompt):
+        for token in range({tokens}):
+            time.sleep({seconds})
+            with log.open("a") as file:
+                file.write("{side}")
+            yield "a"
+"""
+
+
+@pytest.fixture
+def stage(stage: Any) -> Any:
+    stage.turns = lambda client: "tokens"
+    return stage
+
+
+def logged(side: str, tokens: int = 9, seconds: float = 0.05) -> str:
+    return LOGGED.format(side=side, tokens=tokens, seconds=seconds)
+
+
+def measure(stage: Any, tokens: int = 9, seconds: float = 0.05, **changes: Any) -> Any:
+    settings = {"processes": 2, "most": 3, "iterations": 2, "warmup_max": 1, **changes}
+    return stage.run(
+        {"one": stage.workload("x", tokens=tokens)},
+        logged("A", tokens),
+        base=logged("B", tokens, seconds),
+        **settings,
+    )
+
+
+def turns_taken(folder: Path, after: int) -> str:
+    """The side of every token after so many, in order; A is the side that has the first one."""
+    text = (folder / "log").read_text()[after:]
+    return text.translate(str.maketrans("AB", "BA")) if text.startswith("B") else text
+
+
+#: Of the first pair: a warm-up and two iterations of either side.
+FIRST_PAIR = 2 * 3 * 9
+#: What either side does alone before it takes turns: a warm-up and a whole iteration.
+ALONE = 2 * 2 * 9
+#: A replay by both: the first token, then two at a time, in the order AB BA AB BA AB.
+WHOLE = "AB" + "BBAA" + "AABB" + "BBAA" + "AABB"
+
+
+def test_neighbouring_turns_follow_each_other_within_a_generation(
+    stage: Any, tmp_path: Path
+) -> None:
+    samples = measure(stage).tests["one"]
+
+    assert turns_taken(tmp_path, 0).startswith("A" * 27 + "B" * 27)
+    # Three replays that end with the first token follow each whole one.
+    expected = 2 * (WHOLE + "BA" + "AB" + "BA")
+    assert turns_taken(tmp_path, FIRST_PAIR + ALONE) == expected
+    first, second = ([s for s in samples.processes if s.pair == pair] for pair in (0, 1))
+    assert all(sample.turns is None and len(sample.iterations) == 2 for sample in first)
+    for sample in second:
+        assert len(sample.iterations) == 1
+        assert sample.turns is not None
+        assert sample.turns.steps == 8
+        # Four turns of two steps in each whole replay.
+        assert sample.turns.decode == pytest.approx([0.05] * 8, rel=0.5)
+        assert sample.turns.first_tokens == pytest.approx([0.05] * 8, rel=0.5)
+        # The other one's turns are in no value.
+        assert sample.turns.values["end_to_end"] == pytest.approx([0.45] * 2, rel=0.5)
+        assert sample.durations() == pytest.approx([0.45] * 3, rel=0.5)
+
+
+def test_the_differences_are_those_of_the_neighbouring_turns(stage: Any) -> None:
+    samples = measure(stage, seconds=0.04).tests["one"]
+
+    for name in ("tokens_per_sec", "first_token", "end_to_end"):
+        (found,) = samples.differences(get_metric(name))
+        assert 0.1 < found < 0.35, name
+
+
+@pytest.mark.parametrize(
+    ("open_metrics", "replays"),
+    [
+        (["first_token"], 4 * ("AB" + "BA")),
+        (["tokens_per_sec"], WHOLE + WHOLE.translate(str.maketrans("AB", "BA"))),
+    ],
+)
+def test_only_what_is_open_is_replayed(
+    stage: Any, tmp_path: Path, open_metrics: list[str], replays: str
+) -> None:
+    """Where only the first token is undecided, replays end with it."""
+    samples = measure(
+        stage, processes=1, most=2, undecided=lambda tests: {"one": open_metrics}
+    ).tests["one"]
+
+    (candidate, _) = (sample for sample in samples.processes if sample.pair == 1)
+    assert candidate.turns is not None
+    assert turns_taken(tmp_path, FIRST_PAIR + ALONE) == replays
+    assert candidate.turns.has("first_token")
+    assert candidate.turns.has("tokens_per_sec") == (open_metrics != ["first_token"])
+
+
+def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:
+    """A prompt of one batch can't be cut into turns."""
+    samples = measure(stage, tokens=5, iterations=2).tests["one"]
+
+    for sample in samples.processes:
+        if sample.pair == 1:
+            assert sample.turns is not None
+            # The decode takes four times as long: three more for each whole one.
+            assert len(sample.turns.first_tokens) == 2 * (1 + 3)
+            assert len(sample.turns.values["end_to_end"]) == 2
+
+
+def test_a_side_that_fails_in_its_turn_is_measured_alone(stage: Any) -> None:
+    worn_out = """
+        import pathlib
+        log = pathlib.Path(__file__).with_name("count")
+        def answer(prompt):
+            with log.open("a") as file:
+                file.write("x")
+            for token in range(4):
+                if len(log.read_text()) == 6 and token == 2:
+                    raise ValueError("worn out")
+                yield "a"
+    """
+    measurement = stage.run(
+        {"one": stage.workload("x")},
+        worn_out,
+        base="""
+            def answer(prompt):
+                yield from "aaaa"
+        """,
+        processes=2,
+        most=2,
+        iterations=2,
+        warmup_max=1,
+    )
+
+    samples = measurement.tests["one"]
+    assert "worn out" in measurement.apart
+    assert samples.error is None
+    assert samples.pairs == 2
+    assert all(sample.turns is None for sample in samples.processes)
