@@ -36,6 +36,7 @@ QUICK = 100
 
 PARTS: dict[str, Callable[[Report, Settings], None]] = {
     "regimes": gate_checks.run,
+    "small tolerances": gate_checks.small_tolerances,
     "evidence": gate_checks.evidence,
     "session": gate_sessions.run,
     "procedure": gate_procedure.run,

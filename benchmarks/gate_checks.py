@@ -8,17 +8,19 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from gate_regimes import REGIMES, Floats, differences
+from gate_regimes import REGIMES, TURNS, Floats, differences
 from gate_tables import Mean, Rate, Report
 from numpy.typing import ArrayLike, NDArray
 
-from pytest_llmperf.stats.paired import CLIP_MIN, Look, Zone, look, may_be_called
+from pytest_llmperf.stats.paired import CLIP_MIN, Look, Zone, clip_floor, look, may_be_called
 
 ALPHA, BETA, TOLERANCE = 0.01, 0.05, 0.05
 LOG_PASS = math.log(1.0 / BETA)
 ZONE = Zone.of(TOLERANCE)
 #: First and last look, in pairs.
 FIRST, MAX = 3, 40
+#: Tolerances of pairs in turns of tokens, and slowdowns as multiples of each.
+SMALL, SHARES = (0.02, 0.03), (0.0, 0.5, 1.0, 1.25, 2.0)
 EFFECTS = (0.0, 0.01, 0.025, 0.05, 0.075, 0.10)
 
 #: Noise of pairs for ``evidence``: its shape, and its scale on the log scale.
@@ -108,6 +110,7 @@ def judge(
     log_pass: float = LOG_PASS,
     looks: Sequence[int] = range(FIRST, MAX + 1),
     clip_min: float = CLIP_MIN,
+    zone: Zone = ZONE,
 ) -> Outcomes:
     """Judge every row of ``d`` (repetitions, pairs) after each number of pairs in ``looks``.
 
@@ -119,10 +122,10 @@ def judge(
     waiting = np.arange(len(d))
     worse = fine = np.zeros(len(d))
     for n in looks:
-        now = look(d[waiting, :n], ZONE, clip_min)
+        now = look(d[waiting, :n], zone, clip_min)
         worse = np.maximum(worse, now.log_worse)
         fine = np.maximum(fine, now.log_fine)
-        said = decide(now, worse, fine, log_alarm, log_pass, ZONE)
+        said = decide(now, worse, fine, log_alarm, log_pass, zone)
         done = said != Ruling.UNDECIDED
         decision[waiting[done]] = said[done]
         pairs[waiting[done]] = n
@@ -190,6 +193,33 @@ def _require_pairs(report: Report, regime: str, outcomes: Outcomes) -> None:
     if limit is not None:
         what = f"one check, unchanged, {regime}: passes within {limit:.0f} pairs on average"
         report.at_most(what, Mean.of(outcomes.pairs_to(Ruling.FINE)), limit)
+
+
+def small_tolerances(report: Report, settings: Settings) -> None:
+    """Print the operating characteristics at small tolerances, of pairs in turns of tokens."""
+    log_alarm = math.log(1.0 / ALPHA)
+    for tolerance in SMALL:
+        rows, zone, floor = [], Zone.of(tolerance), clip_floor(tolerance)
+        for number, regime in enumerate(TURNS):
+            rng = settings.rng(10, number)
+            noise = differences(rng, regime, settings.repetitions, MAX, settings.iterations)
+            for share in SHARES:
+                d = noise + math.log1p(share * tolerance)
+                outcomes = judge(d, log_alarm=log_alarm, clip_min=floor, zone=zone)
+                rows.append(row(regime.name if not share else "", share * tolerance, outcomes))
+                what = f"tolerance {tolerance:.0%}, {regime.name}"
+                if share == 0.0:
+                    false = outcomes.rate(Ruling.WORSE)
+                    report.at_most(f"{what}: false regressed in <= 1%", false, ALPHA)
+                    report.at_least(f"{what}: passed in >= 95%", outcomes.rate(Ruling.FINE), 0.95)
+                if share == 1.25:
+                    called = outcomes.rate(Ruling.WORSE)
+                    report.at_least(f"{what}: {share:g} times it called in >= 95%", called, 0.95)
+        report.table(
+            f"One check at a tolerance of {tolerance:.0%}, {settings.repetitions} repetitions",
+            HEAD,
+            rows,
+        )
 
 
 def evidence(report: Report, settings: Settings) -> None:

@@ -52,6 +52,11 @@ REGIMES = (
     Regime("bursty", 0.020, 0.015, 0.020, stalls=0.03, burst=8.0),
     Regime("very noisy", 0.040, 0.030, 0.040, stalls=0.05),
 )
+#: Pairs that take turns of tokens: quiet, and beside a process that takes a core in bursts.
+TURNS = (
+    Regime("turns of tokens", 0.010, 0.005, 0.0035),
+    Regime("turns, neighbour", 0.020, 0.0065, 0.0035, stalls=0.02),
+)
 
 
 @dataclass(frozen=True)

@@ -68,9 +68,8 @@ class NoWatch:
     def telemetry(self) -> None:
         """No card."""
 
-    def sample(self) -> str | None:
+    def sample(self) -> None:
         """Never lost."""
-        return None
 
     def stop(self) -> Sequence[FitnessFinding]:
         """Never unfit."""

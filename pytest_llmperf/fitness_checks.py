@@ -28,20 +28,33 @@ class FitnessCheck:
         severity: maximum severity by default; a finding may be less severe.
         doing: origin of the problem.
         what: its meaning in one line.
+        hits_both: it hits two processes alike that take turns of a fraction of a second, so it
+            does not void the difference between them.
     """
 
     name: str
     severity: Severity
     doing: Doing
     what: str
+    hits_both: bool = False
 
 
 CHECKS: dict[str, FitnessCheck] = {
     check.name: check
     for check in (
-        FitnessCheck("busy_cores", "invalid", "machine", "other processes used the engine's cores"),
         FitnessCheck(
-            "stolen_cores", "invalid", "machine", "the host gave CPU time to other machines"
+            "busy_cores",
+            "invalid",
+            "machine",
+            "other processes used the engine's cores",
+            hits_both=True,
+        ),
+        FitnessCheck(
+            "stolen_cores",
+            "invalid",
+            "machine",
+            "the host gave CPU time to other machines",
+            hits_both=True,
         ),
         FitnessCheck("swapping", "invalid", "machine", "memory was read back from swap"),
         FitnessCheck(
@@ -54,9 +67,19 @@ CHECKS: dict[str, FitnessCheck] = {
             "major_faults", "invalid", "machine", "the engine read its memory back from a file"
         ),
         FitnessCheck(
-            "cpu_quota", "invalid", "machine", "the container's CPU quota stopped the engine"
+            "cpu_quota",
+            "invalid",
+            "machine",
+            "the container's CPU quota stopped the engine",
+            hits_both=True,
         ),
-        FitnessCheck("cpu_throttled", "invalid", "machine", "the CPU lowered its clocks: too hot"),
+        FitnessCheck(
+            "cpu_throttled",
+            "invalid",
+            "machine",
+            "the CPU lowered its clocks: too hot",
+            hits_both=True,
+        ),
         FitnessCheck("cpu_clock", "warn", "machine", "the CPU's clock fell from first to last"),
         FitnessCheck("cpu_governor", "warn", "machine", "the CPU's frequency governor saves power"),
         FitnessCheck("busy_gpu", "invalid", "machine", "another process was on the GPU"),

@@ -82,6 +82,8 @@ class Evidence:
         missed_share: the same for its target.
         same_as: the stored session that measured the very same code, configuration, packages,
             engine and model, so that only the machine can explain a difference; or empty.
+        disturbed: what disturbed so many processes that their levels, unlike the differences
+            within pairs, can't be judged; or empty.
     """
 
     nodeid: str
@@ -104,3 +106,4 @@ class Evidence:
     alarm_share: float = 0.01
     missed_share: float = 0.01
     same_as: str = ""
+    disturbed: str = ""

@@ -57,9 +57,9 @@ def running(differences: tuple[float, ...], tolerance: float, metric: Metric) ->
 
     ``tolerance`` 0 is a limit instead of a zone: worse and fine are its two sides.
     """
-    from pytest_llmperf.stats.paired import CLIP_MIN, TAIL_CLIP_MIN
+    from pytest_llmperf.stats.paired import TAIL_CLIP_MIN, clip_floor
 
-    clip_min = TAIL_CLIP_MIN if metric.kind == "percentile" else CLIP_MIN
+    clip_min = TAIL_CLIP_MIN if metric.kind == "percentile" else clip_floor(tolerance)
     return _running(differences, tolerance, first_look(metric), clip_min)
 
 

@@ -45,6 +45,15 @@ class TargetStrategy:
         numbers = compare(evidence)
         if numbers.current is None:
             return None
+        if evidence.disturbed:
+            return verdict_of(
+                self.name,
+                VerdictKind.INCONCLUSIVE,
+                evidence,
+                numbers,
+                f"the target was not judged: {evidence.disturbed}; both sides took turns within "
+                "it, so only their difference counts",
+            )
         state = running(target_differences(evidence), _NO_ZONE, check.metric)
         kind = _kind(state, evidence)
         proof = _proof(state, kind, evidence)

@@ -55,6 +55,8 @@ class ProcessSample:
         warmup: the same for the warm-up iterations.
         findings: fitness findings of that time.
         void: why the sample must not be judged, or None.
+        disturbed: what disturbed both processes of the pair alike, so that only their difference
+            may be judged; or empty.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
@@ -78,6 +80,7 @@ class ProcessSample:
     telemetry: TelemetrySummary | None = None
     beside: bool = False
     turns: TurnSamples | None = None
+    disturbed: str = ""
 
     def row(self, metric: str) -> tuple[float, ...]:
         """Return a metric's values of all iterations where it is defined."""

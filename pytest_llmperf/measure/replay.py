@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient, drain
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities, worst_first
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.machine.processes import cpu_seconds
@@ -48,10 +49,10 @@ class Watch(Protocol):
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
         """Return the watch's metrics of all counted iterations together: one value a process."""
 
-    def sample(self) -> str | None:
+    def sample(self) -> FitnessFinding | None:
         """Take a sample between two replays.
 
-        Return why the process is void, if that is already certain and going on would only
+        Return what voids the process, if that is already certain and going on would only
         cost time; None otherwise.
         """
 
@@ -161,13 +162,14 @@ class Replayer:
         runs: list[_Run] = []
         try:
             for process in processes:
-                runs.append(_Run(self._plan, nodeid, process, self._watch(process.client)))
+                watch = self._watch(process.client)
+                runs.append(_Run(self._plan, nodeid, process, watch, turns))
             self._warm_up(runs)
             whole = 1 if turns == "tokens" else self._plan.perf.iterations
             self._iterate(runs, whole)
             if turns == "tokens":
                 self._take_turns(runs, open_metrics)
-            samples = [run.end(beside=turns == "iterations") for run in runs]
+            samples = [run.end() for run in runs]
         except BaseException:
             # A watch must not outlive its engine.
             for run in runs:
@@ -240,12 +242,21 @@ class _Run:
         generating_seconds: time spent inside generation so far.
     """
 
-    def __init__(self, plan: Plan, nodeid: str, process: ReplayProcess, watch: Watch) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        nodeid: str,
+        process: ReplayProcess,
+        watch: Watch,
+        turns: Turns | None,
+    ) -> None:
         self._plan = plan
         self._nodeid = nodeid
         self._process = process
         self.watch = watch
+        self._turns = turns
         self.void: str | None = None
+        self._disturbed = ""
         self.generating_seconds = 0.0
         self._waiting_seconds = self._busy_seconds = 0.0
         self._warmup: list[dict[str, float]] = []
@@ -275,7 +286,7 @@ class _Run:
         """Replay once without counting it."""
         timelines = drain(self._replay())
         self._warmup.append(compute_all(timelines))
-        self.void = self.void or self.watch.sample()
+        self._look()
 
     def count(self) -> None:
         """Replay once and count it."""
@@ -283,7 +294,7 @@ class _Run:
         self._counted.append(timelines)
         values = compute_all(timelines, self._undefined)
         self._rows.append({**values, **self.watch.measured(timelines)})
-        self.void = self.void or self.watch.sample()
+        self._look()
 
     def in_turns(self, tokens: int, *, prompt_only: bool) -> Generator[int, None, None]:
         """Replay once, in turns of so many tokens; yield the progress after each turn.
@@ -298,7 +309,22 @@ class _Run:
             row = {name: value for name, value in row.items() if name in PROMPT_METRICS}
         self._turned.append(timelines)
         self._turn_rows.append(row)
-        self.void = self.void or self.watch.sample()
+        self._look()
+
+    def _hits_both(self, finding: FitnessFinding) -> bool:
+        return self._turns == "tokens" and CHECKS[finding.name].hits_both
+
+    def _look(self) -> None:
+        finding = self.watch.sample()
+        if finding is not None:
+            self._note(finding)
+
+    def _note(self, finding: FitnessFinding) -> None:
+        """Note what an invalid finding of the machine means for the sample."""
+        if self._hits_both(finding):
+            self._disturbed = self._disturbed or str(finding)
+        else:
+            self.void = self.void or str(finding)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used so far."""
@@ -319,14 +345,16 @@ class _Run:
             )
             raise ReplayError(self._process.slot.side, error)
 
-    def end(self, *, beside: bool) -> ProcessSample:
+    def end(self) -> ProcessSample:
         """End the watch and return the sample."""
         rows, slot = self._rows, self._process.slot
         if rows:
             rows[0].update(self.watch.whole(self._counted))
-        findings = tuple(worst_first([*self._found.values(), *self.watch.stop()]))
-        if self.void is None:
-            self.void = next((str(f) for f in findings if f.severity == "invalid"), None)
+        found = worst_first([*self._found.values(), *self.watch.stop()])
+        for finding in found:
+            if finding.severity == "invalid":
+                self._note(finding)
+        findings = tuple(_noted(one) if self._hits_both(one) else one for one in found)
         return ProcessSample(
             process=slot.process,
             iterations=tuple(rows),
@@ -338,8 +366,9 @@ class _Run:
             pooled=_pooled([timeline for timelines in self._counted for timeline in timelines]),
             undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
-            beside=beside,
+            beside=self._turns == "iterations",
             turns=self._turn_samples() if self._turned else None,
+            disturbed=self._disturbed,
         )
 
     def _turn_samples(self) -> TurnSamples:
@@ -420,6 +449,12 @@ class _Run:
             if self.void:
                 break
         return timelines
+
+
+def _noted(finding: FitnessFinding) -> FitnessFinding:
+    """Return a finding about what hit both processes of a pair alike."""
+    text = f"{finding.text}; both sides of each pair took turns within it"
+    return replace(finding, severity="note", text=text)
 
 
 def _progress(

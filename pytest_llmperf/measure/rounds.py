@@ -51,8 +51,8 @@ class Rounds:
         earlier: pairs of earlier sessions of the same comparison, by node id; they count
             like this session's.
         keep: called for every pair that counts, as soon as it is complete.
-        before: called right before each engine process starts; returns the seconds it spent
-            waiting, which do not count for the budget.
+        before: called right before each engine process starts, with what it will take turns by;
+            returns the seconds it spent waiting, which do not count for the budget.
         turns: asked of either side's first process, at its end, what it could take turns by
             with another one beside it; None: they must follow one another.
     """
@@ -66,7 +66,7 @@ class Rounds:
         undecided: Undecided | None = None,
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,
-        before: Callable[[], float] = lambda: 0.0,
+        before: Callable[[Turns | None], float] = lambda _: 0.0,
         turns: Callable[[EngineClient], Turns | None] = lambda _: None,
     ) -> None:
         self._plan = plan
@@ -156,7 +156,7 @@ class Rounds:
             (side, ReplaySlot(number * len(sides) + turn, side.role, pair))
             for turn, side in enumerate(sides)
         ]
-        beside = self._paired and all(self._turns.get(side.role) for side in sides)
+        beside = self._common_turns() is not None
         for together in [slots] if beside else [[one] for one in slots]:
             nodeids = [
                 nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
@@ -236,7 +236,7 @@ class Rounds:
             del engines[side.role]
             client = None
         if client is None:
-            self._waited += self._before()
+            self._waited += self._before(self._common_turns())
             try:
                 client = engines[side.role] = side.start()
             except EngineError as error:
@@ -269,15 +269,19 @@ class Rounds:
         try:
             if paired and len(processes) > 1:
                 open_metrics = self._open.get(nodeid)
-                return self._replayer.replay(nodeid, processes, self._common_turns(), open_metrics)
+                turns = self._common_turns()
+                return self._replayer.replay(nodeid, processes, turns, open_metrics)
             # Where only one side has the test there are no turns to take.
             return [one for each in processes for one in self._replayer.replay(nodeid, [each])]
         finally:
             self._tests[nodeid].seconds += time.monotonic() - began
 
-    def _common_turns(self) -> Turns:
-        """Return what both sides can take turns by."""
-        return "tokens" if set(self._turns.values()) == {"tokens"} else "iterations"
+    def _common_turns(self) -> Turns | None:
+        """Return what both sides can take turns by; None if they follow one another."""
+        kinds = {self._turns.get(side.role) for side in self._sides}
+        if not self._paired or None in kinds:
+            return None
+        return "tokens" if kinds == {"tokens"} else "iterations"
 
     def _message(self, side: Side, error: EngineError) -> str:
         return f"{side.name}: {error}" if self._paired else str(error)

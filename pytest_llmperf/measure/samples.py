@@ -48,6 +48,10 @@ class TestSamples:
         own = [sample for sample in self.processes if sample.process >= 0]
         return replace(self, processes=own, earlier=0)
 
+    def undisturbed(self) -> TestSamples:
+        """Return the samples without those of which only the difference to another one counts."""
+        return replace(self, processes=[one for one in self.processes if not one.disturbed])
+
     def of_side(self, side: str) -> TestSamples:
         """Return the samples of one side only."""
         valid, void = (

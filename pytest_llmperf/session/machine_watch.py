@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.client import EngineClient
@@ -23,6 +24,7 @@ from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.machine.gpu.watch import GpuWatch, no_gpu
 from pytest_llmperf.machine.host import HostReport, HostWatch
 from pytest_llmperf.machine.load import BusyReport, LoadWatch
+from pytest_llmperf.measure.turns import Turns
 from pytest_llmperf.session.roofline import RooflineMeter
 from pytest_llmperf.timeline import Timeline
 from pytest_llmperf.units import format_duration
@@ -110,7 +112,7 @@ class MachineWatch:
         """Return a summary of the GPUs during decoding."""
         return None if self._gpus is None else self._gpus.summary()
 
-    def sample(self) -> str | None:
+    def sample(self) -> FitnessFinding | None:
         """Check the machine between two replays; return why to abandon the process, if so.
 
         An engine that waits for its cores can be fifty times slower, and need not be measured
@@ -126,7 +128,7 @@ class MachineWatch:
         found = machine_findings(self._settings, report, self._host.report(), gpus)
         if report.seconds < _CLEARLY_S:
             found = [one for one in found if one.name == "gpu_lost"]
-        return next((str(one) for one in found if one.severity == "invalid"), None)
+        return next((one for one in found if one.severity == "invalid"), None)
 
     def stop(self) -> Sequence[FitnessFinding]:
         """End the watch and return its findings, worst first."""
@@ -212,9 +214,13 @@ class ProcessWatch:
         self._wait = wait
         self._loading: LoadWatch | None = None
 
-    def before(self) -> float:
-        """Wait for the machine, if configured; return the seconds it took."""
-        waited = self._wait.wait(self._look)
+    def before(self, turns: Turns | None = None) -> float:
+        """Wait for the machine, if configured; return the seconds it took.
+
+        ``turns``: what the process will take with another one; for what then hits both alike
+        it does not wait.
+        """
+        waited = self._wait.wait(partial(self._look, turns))
         if self._loading is None:  # else the other process of the pair has just started
             self._loading = LoadWatch.start()
         return waited
@@ -227,7 +233,7 @@ class ProcessWatch:
             early = machine_findings(self._settings, loading.stop())
         return MachineWatch(self._settings, client, [_early(one) for one in early])
 
-    def _look(self) -> Sequence[FitnessFinding]:
+    def _look(self, turns: Turns | None) -> Sequence[FitnessFinding]:
         telemetry, gpus = self._settings.telemetry, list[FitnessFinding]()
         load, host = LoadWatch.start(), HostWatch()
         # No engine is running now, so all processes on a card are foreign.
@@ -236,7 +242,8 @@ class ProcessWatch:
         if watch is not None:
             watch.stop()
             gpus = watch.findings_at_rest()
-        return machine_findings(self._settings, load.stop(), host.report(), gpus)
+        found = machine_findings(self._settings, load.stop(), host.report(), gpus)
+        return [one for one in found if turns != "tokens" or not CHECKS[one.name].hits_both]
 
 
 def _early(finding: FitnessFinding) -> FitnessFinding:

@@ -120,6 +120,8 @@ class SessionGate:
         paired = relation == "same" and check.metric.compared
         done = samples.pairs if sides == 2 else len(samples.processes)
         new = done - samples.earlier
+        disturbed = why_disturbed(samples, plan.processes)
+        judged = samples if disturbed else samples.undisturbed()
         seconds = samples.seconds / new + plan.start_seconds * sides if new else None
         size, unknown = _processes_per_row(check, samples), None
         if check.metric.name == "roofline" and not _rows(check, samples):
@@ -129,7 +131,7 @@ class SessionGate:
         return Evidence(
             nodeid=nodeid,
             check=check,
-            samples=_rows(check, samples),
+            samples=_rows(check, judged),
             planned_processes=plan.processes,
             baseline=None
             if paired or not check.metric.compared
@@ -149,6 +151,7 @@ class SessionGate:
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
             same_as=self._same_as.get(nodeid, ""),
+            disturbed=disturbed,
         )
 
     def _no_roofline(
@@ -219,6 +222,13 @@ def unfit(samples: TestSamples, planned: int) -> tuple[str, ...]:
     # The texts differ only in digits from process to process, so one is enough.
     text, others = samples.voided[-1].void or "", len(samples.voided) - 1
     return (f"{text} (and {others} more processes like it)" if others else text,)
+
+
+def why_disturbed(samples: TestSamples, planned: int) -> str:
+    """Return what disturbed both sides of so many pairs that too few levels are left; or ''."""
+    disturbed = [one.disturbed for one in samples.processes if one.disturbed]
+    calm = sum(not one.disturbed for one in samples.processes if one.side == CANDIDATE)
+    return disturbed[-1] if disturbed and calm < planned else ""
 
 
 def source_of(stored: StoredRecord, facts: SessionFacts) -> str:

@@ -24,7 +24,7 @@ from pytest_llmperf.session.fitness_entries import (
     session_entries,
 )
 from pytest_llmperf.session.recorded import RecordedTest
-from pytest_llmperf.session.session_gate import unfit
+from pytest_llmperf.session.session_gate import unfit, why_disturbed
 from pytest_llmperf.session.trial import Trial
 
 
@@ -84,7 +84,9 @@ def _test(
 ) -> TestRecord:
     names = dict.fromkeys([*METRICS, *(check.metric.name for check in test.checks)])
     earlier, samples = samples.earlier, samples.of_this_session()
-    invalid = unfit(samples, planned) or _unfinished(samples, planned, earlier)
+    invalid = unfit(samples, planned) or _disturbed(samples, planned)
+    samples = samples.undisturbed()
+    invalid = invalid or _unfinished(samples, planned, earlier)
     if samples.error is not None:
         invalid = (samples.error.splitlines()[0], *invalid)
     return TestRecord(
@@ -108,6 +110,11 @@ def stored_metrics(samples: TestSamples, names: Iterable[str]) -> dict[str, Metr
         for metric in map(get_metric, names)
         if (rows := samples.values(metric.name)) and all(map(metric.allows, chain(*rows)))
     }
+
+
+def _disturbed(samples: TestSamples, planned: int) -> tuple[str, ...]:
+    text = why_disturbed(samples, planned)
+    return (f"only the difference to the other side counts: {text}",) if text else ()
 
 
 def _unfinished(samples: TestSamples, planned: int, earlier: int) -> tuple[str, ...]:

@@ -35,7 +35,8 @@ MAD_TO_SD = 1.4826
 #: The MAD of few pairs is a poor guide, and clipping too close would make the spread look
 #: smaller than it is: the fewer pairs, the wider (1.5 + 40/n), 14.8 at 3 and 2.5 from 40 on.
 CLIP_SDS, CLIP_SDS_START, CLIP_SDS_FALL = 2.5, 1.5, 40.0
-#: None is clipped within this distance of the median (natural log).
+#: None is clipped within this distance of the median (natural log); less at smaller tolerances,
+#: for which an outlier of this size would be a large one (``clip_floor``).
 CLIP_MIN = 0.05
 #: Percentiles measure a minority of iterations, which close clipping would treat as outliers, and
 #: a few groups may contain none of it: they are clipped further out and looked at later.
@@ -98,6 +99,14 @@ class Look:
     log_worse: Array
     log_fine: Array
     disagree: Array
+
+
+def clip_floor(tolerance: float) -> float:
+    """Return the distance from the median within which no difference is clipped (natural log).
+
+    ``tolerance`` is a fraction; 0 stands for a limit.
+    """
+    return min(CLIP_MIN, math.log1p(tolerance)) if tolerance else CLIP_MIN
 
 
 def clip(d: ArrayLike, clip_min: float = CLIP_MIN) -> Array:

@@ -48,9 +48,9 @@ class Stage:
         #: How often the watch was asked to look between two replays.
         self.looks = 0
         #: What it then says of a process that is lost already.
-        self.lost: str | None = None
+        self.lost: FitnessFinding | None = None
         #: Called before each process; says how long it waited.
-        self.before: Callable[[], float] = lambda: 0.0
+        self.before: Callable[[Turns | None], float] = lambda _: 0.0
         #: What this process could take turns by with another one.
         self.turns: Callable[[EngineClient], Turns | None] = lambda _: None
         self._started: list[EngineClient] = []
@@ -114,7 +114,7 @@ class Stage:
             def telemetry(self) -> None:
                 return None
 
-            def sample(self) -> str | None:
+            def sample(self) -> FitnessFinding | None:
                 stage.looks += 1
                 return stage.lost
 

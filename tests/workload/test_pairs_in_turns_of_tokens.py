@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.metrics import get_metric
 
 #: Every token takes 50 ms, so that a turn is two of them; each is noted in a common log.
@@ -151,3 +152,48 @@ def test_a_side_that_fails_in_its_turn_is_measured_alone(stage: Any) -> None:
     assert samples.error is None
     assert samples.pairs == 2
     assert all(sample.turns is None for sample in samples.processes)
+
+
+BUSY = FitnessFinding("busy_cores", "invalid", "process 1 (cc) used 2.0 of 2 cores")
+SWAPPED = FitnessFinding("swapping", "invalid", "memory is short")
+
+
+def test_what_hits_both_sides_alike_voids_no_pair_but_their_levels(stage: Any) -> None:
+    stage.findings = [[], [], [BUSY], []]
+    samples = measure(stage, processes=2, most=2).tests["one"]
+
+    assert (samples.pairs, samples.void_pairs) == (2, 0)
+    disturbed = [one for one in samples.processes if one.disturbed]
+    assert len(disturbed) == 1
+    assert disturbed[0].disturbed == "process 1 (cc) used 2.0 of 2 cores (busy_cores)"
+    (noted,) = disturbed[0].findings
+    assert noted.severity == "note"
+    assert noted.text.endswith("; both sides of each pair took turns within it")
+    assert len(samples.undisturbed().processes) == 3
+    assert len(samples.differences(get_metric("tokens_per_sec")) or ()) == 1
+
+
+@pytest.mark.parametrize(
+    ("findings", "way"), [([[], [], [SWAPPED]], "tokens"), ([[], [], [BUSY]], "iterations")]
+)
+def test_what_can_hit_one_side_alone_voids_its_pair(
+    stage: Any, findings: list[list[FitnessFinding]], way: str
+) -> None:
+    stage.turns, stage.findings = lambda client: way, findings
+    samples = measure(stage, processes=2, most=3).tests["one"]
+
+    assert (samples.pairs, samples.void_pairs) == (2, 1)
+    assert not any(one.disturbed for one in samples.processes)
+
+
+def test_nobody_waits_for_what_hits_both_sides_alike(stage: Any) -> None:
+    asked: list[str | None] = []
+
+    def before(turns: Any) -> float:
+        asked.append(turns)
+        return 0.0
+
+    stage.before = before
+    measure(stage)
+
+    assert asked == [None, None, "tokens", "tokens"]

@@ -240,11 +240,11 @@ def test_the_machine_is_looked_at_after_every_replay(stage: Any) -> None:
 
 
 def test_a_process_that_is_clearly_lost_is_not_replayed_to_its_end(stage: Any) -> None:
-    stage.lost = "others held the cores"
+    stage.lost = FitnessFinding("busy_cores", "invalid", "others held the cores")
     samples = stage.run({"one": stage.workload("x")}, processes=1).tests["one"]
 
     assert samples.unfit
-    assert {sample.void for sample in samples.voided} == {"others held the cores"}
+    assert {sample.void for sample in samples.voided} == {"others held the cores (busy_cores)"}
     assert len(stage.steps) == len(samples.voided)
 
 
@@ -284,7 +284,7 @@ def test_what_is_measured_beside_a_whole_process_is_one_value_of_it(stage: Any) 
 def test_waiting_before_a_process_is_no_part_of_the_budget(stage: Any) -> None:
     waits = [4.0]
 
-    def before() -> float:
+    def before(turns: object) -> float:
         seconds = waits.pop() if waits else 0.0
         time.sleep(seconds)
         return seconds

@@ -133,7 +133,7 @@ def test_what_fails_side_by_side_is_tried_one_after_the_other(stage: Any) -> Non
     workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
     starts: list[float] = []
 
-    def before() -> float:
+    def before(turns: object) -> float:
         starts.append(0.0)
         return 0.0
 
@@ -234,7 +234,7 @@ class Losing(list):  # type: ignore[type-arg]
     def append(self, step: Any) -> None:
         super().append(step)
         first = step.pair == self._pair and step.iteration == 1
-        self._stage.lost = "the card is gone" if first else None
+        self._stage.lost = FitnessFinding("gpu_lost", "invalid", "it is gone") if first else None
 
 
 @pytest.mark.parametrize("at", [1, 4, 8])
