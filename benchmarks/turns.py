@@ -2,9 +2,10 @@
 
     python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour] [--plant 5%]
 
-Both sides are the same configuration of the embedded model, so every difference is noise,
-except for what ``--plant`` slows the candidate's decode by. Blocks of pairs that take turns by
-tokens, by iterations and not at all (one process after the other) alternate in random order.
+Both sides are the same configuration of the embedded model, so every difference is noise, except
+for what ``--plant`` slows the candidate by, in ``--where``: in decode, in the prompt, or in every
+16th token alone (sparse). Blocks of pairs that take turns by tokens, by iterations and not at all
+(one process after the other) alternate in random order.
 Printed for each way: median and spread of the pairs' differences (1.4826 times the median
 absolute deviation, natural logarithms), which the pairs that a verdict takes grow with the
 square of; seconds a pair; and the share of the wall time spent generating.
@@ -44,6 +45,11 @@ PROMPT = "Explain in a few words what a key value cache is good for when a model
 METRICS = ("tokens_per_sec", "first_token", "end_to_end")
 #: Pairs of a block.
 BLOCK = 4
+PLANTS = {
+    "decode": Plant(0.0),
+    "prompt": Plant(0.0, part="prompt"),
+    "sparse": Plant(0.0, every=16),
+}
 WAYS: dict[str, Turns | None] = {"tokens": "tokens", "iterations": "iterations", "processes": None}
 
 
@@ -119,7 +125,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of the engine")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer")
     parser.add_argument("--neighbour", action="store_true", help="beside a process in bursts")
-    parser.add_argument("--plant", type=share, default=0.0, help="slow the candidate's decode")
+    parser.add_argument("--plant", type=share, default=0.0, help="slow the candidate by so much")
+    parser.add_argument("--where", choices=PLANTS, default="decode", help="what is slowed")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
@@ -130,7 +137,8 @@ def main() -> int:
     threads = {"n_threads": arguments.threads, "n_threads_batch": arguments.threads}
     llm = LlmConfig.model_validate({"n_ctx": 512, **threads})
     base = LaunchSpec("llama_cpp", llm.resolved(model))
-    candidate = replace(base, plant=Plant(arguments.plant)) if arguments.plant else base
+    plant = replace(PLANTS[arguments.where], slowdown=arguments.plant)
+    candidate = replace(base, plant=plant) if arguments.plant else base
     workload = record(base, arguments.tokens)
     order = random.Random(arguments.seed)
     found: dict[str, dict[str, list[float]]] = {

@@ -117,6 +117,8 @@ class AppEngine:
             if value is not None and (self._accepts_all or name in self._accepts)
         }
         question: Any = request.prompt if request.messages is None else list(request.messages)
+        if self._delay is not None:
+            pause = pause and self._delay.around(pause)
         clock = OWN_TIME.now
         times: list[float] = []
         ids: list[int] = []

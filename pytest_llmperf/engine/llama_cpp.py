@@ -188,8 +188,10 @@ class LlamaCppEngine:
         clock = time.perf_counter
         decode, ctx = llama_cpp.llama_decode, self._ctx
         pick = sampler.picker(ctx)
-        if self._delay is not None:
-            pick = self._delay.slowed(pick)
+        delay = self._delay
+        if delay is not None:
+            pick = delay.slowed(pick)
+            pause = pause and delay.around(pause)
         t_start = clock()
         prompt, stops = tokenize(self._llm, request)
         check_context(len(prompt), max_tokens, self._config["n_ctx"], self._llm.n_ctx())
@@ -197,6 +199,8 @@ class LlamaCppEngine:
         buffer = (llama_cpp.llama_token * len(rest))(*rest)
         t_prefill_start = clock()
         self._prefill(buffer, pause)
+        if delay is not None:
+            delay.slow_prompt(t_prefill_start)
         t_prefill_end = clock()
         times: list[float] = []
         output: list[int] = []

@@ -6,14 +6,16 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+from pytest_llmperf.engine.base import Pause
 
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
 class Plant:
-    """Size and frequency of a planted slowdown of decode.
+    """Size, place and frequency of a planted slowdown.
 
     Attributes:
         slowdown: waited after every decode step, as a share of that step's time
@@ -21,6 +23,9 @@ class Plant:
         share: probability that a request is slowed at all; 1.0 = every request.
         seed: of the random generator that chooses requests. It restarts in every process:
             processes that should choose differently need different seeds.
+        part: what is slowed; with ``prompt`` the time until the prompt is read, where the engine
+            knows it.
+        every: only every so many decode steps are slowed, each by the wait of all of these.
 
     Raises:
         ValueError: a negative or infinite slowdown, or a share outside 0 to 1.
@@ -29,6 +34,8 @@ class Plant:
     slowdown: float
     share: float = 1.0
     seed: int = 0
+    part: Literal["decode", "prompt"] = "decode"
+    every: int = 1
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.slowdown < float("inf"):
@@ -49,8 +56,8 @@ class Plant:
 class Delay:
     """Applies a plant in an engine's token loop.
 
-    What comes before a request's first token is never slowed. An engine that works
-    ahead while the delay waits (an application with a queue) absorbs part of it.
+    An engine that works ahead while the delay waits (an application with a queue) absorbs part
+    of it. Pauses in which another process has its turn are not slowed.
 
     Args:
         plant: what to plant.
@@ -61,27 +68,50 @@ class Delay:
         self._plant = plant
         self._clock = clock
         self._random = random.Random(plant.seed)
+        #: Seconds paused since the last step, and number of steps so far.
+        self._paused, self._steps = 0.0, 0
+
+    def around(self, pause: Pause) -> Pause:
+        """Return ``pause`` such that its time is not taken for a step's."""
+
+        def wait(tokens: int) -> None:
+            began = self._clock()
+            pause(tokens)
+            self._paused += self._clock() - began
+
+        return wait
+
+    def slow_prompt(self, began: float) -> None:
+        """Wait after the prompt was read, if it is to be slowed; ``began``: on the same clock."""
+        if self._plant.part == "prompt":
+            self._wait(self._plant.slowdown * (self._clock() - began - self._paused))
+        self._paused = 0.0
+
+    def _wait(self, seconds: float) -> None:
+        # Spins: a sleep ends tens of microseconds late, much of 5% of a fast step.
+        until = self._clock() + seconds
+        while self._clock() < until:
+            pass
 
     def slowed(self, step: Callable[[], _Result]) -> Callable[[], _Result]:
         """Return ``step`` (makes one request's next token) with the wait after it.
 
         Unchanged if this request is not to be slowed; call it once per request.
         """
-        if self._random.random() >= self._plant.share:
+        plant, clock = self._plant, self._clock
+        if self._random.random() >= plant.share or plant.part == "prompt":
             return step
-        clock, slowdown = self._clock, self._plant.slowdown
         last: float | None = None
 
         def slow() -> _Result:
             nonlocal last
             result = step()
-            now = clock()
             if last is not None:
-                until = now + slowdown * (now - last)
-                # Spins: a sleep ends tens of microseconds late, much of 5% of a fast step.
-                while now < until:
-                    now = clock()
-            last = now
+                self._steps += 1
+                if self._steps % plant.every == 0:
+                    took = clock() - last - self._paused
+                    self._wait(plant.slowdown * plant.every * took)
+            last, self._paused = clock(), 0.0
             return result
 
         return slow

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -65,6 +66,54 @@ def test_what_is_done_between_two_steps_counts_as_the_steps_time() -> None:
     assert clock.now - began == pytest.approx(6.0, abs=5 * TICK)
 
 
+def test_a_pause_between_two_turns_is_not_slowed() -> None:
+    clock = Clock()
+
+    def sleep(tokens: int) -> None:
+        clock.now += 100.0
+
+    delay = Delay(Plant(1.0), clock)
+    pick, pause = delay.slowed(clock.work(1.0)), delay.around(sleep)
+    pick()
+    for _ in range(2):
+        pause(1)
+        began = clock.now
+        pick()
+        assert clock.now - began == pytest.approx(2.0, abs=10 * TICK)
+
+
+def test_every_fourth_step_waits_for_four() -> None:
+    clock = Clock()
+    pick = Delay(Plant(0.5, every=4), clock).slowed(clock.work(1.0))
+    pick()
+    moments = [clock.now]
+    for _ in range(8):
+        pick()
+        moments.append(clock.now)
+
+    gaps = [after - before for before, after in pairwise(moments)]
+    assert gaps == pytest.approx([1, 1, 1, 3, 1, 1, 1, 3], abs=10 * TICK)
+
+
+def test_the_prompt_alone_is_slowed_without_its_pauses() -> None:
+    clock = Clock()
+
+    def sleep(tokens: int) -> None:
+        clock.now += 100.0
+
+    delay = Delay(Plant(0.5, part="prompt"), clock)
+    pick, pause = delay.slowed(clock.work(1.0)), delay.around(sleep)
+    began = clock.now
+    clock.now += 4.0
+    pause(0)
+    delay.slow_prompt(began)
+    assert clock.now - began == pytest.approx(106.0, abs=10 * TICK)
+    began = clock.now
+    pick()
+    pick()
+    assert clock.now - began == pytest.approx(2.0, abs=10 * TICK)
+
+
 def test_a_share_of_the_requests_is_slowed() -> None:
     delay = Delay(Plant(0.5, share=0.25, seed=7))
 
@@ -104,7 +153,7 @@ def test_what_can_not_be_planted_is_refused(values: dict[str, float], message: s
 
 
 def test_a_plant_survives_the_wire() -> None:
-    plant = Plant(0.05, share=0.2, seed=3)
+    plant = Plant(0.05, share=0.2, seed=3, part="prompt", every=16)
 
     assert Plant.from_wire(plant.to_wire()) == plant
 

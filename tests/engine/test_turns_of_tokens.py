@@ -13,6 +13,7 @@ import pytest
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.engine.request import Request
 
 #: About 90 tokens: six batches of 16.
@@ -152,6 +153,25 @@ def test_an_application_works_only_in_its_turns(
     own = generation.timeline.own()
     assert own.token_times[-1] - own.t_start < 0.3
     assert len(generation.timeline.decode_turns()) == 2
+
+
+def test_a_planted_slowdown_does_not_grow_with_the_pauses(
+    app_spec: Callable[..., LaunchSpec], clients: Callable[[LaunchSpec], EngineClient]
+) -> None:
+    source = """
+        import time
+        def answer(prompt):
+            for _ in range(9):
+                time.sleep(0.02)
+                yield "a"
+    """
+    client = clients(app_spec(source, plant=Plant(1.0)))
+
+    generation, _ = in_turns(client, Request(prompt="x", max_tokens=9), 2, wait=1.0)
+
+    own = generation.timeline.own()
+    # Nine steps of 20 ms, eight of them twice as slow; with the pauses it would be 3 s more.
+    assert own.token_times[-1] - own.t_start < 1.5
 
 
 def test_a_streamed_request_takes_turns_too(llama: EngineClient) -> None:
