@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Undecided
+from pytest_llmperf.measure.rounds import Open, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.context import SilentConsole
@@ -160,9 +160,11 @@ def _why_failed(error: str) -> str:
     return f"it does not fit in {where}{size}"
 
 
-def _open(tests: Mapping[str, TestSamples]) -> dict[str, Collection[str]]:
+def _open(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
     return {
-        name: LOOKED_AT for name, samples in tests.items() if not is_decided(changes_of(samples))
+        name: Open(LOOKED_AT)
+        for name, samples in tests.items()
+        if not is_decided(changes_of(samples))
     }
 
 

@@ -45,6 +45,8 @@ class Pairs:
         seconds: wall time of one pair of this test, or None where unknown.
         differences: difference of each pair on the log scale, positive is worse, as its processes
             measured it in turns; None: that of the rows' medians.
+        alone: the same of pairs whose processes ran one after the other, where the others took
+            turns.
     """
 
     candidate: Samples
@@ -52,6 +54,7 @@ class Pairs:
     name: str
     seconds: float | None = None
     differences: tuple[float, ...] | None = None
+    alone: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

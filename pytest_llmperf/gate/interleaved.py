@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.gate.alone import Contradiction, contradiction
 from pytest_llmperf.gate.numbers import compare, paired_differences
 from pytest_llmperf.gate.protocol import verdict_of
 from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
@@ -19,6 +20,7 @@ from pytest_llmperf.gate.running import (
 from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
 from pytest_llmperf.gate.words import (
     at_most,
+    change_words,
     count,
     effect_words,
     evidence_words,
@@ -33,6 +35,9 @@ from pytest_llmperf.gate.words import (
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
+
+
+_FINE = (VerdictKind.PASS, VerdictKind.IMPROVED)
 
 
 class InterleavedStrategy:
@@ -51,6 +56,16 @@ class InterleavedStrategy:
         check = evidence.check
         state = running(paired_differences(evidence), check.tolerance, check.metric)
         kind = _kind(state, evidence)
+        contradicted = contradiction(evidence)
+        if contradicted and contradicted.proven and kind in _FINE:
+            return verdict_of(
+                self.name,
+                VerdictKind.INCONCLUSIVE,
+                evidence,
+                numbers,
+                _contradicted(contradicted, state, evidence),
+                seen=seen_words(evidence),
+            )
         proof = _proof(state, kind, evidence)
         return verdict_of(
             self.name,
@@ -76,6 +91,16 @@ def _kind(state: Running, evidence: Evidence) -> VerdictKind:
     zone = zone_of(tolerance)
     better = state.effect <= -zone.tolerance and state.bound < -zone.negligible
     return VerdictKind.IMPROVED if better else VerdictKind.PASS
+
+
+def _contradicted(contradicted: Contradiction, state: Running, evidence: Evidence) -> str:
+    metric = evidence.check.metric
+    return (
+        f"{change_words(metric, slowdown(state.effect))} in turns, but "
+        f"{change_words(metric, contradicted.change)} in {count(contradicted.pairs, 'pair')} whose "
+        "processes ran one after the other: the sides affect each other (a shared cache, heat, "
+        "clocks); perf.turns: processes compares them without"
+    )
 
 
 def _nearer_alarm(state: Running, kind: VerdictKind, evidence: Evidence) -> bool:

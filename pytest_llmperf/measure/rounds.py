@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from pytest_llmperf.engine.client import EngineClient
@@ -24,9 +24,23 @@ SPARE_ROUNDS = 2
 #: Fitness checks whose findings may come from running two processes instead of one.
 _MEMORY = frozenset({"major_faults", "memory_pressure", "swapping"})
 
-#: Given every test's samples so far, returns the tests that more samples could still decide, and
-#: the metrics of each that are open.
-Undecided = Callable[[Mapping[str, TestSamples]], Mapping[str, Collection[str]]]
+
+@dataclass(frozen=True)
+class Open:
+    """What more samples of a test could still decide.
+
+    Attributes:
+        metrics: the undecided ones; none: all.
+        alone: a pair whose processes run one after the other is needed, because such pairs
+            contradict those that took turns.
+    """
+
+    metrics: Collection[str] = ()
+    alone: bool = False
+
+
+#: Given every test's samples so far, returns the tests that more samples could still decide.
+Undecided = Callable[[Mapping[str, TestSamples]], Mapping[str, Open]]
 
 #: Called for every complete pair, or single process, as soon as it counts: node id, samples.
 Keep = Callable[[str, Sequence[ProcessSample]], None]
@@ -79,8 +93,8 @@ class Rounds:
         self._turns_of = turns
         #: By side; only if both can, processes run side by side.
         self._turns: dict[str, Turns | None] = {}
-        #: The undecided metrics of each test, once there is a first answer.
-        self._open: dict[str, Collection[str]] = {}
+        #: What is undecided of each test, once there is a first answer.
+        self._open: Mapping[str, Open] = {}
         self._apart = ""
         self._waited = 0.0
         self._loaded: dict[str, EngineInfo] = {}
@@ -104,8 +118,11 @@ class Rounds:
             waiting = self._waiting()
             if not waiting:
                 break
+            alone = [nodeid for nodeid in waiting if self._needs_alone(nodeid)]
+            turns = None if alone else self._common_turns()
+            waiting = alone or waiting
             order.shuffle(waiting)
-            self._round(number, sides, waiting)
+            self._round(number, sides, waiting, turns)
         return self.measured()
 
     def measured(self) -> Measurement:
@@ -133,9 +150,12 @@ class Rounds:
             elif count - samples.earlier < self._plan.max_processes:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
-            named = self._open = dict(self._undecided(self._tests))
-            waiting.extend(nodeid for nodeid in asking if nodeid in named)
+            self._open = self._undecided(self._tests)
+            waiting.extend(nodeid for nodeid in asking if nodeid in self._open)
         return waiting
+
+    def _needs_alone(self, nodeid: str) -> bool:
+        return nodeid in self._open and self._open[nodeid].alone
 
     def _count(self, nodeid: str) -> int:
         samples = self._tests[nodeid]
@@ -148,21 +168,25 @@ class Rounds:
     def _has(self, side: Side, nodeid: str) -> bool:
         return side.workload(nodeid, self._plan.workloads[nodeid]) is not None
 
-    def _round(self, number: int, sides: Sequence[Side], waiting: list[str]) -> None:
-        """Replay the tests in a fresh process of each side; keep what all sides have measured."""
+    def _round(
+        self, number: int, sides: Sequence[Side], waiting: list[str], turns: Turns | None
+    ) -> None:
+        """Replay the tests in a fresh process of each side; keep what all sides have measured.
+
+        ``turns``: what the processes take turns by, side by side; None: one follows the other.
+        """
         found: dict[str, list[ProcessSample]] = {nodeid: [] for nodeid in waiting}
         pair = number if self._paired else None
         slots = [
             (side, ReplaySlot(number * len(sides) + turn, side.role, pair))
             for turn, side in enumerate(sides)
         ]
-        beside = self._common_turns() is not None
-        for together in [slots] if beside else [[one] for one in slots]:
+        for together in [slots] if turns else [[one] for one in slots]:
             nodeids = [
                 nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
             ]
-            got = dict(self._processes(together, nodeids))
-            if beside and (short := _short_of_memory(got.values())):
+            got = dict(self._processes(together, nodeids, turns))
+            if turns and (short := _short_of_memory(got.values())):
                 self._keep_apart(short)
             for nodeid, samples in got.items():
                 found[nodeid] += samples
@@ -190,7 +214,10 @@ class Rounds:
             self._keep_pair(nodeid, halves)
 
     def _processes(
-        self, together: Sequence[tuple[Side, ReplaySlot]], waiting: Sequence[str]
+        self,
+        together: Sequence[tuple[Side, ReplaySlot]],
+        waiting: Sequence[str],
+        turns: Turns | None,
     ) -> list[tuple[str, list[ProcessSample]]]:
         """Replay the tests in one fresh process of each of these sides, side by side.
 
@@ -203,7 +230,7 @@ class Rounds:
                 if self._spent(nodeid):
                     continue
                 try:
-                    found.append((nodeid, self._replay(together, engines, nodeid)))
+                    found.append((nodeid, self._replay(together, engines, nodeid, turns)))
                 except ReplayError as failure:
                     if isinstance(failure.error, EngineGoneError):
                         engines.pop(failure.side, None)
@@ -224,7 +251,9 @@ class Rounds:
             raise
         return found
 
-    def _engine(self, side: Side, engines: dict[str, EngineClient]) -> EngineClient:
+    def _engine(
+        self, side: Side, engines: dict[str, EngineClient], turns: Turns | None
+    ) -> EngineClient:
         """Return the side's running process, started if needed.
 
         Raises:
@@ -236,7 +265,7 @@ class Rounds:
             del engines[side.role]
             client = None
         if client is None:
-            self._waited += self._before(self._common_turns())
+            self._waited += self._before(turns)
             try:
                 client = engines[side.role] = side.start()
             except EngineError as error:
@@ -258,18 +287,19 @@ class Rounds:
         together: Sequence[tuple[Side, ReplaySlot]],
         engines: dict[str, EngineClient],
         nodeid: str,
+        turns: Turns | None,
     ) -> list[ProcessSample]:
         paired, processes = self._is_paired(nodeid), list[ReplayProcess]()
         for side, place in together:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                processes.append(ReplayProcess(self._engine(side, engines), own, workload))
+                processes.append(ReplayProcess(self._engine(side, engines, turns), own, workload))
         began = time.monotonic()
         try:
             if paired and len(processes) > 1:
-                open_metrics = self._open.get(nodeid)
-                turns = self._common_turns()
+                named = self._open.get(nodeid)
+                open_metrics = (named.metrics or None) if named else None
                 return self._replayer.replay(nodeid, processes, turns, open_metrics)
             # Where only one side has the test there are no turns to take.
             return [one for each in processes for one in self._replayer.replay(nodeid, [each])]

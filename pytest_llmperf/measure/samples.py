@@ -110,6 +110,17 @@ class TestSamples:
         pairs = self._judged_pairs(metric.name)
         return tuple(pair_difference(metric, candidate, base) for candidate, base in pairs)
 
+    def alone_differences(self, metric: Metric) -> tuple[float, ...]:
+        """Difference of each pair that ran one after the other, where others took turns.
+
+        Raises:
+            ValueError: as ``differences``.
+        """
+        kinds = self._by_kind_of_turns(metric.name)
+        if _judged_kind(kinds) == 0:
+            return ()
+        return tuple(pair_difference(metric, *pair) for pair in kinds.get(0, ()))
+
     def paired_durations(self) -> tuple[Rows, Rows]:
         """Return seconds from end to end (candidate, base), those in turns of tokens included."""
         return _apart((a.durations(), b.durations()) for a, b in self._pairs())
@@ -126,16 +137,19 @@ class TestSamples:
         )
 
     def _judged_pairs(self, metric: str) -> list[tuple[ProcessSample, ProcessSample]]:
-        """Return the pairs that decide a metric: those with the most common kind of turns.
+        """Return the pairs that decide a metric, all with the same kind of turns.
 
-        The differences of different kinds are not equally noisy. Of two kinds that are equally
-        common it is the finer one.
+        The differences of different kinds are not equally noisy.
         """
-        kinds: dict[int, list[tuple[ProcessSample, ProcessSample]]] = {}
+        kinds = self._by_kind_of_turns(metric)
+        return kinds.get(_judged_kind(kinds), [])
+
+    def _by_kind_of_turns(self, metric: str) -> _Kinds:
+        kinds: _Kinds = {}
         for a, b in self._pairs():
             if a.row(metric) and b.row(metric):
                 kinds.setdefault(kind_of_turns(metric, a, b), []).append((a, b))
-        return kinds[max(kinds, key=lambda kind: (len(kinds[kind]), kind))] if kinds else []
+        return kinds
 
     def _pairs(self) -> Iterator[tuple[ProcessSample, ProcessSample]]:
         """Yield (candidate, base) of every complete pair, in order."""
@@ -148,6 +162,18 @@ class TestSamples:
                 halves[sample.pair] = sample
             else:
                 yield (sample, other) if sample.side == CANDIDATE else (other, sample)
+
+
+_Kinds = dict[int, list[tuple[ProcessSample, ProcessSample]]]
+
+
+def _judged_kind(kinds: _Kinds) -> int:
+    """Return the finest kind of turns with more than half as many pairs as the most common one.
+
+    Turns that failed leave the decision to the pairs without; some pairs run alone on purpose.
+    """
+    most = max(map(len, kinds.values()), default=0)
+    return max((kind for kind, pairs in kinds.items() if 2 * len(pairs) > most), default=0)
 
 
 def _apart(pairs: Iterable[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:

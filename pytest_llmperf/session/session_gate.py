@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median, quantiles
 
@@ -10,12 +10,14 @@ from pytest_llmperf.baselines.evidence import BaselineSamples, evidence_for
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.engine_kinds import engine_kind
+from pytest_llmperf.gate.alone import contradiction
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts
 from pytest_llmperf.session.base_side import BaseSide
@@ -58,20 +60,27 @@ class SessionGate:
         self._base = base
         self._stored: dict[tuple[str, str], BaselineSamples] = {}
 
-    def undecided(self, tests: Mapping[str, TestSamples]) -> Mapping[str, Collection[str]]:
-        """Return the tests that more samples could still decide, and the open metrics of each.
+    def undecided(self, tests: Mapping[str, TestSamples]) -> Mapping[str, Open]:
+        """Return the tests that more samples could still decide, and what of each is open.
 
         A test with one metric called has its verdict: the others are not continued.
         """
-        waiting: dict[str, set[str]] = {}
-        called = set()
+        metrics: dict[str, set[str]] = {}
+        alone, called = set(), set()
         for one in self.judge(tests, ended=False):
-            nodeid = one.evidence.nodeid
-            if one.verdict is not None and one.verdict.kind is VerdictKind.REGRESSED:
+            nodeid, verdict = one.evidence.nodeid, one.verdict
+            if verdict is None:
+                continue
+            if verdict.kind is VerdictKind.REGRESSED:
                 called.add(nodeid)
-            elif one.verdict is not None and one.verdict.open:
-                waiting.setdefault(nodeid, set()).add(one.evidence.check.metric.name)
-        return {nodeid: names for nodeid, names in waiting.items() if nodeid not in called}
+            elif verdict.open:
+                metrics.setdefault(nodeid, set()).add(one.evidence.check.metric.name)
+            elif (found := contradiction(one.evidence)) and not found.proven:
+                alone.add(nodeid)
+        found_open = {nodeid: Open(names) for nodeid, names in metrics.items()}
+        # What is still open in turns goes first: it may settle the contradiction.
+        found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in metrics}
+        return {nodeid: one for nodeid, one in found_open.items() if nodeid not in called}
 
     def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:
         """Return the same gate with another rate of false ``regressed``, and ``same_as``."""
@@ -299,7 +308,8 @@ def _pairs(check: Check, samples: TestSamples, name: str, seconds: float | None)
         centre = quantiles(process_medians((*candidate, *base)), n=4, method="inclusive")[0]
         return Pairs(_stalled(candidate, centre), _stalled(base, centre), name, seconds)
     candidate, base = samples.paired(check.metric.name)
-    return Pairs(candidate, base, name, seconds, samples.differences(check.metric))
+    differences, alone = samples.differences(check.metric), samples.alone_differences(check.metric)
+    return Pairs(candidate, base, name, seconds, differences, alone)
 
 
 def _stalled(rows: Samples, centre: float) -> Samples:

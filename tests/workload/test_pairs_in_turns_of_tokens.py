@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.metrics import get_metric
 
 #: Every token takes 50 ms, so that a turn is two of them; each is noted in a common log.
@@ -100,7 +101,7 @@ def test_only_what_is_open_is_replayed(
 ) -> None:
     """Where only the first token is undecided, replays end with it."""
     samples = measure(
-        stage, processes=1, most=2, undecided=lambda tests: {"one": open_metrics}
+        stage, processes=1, most=2, undecided=lambda tests: {"one": Open(open_metrics)}
     ).tests["one"]
 
     (candidate, _) = (sample for sample in samples.processes if sample.pair == 1)
@@ -197,3 +198,23 @@ def test_nobody_waits_for_what_hits_both_sides_alike(stage: Any) -> None:
     measure(stage)
 
     assert asked == [None, None, "tokens", "tokens"]
+
+
+def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
+    stage: Any, tmp_path: Path
+) -> None:
+    def undecided(tests: Any) -> dict[str, Open]:
+        return {"one": Open(alone=tests["one"].pairs == 3)} if tests["one"].pairs < 5 else {}
+
+    samples = measure(
+        stage, processes=2, most=9, undecided=undecided, iterations=1, tokens=3
+    ).tests["one"]
+
+    ran = [
+        all(one.turns is None for one in samples.processes if one.pair == pair)
+        for pair in range(samples.pairs)
+    ]
+    assert ran == [True, False, False, True, False]
+    rate = get_metric("tokens_per_sec")
+    assert len(samples.differences(rate) or ()) == 3
+    assert len(samples.alone_differences(rate)) == 2

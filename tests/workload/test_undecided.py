@@ -7,18 +7,19 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.samples import TestSamples
 
 #: Short rounds: what is tested is which tests are in them.
 SHORT: dict[str, Any] = {"iterations": 1, "warmup_max": 1}
-METRICS = ["end_to_end"]
+METRICS = Open(["end_to_end"])
 
 
 def both(stage: Any) -> dict[str, Any]:
     return {"one": stage.workload("x"), "two": stage.workload("y")}
 
 
-def everything(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
+def everything(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
     return dict.fromkeys(tests, METRICS)
 
 
@@ -27,7 +28,7 @@ def counts(tests: Mapping[str, TestSamples]) -> dict[str, int]:
 
 
 def test_only_undecided_tests_go_on(stage: Any) -> None:
-    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
         return {"two": METRICS} if len(tests["two"].processes) < 4 else {}
 
     measurement = stage.run(both(stage), undecided=undecided, processes=2, most=9, **SHORT)
@@ -39,7 +40,7 @@ def test_only_undecided_tests_go_on(stage: Any) -> None:
 def test_it_is_asked_once_a_round_with_everything(stage: Any) -> None:
     asked = []
 
-    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
         asked.append(counts(tests))
         return {"one": METRICS} if len(asked) == 1 else {}
 
@@ -90,7 +91,7 @@ def test_when_the_budget_ends_what_was_measured_is_kept(stage: Any) -> None:
 
 
 def test_a_budget_cuts_undecided_tests_short_and_no_others(stage: Any) -> None:
-    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, list[str]]:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
         # Spends what is left of the stage's time.
         stage.rounds._began -= 1000.0
         return {"two": METRICS}

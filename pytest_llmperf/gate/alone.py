@@ -1,0 +1,56 @@
+"""Whether pairs whose processes ran one after the other contradict those that took turns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.numbers import paired_differences
+from pytest_llmperf.gate.rules import slowdown
+from pytest_llmperf.gate.running import zone_of
+
+if TYPE_CHECKING:
+    from pytest_llmperf.gate.check import Evidence
+
+#: Pairs that must contradict the turns, each and in the same direction: a single one is noisy.
+ENOUGH = 4
+#: Pairs in turns before the others are compared with them.
+_MIN_TURNS = 3
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """Pairs that ran alone and all differ from those in turns by more than the tolerance.
+
+    Attributes:
+        pairs: number of these pairs.
+        change: their mean slowdown as a fraction; positive is worse.
+    """
+
+    pairs: int
+    change: float
+
+    @property
+    def proven(self) -> bool:
+        """Whether there are enough of them; else more have to be measured."""
+        return self.pairs >= ENOUGH
+
+
+def contradiction(evidence: Evidence) -> Contradiction | None:
+    """Return how the pairs that ran alone contradict those in turns; None if they don't.
+
+    Turns can't show what both sides share, such as heat or a cache that one of them fills.
+    """
+    pairs, tolerance = evidence.pairs, evidence.check.tolerance
+    if (
+        pairs is None
+        or not pairs.alone
+        or len(in_turns := paired_differences(evidence)) < _MIN_TURNS
+    ):
+        return None
+    middle, limit = median(in_turns), zone_of(tolerance).tolerance
+    gaps = [difference - middle for difference in pairs.alone]
+    if min(gaps) > limit or max(gaps) < -limit:
+        return Contradiction(len(gaps), slowdown(fmean(pairs.alone)))
+    return None

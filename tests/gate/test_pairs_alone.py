@@ -1,0 +1,72 @@
+"""Pairs that ran one after the other contradict those in turns, or don't."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from gate_evidence import paired, shifted
+
+from pytest_llmperf.gate.alone import contradiction
+from pytest_llmperf.gate.check import Evidence
+from pytest_llmperf.gate.combine import judge
+from pytest_llmperf.gate.verdict import VerdictKind
+
+
+def alone(effect: float, *changes: float) -> Evidence:
+    """Six pairs in turns with this effect, and pairs alone that are slower by these fractions."""
+    given: Any = paired(*shifted(effect, pairs=6))
+    pairs = replace(given.pairs, alone=tuple(map(math.log1p, changes)))
+    return replace(given, pairs=pairs)
+
+
+@pytest.mark.parametrize("changes", [(0.12,), (0.12, 0.2, 0.08)])
+def test_few_pairs_alone_ask_for_more_and_change_no_verdict(changes: tuple[float, ...]) -> None:
+    found = contradiction(alone(0.0, *changes))
+
+    assert found is not None
+    assert (found.pairs, found.proven) == (len(changes), False)
+    assert judge(alone(0.0, *changes)).kind is VerdictKind.PASS
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        (),
+        (0.04,),
+        (-0.04, 0.03),
+        # One that agrees with the turns is enough: a pair alone is noisy.
+        (0.12, 0.2, 0.01, 0.15),
+        (0.12, -0.12),
+    ],
+)
+def test_pairs_alone_that_agree_contradict_nothing(changes: tuple[float, ...]) -> None:
+    assert contradiction(alone(0.0, *changes)) is None
+    assert judge(alone(0.0, *changes)).kind is VerdictKind.PASS
+
+
+def test_what_four_pairs_alone_contradict_is_no_pass() -> None:
+    verdict = judge(alone(0.0, 0.12, 0.2, 0.08, 0.1))
+
+    assert verdict.kind is VerdictKind.INCONCLUSIVE
+    assert not verdict.open
+    assert verdict.claim == (
+        "no change in turns, but 12.4% slower in 4 pairs whose processes ran one after the other: "
+        "the sides affect each other (a shared cache, heat, clocks); perf.turns: processes "
+        "compares them without"
+    )
+    improved = judge(alone(math.log(0.9), 0.12, 0.2, 0.08, 0.1))
+    assert improved.kind is VerdictKind.INCONCLUSIVE
+
+
+def test_a_slowdown_in_turns_is_called_whatever_the_others_say() -> None:
+    assert judge(alone(math.log(1.1), -0.1, -0.1, -0.2, -0.1)).kind is VerdictKind.REGRESSED
+
+
+def test_turns_are_compared_once_there_are_three() -> None:
+    given: Any = paired(*shifted(0.0, pairs=2))
+    pairs = replace(given.pairs, alone=(0.2,))
+
+    assert contradiction(replace(given, pairs=pairs)) is None
