@@ -219,4 +219,8 @@ def test_the_real_engine_takes_turns_on_a_cpu(two, monkeypatch):
     result = two.here("-m", "perf", *AGAINST, "--llmperf-set", "perf.processes=3")
     assert result.ret == 0
     (samples,) = seen
-    assert samples.beside("end_to_end")[:3] == (False, True, True)
+    ways = {one.pair: one.turns is not None for one in samples.processes}
+    assert [ways[pair] for pair in range(3)] == [False, True, True]
+    for one in samples.processes:
+        for metric in ("tokens_per_sec", "first_token", "end_to_end"):
+            assert one.turns is None or one.turns.has(metric)

@@ -15,9 +15,9 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     original = replay.Replayer.replay
 
-    def unfit(self: Any, nodeid: str, seat: Any) -> Any:
+    def unfit(self: Any, nodeid: str, processes: Any, *rest: Any) -> Any:
         watch = self._watch
-        if seat.slot.side == "candidate":
+        if processes[0].slot.side == "candidate":
 
             class Unfit:
                 def __init__(self, client: Any) -> None:
@@ -43,7 +43,7 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
             self._watch = Unfit
         try:
-            return original(self, nodeid, seat)
+            return original(self, nodeid, processes, *rest)
         finally:
             self._watch = watch
 
