@@ -1,13 +1,13 @@
 """Whether ``--llmperf-against HEAD~1`` is right about commits whose effect is known.
 
-    python benchmarks/ab_commits.py --repeats 20
+    python benchmarks/ab_commits.py --repeats 20 [--tolerance 2%] [--neighbour] [--file FILE]
 
 A repository is made whose application runs a real model; one commit slows each
-decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment.
-Each is compared with its parent as often as asked for, in turn, every time anew.
-Needs a quiet machine: nothing else should use the cores. With the cores to itself a
-session takes about 10 pairs; where other machines on the same host are busy, up to 40.
-With more cores, sessions can run side by side: ``--lanes 6``.
+decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment; at a
+tolerance of 2% one slows decode by 2.5%, and one changes a comment. Each is compared with
+its parent as often as asked for, in random turn. Nothing else should use the cores:
+``--neighbour`` starts a process that takes one of them in bursts. With a file a later run
+goes on where this one stopped. With more cores, sessions can run side by side: ``--lanes 6``.
 """
 
 from __future__ import annotations
@@ -19,31 +19,32 @@ import random
 import statistics
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from busy_neighbour import busy_neighbour
 from commit_repository import Application, CommitRepository
 from lanes import add_lanes_argument, check_lanes, side_by_side
+from outcomes import Outcomes
 
 from pytest_llmperf.arguments import duration
 
-#: Scenario -> (code before, code after, the metric that has to be called; None: all must pass).
-SCENARIOS: dict[str, tuple[str, str, str | None]] = {
-    "decode 6% slower": ("DECODE = 0.0", "DECODE = 0.06", "tokens_per_sec"),
-    "first token 6% slower": ("PREFILL = 0.0", "PREFILL = 0.06", "first_token"),
-    "a comment": ('"""Yield token ids."""', '"""Yield the ids of tokens."""', None),
+#: Code before and after, and whether it has to be called slower; otherwise all must pass.
+Scenario = tuple[str, str, bool]
+COMMENT: Scenario = ('"""Yield token ids."""', '"""Yield the ids of tokens."""', False)
+#: By tolerance and name.
+SCENARIOS: dict[str, dict[str, Scenario]] = {
+    "5%": {
+        "decode 6% slower": ("DECODE = 0.0", "DECODE = 0.06", True),
+        "first token 6% slower": ("PREFILL = 0.0", "PREFILL = 0.06", True),
+        "a comment": COMMENT,
+    },
+    "2%": {
+        "decode 2.5% slower": ("DECODE = 0.0", "DECODE = 0.025", True),
+        "a comment": COMMENT,
+    },
 }
-
-
-@dataclass
-class Tally:
-    """What came of one scenario's repeats."""
-
-    right: list[bool] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    pairs: list[int] = field(default_factory=list)
-    verdicts: list[str] = field(default_factory=list)
 
 
 def one(repository: CommitRepository, report: Path) -> dict[str, Any]:
@@ -60,12 +61,11 @@ def one(repository: CommitRepository, report: Path) -> dict[str, Any]:
     return {**found, "wall": time.monotonic() - began}
 
 
-def judge(found: dict[str, Any], metric: str | None) -> tuple[bool, str]:
-    """Return whether a session was right, and its verdicts."""
-    (test,) = found["tests"]
+def judge(test: dict[str, Any], *, slower: bool) -> tuple[bool, str]:
+    """Return whether a session was right about its test, and its verdicts."""
     verdicts = {one["name"]: one["verdict"] for one in test["metrics"] if one["gated"]}
     text = ", ".join(f"{name} {verdict}" for name, verdict in verdicts.items())
-    if metric is None:
+    if not slower:
         return set(verdicts.values()) <= {"pass"}, text
     # What sampling stopped for may be another metric that the same change slows.
     called = test["verdict"] == "regressed"
@@ -80,55 +80,67 @@ def main() -> None:
     parser.add_argument(
         "--budget", type=duration, default=math.inf, help="begin no session after so long, as 30m"
     )
-    parser.add_argument("--json", type=Path, help="write every session's outcome to this file")
+    parser.add_argument("--tolerance", choices=SCENARIOS, default="5%", help="(default 5%%)")
+    parser.add_argument("--neighbour", action="store_true", help="beside a process in bursts")
+    Outcomes.add_argument(parser)
     add_lanes_argument(parser)
     arguments = parser.parse_args()
-    application = Application.of(parser, arguments)
+    application = replace(Application.of(parser, arguments), tolerance=arguments.tolerance)
     check_lanes(parser, arguments.lanes, application.threads, application.gpu)
-    tallies = {name: Tally() for name in SCENARIOS}
-    outcomes = []
+    scenarios = SCENARIOS[arguments.tolerance]
+    conditions = {**asdict(application), "neighbour": arguments.neighbour}
+    outcomes = Outcomes(arguments.file, {**conditions, "model": str(application.model)})
+    done = {(one["repeat"], one["scenario"]) for one in outcomes.all}
     until = time.monotonic() + arguments.budget
-    with tempfile.TemporaryDirectory() as temporary:
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        busy_neighbour(wanted=arguments.neighbour),
+    ):
 
         def session(job: tuple[int, str], environ: dict[str, str]) -> dict[str, Any] | None:
             repeat, name = job
             if time.monotonic() > until:
                 return None
-            folder = Path(temporary) / f"{repeat}-{list(SCENARIOS).index(name)}"
+            folder = Path(temporary) / f"{repeat}-{list(scenarios).index(name)}"
             made = CommitRepository(folder / "repository", application, environ)
-            made.edit(*SCENARIOS[name][:2])
+            made.edit(*scenarios[name][:2])
             made.commit(name)
             return one(made, folder / "report.json")
 
         jobs = []
         for repeat in range(1, arguments.repeats + 1):
-            names = list(SCENARIOS)
+            names = [name for name in scenarios if (repeat, name) not in done]
             random.shuffle(names)
             jobs += [(repeat, name) for name in names]
         for (repeat, name), found in side_by_side(session, jobs, arguments.lanes):
             if found is None:
                 continue
-            right, verdicts = judge(found, SCENARIOS[name][2])
-            tally = tallies[name]
-            tally.right.append(right)
-            tally.seconds.append(found["wall"])
-            tally.pairs.append(found["tests"][0]["pairs"])
-            tally.verdicts.append(verdicts)
-            outcomes.append({"scenario": name, "repeat": repeat, "right": right, **found})
+            (test,) = found["tests"]
+            right, verdicts = judge(test, slower=scenarios[name][2])
+            outcome = {
+                "scenario": name,
+                "repeat": repeat,
+                "right": right,
+                "pairs": test["pairs"],
+                "seconds": found["wall"],
+                "verdicts": verdicts,
+                "explanations": [one["explanation"] for one in test["metrics"] if one["gated"]],
+            }
+            outcomes.add(outcome)
             print(
                 f"{repeat:>3} {name:<22} {'right' if right else 'WRONG':<6}"
-                f"{found['tests'][0]['pairs']:>3} pairs {found['wall']:>6.1f} s  {verdicts}",
+                f"{test['pairs']:>3} pairs {found['wall']:>6.1f} s  {verdicts}",
                 flush=True,
             )
-            if arguments.json:
-                arguments.json.write_text(json.dumps(outcomes), encoding="utf-8")
     print(f"\n{'commit':<22} {'right':>8} {'pairs':>16} {'seconds':>20}")
-    for name, tally in tallies.items():
-        if not tally.right:
+    for name in scenarios:
+        repeats = [one for one in outcomes.all if one["scenario"] == name]
+        if not repeats:
             continue
-        pairs, seconds = tally.pairs, tally.seconds
+        count = sum(one["right"] for one in repeats)
+        pairs, seconds = ([one[key] for one in repeats] for key in ("pairs", "seconds"))
         print(
-            f"{name:<22} {sum(tally.right):>3} of {len(tally.right):<2} "
+            f"{name:<22} {count:>3} of {len(repeats):<2} "
             f"{statistics.median(pairs):>6g} ({min(pairs)} to {max(pairs)})".ljust(52)
             + f"{statistics.median(seconds):>6.0f} ({min(seconds):.0f} to {max(seconds):.0f})"
         )

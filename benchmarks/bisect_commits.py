@@ -1,6 +1,6 @@
-"""How often ``llmperf bisect`` names the commit that slowed decode by 10%, and how long it takes.
+"""How often ``llmperf bisect`` names the commit that slowed decode, and how long it takes.
 
-    python benchmarks/bisect_commits.py --tries 10
+    python benchmarks/bisect_commits.py --tries 10 [--slower 10%] [--file FILE]
 
 Every try makes a repository of 32 commits after the good one; all of them change
 the application's text, one of them, at a random place, what a decode step takes.
@@ -17,19 +17,24 @@ import random
 import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from commit_repository import Application, CommitRepository
 from lanes import add_lanes_argument, check_lanes, side_by_side
+from outcomes import Outcomes
 
-from pytest_llmperf.arguments import duration
-
-SLOWER = ("DECODE = 0.0", "DECODE = 0.10")
+from pytest_llmperf.arguments import duration, share
 
 
 def one(
-    folder: Path, commits: int, application: Application, place: int, environ: dict[str, str]
+    folder: Path,
+    commits: int,
+    application: Application,
+    place: int,
+    slower: float,
+    environ: dict[str, str],
 ) -> dict[str, Any]:
     """Make a repository whose commit number ``place`` is slow; return what bisect found."""
     repository = CommitRepository(folder, application, environ)
@@ -39,7 +44,7 @@ def one(
         file = repository.folder / "app.py"
         file.write_text(f"{file.read_text(encoding='utf-8')}# Change {number}.\n", encoding="utf-8")
         if number == place:
-            repository.edit(*SLOWER)
+            repository.edit("DECODE = 0.0", f"DECODE = {slower}")
         made = repository.commit(f"Change {number}")
         if number == place:
             culprit = made
@@ -71,12 +76,14 @@ def main() -> None:
     parser.add_argument(
         "--budget", type=duration, default=math.inf, help="begin no try after so long, as 30m"
     )
-    parser.add_argument("--json", type=Path, help="write every try's outcome to this file")
+    parser.add_argument("--slower", type=share, default=0.1, help="decode (default 10%%)")
+    Outcomes.add_argument(parser)
     add_lanes_argument(parser)
     arguments = parser.parse_args()
     application = Application.of(parser, arguments)
     check_lanes(parser, arguments.lanes, application.threads, application.gpu)
-    outcomes = []
+    conditions = {**asdict(application), "commits": arguments.commits, "slower": arguments.slower}
+    outcomes = Outcomes(arguments.file, {**conditions, "model": str(application.model)})
     until = time.monotonic() + arguments.budget
     with tempfile.TemporaryDirectory() as temporary:
 
@@ -85,13 +92,14 @@ def main() -> None:
                 return None
             place = random.randint(1, arguments.commits)
             folder = Path(temporary) / f"try{number}"
-            return one(folder, arguments.commits, application, place, environ)
+            slower = arguments.slower
+            return one(folder, arguments.commits, application, place, slower, environ)
 
-        numbers = range(1, arguments.tries + 1)
+        numbers = range(len(outcomes.all) + 1, arguments.tries + 1)
         for number, found in side_by_side(one_try, numbers, arguments.lanes):
             if found is None:
                 continue
-            outcomes.append(found)
+            outcomes.add(found)
             print(
                 f"{number:>3} commit {found['place']:>2} of {arguments.commits}: "
                 f"{'right' if found['right'] else 'WRONG':<6}{found['kind']:<12}"
@@ -99,12 +107,12 @@ def main() -> None:
                 f"{'; '.join(found['effects'])}",
                 flush=True,
             )
-            if arguments.json:
-                arguments.json.write_text(json.dumps(outcomes), encoding="utf-8")
-    seconds = [found["seconds"] for found in outcomes]
-    right = sum(found["right"] for found in outcomes)
+    if not outcomes.all:
+        return
+    seconds = [found["seconds"] for found in outcomes.all]
+    right = sum(found["right"] for found in outcomes.all)
     print(
-        f"\nright {right} of {len(outcomes)}; {statistics.median(seconds):.0f} s in the middle "
+        f"\nright {right} of {len(outcomes.all)}; {statistics.median(seconds):.0f} s in the middle "
         f"({min(seconds):.0f} to {max(seconds):.0f})"
     )
 

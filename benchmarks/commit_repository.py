@@ -75,7 +75,8 @@ _CONFIG = """llm:
   n_threads: THREADS
   n_threads_batch: THREADS
 perf:
-  turns: iterations
+  tolerance: TOLERANCE
+  turns: TURNS
   iterations: 9
   budget: 10m
   accumulate: false
@@ -95,12 +96,16 @@ class Application:
         gpu: have all layers on the GPU of this Python's engine.
         threads: of the engine.
         tokens: in an answer.
+        tolerance: of its perf test, such as 2%.
+        turns: what the processes of a pair take turns by (``perf.turns``).
     """
 
     model: Path | None = None
     gpu: bool = False
     threads: int = 2
     tokens: int = 16
+    tolerance: str = "5%"
+    turns: str = "tokens"
 
     @staticmethod
     def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,11 +114,18 @@ class Application:
         parser.add_argument("--gpu", action="store_true", help="all layers on the GPU")
         parser.add_argument("--threads", type=int, default=2, help="of the engine (default 2)")
         parser.add_argument("--tokens", type=int, default=16, help="of an answer (default 16)")
+        parser.add_argument("--turns", default="tokens", help="perf.turns (default tokens)")
 
     @classmethod
     def of(cls, parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> Application:
         """Return what a command line said; what can't be ends the program."""
-        said = cls(arguments.model, arguments.gpu, arguments.threads, arguments.tokens)
+        said = cls(
+            arguments.model,
+            arguments.gpu,
+            arguments.threads,
+            arguments.tokens,
+            turns=arguments.turns,
+        )
         if said.model is not None and not said.model.is_file():
             parser.error(f"--model: there is no file {said.model}")
         if said.threads < 1:
@@ -154,6 +166,8 @@ class CommitRepository:
             "THREADS": application.threads,
             "GPU_LAYERS": -1 if application.gpu else 0,
             "TOKENS": application.tokens,
+            "TOLERANCE": application.tolerance,
+            "TURNS": application.turns,
         }
         for name, text in (("app.py", _APP), ("test_app.py", _TEST), ("config.yaml", _CONFIG)):
             filled = re.sub(

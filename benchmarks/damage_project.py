@@ -251,7 +251,8 @@ class DamageProject:
             values = samples.values(metric.name)
             if metric.kind == "share" or not metric.compared or not values:
                 continue
-            both = Pairs(*samples.paired(metric.name), "base", beside=samples.beside(metric.name))
+            differences = samples.differences(metric)
+            both = Pairs(*samples.paired(metric.name), "base", differences=differences)
             evidence = Evidence("t", Check(metric, None, 0.05), values, 1, pairs=both, ended=True)
             print(judge(evidence).explanation)
         return 0

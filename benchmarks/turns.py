@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import random
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -144,7 +143,7 @@ def main() -> int:
     found: dict[str, dict[str, list[float]]] = {
         way: {name: [] for name in METRICS} for way in arguments.ways
     }
-    seconds, generating = Counter[str](), Counter[str]()
+    seconds, generating = (dict.fromkeys(arguments.ways, 0.0) for _ in range(2))
     with busy_neighbour(wanted=arguments.neighbour):
         for number in range(arguments.blocks):
             for way in order.sample(arguments.ways, len(arguments.ways)):
