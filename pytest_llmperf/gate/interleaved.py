@@ -115,8 +115,7 @@ def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
     assert pairs is not None
     alarm, nearer_alarm = log_alarm(evidence.alarm_share), _nearer_alarm(state, kind, evidence)
     more = None
-    # Skipped while sampling goes on: it is not shown then and is slow to compute.
-    if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
+    if kind is VerdictKind.INCONCLUSIVE:
         more = more_needed(
             state, tolerance, evidence.alarm_share, first_look(evidence.check.metric)
         )

@@ -84,8 +84,7 @@ def _is_missing(state: Running, kind: VerdictKind) -> bool:
 def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
     missing = _is_missing(state, kind)
     more = None
-    # Skipped while sampling goes on: it is not shown then and is slow to compute.
-    if kind is VerdictKind.INCONCLUSIVE and evidence.ended:
+    if kind is VerdictKind.INCONCLUSIVE:
         more = more_needed(
             state, _NO_ZONE, evidence.missed_share, first_look(evidence.check.metric)
         )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_llmperf.gate.check import Check, Evidence
+    from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.metrics import Metric
 
 _SPEEDS = frozenset({Unit.SECONDS, Unit.TOKENS_PER_SECOND})
@@ -101,6 +102,19 @@ def chance_words(log_evidence: float, log_threshold: float) -> str:
 def effect_words(metric: Metric, effect: float, low: float, high: float) -> str:
     """A slowdown and its interval: ``0.2% slower [-0.9%, +1.3%]``; in brackets + is slower."""
     return f"{change_words(metric, effect)} {interval_words(low, high)}"
+
+
+def open_words(verdicts: Sequence[Verdict]) -> str:
+    """The undecided metrics and what is known of them: ``tokens/s +0.4% [-1.2%, +2.0%]``."""
+    parts = []
+    for verdict in verdicts:
+        proof, text = verdict.proof, verdict.check.metric.label
+        if proof is not None and proof.effect is not None:
+            text += f" {signed(proof.effect)}"
+            if proof.low is not None and proof.high is not None:
+                text += f" {interval_words(proof.low, proof.high)}"
+        parts.append(text)
+    return ", ".join(parts)
 
 
 def interval_words(low: float, high: float) -> str:

@@ -72,7 +72,8 @@ class Step:
 
     ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
     ``processes`` is the planned minimum; ``side`` is CANDIDATE or BASE, and ``pair`` is None
-    without a comparison.
+    without a comparison. ``open`` says what is undecided of the test; ``left`` is how many
+    seconds all tests are expected to take, or None where unknown.
     """
 
     process: int
@@ -82,6 +83,8 @@ class Step:
     iterations: int
     side: str
     pair: int | None
+    open: str = ""
+    left: float | None = None
 
 
 @dataclass(frozen=True)

@@ -33,10 +33,14 @@ class Open:
         metrics: the undecided ones; none: all.
         alone: a pair whose processes run one after the other is needed, because such pairs
             contradict those that took turns.
+        text: the undecided metrics and what is known of them, for the progress line.
+        seconds: that deciding them is expected to take; None where unknown.
     """
 
     metrics: Collection[str] = ()
     alone: bool = False
+    text: str = ""
+    seconds: float | None = None
 
 
 #: Given every test's samples so far, returns the tests that more samples could still decide.
@@ -86,7 +90,8 @@ class Rounds:
         self._plan = plan
         self._sides = sides
         self._paired = len(sides) > 1
-        self._replayer = Replayer(plan, watch, on_step)
+        self._on_step = on_step
+        self._replayer = Replayer(plan, watch, self._step)
         self._undecided = undecided
         self._keep_pair = keep
         self._before = before
@@ -153,6 +158,12 @@ class Rounds:
             self._open = self._undecided(self._tests)
             waiting.extend(nodeid for nodeid in asking if nodeid in self._open)
         return waiting
+
+    def _step(self, step: Step) -> None:
+        """Report a step with what is open of its test, and the seconds that all tests need."""
+        known = self._open.get(step.nodeid, Open())
+        seconds = [one.seconds for one in self._open.values() if one.seconds is not None]
+        self._on_step(replace(step, open=known.text, left=sum(seconds) if seconds else None))
 
     def _needs_alone(self, nodeid: str) -> bool:
         return nodeid in self._open and self._open[nodeid].alone

@@ -54,6 +54,7 @@ class TerminalConsole:
         )
 
         def show_step(step: Step) -> None:
+            progress.note_open(step.open, step.left)
             elapsed = time.monotonic() - began
             if step.process != current[0]:
                 current[0], expected = step.process, plan.expected_seconds

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.text import display_width, printable
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
 _SEPARATOR = " · "
+#: Lines of the first rounds in a log, and seconds between those of later ones.
+_FIRST_LINES, _LINE_EVERY_S = 4, 30.0
+#: Columns of a test's name for which other parts give way.
+_MIN_NAME = 8
 
 
 class Progress:
@@ -29,6 +34,13 @@ class Progress:
         self._shown = 0
         self._round = ""
         self._expected_seconds: float | None = None
+        self._open = ""
+        self._left: float | None = None
+        self._logged, self._lines = -math.inf, 0
+
+    def note_open(self, text: str, left_seconds: float | None) -> None:
+        """Note what is undecided of the next test, and the seconds that all will take."""
+        self._open, self._left = printable(text), left_seconds
 
     def start_process(
         self, number: int, elapsed_seconds: float, expected_seconds: float | None = None
@@ -57,7 +69,8 @@ class Progress:
         if self._live:
             name = printable(nodeid.partition("[")[0].rsplit("::", 1)[-1] + _parameters(nodeid))
             step = f"iteration {number}/{total}" if number else "warming up"
-            self._draw((name, step), elapsed_seconds)
+            # What is open matters more than the replay's number, and both seldom fit.
+            self._draw((name, *(self._undecided() or (step,))), elapsed_seconds)
 
     def close(self) -> None:
         """Remove the live line; safe to call twice."""
@@ -79,9 +92,22 @@ class Progress:
     def _start(self, name: str, side: str, elapsed_seconds: float) -> None:
         begun, self._round = self._round, name + side
         if self._live:
-            self._draw(("loading",), elapsed_seconds)
-        elif begun.partition(",")[0] != name:
-            self._write(_SEPARATOR.join((name, self._time(elapsed_seconds))) + "\n")
+            self._draw(("loading", *self._undecided()), elapsed_seconds)
+        elif begun.partition(",")[0] != name and self._is_due(elapsed_seconds):
+            parts = (name, *self._undecided(), self._time(elapsed_seconds))
+            self._write(_SEPARATOR.join(parts) + "\n")
+
+    def _is_due(self, elapsed_seconds: float) -> bool:
+        """Whether a log gets another line: the first few rounds, then one every half a minute."""
+        if self._lines >= _FIRST_LINES and elapsed_seconds < self._logged + _LINE_EVERY_S:
+            return False
+        self._lines, self._logged = self._lines + 1, elapsed_seconds
+        return True
+
+    def _undecided(self) -> tuple[str, ...]:
+        left = self._left
+        about = "" if left is None else f"about {format_duration(max(round(left), 1))} left"
+        return tuple(filter(None, (self._open, about)))
 
     def _time(self, elapsed_seconds: float) -> str:
         elapsed, expected = format_duration(round(elapsed_seconds)), self._expected_seconds
@@ -92,13 +118,21 @@ class Progress:
     def _draw(self, parts: tuple[str, ...], elapsed_seconds: float) -> None:
         """Redraw the line; it must never wrap, a wrapped line can't be taken back."""
         name, *steps = parts
-        rest = [*steps, self._time(elapsed_seconds)]
-        room = self._width - 1 - display_width(_SEPARATOR.join([self._round, "", *rest]))
+        rest = steps if self._left is not None else [*steps, self._time(elapsed_seconds)]
+        room = self._room(rest)
+        if room < _MIN_NAME and len(rest) > 1:
+            # Of several metrics the first one; the others follow when it is decided.
+            rest[0] = rest[0].partition("], ")[0].rstrip("]") + "]" * ("]" in rest[0])
+            room = self._room(rest)
         line = _SEPARATOR.join([self._round, _shorten(name, room), *rest])
         line = _shorten(line, self._width - 1)
         columns = display_width(line)
         self._write("\r" + line + " " * max(0, self._shown - columns))
         self._shown = columns
+
+    def _room(self, rest: Sequence[str]) -> int:
+        """Return the columns that are left for the test's name."""
+        return self._width - 1 - display_width(_SEPARATOR.join([self._round, "", *rest]))
 
 
 def _parameters(nodeid: str) -> str:

@@ -14,7 +14,8 @@ from pytest_llmperf.gate.alone import contradiction
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look
-from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.verdict import Verdict, VerdictKind
+from pytest_llmperf.gate.words import open_words
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open
@@ -65,7 +66,8 @@ class SessionGate:
 
         A test with one metric called has its verdict: the others are not continued.
         """
-        metrics: dict[str, set[str]] = {}
+        waiting: dict[str, list[Verdict]] = {}
+        seconds: dict[str, float] = {}
         alone, called = set(), set()
         for one in self.judge(tests, ended=False):
             nodeid, verdict = one.evidence.nodeid, one.verdict
@@ -74,12 +76,22 @@ class SessionGate:
             if verdict.kind is VerdictKind.REGRESSED:
                 called.add(nodeid)
             elif verdict.open:
-                metrics.setdefault(nodeid, set()).add(one.evidence.check.metric.name)
+                waiting.setdefault(nodeid, []).append(verdict)
+                if verdict.proof is not None and verdict.proof.more_seconds is not None:
+                    more = verdict.proof.more_seconds
+                    seconds[nodeid] = max(seconds.get(nodeid, 0.0), more)
             elif (found := contradiction(one.evidence)) and not found.proven:
                 alone.add(nodeid)
-        found_open = {nodeid: Open(names) for nodeid, names in metrics.items()}
+        found_open = {
+            nodeid: Open(
+                metrics={verdict.check.metric.name for verdict in verdicts},
+                text=open_words(verdicts),
+                seconds=seconds.get(nodeid),
+            )
+            for nodeid, verdicts in waiting.items()
+        }
         # What is still open in turns goes first: it may settle the contradiction.
-        found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in metrics}
+        found_open |= {nodeid: Open(alone=True) for nodeid in alone if nodeid not in waiting}
         return {nodeid: one for nodeid, one in found_open.items() if nodeid not in called}
 
     def at(self, alpha: float, same_as: Mapping[str, str]) -> SessionGate:

@@ -95,3 +95,40 @@ def test_a_sides_name_holds_no_control_character() -> None:
     Progress(written.append, live=True).start_pair(1, "base (other\x1b[2J.yaml)", 0.0)
     assert "\x1b" not in "".join(written)
     assert "base (other\\x1b[2J.yaml)" in "".join(written)
+
+
+OPEN = "tokens/s +0.4% [-1.2%, +2.0%], first token +1.0% [-3.0%, +5.0%]"
+
+
+def test_a_terminal_sees_what_is_open_and_the_time_left() -> None:
+    written: list[str] = []
+    progress = Progress(written.append, live=True, width=140)
+    progress.note_open(OPEN, 39.6)
+    progress.start_pair(4, "candidate", 61.0)
+    progress.iteration("t.py::test_a", 2, 3, 62.0)
+    assert written[-1].strip() == (
+        "pair 4, candidate · test_a · tokens/s +0.4% [-1.2%, +2.0%], first token +1.0% "
+        "[-3.0%, +5.0%] · about 40 s left"
+    )
+    written.clear()
+    progress = Progress(written.append, live=True, width=80)
+    progress.note_open(OPEN, 39.6)
+    progress.start_pair(4, "base", 61.0)
+    progress.iteration("t.py::test_a_long_name", 2, 3, 62.0)
+    line = written[-1].strip("\r").rstrip()
+    assert line == "pair 4, base · …t_a_long_name · tokens/s +0.4% [-1.2%, +2.0%] · about 40 s left"
+    assert display_width(line) < 80
+
+
+def test_a_log_says_what_is_open_on_few_lines() -> None:
+    written: list[str] = []
+    progress = Progress(written.append, live=False)
+    for number in range(1, 41):
+        progress.note_open("tokens/s +0.4%", 50.0 - number)
+        for side in ("candidate", "base"):
+            progress.start_pair(number, side, number * 5.0)
+    assert written[1] == "pair 2 · tokens/s +0.4% · about 48 s left · 10 s\n"
+    assert [line.partition(" · ")[0] for line in written] == [
+        *(f"pair {number}" for number in (1, 2, 3, 4)),
+        *(f"pair {number}" for number in range(10, 41, 6)),
+    ]
