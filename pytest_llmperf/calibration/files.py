@@ -107,6 +107,7 @@ def _check(check: CheckCalibration, workload: str) -> dict[str, Any]:
         "pairs": check.rows * check.row_size,
         "pairs_per_group": check.row_size,
         "mde": check.mde if check.mde < float("inf") else None,
+        "holds": {f"{seconds:g}": tolerance for seconds, tolerance in check.holds.items()},
     }
 
 

@@ -14,13 +14,15 @@ from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.stalls import rate
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.metrics import get_metric, percentile_parts
-from pytest_llmperf.stats.paired import mde, pairs_to_pass
+from pytest_llmperf.stats.paired import mde, pairs_to_pass, smallest_tolerance
 from pytest_llmperf.stats.proportions import binomial_interval
 from pytest_llmperf.stats.summary import process_medians
 
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Samples
 
+#: Seconds of the sessions whose smallest tolerance is said.
+SESSIONS_OF = (60.0, 300.0)
 #: Quantities that a slower decode affects; first token and prefill are not among them.
 _HOLD_DECODE = frozenset({"decode", "inter_token", "end_to_end", "stall_rate"})
 
@@ -120,6 +122,7 @@ class CheckCalibration:
         row_size: pairs that make one of ``rows``.
         mde: smallest slowdown that these rows call in nine of ten sessions; infinite if none.
         pairs_to_pass: pairs after which half of unchanged sessions pass; None if never.
+        holds: smallest tolerance that a session of so many seconds holds; None if none.
     """
 
     nodeid: str
@@ -134,6 +137,7 @@ class CheckCalibration:
     row_size: int
     mde: float
     pairs_to_pass: int | None
+    holds: Mapping[float, float | None]
 
 
 @dataclass(frozen=True)
@@ -229,13 +233,18 @@ def calibrate(
         by_key.setdefault((run.nodeid, run.metric), []).append(run)
     log_alarm = math.log(max(len(by_key), 1) / alpha)
     checks, stalls = [], []
+    # In a round every test has a pair.
+    rounds = [one.seconds / max(one.pairs.values()) for one in fit if any(one.pairs.values())]
+    round_seconds = median(rounds) if rounds else math.inf
     for key, all_runs in by_key.items():
         runs = [run for run in all_runs if run.base]
         if runs and get_metric(key[1]).kind == "share":
             stalls.append(_stalls(key, runs, tolerances[key]))
         elif runs:
             known = (earlier or {}).get(key, ())
-            checks.append(_check(key, runs, tolerances[key], pairs_in_budget, log_alarm, known))
+            checks.append(
+                _check(key, runs, tolerances[key], pairs_in_budget, log_alarm, known, round_seconds)
+            )
     caught = [one.called(decode=True) for one in fit]
     others = [one.called(decode=False) for one in fit]
     alarmed = caught if plant else [one.called() for one in fit]
@@ -258,6 +267,7 @@ def _check(
     pairs: int,
     log_alarm: float,
     earlier: Sequence[float],
+    round_seconds: float,
 ) -> CheckCalibration:
     noise = noise_of(key[1], [(run.candidate, run.base, run.differences) for run in runs], earlier)
     effects = [run.effect for run in runs if run.effect is not None]
@@ -279,6 +289,12 @@ def _check(
         row_size=size,
         mde=mde(noise.pair, rows, log_alarm, tolerance) if rows >= first else math.inf,
         pairs_to_pass=max(to_pass, first) * size if to_pass is not None else None,
+        holds={
+            seconds: smallest_tolerance(
+                noise.pair, int(seconds / round_seconds) // size, log_alarm, LOG_PASS
+            )
+            for seconds in SESSIONS_OF
+        },
     )
 
 

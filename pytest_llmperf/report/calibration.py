@@ -30,6 +30,7 @@ def render_calibration(calibration: Calibration, width: int = 80) -> list[str]:
         lines += ["", *wrap_node_id(nodeid, width)]
         rows = [_row(check, calibration) for check in checks if check.nodeid == nodeid]
         lines += _drawn(rows, width, calibration) if rows else []
+        lines += _holds([check for check in checks if check.nodeid == nodeid], width)
         for stall in calibration.stalls:
             if stall.nodeid == nodeid:
                 lines += wrap_words(_stall(stall), width, first="  ", indent="    ")
@@ -68,6 +69,20 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
         f"a test {usual:.1f} pairs of processes ({fewest} to {largest})",
         width,
     )
+    return lines
+
+
+def _holds(checks: Sequence[CheckCalibration], width: int) -> list[str]:
+    """The smallest tolerances that sessions of some lengths hold."""
+    lines: list[str] = []
+    for seconds in checks[0].holds if checks else ():
+        each = ", ".join(
+            f"{get_metric(check.metric).label} "
+            + ("none" if check.holds[seconds] is None else percent(check.holds[seconds] or 0.0))
+            for check in checks
+        )
+        text = f"smallest tolerance in {format_duration(seconds)}: {each}"
+        lines += wrap_words(text, width, first="  ", indent="    ")
     return lines
 
 
@@ -149,5 +164,7 @@ def _legend(calibration: Calibration, width: int) -> list[str]:
         "catches: the smallest slowdown called in nine of ten sessions, in so many pairs: those "
         "that perf.budget and perf.max_pairs allow (a percentile: groups of pairs)",
         outcome,
+        "smallest tolerance: with it nine of ten sessions of that length pass what is unchanged, "
+        "and call what is slower by a quarter more",
     ]
     return [line for text in lines for line in wrap_words(text, width)]

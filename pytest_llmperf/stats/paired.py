@@ -259,6 +259,22 @@ def pairs_to_pass(sd: float, log_pass: float, tolerance: float, power: float = 0
     return smallest_reaching(reached, MIN_PAIRS, MAX_PAIRS)
 
 
+def smallest_tolerance(sd: float, pairs: int, log_alarm: float, log_pass: float) -> float | None:
+    """Smallest tolerance (fraction, in half percents) that so many pairs can hold; None above 50%.
+
+    In nine of ten sessions they pass what is unchanged, and call what is slower by a quarter more
+    than the tolerance.
+    """
+    for half_percents in range(1, 101):
+        tolerance = half_percents / 200
+        passing = pairs_to_pass(sd, log_pass, tolerance, power=0.9)
+        if passing is None or passing > pairs:
+            continue
+        if mde(sd, pairs, log_alarm, tolerance) <= 1.25 * tolerance:
+            return tolerance
+    return None
+
+
 @lru_cache(maxsize=1024)
 def _coins(max_pairs: int) -> Array:
     """P(at least w heads of n) of a fair coin, by n and w from 0 to ``max_pairs``."""
