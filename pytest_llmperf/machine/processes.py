@@ -198,16 +198,23 @@ def _total(process: ProcessTimes | None) -> float:
     return process.own + process.reaped if process is not None else 0.0
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process and its living children, seconds; 0 if it is gone."""
+def process_tree(pid: int) -> list[int]:
+    """Return a process and its living children; [] if it is gone."""
     import psutil
 
-    total = 0.0
     try:
         one = psutil.Process(pid)
-        for each in (one, *one.children(recursive=True)):
-            times = each.cpu_times()
-            total += times.user + times.system
+        return [each.pid for each in (one, *one.children(recursive=True))]
+    except psutil.Error:
+        return []
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time that a process has used, seconds; 0 if it is gone."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
     except psutil.Error:
         return 0.0
-    return total
+    return float(times.user + times.system)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import fmean, median
 
 from pytest_llmperf.measure.process_sample import (
@@ -15,6 +16,9 @@ from pytest_llmperf.measure.process_sample import (
 from pytest_llmperf.metrics import Metric
 from pytest_llmperf.stats.summary import process_medians
 
+#: Change of speed from one pair of turns to the next, of both sides together on the log scale, from
+#: which on the machine and not a side has changed.
+UNSTEADY = 0.35
 #: Distance from the middle beyond which a value counts no more, on the log scale, at least; and in
 #: robust standard deviations. A disturbance that begins or ends within a turn hits one side alone.
 CLIP_MIN, CLIP_SPREADS = 0.3, 3.0
@@ -65,12 +69,35 @@ def _in_turns(metric: Metric, candidate: TurnSamples, base: TurnSamples) -> floa
         return _mean_log_ratio(candidate.decode, base.decode)
     if metric.name == WHOLE:
         return _end_to_end(candidate, base)
-    neighbours = zip(candidate.values[metric.name], base.values[metric.name], strict=False)
-    return clipped_mean([metric.badness(a) - metric.badness(b) for a, b in neighbours])
+    values = candidate.values[metric.name], base.values[metric.name]
+    return _mean_difference(*(list(map(metric.badness, side)) for side in values))
 
 
 def _mean_log_ratio(candidate: Sequence[float], base: Sequence[float]) -> float:
-    return clipped_mean([math.log(a / b) for a, b in zip(candidate, base, strict=False)])
+    return _mean_difference(list(map(math.log, candidate)), list(map(math.log, base)))
+
+
+def _mean_difference(candidate: Sequence[float], base: Sequence[float]) -> float:
+    """Mean difference of neighbouring turns on the log scale, where the machine was steady.
+
+    What begins or ends within a pair of turns hits one side alone. It is recognised by the mean
+    of both sides, which treats them alike: leaving such turns out favours neither.
+    """
+    pairs = list(zip(candidate, base, strict=False))
+    levels = [(a + b) / 2 for a, b in pairs]
+    changes = [math.inf, *(abs(b - a) for a, b in pairwise(levels)), math.inf]
+    steady = [
+        a - b
+        for (a, b), before, after in zip(pairs, changes, changes[1:], strict=False)
+        if _is_steady(before) and _is_steady(after)
+    ]
+    # A machine that is never steady leaves all of them.
+    enough = len(steady) >= max(len(pairs) // 4, 1)
+    return clipped_mean(steady if enough else [a - b for a, b in pairs])
+
+
+def _is_steady(change: float) -> bool:
+    return change < UNSTEADY or math.isinf(change)
 
 
 def _end_to_end(candidate: TurnSamples, base: TurnSamples) -> float:

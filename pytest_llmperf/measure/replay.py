@@ -15,7 +15,7 @@ from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities, worst_first
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
-from pytest_llmperf.machine.processes import cpu_seconds
+from pytest_llmperf.machine.processes import cpu_seconds, process_tree
 from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
@@ -31,9 +31,10 @@ from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
 
-#: CPU seconds, and share of the cores, that a process may use during the other's turn: after a
-#: computation, threads spin for some milliseconds, waiting for the next one.
-_BUSY_S, _BUSY_SHARE = 0.1, 0.05
+#: CPU seconds that a process may use during the other's turns: in all, and in each, because after
+#: a computation threads spin for some milliseconds (10 of llama.cpp's), waiting for the next one.
+#: Beyond that a share of the cores.
+_BUSY_S, _SPIN_S, _BUSY_SHARE = 0.1, 0.02, 0.05
 
 
 class Watch(Protocol):
@@ -202,10 +203,13 @@ class Replayer:
 
     def _take_turns(self, runs: Sequence[_Run], open_metrics: Collection[str] | None) -> None:
         """Replay in turns within the generations, so that even short disturbances hit both."""
-        iterations, warm, workload = self._plan.perf.iterations, runs[0].warm, runs[0].workload
-        seconds = max(run.warm.get("time_per_output_token", 0.0) for run in runs)
-        tokens = turn_tokens(workload, seconds)
-        replays = planned_replays(workload, warm, iterations, open_metrics)
+        iterations, workload = self._plan.perf.iterations, runs[0].workload
+        step, whole = (
+            max(run.least(metric) for run in runs)
+            for metric in ("time_per_output_token", "end_to_end")
+        )
+        tokens = turn_tokens(workload, step)
+        replays = planned_replays(workload, step, whole, iterations, open_metrics)
         for number, prompt_only in enumerate(replays, 1):
             if any(run.void for run in runs):
                 return
@@ -268,6 +272,8 @@ class _Run:
         self._undefined: dict[str, str] = {}
         self._found: dict[str, FitnessFinding] = {}
         self._turned: list[list[Timeline]] = []
+        #: Found once: to look for children takes longer than a short turn may.
+        self._pids = process_tree(process.client.pid)
         self._turn_rows: list[dict[str, float]] = []
 
     @property
@@ -275,10 +281,10 @@ class _Run:
         """Whether the process is warm, or has had its maximum of warm-up."""
         return is_warm([row["end_to_end"] for row in self._warmup], self._plan.perf.warmup_max)
 
-    @property
-    def warm(self) -> Mapping[str, float]:
-        """Metrics of the last warm-up replay."""
-        return self._warmup[-1] if self._warmup else {}
+    def least(self, metric: str) -> float:
+        """Return the least value of the replays so far, which disturbances have spared; or 0."""
+        rows = (*self._warmup, *self._rows)
+        return min((row[metric] for row in rows if metric in row), default=0.0)
 
     @property
     def workload(self) -> Workload:
@@ -331,7 +337,7 @@ class _Run:
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used so far."""
-        return cpu_seconds(self._process.client.pid)
+        return sum(map(cpu_seconds, self._pids))
 
     def waited(self, seconds: float, used: float) -> None:
         """Check the CPU time that the process used during the other's turn.
@@ -340,7 +346,8 @@ class _Run:
             ReplayError: it keeps computing on the other's cores.
         """
         self._waiting_seconds += seconds
-        self._busy_seconds += used
+        # Of several threads each spins.
+        self._busy_seconds += max(used - _SPIN_S * (usable_cpus() - 1), 0.0)
         cores = self._busy_seconds / self._waiting_seconds
         if self._busy_seconds > _BUSY_S and cores > _BUSY_SHARE * usable_cpus():
             error = EngineError(

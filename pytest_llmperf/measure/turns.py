@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection
 from typing import Literal
 
 from pytest_llmperf.measure.workload import Workload
@@ -10,11 +11,16 @@ from pytest_llmperf.measure.workload import Workload
 #: ``iterations``: whole replays; ``tokens``: a batch of the prompt, or a few output tokens.
 Turns = Literal["iterations", "tokens"]
 
-#: Seconds of a turn of tokens: long against what threads spin after their last computation (some
-#: milliseconds), short against the disturbances of a busy machine.
-TURN_SECONDS = 0.1
+#: Seconds of a turn of tokens: long against what threads spin after their last computation (8 ms
+#: of llama.cpp's), short against the disturbances of a busy machine.
+TURN_SECONDS = 0.05
+#: Seconds that either side takes turns for, at least, in each pair: about as long as starting and
+#: warming up a process take.
+_MIN_SECONDS = 2.0
 #: Additional replays that end with the first token, for each whole one.
 _MAX_PROMPT_REPLAYS = 3
+#: A replay of no time at all is not repeated for ever.
+_MAX_ITERATIONS = 100
 #: Metrics that a replay which ends with the first token has.
 PROMPT_METRICS = frozenset({"first_token", "prefill_tokens_per_sec"})
 _BOTH_PARTS = "end_to_end"
@@ -30,7 +36,8 @@ def turn_tokens(workload: Workload, seconds_per_token: float) -> int:
 
 def planned_replays(
     workload: Workload,
-    warm: Mapping[str, float],
+    step: float,
+    whole: float,
     iterations: int,
     open_metrics: Collection[str] | None,
 ) -> tuple[bool, ...]:
@@ -40,27 +47,29 @@ def planned_replays(
 
     Args:
         workload: what is replayed.
-        warm: metrics of a warm replay.
-        iterations: whole replays, if any metric needs them.
+        step: seconds of a decode step.
+        whole: seconds of a replay.
+        iterations: fewest whole replays, if any metric needs them; short ones are repeated.
         open_metrics: metrics that are not decided; None: all.
     """
-    prompts = open_metrics is None or any(
+    reads = open_metrics is None or any(
         name in PROMPT_METRICS or name == _BOTH_PARTS for name in open_metrics
     )
-    whole = open_metrics is None or any(name not in PROMPT_METRICS for name in open_metrics)
-    more = _prompt_replays(workload, warm) if prompts else 0
-    if not whole:
-        return (True,) * iterations * (1 + more)
-    return ((False,) + (True,) * more) * iterations
+    decodes = open_metrics is None or any(name not in PROMPT_METRICS for name in open_metrics)
+    decode = step * decode_steps(workload)
+    prompt = whole - decode
+    more = _prompt_replays(workload, decode, prompt) if reads else 0
+    group = ((False,) if decodes else (True,)) + (True,) * more
+    seconds = prompt * len(group) + (decode if decodes else 0.0)
+    groups = math.ceil(_MIN_SECONDS / seconds) if seconds > 0 else 1
+    return group * max(iterations, min(groups, _MAX_ITERATIONS))
 
 
-def _prompt_replays(workload: Workload, warm: Mapping[str, float]) -> int:
+def _prompt_replays(workload: Workload, decode: float, prompt: float) -> int:
     """Return how many prompt evaluations take about as long as the decode that they go with."""
     # What a later request finds in the cache depends on the output before it.
     if any(one.request.cache == "keep" for one in workload.requests):
         return 0
-    decode = warm.get("time_per_output_token", 0.0) * decode_steps(workload)
-    prompt = warm.get("end_to_end", 0.0) - decode
     return min(round(decode / prompt), _MAX_PROMPT_REPLAYS) if prompt > 0 else 0
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.rounds import Open
+from pytest_llmperf.measure.turns import planned_replays
+from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 
-#: Every token takes 50 ms, so that a turn is two of them; each is noted in a common log.
+#: Every token takes 25 ms, so that a turn is two of them; each is noted in a common log.
 LOGGED = """
     import pathlib, time
     log = pathlib.Path(__file__).with_name("log")
@@ -25,16 +28,18 @@ LOGGED = """
 
 
 @pytest.fixture
-def stage(stage: Any) -> Any:
+def stage(stage: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    # As many replays as are asked for, however short they are.
+    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
     stage.turns = lambda client: "tokens"
     return stage
 
 
-def logged(side: str, tokens: int = 9, seconds: float = 0.05) -> str:
+def logged(side: str, tokens: int = 9, seconds: float = 0.025) -> str:
     return LOGGED.format(side=side, tokens=tokens, seconds=seconds)
 
 
-def measure(stage: Any, tokens: int = 9, seconds: float = 0.05, **changes: Any) -> Any:
+def measure(stage: Any, tokens: int = 9, seconds: float = 0.025, **changes: Any) -> Any:
     settings = {"processes": 2, "most": 3, "iterations": 2, "warmup_max": 1, **changes}
     return stage.run(
         {"one": stage.workload("x", tokens=tokens)},
@@ -74,15 +79,15 @@ def test_neighbouring_turns_follow_each_other_within_a_generation(
         assert sample.turns is not None
         assert sample.turns.steps == 8
         # Four turns of two steps in each whole replay.
-        assert sample.turns.decode == pytest.approx([0.05] * 8, rel=0.5)
-        assert sample.turns.first_tokens == pytest.approx([0.05] * 8, rel=0.5)
+        assert sample.turns.decode == pytest.approx([0.025] * 8, rel=0.5)
+        assert sample.turns.first_tokens == pytest.approx([0.025] * 8, rel=0.5)
         # The other one's turns are in no value.
-        assert sample.turns.values["end_to_end"] == pytest.approx([0.45] * 2, rel=0.5)
-        assert sample.durations() == pytest.approx([0.45] * 3, rel=0.5)
+        assert sample.turns.values["end_to_end"] == pytest.approx([0.225] * 2, rel=0.5)
+        assert sample.durations() == pytest.approx([0.225] * 3, rel=0.5)
 
 
 def test_the_differences_are_those_of_the_neighbouring_turns(stage: Any) -> None:
-    samples = measure(stage, seconds=0.04).tests["one"]
+    samples = measure(stage, seconds=0.02).tests["one"]
 
     for name in ("tokens_per_sec", "first_token", "end_to_end"):
         (found,) = samples.differences(get_metric(name))
@@ -121,6 +126,17 @@ def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:
             # The decode takes four times as long: three more for each whole one.
             assert len(sample.turns.first_tokens) == 2 * (1 + 3)
             assert len(sample.turns.values["end_to_end"]) == 2
+
+
+def test_short_replays_are_repeated() -> None:
+    workload = Workload((RecordedRequest(build_request(prompt="x", max_tokens=9), (), None, 9),))
+
+    # 2 s in turns: of replays of 0.6 s four, of those of 2 s as many as are asked for.
+    assert planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"]) == (False,) * 4
+    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"]) == (False,) * 3
+    assert planned_replays(workload, 0.0625, 0.625, 3, ["first_token"]) == (True,) * 16
+    # Prompts that take as long as decode are not evaluated more often.
+    assert planned_replays(workload, 0.05, 0.8, 1, None) == (False, True) * 2
 
 
 def test_a_side_that_fails_in_its_turn_is_measured_alone(stage: Any) -> None:
