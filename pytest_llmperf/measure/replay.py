@@ -150,7 +150,7 @@ class Replayer:
     ) -> list[ProcessSample]:
         """Replay one test until every process is warm and has its iterations, or one is void.
 
-        Two processes take turns in the order ABBA: disturbances longer than a turn affect both.
+        Two processes take turns: disturbances longer than a turn affect both.
         If one is void, the other is returned only if it has all its iterations.
 
         Args:
@@ -202,7 +202,11 @@ class Replayer:
             order.reverse()
 
     def _take_turns(self, runs: Sequence[_Run], open_metrics: Collection[str] | None) -> None:
-        """Replay in turns within the generations, so that even short disturbances hit both."""
+        """Replay in turns within the generations, so that even short disturbances hit both.
+
+        Every turn follows one of the other side: right after one of its own it would be faster.
+        Which side begins alternates by replay.
+        """
         iterations, workload = self._plan.perf.iterations, runs[0].workload
         step, whole = (
             max(run.least(metric) for run in runs)
@@ -226,7 +230,6 @@ class Replayer:
                             reached[run] = next(going[run])
                         except StopIteration:
                             del going[run]
-                order.reverse()
 
 
 @contextmanager
