@@ -18,10 +18,10 @@ from pytest_llmperf.stats.summary import process_medians
 
 #: Change of speed from one pair of turns to the next, of both sides together on the log scale, from
 #: which on the machine and not a side has changed.
-UNSTEADY = 0.35
+UNSTEADY = 0.2
 #: Distance from the middle beyond which a value counts no more, on the log scale, at least; and in
 #: robust standard deviations. A disturbance that begins or ends within a turn hits one side alone.
-CLIP_MIN, CLIP_SPREADS = 0.3, 3.0
+CLIP_MIN, CLIP_SPREADS = 0.15, 3.0
 
 
 def clipped_mean(values: Sequence[float]) -> float:

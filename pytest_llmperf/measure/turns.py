@@ -18,7 +18,7 @@ TURN_SECONDS = 0.05
 #: warming up a process take.
 _MIN_SECONDS = 2.0
 #: Additional replays that end with the first token, for each whole one.
-_MAX_PROMPT_REPLAYS = 3
+_MAX_PROMPT_REPLAYS = 2
 #: A replay of no time at all is not repeated for ever.
 _MAX_ITERATIONS = 100
 #: Metrics that a replay which ends with the first token has.

@@ -49,10 +49,13 @@ def measure(stage: Any, tokens: int = 9, seconds: float = 0.025, **changes: Any)
     )
 
 
+MIRROR = str.maketrans("AB", "BA")
+
+
 def turns_taken(folder: Path, after: int) -> str:
     """The side of every token after so many, in order; A is the side that has the first one."""
     text = (folder / "log").read_text()[after:]
-    return text.translate(str.maketrans("AB", "BA")) if text.startswith("B") else text
+    return text.translate(MIRROR) if text.startswith("B") else text
 
 
 #: Of the first pair: a warm-up and two iterations of either side.
@@ -69,8 +72,9 @@ def test_neighbouring_turns_follow_each_other_within_a_generation(
     samples = measure(stage).tests["one"]
 
     assert turns_taken(tmp_path, 0).startswith("A" * 27 + "B" * 27)
-    # Three replays that end with the first token follow each whole one.
-    expected = 2 * (WHOLE + "BA" + "AB" + "BA")
+    # Two replays that end with the first token follow each whole one; the sides begin in turn.
+    mirrored = WHOLE.translate(MIRROR)
+    expected = WHOLE + "BA" + "AB" + mirrored + "AB" + "BA"
     assert turns_taken(tmp_path, FIRST_PAIR + ALONE) == expected
     first, second = ([s for s in samples.processes if s.pair == pair] for pair in (0, 1))
     assert all(sample.turns is None and len(sample.iterations) == 2 for sample in first)
@@ -80,7 +84,7 @@ def test_neighbouring_turns_follow_each_other_within_a_generation(
         assert sample.turns.steps == 8
         # Four turns of two steps in each whole replay.
         assert sample.turns.decode == pytest.approx([0.025] * 8, rel=0.5)
-        assert sample.turns.first_tokens == pytest.approx([0.025] * 8, rel=0.5)
+        assert sample.turns.first_tokens == pytest.approx([0.025] * 6, rel=0.5)
         # The other one's turns are in no value.
         assert sample.turns.values["end_to_end"] == pytest.approx([0.225] * 2, rel=0.5)
         assert sample.durations() == pytest.approx([0.225] * 3, rel=0.5)
@@ -97,8 +101,8 @@ def test_the_differences_are_those_of_the_neighbouring_turns(stage: Any) -> None
 @pytest.mark.parametrize(
     ("open_metrics", "replays"),
     [
-        (["first_token"], 4 * ("AB" + "BA")),
-        (["tokens_per_sec"], WHOLE + WHOLE.translate(str.maketrans("AB", "BA"))),
+        (["first_token"], 3 * ("AB" + "BA")),
+        (["tokens_per_sec"], WHOLE + WHOLE.translate(MIRROR)),
     ],
 )
 def test_only_what_is_open_is_replayed(
@@ -123,8 +127,8 @@ def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:
     for sample in samples.processes:
         if sample.pair == 1:
             assert sample.turns is not None
-            # The decode takes four times as long: three more for each whole one.
-            assert len(sample.turns.first_tokens) == 2 * (1 + 3)
+            # The decode takes four times as long: two more, the most, for each whole one.
+            assert len(sample.turns.first_tokens) == 2 * (1 + 2)
             assert len(sample.turns.values["end_to_end"]) == 2
 
 
@@ -134,7 +138,7 @@ def test_short_replays_are_repeated() -> None:
     # 2 s in turns: of replays of 0.6 s four, of those of 2 s as many as are asked for.
     assert planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"]) == (False,) * 4
     assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"]) == (False,) * 3
-    assert planned_replays(workload, 0.0625, 0.625, 3, ["first_token"]) == (True,) * 16
+    assert planned_replays(workload, 0.0625, 0.625, 3, ["first_token"]) == (True,) * 18
     # Prompts that take as long as decode are not evaluated more often.
     assert planned_replays(workload, 0.05, 0.8, 1, None) == (False, True) * 2
 
