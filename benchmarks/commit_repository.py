@@ -77,7 +77,7 @@ _CONFIG = """llm:
 perf:
   tolerance: TOLERANCE
   turns: TURNS
-  iterations: 9
+  iterations: 3
   budget: 10m
   accumulate: false
 """

@@ -51,7 +51,8 @@ class Suspect:
 
     Attributes:
         test: the test.
-        why: how much slower, in words; empty if every test is confirmed.
+        why: how much slower, in words, or that the sessions are too few; empty if every test is
+            confirmed.
         sessions: the stored sessions it was compared with, oldest first.
         worst: the check that made it suspect.
         crept: whether a check crept away from an anchor that is not among ``sessions``.
@@ -105,15 +106,19 @@ def find_suspects(trial: Trial, *, every: bool = False) -> tuple[list[Suspect], 
         stored = trial.gate.stored(test, worst.check)
         strategies = {strategy for strategy, _ in _suspicions(worst.verdict)}
         by_anchor = strategies == {"anchor"}
-        # Only the amount: the verdict that replaces this one gives the reasons.
-        slowdowns = [
-            f"{one.label} {change_words(one.check.metric, _change(one) or 0.0)}" for one in asking
-        ]
         sessions = stored.anchor_records if by_anchor else stored.records
+        # Only the amount: the verdict that replaces this one gives the reasons.
+        reasons = [
+            f"{one.label} {change_words(one.check.metric, change)}"
+            for one in asking
+            if (change := _change(one) or 0.0) > 0.0
+        ]
+        if asking and not reasons:
+            reasons = [f"{count(len(sessions), 'stored session')} can't prove a pass"]
         crept = not by_anchor and any(
             strategy == "anchor" for one in asking for strategy, _ in _suspicions(one.verdict)
         )
-        found.append(Suspect(test, ", ".join(slowdowns), sessions, worst, crept))
+        found.append(Suspect(test, ", ".join(reasons), sessions, worst, crept))
     return found, unfit
 
 

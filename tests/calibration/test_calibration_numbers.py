@@ -240,3 +240,22 @@ def test_with_no_fit_session_only_the_reason_is_printed() -> None:
         "A/A: two sides that are alike; 0 sessions judged",
         f"1 session left out, the last because of {NODEID}: a busy core",
     ]
+
+
+def test_the_smallest_tolerance_of_a_minute_and_of_five_is_said() -> None:
+    # Ten pairs in 50 s: 12 in a minute, 60 in five.
+    run = SessionRun(50.0, (check(between=0.004, within=0.0001),), {NODEID: 10})
+    found = calibration(run)
+
+    minute, five = found.checks[0].holds.values()
+    assert list(found.checks[0].holds) == [60.0, 300.0]
+    assert minute is not None
+    assert five is not None
+    assert 0.005 <= five < minute <= 0.03
+    text = "\n".join(render_calibration(found))
+    assert "  smallest tolerance in 1 min: end to end 1" in text
+    assert "  smallest tolerance in 5 min: end to end " in text
+    # Two pairs in a minute can't call anything.
+    slow = SessionRun(50.0, (check(between=0.004),), {NODEID: 2})
+    assert calibration(slow).checks[0].holds[60.0] is None
+    assert "in 1 min: end to end none" in "\n".join(render_calibration(calibration(slow)))
