@@ -27,6 +27,7 @@ class Plan:
         paired: whether two sides are compared.
         test_budgets: maximum seconds of replaying a test, by node id; other
             tests have no separate limit.
+        uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
     """
 
     workloads: dict[str, Workload]
@@ -37,6 +38,7 @@ class Plan:
     budget: float
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
+    uncut: frozenset[str] = frozenset()
 
     @property
     def processes(self) -> int:

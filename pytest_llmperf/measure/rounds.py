@@ -98,6 +98,8 @@ class Rounds:
         self._turns_of = turns
         #: By side; only if both can, processes run side by side.
         self._turns: dict[str, Turns | None] = {}
+        #: Tests of which a pair that had to run alone was void: the machine does not allow it now.
+        self._void_alone: set[str] = set()
         #: What is undecided of each test, once there is a first answer.
         self._open: Mapping[str, Open] = {}
         self._apart = ""
@@ -156,8 +158,12 @@ class Rounds:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
             self._open = self._undecided(self._tests)
-            waiting.extend(nodeid for nodeid in asking if nodeid in self._open)
+            waiting.extend(nodeid for nodeid in asking if self._is_open(nodeid))
         return waiting
+
+    def _is_open(self, nodeid: str) -> bool:
+        known = self._open.get(nodeid)
+        return known is not None and not (known.alone and nodeid in self._void_alone)
 
     def _step(self, step: Step) -> None:
         """Report a step with what is open of its test, and the seconds that all tests need."""
@@ -166,7 +172,8 @@ class Rounds:
         self._on_step(replace(step, open=known.text, left=sum(seconds) if seconds else None))
 
     def _needs_alone(self, nodeid: str) -> bool:
-        return nodeid in self._open and self._open[nodeid].alone
+        known = self._open.get(nodeid)
+        return known is not None and known.alone
 
     def _count(self, nodeid: str) -> int:
         samples = self._tests[nodeid]
@@ -219,6 +226,9 @@ class Rounds:
         for sample in halves:
             (samples.voided if sample.void else samples.processes).append(sample)
         paired = self._is_paired(nodeid)
+        if self._needs_alone(nodeid) and any(sample.void for sample in halves):
+            self._void_alone.add(nodeid)
+            return
         void = samples.void_pairs if paired else len(samples.voided)
         samples.unfit = void > SPARE_ROUNDS + (self._count(nodeid) - samples.earlier) // 2
         if self._keep_pair is not None and not any(sample.void for sample in halves):
@@ -309,6 +319,8 @@ class Rounds:
         began = time.monotonic()
         try:
             if paired and len(processes) > 1:
+                if turns == "tokens" and nodeid in self._plan.uncut:
+                    turns = "iterations"
                 named = self._open.get(nodeid)
                 open_metrics = (named.metrics or None) if named else None
                 return self._replayer.replay(nodeid, processes, turns, open_metrics)

@@ -127,6 +127,12 @@ def make_plan(
         budget=perf.budget,
         paired=paired,
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
+        # A percentile is one of all gaps of whole iterations: turns would leave few of them.
+        uncut=frozenset(
+            test.nodeid
+            for test in tests
+            if any(check.gated and check.metric.kind == "percentile" for check in test.checks)
+        ),
     )
 
 

@@ -143,6 +143,14 @@ def test_short_replays_are_repeated() -> None:
     assert planned_replays(workload, 0.05, 0.8, 1, None) == (False, True) * 2
 
 
+def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:
+    samples = measure(stage, uncut=frozenset({"one"}), tokens=3).tests["one"]
+
+    second = [one for one in samples.processes if one.pair == 1]
+    assert all(one.beside and one.turns is None for one in second)
+    assert {len(one.iterations) for one in second} == {2}
+
+
 def test_a_side_that_fails_in_its_turn_is_measured_alone(stage: Any) -> None:
     worn_out = """
         import pathlib
@@ -238,3 +246,18 @@ def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
     rate = get_metric("tokens_per_sec")
     assert len(samples.differences(rate) or ()) == 3
     assert len(samples.alone_differences(rate)) == 2
+
+
+def test_a_pair_that_can_not_run_alone_on_a_busy_machine_leaves_the_verdict_to_the_turns(
+    stage: Any,
+) -> None:
+    def undecided(tests: Any) -> dict[str, Open]:
+        return {"one": Open(alone=True)}
+
+    # The first pair and two in turns; then one alone, which is void.
+    stage.findings = [[]] * 6 + [[BUSY]] * 9
+    samples = measure(stage, processes=3, most=9, undecided=undecided, iterations=1, tokens=3)
+
+    one = samples.tests["one"]
+    assert (one.pairs, one.void_pairs) == (3, 1)
+    assert not one.unfit
