@@ -18,6 +18,7 @@ from pytest_llmperf.measure.process_sample import BASE, ProcessSample, TurnSampl
 from pytest_llmperf.metrics import LARGEST, is_plausible, known_metric
 from pytest_llmperf.stored_json import (
     LATER,
+    LEFT_OUT,
     Flag,
     Number,
     ShapeError,
@@ -59,7 +60,7 @@ class _KeptHalf(Stored):
     pooled: dict[str, tuple[_Seconds, ...]]
     #: Earlier versions ran one process after the other.
     beside: Flag = field(default=False, metadata=LATER)
-    turns: TurnSamples | None = field(default=None, metadata=LATER)
+    turns: TurnSamples | None = field(default=None, metadata=LEFT_OUT)
 
     @classmethod
     def of(cls, sample: ProcessSample) -> _KeptHalf:
@@ -145,9 +146,9 @@ class KeptPairs:
 
     def add(self, identity: Mapping[str, Any], halves: Sequence[ProcessSample]) -> None:
         """Keep one valid pair."""
-        one, other = map(_KeptHalf.of, halves)
         # On a new line, so that a truncated line damages no other.
-        line = "\n" + json.dumps(dump(_KeptPair(time.time(), (one, other)))) + "\n"
+        pair = [dump(_KeptHalf.of(half)) for half in halves]
+        line = "\n" + json.dumps({"at": time.time(), "pair": pair}) + "\n"
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
             file = os.open(self._file(identity), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

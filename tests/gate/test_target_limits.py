@@ -150,3 +150,16 @@ def test_a_percentile_has_a_target_like_any_other(metric: str) -> None:
         "3 groups of processes"
         in by_target(*around(0.04, 3), metric=metric, limit=0.02).explanation
     )
+
+
+def test_a_target_is_not_judged_by_levels_that_a_neighbour_disturbed() -> None:
+    disturbed = "process 1 (cc) used 1.0 of 2 cores (busy_cores)"
+
+    missed = by_target(*around(3.0, 6), limit=1.0, disturbed=disturbed)
+
+    assert missed.kind is K.INCONCLUSIVE
+    assert not missed.open
+    assert missed.claim == (
+        f"the target was not judged: {disturbed}; both sides took turns within it, so only their "
+        "difference counts"
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pytest_llmperf.measure.kept_pairs import KeptPairs
-from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples, TurnSamples
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.stats.percentiles import min_values
 
@@ -151,3 +151,12 @@ def test_too_few_values_have_no_percentile(hundreds: TestSamples) -> None:
 
     assert hundreds.values("inter_token_p95") == ()
     assert hundreds.paired("inter_token_p95") == ((), ())
+
+
+def test_what_a_kept_pair_measured_in_turns_is_kept(tmp_path: Path) -> None:
+    pairs = KeptPairs(tmp_path)
+    turns = TurnSamples((0.1, 0.2), 3, (0.5,), {"end_to_end": (1.0, 1.1)})
+    halves = [replace(sample(0, side, end_to_end=1.0), turns=turns) for side in (CANDIDATE, BASE)]
+    pairs.add({}, halves)
+    assert [half.turns for half in pairs.load({})] == [turns, turns]
+    assert pairs.problems == []

@@ -1,0 +1,56 @@
+"""Sessions whose pairs took turns of tokens on a busy machine: the difference counts, no level."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+STEADY = """
+import time
+
+def answer(prompt, max_tokens):
+    for _ in range(max_tokens):
+        time.sleep(0.01)
+        yield "a"
+"""
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process in turns of tokens meets a busy machine; the first pair does not."""
+    from pytest_llmperf.machine.fitness import FitnessFinding
+    from pytest_llmperf.measure import replay
+
+    original = replay._Run.end
+
+    def end(self: Any) -> Any:
+        if self._turns == "tokens":
+            found = FitnessFinding("busy_cores", "invalid", "process 1 (cc) used 1.0 of 2 cores")
+            stop = self.watch.stop
+            self.watch.stop = lambda: [*stop(), found]
+        return original(self)
+
+    monkeypatch.setattr(replay._Run, "end", end)
+
+
+@pytest.mark.usefixtures("busy")
+def test_the_difference_passes_and_the_target_is_not_judged(project: Any) -> None:
+    project.write(
+        toy=STEADY,
+        test_toy="""
+        @pytest.mark.tokens_per_sec(min=1, tolerance="50%")
+        def test_one(llm_engine):
+            llm_engine.generate("hi", max_tokens=6)
+        """,
+    )
+    project.configure("{llm: {engine: app, target: 'toy:answer'}, perf: {turns: tokens}}")
+    project.configure(
+        "{llm: {engine: app, target: 'toy:answer'}, perf: {turns: tokens}}", "other.yaml"
+    )
+    result = project.perf("--llmperf-against-config", "other.yaml")
+
+    result.assert_outcomes(passed=1)
+    text = result.stdout.str()
+    assert "the target was not judged: process 1 (cc) used 1.0 of 2 cores" in " ".join(text.split())
+    assert "invalid" not in text.partition("= LLM performance =")[2]
