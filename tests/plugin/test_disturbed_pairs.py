@@ -52,5 +52,7 @@ def test_the_difference_passes_and_the_target_is_not_judged(project: Any) -> Non
 
     result.assert_outcomes(passed=1)
     text = result.stdout.str()
-    assert "the target was not judged: process 1 (cc) used 1.0 of 2 cores" in " ".join(text.split())
+    # On a busy machine the real finding comes first.
+    assert "the target was not judged: " in " ".join(text.split())
+    assert "(busy_cores)" in text
     assert "invalid" not in text.partition("= LLM performance =")[2]
