@@ -61,12 +61,15 @@ class _KeptHalf(Stored):
     #: Earlier versions ran one process after the other.
     beside: Flag = field(default=False, metadata=LATER)
     turns: TurnSamples | None = field(default=None, metadata=LEFT_OUT)
+    disturbed: str = field(default="", metadata=LEFT_OUT)
 
     @classmethod
     def of(cls, sample: ProcessSample) -> _KeptHalf:
         """Take the kept parts of a sample."""
         arm: Literal["candidate", "base"] = "base" if sample.side == BASE else "candidate"
-        return cls(arm, sample.iterations, sample.pooled, sample.beside, sample.turns)
+        return cls(
+            arm, sample.iterations, sample.pooled, sample.beside, sample.turns, sample.disturbed
+        )
 
     def sample(self, pair: int) -> ProcessSample:
         """Return the sample as half of pair number ``pair`` of an earlier session."""
@@ -78,6 +81,7 @@ class _KeptHalf(Stored):
             pooled=self.pooled,
             beside=self.beside,
             turns=self.turns,
+            disturbed=self.disturbed,
         )
 
 

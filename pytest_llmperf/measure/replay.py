@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 from pytest_llmperf.cpus import usable_cpus
@@ -275,8 +276,6 @@ class _Run:
         self._undefined: dict[str, str] = {}
         self._found: dict[str, FitnessFinding] = {}
         self._turned: list[list[Timeline]] = []
-        #: Found once: to look for children takes longer than a short turn may.
-        self._pids = process_tree(process.client.pid)
         self._turn_rows: list[dict[str, float]] = []
 
     @property
@@ -337,6 +336,11 @@ class _Run:
             self._disturbed = self._disturbed or str(finding)
         else:
             self.void = self.void or str(finding)
+
+    @cached_property
+    def _pids(self) -> list[int]:
+        """The process and its children, found once: a short turn leaves no time to look again."""
+        return process_tree(self._process.client.pid)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used so far."""

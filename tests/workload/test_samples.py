@@ -156,7 +156,13 @@ def test_too_few_values_have_no_percentile(hundreds: TestSamples) -> None:
 def test_what_a_kept_pair_measured_in_turns_is_kept(tmp_path: Path) -> None:
     pairs = KeptPairs(tmp_path)
     turns = TurnSamples((0.1, 0.2), 3, (0.5,), {"end_to_end": (1.0, 1.1)})
-    halves = [replace(sample(0, side, end_to_end=1.0), turns=turns) for side in (CANDIDATE, BASE)]
+    halves = [
+        replace(sample(0, side, end_to_end=1.0), turns=turns, disturbed="busy")
+        for side in (CANDIDATE, BASE)
+    ]
     pairs.add({}, halves)
-    assert [half.turns for half in pairs.load({})] == [turns, turns]
+    kept = pairs.load({})
+    assert [half.turns for half in kept] == [turns, turns]
+    # Its levels count no more in a later session than in its own.
+    assert [half.disturbed for half in kept] == ["busy", "busy"]
     assert pairs.problems == []
