@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 from typing import Literal
 
+from pytest_llmperf.measure.process_sample import WHOLE
 from pytest_llmperf.measure.workload import Workload
 
 #: ``iterations``: whole replays; ``tokens``: a batch of the prompt, or a few output tokens.
@@ -23,7 +24,6 @@ _MAX_PROMPT_REPLAYS = 2
 _MAX_ITERATIONS = 100
 #: Metrics that a replay which ends with the first token has.
 PROMPT_METRICS = frozenset({"first_token", "prefill_tokens_per_sec"})
-_BOTH_PARTS = "end_to_end"
 
 
 def turn_tokens(workload: Workload, seconds_per_token: float) -> int:
@@ -53,7 +53,7 @@ def planned_replays(
         open_metrics: metrics that are not decided; None: all.
     """
     reads = open_metrics is None or any(
-        name in PROMPT_METRICS or name == _BOTH_PARTS for name in open_metrics
+        name in PROMPT_METRICS or name == WHOLE for name in open_metrics
     )
     decodes = open_metrics is None or any(name not in PROMPT_METRICS for name in open_metrics)
     decode = step * decode_steps(workload)
