@@ -22,6 +22,7 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
 from pytest_llmperf.measure.turns import (
     PROMPT_METRICS,
+    SPIN_SECONDS,
     Turns,
     decode_steps,
     planned_replays,
@@ -226,6 +227,9 @@ class Replayer:
                 # The side that is behind goes on, so that prompts of several batches stay level.
                 behind = min(reached[run] for run in going)
                 for run in [one for one in order if one in going and reached[one] == behind]:
+                    # Until the other's threads spin no more: what of it is left would depend on
+                    # how its turn ended, and slow this one.
+                    time.sleep(SPIN_SECONDS)
                     with _others_wait(run, runs):
                         try:
                             reached[run] = next(going[run])

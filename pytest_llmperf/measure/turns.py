@@ -15,6 +15,8 @@ Turns = Literal["iterations", "tokens"]
 #: Seconds of a turn of tokens: long against what threads spin after their last computation (8 ms
 #: of llama.cpp's), short against the disturbances of a busy machine.
 TURN_SECONDS = 0.05
+#: Seconds between two turns, in which such threads go to sleep.
+SPIN_SECONDS = 0.01
 #: Seconds that either side takes turns for, at least, in each pair: about as long as starting and
 #: warming up a process take.
 _MIN_SECONDS = 2.0
