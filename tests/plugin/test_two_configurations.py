@@ -167,21 +167,24 @@ def test_several_workers_refuse_to_compare(two):
     result.stderr.fnmatch_lines(["ERROR: llmperf: --llmperf-against-config: nothing is measured*"])
 
 
-#: Each process says of every answer whose it is: the body's, or an side's by its setting.
-TELLING = """
+#: Each process writes down every answer of its own. It waits for its tokens, so that even on a
+#: busy machine the first pair doesn't contradict the others, after which more run one by one.
+NOTING = """
 import os
+import time
 
 def answer(prompt, max_tokens=4):
-    with open("told", "a") as told:
-        told.write(f"{os.getpid()} ")
+    with open("answered", "a") as answered:
+        answered.write(f"{os.getpid()} ")
     for number in range(max_tokens):
+        time.sleep(0.02)
         yield f"word{number} "
 """
 
 
 def alternations(two) -> list[int]:
     """How often the process that answers changes within each pair, the body's left out."""
-    pids = two.path.joinpath("told").read_text().split()[1:]
+    pids = two.path.joinpath("answered").read_text().split()[1:]
     order = list(dict.fromkeys(pids))
     pairs = [[pid for pid in pids if pid in order[at : at + 2]] for at in range(0, len(order), 2)]
     return [sum(a != b for a, b in pairwise(pair)) for pair in pairs]
@@ -193,7 +196,7 @@ def alternations(two) -> list[int]:
     [("iterations", {3, 4}), ("auto", {1}), ("processes", {1})],
 )
 def test_applications_take_turns_by_iterations_where_they_are_allowed_to(two, turns, changes):
-    two.write(toy=TELLING)
+    two.write(toy=NOTING)
     two.perf(*AGAINST, "--llmperf-set", f"perf.turns={turns}", "--llmperf-set", "perf.processes=3")
     first, *others = alternations(two)
     assert first == 1
