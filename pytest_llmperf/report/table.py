@@ -278,7 +278,7 @@ def _claims(
         groups.setdefault((verdict.kind, text, verdict.notes), []).append(label)
     lines: list[str] = []
     for (kind, text, notes), labels in groups.items():
-        # A pass is the rule: its lines stay short, and begin with what tells them apart.
+        # A pass is the rule: its lines stay short, and begin with what sets them apart.
         lead = [] if kind is VerdictKind.PASS else [kind.value]
         lead += [] if kind in _WHOLE_TEST else [listed(labels)]
         lines += wrap_words(f"{' '.join(lead)}: {text}", width, first="  ", indent=_INDENT)
