@@ -13,8 +13,9 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.replay import Replayer, ReplayError, ReplayProcess, ReplaySlot, Watch
-from pytest_llmperf.measure.replay import Step as Step
+from pytest_llmperf.measure.process_run import ReplayError, ReplayProcess, ReplaySlot, Watch
+from pytest_llmperf.measure.process_run import Step as Step
+from pytest_llmperf.measure.replay import Replayer
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 from pytest_llmperf.measure.sides import Side, rounds_of
 from pytest_llmperf.measure.turns import Turns
