@@ -19,10 +19,11 @@ from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.machine.processes import cpu_seconds, process_tree
 from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.process_sample import DECODE_METRICS
 from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
-from pytest_llmperf.measure.turns import PROMPT_METRICS, Turns, decode_steps
+from pytest_llmperf.measure.turns import PROMPT_METRICS, Part, Turns, decode_steps
 from pytest_llmperf.measure.warmup import is_warm
-from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.timeline import Timeline
 
@@ -157,7 +158,8 @@ class ProcessRun:
         self._rows: list[dict[str, float]] = []
         self._undefined: dict[str, str] = {}
         self._found: dict[str, FitnessFinding] = {}
-        self._turned: list[list[Timeline]] = []
+        self._decode_turns: list[float] = []
+        self._first_tokens: list[float] = []
         self._turn_rows: list[dict[str, float]] = []
 
     @property
@@ -189,19 +191,32 @@ class ProcessRun:
         self._rows.append({**values, **self.watch.measured(timelines)})
         self._look()
 
-    def in_turns(self, tokens: int, *, prompt_only: bool) -> Generator[int, None, None]:
-        """Replay once, in turns of so many tokens; yield the progress after each turn.
+    def restores_prompt(self) -> bool:
+        """Try whether the engine restores the state of the prompt of the last replay.
 
-        ``prompt_only``: end with the first token of each request.
+        The workload is a single request. Not every model can go back to the end of its prompt.
         """
-        timelines = yield from self._replay(tokens, prompt_only=prompt_only)
+        if not self._process.client.kind.restores_prompts:
+            return False
+        (recorded,) = self.workload.requests
+        kept = recorded.with_kept_prompt().until_first_token()
+        try:
+            return kept.unlike(self._process.client.request(kept.replayed())) is None
+        except EngineError as error:
+            raise ReplayError(self._process.slot.side, error) from error
+
+    def in_turns(self, tokens: int, part: Part) -> Generator[int, None, None]:
+        """Replay a part once, in turns of so many tokens; yield the progress after each turn."""
+        timelines = yield from self._replay(tokens, part)
         if self.void:
             return
         row = compute_all(timelines)
-        if prompt_only:
-            row = {name: value for name, value in row.items() if name in PROMPT_METRICS}
-        self._turned.append(timelines)
-        self._turn_rows.append(row)
+        names = {"prompt": PROMPT_METRICS, "decode": DECODE_METRICS}.get(part, row.keys())
+        self._turn_rows.append({name: row[name] for name in row if name in names})
+        self._decode_turns += (s for timeline in timelines for s in timeline.decode_turns())
+        if part != "decode":
+            own = (timeline.own() for timeline in timelines)
+            self._first_tokens.append(sum(each.token_times[0] - each.t_start for each in own))
         self._look()
 
     def _hits_both(self, finding: FitnessFinding) -> bool:
@@ -266,21 +281,16 @@ class ProcessRun:
             undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
             beside=self._turns == "iterations",
-            turns=self._turn_samples() if self._turned else None,
+            turns=self._turn_samples() if self._turn_rows else None,
             disturbed=self._disturbed,
         )
 
     def _turn_samples(self) -> TurnSamples:
         names = dict.fromkeys(name for row in self._turn_rows for name in row)
         return TurnSamples(
-            decode=tuple(
-                s for timelines in self._turned for t in timelines for s in t.decode_turns()
-            ),
+            decode=tuple(self._decode_turns),
             steps=decode_steps(self.workload),
-            first_tokens=tuple(
-                sum(own.token_times[0] - own.t_start for own in (t.own() for t in timelines))
-                for timelines in self._turned
-            ),
+            first_tokens=tuple(self._first_tokens),
             values={
                 name: tuple(row[name] for row in self._turn_rows if name in row) for name in names
             },
@@ -300,27 +310,28 @@ class ProcessRun:
         )
 
     def _replay(
-        self, tokens: int | None = None, *, prompt_only: bool = False
+        self, tokens: int | None = None, part: Part = "whole"
     ) -> Generator[int, None, list[Timeline]]:
         try:
-            return (yield from self._requests(tokens, prompt_only=prompt_only))
+            return (yield from self._requests(tokens, part))
         except EngineError as error:
             raise ReplayError(self._process.slot.side, error) from error
 
-    def _requests(
-        self, tokens: int | None, *, prompt_only: bool
-    ) -> Generator[int, None, list[Timeline]]:
-        """Replay the workload once, from an empty cache; return its timelines.
+    def _requests(self, tokens: int | None, part: Part) -> Generator[int, None, list[Timeline]]:
+        """Replay a part of the workload once, from an empty cache; return its timelines.
+
+        Decode alone goes on from the prompt that the replay before left in the cache.
 
         In turns of ``tokens``, the progress is yielded after each turn: it grows with each
         request, and with the first token of each.
         Findings about different work are kept by check, even if they void nothing.
         """
         client, slot = self._process.client, self._process.slot
-        client.reset()
+        if part != "decode":
+            client.reset()
         timelines: list[Timeline] = []
         for number, whole in enumerate(self.workload.requests):
-            recorded = whole.until_first_token() if prompt_only else whole
+            recorded = _part_of(whole, part)
             if tokens is None:
                 generation = client.request(recorded.replayed())
             else:
@@ -348,6 +359,12 @@ class ProcessRun:
             if self.void:
                 break
         return timelines
+
+
+def _part_of(recorded: RecordedRequest, part: Part) -> RecordedRequest:
+    if part == "prompt":
+        return recorded.until_first_token()
+    return recorded.with_kept_prompt() if part == "decode" else recorded
 
 
 def _noted(finding: FitnessFinding) -> FitnessFinding:

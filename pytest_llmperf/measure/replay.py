@@ -15,7 +15,13 @@ from pytest_llmperf.measure.process_run import (
     others_wait,
 )
 from pytest_llmperf.measure.samples import ProcessSample
-from pytest_llmperf.measure.turns import SPIN_SECONDS, Turns, planned_replays, turn_tokens
+from pytest_llmperf.measure.turns import (
+    SPIN_SECONDS,
+    Turns,
+    needs_decode_alone,
+    planned_replays,
+    turn_tokens,
+)
 
 
 class Replayer:
@@ -111,13 +117,16 @@ class Replayer:
             for metric in ("time_per_output_token", "end_to_end")
         )
         tokens = turn_tokens(workload, step)
-        replays = planned_replays(workload, step, whole, iterations, open_metrics)
-        for number, prompt_only in enumerate(replays, 1):
+        restores = needs_decode_alone(workload, open_metrics) and _restore_prompt(runs)
+        replays = planned_replays(
+            workload, step, whole, iterations, open_metrics, restores_prompt=restores
+        )
+        for number, part in enumerate(replays, 1):
             if any(run.void for run in runs):
                 return
             order = list(runs if number % 2 else reversed(runs))
             self._on_step(order[0].step(1 + number * iterations // len(replays)))
-            going = {run: run.in_turns(tokens, prompt_only=prompt_only) for run in order}
+            going = {run: run.in_turns(tokens, part) for run in order}
             reached = dict.fromkeys(going, 0)
             while going:
                 # The side that is behind goes on, so that prompts of several batches stay level.
@@ -131,3 +140,12 @@ class Replayer:
                             reached[run] = next(going[run])
                         except StopIteration:
                             del going[run]
+
+
+def _restore_prompt(runs: Sequence[ProcessRun]) -> bool:
+    """Whether both engines restore the prompt's state: else both evaluate it again."""
+    for run in runs:
+        with others_wait(run, runs):
+            if not run.restores_prompt():
+                return False
+    return True
