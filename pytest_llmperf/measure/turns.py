@@ -78,6 +78,28 @@ def planned_replays(
     return group * _repeats(seconds, iterations)
 
 
+def turn_seconds(workload: Workload, whole: float, iterations: int) -> float:
+    """Return the seconds that either side takes for its turns of tokens in a pair, at least.
+
+    Args:
+        workload: what is replayed.
+        whole: seconds of a replay.
+        iterations: fewest replays.
+    """
+    turns = max(round(whole / TURN_SECONDS), len(workload.requests))
+    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations)
+
+
+def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
+    """Return what both sides of a pair can take turns by; None if one follows the other.
+
+    ``kinds``: what either side could take turns by, with one like it.
+    """
+    if not kinds or None in kinds:
+        return None
+    return "tokens" if set(kinds) == {"tokens"} else "iterations"
+
+
 def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None) -> bool:
     """Whether only decode is undecided, of a workload whose prompt's state can be restored.
 
