@@ -1,11 +1,14 @@
 """How much the pairs of one engine with itself differ, by what their processes take turns.
 
     python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour] [--plant 5%]
+    python benchmarks/turns.py --kept-prompt
 
 Both sides are the same configuration of the embedded model, so every difference is noise, except
 for what ``--plant`` slows the candidate by, in ``--where``: in decode, in the prompt, or in every
 16th token alone (sparse). Blocks of pairs that take turns by tokens, by iterations and not at all
 (one process after the other) alternate in random order.
+With ``--kept-prompt`` the candidate restores the prompt before each answer, and the base evaluates
+it. Only decode is compared, by tokens: it must not differ.
 Printed for each way: median and spread of the pairs' differences (1.4826 times the median
 absolute deviation, natural logarithms), which the pairs that a verdict takes grow with the
 square of; seconds a pair; and the share of the wall time spent generating.
@@ -32,7 +35,7 @@ from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.measure.rounds import Open, Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.measure.turns import Turns
@@ -40,6 +43,8 @@ from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.timeline import Timeline
 
+#: Output tokens of the request that leaves the prompt in the cache for ``--kept-prompt``.
+FIRST_TOKENS = 4
 PROMPT = "Explain in a few words what a key value cache is good for when a model writes an answer."
 METRICS = ("tokens_per_sec", "first_token", "end_to_end")
 #: Pairs of a block.
@@ -95,22 +100,40 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
         client.close()
 
 
+def asked_twice(answer: RecordedRequest, *, keeps: bool) -> Workload:
+    """Return a short request and the whole one, which may find the prompt of the first."""
+    first = replace(
+        answer, request=replace(answer.request, max_tokens=FIRST_TOKENS), output_tokens=FIRST_TOKENS
+    )
+    return Workload((first, answer.with_kept_prompt() if keeps else answer))
+
+
 def block(
-    candidate: LaunchSpec, base: LaunchSpec, plan: Plan, way: Turns | None
+    candidate: LaunchSpec,
+    base: LaunchSpec,
+    plan: Plan,
+    way: Turns | None,
+    kept: Workload | None = None,
 ) -> tuple[Mapping[str, Sequence[float]], float, float]:
-    """Measure some pairs; return their differences by metric, seconds, and those generating."""
+    """Measure some pairs; return their differences by metric, seconds, and those generating.
+
+    ``kept``: the candidate's workload, if it differs; only decode is then replayed.
+    """
+    own = {"answer": kept} if kept is not None else {}
     sides = [
-        Side(role, role, partial(EngineClient.start, spec))
-        for role, spec in ((CANDIDATE, candidate), (BASE, base))
+        Side(CANDIDATE, CANDIDATE, partial(EngineClient.start, candidate), own),
+        Side(BASE, BASE, partial(EngineClient.start, base)),
     ]
-    rounds = Rounds(plan, sides, NoWatch, lambda _: None, turns=lambda _: way)
+    still_open = {"answer": Open(METRICS if kept is None else METRICS[:1])}
+    rounds = Rounds(plan, sides, NoWatch, lambda _: None, lambda _: still_open, turns=lambda _: way)
     measurement = rounds.run()
     samples = measurement.tests["answer"]
     if samples.error:
         raise EngineError(samples.error)
     if samples.pairs < 2:
         raise EngineError(f"too few pairs: {[one.void for one in samples.voided]}")
-    found = {name: samples.differences(get_metric(name)) or () for name in METRICS}
+    names = METRICS if kept is None else METRICS[:1]
+    found = {name: samples.differences(get_metric(name)) or () for name in names}
     return found, measurement.seconds, measurement.generating_seconds
 
 
@@ -127,8 +150,12 @@ def main() -> int:
     parser.add_argument("--plant", type=share, default=0.0, help="slow the candidate by so much")
     parser.add_argument("--where", choices=PLANTS, default="decode", help="what is slowed")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--kept-prompt", action="store_true", help="of the candidate alone")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    if arguments.kept_prompt:
+        arguments.ways = ["tokens"]
+    metrics = METRICS[:1] if arguments.kept_prompt else METRICS
     model = find_cached("smollm2-135m")
     if model is None:
         print("turns: the embedded model is not here: llmperf model smollm2-135m", file=sys.stderr)
@@ -138,10 +165,13 @@ def main() -> int:
     base = LaunchSpec("llama_cpp", llm.resolved(model))
     plant = replace(PLANTS[arguments.where], slowdown=arguments.plant)
     candidate = replace(base, plant=plant) if arguments.plant else base
-    workload = record(base, arguments.tokens)
+    workload, kept = record(base, arguments.tokens), None
+    if arguments.kept_prompt:
+        (answer,) = workload.requests
+        workload, kept = (asked_twice(answer, keeps=keeps) for keeps in (False, True))
     order = random.Random(arguments.seed)
     found: dict[str, dict[str, list[float]]] = {
-        way: {name: [] for name in METRICS} for way in arguments.ways
+        way: {name: [] for name in metrics} for way in arguments.ways
     }
     seconds, generating = (dict.fromkeys(arguments.ways, 0.0) for _ in range(2))
     with busy_neighbour(wanted=arguments.neighbour):
@@ -150,7 +180,7 @@ def main() -> int:
                 # The first pair shows only that both have room.
                 pairs = BLOCK + (WAYS[way] is not None)
                 perf = PerfConfig(
-                    processes=pairs,
+                    processes=1,
                     max_pairs=pairs,
                     iterations=arguments.iterations,
                     warmup_max=2,
@@ -164,14 +194,14 @@ def main() -> int:
                     budget=3600.0,
                     paired=True,
                 )
-                values, took, inside = block(candidate, base, plan, WAYS[way])
-                for name in METRICS:
+                values, took, inside = block(candidate, base, plan, WAYS[way], kept)
+                for name in metrics:
                     found[way][name] += values[name]
                 seconds[way] += took / pairs
                 generating[way] += inside / took
             print(f"block {number + 1} of {arguments.blocks}", file=sys.stderr)
     print(
-        f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in METRICS) + "  pairs  s/pair  gen"
+        f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in metrics) + "  pairs  s/pair  gen"
     )
     for way, values in found.items():
         cells = (f"{median(d):+.1%} ({_spread(d):.2%})" for d in values.values())

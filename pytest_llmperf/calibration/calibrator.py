@@ -19,7 +19,7 @@ from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.facts import SessionFacts
-from pytest_llmperf.session.measuring import MeasureStage, make_plan
+from pytest_llmperf.session.measuring import MeasureStage, expected_turns, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate
@@ -167,7 +167,9 @@ class Calibrator:
         return levels
 
     def _plan(self) -> Plan:
-        return make_plan(self._tests, self._perf, self._start_seconds, paired=True)
+        facts, perf, spec = self._facts, self._perf, self._setup.spec
+        turns = expected_turns(facts.watch, perf.turns, [spec, spec], facts.info)
+        return make_plan(self._tests, perf, self._start_seconds, paired=True, turns=turns)
 
 
 def _errors(judged: Sequence[CheckResult]) -> dict[str, str]:

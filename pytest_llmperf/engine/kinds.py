@@ -29,6 +29,7 @@ LLAMA_CPP = EngineKind(
     reports_prefill=True,
     side_by_side=True,
     pauses=True,
+    restores_prompts=True,
     takes_delay=True,
 )
 

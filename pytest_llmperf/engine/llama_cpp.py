@@ -190,7 +190,7 @@ class LlamaCppEngine:
         pick = sampler.picker(ctx)
         delay = self._delay
         if delay is not None:
-            pick = delay.slowed(pick)
+            pick = delay.slowed(pick, in_turns=pause is not None)
             pause = pause and delay.around(pause)
         t_start = clock()
         prompt, stops = tokenize(self._llm, request)

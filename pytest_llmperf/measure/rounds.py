@@ -13,11 +13,12 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.replay import Replayer, ReplayError, ReplayProcess, ReplaySlot, Watch
-from pytest_llmperf.measure.replay import Step as Step
+from pytest_llmperf.measure.process_run import ReplayError, ReplayProcess, ReplaySlot, Watch
+from pytest_llmperf.measure.process_run import Step as Step
+from pytest_llmperf.measure.replay import Replayer
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 from pytest_llmperf.measure.sides import Side, rounds_of
-from pytest_llmperf.measure.turns import Turns
+from pytest_llmperf.measure.turns import Turns, common_turns
 
 #: Number of void rounds of a test that are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2
@@ -331,10 +332,9 @@ class Rounds:
 
     def _common_turns(self) -> Turns | None:
         """Return what both sides can take turns by; None if they follow one another."""
-        kinds = {self._turns.get(side.role) for side in self._sides}
-        if not self._paired or None in kinds:
+        if not self._paired:
             return None
-        return "tokens" if kinds == {"tokens"} else "iterations"
+        return common_turns([self._turns.get(side.role) for side in self._sides])
 
     def _message(self, side: Side, error: EngineError) -> str:
         return f"{side.name}: {error}" if self._paired else str(error)

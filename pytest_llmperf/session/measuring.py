@@ -18,13 +18,15 @@ from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.measure.sides import Side
-from pytest_llmperf.measure.turns import Turns
+from pytest_llmperf.measure.turns import Turns, common_turns
 from pytest_llmperf.session.context import Console
 from pytest_llmperf.session.machine_watch import FitWait, ProcessWatch, WatchSettings
 from pytest_llmperf.session.recorded import RecordedTest
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.engine_kinds import EngineKind
 
 
 class MeasureStage:
@@ -114,9 +116,17 @@ class MeasureStage:
 
 
 def make_plan(
-    tests: Sequence[RecordedTest], perf: PerfConfig, start_seconds: float, *, paired: bool = False
+    tests: Sequence[RecordedTest],
+    perf: PerfConfig,
+    start_seconds: float,
+    *,
+    paired: bool = False,
+    turns: Turns | None = None,
 ) -> Plan:
-    """Return the plan; without a configured seed the order is random, and the seed is kept."""
+    """Return the plan; without a configured seed the order is random, and the seed is kept.
+
+    ``turns``: what pairs are expected to take turns by.
+    """
     budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
     return Plan(
         workloads={test.nodeid: test.workload for test in tests},
@@ -126,6 +136,7 @@ def make_plan(
         seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
         budget=perf.budget,
         paired=paired,
+        turns=turns,
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         # A percentile is one of all gaps of whole iterations: turns would leave few of them.
         uncut=frozenset(
@@ -139,15 +150,33 @@ def make_plan(
 def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
     """Return what this process could take turns by with another beside it; None: it must be alone.
 
+    ``asked``: ``perf.turns``.
+    """
+    turns = _allowed_turns(settings, asked, client.kind, client.info)
+    return turns if turns is not None and has_room_beside(client.pid) else None
+
+
+def expected_turns(
+    settings: WatchSettings, asked: str, specs: Sequence[LaunchSpec], info: EngineInfo
+) -> Turns | None:
+    """Return what pairs of these engines will take turns by, if there is memory for both.
+
+    ``info``: what the first one loaded; the other one's layers are taken to be where its are.
+    """
+    return common_turns([_allowed_turns(settings, asked, spec.kind, info) for spec in specs])
+
+
+def _allowed_turns(
+    settings: WatchSettings, asked: str, kind: EngineKind, info: EngineInfo
+) -> Turns | None:
+    """Return what a process of this engine may take turns by.
+
     Not on a GPU: its memory is short, and its counters can't attribute energy to a process.
     An application may use a resource that exists only once, such as a port or a server, so
     it needs the configuration's permission (``asked``: ``perf.turns``).
     """
-    info, kind = client.info, client.kind
     on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
     if on_gpu or asked == "processes" or (asked == "auto" and not kind.side_by_side):
-        return None
-    if not has_room_beside(client.pid):
         return None
     return "tokens" if kind.pauses and asked in ("auto", "tokens") else "iterations"
 

@@ -22,7 +22,7 @@ from pytest_llmperf.session.causes import configured_findings
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of
 from pytest_llmperf.session.measured_code import MeasuredCode
-from pytest_llmperf.session.measuring import MeasureStage, make_plan
+from pytest_llmperf.session.measuring import MeasureStage, expected_turns, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate
@@ -145,7 +145,17 @@ class Trials:
             DeviceBusyError: another session does not free the device.
         """
         paired = base is not None and base.spec is not None
-        plan = make_plan(tests, self._perf, self._start_seconds, paired=paired)
+        specs = [self._context.setup.spec]
+        if base is not None and base.spec is not None:
+            specs.append(base.spec)
+        facts, perf = self._facts, self._perf
+        plan = make_plan(
+            tests,
+            perf,
+            self._start_seconds,
+            paired=paired,
+            turns=expected_turns(facts.watch, perf.turns, specs, facts.info) if paired else None,
+        )
         if budget is not None:
             plan = replace(plan, budget=budget)
         console = self._context.console
@@ -158,9 +168,6 @@ class Trials:
                 f"{count(known, 'pair')} of earlier sessions measured the same comparison and "
                 f"{also} (perf.accumulate)"
             )
-        specs = [self._context.setup.spec]
-        if base is not None and base.spec is not None:
-            specs.append(base.spec)
         sides = sides_of(self._context.setup, base)
         with self._facts.against(base, self._context.setup) as facts:
             gate = SessionGate(tests, plan, facts, alpha, base)

@@ -9,10 +9,11 @@ from typing import Any
 import psutil
 import pytest
 
+from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.machine import free_memory
 from pytest_llmperf.machine.free_memory import has_room_beside
-from pytest_llmperf.session.measuring import turns_beside
+from pytest_llmperf.session.measuring import expected_turns, turns_beside
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,24 @@ def test_on_a_cpu_llama_cpp_may_and_an_application_where_it_is_allowed_to(
 ) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 50)
     assert turns_beside(facts, asked, engine) == turns
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked", "engines", "layers", "turns"),
+    [
+        (CPU, "auto", ("llama_cpp", "llama_cpp"), 0, "tokens"),
+        (CPU, "iterations", ("llama_cpp", "llama_cpp"), 0, "iterations"),
+        (CPU, "processes", ("llama_cpp", "llama_cpp"), 0, None),
+        (CPU, "auto", ("llama_cpp", "app"), 0, None),
+        (CPU, "auto", ("llama_cpp", "llama_cpp"), 1, None),
+        (WATCHED, "auto", ("llama_cpp", "llama_cpp"), 0, None),
+    ],
+)
+def test_what_pairs_will_take_turns_by_is_known_before_they_start(
+    facts: Any, asked: str, engines: tuple[str, str], layers: int, turns: str | None
+) -> None:
+    specs = [LaunchSpec(engine, {}) for engine in engines]
+    assert expected_turns(facts, asked, specs, client(layers=layers).info) == turns
 
 
 def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:

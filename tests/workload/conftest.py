@@ -29,7 +29,7 @@ ECHO = """
 
 
 #: Settings of ``perf`` that a test may change.
-MEASURING = ("processes", "iterations", "warmup_max", "fitness", "turns")
+MEASURING = ("processes", "iterations", "warmup_max", "fitness")
 
 
 class Stage:

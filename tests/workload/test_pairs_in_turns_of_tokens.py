@@ -136,11 +136,11 @@ def test_short_replays_are_repeated() -> None:
     workload = Workload((RecordedRequest(build_request(prompt="x", max_tokens=9), (), None, 9),))
 
     # 2 s in turns: of replays of 0.6 s four, of those of 2 s as many as are asked for.
-    assert planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"]) == (False,) * 4
-    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"]) == (False,) * 3
-    assert planned_replays(workload, 0.0625, 0.625, 3, ["first_token"]) == (True,) * 18
+    assert planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"]) == ("whole",) * 4
+    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"]) == ("whole",) * 3
+    assert planned_replays(workload, 0.0625, 0.625, 3, ["first_token"]) == ("prompt",) * 18
     # Prompts that take as long as decode are not evaluated more often.
-    assert planned_replays(workload, 0.05, 0.8, 1, None) == (False, True) * 2
+    assert planned_replays(workload, 0.05, 0.8, 1, None) == ("whole", "prompt") * 2
 
 
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:
