@@ -49,6 +49,9 @@ class Watch(Protocol):
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
         """Return the watch's metrics of one counted iteration, right after its end."""
 
+    def turned(self, timelines: Sequence[Timeline]) -> None:
+        """Take note of a replay in turns of tokens, right after its end."""
+
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
         """Return the watch's metrics of all counted iterations together: one value a process."""
 
@@ -323,6 +326,7 @@ class _Run:
         if prompt_only:
             row = {name: value for name, value in row.items() if name in PROMPT_METRICS}
         self._turned.append(timelines)
+        self.watch.turned(timelines)
         self._turn_rows.append(row)
         self._look()
 

@@ -14,6 +14,8 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.machine.free_memory import has_room_beside
+from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
+from pytest_llmperf.machine.gpu.room import cards_have_room_beside
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
@@ -133,21 +135,28 @@ def make_plan(
             for test in tests
             if any(check.gated and check.metric.kind == "percentile" for check in test.checks)
         ),
+        # The counters of a card can't tell one of two processes from the other.
+        alone=frozenset(
+            test.nodeid
+            for test in tests
+            if any(check.gated and check.metric.name in GPU_METRICS for check in test.checks)
+        ),
     )
 
 
 def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
     """Return what this process could take turns by with another beside it; None: it must be alone.
 
-    Not on a GPU: its memory is short, and its counters can't attribute energy to a process.
-    An application may use a resource that exists only once, such as a port or a server, so
-    it needs the configuration's permission (``asked``: ``perf.turns``).
+    The machine's memory and that of every GPU it uses have to hold a second one. An application
+    may use a resource that exists only once, such as a port or a server, so it needs the
+    configuration's permission (``asked``: ``perf.turns``).
     """
     info, kind = client.info, client.kind
-    on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
-    if on_gpu or asked == "processes" or (asked == "auto" and not kind.side_by_side):
+    if asked == "processes" or (asked == "auto" and not kind.side_by_side):
         return None
     if not has_room_beside(client.pid):
+        return None
+    if not cards_have_room_beside(settings.telemetry, client.pid, info.gpu):
         return None
     return "tokens" if kind.pauses and asked in ("auto", "tokens") else "iterations"
 

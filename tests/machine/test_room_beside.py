@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilization
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.machine import free_memory
 from pytest_llmperf.machine.free_memory import has_room_beside
@@ -31,14 +32,19 @@ def test_of_a_process_that_is_gone_nothing_is_known() -> None:
     assert not has_room_beside(2**22 + 1)
 
 
-def client(engine: str = "llama_cpp", layers: int | None = 0) -> Any:
-    gpu = None if layers is None else SimpleNamespace(layers_on_gpu=layers)
+GIB = 1 << 30
+
+
+def client(engine: str = "llama_cpp", layers: int | None = 0, free: int = 0) -> Any:
+    gpu = None
+    if layers is not None:
+        card = DeviceLoad("Vulkan0", "", layers, GIB, free_bytes=free)
+        gpu = GpuUtilization(GpuStatus.AS_ASKED, layers, 31, layers, (card,))
     info = SimpleNamespace(engine=engine, gpu=gpu)
     return SimpleNamespace(info=info, kind=engine_kind(engine), pid=os.getpid())
 
 
 CPU: Any = SimpleNamespace(telemetry=None)
-WATCHED: Any = SimpleNamespace(telemetry=object())
 
 
 @pytest.mark.parametrize(
@@ -51,11 +57,12 @@ WATCHED: Any = SimpleNamespace(telemetry=object())
         (CPU, "auto", client("app", None), None),
         (CPU, "tokens", client("app", None), "tokens"),
         (CPU, "iterations", client("app", None), "iterations"),
-        (CPU, "iterations", client(layers=1), None),
-        (WATCHED, "iterations", client("app", None), None),
+        (CPU, "auto", client(layers=1, free=3 * GIB), "tokens"),
+        (CPU, "auto", client(layers=1, free=2 * GIB), None),
+        (CPU, "iterations", client(layers=1, free=2 * GIB), None),
     ],
 )
-def test_on_a_cpu_llama_cpp_may_and_an_application_where_it_is_allowed_to(
+def test_llama_cpp_may_where_there_is_room_and_an_application_where_it_is_allowed_to(
     monkeypatch: pytest.MonkeyPatch, facts: Any, asked: str, engine: Any, turns: str | None
 ) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 50)
