@@ -67,6 +67,9 @@ class NoWatch:
         """Nothing beside the generations."""
         return {}
 
+    def turned(self, timelines: Sequence[Timeline]) -> None:
+        """Nothing beside turns."""
+
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
         """Nothing beside them."""
         return {}

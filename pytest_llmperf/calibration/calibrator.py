@@ -168,7 +168,7 @@ class Calibrator:
 
     def _plan(self) -> Plan:
         facts, perf, spec = self._facts, self._perf, self._setup.spec
-        turns = expected_turns(facts.watch, perf.turns, [spec, spec], facts.info)
+        turns = expected_turns(perf.turns, [spec, spec], facts.info)
         return make_plan(self._tests, perf, self._start_seconds, paired=True, turns=turns)
 
 

@@ -218,8 +218,9 @@ class PerfConfig(_Section):
     turns: Turns = Field(
         default="auto",
         description=(
-            "What the two processes of a pair take turns by: tokens or iterations, side by side on "
-            "a CPU with memory for both, or whole processes; auto: tokens, but for an app engine."
+            "What the two processes of a pair take turns by: tokens or iterations, side by side "
+            "where memory (of every GPU, too) holds both, or whole processes; auto: tokens, but "
+            "for an app engine."
         ),
     )
     budget: Duration = Field(

@@ -12,9 +12,9 @@ _ROOT = Path("/")
 #: The limit that a kernel reports for a group without one.
 _NO_LIMIT = 1 << 60
 
-#: Memory that has to stay free for other processes.
+#: Bytes that have to stay free for others; a GPU with fewer is taken to be short of memory.
 _SPARE = 512 << 20
-#: Allowance for the second process to be larger than the first.
+#: Allowance for the second process to be larger than the first, which is seen at its end only.
 _LARGER = 1.25
 
 
@@ -92,4 +92,9 @@ def has_room_beside(pid: int) -> bool:
         held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
     except psutil.Error:
         return False
-    return free_memory() >= _LARGER * held + _SPARE
+    return fits_again(free_memory(), held)
+
+
+def fits_again(free: int, held: int) -> bool:
+    """Whether what one process holds fits into the free bytes once more, with a reserve."""
+    return free >= _LARGER * held + _SPARE

@@ -29,6 +29,7 @@ class Plan:
         test_budgets: maximum seconds of replaying a test, by node id; other
             tests have no separate limit.
         uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
+        alone: tests whose processes always follow one another, by node id: they take no turns.
         turns: what the processes of a pair are expected to take turns by, after the first pair.
     """
 
@@ -41,6 +42,7 @@ class Plan:
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
     uncut: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
     turns: Turns | None = None
 
     @property

@@ -43,6 +43,9 @@ class Watch(Protocol):
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
         """Return the watch's metrics of one counted iteration, right after its end."""
 
+    def turned(self, timelines: Sequence[Timeline]) -> None:
+        """Take note of a replay in turns of tokens, right after its end."""
+
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
         """Return the watch's metrics of all counted iterations together: one value a process."""
 
@@ -213,6 +216,7 @@ class ProcessRun:
         row = compute_all(timelines)
         names = {"prompt": PROMPT_METRICS, "decode": DECODE_METRICS}.get(part, row.keys())
         self._turn_rows.append({name: row[name] for name in row if name in names})
+        self.watch.turned(timelines)
         self._decode_turns += (s for timeline in timelines for s in timeline.decode_turns())
         if part != "decode":
             own = (timeline.own() for timeline in timelines)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.measure.beside import choose_tests, fewer_layers, short_of_memory
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_run import ReplayError, ReplayProcess, ReplaySlot, Watch
 from pytest_llmperf.measure.process_run import Step as Step
@@ -22,8 +22,6 @@ from pytest_llmperf.measure.turns import Turns, common_turns
 
 #: Number of void rounds of a test that are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2
-#: Fitness checks whose findings may come from running two processes instead of one.
-_MEMORY = frozenset({"major_faults", "memory_pressure", "swapping"})
 
 
 @dataclass(frozen=True)
@@ -126,9 +124,7 @@ class Rounds:
             waiting = self._waiting()
             if not waiting:
                 break
-            alone = [nodeid for nodeid in waiting if self._needs_alone(nodeid)]
-            turns = None if alone else self._common_turns()
-            waiting = alone or waiting
+            waiting, turns = self._next_round(waiting)
             order.shuffle(waiting)
             self._round(number, sides, waiting, turns)
         return self.measured()
@@ -145,6 +141,14 @@ class Rounds:
             loaded=self._loaded,
             apart=self._apart,
         )
+
+    def _next_round(self, waiting: list[str]) -> tuple[list[str], Turns | None]:
+        """Return which of the waiting tests come next, and what their processes take turns by."""
+        alone = [nodeid for nodeid in waiting if self._needs_alone(nodeid)]
+        turns = None if alone else self._common_turns()
+        if turns is None:
+            return alone or waiting, None
+        return choose_tests(waiting, self._plan.alone, self._count, turns)
 
     def _waiting(self) -> list[str]:
         """Return the tests of the next round."""
@@ -205,7 +209,7 @@ class Rounds:
                 nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
             ]
             got = dict(self._processes(together, nodeids, turns))
-            if turns and (short := _short_of_memory(got.values())):
+            if turns and (short := short_of_memory(got.values())):
                 self._keep_apart(short)
             for nodeid, samples in got.items():
                 found[nodeid] += samples
@@ -293,6 +297,8 @@ class Rounds:
             except EngineError as error:
                 raise ReplayError(side.role, error) from error
             self._started += 1
+            if turns and (fewer := fewer_layers(self._loaded.get(side.role), client.info)):
+                raise ReplayError(side.role, EngineError(fewer))
             self._loaded[side.role] = client.info
         return client
 
@@ -338,12 +344,3 @@ class Rounds:
 
     def _message(self, side: Side, error: EngineError) -> str:
         return f"{side.name}: {error}" if self._paired else str(error)
-
-
-def _short_of_memory(samples: Iterable[Sequence[ProcessSample]]) -> str:
-    """Return the finding that voided a sample and may be due to a second process, or ''."""
-    for sample in chain.from_iterable(samples):
-        for finding in sample.findings:
-            if finding.severity == "invalid" and finding.name in _MEMORY:
-                return finding.text
-    return ""

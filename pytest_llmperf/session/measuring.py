@@ -14,6 +14,8 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.machine.free_memory import has_room_beside
+from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
+from pytest_llmperf.machine.gpu.room import cards_have_room_beside
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
@@ -144,39 +146,46 @@ def make_plan(
             for test in tests
             if any(check.gated and check.metric.kind == "percentile" for check in test.checks)
         ),
+        # The counters of a card can't tell one of two processes from the other.
+        alone=frozenset(
+            test.nodeid
+            for test in tests
+            if any(check.gated and check.metric.name in GPU_METRICS for check in test.checks)
+        ),
     )
 
 
 def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
     """Return what this process could take turns by with another beside it; None: it must be alone.
 
+    The machine's memory and that of every GPU it uses have to hold a second one.
     ``asked``: ``perf.turns``.
     """
-    turns = _allowed_turns(settings, asked, client.kind, client.info)
-    return turns if turns is not None and has_room_beside(client.pid) else None
+    turns = _allowed_turns(asked, client.kind)
+    if turns is None or not has_room_beside(client.pid):
+        return None
+    fits = cards_have_room_beside(settings.telemetry, client.pid, client.info.gpu)
+    return turns if fits else None
 
 
-def expected_turns(
-    settings: WatchSettings, asked: str, specs: Sequence[LaunchSpec], info: EngineInfo
-) -> Turns | None:
+def expected_turns(asked: str, specs: Sequence[LaunchSpec], info: EngineInfo) -> Turns | None:
     """Return what pairs of these engines will take turns by, if there is memory for both.
 
-    ``info``: what the first one loaded; the other one's layers are taken to be where its are.
+    None where one has layers on a GPU, whose room is not known yet. ``info``: what the first one
+    loaded; the other one's layers are taken to be where its are.
     """
-    return common_turns([_allowed_turns(settings, asked, spec.kind, info) for spec in specs])
+    if info.gpu is not None and info.gpu.layers_on_gpu > 0:
+        return None
+    return common_turns([_allowed_turns(asked, spec.kind) for spec in specs])
 
 
-def _allowed_turns(
-    settings: WatchSettings, asked: str, kind: EngineKind, info: EngineInfo
-) -> Turns | None:
+def _allowed_turns(asked: str, kind: EngineKind) -> Turns | None:
     """Return what a process of this engine may take turns by.
 
-    Not on a GPU: its memory is short, and its counters can't attribute energy to a process.
     An application may use a resource that exists only once, such as a port or a server, so
     it needs the configuration's permission (``asked``: ``perf.turns``).
     """
-    on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
-    if on_gpu or asked == "processes" or (asked == "auto" and not kind.side_by_side):
+    if asked == "processes" or (asked == "auto" and not kind.side_by_side):
         return None
     return "tokens" if kind.pauses and asked in ("auto", "tokens") else "iterations"
 

@@ -154,7 +154,7 @@ class Trials:
             perf,
             self._start_seconds,
             paired=paired,
-            turns=expected_turns(facts.watch, perf.turns, specs, facts.info) if paired else None,
+            turns=expected_turns(perf.turns, specs, facts.info) if paired else None,
         )
         if budget is not None:
             plan = replace(plan, budget=budget)

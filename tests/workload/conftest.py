@@ -105,6 +105,9 @@ class Stage:
             def measured(self, timelines: Sequence[Timeline]) -> dict[str, float]:
                 return {"gpu_memory": float(len(timelines))}
 
+            def turned(self, timelines: Sequence[Timeline]) -> None:
+                pass
+
             def whole(self, iterations: Sequence[Sequence[Timeline]]) -> dict[str, float]:
                 return {"energy_per_token": float(len(iterations))}
 
