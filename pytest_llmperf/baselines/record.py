@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WrapSerializer
 
 from pytest_llmperf.baselines.json_text import dumps, parse
+from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
 from pytest_llmperf.machine.fingerprint import Machine
 from pytest_llmperf.metrics import LARGEST, SMALLEST, is_plausible, known_metric
@@ -239,6 +240,8 @@ class TestRecord(Stored):
             sessions of the same workload then no longer judge.
         requests: digests of the workload's requests, to tell what changed; of very many only the
             first ones. Empty in older files.
+        tolerances: by metric, those that a calibration gave (``tolerance: auto``), whether pairs
+            or stored sessions judged; empty for all others.
     """
 
     __test__ = False
@@ -248,6 +251,9 @@ class TestRecord(Stored):
     invalid: tuple[str, ...] = field(default=(), kw_only=True)
     accepted: str | None = field(default=None, metadata=LEFT_OUT, kw_only=True)
     requests: tuple[StoredDigest, ...] = field(default=(), metadata=LEFT_OUT, kw_only=True)
+    tolerances: Annotated[Mapping[str, CalibratedTolerance], _SORTED] = field(
+        default_factory=dict, metadata=LEFT_OUT, kw_only=True
+    )
     metrics: Metrics
 
 

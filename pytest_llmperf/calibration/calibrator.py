@@ -105,6 +105,7 @@ class Calibrator:
                 for check in test.checks
             },
             pairs_in_budget=pairs,
+            max_pairs=self._perf.max_pairs,
             alpha=self._perf.false_alarms,
             plant=self._request.plant,
             earlier=self._earlier(),
@@ -119,7 +120,7 @@ class Calibrator:
         if outcome is None or not outcome.alarms.of:
             return [], ["no session was fit to be judged, so nothing was stored"]
         data = to_json(outcome, self._tests, self._facts, self._perf)
-        return keep(self._request, self._facts, data)
+        return keep(self._request, self._facts, data, self._tests, self._perf)
 
     def _start_candidate(self) -> EngineClient:
         self._started += 1

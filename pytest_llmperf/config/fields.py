@@ -16,7 +16,13 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pytest_llmperf.config.yaml_file import YesOrNo, as_flag
 from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, FitnessCheck
-from pytest_llmperf.units import parse_duration, parse_tolerance, shown
+from pytest_llmperf.units import (
+    ToleranceSetting,
+    parse_duration,
+    parse_tolerance,
+    parse_tolerance_setting,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -60,18 +66,21 @@ Duration = Annotated[
         }
     ),
 ]
-Tolerance = Annotated[
+_FRACTION_SCHEMAS: list[dict[str, Any]] = [
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    {"type": "string", "pattern": rf"^{_NUMBER} ?%$"},
+]
+Share = Annotated[
     float,
     BeforeValidator(parse_tolerance),
     Expected("a percentage such as 5%"),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-                {"type": "string", "pattern": rf"^{_NUMBER} ?%$"},
-            ]
-        }
-    ),
+    WithJsonSchema({"anyOf": _FRACTION_SCHEMAS}),
+]
+Tolerance = Annotated[
+    ToleranceSetting,
+    BeforeValidator(parse_tolerance_setting),
+    Expected("a percentage such as 5%, or auto"),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, *_FRACTION_SCHEMAS]}),
 ]
 EngineName = Annotated[
     str,

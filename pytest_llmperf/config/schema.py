@@ -19,6 +19,7 @@ from pytest_llmperf.config.fields import (
     Iterations,
     Layers,
     Seed,
+    Share,
     Shares,
     SplitMode,
     Text,
@@ -34,7 +35,7 @@ from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine_kinds import DOTTED, EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.fitness_checks import Severity
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
-from pytest_llmperf.units import UnitError, parse_quantity
+from pytest_llmperf.units import DEFAULT_TOLERANCE, UnitError, parse_quantity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,8 +197,11 @@ class PerfConfig(_Section):
             "at most for times."
         ),
     )
-    tolerance: Tolerance = Field(default=0.05, description="The slowdown that must be caught.")
-    false_alarms: Tolerance = Field(
+    tolerance: Tolerance = Field(
+        default=DEFAULT_TOLERANCE,
+        description="The slowdown that must be caught; auto: what llmperf calibrate found.",
+    )
+    false_alarms: Share = Field(
         default=0.01,
         description="Chance per session that any check with a negligible change is regressed.",
     )

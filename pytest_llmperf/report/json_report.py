@@ -35,7 +35,9 @@ per second; anything unknown is null)::
                 ("note", "warn" or "invalid"), text, evidence {name: value}
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
-                gated, limit, tolerance, value, low, high, level, processes,
+                gated, limit, tolerance, calibrated {tolerance, holds, seconds,
+                calibration (file), recorded} (the calibration's figure that tolerance
+                auto took; null for another tolerance), value, low, high, level, processes,
                 iterations, samples [[number]] (processes x iterations),
                 base_samples [[number]] (row i of both is pair i; empty without a
                 second side), baseline {value, low, high, sessions, sources [file]},
@@ -186,6 +188,7 @@ def _metric(row: CheckResult) -> dict[str, Any]:
         "gated": check.gated,
         "limit": check.limit,
         "tolerance": check.tolerance,
+        "calibrated": asdict(check.calibrated) if check.calibrated else None,
         "value": summary.value if summary else None,
         "low": summary.low if summary else None,
         "high": summary.high if summary else None,

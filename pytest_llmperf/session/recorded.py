@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, get_metric
+from pytest_llmperf.units import ToleranceSetting, without_calibration
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.workload import Workload
@@ -36,13 +37,26 @@ class RecordedTest:
 STALL_TOLERANCE = 0.2
 
 
-def default_tolerance(metric: Metric, tolerance: float) -> float:
+def default_tolerance(metric: Metric, tolerance: ToleranceSetting) -> ToleranceSetting:
     """Return a metric's tolerance where none is given; ``tolerance`` is the test's own default."""
     return STALL_TOLERANCE if metric.kind == "share" else tolerance
 
 
+def check_of(
+    metric: Metric,
+    limit: float | None,
+    tolerance: ToleranceSetting,
+    *,
+    gated: bool = True,
+    asked: bool = True,
+) -> Check:
+    """Return a check with a tolerance as it is configured."""
+    number = without_calibration(tolerance)
+    return Check(metric, limit, number, gated=gated, asked=asked, auto=tolerance == "auto")
+
+
 def checks_of_test(
-    asked: Mapping[str, Check], targets: Mapping[str, float], tolerance: float
+    asked: Mapping[str, Check], targets: Mapping[str, float], tolerance: ToleranceSetting
 ) -> list[Check]:
     """Return the metrics to gate and to show, in the order to show them.
 
@@ -50,7 +64,7 @@ def checks_of_test(
         asked: by metric, what the test's markers ask for; without any the default metrics are
             gated.
         targets: limits of metrics that the test does not name, base units.
-        tolerance: default for the largest accepted slowdown, a fraction.
+        tolerance: default for the largest accepted slowdown.
     """
     gated = dict(asked)
     for name, limit in targets.items():
@@ -58,12 +72,12 @@ def checks_of_test(
         own = default_tolerance(metric, tolerance)
         # A workload may leave a plain metric undefined, but a percentile without enough values,
         # or a stall rate, must not silently go unjudged.
-        gated.setdefault(name, Check(metric, limit, own, asked=metric.kind != "value"))
+        gated.setdefault(name, check_of(metric, limit, own, asked=metric.kind != "value"))
     if not asked:
         for name in DEFAULT_GATED:
-            gated.setdefault(name, Check(METRICS[name], None, tolerance, asked=False))
+            gated.setdefault(name, check_of(METRICS[name], None, tolerance, asked=False))
     shown = {
-        name: Check(METRICS[name], None, tolerance, gated=False, asked=False)
+        name: check_of(METRICS[name], None, tolerance, gated=False, asked=False)
         for name in ALWAYS_SHOWN
         if name not in gated
     }
@@ -72,8 +86,8 @@ def checks_of_test(
     return [every[name] for name in order if name in every]
 
 
-def with_roofline(checks: Sequence[Check], tolerance: float) -> list[Check]:
+def with_roofline(checks: Sequence[Check], tolerance: ToleranceSetting) -> list[Check]:
     """Return a test's checks, with its roofline added as shown if it is not gated."""
     if any(check.metric.name == "roofline" for check in checks):
         return list(checks)
-    return [*checks, Check(METRICS["roofline"], None, tolerance, gated=False, asked=False)]
+    return [*checks, check_of(METRICS["roofline"], None, tolerance, gated=False, asked=False)]

@@ -27,6 +27,7 @@ from pytest_llmperf.session.confirmation import Confirmation, Confirmer
 from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
 from pytest_llmperf.session.storing import store_session
+from pytest_llmperf.session.tolerances import with_tolerances
 from pytest_llmperf.session.trial import Trial, Trials
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ class Session:
         origins = module_origins(context, engine)
         info, start_seconds = free_device(engine)
         base = self._base_side(tests, info, collected, origins)
-        with session_facts(context, info, tests, base, self._folder) as facts:
+        with session_facts(context, info, tests, base, self._folder) as gathered:
+            facts = with_tolerances(gathered, tests, context.setup.perf)
             code = MeasuredCode(context, facts)
             trials = self._trials = Trials(context, facts, start_seconds, code)
             self.trial = trial = trials.run(tests, base, alpha=context.setup.perf.false_alarms)

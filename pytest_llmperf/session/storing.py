@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -59,7 +60,10 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
         if (measured := measurement.loaded.get(CANDIDATE))
         else facts.loaded,
         tests={
-            test.nodeid: _test(test, measurement.tests[test.nodeid], plan.processes, accepted)
+            test.nodeid: replace(
+                _test(test, measurement.tests[test.nodeid], plan.processes, accepted),
+                tolerances=facts.tolerances.get(test.nodeid, {}),
+            )
             for test in trial.tests
         },
     )
