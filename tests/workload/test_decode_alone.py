@@ -106,6 +106,9 @@ class NoWatch:
 
     whole = measured
 
+    def turned(self, timelines: Any) -> None:
+        pass
+
     def undefined(self) -> dict[str, str]:
         return {}
 
