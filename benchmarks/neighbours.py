@@ -12,7 +12,8 @@ default, at one tolerance:
 - as measured: one session after the other, each with the pairs that follow those of the last one;
 - resampled: many sessions, each of runs of consecutive pairs, drawn at random, with the sides
   swapped at random (they are the same). The interval is of what another pool of as many blocks
-  would give: the blocks, too, are drawn at random, many times.
+  would give: the blocks, too, are drawn at random, many times. It knows nothing of what happens
+  too seldom to be in any block; the interval of the sessions as measured does.
 
 Printed for each kind: the robust spread of the pairs' differences, and the shares of sessions with
 a false alarm, both unchanged and where every metric is slower by what counts as negligible.
@@ -146,8 +147,8 @@ def report(outcomes: Sequence[Mapping[str, Any]], tolerated: float, seed: int) -
         f"alarms {ALPHA:.0%}; per cent [95%]"
     )
     names = "".join(f"{name:>17}" for name in METRICS)
-    print(f"{'neighbour':<10}{'blocks':>7}{'pairs':>6}{names}{'as measured':>21}", end="")
-    print(f"{'unchanged':>21}{'negligible':>21}{'all pass':>21}{'pairs each':>12}", flush=True)
+    print(f"{'neighbour':<10}{'blocks':>7}{'pairs':>6}{names}{'as measured':>25}", end="")
+    print(f"{'unchanged':>25}{'negligible':>25}{'all pass':>25}{'pairs each':>12}", flush=True)
     for kind in (NONE, *KINDS):
         blocks = [
             np.array([one["differences"][name] for name in METRICS]).T
@@ -164,8 +165,8 @@ def report(outcomes: Sequence[Mapping[str, Any]], tolerated: float, seed: int) -
         spreads = "".join(f"{spread(list(column)):>17.2%}" for column in pairs.T)
         measured = str(in_order(blocks, tolerated))
         cells = rates(blocks, tolerated, seed)
-        print(f"{kind:<10}{len(blocks):>7}{len(pairs):>6}{spreads}{measured:>21}", end="")
-        print("".join(f"{cell:>21}" for cell in cells[:-1]) + f"{cells[-1]:>12}", flush=True)
+        print(f"{kind:<10}{len(blocks):>7}{len(pairs):>6}{spreads}{measured:>25}", end="")
+        print("".join(f"{cell:>25}" for cell in cells[:-1]) + f"{cells[-1]:>12}", flush=True)
 
 
 def main() -> int:

@@ -172,7 +172,7 @@ def main() -> int:
     )
     parser.add_argument("--threads", type=whole_number(), default=2, help="(default 2)")
     parser.add_argument(
-        "--seconds", type=duration, default=20.0, help="of turns, besides loading (default 20s)"
+        "--seconds", type=duration, default=18.0, help="of turns, besides loading (default 18s)"
     )
     parser.add_argument("--report", action="store_true", help="measure nothing")
     Outcomes.add_argument(parser)
