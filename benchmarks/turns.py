@@ -1,12 +1,12 @@
 """How much the pairs of one engine with itself differ, by what their processes take turns.
 
-    python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour] [--plant 5%]
+    python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour [KIND]]
     python benchmarks/turns.py --kept-prompt
 
 Both sides are the same configuration of the embedded model, so every difference is noise, except
-for what ``--plant`` slows the candidate by, in ``--where``: in decode, in the prompt, or in every
-16th token alone (sparse). Blocks of pairs that take turns by tokens, by iterations and not at all
-(one process after the other) alternate in random order.
+for what ``--plant 5%`` slows the candidate by, in ``--where``: in decode, in the prompt, or in
+every 16th token alone (sparse). Blocks of pairs that take turns by tokens, by iterations and not
+at all (one process after the other) alternate in random order.
 With ``--kept-prompt`` the candidate restores the prompt before each answer, and the base evaluates
 it. Only decode is compared, by tokens: it must not differ.
 Printed for each way: median and spread of the pairs' differences (1.4826 times the median
@@ -20,11 +20,11 @@ import argparse
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from statistics import median
 
-from busy_neighbour import busy_neighbour
+from busy_neighbour import add_neighbour_argument, busy_neighbour
 
 from pytest_llmperf.arguments import share
 from pytest_llmperf.config.embedded import find_cached
@@ -89,6 +89,33 @@ class NoWatch:
         return ()
 
 
+def spec_of(threads: int) -> LaunchSpec:
+    """Return how an engine of the embedded model on so many threads is started.
+
+    Raises:
+        EngineError: the model is not in the cache.
+    """
+    model = find_cached("smollm2-135m")
+    if model is None:
+        raise EngineError("the embedded model is not here: llmperf model smollm2-135m")
+    both = {"n_threads": threads, "n_threads_batch": threads}
+    return LaunchSpec("llama_cpp", LlmConfig.model_validate({"n_ctx": 512, **both}).resolved(model))
+
+
+def plan_of(workload: Workload, pairs: int, iterations: int, seed: int) -> Plan:
+    """Return the plan of so many pairs of one test."""
+    perf = PerfConfig(processes=1, max_pairs=pairs, iterations=iterations, warmup_max=2)
+    return Plan(
+        workloads={"answer": workload},
+        recorded_seconds={"answer": 0.0},
+        start_seconds=0.0,
+        perf=perf,
+        seed=seed,
+        budget=3600.0,
+        paired=True,
+    )
+
+
 def record(spec: LaunchSpec, tokens: int) -> Workload:
     """Ask once, and return what was asked.
 
@@ -111,16 +138,35 @@ def asked_twice(answer: RecordedRequest, *, keeps: bool) -> Workload:
     return Workload((first, answer.with_kept_prompt() if keeps else answer))
 
 
+@dataclass(frozen=True)
+class Block:
+    """Pairs that followed one another.
+
+    Attributes:
+        differences: of each pair, by metric, on the log scale.
+        seconds, generating: wall time, and the part of it spent generating.
+        apart: why the processes took no turns from some pair on; or empty.
+    """
+
+    differences: Mapping[str, Sequence[float]]
+    seconds: float
+    generating: float
+    apart: str
+
+
 def block(
     candidate: LaunchSpec,
     base: LaunchSpec,
     plan: Plan,
     way: Turns | None,
     kept: Workload | None = None,
-) -> tuple[Mapping[str, Sequence[float]], float, float]:
-    """Measure some pairs; return their differences by metric, seconds, and those generating.
+) -> Block:
+    """Measure some pairs.
 
     ``kept``: the candidate's workload, if it differs; only decode is then replayed.
+
+    Raises:
+        EngineError: fewer than two could be measured.
     """
     own = {"answer": kept} if kept is not None else {}
     sides = [
@@ -137,7 +183,7 @@ def block(
         raise EngineError(f"too few pairs: {[one.void for one in samples.voided]}")
     names = METRICS if kept is None else METRICS[:1]
     found = {name: samples.differences(get_metric(name)) or () for name in names}
-    return found, measurement.seconds, measurement.generating_seconds
+    return Block(found, measurement.seconds, measurement.generating_seconds, measurement.apart)
 
 
 def main() -> int:
@@ -149,7 +195,7 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=3, help="counted, of a process")
     parser.add_argument("--threads", type=int, default=2, help="of the engine")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer")
-    parser.add_argument("--neighbour", action="store_true", help="beside a process in bursts")
+    add_neighbour_argument(parser)
     parser.add_argument("--plant", type=share, default=0.0, help="slow the candidate by so much")
     parser.add_argument("--where", choices=PLANTS, default="decode", help="what is slowed")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
@@ -159,13 +205,7 @@ def main() -> int:
     if arguments.kept_prompt:
         arguments.ways = ["tokens"]
     metrics = METRICS[:1] if arguments.kept_prompt else METRICS
-    model = find_cached("smollm2-135m")
-    if model is None:
-        print("turns: the embedded model is not here: llmperf model smollm2-135m", file=sys.stderr)
-        return 2
-    threads = {"n_threads": arguments.threads, "n_threads_batch": arguments.threads}
-    llm = LlmConfig.model_validate({"n_ctx": 512, **threads})
-    base = LaunchSpec("llama_cpp", llm.resolved(model))
+    base = spec_of(arguments.threads)
     plant = replace(PLANTS[arguments.where], slowdown=arguments.plant)
     candidate = replace(base, plant=plant) if arguments.plant else base
     workload, kept = record(base, arguments.tokens), None
@@ -177,37 +217,25 @@ def main() -> int:
         way: {name: [] for name in metrics} for way in arguments.ways
     }
     seconds, generating = (dict.fromkeys(arguments.ways, 0.0) for _ in range(2))
-    with busy_neighbour(wanted=arguments.neighbour):
+    with busy_neighbour(arguments.neighbour):
         for number in range(arguments.blocks):
             for way in order.sample(arguments.ways, len(arguments.ways)):
                 # The first pair shows only that both have room.
                 pairs = BLOCK + (WAYS[way] is not None)
-                perf = PerfConfig(
-                    processes=1,
-                    max_pairs=pairs,
-                    iterations=arguments.iterations,
-                    warmup_max=2,
-                )
-                plan = Plan(
-                    workloads={"answer": workload},
-                    recorded_seconds={"answer": 0.0},
-                    start_seconds=0.0,
-                    perf=perf,
-                    seed=order.getrandbits(32),
-                    budget=3600.0,
-                    paired=True,
-                )
-                values, took, inside = block(candidate, base, plan, WAYS[way], kept)
+                plan = plan_of(workload, pairs, arguments.iterations, order.getrandbits(32))
+                done = block(candidate, base, plan, WAYS[way], kept)
+                if done.apart:
+                    print(f"turns: no more turns by {way}: {done.apart}", file=sys.stderr)
                 for name in metrics:
-                    found[way][name] += values[name]
-                seconds[way] += took / pairs
-                generating[way] += inside / took
+                    found[way][name] += done.differences[name]
+                seconds[way] += done.seconds / pairs
+                generating[way] += done.generating / done.seconds
             print(f"block {number + 1} of {arguments.blocks}", file=sys.stderr)
     print(
         f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in metrics) + "  pairs  s/pair  gen"
     )
     for way, values in found.items():
-        cells = (f"{median(d):+.1%} ({_spread(d):.2%})" for d in values.values())
+        cells = (f"{median(d):+.1%} ({spread(d):.2%})" for d in values.values())
         print(
             f"{way:<12}"
             + "".join(f"  {cell:>18}" for cell in cells)
@@ -217,7 +245,8 @@ def main() -> int:
     return 0
 
 
-def _spread(values: Sequence[float]) -> float:
+def spread(values: Sequence[float]) -> float:
+    """Return the robust standard deviation: 1.4826 times the median absolute deviation."""
     centre = median(values)
     return 1.4826 * median(abs(value - centre) for value in values)
 
