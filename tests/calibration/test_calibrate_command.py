@@ -36,7 +36,7 @@ def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(
             "*sessions with a false alarm: 0 of 2*",
             "*tokens/s*%*2/2*",
             "*stored in*",
-            "*perf.tolerance: auto takes this: *tokens/s *%*(test_toy.py::test_short)",
+            "*perf.tolerance: auto takes this: tokens/s *%*",
         ]
     )
     (kept,) = stored(project)

@@ -161,7 +161,7 @@ def slower(prompt, max_tokens=4):
 """
 
 
-def test_a_slowdown_within_what_the_machine_holds_is_not_called(two):
+def test_a_slowdown_within_what_the_machine_holds_passes(two):
     two.write(toy=SLOWER)
     two.configure(f"{app('toy:slower')}  tolerance: auto\n")
     two.perf("--llmperf-record", "-k", "test_x")
@@ -169,5 +169,3 @@ def test_a_slowdown_within_what_the_machine_holds_is_not_called(two):
     two.perf("-k", "test_x", *AGAINST)
     assert tolerances(two) == {"test_x end_to_end": (0.7, 0.7)}
     assert two.verdicts() == {"test_x": "pass"}
-    two.perf("-k", "test_x", *AGAINST, "--llmperf-set", "perf.tolerance=5%")
-    assert two.verdicts() == {"test_x": "regressed"}
