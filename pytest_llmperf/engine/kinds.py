@@ -29,6 +29,7 @@ LLAMA_CPP = EngineKind(
     reports_prefill=True,
     side_by_side=True,
     pauses=True,
+    scores=True,
     takes_delay=True,
 )
 

@@ -1,0 +1,141 @@
+"""Scores of tokens: the probabilities that a model gave to a text, position by position.
+
+Of the whole distribution a few log-probabilities are kept, and the mass of all others: of a large
+vocabulary every position would take half a megabyte.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Ids = NDArray[np.int32]
+
+#: Rows of logits whose exponentials are held in memory at once.
+_ROWS = 32
+#: Logarithm of a mass that is zero in floating point, where it must stay finite.
+_LOG_TINY = -690.0
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Scores of consecutive positions; row i is about the token at position i.
+
+    Attributes:
+        nll: negative log-likelihood of the token that follows, nats, shape (positions,).
+        best: id of the most likely token, shape (positions,).
+        ids: tokens whose log-probabilities are kept, shape (positions, kept).
+        logs: their log-probabilities, nats, shape (positions, kept).
+        rest: logarithm of the probability of all other tokens together, shape (positions,);
+            -inf where there are none.
+    """
+
+    nll: Floats
+    best: Ids
+    ids: Ids
+    logs: NDArray[np.float32]
+    rest: Floats
+
+    def __len__(self) -> int:
+        return len(self.nll)
+
+    @classmethod
+    def of_logits(
+        cls, logits: NDArray[np.float32], targets: Ids, *, top: int = 0, at: Ids | None = None
+    ) -> TokenScores:
+        """Score positions by their logits, shape (positions, vocabulary).
+
+        Args:
+            logits: as the model computed them.
+            targets: the tokens that follow, shape (positions,).
+            top: how many of the most likely tokens to keep.
+            at: the tokens to keep instead, shape (positions, kept).
+        """
+        import numpy as np
+
+        size = logits.shape[1]
+        kept = min(top, size) if at is None else at.shape[1]
+        parts = []
+        for start in range(0, len(logits), _ROWS):
+            rows = logits[start : start + _ROWS]
+            highest = rows.max(axis=1, keepdims=True)
+            shares = np.exp(rows - highest)
+            total = shares.sum(axis=1, dtype=np.float64)
+            norm = highest[:, 0].astype(np.float64) + np.log(total)
+            if at is not None:
+                ids = at[start : start + _ROWS]
+            elif kept == size:
+                ids = np.broadcast_to(np.arange(size, dtype=np.int32), rows.shape)
+            else:
+                ids = np.argpartition(rows, size - kept, axis=1)[:, size - kept :]
+            ids = ids.astype(np.int32)
+            logs = np.take_along_axis(rows, ids, axis=1).astype(np.float64) - norm[:, None]
+            mass = np.take_along_axis(shares, ids, axis=1).sum(axis=1, dtype=np.float64)
+            if kept == size:
+                rest = np.full(len(rows), -np.inf)
+            else:
+                left = np.maximum((total - mass) / total, np.exp(_LOG_TINY))
+                rest = np.log(left)
+            true = targets[start : start + _ROWS, None]
+            nll = norm - np.take_along_axis(rows, true, axis=1)[:, 0]
+            best = rows.argmax(axis=1).astype(np.int32)
+            parts.append(cls(nll, best, ids, logs.astype(np.float32), rest))
+        return cls.joined(parts)
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenScores]) -> TokenScores:
+        """Join scores of consecutive positions."""
+        import numpy as np
+
+        return cls(
+            **{
+                field.name: np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            }
+        )
+
+    def rows(self, start: int, stop: int) -> TokenScores:
+        """Return the scores of the positions from ``start`` to ``stop``."""
+        return TokenScores(
+            **{field.name: getattr(self, field.name)[start:stop] for field in fields(self)}
+        )
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {field.name: packed(getattr(self, field.name)) for field in fields(self)}
+
+    @classmethod
+    def from_wire(cls, data: dict[str, Any]) -> TokenScores:
+        """Rebuild scores from ``to_wire``.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such data.
+        """
+        return cls(**{field.name: unpacked(data[field.name]) for field in fields(cls)})
+
+
+def packed(array: NDArray[Any]) -> dict[str, Any]:
+    """Return an array as plain JSON types: type, shape, and its bytes as base64."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    data = base64.b64encode(little.tobytes()).decode("ascii")
+    return {"dtype": little.dtype.str, "shape": list(array.shape), "data": data}
+
+
+def unpacked(data: dict[str, Any]) -> NDArray[Any]:
+    """Rebuild an array from ``packed``.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is no such data.
+    """
+    import numpy as np
+
+    flat = np.frombuffer(base64.b64decode(data["data"]), dtype=np.dtype(data["dtype"]))
+    return flat.reshape(data["shape"])
