@@ -44,7 +44,6 @@ class QualityResult(Stored):
         greedy_tokens: mean length of the reference's answers.
         reference: name of the reference.
         candidate: name of the candidate.
-        text: what was scored.
         notes: remarks about stored results, one line each.
         from_cache: nothing was measured: the same comparison was made before.
     """
@@ -64,7 +63,6 @@ class QualityResult(Stored):
     greedy_tokens: Number
     reference: str = field(default="", metadata=NOT_STORED)
     candidate: str = field(default="", metadata=NOT_STORED)
-    text: str = field(default="", metadata=NOT_STORED)
     notes: tuple[str, ...] = field(default=(), metadata=NOT_STORED)
     from_cache: bool = field(default=False, metadata=NOT_STORED)
 

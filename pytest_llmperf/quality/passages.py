@@ -1,4 +1,4 @@
-"""Material that quality is measured on: a text, or a test's prompts with the reference's answers."""
+"""Material to measure quality on: a text, or a test's prompts and the reference's answers."""
 
 from __future__ import annotations
 

@@ -59,8 +59,6 @@ def block_mean(blocks: Sequence[Sequence[float]]) -> BlockMean:
 def cut_into_blocks(values: Sequence[float], size: int) -> list[list[float]]:
     """Cut consecutive values into blocks of ``size``; a rest below half of it joins the last."""
     count = max(1, round(len(values) / size))
-    if len(values) - count * size >= size:
-        count += 1
     edges = [number * size for number in range(count)]
     ends = [*edges[1:], len(values)]
     return [list(values[a:b]) for a, b in zip(edges, ends, strict=True) if b > a]
