@@ -171,7 +171,7 @@ class LlamaCppEngine:
         return [int(token) for token in found]
 
     def score(
-        self, tokens: Sequence[int], first: int, *, top: int = 0, at: Any = None
+        self, tokens: Sequence[int], first: int, *, top: int = 0, samples: int = 0, at: Any = None
     ) -> TokenScores:
         """Score each token after position ``first``; see ``score_tokens``."""
         from pytest_llmperf.engine.llama_scoring import score_tokens
@@ -188,6 +188,7 @@ class LlamaCppEngine:
                 self._llm.n_batch,
                 self._decode_failed,
                 top=top,
+                samples=samples,
                 at=at,
             )
         finally:

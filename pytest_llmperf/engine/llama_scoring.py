@@ -43,7 +43,8 @@ def score_tokens(
     failed: Callable[[int], str],
     *,
     top: int = 0,
-    at: Ids | None = None,
+    samples: int = 0,
+    at: tuple[Ids, Ids] | None = None,
 ) -> TokenScores:
     """Evaluate tokens in an empty context, and score each from ``first`` on but the last.
 
@@ -57,7 +58,7 @@ def score_tokens(
         n_vocab: size of the vocabulary.
         n_batch: most tokens that may be submitted at once.
         failed: text about a status of ``llama_decode``.
-        top, at: as for ``TokenScores.of_logits``.
+        top, samples, at: as for ``TokenScores.of_logits``.
 
     Raises:
         EngineError: llama.cpp could not evaluate them.
@@ -80,9 +81,12 @@ def score_tokens(
             # One row for each position that asked for logits, in their order.
             pointer = llama_cpp.llama_get_logits(ctx)
             logits = np.ctypeslib.as_array(pointer, shape=(len(wanted), n_vocab))
-            rows = None if at is None else at[wanted[0] - first : wanted[-1] + 1 - first]
+            rows = slice(wanted[0] - first, wanted[-1] + 1 - first)
+            chosen = None if at is None else (at[0][rows], at[1][rows])
             following = targets[wanted[0] + 1 : wanted[-1] + 2]
-            parts.append(TokenScores.of_logits(logits, following, top=top, at=rows))
+            parts.append(
+                TokenScores.of_logits(logits, following, top=top, samples=samples, at=chosen)
+            )
     finally:
         llama_cpp.llama_batch_free(batch)
     return TokenScores.joined(parts)

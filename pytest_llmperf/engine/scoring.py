@@ -26,12 +26,13 @@ class Scoring(Protocol):
         """Return the token ids of plain text, without one that begins it."""
 
     def score(
-        self, tokens: Sequence[int], first: int, *, top: int = 0, at: Any = None
+        self, tokens: Sequence[int], first: int, *, top: int = 0, samples: int = 0, at: Any = None
     ) -> TokenScores:
         """Score each token after position ``first``, given all tokens before it.
 
         The result has ``len(tokens) - 1 - first`` rows, with the log-probabilities of the ``top``
-        most likely tokens, or of those in ``at``, shape (rows, tokens).
+        most likely tokens and of a sample of the others, or of those in ``at``: kept and
+        sampled ones, each of shape (rows, tokens).
 
         Raises:
             EngineError: the tokens do not fit.
@@ -62,8 +63,15 @@ def answer_scoring(engine: Any, command: dict[str, Any]) -> Any:
         return engine.tokenize(command["text"])
     from pytest_llmperf.engine.token_scores import unpacked
 
-    at = None if command["at"] is None else unpacked(command["at"])
-    scores = engine.score(command["tokens"], command["first"], top=command["top"], at=at)
+    given = command["at"]
+    at = None if given is None else (unpacked(given[0]), unpacked(given[1]))
+    scores = engine.score(
+        command["tokens"],
+        command["first"],
+        top=command["top"],
+        samples=command["samples"],
+        at=at,
+    )
     return scores.to_wire()
 
 
@@ -94,7 +102,8 @@ def score(
     first: int,
     *,
     top: int = 0,
-    at: Ids | None = None,
+    samples: int = 0,
+    at: tuple[Ids, Ids] | None = None,
 ) -> TokenScores:
     """Score each token after position ``first``; see ``Scoring.score``.
 
@@ -109,7 +118,8 @@ def score(
         "tokens": list(tokens),
         "first": first,
         "top": top,
-        "at": None if at is None else packed(at),
+        "samples": samples,
+        "at": None if at is None else [packed(at[0]), packed(at[1])],
     }
     return TokenScores.from_wire(client.ask(command, "scoring a text"))
 

@@ -36,6 +36,9 @@ class TokenScores:
         logs: their log-probabilities, nats, shape (positions, kept).
         rest: logarithm of the probability of all other tokens together, shape (positions,);
             -inf where there are none.
+        sampled: a sample of the other tokens, in proportion to their probability in the
+            reference, shape (positions, samples).
+        sampled_logs: their log-probabilities, nats, the same shape.
     """
 
     nll: Floats
@@ -43,13 +46,21 @@ class TokenScores:
     ids: Ids
     logs: NDArray[np.float32]
     rest: Floats
+    sampled: Ids
+    sampled_logs: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.nll)
 
     @classmethod
     def of_logits(
-        cls, logits: NDArray[np.float32], targets: Ids, *, top: int = 0, at: Ids | None = None
+        cls,
+        logits: NDArray[np.float32],
+        targets: Ids,
+        *,
+        top: int = 0,
+        samples: int = 0,
+        at: tuple[Ids, Ids] | None = None,
     ) -> TokenScores:
         """Score positions by their logits, shape (positions, vocabulary).
 
@@ -57,12 +68,13 @@ class TokenScores:
             logits: as the model computed them.
             targets: the tokens that follow, shape (positions,).
             top: how many of the most likely tokens to keep.
-            at: the tokens to keep instead, shape (positions, kept).
+            samples: how many of the others to sample.
+            at: the kept and the sampled tokens, instead of choosing them.
         """
         import numpy as np
 
         size = logits.shape[1]
-        kept = min(top, size) if at is None else at.shape[1]
+        kept = min(top, size) if at is None else at[0].shape[1]
         parts = []
         for start in range(0, len(logits), _ROWS):
             rows = logits[start : start + _ROWS]
@@ -71,7 +83,7 @@ class TokenScores:
             total = shares.sum(axis=1, dtype=np.float64)
             norm = highest[:, 0].astype(np.float64) + np.log(total)
             if at is not None:
-                ids = at[start : start + _ROWS]
+                ids = at[0][start : start + _ROWS]
             elif kept == size:
                 ids = np.broadcast_to(np.arange(size, dtype=np.int32), rows.shape)
             else:
@@ -84,10 +96,16 @@ class TokenScores:
             else:
                 left = np.maximum((total - mass) / total, np.exp(_LOG_TINY))
                 rest = np.log(left)
+            if at is not None:
+                sampled = at[1][start : start + _ROWS]
+            else:
+                sampled = _sample(shares, ids, 0 if kept == size else samples)
+            sampled_logs = np.take_along_axis(rows, sampled, axis=1) - norm[:, None]
             true = targets[start : start + _ROWS, None]
             nll = norm - np.take_along_axis(rows, true, axis=1)[:, 0]
             best = rows.argmax(axis=1).astype(np.int32)
-            parts.append(cls(nll, best, ids, logs.astype(np.float32), rest))
+            logs, sampled_logs = logs.astype(np.float32), sampled_logs.astype(np.float32)
+            parts.append(cls(nll, best, ids, logs, rest, sampled, sampled_logs))
         return cls.joined(parts)
 
     @classmethod
@@ -120,6 +138,26 @@ class TokenScores:
             KeyError, TypeError, ValueError: it is no such data.
         """
         return cls(**{field.name: unpacked(data[field.name]) for field in fields(cls)})
+
+
+def _sample(shares: NDArray[np.float32], kept: Ids, samples: int) -> Ids:
+    """Return a systematic sample of the tokens outside ``kept``, in proportion to their shares.
+
+    The same every time: the points are the middles of equal parts of the shares' sum.
+    """
+    import numpy as np
+
+    found = np.zeros((len(shares), samples), dtype=np.int32)
+    if not samples:
+        return found
+    others = shares.astype(np.float64)
+    np.put_along_axis(others, kept, 0.0, axis=1)
+    sums = others.cumsum(axis=1)
+    points = (np.arange(samples) + 0.5) / samples
+    for row, row_sums in enumerate(sums):
+        places = np.searchsorted(row_sums, points * row_sums[-1], side="right")
+        found[row] = np.minimum(places, shares.shape[1] - 1)
+    return found
 
 
 def packed(array: NDArray[Any]) -> dict[str, Any]:

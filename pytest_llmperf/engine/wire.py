@@ -15,7 +15,7 @@ reset                                             nothing
 modules     names                                 {name: file} of those imported
 vocabulary                                        size, sha256, bos
 tokenize    text                                  token ids
-score       tokens, first, top or at (token ids)  scores (``engine/token_scores.py``)
+score       tokens, first, top, samples, at       scores (``engine/token_scores.py``)
 close                                             nothing; the worker then exits
 ==========  ====================================  ==============================
 """

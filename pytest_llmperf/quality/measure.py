@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Log-probabilities that are kept of every position.
 TOP = 256
+#: Other tokens that are sampled at every position.
+SAMPLES = 64
 
 
 def quality_of(
@@ -50,8 +52,8 @@ def quality_of(
         spec: the candidate.
         reference: what it is compared with; its model has the same vocabulary.
         sequences: texts and prompts.
-        top: how many log-probabilities to compare at each position; of the whole vocabulary the
-            divergence is exact, of fewer a lower bound.
+        top: how many of the reference's most likely tokens to compare at each position; the
+            others are sampled, so that only of the whole vocabulary the divergence is exact.
         folder: where scores and results are kept; None takes the cache folder.
         start: starts an engine's process.
         say: called with a line before anything that takes long.
@@ -89,7 +91,7 @@ def qualities_of(
             )
     store = QualityStore(folder or cache_dir(os.environ) / "quality")
     theirs, ours = engine_identity(reference), engine_identity(spec)
-    keys = [key_of(theirs, material_identity(material), top) for material in materials]
+    keys = [key_of(theirs, material_identity(material), top, SAMPLES) for material in materials]
     known = theirs is not None
     results: dict[int, QualityResult] = {}
     if known and ours is not None:
@@ -103,7 +105,7 @@ def qualities_of(
         for number in open_:
             scored = store.load_reference(keys[number]) if known else None
             if scored is None:
-                scored = side.refer(materials[number], top)
+                scored = side.refer(materials[number], top, SAMPLES)
                 if known:
                     store.save_reference(keys[number], scored)
             scores[number] = scored

@@ -86,7 +86,7 @@ class Side:
             self._client.close()
             self._client = None
 
-    def refer(self, material: Sequence[Prompt | Text], top: int) -> ReferenceScores:
+    def refer(self, material: Sequence[Prompt | Text], top: int, samples: int) -> ReferenceScores:
         """Score material as the reference.
 
         Raises:
@@ -110,7 +110,9 @@ class Side:
         if not passages:
             raise QualityError("there is nothing to score: no prompt has more than one token")
         self._say(f"scoring {_tokens(passages)} with the reference {self.name}")
-        scores = [score(client, one.tokens, one.first, top=top) for one in passages]
+        scores = [
+            score(client, one.tokens, one.first, top=top, samples=samples) for one in passages
+        ]
         return ReferenceScores(vocabulary, tuple(passages), tuple(scores), (*answers, *own))
 
     def follow(
@@ -125,10 +127,10 @@ class Side:
             EngineError: as ``refer``.
         """
         client, vocabulary = self._ready()
-        theirs = reference.vocabulary
-        if (vocabulary.size, vocabulary.sha256) != (theirs.size, theirs.sha256):
-            sizes = f"{vocabulary.size:,} tokens, the reference's {theirs.size:,}"
-            if vocabulary.size == theirs.size:
+        other = reference.vocabulary
+        if (vocabulary.size, vocabulary.sha256) != (other.size, other.sha256):
+            sizes = f"{vocabulary.size:,} tokens, the reference's {other.size:,}"
+            if vocabulary.size == other.size:
                 sizes = f"{vocabulary.size:,} tokens as well, but other ones"
             raise QualityError(
                 f"{self.name} can't be compared with the reference {name}: its vocabulary has "
@@ -136,8 +138,8 @@ class Side:
             )
         self._say(f"scoring {_tokens(reference.passages)} with {self.name}")
         scores = [
-            score(client, passage.tokens, passage.first, at=theirs_at.ids)
-            for passage, theirs_at in zip(reference.passages, reference.scores, strict=True)
+            score(client, passage.tokens, passage.first, at=(theirs.ids, theirs.sampled))
+            for passage, theirs in zip(reference.passages, reference.scores, strict=True)
         ]
         answers = [
             self._answer(Prompt(one.prompt, one.longest)).tokens for one in reference.answers

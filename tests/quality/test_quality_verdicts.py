@@ -19,6 +19,7 @@ RESULT = QualityResult(
     perplexity_interval=(0.03, 0.053),
     kl=0.02,
     kl_interval=(0.018, 0.022),
+    kl_bound=0.019,
     kl_error=0.001,
     top1=0.93,
     top1_interval=(0.91, 0.947),
