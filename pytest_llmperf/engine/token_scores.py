@@ -87,8 +87,8 @@ class TokenScores:
             elif kept == size:
                 ids = np.broadcast_to(np.arange(size, dtype=np.int32), rows.shape)
             else:
-                ids = np.argpartition(rows, size - kept, axis=1)[:, size - kept :]
-            ids = ids.astype(np.int32)
+                order = np.argpartition(rows, size - kept, axis=1)
+                ids = order[:, size - kept :].astype(np.int32)
             logs = np.take_along_axis(rows, ids, axis=1).astype(np.float64) - norm[:, None]
             mass = np.take_along_axis(shares, ids, axis=1).sum(axis=1, dtype=np.float64)
             if kept == size:
@@ -175,5 +175,5 @@ def unpacked(data: dict[str, Any]) -> NDArray[Any]:
     """
     import numpy as np
 
-    flat = np.frombuffer(base64.b64decode(data["data"]), dtype=np.dtype(data["dtype"]))
+    flat: NDArray[Any] = np.frombuffer(base64.b64decode(data["data"]), np.dtype(data["dtype"]))
     return flat.reshape(data["shape"])

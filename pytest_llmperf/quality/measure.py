@@ -19,7 +19,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.quality.errors import QualityError
 from pytest_llmperf.quality.figures import QualityResult, figures_of
 from pytest_llmperf.quality.identity import engine_identity, key_of, material_identity
-from pytest_llmperf.quality.side import ReferenceScores, Side
+from pytest_llmperf.quality.scoring_engine import ReferenceScores, ScoringEngine
 from pytest_llmperf.quality.store import QualityStore
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def qualities_of(
                 results[number] = replace(found, from_cache=True)
     open_ = [number for number in range(len(materials)) if number not in results]
     scores: dict[int, ReferenceScores] = {}
-    with Side(reference, start, say) as side:
+    with ScoringEngine(reference, start, say) as side:
         name = side.name
         for number in open_:
             scored = store.load_reference(keys[number]) if known else None
@@ -109,7 +109,7 @@ def qualities_of(
                 if known:
                     store.save_reference(keys[number], scored)
             scores[number] = scored
-    with Side(spec, start, say) as side:
+    with ScoringEngine(spec, start, say) as side:
         for number in open_:
             scored = scores[number]
             found_scores, answers = side.follow(scored, name)

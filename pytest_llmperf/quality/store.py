@@ -18,7 +18,7 @@ from pytest_llmperf.engine.scoring import Vocabulary
 from pytest_llmperf.engine.token_scores import TokenScores
 from pytest_llmperf.quality.figures import QualityResult
 from pytest_llmperf.quality.passages import Answer, Passage
-from pytest_llmperf.quality.side import ReferenceScores
+from pytest_llmperf.quality.scoring_engine import ReferenceScores
 from pytest_llmperf.stored_json import ShapeError, dump, read
 
 #: Layout of the files.

@@ -71,7 +71,7 @@ def test_a_verdict_names_the_figure_its_interval_and_the_limit() -> None:
         "1,020 positions, compared with f16.gguf"
     )
     (check,) = QualityLimits(min_top1=0.9).checks
-    assert judge(check, RESULT).claim == "quality kept: 93.0% [91.0%, 94.7%], must be at least 90%"
+    assert judge(check, RESULT).claim == "quality kept: 93.0 [91.0, 94.7] %, must be at least 90%"
     summary = summary_of(check, RESULT)
     assert (summary.value, summary.low, summary.iterations) == (0.93, 0.91, 1020)
 
@@ -100,6 +100,6 @@ def test_all_figures_are_told_in_one_line() -> None:
     (line,) = figure_lines(RESULT)
     assert line == (
         "quality of q4.gguf compared with f16.gguf, 1,020 positions: perplexity 12.5 (reference "
-        "12), KL divergence 0.0200 [0.0180, 0.0220] nats, perplexity increase 4.2% [3.0%, 5.3%], "
-        "same top token 93.0% [91.0%, 94.7%], greedy answers agree for 10.5 of 32 tokens"
+        "12), KL divergence 0.0200 [0.0180, 0.0220] nats, perplexity increase 4.2 [3.0, 5.3] %, "
+        "same top token 93.0 [91.0, 94.7] %, greedy answers agree for 10.5 of 32 tokens"
     )

@@ -47,7 +47,7 @@ class ReferenceScores:
     answers: tuple[Answer, ...]
 
 
-class Side:
+class ScoringEngine:
     """One engine process, started when it is first needed; a context manager that ends it.
 
     Args:
@@ -73,7 +73,7 @@ class Side:
         """The model's file without its folder."""
         return Path(str(self._spec.config["model_path"])).name
 
-    def __enter__(self) -> Side:
+    def __enter__(self) -> ScoringEngine:
         return self
 
     def __exit__(
