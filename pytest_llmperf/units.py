@@ -56,6 +56,7 @@ _WRITTEN: dict[Unit, tuple[str, Mapping[str, float]]] = {
     Unit.JOULES: ("an energy such as 0.5J, 200mJ", {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}),
     Unit.WATTS: ("a power such as 350W", {"mW": 1e-3, "W": 1.0, "kW": 1e3}),
     Unit.RATIO: (_FRACTION_WORDS, {"%": 0.01}),
+    Unit.NATS: ("a divergence such as 0.02nats", {"nats": 1.0}),
 }
 
 
@@ -186,6 +187,7 @@ _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     Unit.WATTS: ((1e3, "kW"), (1.0, "W"), (1e-3, "mW")),
     Unit.TOKENS_PER_SECOND: ((1.0, "tok/s"),),
     Unit.RATIO: ((0.01, "%"),),
+    Unit.NATS: ((1.0, "nats"),),
 }
 
 

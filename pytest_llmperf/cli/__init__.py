@@ -14,6 +14,7 @@ from pytest_llmperf.cli import (
     doctor,
     history,
     model,
+    quality,
     schema,
 )
 
@@ -27,6 +28,7 @@ _COMMANDS = {
     "bisect": bisect,
     "calibrate": calibrate,
     "doctor": doctor,
+    "quality": quality,
 }
 
 

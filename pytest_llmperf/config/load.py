@@ -23,9 +23,9 @@ from pytest_llmperf.system_path import shown_path, system_path, typed_text
 from pytest_llmperf.units import shown
 
 _PREFIX = "LLMPERF_"
-_SECTIONS = ("llm", "perf")
+_SECTIONS = ("llm", "perf", "quality")
 #: One underscore after the section where two are needed: easy to get wrong, silent if ignored.
-_NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF)_(?!_)(.+)", re.IGNORECASE)
+_NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF|QUALITY)_(?!_)(.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Layers:
 
     def _assign_text(self, keys: Sequence[str], text: str, origin: SettingOrigin) -> list[Problem]:
         if keys[0] not in _SECTIONS or len(keys) < 2 or not all(keys):
-            words = "expected a key of the section llm or perf, such as llm.n_batch"
+            words = "expected a key of the section llm, perf or quality, such as llm.n_batch"
             return [Problem(origin.where, words, order=origin.order)]
         typed = typed_text(text)
         if typed is None:

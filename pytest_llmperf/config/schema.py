@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from pytest_llmperf.config.fields import (
@@ -311,12 +318,48 @@ class PerfConfig(_Section):
         return severities
 
 
+class QualityReference(_Section):
+    """Settings in which the reference differs from the engine that is measured."""
+
+    model_path: Text | None = Field(
+        default=None, description="Its model, such as the F16 or Q8_0 file; null: the same model."
+    )
+    n_batch: Count | None = Field(default=None, description="As in llm; null: the same.")
+    n_ubatch: Count | None = Field(default=None, description="As in llm; null: the same.")
+    n_gpu_layers: Layers | None = Field(default=None, description="As in llm; null: the same.")
+    flash_attn: Flag | None = Field(default=None, description="As in llm; null: the same.")
+    type_k: CacheType | None = Field(default=None, description="As in llm; null: the same.")
+    type_v: CacheType | None = Field(default=None, description="As in llm; null: the same.")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that are given."""
+        return self.model_dump(exclude_none=True)
+
+
+class QualityConfig(_Section):
+    """What the quality of answers is compared with, and on which text."""
+
+    reference: QualityReference = Field(
+        default_factory=QualityReference,
+        description="What answers are compared with: another model file, other settings, or both.",
+    )
+    text: Text | None = Field(
+        default=None,
+        description="A text file to score; null: the tests' own prompts and the answers to them.",
+    )
+
+
 class Config(_Section):
     """Settings of pytest-llmperf for one machine and model."""
 
     llm: LlmConfig = Field(default_factory=LlmConfig, description="The engine and its model.")
     perf: PerfConfig = Field(
         default_factory=PerfConfig, description="How perf tests are measured and judged."
+    )
+    quality: QualityConfig = Field(
+        default_factory=QualityConfig,
+        description="What the quality of answers is compared with, and on which text.",
     )
 
     @model_validator(mode="after")
@@ -328,3 +371,24 @@ class Config(_Section):
             )
             raise problems("perf", [("require_gpu", text, True)], ("perf",))
         return self
+
+    @model_validator(mode="after")
+    def _reference_is_valid(self) -> Config:
+        try:
+            _ = self.reference_llm
+        except ValidationError as error:
+            found = [
+                (str(item["loc"][-1]) if item["loc"] else "model_path", str(item["msg"]), None)
+                for item in error.errors()
+            ]
+            raise problems("quality", found, ("quality", "reference")) from None
+        return self
+
+    @property
+    def reference_llm(self) -> LlmConfig | None:
+        """The settings of the reference's engine; None if the configuration names none."""
+        changes = self.quality.reference.changes
+        if not changes:
+            return None
+        given = self.llm.model_dump(exclude_unset=True)
+        return LlmConfig.model_validate({**given, **changes})

@@ -30,6 +30,7 @@ LLAMA_CPP = EngineKind(
     side_by_side=True,
     pauses=True,
     restores_prompts=True,
+    scores=True,
     takes_delay=True,
 )
 

@@ -1,20 +1,23 @@
 """The versioned protocol between the plugin and a worker: JSON lines over pipes.
 
-The worker speaks first: ``{"event": "hello", "protocol": 2, ...}``. Then every
+The worker speaks first: ``{"event": "hello", "protocol": 3, ...}``. Then every
 command ``{"id": n, "op": ..., ...}`` is answered by any number of ``token``
 and ``turn`` events and exactly one ``done`` or ``error`` event that carries the same id.
 After a ``turn`` event the worker waits for the command ``go_on``, which has no answer of its own.
 
-========  =======================================  ==============================
-op        fields                                   ``done`` carries
-========  =======================================  ==============================
-load      engine, config, plant (optional)         info
-generate  request, turn (tokens, optional)         generation
+==========  ====================================  ==============================
+op          fields                                ``done`` carries
+==========  ====================================  ==============================
+load        engine, config, plant (optional)      info
+generate    request, turn (tokens, optional)      generation
 go_on
-reset                                              nothing
-modules   names                                    {name: file} of those imported
-close                                              nothing; the worker then exits
-========  =======================================  ==============================
+reset                                             nothing
+modules     names                                 {name: file} of those imported
+vocabulary                                        size, sha256, bos
+tokenize    text                                  token ids
+score       tokens, first, top, samples, at       scores (``engine/token_scores.py``)
+close                                             nothing; the worker then exits
+==========  ====================================  ==============================
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 #: What each event carries besides an id.
 _EVENT_FIELDS = {

@@ -34,6 +34,7 @@ from pytest_llmperf.engine.loaded_modules import loaded_modules
 from pytest_llmperf.engine.orphan import die_with_parent, end_unreachable
 from pytest_llmperf.engine.planted import Delay, Plant
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.scoring import SCORING, answer_scoring
 from pytest_llmperf.engine.turn_pauses import TurnPauses
 from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
 
@@ -132,6 +133,8 @@ class _Worker:
         if operation == "reset":
             self._engine.reset()
             return None
+        if operation in SCORING:
+            return answer_scoring(self._engine, command)
         if operation == "generate":
             request, turn = Request.from_wire(command["request"]), command.get("turn")
             pauses = None if turn is None else TurnPauses(turn, partial(self._wait, number))

@@ -41,6 +41,10 @@ MARKERS = {
     "energy_per_token": (
         "energy_per_token(max='2J', tolerance='5%'): gate the GPUs' energy per output token."
     ),
+    "quality": (
+        "quality(max_kl=0.02, max_perplexity_increase='1%', min_top1='95%'): gate the quality of "
+        "the answers, compared with the reference of the configuration."
+    ),
     "perf_metric": (
         "perf_metric(name, min=..., max=..., tolerance='5%'): gate any registered metric; "
         "a marker without a limit gates against the baseline only."
@@ -54,7 +58,9 @@ PLAIN_MARKERS = {
     ),
 }
 #: Those of ``MARKERS`` that name a metric.
-METRIC_MARKERS = tuple(name for name in MARKERS if name != "perf")
+METRIC_MARKERS = tuple(name for name in MARKERS if name not in ("perf", "quality"))
+#: Arguments of ``quality``.
+QUALITY_ARGUMENTS = frozenset({"max_kl", "max_perplexity_increase", "min_top1"})
 
 
 class MarkerError(Exception):

@@ -19,6 +19,7 @@ from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
+from pytest_llmperf.plugin.quality_marker import check_reference, read_quality
 from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
 from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
 from pytest_llmperf.plugin.selection import is_perf
@@ -26,6 +27,7 @@ from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
+from pytest_llmperf.quality.limits import QualityLimits
 from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.table import render_table
@@ -48,8 +50,13 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     loaded = load(config) if collect_only else settings_of(config).setup.loaded
     perf = loaded.config.perf
     checks: dict[str, list[Check]] = {}
+    quality: dict[str, QualityLimits] = {}
     errors: list[str] = []
     for item in items:
+        limits, wrong = read_quality(item)
+        errors += wrong
+        if limits is not None:
+            quality[item.nodeid] = limits
         checks[item.nodeid], wrong = read_checks(item, perf.targets, perf.tolerance)
         errors += wrong + read_budget(item)[1]
         if config.getoption("llmperf_roofline"):
@@ -58,11 +65,13 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         raise usage_error("\n".join(errors))
     if collect_only:
         return
+    if quality and (wrong := check_reference(settings_of(config).setup)):
+        raise usage_error("\n".join(wrong))
     options, console = Options.of(config), TerminalConsole(config)
     check_before_loading(config, items, settings_of(config).setup, options)
     context = session_context(config, console)
     required = required_baselines(config, items, checks, context, options)
-    session = PerfSession(config, options, checks, required, context, console)
+    session = PerfSession(config, options, checks, quality, required, context, console)
     config.pluginmanager.register(session, "llmperf-session")
     session.prepare()
 
@@ -75,6 +84,7 @@ class PerfSession:
         config: pytest.Config,
         options: Options,
         checks: dict[str, list[Check]],
+        quality: dict[str, QualityLimits],
         required: RequiredBaselines,
         context: SessionContext,
         console: TerminalConsole,
@@ -83,6 +93,7 @@ class PerfSession:
         self._required = required
         self._options = options
         self._checks = checks
+        self._quality = quality
         self._engine = settings_of(config).engine
         self._console = console
         self._context = context
@@ -218,7 +229,14 @@ class PerfSession:
         """Return what was recorded of a test, and what its markers ask for."""
         budget, _ = read_budget(one.item)
         nodeid = one.item.nodeid
-        return RecordedTest(nodeid, one.workload, one.seconds, self._checks[nodeid], budget)
+        return RecordedTest(
+            nodeid,
+            one.workload,
+            one.seconds,
+            self._checks[nodeid],
+            budget,
+            self._quality.get(nodeid),
+        )
 
     def _calibrate(self, request: Path, tests: Sequence[RecordedTest]) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` requests."""

@@ -24,7 +24,10 @@ per second; anything unknown is null)::
                 title, evidence, change, certain}] (why a test that is too slow may be
                 so), fitness [fitness, with processes [number from 0; none: all]],
                 roofline (null where nobody asked), metrics [metric], telemetry {hz, gpus
-                [telemetry]} (null where no GPU was watched)}]
+                [telemetry]} (null where no GPU was watched), quality {checks [{name, label,
+                unit, direction, limit, value, low, high, verdict, explanation}], figures
+                (quality/figures.py; null where they could not be measured)} (null where
+                nobody asked)}]
 
     roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
                 bytes_per_token, depth (positions a decode step looks at, on average),
@@ -84,6 +87,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_llmperf.gate.verdict import Proof
+    from pytest_llmperf.quality.figures import QualityResult
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 SCHEMA_VERSION = 1
@@ -167,8 +171,36 @@ def _test(test: TestResult) -> dict[str, Any]:
         "fitness": [entry.to_json("processes") for entry in test.fitness],
         "roofline": roofline_json(test.roofline),
         "metrics": [_metric(row) for row in test.rows],
+        "quality": _quality(test),
         "telemetry": _telemetry(test),
     }
+
+
+def _quality(test: TestResult) -> dict[str, Any] | None:
+    if not test.quality_rows:
+        return None
+    figures = None if test.quality is None else quality_json(test.quality)
+    checks = [
+        {
+            "name": row.check.metric.name,
+            "label": row.check.metric.label,
+            "unit": row.check.metric.unit.value,
+            "direction": row.check.metric.direction.value,
+            "limit": row.check.limit,
+            "value": row.summary.value if row.summary else None,
+            "low": row.summary.low if row.summary else None,
+            "high": row.summary.high if row.summary else None,
+            "verdict": row.verdict.kind.value if row.verdict else None,
+            "explanation": row.verdict.explanation if row.verdict else None,
+        }
+        for row in test.quality_rows
+    ]
+    return {"checks": checks, "figures": figures}
+
+
+def quality_json(result: QualityResult) -> dict[str, Any]:
+    """Return all figures of a comparison with a reference."""
+    return {name: value for name, value in asdict(result).items() if name != "from_cache"}
 
 
 def _telemetry(test: TestResult) -> dict[str, Any] | None:

@@ -122,13 +122,13 @@ def _busy(session: SessionResult, width: int, color: bool) -> list[str]:
 
 def _rows(session: SessionResult, width: int, color: bool, brief: bool) -> list[str]:
     """The header and every test, in the roomiest layout that holds every row."""
-    cells = [cells_of(row) for test in session.tests for row in test.rows]
+    cells = [cells_of(row) for test in session.tests for row in test.all_rows]
     base = "baseline" if session.against is None else "base"
     drawn, known = iter(_layout(cells, width, base)), _common_facts(session.tests)
     lines = [paint(line, BOLD, color) for line in next(drawn)]
     for test in session.tests:
         lines += ["", *_heading(test, width)]
-        for row in test.rows:
+        for row in test.all_rows:
             lines += _coloured(next(drawn), row, color)
         lines += _explanations(test, width, brief, known)
     legend = list(known)
@@ -223,7 +223,7 @@ def _explanations(test: TestResult, width: int, brief: bool, known: Collection[s
     """
     explained = [
         (row.label, row.verdict)
-        for row in test.rows
+        for row in test.all_rows
         if row.verdict is not None and _is_explained(row.verdict, brief)
     ]
     shared = _shared_facts(explained, known)

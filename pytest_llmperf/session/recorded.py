@@ -12,6 +12,7 @@ from pytest_llmperf.units import ToleranceSetting, without_calibration
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.workload import Workload
+    from pytest_llmperf.quality.limits import QualityLimits
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class RecordedTest:
         seconds: how long they took, inside generation.
         checks: the metrics to gate or show.
         budget: seconds that may go into replaying it; None takes ``perf.test_budget``.
+        quality: limits of the answers' quality, or None.
     """
 
     nodeid: str
@@ -31,6 +33,12 @@ class RecordedTest:
     seconds: float
     checks: Sequence[Check]
     budget: float | None = None
+    quality: QualityLimits | None = None
+
+    @property
+    def quality_checks(self) -> tuple[Check, ...]:
+        """A check for each limit of the quality."""
+        return () if self.quality is None else self.quality.checks
 
 
 #: Default tolerance of a stall rate, absolute: an increase by a fifth of the iterations.
