@@ -65,11 +65,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one subcommand; 1 is a problem with a model or the disk, 2 a wrong argument."""
     from pytest_llmperf.config.errors import ModelError
+    from pytest_llmperf.models.file_types import UnknownFileTypeError
 
     command = {"fetch": _fetch, "quantize": _quantize, "synth": _synthesize}[arguments.verb]
     with ending_on_sigterm():
         return run_reporting(
-            lambda: command(arguments), wrong=(ValueError,), problems=(ModelError,)
+            lambda: command(arguments), wrong=(UnknownFileTypeError,), problems=(ModelError,)
         )
 
 

@@ -137,15 +137,20 @@ _KEPT = (
 _EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 
 
+class UnknownFileTypeError(ValueError):
+    """There is no such quantization; the message lists those that there are."""
+
+
 def file_type(name: str) -> tuple[str, FileType]:
     """Return the name as it is written, and the quantization; upper and lower case are the same.
 
     Raises:
-        ValueError: there is none; the message lists them.
+        UnknownFileTypeError: there is none.
     """
     upper = name.strip().upper()
     if upper not in FILE_TYPES:
-        raise ValueError(f"unknown quantization {name.strip()!r}; known: {', '.join(FILE_TYPES)}")
+        known = ", ".join(FILE_TYPES)
+        raise UnknownFileTypeError(f"unknown quantization {name.strip()!r}; known: {known}")
     return upper, FILE_TYPES[upper]
 
 

@@ -43,7 +43,7 @@ def quantize(
     Raises:
         ModelError: the model is missing, incomplete or quantized already, a file can't be
             written, or llama.cpp fails.
-        ValueError: there is no such quantization.
+        UnknownFileTypeError: there is no such quantization.
     """
     names = list(dict.fromkeys(file_type(kind)[0] for kind in kinds))
     try:

@@ -23,6 +23,10 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def _print(_level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+    os.write(2, text)
+
+
 def main(source: str, target: str, number: str, allow_requantize: str) -> int:
     """Quantize a file; return 0 if that worked. llama.cpp's own lines go to the standard error."""
     own_folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
@@ -31,7 +35,7 @@ def main(source: str, target: str, number: str, allow_requantize: str) -> int:
     import llama_cpp
 
     # Kept alive by its name while llama.cpp calls it.
-    log = llama_cpp.llama_log_callback(lambda _level, text, _data: os.write(2, text) and None)
+    log = llama_cpp.llama_log_callback(_print)
     llama_cpp.llama_log_set(log, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
     parameters = llama_cpp.llama_model_quantize_default_params()

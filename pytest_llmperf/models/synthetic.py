@@ -54,7 +54,7 @@ def synthesize(
     Raises:
         ModelError: there is no such preset or file, it can't be copied, or ``target`` can't be
             written; also if the package ``gguf`` is missing.
-        ValueError: there is no such quantization.
+        UnknownFileTypeError: there is no such quantization.
     """
     start = time.monotonic()
     name, chosen = file_type(quantization) if quantization else ("", None)
