@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -28,13 +29,38 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)  # a pipe or /dev/stdout can't be replaced
         return
-    temporary = path.with_name(f".llmperf-{os.getpid()}-{secrets.token_hex(6)}.tmp")
+    temporary = _beside(path)
     try:
         write_new(temporary, data)
         temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a file name beside ``path`` to write to; at the end of the block it becomes ``path``.
+
+    If the block raises, whatever it wrote is removed. A killed writer may leave a hidden
+    ``.llmperf-*.tmp``.
+
+    Raises:
+        OSError: the file can't be written through to the disk, or can't get its name.
+    """
+    temporary = _beside(path)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".llmperf-{os.getpid()}-{secrets.token_hex(6)}.tmp")
 
 
 def write_new(path: Path, content: bytes) -> None:

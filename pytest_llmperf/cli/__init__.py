@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from pytest_llmperf import __version__
@@ -41,6 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
         command.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(model.with_verb(sys.argv[1:] if argv is None else argv))
     status: int = _COMMANDS[arguments.command].run(arguments)
     return status
