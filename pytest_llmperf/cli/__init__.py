@@ -1,4 +1,4 @@
-"""The command line ``llmperf``: stored baselines, commits, calibration, diagnosis, models."""
+"""The command line ``llmperf``: stored baselines, commits, calibration, diagnosis, tuning."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pytest_llmperf.cli import (
     history,
     model,
     schema,
+    tune,
 )
 
 #: In the order of ``llmperf --help``.
@@ -27,6 +28,7 @@ _COMMANDS = {
     "bisect": bisect,
     "calibrate": calibrate,
     "doctor": doctor,
+    "tune": tune,
 }
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.cpus import control_groups
+
+if TYPE_CHECKING:
+    import psutil
 
 _ROOT = Path("/")
 #: The limit that a kernel reports for a group without one.
@@ -93,3 +97,22 @@ def has_room_beside(pid: int) -> bool:
     except psutil.Error:
         return False
     return free_memory() >= _LARGER * held + _SPARE
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most memory that a process and its children held, in bytes; 0 if unknown.
+
+    A mapped file counts as far as it was read. Where the system keeps no peak, what they hold now.
+    """
+    import psutil
+
+    try:
+        one = psutil.Process(pid)
+        return sum(_peak(each) for each in (one, *one.children(recursive=True)))
+    except psutil.Error:
+        return 0
+
+
+def _peak(process: psutil.Process) -> int:
+    kept = _line(Path(f"/proc/{process.pid}/status"), "VmHWM:")
+    return kept << 10 if kept else int(process.memory_info().rss)

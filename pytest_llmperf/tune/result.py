@@ -1,7 +1,7 @@
 """The result of a search for better settings, as plain data: the only input of its reports.
 
 Changes are fractions, as everywhere: positive is worse (0.05 is 5% slower, -0.5 half the time).
-Values are in the metric's base unit. Nothing in here is an object of another room.
+Values are in the metric's base unit. ``stored_json.dump`` and ``read`` turn it into JSON and back.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-#: What became of a point: ``measured`` beside the best one so far; ``lost``: far or provably slower;
-#: ``does not fit`` into memory; ``unsupported`` by the engine or the model; ``rejected`` by a bound
-#: on quality or memory; ``failed``: the engine crashed or hung; ``out of time``.
+from pytest_llmperf.stored_json import Stored
+
+#: What became of a point: ``measured`` beside the best one so far; ``lost`` to it, far or provably
+#: slower; ``does not fit`` into memory; ``unsupported`` by the engine or the model; ``rejected`` by
+#: a bound on quality or memory; ``failed``: the engine crashed or hung; ``out of time``.
 Outcome = Literal[
     "measured", "lost", "does not fit", "unsupported", "rejected", "failed", "out of time"
 ]
@@ -23,7 +25,7 @@ Phase = Literal[1, 2, 3]
 
 
 @dataclass(frozen=True)
-class Level:
+class Level(Stored):
     """The level of one metric.
 
     Attributes:
@@ -38,7 +40,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class MetricChange:
+class MetricChange(Stored):
     """Change of one metric, from pairs of processes that ran interleaved.
 
     Attributes:
@@ -60,7 +62,7 @@ class MetricChange:
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Stored):
     """One combination of settings that was proposed.
 
     Attributes:
@@ -96,7 +98,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Stored):
     """One limit, and whether it is kept.
 
     Attributes:
@@ -118,7 +120,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class Configuration(Stored):
     """A configuration and what was measured of it.
 
     Attributes:
@@ -137,7 +139,7 @@ class Configuration:
 
 
 @dataclass(frozen=True)
-class Gain:
+class Gain(Stored):
     """A change of one metric, from the final comparison with today's configuration.
 
     Attributes:
@@ -159,7 +161,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Confirmation:
+class Confirmation(Stored):
     """The final comparison: fresh pairs of the winner and today's configuration.
 
     Attributes:
@@ -180,7 +182,7 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
-class TuneResult:
+class TuneResult(Stored):
     """Everything about one search.
 
     Attributes:
