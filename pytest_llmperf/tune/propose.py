@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.space import Demand
 
 #: Sampled points in a row that bring nothing, after which a phase ends.
-_PATIENCE_MIN, _PATIENCE_MAX = 3, 6
+_PATIENCE_MIN, _PATIENCE_MAX = 2, 6
+#: And at most this part of all combinations.
+_PATIENCE_PART = 16
 #: Combinations that are enumerated to find one that was not tried.
 _ENUMERATED = 20_000
 SAMPLER, ONE_AT_A_TIME, NEIGHBOUR, MODEL, TOGETHER = (
@@ -185,7 +187,7 @@ def _steps(space: Space, best: Settings) -> Iterator[tuple[str, Any]]:
 
 def patience(space: Space) -> int:
     """Return how many sampled points in a row may bring nothing."""
-    return min(max(len(space.choices), _PATIENCE_MIN), _PATIENCE_MAX)
+    return min(max(space.size // _PATIENCE_PART, _PATIENCE_MIN), _PATIENCE_MAX)
 
 
 def any_untried(tried: Tried, seed: int) -> Proposal | None:

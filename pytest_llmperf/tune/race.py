@@ -61,7 +61,10 @@ RECORDED = (
 #: Name of a level that is not measured in turns: the most memory that the engine's process held.
 MEMORY = "peak_memory"
 
-Standing = Literal["better", "worse"]
+#: Differences of two pairs in turns that are all this small show that there is none worth having.
+_EVEN = math.log(1.02)
+
+Standing = Literal["better", "worse", "even"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ class RaceOutcome:
 
 
 def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) -> Standing | None:
-    """Return whether a candidate is ahead or behind, as far as these pairs show it."""
+    """Return whether a candidate is ahead, behind or even; None while these pairs don't show it."""
     if not differences:
         return None
     n, mean = len(differences), fmean(differences)
@@ -114,6 +117,8 @@ def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) 
     agree = all((one > 0) == (mean > 0) for one in differences)
     if agree and min(map(abs, differences)) > _AGREEING[min(n, max(_AGREEING))]:
         return side
+    if in_turns and abs(mean) < _NEGLIGIBLE and max(map(abs, differences)) < _EVEN:
+        return "even"
     state = running(differences, _ZONE, metric)
     return side if state.low > 0 or state.high < 0 else None
 

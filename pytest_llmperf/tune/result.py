@@ -234,5 +234,6 @@ class TuneResult(Stored):
 
     @property
     def best(self) -> Point | None:
-        """The last point that took over; None if none did."""
-        return next((one for one in reversed(self.points) if one.took_over), None)
+        """The point with the best score of those that took over; None if none did."""
+        leading = [one for one in self.points if one.took_over and one.score is not None]
+        return min(leading, key=lambda one: one.score or 0.0, default=None)

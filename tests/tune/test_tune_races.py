@@ -24,8 +24,10 @@ FIRST = get_metric("first_token")
         ((0.06, 0.05), "worse"),
         ((0.06, 0.01), None),
         ((0.06, -0.06), None),
+        ((0.005, -0.004), "even"),
+        ((0.018, 0.012), None),
         ((-0.03, -0.025, -0.028), "better"),
-        ((0.005, -0.004, 0.003), None),
+        ((0.03, -0.004, -0.02), None),
     ],
 )
 def test_a_race_ends_as_soon_as_one_side_is_ahead(
@@ -37,6 +39,7 @@ def test_a_race_ends_as_soon_as_one_side_is_ahead(
 def test_processes_that_follow_one_another_need_more() -> None:
     assert standing((0.2,), WHOLE, in_turns=False) is None
     assert standing((0.5,), WHOLE, in_turns=False) == "worse"
+    assert standing((0.005, -0.004), WHOLE, in_turns=False) is None
 
 
 def test_the_last_pair_decides_by_the_mean() -> None:
