@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.session.run import SESSION_ERRORS
     from pytest_llmperf.tune.search import TuneError
-    from pytest_llmperf.tune.study import StudyError
+    from pytest_llmperf.tune.storage import StudyError
 
     try:
         if arguments.json is not None:

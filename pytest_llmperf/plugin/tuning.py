@@ -36,7 +36,7 @@ class TuningRun:
         """
         from pytest_llmperf.tune.request import write_result
         from pytest_llmperf.tune.search import TuneError
-        from pytest_llmperf.tune.study import StudyError
+        from pytest_llmperf.tune.storage import StudyError
 
         try:
             result = self._run.run(tests, engine)
@@ -55,7 +55,7 @@ def tuning_run(context: SessionContext, path: Path) -> TuningRun:
     from pytest_llmperf.tune.request import TuneRequest, TuneRequestError
     from pytest_llmperf.tune.run import TuneRun
     from pytest_llmperf.tune.search import TuneError
-    from pytest_llmperf.tune.study import StudyError
+    from pytest_llmperf.tune.storage import StudyError
 
     try:
         request = TuneRequest.read(path)

@@ -18,6 +18,8 @@ from pytest_llmperf.diagnosis.sizes import bytes_text
 if TYPE_CHECKING:
     from pytest_llmperf.engine.gguf_header import GgufHeader
     from pytest_llmperf.engine.load_report import DeviceLoad
+    from pytest_llmperf.session.setup import EngineSetup
+    from pytest_llmperf.tune.result import Outcome
 
 #: Bytes of one element of the cache: of quantized types, a block's bytes over its elements.
 #: Source: the block structures of ggml's ggml-common.h.
@@ -219,3 +221,32 @@ class Room:
         if self.limit is None or used <= self.limit:
             return ""
         return f"{what} {bytes_text(used)}, over tune.max_memory ({bytes_text(self.limit)})"
+
+
+class MemoryBounds:
+    """Refuses configurations that don't fit, or need more than is allowed, before they are loaded.
+
+    Args:
+        room: the memory that an engine may take.
+    """
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+        self._shapes: dict[str, ModelShape | None] = {}
+
+    def refused(self, setup: EngineSetup) -> tuple[Outcome, str] | None:
+        """Return what becomes of a configuration, and why; None if it may be loaded."""
+        if setup.model is None:
+            return None
+        name = str(setup.model.first)
+        if name not in self._shapes:
+            self._shapes[name] = ModelShape.read(setup.model.parts)
+        shape = self._shapes[name]
+        if shape is None:
+            return None
+        need = shape.need(setup.llm.resolved())
+        if why := self.room.why_not(need):
+            return "does not fit", why
+        if why := self.room.over_limit(need.host + need.gpu, "it needs about"):
+            return "rejected", why
+        return None

@@ -17,7 +17,7 @@ from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.result import Configuration, Level, TuneResult
 from pytest_llmperf.tune.search import Finding, Quality, Search, TuneError
 from pytest_llmperf.tune.space import Settings, shown
-from pytest_llmperf.tune.study import check_optuna
+from pytest_llmperf.tune.storage import check_optuna
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine

@@ -21,7 +21,7 @@ from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import cards_of
 from pytest_llmperf.session.setup import with_settings
 from pytest_llmperf.tune import propose
-from pytest_llmperf.tune.fit import ModelShape, Room
+from pytest_llmperf.tune.fit import MemoryBounds, Room
 from pytest_llmperf.tune.look import Look, LookError, look
 from pytest_llmperf.tune.propose import Tried
 from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, Runner, looked
@@ -100,7 +100,6 @@ class Search:
         self._tune = context.setup.loaded.config.tune
         self._racer = Racer(context, facts, tests, objective)
         self._runners: dict[int, Runner] = {}
-        self._shapes: dict[str, ModelShape | None] = {}
 
     def run(self, info: EngineInfo, end: float, budget: float) -> Finding:
         """Search until the time for it is used up.
@@ -116,7 +115,7 @@ class Search:
         """
         self._space = self._build_space(info)
         devices = info.gpu.devices if info.gpu is not None else ()
-        self._room = Room.beside(devices, self._tune.max_memory)
+        self._memory = MemoryBounds(Room.beside(devices, self._tune.max_memory))
         identity = self._identity()
         self._study = Study.open(
             self._request.study or identity_name(identity),
@@ -320,26 +319,12 @@ class Search:
             setup = with_settings(self._setup, changed)
         except (ConfigError, EngineError) as error:
             raise LookError("unsupported", _in_one_line(error)) from None
-        self._check_memory(setup)
+        if refused := self._memory.refused(setup):
+            raise LookError(*refused)
         seen = self._look(setup, best)
-        if why := self._room.over_limit(seen.memory, "its process held"):
+        if why := self._memory.room.over_limit(seen.memory, "its process held"):
             raise LookError("rejected", why)
         return Runner(setup, seen)
-
-    def _check_memory(self, setup: EngineSetup) -> None:
-        if setup.model is None:
-            return
-        name = str(setup.model.first)
-        if name not in self._shapes:
-            self._shapes[name] = ModelShape.read(setup.model.parts)
-        shape = self._shapes[name]
-        if shape is None:
-            return
-        need = shape.need(setup.llm.resolved())
-        if why := self._room.why_not(need):
-            raise LookError("does not fit", why)
-        if why := self._room.over_limit(need.host + need.gpu, "it needs about"):
-            raise LookError("rejected", why)
 
     def _look(self, setup: EngineSetup, best: Look | None) -> Look:
         perf = self._setup.perf

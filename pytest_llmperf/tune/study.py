@@ -13,8 +13,7 @@ import json
 import os
 import platform
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from pytest_llmperf.stored_json import ShapeError, dump, read
 from pytest_llmperf.tune.propose import SAMPLER
 from pytest_llmperf.tune.result import Point
 from pytest_llmperf.tune.space import Space
+from pytest_llmperf.tune.storage import StudyError, file_url, open_storage, quiet, without_password
 
 if TYPE_CHECKING:
     import optuna
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 #: Seconds after which a trial without a known worker counts as left behind; and one of a worker on
 #: another machine, which can't be looked at.
 _STALE, _STALE_ELSEWHERE = 60.0, 24 * 3600.0
-#: Seconds that one worker waits for another that writes to the same file.
-_WAIT = 60.0
 #: Proposals of the sampler that may repeat what was tried.
 _REPEATS = 5
 _PROPOSED, _ORIGIN, _PHASE, _WORKER, _POINT, _SKIPPED = (
@@ -47,25 +45,6 @@ _PROPOSED, _ORIGIN, _PHASE, _WORKER, _POINT, _SKIPPED = (
     "point",
     "skipped",
 )
-
-
-class StudyError(Exception):
-    """A study that can't be used; str() is the complete message."""
-
-
-def check_optuna() -> None:
-    """Check that Optuna is installed.
-
-    Raises:
-        StudyError: it is not.
-    """
-    try:
-        import optuna  # noqa: F401
-    except ImportError:
-        raise StudyError(
-            "llmperf tune needs Optuna, which is not installed; "
-            "run: pip install 'pytest-llmperf[tune]'"
-        ) from None
 
 
 @dataclass(frozen=True)
@@ -138,9 +117,9 @@ class Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        url = storage or _file_url(folder, name)
+        url = storage or file_url(folder, name)
         try:
-            backend = _backend(url)
+            backend = open_storage(url)
             # Another worker may be creating the same tables or study.
             study = optuna.create_study(
                 storage=backend, study_name=name, load_if_exists=True, direction="minimize"
@@ -148,7 +127,7 @@ class Study:
         except Exception as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise StudyError(
-                f"the study {name} can't be opened in {_without_password(url)}: {reason}; name "
+                f"the study {name} can't be opened in {without_password(url)}: {reason}; name "
                 "another place with --storage"
             ) from error
         known = study.user_attrs.get("identity")
@@ -165,7 +144,7 @@ class Study:
         study.sampler = optuna.samplers.TPESampler(
             seed=seed + len(study.get_trials(deepcopy=False)), n_startup_trials=4
         )
-        return cls(study, space, _without_password(url), seed)
+        return cls(study, space, without_password(url), seed)
 
     @property
     def name(self) -> str:
@@ -242,7 +221,7 @@ class Study:
         self._tell(asked.trial.number, point)
 
     def _started(self, phase: Phase) -> Asked:
-        with _quiet():
+        with quiet():
             trial = self._study.ask()
             trial.set_user_attr(_WORKER, _this_worker())
             known = trial.user_attrs
@@ -265,13 +244,13 @@ class Study:
         }
 
     def _enqueue(self, params: Mapping[str, Any], attributes: Mapping[str, Any]) -> None:
-        with _quiet():
+        with quiet():
             self._study.enqueue_trial(dict(params), user_attrs=dict(attributes))
 
     def _tell(self, number: int, point: Point) -> None:
         from optuna.trial import TrialState
 
-        with contextlib.suppress(ValueError, RuntimeError), _quiet():
+        with contextlib.suppress(ValueError, RuntimeError), quiet():
             if point.score is None:
                 self._study.tell(number, state=TrialState.FAIL)
             else:
@@ -340,38 +319,6 @@ def _is_at_work(trial: FrozenTrial) -> bool:
         return False
 
 
-def _file_url(folder: Path, name: str) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
-    safe = "".join(one if one.isalnum() or one in "-_." else "_" for one in name)
-    return f"sqlite:///{(folder / f'{safe}.db').absolute()}"
-
-
-def _backend(url: str) -> optuna.storages.BaseStorage:
-    import optuna
-
-    if "://" not in url:
-        raise ValueError("expected a URL such as postgresql://user@host/database")
-    options: dict[str, Any] = {}
-    if url.startswith("sqlite"):
-        options = {"connect_args": {"timeout": _WAIT}}
-    with _quiet():
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, colon, user = head.partition("://")
-    return f"{scheme}{colon}{user.partition(':')[0]}{at}{tail}" if at else url
-
-
 def _differences(known: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     found = [key for key in now if known.get(key) != json.loads(json.dumps(now[key]))]
     return "another " + ", ".join(found or ["identity"])
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence Optuna's notices of experimental features."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -14,7 +14,8 @@ from pytest_llmperf.stored_json import dump
 from pytest_llmperf.tune.propose import Proposal
 from pytest_llmperf.tune.result import Level, MetricChange, Point
 from pytest_llmperf.tune.space import Space
-from pytest_llmperf.tune.study import Study, StudyError, check_optuna, identity_name
+from pytest_llmperf.tune.storage import StudyError, check_optuna
+from pytest_llmperf.tune.study import Study, identity_name
 
 TODAY = {"n_threads": 1, "n_batch": 32, "flash_attn": False}
 SPACE = Space(
