@@ -174,7 +174,8 @@ def _read_space(
             continue
         field = LlmConfig.model_fields[key]
         strict = ConfigDict(strict=True)
-        choice: Any = create_model(key, __config__=strict, value=(field.annotation, field))
+        value_of: Any = (field.annotation, field)
+        choice: Any = create_model(key, __config__=strict, value=value_of)
         words = next((one.words for one in _annotations(field) if isinstance(one, Expected)), "")
         choices[key] = []
         for value in values:

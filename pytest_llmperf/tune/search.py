@@ -20,12 +20,12 @@ from pytest_llmperf.metric_types import Direction
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import cards_of
 from pytest_llmperf.session.setup import with_settings
-from pytest_llmperf.tune import propose
 from pytest_llmperf.tune.fit import MemoryBounds, Room
 from pytest_llmperf.tune.look import Look, LookError, look
-from pytest_llmperf.tune.propose import Tried
+from pytest_llmperf.tune.propose import Tried, suggestions
+from pytest_llmperf.tune.queue import Queue
 from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, Runner, looked
-from pytest_llmperf.tune.result import Level, MetricChange, Phase, Point
+from pytest_llmperf.tune.result import Level, MetricChange, Point
 from pytest_llmperf.tune.space import Demand, Settings, Space, build_space, shown
 from pytest_llmperf.tune.study import Asked, Study, identity_name
 from pytest_llmperf.units import format_duration
@@ -129,18 +129,19 @@ class Search:
         self._say_start(budget)
         with self._device():
             today = self._runner(None).look
-        self._suggested = propose.suggestions(
+        suggested = suggestions(
             self._setup.spec.config,
             info,
             self._demand,
             next(iter(today.values.values()), {}),
             self._space,
         )
+        self._queue = Queue(self._study, self._space, suggested, self._tune.models)
         interrupted = False
         try:
             for phase in self._request.phases:
                 while time.monotonic() + self._least_seconds(today) < end:
-                    asked = self._next(phase)
+                    asked = self._queue.start(phase)
                     if asked is None:
                         break
                     self._keep(asked, end)
@@ -207,32 +208,6 @@ class Search:
     def _best_number(self) -> int:
         best = Tried(self._space, self._study.points()).best
         return best.number if best is not None else 0
-
-    def _next(self, phase: Phase) -> Asked | None:
-        """Start the next trial of a phase; None when nothing promising is left of it."""
-        study = self._study
-        if (left := study.ask_left_behind(phase)) is not None:
-            return left
-        tried = Tried(self._space, study.points(), study.running())
-        if phase == 2:
-            proposals = propose.models(tried, self._tune.models)
-        elif phase == 3:
-            proposals = propose.neighbours(tried)
-        else:
-            proposals = propose.informed(tried, self._suggested)
-        proposal = next(proposals, None)
-        if proposal is not None:
-            return study.ask(proposal, phase)
-        if phase != 1 or tried.in_vain(1, propose.SAMPLER) >= propose.patience(self._space):
-            return None
-        fallback = propose.any_untried(tried, study.seed)
-        if fallback is None:
-            return None
-
-        def is_new(whole: Settings) -> bool:
-            return not tried.has(whole) and not self._space.why_not(self._space.changed(whole))
-
-        return study.sample(phase, is_new) or study.ask(fallback, phase)
 
     def _keep(self, asked: Asked, end: float) -> None:
         """Measure a point and keep it."""

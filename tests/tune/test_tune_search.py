@@ -19,6 +19,7 @@ def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
     # A prompt of 300 tokens, one by one; a cache that no test machine has memory for.
     result = tune(
         {"space": {"n_batch": [1, 512], "n_ctx": [512, 1 << 30]}},
+        request=TuneRequest(phases=(1,)),
         n_batch=1,
         targets={"first_token": "1us"},
     )
@@ -83,6 +84,7 @@ def test_a_model_is_tried_and_one_with_other_tokens_is_not_compared(
 def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
     result = tune(
         {"space": {"n_batch": [1, 512]}, "max_kl": 0.1},
+        request=TuneRequest(phases=(1,)),
         n_batch=1,
         quality=lambda settings: f"KL divergence 0.3 with {settings['n_batch']}",
     )
@@ -98,7 +100,8 @@ def test_a_bound_that_nothing_checks_is_an_error(tune: Tune) -> None:
 
 
 def test_memory_over_the_maximum_is_rejected(tune: Tune) -> None:
-    result = tune({"space": {"n_ctx": [512, 1024]}, "max_memory": "1MiB"})
+    section = {"space": {"n_ctx": [512, 1024]}, "max_memory": "1MiB"}
+    result = tune(section, request=TuneRequest(phases=(1,)))
     assert [one.outcome for one in result.points] == ["rejected"]
     assert "over tune.max_memory (1.0 MiB)" in result.points[0].reason
 
