@@ -1,4 +1,4 @@
-"""The command line ``llmperf``: stored baselines, commits, calibration, diagnosis, models."""
+"""The command line ``llmperf``: stored baselines, commits, calibration, diagnosis, tuning."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pytest_llmperf.cli import (
     model,
     quality,
     schema,
+    tune,
 )
 
 #: In the order of ``llmperf --help``.
@@ -30,6 +31,7 @@ _COMMANDS = {
     "calibrate": calibrate,
     "doctor": doctor,
     "quality": quality,
+    "tune": tune,
 }
 
 

@@ -23,9 +23,9 @@ from pytest_llmperf.system_path import shown_path, system_path, typed_text
 from pytest_llmperf.units import shown
 
 _PREFIX = "LLMPERF_"
-_SECTIONS = ("llm", "perf", "quality")
+_SECTIONS = ("llm", "perf", "quality", "tune")
 #: One underscore after the section where two are needed: easy to get wrong, silent if ignored.
-_NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF|QUALITY)_(?!_)(.+)", re.IGNORECASE)
+_NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF|QUALITY|TUNE)_(?!_)(.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,23 @@ def load_config(
     )
 
 
+def with_llm_settings(loaded: LoadedConfig, settings: Mapping[str, Any]) -> LoadedConfig:
+    """Return the configuration with other values of its ``llm`` section.
+
+    Raises:
+        ConfigError: naming every value that is wrong, or does not fit the others.
+    """
+    llm = {**loaded.config.llm.model_dump(exclude_unset=True), **settings}
+    try:
+        changed = Config.model_validate({"llm": llm})
+    except ValidationError as error:
+        raise ConfigError(
+            Problem("a changed setting", text, ".".join(map(str, path)))
+            for path, text in _complaints(error)
+        ) from None
+    return replace(loaded, config=loaded.config.model_copy(update={"llm": changed.llm}))
+
+
 @dataclass(frozen=True)
 class SettingOrigin:
     """The layer that set a key.
@@ -170,7 +187,7 @@ class Layers:
 
     def _assign_text(self, keys: Sequence[str], text: str, origin: SettingOrigin) -> list[Problem]:
         if keys[0] not in _SECTIONS or len(keys) < 2 or not all(keys):
-            words = "expected a key of the section llm, perf or quality, such as llm.n_batch"
+            words = "expected a key of the section llm, perf, quality or tune, such as llm.n_batch"
             return [Problem(origin.where, words, order=origin.order)]
         typed = typed_text(text)
         if typed is None:

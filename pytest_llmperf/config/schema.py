@@ -33,16 +33,17 @@ from pytest_llmperf.config.fields import (
     Threads,
     Tolerance,
     Turns,
+    check_limits,
     check_options,
     check_severities,
     plain_json_problem,
     problems,
 )
+from pytest_llmperf.config.tune_section import TuneConfig
 from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine_kinds import DOTTED, EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.fitness_checks import Severity
-from pytest_llmperf.metrics import UnknownMetricError, get_metric
-from pytest_llmperf.units import DEFAULT_TOLERANCE, UnitError, parse_quantity
+from pytest_llmperf.units import DEFAULT_TOLERANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -290,19 +291,7 @@ class PerfConfig(_Section):
     def _targets_are_limits(cls, targets: Any) -> Any:
         if not isinstance(targets, dict):
             return targets
-        limits: dict[str, float] = {}
-        found = []
-        for name, value in targets.items():
-            # null resets what a lower layer set.
-            try:
-                metric = get_metric(name)
-                if value is None:
-                    continue
-                limits[name] = parse_quantity(value, metric.unit)
-                if limits[name] == 0:
-                    found.append((name, "expected a limit above 0, got 0", value))
-            except (UnknownMetricError, UnitError) as error:
-                found.append((name, str(error), value))
+        limits, found = check_limits(targets)
         if found:
             raise problems("targets", found)
         return limits
@@ -360,6 +349,9 @@ class Config(_Section):
     quality: QualityConfig = Field(
         default_factory=QualityConfig,
         description="What the quality of answers is compared with, and on which text.",
+    )
+    tune: TuneConfig = Field(
+        default_factory=TuneConfig, description="What llmperf tune may change, and its bounds."
     )
 
     @model_validator(mode="after")

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.cpus import control_groups
+
+if TYPE_CHECKING:
+    import psutil
 
 _ROOT = Path("/")
 #: The limit that a kernel reports for a group without one.
@@ -98,3 +102,22 @@ def has_room_beside(pid: int) -> bool:
 def fits_again(free: int, held: int) -> bool:
     """Whether what one process holds fits into the free bytes once more, with a reserve."""
     return free >= _LARGER * held + _SPARE
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most memory that a process and its children held, in bytes; 0 if unknown.
+
+    A mapped file counts as far as it was read. Where the system keeps no peak, what they hold now.
+    """
+    import psutil
+
+    try:
+        one = psutil.Process(pid)
+        return sum(_peak(each) for each in (one, *one.children(recursive=True)))
+    except psutil.Error:
+        return 0
+
+
+def _peak(process: psutil.Process) -> int:
+    kept = _line(Path(f"/proc/{process.pid}/status"), "VmHWM:")
+    return kept << 10 if kept else int(process.memory_info().rss)

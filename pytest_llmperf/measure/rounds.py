@@ -72,6 +72,7 @@ class Rounds:
             returns the seconds it spent waiting, which do not count for the budget.
         turns: asked of either side's first process, at its end, what it could take turns by
             with another one beside it; None: they must follow one another.
+        known_turns: the answer for both sides, where it is known before the first round.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Rounds:
         keep: Keep | None = None,
         before: Callable[[Turns | None], float] = lambda _: 0.0,
         turns: Callable[[EngineClient], Turns | None] = lambda _: None,
+        known_turns: Turns | None = None,
     ) -> None:
         self._plan = plan
         self._sides = sides
@@ -97,6 +99,8 @@ class Rounds:
         self._turns_of = turns
         #: By side; only if both can, processes run side by side.
         self._turns: dict[str, Turns | None] = {}
+        if known_turns is not None:
+            self._turns = dict.fromkeys((side.role for side in sides), known_turns)
         #: Tests of which a pair that had to run alone was void: the machine does not allow it now.
         self._void_alone: set[str] = set()
         #: What is undecided of each test, once there is a first answer.

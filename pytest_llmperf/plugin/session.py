@@ -25,6 +25,7 @@ from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required
 from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
+from pytest_llmperf.plugin.tuning import TuningError, TuningRun, tuning_run
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.quality.limits import QualityLimits
@@ -70,8 +71,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     options, console = Options.of(config), TerminalConsole(config)
     check_before_loading(config, items, settings_of(config).setup, options)
     context = session_context(config, console)
+    tuning = tuning_run(context, options.tune) if options.tune is not None else None
     required = required_baselines(config, items, checks, context, options)
-    session = PerfSession(config, options, checks, quality, required, context, console)
+    session = PerfSession(config, options, checks, quality, required, context, console, tuning)
     config.pluginmanager.register(session, "llmperf-session")
     session.prepare()
 
@@ -88,8 +90,10 @@ class PerfSession:
         required: RequiredBaselines,
         context: SessionContext,
         console: TerminalConsole,
+        tuning: TuningRun | None = None,
     ) -> None:
         self._config = config
+        self._tuning = tuning
         self._required = required
         self._options = options
         self._checks = checks
@@ -212,14 +216,18 @@ class PerfSession:
     def _measure_and_judge(self) -> None:
         tests = [self._recorded(one) for one in self._held]
         try:
-            if self._options.calibrate is not None:
+            if self._tuning is not None:
+                self._tuning.run(tests, self._engine)
+                for one in self._held:
+                    one.log()
+            elif self._options.calibrate is not None:
                 self._calibrate(self._options.calibrate, tests)
             else:
                 named = any("::" in argument for argument in self._config.args)
                 collected = None if named else [*self._checks]
                 self._result = self._session.run(tests, self._engine, collected)
                 self._report(self._result)
-        except SESSION_ERRORS as error:
+        except (*SESSION_ERRORS, TuningError) as error:
             for one in self._held:
                 one.fail(f"this test's body passed, but it could not be measured: {error}")
                 one.log()

@@ -69,10 +69,11 @@ class MeasureStage:
         undecided: Undecided | None = None,
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,
+        known_turns: Turns | None = None,
     ) -> Measurement:
         """Replay the plan's workloads until every test is decided, or a budget ends.
 
-        ``undecided``, ``earlier`` and ``keep``: see ``Rounds``.
+        ``undecided``, ``earlier``, ``keep`` and ``known_turns``: see ``Rounds``.
 
         Raises:
             DeviceBusyError: another session does not free the device.
@@ -89,6 +90,7 @@ class MeasureStage:
                 keep,
                 watch.before,
                 partial(turns_beside, self._watch, plan.perf.turns),
+                known_turns,
             )
             try:
                 measurement = rounds.run()
@@ -152,6 +154,34 @@ def make_plan(
             for test in tests
             if any(check.gated and check.metric.name in GPU_METRICS for check in test.checks)
         ),
+    )
+
+
+def quick_perf(
+    processes: int,
+    max_processes: int,
+    *,
+    iterations: int,
+    warmup_max: int,
+    turns: str,
+    fitness: Mapping[str, str],
+) -> PerfConfig:
+    """Return settings for a comparison that is an estimate, not a verdict.
+
+    They are not validated: such a comparison may replay a workload only once, which tests may not.
+    """
+    from pytest_llmperf.config.schema import PerfConfig
+
+    return PerfConfig().model_copy(
+        update={
+            "processes": processes,
+            "max_processes": max_processes,
+            "max_pairs": max_processes,
+            "iterations": iterations,
+            "warmup_max": warmup_max,
+            "fitness": fitness,
+            "turns": turns,
+        }
     )
 
 

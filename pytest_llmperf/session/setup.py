@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
 from pytest_llmperf.engine.client import EngineClient
@@ -157,6 +158,21 @@ def set_up_engine(
         generation_timeout=llm.generation_timeout,
     )
     return EngineSetup(loaded, model, spec, project, tuple(overrides))
+
+
+def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetup:
+    """Return the same configuration with other values of its ``llm`` section; nothing is loaded.
+
+    Raises:
+        ConfigError: a value is wrong or does not fit the others, or there is no such model.
+    """
+    from pytest_llmperf.config.load import with_llm_settings
+
+    loaded = with_llm_settings(setup.loaded, settings)
+    overrides = (f"llm.{key}={json.dumps(value)}" for key, value in settings.items())
+    return set_up_engine(
+        loaded, setup.project, setup.spec.import_paths, (*setup.overrides, *overrides)
+    )
 
 
 def _check_kind(llm: LlmConfig) -> None:
