@@ -12,6 +12,7 @@ from pytest_llmperf.cli import (
     calibrate,
     compare,
     doctor,
+    export,
     history,
     model,
     schema,
@@ -27,6 +28,7 @@ _COMMANDS = {
     "bisect": bisect,
     "calibrate": calibrate,
     "doctor": doctor,
+    "export": export,
 }
 
 
