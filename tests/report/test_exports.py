@@ -96,6 +96,26 @@ def test_llama_server_gets_every_setting_that_it_has(tmp_path: Path) -> None:
     ]
 
 
+def test_llama_servers_own_parser_knows_the_options() -> None:
+    """The parser's library is installed beside llama-cpp-python's, with the options as text."""
+    folder = Path(llama_cpp.__file__).parents[1] / "lib"
+    library = next(folder.glob("*llama-common*"), None)
+    if library is None:
+        pytest.skip("this build of llama-cpp-python has no such library")
+    known = library.read_bytes()
+    lora = {"lora_path": "/a.gguf", "lora_scale": 0.5, "swa_full": True, "rope_freq_scale": 0.5}
+    texts = [
+        _exported("llama-server", "/m.gguf", **EVERYTHING),
+        _exported("llama-server", "/m.gguf", extra=lora),
+        _exported("llama-server", None, model_path="hf://a/b/c.gguf"),
+    ]
+    lines = [line for text in texts for line in text.splitlines() if not line.startswith("#")]
+    options = {word for line in lines for word in line.split() if word.startswith("-")}
+    assert len(options) > 25
+    assert {one for one in options if one.encode() + b"\0" not in known} == set()
+    assert b"--no-such-option\0" not in known
+
+
 def test_ollama_gets_a_modelfile() -> None:
     assert _exported("ollama", "/my models/a b.gguf", flash_attn=True, type_k="q8_0",
                      type_v="q8_0", n_gpu_layers=0) == (
