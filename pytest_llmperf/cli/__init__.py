@@ -13,6 +13,7 @@ from pytest_llmperf.cli import (
     calibrate,
     compare,
     doctor,
+    export,
     history,
     model,
     quality,
@@ -32,6 +33,7 @@ _COMMANDS = {
     "doctor": doctor,
     "quality": quality,
     "tune": tune,
+    "export": export,
 }
 
 

@@ -83,14 +83,8 @@ def load_config(
     problems += layers.add_overrides(overrides)
     # Targets may name installed metrics, and every test's records contain them.
     unusable = load_installed_metrics()
-    config = Config()
-    try:
-        config = Config.model_validate(layers.tree)
-    except ValidationError as error:
-        for path_of_key, text in _complaints(error):
-            origin = layers.origin(path_of_key)
-            key = "" if origin.names_key else ".".join(map(str, path_of_key))
-            problems.append(Problem(origin.where, text, key, origin.order))
+    config, invalid = validated(layers)
+    problems += invalid
     if problems:
         problems += _foreign_file(path, file, layers.tree, rootdir)
         raise ConfigError(problems)
@@ -118,6 +112,19 @@ def with_llm_settings(loaded: LoadedConfig, settings: Mapping[str, Any]) -> Load
             for path, text in _complaints(error)
         ) from None
     return replace(loaded, config=loaded.config.model_copy(update={"llm": changed.llm}))
+
+
+def validated(layers: Layers) -> tuple[Config, list[Problem]]:
+    """Return the configuration of the layers, and the problems; with any it is the defaults."""
+    try:
+        return Config.model_validate(layers.tree), []
+    except ValidationError as error:
+        problems = []
+        for path, text in _complaints(error):
+            origin = layers.origin(path)
+            key = "" if origin.names_key else ".".join(map(str, path))
+            problems.append(Problem(origin.where, text, key, origin.order))
+        return Config(), problems
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,12 @@ class Layers:
                 continue
             problems += self._assign_text(dotted.split("."), text, origin)
         return problems
+
+    def add_changes(self, changes: Mapping[str, Any]) -> None:
+        """Add values, by dotted key, that are to be written into the file."""
+        for position, (dotted, value) in enumerate(changes.items()):
+            origin = SettingOrigin(f"new value of {dotted}", (2, position), names_key=True)
+            self._assign(tuple(dotted.split(".")), value, origin)
 
     def _assign_text(self, keys: Sequence[str], text: str, origin: SettingOrigin) -> list[Problem]:
         if keys[0] not in _SECTIONS or len(keys) < 2 or not all(keys):
