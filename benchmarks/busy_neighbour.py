@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -79,6 +81,13 @@ def work(seconds: float) -> None:
         sum(range(1000))
 
 
+def end_with(parent: int) -> None:
+    """End this process soon after its parent: one that was killed can't end it itself."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(0)
+
+
 def add_neighbour_argument(parser: argparse.ArgumentParser) -> None:
     """Let a command line ask for a neighbour, and for its kind."""
     parser.add_argument(
@@ -106,13 +115,14 @@ def busy_neighbour(kind: str | None, seed: int = 1) -> Iterator[None]:
 
 
 def main() -> None:
-    """Disturb until the process is ended."""
+    """Disturb until this process or its parent is ended."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("kind", nargs="?", choices=KINDS, default="bursts", metavar="KIND")
     parser.add_argument("--seed", type=int, default=1, help="of its random lengths (default 1)")
     arguments = parser.parse_args()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     KINDS[arguments.kind](random.Random(arguments.seed))
 
 
