@@ -41,8 +41,9 @@ _SPECIAL = re.compile(
     r"[\\`*|<&~$]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis
     r"|\[(?![-+\d])|\](?=[(\[:])"  # a link
-    r"|^[#>+=-]|^(?<=\d)[.)]"  # a heading, a quotation, a list
+    r"|^[#>+=-]"  # a heading, a quotation, a list
 )
+_NUMBERED = re.compile(r"^(\d+)([.)])")
 
 
 def render_markdown(result: TuneResult, *, date: str, command: str = "") -> str:
@@ -71,12 +72,15 @@ def render_markdown(result: TuneResult, *, date: str, command: str = "") -> str:
 
 def escape(text: str) -> str:
     """Return text as Markdown that shows just that text, in a table's cell too."""
-    return _SPECIAL.sub(lambda match: f"\\{match[0]}", printable(" ".join(text.split())))
+    shown = _SPECIAL.sub(lambda match: f"\\{match[0]}", printable(" ".join(text.split())))
+    return _NUMBERED.sub(r"\1\\\2", shown)
 
 
-def code(text: str) -> str:
-    """Return text as code that fits into a table's cell."""
-    shown = printable(text).replace("|", "\\|")
+def code(text: str, *, cell: bool = False) -> str:
+    """Return text as code; in a table's ``cell`` a vertical bar is escaped, elsewhere it is not."""
+    shown = printable(text)
+    if cell:
+        shown = shown.replace("|", "\\|")
     longest = max((len(run) for run in re.findall("`+", shown)), default=0)
     ticks, space = "`" * (longest + 1), " " if longest else ""
     return f"{ticks}{space}{shown}{space}{ticks}"
@@ -157,7 +161,7 @@ def _point(point: Point, result: TuneResult) -> list[str]:
 
 
 def _settings(text: str) -> str:
-    return code(text) if text else NOTHING
+    return code(text, cell=True) if text else NOTHING
 
 
 def _not_compared(result: TuneResult) -> Iterator[str]:

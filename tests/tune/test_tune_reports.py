@@ -78,7 +78,9 @@ def test_no_value_is_taken_for_markdown_or_html() -> None:
             cells = line.replace("\\|", "").count("|") - 1
             assert cells == 4
     assert escape("n_batch: 512 [-1.2%, +3%] 5% (a)") == "n_batch: 512 [-1.2%, +3%] 5% (a)"
-    assert code("a ``b`` | c") == "``` a ``b`` \\| c ```"
+    assert escape("1. a") == "1\\. a"
+    assert code("a ``b`` | c", cell=True) == "``` a ``b`` \\| c ```"
+    assert "Machine `` a|b `c` " in text  # no cell: nothing to escape
     # The YAML block ends where it should.
     fenced = replace(found.before, changed={"chat_format": "```"})
     assert '````yaml\nllm:\n  chat_format: "```"\n````' in _summary(replace(found, winner=fenced))
