@@ -176,4 +176,5 @@ def unpacked(data: dict[str, Any]) -> NDArray[Any]:
     import numpy as np
 
     flat: NDArray[Any] = np.frombuffer(base64.b64decode(data["data"]), np.dtype(data["dtype"]))
-    return flat.reshape(data["shape"])
+    shaped: NDArray[Any] = flat.reshape(data["shape"])
+    return shaped
