@@ -163,7 +163,8 @@ class Rounds:
             count = self._count(nodeid)
             if count < self._plan.processes:
                 waiting.append(nodeid)
-            elif count - samples.earlier < self._plan.max_processes:
+            # Those that ran alone beside pairs in turns decide nothing.
+            elif count - samples.earlier - samples.alone_pairs < self._plan.max_processes:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
             self._open = self._undecided(self._tests)

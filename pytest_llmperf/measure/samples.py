@@ -9,6 +9,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.neighbours import kind_of_turns, pair_difference
 from pytest_llmperf.measure.process_sample import BASE as BASE
 from pytest_llmperf.measure.process_sample import CANDIDATE as CANDIDATE
+from pytest_llmperf.measure.process_sample import WHOLE
 from pytest_llmperf.measure.process_sample import ProcessSample as ProcessSample
 from pytest_llmperf.measure.process_sample import TurnSamples as TurnSamples
 from pytest_llmperf.metrics import Metric, percentile_parts
@@ -63,6 +64,12 @@ class TestSamples:
     def pairs(self) -> int:
         """Number of complete pairs: both processes valid."""
         return sum(1 for _ in self._pairs())
+
+    @property
+    def alone_pairs(self) -> int:
+        """Number of pairs that ran one process after the other, where others took turns."""
+        kinds = self._by_kind_of_turns(WHOLE)
+        return len(kinds.get(0, ())) if _judged_kind(kinds) else 0
 
     @property
     def good(self) -> int:

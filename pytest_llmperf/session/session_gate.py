@@ -168,7 +168,7 @@ class SessionGate:
             budget_seconds=plan.test_budgets.get(nodeid) if samples.own_budget else plan.budget,
             own_budget=samples.own_budget,
             row_size=size,
-            exhausted=new >= plan.max_processes,
+            exhausted=new - samples.alone_pairs >= plan.max_processes,
             ended=ended,
             stalls=_stalls(samples, paired),
             void=samples.void_pairs if paired else len(samples.voided),

@@ -112,9 +112,11 @@ def test_only_what_is_open_is_replayed(
     stage: Any, tmp_path: Path, open_metrics: list[str], replays: str
 ) -> None:
     """Where only the first token is undecided, replays end with it."""
-    samples = measure(
-        stage, processes=1, most=2, undecided=lambda tests: {"one": Open(open_metrics)}
-    ).tests["one"]
+
+    def undecided(tests: Any) -> dict[str, Open]:
+        return {"one": Open(open_metrics)} if tests["one"].pairs < 2 else {}
+
+    samples = measure(stage, processes=1, most=2, undecided=undecided).tests["one"]
 
     (candidate, _) = (sample for sample in samples.processes if sample.pair == 1)
     assert candidate.turns is not None
@@ -249,6 +251,18 @@ def test_a_pair_runs_alone_where_such_pairs_contradict_the_turns(
     rate = get_metric("tokens_per_sec")
     assert len(samples.differences(rate) or ()) == 3
     assert len(samples.alone_differences(rate)) == 2
+
+
+def test_a_pair_that_ran_alone_takes_no_place_of_those_that_decide(stage: Any) -> None:
+    def undecided(_: Any) -> dict[str, Open]:
+        return {"one": Open()}
+
+    samples = measure(
+        stage, processes=3, most=3, undecided=undecided, iterations=1, tokens=3
+    ).tests["one"]
+
+    assert samples.alone_pairs == 1
+    assert len(samples.differences(get_metric("tokens_per_sec")) or ()) == 3
 
 
 def test_a_pair_that_can_not_run_alone_on_a_busy_machine_leaves_the_verdict_to_the_turns(
