@@ -65,7 +65,7 @@ def space_of(size: str) -> dict[str, list[Any]]:
     threads = sorted({1, cpus})
     found: dict[str, list[Any]] = {
         "n_threads": threads,
-        "n_threads_batch": threads,
+        "n_threads_batch": [*threads],
         "flash_attn": [False, True],
         "n_batch": [32, 256],
     }
