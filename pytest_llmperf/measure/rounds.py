@@ -11,7 +11,6 @@ from itertools import chain
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
-from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replay import Replayer, ReplayError, ReplayProcess, ReplaySlot, Watch
 from pytest_llmperf.measure.replay import Step as Step
@@ -104,7 +103,6 @@ class Rounds:
         self._open: Mapping[str, Open] = {}
         self._apart = ""
         self._waited = 0.0
-        self._loaded: dict[str, EngineInfo] = {}
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
         for nodeid, samples in (earlier or {}).items():
             self._tests[nodeid].processes.extend(samples)
@@ -141,7 +139,6 @@ class Rounds:
             generating_seconds=self._replayer.generating_seconds,
             processes=self._started,
             waited=self._waited,
-            loaded=self._loaded,
             apart=self._apart,
         )
 
@@ -292,7 +289,6 @@ class Rounds:
             except EngineError as error:
                 raise ReplayError(side.role, error) from error
             self._started += 1
-            self._loaded[side.role] = client.info
         return client
 
     def _spent(self, nodeid: str) -> bool:
@@ -315,7 +311,9 @@ class Rounds:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                processes.append(ReplayProcess(self._engine(side, engines, turns), own, workload))
+                client = self._engine(side, engines, turns)
+                self._tests[nodeid].loaded[side.role] = client.info
+                processes.append(ReplayProcess(client, own, workload))
         began = time.monotonic()
         try:
             if paired and len(processes) > 1:

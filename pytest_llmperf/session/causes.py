@@ -43,7 +43,7 @@ def configured_findings(
         facts: of this session.
         baseline: the newest stored session that judges the test, or None.
         base: the base side, which replaces the baseline, or None.
-        loaded: info of each side's engine, by side.
+        loaded: what each side's engine had loaded for the test, by side.
     """
     found = beyond_cores(facts.config, usable_cpus())
     sides = _sides(facts, base, loaded) if base is not None else _stored(facts, baseline, loaded)

@@ -55,15 +55,20 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
             calibration=facts.calibration,
             fitness={entry.name: entry.severity for entry in found},
         ),
-        loaded=Loaded.of(measured)
-        if (measured := measurement.loaded.get(CANDIDATE))
-        else facts.loaded,
+        loaded=_loaded(trial),
         tests={
             test.nodeid: _test(test, measurement.tests[test.nodeid], plan.processes, accepted)
             for test in trial.tests
         },
     )
     return facts.store.write(record)
+
+
+def _loaded(trial: Trial) -> Loaded:
+    """Return what the measured engines had loaded, or else the one that ran the bodies."""
+    samples = trial.measurement.tests.values()
+    measured = [one.loaded[CANDIDATE] for one in samples if CANDIDATE in one.loaded]
+    return Loaded.of(measured[-1]) if measured else trial.facts.loaded
 
 
 def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:

@@ -70,9 +70,9 @@ class Trial:
     @cached_property
     def configured(self) -> dict[str, list[FitnessFinding]]:
         """What is configured or built otherwise than at each test's baseline or base side."""
-        loaded = self.measurement.loaded
+        tests = self.measurement.tests
         return {
-            nodeid: configured_findings(self.facts, baseline, self.base, loaded)
+            nodeid: configured_findings(self.facts, baseline, self.base, tests[nodeid].loaded)
             for nodeid, (baseline, _) in self.baselines.items()
         }
 
