@@ -1,14 +1,17 @@
 """The versioned protocol between the plugin and a worker: JSON lines over pipes.
 
-The worker speaks first: ``{"event": "hello", "protocol": 2, ...}``. Then every
+The worker speaks first: ``{"event": "hello", "protocol": 3, ...}``. Then every
 command ``{"id": n, "op": ..., ...}`` is answered by any number of ``token``
 and ``turn`` events and exactly one ``done`` or ``error`` event that carries the same id.
 After a ``turn`` event the worker waits for the command ``go_on``, which has no answer of its own.
+
+After a failed ``configure`` the engine serves nothing until one succeeds.
 
 ========  =======================================  ==============================
 op        fields                                   ``done`` carries
 ========  =======================================  ==============================
 load      engine, config, plant (optional)         info
+configure config                                   info
 generate  request, turn (tokens, optional)         generation
 go_on
 reset                                              nothing
@@ -22,7 +25,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 #: What each event carries besides an id.
 _EVENT_FIELDS = {
