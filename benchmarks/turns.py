@@ -18,7 +18,6 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from statistics import median
 
 from busy_neighbour import busy_neighbour
@@ -34,7 +33,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.turns import Turns
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
@@ -100,8 +99,7 @@ def block(
 ) -> tuple[Mapping[str, Sequence[float]], float, float]:
     """Measure some pairs; return their differences by metric, seconds, and those generating."""
     sides = [
-        Side(role, role, partial(EngineClient.start, spec))
-        for role, spec in ((CANDIDATE, candidate), (BASE, base))
+        Side(role, role, starter_of(spec)) for role, spec in ((CANDIDATE, candidate), (BASE, base))
     ]
     rounds = Rounds(plan, sides, NoWatch, lambda _: None, turns=lambda _: way)
     measurement = rounds.run()

@@ -87,7 +87,7 @@ def load_config(
     try:
         config = Config.model_validate(layers.tree)
     except ValidationError as error:
-        for path_of_key, text in _complaints(error):
+        for path_of_key, text in complaints(error):
             origin = layers.origin(path_of_key)
             key = "" if origin.names_key else ".".join(map(str, path_of_key))
             problems.append(Problem(origin.where, text, key, origin.order))
@@ -261,7 +261,7 @@ def _warnings(llm: LlmConfig) -> tuple[str, ...]:
     )
 
 
-def _complaints(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
+def complaints(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
     """Yield the path of each invalid key of a ``Config``, and a sentence about it."""
     seen = set()
     for item in error.errors(include_url=False):

@@ -27,6 +27,7 @@ class Plan:
         paired: whether two sides are compared.
         test_budgets: maximum seconds of replaying a test, by node id; other
             tests have no separate limit.
+        loads: number of processes of one side that it takes to replay all tests once.
         uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
     """
 
@@ -38,6 +39,7 @@ class Plan:
     budget: float
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
+    loads: int = 1
     uncut: frozenset[str] = frozenset()
 
     @property
@@ -57,7 +59,7 @@ class Plan:
         replays = MIN_WARMUP + self.perf.iterations
         once = sum(self.recorded_seconds.values())
         processes = self.processes * (2 if self.paired else 1)
-        return processes * (self.start_seconds + once * replays)
+        return processes * (self.start_seconds * self.loads + once * replays)
 
     def describe(self) -> str:
         """Describe the plan and its expected duration in one line."""

@@ -7,13 +7,16 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
+from pytest_llmperf.measure.order import shuffled
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.replay import Replayer, ReplayError, ReplayProcess, ReplaySlot, Watch
 from pytest_llmperf.measure.replay import Step as Step
+from pytest_llmperf.measure.round_processes import RoundProcesses
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 from pytest_llmperf.measure.sides import Side, rounds_of
 from pytest_llmperf.measure.turns import Turns
@@ -54,9 +57,11 @@ class Rounds:
 
     In each round every waiting test is replayed, in random order, in a fresh engine
     process; with two sides a round is a pair: a process of either side, in random turn,
-    with the same order of tests in both. A test that only one side has is replayed in
-    that side's processes. If two processes fit side by side they run together, and take
-    turns iteration by iteration; else one follows the other, as in the first round.
+    with the same order of tests in both. Tests of the same engine settings stay together:
+    those of another context follow in the same process, those that take another load in
+    the next one. A test that only one side has is replayed in that side's processes. If two
+    processes fit side by side they run together, and take turns iteration by iteration;
+    else one follows the other, as in the first round.
 
     Args:
         plan: the measure stage's plan.
@@ -89,6 +94,7 @@ class Rounds:
         self._plan = plan
         self._sides = sides
         self._paired = len(sides) > 1
+        self._specs = sides[0].specs
         self._on_step = on_step
         self._replayer = Replayer(plan, watch, self._step)
         self._undecided = undecided
@@ -126,8 +132,7 @@ class Rounds:
             alone = [nodeid for nodeid in waiting if self._needs_alone(nodeid)]
             turns = None if alone else self._common_turns()
             waiting = alone or waiting
-            order.shuffle(waiting)
-            self._round(number, sides, waiting, turns)
+            self._round(number, sides, shuffled(waiting, self._specs, order), turns)
         return self.measured()
 
     def measured(self) -> Measurement:
@@ -242,54 +247,39 @@ class Rounds:
         A process that dies is replaced.
         """
         found: list[tuple[str, list[ProcessSample]]] = []
-        engines: dict[str, EngineClient] = {}
+        is_known = not self._paired or all(side.role in self._turns for side, _ in together)
+        processes = RoundProcesses(
+            partial(self._wait_before, turns), None if is_known else self._turns_of
+        )
+        sides = [side for side, _ in together]
         try:
             for nodeid in waiting:
                 if self._spent(nodeid):
                     continue
                 try:
-                    found.append((nodeid, self._replay(together, engines, nodeid, turns)))
+                    processes.make_room(sides, nodeid)
+                    found.append((nodeid, self._replay(together, processes, nodeid, turns)))
                 except ReplayError as failure:
                     if isinstance(failure.error, EngineGoneError):
-                        engines.pop(failure.side, None)
-                    side = next(side for side, _ in together if side.role == failure.side)
+                        processes.lose(failure.side)
+                    side = next(side for side in sides if side.role == failure.side)
                     if len(together) > 1:
                         # They may disturb each other; running alone will show.
                         self._keep_apart(self._message(side, failure.error))
                         break
                     self._tests[nodeid].error = self._message(side, failure.error)
-            for role, client in engines.items():
-                if self._paired and role not in self._turns:
-                    self._turns[role] = self._turns_of(client) if client.alive else None
-                client.close()
+            processes.close()
         except BaseException:
             # Interrupted: kill the engines instead of closing them.
-            for client in engines.values():
-                client.kill()
+            processes.kill()
             raise
+        finally:
+            self._started += processes.started
+        self._turns = {**processes.turns, **self._turns}
         return found
 
-    def _engine(
-        self, side: Side, engines: dict[str, EngineClient], turns: Turns | None
-    ) -> EngineClient:
-        """Return the side's running process, started if needed.
-
-        Raises:
-            ReplayError: it cannot be started.
-        """
-        client = engines.get(side.role)
-        if client is not None and not client.alive:
-            client.close()
-            del engines[side.role]
-            client = None
-        if client is None:
-            self._waited += self._before(turns)
-            try:
-                client = engines[side.role] = side.start()
-            except EngineError as error:
-                raise ReplayError(side.role, error) from error
-            self._started += 1
-        return client
+    def _wait_before(self, turns: Turns | None) -> None:
+        self._waited += self._before(turns)
 
     def _spent(self, nodeid: str) -> bool:
         """Check and note whether the session's budget, or the test's own, is used up."""
@@ -302,7 +292,7 @@ class Rounds:
     def _replay(
         self,
         together: Sequence[tuple[Side, ReplaySlot]],
-        engines: dict[str, EngineClient],
+        engines: RoundProcesses,
         nodeid: str,
         turns: Turns | None,
     ) -> list[ProcessSample]:
@@ -311,7 +301,7 @@ class Rounds:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                client = self._engine(side, engines, turns)
+                client = engines.ready(side, nodeid)
                 self._tests[nodeid].loaded[side.role] = client.info
                 processes.append(ReplayProcess(client, own, workload))
         began = time.monotonic()

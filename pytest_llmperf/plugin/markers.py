@@ -40,6 +40,10 @@ MARKERS = {
     "energy_per_token": (
         "energy_per_token(max='2J', tolerance='5%'): gate the GPUs' energy per output token."
     ),
+    "perf_sweep": (
+        "perf_sweep(n_batch=[512, 1024], n_ctx=[2048, 4096]): a perf test for each combination of "
+        "these engine settings (keys of llm), with verdicts and baselines of its own."
+    ),
     "perf_metric": (
         "perf_metric(name, min=..., max=..., tolerance='5%'): gate any registered metric; "
         "a marker without a limit gates against the baseline only."
@@ -53,7 +57,7 @@ PLAIN_MARKERS = {
     ),
 }
 #: Those of ``MARKERS`` that name a metric.
-METRIC_MARKERS = tuple(name for name in MARKERS if name != "perf")
+METRIC_MARKERS = tuple(name for name in MARKERS if name not in ("perf", "perf_sweep"))
 
 
 class MarkerError(Exception):

@@ -98,5 +98,7 @@ def _names(node: ast.expr, *, wanted: bool) -> Iterator[str]:
 def _takes_our_arguments(mark: pytest.Mark) -> bool:
     if mark.name == "perf_metric" and mark.args:
         return True
+    if mark.name == "perf_sweep":
+        return bool(mark.kwargs)
     known = _METRIC_ARGUMENTS if mark.name in METRIC_MARKERS else _PERF_ARGUMENTS
     return bool(known & mark.kwargs.keys())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required
 from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
+from pytest_llmperf.plugin.sweeps import SweepGuard, one_per_test, read_cells
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.report.calibration import render_calibration
@@ -54,6 +56,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         errors += wrong + read_budget(item)[1]
         if config.getoption("llmperf_roofline"):
             checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
+    setup = None if collect_only else settings_of(config).setup
+    cells, wrong_cells = read_cells(items, loaded.config.llm, setup)
+    errors += one_per_test(wrong_cells)
     if errors:
         raise usage_error("\n".join(errors))
     if collect_only:
@@ -64,6 +69,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     required = required_baselines(config, items, checks, context, options)
     session = PerfSession(config, options, checks, required, context, console)
     config.pluginmanager.register(session, "llmperf-session")
+    if cells:
+        settings_of(config).cells.update(cells)
+        config.pluginmanager.register(SweepGuard(settings_of(config)), "llmperf-sweeps")
     session.prepare()
 
 
@@ -218,7 +226,10 @@ class PerfSession:
         """Return what was recorded of a test, and what its markers ask for."""
         budget, _ = read_budget(one.item)
         nodeid = one.item.nodeid
-        return RecordedTest(nodeid, one.workload, one.seconds, self._checks[nodeid], budget)
+        cell = settings_of(self._config).cells.get(nodeid)
+        if cell is not None:
+            cell = replace(cell, info=one.info)
+        return RecordedTest(nodeid, one.workload, one.seconds, self._checks[nodeid], budget, cell)
 
     def _calibrate(self, request: Path, tests: Sequence[RecordedTest]) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` requests."""

@@ -14,6 +14,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.machine.free_memory import has_room_beside
+from pytest_llmperf.measure.order import processes_per_round
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
@@ -114,9 +115,18 @@ class MeasureStage:
 
 
 def make_plan(
-    tests: Sequence[RecordedTest], perf: PerfConfig, start_seconds: float, *, paired: bool = False
+    tests: Sequence[RecordedTest],
+    perf: PerfConfig,
+    start_seconds: float,
+    *,
+    paired: bool = False,
+    specs: Mapping[str, LaunchSpec] | None = None,
 ) -> Plan:
-    """Return the plan; without a configured seed the order is random, and the seed is kept."""
+    """Return the plan; without a configured seed the order is random, and the seed is kept.
+
+    ``specs``: the tests' engine settings, by node id, where they differ.
+    """
+    specs = specs or {}
     budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
     return Plan(
         workloads={test.nodeid: test.workload for test in tests},
@@ -126,6 +136,7 @@ def make_plan(
         seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
         budget=perf.budget,
         paired=paired,
+        loads=processes_per_round(specs.keys(), specs),
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         # A percentile is one of all gaps of whole iterations: turns would leave few of them.
         uncut=frozenset(

@@ -11,6 +11,7 @@ from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric,
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.workload import Workload
+    from pytest_llmperf.session.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RecordedTest:
         seconds: how long they took, inside generation.
         checks: the metrics to gate or show.
         budget: seconds that may go into replaying it; None takes ``perf.test_budget``.
+        cell: its engine settings in a sweep; None: the session's.
     """
 
     nodeid: str
@@ -30,6 +32,7 @@ class RecordedTest:
     seconds: float
     checks: Sequence[Check]
     budget: float | None = None
+    cell: Cell | None = None
 
 
 #: Default tolerance of a stall rate, absolute: an increase by a fifth of the iterations.

@@ -133,8 +133,8 @@ class Stage:
             "app", {"target": f"{role}_app:answer"}, import_paths=(str(self._folder),)
         )
 
-        def start() -> EngineClient:
-            client = EngineClient.start(spec)
+        def start(other: LaunchSpec | None = None) -> EngineClient:
+            client = EngineClient.start(other or spec)
             self._started.append(client)
             self.pids.append(client.pid)
             self.roles.append(role)
