@@ -1,11 +1,12 @@
 """Is a grid of engine settings measured in half the time of a process for each cell?
 
-    python benchmarks/sweep_order.py [--pairs 6] [--side 3] [--tokens 2] [--json sweep.json]
+    python benchmarks/sweep_order.py [--pairs 6] [--side 3] [--tokens 1] [--json sweep.json]
 
 A grid of n_batch x n_ctx x n_threads (``--side`` values each) on the embedded model, measured as
 a session measures it, one round: once in the order of a sweep, whose cells share one process and
 its model, and once with a process of its own for every cell. Pairs of both, in random order.
-The request is short: what is saved is the loads, and generating takes both ways as long.
+The request is short: what is saved is the loads, and generating takes both ways as long. One output
+token takes no decode step, in which more threads than cores would wait for one another.
 Exit status 0 if the ratio of the wall times, with its 95% interval, is at most a half; 1 if not;
 2 if it could not be measured.
 """
@@ -116,7 +117,7 @@ def main() -> int:
     )
     parser.add_argument("--pairs", type=int, default=MIN_PAIRS)
     parser.add_argument("--side", type=int, choices=range(1, 5), default=3, help="values a setting")
-    parser.add_argument("--tokens", type=int, default=2, help="of an answer")
+    parser.add_argument("--tokens", type=int, default=1, help="of an answer")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the runs to this file")
     arguments = parser.parse_args()
