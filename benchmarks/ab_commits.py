@@ -1,13 +1,14 @@
 """Whether ``--llmperf-against HEAD~1`` is right about commits whose effect is known.
 
-    python benchmarks/ab_commits.py --repeats 20 [--tolerance 2%] [--neighbour] [--file FILE]
+    python benchmarks/ab_commits.py --repeats 20 [--tolerance 2%] [--neighbour [KIND]] [--file FILE]
 
 A repository is made whose application runs a real model; one commit slows each
 decode step by 6%, one the evaluation of the prompt by 6%, one changes a comment; at a
 tolerance of 2% one slows decode by 2.5%, and one changes a comment. Each is compared with
 its parent as often as asked for, in random turn. Nothing else should use the cores:
-``--neighbour`` starts a process that takes one of them in bursts. With a file a later run
-goes on where this one stopped. With more cores, sessions can run side by side: ``--lanes 6``.
+``--neighbour`` starts a process that takes one of them in bursts, or does something else
+(``busy_neighbour.py`` lists the kinds). With a file a later run goes on where this one stopped.
+With more cores, sessions can run side by side: ``--lanes 6``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from busy_neighbour import busy_neighbour
+from busy_neighbour import add_neighbour_argument, busy_neighbour
 from commit_repository import Application, CommitRepository
 from lanes import add_lanes_argument, check_lanes, side_by_side
 from outcomes import Outcomes
@@ -81,7 +82,7 @@ def main() -> None:
         "--budget", type=duration, default=math.inf, help="begin no session after so long, as 30m"
     )
     parser.add_argument("--tolerance", choices=SCENARIOS, default="5%", help="(default 5%%)")
-    parser.add_argument("--neighbour", action="store_true", help="beside a process in bursts")
+    add_neighbour_argument(parser)
     Outcomes.add_argument(parser)
     add_lanes_argument(parser)
     arguments = parser.parse_args()
@@ -94,7 +95,7 @@ def main() -> None:
     until = time.monotonic() + arguments.budget
     with (
         tempfile.TemporaryDirectory() as temporary,
-        busy_neighbour(wanted=arguments.neighbour),
+        busy_neighbour(arguments.neighbour),
     ):
 
         def session(job: tuple[int, str], environ: dict[str, str]) -> dict[str, Any] | None:

@@ -1,8 +1,14 @@
-"""A process that takes one core in bursts of random length, about half of the time.
+"""A process that disturbs its neighbours: takes a core, all the time or now and then, or memory.
 
-python benchmarks/busy_neighbour.py [--shortest 0.3] [--longest 3] [--share 0.5] [--seed 1]
+    python benchmarks/busy_neighbour.py [KIND] [--seed 1]
 
-Other benchmarks start it as the machine's neighbour (``--neighbour``).
+Other benchmarks start it as the machine's neighbour (``--neighbour KIND``). Kinds:
+
+    steady    one core, all the time
+    bursts    one core in bursts of 0.3 to 3 s, half of the time
+    memory    copies a buffer far larger than the caches, on one core, all the time
+    pulses    one core, 50 ms of every 100 ms: about as long as a turn of tokens
+    jittered  one core for 25 to 75 ms, then a pause of 25 to 75 ms
 """
 
 from __future__ import annotations
@@ -13,39 +19,101 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+#: Seconds of a pulse, about those of a turn of tokens; shortest and longest burst.
+PULSE, BURST = 0.05, (0.3, 3.0)
+#: Bytes of the buffer that is copied, and of each copy.
+BUFFER, CHUNK = 256 << 20, 8 << 20
 
 
-def main() -> None:
-    """Work and rest in turn until the process is ended."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--shortest", type=float, default=0.3, help="burst, seconds")
-    parser.add_argument("--longest", type=float, default=3.0, help="burst, seconds")
-    parser.add_argument("--share", type=float, default=0.5, help="of the time at work")
-    parser.add_argument("--seed", type=int, default=1)
-    arguments = parser.parse_args()
-    order = random.Random(arguments.seed)
+def steady(order: random.Random) -> None:
+    """Take a core."""
     while True:
-        burst = order.uniform(arguments.shortest, arguments.longest)
-        until = time.monotonic() + burst
-        while time.monotonic() < until:
-            sum(range(10_000))
-        rest = order.uniform(0.5, 1.5) * burst * (1 / arguments.share - 1)
-        time.sleep(rest)
+        work(1.0)
+
+
+def bursts(order: random.Random) -> None:
+    """Take a core in bursts of random length, half of the time."""
+    while True:
+        burst = order.uniform(*BURST)
+        work(burst)
+        time.sleep(order.uniform(0.5, 1.5) * burst)
+
+
+def memory(order: random.Random) -> None:
+    """Copy one half of a large buffer to the other."""
+    buffer = memoryview(bytearray(BUFFER))
+    half = BUFFER // 2
+    while True:
+        for start in range(0, half, CHUNK):
+            buffer[half + start : half + start + CHUNK] = buffer[start : start + CHUNK]
+
+
+def pulses(order: random.Random) -> None:
+    """Take a core for half of each period; the periods follow a clock."""
+    due = time.monotonic() + order.uniform(0.0, 2 * PULSE)
+    while True:
+        time.sleep(max(due - time.monotonic(), 0.0))
+        work(due + PULSE - time.monotonic())
+        # A pulse for which there was no core is not made up for.
+        due = max(due + 2 * PULSE, time.monotonic())
+
+
+def jittered(order: random.Random) -> None:
+    """Take a core in pulses of random length, with pauses of random length."""
+    while True:
+        work(order.uniform(0.5, 1.5) * PULSE)
+        time.sleep(order.uniform(0.5, 1.5) * PULSE)
+
+
+KINDS: dict[str, Callable[[random.Random], None]] = {
+    one.__name__: one for one in (steady, bursts, memory, pulses, jittered)
+}
+
+
+def work(seconds: float) -> None:
+    """Compute for so long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        sum(range(1000))
+
+
+def add_neighbour_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a command line ask for a neighbour, and for its kind."""
+    parser.add_argument(
+        "--neighbour",
+        nargs="?",
+        const="bursts",
+        choices=KINDS,
+        metavar="KIND",
+        help=f"beside a busy process: {', '.join(KINDS)} (default: bursts)",
+    )
 
 
 @contextlib.contextmanager
-def busy_neighbour(*, wanted: bool, seed: int = 1) -> Iterator[None]:
-    """Have a neighbour while the block runs, if wanted."""
-    if not wanted:
+def busy_neighbour(kind: str | None, seed: int = 1) -> Iterator[None]:
+    """Have a neighbour of this kind while the block runs; None: none."""
+    if kind is None:
         yield
         return
-    process = subprocess.Popen([sys.executable, __file__, "--seed", str(seed)])
+    process = subprocess.Popen([sys.executable, __file__, kind, "--seed", str(seed)])
     try:
         yield
     finally:
         process.kill()
         process.wait()
+
+
+def main() -> None:
+    """Disturb until the process is ended."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kind", nargs="?", choices=KINDS, default="bursts", metavar="KIND")
+    parser.add_argument("--seed", type=int, default=1, help="of its random lengths (default 1)")
+    arguments = parser.parse_args()
+    KINDS[arguments.kind](random.Random(arguments.seed))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 The first run builds llama.cpp's programs together with its Python library (about
 6 minutes on 2 cores) into an environment of its own in the cache folder. Each
-pair starts every arm once in a fresh process, in random order. Exit status 0 if
+pair starts every program once in a fresh process, in random order. Exit status 0 if
 the 95% interval of engine / llama-bench lies within 0.98-1.02 and its centre
 within 1%, for decode and for prefill; 1 if not; 2 if it could not be measured.
 """
@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from fidelity_arms import (
+from fidelity_programs import (
     Rates,
     Setting,
     prompt_ids,
@@ -37,7 +37,7 @@ from pytest_llmperf.cpus import usable_cpus
 
 LIMITS, CENTRE = (0.98, 1.02), 0.01
 MAX_PAIRS = 80
-ARMS = ("llama-bench", "engine", "streaming")
+PROGRAMS = ("llama-bench", "engine", "streaming")
 PHASES = ("decode", "prefill")
 Results = dict[str, list[Rates]]
 
@@ -48,33 +48,35 @@ def within_limits(ratio: Interval) -> bool:
     return inside and abs(ratio.centre - 1) <= CENTRE
 
 
-def measure(arms: dict[str, Callable[[], Rates]], pairs: int, seed: int) -> Results:
-    """Run every arm once per pair, in an order drawn from ``seed``."""
+def measure(programs: dict[str, Callable[[], Rates]], pairs: int, seed: int) -> Results:
+    """Run every program once per pair, in an order drawn from ``seed``."""
     order = random.Random(seed)
-    results: Results = {name: [] for name in arms}
+    results: Results = {name: [] for name in programs}
     started = time.monotonic()
     for number in range(1, pairs + 1):
-        names = list(arms)
+        names = list(programs)
         order.shuffle(names)
         for name in names:
-            results[name].append(arms[name]())
-        last = "  ".join(f"{name} {results[name][-1].decode:.1f}" for name in arms)
+            results[name].append(programs[name]())
+        last = "  ".join(f"{name} {results[name][-1].decode:.1f}" for name in programs)
         elapsed = time.monotonic() - started
         print(f"pair {number}/{pairs}  {elapsed:4.0f} s  decode tok/s: {last}", file=sys.stderr)
     return results
 
 
-def series(results: Results, arm: str, phase: str) -> list[float]:
+def series(results: Results, program: str, phase: str) -> list[float]:
     """Return one value per pair, tokens per second."""
-    return [getattr(rates, phase) for rates in results[arm]]
+    return [getattr(rates, phase) for rates in results[program]]
 
 
 def ratios(results: Results) -> dict[str, dict[str, Interval]]:
-    """Return, per phase, each arm's ratio to llama-bench with its 95% interval."""
+    """Return, per phase, each program's ratio to llama-bench with its 95% interval."""
     return {
         phase: {
-            arm: ratio_interval(series(results, arm, phase), series(results, "llama-bench", phase))
-            for arm in ARMS[1:]
+            program: ratio_interval(
+                series(results, program, phase), series(results, "llama-bench", phase)
+            )
+            for program in PROGRAMS[1:]
         }
         for phase in PHASES
     }
@@ -89,12 +91,13 @@ def table(results: Results) -> list[str]:
     compared = ratios(results)
     for phase in PHASES:
         cells = {
-            arm: f"{median(values):.1f} ±{spread_of(values):.1%}"
-            for arm in ARMS
-            if (values := series(results, arm, phase))
+            program: f"{median(values):.1f} ±{spread_of(values):.1%}"
+            for program in PROGRAMS
+            if (values := series(results, program, phase))
         }
         shown = {
-            arm: f"{r.centre:.4f} [{r.low:.4f}, {r.high:.4f}]" for arm, r in compared[phase].items()
+            program: f"{r.centre:.4f} [{r.low:.4f}, {r.high:.4f}]"
+            for program, r in compared[phase].items()
         }
         lines.append(
             f"{phase:9}{cells['llama-bench']:>18}{cells['engine']:>18}{shown['engine']:>28}"
@@ -159,7 +162,7 @@ def main() -> int:
     setting.check()
     tools = ensure_tools()
     prompt = prompt_ids(tools, setting)
-    arms: dict[str, Callable[[], Rates]] = {
+    programs: dict[str, Callable[[], Rates]] = {
         "llama-bench": partial(run_llama_bench, tools, setting),
         "engine": partial(run_engine, tools, setting, prompt),
         "streaming": partial(run_streaming, tools, setting, prompt),
@@ -170,7 +173,7 @@ def main() -> int:
         f"flash attention {arguments.flash_attn}, {arguments.pairs} pairs of fresh processes, "
         f"median of {setting.repetitions} in each, seed {arguments.seed}"
     )
-    results = measure(arms, arguments.pairs, arguments.seed)
+    results = measure(programs, arguments.pairs, arguments.seed)
     print("\n".join(table(results)))
     compared = ratios(results)
     if arguments.json:
@@ -178,8 +181,12 @@ def main() -> int:
             "setting": {**asdict(setting), "model": setting.model.name, "n_ctx": setting.n_ctx},
             "seed": arguments.seed,
             "wheel_sha256": tools.wheel_sha256,
-            "ratios": {p: {a: asdict(r) for a, r in arms.items()} for p, arms in compared.items()},
-            "processes": {arm: [rates.raw for rates in results[arm]] for arm in ARMS},
+            "ratios": {
+                p: {a: asdict(r) for a, r in programs.items()} for p, programs in compared.items()
+            },
+            "processes": {
+                program: [rates.raw for rates in results[program]] for program in PROGRAMS
+            },
         }
         arguments.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     return 0 if all(within_limits(compared[phase]["engine"]) for phase in PHASES) else 1

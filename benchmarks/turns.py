@@ -1,11 +1,14 @@
 """How much the pairs of one engine with itself differ, by what their processes take turns.
 
-    python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour] [--plant 5%]
+    python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour [KIND]]
+    python benchmarks/turns.py --kept-prompt
 
 Both sides are the same configuration of the embedded model, so every difference is noise, except
-for what ``--plant`` slows the candidate by, in ``--where``: in decode, in the prompt, or in every
-16th token alone (sparse). Blocks of pairs that take turns by tokens, by iterations and not at all
-(one process after the other) alternate in random order.
+for what ``--plant 5%`` slows the candidate by, in ``--where``: in decode, in the prompt, or in
+every 16th token alone (sparse). Blocks of pairs that take turns by tokens, by iterations and not
+at all (one process after the other) alternate in random order.
+With ``--kept-prompt`` the candidate restores the prompt before each answer, and the base evaluates
+it. Only decode is compared, by tokens: it must not differ.
 Printed for each way: median and spread of the pairs' differences (1.4826 times the median
 absolute deviation, natural logarithms), which the pairs that a verdict takes grow with the
 square of; seconds a pair; and the share of the wall time spent generating.
@@ -17,10 +20,10 @@ import argparse
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 
-from busy_neighbour import busy_neighbour
+from busy_neighbour import add_neighbour_argument, busy_neighbour
 
 from pytest_llmperf.arguments import share
 from pytest_llmperf.config.embedded import find_cached
@@ -31,7 +34,7 @@ from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.measure.rounds import Open, Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.turns import Turns
@@ -39,6 +42,8 @@ from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.timeline import Timeline
 
+#: Output tokens of the request that leaves the prompt in the cache for ``--kept-prompt``.
+FIRST_TOKENS = 4
 PROMPT = "Explain in a few words what a key value cache is good for when a model writes an answer."
 METRICS = ("tokens_per_sec", "first_token", "end_to_end")
 #: Pairs of a block.
@@ -61,6 +66,9 @@ class NoWatch:
         """Nothing beside the generations."""
         return {}
 
+    def turned(self, timelines: Sequence[Timeline]) -> None:
+        """Nothing beside turns."""
+
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
         """Nothing beside them."""
         return {}
@@ -80,6 +88,33 @@ class NoWatch:
         return ()
 
 
+def spec_of(threads: int) -> LaunchSpec:
+    """Return how an engine of the embedded model on so many threads is started.
+
+    Raises:
+        EngineError: the model is not in the cache.
+    """
+    model = find_cached("smollm2-135m")
+    if model is None:
+        raise EngineError("the embedded model is not here: llmperf model smollm2-135m")
+    both = {"n_threads": threads, "n_threads_batch": threads}
+    return LaunchSpec("llama_cpp", LlmConfig.model_validate({"n_ctx": 512, **both}).resolved(model))
+
+
+def plan_of(workload: Workload, pairs: int, iterations: int, seed: int) -> Plan:
+    """Return the plan of so many pairs of one test."""
+    perf = PerfConfig(processes=1, max_pairs=pairs, iterations=iterations, warmup_max=2)
+    return Plan(
+        workloads={"answer": workload},
+        recorded_seconds={"answer": 0.0},
+        start_seconds=0.0,
+        perf=perf,
+        seed=seed,
+        budget=3600.0,
+        paired=True,
+    )
+
+
 def record(spec: LaunchSpec, tokens: int) -> Workload:
     """Ask once, and return what was asked.
 
@@ -94,22 +129,60 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
         client.close()
 
 
+def asked_twice(answer: RecordedRequest, *, keeps: bool) -> Workload:
+    """Return a short request and the whole one, which may find the prompt of the first."""
+    first = replace(
+        answer, request=replace(answer.request, max_tokens=FIRST_TOKENS), output_tokens=FIRST_TOKENS
+    )
+    return Workload((first, answer.with_kept_prompt() if keeps else answer))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Pairs that followed one another.
+
+    Attributes:
+        differences: of each pair, by metric, on the log scale.
+        seconds, generating: wall time, and the part of it spent generating.
+        apart: why the processes took no turns from some pair on; or empty.
+    """
+
+    differences: Mapping[str, Sequence[float]]
+    seconds: float
+    generating: float
+    apart: str
+
+
 def block(
-    candidate: LaunchSpec, base: LaunchSpec, plan: Plan, way: Turns | None
-) -> tuple[Mapping[str, Sequence[float]], float, float]:
-    """Measure some pairs; return their differences by metric, seconds, and those generating."""
+    candidate: LaunchSpec,
+    base: LaunchSpec,
+    plan: Plan,
+    way: Turns | None,
+    kept: Workload | None = None,
+) -> Block:
+    """Measure some pairs.
+
+    ``kept``: the candidate's workload, if it differs; only decode is then replayed.
+
+    Raises:
+        EngineError: fewer than two could be measured.
+    """
+    own = {"answer": kept} if kept is not None else {}
     sides = [
-        Side(role, role, starter_of(spec)) for role, spec in ((CANDIDATE, candidate), (BASE, base))
+        Side(CANDIDATE, CANDIDATE, starter_of(candidate), own),
+        Side(BASE, BASE, starter_of(base)),
     ]
-    rounds = Rounds(plan, sides, NoWatch, lambda _: None, turns=lambda _: way)
+    still_open = {"answer": Open(METRICS if kept is None else METRICS[:1])}
+    rounds = Rounds(plan, sides, NoWatch, lambda _: None, lambda _: still_open, turns=lambda _: way)
     measurement = rounds.run()
     samples = measurement.tests["answer"]
     if samples.error:
         raise EngineError(samples.error)
     if samples.pairs < 2:
         raise EngineError(f"too few pairs: {[one.void for one in samples.voided]}")
-    found = {name: samples.differences(get_metric(name)) or () for name in METRICS}
-    return found, measurement.seconds, measurement.generating_seconds
+    names = METRICS if kept is None else METRICS[:1]
+    found = {name: samples.differences(get_metric(name)) or () for name in names}
+    return Block(found, measurement.seconds, measurement.generating_seconds, measurement.apart)
 
 
 def main() -> int:
@@ -121,58 +194,47 @@ def main() -> int:
     parser.add_argument("--iterations", type=int, default=3, help="counted, of a process")
     parser.add_argument("--threads", type=int, default=2, help="of the engine")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer")
-    parser.add_argument("--neighbour", action="store_true", help="beside a process in bursts")
+    add_neighbour_argument(parser)
     parser.add_argument("--plant", type=share, default=0.0, help="slow the candidate by so much")
     parser.add_argument("--where", choices=PLANTS, default="decode", help="what is slowed")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--kept-prompt", action="store_true", help="of the candidate alone")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    model = find_cached("smollm2-135m")
-    if model is None:
-        print("turns: the embedded model is not here: llmperf model smollm2-135m", file=sys.stderr)
-        return 2
-    threads = {"n_threads": arguments.threads, "n_threads_batch": arguments.threads}
-    llm = LlmConfig.model_validate({"n_ctx": 512, **threads})
-    base = LaunchSpec("llama_cpp", llm.resolved(model))
+    if arguments.kept_prompt:
+        arguments.ways = ["tokens"]
+    metrics = METRICS[:1] if arguments.kept_prompt else METRICS
+    base = spec_of(arguments.threads)
     plant = replace(PLANTS[arguments.where], slowdown=arguments.plant)
     candidate = replace(base, plant=plant) if arguments.plant else base
-    workload = record(base, arguments.tokens)
+    workload, kept = record(base, arguments.tokens), None
+    if arguments.kept_prompt:
+        (answer,) = workload.requests
+        workload, kept = (asked_twice(answer, keeps=keeps) for keeps in (False, True))
     order = random.Random(arguments.seed)
     found: dict[str, dict[str, list[float]]] = {
-        way: {name: [] for name in METRICS} for way in arguments.ways
+        way: {name: [] for name in metrics} for way in arguments.ways
     }
     seconds, generating = (dict.fromkeys(arguments.ways, 0.0) for _ in range(2))
-    with busy_neighbour(wanted=arguments.neighbour):
+    with busy_neighbour(arguments.neighbour):
         for number in range(arguments.blocks):
             for way in order.sample(arguments.ways, len(arguments.ways)):
                 # The first pair shows only that both have room.
                 pairs = BLOCK + (WAYS[way] is not None)
-                perf = PerfConfig(
-                    processes=pairs,
-                    max_pairs=pairs,
-                    iterations=arguments.iterations,
-                    warmup_max=2,
-                )
-                plan = Plan(
-                    workloads={"answer": workload},
-                    recorded_seconds={"answer": 0.0},
-                    start_seconds=0.0,
-                    perf=perf,
-                    seed=order.getrandbits(32),
-                    budget=3600.0,
-                    paired=True,
-                )
-                values, took, inside = block(candidate, base, plan, WAYS[way])
-                for name in METRICS:
-                    found[way][name] += values[name]
-                seconds[way] += took / pairs
-                generating[way] += inside / took
+                plan = plan_of(workload, pairs, arguments.iterations, order.getrandbits(32))
+                done = block(candidate, base, plan, WAYS[way], kept)
+                if done.apart:
+                    print(f"turns: no more turns by {way}: {done.apart}", file=sys.stderr)
+                for name in metrics:
+                    found[way][name] += done.differences[name]
+                seconds[way] += done.seconds / pairs
+                generating[way] += done.generating / done.seconds
             print(f"block {number + 1} of {arguments.blocks}", file=sys.stderr)
     print(
-        f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in METRICS) + "  pairs  s/pair  gen"
+        f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in metrics) + "  pairs  s/pair  gen"
     )
     for way, values in found.items():
-        cells = (f"{median(d):+.1%} ({_spread(d):.2%})" for d in values.values())
+        cells = (f"{median(d):+.1%} ({spread(d):.2%})" for d in values.values())
         print(
             f"{way:<12}"
             + "".join(f"  {cell:>18}" for cell in cells)
@@ -182,7 +244,8 @@ def main() -> int:
     return 0
 
 
-def _spread(values: Sequence[float]) -> float:
+def spread(values: Sequence[float]) -> float:
+    """Return the robust standard deviation: 1.4826 times the median absolute deviation."""
     centre = median(values)
     return 1.4826 * median(abs(value - centre) for value in values)
 

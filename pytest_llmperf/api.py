@@ -15,7 +15,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,15 @@ from pytest_llmperf.baselines.store import BaselineStore, StoredRecord
 from pytest_llmperf.config.errors import ConfigError, Problem
 from pytest_llmperf.config.load import load_config
 from pytest_llmperf.config.project import ProjectFolders
-from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.handle import LlmEngine
-from pytest_llmperf.measure.workload import Recorder
 from pytest_llmperf.report.footer import Remedies
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.base_side import setup_side, workload_may_differ
 from pytest_llmperf.session.context import Console, SessionContext, SessionRequest, SilentConsole
 from pytest_llmperf.session.machine_watch import FitWait
-from pytest_llmperf.session.measuring import cards_of
-from pytest_llmperf.session.recorded import RecordedTest, checks_of_test
+from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.recording import record_body
 from pytest_llmperf.session.result import SessionResult
 from pytest_llmperf.session.run import Session
 from pytest_llmperf.session.setup import EngineSetup, set_up_engine
@@ -255,30 +252,19 @@ def _recorded(
     if callable(workload) and max_tokens is not None:
         raise TypeError("max_tokens is for prompts; a function passes it to the engine itself")
     workload = prompts_of(workload)
-    cards = partial(cards_of, [config.spec])
     # Without a console, a wait of many minutes must not look like a hang.
     notify = _log.warning if context.console is _SILENT else context.console.line
-    lock = DeviceLock(notify=notify, cards=cards)
-    engine = LlmEngine(config.spec, config.llm.max_tokens, lock)
-    recorder = Recorder()
-    engine.observer = recorder
     options = {} if max_tokens is None else {"max_tokens": max_tokens}
-    try:
+
+    def body(engine: LlmEngine) -> None:
         if callable(workload):
             check_has_run(workload, workload(engine))
             engine.finish_stream()
-        else:
-            for prompt in workload:
-                engine.generate(prompt, **options)
-    finally:
-        engine.observer = None
-        engine.close()
-    recorded = recorder.workload()
-    if recorded is None:
-        raise ValueError(f"{name} makes no request to the engine, so there is nothing to measure")
-    perf = config.perf
-    checks = checks_of_test({}, perf.targets, perf.tolerance)
-    return RecordedTest(name, recorded, recorder.seconds, checks), engine
+            return
+        for prompt in workload:
+            engine.generate(prompt, **options)
+
+    return record_body(config, name, body, notify)
 
 
 def _overrides(sections: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[Problem]]:

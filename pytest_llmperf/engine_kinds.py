@@ -77,6 +77,12 @@ class EngineKind:
         pauses: its ``generate`` takes a third argument, ``pause``, which it calls between tokens
             (``Pause`` in ``pytest_llmperf.extension``), so that two processes can take turns within
             a generation.
+        restores_prompts: a request with ``cache="keep"`` whose prompt the request before had, too,
+            evaluates only its last token, and decode is the same work as after the whole prompt.
+            Where a model can't, ``prompt_tokens_evaluated`` reports more.
+        scores: its class has ``vocabulary``, ``tokenize`` and ``score``, which give the
+            probabilities of a text's tokens (``Scoring`` in ``pytest_llmperf.extension``), so that
+            its quality can be measured.
         runs_project_code: its process imports the project's own modules, as the tests do.
         takes_delay: its class takes ``delay=``, which slows its token loop on purpose.
         takes_glance: its class takes ``glance=``, to be called once in each request, after its
@@ -105,6 +111,8 @@ class EngineKind:
     ends_by_itself: bool = False
     side_by_side: bool = False
     pauses: bool = False
+    restores_prompts: bool = False
+    scores: bool = False
     runs_project_code: bool = False
     takes_delay: bool = False
     takes_glance: bool = False

@@ -11,6 +11,8 @@ from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import FinishReason, Generation
 from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.scoring import Scoring
+from pytest_llmperf.engine.token_scores import TokenScores
 from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.metrics import Direction, Metric, MetricError, Unit, register_metric
 from pytest_llmperf.timeline import Timeline
@@ -28,7 +30,9 @@ __all__ = [
     "MetricError",
     "Pause",
     "Request",
+    "Scoring",
     "Timeline",
+    "TokenScores",
     "TokenSink",
     "Unit",
     "register_metric",

@@ -27,6 +27,7 @@ class Unit(Enum):
     JOULES = "J"
     WATTS = "W"
     RATIO = "%"
+    NATS = "nats"
 
 
 @dataclass(frozen=True)

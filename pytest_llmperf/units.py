@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import Literal
 
 from pytest_llmperf.metrics import Unit
 
@@ -40,6 +41,10 @@ _BYTES = {
 }
 _FRACTION_WORDS = "a percentage such as 5% or a fraction below 1 such as 0.05"
 _TOLERANCE_WORDS = "a percentage above 0% and below 100% such as 5%"
+#: The tolerance where none is configured, and where a calibration is to give it and there is none.
+DEFAULT_TOLERANCE = 0.05
+#: A tolerance as it is configured: a fraction, or ``auto`` for the one that a calibration gives.
+ToleranceSetting = float | Literal["auto"]
 #: What is expected of a quantity in each base unit, and the units it may be written in.
 _WRITTEN: dict[Unit, tuple[str, Mapping[str, float]]] = {
     Unit.SECONDS: ("a duration such as 500ms, 5s", _DURATIONS),
@@ -51,6 +56,7 @@ _WRITTEN: dict[Unit, tuple[str, Mapping[str, float]]] = {
     Unit.JOULES: ("an energy such as 0.5J, 200mJ", {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}),
     Unit.WATTS: ("a power such as 350W", {"mW": 1e-3, "W": 1.0, "kW": 1e3}),
     Unit.RATIO: (_FRACTION_WORDS, {"%": 0.01}),
+    Unit.NATS: ("a divergence such as 0.02nats", {"nats": 1.0}),
 }
 
 
@@ -59,6 +65,7 @@ class UnitError(ValueError):
 
     def __init__(self, expected: str, value: object, why: str = "") -> None:
         super().__init__(f"expected {expected}, got {shown(value)}{f' ({why})' if why else ''}")
+        self.expected, self.why = expected, why
 
 
 def shown(value: object) -> str:
@@ -141,6 +148,25 @@ def parse_tolerance(value: object) -> float:
     return result
 
 
+def parse_tolerance_setting(value: object) -> ToleranceSetting:
+    """Return a tolerance as ``parse_tolerance``, or ``"auto"``.
+
+    Raises:
+        UnitError: as ``parse_tolerance``.
+    """
+    if value == "auto":
+        return "auto"
+    try:
+        return parse_tolerance(value)
+    except UnitError as error:
+        raise UnitError(f"{error.expected}, or auto", value, error.why) from None
+
+
+def without_calibration(setting: ToleranceSetting) -> float:
+    """Return a configured tolerance as a fraction; ``auto`` is the default."""
+    return DEFAULT_TOLERANCE if setting == "auto" else setting
+
+
 def parse_quantity(value: object, unit: Unit) -> float:
     """Return ``value`` in base units of ``unit``.
 
@@ -161,6 +187,7 @@ _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     Unit.WATTS: ((1e3, "kW"), (1.0, "W"), (1e-3, "mW")),
     Unit.TOKENS_PER_SECOND: ((1.0, "tok/s"),),
     Unit.RATIO: ((0.01, "%"),),
+    Unit.NATS: ((1.0, "nats"),),
 }
 
 

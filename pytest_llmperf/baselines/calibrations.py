@@ -14,6 +14,7 @@ from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.folder import MAX_BYTES, add_file
 from pytest_llmperf.baselines.json_text import dumps, parse, why_not
 from pytest_llmperf.baselines.record import Settings, is_measurable
+from pytest_llmperf.baselines.tolerances import Holds
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.stored_json import LATER, Number, ShapeError, Stored, Whole, read, unexpected
 
@@ -22,11 +23,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_llmperf.baselines.record import ModelIdentity
+    from pytest_llmperf.config.schema import PerfConfig
 
 #: Raised whenever an older plugin would misread what a newer one writes.
 SCHEMA_VERSION = 1
 #: The subfolder of a machine's folder that holds its calibrations.
 FOLDER = "calibrations"
+#: Environment variable that names another folder of baselines to read calibrations from: all
+#: commits of ``llmperf bisect`` are judged by those of the work tree.
+CALIBRATIONS_VARIABLE = "LLMPERF_CALIBRATIONS_DIR"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class _Check(Stored):
     between: Number | None = field(default=None, metadata=LATER)
     pair: Number | None = field(default=None, metadata=LATER)
     mde: Number | None = field(default=None, metadata=LATER)
+    holds: Holds = field(default_factory=dict, metadata=LATER)
 
 
 def _measured(check: _Check) -> _Check:
@@ -59,6 +65,8 @@ class _File(Stored):
     model: str
     config: Settings
     checks: tuple[Annotated[_Check, AfterValidator(_measured)], ...]
+    iterations: Whole | None = field(default=None, metadata=LATER)
+    turns: str | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,9 @@ class StoredCalibration:
         plant: the slowdown that was planted, empty for an A/A run.
         model: SHA-256 of the model file, or the model's name without a file.
         config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
-        checks: per check: nodeid, metric, workload, level and noise, plain JSON.
+        checks: per check: nodeid, metric, workload, level, noise and what sessions of some lengths
+            hold, plain JSON.
+        iterations, turns: of ``perf``; None in older files.
     """
 
     path: Path
@@ -80,6 +90,18 @@ class StoredCalibration:
     model: str
     config: Mapping[str, Any]
     checks: tuple[Mapping[str, Any], ...]
+    iterations: int | None = None
+    turns: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The file, relative to the machine's folder."""
+        return f"{FOLDER}/{self.path.name}"
+
+    def measured_like(self, perf: PerfConfig) -> bool:
+        """Whether its pairs were measured as ``perf`` has it, as far as the file says."""
+        same_iterations = self.iterations in (None, perf.iterations)
+        return same_iterations and self.turns in (None, perf.turns)
 
     def is_of(self, model: str, config: Mapping[str, Any]) -> bool:
         """Whether this calibration is of a model (its ``model_key``) with these engine settings."""
@@ -88,7 +110,7 @@ class StoredCalibration:
     def summary(self) -> dict[str, Any]:
         """The part that a baseline records of the calibration it was judged with."""
         return {
-            "file": f"{FOLDER}/{self.path.name}",
+            "file": self.source,
             "recorded": self.recorded,
             "checks": [
                 {
@@ -161,9 +183,7 @@ def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], li
         if path.suffix != ".json" or path.name.startswith("."):
             continue
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ValueError("too long for a calibration")
-            found.append(_read(path, parse(path.read_bytes())))
+            found.append(read_calibration(path))
         except (OSError, ValueError) as error:
             reason = why_not(error) if isinstance(error, ValueError) else error
             problems.append(
@@ -173,10 +193,28 @@ def read_calibrations(machine_folder: Path) -> tuple[list[StoredCalibration], li
     return sorted(found, key=lambda one: (one.recorded, one.path.name)), problems
 
 
+def read_calibration(path: Path) -> StoredCalibration:
+    """Return the calibration of a file.
+
+    Raises:
+        OSError, ValueError: it can't be read, or holds something else.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError("too long for a calibration")
+    return _read(path, parse(path.read_bytes()))
+
+
 def _read(path: Path, data: Any) -> StoredCalibration:
     file = read(_File, data)
     if file.schema > SCHEMA_VERSION:
         raise ShapeError(f"schema {file.schema} of a newer plugin; this one reads {SCHEMA_VERSION}")
     return StoredCalibration(
-        path, file.recorded, file.plant, file.model, file.config, tuple(map(vars, file.checks))
+        path,
+        file.recorded,
+        file.plant,
+        file.model,
+        file.config,
+        tuple(map(vars, file.checks)),
+        file.iterations,
+        file.turns,
     )

@@ -46,6 +46,7 @@ def find_baseline_folder(named: Path | None) -> BaselineFolder:
     from pytest_llmperf.config.load import load_config
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.config.schema import PerfConfig
+    from pytest_llmperf.units import without_calibration
 
     if named is not None:
         folder, perf = named, PerfConfig()
@@ -57,7 +58,8 @@ def find_baseline_folder(named: Path | None) -> BaselineFolder:
             f"{folder}: there is no such folder\n"
             "  record a session: pytest -m perf --llmperf-record; or name the folder: --dir FOLDER"
         )
-    return BaselineFolder(BaselineStore(folder), perf.tolerance, perf.false_alarms)
+    tolerance = without_calibration(perf.tolerance)
+    return BaselineFolder(BaselineStore(folder), tolerance, perf.false_alarms)
 
 
 def _short(folder: Path) -> Path:

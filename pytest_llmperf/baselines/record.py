@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WrapSerializer
 
 from pytest_llmperf.baselines.json_text import dumps, parse
+from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
 from pytest_llmperf.machine.fingerprint import Machine
 from pytest_llmperf.metrics import LARGEST, SMALLEST, is_plausible, known_metric
@@ -243,6 +244,8 @@ class TestRecord(Stored):
             session's ``config``: those that it names, and those that follow from them. Empty
             for a test with the session's own.
         loaded: state of the engine loaded with them; None without ``settings``.
+        tolerances: by metric, those that a calibration gave (``tolerance: auto``), whether pairs
+            or stored sessions judged; empty for all others.
     """
 
     __test__ = False
@@ -254,6 +257,9 @@ class TestRecord(Stored):
     requests: tuple[StoredDigest, ...] = field(default=(), metadata=LEFT_OUT, kw_only=True)
     settings: Settings = field(default_factory=dict, metadata=LEFT_OUT, kw_only=True)
     loaded: Loaded | None = field(default=None, metadata=LEFT_OUT, kw_only=True)
+    tolerances: Annotated[Mapping[str, CalibratedTolerance], _SORTED] = field(
+        default_factory=dict, metadata=LEFT_OUT, kw_only=True
+    )
     metrics: Metrics
 
 

@@ -21,12 +21,13 @@ class Rates:
 
     Attributes:
         false_alarm: chance that anything whose change is negligible is called ``regressed``.
-        false_pass: chance that a metric slower by the tolerance (a fraction) or more passes.
+        false_pass: chance that a metric slower by the tolerance or more passes.
+        tolerance: a fraction; None where calibrations give it (``auto``), to each check its own.
     """
 
     false_alarm: float
     false_pass: float
-    tolerance: float
+    tolerance: float | None
 
 
 @dataclass(frozen=True)

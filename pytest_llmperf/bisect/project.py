@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf import __version__
+from pytest_llmperf.baselines.calibrations import CALIBRATIONS_VARIABLE, FOLDER
 from pytest_llmperf.config.project import ProjectFolders
 from pytest_llmperf.repository.git import Repository
 
@@ -51,7 +52,8 @@ class BisectProject:
         top = self.repository.top
         places = [self.repository.common_dir, self.root.relative_to(top), self.cwd.relative_to(top)]
         around = circumstances(top, os.environ)
-        return [*map(str, places), self.tests, self.arguments, self.overrides(), *around]
+        settings = [*self.overrides(), *self._calibrations()]
+        return [*map(str, places), self.tests, self.arguments, settings, *around]
 
     def overrides(self) -> list[str]:
         """Return pytest's arguments that give every commit the same gate and installation."""
@@ -60,6 +62,17 @@ class BisectProject:
             f"--llmperf-set=perf.{name}={json.dumps(value, ensure_ascii=False)}"
             for name, value in settings.items()
         ]
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that give every commit the work tree's calibrations."""
+        return {CALIBRATIONS_VARIABLE: str(self.baselines)}
+
+    def _calibrations(self) -> list[str]:
+        """Return the calibrations that decide on tolerances; none if the tolerance is fixed."""
+        if self.perf.tolerance != "auto":
+            return []
+        files = self.baselines.glob(f"*/{FOLDER}/*.json")
+        return sorted(str(file.relative_to(self.baselines)) for file in files)
 
 
 def find_project(cwd: Path, words: Sequence[str]) -> BisectProject:

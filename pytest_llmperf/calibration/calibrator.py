@@ -22,7 +22,7 @@ from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.cell import specs_of
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.facts import SessionFacts
-from pytest_llmperf.session.measuring import MeasureStage, make_plan
+from pytest_llmperf.session.measuring import MeasureStage, expected_turns, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate
@@ -113,6 +113,7 @@ class Calibrator:
                 for check in test.checks
             },
             pairs_in_budget=pairs,
+            max_pairs=self._perf.max_pairs,
             alpha=self._perf.false_alarms,
             plant=self._request.plant,
             earlier=self._earlier(),
@@ -127,7 +128,7 @@ class Calibrator:
         if outcome is None or not outcome.alarms.of:
             return [], ["no session was fit to be judged, so nothing was stored"]
         data = to_json(outcome, self._tests, self._facts, self._perf)
-        return keep(self._request, self._facts, data)
+        return keep(self._request, self._facts, data, self._tests, self._perf)
 
     def _start_candidate(self, spec: LaunchSpec | None = None) -> EngineClient:
         self._started += 1
@@ -175,8 +176,15 @@ class Calibrator:
         return levels
 
     def _plan(self) -> Plan:
+        facts, perf, spec = self._facts, self._perf, self._setup.spec
+        infos = [facts.for_test(test).info for test in self._tests]
         return make_plan(
-            self._tests, self._perf, self._start_seconds, paired=True, specs=self._specs
+            self._tests,
+            perf,
+            self._start_seconds,
+            paired=True,
+            turns=expected_turns(perf.turns, [spec, spec], infos),
+            specs=self._specs,
         )
 
 

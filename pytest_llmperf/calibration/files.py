@@ -7,21 +7,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.atomic_write import atomic_write
-from pytest_llmperf.baselines.calibrations import model_key, write_calibration
+from pytest_llmperf.baselines.calibrations import (
+    model_key,
+    read_calibration,
+    write_calibration,
+)
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.json_text import dumps
 from pytest_llmperf.baselines.record import now
 from pytest_llmperf.calibration.outcome import Calibration, CheckCalibration, SessionRun
 from pytest_llmperf.calibration.request import CalibrationRequest
+from pytest_llmperf.gate.words import percent
+from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.recorded import RecordedTest
+from pytest_llmperf.session.tolerances import tolerances_of
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
 
 
 def keep(
-    request: CalibrationRequest, facts: SessionFacts, data: dict[str, Any]
+    request: CalibrationRequest,
+    facts: SessionFacts,
+    data: dict[str, Any],
+    tests: Sequence[RecordedTest],
+    perf: PerfConfig,
 ) -> tuple[list[str], list[str]]:
     """Write the outcome to all requested places; return notes and problems.
 
@@ -32,7 +43,10 @@ def keep(
     if request.store:
         folder = facts.store.root / facts.machine.key
         try:
-            notes.append(f"stored in {write_calibration(folder, now(), data)}")
+            path = write_calibration(folder, now(), data)
+            notes.append(f"stored in {path}")
+            if not request.plant:
+                notes += _auto_notes(path, tests, perf)
         except BaselineError as error:
             problems.append(str(error))
     if request.json is not None:
@@ -49,6 +63,21 @@ def keep(
     return notes, problems
 
 
+def _auto_notes(path: Path, tests: Sequence[RecordedTest], perf: PerfConfig) -> list[str]:
+    """Return, for each test, the tolerances that ``auto`` takes from a stored calibration."""
+    found = tolerances_of(tests, perf, [read_calibration(path)])
+    notes = []
+    for nodeid, tolerances in found.items():
+        each = ", ".join(
+            f"{get_metric(name).label} {percent(one.tolerance)}"
+            + ("" if one.holds is not None else " (none holds, so the default)")
+            for name, one in tolerances.items()
+        )
+        if each:
+            notes.append(f"perf.tolerance: auto takes this: {each} ({nodeid})")
+    return notes
+
+
 def to_json(
     outcome: Calibration, tests: Sequence[RecordedTest], facts: SessionFacts, perf: PerfConfig
 ) -> dict[str, Any]:
@@ -63,6 +92,7 @@ def to_json(
         "engine_version": facts.provenance.engine_version,
         "config": facts.config,
         "iterations": perf.iterations,
+        "turns": perf.turns,
         "plant": outcome.plant,
         "false_alarms": outcome.alpha,
         "sessions_judged": outcome.alarms.of,

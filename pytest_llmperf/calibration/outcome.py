@@ -216,6 +216,7 @@ def calibrate(
     alpha: float,
     plant: str = "",
     earlier: Mapping[tuple[str, str], Sequence[float]] | None = None,
+    max_pairs: int | None = None,
 ) -> Calibration:
     """Reduce the sessions of a calibration to noise, rates and plans.
 
@@ -226,6 +227,7 @@ def calibrate(
         alpha: the session's false-alarm rate.
         plant: what was planted, in words.
         earlier: levels (base unit) of recorded sessions and earlier calibrations.
+        max_pairs: pairs after which any session ends; None for no limit.
     """
     fit = [session for session in sessions if session.fit]
     by_key: dict[tuple[str, str], list[CheckRun]] = {}
@@ -236,6 +238,9 @@ def calibrate(
     # In a round every test has a pair.
     rounds = [one.seconds / max(one.pairs.values()) for one in fit if any(one.pairs.values())]
     round_seconds = median(rounds) if rounds else math.inf
+    pairs_of = {seconds: int(seconds / round_seconds) for seconds in SESSIONS_OF}
+    if max_pairs is not None:
+        pairs_of = {seconds: min(pairs, max_pairs) for seconds, pairs in pairs_of.items()}
     for key, all_runs in by_key.items():
         runs = [run for run in all_runs if run.base]
         if runs and get_metric(key[1]).kind == "share":
@@ -243,7 +248,7 @@ def calibrate(
         elif runs:
             known = (earlier or {}).get(key, ())
             checks.append(
-                _check(key, runs, tolerances[key], pairs_in_budget, log_alarm, known, round_seconds)
+                _check(key, runs, tolerances[key], pairs_in_budget, log_alarm, known, pairs_of)
             )
     caught = [one.called(decode=True) for one in fit]
     others = [one.called(decode=False) for one in fit]
@@ -267,7 +272,7 @@ def _check(
     pairs: int,
     log_alarm: float,
     earlier: Sequence[float],
-    round_seconds: float,
+    pairs_of: Mapping[float, int],
 ) -> CheckCalibration:
     noise = noise_of(key[1], [(run.candidate, run.base, run.differences) for run in runs], earlier)
     effects = [run.effect for run in runs if run.effect is not None]
@@ -290,10 +295,8 @@ def _check(
         mde=mde(noise.pair, rows, log_alarm, tolerance) if rows >= first else math.inf,
         pairs_to_pass=max(to_pass, first) * size if to_pass is not None else None,
         holds={
-            seconds: smallest_tolerance(
-                noise.pair, int(seconds / round_seconds) // size, log_alarm, LOG_PASS
-            )
-            for seconds in SESSIONS_OF
+            seconds: smallest_tolerance(noise.pair, count // size, log_alarm, LOG_PASS)
+            for seconds, count in pairs_of.items()
         },
     )
 

@@ -1,8 +1,9 @@
-"""The command line ``llmperf``: stored baselines, commits, calibration, diagnosis, models."""
+"""The command line ``llmperf``: stored baselines, commits, calibration, diagnosis, tuning."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from pytest_llmperf import __version__
@@ -12,9 +13,12 @@ from pytest_llmperf.cli import (
     calibrate,
     compare,
     doctor,
+    export,
     history,
     model,
+    quality,
     schema,
+    tune,
 )
 
 #: In the order of ``llmperf --help``.
@@ -27,6 +31,9 @@ _COMMANDS = {
     "bisect": bisect,
     "calibrate": calibrate,
     "doctor": doctor,
+    "quality": quality,
+    "tune": tune,
+    "export": export,
 }
 
 
@@ -39,6 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS.values():
         command.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(model.with_verb(sys.argv[1:] if argv is None else argv))
     status: int = _COMMANDS[arguments.command].run(arguments)
     return status

@@ -118,7 +118,11 @@ def _search(arguments: argparse.Namespace) -> int:
             bad=bad,
             oracle=PytestSessions(project, evidence, _say_words_now),
             evidence=evidence,
-            rates=Rates(perf.false_alarms, FALSE_PASSES, perf.tolerance),
+            rates=Rates(
+                perf.false_alarms,
+                FALSE_PASSES,
+                None if perf.tolerance == "auto" else perf.tolerance,
+            ),
             budget=perf.budget,
             on_event=lambda event: _say_now(*text.event_lines(event, width())),
             first_parent=arguments.first_parent,

@@ -103,7 +103,7 @@ class PytestSessions:
             *(f"--llmperf-against={question.against}", f"--llmperf-json={report}"),
             *self._tests(question, checkout),
         ]
-        environ = tree_environment(checkout.tree())
+        environ = {**tree_environment(checkout.tree()), **self._project.environment()}
         status = run_to_log(command, cwd, environ, log, self._end)
         session = replace(asked, log=str(log))
         try:

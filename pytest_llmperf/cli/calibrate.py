@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import share, whole_number
-from pytest_llmperf.process_groups import signal_process, wait_until_ended
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from types import FrameType
+from pytest_llmperf.cli.pytest_run import run_perf_tests
 
 _DESCRIPTION = """\
 Runs the perf tests of the current folder again and again, each session as two
@@ -72,42 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="llmperf-") as folder:
         path = Path(folder) / "request.json"
         path.write_text(json.dumps(request), encoding="utf-8")
-        return _pytest([f"--llmperf-calibrate={path}", *arguments.pytest_args])
-
-
-def _pytest(arguments: Sequence[str]) -> int:
-    """Run pytest and return its exit status; a SIGTERM is passed on to it."""
-    process: subprocess.Popen[bytes] | None = None
-    asked_to_end = False
-
-    def pass_on(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked_to_end
-        asked_to_end = True
-        if process is not None:
-            signal_process(process, signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, pass_on)
-    try:
-        process = subprocess.Popen([sys.executable, "-m", "pytest", "-m", "perf", *arguments])
-        if asked_to_end:
-            signal_process(process, signal.SIGTERM)
-        _wait(process)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    # Only now, when nothing is passed on any more, is its id given back.
-    status = process.wait()
-    # Ended by a signal: what a shell calls that.
-    return status if status >= 0 else 128 - status
-
-
-def _wait(process: subprocess.Popen[bytes]) -> None:
-    while True:
-        try:
-            wait_until_ended(process)
-            return
-        except KeyboardInterrupt:
-            # The terminal interrupts pytest, too, which reports and ends by itself.
-            continue
+        return run_perf_tests([f"--llmperf-calibrate={path}", *arguments.pytest_args])
 
 
 def _part(text: str) -> float:

@@ -1,32 +1,127 @@
-"""``llmperf model``: bring an embedded model into the cache and print the file's path."""
+"""``llmperf model``: fetch an embedded model, quantize one, or write a synthetic one."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.cli.output import complain
+from pytest_llmperf.arguments import whole_number
+from pytest_llmperf.cli.output import ending_on_sigterm, note, run_reporting, say
+
+if TYPE_CHECKING:
+    from pytest_llmperf.models.made_file import MadeFile
+
+_VERBS = ("fetch", "quantize", "synth")
+_FORCE = "overwrite existing files"
+
+
+def with_verb(words: Sequence[str]) -> list[str]:
+    """Return the command line with ``model NAME``, the short form, as ``model fetch NAME``."""
+    if len(words) > 1 and words[0] == "model" and words[1] not in (*_VERBS, "-h", "--help"):
+        return ["model", "fetch", *words[1:]]
+    return list(words)
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command to the command line."""
-    model = commands.add_parser(
-        "model", help="bring an embedded model into the cache and print the file's path"
+    """Add ``model`` and its subcommands to the command line."""
+    model = commands.add_parser("model", help="fetch, quantize or synthesize a model file")
+    verbs = model.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    fetch = verbs.add_parser(
+        "fetch", help="bring an embedded model into the cache and print the file's path"
     )
-    model.add_argument("name", help="such as smollm2-135m")
+    fetch.add_argument("name", help="such as smollm2-135m")
+
+    quantize = verbs.add_parser("quantize", help="quantize a model through llama.cpp")
+    quantize.add_argument("model", metavar="MODEL", help="a GGUF file, an embedded model or hf://")
+    quantize.add_argument(
+        "--to", required=True, metavar="TYPES", help="such as Q4_K_M,Q5_K_M,Q6_K,Q8_0"
+    )
+    quantize.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="default: the current folder"
+    )
+    quantize.add_argument(
+        "--allow-requantize", action="store_true", help="also if the model is quantized already"
+    )
+    quantize.add_argument("--force", action="store_true", help=_FORCE)
+
+    synth = verbs.add_parser(
+        "synth", help="write a model of a known shape with random weights: as fast as the real one"
+    )
+    synth.add_argument(
+        "--like", required=True, metavar="MODEL", help="a preset such as qwen2.5-7b, or a GGUF file"
+    )
+    synth.add_argument(
+        "--quant", metavar="TYPE", help="default: Q4_K_M; of a file, the types that it has"
+    )
+    synth.add_argument("--out", type=Path, metavar="FILE", help="default: named after the model")
+    synth.add_argument("--layers", type=whole_number(), metavar="N", help="another number of them")
+    synth.add_argument("--force", action="store_true", help=_FORCE)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Fetch the model and print its path; return the exit status."""
-    from pytest_llmperf.config.embedded import fetch
+    """Run one subcommand; 1 is a problem with a model or the disk, 2 a wrong argument."""
     from pytest_llmperf.config.errors import ModelError
+    from pytest_llmperf.models.file_types import UnknownFileTypeError
 
-    try:
-        path = fetch(arguments.name, say=lambda line: print(line, file=sys.stderr, flush=True))
-    except ModelError as error:
-        return complain(error, 1)
-    except KeyboardInterrupt:
-        return complain("interrupted", 130)
+    command = {"fetch": _fetch, "quantize": _quantize, "synth": _synthesize}[arguments.verb]
+    with ending_on_sigterm():
+        return run_reporting(
+            lambda: command(arguments), wrong=(UnknownFileTypeError,), problems=(ModelError,)
+        )
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.config.embedded import fetch
+
+    path = fetch(arguments.name, say=lambda line: print(line, file=sys.stderr, flush=True))
     print(path)
     return 0
+
+
+def _quantize(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.models.quantize import quantize
+
+    if arguments.allow_requantize:
+        note("a model that is quantized already loses more than it should: use it for speed only")
+    made = quantize(
+        arguments.model,
+        arguments.to.split(","),
+        arguments.out,
+        allow_requantize=arguments.allow_requantize,
+        overwrite=arguments.force,
+    )
+    for file in made:
+        _print(file)
+    return 0
+
+
+def _synthesize(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.cli.history import ProgressBar
+    from pytest_llmperf.models.synthetic import default_file_name, synthesize
+
+    like, layers = arguments.like, arguments.layers
+    target = arguments.out or Path(default_file_name(like, arguments.quant, layers))
+    with ProgressBar("writing") as bar:
+        file = synthesize(
+            like,
+            arguments.quant,
+            target,
+            layers=layers,
+            overwrite=arguments.force,
+            progress=lambda done, whole: bar(done >> 20, max(1, whole >> 20)),
+        )
+    _print(file)
+    return 0
+
+
+def _print(file: MadeFile) -> None:
+    from pytest_llmperf.metrics import Unit
+    from pytest_llmperf.units import format_duration, format_quantity
+
+    size = format_quantity(file.size_bytes, Unit.BYTES)
+    say("  ".join(filter(None, (file.kind, size, format_duration(file.seconds), str(file.path)))))
+    sys.stdout.flush()

@@ -96,8 +96,10 @@ def run_reporting(
     return status
 
 
-def put(text: str) -> None:
+def put(text: str, what: str = "the comparison") -> None:
     """Print text at once; characters that the encoding lacks are shown as escapes.
+
+    ``what`` it is, for the error.
 
     Raises:
         OutputError: the output cannot be written to, such as a full disk.
@@ -110,7 +112,7 @@ def put(text: str) -> None:
         _discard_output()
         if not isinstance(error, BrokenPipeError):  # else whoever read along has seen enough
             reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"the comparison can't be printed: {reason}") from None
+            raise OutputError(f"{what} can't be printed: {reason}") from None
 
 
 def _discard_output() -> None:

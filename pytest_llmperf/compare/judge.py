@@ -49,6 +49,7 @@ class ComparisonRules:
         tolerance: slowdown that must be caught, a fraction.
         false_alarms: chance of any false ``regressed`` in the whole comparison.
         own_tolerances: a report's own tolerances count; not where the user gave one.
+        calibrated: the tolerances that a calibration gave the candidate's session count.
         metrics: names of the metrics to judge; None for those that the gate would.
         targets: metrics that the configuration has a target for, which makes them judged.
     """
@@ -56,6 +57,7 @@ class ComparisonRules:
     tolerance: float
     false_alarms: float
     own_tolerances: bool = True
+    calibrated: bool = False
     metrics: tuple[str, ...] | None = None
     targets: tuple[str, ...] = ()
 
@@ -106,7 +108,10 @@ def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Itera
         measured = holding[-1].record.tests[one.nodeid].metrics
     known = {name: metric for name in measured if (metric := _metric(name)) is not None}
     judged = _judged(known, asked, rules)
-    own = asked if asked and rules.own_tolerances else {}
+    own = dict(asked) if asked and rules.own_tolerances else {}
+    if rules.calibrated:
+        given = one.test.tolerances.items()
+        own = {name: found.against_stored for name, found in given} | own
     for name in dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(known)]):
         if name in known and (name in judged or name in ALWAYS_SHOWN):
             yield Check(

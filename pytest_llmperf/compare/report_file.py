@@ -23,6 +23,7 @@ from pytest_llmperf.baselines.record import (
     TestRecord,
     check_metric,
 )
+from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.machine.fingerprint import Key, Machine
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.request_digest import StoredDigest
@@ -62,6 +63,12 @@ class ReportedMetric(Stored):
     samples: tuple[tuple[Number, ...], ...]
     verdict: str | None
     explanation: str | None
+    calibrated: CalibratedTolerance | None = field(default=None, metadata=LATER)
+
+    @property
+    def against_stored(self) -> float:
+        """Its tolerance where sessions are compared that were measured apart."""
+        return self.tolerance if self.calibrated is None else self.calibrated.against_stored
 
     @property
     def text(self) -> str:
@@ -141,8 +148,8 @@ class ReportedTest(Stored):
         )
 
     def tolerances(self) -> dict[str, float]:
-        """Return the tolerance of every check that was judged."""
-        return {m.name: m.tolerance for m in self.metrics if m.gated and not m.is_share}
+        """Return the tolerance of every check that was judged, for stored sessions."""
+        return {m.name: m.against_stored for m in self.metrics if m.gated and not m.is_share}
 
     @property
     def has_share(self) -> bool:

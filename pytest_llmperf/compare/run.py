@@ -10,6 +10,7 @@ from pytest_llmperf.compare.pairing import Selection, pair_sides
 from pytest_llmperf.compare.sources import SideSources
 from pytest_llmperf.config.load import load_config
 from pytest_llmperf.config.project import ProjectFolders
+from pytest_llmperf.units import without_calibration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +69,12 @@ def compare(
     base, candidate = sources.side(request.base), sources.side(request.candidate)
     perf = loaded.config.perf
     rules = ComparisonRules(
-        tolerance=perf.tolerance if request.tolerance is None else request.tolerance,
+        tolerance=without_calibration(
+            perf.tolerance if request.tolerance is None else request.tolerance
+        ),
         false_alarms=perf.false_alarms,
         own_tolerances=request.tolerance is None,
+        calibrated=request.tolerance is None and perf.tolerance == "auto",
         metrics=request.metrics,
         targets=tuple(perf.targets),
     )

@@ -16,7 +16,17 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from pytest_llmperf.config.yaml_file import YesOrNo, as_flag
 from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.fitness_checks import CHECKS, SEVERITIES, FitnessCheck
-from pytest_llmperf.units import parse_duration, parse_tolerance, shown
+from pytest_llmperf.metric_types import Unit
+from pytest_llmperf.metrics import UnknownMetricError, get_metric
+from pytest_llmperf.units import (
+    ToleranceSetting,
+    UnitError,
+    parse_duration,
+    parse_quantity,
+    parse_tolerance,
+    parse_tolerance_setting,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -60,18 +70,36 @@ Duration = Annotated[
         }
     ),
 ]
-Tolerance = Annotated[
+Number = Annotated[float, Field(gt=0, allow_inf_nan=False), Expected("a number above 0")]
+Size = Annotated[
     float,
-    BeforeValidator(parse_tolerance),
-    Expected("a percentage such as 5%"),
+    BeforeValidator(lambda value: parse_quantity(value, Unit.BYTES)),
+    Field(gt=0),
+    Expected("a size above 0 such as 8GiB"),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
-                {"type": "string", "pattern": rf"^{_NUMBER} ?%$"},
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": rf"^{_NUMBER} ?([kKMGT]?B|[KMGT]iB)$"},
             ]
         }
     ),
+]
+_FRACTION_SCHEMAS: list[dict[str, Any]] = [
+    {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+    {"type": "string", "pattern": rf"^{_NUMBER} ?%$"},
+]
+Share = Annotated[
+    float,
+    BeforeValidator(parse_tolerance),
+    Expected("a percentage such as 5%"),
+    WithJsonSchema({"anyOf": _FRACTION_SCHEMAS}),
+]
+Tolerance = Annotated[
+    ToleranceSetting,
+    BeforeValidator(parse_tolerance_setting),
+    Expected("a percentage such as 5%, or auto"),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, *_FRACTION_SCHEMAS]}),
 ]
 EngineName = Annotated[
     str,
@@ -127,6 +155,28 @@ def problems(
             for key, text, value in found
         ],
     )
+
+
+def check_limits(
+    given: Mapping[Any, Any],
+) -> tuple[dict[str, float], list[tuple[str | tuple[str, ...], str, Any]]]:
+    """Return the limits by metric in base units, and the problems: (key, message, value).
+
+    null resets what a lower layer set.
+    """
+    limits: dict[str, float] = {}
+    wrong: list[tuple[str | tuple[str, ...], str, Any]] = []
+    for name, value in given.items():
+        try:
+            metric = get_metric(name)
+            if value is None:
+                continue
+            limits[name] = parse_quantity(value, metric.unit)
+            if limits[name] == 0:
+                wrong.append((name, "expected a limit above 0, got 0", value))
+        except (UnknownMetricError, UnitError) as error:
+            wrong.append((name, str(error), value))
+    return limits, wrong
 
 
 def check_severities(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+from collections.abc import Set
 from pathlib import Path
 
 from pytest_llmperf.config.errors import ModelError
@@ -22,6 +23,7 @@ _SHOWN_NAMES = 5
 
 _NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _NO, _COUNT = b"split.no", b"split.count"
+_FILE_TYPE = b"general.file_type"
 #: Formats of values of a fixed size, by enum gguf_type.
 _FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -105,31 +107,45 @@ def model_files(file: Path) -> tuple[Path, ...]:
     )
 
 
+def stated_file_type(file: Path) -> int | None:
+    """Return the quantization that a file states, of enum llama_ftype; None: it states none.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    return _numbers(file, {_FILE_TYPE}).get(_FILE_TYPE)
+
+
 def _split_keys(file: Path) -> tuple[int, int]:
     """Return a part's number, from 0, and the number of parts; (0, 0) if unknown."""
-    with file.open("rb") as stream:
-        try:
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                found = _find(data)
-        except (ValueError, struct.error, OverflowError, KeyError):
-            # An empty or damaged file, which is reported when it is loaded.
-            return 0, 0
+    found = _numbers(file, {_NO, _COUNT})
     return found.get(_NO, 0), found.get(_COUNT, 0)
 
 
-def _find(data: mmap.mmap) -> dict[bytes, int]:
-    magic, version, _, keys = struct.unpack_from("<4sIQQ", data)
+def _numbers(file: Path, keys: Set[bytes]) -> dict[bytes, int]:
+    """Return those of the keys that a file's header has."""
+    with file.open("rb") as stream:
+        try:
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _find(data, keys)
+        except (ValueError, struct.error, OverflowError, KeyError):
+            # An empty or damaged file, which is reported when it is loaded.
+            return {}
+
+
+def _find(data: mmap.mmap, keys: Set[bytes]) -> dict[bytes, int]:
+    magic, version, _, count = struct.unpack_from("<4sIQQ", data)
     found: dict[bytes, int] = {}
     if magic != MAGIC or version not in _VERSIONS:
         return found
     at = struct.calcsize("<4sIQQ")
-    for _ in range(keys):
+    for _ in range(count):
         end = _after_string(data, at)
         key = data[at + 8 : end]
         (kind,) = struct.unpack_from("<I", data, end)
-        if key in (_NO, _COUNT):
+        if key in keys:
             (found[key],) = struct.unpack_from(f"<{_FIXED[kind]}", data, end + 4)
-            if len(found) == 2:
+            if len(found) == len(keys):
                 break
         at = _after_value(data, end + 4, kind)
     return found

@@ -30,20 +30,8 @@ def build_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "pytest-llmperf configuration"
     sections = schema["$defs"]
-    targets = sections["PerfConfig"]["properties"]["targets"]
-    targets["additionalProperties"] = False
-    targets["properties"] = {}
-    for metric in METRICS.values():
-        pattern, example = _LIMIT[metric.unit]
-        targets["properties"][metric.name] = {
-            "description": f"{metric.limit_kind} {metric.label}: {metric.formula}",
-            "examples": [example],
-            "anyOf": [
-                {"type": "number", "exclusiveMinimum": 0},
-                {"type": "string", "pattern": pattern},
-                {"type": "null"},
-            ],
-        }
+    for section in ("PerfConfig", "TuneConfig"):
+        _name_metrics(sections[section]["properties"]["targets"])
     fitness = sections["PerfConfig"]["properties"]["fitness"]
     fitness["additionalProperties"] = False
     fitness["properties"] = {
@@ -61,6 +49,23 @@ def build_schema() -> dict[str, Any]:
             "anyOf": [reference, {"type": "null"}],
         }
     return schema
+
+
+def _name_metrics(targets: dict[str, Any]) -> None:
+    """Offer every metric as a key of a mapping of limits."""
+    targets["additionalProperties"] = False
+    targets["properties"] = {}
+    for metric in METRICS.values():
+        pattern, example = _LIMIT[metric.unit]
+        targets["properties"][metric.name] = {
+            "description": f"{metric.limit_kind} {metric.label}: {metric.formula}",
+            "examples": [example],
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0},
+                {"type": "string", "pattern": pattern},
+                {"type": "null"},
+            ],
+        }
 
 
 def schema_text() -> str:

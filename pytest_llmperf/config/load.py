@@ -23,9 +23,9 @@ from pytest_llmperf.system_path import shown_path, system_path, typed_text
 from pytest_llmperf.units import shown
 
 _PREFIX = "LLMPERF_"
-_SECTIONS = ("llm", "perf")
+_SECTIONS = ("llm", "perf", "quality", "tune")
 #: One underscore after the section where two are needed: easy to get wrong, silent if ignored.
-_NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF)_(?!_)(.+)", re.IGNORECASE)
+_NEAR_MISS = re.compile(r"LLMPERF_(LLM|PERF|QUALITY|TUNE)_(?!_)(.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,8 @@ def load_config(
     problems += layers.add_overrides(overrides)
     # Targets may name installed metrics, and every test's records contain them.
     unusable = load_installed_metrics()
-    config = Config()
-    try:
-        config = Config.model_validate(layers.tree)
-    except ValidationError as error:
-        for path_of_key, text in complaints(error):
-            origin = layers.origin(path_of_key)
-            key = "" if origin.names_key else ".".join(map(str, path_of_key))
-            problems.append(Problem(origin.where, text, key, origin.order))
+    config, invalid = validated(layers)
+    problems += invalid
     if problems:
         problems += _foreign_file(path, file, layers.tree, rootdir)
         raise ConfigError(problems)
@@ -101,6 +95,19 @@ def load_config(
         provenance=layers.provenance(),
         base_dir=rootdir if file is None else file.absolute().parent,
     )
+
+
+def validated(layers: Layers) -> tuple[Config, list[Problem]]:
+    """Return the configuration of the layers, and the problems; with any it is the defaults."""
+    try:
+        return Config.model_validate(layers.tree), []
+    except ValidationError as error:
+        problems = []
+        for path, text in complaints(error):
+            origin = layers.origin(path)
+            key = "" if origin.names_key else ".".join(map(str, path))
+            problems.append(Problem(origin.where, text, key, origin.order))
+        return Config(), problems
 
 
 @dataclass(frozen=True)
@@ -168,9 +175,15 @@ class Layers:
             problems += self._assign_text(dotted.split("."), text, origin)
         return problems
 
+    def add_changes(self, changes: Mapping[str, Any]) -> None:
+        """Add values, by dotted key, that are to be written into the file."""
+        for position, (dotted, value) in enumerate(changes.items()):
+            origin = SettingOrigin(f"new value of {dotted}", (2, position), names_key=True)
+            self._assign(tuple(dotted.split(".")), value, origin)
+
     def _assign_text(self, keys: Sequence[str], text: str, origin: SettingOrigin) -> list[Problem]:
         if keys[0] not in _SECTIONS or len(keys) < 2 or not all(keys):
-            words = "expected a key of the section llm or perf, such as llm.n_batch"
+            words = "expected a key of the section llm, perf, quality or tune, such as llm.n_batch"
             return [Problem(origin.where, words, order=origin.order)]
         typed = typed_text(text)
         if typed is None:

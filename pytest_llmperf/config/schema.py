@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from pytest_llmperf.config.fields import (
@@ -19,22 +26,24 @@ from pytest_llmperf.config.fields import (
     Iterations,
     Layers,
     Seed,
+    Share,
     Shares,
     SplitMode,
     Text,
     Threads,
     Tolerance,
     Turns,
+    check_limits,
     check_options,
     check_severities,
     plain_json_problem,
     problems,
 )
+from pytest_llmperf.config.tune_section import TuneConfig
 from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine_kinds import DOTTED, EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.fitness_checks import Severity
-from pytest_llmperf.metrics import UnknownMetricError, get_metric
-from pytest_llmperf.units import UnitError, parse_quantity
+from pytest_llmperf.units import DEFAULT_TOLERANCE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -196,8 +205,11 @@ class PerfConfig(_Section):
             "at most for times."
         ),
     )
-    tolerance: Tolerance = Field(default=0.05, description="The slowdown that must be caught.")
-    false_alarms: Tolerance = Field(
+    tolerance: Tolerance = Field(
+        default=DEFAULT_TOLERANCE,
+        description="The slowdown that must be caught; auto: what llmperf calibrate found.",
+    )
+    false_alarms: Share = Field(
         default=0.01,
         description="Chance per session that any check with a negligible change is regressed.",
     )
@@ -218,8 +230,9 @@ class PerfConfig(_Section):
     turns: Turns = Field(
         default="auto",
         description=(
-            "What the two processes of a pair take turns by: tokens or iterations, side by side on "
-            "a CPU with memory for both, or whole processes; auto: tokens, but for an app engine."
+            "What the two processes of a pair take turns by: tokens or iterations, side by side "
+            "where memory (of every GPU, too) holds both, or whole processes; auto: tokens, but "
+            "for an app engine."
         ),
     )
     budget: Duration = Field(
@@ -278,19 +291,7 @@ class PerfConfig(_Section):
     def _targets_are_limits(cls, targets: Any) -> Any:
         if not isinstance(targets, dict):
             return targets
-        limits: dict[str, float] = {}
-        found = []
-        for name, value in targets.items():
-            # null resets what a lower layer set.
-            try:
-                metric = get_metric(name)
-                if value is None:
-                    continue
-                limits[name] = parse_quantity(value, metric.unit)
-                if limits[name] == 0:
-                    found.append((name, "expected a limit above 0, got 0", value))
-            except (UnknownMetricError, UnitError) as error:
-                found.append((name, str(error), value))
+        limits, found = check_limits(targets)
         if found:
             raise problems("targets", found)
         return limits
@@ -306,12 +307,51 @@ class PerfConfig(_Section):
         return severities
 
 
+class QualityReference(_Section):
+    """Settings in which the reference differs from the engine that is measured."""
+
+    model_path: Text | None = Field(
+        default=None, description="Its model, such as the F16 or Q8_0 file; null: the same model."
+    )
+    n_batch: Count | None = Field(default=None, description="As in llm; null: the same.")
+    n_ubatch: Count | None = Field(default=None, description="As in llm; null: the same.")
+    n_gpu_layers: Layers | None = Field(default=None, description="As in llm; null: the same.")
+    flash_attn: Flag | None = Field(default=None, description="As in llm; null: the same.")
+    type_k: CacheType | None = Field(default=None, description="As in llm; null: the same.")
+    type_v: CacheType | None = Field(default=None, description="As in llm; null: the same.")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that are given."""
+        return self.model_dump(exclude_none=True)
+
+
+class QualityConfig(_Section):
+    """What the quality of answers is compared with, and on which text."""
+
+    reference: QualityReference = Field(
+        default_factory=QualityReference,
+        description="What answers are compared with: another model file, other settings, or both.",
+    )
+    text: Text | None = Field(
+        default=None,
+        description="A text file to score; null: the tests' own prompts and the answers to them.",
+    )
+
+
 class Config(_Section):
     """Settings of pytest-llmperf for one machine and model."""
 
     llm: LlmConfig = Field(default_factory=LlmConfig, description="The engine and its model.")
     perf: PerfConfig = Field(
         default_factory=PerfConfig, description="How perf tests are measured and judged."
+    )
+    quality: QualityConfig = Field(
+        default_factory=QualityConfig,
+        description="What the quality of answers is compared with, and on which text.",
+    )
+    tune: TuneConfig = Field(
+        default_factory=TuneConfig, description="What llmperf tune may change, and its bounds."
     )
 
     @model_validator(mode="after")
@@ -323,3 +363,24 @@ class Config(_Section):
             )
             raise problems("perf", [("require_gpu", text, True)], ("perf",))
         return self
+
+    @model_validator(mode="after")
+    def _reference_is_valid(self) -> Config:
+        try:
+            _ = self.reference_llm
+        except ValidationError as error:
+            found = [
+                (str(item["loc"][-1]) if item["loc"] else "model_path", str(item["msg"]), None)
+                for item in error.errors()
+            ]
+            raise problems("quality", found, ("quality", "reference")) from None
+        return self
+
+    @property
+    def reference_llm(self) -> LlmConfig | None:
+        """The settings of the reference's engine; None if the configuration names none."""
+        changes = self.quality.reference.changes
+        if not changes:
+            return None
+        given = self.llm.model_dump(exclude_unset=True)
+        return LlmConfig.model_validate({**given, **changes})

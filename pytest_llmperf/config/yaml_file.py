@@ -105,15 +105,27 @@ def read_document(path: Path, shown: str) -> Document:
         ConfigError: unreadable, too large, not UTF-8, not YAML, empty, not a
             mapping, or a duplicate key.
     """
-    text = _read_text(path, shown)
+    document = parse_document(read_bytes(path, shown), shown)
+    if document is None:
+        hint = "it is empty; write an llm: or a perf: section, or remove the file"
+        raise ConfigError([Problem(shown, f"{hint} to use the defaults")])
+    return document
+
+
+def parse_document(content: bytes, shown: str) -> Document | None:
+    """Return a file's content, parsed; None if it holds nothing but comments.
+
+    Raises:
+        ConfigError: as ``read_document``.
+    """
+    text = _decoded(content, shown)
     document = Document({})
     try:
         value = _load(text, document.lines)
     except yaml.YAMLError as error:
         raise ConfigError([_problem(error, text, shown)]) from None
     if value is None:
-        hint = "it is empty; write an llm: or a perf: section, or remove the file"
-        raise ConfigError([Problem(shown, f"{hint} to use the defaults")])
+        return None
     if not isinstance(value, dict):
         kind = "a list" if isinstance(value, list) else "a single value"
         wanted = "expected a mapping with the sections llm: and perf:"
@@ -150,7 +162,21 @@ def as_flag(value: object) -> object:
     return _WORDS[value.lower()] if isinstance(value, YesOrNo) else value
 
 
-def _read_text(path: Path, shown: str) -> str:
+def compose(text: str) -> yaml.Node | None:
+    """Return the nodes of a document that ``parse_document`` accepts, with their positions."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_node()
+    finally:
+        loader.dispose()
+
+
+def read_bytes(path: Path, shown: str) -> bytes:
+    """Return a file's content.
+
+    Raises:
+        ConfigError: unreadable, no regular file, or larger than any configuration.
+    """
     try:
         if path.exists() and not path.is_file():
             kind = "is a directory" if path.is_dir() else "is not a regular file"
@@ -164,6 +190,10 @@ def _read_text(path: Path, shown: str) -> str:
     if len(data) > MAX_BYTES:
         text = "larger than 1 MiB, which no configuration is; is this the right file?"
         raise ConfigError([Problem(shown, text)])
+    return data
+
+
+def _decoded(data: bytes, shown: str) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.engine.load_hint import ASKED
 
 _UNSIZED = re.compile(r"unable to allocate (\S+) buffer")
@@ -51,6 +52,16 @@ def memory_failure(message: str) -> MemoryFailure | None:
     if _HOST.search(reason) or "was ended by SIGKILL" in reason:
         return MemoryFailure("CPU", 0, is_kv)
     return None
+
+
+def why_not_loaded(error: str) -> str:
+    """Return in one line why an engine was not loaded or measured: it does not fit, or else."""
+    failure = memory_failure(error)
+    if failure is None:
+        return error.splitlines()[0]
+    size = f" (a buffer of {bytes_text(failure.size)})" if failure.size else ""
+    where = "system memory" if failure.device == "CPU" else f"the memory of {failure.device}"
+    return f"it does not fit in {where}{size}"
 
 
 def is_context_alone(failure: MemoryFailure, model_bytes: int) -> bool:

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.config.schema import PerfConfig
-from pytest_llmperf.diagnosis.load_failure import memory_failure
-from pytest_llmperf.diagnosis.sizes import bytes_text
+from pytest_llmperf.diagnosis.load_failure import why_not_loaded
 from pytest_llmperf.doctor.gain import LOOKED_AT, Gain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.machine.fitness import FitnessFinding
@@ -19,7 +17,7 @@ from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.session.context import SilentConsole
 from pytest_llmperf.session.machine_watch import FitWait, WatchSettings
-from pytest_llmperf.session.measuring import MeasureStage
+from pytest_llmperf.session.measuring import MeasureStage, quick_perf
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.launch import LaunchSpec
@@ -95,7 +93,7 @@ class Bench:
         outcome = judge(changes)
         why = samples.error or ""
         if samples.error:
-            outcome, why = "failed", _why_failed(samples.error)
+            outcome, why = "failed", why_not_loaded(samples.error)
         elif samples.unfit:
             outcome, why = "undecided", f"the machine was disturbed: {samples.voided[-1].void}"
         elif outcome == "undecided":
@@ -119,17 +117,13 @@ class Bench:
 
     def _plan(self, min_processes: int, max_processes: int, budget: float) -> Plan:
         long = self._is_long
-        # Skips validation: a workload of minutes is replayed once, which tests may not configure.
-        perf = PerfConfig().model_copy(
-            update={
-                "processes": min_processes,
-                "max_processes": max_processes,
-                "max_pairs": max_processes,
-                "iterations": 1 if long else 3,
-                "warmup_max": 1 if long else 2,
-                "fitness": self._severities,
-                "turns": "processes",
-            }
+        perf = quick_perf(
+            min_processes,
+            max_processes,
+            iterations=1 if long else 3,
+            warmup_max=1 if long else 2,
+            turns="processes",
+            fitness=self._severities,
         )
         return Plan(
             workloads={NAME: self._probe.workload},
@@ -147,16 +141,6 @@ class Bench:
         undecided: Undecided | None = None,
     ) -> TestSamples:
         return self._stage.measure(plan, sides, undecided).tests[NAME]
-
-
-def _why_failed(error: str) -> str:
-    """Explain in one line why a remedy could not be measured."""
-    failure = memory_failure(error)
-    if failure is None:
-        return error.splitlines()[0]
-    size = f" (a buffer of {bytes_text(failure.size)})" if failure.size else ""
-    where = "system memory" if failure.device == "CPU" else f"the memory of {failure.device}"
-    return f"it does not fit in {where}{size}"
 
 
 def _open(tests: Mapping[str, TestSamples]) -> dict[str, Open]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.config.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
+    from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.session.setup import EngineSetup
 
@@ -21,12 +22,27 @@ def set_up(
     Raises:
         ConfigError: the configuration is wrong; the message names every problem.
     """
-    from pytest_llmperf.config.load import load_config
     from pytest_llmperf.session.setup import set_up_engine
 
+    loaded = load_for_command(file, overrides, project, environ)
     try:
-        loaded = load_config(file, project, environ, overrides)
         return set_up_engine(loaded, project, [str(project.root)], overrides)
+    except ConfigError as error:
+        raise ConfigError([_with_own_options(problem) for problem in error.problems]) from None
+
+
+def load_for_command(
+    file: Path | None, overrides: Sequence[str], project: ProjectFolders, environ: Mapping[str, str]
+) -> LoadedConfig:
+    """Read the configuration; problems name ``--config`` and ``--set``, not pytest's options.
+
+    Raises:
+        ConfigError: the configuration is wrong; the message names every problem.
+    """
+    from pytest_llmperf.config.load import load_config
+
+    try:
+        return load_config(file, project, environ, overrides)
     except ConfigError as error:
         raise ConfigError([_with_own_options(problem) for problem in error.problems]) from None
 

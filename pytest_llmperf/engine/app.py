@@ -128,7 +128,7 @@ class AppEngine:
         try:
             answer = self._answer(question, arguments)
             at_once = clock() if _is_complete(answer) else None
-            for item in self._paced(self._items(answer)):
+            for item in self._paced(self._items(answer), in_turns=pause is not None):
                 now = clock() if at_once is None else at_once
                 if not times:
                     self._glance()
@@ -163,8 +163,8 @@ class AppEngine:
             cache=request.cache,
         )
 
-    def _paced(self, items: Iterator[Any]) -> Iterator[Any]:
-        return items if self._delay is None else self._delay.spaced(items)
+    def _paced(self, items: Iterator[Any], *, in_turns: bool) -> Iterator[Any]:
+        return items if self._delay is None else self._delay.spaced(items, in_turns=in_turns)
 
     def _answer(self, question: Any, arguments: dict[str, Any]) -> Any:
         answer = self._function(question, **arguments)

@@ -247,6 +247,15 @@ class EngineClient:
         found = self._call(command, self._spec.generation_timeout, doing="naming its modules")
         return dict(found)
 
+    def ask(self, command: dict[str, Any], doing: str) -> Any:
+        """Run a command that scores text (``engine/scoring.py``) and return its result.
+
+        Raises:
+            EngineError, EngineGoneError: as ``request`` does.
+        """
+        limit = self._spec.generation_timeout
+        return self._call(command, limit, doing=doing, setting="llm.generation_timeout")
+
     def close(self) -> None:
         """Let the worker release the device and end; kill it if it does not, or is at work."""
         if self.alive and not self._exchanging:

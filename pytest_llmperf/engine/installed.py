@@ -10,7 +10,9 @@ import difflib
 import importlib.util
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 #: Compute backends in the order a build that holds several would use them.
 _GPU_BACKENDS = ("cuda", "hip", "musa", "metal", "sycl", "vulkan", "opencl", "cann")
@@ -29,9 +31,7 @@ def installed_backend() -> str:
     package = _package()
     if package is None:
         return "cpu"
-    # The package itself looks there first.
-    libraries = Path(os.environ.get("LLAMA_CPP_LIB_PATH") or package / "lib")
-    names = {path.name.lower() for path in libraries.glob("*ggml-*")}
+    names = {path.name.lower() for path in _libraries(package).glob("*ggml-*")}
     for backend in _GPU_BACKENDS:
         if any(f"ggml-{backend}." in name for name in names):
             return backend
@@ -71,3 +71,31 @@ def llama_arguments() -> frozenset[str]:
                     arguments = [*item.args.args, *item.args.kwonlyargs]
                     return frozenset(argument.arg for argument in arguments) - {"self"}
     return frozenset()
+
+
+def installed_build() -> dict[str, Any]:
+    """Return what distinguishes this build of llama.cpp from another: version and libraries."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        number = version("llama-cpp-python")
+    except PackageNotFoundError:
+        number = ""
+    package = _package()
+    libraries = {} if package is None else _sizes(_libraries(package))
+    return {"version": number, "backend": installed_backend(), "libraries": libraries}
+
+
+def _libraries(package: Path) -> Path:
+    # The package itself looks there first.
+    return Path(os.environ.get("LLAMA_CPP_LIB_PATH") or package / "lib")
+
+
+def _sizes(folder: Path) -> dict[str, list[int]]:
+    """Return size and modification time of every file in a folder."""
+    found = {}
+    for file in sorted(folder.glob("*")):
+        with suppress(OSError):
+            stat = file.stat()
+            found[file.name] = [stat.st_size, stat.st_mtime_ns]
+    return found

@@ -41,6 +41,8 @@ LLAMA_CPP = EngineKind(
     reports_prefill=True,
     side_by_side=True,
     pauses=True,
+    restores_prompts=True,
+    scores=True,
     takes_delay=True,
     context_settings=_OF_CONTEXT,
 )

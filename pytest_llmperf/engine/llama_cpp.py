@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import llama_cpp
 
@@ -43,6 +43,9 @@ from pytest_llmperf.engine.planted import Delay
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.system_path import shown_path
 from pytest_llmperf.timeline import Timeline
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.token_scores import TokenScores
 
 _PIECE_BYTES = 256
 _GGML_CONT = 5
@@ -174,6 +177,41 @@ class LlamaCppEngine:
         self._llm.close()
         self._keeper.free()
 
+    def vocabulary(self) -> dict[str, Any]:
+        """Return the vocabulary's size and digest, and the token that begins a text."""
+        from pytest_llmperf.engine.llama_scoring import vocabulary_of
+
+        return vocabulary_of(self._vocab)
+
+    def tokenize(self, text: str) -> list[int]:
+        """Return the token ids of plain text, without one that begins it."""
+        found = self._llm.tokenize(text.encode("utf-8", "replace"), add_bos=False, special=False)
+        return [int(token) for token in found]
+
+    def score(
+        self, tokens: Sequence[int], first: int, *, top: int = 0, samples: int = 0, at: Any = None
+    ) -> TokenScores:
+        """Score each token after position ``first``; see ``score_tokens``."""
+        from pytest_llmperf.engine.llama_scoring import score_tokens
+
+        check_context(len(tokens), 0, self._config["n_ctx"], self._llm.n_ctx())
+        n_vocab = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self.reset()
+        try:
+            return score_tokens(
+                self._ctx,
+                tokens,
+                first,
+                n_vocab,
+                self._llm.n_batch,
+                self._decode_failed,
+                top=top,
+                samples=samples,
+                at=at,
+            )
+        finally:
+            self.reset()
+
     def generate(
         self, request: Request, sink: TokenSink | None, pause: Pause | None = None
     ) -> Generation:
@@ -208,7 +246,7 @@ class LlamaCppEngine:
         pick = sampler.picker(ctx)
         delay = self._delay
         if delay is not None:
-            pick = delay.slowed(pick)
+            pick = delay.slowed(pick, in_turns=pause is not None)
             pause = pause and delay.around(pause)
         t_start = clock()
         prompt, stops = tokenize(self._llm, request)

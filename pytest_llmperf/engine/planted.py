@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -26,9 +27,12 @@ class Plant:
         part: what is slowed; with ``prompt`` the time until the prompt is read, where the engine
             knows it.
         every: only every so many decode steps are slowed, each by the wait of all of these.
+        buffer: bytes that are copied after every ``every`` decode steps, as an application does
+            that tidies up; it postpones that to the end of its turn where another process has the
+            next one. So in turns the other side pays for it, with what it loses of a shared cache.
 
     Raises:
-        ValueError: a negative or infinite slowdown, or a share outside 0 to 1.
+        ValueError: a negative or infinite slowdown, a share outside 0 to 1, or a negative buffer.
     """
 
     slowdown: float
@@ -36,12 +40,15 @@ class Plant:
     seed: int = 0
     part: Literal["decode", "prompt"] = "decode"
     every: int = 1
+    buffer: int = 0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.slowdown < float("inf"):
             raise ValueError(f"planted slowdown: {self.slowdown!r}, expected a number from 0")
         if not 0.0 <= self.share <= 1.0:
             raise ValueError(f"planted share: {self.share!r}, expected a number from 0 to 1")
+        if self.buffer < 0:
+            raise ValueError(f"planted buffer: {self.buffer!r}, expected a number from 0")
 
     def to_wire(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -70,6 +77,7 @@ class Delay:
         self._random = random.Random(plant.seed)
         #: Seconds paused since the last step, and number of steps so far.
         self._paused, self._steps = 0.0, 0
+        self._buffer = _Buffer(plant.buffer) if plant.buffer else None
 
     def around(self, pause: Pause) -> Pause:
         """Return ``pause`` such that its time is not taken for a step's."""
@@ -80,6 +88,11 @@ class Delay:
             self._paused += self._clock() - began
 
         return wait
+
+    def at_end_of_turn(self) -> None:
+        """Do what was postponed while the process had its turn; another one has it now."""
+        if self._buffer is not None:
+            self._buffer.walk()
 
     def slow_prompt(self, began: float) -> None:
         """Wait after the prompt was read, if it is to be slowed; ``began``: on the same clock."""
@@ -93,10 +106,13 @@ class Delay:
         while self._clock() < until:
             pass
 
-    def slowed(self, step: Callable[[], _Result]) -> Callable[[], _Result]:
+    def slowed(
+        self, step: Callable[[], _Result], *, in_turns: bool = False
+    ) -> Callable[[], _Result]:
         """Return ``step`` (makes one request's next token) with the wait after it.
 
-        Unchanged if this request is not to be slowed; call it once per request.
+        Unchanged if this request is not to be slowed; call it once per request. ``in_turns``:
+        the request pauses while another process has its turn.
         """
         plant, clock = self._plant, self._clock
         if self._random.random() >= plant.share or plant.part == "prompt":
@@ -111,17 +127,39 @@ class Delay:
                 if self._steps % plant.every == 0:
                     took = clock() - last - self._paused
                     self._wait(plant.slowdown * plant.every * took)
+                    if self._buffer is not None and not in_turns:
+                        self._buffer.walk()
             last, self._paused = clock(), 0.0
             return result
 
         return slow
 
-    def spaced(self, items: Iterator[_Result]) -> Iterator[_Result]:
+    def spaced(self, items: Iterator[_Result], *, in_turns: bool = False) -> Iterator[_Result]:
         """Yield one request's ``items``, with the wait before each but the first."""
-        step = self.slowed(items.__next__)
+        step = self.slowed(items.__next__, in_turns=in_turns)
         while True:
             try:
                 item = step()
             except StopIteration:
                 return
             yield item
+
+
+class _Buffer:
+    """Memory whose first half is copied to the second: what it takes of a cache others lose."""
+
+    #: Larger copies may bypass the caches.
+    _PIECE = 1 << 18
+
+    def __init__(self, size: int) -> None:
+        self._half = size // 2
+        self._memory = ctypes.create_string_buffer(size)
+        # Pages that were never written are all the same one.
+        ctypes.memset(self._memory, 1, size)
+
+    def walk(self) -> None:
+        """Read and write all of it."""
+        source = ctypes.addressof(self._memory)
+        for start in range(0, self._half, self._PIECE):
+            count = min(self._PIECE, self._half - start)
+            ctypes.memmove(source + self._half + start, source + start, count)

@@ -7,17 +7,20 @@ After a ``turn`` event the worker waits for the command ``go_on``, which has no 
 
 After a failed ``configure`` the engine serves nothing until one succeeds.
 
-========  =======================================  ==============================
-op        fields                                   ``done`` carries
-========  =======================================  ==============================
-load      engine, config, plant (optional)         info
-configure config                                   info
-generate  request, turn (tokens, optional)         generation
+==========  ====================================  ==============================
+op          fields                                ``done`` carries
+==========  ====================================  ==============================
+load        engine, config, plant (optional)      info
+configure   config                                info
+generate    request, turn (tokens, optional)      generation
 go_on
-reset                                              nothing
-modules   names                                    {name: file} of those imported
-close                                              nothing; the worker then exits
-========  =======================================  ==============================
+reset                                             nothing
+modules     names                                 {name: file} of those imported
+vocabulary                                        size, sha256, bos
+tokenize    text                                  token ids
+score       tokens, first, top, samples, at       scores (``engine/token_scores.py``)
+close                                             nothing; the worker then exits
+==========  ====================================  ==============================
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from pytest_llmperf.engine.loaded_modules import loaded_modules
 from pytest_llmperf.engine.orphan import die_with_parent, end_unreachable
 from pytest_llmperf.engine.planted import Delay, Plant
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.scoring import SCORING, answer_scoring
 from pytest_llmperf.engine.turn_pauses import TurnPauses
 from pytest_llmperf.engine.wire import PROTOCOL_VERSION, decode, encode
 
@@ -68,6 +69,7 @@ class _Worker:
         self._output = output
         self._commands = commands
         self._engine: Engine | None = None
+        self._delay: Delay | None = None
         self._name = ""
         self._is_ready = False
         self._instruments = InstrumentWatch()
@@ -117,7 +119,9 @@ class _Worker:
         operation = command["op"]
         if operation == "load":
             self._name = command["engine"]
-            self._engine = load_engine(command, self._instruments.glance)
+            if command.get("plant") is not None:
+                self._delay = Delay(Plant.from_wire(command["plant"]))
+            self._engine = load_engine(command, self._instruments.glance, self._delay)
             self._is_ready = True
             return checked_info(self._engine.info(), self._name)
         if operation == "modules":
@@ -135,6 +139,8 @@ class _Worker:
         if operation == "reset":
             self._engine.reset()
             return None
+        if operation in SCORING:
+            return answer_scoring(self._engine, command)
         if operation == "generate":
             request, turn = Request.from_wire(command["request"]), command.get("turn")
             pauses = None if turn is None else TurnPauses(turn, partial(self._wait, number))
@@ -172,6 +178,8 @@ class _Worker:
     def _wait(self, number: int, tokens: int) -> None:
         """Report the end of a turn, and wait for the next one."""
         self._write(_event(number, "turn", tokens=tokens))
+        if self._delay is not None:
+            self._delay.at_end_of_turn()
         line = self._commands.readline()
         if not line:
             end_unreachable()
@@ -218,18 +226,21 @@ def _log(text: str) -> None:
         os.write(2, text.encode("utf-8", "replace"))
 
 
-def load_engine(command: dict[str, Any], glance: Callable[[], None]) -> Engine:
+def load_engine(
+    command: dict[str, Any], glance: Callable[[], None], delay: Delay | None = None
+) -> Engine:
     """Build the engine of a ``load`` command; its package is imported here and nowhere earlier.
 
     ``glance``: called while an application answers, to look for instruments at that moment.
+    ``delay``: a planted slowdown.
 
     Raises:
         EngineLoadError: its package is missing or of another version, or it could not load.
     """
     module, _, attribute = command["class"].partition(":")
     given: dict[str, Any] = {}
-    if command.get("plant") is not None:
-        given["delay"] = Delay(Plant.from_wire(command["plant"]))
+    if delay is not None:
+        given["delay"] = delay
     if command["glance"]:
         given["glance"] = glance
     try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pytest_llmperf.baselines.evidence import BaselineSamples
+    from pytest_llmperf.baselines.tolerances import CalibratedTolerance
     from pytest_llmperf.metrics import Metric
 
 #: Samples of one session in the metric's base unit, shape (processes, iterations).
@@ -25,6 +26,8 @@ class Check:
         gated: False for metrics that are only shown, to locate a slowdown.
         asked: a marker of the test names the metric; the others are defaults, which a
             workload may leave undefined.
+        auto: a calibration is to give the tolerance; until one does it is the default.
+        calibrated: the calibration's figure that ``tolerance`` was taken from, or None.
     """
 
     metric: Metric
@@ -32,6 +35,8 @@ class Check:
     tolerance: float
     gated: bool = True
     asked: bool = True
+    auto: bool = False
+    calibrated: CalibratedTolerance | None = None
 
 
 @dataclass(frozen=True)

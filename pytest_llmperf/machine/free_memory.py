@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.cpus import control_groups
+
+if TYPE_CHECKING:
+    import psutil
 
 _ROOT = Path("/")
 #: The limit that a kernel reports for a group without one.
 _NO_LIMIT = 1 << 60
 
-#: Memory that has to stay free for other processes.
+#: Bytes that have to stay free for others; a GPU with fewer is taken to be short of memory.
 _SPARE = 512 << 20
-#: Allowance for the second process to be larger than the first.
+#: Allowance for the second process to be larger than the first, which is seen at its end only.
 _LARGER = 1.25
 
 
@@ -92,4 +96,28 @@ def has_room_beside(pid: int) -> bool:
         held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
     except psutil.Error:
         return False
-    return free_memory() >= _LARGER * held + _SPARE
+    return fits_again(free_memory(), held)
+
+
+def fits_again(free: int, held: int) -> bool:
+    """Whether what one process holds fits into the free bytes once more, with a reserve."""
+    return free >= _LARGER * held + _SPARE
+
+
+def peak_memory(pid: int) -> int:
+    """Return the most memory that a process and its children held, in bytes; 0 if unknown.
+
+    A mapped file counts as far as it was read. Where the system keeps no peak, what they hold now.
+    """
+    import psutil
+
+    try:
+        one = psutil.Process(pid)
+        return sum(_peak(each) for each in (one, *one.children(recursive=True)))
+    except psutil.Error:
+        return 0
+
+
+def _peak(process: psutil.Process) -> int:
+    kept = _line(Path(f"/proc/{process.pid}/status"), "VmHWM:")
+    return kept << 10 if kept else int(process.memory_info().rss)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.measure.turns import Turns, turn_seconds
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.units import format_duration
@@ -29,6 +30,8 @@ class Plan:
             tests have no separate limit.
         loads: number of processes of one side that it takes to replay all tests once.
         uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
+        alone: tests whose processes always follow one another, by node id: they take no turns.
+        turns: what the processes of a pair are expected to take turns by, after the first pair.
     """
 
     workloads: dict[str, Workload]
@@ -41,6 +44,8 @@ class Plan:
     test_budgets: dict[str, float] = field(default_factory=dict)
     loads: int = 1
     uncut: frozenset[str] = frozenset()
+    alone: frozenset[str] = frozenset()
+    turns: Turns | None = None
 
     @property
     def processes(self) -> int:
@@ -56,10 +61,26 @@ class Plan:
     @property
     def expected_seconds(self) -> float:
         """Expected wall time in seconds of the minimum number of processes, without the budget."""
-        replays = MIN_WARMUP + self.perf.iterations
-        once = sum(self.recorded_seconds.values())
-        processes = self.processes * (2 if self.paired else 1)
-        return processes * (self.start_seconds * self.loads + once * replays)
+        starting = self.start_seconds * self.loads
+        alone = starting + sum(map(self._seconds_alone, self.recorded_seconds))
+        if not self.paired:
+            return self.processes * alone
+        beside = starting + sum(map(self._seconds_beside, self.recorded_seconds))
+        # The first pair runs one after the other.
+        return 2 * (alone + (self.processes - 1) * beside)
+
+    def _seconds_alone(self, nodeid: str) -> float:
+        """Seconds that one process replays a test for, by itself or in turns of iterations."""
+        return self.recorded_seconds[nodeid] * (MIN_WARMUP + self.perf.iterations)
+
+    def _seconds_beside(self, nodeid: str) -> float:
+        """Seconds that one process of a pair replays a test for, after the first pair."""
+        if self.turns != "tokens" or nodeid in self.uncut:
+            return self._seconds_alone(nodeid)
+        # Besides its turns it has one whole iteration of its own.
+        once = self.recorded_seconds[nodeid]
+        turns = turn_seconds(self.workloads[nodeid], once, self.perf.iterations)
+        return once * (MIN_WARMUP + 1) + turns
 
     def describe(self) -> str:
         """Describe the plan and its expected duration in one line."""

@@ -5,26 +5,25 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
+from pytest_llmperf.measure.beside import choose_tests, fewer_layers, short_of_memory
 from pytest_llmperf.measure.order import shuffled
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.replay import Replayer, ReplayError, ReplayProcess, ReplaySlot, Watch
-from pytest_llmperf.measure.replay import Step as Step
+from pytest_llmperf.measure.process_run import ReplayError, ReplayProcess, ReplaySlot, Watch
+from pytest_llmperf.measure.process_run import Step as Step
+from pytest_llmperf.measure.replay import Replayer
 from pytest_llmperf.measure.round_processes import RoundProcesses
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 from pytest_llmperf.measure.sides import Side, rounds_of
-from pytest_llmperf.measure.turns import Turns
+from pytest_llmperf.measure.turns import Turns, common_turns
 
 #: Number of void rounds of a test that are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2
-#: Fitness checks whose findings may come from running two processes instead of one.
-_MEMORY = frozenset({"major_faults", "memory_pressure", "swapping"})
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ class Rounds:
             returns the seconds it spent waiting, which do not count for the budget.
         turns: asked of either side's first process, at its end, what it could take turns by
             with another one beside it; None: they must follow one another.
+        known_turns: the answer for both sides, where it is known before the first round.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class Rounds:
         keep: Keep | None = None,
         before: Callable[[Turns | None], float] = lambda _: 0.0,
         turns: Callable[[EngineClient], Turns | None] = lambda _: None,
+        known_turns: Turns | None = None,
     ) -> None:
         self._plan = plan
         self._sides = sides
@@ -103,6 +104,8 @@ class Rounds:
         self._turns_of = turns
         #: By side; only if both can, processes run side by side.
         self._turns: dict[str, Turns | None] = {}
+        if known_turns is not None:
+            self._turns = dict.fromkeys((side.role for side in sides), known_turns)
         #: Tests of which a pair that had to run alone was void: the machine does not allow it now.
         self._void_alone: set[str] = set()
         #: What is undecided of each test, once there is a first answer.
@@ -129,9 +132,7 @@ class Rounds:
             waiting = self._waiting()
             if not waiting:
                 break
-            alone = [nodeid for nodeid in waiting if self._needs_alone(nodeid)]
-            turns = None if alone else self._common_turns()
-            waiting = alone or waiting
+            waiting, turns = self._next_round(waiting)
             self._round(number, sides, shuffled(waiting, self._specs, order), turns)
         return self.measured()
 
@@ -146,6 +147,14 @@ class Rounds:
             waited=self._waited,
             apart=self._apart,
         )
+
+    def _next_round(self, waiting: list[str]) -> tuple[list[str], Turns | None]:
+        """Return which of the waiting tests come next, and what their processes take turns by."""
+        alone = [nodeid for nodeid in waiting if self._needs_alone(nodeid)]
+        turns = None if alone else self._common_turns()
+        if turns is None:
+            return alone or waiting, None
+        return choose_tests(waiting, self._plan.alone, self._count, turns)
 
     def _waiting(self) -> list[str]:
         """Return the tests of the next round."""
@@ -206,7 +215,7 @@ class Rounds:
                 nodeid for nodeid in waiting if any(self._has(side, nodeid) for side, _ in together)
             ]
             got = dict(self._processes(together, nodeids, turns))
-            if turns and (short := _short_of_memory(got.values())):
+            if turns and (short := short_of_memory(got.values())):
                 self._keep_apart(short)
             for nodeid, samples in got.items():
                 found[nodeid] += samples
@@ -301,8 +310,10 @@ class Rounds:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                client = engines.ready(side, nodeid)
-                self._tests[nodeid].loaded[side.role] = client.info
+                client, loaded = engines.ready(side, nodeid), self._tests[nodeid].loaded
+                if turns and (fewer := fewer_layers(loaded.get(side.role), client.info)):
+                    raise ReplayError(side.role, EngineError(fewer))
+                loaded[side.role] = client.info
                 processes.append(ReplayProcess(client, own, workload))
         began = time.monotonic()
         try:
@@ -319,19 +330,9 @@ class Rounds:
 
     def _common_turns(self) -> Turns | None:
         """Return what both sides can take turns by; None if they follow one another."""
-        kinds = {self._turns.get(side.role) for side in self._sides}
-        if not self._paired or None in kinds:
+        if not self._paired:
             return None
-        return "tokens" if kinds == {"tokens"} else "iterations"
+        return common_turns([self._turns.get(side.role) for side in self._sides])
 
     def _message(self, side: Side, error: EngineError) -> str:
         return f"{side.name}: {error}" if self._paired else str(error)
-
-
-def _short_of_memory(samples: Iterable[Sequence[ProcessSample]]) -> str:
-    """Return the finding that voided a sample and may be due to a second process, or ''."""
-    for sample in chain.from_iterable(samples):
-        for finding in sample.findings:
-            if finding.severity == "invalid" and finding.name in _MEMORY:
-                return finding.text
-    return ""

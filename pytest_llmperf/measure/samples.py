@@ -151,6 +151,9 @@ class TestSamples:
         for a, b in self._pairs():
             if a.row(metric) and b.row(metric):
                 kinds.setdefault(kind_of_turns(metric, a, b), []).append((a, b))
+        if 2 in kinds and 0 in kinds:
+            # Pairs that took turns of tokens for other metrics only neither ran alone nor count.
+            kinds[0] = [pair for pair in kinds[0] if any(one.turns is None for one in pair)]
         return kinds
 
     def _pairs(self) -> Iterator[tuple[ProcessSample, ProcessSample]]:

@@ -6,11 +6,15 @@ import math
 from collections.abc import Collection
 from typing import Literal
 
-from pytest_llmperf.measure.process_sample import WHOLE
+from pytest_llmperf.measure.process_sample import DECODE_METRICS, WHOLE
 from pytest_llmperf.measure.workload import Workload
 
 #: ``iterations``: whole replays; ``tokens``: a batch of the prompt, or a few output tokens.
 Turns = Literal["iterations", "tokens"]
+
+#: What a replay in turns of tokens does: everything; the prompt, up to the first token; or decode,
+#: with the prompt's state restored from the replay before.
+Part = Literal["whole", "prompt", "decode"]
 
 #: Seconds of a turn of tokens: long against what threads spin after their last computation (8 ms
 #: of llama.cpp's), short against the disturbances of a busy machine.
@@ -42,8 +46,10 @@ def planned_replays(
     whole: float,
     iterations: int,
     open_metrics: Collection[str] | None,
-) -> tuple[bool, ...]:
-    """Return the replays in turns of tokens: for each whether it ends with the first token.
+    *,
+    restores_prompt: bool = False,
+) -> tuple[Part, ...]:
+    """Return the replays in turns of tokens: what each of them does.
 
     A prompt of one batch can't be cut, so short prompts are evaluated more often instead.
 
@@ -53,18 +59,61 @@ def planned_replays(
         whole: seconds of a replay.
         iterations: fewest whole replays, if any metric needs them; short ones are repeated.
         open_metrics: metrics that are not decided; None: all.
+        restores_prompt: ``needs_decode_alone``, and both engines restore the prompt's state.
     """
     reads = open_metrics is None or any(
         name in PROMPT_METRICS or name == WHOLE for name in open_metrics
     )
     decodes = open_metrics is None or any(name not in PROMPT_METRICS for name in open_metrics)
     decode = step * decode_steps(workload)
+    if restores_prompt:
+        alone: tuple[Part, ...] = ("decode",)
+        return alone * _repeats(decode, iterations)
     prompt = whole - decode
     more = _prompt_replays(workload, decode, prompt) if reads else 0
-    group = ((False,) if decodes else (True,)) + (True,) * more
+    first: Part = "whole" if decodes else "prompt"
+    other: Part = "prompt"
+    group = (first,) + (other,) * more
     seconds = prompt * len(group) + (decode if decodes else 0.0)
-    groups = math.ceil(_MIN_SECONDS / seconds) if seconds > 0 else 1
-    return group * max(iterations, min(groups, _MAX_ITERATIONS))
+    return group * _repeats(seconds, iterations)
+
+
+def turn_seconds(workload: Workload, whole: float, iterations: int) -> float:
+    """Return the seconds that either side takes for its turns of tokens in a pair, at least.
+
+    Args:
+        workload: what is replayed.
+        whole: seconds of a replay.
+        iterations: fewest replays.
+    """
+    turns = max(round(whole / TURN_SECONDS), len(workload.requests))
+    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations)
+
+
+def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
+    """Return what both sides of a pair can take turns by; None if one follows the other.
+
+    ``kinds``: what either side could take turns by, with one like it.
+    """
+    if not kinds or None in kinds:
+        return None
+    return "tokens" if set(kinds) == {"tokens"} else "iterations"
+
+
+def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None) -> bool:
+    """Whether only decode is undecided, of a workload whose prompt's state can be restored.
+
+    That takes a single request: of several, each would evict the prompt of the one before.
+    """
+    if not open_metrics or not DECODE_METRICS.issuperset(open_metrics):
+        return False
+    return len(workload.requests) == 1 and workload.requests[0].can_keep_prompt
+
+
+def _repeats(seconds: float, iterations: int) -> int:
+    """Return how often replays that take so long are repeated."""
+    wanted = math.ceil(_MIN_SECONDS / seconds) if seconds > 0 else 1
+    return max(iterations, min(wanted, _MAX_ITERATIONS))
 
 
 def _prompt_replays(workload: Workload, decode: float, prompt: float) -> int:

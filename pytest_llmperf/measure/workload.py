@@ -64,6 +64,24 @@ class RecordedRequest(Stored):
         """Return the request of the same prompt that ends with the first token."""
         return replace(self, output_tokens=1, request=replace(self.request, max_tokens=1))
 
+    @property
+    def can_keep_prompt(self) -> bool:
+        """Whether a replay of its decode may find the prompt in the cache.
+
+        Not if a grammar decides where the output ends: the prompt's last token is then evaluated
+        by itself, and another rounding may change the output.
+        """
+        whole = self.prompt_tokens_evaluated == len(self.prompt_token_ids) > 0
+        return whole and self.request.cache == "clear" and self.request.grammar is None
+
+    def with_kept_prompt(self) -> RecordedRequest:
+        """Return the request that finds all of the prompt in the cache.
+
+        An engine evaluates its last token again, to have something to sample from.
+        """
+        kept = replace(self.request, cache="keep")
+        return replace(self, request=kept, prompt_tokens_evaluated=1)
+
     def other_work(self, generation: Generation) -> FitnessFinding | None:
         """Find how a replay's tokens, in or out, differ from the recorded ones, or None."""
         came, recorded = generation.output_tokens, self.output_tokens

@@ -10,6 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
     from pytest_llmperf.metrics import Metric
+    from pytest_llmperf.units import ToleranceSetting
 
 #: Marker -> its description in ``pytest --markers``.
 MARKERS = {
@@ -40,6 +41,10 @@ MARKERS = {
     "energy_per_token": (
         "energy_per_token(max='2J', tolerance='5%'): gate the GPUs' energy per output token."
     ),
+    "quality": (
+        "quality(max_kl=0.02, max_perplexity_increase='1%', min_top1='95%'): gate the quality of "
+        "the answers, compared with the reference of the configuration."
+    ),
     "perf_sweep": (
         "perf_sweep(n_batch=[512, 1024], n_ctx=[2048, 4096]): a perf test for each combination of "
         "these engine settings (keys of llm), with verdicts and baselines of its own."
@@ -57,7 +62,9 @@ PLAIN_MARKERS = {
     ),
 }
 #: Those of ``MARKERS`` that name a metric.
-METRIC_MARKERS = tuple(name for name in MARKERS if name not in ("perf", "perf_sweep"))
+METRIC_MARKERS = tuple(name for name in MARKERS if name not in ("perf", "perf_sweep", "quality"))
+#: Arguments of ``quality``.
+QUALITY_ARGUMENTS = frozenset({"max_kl", "max_perplexity_increase", "min_top1"})
 
 
 class MarkerError(Exception):
@@ -65,7 +72,7 @@ class MarkerError(Exception):
 
 
 def read_checks(
-    item: pytest.Item, targets: Mapping[str, float], tolerance: float
+    item: pytest.Item, targets: Mapping[str, float], tolerance: ToleranceSetting
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a perf test, and the problems with its markers.
 
@@ -77,7 +84,7 @@ def read_checks(
     Args:
         item: the test.
         targets: default limits, base units.
-        tolerance: default tolerance, a fraction.
+        tolerance: default tolerance.
     """
     from pytest_llmperf.session.recorded import checks_of_test
 
@@ -136,16 +143,15 @@ def _ancestry(node: Any, mark: pytest.Mark) -> int:
     return 0
 
 
-def _read(mark: pytest.Mark, default: float) -> Check:
+def _read(mark: pytest.Mark, default: ToleranceSetting) -> Check:
     """Return the check that a metric marker asks for; ``default`` is the test's tolerance."""
-    from pytest_llmperf.gate.check import Check
     from pytest_llmperf.metrics import (
         PERCENTILE_OF,
         UnknownMetricError,
         get_metric,
         percentile_parts,
     )
-    from pytest_llmperf.session.recorded import default_tolerance
+    from pytest_llmperf.session.recorded import check_of, default_tolerance
 
     name, positional = mark.name, mark.args
     if name == "perf_metric":
@@ -182,9 +188,9 @@ def _read(mark: pytest.Mark, default: float) -> Check:
             f"needs its limit, {metric.limit_kind}=...: {metric.name} is compared with no baseline"
         )
     tolerance = _tolerance(mark)
-    if tolerance is None:
-        tolerance = default_tolerance(metric, default)
-    return Check(metric, limit, tolerance)
+    if tolerance is None or tolerance == "auto":
+        tolerance = default_tolerance(metric, tolerance or default)
+    return check_of(metric, limit, tolerance)
 
 
 def _with_percentile(mark: pytest.Mark, name: str) -> str:
@@ -238,18 +244,18 @@ def _limit(mark: pytest.Mark, metric: Metric) -> float | None:
     return limit
 
 
-def _tolerance(mark: pytest.Mark) -> float | None:
-    from pytest_llmperf.units import UnitError, parse_tolerance
+def _tolerance(mark: pytest.Mark) -> ToleranceSetting | None:
+    from pytest_llmperf.units import UnitError, parse_tolerance_setting
 
     if "tolerance" not in mark.kwargs:
         return None
     try:
-        return parse_tolerance(mark.kwargs["tolerance"])
+        return parse_tolerance_setting(mark.kwargs["tolerance"])
     except UnitError as error:
         raise MarkerError(f"tolerance: {error}") from None
 
 
-def _perf_tolerance(item: pytest.Item, default: float) -> float:
+def _perf_tolerance(item: pytest.Item, default: ToleranceSetting) -> ToleranceSetting:
     for mark in item.iter_markers("perf"):
         if mark.args:
             raise MarkerError("takes no positional argument")

@@ -35,7 +35,13 @@ class Options:
     confirm: Confirm | None
     baselines_from: str | None
     calibrate: Path | None
+    tune: Path | None
     wait_fit: float | None
+
+    @property
+    def for_command(self) -> bool:
+        """Whether a command measures the tests in its own way: no baseline judges them."""
+        return self.calibrate is not None or self.tune is not None
 
     @property
     def confirming(self) -> Confirming:
@@ -67,9 +73,10 @@ class Options:
         folder = config.invocation_params.dir
         accept = config.getoption("llmperf_accept")
         file, report = config.getoption("llmperf_config"), config.getoption("llmperf_json")
-        other, calibrate = (
+        other, calibrate, tune = (
             config.getoption("llmperf_against_config"),
             config.getoption("llmperf_calibrate"),
+            config.getoption("llmperf_tune"),
         )
         return cls(
             config_file=folder / file if file else None,
@@ -85,6 +92,7 @@ class Options:
             confirm=config.getoption("llmperf_confirm"),
             baselines_from=config.getoption("llmperf_baselines_from"),
             calibrate=folder / calibrate if calibrate else None,
+            tune=folder / tune if tune else None,
             wait_fit=config.getoption("llmperf_wait_fit"),
         )
 
@@ -159,6 +167,8 @@ def add_options(parser: pytest.Parser) -> None:
     )
     # Used internally by `llmperf calibrate`: a file that says what to run.
     group.addoption("--llmperf-calibrate", metavar="FILE", help=argparse.SUPPRESS)
+    # The same by `llmperf tune`.
+    group.addoption("--llmperf-tune", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-roofline",
         action="store_true",

@@ -47,6 +47,8 @@ def check_before_loading(
         problems += _no_file(options.json_path, "--llmperf-json")
     if calibration is not None:
         problems += _calibration(calibration, options)
+    if options.tune is not None:
+        problems += _unused(options, "llmperf tune, which compares settings with each other")
     if problems:
         raise usage_error("\n".join(problems))
 
@@ -65,16 +67,21 @@ def read_calibration(path: Path) -> CalibrationRequest:
 
 def _calibration(request: CalibrationRequest, options: Options) -> list[str]:
     """Return problems: places a calibration can't write to, and options that do not apply."""
-    problems = [
-        f"{name}: not for llmperf calibrate, which judges the tests against themselves and "
-        "records no baseline; take it away"
-        + (" (llmperf calibrate --json FILE writes its outcome)" if name.endswith("json") else "")
-        for name in options.needing_measurement
-        if name != "--llmperf-require-baseline"
-    ]
+    problems = _unused(options, "llmperf calibrate, which judges the tests against themselves")
     if request.json is not None:
         problems += _no_file(Path(request.json), "--json")
     return problems
+
+
+def _unused(options: Options, command: str) -> list[str]:
+    """Return a problem for each option that does not apply to a command."""
+    name, _, _ = command.partition(",")
+    return [
+        f"{option}: not for {command} and records no baseline; take it away"
+        + (f" ({name} --json FILE writes its outcome)" if option.endswith("json") else "")
+        for option in options.needing_measurement
+        if option != "--llmperf-require-baseline"
+    ]
 
 
 def _no_file(path: Path, option: str) -> list[str]:

@@ -75,7 +75,7 @@ def required_baselines(
         pytest.UsageError: the stored sessions can't be read.
     """
     request = context.request
-    compares = request.base is None and not request.record and options.calibrate is None
+    compares = request.base is None and not request.record and not options.for_command
     if not options.require_baseline or not compares:
         return RequiredBaselines({})
     why = _Missing(context.setup, context.baselines_dir, request.baselines_from)

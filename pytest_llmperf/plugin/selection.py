@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from _pytest.mark import expression as syntax
 
-from pytest_llmperf.plugin.markers import MARKERS, METRIC_MARKERS
+from pytest_llmperf.plugin.markers import MARKERS, METRIC_MARKERS, QUALITY_ARGUMENTS
 
 _FIXTURE = "llm_engine"
 #: The arguments that distinguish our markers from those of other plugins and projects.
@@ -100,5 +100,7 @@ def _takes_our_arguments(mark: pytest.Mark) -> bool:
         return True
     if mark.name == "perf_sweep":
         return bool(mark.kwargs)
+    if mark.name == "quality":
+        return bool(QUALITY_ARGUMENTS & mark.kwargs.keys())
     known = _METRIC_ARGUMENTS if mark.name in METRIC_MARKERS else _PERF_ARGUMENTS
     return bool(known & mark.kwargs.keys())

@@ -20,14 +20,17 @@ from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
+from pytest_llmperf.plugin.quality_marker import check_reference, read_quality
 from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
 from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
 from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
 from pytest_llmperf.plugin.sweeps import SweepGuard, one_per_test, read_cells
+from pytest_llmperf.plugin.tuning import TuningError, TuningRun, tuning_run
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
+from pytest_llmperf.quality.limits import QualityLimits
 from pytest_llmperf.report.calibration import render_calibration
 from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.table import render_table
@@ -50,8 +53,13 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     loaded = load(config) if collect_only else settings_of(config).setup.loaded
     perf = loaded.config.perf
     checks: dict[str, list[Check]] = {}
+    quality: dict[str, QualityLimits] = {}
     errors: list[str] = []
     for item in items:
+        limits, wrong = read_quality(item)
+        errors += wrong
+        if limits is not None:
+            quality[item.nodeid] = limits
         checks[item.nodeid], wrong = read_checks(item, perf.targets, perf.tolerance)
         errors += wrong + read_budget(item)[1]
         if config.getoption("llmperf_roofline"):
@@ -63,11 +71,14 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         raise usage_error("\n".join(errors))
     if collect_only:
         return
+    if quality and (wrong := check_reference(settings_of(config).setup)):
+        raise usage_error("\n".join(wrong))
     options, console = Options.of(config), TerminalConsole(config)
     check_before_loading(config, items, settings_of(config).setup, options)
     context = session_context(config, console)
+    tuning = tuning_run(context, options.tune) if options.tune is not None else None
     required = required_baselines(config, items, checks, context, options)
-    session = PerfSession(config, options, checks, required, context, console)
+    session = PerfSession(config, options, checks, quality, required, context, console, tuning)
     config.pluginmanager.register(session, "llmperf-session")
     if cells:
         settings_of(config).cells.update(cells)
@@ -83,14 +94,18 @@ class PerfSession:
         config: pytest.Config,
         options: Options,
         checks: dict[str, list[Check]],
+        quality: dict[str, QualityLimits],
         required: RequiredBaselines,
         context: SessionContext,
         console: TerminalConsole,
+        tuning: TuningRun | None = None,
     ) -> None:
         self._config = config
+        self._tuning = tuning
         self._required = required
         self._options = options
         self._checks = checks
+        self._quality = quality
         self._engine = settings_of(config).engine
         self._console = console
         self._context = context
@@ -209,14 +224,18 @@ class PerfSession:
     def _measure_and_judge(self) -> None:
         tests = [self._recorded(one) for one in self._held]
         try:
-            if self._options.calibrate is not None:
+            if self._tuning is not None:
+                self._tuning.run(tests, self._engine)
+                for one in self._held:
+                    one.log()
+            elif self._options.calibrate is not None:
                 self._calibrate(self._options.calibrate, tests)
             else:
                 named = any("::" in argument for argument in self._config.args)
                 collected = None if named else [*self._checks]
                 self._result = self._session.run(tests, self._engine, collected)
                 self._report(self._result)
-        except SESSION_ERRORS as error:
+        except (*SESSION_ERRORS, TuningError) as error:
             for one in self._held:
                 one.fail(f"this test's body passed, but it could not be measured: {error}")
                 one.log()
@@ -229,7 +248,15 @@ class PerfSession:
         cell = settings_of(self._config).cells.get(nodeid)
         if cell is not None:
             cell = replace(cell, info=one.info)
-        return RecordedTest(nodeid, one.workload, one.seconds, self._checks[nodeid], budget, cell)
+        return RecordedTest(
+            nodeid,
+            one.workload,
+            one.seconds,
+            self._checks[nodeid],
+            budget,
+            self._quality.get(nodeid),
+            cell,
+        )
 
     def _calibrate(self, request: Path, tests: Sequence[RecordedTest]) -> None:
         """Judge the tests against themselves, as often as `llmperf calibrate` requests."""

@@ -92,7 +92,7 @@ def read_cells(
             if setup is None:
                 with_settings(llm, parameter.settings)
                 continue
-            own = setup.with_settings(parameter.settings, f"marker {MARKER!r} of {item.nodeid}")
+            own = setup.for_cell(parameter.settings, f"marker {MARKER!r} of {item.nodeid}")
             sweep = _without(item.nodeid, parameter.name)
             cells[item.nodeid] = Cell(parameter.settings, own, sweep)
         except ImpossibleSettingsError as error:

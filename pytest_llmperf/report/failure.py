@@ -56,7 +56,7 @@ def failure_text(
     names the test there; its node id by default. ``against``: what the session is compared
     with where that ran in it, whether this test was or not.
     """
-    failing = [row for row in test.rows if row.verdict and verdict_fails(row.verdict, policy)]
+    failing = [row for row in test.all_rows if row.verdict and verdict_fails(row.verdict, policy)]
     if not failing:
         return ""
     lines: list[str] = []
@@ -66,7 +66,7 @@ def failure_text(
         lines += [*_failure(rows), ""]
     if test.causes:
         lines += ["likely caused by the configuration or the build:", *_bullets(test.causes), ""]
-    rest = [row for row in test.rows if row not in failing and row.summary is not None]
+    rest = [row for row in test.all_rows if row not in failing and row.summary is not None]
     if rest and any(row.summary is not None for row in failing):
         lines += ["the other metrics:", *(_INDENT + _brief(row) for row in rest), ""]
     base = test.against or against or "the baseline"
@@ -110,6 +110,8 @@ def _failure(rows: Sequence[CheckResult]) -> Iterator[str]:
         done += f", {count(row.summary.iterations, 'iteration')}"
         if metric.kind == "percentile":
             done = count(row.summary.processes, "group of processes")
+        if row.measured is not None:
+            done = count(row.summary.iterations, "position")
         yield f"{_INDENT}measured {summary_text(row.summary, metric)} in {done}"
     if row.baseline is not None:
         baseline = summary_text(row.baseline, metric)
@@ -218,7 +220,9 @@ def _how_to_decide(
         yield "stored sessions alone don't decide it: record more of them, or, where a"
         yield "configuration changed, run the old and the new one in one session:"
         yield f"{_INDENT}{rerun_command(nodeid, command)} --llmperf-against-config OTHER.yaml"
-    others = [verdict for verdict in verdicts if verdict.strategy != "baseline"]
+    if any(verdict.strategy == "quality" for verdict in verdicts):
+        yield "another run gives the same quality; to decide it, score more text, as said above"
+    others = [v for v in verdicts if v.strategy not in ("baseline", "quality")]
     if not others:
         return
     settings = sorted({verdict.stopped_by for verdict in others if verdict.stopped_by})

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.baselines.tolerances import MIN_TOLERANCE
 from pytest_llmperf.gate.combine import checks, count_kinds
 from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.text import in_short, pack, wrap_words
-from pytest_llmperf.units import format_duration
+from pytest_llmperf.units import DEFAULT_TOLERANCE, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.session.result import SessionResult
+    from pytest_llmperf.session.result import CheckResult, SessionResult
 
 _INDENT = "    "
 #: More baseline files than this are named by the first and the last of them.
@@ -62,6 +63,8 @@ def footer(
     if any(row.change is not None for test in session.tests for row in test.rows if row.verdict):
         alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"
         lines += wrap_words(f"{alarms} at most (perf.false_alarms)", width)
+    for text in _calibrated(session):
+        lines += wrap_words(text, width, first="tolerance auto: ", indent=_INDENT)
     lines += _undecided(session, width, remedies)
     lines += _improved(session, width, remedies)
     for text in _baselines(session):
@@ -91,6 +94,37 @@ def _counts(session: SessionResult, width: int, color: bool) -> list[str]:
         same = "metrics that are one quantity (tokens/s and time per token) count as one check"
         lines += wrap_words(same, width, first="  ")
     return lines
+
+
+def _calibrated(session: SessionResult) -> Iterator[str]:
+    """The tolerances that each calibration gave, and its figures."""
+    rows = [row for test in session.tests for row in test.rows if row.verdict]
+    calibrations: dict[tuple[str, float], list[CheckResult]] = {}
+    for row in rows:
+        if row.check.calibrated is not None:
+            key = (row.check.calibrated.calibration, row.check.calibrated.seconds)
+            calibrations.setdefault(key, []).append(row)
+    for (file, seconds), same in calibrations.items():
+        taken = [(row, row.check.calibrated) for row in same if row.check.calibrated]
+        held = [found.holds for _, found in taken if found.holds is not None]
+        used = _spread(row.check.tolerance for row in same)
+        figure = f"holds {_spread(held)}" if held else "holds none"
+        text = (
+            f"{used}, because {file} of {taken[0][1].recorded[:10]} {figure} in "
+            f"{format_duration(seconds)}"
+        )
+        if any(row.check.tolerance > found.tolerance for row, found in taken):
+            text += f"; against stored sessions it is at least {percent(DEFAULT_TOLERANCE)}"
+        elif held and min(held) < MIN_TOLERANCE:
+            text += f"; it is at least {percent(MIN_TOLERANCE)}"
+        yield text
+
+
+def _spread(shares: Iterable[float]) -> str:
+    """Shares as one, or from the least to the largest."""
+    known = sorted(set(shares))
+    ends = map(percent, known if len(known) < 2 else (known[0], known[-1]))
+    return " to ".join(ends)
 
 
 def _undecided(session: SessionResult, width: int, remedies: Remedies) -> list[str]:

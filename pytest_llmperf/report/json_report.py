@@ -25,7 +25,10 @@ per second; anything unknown is null)::
                 title, evidence, change, certain}] (why a test that is too slow may be
                 so), fitness [fitness, with processes [number from 0; none: all]],
                 roofline (null where nobody asked), metrics [metric], telemetry {hz, gpus
-                [telemetry]} (null where no GPU was watched)}]
+                [telemetry]} (null where no GPU was watched), quality {checks [{name, label,
+                unit, direction, limit, value, low, high, verdict, explanation}], figures
+                (quality/figures.py; null where they could not be measured)} (null where
+                nobody asked)}]
 
     roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
                 bytes_per_token, depth (positions a decode step looks at, on average),
@@ -36,7 +39,9 @@ per second; anything unknown is null)::
                 ("note", "warn" or "invalid"), text, evidence {name: value}
 
     metric      name, label, unit, direction ("higher" or "lower" is better),
-                gated, limit, tolerance, value, low, high, level, processes,
+                gated, limit, tolerance, calibrated {tolerance, holds, seconds,
+                calibration (file), recorded} (the calibration's figure that tolerance
+                auto took; null for another tolerance), value, low, high, level, processes,
                 iterations, samples [[number]] (processes x iterations),
                 base_samples [[number]] (row i of both is pair i; empty without a
                 second side), baseline {value, low, high, sessions, sources [file]},
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_llmperf.gate.verdict import Proof
+    from pytest_llmperf.quality.figures import QualityResult
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 SCHEMA_VERSION = 1
@@ -167,8 +173,36 @@ def _test(test: TestResult) -> dict[str, Any]:
         "fitness": [entry.to_json("processes") for entry in test.fitness],
         "roofline": roofline_json(test.roofline),
         "metrics": [_metric(row) for row in test.rows],
+        "quality": _quality(test),
         "telemetry": _telemetry(test),
     }
+
+
+def _quality(test: TestResult) -> dict[str, Any] | None:
+    if not test.quality_rows:
+        return None
+    figures = None if test.quality is None else quality_json(test.quality)
+    checks = [
+        {
+            "name": row.check.metric.name,
+            "label": row.check.metric.label,
+            "unit": row.check.metric.unit.value,
+            "direction": row.check.metric.direction.value,
+            "limit": row.check.limit,
+            "value": row.summary.value if row.summary else None,
+            "low": row.summary.low if row.summary else None,
+            "high": row.summary.high if row.summary else None,
+            "verdict": row.verdict.kind.value if row.verdict else None,
+            "explanation": row.verdict.explanation if row.verdict else None,
+        }
+        for row in test.quality_rows
+    ]
+    return {"checks": checks, "figures": figures}
+
+
+def quality_json(result: QualityResult) -> dict[str, Any]:
+    """Return all figures of a comparison with a reference."""
+    return {name: value for name, value in asdict(result).items() if name != "from_cache"}
 
 
 def _telemetry(test: TestResult) -> dict[str, Any] | None:
@@ -188,6 +222,7 @@ def _metric(row: CheckResult) -> dict[str, Any]:
         "gated": check.gated,
         "limit": check.limit,
         "tolerance": check.tolerance,
+        "calibrated": asdict(check.calibrated) if check.calibrated else None,
         "value": summary.value if summary else None,
         "low": summary.low if summary else None,
         "high": summary.high if summary else None,

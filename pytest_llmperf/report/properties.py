@@ -24,7 +24,7 @@ def junit_properties(test: TestResult) -> list[tuple[str, str]]:
         properties.append(("llmperf.verdict", test.worst.kind.value))
     if test.workload:
         properties.append(("llmperf.workload", printable(test.workload)))
-    for row in test.rows:
+    for row in test.all_rows:
         name = f"llmperf.{row.check.metric.name}"
         numbers = {
             "": row.summary.value if row.summary else None,

@@ -124,13 +124,13 @@ def _busy(session: SessionResult, width: int, color: bool) -> list[str]:
 
 def _rows(session: SessionResult, width: int, color: bool, brief: bool) -> list[str]:
     """The header and every test, in the roomiest layout that holds every row."""
-    cells = [cells_of(row) for test in session.tests for row in test.rows]
+    cells = [cells_of(row) for test in session.tests for row in test.all_rows]
     base = "baseline" if session.against is None else "base"
     drawn, known = iter(_layout(cells, width, base)), _common_facts(session.tests)
     lines = [paint(line, BOLD, color) for line in next(drawn)]
     for test in session.tests:
         lines += ["", *_heading(test, width)]
-        for row in test.rows:
+        for row in test.all_rows:
             lines += _coloured(next(drawn), row, color)
         lines += _explanations(test, width, brief, known)
     legend = list(known)
@@ -225,7 +225,7 @@ def _explanations(test: TestResult, width: int, brief: bool, known: Collection[s
     """
     explained = [
         (row.label, row.verdict)
-        for row in test.rows
+        for row in test.all_rows
         if row.verdict is not None and _is_explained(row.verdict, brief)
     ]
     shared = _shared_facts(explained, known)
@@ -280,7 +280,7 @@ def _claims(
         groups.setdefault((verdict.kind, text, verdict.notes), []).append(label)
     lines: list[str] = []
     for (kind, text, notes), labels in groups.items():
-        # A pass is the rule: its lines stay short, and begin with what tells them apart.
+        # A pass is the rule: its lines stay short, and begin with what sets them apart.
         lead = [] if kind is VerdictKind.PASS else [kind.value]
         lead += [] if kind in _WHOLE_TEST else [listed(labels)]
         lines += wrap_words(f"{' '.join(lead)}: {text}", width, first="  ", indent=_INDENT)

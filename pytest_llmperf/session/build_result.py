@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.machine.gpu.summary import joined
@@ -27,6 +28,7 @@ from pytest_llmperf.stats.summary import stalls
 if TYPE_CHECKING:
     from pytest_llmperf.session.confirmation import Confirmation
     from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.quality import TestQuality
     from pytest_llmperf.session.trial import Trial
 
 
@@ -38,6 +40,7 @@ def session_result(
     recorded_to: str | None = None,
     problems: Sequence[str] = (),
     explainer: Explainer | None = None,
+    quality: Mapping[str, TestQuality] | None = None,
 ) -> SessionResult:
     """Return the session's result so far.
 
@@ -48,9 +51,15 @@ def session_result(
         recorded_to: the file it was stored in, or None.
         problems: what could not be stored, one line each.
         explainer: looks for causes of tests that are too slow; None looks for none.
+        quality: of the tests that have limits for it, by node id.
     """
     facts, plan, base, measured = trial.facts, trial.plan, trial.base, trial.measurement
-    tests = tuple(_test(context, trial, test, confirmation, explainer) for test in trial.tests)
+    tests = tuple(
+        _with_quality(
+            _test(context, trial, test, confirmation, explainer), (quality or {}).get(test.nodeid)
+        )
+        for test in trial.tests
+    )
     fitness = merged_sessions(session_entries(one.fitness) for one in (trial, *confirmation.trials))
     also = [one.measurement for one in confirmation.trials]
     # Of the first judgement, too: a confirmed test's result rests on pairs.
@@ -140,6 +149,17 @@ def _test(
         roofline=roofline,
         diagnosis=diagnosis,
         doctor_command=doctor_command(setup, test.workload) if diagnosis else "",
+    )
+
+
+def _with_quality(test: TestResult, quality: TestQuality | None) -> TestResult:
+    if quality is None:
+        return test
+    return replace(
+        test,
+        quality_rows=quality.rows,
+        quality=quality.result,
+        findings=(*test.findings, *quality.lines),
     )
 
 

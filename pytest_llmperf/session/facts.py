@@ -6,11 +6,17 @@ import os
 import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf import __version__
-from pytest_llmperf.baselines.calibrations import model_key, read_calibrations
+from pytest_llmperf.baselines.calibrations import (
+    CALIBRATIONS_VARIABLE,
+    StoredCalibration,
+    model_key,
+    read_calibrations,
+)
 from pytest_llmperf.baselines.match import BaselineSet
 from pytest_llmperf.baselines.record import Loaded, ModelIdentity, Provenance
 from pytest_llmperf.baselines.store import BaselineStore
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.setup import EngineSetup
+    from pytest_llmperf.session.tolerances import Tolerances
 
 
 @dataclass(frozen=True)
@@ -51,8 +58,8 @@ class SessionFacts:
         notes: about the whole session, one line each.
         gpus: the GPUs that NVML sees.
         watch: how the machine is watched during engine processes.
-        calibration: result of the newest A/A calibration of this machine, model and
-            configuration, or None.
+        calibrations: the A/A calibrations of this machine, model and configuration, oldest first.
+        tolerances: by node id and metric, those that calibrations give.
     """
 
     machine: Machine
@@ -65,7 +72,13 @@ class SessionFacts:
     notes: tuple[str, ...]
     gpus: GpuReading
     watch: WatchSettings
-    calibration: dict[str, Any] | None = None
+    calibrations: tuple[StoredCalibration, ...] = ()
+    tolerances: Tolerances = field(default_factory=dict)
+
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """The noise by the newest calibration, as a record stores it; None without one."""
+        return self.calibrations[-1].summary() if self.calibrations else None
 
     @property
     def loaded(self) -> Loaded:
@@ -148,7 +161,8 @@ def gather_facts(
     )
     resolved = without_extra_values(llm.resolved())
     store = BaselineStore(context.baselines_dir)
-    calibrations, broken = read_calibrations(store.root / machine.key)
+    calibrated = Path(os.environ.get(CALIBRATIONS_VARIABLE) or store.root)
+    calibrations, broken = read_calibrations(calibrated / machine.key)
     alike = [one for one in calibrations if not one.plant and one.is_of(model_key(model), resolved)]
     baselines, remarks = read_baselines(store, machine, model, context.request.baselines_from)
     notes = [*setup.loaded.warnings, *broken, *remarks]
@@ -182,7 +196,7 @@ def gather_facts(
             setup.perf.fitness,
             roofline=RooflineMeter(check for test in tests for check in test.checks),
         ),
-        calibration=alike[-1].summary() if alike else None,
+        calibrations=tuple(alike),
     )
     with facts.against(base and base.for_tests(tests), setup, tests) as watched:
         yield watched

@@ -18,6 +18,7 @@ from pytest_llmperf.machine.fitness import (
     judge,
     judge_host,
     with_severities,
+    worst_first,
 )
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
@@ -77,21 +78,29 @@ class MachineWatch:
     """Watches the machine while one test is replayed in the process of ``client``.
 
     ``early`` are findings from before, while the process started: they are reported, but do
-    not void later measurements.
+    not void later measurements. ``beside``: the other process of the pair lives at the same time.
     """
 
     def __init__(
-        self, settings: WatchSettings, client: EngineClient, early: Sequence[FitnessFinding] = ()
+        self,
+        settings: WatchSettings,
+        client: EngineClient,
+        early: Sequence[FitnessFinding] = (),
+        *,
+        beside: bool = False,
     ) -> None:
         self._settings = settings
         self._client = client
         self._early = early
+        self._beside = beside
         # This may measure bandwidth, so it runs before the watch, while the engine is idle.
         settings.roofline.prepare(client.info)
         self._load = LoadWatch.start()
         self._host = HostWatch(client.pid)
         self._gpus = (
-            None if settings.telemetry is None else GpuWatch(settings.telemetry, client.pid)
+            None
+            if settings.telemetry is None
+            else GpuWatch(settings.telemetry, client.pid, beside=beside)
         )
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
@@ -99,6 +108,11 @@ class MachineWatch:
         self._host.timed()
         gpus = {} if self._gpus is None else self._gpus.measured(timelines)
         return {**gpus, **self._settings.roofline.measured(self._client.info, timelines)}
+
+    def turned(self, timelines: Sequence[Timeline]) -> None:
+        """Take note of a replay in turns of tokens."""
+        if self._gpus is not None:
+            self._gpus.turned(timelines)
 
     def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
         """Return the GPU metrics over all counted iterations together."""
@@ -137,6 +151,8 @@ class MachineWatch:
             self._gpus.stop()
         gpus = [] if self._gpus is None else self._gpus.findings()
         found = machine_findings(self._settings, load, host, gpus)
+        if self._beside:
+            found = worst_first([_hits_one(one) for one in found])
         known = {one.name for one in found}
         return [*found, *(one for one in self._early if one.name not in known)]
 
@@ -213,6 +229,7 @@ class ProcessWatch:
         self._settings = settings
         self._wait = wait
         self._loading: LoadWatch | None = None
+        self._beside = False
 
     def before(self, turns: Turns | None = None) -> float:
         """Wait for the machine, if configured; return the seconds it took.
@@ -220,6 +237,7 @@ class ProcessWatch:
         ``turns``: what the process will take with another one; for what then hits both alike
         it does not wait.
         """
+        self._beside = turns is not None
         waited = self._wait.wait(partial(self._look, turns))
         if self._loading is None:  # else the other process of the pair has just started
             self._loading = LoadWatch.start()
@@ -231,19 +249,28 @@ class ProcessWatch:
         early: list[FitnessFinding] = []
         if loading is not None and not self._settings.diagnosing:
             early = machine_findings(self._settings, loading.stop())
-        return MachineWatch(self._settings, client, [_early(one) for one in early])
+        early = [_early(one) for one in early]
+        return MachineWatch(self._settings, client, early, beside=self._beside)
 
     def _look(self, turns: Turns | None) -> Sequence[FitnessFinding]:
         telemetry, gpus = self._settings.telemetry, list[FitnessFinding]()
         load, host = LoadWatch.start(), HostWatch()
-        # No engine is running now, so all processes on a card are foreign.
+        # All processes on a card are foreign, except for the pair's other one, if it lives already.
+        engines = int(self._loading is not None)
         watch = None if telemetry is None else GpuWatch(telemetry, os.getpid())
         time.sleep(_LOOK_S)
         if watch is not None:
             watch.stop()
-            gpus = watch.findings_at_rest()
+            gpus = watch.findings_at_rest(engines)
         found = machine_findings(self._settings, load.stop(), host.report(), gpus)
         return [one for one in found if turns != "tokens" or not CHECKS[one.name].hits_both]
+
+
+def _hits_one(finding: FitnessFinding) -> FitnessFinding:
+    """Return a finding about two processes on one card, invalid if it may hit one side alone."""
+    if finding.name == "gpu_memory_pressure" and finding.severity == "warn":
+        return replace(finding, severity="invalid")
+    return finding
 
 
 def _early(finding: FitnessFinding) -> FitnessFinding:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,18 +14,22 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.machine.free_memory import has_room_beside
+from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
+from pytest_llmperf.machine.gpu.room import cards_have_room_beside
 from pytest_llmperf.measure.order import processes_per_round
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.measure.sides import Side
-from pytest_llmperf.measure.turns import Turns
+from pytest_llmperf.measure.turns import Turns, common_turns
 from pytest_llmperf.session.context import Console
 from pytest_llmperf.session.machine_watch import FitWait, ProcessWatch, WatchSettings
 from pytest_llmperf.session.recorded import RecordedTest
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.schema import PerfConfig
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.engine_kinds import EngineKind
 
 
 class MeasureStage:
@@ -66,10 +70,11 @@ class MeasureStage:
         undecided: Undecided | None = None,
         earlier: Mapping[str, Sequence[ProcessSample]] | None = None,
         keep: Keep | None = None,
+        known_turns: Turns | None = None,
     ) -> Measurement:
         """Replay the plan's workloads until every test is decided, or a budget ends.
 
-        ``undecided``, ``earlier`` and ``keep``: see ``Rounds``.
+        ``undecided``, ``earlier``, ``keep`` and ``known_turns``: see ``Rounds``.
 
         Raises:
             DeviceBusyError: another session does not free the device.
@@ -86,6 +91,7 @@ class MeasureStage:
                 keep,
                 watch.before,
                 partial(turns_beside, self._watch, plan.perf.turns),
+                known_turns,
             )
             try:
                 measurement = rounds.run()
@@ -120,11 +126,18 @@ def make_plan(
     start_seconds: float,
     *,
     paired: bool = False,
+    turns: Turns | None = None,
     specs: Mapping[str, LaunchSpec] | None = None,
 ) -> Plan:
     """Return the plan; without a configured seed the order is random, and the seed is kept.
 
-    ``specs``: the tests' engine settings, by node id, where they differ.
+    Args:
+        tests: the tests to measure.
+        perf: the settings.
+        start_seconds: how long an engine process takes to start.
+        paired: whether two sides are compared.
+        turns: what pairs are expected to take turns by.
+        specs: the tests' engine settings, by node id, where they differ.
     """
     specs = specs or {}
     budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
@@ -136,6 +149,7 @@ def make_plan(
         seed=random.SystemRandom().getrandbits(32) if perf.seed is None else perf.seed,
         budget=perf.budget,
         paired=paired,
+        turns=turns,
         loads=processes_per_round(specs.keys(), specs),
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         # A percentile is one of all gaps of whole iterations: turns would leave few of them.
@@ -144,21 +158,81 @@ def make_plan(
             for test in tests
             if any(check.gated and check.metric.kind == "percentile" for check in test.checks)
         ),
+        # The counters of a card can't tell one of two processes from the other.
+        alone=frozenset(
+            test.nodeid
+            for test in tests
+            if any(check.gated and check.metric.name in GPU_METRICS for check in test.checks)
+        ),
+    )
+
+
+def quick_perf(
+    processes: int,
+    max_processes: int,
+    *,
+    iterations: int,
+    warmup_max: int,
+    turns: str,
+    fitness: Mapping[str, str],
+) -> PerfConfig:
+    """Return settings for a comparison that is an estimate, not a verdict.
+
+    They are not validated: such a comparison may replay a workload only once, which tests may not.
+    """
+    from pytest_llmperf.config.schema import PerfConfig
+
+    return PerfConfig().model_copy(
+        update={
+            "processes": processes,
+            "max_processes": max_processes,
+            "max_pairs": max_processes,
+            "iterations": iterations,
+            "warmup_max": warmup_max,
+            "fitness": fitness,
+            "turns": turns,
+        }
     )
 
 
 def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> Turns | None:
     """Return what this process could take turns by with another beside it; None: it must be alone.
 
-    Not on a GPU: its memory is short, and its counters can't attribute energy to a process.
+    The machine's memory and that of every GPU it uses have to hold a second one.
+    ``asked``: ``perf.turns``.
+    """
+    turns = _allowed_turns(asked, client.kind)
+    if turns is None or not has_room_beside(client.pid):
+        return None
+    fits = cards_have_room_beside(settings.telemetry, client.pid, client.info.gpu)
+    return turns if fits else None
+
+
+def expected_turns(
+    asked: str, specs: Sequence[LaunchSpec], infos: Iterable[EngineInfo]
+) -> Turns | None:
+    """Return what pairs of these engines will take turns by, if there is memory for both.
+
+    None where one has layers on a GPU, whose room is not known yet.
+
+    Args:
+        asked: ``perf.turns``.
+        specs: how both sides are started.
+        infos: what the candidate loaded for each test; the layers of the other side are taken to
+            be where its are.
+    """
+    if any(info.gpu is not None and info.gpu.layers_on_gpu > 0 for info in infos):
+        return None
+    return common_turns([_allowed_turns(asked, spec.kind) for spec in specs])
+
+
+def _allowed_turns(asked: str, kind: EngineKind) -> Turns | None:
+    """Return what a process of this engine may take turns by.
+
     An application may use a resource that exists only once, such as a port or a server, so
     it needs the configuration's permission (``asked``: ``perf.turns``).
     """
-    info, kind = client.info, client.kind
-    on_gpu = settings.telemetry is not None or (info.gpu is not None and info.gpu.layers_on_gpu > 0)
-    if on_gpu or asked == "processes" or (asked == "auto" and not kind.side_by_side):
-        return None
-    if not has_room_beside(client.pid):
+    if asked == "processes" or (asked == "auto" and not kind.side_by_side):
         return None
     return "tokens" if kind.pauses and asked in ("auto", "tokens") else "iterations"
 

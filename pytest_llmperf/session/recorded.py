@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, get_metric
+from pytest_llmperf.units import ToleranceSetting, without_calibration
 
 if TYPE_CHECKING:
     from pytest_llmperf.measure.workload import Workload
+    from pytest_llmperf.quality.limits import QualityLimits
     from pytest_llmperf.session.cell import Cell
 
 
@@ -24,6 +26,7 @@ class RecordedTest:
         seconds: how long they took, inside generation.
         checks: the metrics to gate or show.
         budget: seconds that may go into replaying it; None takes ``perf.test_budget``.
+        quality: limits of the answers' quality, or None.
         cell: its engine settings in a sweep; None: the session's.
     """
 
@@ -32,20 +35,39 @@ class RecordedTest:
     seconds: float
     checks: Sequence[Check]
     budget: float | None = None
+    quality: QualityLimits | None = None
     cell: Cell | None = None
+
+    @property
+    def quality_checks(self) -> tuple[Check, ...]:
+        """A check for each limit of the quality."""
+        return () if self.quality is None else self.quality.checks
 
 
 #: Default tolerance of a stall rate, absolute: an increase by a fifth of the iterations.
 STALL_TOLERANCE = 0.2
 
 
-def default_tolerance(metric: Metric, tolerance: float) -> float:
+def default_tolerance(metric: Metric, tolerance: ToleranceSetting) -> ToleranceSetting:
     """Return a metric's tolerance where none is given; ``tolerance`` is the test's own default."""
     return STALL_TOLERANCE if metric.kind == "share" else tolerance
 
 
+def check_of(
+    metric: Metric,
+    limit: float | None,
+    tolerance: ToleranceSetting,
+    *,
+    gated: bool = True,
+    asked: bool = True,
+) -> Check:
+    """Return a check with a tolerance as it is configured."""
+    number = without_calibration(tolerance)
+    return Check(metric, limit, number, gated=gated, asked=asked, auto=tolerance == "auto")
+
+
 def checks_of_test(
-    asked: Mapping[str, Check], targets: Mapping[str, float], tolerance: float
+    asked: Mapping[str, Check], targets: Mapping[str, float], tolerance: ToleranceSetting
 ) -> list[Check]:
     """Return the metrics to gate and to show, in the order to show them.
 
@@ -53,7 +75,7 @@ def checks_of_test(
         asked: by metric, what the test's markers ask for; without any the default metrics are
             gated.
         targets: limits of metrics that the test does not name, base units.
-        tolerance: default for the largest accepted slowdown, a fraction.
+        tolerance: default for the largest accepted slowdown.
     """
     gated = dict(asked)
     for name, limit in targets.items():
@@ -61,12 +83,12 @@ def checks_of_test(
         own = default_tolerance(metric, tolerance)
         # A workload may leave a plain metric undefined, but a percentile without enough values,
         # or a stall rate, must not silently go unjudged.
-        gated.setdefault(name, Check(metric, limit, own, asked=metric.kind != "value"))
+        gated.setdefault(name, check_of(metric, limit, own, asked=metric.kind != "value"))
     if not asked:
         for name in DEFAULT_GATED:
-            gated.setdefault(name, Check(METRICS[name], None, tolerance, asked=False))
+            gated.setdefault(name, check_of(METRICS[name], None, tolerance, asked=False))
     shown = {
-        name: Check(METRICS[name], None, tolerance, gated=False, asked=False)
+        name: check_of(METRICS[name], None, tolerance, gated=False, asked=False)
         for name in ALWAYS_SHOWN
         if name not in gated
     }
@@ -75,8 +97,8 @@ def checks_of_test(
     return [every[name] for name in order if name in every]
 
 
-def with_roofline(checks: Sequence[Check], tolerance: float) -> list[Check]:
+def with_roofline(checks: Sequence[Check], tolerance: ToleranceSetting) -> list[Check]:
     """Return a test's checks, with its roofline added as shown if it is not gated."""
     if any(check.metric.name == "roofline" for check in checks):
         return list(checks)
-    return [*checks, Check(METRICS["roofline"], None, tolerance, gated=False, asked=False)]
+    return [*checks, check_of(METRICS["roofline"], None, tolerance, gated=False, asked=False)]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.machine.gpu.devices import Gpu
     from pytest_llmperf.machine.gpu.summary import TelemetrySummary
+    from pytest_llmperf.quality.figures import QualityResult
     from pytest_llmperf.request_digest import RequestDigest
     from pytest_llmperf.session.fitness_entries import FitnessEntry
     from pytest_llmperf.session.roofline import RooflineShare
@@ -30,10 +31,12 @@ class CheckResult:
     Attributes:
         evidence: the samples and their baseline.
         verdict: the judgement, or None for a metric that is shown only.
+        measured: summary of a figure that is not sampled by processes, such as quality.
     """
 
     evidence: Evidence
     verdict: Verdict | None = None
+    measured: Summary | None = None
 
     @cached_property
     def numbers(self) -> Comparison:
@@ -57,7 +60,7 @@ class CheckResult:
     @property
     def summary(self) -> Summary | None:
         """Summary of this session's samples, base unit."""
-        return self.numbers.current
+        return self.numbers.current if self.measured is None else self.measured
 
     @property
     def baseline(self) -> Summary | None:
@@ -144,6 +147,8 @@ class TestResult:
             commit or configuration that explain it, one line each, the most significant first.
         diagnosis: possible causes if it is too slow, the costliest first.
         doctor_command: the command that measures each change's effect; empty without causes.
+        quality_rows: figures of the answers' quality, judged.
+        quality: all of them; None if not requested, or not measured.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -169,11 +174,18 @@ class TestResult:
     causes: tuple[str, ...] = ()
     diagnosis: tuple[DiagnosedCause, ...] = ()
     doctor_command: str = ""
+    quality_rows: tuple[CheckResult, ...] = ()
+    quality: QualityResult | None = None
+
+    @property
+    def all_rows(self) -> tuple[CheckResult, ...]:
+        """Speed, then quality."""
+        return (*self.rows, *self.quality_rows)
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """The judgements of the gated metrics."""
-        return tuple(row.verdict for row in self.rows if row.verdict is not None)
+        """The judgements of the gated metrics, and of the quality."""
+        return tuple(row.verdict for row in self.all_rows if row.verdict is not None)
 
     @property
     def against(self) -> str | None:

@@ -26,7 +26,9 @@ from pytest_llmperf.session.commit_side import commit_side, recorded_side
 from pytest_llmperf.session.confirmation import Confirmation, Confirmer
 from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
+from pytest_llmperf.session.quality import TestQuality, measure_quality
 from pytest_llmperf.session.storing import store_session
+from pytest_llmperf.session.tolerances import with_tolerances
 from pytest_llmperf.session.trial import Trial, Trials
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class Session:
         self._trials: Trials | None = None
         self._recorded_to: str | None = None
         self._confirmation = Confirmation()
+        self._quality: Mapping[str, TestQuality] = {}
         self.trial: Trial | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []
@@ -121,7 +124,9 @@ class Session:
         origins = module_origins(context, engine)
         info, start_seconds = free_device(engine)
         base = self._base_side(tests, info, collected, origins)
-        with session_facts(context, info, tests, base, self._folder) as facts:
+        with session_facts(context, info, tests, base, self._folder) as gathered:
+            facts = with_tolerances(gathered, tests, context.setup.perf)
+            self._quality = measure_quality(context, tests)
             code = MeasuredCode(context, facts)
             trials = self._trials = Trials(context, facts, start_seconds, code)
             self.trial = trial = trials.run(tests, base, alpha=context.setup.perf.false_alarms)
@@ -177,6 +182,7 @@ class Session:
             recorded_to=self._recorded_to,
             problems=self.problems,
             explainer=explainer,
+            quality=self._quality,
         )
 
     def _store(self, trial: Trial, code: MeasuredCode) -> None:

@@ -26,6 +26,7 @@ from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.roofline import Unknown
+from pytest_llmperf.session.tolerances import calibrated
 from pytest_llmperf.session.undefined import undefined_text
 from pytest_llmperf.stats.percentiles import group_size, min_values
 from pytest_llmperf.stats.summary import process_medians, stalled, stalls
@@ -140,6 +141,7 @@ class SessionGate:
         relation = self._base.relation(nodeid) if self._base is not None else None
         sides = 1 if relation in (None, "absent") else 2
         paired = relation == "same" and check.metric.compared
+        check = calibrated(check, self._facts.tolerances.get(nodeid, {}), paired=paired)
         done = samples.pairs if sides == 2 else len(samples.processes)
         new = done - samples.earlier
         disturbed = why_disturbed(samples, plan.processes)

@@ -88,8 +88,8 @@ class EngineSetup:
 
         return start
 
-    def with_settings(self, settings: Mapping[str, Any], set_by: str) -> EngineSetup:
-        """Return this setup with other engine settings on top, for the same model.
+    def for_cell(self, settings: Mapping[str, Any], set_by: str) -> EngineSetup:
+        """Return this setup with the settings of a sweep's cell on top, for the same model.
 
         Args:
             settings: as ``config/on_top.py`` takes them.
@@ -202,6 +202,26 @@ def set_up_engine(
         generation_timeout=llm.generation_timeout,
     )
     return EngineSetup(loaded, model, spec, project, tuple(overrides))
+
+
+def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetup:
+    """Return the same configuration with other values of its ``llm`` section; nothing is loaded.
+
+    Raises:
+        ConfigError: a value is wrong or does not fit the others, or there is no such model.
+    """
+    from pytest_llmperf.config import on_top
+
+    try:
+        llm = on_top.with_settings(setup.llm, settings)
+    except (on_top.WrongSettingError, on_top.ImpossibleSettingsError) as error:
+        lines = str(error).splitlines()
+        raise ConfigError(Problem("a changed setting of llm", line) for line in lines) from None
+    loaded = replace(setup.loaded, config=setup.loaded.config.model_copy(update={"llm": llm}))
+    overrides = (f"llm.{key}={json.dumps(value)}" for key, value in settings.items())
+    return set_up_engine(
+        loaded, setup.project, setup.spec.import_paths, (*setup.overrides, *overrides)
+    )
 
 
 def _check_kind(llm: LlmConfig) -> None:

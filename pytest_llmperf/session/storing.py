@@ -101,6 +101,7 @@ def _test(test: RecordedTest, trial: Trial, accepted: str | None) -> TestRecord:
         requests=test.workload.digests,
         settings={} if test.cell is None else test.cell.stored_settings(trial.facts.config),
         loaded=None if test.cell is None else _loaded(trial, [test]),
+        tolerances=trial.facts.tolerances.get(test.nodeid, {}),
     )
 
 

@@ -23,7 +23,7 @@ from pytest_llmperf.session.causes import configured_findings
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of
 from pytest_llmperf.session.measured_code import MeasuredCode
-from pytest_llmperf.session.measuring import MeasureStage, make_plan
+from pytest_llmperf.session.measuring import MeasureStage, expected_turns, make_plan
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate
@@ -157,9 +157,19 @@ class Trials:
         """
         base = base.for_tests(tests) if base is not None else None
         paired = base is not None and base.spec is not None
+        specs = [self._context.setup.spec]
+        if base is not None and base.spec is not None:
+            specs.append(base.spec)
         sides = sides_of(self._context.setup, base, tests)
+        facts, perf = self._facts, self._perf
+        infos = [facts.for_test(test).info for test in tests]
         plan = make_plan(
-            tests, self._perf, self._start_seconds, paired=paired, specs=sides[0].specs
+            tests,
+            perf,
+            self._start_seconds,
+            paired=paired,
+            turns=expected_turns(perf.turns, specs, infos) if paired else None,
+            specs=sides[0].specs,
         )
         if budget is not None:
             plan = replace(plan, budget=budget)
@@ -173,9 +183,6 @@ class Trials:
                 f"{count(known, 'pair')} of earlier sessions measured the same comparison and "
                 f"{also} (perf.accumulate)"
             )
-        specs = [self._context.setup.spec]
-        if base is not None and base.spec is not None:
-            specs.append(base.spec)
         for side in sides:
             specs += one_per_process(side.specs.values())
         with self._facts.against(base, self._context.setup, tests) as facts:

@@ -84,8 +84,9 @@ def test_a_recorded_session_is_the_baseline_of_the_next_and_is_read() -> None:
 
 
 def test_two_configurations_are_run_interleaved() -> None:
-    slow, fast = tiny(n_batch=32), tiny()
+    slow, fast = tiny({"tolerance": "auto"}, n_batch=32), tiny()
     result = perf.compare_configurations(slow, fast, "a" * 60, max_tokens=4)
+    assert any("tolerance auto is 5% here" in note for note in result.notes)
     assert result.against == "base"
     assert result.side_differences[0].startswith("llm.n_batch: ")
     (test,) = result.tests

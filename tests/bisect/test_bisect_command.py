@@ -208,6 +208,45 @@ def test_begun_anew_no_earlier_session_counts(command: Command) -> None:
     assert "of earlier sessions" not in log.read_text()
 
 
+def test_with_auto_every_commit_is_judged_by_the_work_trees_calibration(command: Command) -> None:
+    command.commit(
+        "auto",
+        config__yaml=f"{CONFIG}  tolerance: auto\n",
+        tests___perf___test_it__py=TEST.replace('(tolerance="20%")', ""),
+    )
+    command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
+    own = {"PYTHONPATH": str(ROOT), "LLMPERF_DEVICE_LOCK": str(command.home / "device.lock")}
+    subprocess.run(
+        [sys.executable, "-m", "pytest", "-m", "perf", "--llmperf-record"],
+        cwd=command.root,
+        env={**os.environ, **own},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    (path,) = command.root.glob("perf_baselines/*/*.json")
+    record = json.loads(path.read_text())
+    ((nodeid, test),) = record["tests"].items()
+    check = {"nodeid": nodeid, "workload": test["workload"], "metric": "end_to_end", "level": 0.01}
+    figure = {
+        "schema": 1,
+        "recorded": "2026-11-01T10:15:00Z",
+        "plant": "",
+        "model": record["model"]["name"],
+        "config": record["config"],
+        "checks": [{**check, "holds": {"300": 0.4}}],
+    }
+    file = path.parent.relative_to(command.root) / "calibrations" / "a.json"
+    command.write(str(file), json.dumps(figure))
+    said = command.run("HEAD~1", "HEAD")
+    assert said.data["rates"]["tolerance"] is None
+    (measured,) = json.loads(Path(said.data["end"]["report"]).read_text())["tests"]
+    (judged,) = [metric for metric in measured["metrics"] if metric["gated"]]
+    assert (judged["tolerance"], judged["calibrated"]["calibration"]) == (
+        0.4,
+        "calibrations/a.json",
+    )
+
+
 def test_an_end_that_is_not_slower_stops_with_the_numbers(command: Command) -> None:
     command.commit("a remark", toy__py=FILES["toy.py"] + "# a remark\n")
     said = command.run("HEAD~1", "HEAD", "--", "-k", "test_a")

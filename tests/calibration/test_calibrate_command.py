@@ -36,6 +36,7 @@ def test_an_unchanged_engine_raises_no_alarm_and_its_noise_is_kept(
             "*sessions with a false alarm: 0 of 2*",
             "*tokens/s*%*2/2*",
             "*stored in*",
+            "*perf.tolerance: auto takes this: tokens/s *%*",
         ]
     )
     (kept,) = stored(project)
@@ -49,6 +50,7 @@ def test_a_planted_slowdown_is_really_there_and_caught(project: pytest.Pytester)
     result.stdout.fnmatch_lines(
         ["*session 1/1:*regressed*tokens_per_sec*", "*sessions caught it: 1 of 1*"]
     )
+    result.stdout.no_fnmatch_line("*auto takes this*")
     effects = {
         check["metric"]: check["effect"] for check in stored(project)[0]["runs"][0]["checks"]
     }
@@ -123,6 +125,26 @@ def test_levels_of_other_settings_are_no_noise_between_sessions(
     first, second, other = ([c["sessions"] for c in one["checks"]] for one in stored(project))
     assert first == other == [None] * 3
     assert all(noise is not None for noise in second)
+
+
+def test_with_auto_each_calibration_is_judged_by_the_default_and_the_newest_counts(
+    project: pytest.Pytester,
+) -> None:
+    auto = ("--llmperf-set", "perf.tolerance=auto", "--llmperf-set", "perf.max_pairs=3")
+    for _ in range(2):
+        project.run(*COMMAND, "--sessions", "1", "--", *auto, timeout=120)
+    assert [[c["tolerance"] for c in one["checks"]] for one in stored(project)] == [[0.05] * 3] * 2
+    against = ("--llmperf-against-config", "config.yaml", "--llmperf-json", "out.json")
+    project.runpytest_subprocess("-m", "perf", *auto, *against, timeout=120)
+    (test,) = json.loads(project.path.joinpath("out.json").read_text())["tests"]
+    newest = max(project.path.glob("perf_baselines/*/calibrations/*.json"))
+    found = {m["name"]: (m["tolerance"], m["calibrated"]) for m in test["metrics"] if m["gated"]}
+    figures = {check["metric"]: check["holds"]["300"] for check in stored(project)[-1]["checks"]}
+    assert len(found) == len(figures) == 3
+    for name, holds in figures.items():
+        tolerance, calibrated = found[name]
+        assert tolerance == (0.05 if holds is None else max(holds, 0.02))
+        assert (calibrated["holds"], Path(calibrated["calibration"]).name) == (holds, newest.name)
 
 
 def test_arguments_after_two_dashes_choose_the_tests(project: pytest.Pytester) -> None:

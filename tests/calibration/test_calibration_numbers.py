@@ -259,3 +259,6 @@ def test_the_smallest_tolerance_of_a_minute_and_of_five_is_said() -> None:
     slow = SessionRun(50.0, (check(between=0.004),), {NODEID: 2})
     assert calibration(slow).checks[0].holds[60.0] is None
     assert "in 1 min: end to end none" in "\n".join(render_calibration(calibration(slow)))
+    # No session measures more pairs than it may.
+    minute, five = calibration(run, max_pairs=12).checks[0].holds.values()
+    assert minute == five == found.checks[0].holds[60.0]

@@ -79,6 +79,10 @@ def test_a_machine_that_was_faster_then_is_no_regression(stored: CommitProject) 
     found = stored.perf(ALONE)
     assert found.ret == 0
     assert found.verdicts == {"test_a": "pass"}
+    announced = (
+        r"1 test is to be confirmed .*measuring 1 test, at least 3 pairs of processes each, "
+    )
+    assert re.search(announced + r"about [\d.]+ m?s at least", found.said)
     said = r"suspect by its baseline \(end to end \d\d(\.\d)?% slower\), so run against"
     assert re.search(said, findings(found))
     assert found.tests["test_a"]["pairs"] >= 3

@@ -122,6 +122,21 @@ def test_a_report_judges_what_its_session_did(project: Project, llmperf_compare:
     assert "1 check: 1 regressed" in out
 
 
+def test_a_reports_tolerance_for_pairs_is_not_asked_of_sessions_measured_apart(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    project.base()
+
+    def calibrate(data: dict[str, Any]) -> None:
+        figure = {"tolerance": 0.02, "holds": 0.01, "seconds": 300, "calibration": "a.json"}
+        for metric in data["tests"][0]["metrics"]:
+            metric["calibrated"] = {**figure, "recorded": "2026-11-01T10:15:00Z"}
+
+    judged = report("b.json", tolerance=0.02, change=calibrate)
+    assert "tolerance 5%" in llmperf_compare("HEAD", judged).out
+    assert "tolerance 2%" in llmperf_compare("HEAD", report("c.json", tolerance=0.02)).out
+
+
 def test_a_reports_own_tolerance_counts(project: Project, llmperf_compare: Compare) -> None:
     project.base()
     judged = report("b.json", 1.10, tolerance=0.3)

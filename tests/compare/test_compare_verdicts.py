@@ -12,6 +12,7 @@ from compare_sessions import CHAT, LONG, Project, Said, metrics
 from pytest_llmperf.baselines.decisions import Decision
 from pytest_llmperf.baselines.evidence import BaselineSamples
 from pytest_llmperf.baselines.record import MetricRecord
+from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.gate.check import Check, Evidence
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.metrics import get_metric
@@ -309,6 +310,21 @@ def test_the_configuration_here_sets_the_tolerance(
     Path("config.yaml").write_text("perf: {tolerance: 25%}\n")
     status, out, _ = llmperf_compare("HEAD~1", "HEAD")
     assert (status, "tolerance 25%" in out) == (0, True)
+
+
+@pytest.mark.parametrize(("given", "tolerance"), [(0.25, "25%"), (0.02, "5%"), (None, "5%")])
+def test_with_auto_the_candidates_own_calibrated_tolerance_counts(
+    project: Project, llmperf_compare: Compare, given: float | None, tolerance: str
+) -> None:
+    project.base()
+    found = [] if given is None else [CalibratedTolerance(given, given, 300.0, "a.json", "x")]
+    names = ("tokens_per_sec", "first_token", "end_to_end")
+    project.record(11, tolerances={name: one for one in found for name in names})
+    project.commit()
+    Path("config.yaml").write_text("perf: {tolerance: auto}\n")
+    assert f"tolerance {tolerance}" in llmperf_compare("HEAD~1", "HEAD").out
+    Path("config.yaml").write_text("perf: {tolerance: 7%}\n")
+    assert "tolerance 7%" in llmperf_compare("HEAD~1", "HEAD").out
 
 
 def test_a_tolerance_given_wins(project: Project, llmperf_compare: Compare) -> None:

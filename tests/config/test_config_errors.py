@@ -105,7 +105,7 @@ def test_all_problems_are_listed_by_layer_and_line(tmp_path: Path) -> None:
         "config.yaml:2: perf.iterations: expected an integer from 3 to 25, got 90",
         "config.yaml:4: llm.n_ctx: expected an integer >= 1, got 'lots'",
         "config.yaml:5: llm.n_batchh: unknown key; did you mean 'n_batch'?",
-        "config.yaml:6: other: unknown key (known: llm, perf)",
+        "config.yaml:6: other: unknown key (known: llm, perf, quality, tune)",
         "environment LLMPERF_LLM__N_BATCH: expected an integer >= 1, got 'x'",
         "--llmperf-set llm.seed: expected an integer from 0 to 4294967295, got -1",
         "--llmperf-set perf.budget: expected section.key=value such as llm.n_batch=512",
@@ -123,7 +123,7 @@ def test_braces_in_a_value_are_shown_as_they_are(tmp_path: Path) -> None:
 
 def test_a_file_of_another_program_gets_a_hint(tmp_path: Path) -> None:
     message = _message(tmp_path, "server:\n  port: 80\n")
-    assert "config.yaml:1: server: unknown key (known: llm, perf)" in message
+    assert "config.yaml:1: server: unknown key (known: llm, perf, quality, tune)" in message
     assert "belongs to another program" in message
 
 

@@ -116,8 +116,8 @@ def test_other_variables_of_the_environment_are_left_alone(tmp_path: Path) -> No
     ("name", "message"),
     [
         ("LLMPERF_LLM_N_CTX", "two underscores follow the section; did you mean LLMPERF_LLM__N_CT"),
-        ("LLMPERF_LLAMA__N_CTX", "expected a key of the section llm or perf"),
-        ("LLMPERF_LLM__", "expected a key of the section llm or perf"),
+        ("LLMPERF_LLAMA__N_CTX", "expected a key of the section llm, perf, quality or tune"),
+        ("LLMPERF_LLM__", "expected a key of the section llm, perf, quality or tune"),
         ("LLMPERF_LLM__N_CTXX", "unknown key; did you mean 'n_ctx'?"),
     ],
 )

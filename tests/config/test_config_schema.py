@@ -83,6 +83,7 @@ def test_it_knows_every_metric() -> None:
         {"llm": {"n_threads": "all"}},
         {"llm": {"load_timeout": "5"}},
         {"perf": {"tolerance": "5"}},
+        {"perf": {"false_alarms": "auto"}},
         {"perf": {"targets": {"frist_token": "3s"}}},
         {"perf": {"targets": {"first_token": "3 tok/s"}}},
         {"other": 1},
@@ -99,6 +100,7 @@ def test_it_refuses_what_the_program_refuses(content: dict[str, Any]) -> None:
         {"llm": None},
         {"llm": {"n_threads": 4, "extra": {"rope_freq_base": 1.0}}},
         {"perf": {"tolerance": 0.05, "budget": 90}},
+        {"perf": {"tolerance": "auto"}},
         {"perf": {"targets": {"first_token": "500ms", "tokens_per_sec": 60, "end_to_end": None}}},
     ],
 )

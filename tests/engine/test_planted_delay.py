@@ -114,6 +114,31 @@ def test_the_prompt_alone_is_slowed_without_its_pauses() -> None:
     assert clock.now - began == pytest.approx(2.0, abs=10 * TICK)
 
 
+@pytest.mark.parametrize(("in_turns", "walked"), [(False, [5, 9]), (True, [])])
+def test_a_buffer_is_walked_after_a_step_or_at_the_end_of_a_turn(
+    monkeypatch: pytest.MonkeyPatch, in_turns: bool, walked: list[int]
+) -> None:
+    tokens: list[str] = []
+    walks: list[int] = []
+    delay = Delay(Plant(0.0, every=4, buffer=1 << 20))
+    monkeypatch.setattr(delay._buffer, "walk", lambda: walks.append(len(tokens) + 1))
+    pick = delay.slowed(lambda: "token", in_turns=in_turns)
+    while len(tokens) < 10:
+        tokens.append(pick())
+    assert walks == walked
+    delay.at_end_of_turn()
+    assert walks == [*walked, 11]
+
+
+def test_walking_a_buffer_reads_and_writes_all_of_it() -> None:
+    buffer = Delay(Plant(0.0, buffer=(1 << 20) + 2))._buffer
+    assert buffer is not None
+    half = len(buffer._memory) // 2
+    buffer._memory[:half] = bytes(range(256)) * 2048 + b"x"
+    buffer.walk()
+    assert buffer._memory[half:] == buffer._memory[:half]
+
+
 def test_a_share_of_the_requests_is_slowed() -> None:
     delay = Delay(Plant(0.5, share=0.25, seed=7))
 
@@ -145,6 +170,7 @@ def test_none_and_all_are_shares_too(share: float, slowed: bool) -> None:
         ({"slowdown": float("nan")}, "planted slowdown: nan"),
         ({"slowdown": float("inf")}, "planted slowdown: inf"),
         ({"slowdown": 0.1, "share": 1.5}, "planted share: 1.5"),
+        ({"slowdown": 0.1, "buffer": -1}, "planted buffer: -1"),
     ],
 )
 def test_what_can_not_be_planted_is_refused(values: dict[str, float], message: str) -> None:
@@ -153,7 +179,7 @@ def test_what_can_not_be_planted_is_refused(values: dict[str, float], message: s
 
 
 def test_a_plant_survives_the_wire() -> None:
-    plant = Plant(0.05, share=0.2, seed=3, part="prompt", every=16)
+    plant = Plant(0.05, share=0.2, seed=3, part="prompt", every=16, buffer=1 << 20)
 
     assert Plant.from_wire(plant.to_wire()) == plant
 

@@ -262,3 +262,42 @@ def test_a_card_that_was_never_busy_is_stored_and_judged_by_later_sessions(
     (record, _) = sorted(session.path.glob("perf_baselines/*/*.json"))
     (test,) = json.loads(record.read_text())["tests"].values()
     assert test["metrics"]["gpu_utilization"]["samples"] == [[0.0, 0.0, 0.0]] * 3
+
+
+#: As many replays in turns as are asked for, however short they are.
+SHORT = """
+from pytest_llmperf.measure import turns
+
+turns._MIN_SECONDS = 0.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("held", "marker", "own_iterations"),
+    [
+        # Each process replays once by itself, then in turns.
+        ("5368709120", "tokens_per_sec", [3, 1]),
+        # 24564 MiB do not hold 12 GiB twice, with a margin.
+        ("12884901888", "tokens_per_sec", [3, 3]),
+        ("5368709120", "gpu_memory", [3, 3]),
+    ],
+    ids=["room for both", "no room", "a counter is gated"],
+)
+def test_the_sides_of_a_pair_take_turns_on_a_card_that_holds_both(
+    session: Session, monkeypatch: pytest.MonkeyPatch, held: str, marker: str, own_iterations: Any
+) -> None:
+    """The other side is no foreign process."""
+    monkeypatch.setenv("HELD", held)
+    pairs = "turns: tokens, processes: 2, max_pairs: 2"
+    session.configure("processes: 1, max_processes: 1", pairs)
+    (session.path / "other.yaml").write_text((session.path / "config.yaml").read_text())
+    (session.path / "conftest.py").write_text(QUIET + SHORT)
+    against = "--llmperf-against-config", "other.yaml"
+    result = session.run(scenario("healthy"), marker, tokens=12, args=against)
+    assert result.ret == 0
+    assert session.report["session"]["busy"] == []
+    (test,) = session.report["tests"]
+    assert test["pairs"] == 2
+    metric = session.metric(marker)
+    assert [len(row) for row in metric["samples"]] == own_iterations
+    assert [len(row) for row in metric["base_samples"]] == own_iterations

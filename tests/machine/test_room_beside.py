@@ -9,10 +9,12 @@ from typing import Any
 import psutil
 import pytest
 
+from pytest_llmperf.engine.launch import LaunchSpec
+from pytest_llmperf.engine.load_report import DeviceLoad, GpuStatus, GpuUtilization
 from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.machine import free_memory
 from pytest_llmperf.machine.free_memory import has_room_beside
-from pytest_llmperf.session.measuring import turns_beside
+from pytest_llmperf.session.measuring import expected_turns, turns_beside
 
 
 @pytest.mark.parametrize(
@@ -31,14 +33,19 @@ def test_of_a_process_that_is_gone_nothing_is_known() -> None:
     assert not has_room_beside(2**22 + 1)
 
 
-def client(engine: str = "llama_cpp", layers: int | None = 0) -> Any:
-    gpu = None if layers is None else SimpleNamespace(layers_on_gpu=layers)
+GIB = 1 << 30
+
+
+def client(engine: str = "llama_cpp", layers: int | None = 0, free: int = 0) -> Any:
+    gpu = None
+    if layers is not None:
+        card = DeviceLoad("Vulkan0", "", layers, GIB, free_bytes=free)
+        gpu = GpuUtilization(GpuStatus.AS_ASKED, layers, 31, layers, (card,))
     info = SimpleNamespace(engine=engine, gpu=gpu)
     return SimpleNamespace(info=info, kind=engine_kind(engine), pid=os.getpid())
 
 
 CPU: Any = SimpleNamespace(telemetry=None)
-WATCHED: Any = SimpleNamespace(telemetry=object())
 
 
 @pytest.mark.parametrize(
@@ -51,15 +58,33 @@ WATCHED: Any = SimpleNamespace(telemetry=object())
         (CPU, "auto", client("app", None), None),
         (CPU, "tokens", client("app", None), "tokens"),
         (CPU, "iterations", client("app", None), "iterations"),
-        (CPU, "iterations", client(layers=1), None),
-        (WATCHED, "iterations", client("app", None), None),
+        (CPU, "auto", client(layers=1, free=3 * GIB), "tokens"),
+        (CPU, "auto", client(layers=1, free=2 * GIB), None),
+        (CPU, "iterations", client(layers=1, free=2 * GIB), None),
     ],
 )
-def test_on_a_cpu_llama_cpp_may_and_an_application_where_it_is_allowed_to(
+def test_llama_cpp_may_where_there_is_room_and_an_application_where_it_is_allowed_to(
     monkeypatch: pytest.MonkeyPatch, facts: Any, asked: str, engine: Any, turns: str | None
 ) -> None:
     monkeypatch.setattr(free_memory, "free_memory", lambda: 1 << 50)
     assert turns_beside(facts, asked, engine) == turns
+
+
+@pytest.mark.parametrize(
+    ("asked", "engines", "layers", "turns"),
+    [
+        ("auto", ("llama_cpp", "llama_cpp"), 0, "tokens"),
+        ("iterations", ("llama_cpp", "llama_cpp"), 0, "iterations"),
+        ("processes", ("llama_cpp", "llama_cpp"), 0, None),
+        ("auto", ("llama_cpp", "app"), 0, None),
+        ("auto", ("llama_cpp", "llama_cpp"), 1, None),
+    ],
+)
+def test_what_pairs_will_take_turns_by_is_known_before_they_start(
+    asked: str, engines: tuple[str, str], layers: int, turns: str | None
+) -> None:
+    specs = [LaunchSpec(engine, {}) for engine in engines]
+    assert expected_turns(asked, specs, [client().info, client(layers=layers).info]) == turns
 
 
 def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:

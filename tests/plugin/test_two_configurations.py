@@ -213,6 +213,8 @@ def test_the_real_engine_takes_turns_on_a_cpu(two, monkeypatch):
     def watched(self):
         measurement = run(self)
         seen.extend(measurement.tests.values())
+        # The announced time is that of such turns.
+        assert self._plan.turns == "tokens"
         return measurement
 
     monkeypatch.setattr(Rounds, "run", watched)

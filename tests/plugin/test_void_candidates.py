@@ -26,6 +26,9 @@ def only_the_base_is_fit(monkeypatch: pytest.MonkeyPatch) -> None:
                 def measured(self, timelines: Any) -> dict[str, float]:
                     return {}
 
+                def turned(self, timelines: Any) -> None:
+                    pass
+
                 def whole(self, iterations: Any) -> dict[str, float]:
                     return {}
 

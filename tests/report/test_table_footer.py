@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from report_sessions import FOLDER, SOURCE, compared, new_test, row, session, short_answer, text
 
+from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.report.table import render_table
-from pytest_llmperf.session.result import TestResult
+from pytest_llmperf.session.result import CheckResult, TestResult
 
 
 def test_the_false_alarm_rate_of_the_session_is_declared() -> None:
@@ -142,3 +143,20 @@ def test_where_nothing_could_be_compared_no_run_of_equals_is_claimed() -> None:
     assert "A/A" not in shown
     assert "interleaved" not in shown
     assert "A/A" in text(session(compared(), against="HEAD~1"), 80)
+
+
+def test_a_calibrated_tolerance_names_its_calibration_and_figure() -> None:
+    def judged(metric: str, tolerance: float, holds: float | None) -> CheckResult:
+        found = CalibratedTolerance(
+            tolerance, holds, 60.0, "calibrations/a.json", "2026-11-01T10:15:00Z"
+        )
+        one = row(metric, *[1.0] * 6, base=[1.0] * 6, tolerance=tolerance)
+        check = replace(one.check, calibrated=found)
+        return CheckResult(replace(one.evidence, check=check), one.verdict)
+
+    rows = (judged("first_token", 0.02, 0.01), judged("end_to_end", 0.05, None))
+    shown = text(session(TestResult("t.py::t", rows, pairs=6)), 200)
+    because = "because calibrations/a.json of 2026-11-01"
+    assert f"tolerance auto: 2% to 5%, {because} holds 1% in 1 min; it is at least 2%" in shown
+    shown = text(session(TestResult("t.py::t", rows[1:], pairs=6)), 200)
+    assert shown.endswith(f"tolerance auto: 5%, {because} holds none in 1 min")

@@ -29,7 +29,7 @@ ECHO = """
 
 
 #: Settings of ``perf`` that a test may change.
-MEASURING = ("processes", "iterations", "warmup_max", "fitness", "turns")
+MEASURING = ("processes", "iterations", "warmup_max", "fitness")
 
 
 class Stage:
@@ -104,6 +104,9 @@ class Stage:
 
             def measured(self, timelines: Sequence[Timeline]) -> dict[str, float]:
                 return {"gpu_memory": float(len(timelines))}
+
+            def turned(self, timelines: Sequence[Timeline]) -> None:
+                pass
 
             def whole(self, iterations: Sequence[Sequence[Timeline]]) -> dict[str, float]:
                 return {"energy_per_token": float(len(iterations))}

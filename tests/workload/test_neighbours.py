@@ -10,6 +10,7 @@ import pytest
 
 from pytest_llmperf.measure.neighbours import clipped_mean, kind_of_turns, pair_difference
 from pytest_llmperf.measure.process_sample import BASE, CANDIDATE, ProcessSample, TurnSamples
+from pytest_llmperf.measure.samples import TestSamples
 from pytest_llmperf.metrics import get_metric
 
 DECODE_STEPS = 64
@@ -131,3 +132,27 @@ def test_turns_decide_what_they_measured_and_iterations_the_rest() -> None:
     assert kind_of_turns("end_to_end", *prompts) == 0
     assert kind_of_turns("first_token", *prompts) == 2
     assert pair_difference(get_metric("tokens_per_sec"), *prompts) == 0.0
+
+
+def test_a_pair_that_took_turns_for_other_metrics_neither_decides_nor_ran_alone() -> None:
+    def pairs(first: int, *, in_turns: bool, decodes: bool) -> list[ProcessSample]:
+        found = []
+        for half in both(0.0, 0.05):
+            turns = half.turns if decodes else replace(half.turns, decode=())
+            found.append(replace(half, pair=first, turns=turns if in_turns else None))
+        return found
+
+    samples = TestSamples(
+        [
+            *pairs(0, in_turns=False, decodes=True),
+            *pairs(1, in_turns=True, decodes=True),
+            # More of those for the first token alone than there are others.
+            *(half for pair in range(2, 8) for half in pairs(pair, in_turns=True, decodes=False)),
+        ]
+    )
+    rate = get_metric("tokens_per_sec")
+
+    assert samples.pairs == 8
+    assert samples.differences(rate) == pytest.approx((math.log(1.05),))
+    assert samples.alone_differences(rate) == (0.0,)
+    assert len(samples.differences(get_metric("first_token")) or ()) == 7

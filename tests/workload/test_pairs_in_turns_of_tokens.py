@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.load_report import GpuStatus, GpuUtilization
 from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.beside import fewer_layers
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.turns import planned_replays
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
@@ -136,11 +139,11 @@ def test_short_replays_are_repeated() -> None:
     workload = Workload((RecordedRequest(build_request(prompt="x", max_tokens=9), (), None, 9),))
 
     # 2 s in turns: of replays of 0.6 s four, of those of 2 s as many as are asked for.
-    assert planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"]) == (False,) * 4
-    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"]) == (False,) * 3
-    assert planned_replays(workload, 0.0625, 0.625, 3, ["first_token"]) == (True,) * 18
+    assert planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"]) == ("whole",) * 4
+    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"]) == ("whole",) * 3
+    assert planned_replays(workload, 0.0625, 0.625, 3, ["first_token"]) == ("prompt",) * 18
     # Prompts that take as long as decode are not evaluated more often.
-    assert planned_replays(workload, 0.05, 0.8, 1, None) == (False, True) * 2
+    assert planned_replays(workload, 0.05, 0.8, 1, None) == ("whole", "prompt") * 2
 
 
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:
@@ -261,3 +264,43 @@ def test_a_pair_that_can_not_run_alone_on_a_busy_machine_leaves_the_verdict_to_t
     one = samples.tests["one"]
     assert (one.pairs, one.void_pairs) == (3, 1)
     assert not one.unfit
+
+
+def test_a_test_that_may_take_no_turns_runs_one_process_after_the_other(stage: Any) -> None:
+    """As one that gates a counter of the GPU does; the others go on in turns."""
+    workloads = {name: stage.workload("x", tokens=3) for name in ("gated", "other")}
+    app = logged("A", 3, 0.001)
+    measurement = stage.run(
+        workloads,
+        app,
+        base=app,
+        alone=frozenset({"gated"}),
+        processes=4,
+        most=4,
+        iterations=2,
+        warmup_max=1,
+    )
+
+    gated, other = (measurement.tests[name] for name in ("gated", "other"))
+    assert (gated.pairs, other.pairs) == (4, 4)
+    assert not any(one.turns or one.beside for one in gated.processes)
+    assert [len(one.iterations) for one in gated.processes] == [2] * 8
+    assert [one.turns is not None for one in other.processes] == [False] * 2 + [True] * 6
+    # From the second round on they take turns with each other, too.
+    rounds = {name: {one.pair for one in measurement.tests[name].processes} for name in workloads}
+    assert rounds == {"gated": {0, 1, 3, 5}, "other": {0, 2, 4, 6}}
+
+
+def test_an_engine_with_fewer_layers_on_the_gpu_beside_another_is_measured_alone() -> None:
+    def info(layers: int | None) -> EngineInfo:
+        gpu = None
+        if layers is not None:
+            gpu = GpuUtilization(GpuStatus.FEWER, layers, 31, -1)
+        return EngineInfo("llama_cpp", "0", "model", gpu=gpu)
+
+    assert fewer_layers(info(31), info(20)) == (
+        "20/31 layers fitted on the GPU beside the other process, 31/31 without it"
+    )
+    for by_itself, beside in ((31, 31), (None, 20), (31, None), (20, 31)):
+        assert fewer_layers(info(by_itself), info(beside)) == ""
+    assert fewer_layers(None, info(20)) == ""

@@ -26,6 +26,31 @@ def test_a_comparison_costs_twice_as_much(stage: Any) -> None:
     )
 
 
+def test_pairs_in_turns_of_tokens_cost_their_turns(stage: Any) -> None:
+    workloads = {name: stage.workload("x") for name in ("long", "short", "uncut")}
+    seconds = {"long": 1.0, "short": 0.1, "uncut": 0.1}
+
+    def expected(**changes: Any) -> float:
+        plan = stage.plan(workloads, recorded_seconds=seconds, start_seconds=0.5, **changes)
+        return round(plan.expected_seconds, 3)
+
+    # Of either side: a start, and of each test two warm-ups and three iterations.
+    alone = 0.5 + 5 * 1.2
+    # Two warm-ups and an iteration, then turns: of the long one three replays, of the short one 2 s
+    # and its pauses.
+    beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 5 * 0.1
+    tokens: dict[str, Any] = {"turns": "tokens", "uncut": frozenset({"uncut"})}
+    assert expected(paired=True, **tokens) == round(2 * (alone + beside), 3)
+    assert expected(paired=True, processes=4, most=4, **tokens) == round(
+        2 * (alone + 3 * beside), 3
+    )
+    for turns in (None, "iterations"):
+        assert expected(paired=True, turns=turns) == round(4 * alone, 3)
+    assert expected() == round(2 * alone, 3)
+    # Tests of other engine settings need more processes of either side.
+    assert expected(paired=True, loads=3, **tokens) == round(2 * (alone + beside + 4 * 0.5), 3)
+
+
 @pytest.mark.parametrize(
     ("paired", "text"), [(False, "at least 1 process each"), (True, "at least 1 pair of processes")]
 )

@@ -61,15 +61,16 @@ class _Card:
 
 
 def judge_gpus(
-    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]
+    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span], engines: int = 1
 ) -> list[FitnessFinding]:
     """Return the findings about the GPUs an engine may use, worst first.
 
     ``spans``: the generations counted so far; rules about speed use only these. A card counts
-    if the engine is on it; the rule about other processes also if that is unknown.
+    if the engine is on it; the rule about other processes also if that is unknown. ``engines``:
+    this session's engines that are alive, two if a pair takes turns.
     """
     on = {id(track) for track in used_by_engine(tracks, who)}
-    # In a container, the session's own engine may have the host's pid.
+    # In a container, the session's own engines may have the host's pids.
     named = any(
         who[pid].session
         for track in tracks
@@ -81,7 +82,7 @@ def judge_gpus(
         decoding = while_decoding(track.readings, spans)
         card = _Card(track, decoding, id(track) in on)
         if card.used or (not on and is_unknown(track, who)):
-            findings += _strangers(card, who, explained=0 if named else 1)
+            findings += _strangers(card, who, explained=0 if named else engines)
         if track.lost_at is not None or card.used:
             findings += _broken(card)
         if card.used:
@@ -91,12 +92,17 @@ def judge_gpus(
     return worst_first(findings)
 
 
-def judge_at_rest(tracks: Sequence[Track], who: ProcessOwners) -> list[FitnessFinding]:
-    """Return findings before an engine starts: other processes, heat, a lost card."""
+def judge_at_rest(
+    tracks: Sequence[Track], who: ProcessOwners, engines: int = 0
+) -> list[FitnessFinding]:
+    """Return findings before an engine starts: other processes, heat, a lost card.
+
+    ``engines``: this session's engines that are alive already.
+    """
     findings: list[FitnessFinding] = []
     for track in tracks:
         card = _Card(track, track.readings, used=True)
-        findings += [*_strangers(card, who, explained=0), *_broken(card), *_throttled(card)]
+        findings += [*_strangers(card, who, explained=engines), *_broken(card), *_throttled(card)]
     return worst_first(findings)
 
 

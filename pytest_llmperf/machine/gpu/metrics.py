@@ -83,8 +83,25 @@ def _grown(track: Track) -> int | None:
     return max(used) - track.used_before if used and track.used_before is not None else None
 
 
-def memory(tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]) -> MetricReading:
-    """Return the engine's peak memory during an iteration, summed over the GPUs."""
+def memory_held(track: Track, who: ProcessOwners) -> int | None:
+    """Return the bytes that the engine holds on a GPU now; None if that is unknown.
+
+    If the driver does not report them: what is in use, less what was before any engine started.
+    """
+    known = [held for one in track.readings[-1:] for held in _engines(one, who)]
+    if known and None not in known:
+        return sum(known)  # type: ignore[arg-type]
+    return _grown(track)
+
+
+def memory(
+    tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span], *, shared: bool = False
+) -> MetricReading:
+    """Return the engine's peak memory during an iteration, summed over the GPUs.
+
+    ``shared``: the other engine of a pair is on the GPUs, too, so that only what the driver
+    reports by process counts.
+    """
     total, remarks = 0, []
     used = used_by_engine(tracks, who)
     if not used:
@@ -99,6 +116,12 @@ def memory(tracks: Sequence[Track], who: ProcessOwners, spans: Sequence[Span]) -
         grown = [one.memory_used for one in readings if one.memory_used is not None]
         if own:
             total += max(own)
+        elif shared:
+            return MetricReading(
+                None,
+                "the driver does not report memory by process (a container, MIG or Windows), "
+                f"and {_SHARED}",
+            )
         elif grown and track.used_before is not None:
             total += max(0, max(grown) - track.used_before)
             remarks.append(
@@ -230,6 +253,14 @@ def _too_short(
 
 
 _NOWHERE = "the engine's process was on none of the GPUs that NVML watches"
+_SHARED = (
+    "the two processes of the pair took turns on one card (perf.turns: processes runs one after "
+    "the other)"
+)
+#: Of a metric whose counter is the whole card's, in a process that shares it with another engine.
+NOT_BY_PROCESS = MetricReading(
+    None, f"the card's counter does not tell one process from another, and {_SHARED}"
+)
 
 #: The metrics of this module.
 GPU_METRICS = ("gpu_memory", "energy_per_token", "gpu_power", "gpu_utilization")

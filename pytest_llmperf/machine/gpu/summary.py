@@ -45,6 +45,8 @@ _COUNTERS: dict[str, Callable[[Reading], float | None]] = {
     "ecc_corrected": lambda one: one.ecc_corrected,
     "ecc_uncorrected": lambda one: one.ecc_uncorrected,
 }
+#: Counters of a card's work: of no one engine where two take turns.
+_OF_ALL_WORK = frozenset({"gpu_busy", "memory_busy", "power_w"})
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,12 @@ class TelemetrySummary:
 
 
 def summarise(
-    tracks: Sequence[Track], who: ProcessOwners, spans: Iterable[Span]
+    tracks: Sequence[Track], who: ProcessOwners, spans: Iterable[Span], *, shared: bool = False
 ) -> TelemetrySummary:
-    """Summarise the readings taken while decoding; without generations, all of them."""
+    """Summarise the readings taken while decoding; without generations, all of them.
+
+    ``shared``: another engine of this session is on the GPUs, too; power and load are left out.
+    """
     spans, on = list(spans), {id(track) for track in used_by_engine(tracks, who)}
     devices = []
     for track in tracks:
@@ -134,7 +139,7 @@ def summarise(
                 facts=track.facts,
                 used=id(track) in on,
                 samples=len(readings),
-                counters=_spreads({**_counters(readings), **_memory(listed, who)}),
+                counters=_spreads({**_counters(readings, shared=shared), **_memory(listed, who)}),
                 reasons=_reasons(readings),
                 xids=tuple(code for _, code in track.xids),
                 lost=track.lost_at is not None,
@@ -153,10 +158,11 @@ def joined(summaries: Sequence[TelemetrySummary]) -> TelemetrySummary | None:
     return TelemetrySummary(tuple(devices), min(one.hz for one in summaries))
 
 
-def _counters(readings: Sequence[Reading]) -> dict[str, list[float]]:
+def _counters(readings: Sequence[Reading], *, shared: bool) -> dict[str, list[float]]:
     return {
         name: [value for one in readings if (value := read(one)) is not None]
         for name, read in _COUNTERS.items()
+        if not (shared and name in _OF_ALL_WORK)
     }
 
 
@@ -164,12 +170,14 @@ def _memory(readings: Sequence[Reading], who: ProcessOwners) -> dict[str, list[f
     engine: list[float] = []
     other: list[float] = []
     for one in readings:
-        own = [held for pid, held in (one.processes or {}).items() if who[pid].engine]
+        listed = (one.processes or {}).items()
+        own = [held for pid, held in listed if who[pid].engine]
         known = [held for held in own if held is not None]
         if own and len(known) == len(own):
             engine.append(sum(known))
             if one.memory_used is not None:
-                other.append(max(0, one.memory_used - sum(known)))
+                session = sum(held or 0 for pid, held in listed if who[pid].session)
+                other.append(max(0, one.memory_used - session))
     return {"engine_memory": engine, "other_memory": other}
 
 

@@ -76,7 +76,7 @@ class Telemetry:
     def __init__(self, pynvml: Any, found: list[Device]) -> None:
         self._pynvml = pynvml
         self._devices = found
-        self._sampler: Sampler | None = None
+        self._samplers: list[Sampler] = []
         self._noted: dict[str, None] = {}
         self._closed = False
         self.facts = tuple(read_gpu(pynvml, device) for device in found)
@@ -108,28 +108,48 @@ class Telemetry:
         """Add a note, once per session."""
         self._noted.setdefault(text)
 
-    def watch(self, engine_pid: int, hz: float = HZ) -> Sampler:
-        """Start sampling for the engine with this pid; an earlier watch ends."""
+    def watch(self, engine_pid: int, hz: float = HZ, *, beside: bool = False) -> Sampler:
+        """Start sampling for the engine with this pid.
+
+        An earlier watch ends, unless this engine runs ``beside`` its one.
+        """
         if self._closed:
             raise RuntimeError("this session with NVML is over")
-        if self._sampler is not None:
-            self._sampler.stop()
-        tracks = [
-            Track(facts, before) for facts, before in zip(self.facts, self._before, strict=True)
-        ]
-        self._sampler = Sampler(self._pynvml, self._devices, tracks, engine_pid, self.note, hz)
-        self._sampler.start()
-        return self._sampler
+        if not beside:
+            self._stop()
+        self._samplers = [one for one in self._samplers if one.running]
+        sampler = Sampler(self._pynvml, self._devices, self._tracks(), engine_pid, self.note, hz)
+        self._samplers.append(sampler)
+        sampler.start()
+        return sampler
+
+    def look(self, engine_pid: int) -> tuple[list[Track], Guests]:
+        """Read every GPU once; ``engine_pid`` is the engine among the processes found."""
+        tracks, guests = self._tracks(), Guests(self._pynvml, engine_pid)
+        for track, device in zip(tracks, self._devices, strict=True):
+            now = time.perf_counter()
+            answers = CounterReader(self._pynvml, device).read(0, now)
+            if answers is None:
+                track.lost_at = now
+            else:
+                track.readings.append(answers.reading())
+        return tracks, guests
+
+    def _tracks(self) -> list[Track]:
+        return [Track(facts, used) for facts, used in zip(self.facts, self._before, strict=True)]
+
+    def _stop(self) -> None:
+        for sampler in self._samplers:
+            sampler.stop()
 
     def close(self) -> None:
         """End the thread and the session with NVML; may be called again."""
         if self._closed:
             return
         self._closed = True
-        if self._sampler is not None:
-            self._sampler.stop()
-            if self._sampler.running:
-                return  # it hangs inside the driver, where this thread would hang, too
+        self._stop()
+        if any(sampler.running for sampler in self._samplers):
+            return  # it hangs inside the driver, where this thread would hang, too
         close_nvml(self._pynvml)
 
 

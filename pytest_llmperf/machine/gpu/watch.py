@@ -9,6 +9,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.fitness import judge_at_rest, judge_gpus
 from pytest_llmperf.machine.gpu.metrics import (
     GPU_METRICS,
+    NOT_BY_PROCESS,
     MetricReading,
     energy_per_token,
     memory,
@@ -27,13 +28,19 @@ class GpuWatch:
     Args:
         telemetry: the NVML session.
         engine_pid: the engine's process; its children count as the engine.
-        hz: samples per second.
+        hz: samples per second; two watches of a pair share them.
+        beside: the other engine of a pair lives at the same time. What the driver counts for the
+            whole card then has no value.
     """
 
-    def __init__(self, telemetry: Telemetry, engine_pid: int, hz: float = HZ) -> None:
+    def __init__(
+        self, telemetry: Telemetry, engine_pid: int, hz: float = HZ, *, beside: bool = False
+    ) -> None:
         self._telemetry = telemetry
-        self._sampler = telemetry.watch(engine_pid, hz)
+        self._beside = beside
+        self._sampler = telemetry.watch(engine_pid, hz / 2 if beside else hz, beside=beside)
         self._iterations: list[list[Span]] = []
+        self._turns: list[Span] = []
         self._why: dict[str, str] = {}
 
     def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
@@ -42,12 +49,18 @@ class GpuWatch:
         self._iterations.append(spans)
         tracks, who = self._sampler.tracks(), self._sampler.guests
         return self._values(
-            gpu_memory=memory(tracks, who, spans),
-            gpu_utilization=utilization(tracks, who, spans),
+            gpu_memory=memory(tracks, who, spans, shared=self._beside),
+            gpu_utilization=NOT_BY_PROCESS if self._beside else utilization(tracks, who, spans),
         )
+
+    def turned(self, timelines: Sequence[Timeline]) -> None:
+        """Take note of a replay in turns: what the card does meanwhile may make it unfit."""
+        self._turns += spans_of(timelines, time.perf_counter())
 
     def whole(self) -> Mapping[str, float]:
         """Return the GPU metrics of all counted iterations together."""
+        if self._beside:
+            return self._values(gpu_power=NOT_BY_PROCESS, energy_per_token=NOT_BY_PROCESS)
         tracks, who = self._sampler.tracks(), self._sampler.guests
         return self._values(
             gpu_power=power(tracks, who, self._iterations),
@@ -60,15 +73,18 @@ class GpuWatch:
 
     def findings(self) -> list[FitnessFinding]:
         """Return the fitness findings so far."""
-        return judge_gpus(self._sampler.tracks(), self._sampler.guests, self._spans())
+        spans = [*self._spans(), *self._turns]
+        engines = 2 if self._beside else 1
+        return judge_gpus(self._sampler.tracks(), self._sampler.guests, spans, engines)
 
-    def findings_at_rest(self) -> list[FitnessFinding]:
-        """Return the fitness findings while no engine of this session is on the GPUs."""
-        return judge_at_rest(self._sampler.tracks(), self._sampler.guests)
+    def findings_at_rest(self, engines: int = 0) -> list[FitnessFinding]:
+        """Return the fitness findings while so many idle engines of this session are there."""
+        return judge_at_rest(self._sampler.tracks(), self._sampler.guests, engines)
 
     def summary(self) -> TelemetrySummary:
         """Summarise the GPUs while the engine decoded, or over its whole life if it did not."""
-        return summarise(self._sampler.tracks(), self._sampler.guests, self._spans())
+        tracks, who = self._sampler.tracks(), self._sampler.guests
+        return summarise(tracks, who, self._spans(), shared=self._beside)
 
     def stop(self) -> None:
         """End the sampling; may be called again."""

@@ -1,0 +1,101 @@
+"""Tolerances that stored calibrations give to checks: ``tolerance: auto``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from pytest_llmperf.stored_json import Number, Stored, expect
+from pytest_llmperf.units import DEFAULT_TOLERANCE
+
+if TYPE_CHECKING:
+    from pytest_llmperf.baselines.calibrations import StoredCalibration
+
+#: No smaller tolerance is taken: simulations of the gate's error rates go no further down.
+MIN_TOLERANCE = 0.02
+
+_Share = Annotated[Number, expect("a number above 0 and below 1", lambda share: 0 < share < 1)]
+#: Length of a session in seconds, as text -> the smallest tolerance that it holds; None if none.
+Holds = Annotated[
+    Mapping[str, _Share | None],
+    expect("lengths of sessions in seconds as keys", lambda holds: all(map(_is_length, holds))),
+]
+
+
+def _is_length(text: str) -> bool:
+    try:
+        return 0 < float(text) < math.inf
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class CalibratedTolerance(Stored):
+    """The tolerance that a calibration gives to a check.
+
+    Attributes:
+        tolerance: of pairs of two sides, a fraction.
+        holds: the smallest one that the calibration's sessions of ``seconds`` hold; None if none,
+            so that the default is taken.
+        seconds: the length of those sessions.
+        calibration: its file, relative to the machine's folder.
+        recorded: when it was made, UTC.
+    """
+
+    tolerance: _Share
+    holds: _Share | None
+    seconds: Number
+    calibration: str
+    recorded: str
+
+    @property
+    def against_stored(self) -> float:
+        """The tolerance of a comparison with stored sessions.
+
+        A calibration's figure is about pairs. Stored sessions also differ by what changed between
+        them, and even ten that are alike hold no tolerance far below the default.
+        """
+        return max(self.tolerance, DEFAULT_TOLERANCE)
+
+
+def calibrated_tolerances(
+    calibrations: Sequence[StoredCalibration], nodeid: str, workload: str, seconds: float
+) -> dict[str, CalibratedTolerance]:
+    """Return the tolerance of each metric of a test that a calibration knows.
+
+    Args:
+        calibrations: A/A calibrations of this machine, model and settings, oldest first: of each
+            metric the newest counts.
+        nodeid: of the test.
+        workload: hash of its workload; a figure of another one does not count.
+        seconds: how long the test may be measured.
+    """
+    found: dict[str, CalibratedTolerance] = {}
+    for calibration in calibrations:
+        # All tests of a calibration share the time of its sessions.
+        allowed = seconds * len({check["nodeid"] for check in calibration.checks})
+        for check in calibration.checks:
+            if (check["nodeid"], check["workload"]) == (nodeid, workload) and check["holds"]:
+                length, holds = _figure(check["holds"], allowed)
+                found[check["metric"]] = CalibratedTolerance(
+                    DEFAULT_TOLERANCE if holds is None else _readable(holds),
+                    holds,
+                    length,
+                    calibration.source,
+                    calibration.recorded,
+                )
+    return found
+
+
+def _figure(holds: Mapping[str, float | None], allowed: float) -> tuple[float, float | None]:
+    """Return the longest session that is allowed (or else the shortest), and what it holds."""
+    known = sorted((float(text), held) for text, held in holds.items())
+    fitting = [one for one in known if one[0] <= allowed]
+    return fitting[-1] if fitting else known[0]
+
+
+def _readable(share: float) -> float:
+    """Round up to a half percent, at least ``MIN_TOLERANCE``."""
+    return max(MIN_TOLERANCE, math.ceil(share * 200 - 1e-6) / 200)

@@ -1,0 +1,52 @@
+"""Runs pytest for a command, which passes signals on to it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.process_groups import signal_process, wait_until_ended
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
+
+
+def run_perf_tests(arguments: Sequence[str]) -> int:
+    """Run the perf tests of this folder; return pytest's exit status.
+
+    A SIGTERM is passed on to it; Ctrl-C reaches it through the terminal.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    asked_to_end = False
+
+    def pass_on(_number: int, _frame: FrameType | None) -> None:
+        nonlocal asked_to_end
+        asked_to_end = True
+        if process is not None:
+            signal_process(process, signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, pass_on)
+    try:
+        process = subprocess.Popen([sys.executable, "-m", "pytest", "-m", "perf", *arguments])
+        if asked_to_end:
+            signal_process(process, signal.SIGTERM)
+        _wait(process)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # Only now, when nothing is passed on any more, is its id given back.
+    status = process.wait()
+    # Ended by a signal: what a shell calls that.
+    return status if status >= 0 else 128 - status
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    while True:
+        try:
+            wait_until_ended(process)
+            return
+        except KeyboardInterrupt:
+            # The terminal interrupts pytest, too, which reports and ends by itself.
+            continue

@@ -1,0 +1,196 @@
+"""``llmperf tune``: find the settings that meet the targets, and prove their gain."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.arguments import duration, whole_number
+from pytest_llmperf.cli.output import (
+    OutputError,
+    check_writable,
+    complain,
+    ending_on_sigterm,
+    json_text,
+    note,
+    say,
+    width,
+    write,
+)
+from pytest_llmperf.cli.pytest_run import run_perf_tests
+
+if TYPE_CHECKING:
+    from pytest_llmperf.tune.request import TuneRequest
+    from pytest_llmperf.tune.result import TuneResult
+
+_DESCRIPTION = """\
+Searches for settings with which the perf tests of the current folder (or a
+described workload) run faster, on this machine. Candidates race in interleaved
+pairs against the best settings so far; the winner is then compared with today's
+configuration in fresh pairs, and only what that proves is reported as improved.
+What is tried, and the bounds, are in the section tune of config.yaml. A search
+that was stopped goes on with the same command.
+"""
+_EPILOG = """\
+Arguments after -- go to pytest, such as -- tests/perf/test_chat.py -k short
+
+exit status: 0 the search ended, with an improvement or without, 1 a file can't
+be written, 2 the search can't start or nothing can be measured, 130 interrupted
+"""
+_NOT_MEASURED = 2
+_INTERRUPTED = 130
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the command and its options."""
+    parser = commands.add_parser(
+        "tune",
+        help="find faster settings for this machine, and prove their gain",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--prompt",
+        action="append",
+        default=[],
+        metavar="FILE|TEXT",
+        help="measure this prompt instead of the tests (repeatable)",
+    )
+    parser.add_argument(
+        "--max-tokens", type=whole_number(), metavar="N", help="output tokens of each prompt"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="default: the project's config.yaml"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set one of its keys, such as tune.budget=5m (repeatable)",
+    )
+    parser.add_argument(
+        "--budget", type=duration, metavar="TIME", help="longest time (default: tune.budget)"
+    )
+    parser.add_argument(
+        "--phase",
+        type=int,
+        choices=(1, 2, 3),
+        action="append",
+        help="work on this phase only: 1 settings, 2 models, 3 neighbours of the best "
+        "(repeatable; default: all)",
+    )
+    parser.add_argument("--study", metavar="NAME", help="name of the study to go on with")
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="database that keeps the study, such as postgresql://user@host/database "
+        "(default: a file in the cache folder)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
+    parser.add_argument("pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="for pytest")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search, print the result, and return the exit status."""
+    from pytest_llmperf.config.errors import ConfigError
+    from pytest_llmperf.session.run import SESSION_ERRORS
+    from pytest_llmperf.tune.search import TuneError
+    from pytest_llmperf.tune.storage import StudyError
+
+    try:
+        if arguments.json is not None:
+            check_writable("--json", arguments.json)
+        request = _request(arguments)
+        if not arguments.prompt:
+            return _tune_tests(arguments, request)
+        with ending_on_sigterm():
+            return _report(_tune_prompts(arguments, request), arguments)
+    except (ConfigError, TuneError, StudyError, *SESSION_ERRORS) as error:
+        return complain(error, _NOT_MEASURED)
+    except OutputError as error:
+        return complain(error, 1)
+    except KeyboardInterrupt:
+        return complain("interrupted; the same command goes on", _INTERRUPTED)
+
+
+def _request(arguments: argparse.Namespace) -> TuneRequest:
+    from pytest_llmperf.tune.request import TuneRequest
+
+    request = TuneRequest(budget=arguments.budget, study=arguments.study, storage=arguments.storage)
+    phases = tuple(sorted({*(arguments.phase or ())}))
+    return replace(request, phases=phases) if phases else request
+
+
+def _tune_prompts(arguments: argparse.Namespace, request: TuneRequest) -> TuneResult:
+    """Record the described workload, and search."""
+    from pytest_llmperf.cli.console import LineConsole
+    from pytest_llmperf.config.project import ProjectFolders
+    from pytest_llmperf.doctor.setup import set_up
+    from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.machine_watch import FitWait
+    from pytest_llmperf.session.recording import record_body
+    from pytest_llmperf.tune.run import TuneRun
+
+    project = ProjectFolders.around(Path.cwd())
+    setup = set_up(arguments.config, arguments.set, project, os.environ)
+    note(project.describe(setup.loaded.path))
+    prompts = [_prompt(text) for text in arguments.prompt]
+    options = {} if arguments.max_tokens is None else {"max_tokens": arguments.max_tokens}
+    context = SessionContext(
+        setup, FitWait(setup.perf.wait_fit or 0.0, note), console=LineConsole(note)
+    )
+    tuning = TuneRun(context, request)
+    tuning.check()
+
+    def body(engine: LlmEngine) -> None:
+        for prompt in prompts:
+            engine.generate(prompt, **options)
+
+    test, engine = record_body(setup, "prompt", body, note)
+    return tuning.run([test], engine)
+
+
+def _prompt(given: str) -> str:
+    """Return the text of a prompt: of a file if there is one of that name."""
+    try:
+        path = Path(given)
+        return path.read_text(encoding="utf-8") if path.is_file() else given
+    except (OSError, ValueError):
+        return given  # longer than a file's name can be
+
+
+def _tune_tests(arguments: argparse.Namespace, request: TuneRequest) -> int:
+    """Run pytest, which records the tests and searches; report its result."""
+    from pytest_llmperf.tune.request import read_result
+    from pytest_llmperf.tune.search import TuneError
+
+    if arguments.max_tokens is not None:
+        raise TuneError("--max-tokens is for --prompt; a test names its own number")
+    with tempfile.TemporaryDirectory(prefix="llmperf-") as folder:
+        path, outcome = Path(folder) / "request.json", Path(folder) / "result.json"
+        replace(request, outcome=str(outcome)).write(path)
+        options = [f"--llmperf-tune={path}", *(f"--llmperf-set={one}" for one in arguments.set)]
+        if arguments.config is not None:
+            options.append(f"--llmperf-config={arguments.config.absolute()}")
+        status = run_perf_tests([*options, *arguments.pytest_args])
+        result = read_result(outcome)
+    if result is None:
+        return status or _NOT_MEASURED
+    return _report(result, arguments)
+
+
+def _report(result: TuneResult, arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.report.tune import render
+    from pytest_llmperf.stored_json import dump
+
+    say("", *render(result, width()))
+    if arguments.json is not None:
+        write(arguments.json, json_text(dump(result)), "the result", "--json")
+    return _INTERRUPTED if result.interrupted else 0

@@ -1,0 +1,204 @@
+"""The ``tune`` section of ``config.yaml``: the space of ``llmperf tune``, and its bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+
+from pytest_llmperf.config.fields import (
+    Duration,
+    Expected,
+    Flag,
+    Number,
+    Seed,
+    Share,
+    Size,
+    Text,
+    check_limits,
+    problems,
+)
+from pytest_llmperf.units import shown
+
+#: Keys of the ``llm`` section that change how fast it is, and not what it computes.
+TUNABLE = (
+    "n_gpu_layers",
+    "n_threads",
+    "n_threads_batch",
+    "flash_attn",
+    "n_batch",
+    "n_ubatch",
+    "type_k",
+    "type_v",
+    "n_ctx",
+    "use_mmap",
+    "use_mlock",
+    "offload_kqv",
+    "split_mode",
+    "main_gpu",
+    "tensor_split",
+)
+#: More choices of one key are no search but a list of everything.
+MAX_CHOICES = 64
+_RANGE = "a list of values, {min, max, step} or {min, max, log: true}"
+
+
+class TuneConfig(BaseModel):
+    """What ``llmperf tune`` may change, and what its outcome must keep to."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    space: Annotated[dict[str, Any], Expected(f"a mapping of llm keys, each to {_RANGE}")] = Field(
+        default_factory=dict,
+        description=(
+            "Values to try, by llm key: a list, {min, max, step} or {min, max, log: true}, which "
+            "doubles; empty: the keys that matter on this machine."
+        ),
+    )
+    models: Annotated[list[Text], Expected("a list of models, each as llm.model_path")] = Field(
+        default_factory=list,
+        description="Other models or quantizations to try, each as llm.model_path.",
+    )
+    targets: Annotated[dict[str, float], Expected("a mapping of metrics to limits")] = Field(
+        default_factory=dict,
+        description="Limits to meet; empty: perf.targets, and those of the tests' markers.",
+    )
+    max_memory: Size | None = Field(
+        default=None, description="Most memory the engine may take; null: what is free."
+    )
+    max_kl: Number | None = Field(
+        default=None,
+        description="Largest KL divergence from today's answers, in nats; null: not checked.",
+    )
+    min_gain: Share = Field(
+        default=0.05, description="The improvement that must be found and proven."
+    )
+    budget: Duration = Field(
+        default=1800.0, description="Longest time to search and prove, loading included."
+    )
+    seed: Seed = Field(default=42, description="Seed of the proposals.")
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _space_has_llm_values(cls, space: Any) -> Any:
+        if not isinstance(space, dict):
+            return space
+        choices, found = _read_space(space)
+        if found:
+            raise problems("space", found)
+        return choices
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _targets_are_limits(cls, targets: Any) -> Any:
+        if not isinstance(targets, dict):
+            return targets
+        limits, found = check_limits(targets)
+        if found:
+            raise problems("targets", found)
+        return limits
+
+
+class _Range(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    min: int
+    max: int
+    step: Annotated[int, Field(ge=1)] | None = None
+    log: Flag = False
+
+
+def choices_of(given: Any) -> list[Any]:
+    """Return the values that a key's entry in ``tune.space`` stands for.
+
+    Raises:
+        ValueError: it stands for none; the message says what is expected.
+    """
+    if isinstance(given, list):
+        if not given:
+            raise ValueError("an empty list leaves no value to try; name one or more")
+        if any(one in given[:place] for place, one in enumerate(given)):
+            raise ValueError("names a value twice")
+        found = given
+    else:
+        try:
+            found = _values(_Range.model_validate(given))
+        except ValidationError:
+            raise ValueError(f"expected {_RANGE}, got {shown(given)}") from None
+    if len(found) > MAX_CHOICES:
+        raise ValueError(f"{len(found)} values; at most {MAX_CHOICES}, so take a larger step")
+    return found
+
+
+def _values(given: _Range) -> list[int]:
+    if given.min > given.max:
+        raise ValueError(f"min ({given.min}) must not be above max ({given.max})")
+    if (given.step is None) != given.log:
+        raise ValueError("expected either step or log: true, which doubles the value each time")
+    if given.step is not None:
+        return list(range(given.min, given.max + 1, given.step))
+    if given.min < 1:
+        raise ValueError(f"with log: true, min must be 1 or more, got {given.min}")
+    values = [given.min]
+    while values[-1] * 2 <= given.max:
+        values.append(values[-1] * 2)
+    return values
+
+
+def _read_space(
+    space: Mapping[str, Any],
+) -> tuple[dict[str, list[Any]], list[tuple[str | tuple[str, ...], str, Any]]]:
+    """Return the values to try by key, and the problems: (key, message, value)."""
+    from pytest_llmperf.config.schema import LlmConfig
+
+    choices: dict[str, list[Any]] = {}
+    found: list[tuple[str | tuple[str, ...], str, Any]] = []
+    for name, given in space.items():
+        key = str(name)
+        if key not in TUNABLE:
+            found.append((key, _refused(key, LlmConfig.model_fields), given))
+            continue
+        try:
+            values = choices_of(given)
+        except ValueError as error:
+            found.append((key, str(error), given))
+            continue
+        field = LlmConfig.model_fields[key]
+        strict = ConfigDict(strict=True)
+        value_of: Any = (field.annotation, field)
+        choice: Any = create_model(key, __config__=strict, value=value_of)
+        words = next((one.words for one in _annotations(field) if isinstance(one, Expected)), "")
+        choices[key] = []
+        for value in values:
+            try:
+                choices[key].append(choice.model_validate({"value": value}).value)
+            except ValidationError:
+                text = f"expected {words or 'another value'}, got {shown(value)}"
+                found.append((key, text, value))
+    return choices, found
+
+
+def _annotations(field: FieldInfo) -> list[Any]:
+    members = getattr(field.annotation, "__args__", ())
+    return [*field.metadata, *(one for m in members for one in getattr(m, "__metadata__", ()))]
+
+
+def _refused(key: str, known: Mapping[str, FieldInfo]) -> str:
+    if key == "model_path":
+        return "models are no settings; list them in tune.models"
+    if key in known:
+        return f"not a setting to tune (known: {', '.join(TUNABLE)})"
+    import difflib
+
+    near = difflib.get_close_matches(key.lower().replace("-", "_"), TUNABLE, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(TUNABLE)})"
+    return f"unknown key of the llm section{hint}"

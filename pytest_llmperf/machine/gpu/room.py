@@ -1,0 +1,46 @@
+"""Whether the memory of the GPUs holds a second engine beside one that is running."""
+
+from __future__ import annotations
+
+from pytest_llmperf.engine.load_report import DeviceLoad, GpuUtilization
+from pytest_llmperf.machine.free_memory import fits_again
+from pytest_llmperf.machine.gpu.metrics import is_unknown, memory_held, used_by_engine
+from pytest_llmperf.machine.gpu.telemetry import Telemetry, Track
+
+
+def cards_have_room_beside(
+    telemetry: Telemetry | None, pid: int, load: GpuUtilization | None
+) -> bool:
+    """Whether every GPU that an engine uses has room for another one like it.
+
+    NVML is asked what the engine holds and what is free now. Without NVML, or on a card that it
+    does not watch, llama.cpp's load report counts: what was free before the load, and what was
+    put there. False where neither is known.
+
+    Args:
+        telemetry: the session with NVML, or None.
+        pid: the engine's process, which is still alive.
+        load: where the engine's layers are; None for an engine that does not report it.
+    """
+    if telemetry is not None:
+        tracks, who = telemetry.look(pid)
+        if used := used_by_engine(tracks, who):
+            return all(_has_room(track, memory_held(track, who)) for track in used)
+        if load is None:
+            # Such as an application whose process NVML may list under another number.
+            return not any(is_unknown(track, who) for track in tracks)
+    if load is None or not load.layers_on_gpu:
+        return True
+    held = [device for device in load.gpus if _bytes(device)]
+    return bool(held) and all(
+        fits_again(device.free_bytes - _bytes(device), _bytes(device)) for device in held
+    )
+
+
+def _has_room(track: Track, held: int | None) -> bool:
+    free = [one.memory_free for one in track.readings if one.memory_free is not None]
+    return held is not None and bool(free) and fits_again(free[-1], held)
+
+
+def _bytes(device: DeviceLoad) -> int:
+    return device.model_bytes + device.kv_bytes + device.compute_bytes

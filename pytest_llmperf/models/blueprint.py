@@ -1,0 +1,75 @@
+"""What a model file consists of: metadata, and tensors with their shapes and types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor.
+
+    Attributes:
+        name: such as ``blk.0.attn_q.weight``.
+        shape: inputs first, then outputs, then experts.
+        kind: its type, such as ``Q4_K``.
+        data: its bytes; None: random ones.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str = "F32"
+    data: bytes | None = None
+
+    def of_type(self, kind: str) -> Tensor:
+        """Return the same tensor in another type."""
+        return replace(self, kind=kind)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a file's metadata.
+
+    Attributes:
+        value: a number, flag or text (bytes, too), or a list of such.
+        kind: of enum gguf_type, such as ``UINT32``.
+        items: of a list, its items' type.
+    """
+
+    value: Any
+    kind: str
+    items: str | None = None
+
+    @classmethod
+    def of(cls, value: Any) -> Value:
+        """Return a value with the type that model files usually give it."""
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return cls(value, "ARRAY", _KINDS[type(value[0])])
+        return cls(value, _KINDS[type(value)])
+
+
+_KINDS: Mapping[type, str] = {bool: "BOOL", int: "UINT32", float: "FLOAT32", str: "STRING"}
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A model file before it is written.
+
+    Attributes:
+        architecture: such as ``llama``.
+        metadata: by key, without ``general.architecture``.
+        tensors: in the order of the file.
+    """
+
+    architecture: str
+    metadata: Mapping[str, Value]
+    tensors: Sequence[Tensor]
+
+    def number(self, key: str, default: int = 0) -> int:
+        """Return the architecture's own number ``key``; of a number for each layer, the largest."""
+        found = self.metadata.get(f"{self.architecture}.{key}")
+        if found is None:
+            return default
+        return int(max(found.value) if found.kind == "ARRAY" else found.value)

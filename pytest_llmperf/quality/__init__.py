@@ -1,0 +1,1 @@
+"""Quality of a configuration's answers, compared with a reference."""

@@ -1,0 +1,50 @@
+"""What the exports to llama-server, Ollama and Python share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_llmperf.config.gguf import SplitModelError, model_files
+from pytest_llmperf.text import printable
+
+#: A number of layers that no model has: all of them, to every version of both programs.
+_ALL_LAYERS = 999
+#: Settings of the measurement, which no program needs.
+LIMITS = "load_timeout, generation_timeout: limits of the measurement only"
+
+
+def layers(settings: Mapping[str, Any]) -> int:
+    """Return the number of layers on the GPU; -1 as a number that means all of them."""
+    number = int(settings["n_gpu_layers"])
+    return _ALL_LAYERS if number == -1 else number
+
+
+def uses_mmap(settings: Mapping[str, Any]) -> bool:
+    """Whether llama-cpp-python maps the file; with an adapter it never does."""
+    return bool(settings["use_mmap"]) and settings["extra"].get("lora_path") is None
+
+
+def is_split(file: str) -> bool:
+    """Whether the model is in several files."""
+    try:
+        return len(model_files(Path(file))) > 1
+    except (SplitModelError, OSError):
+        return False
+
+
+def not_set(key: str, settings: Mapping[str, Any]) -> str:
+    """Return the note that an argument in ``extra`` has no equivalent."""
+    return f"extra.{key}: {shown_value(settings['extra'][key])}: no equivalent"
+
+
+def shown_value(value: Any) -> str:
+    """Return a setting's value for a note."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def comments(notes: Sequence[str]) -> Iterator[str]:
+    """Yield notes as comments, which all three notations begin alike."""
+    yield from (f"# {printable(' '.join(note.split()))}" for note in notes)

@@ -1,0 +1,137 @@
+"""The result of a search for better settings as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.report.tune_words import (
+    NOTHING,
+    counted_outcomes,
+    effect_text,
+    front,
+    label,
+    quantity,
+    settings_yaml,
+    several_tests,
+    status_text,
+    target_text,
+)
+from pytest_llmperf.text import columns, display_width, printable, wrap_words
+from pytest_llmperf.units import format_duration
+
+if TYPE_CHECKING:
+    from pytest_llmperf.tune.result import TuneResult
+
+_LABEL = 9
+
+
+def render(result: TuneResult, width: int = 80) -> list[str]:
+    """Draw the result for a terminal ``width`` columns wide; one string per line."""
+    lines = wrap_words(result.conclusion, width)
+    facts = [("machine", result.machine), ("model", result.model), ("engine", result.engine)]
+    facts += [("workload", line) for line in result.workload]
+    facts.append(("tried", counted_outcomes(result.points)))
+    facts.append(("time", _time(result)))
+    for name, text in facts:
+        lines += wrap_words(text, width, indent=" " * _LABEL, first=name.ljust(_LABEL))
+    lines += _targets(result, width)
+    lines += _gains(result, width)
+    lines += _front(result, width)
+    if result.winner is not None:
+        lines += ["", "settings to use", *map(printable, settings_yaml(_changed(result), result))]
+    for note in result.notes:
+        lines += wrap_words(note, width, first="note: ")
+    return lines
+
+
+def _changed(result: TuneResult) -> dict[str, object]:
+    return dict(result.winner.changed) if result.winner is not None else {}
+
+
+def _time(result: TuneResult) -> str:
+    text = f"{format_duration(result.seconds)} of a {format_duration(result.budget)} budget"
+    return f"{text}; interrupted" if result.interrupted else text
+
+
+def _targets(result: TuneResult, width: int) -> list[str]:
+    if not result.targets:
+        return []
+    several, found = several_tests(result.targets), result.winner is not None
+    header = ["metric", "target", "now", "new", "status"]
+    rows = [
+        [
+            label(one.metric, one.test, several),
+            target_text(one),
+            quantity(one.metric, one.value_before),
+            quantity(one.metric, one.value_after),
+            status_text(one, found=found),
+        ]
+        for one in result.targets
+    ]
+    if not found:
+        header, rows = _without(3, header, rows)
+    return ["", "targets", *_table(header, rows, width)]
+
+
+def _gains(result: TuneResult, width: int) -> list[str]:
+    confirmed = result.confirmed
+    if confirmed is None:
+        return []
+    changes = [gain.change for gain in confirmed.gains]
+    several = several_tests(changes)
+    rows = [
+        [
+            label(gain.change.metric, gain.change.test, several),
+            quantity(gain.change.metric, gain.change.against),
+            quantity(gain.change.metric, gain.change.value),
+            effect_text(gain.change) or NOTHING,
+            "yes" if gain.proven else "no",
+        ]
+        for gain in confirmed.gains
+    ]
+    header = ["metric", "now", "new", "change [95% interval]", "proven"]
+    about = (
+        f"final comparison, {count(confirmed.pairs, 'pair')} of fresh processes (in brackets + is "
+        f"worse; chance of proving a gain that is none: {percent(confirmed.false_alarms)})"
+    )
+    return ["", *wrap_words(about, width), *_table(header, rows, width)]
+
+
+def _front(result: TuneResult, width: int) -> list[str]:
+    points = list(front(result))
+    if len(points) < 2 or len(result.pareto_metrics) < 2:
+        return []
+    header = ["point", *(label(name) for name in result.pareto_metrics), "settings"]
+    rows = [
+        [
+            f"#{number}" if number else "today",
+            *(values.get(name, NOTHING) for name in result.pareto_metrics),
+            settings or NOTHING,
+        ]
+        for number, settings, values in points
+    ]
+    return ["", "no other point is better in all of these", *_table(header, rows, width)]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Draw a table; rows of one that is too wide become lines of ``name text``."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    lines = [f"  {line}" for line in columns([list(header), *cells])]
+    if max(map(display_width, lines)) <= width:
+        return lines
+    lines = []
+    for row in cells:
+        lines += wrap_words(row[0], width, first="  ", indent="    ")
+        pairs = zip(header[1:], row[1:], strict=True)
+        text = ", ".join(f"{name} {cell}" for name, cell in pairs if cell != NOTHING)
+        lines += wrap_words(text, width, first="    ", indent="    ")
+    return lines
+
+
+def _without(
+    column: int, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    kept = [[cell for at, cell in enumerate(row) if at != column] for row in (header, *rows)]
+    return kept[0], kept[1:]

@@ -1,0 +1,164 @@
+"""Phrases of a search for better settings, shared by its reports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pytest_llmperf.config.yaml_edit import yaml_text
+from pytest_llmperf.gate.words import change_words, count, interval_words, limit_text
+from pytest_llmperf.metrics import Metric, UnknownMetricError, get_metric
+from pytest_llmperf.tune.result import Level, MetricChange, Outcome, Point, Target, TuneResult
+from pytest_llmperf.units import format_quantity
+
+NOTHING = "-"
+PHASES = {1: "settings", 2: "models and quantizations", 3: "neighbours of the best settings"}
+#: Points that were measured; the others are listed with their reasons.
+COMPARED: tuple[Outcome, ...] = ("measured", "lost")
+_PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
+
+
+def known_metric(name: str) -> Metric | None:
+    """Return the metric; None if the package that provides it is not installed."""
+    try:
+        return get_metric(name)
+    except UnknownMetricError:
+        return None
+
+
+def label(name: str, test: str = "", several: bool = False) -> str:
+    """Return the metric's label, with its test where there are several."""
+    metric = known_metric(name)
+    text = metric.label if metric is not None else name
+    return f"{text}, {test}" if several and test else text
+
+
+def quantity(name: str, value: float | None) -> str:
+    """Return a level with its unit."""
+    metric = known_metric(name)
+    if value is None:
+        return NOTHING
+    return f"{value:.4g}" if metric is None else format_quantity(value, metric.unit)
+
+
+def target_text(target: Target) -> str:
+    """Return a limit: ``at least 60 tok/s``."""
+    metric = known_metric(target.metric)
+    if metric is None:
+        return f"{target.limit:g}"
+    side = "at least" if metric.limit_kind == "min" else "at most"
+    return f"{side} {limit_text(target.limit, metric)}"
+
+
+def status_text(target: Target, *, found: bool) -> str:
+    """Return a target's state before and, if settings were found, after."""
+    return f"{target.before} → {target.after}" if found else target.before
+
+
+def change_text(change: MetricChange) -> str:
+    """Return a change: ``12.0% faster``; ``-`` if it is not known."""
+    metric = known_metric(change.metric)
+    if change.change is None:
+        return NOTHING
+    return f"{change.change:+.1%}" if metric is None else change_words(metric, change.change)
+
+
+def interval_text(change: MetricChange) -> str:
+    """Return the interval: ``[-12.9%, -11.1%]``; ``-`` if it is not known."""
+    if change.low is None or change.high is None:
+        return NOTHING
+    return interval_words(change.low, change.high)
+
+
+def effect_text(change: MetricChange) -> str:
+    """Return a change with its interval: ``12.0% faster [-12.9%, -11.1%]``."""
+    return " ".join(part for part in (change_text(change), interval_text(change)) if part != "-")
+
+
+def searched_for(result: TuneResult, changes: Sequence[MetricChange]) -> list[MetricChange]:
+    """Return the changes of the metrics that the search was for; else all of them."""
+    return [one for one in changes if one.metric in result.objective] or list(changes)
+
+
+def several_tests(changes: Sequence[MetricChange | Level | Target]) -> bool:
+    """Whether the metrics are of more than one test."""
+    return len({one.test for one in changes}) > 1
+
+
+def point_name(number: int) -> str:
+    """Return how reports call a point."""
+    return f"#{number}" if number else "today's settings"
+
+
+def verdict_text(point: Point) -> str:
+    """Return whether a point was kept, and why not."""
+    if point.took_over:
+        return "kept" if not point.reason else f"kept: {point.reason}"
+    reason = point.reason or f"no improvement over {point_name(point.against)}"
+    return f"rejected: {reason}"
+
+
+def shown_settings(settings: Mapping[str, Any], result: TuneResult) -> dict[str, Any]:
+    """Return settings without the arguments in ``extra`` that are today's: they may be private."""
+    shown = dict(settings)
+    if isinstance(extra := shown.get("extra"), Mapping):
+        today = result.before.settings.get("extra") or {}
+        shown["extra"] = {
+            key: value for key, value in extra.items() if key not in today or today[key] != value
+        }
+    return shown
+
+
+def settings_text(settings: Mapping[str, Any], result: TuneResult) -> str:
+    """Return settings in one line: ``n_batch: 512, flash_attn: true``."""
+    shown = shown_settings(settings, result)
+    return ", ".join(f"{key}: {yaml_text(value)}" for key, value in shown.items())
+
+
+def settings_yaml(settings: Mapping[str, Any], result: TuneResult) -> list[str]:
+    """Return settings as the lines of ``config.yaml``."""
+    shown = shown_settings(settings, result)
+    lines = ["llm:"]
+    for key, value in shown.items():
+        if key != "extra":
+            lines.append(f"  {key}: {yaml_text(value)}")
+    if extra := shown.get("extra"):
+        hidden = len(extra) < len(settings["extra"])
+        lines.append(f"  extra:{'  # besides the present ones' if hidden else ''}")
+        lines += [f"    {yaml_text(key)}: {yaml_text(value)}" for key, value in extra.items()]
+    return lines
+
+
+def without_password(storage: str) -> str:
+    """Return a storage's URL without the password in it."""
+    return _PASSWORD.sub(r"\1:***@", storage)
+
+
+def counted_outcomes(points: Sequence[Point]) -> str:
+    """Return what became of them: ``12 combinations: 9 compared, 2 did not fit, 1 failed``."""
+    phrases = {
+        "does not fit": "did not fit",
+        "unsupported": "not supported",
+        "rejected": "over a bound",
+        "failed": "failed",
+        "out of time": "out of time",
+    }
+    numbers = {"compared": sum(point.outcome in COMPARED for point in points)}
+    for outcome, phrase in phrases.items():
+        numbers[phrase] = sum(point.outcome == outcome for point in points)
+    parts = [f"{number} {phrase}" for phrase, number in numbers.items() if number]
+    return ": ".join(filter(None, (count(len(points), "combination"), ", ".join(parts))))
+
+
+def front(result: TuneResult) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Yield each point of the Pareto front: number, settings, metric -> level."""
+    points = {point.number: point for point in result.points}
+    for number in result.pareto:
+        point = points.get(number)
+        if number and point is None:
+            continue
+        levels = point.levels if point is not None else result.before.levels
+        settings = settings_text(point.settings, result) if point is not None else ""
+        values = {level.metric: quantity(level.metric, level.value) for level in levels}
+        yield number, settings, values

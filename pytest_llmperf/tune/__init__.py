@@ -1,0 +1,1 @@
+"""`llmperf tune`: finds settings that meet the targets, and proves their gain."""

@@ -1,0 +1,257 @@
+"""The proof of a gain: fresh pairs of the winner and today's configuration, judged by the gate.
+
+The sides are swapped: the session's own side is today's configuration, and its base the winner.
+Then "improved" is the gate's ``regressed`` - today's configuration is slower than the winner - with
+all that holds for it: the session's rate of false alarms over all checks, at any stopping time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.check import Check
+from pytest_llmperf.gate.rules import log_alarm
+from pytest_llmperf.gate.running import is_fine, is_worse, running
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import change_words, count, effect_words, listed, percent
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
+from pytest_llmperf.metrics import METRICS, get_metric
+from pytest_llmperf.session.base_side import setup_side
+from pytest_llmperf.session.context import SessionRequest
+from pytest_llmperf.session.run import Session
+from pytest_llmperf.text import in_short
+from pytest_llmperf.tune.objective import Goal, Objective, as_change, limits_of
+from pytest_llmperf.tune.race import RECORDED, levels_of
+from pytest_llmperf.tune.result import Confirmation, Gain, Level, MetricChange, Target, TargetState
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.metrics import Metric
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
+    from pytest_llmperf.session.trial import Trial
+
+#: How far from its limit a first look has to be to say whether it is kept.
+_CLEAR = 0.2
+IMPROVED, SLOWER, NO_PROOF = "improved", "slower", "no proven improvement"
+
+
+@dataclass(frozen=True)
+class Proven:
+    """The final comparison, and what it measured.
+
+    Attributes:
+        confirmation: its outcome.
+        tests: samples; the candidate is today's configuration, the base the winner.
+    """
+
+    confirmation: Confirmation
+    tests: dict[str, TestSamples]
+
+    def levels(self, *, winner: bool) -> tuple[Level, ...]:
+        """Return the levels of the winner, or of today's configuration."""
+        return levels_of(self.tests, BASE if winner else CANDIDATE)
+
+
+def prove(
+    context: SessionContext,
+    tests: Sequence[RecordedTest],
+    engine: LlmEngine,
+    winner: EngineSetup,
+    objective: Objective,
+    budget: float,
+) -> Proven:
+    """Compare the winner of a search with today's configuration.
+
+    Args:
+        context: of today's configuration.
+        tests: what is replayed.
+        engine: that they were recorded with.
+        winner: its configuration.
+        objective: the metrics to prove.
+        budget: seconds.
+
+    Raises:
+        SESSION_ERRORS: nothing could be measured.
+    """
+    setup, min_gain = context.setup, context.setup.loaded.config.tune.min_gain
+    perf = setup.perf.model_copy(
+        # Fresh pairs: those of an earlier comparison may be why this point was chosen.
+        update={"budget": budget, "accumulate": False, "test_budget": None}
+    )
+    config = setup.loaded.config.model_copy(update={"perf": perf})
+    own = replace(setup, loaded=replace(setup.loaded, config=config))
+    request = SessionRequest(base=setup_side("the tuned configuration", own, winner))
+    session = Session(replace(context, setup=own, request=request))
+    try:
+        session.prepare()
+        session.run([_checked(test, objective, min_gain) for test in tests], engine)
+    finally:
+        session.close()
+    assert session.trial is not None
+    return Proven(
+        _confirmation(session.trial, perf.false_alarms, min_gain), session.trial.measurement.tests
+    )
+
+
+def _checked(test: RecordedTest, objective: Objective, min_gain: float) -> RecordedTest:
+    gated = {goal.metric.name for goal in objective.goals if goal.test == test.nodeid}
+    names = dict.fromkeys([*RECORDED, *gated])
+    checks = [
+        Check(get_metric(name), None, min_gain, gated=name in gated, asked=False) for name in names
+    ]
+    return replace(test, checks=checks, budget=None)
+
+
+def _confirmation(trial: Trial, alpha: float, min_gain: float) -> Confirmation:
+    measured = trial.measurement
+    gated = sum(one.check.gated for rows in trial.checks.values() for one in rows)
+    threshold = log_alarm(alpha / max(gated, 1))
+    gains = []
+    for test in trial.tests:
+        for row in trial.checks[test.nodeid]:
+            samples = measured.tests[test.nodeid]
+            gain = _gain(samples, row.check, row.verdict, test.nodeid, threshold)
+            if gain is not None:
+                gains.append(gain)
+    pairs = min((one.pairs for one in measured.tests.values()), default=0)
+    improved = any(one.proven for one in gains if one.objective) and not any(
+        one.verdict == SLOWER for one in gains if one.objective
+    )
+    text = _sentence(gains, pairs, min_gain, improved=improved)
+    return Confirmation(improved, tuple(gains), pairs, measured.seconds, alpha, text)
+
+
+def _gain(
+    samples: TestSamples, check: Check, verdict: Verdict | None, nodeid: str, threshold: float
+) -> Gain | None:
+    metric = check.metric
+    worse = samples.differences(metric)
+    if not worse:
+        if verdict is None:
+            return None
+        empty = MetricChange(metric.name, None, None, None, test=nodeid)
+        return Gain(empty, False, _why(verdict), objective=True)
+    # The candidate is today's configuration, so the winner's change is the other way round.
+    state = running(tuple(-one for one in worse), check.tolerance, metric)
+    known = state.look is not None and math.isfinite(state.low)
+    change = MetricChange(
+        metric=metric.name,
+        value=_level(samples, metric, BASE),
+        against=_level(samples, metric, CANDIDATE),
+        change=as_change(state.effect),
+        low=as_change(state.low) if known else None,
+        high=as_change(state.high) if known else None,
+        test=nodeid,
+    )
+    if verdict is None:
+        return Gain(change, False, "shown only")
+    evidence = running(worse, check.tolerance, metric).log_worse
+    proven = verdict.kind is VerdictKind.REGRESSED
+    return Gain(change, proven, _why(verdict), evidence, threshold, objective=True)
+
+
+def _why(verdict: Verdict) -> str:
+    """Return the verdict on the winner, from the one on today's configuration."""
+    if verdict.kind is VerdictKind.REGRESSED:
+        return IMPROVED
+    if verdict.kind is VerdictKind.IMPROVED:
+        return SLOWER
+    if verdict.kind in (VerdictKind.ERROR, VerdictKind.INVALID):
+        return f"{verdict.kind.value}: {in_short(verdict.claim)}"
+    return NO_PROOF
+
+
+def _sentence(gains: Sequence[Gain], pairs: int, min_gain: float, *, improved: bool) -> str:
+    asked = [one for one in gains if one.objective]
+    words = [_words(one) for one in asked if one.change.change is not None]
+    where = f"in {count(pairs, 'fresh pair')}"
+    if improved:
+        proven = [_words(one) for one in asked if one.proven]
+        return f"improved: {listed(proven)} {where}"
+    broken = [one.verdict for one in asked if one.verdict not in (IMPROVED, SLOWER, NO_PROOF)]
+    if broken:
+        return f"{NO_PROOF}: {broken[0]}"
+    return f"{NO_PROOF} of {percent(min_gain)} or more: {listed(words)} {where}"
+
+
+def _words(gain: Gain) -> str:
+    change, metric = gain.change, METRICS[gain.change.metric]
+    assert change.change is not None
+    if change.low is None or change.high is None:
+        return f"{metric.label} {change_words(metric, change.change)}"
+    return f"{metric.label} {effect_words(metric, change.change, change.low, change.high)}"
+
+
+def _level(samples: TestSamples, metric: Metric, side: str) -> float | None:
+    rows = samples.values(metric.name, side)
+    return median(median(row) for row in rows) if rows else None
+
+
+def targets_of(
+    objective: Objective,
+    proven: Proven | None,
+    today: Sequence[Level],
+    alpha: float,
+    *,
+    has_winner: bool,
+) -> tuple[Target, ...]:
+    """Return every limit, and whether it is kept before and after.
+
+    Args:
+        objective: with the goals.
+        proven: the final comparison; without one the first look says what is clear.
+        today: levels of the first look at today's configuration.
+        alpha: chance of calling any limit missed that is kept.
+        has_winner: there is a configuration to use instead.
+    """
+    goals = limits_of(objective)
+    share = alpha / max(2 * len(goals), 1)
+    found = []
+    for goal in goals:
+        assert goal.limit is not None
+        after: tuple[TargetState, float | None] = ("unknown", None)
+        if proven is None:
+            before = _by_look(goal, today)
+        else:
+            before = _by_samples(goal, proven.tests[goal.test], CANDIDATE, share)
+            if has_winner:
+                after = _by_samples(goal, proven.tests[goal.test], BASE, share)
+        found.append(
+            Target(
+                goal.of.name, goal.limit, before[0], after[0], before[1], after[1], test=goal.test
+            )
+        )
+    return tuple(found)
+
+
+def _by_look(goal: Goal, today: Sequence[Level]) -> tuple[TargetState, float | None]:
+    assert goal.limit is not None
+    for level in today:
+        if (level.test, level.metric) == (goal.test, goal.of.name):
+            over = goal.of.slowdown(level.value, goal.limit)
+            clear: TargetState = "missed" if over > 0 else "met"
+            return (clear if abs(over) > _CLEAR else "unknown"), level.value
+    return "unknown", None
+
+
+def _by_samples(
+    goal: Goal, samples: TestSamples, side: str, share: float
+) -> tuple[TargetState, float | None]:
+    """Judge a limit by the processes of one side, as the gate judges targets."""
+    assert goal.limit is not None
+    rows = samples.values(goal.of.name, side)
+    if not rows:
+        return "unknown", None
+    edge = goal.of.badness(goal.limit)
+    values = [median(row) for row in rows]
+    state = running(tuple(goal.of.badness(one) - edge for one in values), 0.0, goal.of)
+    if state.look is not None and is_worse(state, 0.0, share):
+        return "missed", median(values)
+    return ("met" if is_fine(state, 0.0) else "unknown"), median(values)

@@ -1,0 +1,161 @@
+"""What a search is for: the metrics of the targets, or the end to end time of the workload."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.measure.samples import BASE
+from pytest_llmperf.metrics import get_metric, percentile_parts
+
+if TYPE_CHECKING:
+    from pytest_llmperf.measure.samples import TestSamples
+    from pytest_llmperf.metrics import Metric
+    from pytest_llmperf.session.recorded import RecordedTest
+
+#: A gain beyond a limit that is kept counts this part of one towards a limit that is missed.
+BEYOND = 0.1
+_WHOLE = "end_to_end"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One metric of one test that the search improves.
+
+    Attributes:
+        test: node id.
+        metric: that is compared.
+        limit: the target in base units; None: the better, the better.
+        of: the metric of the target, such as a percentile of the compared one.
+    """
+
+    test: str
+    metric: Metric
+    limit: float | None
+    of: Metric
+
+    def cost(self, log_level: float) -> float:
+        """Return the cost of a level on the log scale of ``badness``; smaller is better."""
+        over = self._over(log_level)
+        if over is None:
+            return log_level
+        return over if over > 0 else BEYOND * over
+
+    def weight(self, log_level: float) -> float:
+        """Return what a small change at this level counts."""
+        over = self._over(log_level)
+        return 1.0 if over is None or over > 0 else BEYOND
+
+    def _over(self, log_level: float) -> float | None:
+        """Return the distance from the limit; None without one in the compared metric's unit."""
+        if self.limit is None or self.of.unit is not self.metric.unit:
+            return None
+        return log_level - self.of.badness(self.limit)
+
+
+#: Levels on the log scale of ``badness``, by test and metric.
+Levels = Mapping[tuple[str, str], float]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The goals of a search; their costs count alike."""
+
+    goals: tuple[Goal, ...]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the compared metrics."""
+        return tuple(dict.fromkeys(goal.metric.name for goal in self.goals))
+
+    def differences(self, tests: Mapping[str, TestSamples]) -> tuple[float, ...]:
+        """Difference of cost of each complete pair, candidate minus base; positive is worse.
+
+        Pair i of several tests are their i-th ones. As long as every limit is missed, or kept,
+        it is the mean difference of the goals' metrics on the log scale.
+        """
+        columns, levels = [], []
+        for goal in self.goals:
+            samples = tests[goal.test]
+            if found := samples.differences(goal.metric):
+                columns.append((goal, found))
+                levels.append(base_level(samples, goal.metric))
+        pairs = zip(*(found for _, found in columns), strict=False)
+        goals = [goal for goal, _ in columns]
+        return tuple(_difference(goals, levels, pair) for pair in pairs)
+
+    def between(self, candidate: Levels, base: Levels) -> float | None:
+        """Difference of cost of two levels, as ``differences``; None where one is unknown."""
+        keys = [(goal.test, goal.metric.name) for goal in self.goals]
+        if not keys or any(key not in candidate or key not in base for key in keys):
+            return None
+        changes = [candidate[key] - base[key] for key in keys]
+        return _difference(self.goals, [base[key] for key in keys], changes)
+
+
+def _difference(goals: Sequence[Goal], levels: Sequence[float], changes: Sequence[float]) -> float:
+    parts = zip(goals, levels, changes, strict=True)
+    whole = sum(goal.cost(level + change) - goal.cost(level) for goal, level, change in parts)
+    return whole / sum(goal.weight(level) for goal, level in zip(goals, levels, strict=True))
+
+
+def base_level(samples: TestSamples, metric: Metric) -> float:
+    """Level of the base side, on the log scale of ``badness``; 0 without values."""
+    rows = samples.values(metric.name, BASE)
+    return metric.badness(median(median(row) for row in rows)) if rows else 0.0
+
+
+def objective_of(tests: Sequence[RecordedTest], targets: Mapping[str, float]) -> Objective:
+    """Return the objective: the gated limits of the tests and the configured ones.
+
+    Args:
+        tests: the recorded tests, whose checks have their markers' limits.
+        targets: limits that replace the configuration's, base units.
+    """
+    goals = []
+    for test in tests:
+        limits = {
+            check.metric.name: check.limit for check in test.checks if check.limit is not None
+        }
+        asked = {check.metric.name for check in test.checks if check.asked and check.limit}
+        # A marker's own limit is this test's; the others are defaults.
+        own = {name: limit for name, limit in limits.items() if name in asked or not targets}
+        found = [_goal(test, name, limit) for name, limit in {**targets, **own}.items()]
+        goals += [one for one in found if _is_measured(test, one)] or [
+            Goal(test.nodeid, get_metric(_WHOLE), None, get_metric(_WHOLE))
+        ]
+    return Objective(tuple(goals))
+
+
+def limits_of(objective: Objective) -> list[Goal]:
+    """Return the goals that have a limit."""
+    return [goal for goal in objective.goals if goal.limit is not None]
+
+
+def _goal(test: RecordedTest, name: str, limit: float) -> Goal:
+    target = get_metric(name)
+    return Goal(test.nodeid, _compared(target), limit, target)
+
+
+def _compared(metric: Metric) -> Metric:
+    """Return the metric whose pairs show a target's: of a percentile the plain metric."""
+    parts = percentile_parts(metric.name)
+    if parts is not None:
+        return get_metric(parts[0])
+    if metric.kind == "share":
+        return get_metric(_WHOLE)
+    return metric if metric.compared else get_metric("tokens_per_sec")
+
+
+def _is_measured(test: RecordedTest, goal: Goal) -> bool:
+    """Whether the workload defines the metric: one output token has no decode rate."""
+    decodes = any(one.output_tokens > 1 for one in test.workload.requests)
+    return decodes or goal.metric.quantity not in ("decode", "inter_token")
+
+
+def as_change(log_ratio: float) -> float:
+    """Convert a difference on the log scale to a fraction: positive is worse."""
+    return math.expm1(min(log_ratio, 700.0))

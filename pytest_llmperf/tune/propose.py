@@ -1,0 +1,227 @@
+"""Proposals of a search: what diagnosis suggests, one key at a time, the sampler, neighbours.
+
+Everything is decided by the points of the study, so that a search goes on where it was stopped,
+and several workers do not repeat each other.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.diagnosis.registry import examine
+from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware, model_size
+from pytest_llmperf.tune.space import Settings, Space, same_key
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.tune.result import Phase, Point
+    from pytest_llmperf.tune.space import Demand
+
+#: Sampled points in a row that bring nothing, after which a phase ends.
+_PATIENCE_MIN, _PATIENCE_MAX = 2, 6
+#: And at most this part of all combinations.
+_PATIENCE_PART = 16
+#: Combinations that are enumerated to find one that was not tried.
+_ENUMERATED = 20_000
+SAMPLER, ONE_AT_A_TIME, NEIGHBOUR, MODEL, TOGETHER = (
+    "sampler",
+    "one at a time",
+    "neighbour",
+    "model",
+    "all causes together",
+)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Settings to try.
+
+    Attributes:
+        whole: the values of all keys.
+        origin: who proposes them.
+    """
+
+    whole: Mapping[str, Any]
+    origin: str
+
+
+@dataclass(frozen=True)
+class Tried:
+    """The points of a study, by what they tried.
+
+    Attributes:
+        space: of the search.
+        points: finished ones, in order.
+        running: settings that other workers are measuring, whole.
+    """
+
+    space: Space
+    points: Sequence[Point]
+    running: Sequence[Settings] = ()
+
+    def has(self, whole: Settings) -> bool:
+        """Whether settings were tried, or are being tried; today's always were."""
+        return same_key(whole) in self._keys()
+
+    def _keys(self) -> set[str]:
+        found = {same_key(self.space.whole({}))}
+        found |= {same_key(self.whole(one)) for one in self.points if one.outcome != "out of time"}
+        return found | {same_key(one) for one in self.running}
+
+    def whole(self, point: Point) -> dict[str, Any]:
+        """Return the values of all keys at a point."""
+        return self.space.whole(point.settings)
+
+    @property
+    def best(self) -> Point | None:
+        """The best point; None while it is today's configuration."""
+        leading = [one for one in self.points if one.took_over and one.score is not None]
+        return min(leading, key=lambda one: one.score or 0.0, default=None)
+
+    @property
+    def best_whole(self) -> dict[str, Any]:
+        """The values of all keys at the best point."""
+        return self.whole(self.best) if self.best is not None else self.space.whole({})
+
+    def moves(self) -> set[tuple[str, str, str]]:
+        """Return single changes that were tried: key, value before, value after."""
+        numbers = {one.number: one for one in self.points}
+        found = set()
+        for one in self.points:
+            if one.outcome == "out of time":
+                continue
+            other = numbers.get(one.against)
+            before = self.whole(other) if other is not None else self.space.whole({})
+            after = self.whole(one)
+            keys = [key for key in after if before.get(key) != after[key]]
+            if len(keys) == 1:
+                key = keys[0]
+                found.add((key, repr(before.get(key)), repr(after[key])))
+        return found
+
+    def in_vain(self, phase: Phase, origin: str) -> int:
+        """Return how many of the newest points of this kind brought nothing."""
+        count = 0
+        for one in reversed(self.points):
+            if one.took_over:
+                break
+            count += one.phase == phase and one.origin == origin
+        return count
+
+
+def suggestions(
+    config: Settings, info: EngineInfo, demand: Demand, values: Mapping[str, float], space: Space
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return what diagnosis would change of a configuration: cause and settings, costliest first.
+
+    Args:
+        config: the resolved ``llm`` section.
+        info: what its engine loaded.
+        demand: of the workload.
+        values: its measured metrics.
+        space: the search's; a suggestion outside of it is moved to the nearest value.
+    """
+    use = Use(demand.prompt, demand.context - demand.prompt, demand.context, own=True)
+    situation = Situation(
+        config, look_at_hardware(), info, use, metrics=values, model_bytes=model_size(config)
+    )
+    found = []
+    for one in examine(situation):
+        settings = {
+            key: nearest
+            for key, value in one.evidence.remedy.settings.items()
+            if (nearest := _nearest(space.choices.get(key, ()), value)) is not None
+            and nearest != space.today[key]
+        }
+        if settings and not space.why_not(settings):
+            found.append((one.cause.name, settings))
+    return found
+
+
+def _nearest(choices: Sequence[Any], value: Any) -> Any:
+    """Return the choice that is nearest to a value; None if none is like it."""
+    if value in choices:
+        return value
+    numbers = [one for one in choices if isinstance(one, int) and one > 0 and one is not True]
+    if not numbers or not isinstance(value, int) or value <= 0 or isinstance(value, bool):
+        return None
+    return min(numbers, key=lambda one: abs(math.log(one / value)))
+
+
+def informed(
+    tried: Tried, suggested: Sequence[tuple[str, Mapping[str, Any]]]
+) -> Iterator[Proposal]:
+    """Yield untried proposals of phase 1 that are not sampled, the most promising first."""
+    space = tried.space
+    together: dict[str, Any] = {}
+    for _, settings in reversed(suggested):
+        together.update(settings)
+    if len(suggested) > 1:
+        yield from _untried(tried, [space.whole(together)], TOGETHER)
+    best = tried.best_whole
+    for name, settings in suggested:
+        yield from _untried(tried, [{**best, **settings}], name)
+    moves = tried.moves()
+    for key, value in _steps(space, best):
+        if (key, repr(best[key]), repr(value)) not in moves:
+            yield from _untried(tried, [{**best, key: value}], ONE_AT_A_TIME)
+
+
+def _steps(space: Space, best: Settings) -> Iterator[tuple[str, Any]]:
+    """Yield single changes: of numbers to the next ones, of everything else to any value."""
+    for key, values in space.choices.items():
+        numeric = all(isinstance(one, int) and not isinstance(one, bool) for one in values)
+        if numeric and best[key] in values:
+            place = values.index(best[key])
+            others = [*values[place + 1 : place + 2], *values[max(place - 1, 0) : place]]
+        else:
+            others = [one for one in values if one != best[key]]
+        for value in others:
+            yield key, value
+
+
+def patience(space: Space) -> int:
+    """Return how many sampled points in a row may bring nothing."""
+    return min(max(space.size // _PATIENCE_PART, _PATIENCE_MIN), _PATIENCE_MAX)
+
+
+def any_untried(tried: Tried, seed: int) -> Proposal | None:
+    """Return a random combination that was not tried and goes together; None if there is none."""
+    space = tried.space
+    keys = [*space.choices]
+    rows = islice(product(*space.choices.values()), _ENUMERATED)
+    every = [dict(zip(keys, row, strict=True)) for row in rows]
+    random.Random(seed + len(tried.points)).shuffle(every)
+    return next(_untried(tried, every, SAMPLER), None)
+
+
+def neighbours(tried: Tried) -> Iterator[Proposal]:
+    """Yield untried neighbours of the best point."""
+    best = tried.best_whole
+    yield from _untried(tried, tried.space.neighbours(best), NEIGHBOUR)
+
+
+def models(tried: Tried, names: Sequence[str]) -> Iterator[Proposal]:
+    """Yield the best settings with each other model."""
+    best = tried.best_whole
+    # A model that was tried is not tried again with every other setting.
+    known = {one.settings.get("model_path") for one in tried.points}
+    yield from _untried(
+        tried, ({**best, "model_path": one} for one in names if one not in known), MODEL
+    )
+
+
+def _untried(
+    tried: Tried, candidates: Iterable[Mapping[str, Any]], origin: str
+) -> Iterator[Proposal]:
+    """Yield those that were not tried and go together, with what must follow a change."""
+    keys, space = tried._keys(), tried.space
+    for one in candidates:
+        whole = space.repaired(one)
+        if same_key(whole) not in keys and not space.why_not(space.changed(whole)):
+            yield Proposal(whole, origin)

@@ -1,0 +1,188 @@
+"""Runs a search: today's configuration, points, the best one, and the proof of its gain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.session.run import SESSION_ERRORS, free_device, session_facts
+from pytest_llmperf.session.setup import with_settings
+from pytest_llmperf.tune.confirm import Proven, prove, targets_of
+from pytest_llmperf.tune.objective import Objective, objective_of
+from pytest_llmperf.tune.pareto import front
+from pytest_llmperf.tune.race import looked
+from pytest_llmperf.tune.request import TuneRequest
+from pytest_llmperf.tune.result import Configuration, Level, TuneResult
+from pytest_llmperf.tune.search import Finding, Quality, Search, TuneError
+from pytest_llmperf.tune.space import Settings, shown
+from pytest_llmperf.tune.storage import check_optuna
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.facts import SessionFacts
+    from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
+
+#: Part of the budget that is kept for the proof.
+PROOF_PART = 0.25
+
+
+class TuneRun:
+    """One run of a search.
+
+    Args:
+        context: of today's configuration.
+        request: the options of ``llmperf tune``.
+        quality: checks the answers of a point before it becomes the best.
+    """
+
+    def __init__(
+        self, context: SessionContext, request: TuneRequest, quality: Quality | None = None
+    ) -> None:
+        self._context = context
+        self._request = request
+        self._quality = quality
+        self._tune = context.setup.loaded.config.tune
+        self._budget = request.budget or self._tune.budget
+
+    def check(self) -> None:
+        """Check everything that can be checked before an engine is loaded.
+
+        Raises:
+            StudyError: Optuna is not installed.
+            TuneError: a bound can't be checked, or the engine has no such settings.
+        """
+        check_optuna()
+        setup = self._context.setup
+        if not setup.llm.kind.uses_llama_settings:
+            raise TuneError(
+                f"llm.engine: {setup.llm.engine} does not use the settings that llmperf tune "
+                "changes; set llm.engine: llama_cpp"
+            )
+        if self._tune.max_kl is not None and self._quality is None:
+            raise TuneError(
+                "tune.max_kl can't be checked: nothing here measures the quality of answers; take "
+                "it away, or set it to null"
+            )
+
+    def run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
+        """Search, prove the gain of the best point, and return the result.
+
+        Args:
+            tests: the recorded tests.
+            engine: the engine they were recorded with; its process is ended.
+
+        Raises:
+            StudyError, TuneError: the search can't start.
+            SESSION_ERRORS: nothing could be measured.
+        """
+        self.check()
+        for test in tests:
+            if why := test.workload.unmeasurable():
+                raise TuneError(f"{test.nodeid}: {why}")
+        began = time.monotonic()
+        info, _ = free_device(engine)
+        objective = objective_of(tests, self._tune.targets)
+        with session_facts(self._context, info, tests, None, lambda _: None) as facts:
+            search = Search(self._context, self._request, facts, tests, objective, self._quality)
+            end = began + self._budget * (1 - PROOF_PART)
+            found = search.run(info, end, self._budget)
+        proven, problem = None, ""
+        interrupted = found.interrupted
+        if found.best is not None and not interrupted:
+            left = self._budget - (time.monotonic() - began)
+            winner = with_settings(self._context.setup, found.best.settings)
+            self._context.console.line(
+                f"the best point: {shown(found.best.settings)}; now fresh pairs of it and today's "
+                "configuration"
+            )
+            try:
+                budget = max(left, PROOF_PART * self._budget)
+                proven = prove(self._context, tests, engine, winner, objective, budget)
+            except KeyboardInterrupt:
+                interrupted = True
+            except SESSION_ERRORS as error:
+                problem = str(error).splitlines()[0]
+        found = replace(found, interrupted=interrupted)
+        seconds = time.monotonic() - began
+        return self._result(found, proven, problem, objective, facts, tests, seconds)
+
+    def _result(
+        self,
+        found: Finding,
+        proven: Proven | None,
+        problem: str,
+        objective: Objective,
+        facts: SessionFacts,
+        tests: Sequence[RecordedTest],
+        seconds: float,
+    ) -> TuneResult:
+        setup, best = self._context.setup, found.best
+        today = looked(found.today)
+        confirmation = proven.confirmation if proven is not None else None
+        winner = None
+        if proven is not None and best is not None and proven.confirmation.improved:
+            tuned = with_settings(setup, best.settings)
+            winner = _configuration(tuned, best.settings, proven.levels(winner=True), best.number)
+        before = proven.levels(winner=False) if proven is not None else today
+        numbers, metrics = front(found.points, today)
+        notes = [*facts.notes]
+        if problem:
+            notes.append(f"the gain could not be measured: {problem}")
+        return TuneResult(
+            before=_configuration(setup, {}, before, 0),
+            winner=winner,
+            confirmed=confirmation,
+            conclusion=_conclusion(found, proven, problem),
+            targets=targets_of(
+                objective,
+                proven,
+                today,
+                setup.perf.false_alarms,
+                has_winner=winner is not None,
+            ),
+            points=found.points,
+            phases=self._request.phases,
+            pareto=numbers,
+            pareto_metrics=metrics,
+            objective=objective.metrics,
+            seconds=seconds,
+            budget=self._budget,
+            study=found.study.name,
+            storage=found.study.storage,
+            seed=found.study.seed,
+            machine=facts.machine.key,
+            model=_model(facts.info),
+            engine=f"{facts.info.engine} {facts.info.engine_version}",
+            workload=tuple(f"{test.nodeid}: {test.workload.summary}" for test in tests),
+            interrupted=found.interrupted,
+            notes=tuple(notes),
+        )
+
+
+def _configuration(
+    setup: EngineSetup, changed: Settings, levels: tuple[Level, ...], number: int
+) -> Configuration:
+    file = str(setup.model.first) if setup.model is not None else None
+    return Configuration(setup.llm.resolved(), dict(changed), levels, number, file)
+
+
+def _model(info: EngineInfo) -> str:
+    if info.quantization and info.quantization not in info.model_name:
+        return f"{info.model_name} {info.quantization}"
+    return info.model_name
+
+
+def _conclusion(found: Finding, proven: Proven | None, problem: str) -> str:
+    if proven is not None:
+        return proven.confirmation.text
+    if found.interrupted:
+        return "interrupted; the same command goes on"
+    if problem:
+        return f"no proven improvement: {problem}"
+    tried = len(found.points)
+    return f"no proven improvement: none of {tried} points was better than today's configuration"

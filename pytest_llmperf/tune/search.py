@@ -1,0 +1,331 @@
+"""The search: measures points until nothing promising is left of a phase, or the time is up."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.config.embedded import cache_dir
+from pytest_llmperf.config.errors import ConfigError
+from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.engine.device_lock import DeviceLock
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.gate.words import change_words
+from pytest_llmperf.metric_types import Direction
+from pytest_llmperf.metrics import METRICS
+from pytest_llmperf.session.measuring import cards_of
+from pytest_llmperf.session.setup import with_settings
+from pytest_llmperf.tune.fit import MemoryBounds, Room
+from pytest_llmperf.tune.look import Look, LookError, look
+from pytest_llmperf.tune.propose import Tried, suggestions
+from pytest_llmperf.tune.queue import Queue
+from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, Runner, looked
+from pytest_llmperf.tune.result import Level, MetricChange, Point
+from pytest_llmperf.tune.space import Demand, Settings, Space, build_space, shown
+from pytest_llmperf.tune.study import Asked, Study, identity_name
+from pytest_llmperf.units import format_duration
+
+if TYPE_CHECKING:
+    from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.facts import SessionFacts
+    from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
+    from pytest_llmperf.tune.objective import Objective
+    from pytest_llmperf.tune.request import TuneRequest
+
+#: Replays of one process of a race, about.
+_REPLAYS = 5
+
+#: Checks the answers of changed settings: returns why they are not good enough, or None.
+Quality = Callable[[Settings], str | None]
+
+
+class TuneError(Exception):
+    """A search that can't start; str() is the complete message."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a search found, before the proof.
+
+    Attributes:
+        points: all finished points of the study.
+        best: the best one; None if nothing was better than today's configuration.
+        today: the first look at today's configuration.
+        study: where the points are kept.
+        interrupted: the user stopped it.
+    """
+
+    points: tuple[Point, ...]
+    best: Point | None
+    today: Look
+    study: Study
+    interrupted: bool = False
+
+
+class Search:
+    """The search of one run: measures points until nothing promising is left, or the time is up.
+
+    Args:
+        context: of today's configuration.
+        request: the options of ``llmperf tune``.
+        facts: of the session.
+        tests: what is replayed.
+        objective: what decides.
+        quality: checks the answers of a point before it becomes the best.
+    """
+
+    def __init__(
+        self,
+        context: SessionContext,
+        request: TuneRequest,
+        facts: SessionFacts,
+        tests: Sequence[RecordedTest],
+        objective: Objective,
+        quality: Quality | None,
+    ) -> None:
+        self._context = context
+        self._setup = context.setup
+        self._request = request
+        self._facts = facts
+        self._tests = tests
+        self._objective = objective
+        self._quality = quality
+        self._tune = context.setup.loaded.config.tune
+        self._racer = Racer(context, facts, tests, objective)
+        self._runners: dict[int, Runner] = {}
+
+    def run(self, info: EngineInfo, end: float, budget: float) -> Finding:
+        """Search until the time for it is used up.
+
+        Args:
+            info: of today's engine.
+            end: of the search, on the monotonic clock.
+            budget: seconds of the whole run.
+
+        Raises:
+            TuneError: today's configuration can't be measured.
+            StudyError: the study can't be used.
+        """
+        self._space = self._build_space(info)
+        devices = info.gpu.devices if info.gpu is not None else ()
+        self._memory = MemoryBounds(Room.beside(devices, self._tune.max_memory))
+        identity = self._identity()
+        self._study = Study.open(
+            self._request.study or identity_name(identity),
+            self._request.storage,
+            cache_dir(os.environ) / "tune",
+            identity,
+            self._space,
+            self._tune.seed,
+        )
+        self._study.recover()
+        self._say_start(budget)
+        with self._device():
+            today = self._runner(None).look
+        suggested = suggestions(
+            self._setup.spec.config,
+            info,
+            self._demand,
+            next(iter(today.values.values()), {}),
+            self._space,
+        )
+        self._queue = Queue(self._study, self._space, suggested, self._tune.models)
+        interrupted = False
+        try:
+            for phase in self._request.phases:
+                while time.monotonic() + self._least_seconds(today) < end:
+                    asked = self._queue.start(phase)
+                    if asked is None:
+                        break
+                    self._keep(asked, end)
+        except KeyboardInterrupt:
+            interrupted = True
+        points = self._study.points()
+        best = Tried(self._space, points).best
+        return Finding(tuple(points), best, today, self._study, interrupted)
+
+    @contextmanager
+    def _device(self) -> Iterator[None]:
+        """Hold the device for one point, so that workers on one machine take turns."""
+        cards = partial(cards_of, [self._setup.spec])
+        lock = DeviceLock(notify=self._context.console.line, cards=cards)
+        lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _build_space(self, info: EngineInfo) -> Space:
+        requests = [one for test in self._tests for one in test.workload.requests]
+        prompt = max((len(one.prompt_token_ids) for one in requests), default=0)
+        context = max(
+            (len(one.prompt_token_ids) + one.output_tokens for one in requests), default=0
+        )
+        self._demand = Demand(context, prompt)
+        layers = 0
+        if info.gpu is not None and info.gpu.gpus and not self._setup.perf.require_gpu:
+            layers = info.gpu.total_layers
+        return build_space(self._setup, self._demand, usable_cpus(), gpu_layers=layers)
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what must be equal for the points of a study to count."""
+        return {
+            "machine": self._facts.machine.key,
+            "model": self._setup.model_identity,
+            "workload": [test.workload.hash for test in self._tests],
+            "configuration": {
+                key: value
+                for key, value in self._setup.llm.resolved().items()
+                if key not in ("model_path", "load_timeout", "generation_timeout")
+            },
+            "space": {key: list(values) for key, values in self._space.choices.items()},
+            "objective": [[goal.test, goal.of.name, goal.limit] for goal in self._objective.goals],
+            "bounds": [self._tune.max_memory, self._tune.max_kl],
+        }
+
+    def _say_start(self, budget: float) -> None:
+        known = len(self._study.points())
+        goes_on = f", going on after {known} points" if known else ""
+        names = ", ".join(self._objective.metrics)
+        self._context.console.line(
+            f"searching {len(self._space.choices)} settings for a better {names}, within "
+            f"{format_duration(budget)} (study {self._study.name}{goes_on})"
+        )
+
+    def _least_seconds(self, today: Look) -> float:
+        """Seconds of one pair, about: less is not worth beginning."""
+        best = self._runners.get(self._best_number(), None)
+        one = best.look if best is not None else today
+        return 2 * (one.start_seconds + _REPLAYS * one.seconds)
+
+    def _best_number(self) -> int:
+        best = Tried(self._space, self._study.points()).best
+        return best.number if best is not None else 0
+
+    def _keep(self, asked: Asked, end: float) -> None:
+        """Measure a point and keep it."""
+        began = time.monotonic()
+        best = Tried(self._space, self._study.points()).best
+        with self._device():
+            point = self._measured(asked, best, end)
+        point = replace(point, seconds=time.monotonic() - began)
+        self._study.finish(asked, point)
+        self._context.console.line(_line(point))
+
+    def _measured(self, asked: Asked, best: Point | None, end: float) -> Point:
+        changed = self._space.changed(asked.whole)
+        against = best.number if best is not None else 0
+        point = Point(
+            asked.number, asked.phase, changed, "failed", against=against, origin=asked.origin
+        )
+        try:
+            leader = self._runner(best)
+            runner = self._looked_at(changed, leader.look)
+        except LookError as error:
+            return replace(point, outcome=error.outcome, reason=error.reason)
+        self._runners[asked.number] = runner
+        outcome = self._racer.by_looks(runner, leader)
+        if outcome is None:
+            outcome = self._racer.run(runner, leader, max(end - time.monotonic(), 1.0))
+        point = replace(
+            point,
+            outcome=outcome.outcome,
+            reason=outcome.reason,
+            pairs=outcome.pairs,
+            metrics=outcome.changes,
+            took_over=outcome.took_over,
+        )
+        if outcome.effect is not None and outcome.outcome in ("measured", "lost"):
+            before = best.score if best is not None and best.score is not None else 0.0
+            point = replace(point, score=before + outcome.effect)
+        point = replace(point, levels=self._levels(outcome, best, runner.look))
+        if point.took_over and self._quality is not None:
+            reason = self._quality(changed)
+            if reason is not None:
+                return replace(
+                    point, outcome="rejected", reason=reason, took_over=False, score=None
+                )
+        return point
+
+    def _levels(self, outcome: RaceOutcome, best: Point | None, seen: Look) -> tuple[Level, ...]:
+        """Return levels on one scale: those of today, times the changes from there."""
+        base = best.levels if best is not None else looked(self._runners[0].look)
+        known = {(one.test, one.metric): one.value for one in base}
+        found = [
+            Level(change.metric, level, change.test)
+            for change in outcome.changes
+            if change.metric != MEMORY
+            and (level := _changed(known.get((change.test, change.metric)), change)) is not None
+        ]
+        return (*found, Level(MEMORY, float(seen.memory))) if seen.memory else tuple(found)
+
+    def _runner(self, best: Point | None) -> Runner:
+        """Return the best point's configuration and look; of today's without one.
+
+        Raises:
+            TuneError: it can't be measured.
+        """
+        number = best.number if best is not None else 0
+        if number not in self._runners:
+            changed = best.settings if best is not None else {}
+            setup = with_settings(self._setup, changed) if changed else self._setup
+            try:
+                seen = self._look(setup, None)
+            except LookError as error:
+                what = shown(changed) if changed else "today's configuration"
+                raise TuneError(f"{what}: can't be measured: {error.reason}") from None
+            self._runners[number] = Runner(setup, seen)
+        return self._runners[number]
+
+    def _looked_at(self, changed: Settings, best: Look) -> Runner:
+        """Check a point's bounds, and take a first look at it.
+
+        Raises:
+            LookError: it can't be measured, or is over a bound.
+        """
+        try:
+            setup = with_settings(self._setup, changed)
+        except (ConfigError, EngineError) as error:
+            raise LookError("unsupported", _in_one_line(error)) from None
+        if refused := self._memory.refused(setup):
+            raise LookError(*refused)
+        seen = self._look(setup, best)
+        if why := self._memory.room.over_limit(seen.memory, "its process held"):
+            raise LookError("rejected", why)
+        return Runner(setup, seen)
+
+    def _look(self, setup: EngineSetup, best: Look | None) -> Look:
+        perf = self._setup.perf
+        return look(setup.spec, self._tests, self._facts.watch, perf.turns, best)
+
+
+def _changed(level: float | None, change: MetricChange) -> float | None:
+    if level is None or change.change is None:
+        return None
+    ratio = 1.0 + change.change
+    higher = METRICS[change.metric].direction is Direction.HIGHER
+    return level / ratio if higher else level * ratio
+
+
+def _in_one_line(error: Exception) -> str:
+    return str(error).splitlines()[-1].strip()
+
+
+def _line(point: Point) -> str:
+    """Describe a finished point in one line."""
+    text = f"point {point.number} ({point.origin}): {shown(point.settings)}: "
+    if point.outcome != "measured":
+        return f"{text}{point.outcome}: {point.reason}"
+    changes = ", ".join(
+        f"{METRICS[one.metric].label} {change_words(METRICS[one.metric], one.change)}"
+        for one in point.metrics
+        if one.change is not None and one.metric in ("end_to_end", "tokens_per_sec", "first_token")
+    )
+    return f"{text}{'the best so far' if point.took_over else 'no better'} ({changes})"

@@ -1,0 +1,73 @@
+"""Where studies are kept: a file of the cache folder, or a database that a URL names."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import optuna
+
+#: Seconds that one worker waits for another that writes to the same file.
+_WAIT = 60.0
+
+
+class StudyError(Exception):
+    """A study that can't be used; str() is the complete message."""
+
+
+def check_optuna() -> None:
+    """Check that Optuna is installed.
+
+    Raises:
+        StudyError: it is not.
+    """
+    try:
+        import optuna  # noqa: F401
+    except ImportError:
+        raise StudyError(
+            "llmperf tune needs Optuna, which is not installed; "
+            "run: pip install 'pytest-llmperf[tune]'"
+        ) from None
+
+
+def file_url(folder: Path, name: str) -> str:
+    """Return the URL of a study's file, whose folder is created."""
+    folder.mkdir(parents=True, exist_ok=True)
+    safe = "".join(one if one.isalnum() or one in "-_." else "_" for one in name)
+    return f"sqlite:///{(folder / f'{safe}.db').absolute()}"
+
+
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Open the storage that a URL names.
+
+    Raises:
+        Exception: it can't be used; of which type depends on the database.
+    """
+    import optuna
+
+    if "://" not in url:
+        raise ValueError("expected a URL such as postgresql://user@host/database")
+    options: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        options = {"connect_args": {"timeout": _WAIT}}
+    with quiet():
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown."""
+    head, at, tail = url.rpartition("@")
+    scheme, colon, user = head.partition("://")
+    return f"{scheme}{colon}{user.partition(':')[0]}{at}{tail}" if at else url
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Optuna's notices of experimental features."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

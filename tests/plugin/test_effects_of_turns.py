@@ -1,0 +1,68 @@
+"""One side costs the other one time in turns: pairs that run alone show it, and nothing passes."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pytest
+from plugin_projects import Project
+from tiny_models import tiny_llama
+
+from pytest_llmperf.engine.planted import Plant
+from pytest_llmperf.gate.alone import ENOUGH
+from pytest_llmperf.measure.rounds import Rounds
+from pytest_llmperf.metrics import get_metric
+from pytest_llmperf.session.setup import EngineSetup
+
+pytestmark = pytest.mark.usefixtures("quiet_machine")
+
+#: Copies more than a cache holds after every eighth token; or, in turns, when the base has its.
+TIDY = Plant(0.0, every=8, buffer=64 << 20)
+CONFIG = """
+llm:
+  model_path: {model}
+  n_ctx: 512
+  n_threads: 1
+  n_threads_batch: 1
+perf:
+  processes: 3
+  warmup_max: 2
+"""
+TEST = """
+@pytest.mark.tokens_per_sec(tolerance="50%")
+def test_x(llm_engine):
+    llm_engine.generate("hello", max_tokens=32)
+"""
+
+
+def test_what_turns_hide_is_found_by_pairs_that_run_alone(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, run, seen = EngineSetup.starter, Rounds.run, []
+
+    def watched(rounds):
+        measurement = run(rounds)
+        seen.extend(measurement.tests.values())
+        return measurement
+
+    monkeypatch.setattr(EngineSetup, "starter", lambda setup: start(setup, TIDY))
+    monkeypatch.setattr(Rounds, "run", watched)
+    # As many replays as are asked for, however short they are.
+    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
+    project.write(test_it=TEST)
+    config = CONFIG.format(model=tiny_llama())
+    project.configure(config)
+    project.configure(config, "other.yaml")
+
+    result = project.perf("--llmperf-against-config", "other.yaml")
+
+    (samples,) = seen
+    rate = get_metric("tokens_per_sec")
+    in_turns, alone = samples.differences(rate), samples.alone_differences(rate)
+    assert len(in_turns) >= 3
+    assert len(alone) == ENOUGH
+    assert fmean(in_turns) < min(alone) / 2
+    assert project.verdicts() == {"test_x": "inconclusive"}
+    said = " ".join(" ".join(result.outlines).split())
+    assert f"slower in {ENOUGH} pairs whose processes ran one after the other" in said
+    assert "the sides affect each other (a shared cache, heat, clocks)" in said

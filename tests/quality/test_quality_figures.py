@@ -1,0 +1,111 @@
+"""Figures of real models: equal ones agree, coarser ones do not, others are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tiny_models import VOCABULARY, TinyModel, tiny_llama, tiny_model
+
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.launch import LaunchSpec
+from pytest_llmperf.quality.errors import QualityError
+from pytest_llmperf.quality.passages import Prompt, Text
+
+
+def test_the_same_model_and_settings_agree_everywhere(quality, spec) -> None:
+    found = quality(spec(), spec())
+    assert found.kl == 0.0
+    assert found.kl_interval == (0.0, 0.0)
+    assert found.top1 == 1.0
+    assert found.perplexity == found.reference_perplexity
+    assert found.perplexity_increase == 0.0
+    assert found.greedy_agreement == found.greedy_tokens > 0
+    # Four chunks of 64 tokens, of which positions 32 to 62 are scored, and prompt with answer.
+    assert found.tokens > 4 * 31
+    assert found.candidate == found.reference == "tiny-llama.gguf"
+
+
+def test_a_coarser_quantization_diverges(quality, spec, coarse: Path) -> None:
+    found = quality(spec(coarse), spec())
+    low, high = found.kl_interval
+    assert 0.0 < low < found.kl < high
+    assert found.top1 < 1.0
+    assert found.top1_interval[0] < found.top1
+    assert found.perplexity_increase != 0.0
+    assert found.greedy_agreement < found.greedy_tokens
+    assert (found.candidate, found.reference) == ("coarse.gguf", "tiny-llama.gguf")
+
+
+def test_a_coarser_kv_cache_diverges(quality, spec) -> None:
+    # Heads of 32: four bits for each of its numbers.
+    found = quality(spec(flash_attn=True, type_k="q4_0", type_v="q4_0"), spec(flash_attn=True))
+    assert found.kl_interval[0] > 0.0
+
+
+def test_the_divergence_is_nearly_that_of_the_whole_vocabulary(quality, spec, coarse) -> None:
+    exact = quality(spec(coarse), spec(), top=VOCABULARY)
+    assert exact.kl_bound == exact.kl
+    found = quality(spec(coarse), spec(), top=64)
+    # This model's distribution is flat: far more is outside of the 64 than a real one has.
+    assert 0.0 < found.kl_bound < 0.7 * exact.kl
+    assert found.kl == pytest.approx(exact.kl, rel=0.02)
+    assert (found.top1, found.perplexity) == (exact.top1, exact.perplexity)
+
+
+def test_what_two_prompts_begin_with_counts_once(quality, spec) -> None:
+    begin = (1, *b"the same beginning of two prompts")
+    one = Prompt(begin + tuple(b" of a"), 0)
+    other = Prompt(begin + tuple(b" zebra"), 0)
+    found = quality(spec(), spec(), one, other, one)
+    assert found.tokens == (len(one.tokens) - 1) + (len(b"zebra") - 1)
+
+
+def test_a_prompt_longer_than_a_batch_is_scored_alike(quality, spec) -> None:
+    material = Text("never the same word twice, " * 20)
+    found = quality(spec(n_batch=16, n_ubatch=16), spec(), material)
+    assert found.kl == pytest.approx(0.0, abs=1e-6)
+    assert found.perplexity == pytest.approx(found.reference_perplexity, rel=1e-4)
+
+
+def test_another_vocabulary_is_refused(quality, spec) -> None:
+    def fill(model: TinyModel) -> None:
+        add = model.writer.add_token_list
+        model.writer.add_token_list = lambda tokens: add([one.replace("w", "x") for one in tokens])
+        model.vocabulary(None)
+        model.transformer(1, 64)
+
+    recipe = {"architecture": "llama", "words": "x"}
+    other = tiny_model(recipe, fill, name="other-words")
+    with pytest.raises(QualityError) as caught:
+        quality(spec(other), spec())
+    assert str(caught.value) == (
+        f"other-words.gguf can't be compared with the reference tiny-llama.gguf: its vocabulary "
+        f"has {VOCABULARY} tokens as well, but other ones; name another quantization of the same "
+        "model as the reference"
+    )
+
+
+def test_an_engine_without_probabilities_is_refused(quality, spec) -> None:
+    app = LaunchSpec("app", {"target": "toy:answer"})
+    with pytest.raises(QualityError, match=r"'app' reports no probabilities; set llm\.engine"):
+        quality(app, spec())
+
+
+def test_a_text_that_says_nothing_is_refused(quality, spec) -> None:
+    with pytest.raises(QualityError, match=r"short\.txt has 6 tokens, and quality needs at"):
+        quality(spec(), spec(), Text("short", "short.txt"))
+    with pytest.raises(QualityError, match="nothing to score"):
+        quality(spec(), spec(), Prompt((1,), 0))
+
+
+def test_a_prompt_that_does_not_fit_is_an_error_of_the_engine(quality, spec) -> None:
+    with pytest.raises(EngineError, match=r"raise llm\.n_ctx to at least"):
+        quality(spec(), spec(), Prompt(tuple(range(5, 300)), 0))
+
+
+def test_a_model_that_is_no_model_is_an_error_of_the_engine(quality, spec, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(tiny_llama(seed=1).read_bytes()[:5000])
+    with pytest.raises(EngineError, match=r"could not load .*broken\.gguf"):
+        quality(spec(broken), spec())

@@ -1,0 +1,70 @@
+"""Small searches over real engines of a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_models import tiny_llama
+from tune_runs import Tune
+
+import pytest_llmperf as perf
+from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.session.context import SessionContext
+from pytest_llmperf.session.machine_watch import FitWait
+from pytest_llmperf.session.recording import record_body
+from pytest_llmperf.tune.request import TuneRequest
+from pytest_llmperf.tune.result import TuneResult
+from pytest_llmperf.tune.run import TuneRun
+from pytest_llmperf.tune.search import Quality
+
+PROMPT = "A question about caches. " * 12
+#: One process follows the other, which with such a model is the fastest way.
+QUICK = {"processes": 2, "max_pairs": 8, "iterations": 3, "warmup_max": 2, "turns": "processes"}
+
+
+@pytest.fixture
+def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
+    """Run a search in a folder of its own, on a machine that nobody else seems to use."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
+    monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
+
+    def run(
+        section: dict[str, Any],
+        *,
+        request: TuneRequest | None = None,
+        quality: Quality | None = None,
+        targets: dict[str, Any] | None = None,
+        **llm: Any,
+    ) -> TuneResult:
+        import yaml
+
+        content = {
+            "llm": {
+                "model_path": str(tiny_llama()),
+                "n_ctx": 512,
+                "n_threads": 1,
+                "n_threads_batch": 1,
+                "max_tokens": 8,
+                **llm,
+            },
+            "perf": {**QUICK, "targets": targets or {}},
+            "tune": {"budget": "60s", **section},
+        }
+        Path("config.yaml").write_text(yaml.safe_dump(content))
+        setup = perf.configuration()
+        context = SessionContext(setup, FitWait())
+        tuning = TuneRun(context, request or TuneRequest(), quality)
+        tuning.check()
+
+        def body(engine: LlmEngine) -> None:
+            engine.generate(PROMPT, max_tokens=4)
+
+        test, engine = record_body(setup, "prompt", body, print)
+        return tuning.run([test], engine)
+
+    return run

@@ -1,0 +1,130 @@
+"""``llmperf tune`` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from tiny_models import tiny_llama
+
+COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "tune")
+TEST = """
+import pytest
+
+@pytest.mark.perf
+@pytest.mark.first_token(max="1us")
+def test_short(llm_engine):
+    llm_engine.generate("A question about caches. " * 12, max_tokens=4)
+"""
+#: What else runs on this machine is judged elsewhere, and voids no pair here.
+CONFTEST = """
+import pytest_llmperf.session.machine_watch as machine_watch
+
+machine_watch.judge = machine_watch.judge_host = lambda *_: []
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
+    monkeypatch.setenv("LLMPERF_CACHE_DIR", str(pytester.path / "cache"))
+    pytester.makepyfile(test_caches=TEST, conftest=CONFTEST)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    return pytester
+
+
+def configure(project: pytest.Pytester, space: dict[str, object], **llm: object) -> None:
+    content = {
+        "llm": {
+            "model_path": str(tiny_llama()),
+            "n_ctx": 512,
+            "n_threads": 1,
+            "n_threads_batch": 1,
+            "max_tokens": 8,
+            **llm,
+        },
+        "perf": {
+            "turns": "processes",
+            "iterations": 3,
+            "warmup_max": 2,
+            "processes": 2,
+            "max_pairs": 8,
+        },
+        "tune": {"space": space, "budget": "90s"},
+    }
+    (project.path / "config.yaml").write_text(yaml.safe_dump(content))
+
+
+def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
+    configure(project, {"n_batch": [1, 512]}, n_batch=1)
+    result = project.run(*COMMAND, "--json", "out.json", "--", "-k", "short", timeout=150)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "*point 1 (batch_small): n_batch: 512*",
+            "improved: first token *faster*in * fresh pairs*",
+            "settings to use (llm):",
+            "  n_batch: 512",
+            "*first token at most 1 µs: missed before, missed after*",
+        ]
+    )
+    written = json.loads((project.path / "out.json").read_text())
+    assert written["winner"]["changed"] == {"n_batch": 512}
+    assert written["targets"][0]["test"] == "test_caches.py::test_short"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-tokens", "4"], "--max-tokens is for --prompt"),
+        (["--prompt", "a", "--set", "tune.space.n_btach=[1]"], "did you mean 'n_batch'?"),
+        (["--prompt", "a", "--set", "tune.max_kl=0.1"], "tune.max_kl can't be checked"),
+        (["--prompt", "a", "--config", "none.yaml"], "no such file"),
+        (["--prompt", "a", "--set", "llm.model_path=none.gguf"], "no such file"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_loaded(
+    project: pytest.Pytester, arguments: list[str], message: str
+) -> None:
+    configure(project, {})
+    result = project.run(*COMMAND, *arguments, timeout=60)
+    assert result.ret == 2
+    assert message in result.stderr.str()
+
+
+def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytester) -> None:
+    configure(project, {"n_batch": [1, 16, 64, 512], "use_mmap": [True, False]}, n_batch=1)
+    prompt = project.path / "prompt.txt"
+    prompt.write_text("A question about caches. " * 12)
+    command = [*COMMAND, "--prompt", str(prompt), "--max-tokens", "4", "--study", "mine"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=project.path
+    ) as first:
+        assert first.stderr is not None
+        done = _until(first, "point 2")
+        time.sleep(0.3)  # the next point is on its way
+        os.kill(first.pid, signal.SIGKILL)
+    assert sum(": point" in line for line in done) == 2
+    result = project.run(*command, "--json", "out.json", timeout=150)
+    assert result.ret == 0
+    assert "going on after 2 points" in result.stderr.str()
+    points = json.loads((project.path / "out.json").read_text())["points"]
+    assert [f"point {one['number']} " in done[-1] for one in points[:2]] == [False, True]
+    settings = [json.dumps(one["settings"], sort_keys=True) for one in points]
+    assert len(settings) == len({*settings}) >= 3
+
+
+def _until(process: subprocess.Popen[str], text: str) -> list[str]:
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError("".join(lines))

@@ -1,0 +1,92 @@
+"""A study in a real PostgreSQL, which this file starts on the loopback address."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_tune_study import IDENTITY, SPACE, TODAY, measured, whole
+
+from pytest_llmperf.tune.study import Study
+
+#: The server refuses to run as root; Debian's package has this user for it.
+USER = "postgres"
+
+
+def programs() -> Path | None:
+    """The folder of the server's programs: Debian keeps them off the path."""
+    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]
+    on_path = shutil.which("initdb")
+    folders = [*found, *([Path(on_path).parent] if on_path else [])]
+    return next((one for one in folders if (one / "initdb").exists()), None)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    pytest.importorskip("psycopg2", reason="needs a driver: pip install psycopg2-binary")
+    folder = programs()
+    if folder is None:
+        pytest.skip("needs PostgreSQL's initdb and postgres")
+    as_user: list[str] = []
+    data = Path(tempfile.mkdtemp(prefix="llmperf-pg-"))
+    if os.getuid() == 0:
+        if shutil.which("runuser") is None:
+            pytest.skip("needs runuser, as PostgreSQL does not run as root")
+        try:
+            shutil.chown(data, USER)
+        except LookupError:
+            pytest.skip(f"needs the user {USER}, as PostgreSQL does not run as root")
+        as_user = ["runuser", "-u", USER, "--"]
+    options = ["-D", str(data), "-U", "tuner", "-A", "trust", "--no-sync"]
+    subprocess.run([*as_user, folder / "initdb", *options], check=True, stdout=subprocess.DEVNULL)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [*as_user, folder / "postgres", "-D", str(data), "-h", "127.0.0.1"]
+    with subprocess.Popen(
+        [*command, "-p", str(port), "-k", str(data)], stderr=subprocess.DEVNULL
+    ) as server:
+        _wait_for(port)
+        yield f"postgresql+psycopg2://tuner@127.0.0.1:{port}/postgres"
+        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, 2)  # a fast shutdown
+        server.wait(20)
+    shutil.rmtree(data, ignore_errors=True)
+
+
+def _wait_for(port: int) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server did not start")
+
+
+def opened(url: str, **identity: Any) -> Study:
+    return Study.open("shared", url, Path("unused"), {**IDENTITY, **identity}, SPACE, 7)
+
+
+def test_two_workers_share_a_study_in_postgresql(url: str) -> None:
+    one, other = opened(url), opened(url)
+    asked = one.ask(whole(n_batch=128), 1)
+    assert other.running() == [{**TODAY, "n_batch": 128}]
+    one.finish(asked, measured(asked.number, {"n_batch": 128}))
+    assert [point.settings for point in other.points()] == [{"n_batch": 128}]
+    # What this process left behind is proposed again.
+    other.ask(whole(flash_attn=True), 1)
+    assert one.recover() == 1
+    left = one.ask_left_behind(1)
+    assert left is not None
+    assert left.whole == {**TODAY, "flash_attn": True}
+    assert one.storage == url

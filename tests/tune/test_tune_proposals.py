@@ -1,0 +1,106 @@
+"""What is proposed next follows from the points of the study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from pytest_llmperf.tune import propose
+from pytest_llmperf.tune.propose import Tried
+from pytest_llmperf.tune.result import Outcome, Point
+from pytest_llmperf.tune.space import Space
+
+TODAY = {"n_threads": 8, "n_batch": 32, "flash_attn": False}
+SPACE = Space(
+    {"n_threads": (1, 2, 8), "n_batch": (32, 128, 512), "flash_attn": (False, True)}, TODAY, 2
+)
+CAUSES = [("threads_above_cores", {"n_threads": 2}), ("batch_small", {"n_batch": 512})]
+
+
+def point(number: int, settings: dict[str, Any], *, took_over: bool = False, **more: Any) -> Point:
+    outcome: Outcome = "measured"
+    score = -0.1 * number if took_over else 0.1
+    return replace(
+        Point(number, 1, settings, outcome, took_over=took_over, score=score, origin="sampler"),
+        **more,
+    )
+
+
+def changed(tried: Tried, suggested: Any = CAUSES) -> list[dict[str, Any]]:
+    found = propose.informed(tried, suggested)
+    return [SPACE.changed(one.whole) for one in found]
+
+
+def test_all_causes_together_come_first_then_each_by_itself() -> None:
+    first, second, *_ = changed(Tried(SPACE, []))
+    assert first == {"n_threads": 2, "n_batch": 512}
+    assert second == {"n_threads": 2}
+
+
+def test_what_was_tried_is_not_proposed_again() -> None:
+    tried = Tried(SPACE, [point(1, {"n_threads": 2, "n_batch": 512})])
+    assert {"n_threads": 2, "n_batch": 512} not in changed(tried)
+    assert {"n_threads": 2} in changed(tried)
+    running = Tried(SPACE, [], [SPACE.whole({"n_threads": 2})])
+    assert {"n_threads": 2} not in changed(running)
+
+
+def test_a_point_that_had_no_time_is_proposed_again() -> None:
+    tried = Tried(SPACE, [point(1, {"n_threads": 2}, outcome="out of time", score=None)])
+    assert {"n_threads": 2} in changed(tried)
+
+
+def test_single_changes_start_from_the_best_point() -> None:
+    best = {"n_threads": 2, "n_batch": 512}
+    tried = Tried(SPACE, [point(1, best, took_over=True)])
+    assert changed(tried, []) == [
+        {"n_threads": 1, "n_batch": 512},
+        {"n_threads": 2, "n_batch": 128},
+        {"n_threads": 2, "n_batch": 512, "flash_attn": True},
+    ]
+
+
+def test_a_single_change_that_brought_nothing_is_not_repeated_from_another_point() -> None:
+    points = [
+        point(1, {"n_threads": 2}, took_over=True),
+        point(2, {"n_threads": 2, "flash_attn": True}, against=1),
+        point(3, {"n_threads": 2, "n_batch": 128}, took_over=True, against=1),
+    ]
+    found = changed(Tried(SPACE, points), [])
+    assert {"n_threads": 2, "n_batch": 128, "flash_attn": True} not in found
+    assert {"n_threads": 2, "n_batch": 512} in found
+
+
+def test_the_best_point_is_the_one_with_the_lowest_score() -> None:
+    points = [
+        point(1, {"n_threads": 2}, took_over=True, score=-0.5),
+        point(2, {"n_threads": 1}, took_over=True, score=-0.4),
+        point(3, {"n_batch": 128}, score=-0.9),
+    ]
+    best = Tried(SPACE, points).best
+    assert best is not None
+    assert best.number == 1
+
+
+def test_points_in_vain_are_counted_since_the_last_improvement() -> None:
+    points = [point(number, {"n_batch": 128}, took_over=number == 2) for number in range(1, 6)]
+    assert Tried(SPACE, points).in_vain(1, "sampler") == 3
+
+
+def test_a_small_space_is_exhausted() -> None:
+    numbers = count(1)
+    points: list[Point] = []
+    while (found := propose.any_untried(Tried(SPACE, points), seed=1)) is not None:
+        points.append(point(next(numbers), SPACE.changed(found.whole)))
+    # Eight threads are more than the CPUs, but for today's configuration itself.
+    assert len(points) == 2 * 3 * 2
+    assert next(propose.informed(Tried(SPACE, points), CAUSES), None) is None
+
+
+def test_a_model_is_tried_once_with_the_best_settings() -> None:
+    tried = Tried(SPACE, [point(1, {"n_threads": 2}, took_over=True)])
+    (found,) = propose.models(tried, ["other.gguf"])
+    assert SPACE.changed(found.whole) == {"n_threads": 2, "model_path": "other.gguf"}
+    again = Tried(SPACE, [*tried.points, point(2, SPACE.changed(found.whole))])
+    assert [*propose.models(again, ["other.gguf"])] == []

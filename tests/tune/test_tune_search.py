@@ -1,0 +1,124 @@
+"""Whole searches with the real llama.cpp: a gain is proven, or nothing is."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_llama
+
+from conftest import Tune
+from pytest_llmperf.stored_json import dump, read
+from pytest_llmperf.tune.request import TuneRequest
+from pytest_llmperf.tune.result import TuneResult
+from pytest_llmperf.tune.search import TuneError
+
+
+def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
+    # A prompt of 300 tokens, one by one; a cache that no test machine has memory for.
+    result = tune(
+        {"space": {"n_batch": [1, 512], "n_ctx": [512, 1 << 30]}},
+        request=TuneRequest(phases=(1,)),
+        n_batch=1,
+        targets={"first_token": "1us"},
+    )
+    assert result.winner is not None
+    assert result.winner.changed["n_batch"] == 512
+    assert result.winner.settings["n_batch"] == 512
+    assert result.confirmed is not None
+    assert result.conclusion.startswith("improved: first token")
+    (gain,) = [one for one in result.confirmed.gains if one.objective]
+    assert gain.proven
+    assert gain.change.change is not None
+    assert gain.change.high is not None
+    assert gain.change.change < gain.change.high < -0.3
+    assert gain.log_evidence is not None
+    assert gain.log_threshold is not None
+    assert gain.log_evidence >= gain.log_threshold
+    (target,) = result.targets
+    assert (target.before, target.after) == ("missed", "missed")
+    outcomes = {one.outcome for one in result.points}
+    assert "does not fit" in outcomes
+    assert all(one.reason for one in result.points if one.outcome == "does not fit")
+    assert result.winner.point in result.pareto
+    assert read(TuneResult, dump(result)) == result
+
+
+def test_where_nothing_helps_nothing_is_claimed_and_the_study_is_complete(tune: Tune) -> None:
+    section = {"space": {"use_mmap": [True, False]}, "min_gain": "50%"}
+    result = tune(section)
+    assert result.winner is None
+    assert result.conclusion.startswith("no proven improvement")
+    assert [one.settings for one in result.points] == [{"use_mmap": False}]
+    # Another run has nothing left to try.
+    again = tune(section)
+    assert again.study == result.study
+    assert [one.number for one in again.points] == [one.number for one in result.points]
+
+
+def test_what_the_engine_can_not_do_is_a_point_with_its_reason(tune: Tune) -> None:
+    # A tensor_split of more devices than llama.cpp knows is refused while loading.
+    result = tune({"space": {"type_k": ["f16", "iq4_nl"]}})
+    (point,) = result.points
+    assert point.outcome in ("measured", "lost", "unsupported", "failed")
+    assert point.outcome == "measured" or point.reason
+
+
+def test_a_model_is_tried_and_one_with_other_tokens_is_not_compared(
+    tune: Tune, tmp_path: Path
+) -> None:
+    smaller = tiny_llama(quantization="Q8_0", name="smaller")
+    missing = tmp_path / "missing.gguf"
+    result = tune(
+        {"models": [str(smaller), str(missing)], "space": {"use_mmap": [True]}},
+        request=TuneRequest(phases=(2,)),
+    )
+    by_model = {one.settings["model_path"]: one for one in result.points}
+    assert by_model[str(smaller)].outcome in ("measured", "lost")
+    assert by_model[str(missing)].outcome == "unsupported"
+    assert "no such file" in by_model[str(missing)].reason
+    assert all(one.phase == 2 for one in result.points)
+
+
+def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
+    result = tune(
+        {"space": {"n_batch": [1, 512]}, "max_kl": 0.1},
+        request=TuneRequest(phases=(1,)),
+        n_batch=1,
+        quality=lambda settings: f"KL divergence 0.3 with {settings['n_batch']}",
+    )
+    assert result.winner is None
+    assert [(one.outcome, one.reason) for one in result.points] == [
+        ("rejected", "KL divergence 0.3 with 512")
+    ]
+
+
+def test_a_bound_that_nothing_checks_is_an_error(tune: Tune) -> None:
+    with pytest.raises(TuneError, match=r"tune.max_kl can't be checked"):
+        tune({"max_kl": 0.1})
+
+
+def test_memory_over_the_maximum_is_rejected(tune: Tune) -> None:
+    section = {"space": {"n_ctx": [512, 1024]}, "max_memory": "1MiB"}
+    result = tune(section, request=TuneRequest(phases=(1,)))
+    assert [one.outcome for one in result.points] == ["rejected"]
+    assert "over tune.max_memory (1.0 MiB)" in result.points[0].reason
+
+
+def test_the_budget_ends_the_search(tune: Tune) -> None:
+    result = tune({"space": {"n_batch": [1, 64, 512]}}, request=TuneRequest(budget=0.1), n_batch=1)
+    assert result.points == ()
+    assert result.conclusion.startswith("no proven improvement: none of 0 points")
+
+
+def test_the_study_is_a_file_of_the_cache_folder(tune: Tune, tmp_path: Path) -> None:
+    result = tune(
+        {"space": {"use_mmap": [True, False]}}, request=TuneRequest(study="mine", budget=0.1)
+    )
+    file = tmp_path / "cache" / "tune" / "mine.db"
+    assert result.storage.endswith(str(file))
+    with sqlite3.connect(file) as database:
+        names = database.execute("select study_name from studies").fetchall()
+    database.close()
+    assert names == [("mine",)]

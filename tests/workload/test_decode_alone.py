@@ -1,0 +1,251 @@
+"""Turns of tokens where only decode is open: the prompt is restored, and the work the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_architectures import tiny_jamba, tiny_mamba
+from tiny_models import tiny_llama
+
+from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.llama_cpp import LlamaCppEngine
+from pytest_llmperf.engine.request import Request, build_request
+from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.rounds import Open, Rounds
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
+from pytest_llmperf.measure.sides import Side, starter_of
+from pytest_llmperf.measure.turns import needs_decode_alone, planned_replays
+from pytest_llmperf.measure.workload import RecordedRequest, Workload
+from pytest_llmperf.metrics import get_metric
+
+PROMPT = [1, *range(70, 110)]
+TOKENS = 12
+DECODE = ["tokens_per_sec"]
+
+
+def config_of(model: Path) -> dict[str, Any]:
+    few = {"n_ctx": 512, "n_batch": 64, "n_ubatch": 64, "n_threads": 1, "n_threads_batch": 1}
+    return LlmConfig(**few).resolved(model)
+
+
+def recorded(request: Request, *, evaluated: int | None = len(PROMPT)) -> RecordedRequest:
+    return RecordedRequest(request, tuple(PROMPT), evaluated, TOKENS)
+
+
+def asked(**changes: Any) -> Request:
+    return build_request(**{"prompt": PROMPT, "max_tokens": TOKENS, **changes})
+
+
+def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
+    import llama_cpp
+
+    engine = LlamaCppEngine(config_of(tiny_llama()))
+    memory = llama_cpp.llama_get_memory(engine._ctx)
+
+    def held() -> tuple[int, ...]:
+        """First and last position in the cache, and the bytes of all of its cells."""
+        return (
+            llama_cpp.llama_memory_seq_pos_min(memory, 0),
+            llama_cpp.llama_memory_seq_pos_max(memory, 0),
+            llama_cpp.llama_state_seq_get_size(engine._ctx, 0),
+        )
+
+    one = recorded(asked())
+    prompt = one.until_first_token()
+    engine.generate(prompt.replayed(), None)
+    after_prompt = held()
+    whole = engine.generate(one.replayed(), None)
+    after_whole = held()
+    for _ in range(3):
+        kept = engine.generate(one.with_kept_prompt().replayed(), None)
+        assert kept.token_ids == whole.token_ids
+        assert kept.prompt_token_ids == whole.prompt_token_ids
+        assert kept.timeline.prompt_tokens_evaluated == 1
+        assert held() == after_whole
+    restored = prompt.with_kept_prompt()
+    assert restored.unlike(engine.generate(restored.replayed(), None)) is None
+    assert held() == after_prompt != after_whole
+    assert after_prompt[:2] == (0, len(PROMPT) - 1)
+    engine.close()
+
+
+@pytest.fixture
+def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
+    """Of every replay in turns: its mode of the cache, and the prompt tokens evaluated."""
+    # As many replays as are asked for, however short they are.
+    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
+    seen: list[tuple[str, int | None]] = []
+    in_turns = EngineClient.in_turns
+
+    def noting(
+        client: EngineClient, request: Request, tokens: int
+    ) -> Generator[int, None, Generation]:
+        generation = yield from in_turns(client, request, tokens)
+        seen.append((request.cache, generation.timeline.prompt_tokens_evaluated))
+        return generation
+
+    monkeypatch.setattr(EngineClient, "in_turns", noting)
+    return seen
+
+
+class NoWatch:
+    """Watches nothing."""
+
+    def __init__(self, client: EngineClient) -> None:
+        pass
+
+    def measured(self, timelines: Any) -> dict[str, float]:
+        return {}
+
+    whole = measured
+
+    def turned(self, timelines: Any) -> None:
+        pass
+
+    def undefined(self) -> dict[str, str]:
+        return {}
+
+    def nothing(self) -> None:
+        return None
+
+    telemetry = sample = nothing
+
+    def stop(self) -> tuple[()]:
+        return ()
+
+
+Measure = Callable[..., TestSamples]
+
+
+@pytest.fixture
+def measure(replayed: list[tuple[str, int | None]]) -> Measure:
+    """Measure a pair that runs alone, and one in turns, while these metrics are open."""
+
+    def run(model: Path, metrics: list[str] = DECODE) -> TestSamples:
+        start = starter_of(LaunchSpec("llama_cpp", config_of(model)))
+        perf = PerfConfig(processes=1, max_pairs=2, iterations=3, warmup_max=1)
+        plan = Plan({"one": Workload((recorded(asked()),))}, {}, 0.0, perf, 1, 60.0, paired=True)
+        still_open = {"one": Open(metrics)}
+        rounds = Rounds(
+            plan,
+            [Side(role, role, start) for role in (CANDIDATE, BASE)],
+            NoWatch,
+            lambda _: None,
+            lambda _: still_open,
+            turns=lambda _: "tokens",
+        )
+        samples = rounds.run().tests["one"]
+        assert samples.error is None
+        assert (samples.pairs, samples.void_pairs) == (2, 0)
+        return samples
+
+    return run
+
+
+def in_turns(samples: TestSamples) -> Iterator[Any]:
+    turns = [one.turns for one in samples.processes if one.pair]
+    assert len(turns) == 2
+    yield from turns
+
+
+def test_only_the_last_token_of_the_prompt_is_evaluated(
+    measure: Measure, replayed: list[tuple[str, int | None]]
+) -> None:
+    samples = measure(tiny_llama())
+
+    # Three iterations in either process.
+    assert replayed == [("keep", 1)] * 6
+    for turns in in_turns(samples):
+        assert turns.decode
+        assert turns.has("tokens_per_sec")
+        # What was measured with a kept prompt is nobody's first token, nor part of a whole.
+        assert turns.first_tokens == ()
+        assert set(turns.values) <= {"tokens_per_sec", "time_per_output_token"}
+        assert not turns.has("first_token")
+        assert not turns.has("end_to_end")
+    assert len(samples.differences(get_metric("tokens_per_sec")) or ()) == 1
+
+
+@pytest.mark.parametrize("model", [tiny_mamba, tiny_jamba], ids=["recurrent", "hybrid"])
+def test_a_memory_that_can_not_go_back_evaluates_the_prompt_again(
+    measure: Measure, replayed: list[tuple[str, int | None]], model: Callable[[], Path]
+) -> None:
+    samples = measure(model())
+
+    assert set(replayed) == {("clear", len(PROMPT))}
+    for turns in in_turns(samples):
+        assert turns.has("tokens_per_sec")
+        assert turns.has("first_token")
+
+
+def test_an_engine_that_does_not_claim_it_evaluates_the_prompt_again(
+    measure: Measure, replayed: list[tuple[str, int | None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = replace(LaunchSpec("llama_cpp", {}).kind, restores_prompts=False)
+    monkeypatch.setattr(EngineClient, "kind", kind)
+    measure(tiny_llama())
+
+    assert set(replayed) == {("clear", len(PROMPT))}
+
+
+@pytest.mark.parametrize("metrics", [["first_token"], ["tokens_per_sec", "end_to_end"]])
+def test_where_more_than_decode_is_open_the_whole_prompt_is_evaluated(
+    measure: Measure, replayed: list[tuple[str, int | None]], metrics: list[str]
+) -> None:
+    samples = measure(tiny_llama(), metrics)
+
+    assert set(replayed) == {("clear", len(PROMPT))}
+    assert all(turns.has("first_token") for turns in in_turns(samples))
+
+
+def test_only_a_single_request_of_a_fixed_length_finds_its_prompt_in_the_cache() -> None:
+    one = recorded(asked())
+
+    def alone(*requests: RecordedRequest, metrics: list[str] | None = None) -> bool:
+        return needs_decode_alone(Workload(requests), DECODE if metrics is None else metrics)
+
+    assert alone(one)
+    assert alone(one, metrics=["tokens_per_sec", "time_per_output_token"])
+    assert not alone(one, one)
+    assert not alone(recorded(asked(cache="keep")))
+    assert not alone(recorded(asked(grammar='root ::= "a"')))
+    assert not alone(recorded(asked(), evaluated=None))
+    assert not alone(recorded(asked(), evaluated=len(PROMPT) - 1))
+    assert not alone(RecordedRequest(asked(), (), None, TOKENS))
+    # A metric of a package may look at the prompt.
+    assert not alone(one, metrics=["tokens_per_sec", "of_another_package"])
+    assert not needs_decode_alone(Workload((one,)), None)
+
+
+def test_the_plan_counts_no_prompt_that_is_restored() -> None:
+    workload = Workload((recorded(asked()),))
+
+    def plan(iterations: int, *, restores: bool) -> tuple[str, ...]:
+        # Of a second eleven steps are 0.55 s.
+        return planned_replays(workload, 0.05, 1.0, iterations, DECODE, restores_prompt=restores)
+
+    assert plan(1, restores=False) == ("whole",) * 2
+    assert plan(1, restores=True) == ("decode",) * 4
+    assert plan(9, restores=True) == ("decode",) * 9
+
+
+def test_a_prompt_that_was_not_kept_is_other_work() -> None:
+    client = EngineClient.start(LaunchSpec("llama_cpp", config_of(tiny_llama())))
+    one = recorded(asked())
+    kept = one.with_kept_prompt()
+    client.reset()
+    found = kept.unlike(client.request(kept.replayed()))
+    assert found is not None
+    assert (found.name, found.severity) == ("other_work", "invalid")
+    assert f"{len(PROMPT)} tokens evaluated instead of 1" in found.text
+    # And one that was is so for the request as it was recorded.
+    found = one.unlike(client.request(kept.replayed()))
+    assert found is not None
+    assert found.name == "prompt_cached"
+    client.close()
