@@ -163,14 +163,15 @@ class Calibrator:
                 found = [
                     summarise(session, check.metric.resolution).value
                     for session, path in zip(stored.sessions, stored.paths, strict=True)
-                    if same_settings(records[path].config, facts.config)
+                    if same_settings(
+                        records[path].config_of(test.nodeid), facts.for_test(test).config
+                    )
                 ]
                 found += [
                     float(one["level"])
                     for calibration in alike
-                    for one in calibration.checks
-                    if (one["nodeid"], one["metric"]) == key
-                    and one["workload"] == test.workload.hash
+                    for one in calibration.checks_of(test.nodeid, test.workload.hash, test.identity)
+                    if one["metric"] == check.metric.name
                 ]
                 levels[key] = found
         return levels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, get_metric
@@ -37,6 +37,11 @@ class RecordedTest:
     budget: float | None = None
     quality: QualityLimits | None = None
     cell: Cell | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings of its cell, in the form in which they are stored; empty without one."""
+        return {} if self.cell is None else self.cell.identity
 
     @property
     def quality_checks(self) -> tuple[Check, ...]:

@@ -126,7 +126,7 @@ class SessionGate:
                 test.nodeid,
                 test.workload.hash,
                 check.metric.name,
-                settings=test.cell.identity if test.cell is not None else {},
+                settings=test.identity,
                 decisions=baselines.decisions,
                 summary=test.workload.summary,
                 requests=test.workload.digests,

@@ -212,7 +212,7 @@ class Trials:
                 **common,
                 "test": test.nodeid,
                 "workload": test.workload.hash,
-                **({} if test.cell is None else {"settings": test.cell.identity}),
+                **({"settings": test.identity} if test.cell is not None else {}),
             }
             for test in tests
             if base.relation(test.nodeid) == "same"
