@@ -74,6 +74,12 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     if quality and (wrong := check_reference(settings_of(config).setup)):
         raise usage_error("\n".join(wrong))
     options, console = Options.of(config), TerminalConsole(config)
+    if cells and options.tune is not None:
+        raise usage_error(
+            f"llmperf tune: marker 'perf_sweep' gives {next(iter(cells))} engine settings of its "
+            "own, and a search compares settings of the whole session; leave such tests out with "
+            "-k or --deselect, or take the marker away"
+        )
     check_before_loading(config, items, settings_of(config).setup, options)
     context = session_context(config, console)
     tuning = tuning_run(context, options.tune) if options.tune is not None else None

@@ -320,3 +320,17 @@ def test_stored_cells_of_other_settings_are_never_compared(swept: Project) -> No
     assert test["verdict"] == "no baseline"
     said = " ".join(" ".join(result.outlines).split())
     assert "measured with other engine settings (n_batch=32, n_ubatch=16)" in said
+
+
+def test_a_search_for_settings_refuses_tests_that_have_their_own(swept: Project) -> None:
+    swept.write(
+        test_it="""
+        @pytest.mark.perf_sweep(n_batch=[16, 32])
+        def test_x(llm_engine):
+            llm_engine.generate("once upon a time", max_tokens=3)
+        """
+    )
+    result = swept.perf("--llmperf-tune=request.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    said = " ".join(" ".join([*result.outlines, *result.errlines]).split())
+    assert "llmperf tune: marker 'perf_sweep' gives test_it.py::test_x[n_batch=16] engine" in said
