@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -35,12 +34,11 @@ from outcomes import Outcomes
 
 import pytest_llmperf as perf
 from pytest_llmperf.cpus import usable_cpus
-from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.measure.neighbours import clipped_mean
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.session.context import SessionContext, SilentConsole
 from pytest_llmperf.session.machine_watch import FitWait
@@ -146,7 +144,7 @@ class Bench:
             for number, whole in enumerate(fitting, start=1):
                 changed = space.changed(whole)
                 setup = with_settings(self.setup, changed)
-                side = Side(CANDIDATE, "grid", partial(EngineClient.start, setup.spec))
+                side = Side(CANDIDATE, "grid", starter_of(setup.spec))
                 plan = self._plan(test, start_seconds, 3, turns="processes")
                 samples = stage.measure(plan, [side]).tests[test.nodeid]
                 rows = samples.values("end_to_end")
@@ -187,7 +185,7 @@ class Bench:
         if dict(one) == dict(other):
             return 0.0
         sides = [
-            Side(role, role, partial(EngineClient.start, with_settings(self.setup, changed).spec))
+            Side(role, role, starter_of(with_settings(self.setup, changed).spec))
             for role, changed in ((CANDIDATE, one), (BASE, other))
         ]
         with self.stage(test, engine) as (stage, start_seconds):

@@ -21,7 +21,6 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import median
 
 from busy_neighbour import add_neighbour_argument, busy_neighbour
@@ -37,7 +36,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open, Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.turns import Turns
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
@@ -170,8 +169,8 @@ def block(
     """
     own = {"answer": kept} if kept is not None else {}
     sides = [
-        Side(CANDIDATE, CANDIDATE, partial(EngineClient.start, candidate), own),
-        Side(BASE, BASE, partial(EngineClient.start, base)),
+        Side(CANDIDATE, CANDIDATE, starter_of(candidate), own),
+        Side(BASE, BASE, starter_of(base)),
     ]
     still_open = {"answer": Open(METRICS if kept is None else METRICS[:1])}
     rounds = Rounds(plan, sides, NoWatch, lambda _: None, lambda _: still_open, turns=lambda _: way)

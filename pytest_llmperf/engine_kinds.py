@@ -87,6 +87,9 @@ class EngineKind:
         takes_delay: its class takes ``delay=``, which slows its token loop on purpose.
         takes_glance: its class takes ``glance=``, to be called once in each request, after its
             first token, which detects active tracers and debug modes.
+        context_settings: settings of ``llm`` (``n_ctx``, ``extra.rope_freq_base``) that a running
+            engine can change without loading its model again, by its method ``configure(config)``;
+            none: other settings take another process.
 
     Raises:
         ValueError: an argument is not of its type, ``engine`` is not such a path, or ``needs`` not
@@ -113,6 +116,7 @@ class EngineKind:
     runs_project_code: bool = False
     takes_delay: bool = False
     takes_glance: bool = False
+    context_settings: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -143,6 +147,13 @@ class EngineKind:
         """Return the engine's name in messages; for an application its target."""
         target = config.get("target") if self.needs == "target" else None
         return str(target) if target is not None else f"the {self.name} engine"
+
+    def load_settings(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings that a process is started with and keeps, those of extra apart."""
+        settings = {name: value for name, value in config.items() if name != "extra"}
+        settings |= {f"extra.{name}": value for name, value in config.get("extra", {}).items()}
+        kept = settings.keys() - self.context_settings
+        return {name: settings[name] for name in sorted(kept)}
 
     def refused(self, extra: Collection[str]) -> Mapping[str, str]:
         """Return the keys of ``llm.extra`` that the installed engine refuses, with the reasons.
@@ -193,6 +204,8 @@ def _expected(annotation: str, value: object) -> str:
         return "True or False"
     if annotation == "str" and not isinstance(value, str):
         return "package.module:Class" if isinstance(value, type) else "text"
+    if annotation.startswith("frozenset") and not isinstance(value, frozenset):
+        return "a frozenset of names"
     if annotation.startswith("Callable") and value is not None and not callable(value):
         return "a function"
     if annotation.startswith("type[") and value is not None:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 from pytest_llmperf.baselines.errors import BaselineError
 from pytest_llmperf.baselines.folder import MAX_BYTES, add_file
 from pytest_llmperf.baselines.json_text import dumps, parse, why_not
+from pytest_llmperf.baselines.match import is_cell
 from pytest_llmperf.baselines.record import Settings, is_measurable
 from pytest_llmperf.baselines.tolerances import Holds
 from pytest_llmperf.config.extra_hashes import without_extra_values
@@ -47,6 +48,7 @@ class _Check(Stored):
     pair: Number | None = field(default=None, metadata=LATER)
     mde: Number | None = field(default=None, metadata=LATER)
     holds: Holds = field(default_factory=dict, metadata=LATER)
+    settings: Settings = field(default_factory=dict, metadata=LATER)
 
 
 def _measured(check: _Check) -> _Check:
@@ -79,8 +81,8 @@ class StoredCalibration:
         plant: the slowdown that was planted, empty for an A/A run.
         model: SHA-256 of the model file, or the model's name without a file.
         config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
-        checks: per check: nodeid, metric, workload, level, noise and what sessions of some lengths
-            hold, plain JSON.
+        checks: per check: nodeid, metric, workload, level, noise, what sessions of some lengths
+            hold, and the settings of a sweep's cell, plain JSON.
         iterations, turns: of ``perf``; None in older files.
     """
 
@@ -106,6 +108,20 @@ class StoredCalibration:
     def is_of(self, model: str, config: Mapping[str, Any]) -> bool:
         """Whether this calibration is of a model (its ``model_key``) with these engine settings."""
         return self.model == model and same_settings(self.config, config)
+
+    def checks_of(
+        self, nodeid: str, workload: str, settings: Mapping[str, Any]
+    ) -> list[Mapping[str, Any]]:
+        """Return the checks of a test with this workload, by its hash.
+
+        ``settings``: of the test's cell in a sweep; empty for a test that is in none.
+        """
+        return [
+            check
+            for check in self.checks
+            if (check["nodeid"], check["workload"]) == (nodeid, workload)
+            and is_cell(check["settings"], settings)
+        ]
 
     def summary(self) -> dict[str, Any]:
         """The part that a baseline records of the calibration it was judged with."""

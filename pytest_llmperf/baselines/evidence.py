@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_llmperf.baselines.match import is_cell
 from pytest_llmperf.baselines.window import BaselineWindow, window_of
 from pytest_llmperf.request_digest import ADVICE, difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.decisions import StoredDecision
@@ -57,6 +58,7 @@ def evidence_for(
     workload_hash: str,
     metric: str,
     *,
+    settings: Mapping[str, Any] | None = None,
     decisions: Sequence[StoredDecision] = (),
     summary: str = "",
     requests: Sequence[RequestDigest] = (),
@@ -72,6 +74,9 @@ def evidence_for(
     up to three valid sessions since the acceptance; an acceptance later than the anchor
     decision moves the anchor to the accepted level.
 
+    ``settings`` are those of the test's cell, empty for a test in no sweep: sessions of other
+    ones never count. With None any do.
+
     ``summary`` and ``requests`` describe the current workload, so that its changes can be named;
     ``name`` describes a session to a reader.
     """
@@ -79,6 +84,11 @@ def evidence_for(
     if not holding:
         detail = "this test is in none of the baselines" if records else ""
         return BaselineSamples("missing", detail=detail)
+    if settings is not None:
+        others = holding
+        holding = [one for one in holding if is_cell(one.record.tests[nodeid].settings, settings)]
+        if not holding:
+            return BaselineSamples("missing", detail=_other_settings(others[-1], nodeid))
     if all(stored.record.tests[nodeid].workload != workload_hash for stored in holding):
         changed = _what_changed(holding[-1].record.tests[nodeid], summary, requests)
         return BaselineSamples("workload changed", detail=changed)
@@ -116,6 +126,13 @@ def _what_changed(stored: TestRecord, summary: str, requests: Sequence[RequestDi
         f"the baseline measured other work of the same size ({stored.summary}), and its file does "
         f"not say what differs; {ADVICE}"
     )
+
+
+def _other_settings(stored: StoredRecord, nodeid: str) -> str:
+    """Say that only sessions of other engine settings hold a test."""
+    own = stored.record.tests[nodeid].settings
+    listed = ", ".join(f"{name}={value}" for name, value in own.items()) or "the session's own"
+    return f"this test's baselines were measured with other engine settings ({listed})"
 
 
 def _why_missing(selected: BaselineWindow, metric: str) -> str:

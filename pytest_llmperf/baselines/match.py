@@ -155,29 +155,42 @@ def notes(
     machine: Machine,
     provenance: Provenance,
     config: Mapping[str, Any],
+    nodeid: str = "",
 ) -> list[Difference]:
-    """Return the differences from a matching record that may explain a change of speed.
+    """Return the differences from a matching record that may explain a test's change of speed.
 
     They are engine settings, versions, and facts about the machine that are only recorded.
     """
     return [
-        *work_differences(stored, provenance, config),
+        *work_differences(stored, provenance, config, nodeid),
         *info_differences(machine, stored.record.machine),
     ]
 
 
 def work_differences(
-    stored: StoredRecord, provenance: Provenance, config: Mapping[str, Any]
+    stored: StoredRecord, provenance: Provenance, config: Mapping[str, Any], nodeid: str = ""
 ) -> list[Difference]:
-    """Return which engine settings and versions differ from a matching record's."""
+    """Return which engine settings and versions differ from those of a matching record's test."""
     return [
-        *_changed_settings(_flat(config), _flat(stored.record.config)),
+        *_changed_settings(_flat(config), _flat(stored.record.config_of(nodeid))),
         *compare(_versions(provenance), _versions(stored.record.provenance)),
     ]
 
 
 def _versions(provenance: Provenance) -> dict[str, Any]:
     return {item.replace("_", " "): getattr(provenance, item) for item in _NAMED}
+
+
+def is_cell(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+    """Whether a stored test's own settings are those of a cell; without any, not of a sweep.
+
+    Args:
+        stored: of the stored test, those that follow from a cell's settings included.
+        settings: of the cell, in the same form; empty for a test that is in no sweep.
+    """
+    known, wanted = _flat(stored), _flat(settings)
+    same = not compare(wanted, {item: known.get(item, _NOT_SET) for item in wanted})
+    return bool(stored) == bool(settings) and same
 
 
 def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:

@@ -240,6 +240,10 @@ class TestRecord(Stored):
             sessions of the same workload then no longer judge.
         requests: digests of the workload's requests, to tell what changed; of very many only the
             first ones. Empty in older files.
+        settings: the engine settings that this test's cell of a sweep has instead of the
+            session's ``config``: those that it names, and those that follow from them. Empty
+            for a test with the session's own.
+        loaded: state of the engine loaded with them; None without ``settings``.
         tolerances: by metric, those that a calibration gave (``tolerance: auto``), whether pairs
             or stored sessions judged; empty for all others.
     """
@@ -251,6 +255,8 @@ class TestRecord(Stored):
     invalid: tuple[str, ...] = field(default=(), kw_only=True)
     accepted: str | None = field(default=None, metadata=LEFT_OUT, kw_only=True)
     requests: tuple[StoredDigest, ...] = field(default=(), metadata=LEFT_OUT, kw_only=True)
+    settings: Settings = field(default_factory=dict, metadata=LEFT_OUT, kw_only=True)
+    loaded: Loaded | None = field(default=None, metadata=LEFT_OUT, kw_only=True)
     tolerances: Annotated[Mapping[str, CalibratedTolerance], _SORTED] = field(
         default_factory=dict, metadata=LEFT_OUT, kw_only=True
     )
@@ -264,7 +270,8 @@ class BaselineRecord(Stored):
     Attributes:
         recorded: time, UTC, as ``2026-11-22T23:59:26Z``.
         config: the resolved engine settings, plain JSON; of ``extra`` the hashes.
-        loaded: state of the loaded engine; None in older files.
+        loaded: state of the loaded engine; None in older files, and where every test is a cell
+            of a sweep.
         tests: by node id.
     """
 
@@ -276,6 +283,16 @@ class BaselineRecord(Stored):
     machine: Machine
     session: RecordedSession
     tests: Annotated[Mapping[str, TestRecord], _SORTED]
+
+    def config_of(self, nodeid: str) -> Mapping[str, Any]:
+        """Return the engine settings that a test was measured with."""
+        own = self.tests[nodeid].settings if nodeid in self.tests else {}
+        return {**self.config, **own}
+
+    def loaded_of(self, nodeid: str) -> Loaded | None:
+        """Return the state of the engine that a test was measured with."""
+        test = self.tests.get(nodeid)
+        return test.loaded if test is not None and test.settings else self.loaded
 
 
 def now() -> str:

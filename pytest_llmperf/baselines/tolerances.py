@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pytest_llmperf.stored_json import Number, Stored, expect
 from pytest_llmperf.units import DEFAULT_TOLERANCE
@@ -61,7 +61,11 @@ class CalibratedTolerance(Stored):
 
 
 def calibrated_tolerances(
-    calibrations: Sequence[StoredCalibration], nodeid: str, workload: str, seconds: float
+    calibrations: Sequence[StoredCalibration],
+    nodeid: str,
+    workload: str,
+    seconds: float,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, CalibratedTolerance]:
     """Return the tolerance of each metric of a test that a calibration knows.
 
@@ -71,13 +75,14 @@ def calibrated_tolerances(
         nodeid: of the test.
         workload: hash of its workload; a figure of another one does not count.
         seconds: how long the test may be measured.
+        settings: of the test's cell, if it is in a sweep; a figure of other ones does not count.
     """
     found: dict[str, CalibratedTolerance] = {}
     for calibration in calibrations:
         # All tests of a calibration share the time of its sessions.
         allowed = seconds * len({check["nodeid"] for check in calibration.checks})
-        for check in calibration.checks:
-            if (check["nodeid"], check["workload"]) == (nodeid, workload) and check["holds"]:
+        for check in calibration.checks_of(nodeid, workload, settings or {}):
+            if check["holds"]:
                 length, holds = _figure(check["holds"], allowed)
                 found[check["metric"]] = CalibratedTolerance(
                     DEFAULT_TOLERANCE if holds is None else _readable(holds),

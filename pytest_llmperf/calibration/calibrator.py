@@ -10,13 +10,16 @@ from pytest_llmperf.calibration.files import keep, to_json
 from pytest_llmperf.calibration.outcome import Calibration, CheckRun, SessionRun, calibrate
 from pytest_llmperf.calibration.request import CalibrationRequest
 from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count
+from pytest_llmperf.measure.order import one_per_process
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
 from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.base_side import BaseSide
+from pytest_llmperf.session.cell import specs_of
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.measuring import MeasureStage, expected_turns, make_plan
@@ -60,8 +63,13 @@ class Calibrator:
         self._perf = context.setup.perf
         self._facts = facts
         self._start_seconds = start_seconds
+        self._specs = specs_of(tests, context.setup.spec, lambda cell: cell.setup.spec)
         self._stage = MeasureStage(
-            facts.watch, context.console, context.wait, [context.setup.spec], in_logs=False
+            facts.watch,
+            context.console,
+            context.wait,
+            [context.setup.spec, *one_per_process(self._specs.values())],
+            in_logs=False,
         )
         self._started = 0
         self.runs: list[SessionRun] = []
@@ -73,8 +81,8 @@ class Calibrator:
         After an interrupt, finished sessions are in ``runs``.
         """
         sides = [
-            Side(CANDIDATE, "candidate", self._start_candidate),
-            Side(BASE, f"base ({ITSELF})", self._setup.starter()),
+            Side(CANDIDATE, "candidate", self._start_candidate, specs=self._specs),
+            Side(BASE, f"base ({ITSELF})", self._setup.starter(), specs=self._specs),
         ]
         itself = BaseSide(ITSELF, self._setup.spec, None)
         for number in range(1, self._request.sessions + 1):
@@ -122,13 +130,13 @@ class Calibrator:
         data = to_json(outcome, self._tests, self._facts, self._perf)
         return keep(self._request, self._facts, data, self._tests, self._perf)
 
-    def _start_candidate(self) -> EngineClient:
+    def _start_candidate(self, spec: LaunchSpec | None = None) -> EngineClient:
         self._started += 1
         plant = None
         if self._request.slowdown:
             # A different seed for every process, or all would slow the same requests.
             plant = Plant(self._request.slowdown, self._request.share, self._started)
-        return self._setup.starter(plant)()
+        return self._setup.starter(plant)(spec)
 
     def _seconds_per_test(self) -> list[tuple[float, int]]:
         return [(run.seconds, max(run.pairs.values(), default=0)) for run in self.runs if run.fit][
@@ -155,22 +163,30 @@ class Calibrator:
                 found = [
                     summarise(session, check.metric.resolution).value
                     for session, path in zip(stored.sessions, stored.paths, strict=True)
-                    if same_settings(records[path].config, facts.config)
+                    if same_settings(
+                        records[path].config_of(test.nodeid), facts.for_test(test).config
+                    )
                 ]
                 found += [
                     float(one["level"])
                     for calibration in alike
-                    for one in calibration.checks
-                    if (one["nodeid"], one["metric"]) == key
-                    and one["workload"] == test.workload.hash
+                    for one in calibration.checks_of(test.nodeid, test.workload.hash, test.identity)
+                    if one["metric"] == check.metric.name
                 ]
                 levels[key] = found
         return levels
 
     def _plan(self) -> Plan:
         facts, perf, spec = self._facts, self._perf, self._setup.spec
-        turns = expected_turns(perf.turns, [spec, spec], facts.info)
-        return make_plan(self._tests, perf, self._start_seconds, paired=True, turns=turns)
+        infos = [facts.for_test(test).info for test in self._tests]
+        return make_plan(
+            self._tests,
+            perf,
+            self._start_seconds,
+            paired=True,
+            turns=expected_turns(perf.turns, [spec, spec], infos),
+            specs=self._specs,
+        )
 
 
 def _errors(judged: Sequence[CheckResult]) -> dict[str, str]:

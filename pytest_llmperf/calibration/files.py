@@ -82,7 +82,7 @@ def to_json(
     outcome: Calibration, tests: Sequence[RecordedTest], facts: SessionFacts, perf: PerfConfig
 ) -> dict[str, Any]:
     """Return the outcome as plain JSON types, including the samples of every pair."""
-    workloads = {test.nodeid: test.workload.hash for test in tests}
+    by_id = {test.nodeid: test for test in tests}
     return {
         "model": model_key(facts.model),
         "model_name": facts.model.name,
@@ -100,12 +100,12 @@ def to_json(
         "sessions_called_elsewhere": outcome.elsewhere.count if outcome.elsewhere else None,
         "sessions_unfit": outcome.unfit,
         "void_pairs": sum(run.void for run in outcome.sessions),
-        "checks": [_check(check, workloads[check.nodeid]) for check in outcome.checks],
+        "checks": [_check(check, by_id[check.nodeid]) for check in outcome.checks],
         "stall_rates": [
             {
                 "nodeid": stall.nodeid,
                 "metric": stall.metric,
-                "workload": workloads[stall.nodeid],
+                "workload": by_id[stall.nodeid].workload.hash,
                 "tolerance": stall.tolerance,
                 "candidate": stall.candidate,
                 "base": stall.base,
@@ -119,11 +119,12 @@ def to_json(
     }
 
 
-def _check(check: CheckCalibration, workload: str) -> dict[str, Any]:
+def _check(check: CheckCalibration, test: RecordedTest) -> dict[str, Any]:
     return {
         "nodeid": check.nodeid,
         "metric": check.metric,
-        "workload": workload,
+        "workload": test.workload.hash,
+        **({"settings": test.identity} if test.cell is not None else {}),
         "level": check.level,
         "tolerance": check.tolerance,
         "within": check.noise.within,

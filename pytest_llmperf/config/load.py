@@ -97,30 +97,13 @@ def load_config(
     )
 
 
-def with_llm_settings(loaded: LoadedConfig, settings: Mapping[str, Any]) -> LoadedConfig:
-    """Return the configuration with other values of its ``llm`` section.
-
-    Raises:
-        ConfigError: naming every value that is wrong, or does not fit the others.
-    """
-    llm = {**loaded.config.llm.model_dump(exclude_unset=True), **settings}
-    try:
-        changed = Config.model_validate({"llm": llm})
-    except ValidationError as error:
-        raise ConfigError(
-            Problem("a changed setting", text, ".".join(map(str, path)))
-            for path, text in _complaints(error)
-        ) from None
-    return replace(loaded, config=loaded.config.model_copy(update={"llm": changed.llm}))
-
-
 def validated(layers: Layers) -> tuple[Config, list[Problem]]:
     """Return the configuration of the layers, and the problems; with any it is the defaults."""
     try:
         return Config.model_validate(layers.tree), []
     except ValidationError as error:
         problems = []
-        for path, text in _complaints(error):
+        for path, text in complaints(error):
             origin = layers.origin(path)
             key = "" if origin.names_key else ".".join(map(str, path))
             problems.append(Problem(origin.where, text, key, origin.order))
@@ -291,7 +274,7 @@ def _warnings(llm: LlmConfig) -> tuple[str, ...]:
     )
 
 
-def _complaints(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
+def complaints(error: ValidationError) -> Iterator[tuple[KeyPath, str]]:
     """Yield the path of each invalid key of a ``Config``, and a sentence about it."""
     seen = set()
     for item in error.errors(include_url=False):

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.diagnosis.load_failure import why_not_loaded
 from pytest_llmperf.doctor.gain import LOOKED_AT, Gain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import NAME, Probe
-from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.session.context import SilentConsole
 from pytest_llmperf.session.machine_watch import FitWait, WatchSettings
 from pytest_llmperf.session.measuring import MeasureStage, quick_perf
@@ -114,7 +113,7 @@ class Bench:
     def _side(self, settings: Mapping[str, Any], role: str = CANDIDATE) -> Side:
         spec = self._changed(settings)
         name = "as configured" if role == BASE or not settings else "with the change"
-        return Side(role, name, lambda: EngineClient.start(spec))
+        return Side(role, name, starter_of(spec))
 
     def _plan(self, min_processes: int, max_processes: int, budget: float) -> Plan:
         long = self._is_long

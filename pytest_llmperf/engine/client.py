@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar, cast
 
@@ -74,7 +75,7 @@ class EngineClient:
     def __init__(self, spec: LaunchSpec) -> None:
         self._spec = spec
         self._number = 0
-        self._exchanging = self._killed = False
+        self._exchanging = self._killed = self._refused = False
         self._ending = threading.Lock()
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
@@ -112,22 +113,40 @@ class EngineClient:
                 doing="loading the model",
                 setting="llm.load_timeout",
             )
+            client.info = spec.read_info(result)
         except BaseException:
             client.kill()
             raise
-        try:
-            named: dict[str, Any] = {"engine": spec.engine}
-            if kind.needs != "model":
-                # Baselines are chosen by this name, which is known before an engine starts.
-                named["model_name"] = kind.answers_with(spec.config)
-            client.info = EngineInfo.from_wire({**result, **named})
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            client.kill()
-            raise EngineLoadError(
-                f"what {spec.name} says of itself can't be read ({error}): its info() must return "
-                "the fields of EngineInfo, engine_version at least, and model_name with a model"
-            ) from error
         return client
+
+    def configure(self, spec: LaunchSpec) -> bool:
+        """Give the engine another spec's settings; False where they take a process of their own.
+
+        Raises:
+            EngineLoadError: it can't have them. The worker lives on, and may take others.
+            EngineGoneError: the worker crashed or hung meanwhile.
+        """
+        if not self.takes(spec):
+            return False
+        if not self.has_settings(spec):
+            self._spec, self._refused = replace(self._spec, config=spec.config), True
+            result = self._call(
+                {"op": "configure", "config": spec.config},
+                spec.load_timeout,
+                doing="taking other settings",
+                setting="llm.load_timeout",
+            )
+            self.info = self._spec.read_info(result)
+            self._refused = False
+        return True
+
+    def takes(self, spec: LaunchSpec) -> bool:
+        """Whether the engine can change to a spec's settings in this process."""
+        return self._spec.shares_process_with(spec)
+
+    def has_settings(self, spec: LaunchSpec) -> bool:
+        """Whether the engine has a spec's settings, and did not refuse them."""
+        return self._spec.config == spec.config and not self._refused
 
     @property
     def kind(self) -> EngineKind:

@@ -29,6 +29,8 @@ def describe_fault(error: Exception, engine: str, operation: str) -> str:
     what = f"{operation}() of engine {engine!r} failed"
     if operation == "load":
         what = f"engine {engine!r} could not be started"
+    if operation == "configure":
+        what = f"engine {engine!r} could not take other settings"
     return f"{what}: {describe_exception(error)}{_trace(error)}"
 
 

@@ -77,7 +77,7 @@ class LlmEngine:
     """
 
     def __init__(self, spec: LaunchSpec, max_tokens: int, lock: DeviceLock | None = None) -> None:
-        self._spec = spec
+        self._spec = self._wanted = spec
         self._max_tokens = None if spec.kind.ends_by_itself else max_tokens
         self._lock = lock
         self._client: EngineClient | None = None
@@ -86,8 +86,10 @@ class LlmEngine:
         self._turn_thread: int | None = None
         self._last_stream: TokenStream | None = None
         self.observer: Observer | None = None
-        #: Info of the last worker, kept after its end.
+        #: What the last worker loaded, kept after its end; ``own_info`` with this engine's own
+        #: settings.
         self.last_info: EngineInfo | None = None
+        self.own_info: EngineInfo | None = None
         #: Seconds the last start of a worker took, its load included.
         self.start_seconds = 0.0
 
@@ -131,6 +133,15 @@ class LlmEngine:
         return self._last_stream
 
     @property
+    def spec(self) -> LaunchSpec:
+        """The settings of the next request."""
+        return self._wanted
+
+    def use(self, spec: LaunchSpec | None = None) -> None:
+        """Use another spec's settings from the next request on; None: the engine's own again."""
+        self._wanted = spec or self._spec
+
+    @property
     def info(self) -> EngineInfo:
         """Facts about the loaded engine: model, quantization, sizes, layers, build, threads."""
         return self.start().info
@@ -159,7 +170,7 @@ class LlmEngine:
             EngineLoadError, EngineGoneError, DeviceBusyError: it could not be started.
         """
         client = self._client
-        if client is not None and client.alive:
+        if client is not None and client.alive and client.has_settings(self._wanted):
             return client
         with self._taking_turn():
             return self._started()
@@ -179,8 +190,10 @@ class LlmEngine:
         """
         self.finish_stream()
         with self._taking_turn():
-            if self._client is not None and self._client.alive:
-                self._client.reset()
+            client = self._client
+            # One that has yet to take other settings starts empty.
+            if client is not None and client.alive and client.has_settings(self._wanted):
+                client.reset()
 
     def finish_stream(self) -> None:
         """Let the engine finish a stream left open by its reader; the request then counts."""
@@ -200,19 +213,22 @@ class LlmEngine:
                 self._turn.release()
 
     def _started(self) -> EngineClient:
-        if self._client is not None and not self._client.alive:
+        client, wanted = self._client, self._wanted
+        if client is not None and not (client.alive and client.configure(wanted)):
             self._end()
         if self._client is None:
             if self._lock is not None:
                 self._lock.acquire()
             began = time.monotonic()
             try:
-                self._client = EngineClient.start(self._spec)
+                self._client = EngineClient.start(wanted)
                 self.start_seconds = time.monotonic() - began
-                self.last_info = self._client.info
             except BaseException:
                 self._end()
                 raise
+        self.last_info = self._client.info
+        if wanted == self._spec:
+            self.own_info = self.last_info
         return self._client
 
     def _end(self, *, at_once: bool = False) -> None:

@@ -16,6 +16,18 @@ def _refused_by_llama(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+#: What llama.cpp takes with a context; everything else is the model's, or the whole process's.
+_OF_CONTEXT = frozenset(
+    {
+        *("n_ctx", "n_batch", "n_ubatch", "n_threads", "n_threads_batch"),
+        *("flash_attn", "type_k", "type_v", "offload_kqv"),
+        *("extra.rope_scaling_type", "extra.rope_freq_base", "extra.rope_freq_scale"),
+        *("extra.yarn_ext_factor", "extra.yarn_attn_factor", "extra.yarn_orig_ctx"),
+        *("extra.yarn_beta_fast", "extra.yarn_beta_slow"),
+        *("extra.op_offload", "extra.swa_full", "extra.no_perf"),
+    }
+)
+
 LLAMA_CPP = EngineKind(
     name="llama_cpp",
     engine="pytest_llmperf.engine.llama_cpp:LlamaCppEngine",
@@ -32,6 +44,7 @@ LLAMA_CPP = EngineKind(
     restores_prompts=True,
     scores=True,
     takes_delay=True,
+    context_settings=_OF_CONTEXT,
 )
 
 #: What hardware an application uses is unknown. Two of its processes may compete for something

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pytest_llmperf.engine.errors import EngineLoadError
+from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.planted import Plant
 from pytest_llmperf.engine_kinds import EngineKind, engine_kind
 
@@ -49,6 +51,34 @@ class LaunchSpec:
     def name(self) -> str:
         """The engine's name in messages; an application's is its target."""
         return self.kind.title(self.config)
+
+    def shares_process_with(self, other: LaunchSpec) -> bool:
+        """Whether a process of one can take the other's settings without loading again."""
+        one, two = (replace(spec, config={}, plant=None) for spec in (self, other))
+        return one == two and self.process_settings == other.process_settings
+
+    @property
+    def process_settings(self) -> dict[str, Any]:
+        """The settings that a process is started with and keeps."""
+        return self.kind.load_settings(self.config)
+
+    def read_info(self, result: dict[str, Any]) -> EngineInfo:
+        """Return what the loaded engine says of itself.
+
+        Raises:
+            EngineLoadError: it can't be read.
+        """
+        try:
+            named: dict[str, Any] = {"engine": self.engine}
+            if self.kind.needs != "model":
+                # Baselines are chosen by this name, which is known before an engine starts.
+                named["model_name"] = self.kind.answers_with(self.config)
+            return EngineInfo.from_wire({**result, **named})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EngineLoadError(
+                f"what {self.name} says of itself can't be read ({error}): its info() must return "
+                "the fields of EngineInfo, engine_version at least, and model_name with a model"
+            ) from error
 
     def load_command(self) -> dict[str, Any]:
         """Return the ``load`` command of the wire protocol, without its id."""

@@ -32,6 +32,7 @@ from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.llama_ability import why_no_text
 from pytest_llmperf.engine.llama_arguments import FileName, llama_arguments
 from pytest_llmperf.engine.llama_memory import ContextMemory
+from pytest_llmperf.engine.llama_model import ModelKeeper
 from pytest_llmperf.engine.llama_prompt import PromptingLlama, prepare_templates, tokenize
 from pytest_llmperf.engine.llama_sampler import SamplerChain
 from pytest_llmperf.engine.load_facts import read_load_facts
@@ -65,17 +66,22 @@ class LlamaCppEngine:
     """
 
     def __init__(self, config: dict[str, Any], delay: Delay | None = None) -> None:
-        self._config = config
         self._delay = delay
         self._log: list[str] = []
+        self._keeper = ModelKeeper()
         self._log_callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
         prepare_templates()
+        self._open(config)
+
+    def _open(self, config: dict[str, Any]) -> None:
+        """Make a context of these settings, on the loaded model or on one that is loaded now."""
+        self._config = config
         path = str(config["model_path"])
         try:
             # verbose, or llama-cpp-python closes stderr while it loads and a crash leaves no
             # message; its own Python-level chatter (the whole chat template) is dropped.
-            with contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.redirect_stderr(io.StringIO()), self._keeper.lending(self._log):
                 self._llm = PromptingLlama(FileName(path), verbose=True, **llama_arguments(config))
             if refused := next(filter(_REFUSED_ADAPTER, self._log), ""):
                 # llama-cpp-python goes on without it, and crashes with the first token.
@@ -151,6 +157,17 @@ class LlamaCppEngine:
             "reads": read_model_reads(path, self._log, n_layer, self._config).to_wire(),
         }
 
+    def configure(self, config: dict[str, Any]) -> None:
+        """Replace the context by one of other settings; the model stays loaded.
+
+        Raises:
+            EngineLoadError: llama.cpp makes no such context. There is none then, until another
+                configuration is taken.
+        """
+        self._llm.close()
+        del self._log[self._keeper.log_lines :]
+        self._open(config)
+
     def reset(self) -> None:
         """Empty the KV cache, or the model's other memory."""
         self._memory.clear()
@@ -158,6 +175,7 @@ class LlamaCppEngine:
     def close(self) -> None:
         """Free context and model."""
         self._llm.close()
+        self._keeper.free()
 
     def vocabulary(self) -> dict[str, Any]:
         """Return the vocabulary's size and digest, and the token that begins a text."""

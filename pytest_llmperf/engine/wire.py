@@ -5,10 +5,13 @@ command ``{"id": n, "op": ..., ...}`` is answered by any number of ``token``
 and ``turn`` events and exactly one ``done`` or ``error`` event that carries the same id.
 After a ``turn`` event the worker waits for the command ``go_on``, which has no answer of its own.
 
+After a failed ``configure`` the engine serves nothing until one succeeds.
+
 ==========  ====================================  ==============================
 op          fields                                ``done`` carries
 ==========  ====================================  ==============================
 load        engine, config, plant (optional)      info
+configure   config                                info
 generate    request, turn (tokens, optional)      generation
 go_on
 reset                                             nothing

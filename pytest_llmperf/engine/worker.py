@@ -71,6 +71,7 @@ class _Worker:
         self._engine: Engine | None = None
         self._delay: Delay | None = None
         self._name = ""
+        self._is_ready = False
         self._instruments = InstrumentWatch()
         self._recursion = sys.getrecursionlimit()
         self._is_fork = False
@@ -111,7 +112,7 @@ class _Worker:
             raise
         except Exception as error:
             message = describe_fault(error, self._name, command["op"])
-            kind = "load" if command["op"] == "load" else "request"
+            kind = "load" if command["op"] in ("load", "configure") else "request"
             return _event(number, "error", kind=kind, message=message)
 
     def _run(self, number: int, command: dict[str, Any]) -> Any:
@@ -121,6 +122,7 @@ class _Worker:
             if command.get("plant") is not None:
                 self._delay = Delay(Plant.from_wire(command["plant"]))
             self._engine = load_engine(command, self._instruments.glance, self._delay)
+            self._is_ready = True
             return checked_info(self._engine.info(), self._name)
         if operation == "modules":
             return loaded_modules(command["names"])
@@ -130,6 +132,10 @@ class _Worker:
             return None
         if self._engine is None:
             raise EngineError(f"{operation!r} before load")
+        if operation == "configure":
+            return self._configure(self._engine, command["config"])
+        if not self._is_ready:
+            raise EngineError(f"{operation!r} after settings that the engine refused")
         if operation == "reset":
             self._engine.reset()
             return None
@@ -145,6 +151,12 @@ class _Worker:
 
             return self._generate(request, sink if request.stream else None, pauses).to_wire()
         raise EngineError(f"unknown operation {operation!r}")
+
+    def _configure(self, engine: Any, config: dict[str, Any]) -> dict[str, Any]:
+        self._is_ready = False
+        engine.configure(config)
+        self._is_ready = True
+        return checked_info(engine.info(), self._name)
 
     def _generate(
         self, request: Request, sink: TokenSink | None, pauses: TurnPauses | None

@@ -28,6 +28,7 @@ class Plan:
         paired: whether two sides are compared.
         test_budgets: maximum seconds of replaying a test, by node id; other
             tests have no separate limit.
+        loads: number of processes of one side that it takes to replay all tests once.
         uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
         alone: tests whose processes always follow one another, by node id: they take no turns.
         turns: what the processes of a pair are expected to take turns by, after the first pair.
@@ -41,6 +42,7 @@ class Plan:
     budget: float
     paired: bool = False
     test_budgets: dict[str, float] = field(default_factory=dict)
+    loads: int = 1
     uncut: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
     turns: Turns | None = None
@@ -59,10 +61,11 @@ class Plan:
     @property
     def expected_seconds(self) -> float:
         """Expected wall time in seconds of the minimum number of processes, without the budget."""
-        alone = self.start_seconds + sum(map(self._seconds_alone, self.recorded_seconds))
+        starting = self.start_seconds * self.loads
+        alone = starting + sum(map(self._seconds_alone, self.recorded_seconds))
         if not self.paired:
             return self.processes * alone
-        beside = self.start_seconds + sum(map(self._seconds_beside, self.recorded_seconds))
+        beside = starting + sum(map(self._seconds_beside, self.recorded_seconds))
         # The first pair runs one after the other.
         return 2 * (alone + (self.processes - 1) * beside)
 

@@ -7,15 +7,17 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
-from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.beside import choose_tests, fewer_layers, short_of_memory
+from pytest_llmperf.measure.order import shuffled
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_run import ReplayError, ReplayProcess, ReplaySlot, Watch
 from pytest_llmperf.measure.process_run import Step as Step
 from pytest_llmperf.measure.replay import Replayer
+from pytest_llmperf.measure.round_processes import RoundProcesses
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 from pytest_llmperf.measure.sides import Side, rounds_of
 from pytest_llmperf.measure.turns import Turns, common_turns
@@ -54,9 +56,11 @@ class Rounds:
 
     In each round every waiting test is replayed, in random order, in a fresh engine
     process; with two sides a round is a pair: a process of either side, in random turn,
-    with the same order of tests in both. A test that only one side has is replayed in
-    that side's processes. If two processes fit side by side they run together, and take
-    turns iteration by iteration; else one follows the other, as in the first round.
+    with the same order of tests in both. Tests of the same engine settings stay together:
+    those of another context follow in the same process, those that take another load in
+    the next one. A test that only one side has is replayed in that side's processes. If two
+    processes fit side by side they run together, and take turns iteration by iteration;
+    else one follows the other, as in the first round.
 
     Args:
         plan: the measure stage's plan.
@@ -91,6 +95,7 @@ class Rounds:
         self._plan = plan
         self._sides = sides
         self._paired = len(sides) > 1
+        self._specs = sides[0].specs
         self._on_step = on_step
         self._replayer = Replayer(plan, watch, self._step)
         self._undecided = undecided
@@ -107,7 +112,6 @@ class Rounds:
         self._open: Mapping[str, Open] = {}
         self._apart = ""
         self._waited = 0.0
-        self._loaded: dict[str, EngineInfo] = {}
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
         for nodeid, samples in (earlier or {}).items():
             self._tests[nodeid].processes.extend(samples)
@@ -129,8 +133,7 @@ class Rounds:
             if not waiting:
                 break
             waiting, turns = self._next_round(waiting)
-            order.shuffle(waiting)
-            self._round(number, sides, waiting, turns)
+            self._round(number, sides, shuffled(waiting, self._specs, order), turns)
         return self.measured()
 
     def measured(self) -> Measurement:
@@ -142,7 +145,6 @@ class Rounds:
             generating_seconds=self._replayer.generating_seconds,
             processes=self._started,
             waited=self._waited,
-            loaded=self._loaded,
             apart=self._apart,
         )
 
@@ -255,57 +257,39 @@ class Rounds:
         A process that dies is replaced.
         """
         found: list[tuple[str, list[ProcessSample]]] = []
-        engines: dict[str, EngineClient] = {}
+        is_known = not self._paired or all(side.role in self._turns for side, _ in together)
+        processes = RoundProcesses(
+            partial(self._wait_before, turns), None if is_known else self._turns_of
+        )
+        sides = [side for side, _ in together]
         try:
             for nodeid in waiting:
                 if self._spent(nodeid):
                     continue
                 try:
-                    found.append((nodeid, self._replay(together, engines, nodeid, turns)))
+                    processes.make_room(sides, nodeid)
+                    found.append((nodeid, self._replay(together, processes, nodeid, turns)))
                 except ReplayError as failure:
                     if isinstance(failure.error, EngineGoneError):
-                        engines.pop(failure.side, None)
-                    side = next(side for side, _ in together if side.role == failure.side)
+                        processes.lose(failure.side)
+                    side = next(side for side in sides if side.role == failure.side)
                     if len(together) > 1:
                         # They may disturb each other; running alone will show.
                         self._keep_apart(self._message(side, failure.error))
                         break
                     self._tests[nodeid].error = self._message(side, failure.error)
-            for role, client in engines.items():
-                if self._paired and role not in self._turns:
-                    self._turns[role] = self._turns_of(client) if client.alive else None
-                client.close()
+            processes.close()
         except BaseException:
             # Interrupted: kill the engines instead of closing them.
-            for client in engines.values():
-                client.kill()
+            processes.kill()
             raise
+        finally:
+            self._started += processes.started
+        self._turns = {**processes.turns, **self._turns}
         return found
 
-    def _engine(
-        self, side: Side, engines: dict[str, EngineClient], turns: Turns | None
-    ) -> EngineClient:
-        """Return the side's running process, started if needed.
-
-        Raises:
-            ReplayError: it cannot be started.
-        """
-        client = engines.get(side.role)
-        if client is not None and not client.alive:
-            client.close()
-            del engines[side.role]
-            client = None
-        if client is None:
-            self._waited += self._before(turns)
-            try:
-                client = engines[side.role] = side.start()
-            except EngineError as error:
-                raise ReplayError(side.role, error) from error
-            self._started += 1
-            if turns and (fewer := fewer_layers(self._loaded.get(side.role), client.info)):
-                raise ReplayError(side.role, EngineError(fewer))
-            self._loaded[side.role] = client.info
-        return client
+    def _wait_before(self, turns: Turns | None) -> None:
+        self._waited += self._before(turns)
 
     def _spent(self, nodeid: str) -> bool:
         """Check and note whether the session's budget, or the test's own, is used up."""
@@ -318,7 +302,7 @@ class Rounds:
     def _replay(
         self,
         together: Sequence[tuple[Side, ReplaySlot]],
-        engines: dict[str, EngineClient],
+        engines: RoundProcesses,
         nodeid: str,
         turns: Turns | None,
     ) -> list[ProcessSample]:
@@ -327,7 +311,11 @@ class Rounds:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
             if workload is not None:
                 own = place if paired else replace(place, pair=None)
-                processes.append(ReplayProcess(self._engine(side, engines, turns), own, workload))
+                client, loaded = engines.ready(side, nodeid), self._tests[nodeid].loaded
+                if turns and (fewer := fewer_layers(loaded.get(side.role), client.info)):
+                    raise ReplayError(side.role, EngineError(fewer))
+                loaded[side.role] = client.info
+                processes.append(ReplayProcess(client, own, workload))
         began = time.monotonic()
         try:
             if paired and len(processes) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pytest_llmperf.engine.info import EngineInfo
@@ -31,6 +31,7 @@ class TestSamples:
         unfit: whether it was given up because too many samples were void.
         seconds: wall time spent replaying it, warm-up included.
         earlier: number of pairs from earlier sessions.
+        loaded: what the newest engine of each side had loaded for it.
     """
 
     __test__ = False
@@ -43,6 +44,7 @@ class TestSamples:
     unfit: bool = False
     seconds: float = 0.0
     earlier: int = 0
+    loaded: dict[str, EngineInfo] = field(default_factory=dict)
 
     def of_this_session(self) -> TestSamples:
         """Return the samples without the pairs of earlier sessions."""
@@ -209,7 +211,6 @@ class Measurement:
         generating_seconds: the part spent inside generation, warm-up included.
         processes: number of engine processes started.
         waited: the part of ``seconds`` spent waiting for the machine to be quiet.
-        loaded: load report of the newest engine of each side.
         apart: why processes with room side by side ran one after the other; or empty.
     """
 
@@ -219,7 +220,6 @@ class Measurement:
     generating_seconds: float = 0.0
     processes: int = 0
     waited: float = 0.0
-    loaded: Mapping[str, EngineInfo] = field(default_factory=dict)
     apart: str = ""
 
     @property

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.measure.workload import Workload
+
+
+class StartEngine(Protocol):
+    """Starts a fresh engine process."""
+
+    def __call__(self, spec: LaunchSpec | None = None) -> EngineClient:
+        """Start it with the settings of ``spec``; None: with the side's own.
+
+        Raises:
+            EngineError: it can't be started.
+        """
+        ...
+
+
+def starter_of(own: LaunchSpec) -> StartEngine:
+    """Return a function that starts processes of ``own``, or of the spec that it is given."""
+
+    def start(spec: LaunchSpec | None = None) -> EngineClient:
+        return EngineClient.start(spec or own)
+
+    return start
 
 
 @dataclass(frozen=True)
@@ -20,12 +43,14 @@ class Side:
         start: starts a fresh engine process.
         own_workloads: by node id, workloads of tests that differ from the plan's on this
             side; None for a test that this side does not have.
+        specs: by node id, the settings of each test; empty where all tests have the side's own.
     """
 
     role: str
     name: str
-    start: Callable[[], EngineClient]
+    start: StartEngine
     own_workloads: Mapping[str, Workload | None] = field(default_factory=dict)
+    specs: Mapping[str, LaunchSpec] = field(default_factory=dict)
 
     def workload(self, nodeid: str, planned: Workload) -> Workload | None:
         """Return this side's workload of a test; None if it has no such test."""

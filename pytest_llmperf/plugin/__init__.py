@@ -12,7 +12,7 @@ import pytest
 
 # Saves the clock before a test library (freezegun) can replace it.
 import pytest_llmperf.engine.own_time  # noqa: F401
-from pytest_llmperf.plugin.fixtures import llm_engine
+from pytest_llmperf.plugin.fixtures import _sweep_parameter, llm_engine
 from pytest_llmperf.plugin.markers import MARKERS, PLAIN_MARKERS
 from pytest_llmperf.plugin.options import add_options
 from pytest_llmperf.plugin.selection import (
@@ -24,7 +24,7 @@ from pytest_llmperf.plugin.selection import (
 )
 from pytest_llmperf.plugin.settings import config_line, current_settings
 
-__all__ = ["llm_engine"]
+__all__ = ["_sweep_parameter", "llm_engine"]
 
 #: The name of the plugin that records for a session in another tree.
 RECORDING = "llmperf-recording-session"
@@ -54,9 +54,21 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     return [f"llmperf: {config_line(config)}"] if _named(config) else []
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of every cell of a sweep."""
+    if metafunc.definition.get_closest_marker("perf_sweep") is not None:
+        from pytest_llmperf.plugin.sweeps import parametrize
+
+        parametrize(metafunc)
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Make a metric marker imply ``perf``, before tests are selected by marker."""
+    """Make our markers imply ``perf``, and name a cell's settings, before tests are selected."""
     imply_perf(item)
+    if item.get_closest_marker("perf_sweep") is not None:
+        from pytest_llmperf.plugin.sweeps import add_keywords
+
+        add_keywords(item)
 
 
 @pytest.hookimpl(tryfirst=True)

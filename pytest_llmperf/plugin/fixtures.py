@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine
 
 
+@pytest.fixture(name="_llmperf_cell")
+def _sweep_parameter(request: pytest.FixtureRequest) -> object:
+    """The cell of a sweep: the parameter by which ``perf_sweep`` makes several tests of one."""
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def llm_engine(pytestconfig: pytest.Config) -> Iterator[LlmEngine]:
     """The model of ``config.yaml``, loaded in a separate worker process.

@@ -17,7 +17,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.plugin.markers import MarkerError, marker_levels, refuse_unknown
 from pytest_llmperf.plugin.options import usage_error
 from pytest_llmperf.plugin.selection import is_perf, uses_engine
-from pytest_llmperf.plugin.settings import settings_of
+from pytest_llmperf.plugin.settings import current_settings, settings_of
 from pytest_llmperf.session.setup import ALL_LAYERS
 
 MARKER = "gpu"
@@ -115,19 +115,23 @@ class GpuGuard:
             asked.append((f"marker {MARKER!r}", self._requirements[item]))
         if not asked:
             return
-        info, setup = self._info(), settings_of(self._config).setup
+        info, setup = self._info(), settings_of(self._config).setup_of(item.nodeid)
         found = [setup.shortfall(who, requirement, info) for who, requirement in asked]
         if text := next(filter(None, found), None):
             pytest.fail(text, pytrace=False)
 
     def _info(self) -> EngineInfo:
         """Return the info of the session's engine, which is started if necessary."""
-        if self._broken is None:
+        problem = self._broken
+        if problem is None:
             try:
                 settings = settings_of(self._config)
                 if settings.setup.llm.kind.reports_layers:
                     return settings.engine.info
-                self._broken = f"marker {MARKER!r}: {settings.setup.placement_unknown}"
+                problem = f"marker {MARKER!r}: {settings.setup.placement_unknown}"
             except (pytest.UsageError, EngineError) as error:
-                self._broken = str(error)
-        pytest.fail(self._broken, pytrace=False)
+                problem = str(error)
+            found = current_settings(self._config)
+            if found is None or not found.uses_other_settings:
+                self._broken = problem
+        pytest.fail(problem, pytrace=False)

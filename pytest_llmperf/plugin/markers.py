@@ -45,6 +45,10 @@ MARKERS = {
         "quality(max_kl=0.02, max_perplexity_increase='1%', min_top1='95%'): gate the quality of "
         "the answers, compared with the reference of the configuration."
     ),
+    "perf_sweep": (
+        "perf_sweep(n_batch=[512, 1024], n_ctx=[2048, 4096]): a perf test for each combination of "
+        "these engine settings (keys of llm), with verdicts and baselines of its own."
+    ),
     "perf_metric": (
         "perf_metric(name, min=..., max=..., tolerance='5%'): gate any registered metric; "
         "a marker without a limit gates against the baseline only."
@@ -58,7 +62,7 @@ PLAIN_MARKERS = {
     ),
 }
 #: Those of ``MARKERS`` that name a metric.
-METRIC_MARKERS = tuple(name for name in MARKERS if name not in ("perf", "quality"))
+METRIC_MARKERS = tuple(name for name in MARKERS if name not in ("perf", "perf_sweep", "quality"))
 #: Arguments of ``quality``.
 QUALITY_ARGUMENTS = frozenset({"max_kl", "max_perplexity_increase", "min_top1"})
 

@@ -11,6 +11,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.own_llama import watch_own_llama
 from pytest_llmperf.measure.workload import Recorder, Workload
 from pytest_llmperf.plugin.verdict_reports import STRICT_XPASS, fail_report
@@ -35,12 +36,14 @@ class HeldTest:
         reports: its setup, call and teardown, not logged yet.
         workload: its requests to the engine.
         seconds: how long they took, inside generation.
+        info: what the engine had loaded.
     """
 
     item: pytest.Item
     reports: list[pytest.TestReport]
     workload: Workload
     seconds: float
+    info: EngineInfo | None = None
 
     @property
     def call(self) -> pytest.TestReport:
@@ -93,7 +96,7 @@ class RecordStage:
         elif workload is None:
             fail_report(call, NOTHING_ASKED, item)
         elif not any(report.failed for report in reports if report is not call):
-            return HeldTest(item, reports, workload, self._recorder.seconds)
+            return HeldTest(item, reports, workload, self._recorder.seconds, self._engine.last_info)
         return reports
 
 

@@ -17,6 +17,7 @@ from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
 from pytest_llmperf.plugin.selection import is_asked_for, is_perf, named_markers
 from pytest_llmperf.plugin.settings import Settings, settings_of
+from pytest_llmperf.plugin.sweeps import SweepGuard, read_cells
 from pytest_llmperf.session.base_recording import BaseRecording, RecordingRequest
 
 
@@ -47,7 +48,14 @@ class RecordingSession:
         items[:] = [item for item in perf if item.nodeid in wanted]
         if items:
             # Before any body runs, as a wrong configuration ends the session.
-            self._stage = RecordStage(settings_of(self._config).engine)
+            settings = settings_of(self._config)
+            cells, wrong = read_cells(items, settings.setup.llm, settings.setup)
+            settings.cells.update(cells)
+            self._broken |= wrong
+            items[:] = [item for item in items if item.nodeid not in wanted & wrong.keys()]
+            if cells:
+                self._config.pluginmanager.register(SweepGuard(settings), "llmperf-sweeps")
+            self._stage = RecordStage(settings.engine)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Any:
@@ -100,7 +108,8 @@ class RecordingSession:
 
 def _engine_of(settings: Settings) -> dict[str, Any]:
     """Return the facts needed to start the engine again."""
-    setup, info = settings.setup, settings.engine.last_info
+    engine = settings.engine
+    setup, info = settings.setup, engine.own_info or engine.last_info
     return {
         "spec": setup.spec,
         "config_file": str(setup.loaded.path or ""),

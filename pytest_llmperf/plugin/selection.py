@@ -98,6 +98,8 @@ def _names(node: ast.expr, *, wanted: bool) -> Iterator[str]:
 def _takes_our_arguments(mark: pytest.Mark) -> bool:
     if mark.name == "perf_metric" and mark.args:
         return True
+    if mark.name == "perf_sweep":
+        return bool(mark.kwargs)
     if mark.name == "quality":
         return bool(QUALITY_ARGUMENTS & mark.kwargs.keys())
     known = _METRIC_ARGUMENTS if mark.name in METRIC_MARKERS else _PERF_ARGUMENTS

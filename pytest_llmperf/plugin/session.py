@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required
 from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
+from pytest_llmperf.plugin.sweeps import SweepGuard, one_per_test, read_cells
 from pytest_llmperf.plugin.tuning import TuningError, TuningRun, tuning_run
 from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
@@ -62,6 +64,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         errors += wrong + read_budget(item)[1]
         if config.getoption("llmperf_roofline"):
             checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
+    setup = None if collect_only else settings_of(config).setup
+    cells, wrong_cells = read_cells(items, loaded.config.llm, setup)
+    errors += one_per_test(wrong_cells)
     if errors:
         raise usage_error("\n".join(errors))
     if collect_only:
@@ -69,12 +74,21 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     if quality and (wrong := check_reference(settings_of(config).setup)):
         raise usage_error("\n".join(wrong))
     options, console = Options.of(config), TerminalConsole(config)
+    if cells and options.tune is not None:
+        raise usage_error(
+            f"llmperf tune: marker 'perf_sweep' gives {next(iter(cells))} engine settings of its "
+            "own, and a search compares settings of the whole session; leave such tests out with "
+            "-k or --deselect, or take the marker away"
+        )
     check_before_loading(config, items, settings_of(config).setup, options)
     context = session_context(config, console)
     tuning = tuning_run(context, options.tune) if options.tune is not None else None
     required = required_baselines(config, items, checks, context, options)
     session = PerfSession(config, options, checks, quality, required, context, console, tuning)
     config.pluginmanager.register(session, "llmperf-session")
+    if cells:
+        settings_of(config).cells.update(cells)
+        config.pluginmanager.register(SweepGuard(settings_of(config)), "llmperf-sweeps")
     session.prepare()
 
 
@@ -237,6 +251,9 @@ class PerfSession:
         """Return what was recorded of a test, and what its markers ask for."""
         budget, _ = read_budget(one.item)
         nodeid = one.item.nodeid
+        cell = settings_of(self._config).cells.get(nodeid)
+        if cell is not None:
+            cell = replace(cell, info=one.info)
         return RecordedTest(
             nodeid,
             one.workload,
@@ -244,6 +261,7 @@ class PerfSession:
             self._checks[nodeid],
             budget,
             self._quality.get(nodeid),
+            cell,
         )
 
     def _calibrate(self, request: Path, tests: Sequence[RecordedTest]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.engine.handle import LlmEngine
+    from pytest_llmperf.session.cell import Cell
     from pytest_llmperf.session.setup import EngineSetup
 
 
@@ -27,10 +27,21 @@ class Settings:
     Attributes:
         setup: the configuration, checked, and how its engine is started.
         engine: the session's engine; its worker starts with the first request.
+        cells: the tests in sweeps by node id, each with its own engine settings.
     """
 
     setup: EngineSetup
     engine: LlmEngine
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+    @property
+    def uses_other_settings(self) -> bool:
+        """Whether the engine is set to the settings of a test in a sweep."""
+        return self.engine.spec is not self.setup.spec
+
+    def setup_of(self, nodeid: str) -> EngineSetup:
+        """Return the configuration of a test."""
+        return self.cells[nodeid].setup if nodeid in self.cells else self.setup
 
 
 _KEY = pytest.StashKey[Settings]()
@@ -98,8 +109,10 @@ def _resolve(config: pytest.Config) -> Settings:
         )
     except ConfigError as error:
         raise usage_error(str(error)) from None
-    lock = DeviceLock(notify=_notifier(config), cards=partial(cards_of, [setup.spec]))
-    return Settings(setup, LlmEngine(setup.spec, setup.llm.max_tokens, lock))
+    # Of the settings in use when it is locked: a cell of a sweep may use other cards.
+    lock = DeviceLock(notify=_notifier(config), cards=lambda: cards_of([engine.spec]))
+    engine = LlmEngine(setup.spec, setup.llm.max_tokens, lock)
+    return Settings(setup, engine)
 
 
 def import_paths(config: pytest.Config) -> tuple[str, ...]:

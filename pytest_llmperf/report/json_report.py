@@ -15,7 +15,8 @@ per second; anything unknown is null)::
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
     tests       [{nodeid, verdict, workload {summary, hash, requests [digest, as
-                request_digest.py has it]}, processes, pairs, earlier_pairs (of them,
+                request_digest.py has it]}, settings {name: value} (of its cell of a sweep;
+                empty without), processes, pairs, earlier_pairs (of them,
                 measured by earlier sessions), against (what this test was compared with;
                 null for stored sessions), confirmed (stored sessions made it suspect),
                 findings [text],
@@ -159,6 +160,7 @@ def _test(test: TestResult) -> dict[str, Any]:
             "hash": test.workload_hash,
             "requests": [request.row() for request in test.requests],
         },
+        "settings": dict(test.settings),
         "processes": test.processes,
         "pairs": test.pairs,
         "earlier_pairs": test.earlier_pairs,

@@ -9,6 +9,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, listed, needed_words, odds, sensitivity_words, signed
 from pytest_llmperf.report.cells import BOLD, NOTHING, YELLOW, Cells, cells_of, paint, verdict_style
 from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer
+from pytest_llmperf.report.sweep import sweep_lines
 from pytest_llmperf.text import (
     columns,
     display_width,
@@ -73,6 +74,7 @@ def table_lines(session: SessionResult, width: int, color: bool, brief: bool = F
         lines += wrap_words(note, width, first="note: ", indent="      ")
     if session.tests:
         lines += ["", *_rows(session, width, color, brief)]
+        lines += sweep_lines(session, width, color)
     return lines
 
 

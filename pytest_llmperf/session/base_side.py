@@ -6,16 +6,20 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmperf.config.load import load_config
-from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.config.on_top import (
+    ImpossibleSettingsError,
+    WrongSettingError,
+    with_settings,
+)
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.request_digest import ADVICE, difference
 from pytest_llmperf.session.base_recording import OtherTree
+from pytest_llmperf.session.cell import specs_of
 from pytest_llmperf.session.setup import EngineSetup, set_up_engine
 
 if TYPE_CHECKING:
@@ -77,6 +81,43 @@ class BaseSide:
             return "absent"
         return "changed" if nodeid in self.changed else "same"
 
+    def for_tests(self, tests: Sequence[RecordedTest]) -> BaseSide:
+        """Return this side, with tests marked whose settings its configuration can't have."""
+        broken = dict(self.broken)
+        for test in tests:
+            if test.cell is None or self.relation(test.nodeid) == "absent":
+                continue
+            try:
+                self.for_test(test)
+            except (WrongSettingError, ImpossibleSettingsError) as error:
+                broken[test.nodeid] = f"base ({self.name}) can't have these settings: {error}"
+        return replace(self, broken=broken) if broken != self.broken else self
+
+    def for_test(self, test: RecordedTest) -> BaseSide:
+        """Return this side with the settings of a test's cell on top, if it is one.
+
+        Raises:
+            WrongSettingError, ImpossibleSettingsError: its configuration can't have them.
+        """
+        cell, llm, spec = test.cell, self.llm, self.spec
+        if cell is None or llm is None or spec is None:
+            return self
+        if test.nodeid in self.broken:
+            return replace(self, differences=())
+        llm = with_settings(llm, cell.settings)
+        file = Path(spec.config["model_path"]) if llm.kind.needs == "model" else None
+        settings = [one for one in self.differences if one.startswith("llm.")]
+        same_model = () if any(map(_is_model, settings)) else ("llm.model_path",)
+        return replace(
+            self,
+            llm=llm,
+            spec=replace(spec, config=llm.resolved(file)),
+            differences=(
+                *(one for one in self.differences if one not in settings),
+                *setting_lines(cell.setup.llm, llm, same_model),
+            ),
+        )
+
     def other_work(self, test: RecordedTest) -> str:
         """Describe how a test's workload differs on this side; empty if it is the same."""
         work = self.changed.get(test.nodeid)
@@ -87,6 +128,10 @@ class BaseSide:
             found = f"{found or 'of the same size'}; {ADVICE}"
         text = f"{self.name} measured {work.summary}: other work, so not judged as equal"
         return f"{text}: {found}" if found else text
+
+
+def _is_model(difference: str) -> bool:
+    return difference.startswith("llm.model_path: ")
 
 
 def setup_side(name: str, own: EngineSetup, setup: EngineSetup) -> BaseSide:
@@ -150,11 +195,16 @@ def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ())
     )
 
 
-def sides_of(setup: EngineSetup, base: BaseSide | None) -> list[Side]:
+def sides_of(
+    setup: EngineSetup, base: BaseSide | None, tests: Sequence[RecordedTest]
+) -> list[Side]:
     """Return the candidate and, if there is one, the base."""
-    sides = [Side(CANDIDATE, "candidate", setup.starter())]
+    specs = specs_of(tests, setup.spec, lambda cell: cell.setup.spec)
+    sides = [Side(CANDIDATE, "candidate", setup.starter(), specs=specs)]
     if base is not None and base.spec is not None:
         own: dict[str, Workload | None] = dict(base.changed)
         own |= dict.fromkeys((*base.absent, *base.broken))
-        sides.append(Side(BASE, f"base ({base.name})", partial(EngineClient.start, base.spec), own))
+        base_specs = {test.nodeid: base.for_test(test).spec or base.spec for test in tests}
+        name, start = f"base ({base.name})", starter_of(base.spec)
+        sides.append(Side(BASE, name, start, own, base_specs if specs else {}))
     return sides

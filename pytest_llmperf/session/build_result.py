@@ -115,7 +115,7 @@ def _test(
     confirmed = confirmation.confirmed.get(nodeid)
     trial = confirmed or confirmation.rejudged or trial
     remarks = [confirmation.remarks[nodeid]] if nodeid in confirmation.remarks else []
-    facts, base = trial.facts, trial.base
+    facts, base, cell = trial.facts.for_test(test), trial.base_of(test), test.cell
     checks, samples = trial.checks[nodeid], trial.measurement.tests[nodeid]
     baseline, skipped = trial.baselines[nodeid]
     rows = tuple(one for one in checks if one.check.gated or one.evidence.samples)
@@ -124,6 +124,7 @@ def _test(
     findings = [*_findings(samples), *_left_out(skipped), *roofline_lines(roofline)]
     own = [s for s in samples.processes if s.side == CANDIDATE]
     watched = own or [s for s in samples.voided if s.side == CANDIDATE and not samples.processes]
+    setup = context.setup if cell is None else cell.setup
     diagnosis = explainer.explain(trial, test) if explainer is not None else ()
     return TestResult(
         nodeid=nodeid,
@@ -131,9 +132,11 @@ def _test(
         workload=test.workload.summary,
         workload_hash=test.workload.hash,
         requests=test.workload.digests,
+        settings=cell.settings if cell is not None else {},
+        sweep=cell.sweep if cell is not None else "",
         # What led to the trial that decides comes first.
         findings=(*remarks, *findings) if confirmed is not None else (*findings, *remarks),
-        differences=differences_of(facts, baseline, base, configured),
+        differences=differences_of(facts, nodeid, baseline, base, configured),
         fitness=trial.fitness[nodeid],
         causes=explanations_of([one.verdict for one in checks if one.verdict], configured),
         pairs=samples.pairs,
@@ -145,7 +148,7 @@ def _test(
         telemetry=joined([s.telemetry for s in watched if s.telemetry]),
         roofline=roofline,
         diagnosis=diagnosis,
-        doctor_command=doctor_command(context.setup, test.workload) if diagnosis else "",
+        doctor_command=doctor_command(setup, test.workload) if diagnosis else "",
     )
 
 

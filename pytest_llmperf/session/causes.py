@@ -33,6 +33,7 @@ _BEYOND, _THREADS = "threads_beyond_cores", "other_threads"
 
 def configured_findings(
     facts: SessionFacts,
+    nodeid: str,
     baseline: StoredRecord | None,
     base: BaseSide | None,
     loaded: Mapping[str, EngineInfo],
@@ -40,22 +41,29 @@ def configured_findings(
     """Return how configuration or build differ from a test's baseline or base side.
 
     Args:
-        facts: of this session.
+        facts: of this session, for the test.
+        nodeid: of the test.
         baseline: the newest stored session that judges the test, or None.
         base: the base side, which replaces the baseline, or None.
-        loaded: info of each side's engine, by side.
+        loaded: what each side's engine had loaded for the test, by side.
     """
     found = beyond_cores(facts.config, usable_cpus())
-    sides = _sides(facts, base, loaded) if base is not None else _stored(facts, baseline, loaded)
+    sides = (
+        _sides(facts, base, loaded)
+        if base is not None
+        else _stored(facts, nodeid, baseline, loaded)
+    )
     if sides is not None:
         found = [*causes(*sides), *found]
     # In order of significance, not of severity.
     return [with_severities([one], facts.watch.severities)[0] for one in found]
 
 
-def stored_causes(facts: SessionFacts, baseline: StoredRecord) -> list[FitnessFinding]:
-    """Return differences in configuration or build from a stored session."""
-    sides = _stored(facts, baseline, {})
+def stored_causes(
+    facts: SessionFacts, test: RecordedTest, baseline: StoredRecord
+) -> list[FitnessFinding]:
+    """Return differences in a test's configuration or build from a stored session."""
+    sides = _stored(facts.for_test(test), test.nodeid, baseline, {})
     return [] if sides is None else causes(*sides)
 
 
@@ -77,6 +85,7 @@ def explanations_of(
 
 def differences_of(
     facts: SessionFacts,
+    nodeid: str,
     baseline: StoredRecord | None,
     base: BaseSide | None,
     configured: Sequence[FitnessFinding],
@@ -91,7 +100,7 @@ def differences_of(
     if baseline is None:
         return ()
     named = {setting for finding in configured for setting in NAMED_SETTINGS.get(finding.name, ())}
-    found = differences_from(baseline, facts.machine, facts.provenance, facts.config)
+    found = differences_from(baseline, facts.machine, facts.provenance, facts.config, nodeid)
     rest = (f"{d.item}: {d.baseline} → {d.current}" for d in found if d.item not in named)
     return (*known_causes, *rest)
 
@@ -127,7 +136,7 @@ class Explainer:
 
         if self._hardware is None:
             self._hardware = look_at_hardware()
-        facts, samples = trial.facts, trial.measurement.tests[test.nodeid]
+        facts, samples = trial.facts.for_test(test), trial.measurement.tests[test.nodeid]
         # As the verdict: only this side's valid processes.
         found = (f for one in samples.processes if one.side == CANDIDATE for f in one.findings)
         checks = [one for one in trial.checks[test.nodeid] if one.summary]
@@ -179,7 +188,10 @@ def _too_slow(verdicts: Sequence[Verdict]) -> set[VerdictKind]:
 
 
 def _stored(
-    facts: SessionFacts, baseline: StoredRecord | None, loaded: Mapping[str, EngineInfo]
+    facts: SessionFacts,
+    nodeid: str,
+    baseline: StoredRecord | None,
+    loaded: Mapping[str, EngineInfo],
 ) -> tuple[EngineState, EngineState] | None:
     if baseline is None:
         return None
@@ -188,7 +200,7 @@ def _stored(
     record = baseline.record
     return (
         EngineState(facts.provenance.backend, facts.config, measured),
-        EngineState(record.provenance.backend, record.config, record.loaded),
+        EngineState(record.provenance.backend, record.config_of(nodeid), record.loaded_of(nodeid)),
     )
 
 

@@ -286,7 +286,9 @@ class Confirmer:
                 left.append(suspect)
                 continue
             nodeid = suspect.test.nodeid
-            differences = {one.path.name: self._code.differences(one) for one in alike}
+            differences = {
+                one.path.name: self._code.differences(one, suspect.test) for one in alike
+            }
             name = next((name for name, found in differences.items() if not found), None)
             if name is not None:
                 same[nodeid] = name
@@ -303,7 +305,7 @@ class Confirmer:
     def _engine_causes(self, suspects: Sequence[Suspect]) -> dict[str, list[FitnessFinding]]:
         """Return differences in build or load from a suspect's newest stored session."""
         found = {
-            suspect.test.nodeid: stored_causes(self._facts, suspect.sessions[-1])
+            suspect.test.nodeid: stored_causes(self._facts, suspect.test, suspect.sessions[-1])
             for suspect in suspects
         }
         return {nodeid: causes for nodeid, causes in found.items() if causes}

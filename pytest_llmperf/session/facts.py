@@ -85,19 +85,30 @@ class SessionFacts:
         """The facts about the loaded engine that a record stores."""
         return Loaded.of(self.info)
 
+    def for_test(self, test: RecordedTest) -> SessionFacts:
+        """Return these facts with the settings and the engine of a test's cell, if it is one."""
+        cell = test.cell
+        if cell is None:
+            return self
+        return replace(self, config=cell.config, info=cell.info or self.info)
+
     @property
     def roofline(self) -> RooflineMeter:
         """Computes the limits set by this machine's memory."""
         return self.watch.roofline
 
     @contextmanager
-    def against(self, base: BaseSide | None, setup: EngineSetup) -> Iterator[SessionFacts]:
+    def against(
+        self, base: BaseSide | None, setup: EngineSetup, tests: Sequence[RecordedTest]
+    ) -> Iterator[SessionFacts]:
         """Provide these facts for a comparison with a base side, whose engine is watched, too.
 
         Telemetry that only the base needs ends with the context.
         """
-        # Both sides are watched with one need, or load would void the samples of one of them only.
-        sides = [setup.llm] if base is None or base.llm is None else [setup.llm, base.llm]
+        # All are watched with one need, or load would void the samples of some of them only.
+        sides = [setup.llm, *(test.cell.setup.llm for test in tests if test.cell is not None)]
+        sides += [one for test in tests if base and (one := base.for_test(test).llm)]
+        sides += [base.llm] if base is not None and base.llm is not None else []
         uses = any(map(_may_use_gpu, sides))
         opened, telemetry = None, self.watch.telemetry
         # Other processes on a card that no engine uses do not matter.
@@ -187,7 +198,7 @@ def gather_facts(
         ),
         calibrations=tuple(alike),
     )
-    with facts.against(base, setup) as watched:
+    with facts.against(base and base.for_tests(tests), setup, tests) as watched:
         yield watched
 
 

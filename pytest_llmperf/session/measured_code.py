@@ -26,6 +26,7 @@ from pytest_llmperf.session.facts import SessionFacts
 
 if TYPE_CHECKING:
     from pytest_llmperf.session.context import SessionContext
+    from pytest_llmperf.session.recorded import RecordedTest
 
 _DIGITS = 20
 
@@ -84,16 +85,18 @@ class MeasuredCode:
             return False
         return head == commit or self._content(head) == self._content(commit) is not None
 
-    def differences(self, stored: StoredRecord) -> list[str]:
-        """Return known and possible differences from a stored session, except the machine.
+    def differences(self, stored: StoredRecord, test: RecordedTest) -> list[str]:
+        """Return known and possible differences of a test from a stored session's.
+
+        Except the machine.
 
         Empty if code, configuration, packages, engine and model are the same: then only the
         machine can have changed the speed.
         """
-        return list(self._differences(stored))
+        return list(self._differences(stored, test))
 
-    def _differences(self, stored: StoredRecord) -> Iterator[str]:
-        record, ours = stored.record, self.provenance
+    def _differences(self, stored: StoredRecord, test: RecordedTest) -> Iterator[str]:
+        record, ours, facts = stored.record, self.provenance, self._facts.for_test(test)
         theirs = record.provenance
         if theirs.code is None or theirs.code != ours.code:
             known = theirs.code is not None and ours.code is not None
@@ -101,13 +104,14 @@ class MeasuredCode:
                 yield "the code"
             elif known:
                 yield "files that git does not know"
-        found = work_differences(stored, ours, self._facts.config)
+        found = work_differences(stored, ours, facts.config, test.nodeid)
         yield from (f"{d.item} (base {d.baseline}, candidate {d.current})" for d in found)
         if theirs.backend != ours.backend:
             yield f"the backend (base {theirs.backend}, candidate {ours.backend})"
-        if record.loaded is None:
+        loaded = record.loaded_of(test.nodeid)
+        if loaded is None:
             yield "what its engine had loaded, which it does not say"
-        elif _without_reason(record.loaded) != _without_reason(self._facts.loaded):
+        elif _without_reason(loaded) != _without_reason(facts.loaded):
             yield "what the engine loaded"
         if theirs.environment is None or ours.environment is None:
             yield "the installed packages, which it does not say"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.machine.free_memory import has_room_beside
 from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
 from pytest_llmperf.machine.gpu.room import cards_have_room_beside
+from pytest_llmperf.measure.order import processes_per_round
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
@@ -126,11 +127,19 @@ def make_plan(
     *,
     paired: bool = False,
     turns: Turns | None = None,
+    specs: Mapping[str, LaunchSpec] | None = None,
 ) -> Plan:
     """Return the plan; without a configured seed the order is random, and the seed is kept.
 
-    ``turns``: what pairs are expected to take turns by.
+    Args:
+        tests: the tests to measure.
+        perf: the settings.
+        start_seconds: how long an engine process takes to start.
+        paired: whether two sides are compared.
+        turns: what pairs are expected to take turns by.
+        specs: the tests' engine settings, by node id, where they differ.
     """
+    specs = specs or {}
     budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
     return Plan(
         workloads={test.nodeid: test.workload for test in tests},
@@ -141,6 +150,7 @@ def make_plan(
         budget=perf.budget,
         paired=paired,
         turns=turns,
+        loads=processes_per_round(specs.keys(), specs),
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         # A percentile is one of all gaps of whole iterations: turns would leave few of them.
         uncut=frozenset(
@@ -198,13 +208,20 @@ def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> T
     return turns if fits else None
 
 
-def expected_turns(asked: str, specs: Sequence[LaunchSpec], info: EngineInfo) -> Turns | None:
+def expected_turns(
+    asked: str, specs: Sequence[LaunchSpec], infos: Iterable[EngineInfo]
+) -> Turns | None:
     """Return what pairs of these engines will take turns by, if there is memory for both.
 
-    None where one has layers on a GPU, whose room is not known yet. ``info``: what the first one
-    loaded; the other one's layers are taken to be where its are.
+    None where one has layers on a GPU, whose room is not known yet.
+
+    Args:
+        asked: ``perf.turns``.
+        specs: how both sides are started.
+        infos: what the candidate loaded for each test; the layers of the other side are taken to
+            be where its are.
     """
-    if info.gpu is not None and info.gpu.layers_on_gpu > 0:
+    if any(info.gpu is not None and info.gpu.layers_on_gpu > 0 for info in infos):
         return None
     return common_turns([_allowed_turns(asked, spec.kind) for spec in specs])
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -44,12 +45,22 @@ def measure_quality(
 ) -> Mapping[str, TestQuality]:
     """Return the quality of the tests that have limits for it, by node id.
 
-    One process of each side: the figures are the same every time. A problem is the verdict
-    ``error`` of these tests, and ends no session.
+    One process of each side, and of each cell of a sweep: the figures are the same every time. A
+    problem is the verdict ``error`` of the tests with these settings, and ends no session.
     """
-    judged = [test for test in tests if test.quality is not None]
-    if not judged:
-        return {}
+    by_settings: dict[str, list[RecordedTest]] = {}
+    for test in tests:
+        if test.quality is not None:
+            own = test.cell.setup.spec.config if test.cell is not None else {}
+            by_settings.setdefault(json.dumps(own, sort_keys=True), []).append(test)
+    found: dict[str, TestQuality] = {}
+    for alike in by_settings.values():
+        found |= _measured(context, alike)
+    return found
+
+
+def _measured(context: SessionContext, judged: Sequence[RecordedTest]) -> dict[str, TestQuality]:
+    """Return the quality of tests that have the same engine settings, by node id."""
     from pytest_llmperf.quality.limits import failed, figure_lines, judge, summary_of
 
     found: dict[str, TestQuality] = {}
@@ -77,7 +88,10 @@ def measure_quality(
 
 
 def _results(context: SessionContext, tests: Sequence[RecordedTest]) -> list[QualityResult]:
-    """Measure all tests with one process of each side.
+    """Measure tests of the same engine settings with one process of each side.
+
+    The cells of a sweep are compared with one reference, that of the session. It gets the cell's
+    context size, which changes no answer, to have room for the same prompts.
 
     Raises:
         QualityError, ConfigError, EngineError, OSError: they can't be measured.
@@ -85,17 +99,21 @@ def _results(context: SessionContext, tests: Sequence[RecordedTest]) -> list[Qua
     from pytest_llmperf.quality.measure import qualities_of
     from pytest_llmperf.quality.reference import configured_text, reference_spec
 
-    setup, console = context.setup, context.console
-    reference = reference_spec(setup.loaded, setup.spec)
+    setup, console, cell = context.setup, context.console, tests[0].cell
+    spec, reference = setup.spec, reference_spec(setup.loaded, setup.spec)
+    if cell is not None:
+        spec = cell.setup.spec
+        size = {"n_ctx": spec.config["n_ctx"]}
+        reference = replace(reference, config={**reference.config, **size})
     text = configured_text(setup.loaded)
     materials = [[text] if text is not None else prompts_of(test) for test in tests]
     # With a text of the configuration all tests are scored on the same.
     once = materials[:1] if text is not None else materials
-    cards = partial(cards_of, [setup.spec, reference])
+    cards = partial(cards_of, [spec, reference])
     lock = DeviceLock(notify=console.line, cards=cards)
     lock.acquire()
     try:
-        found = qualities_of(setup.spec, reference, once, say=console.line)
+        found = qualities_of(spec, reference, once, say=console.line)
     finally:
         lock.release()
     return found * len(tests) if text is not None else found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, get_metric
@@ -13,6 +13,7 @@ from pytest_llmperf.units import ToleranceSetting, without_calibration
 if TYPE_CHECKING:
     from pytest_llmperf.measure.workload import Workload
     from pytest_llmperf.quality.limits import QualityLimits
+    from pytest_llmperf.session.cell import Cell
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class RecordedTest:
         checks: the metrics to gate or show.
         budget: seconds that may go into replaying it; None takes ``perf.test_budget``.
         quality: limits of the answers' quality, or None.
+        cell: its engine settings in a sweep; None: the session's.
     """
 
     nodeid: str
@@ -34,6 +36,12 @@ class RecordedTest:
     checks: Sequence[Check]
     budget: float | None = None
     quality: QualityLimits | None = None
+    cell: Cell | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings of its cell, in the form in which they are stored; empty without one."""
+        return {} if self.cell is None else self.cell.identity
 
     @property
     def quality_checks(self) -> tuple[Check, ...]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.numbers import NOTHING, Comparison, compare
 from pytest_llmperf.gate.rules import FALSE_ALARMS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.machine.gpu.devices import Gpu
@@ -126,6 +128,9 @@ class TestResult:
         workload: the work in one line, such as ``1 request, 38 tokens in, 64 out``.
         workload_hash: the identity of that work.
         requests: digests of its requests, to describe how another workload differs.
+        settings: the engine settings that its sweep names, such as ``{"n_batch": 512}``; empty
+            where it is in none.
+        sweep: the node id of the test without them; empty where it is in no sweep.
         findings: causes and warnings about this test, one line each, such as stalls.
         differences: differences from the baseline, or the base side, other than speed, one line
             each, with both values: configuration, engine version, driver.
@@ -153,6 +158,8 @@ class TestResult:
     workload: str = ""
     workload_hash: str = ""
     requests: tuple[RequestDigest, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sweep: str = ""
     findings: tuple[str, ...] = ()
     differences: tuple[str, ...] = ()
     pairs: int = 0

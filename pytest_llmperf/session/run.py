@@ -208,7 +208,7 @@ def free_device(engine: LlmEngine) -> tuple[EngineInfo, float]:
     Returns:
         Its info, and the seconds that its start took.
     """
-    info = engine.last_info or engine.info
+    info = engine.own_info or engine.last_info or engine.info
     engine.close()
     return info, engine.start_seconds
 

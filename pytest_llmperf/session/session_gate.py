@@ -126,6 +126,7 @@ class SessionGate:
                 test.nodeid,
                 test.workload.hash,
                 check.metric.name,
+                settings=test.identity,
                 decisions=baselines.decisions,
                 summary=test.workload.summary,
                 requests=test.workload.digests,
@@ -183,7 +184,7 @@ class SessionGate:
         """Return why a gated roofline is unknown on this machine; else None."""
         if check.metric.name != "roofline" or not check.gated or not _mine(samples):
             return None
-        limit = self._facts.roofline.limit_of(self._facts.info, test.workload)
+        limit = self._facts.roofline.limit_of(self._facts.for_test(test).info, test.workload)
         return limit if isinstance(limit, Unknown) else None
 
     def _undefined(

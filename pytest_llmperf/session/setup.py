@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.schema import LlmConfig, PerfConfig
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.planted import Plant
+    from pytest_llmperf.measure.sides import StartEngine
 
 #: What ``perf.require_gpu`` asks for.
 ALL_LAYERS = GpuRequirement()
@@ -72,8 +72,8 @@ class EngineSetup:
             "requirement can't be checked; take it away, or set llm.engine: llama_cpp"
         )
 
-    def starter(self, plant: Plant | None = None) -> Callable[[], EngineClient]:
-        """Return a function that starts a fresh engine process.
+    def starter(self, plant: Plant | None = None) -> StartEngine:
+        """Return a function that starts a fresh engine process, of this setup or of a spec.
 
         With ``perf.require_gpu`` a process that came up without the GPU (a card was lost
         meanwhile) raises an EngineError, so that it is not measured.
@@ -81,8 +81,53 @@ class EngineSetup:
         Args:
             plant: a slowdown to plant in it.
         """
-        start = partial(EngineClient.start, replace(self.spec, plant=plant))
-        return partial(self._start_on_gpu, start) if self.perf.require_gpu else start
+
+        def start(spec: LaunchSpec | None = None) -> EngineClient:
+            client = EngineClient.start(replace(spec or self.spec, plant=plant))
+            return self._checked_gpu(client) if self.perf.require_gpu else client
+
+        return start
+
+    def for_cell(self, settings: Mapping[str, Any], set_by: str) -> EngineSetup:
+        """Return this setup with the settings of a sweep's cell on top, for the same model.
+
+        Args:
+            settings: as ``config/on_top.py`` takes them.
+            set_by: what names them, for messages.
+
+        Raises:
+            WrongSettingError: a value that the setting, or the installed engine, can't have.
+            ImpossibleSettingsError: values that do not go together.
+        """
+        from pytest_llmperf.config.model_files import ModelFiles
+        from pytest_llmperf.config.on_top import WrongSettingError, with_settings
+
+        llm = with_settings(self.llm, settings)
+        if refused := llm.kind.refused(llm.extra):
+            texts = (f"extra.{name}: {text}" for name, text in refused.items())
+            raise WrongSettingError("\n".join(texts))
+        model = self.model
+        if model is not None and ModelFiles.of(model.first, llm.extra, self.project.root) != model:
+            raise WrongSettingError(
+                f"{', '.join(settings)}: names another file of the model, and a session has one "
+                "model; set it in config.yaml, or with --llmperf-set"
+            )
+        loaded = self.loaded
+        return replace(
+            self,
+            loaded=replace(
+                loaded,
+                config=loaded.config.model_copy(update={"llm": llm}),
+                provenance={**loaded.provenance, **{f"llm.{name}": set_by for name in settings}},
+            ),
+            spec=replace(
+                self.spec, config=llm.resolved(model.first if model is not None else None)
+            ),
+            overrides=(
+                *self.overrides,
+                *(f"llm.{name}={json.dumps(value)}" for name, value in settings.items()),
+            ),
+        )
 
     def shortfall(self, who: str, requirement: GpuRequirement, info: EngineInfo) -> str | None:
         """Return which required layers are not on the GPU, and why; None if all are.
@@ -103,8 +148,7 @@ class EngineSetup:
         found = find_shortfall(info.gpu, requirement, situation)
         return f"{who}: {found}" if found is not None else None
 
-    def _start_on_gpu(self, start: Callable[[], EngineClient]) -> EngineClient:
-        client = start()
+    def _checked_gpu(self, client: EngineClient) -> EngineClient:
         if text := self.shortfall("perf.require_gpu", ALL_LAYERS, client.info):
             client.close()
             raise EngineError(text)
@@ -166,9 +210,14 @@ def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetu
     Raises:
         ConfigError: a value is wrong or does not fit the others, or there is no such model.
     """
-    from pytest_llmperf.config.load import with_llm_settings
+    from pytest_llmperf.config import on_top
 
-    loaded = with_llm_settings(setup.loaded, settings)
+    try:
+        llm = on_top.with_settings(setup.llm, settings)
+    except (on_top.WrongSettingError, on_top.ImpossibleSettingsError) as error:
+        lines = str(error).splitlines()
+        raise ConfigError(Problem("a changed setting of llm", line) for line in lines) from None
+    loaded = replace(setup.loaded, config=setup.loaded.config.model_copy(update={"llm": llm}))
     overrides = (f"llm.{key}={json.dumps(value)}" for key, value in settings.items())
     return set_up_engine(
         loaded, setup.project, setup.spec.import_paths, (*setup.overrides, *overrides)

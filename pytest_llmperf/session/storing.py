@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
     Raises:
         BaselineError: it could not be written.
     """
-    facts, plan, measurement = trial.facts, trial.plan, trial.measurement
+    facts, plan = trial.facts, trial.plan
     found = _findings(trial)
     record = BaselineRecord(
         recorded=now(),
@@ -56,18 +55,19 @@ def store_session(trial: Trial, provenance: Provenance, accepted: str | None = N
             calibration=facts.calibration,
             fitness={entry.name: entry.severity for entry in found},
         ),
-        loaded=Loaded.of(measured)
-        if (measured := measurement.loaded.get(CANDIDATE))
-        else facts.loaded,
-        tests={
-            test.nodeid: replace(
-                _test(test, measurement.tests[test.nodeid], plan.processes, accepted),
-                tolerances=facts.tolerances.get(test.nodeid, {}),
-            )
-            for test in trial.tests
-        },
+        loaded=_loaded(trial, [test for test in trial.tests if test.cell is None]),
+        tests={test.nodeid: _test(test, trial, accepted) for test in trial.tests},
     )
     return facts.store.write(record)
+
+
+def _loaded(trial: Trial, tests: Sequence[RecordedTest]) -> Loaded | None:
+    """Return what the engines that measured these tests had loaded, or that ran their bodies."""
+    found = [trial.measurement.tests[test.nodeid].loaded.get(CANDIDATE) for test in tests]
+    measured = [info for info in found if info is not None]
+    if measured:
+        return Loaded.of(measured[-1])
+    return trial.facts.for_test(tests[-1]).loaded if tests else None
 
 
 def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
@@ -83,9 +83,8 @@ def _findings(trial: Trial) -> tuple[FitnessEntry, ...]:
     return session_entries(found)
 
 
-def _test(
-    test: RecordedTest, samples: TestSamples, planned: int, accepted: str | None
-) -> TestRecord:
+def _test(test: RecordedTest, trial: Trial, accepted: str | None) -> TestRecord:
+    samples, planned = trial.measurement.tests[test.nodeid], trial.plan.processes
     names = dict.fromkeys([*METRICS, *(check.metric.name for check in test.checks)])
     earlier, samples = samples.earlier, samples.of_this_session()
     invalid = unfit(samples, planned) or _disturbed(samples, planned)
@@ -100,6 +99,9 @@ def _test(
         invalid=invalid,
         accepted=accepted,
         requests=test.workload.digests,
+        settings={} if test.cell is None else test.cell.stored_settings(trial.facts.config),
+        loaded=None if test.cell is None else _loaded(trial, [test]),
+        tolerances=trial.facts.tolerances.get(test.nodeid, {}),
     )
 
 

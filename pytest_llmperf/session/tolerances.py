@@ -60,6 +60,7 @@ def tolerances_of(
             test.nodeid,
             test.workload.hash,
             min(share, test.budget or perf.test_budget or share),
+            test.identity,
         )
         for test in tests
     }

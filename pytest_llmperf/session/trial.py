@@ -14,6 +14,7 @@ from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.kept_pairs import KeptPairs
+from pytest_llmperf.measure.order import one_per_process
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Keep
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
@@ -70,10 +71,16 @@ class Trial:
     @cached_property
     def configured(self) -> dict[str, list[FitnessFinding]]:
         """What is configured or built otherwise than at each test's baseline or base side."""
-        loaded = self.measurement.loaded
+        tests = self.measurement.tests
         return {
-            nodeid: configured_findings(self.facts, baseline, self.base, loaded)
-            for nodeid, (baseline, _) in self.baselines.items()
+            test.nodeid: configured_findings(
+                self.facts.for_test(test),
+                test.nodeid,
+                self.baselines[test.nodeid][0],
+                self.base_of(test),
+                tests[test.nodeid].loaded,
+            )
+            for test in self.tests
         }
 
     @cached_property
@@ -84,6 +91,10 @@ class Trial:
             nodeid: fitness_entries_of(tests[nodeid], configured)
             for nodeid, configured in self.configured.items()
         }
+
+    def base_of(self, test: RecordedTest) -> BaseSide | None:
+        """Return the base side with a test's engine settings; None without one."""
+        return self.base.for_test(test) if self.base is not None else None
 
     def _baseline(self, test: RecordedTest) -> tuple[StoredRecord | None, int]:
         if self.base is not None:
@@ -144,17 +155,21 @@ class Trials:
         Raises:
             DeviceBusyError: another session does not free the device.
         """
+        base = base.for_tests(tests) if base is not None else None
         paired = base is not None and base.spec is not None
         specs = [self._context.setup.spec]
         if base is not None and base.spec is not None:
             specs.append(base.spec)
+        sides = sides_of(self._context.setup, base, tests)
         facts, perf = self._facts, self._perf
+        infos = [facts.for_test(test).info for test in tests]
         plan = make_plan(
             tests,
             perf,
             self._start_seconds,
             paired=paired,
-            turns=expected_turns(perf.turns, specs, facts.info) if paired else None,
+            turns=expected_turns(perf.turns, specs, infos) if paired else None,
+            specs=sides[0].specs,
         )
         if budget is not None:
             plan = replace(plan, budget=budget)
@@ -168,8 +183,9 @@ class Trials:
                 f"{count(known, 'pair')} of earlier sessions measured the same comparison and "
                 f"{also} (perf.accumulate)"
             )
-        sides = sides_of(self._context.setup, base)
-        with self._facts.against(base, self._context.setup) as facts:
+        for side in sides:
+            specs += one_per_process(side.specs.values())
+        with self._facts.against(base, self._context.setup, tests) as facts:
             gate = SessionGate(tests, plan, facts, alpha, base)
             stage = MeasureStage(facts.watch, console, self._context.wait, specs)
             try:
@@ -192,7 +208,12 @@ class Trials:
         pairs = KeptPairs(cache_dir(os.environ) / "evidence")
         pairs.sweep()
         known = {
-            test.nodeid: {**common, "test": test.nodeid, "workload": test.workload.hash}
+            test.nodeid: {
+                **common,
+                "test": test.nodeid,
+                "workload": test.workload.hash,
+                **({"settings": test.identity} if test.cell is not None else {}),
+            }
             for test in tests
             if base.relation(test.nodeid) == "same"
         }

@@ -11,16 +11,14 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Literal
 
-from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.gate.running import running
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.session.base_side import setup_side
 from pytest_llmperf.session.measuring import MeasureStage, quick_perf
@@ -177,8 +175,8 @@ class Racer:
         plan = self._plan(best.look, turns, budget)
         base = setup_side("the best point", candidate.setup, best.setup)
         sides = [
-            Side(CANDIDATE, "the candidate", partial(EngineClient.start, candidate.setup.spec)),
-            Side(BASE, "the best point", partial(EngineClient.start, best.setup.spec)),
+            Side(CANDIDATE, "the candidate", starter_of(candidate.setup.spec)),
+            Side(BASE, "the best point", starter_of(best.setup.spec)),
         ]
         metric = get_metric(self._objective.metrics[0])
 
@@ -188,7 +186,7 @@ class Racer:
                 return {}
             return {nodeid: Open(self._objective.metrics) for nodeid in tests}
 
-        with self._facts.against(base, candidate.setup) as facts:
+        with self._facts.against(base, candidate.setup, self._tests) as facts:
             stage = MeasureStage(
                 facts.watch, self._context.console, self._context.wait, None, in_logs=False
             )

@@ -29,6 +29,7 @@ def check(minute: float | None, five: float | None, **fields: Any) -> dict[str, 
         "workload": "w1",
         "level": 1.0,
         "holds": {"60": minute, "300": five},
+        "settings": {},
         **fields,
     }
 
@@ -39,7 +40,8 @@ def calibration(*checks: dict[str, Any], day: int = 1, **fields: Any) -> StoredC
 
 
 def recorded(**fields: Any) -> Any:
-    return SimpleNamespace(nodeid=TEST, workload=SimpleNamespace(hash="w1"), budget=None, **fields)
+    common = {"nodeid": TEST, "workload": SimpleNamespace(hash="w1"), "budget": None}
+    return SimpleNamespace(**{**common, "identity": {}, **fields})
 
 
 def taken(*calibrations: StoredCalibration, seconds: float = 600.0) -> CalibratedTolerance:
@@ -113,6 +115,21 @@ def test_another_workload_test_or_way_of_measuring_does_not_count() -> None:
     ):
         found = tolerances_of([recorded()], perf, [calibration(check(0.03, 0.03), **fields)])
         assert len(found[TEST]) == known
+
+
+def test_a_cell_of_a_sweep_takes_only_the_figure_of_its_own_settings() -> None:
+    known = [
+        calibration(check(0.1, 0.1), day=1),
+        calibration(check(0.03, 0.03, settings={"n_batch": 512, "n_ubatch": 512}), day=2),
+    ]
+
+    def holds(settings: dict[str, Any]) -> list[float | None]:
+        found = tolerances_of([recorded(identity=settings)], PerfConfig(), known)[TEST]
+        return [one.holds for one in found.values()]
+
+    assert holds({"n_batch": 512, "n_ubatch": 512}) == [0.03]
+    assert holds({"n_batch": 256}) == []
+    assert holds({}) == [0.1]
 
 
 def test_it_is_for_checks_that_ask_and_against_stored_sessions_never_below_the_default() -> None:

@@ -21,7 +21,7 @@ from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.session.machine_watch import MachineWatch, WatchSettings
@@ -60,7 +60,7 @@ def measured() -> Measurement:
     telemetry = Telemetry.open()
     why = "" if telemetry else "no NVML"
     settings = WatchSettings(Need(), dict.fromkeys(NOTED, "note"), telemetry, why)
-    sides = [Side(role, role, partial(EngineClient.start, spec)) for role in (CANDIDATE, BASE)]
+    sides = [Side(role, role, starter_of(spec)) for role in (CANDIDATE, BASE)]
     beside: list[bool] = []
 
     def watch(client: EngineClient) -> MachineWatch:

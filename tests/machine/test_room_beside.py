@@ -84,7 +84,7 @@ def test_what_pairs_will_take_turns_by_is_known_before_they_start(
     asked: str, engines: tuple[str, str], layers: int, turns: str | None
 ) -> None:
     specs = [LaunchSpec(engine, {}) for engine in engines]
-    assert expected_turns(asked, specs, client(layers=layers).info) == turns
+    assert expected_turns(asked, specs, [client().info, client(layers=layers).info]) == turns
 
 
 def test_nowhere_without_memory_for_both(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,24 @@ def test_the_same_settings_lose_nothing(tiny) -> None:
     assert test["quality"]["figures"]["top1"] == 1.0
 
 
+def test_each_cell_of_a_sweep_is_scored_with_its_own_settings_against_one_reference(tiny) -> None:
+    # The session's own quantized cache is nowhere scored, and nor is it the reference's.
+    project = tiny("max_kl=50.0", reference="{type_k: f16, type_v: f16}")
+    sweep = 'perf_sweep(type_k=["f16", "q4_0"], type_v=["f16"], n_ctx=[512])'
+    test = project.path / "test_it.py"
+    test.write_text(
+        test.read_text().replace(
+            "@pytest.mark.quality", f"@pytest.mark.{sweep}\n@pytest.mark.quality"
+        )
+    )
+    # More than the session's own context holds.
+    test.write_text(test.read_text().replace("Tell me", "Tell me, " + "please, " * 35))
+    project.perf().assert_outcomes(passed=2)
+    found = {one["settings"]["type_k"]: one["quality"] for one in project.session()["tests"]}
+    assert found["f16"]["figures"]["kl"] == 0.0
+    assert found["q4_0"]["figures"]["kl"] > 0.0
+
+
 def test_a_text_of_the_configuration_is_scored_instead_of_prompts(tiny) -> None:
     project = tiny("max_kl=50.0")
     config = project.path / "config.yaml"

@@ -53,6 +53,8 @@ class Stage:
         self.before: Callable[[Turns | None], float] = lambda _: 0.0
         #: What this process could take turns by with another one.
         self.turns: Callable[[EngineClient], Turns | None] = lambda _: None
+        #: Changes a side, such as to one whose tests have engine settings of their own.
+        self.settled: Callable[[Side], Side] = lambda side: side
         self._started: list[EngineClient] = []
 
     def workload(self, *prompts: str, tokens: int = 4) -> Workload:
@@ -136,14 +138,14 @@ class Stage:
             "app", {"target": f"{role}_app:answer"}, import_paths=(str(self._folder),)
         )
 
-        def start() -> EngineClient:
-            client = EngineClient.start(spec)
+        def start(other: LaunchSpec | None = None) -> EngineClient:
+            client = EngineClient.start(other or spec)
             self._started.append(client)
             self.pids.append(client.pid)
             self.roles.append(role)
             return client
 
-        return Side(role, name, start)
+        return self.settled(Side(role, name, start))
 
     def close(self) -> None:
         for client in self._started:

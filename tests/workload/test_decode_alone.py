@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pytest_llmperf.engine.request import Request, build_request
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open, Rounds
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
-from pytest_llmperf.measure.sides import Side
+from pytest_llmperf.measure.sides import Side, starter_of
 from pytest_llmperf.measure.turns import needs_decode_alone, planned_replays
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
@@ -129,7 +128,7 @@ def measure(replayed: list[tuple[str, int | None]]) -> Measure:
     """Measure a pair that runs alone, and one in turns, while these metrics are open."""
 
     def run(model: Path, metrics: list[str] = DECODE) -> TestSamples:
-        start = partial(EngineClient.start, LaunchSpec("llama_cpp", config_of(model)))
+        start = starter_of(LaunchSpec("llama_cpp", config_of(model)))
         perf = PerfConfig(processes=1, max_pairs=2, iterations=3, warmup_max=1)
         plan = Plan({"one": Workload((recorded(asked()),))}, {}, 0.0, perf, 1, 60.0, paired=True)
         still_open = {"one": Open(metrics)}

@@ -47,6 +47,8 @@ def test_pairs_in_turns_of_tokens_cost_their_turns(stage: Any) -> None:
     for turns in (None, "iterations"):
         assert expected(paired=True, turns=turns) == round(4 * alone, 3)
     assert expected() == round(2 * alone, 3)
+    # Tests of other engine settings need more processes of either side.
+    assert expected(paired=True, loads=3, **tokens) == round(2 * (alone + beside + 4 * 0.5), 3)
 
 
 @pytest.mark.parametrize(

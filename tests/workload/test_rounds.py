@@ -298,7 +298,8 @@ def test_waiting_before_a_process_is_no_part_of_the_budget(stage: Any) -> None:
 
 def test_what_each_arm_loaded_is_kept(stage: Any) -> None:
     measurement = stage.run({"one": stage.workload("x")}, MOODY, base=MOODY)
-    assert {role: info.engine for role, info in measurement.loaded.items()} == {
+    loaded = measurement.tests["one"].loaded
+    assert {role: info.engine for role, info in loaded.items()} == {
         "candidate": "app",
         "base": "app",
     }

@@ -1,0 +1,97 @@
+"""Engine settings on top of a valid configuration, as the cells of a sweep have them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from pytest_llmperf.config.load import complaints
+from pytest_llmperf.config.schema import Config, LlmConfig
+
+_EXTRA = "extra."
+_SAME_WORK = "it decides what is asked, and the cells of a sweep do the same work"
+_NO_SPEED = "it decides no speed"
+#: Settings that can't differ within a session, and why.
+_FIXED = {
+    "engine": "a session has one engine",
+    "target": "a session has one engine; name another target with --llmperf-set llm.target=...",
+    "model_path": (
+        "a session has one model, whose bytes decide which baselines match; name another one with "
+        "--llmperf-set llm.model_path=..."
+    ),
+    "extra": "name its arguments one by one: **{'extra.rope_freq_base': [10000.0, 20000.0]}",
+    "max_tokens": f"{_SAME_WORK}; parametrize the test, and pass max_tokens= to the engine",
+    "chat_format": f"{_SAME_WORK}; set it in config.yaml",
+    "seed": f"{_SAME_WORK}; pass seed= to the engine",
+    "load_timeout": _NO_SPEED,
+    "generation_timeout": _NO_SPEED,
+}
+
+
+class WrongSettingError(Exception):
+    """A name or value that no configuration has; the message begins with the name."""
+
+
+class ImpossibleSettingsError(Exception):
+    """Settings that are valid one by one but not together; the message says why."""
+
+
+def check_name(llm: LlmConfig, name: str) -> None:
+    """Check that tests of one session may have different values of a setting.
+
+    Raises:
+        WrongSettingError: there is no such setting, or it is the whole session's.
+    """
+    if name in _FIXED:
+        raise WrongSettingError(f"{name}: {_FIXED[name]}")
+    is_extra = name.startswith(_EXTRA) and name != _EXTRA
+    if not is_extra and name not in LlmConfig.model_fields:
+        raise WrongSettingError(f"{name}: unknown setting{_nearest(name)}")
+    if llm.kind.needs == "target":
+        raise WrongSettingError(
+            f"{name}: engine {llm.engine} does not pass settings of llm on to the application; "
+            "parametrize the test instead, or set llm.engine: llama_cpp"
+        )
+    if not is_extra and not llm.kind.uses_llama_settings:
+        raise WrongSettingError(
+            f"{name}: the engine {llm.engine} does not use it; its own options are named like "
+            "**{'extra.NAME': [...]}"
+        )
+
+
+def with_settings(llm: LlmConfig, settings: Mapping[str, Any]) -> LlmConfig:
+    """Return engine settings with others on top; ``extra.NAME`` is an argument in ``extra``.
+
+    Raises:
+        WrongSettingError: a value that the setting can't have.
+        ImpossibleSettingsError: values that do not go together, or with the other settings.
+    """
+    # Without defaults: one may contradict a setting on top that it would otherwise follow.
+    tree = llm.model_dump(mode="json", exclude_unset=True)
+    tree["extra"] = dict(llm.extra)
+    for name, value in settings.items():
+        if name.startswith(_EXTRA):
+            tree["extra"][name.removeprefix(_EXTRA)] = value
+        else:
+            tree[name] = value
+    try:
+        return Config.model_validate({"llm": tree}).llm
+    except ValidationError as error:
+        texts = [f"{'.'.join(map(str, path[1:]))}: {text}" for path, text in complaints(error)]
+        if any(_is_of_one(item) for item in error.errors(include_url=False)):
+            raise WrongSettingError("\n".join(texts)) from None
+        raise ImpossibleSettingsError("; ".join(texts)) from None
+
+
+def _is_of_one(item: Any) -> bool:
+    """Whether an error is about one value, not about how several go together."""
+    return item["type"] != "llmperf" or "extra" in item["loc"]
+
+
+def _nearest(name: str) -> str:
+    known = [field for field in LlmConfig.model_fields if field not in _FIXED]
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
