@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.load_failure import why_not_loaded
-from pytest_llmperf.doctor.gain import LOOKED_AT, Gain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyGain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
@@ -85,7 +85,7 @@ class Bench:
         findings = tuple(finding for one in every for finding in one.findings)
         return Measured(rows, findings, samples.error or "", len(every))
 
-    def attempt(self, settings: Mapping[str, Any], budget: float) -> Gain:
+    def attempt(self, settings: Mapping[str, Any], budget: float) -> RemedyGain:
         """Try settings against the configuration as it is, process by process in turn."""
         plan = replace(self._plan(_MIN_PAIRS, _MAX_PAIRS, budget), paired=True)
         samples = self._run(plan, [self._side(settings), self._side({}, BASE)], _open)
@@ -100,7 +100,7 @@ class Bench:
             why = (
                 "the time was up" if samples.budget_reached else "the gain is too small to measure"
             )
-        return Gain(outcome, changes, samples.pairs, why)
+        return RemedyGain(outcome, changes, samples.pairs, why)
 
     def pair_seconds(self) -> float:
         """Approximate seconds of one pair of processes."""

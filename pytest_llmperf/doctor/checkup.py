@@ -29,7 +29,7 @@ from pytest_llmperf.session.machine_watch import WatchSettings
 from pytest_llmperf.session.roofline import RooflineMeter, RooflineShare
 
 if TYPE_CHECKING:
-    from pytest_llmperf.doctor.gain import Gain
+    from pytest_llmperf.doctor.gain import RemedyGain
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.launch import LaunchSpec
     from pytest_llmperf.fitness_checks import Severity
@@ -50,7 +50,7 @@ class CheckupFinding:
     """
 
     found: Found
-    gain: Gain | None = None
+    gain: RemedyGain | None = None
 
     @property
     def slower(self) -> float:
@@ -83,7 +83,7 @@ class Checkup:
     findings: list[CheckupFinding] = field(default_factory=list)
     without_gain: list[CheckupFinding] = field(default_factory=list)
     not_tried: list[CheckupFinding] = field(default_factory=list)
-    together: Gain | None = None
+    together: RemedyGain | None = None
     notes: list[str] = field(default_factory=list)
     error: str = ""
     interrupted: bool = False
@@ -260,7 +260,7 @@ class Doctor:
             self._say("trying all that helped together")
             checkup.together = bench.attempt(brought, self._left())
 
-    def _place(self, one: CheckupFinding, gain: Gain) -> None:
+    def _place(self, one: CheckupFinding, gain: RemedyGain) -> None:
         """File a tried remedy by its outcome."""
         checkup = self.checkup
         for group in (checkup.findings, checkup.not_tried):

@@ -26,7 +26,7 @@ Outcome = Literal["gain", "no gain", "slower", "undecided", "failed"]
 
 
 @dataclass(frozen=True)
-class MetricChange:
+class RemedyChange:
     """Change of one metric, as natural logarithms of time ratios; negative is faster.
 
     Attributes:
@@ -65,7 +65,7 @@ class MetricChange:
 
 
 @dataclass(frozen=True)
-class Gain:
+class RemedyGain:
     """Outcome of trying a remedy.
 
     Attributes:
@@ -76,7 +76,7 @@ class Gain:
     """
 
     outcome: Outcome
-    changes: Mapping[str, MetricChange]
+    changes: Mapping[str, RemedyChange]
     pairs: int
     why: str = ""
 
@@ -87,7 +87,7 @@ class Gain:
         return max(proven, default=1.0)
 
 
-def changes_of(samples: TestSamples) -> dict[str, MetricChange]:
+def changes_of(samples: TestSamples) -> dict[str, RemedyChange]:
     """Compute each metric's change over the complete pairs; the candidate has the remedy."""
     found = {}
     for name in LOOKED_AT:
@@ -96,11 +96,11 @@ def changes_of(samples: TestSamples) -> dict[str, MetricChange]:
         if not worse:
             continue
         state = running(worse, WORTH, metric)
-        found[name] = MetricChange(state.effect, state.low, state.high)
+        found[name] = RemedyChange(state.effect, state.low, state.high)
     return found
 
 
-def judge(changes: Mapping[str, MetricChange]) -> Outcome:
+def judge(changes: Mapping[str, RemedyChange]) -> Outcome:
     """Decide the outcome from the changes so far.
 
     A gain in one metric does not count if the whole answer takes longer.
@@ -116,7 +116,7 @@ def judge(changes: Mapping[str, MetricChange]) -> Outcome:
     return "undecided"
 
 
-def is_decided(changes: Mapping[str, MetricChange]) -> bool:
+def is_decided(changes: Mapping[str, RemedyChange]) -> bool:
     """Whether more pairs are unnecessary."""
     outcome = judge(changes)
     if outcome == "gain":

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.sizes import bytes_text
-from pytest_llmperf.doctor.gain import LOOKED_AT, Gain, MetricChange
+from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyChange, RemedyGain
 from pytest_llmperf.engine.context_room import context_rounding
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import Unit, get_metric
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.situation import Hardware
     from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
-    from pytest_llmperf.doctor.gain import Gain
+    from pytest_llmperf.doctor.gain import RemedyGain
     from pytest_llmperf.session.roofline import RooflineShare
 
 
@@ -73,13 +73,13 @@ def headline(checkup: Checkup) -> str:
     return f"{found} found" + (", the costliest first" if len(checkup.findings) > 1 else "")
 
 
-def change_words(gain: Gain) -> str:
+def change_words(gain: RemedyGain) -> str:
     """A remedy's effect: ``decode 1.42x [1.38, 1.47], first token -31% [-34%, -29%]``."""
     parts = [_one(name, gain.changes[name]) for name in LOOKED_AT if name in gain.changes]
     return ", ".join(parts)
 
 
-def _one(name: str, change: MetricChange) -> str:
+def _one(name: str, change: RemedyChange) -> str:
     known = abs(change.low) < 5 and abs(change.high) < 5
     value, low, high = change.speedup
     if get_metric(name).unit is Unit.TOKENS_PER_SECOND:
@@ -199,7 +199,7 @@ def _where(finding: CheckupFinding, loaded: LoadedConfig) -> str:
     return f" (under llm; now {' and '.join(shown)})" if shown else " (under llm in config.yaml)"
 
 
-def _gain(gain: Gain) -> str:
+def _gain(gain: RemedyGain) -> str:
     words = change_words(gain)
     pairs = f"in {count(gain.pairs, 'pair')} of processes"
     if gain.outcome == "failed":
@@ -300,7 +300,7 @@ def _finding_json(one: CheckupFinding) -> dict[str, Any]:
     }
 
 
-def _gain_json(gain: Gain | None) -> dict[str, Any] | None:
+def _gain_json(gain: RemedyGain | None) -> dict[str, Any] | None:
     if gain is None:
         return None
     return {

@@ -26,7 +26,7 @@ from pytest_llmperf.stats.paired import min_pairs_to_call
 from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
-    from pytest_llmperf.session.confirmation import Confirmation
+    from pytest_llmperf.session.confirmation import SuspectConfirmation
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.quality import TestQuality
     from pytest_llmperf.session.trial import Trial
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 def session_result(
     context: SessionContext,
     trial: Trial,
-    confirmation: Confirmation,
+    confirmation: SuspectConfirmation,
     *,
     recorded_to: str | None = None,
     problems: Sequence[str] = (),
@@ -107,7 +107,7 @@ def _test(
     context: SessionContext,
     trial: Trial,
     test: RecordedTest,
-    confirmation: Confirmation,
+    confirmation: SuspectConfirmation,
     explainer: Explainer | None,
 ) -> TestResult:
     """Return a test's result from the trial that decides on it."""

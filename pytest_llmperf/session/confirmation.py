@@ -145,7 +145,7 @@ def _change(one: CheckResult) -> float | None:
 
 
 @dataclass
-class Confirmation:
+class SuspectConfirmation:
     """Results of running suspects against the commits of their baselines.
 
     Attributes:
@@ -192,10 +192,10 @@ class Confirmer:
         self._mode = context.confirming
         self._budget = context.setup.perf.budget
         self._left = self._budget - trial.measurement.spent
-        self._found = Confirmation()
+        self._found = SuspectConfirmation()
         self._unconfirmed: dict[str, str] = {}
 
-    def run(self) -> Confirmation:
+    def run(self) -> SuspectConfirmation:
         """Run the suspects, as far as requested and within the budget."""
         every, found = self._mode == "always", self._found
         suspects, unfit = find_suspects(self._trial, every=every)

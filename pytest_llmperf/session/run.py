@@ -23,7 +23,7 @@ from pytest_llmperf.session.commit_checkout import (
     repository_of,
 )
 from pytest_llmperf.session.commit_side import commit_side, recorded_side
-from pytest_llmperf.session.confirmation import Confirmation, Confirmer
+from pytest_llmperf.session.confirmation import Confirmer, SuspectConfirmation
 from pytest_llmperf.session.facts import SessionFacts, gather_facts
 from pytest_llmperf.session.measured_code import MeasuredCode
 from pytest_llmperf.session.quality import TestQuality, measure_quality
@@ -61,8 +61,12 @@ class Session:
         self._checkout: CommitCheckout | None = None
         self._trials: Trials | None = None
         self._recorded_to: str | None = None
+<<<<<<< HEAD
         self._confirmation = Confirmation()
         self._quality: Mapping[str, TestQuality] = {}
+=======
+        self._confirmation = SuspectConfirmation()
+>>>>>>> h-repo
         self.trial: Trial | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []

@@ -44,7 +44,7 @@ _CELLS = 256
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryNeed:
     """Bytes that a configuration needs, on the host and on the GPUs together.
 
     Attributes:
@@ -138,7 +138,7 @@ class ModelShape:
             vocabulary=max(rows, default=0),
         )
 
-    def need(self, settings: Mapping[str, Any]) -> Need:
+    def need(self, settings: Mapping[str, Any]) -> MemoryNeed:
         """Estimate what resolved settings need."""
         cells = -(-int(settings["n_ctx"]) // _CELLS) * _CELLS
         cache = cells * (
@@ -153,7 +153,7 @@ class ModelShape:
         asked = int(settings.get("n_gpu_layers", 0))
         whole = self.layers + 1
         on_gpu = 1.0 if asked < 0 else min(asked, whole) / whole
-        return Need(
+        return MemoryNeed(
             model=float(self.file_bytes),
             cache=cache,
             compute=float(batch * row * _F32 + cells * batch * _F32),
@@ -199,11 +199,11 @@ class Room:
         """Whether a GPU can take layers."""
         return self.gpu is not None
 
-    def why_not(self, need: Need) -> str:
+    def why_not(self, need: MemoryNeed) -> str:
         """Return why a configuration does not fit; empty if it does."""
         if not self.has_gpu:
             # Without a GPU, layers that should be on one stay on the host.
-            need = Need(need.model, need.cache, need.compute)
+            need = MemoryNeed(need.model, need.cache, need.compute)
         if need.host > self.host:
             return (
                 f"about {bytes_text(need.host)} of system memory needed ({need}), "

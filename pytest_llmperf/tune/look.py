@@ -44,7 +44,7 @@ class LookError(Exception):
 
 
 @dataclass(frozen=True)
-class Look:
+class FirstLook:
     """What a process of a configuration showed.
 
     Attributes:
@@ -71,8 +71,8 @@ def look(
     tests: Sequence[RecordedTest],
     watch: WatchSettings,
     turns: str,
-    best: Look | None = None,
-) -> Look:
+    best: FirstLook | None = None,
+) -> FirstLook:
     """Start a configuration once and replay the tests, twice where it is far from the best.
 
     Args:
@@ -120,11 +120,13 @@ def look(
     return found
 
 
-def _times(best: Look) -> str:
+def _times(best: FirstLook) -> str:
     return f"the best point's longest took {best.longest:.3g} s"
 
 
-def _replayed(client: EngineClient, tests: Sequence[RecordedTest], start_seconds: float) -> Look:
+def _replayed(
+    client: EngineClient, tests: Sequence[RecordedTest], start_seconds: float
+) -> FirstLook:
     values: dict[str, Mapping[str, float]] = {}
     seconds, longest = 0.0, 0.0
     for test in tests:
@@ -138,7 +140,7 @@ def _replayed(client: EngineClient, tests: Sequence[RecordedTest], start_seconds
             took = generation.timeline.token_times[-1] - generation.timeline.t_start
             seconds, longest = seconds + took, max(longest, took)
         values[test.nodeid] = compute_all(timelines)
-    return Look(client.info, start_seconds, max(seconds, 1e-9), longest, values)
+    return FirstLook(client.info, start_seconds, max(seconds, 1e-9), longest, values)
 
 
 def _not_loaded(error: EngineError) -> LookError:

@@ -11,7 +11,7 @@ from pytest_llmperf.tune.propose import Tried
 if TYPE_CHECKING:
     from pytest_llmperf.tune.result import Phase
     from pytest_llmperf.tune.space import Settings, Space
-    from pytest_llmperf.tune.study import Asked, Study
+    from pytest_llmperf.tune.study import StartedTrial, Study
 
 
 class Queue:
@@ -36,7 +36,7 @@ class Queue:
         self._suggested = suggested
         self._models = models
 
-    def start(self, phase: Phase) -> Asked | None:
+    def start(self, phase: Phase) -> StartedTrial | None:
         """Start the next trial of a phase; None when nothing promising is left of it."""
         study, space = self._study, self._space
         if (left := study.ask_left_behind(phase)) is not None:

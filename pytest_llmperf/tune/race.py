@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.facts import SessionFacts
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.setup import EngineSetup
-    from pytest_llmperf.tune.look import Look
+    from pytest_llmperf.tune.look import FirstLook
     from pytest_llmperf.tune.objective import Objective
     from pytest_llmperf.tune.result import Outcome
 
@@ -75,7 +75,7 @@ class Runner:
     """
 
     setup: EngineSetup
-    look: Look
+    look: FirstLook
 
 
 @dataclass(frozen=True)
@@ -224,13 +224,13 @@ class Racer:
             return replace(outcome, outcome="out of time", reason=text)
         return outcome
 
-    def _turns(self, candidate: Look, best: Look) -> Turns | None:
+    def _turns(self, candidate: FirstLook, best: FirstLook) -> Turns | None:
         both = {candidate.turns, best.turns}
         if None in both:
             return None
         return "tokens" if both == {"tokens"} else "iterations"
 
-    def _plan(self, best: Look, turns: Turns | None, budget: float) -> Plan:
+    def _plan(self, best: FirstLook, turns: Turns | None, budget: float) -> Plan:
         # Turns of tokens are long enough by themselves; else the median needs three.
         few = turns == "tokens"
         perf = quick_perf(
@@ -256,7 +256,7 @@ def _pairs(count: int) -> str:
     return f"{count} pair{'s' if count != 1 else ''}"
 
 
-def looked(look: Look) -> tuple[Level, ...]:
+def looked(look: FirstLook) -> tuple[Level, ...]:
     """Return the levels of a first look."""
     found = [
         Level(name, values[name], test)

@@ -15,7 +15,7 @@ from pytest_llmperf.tune.pareto import front
 from pytest_llmperf.tune.race import looked
 from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.result import Configuration, Level, TuneResult
-from pytest_llmperf.tune.search import Finding, Quality, Search, TuneError
+from pytest_llmperf.tune.search import Finding, Quality, SettingsSearch, TuneError
 from pytest_llmperf.tune.space import Settings, shown
 from pytest_llmperf.tune.storage import check_optuna
 
@@ -88,7 +88,9 @@ class TuneRun:
         info, _ = free_device(engine)
         objective = objective_of(tests, self._tune.targets)
         with session_facts(self._context, info, tests, None, lambda _: None) as facts:
-            search = Search(self._context, self._request, facts, tests, objective, self._quality)
+            search = SettingsSearch(
+                self._context, self._request, facts, tests, objective, self._quality
+            )
             end = began + self._budget * (1 - PROOF_PART)
             found = search.run(info, end, self._budget)
         proven, problem = None, ""

@@ -21,13 +21,13 @@ from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import cards_of
 from pytest_llmperf.session.setup import with_settings
 from pytest_llmperf.tune.fit import MemoryBounds, Room
-from pytest_llmperf.tune.look import Look, LookError, look
+from pytest_llmperf.tune.look import FirstLook, LookError, look
 from pytest_llmperf.tune.propose import Tried, suggestions
 from pytest_llmperf.tune.queue import Queue
 from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, Runner, looked
 from pytest_llmperf.tune.result import Level, MetricChange, Point
 from pytest_llmperf.tune.space import Demand, Settings, Space, build_space, shown
-from pytest_llmperf.tune.study import Asked, Study, identity_name
+from pytest_llmperf.tune.study import StartedTrial, Study, identity_name
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ class Finding:
 
     points: tuple[Point, ...]
     best: Point | None
-    today: Look
+    today: FirstLook
     study: Study
     interrupted: bool = False
 
 
-class Search:
+class SettingsSearch:
     """The search of one run: measures points until nothing promising is left, or the time is up.
 
     Args:
@@ -199,7 +199,7 @@ class Search:
             f"{format_duration(budget)} (study {self._study.name}{goes_on})"
         )
 
-    def _least_seconds(self, today: Look) -> float:
+    def _least_seconds(self, today: FirstLook) -> float:
         """Seconds of one pair, about: less is not worth beginning."""
         best = self._runners.get(self._best_number(), None)
         one = best.look if best is not None else today
@@ -209,7 +209,7 @@ class Search:
         best = Tried(self._space, self._study.points()).best
         return best.number if best is not None else 0
 
-    def _keep(self, asked: Asked, end: float) -> None:
+    def _keep(self, asked: StartedTrial, end: float) -> None:
         """Measure a point and keep it."""
         began = time.monotonic()
         best = Tried(self._space, self._study.points()).best
@@ -219,7 +219,7 @@ class Search:
         self._study.finish(asked, point)
         self._context.console.line(_line(point))
 
-    def _measured(self, asked: Asked, best: Point | None, end: float) -> Point:
+    def _measured(self, asked: StartedTrial, best: Point | None, end: float) -> Point:
         changed = self._space.changed(asked.whole)
         against = best.number if best is not None else 0
         point = Point(
@@ -254,7 +254,9 @@ class Search:
                 )
         return point
 
-    def _levels(self, outcome: RaceOutcome, best: Point | None, seen: Look) -> tuple[Level, ...]:
+    def _levels(
+        self, outcome: RaceOutcome, best: Point | None, seen: FirstLook
+    ) -> tuple[Level, ...]:
         """Return levels on one scale: those of today, times the changes from there."""
         base = best.levels if best is not None else looked(self._runners[0].look)
         known = {(one.test, one.metric): one.value for one in base}
@@ -284,7 +286,7 @@ class Search:
             self._runners[number] = Runner(setup, seen)
         return self._runners[number]
 
-    def _looked_at(self, changed: Settings, best: Look) -> Runner:
+    def _looked_at(self, changed: Settings, best: FirstLook) -> Runner:
         """Check a point's bounds, and take a first look at it.
 
         Raises:
@@ -301,7 +303,7 @@ class Search:
             raise LookError("rejected", why)
         return Runner(setup, seen)
 
-    def _look(self, setup: EngineSetup, best: Look | None) -> Look:
+    def _look(self, setup: EngineSetup, best: FirstLook | None) -> FirstLook:
         perf = self._setup.perf
         return look(setup.spec, self._tests, self._facts.watch, perf.turns, best)
 

@@ -48,7 +48,7 @@ _PROPOSED, _ORIGIN, _PHASE, _WORKER, _POINT, _SKIPPED = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class StartedTrial:
     """A trial that this worker is to measure.
 
     Attributes:
@@ -186,20 +186,22 @@ class Study:
                     count += 1
         return count
 
-    def ask(self, proposal: Proposal, phase: Phase) -> Asked:
+    def ask(self, proposal: Proposal, phase: Phase) -> StartedTrial:
         """Start the trial of a proposal, or one that another worker has left behind."""
         attributes = {_PROPOSED: dict(proposal.whole), _ORIGIN: proposal.origin, _PHASE: phase}
         self._enqueue(self._encoded(proposal.whole), attributes)
         return self._started(phase)
 
-    def ask_left_behind(self, phase: Phase) -> Asked | None:
+    def ask_left_behind(self, phase: Phase) -> StartedTrial | None:
         """Start a trial that waits in the study; None if none does."""
         from optuna.trial import TrialState
 
         waiting = any(one.state is TrialState.WAITING for one in self._trials())
         return self._started(phase) if waiting else None
 
-    def sample(self, phase: Phase, is_new: Callable[[Mapping[str, Any]], bool]) -> Asked | None:
+    def sample(
+        self, phase: Phase, is_new: Callable[[Mapping[str, Any]], bool]
+    ) -> StartedTrial | None:
         """Start a trial that the sampler proposes; None if it repeats what was tried.
 
         ``is_new``: whether whole settings are worth trying.
@@ -215,12 +217,12 @@ class Study:
             self._study.tell(asked.trial, state=TrialState.FAIL)
         return None
 
-    def finish(self, asked: Asked, point: Point) -> None:
+    def finish(self, asked: StartedTrial, point: Point) -> None:
         """Keep a finished point."""
         asked.trial.set_user_attr(_POINT, dump(point))
         self._tell(asked.trial.number, point)
 
-    def _started(self, phase: Phase) -> Asked:
+    def _started(self, phase: Phase) -> StartedTrial:
         with quiet():
             trial = self._study.ask()
             trial.set_user_attr(_WORKER, _this_worker())
@@ -232,7 +234,7 @@ class Study:
             if whole is None:
                 whole = self._space.repaired(self._decoded(params))
                 trial.set_user_attr(_PROPOSED, whole)
-        return Asked(trial, whole, known.get(_ORIGIN, SAMPLER), known.get(_PHASE, phase))
+        return StartedTrial(trial, whole, known.get(_ORIGIN, SAMPLER), known.get(_PHASE, phase))
 
     def _suggested(self, trial: Trial) -> dict[str, Any]:
         """Return a trial's parameters: those it was proposed with, else the sampler's."""

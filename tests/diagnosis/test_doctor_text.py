@@ -13,16 +13,16 @@ from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
 from pytest_llmperf.doctor.bench import Measured
 from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
-from pytest_llmperf.doctor.gain import Gain, MetricChange
+from pytest_llmperf.doctor.gain import RemedyChange, RemedyGain
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.graphics import GraphicsCard
 from pytest_llmperf.report.doctor import as_json, render
 
 Load = Callable[..., Situation]
 
-FASTER = MetricChange(-0.35, -0.385, -0.32)
-SAME = MetricChange(0.001, -0.01, 0.012)
-EARLY = MetricChange(-0.3, float("-inf"), float("inf"))
+FASTER = RemedyChange(-0.35, -0.385, -0.32)
+SAME = RemedyChange(0.001, -0.01, 0.012)
+EARLY = RemedyChange(-0.3, float("-inf"), float("inf"))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def checkup(load: Load) -> Checkup:
     hardware = replace(situation.hardware, cards=(card,), usable_cpus=4)
     situation = replace(situation, hardware=hardware, findings=(busy,))
     found = {one.cause.name: one for one in examine(situation)}
-    gain = Gain("gain", {"tokens_per_sec": FASTER, "first_token": SAME}, 5)
+    gain = RemedyGain("gain", {"tokens_per_sec": FASTER, "first_token": SAME}, 5)
     return Checkup(
         situation=situation,
         measured=Measured({"tokens_per_sec": ((6.5, 6.6), (6.4, 6.5))}, (busy,), "", 2),
@@ -50,12 +50,14 @@ def checkup(load: Load) -> Checkup:
             CheckupFinding(found["busy_cores"]),
         ],
         without_gain=[
-            CheckupFinding(found["batch_small"], Gain("no gain", {"tokens_per_sec": SAME}, 4)),
+            CheckupFinding(
+                found["batch_small"], RemedyGain("no gain", {"tokens_per_sec": SAME}, 4)
+            ),
         ],
         not_tried=[
             CheckupFinding(
                 found["flash_attention_off"],
-                Gain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up"),
+                RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up"),
             ),
         ],
         together=gain,
@@ -66,7 +68,7 @@ def checkup(load: Load) -> Checkup:
 def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_too(
     checkup: Checkup, loaded: LoadedConfig
 ) -> None:
-    early = Gain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up")
+    early = RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up")
     text = "\n".join(render(replace(checkup, together=early), loaded, 200))
     assert "all that helps together: not decided, the time was up: decode 1.35x in 1 pair" in text
 

@@ -13,7 +13,7 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.doctor.bench import Bench
-from pytest_llmperf.doctor.gain import Gain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.gain import RemedyGain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
@@ -86,7 +86,7 @@ def test_two_pairs_prove_nothing() -> None:
     changes = changes_of(samples(1.5, 0.7, 0.7, pairs=2))
     assert judge(changes) == "undecided"
     assert not is_decided(changes)
-    words = change_words(Gain("undecided", changes, 2))
+    words = change_words(RemedyGain("undecided", changes, 2))
     assert words == "decode 1.51x, first token -30%, end to end -30%"
 
 
@@ -97,7 +97,7 @@ def test_noise_of_a_third_proves_no_gain_of_a_tenth() -> None:
 
 def test_a_gain_is_reported_with_its_interval() -> None:
     changes = changes_of(samples(1.42, 0.69, 0.75, pairs=10))
-    words = change_words(Gain("gain", changes, 10))
+    words = change_words(RemedyGain("gain", changes, 10))
     assert words == (
         "decode 1.42x [1.40, 1.44], first token -31% [-32%, -30%], end to end -25% [-26%, -24%]"
     )

@@ -63,7 +63,8 @@ def configure(project: pytest.Pytester, space: dict[str, object], **llm: object)
 
 def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
     configure(project, {"n_batch": [1, 512]}, n_batch=1)
-    result = project.run(*COMMAND, "--json", "out.json", "--", "-k", "short", timeout=150)
+    options = ("--phase", "1", "--json", "out.json")
+    result = project.run(*COMMAND, *options, "--", "-k", "short", timeout=150)
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [

@@ -9,7 +9,7 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
-from pytest_llmperf.tune.fit import ModelShape, Need, Room
+from pytest_llmperf.tune.fit import MemoryNeed, ModelShape, Room
 
 GIB = 1 << 30
 
@@ -59,7 +59,7 @@ def test_the_estimate_is_what_the_engine_reports(
 
 
 def test_what_does_not_fit_has_a_reason() -> None:
-    need = Need(model=1.0 * GIB, cache=4.0 * GIB, compute=0.5 * GIB)
+    need = MemoryNeed(model=1.0 * GIB, cache=4.0 * GIB, compute=0.5 * GIB)
     assert Room(host=8.0 * GIB).why_not(need) == ""
     why = Room(host=4.0 * GIB).why_not(need)
     assert "system memory needed" in why
@@ -68,7 +68,7 @@ def test_what_does_not_fit_has_a_reason() -> None:
 
 
 def test_layers_on_a_gpu_need_its_memory() -> None:
-    need = Need(model=4.0 * GIB, cache=2.0 * GIB, compute=0.5 * GIB, on_gpu=1.0)
+    need = MemoryNeed(model=4.0 * GIB, cache=2.0 * GIB, compute=0.5 * GIB, on_gpu=1.0)
     assert "GPU memory" in Room(host=64.0 * GIB, gpu=6.0 * GIB).why_not(need)
     assert Room(host=1.0 * GIB, gpu=8.0 * GIB).why_not(need) == ""
     # Without a GPU the layers stay on the host, whatever is asked for.
