@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
+import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
-from pytest_llmperf.cli.output import (
-    OutputError,
-    check_writable,
-    complain,
-    ending_on_sigterm,
-    json_text,
-    note,
-    say,
-    width,
-    write,
-)
+from pytest_llmperf.cli.output import OutputError, complain, ending_on_sigterm, note
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
 if TYPE_CHECKING:
+    from pytest_llmperf.cli.tune_result import Today
     from pytest_llmperf.tune.request import TuneRequest
     from pytest_llmperf.tune.result import TuneResult
 
@@ -33,7 +25,8 @@ described workload) run faster, on this machine. Candidates race in interleaved
 pairs against the best settings so far; the winner is then compared with today's
 configuration in fresh pairs, and only what that proves is reported as improved.
 What is tried, and the bounds, are in the section tune of config.yaml. A search
-that was stopped goes on with the same command.
+that was stopped goes on with the same command. --apply writes settings that are
+proven to be better into config.yaml: the diff is shown first, the old file kept.
 """
 _EPILOG = """\
 Arguments after -- go to pytest, such as -- tests/perf/test_chat.py -k short
@@ -92,31 +85,86 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="database that keeps the study, such as postgresql://user@host/database "
         "(default: a file in the cache folder)",
     )
+    parser.add_argument(
+        "--apply",
+        action="store_true",
+        help="write the settings into config.yaml if a gain is proven; at once if the same "
+        "search has proven it before",
+    )
+    parser.add_argument(
+        "--summary",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="write a Markdown document (default: BENCHMARK_RESULTS_SUMMARY.md)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
     parser.add_argument("pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="for pytest")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Search, print the result, and return the exit status."""
+    from pytest_llmperf.cli.tune_result import check_files
+    from pytest_llmperf.config.edit import EditError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.session.run import SESSION_ERRORS
     from pytest_llmperf.tune.search import TuneError
     from pytest_llmperf.tune.storage import StudyError
 
     try:
-        if arguments.json is not None:
-            check_writable("--json", arguments.json)
-        request = _request(arguments)
-        if not arguments.prompt:
-            return _tune_tests(arguments, request)
-        with ending_on_sigterm():
-            return _report(_tune_prompts(arguments, request), arguments)
-    except (ConfigError, TuneError, StudyError, *SESSION_ERRORS) as error:
-        return complain(error, _NOT_MEASURED)
-    except OutputError as error:
+        check_files(arguments)
+        return _tune(arguments)
+    except (EditError, OutputError) as error:
         return complain(error, 1)
+    except (ConfigError, TuneError, StudyError, OSError, *SESSION_ERRORS) as error:
+        return complain(error, _NOT_MEASURED)
     except KeyboardInterrupt:
         return complain("interrupted; the same command goes on", _INTERRUPTED)
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    """Search, unless the result is known already, and report."""
+    from pytest_llmperf.cli.tune_result import report
+    from pytest_llmperf.tune.search import TuneError
+
+    if arguments.max_tokens is not None and not arguments.prompt:
+        raise TuneError("--max-tokens is for --prompt; a test names its own number")
+    prompts = [_prompt(text) for text in arguments.prompt]
+    today = _today(arguments, prompts)
+    if arguments.apply and today is not None and (finished := today.finished.load()) is not None:
+        note(f"the result of the search of {finished.date}; nothing is measured again")
+        report(finished.result, arguments, today, finished.date)
+        return 0
+    request = _request(arguments)
+    if today is not None and prompts:
+        with ending_on_sigterm():
+            result = _tune_prompts(arguments, request, today, prompts)
+    else:
+        tested, status = _tune_tests(arguments, request, today)
+        if tested is None:
+            return status or _NOT_MEASURED
+        result = tested
+    if today is not None:
+        today.finished.save(result)
+    report(result, arguments, today, time.strftime("%Y-%m-%d"))
+    return _INTERRUPTED if result.interrupted else 0
+
+
+def _today(arguments: argparse.Namespace, prompts: Sequence[str]) -> Today | None:
+    """Return today's configuration; None if the tests may have another one, as pytest will say.
+
+    Raises:
+        ConfigError: it is wrong, and needed here.
+    """
+    from pytest_llmperf.cli.tune_result import read_today
+    from pytest_llmperf.config.errors import ConfigError
+
+    try:
+        return read_today(arguments, prompts)
+    except ConfigError:
+        if arguments.apply or prompts:
+            raise
+        return None
 
 
 def _request(arguments: argparse.Namespace) -> TuneRequest:
@@ -127,21 +175,19 @@ def _request(arguments: argparse.Namespace) -> TuneRequest:
     return replace(request, phases=phases) if phases else request
 
 
-def _tune_prompts(arguments: argparse.Namespace, request: TuneRequest) -> TuneResult:
+def _tune_prompts(
+    arguments: argparse.Namespace, request: TuneRequest, today: Today, prompts: Sequence[str]
+) -> TuneResult:
     """Record the described workload, and search."""
     from pytest_llmperf.cli.console import LineConsole
-    from pytest_llmperf.config.project import ProjectFolders
-    from pytest_llmperf.doctor.setup import set_up
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.machine_watch import FitWait
     from pytest_llmperf.session.recording import record_body
     from pytest_llmperf.tune.run import TuneRun
 
-    project = ProjectFolders.around(Path.cwd())
-    setup = set_up(arguments.config, arguments.set, project, os.environ)
-    note(project.describe(setup.loaded.path))
-    prompts = [_prompt(text) for text in arguments.prompt]
+    setup = today.setup
+    note(setup.project.describe(setup.loaded.path))
     options = {} if arguments.max_tokens is None else {"max_tokens": arguments.max_tokens}
     context = SessionContext(
         setup, FitWait(setup.perf.wait_fit or 0.0, note), console=LineConsole(note)
@@ -166,31 +212,20 @@ def _prompt(given: str) -> str:
         return given  # longer than a file's name can be
 
 
-def _tune_tests(arguments: argparse.Namespace, request: TuneRequest) -> int:
-    """Run pytest, which records the tests and searches; report its result."""
+def _tune_tests(
+    arguments: argparse.Namespace, request: TuneRequest, today: Today | None
+) -> tuple[TuneResult | None, int]:
+    """Run pytest, which records the tests and searches; return the result and pytest's status."""
     from pytest_llmperf.tune.request import read_result
-    from pytest_llmperf.tune.search import TuneError
 
-    if arguments.max_tokens is not None:
-        raise TuneError("--max-tokens is for --prompt; a test names its own number")
+    config = arguments.config
+    if config is None and arguments.apply and today is not None and today.file.exists():
+        config = today.file
     with tempfile.TemporaryDirectory(prefix="llmperf-") as folder:
         path, outcome = Path(folder) / "request.json", Path(folder) / "result.json"
         replace(request, outcome=str(outcome)).write(path)
         options = [f"--llmperf-tune={path}", *(f"--llmperf-set={one}" for one in arguments.set)]
-        if arguments.config is not None:
-            options.append(f"--llmperf-config={arguments.config.absolute()}")
+        if config is not None:
+            options.append(f"--llmperf-config={config.absolute()}")
         status = run_perf_tests([*options, *arguments.pytest_args])
-        result = read_result(outcome)
-    if result is None:
-        return status or _NOT_MEASURED
-    return _report(result, arguments)
-
-
-def _report(result: TuneResult, arguments: argparse.Namespace) -> int:
-    from pytest_llmperf.report.tune import render
-    from pytest_llmperf.stored_json import dump
-
-    say("", *render(result, width()))
-    if arguments.json is not None:
-        write(arguments.json, json_text(dump(result)), "the result", "--json")
-    return _INTERRUPTED if result.interrupted else 0
+        return read_result(outcome), status

@@ -56,6 +56,17 @@ def file_digest(file: Path) -> str:
     return ABSENT if content is None else hashlib.sha256(content).hexdigest()
 
 
+def check_editable(file: Path) -> None:
+    """Check that settings can be written into a file, before hours go into finding them.
+
+    Raises:
+        ConfigError: the file is not valid.
+        EditError: it can't be written.
+    """
+    _edited(file, _content(file), {})
+    _writable(file)
+
+
 def apply_settings(
     file: Path,
     changes: Mapping[str, Any],

@@ -61,12 +61,8 @@ class Session:
         self._checkout: CommitCheckout | None = None
         self._trials: Trials | None = None
         self._recorded_to: str | None = None
-<<<<<<< HEAD
-        self._confirmation = Confirmation()
-        self._quality: Mapping[str, TestQuality] = {}
-=======
         self._confirmation = SuspectConfirmation()
->>>>>>> h-repo
+        self._quality: Mapping[str, TestQuality] = {}
         self.trial: Trial | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []

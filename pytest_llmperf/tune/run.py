@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.quality.errors import QualityError
+from pytest_llmperf.quality.reference import configured_text
 from pytest_llmperf.session.run import SESSION_ERRORS, free_device, session_facts
 from pytest_llmperf.session.setup import with_settings
+from pytest_llmperf.tune.answers import AnswerBound
 from pytest_llmperf.tune.confirm import Proven, prove, targets_of
 from pytest_llmperf.tune.objective import Objective, objective_of
 from pytest_llmperf.tune.pareto import front
@@ -37,7 +40,8 @@ class TuneRun:
     Args:
         context: of today's configuration.
         request: the options of ``llmperf tune``.
-        quality: checks the answers of a point before it becomes the best.
+        quality: checks the answers of a point before it becomes the best; None checks
+            ``tune.max_kl``, if that is set.
     """
 
     def __init__(
@@ -63,11 +67,17 @@ class TuneRun:
                 f"llm.engine: {setup.llm.engine} does not use the settings that llmperf tune "
                 "changes; set llm.engine: llama_cpp"
             )
-        if self._tune.max_kl is not None and self._quality is None:
+        if self._tune.max_kl is None or self._quality is not None:
+            return
+        if not setup.llm.kind.scores:
             raise TuneError(
-                "tune.max_kl can't be checked: nothing here measures the quality of answers; take "
-                "it away, or set it to null"
+                f"tune.max_kl can't be checked: the engine {setup.llm.engine!r} reports no "
+                "probabilities; set tune.max_kl: null"
             )
+        try:
+            configured_text(setup.loaded)
+        except QualityError as error:
+            raise TuneError(f"tune.max_kl can't be checked: {error}") from None
 
     def run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
         """Search, prove the gain of the best point, and return the result.
@@ -88,9 +98,8 @@ class TuneRun:
         info, _ = free_device(engine)
         objective = objective_of(tests, self._tune.targets)
         with session_facts(self._context, info, tests, None, lambda _: None) as facts:
-            search = SettingsSearch(
-                self._context, self._request, facts, tests, objective, self._quality
-            )
+            quality = self._quality or self._answer_bound(tests)
+            search = SettingsSearch(self._context, self._request, facts, tests, objective, quality)
             end = began + self._budget * (1 - PROOF_PART)
             found = search.run(info, end, self._budget)
         proven, problem = None, ""
@@ -112,6 +121,13 @@ class TuneRun:
         found = replace(found, interrupted=interrupted)
         seconds = time.monotonic() - began
         return self._result(found, proven, problem, objective, facts, tests, seconds)
+
+    def _answer_bound(self, tests: Sequence[RecordedTest]) -> Quality | None:
+        if self._tune.max_kl is None:
+            return None
+        return AnswerBound(
+            self._context.setup, tests, self._tune.max_kl, self._context.console.line
+        )
 
     def _result(
         self,

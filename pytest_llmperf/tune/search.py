@@ -188,6 +188,8 @@ class SettingsSearch:
             "space": {key: list(values) for key, values in self._space.choices.items()},
             "objective": [[goal.test, goal.of.name, goal.limit] for goal in self._objective.goals],
             "bounds": [self._tune.max_memory, self._tune.max_kl],
+            # What answers are scored on, where a bound asks for it.
+            "text": self._tune.max_kl and self._setup.loaded.config.quality.text,
         }
 
     def _say_start(self, budget: float) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from tiny_models import tiny_llama
+from tune_projects import CONFTEST, TEST
 from tune_runs import Tune
 
 import pytest_llmperf as perf
@@ -39,6 +40,7 @@ def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
         request: TuneRequest | None = None,
         quality: Quality | None = None,
         targets: dict[str, Any] | None = None,
+        text: str | None = None,
         **llm: Any,
     ) -> TuneResult:
         import yaml
@@ -54,6 +56,7 @@ def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
             },
             "perf": {**QUICK, "targets": targets or {}},
             "tune": {"budget": "60s", **section},
+            "quality": {"text": text},
         }
         Path("config.yaml").write_text(yaml.safe_dump(content))
         setup = perf.configuration()
@@ -68,3 +71,13 @@ def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
         return tuning.run([test], engine)
 
     return run
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project with one test, on a machine that nobody else seems to use."""
+    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
+    monkeypatch.setenv("LLMPERF_CACHE_DIR", str(pytester.path / "cache"))
+    pytester.makepyfile(test_caches=TEST, conftest=CONFTEST)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    return pytester

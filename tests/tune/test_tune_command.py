@@ -6,59 +6,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
-import yaml
-from tiny_models import tiny_llama
-
-COMMAND = (sys.executable, "-m", "pytest_llmperf.cli", "tune")
-TEST = """
-import pytest
-
-@pytest.mark.perf
-@pytest.mark.first_token(max="1us")
-def test_short(llm_engine):
-    llm_engine.generate("A question about caches. " * 12, max_tokens=4)
-"""
-#: What else runs on this machine is judged elsewhere, and voids no pair here.
-CONFTEST = """
-import pytest_llmperf.session.machine_watch as machine_watch
-
-machine_watch.judge = machine_watch.judge_host = lambda *_: []
-"""
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
-    monkeypatch.setenv("LLMPERF_CACHE_DIR", str(pytester.path / "cache"))
-    pytester.makepyfile(test_caches=TEST, conftest=CONFTEST)
-    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-    return pytester
-
-
-def configure(project: pytest.Pytester, space: dict[str, object], **llm: object) -> None:
-    content = {
-        "llm": {
-            "model_path": str(tiny_llama()),
-            "n_ctx": 512,
-            "n_threads": 1,
-            "n_threads_batch": 1,
-            "max_tokens": 8,
-            **llm,
-        },
-        "perf": {
-            "turns": "processes",
-            "iterations": 3,
-            "warmup_max": 2,
-            "processes": 2,
-            "max_pairs": 8,
-        },
-        "tune": {"space": space, "budget": "90s"},
-    }
-    (project.path / "config.yaml").write_text(yaml.safe_dump(content))
+from tune_projects import COMMAND, configure
 
 
 def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
@@ -85,7 +36,10 @@ def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
     [
         (["--max-tokens", "4"], "--max-tokens is for --prompt"),
         (["--prompt", "a", "--set", "tune.space.n_btach=[1]"], "did you mean 'n_batch'?"),
-        (["--prompt", "a", "--set", "tune.max_kl=0.1"], "tune.max_kl can't be checked"),
+        (
+            ["--prompt", "a", "--set", "tune.max_kl=0.1", "--set", "quality.text=none.txt"],
+            "tune.max_kl can't be checked: the text",
+        ),
         (["--prompt", "a", "--config", "none.yaml"], "no such file"),
         (["--prompt", "a", "--set", "llm.model_path=none.gguf"], "no such file"),
     ],

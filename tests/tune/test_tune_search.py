@@ -5,14 +5,18 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import optuna
 import pytest
 from tiny_models import tiny_llama
 from tune_runs import Tune
 
+import pytest_llmperf as perf
 from pytest_llmperf.stored_json import dump, read
+from pytest_llmperf.tune.answers import AnswerBound
 from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.result import TuneResult
 from pytest_llmperf.tune.search import TuneError
+from pytest_llmperf.tune.storage import file_url, open_storage
 
 
 def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
@@ -94,9 +98,60 @@ def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
     ]
 
 
-def test_a_bound_that_nothing_checks_is_an_error(tune: Tune) -> None:
-    with pytest.raises(TuneError, match=r"tune.max_kl can't be checked"):
-        tune({"max_kl": 0.1})
+def _propose_first(folder: Path, study: str, whole: dict[str, object]) -> None:
+    """Leave settings in a new study, as a worker that was killed would."""
+    storage = open_storage(file_url(folder / "cache" / "tune", study))
+    made = optuna.create_study(storage=storage, study_name=study, direction="minimize")
+    made.enqueue_trial({}, user_attrs={"proposed": whole, "origin": "sampler", "phase": 1})
+
+
+def test_a_cache_whose_answers_differ_too_much_is_rejected_and_the_search_goes_on(
+    tune: Tune, tmp_path: Path
+) -> None:
+    space = {"n_batch": [1, 512], "type_k": ["f16", "q4_0"]}
+    _propose_first(tmp_path, "mine", {"n_batch": 512, "type_k": "q4_0"})
+    result = tune(
+        {"space": space, "max_kl": 1e-9},
+        request=TuneRequest(phases=(1,), study="mine"),
+        n_batch=1,
+        flash_attn=True,
+    )
+    first, *others = result.points
+    assert (first.settings, first.outcome) == ({"n_batch": 512, "type_k": "q4_0"}, "rejected")
+    assert first.reason.startswith("tune.max_kl: quality lost: ")
+    assert "must be at most" in first.reason
+    # Of the same answers nothing is measured: rounding is over this bound, too.
+    assert result.winner is not None
+    assert result.winner.changed == {"n_batch": 512}
+    assert {"n_batch": 512} in [one.settings for one in others if one.took_over]
+
+
+def test_answers_are_compared_once_and_only_where_they_can_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
+    llm = {"model_path": str(tiny_llama()), "n_ctx": 512, "n_batch": 64, "n_ubatch": 64}
+    Path("words.txt").write_text("Green bottles, blue bottles. " * 20)
+    Path("config.yaml").write_text("quality: {text: words.txt}")
+    setup = perf.configuration(llm=llm)
+    said: list[str] = []
+    bound = AnswerBound(setup, [], 10.0, said.append)
+    assert bound({"n_batch": 128, "n_threads": 1, "use_mmap": False}) is None
+    assert not said
+    assert bound({"flash_attn": True}) is None
+    assert len(said) == 2
+    assert bound({"flash_attn": True, "n_threads": 1}) is None
+    assert len(said) == 2
+    other = tiny_llama(seed=1, name="other")
+    reason = AnswerBound(setup, [], 1e-6, said.append)({"model_path": str(other)})
+    assert reason is not None
+    assert reason.startswith("tune.max_kl: quality lost: ")
+
+
+def test_a_bound_that_can_not_be_checked_is_an_error(tune: Tune) -> None:
+    with pytest.raises(TuneError, match=r"tune.max_kl can't be checked: the text .*none.txt"):
+        tune({"max_kl": 0.1}, text="none.txt")
 
 
 def test_memory_over_the_maximum_is_rejected(tune: Tune) -> None:

@@ -1,0 +1,106 @@
+"""The bound on answers, ``tune.max_kl``: how far they may differ from today's configuration's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.config.errors import ConfigError
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.quality.errors import QualityError
+from pytest_llmperf.session.quality import prompts_of
+from pytest_llmperf.session.setup import with_settings
+
+if TYPE_CHECKING:
+    from pytest_llmperf.quality.figures import QualityResult
+    from pytest_llmperf.quality.passages import Prompt, Text
+    from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
+    from pytest_llmperf.tune.space import Settings
+
+#: Settings that give the same answers, but for rounding: they say how, not what, is computed.
+SAME_ANSWERS = frozenset(
+    {
+        "n_batch",
+        "n_ctx",
+        "n_threads",
+        "n_threads_batch",
+        "n_ubatch",
+        "use_mlock",
+        "use_mmap",
+    }
+)
+
+
+class AnswerBound:
+    """Checks that changed settings keep the answers near those of today's configuration.
+
+    It is a ``Quality`` of the search. Settings that differ only in what gives the same answers are
+    checked once.
+
+    Args:
+        setup: today's configuration, the reference.
+        tests: their prompts are scored, unless ``quality.text`` names a text.
+        max_kl: largest divergence, nats.
+        say: called with a line before anything that takes long.
+    """
+
+    def __init__(
+        self,
+        setup: EngineSetup,
+        tests: Sequence[RecordedTest],
+        max_kl: float,
+        say: Callable[[str], None],
+    ) -> None:
+        self._setup = setup
+        self._tests = tests
+        self._max_kl = max_kl
+        self._say = say
+        self._known: dict[str, str | None] = {}
+
+    def __call__(self, changed: Settings) -> str | None:
+        """Return why the answers are not good enough; None if they are."""
+        decisive = answer_settings(changed)
+        if not decisive:
+            return None
+        key = json.dumps(decisive, sort_keys=True)
+        if key not in self._known:
+            self._known[key] = self._checked(changed)
+        return self._known[key]
+
+    def _checked(self, changed: Settings) -> str | None:
+        from pytest_llmperf.quality.limits import QualityLimits, judge
+
+        try:
+            result = self._measured(changed)
+        except (QualityError, ConfigError, EngineError, OSError) as error:
+            return f"tune.max_kl can't be checked: {str(error).splitlines()[0]}"
+        (check,) = QualityLimits(max_kl=self._max_kl).checks
+        verdict = judge(check, result)
+        return None if verdict.kind is VerdictKind.PASS else f"tune.max_kl: {verdict.claim}"
+
+    def _measured(self, changed: Settings) -> QualityResult:
+        """Measure the divergence from today's answers.
+
+        Raises:
+            QualityError, ConfigError, EngineError, OSError: it can't be measured.
+        """
+        from pytest_llmperf.quality.measure import quality_of
+
+        spec = with_settings(self._setup, changed).spec
+        return quality_of(spec, self._setup.spec, self._material(), say=self._say)
+
+    def _material(self) -> list[Prompt | Text]:
+        from pytest_llmperf.quality.reference import configured_text
+
+        text = configured_text(self._setup.loaded)
+        if text is not None:
+            return [text]
+        return [prompt for test in self._tests for prompt in prompts_of(test)]
+
+
+def answer_settings(changed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changed settings that can change answers, such as the model and the KV types."""
+    return {key: value for key, value in changed.items() if key not in SAME_ANSWERS}

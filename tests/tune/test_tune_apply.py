@@ -1,0 +1,148 @@
+"""What a search leaves behind: settings in config.yaml, a summary and JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from tune_projects import COMMAND, configure
+
+from pytest_llmperf.cli import main
+from pytest_llmperf.cli.tune import add_parser
+from pytest_llmperf.cli.tune_command import public_command, search_words
+
+SUMMARY = "BENCHMARK_RESULTS_SUMMARY.md"
+PROMPT = ("--prompt", "A question about caches. " * 12, "--max-tokens", "4")
+
+
+def _backups(folder: Path) -> list[Path]:
+    return [*folder.glob("config.yaml.bak-*")]
+
+
+def test_a_proven_gain_is_written_down_and_applied_by_the_command_that_is_named(
+    project: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(project, {"n_batch": [1, 512]}, n_batch=1)
+    file = project.path / "config.yaml"
+    old = file.read_text()
+    arguments = ["--phase", "1", "--summary", "--json", "out.json", "--", "-k", "short"]
+    found = project.run(*COMMAND, *arguments, timeout=150)
+    assert found.ret == 0
+    assert file.read_text() == old
+    summary = (project.path / SUMMARY).read_text()
+    assert summary.startswith("# Benchmark results\n\n**Improved: first token")
+    assert "```sh\nllmperf tune --phase 1 -- -k short\n```" in summary
+    written = json.loads((project.path / "out.json").read_text())
+    assert written["schema"] == "llmperf-tune/1"
+    assert written["command"] == "llmperf tune --phase 1 -- -k short"
+    assert written["winner"]["changed"] == {"n_batch": 512}
+    # Both commands that the text names do what it says.
+    apply, export = (line.strip() for line in found.outlines if line.startswith("  llmperf "))
+    assert export == "llmperf export llama-server --set llm.n_batch=512"
+    assert main(shlex.split(export)[1:]) == 0
+    assert "-b 512" in capsys.readouterr().out
+    assert apply == "llmperf tune --phase 1 --apply -- -k short"
+    applied = project.run(*COMMAND[:-1], *shlex.split(apply)[1:], timeout=60)
+    assert applied.ret == 0
+    assert "nothing is measured again" in applied.stderr.str()
+    assert "collected" not in applied.stdout.str()
+    applied.stdout.fnmatch_lines(["-  n_batch: 1", "+  n_batch: 512", "settings written to *"])
+    assert file.read_text() == old.replace("n_batch: 1\n", "n_batch: 512\n")
+    (backup,) = _backups(project.path)
+    assert backup.read_text() == old
+
+
+def test_a_search_of_a_prompt_applies_what_it_proves(project: pytest.Pytester) -> None:
+    configure(project, {"n_batch": [1, 512]}, n_batch=1)
+    result = project.run(*COMMAND, *PROMPT, "--apply", "--phase", "1", timeout=150)
+    assert result.ret == 0
+    assert "improved: end to end" in result.stdout.str()
+    assert yaml.safe_load((project.path / "config.yaml").read_text())["llm"]["n_batch"] == 512
+    assert len(_backups(project.path)) == 1
+
+
+def test_without_a_proven_gain_nothing_is_applied(project: pytest.Pytester) -> None:
+    configure(project, {"use_mmap": [True, False]})
+    old = (project.path / "config.yaml").read_bytes()
+    arguments = ["--apply", "--summary", "mine.md", "--set", "tune.min_gain=50%"]
+    result = project.run(*COMMAND, *PROMPT, *arguments, timeout=150)
+    assert result.ret == 0
+    assert "nothing to apply: no improvement is proven" in result.stdout.str()
+    assert (project.path / "config.yaml").read_bytes() == old
+    assert not _backups(project.path)
+    assert "no improvement was proven" in (project.path / "mine.md").read_text()
+
+
+def test_an_interrupted_search_is_written_down_and_applies_nothing(
+    project: pytest.Pytester,
+) -> None:
+    configure(project, {"n_batch": [1, 16, 64, 512], "use_mmap": [True, False]}, n_batch=1)
+    old = (project.path / "config.yaml").read_bytes()
+    command = [*COMMAND, *PROMPT, "--apply", "--summary", "--json", "out.json"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=project.path
+    ) as search:
+        assert search.stderr is not None
+        for line in search.stderr:
+            if line.startswith("llmperf: point 1 "):
+                os.kill(search.pid, signal.SIGINT)
+                break
+        out, _ = search.communicate(timeout=60)
+    assert search.returncode == 130
+    assert "nothing is applied: the search was interrupted" in out
+    assert (project.path / "config.yaml").read_bytes() == old
+    written = json.loads((project.path / "out.json").read_text())
+    assert written["interrupted"]
+    assert written["points"]
+    assert "the search was interrupted" in (project.path / SUMMARY).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "status"),
+    [
+        (["--summary", "none/a.md"], "--summary none/a.md: there is no folder", 1),
+        (["--json", "none/a.json"], "--json none/a.json: there is no folder", 1),
+        (["--apply", "--set", "llm.n_batch=1"], "llm.n_batch is set by --set", 1),
+        (["--apply"], "is read-only; make it writable", 1),
+    ],
+)
+def test_what_can_not_be_written_is_said_before_the_search(
+    project: pytest.Pytester,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+    status: int,
+) -> None:
+    configure(project, {})
+    (project.path / "config.yaml").chmod(0o444)
+    assert main(["tune", *PROMPT, *arguments]) == status
+    assert message in capsys.readouterr().err
+    assert not (project.path / "cache" / "tune").exists()
+
+
+def test_the_command_repeats_the_search_and_in_a_document_has_no_secrets() -> None:
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    given = [
+        *("tune", "--prompt", "two words", "--max-tokens", "4", "--config", "a b.yaml"),
+        *("--set", "llm.extra.key=secret", "--set", "tune.budget=5m", "--budget", "90s"),
+        *("--phase", "1", "--study", "mine", "--storage", "postgresql://me:hunter2@db/optuna"),
+        *("--apply", "--summary", "--", "-k", "a or b"),
+    ]
+    arguments = parser.parse_args(given)
+    shown = public_command(arguments)
+    assert shown == (
+        "llmperf tune --prompt 'two words' --max-tokens 4 --config 'a b.yaml' "
+        "--set 'llm.extra.key=***' --set tune.budget=5m --budget 90s --phase 1 --study mine "
+        "--storage postgresql://me@db/optuna -- -k 'a or b'"
+    )
+    again = parser.parse_args(search_words(arguments)[1:])
+    ignored = {"apply": True, "summary": ""}
+    assert {**vars(again), **ignored} == vars(arguments)
