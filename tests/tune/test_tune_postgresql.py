@@ -65,9 +65,15 @@ def url() -> Iterator[str]:
 
 
 def _wait_for(port: int) -> None:
+    """Wait until the server takes sessions: it listens a moment earlier."""
+    import psycopg2
+
     until = time.monotonic() + 30
     while time.monotonic() < until:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        with contextlib.suppress(psycopg2.OperationalError):
+            psycopg2.connect(
+                host="127.0.0.1", port=port, user="tuner", dbname="postgres", connect_timeout=1
+            ).close()
             return
         time.sleep(0.05)
     raise AssertionError("the server did not start")
