@@ -82,7 +82,10 @@ def test_is_computed_with_the_others() -> None:
         ({"name": "gap_p95"}, "does not end as a percentile does"),
         ({"label": " "}, "label: expected text, got ' '"),
         ({"formula": None}, "formula: expected text, got None"),
-        ({"unit": "ms"}, "unit: expected one of 'tok/s', 's', 'B', 'J', 'W', '%', got 'ms'"),
+        (
+            {"unit": "ms"},
+            "unit: expected one of 'tok/s', 's', 'B', 'J', 'W', '%', 'nats', got 'ms'",
+        ),
         ({"direction": "down"}, "direction: expected one of 'higher', 'lower', got 'down'"),
         ({"compute": 3}, "compute: expected a function, got 3"),
         ({"resolution": 0}, "resolution: expected a number above 0, or None, got 0"),
