@@ -19,7 +19,7 @@ from pytest_llmperf.cli.tune import add_parser
 from pytest_llmperf.cli.tune_command import public_command, search_words
 
 SUMMARY = "BENCHMARK_RESULTS_SUMMARY.md"
-PROMPT = ("--prompt", "A question about caches. " * 12, "--max-tokens", "4")
+PROMPT = ("--prompt", "A question about caches. " * 6, "--max-tokens", "4")
 
 
 def _backups(folder: Path) -> list[Path]:

@@ -21,9 +21,10 @@ def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
         [
             "*point 1 (batch_small): n_batch: 512*",
             "improved: first token *faster*in * fresh pairs*",
-            "settings to use (llm):",
+            "*first token*at most 1 µs*missed → missed",
+            "settings to use",
+            "llm:",
             "  n_batch: 512",
-            "*first token at most 1 µs: missed before, missed after*",
         ]
     )
     written = json.loads((project.path / "out.json").read_text())

@@ -113,6 +113,7 @@ def test_a_cache_whose_answers_differ_too_much_is_rejected_and_the_search_goes_o
     result = tune(
         {"space": space, "max_kl": 1e-9},
         request=TuneRequest(phases=(1,), study="mine"),
+        model_path=str(tiny_llama(width=512, name="wide-llama")),
         n_batch=1,
         flash_attn=True,
     )
