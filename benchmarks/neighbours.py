@@ -210,7 +210,7 @@ def measure(arguments: argparse.Namespace, outcomes: Outcomes) -> None:
                 return
             seed = random.getrandbits(32)
             # The first pair runs alone and shows only that both have room.
-            plan = plan_of(workload, arguments.pairs + 1, 3, seed)
+            plan = plan_of(workload, arguments.pairs, 3, seed)
             with busy_neighbour(None if kind == NONE else kind, seed):
                 found = block(spec, spec, plan, "tokens")
             outcomes.add(

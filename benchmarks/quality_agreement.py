@@ -123,8 +123,10 @@ def run_ours(tools: ToolsEnvironment, setting: Setting, folder: Path, top: int) 
         "flash_attn": setting.flash_attn,
         "max_tokens": 1,
     }
-    reference = LlmConfig(**common, type_k="f16", type_v="f16").resolved(setting.reference)
-    config = LlmConfig(**common, type_k=setting.type_k, type_v=setting.type_v)
+    plain = LlmConfig.model_validate({**common, "type_k": "f16", "type_v": "f16"})
+    reference = plain.resolved(setting.reference)
+    kinds = {"type_k": setting.type_k, "type_v": setting.type_v}
+    config = LlmConfig.model_validate({**common, **kinds})
     spec = LaunchSpec("llama_cpp", config.resolved(setting.candidate), python=str(tools.python))
     # llama-perplexity takes the file without the newline at its end.
     text = Text(setting.text.read_text(encoding="utf-8").removesuffix("\n"))

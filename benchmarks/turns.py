@@ -221,7 +221,7 @@ def main() -> int:
             for way in order.sample(arguments.ways, len(arguments.ways)):
                 # The first pair shows only that both have room.
                 pairs = BLOCK + (WAYS[way] is not None)
-                plan = plan_of(workload, pairs, arguments.iterations, order.getrandbits(32))
+                plan = plan_of(workload, BLOCK, arguments.iterations, order.getrandbits(32))
                 done = block(candidate, base, plan, WAYS[way], kept)
                 if done.apart:
                     print(f"turns: no more turns by {way}: {done.apart}", file=sys.stderr)

@@ -33,7 +33,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from large_model import write
 from outcomes import Outcomes
 from turns import PROMPT, spec_of, spread
 
@@ -46,6 +45,7 @@ from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.cpu_bandwidth import BandwidthError, stream
 from pytest_llmperf.measure.turns import SPIN_SECONDS
 from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.models.synthetic import synthesize
 
 #: Rates of the test, which the yardstick of the same engine measures, too.
 RATES = ("tokens_per_sec", "prefill_tokens_per_sec")
@@ -56,8 +56,6 @@ TOKENS, SHORT = 32, 16
 SMALL = 128
 #: Bytes of each of the three arrays that are streamed through, and passes over them.
 ARRAY, PASSES = 64 << 20, 6
-#: Layers, width and inner width of the tiny model.
-TINY = (1, 512, 1024)
 #: Fewest rounds of turns that count.
 MIN_ROUNDS = 3
 #: Sessions needed for a report, and draws of its intervals.
@@ -94,7 +92,7 @@ def session(threads: int, seconds: float) -> Mapping[str, float]:
     found: dict[str, list[float]] = {}
     with ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
         tiny = Path(folder) / "tiny.gguf"
-        write(tiny, *TINY)
+        synthesize("smollm2-135m", "Q4_1", tiny, layers=1)
         small = {"n_ctx": SMALL, "n_threads": threads, "n_threads_batch": threads}
         frozen = LlmConfig.model_validate({**small, "max_tokens": SHORT})
         specs: dict[str, tuple[LaunchSpec, int]] = {
