@@ -55,10 +55,11 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
 
 
 def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytester) -> None:
-    configure(project, {"n_batch": [1, 16, 64, 512], "use_mmap": [True, False]}, n_batch=1)
+    configure(project, {"n_batch": [1, 16, 64, 512]}, n_batch=1)
     prompt = project.path / "prompt.txt"
     prompt.write_text("A question about caches. " * 12)
     command = [*COMMAND, "--prompt", str(prompt), "--max-tokens", "4", "--study", "mine"]
+    command += ["--phase", "1", "--budget", "20s"]
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=project.path
     ) as first:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from tiny_models import tiny_llama
+from tiny_models import TinyModel, tiny_llama, tiny_model
 from tune_runs import Tune
 
 import pytest_llmperf as perf
@@ -61,28 +61,39 @@ def test_where_nothing_helps_nothing_is_claimed_and_the_study_is_complete(tune: 
     assert [one.number for one in again.points] == [one.number for one in result.points]
 
 
-def test_what_the_engine_can_not_do_is_a_point_with_its_reason(tune: Tune) -> None:
-    # A tensor_split of more devices than llama.cpp knows is refused while loading.
-    result = tune({"space": {"type_k": ["f16", "iq4_nl"]}})
-    (point,) = result.points
-    assert point.outcome in ("measured", "lost", "unsupported", "failed")
-    assert point.outcome == "measured" or point.reason
-
-
-def test_a_model_is_tried_and_one_with_other_tokens_is_not_compared(
+def test_a_model_is_tried_and_one_that_can_not_be_loaded_is_a_point_with_its_reason(
     tune: Tune, tmp_path: Path
 ) -> None:
     smaller = tiny_llama(quantization="Q8_0", name="smaller")
-    missing = tmp_path / "missing.gguf"
+    missing, cut = tmp_path / "missing.gguf", tmp_path / "cut.gguf"
+    cut.write_bytes(smaller.read_bytes()[:20_000])
     result = tune(
-        {"models": [str(smaller), str(missing)], "space": {"use_mmap": [True]}},
+        {"models": [str(smaller), str(missing), str(cut)], "space": {"use_mmap": [True]}},
         request=TuneRequest(phases=(2,)),
     )
     by_model = {one.settings["model_path"]: one for one in result.points}
     assert by_model[str(smaller)].outcome in ("measured", "lost")
     assert by_model[str(missing)].outcome == "unsupported"
     assert "no such file" in by_model[str(missing)].reason
+    assert by_model[str(cut)].outcome == "unsupported"
+    assert by_model[str(cut)].reason
     assert all(one.phase == 2 for one in result.points)
+
+
+def test_a_model_that_makes_other_tokens_is_not_compared(tune: Tune, tmp_path: Path) -> None:
+    def fill(model: TinyModel) -> None:
+        model.vocabulary(None)
+        # No token for the beginning: the prompt is one token shorter.
+        model.writer.add_add_bos_token(False)
+        model.transformer(2, 64)
+
+    other = tiny_model({"architecture": "llama", "bos": False}, fill, name="other")
+    result = tune(
+        {"models": [str(other)], "space": {"use_mmap": [True]}}, request=TuneRequest(phases=(2,))
+    )
+    (point,) = result.points
+    assert point.outcome == "unsupported"
+    assert "its work is not the same" in point.reason
 
 
 def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
