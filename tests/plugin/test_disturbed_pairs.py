@@ -20,9 +20,9 @@ def answer(prompt, max_tokens):
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every process in turns of tokens meets a busy machine; the first pair does not."""
     from pytest_llmperf.machine.fitness import FitnessFinding
-    from pytest_llmperf.measure import replay
+    from pytest_llmperf.measure.process_run import ProcessRun
 
-    original = replay._Run.end
+    original = ProcessRun.end
 
     def end(self: Any) -> Any:
         if self._turns == "tokens":
@@ -31,7 +31,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
             self.watch.stop = lambda: [*stop(), found]
         return original(self)
 
-    monkeypatch.setattr(replay._Run, "end", end)
+    monkeypatch.setattr(ProcessRun, "end", end)
 
 
 @pytest.mark.usefixtures("busy")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,13 +131,16 @@ def measure(replayed: list[tuple[str, int | None]]) -> Measure:
         start = starter_of(LaunchSpec("llama_cpp", config_of(model)))
         perf = PerfConfig(processes=1, max_pairs=2, iterations=3, warmup_max=1)
         plan = Plan({"one": Workload((recorded(asked()),))}, {}, 0.0, perf, 1, 60.0, paired=True)
-        still_open = {"one": Open(metrics)}
+
+        def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+            return {"one": Open(metrics)} if tests["one"].pairs < 2 else {}
+
         rounds = Rounds(
             plan,
             [Side(role, role, start) for role in (CANDIDATE, BASE)],
             NoWatch,
             lambda _: None,
-            lambda _: still_open,
+            undecided,
             turns=lambda _: "tokens",
         )
         samples = rounds.run().tests["one"]
