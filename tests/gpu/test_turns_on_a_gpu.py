@@ -93,7 +93,7 @@ def test_the_second_pair_takes_turns_by_tokens(measured: Measurement) -> None:
     assert list(took.values()) == [False, False, True, True]
     for metric in ("tokens_per_sec", "first_token", "end_to_end"):
         assert len(samples.differences(get_metric(metric)) or ()) == 1
-    assert all(info.gpu and info.gpu.layers_on_gpu == 31 for info in measured.loaded.values())
+    assert all(info.gpu and info.gpu.layers_on_gpu == 31 for info in samples.loaded.values())
 
 
 def test_a_test_that_gates_a_counter_takes_none(measured: Measurement) -> None:
