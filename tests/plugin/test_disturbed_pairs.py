@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -55,4 +56,5 @@ def test_the_difference_passes_and_the_target_is_not_judged(project: Any) -> Non
     # On a busy machine the real finding comes first.
     assert "the target was not judged: " in " ".join(text.split())
     assert "(busy_cores)" in text
-    assert "invalid" not in text.partition("= LLM performance =")[2]
+    # A process may be left out as invalid; no check is.
+    assert not re.search(r"^ *invalid\b", text.partition("= LLM performance =")[2], re.M)
