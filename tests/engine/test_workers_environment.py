@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -110,3 +111,35 @@ def test_a_session_that_is_killed_takes_worker_and_its_children_along(
 
     assert ends(worker)
     assert ends(child)
+
+
+#: Per token it uses 2 MB, and says in how many pages' first use that resulted.
+ALLOCATES = """
+import resource
+
+def answer(prompt, max_tokens):
+    for _ in range(max_tokens):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [bytearray(200_000) for _ in range(10)]
+        del blocks
+        yield f"{resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before} "
+"""
+
+
+def _page_faults(client: EngineClient) -> list[int]:
+    request = build_request(prompt="hi", max_tokens=40)
+    return list(map(int, client.request(request).text.split()))[20:]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's allocator")
+def test_memory_that_was_used_is_used_again(
+    app_spec: Callable[..., LaunchSpec],
+    clients: Callable[[LaunchSpec], EngineClient],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
+        monkeypatch.delenv(name, raising=False)
+    assert max(_page_faults(clients(app_spec(ALLOCATES)))) < 20
+    # Who chose the allocator's behaviour gets it.
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert min(_page_faults(clients(app_spec(ALLOCATES)))) > 200
