@@ -17,6 +17,7 @@ from pytest_llmperf.cli import (
     history,
     model,
     quality,
+    report,
     schema,
     tune,
 )
@@ -26,6 +27,7 @@ _COMMANDS = {
     "model": model,
     "schema": schema,
     "baseline": baseline,
+    "report": report,
     "compare": compare,
     "history": history,
     "bisect": bisect,

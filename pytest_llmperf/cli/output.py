@@ -109,10 +109,28 @@ def put(text: str, what: str = "the comparison") -> None:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
     except OSError as error:
-        _discard_output()
-        if not isinstance(error, BrokenPipeError):  # else whoever read along has seen enough
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"{what} can't be printed: {reason}") from None
+        _give_up_output(error, what)
+
+
+def put_utf8(text: str, what: str) -> None:
+    """Print text for another program at once: as UTF-8, whatever the terminal's encoding is.
+
+    Raises:
+        OutputError: as ``put``.
+    """
+    sys.stdout.flush()
+    try:
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        _give_up_output(error, what)
+
+
+def _give_up_output(error: OSError, what: str) -> None:
+    _discard_output()
+    if not isinstance(error, BrokenPipeError):  # else whoever read along has seen enough
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"{what} can't be printed: {reason}") from None
 
 
 def _discard_output() -> None:

@@ -1,0 +1,48 @@
+"""The measurements of a session that other tools may store: those that prove something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.report.forms.reported import VOID
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_llmperf.report.forms.reported import ReportedCheck, ReportedSession, ReportedTest
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one test, with a value.
+
+    Attributes:
+        test, check: where it comes from.
+        value: its median, base unit.
+    """
+
+    test: ReportedTest
+    check: ReportedCheck
+    value: float
+
+
+def measurements(session: ReportedSession) -> Iterator[Measurement]:
+    """Yield the measurements of a session, without void ones.
+
+    A tool that stores numbers has no place for a verdict: what a busy machine measured would
+    look like any other value, and later ones would be compared with it.
+    """
+    for test in session.tests:
+        for check in test.checks:
+            if check.value is not None and not test.is_void and check.verdict not in VOID:
+                yield Measurement(test, check, check.value)
+
+
+def left_out(session: ReportedSession) -> list[str]:
+    """Name the tests whose numbers are left out, or incomplete, because they are void."""
+    return [
+        test.nodeid
+        for test in session.tests
+        if test.is_void or any(check.verdict in VOID for check in test.checks)
+    ]

@@ -1,0 +1,73 @@
+"""Measurements for tools that store them: Bencher, and github-action-benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.metric_types import Direction
+from pytest_llmperf.report.forms.measurements import Measurement, measurements
+from pytest_llmperf.text import printable
+
+if TYPE_CHECKING:
+    from pytest_llmperf.report.forms.reported import ReportedSession
+
+#: Characters that Bencher takes of a benchmark's and of a measure's name.
+LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64
+
+
+def bencher_metric_format(session: ReportedSession) -> str:
+    """Return Bencher Metric Format: a test is a benchmark, a metric is a measure.
+
+    Values are in base units, with the ends of their interval where there is one. See
+    https://bencher.dev/docs/reference/bencher-metric-format.
+    """
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for one in measurements(session):
+        benchmark = found.setdefault(shortened(one.test.nodeid, LONGEST_BENCHMARK), {})
+        ends = {"lower_value": one.check.low, "upper_value": one.check.high}
+        benchmark[shortened(one.check.name, LONGEST_MEASURE)] = {
+            "value": one.value,
+            **{name: end for name, end in ends.items() if end is not None},
+        }
+    return _json(found)
+
+
+def action_benchmark(session: ReportedSession, direction: Direction) -> str:
+    """Return entries for github-action-benchmark's ``customSmallerIsBetter`` or its opposite.
+
+    One file has one direction, so a session needs two. See
+    https://github.com/benchmark-action/github-action-benchmark.
+    """
+    entries = [_entry(one) for one in measurements(session) if one.check.direction is direction]
+    return _json(entries)
+
+
+def _entry(one: Measurement) -> dict[str, Any]:
+    check = one.check
+    entry: dict[str, Any] = {
+        # Results of two commits are matched by this name.
+        "name": printable(f"{one.test.nodeid} {check.name}"),
+        "unit": check.unit.value,
+        "value": one.value,
+    }
+    if check.low is not None and check.high is not None:
+        half = max(one.value - check.low, check.high - one.value)
+        entry["range"] = f"± {half:.6g}"
+    verdict = f"{check.verdict.value}: {check.claim}" if check.verdict is not None else ""
+    entry["extra"] = printable("\n".join(filter(None, (verdict, one.test.workload.summary))))
+    return entry
+
+
+def shortened(name: str, longest: int) -> str:
+    """Return a name of at most so many characters; one that is cut keeps a digest of the whole."""
+    shown = printable(name)
+    if len(shown) <= longest:
+        return shown
+    digest = hashlib.sha256(shown.encode()).hexdigest()[:12]
+    return f"{shown[: longest - 15]}...{digest}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"
