@@ -26,8 +26,8 @@ from pathlib import Path
 
 from tools_env import ToolsEnvironment, ensure_tools
 
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.quality import passages
@@ -123,10 +123,10 @@ def run_ours(tools: ToolsEnvironment, setting: Setting, folder: Path, top: int) 
         "flash_attn": setting.flash_attn,
         "max_tokens": 1,
     }
-    plain = LlmConfig.model_validate({**common, "type_k": "f16", "type_v": "f16"})
+    plain = LlamaCppConfig.model_validate({**common, "type_k": "f16", "type_v": "f16"})
     reference = plain.resolved(setting.reference)
     kinds = {"type_k": setting.type_k, "type_v": setting.type_v}
-    config = LlmConfig.model_validate({**common, **kinds})
+    config = LlamaCppConfig.model_validate({**common, **kinds})
     spec = LaunchSpec("llama_cpp", config.resolved(setting.candidate), python=str(tools.python))
     # llama-perplexity takes the file without the newline at its end.
     text = Text(setting.text.read_text(encoding="utf-8").removesuffix("\n"))

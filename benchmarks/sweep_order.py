@@ -28,7 +28,8 @@ from paired import MIN_PAIRS, ratio_interval
 from turns import NoWatch
 
 from pytest_llmperf.config.embedded import find_cached
-from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.request import Request
@@ -59,7 +60,7 @@ def grid(model: Path, side: int) -> dict[str, LaunchSpec]:
     cells = {}
     for values in itertools.product(*(known[:side] for known in VALUES.values())):
         settings = dict(zip(VALUES, values, strict=True))
-        llm = LlmConfig.model_validate({**settings, "max_tokens": 8, "n_threads_batch": 1})
+        llm = LlamaCppConfig.model_validate({**settings, "max_tokens": 8, "n_threads_batch": 1})
         name = "-".join(f"{key}={value}" for key, value in settings.items())
         cells[name] = LaunchSpec("llama_cpp", llm.resolved(model))
     return cells

@@ -24,8 +24,9 @@ from turns import METRICS, block, record
 
 from pytest_llmperf.arguments import share, whole_number
 from pytest_llmperf.config.errors import ModelError
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.measure.plan import Plan
@@ -47,7 +48,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     threads = {"n_threads": arguments.threads, "n_threads_batch": arguments.threads}
-    llm = LlmConfig.model_validate({"n_ctx": 512, **threads})
+    llm = LlamaCppConfig.model_validate({"n_ctx": 512, **threads})
     real = resolve_model(arguments.model, Path.cwd())
     with tempfile.TemporaryDirectory() as folder:
         made = synthesize(str(real), arguments.quant, Path(folder) / "synthetic.gguf")

@@ -42,7 +42,7 @@ from statistics import fmean, median, stdev
 from fidelity import embedded_model
 from paired import MIN_PAIRS, Interval, ratio_interval, spread_of
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.gpu.summary import summarise
@@ -286,7 +286,7 @@ def main() -> int:
             return subprocess.run([sys.executable, *sys.argv], env=environ, check=False).returncode
     model = (arguments.model or embedded_model()).absolute()
     layers = -1 if arguments.python else 0
-    llm = LlmConfig.model_validate({"n_gpu_layers": layers, "max_tokens": arguments.tokens})
+    llm = LlamaCppConfig.model_validate({"n_gpu_layers": layers, "max_tokens": arguments.tokens})
     spec = LaunchSpec(
         "llama_cpp", llm.resolved(model), python=str(arguments.python or sys.executable)
     )

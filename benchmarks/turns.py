@@ -27,7 +27,8 @@ from busy_neighbour import add_neighbour_argument, busy_neighbour
 
 from pytest_llmperf.arguments import share
 from pytest_llmperf.config.embedded import find_cached
-from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.planted import Plant
@@ -98,7 +99,8 @@ def spec_of(threads: int) -> LaunchSpec:
     if model is None:
         raise EngineError("the embedded model is not here: llmperf model smollm2-135m")
     both = {"n_threads": threads, "n_threads_batch": threads}
-    return LaunchSpec("llama_cpp", LlmConfig.model_validate({"n_ctx": 512, **both}).resolved(model))
+    config = LlamaCppConfig.model_validate({"n_ctx": 512, **both})
+    return LaunchSpec("llama_cpp", config.resolved(model))
 
 
 def plan_of(workload: Workload, pairs: int, iterations: int, seed: int) -> Plan:

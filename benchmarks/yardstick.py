@@ -37,7 +37,7 @@ from outcomes import Outcomes
 from turns import PROMPT, spec_of, spread
 
 from pytest_llmperf.arguments import duration, whole_number
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
@@ -94,7 +94,7 @@ def session(threads: int, seconds: float) -> Mapping[str, float]:
         tiny = Path(folder) / "tiny.gguf"
         synthesize("smollm2-135m", "Q4_1", tiny, layers=1)
         small = {"n_ctx": SMALL, "n_threads": threads, "n_threads_batch": threads}
-        frozen = LlmConfig.model_validate({**small, "max_tokens": SHORT})
+        frozen = LlamaCppConfig.model_validate({**small, "max_tokens": SHORT})
         specs: dict[str, tuple[LaunchSpec, int]] = {
             "test": (test, TOKENS),
             "same": (replace(test, config={**test.config, "n_ctx": SMALL}), SHORT),

@@ -17,6 +17,7 @@ from pytest_llmperf.baselines.match import is_cell
 from pytest_llmperf.baselines.record import Settings, is_measurable
 from pytest_llmperf.baselines.tolerances import Holds
 from pytest_llmperf.config.extra_hashes import without_extra_values
+from pytest_llmperf.config.llm_section import own_settings
 from pytest_llmperf.stored_json import LATER, Number, ShapeError, Stored, Whole, read, unexpected
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def same_settings(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """
     plain = [
         {key: value for key, value in without_extra_values(config).items() if key != "model_path"}
-        for config in (one, other)
+        for config in map(own_settings, (one, other))
     ]
     try:
         return bool(json.loads(dumps(plain[0])) == json.loads(dumps(plain[1])))

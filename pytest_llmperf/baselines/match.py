@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
+from pytest_llmperf.config.llm_section import own_settings
 from pytest_llmperf.machine.fingerprint import (
     Difference,
     compare,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Settings that locate the model's file: its SHA-256 is compared instead.
 _NOT_COMPARED = {"model_path"}
+#: Settings that name what an engine runs.
+_RUN = ("target", "model_path")
 _NAMED = ("engine", "engine_version", "plugin", "python")
 _EXTRA = "llm.extra."
 _NOT_SET = "not set"
@@ -194,11 +197,18 @@ def is_cell(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 
 
 def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
-    """Return which engine settings of two configurations differ, the model's path included."""
-    return _changed_settings(
-        {**_flat(one), "llm.model_path": one["model_path"]},
-        {**_flat(other), "llm.model_path": other["model_path"]},
-    )
+    """Return which engine settings of two configurations differ, the model's path included.
+
+    Of two kinds of engines only those that both have, and what they run.
+    """
+    flat = [
+        {**_flat(side), **{f"llm.{key}": side.get(key) or _NOT_SET for key in _RUN}}
+        for side in map(own_settings, (one, other))
+    ]
+    if one.get("engine") != other.get("engine"):
+        both = flat[0].keys() & flat[1].keys()
+        flat = [{item: side[item] for item in side if item in both} for side in flat]
+    return _changed_settings(*flat)
 
 
 def _changed_settings(current: dict[str, Any], baseline: dict[str, Any]) -> list[Difference]:
@@ -211,7 +221,7 @@ def _changed_settings(current: dict[str, Any], baseline: dict[str, Any]) -> list
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
     """Name settings as a user writes them: ``llm.extra.rope_freq_base``, its value hidden."""
     flat: dict[str, Any] = {}
-    for key, value in without_extra_values(config).items():
+    for key, value in without_extra_values(own_settings(config)).items():
         if key == EXTRA_HASHES:
             flat |= {f"{_EXTRA}{k}": f"hidden (SHA-256 {digest})" for k, digest in value.items()}
         elif key not in _NOT_COMPARED:

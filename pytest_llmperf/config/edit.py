@@ -16,7 +16,9 @@ from typing import Any
 
 from pytest_llmperf.atomic_write import atomic_write, write_new
 from pytest_llmperf.config.errors import ConfigError, Problem
-from pytest_llmperf.config.load import Layers, load_config, validated
+from pytest_llmperf.config.layers import Layers
+from pytest_llmperf.config.llm_section import LLM_FIELDS
+from pytest_llmperf.config.load import load_config, validated
 from pytest_llmperf.config.schema import Config
 from pytest_llmperf.config.yaml_edit import set_value
 from pytest_llmperf.config.yaml_file import Document, parse_document, read_bytes
@@ -206,8 +208,11 @@ def _leaves(
 
 def _order(path: Sequence[str]) -> tuple[str, ...]:
     """Return the schema's order of the keys beside this one."""
-    section = Config.model_fields.get(path[0]) if len(path) == 2 else None
-    return tuple(getattr(section.annotation, "model_fields", ())) if section is not None else ()
+    if len(path) != 2:
+        return ()
+    section = Config.model_fields.get(path[0])
+    known = () if section is None else getattr(section.annotation, "model_fields", ())
+    return tuple(LLM_FIELDS if path[0] == "llm" else known)
 
 
 def _diff(file: Path, old: str, new: str, *, created: bool) -> Iterator[str]:

@@ -105,8 +105,6 @@ EngineName = Annotated[
     str,
     Field(min_length=1),
     Expected("the name of an engine, such as llama_cpp or app"),
-    # Editors offer the built-in ones; others depend on the installed packages.
-    WithJsonSchema({"anyOf": [{"enum": ["llama_cpp", "app"]}, {"type": "string", "minLength": 1}]}),
 ]
 Turns = Annotated[
     Literal["auto", "tokens", "iterations", "processes"],

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
+
+from pydantic.json_schema import models_json_schema
 
 from pytest_llmperf.config.fields import allowed_severities
+from pytest_llmperf.config.llm_section import AnyLlmConfig, AppConfig, LlamaCppConfig
 from pytest_llmperf.config.schema import Config
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.metrics import METRICS, Unit
 
 #: The generated schema as the package ships it.
 SHIPPED = Path(__file__).with_name("config.schema.json")
+
+#: The schemas of the ``llm`` section: ``engine`` decides which one holds.
+_ENGINES = (LlamaCppConfig, AppConfig, AnyLlmConfig)
 
 _LIMIT: dict[Unit, tuple[str, str]] = {
     Unit.TOKENS_PER_SECOND: (r"^\d+\.?\d*( ?(tok/s|tokens/s|tokens/sec|t/s))?$", "20 tok/s"),
@@ -27,6 +33,13 @@ _LIMIT: dict[Unit, tuple[str, str]] = {
 def build_schema() -> dict[str, Any]:
     """Return the schema (JSON Schema draft 2020-12) as plain JSON types."""
     schema: dict[str, Any] = _without_titles(Config.model_json_schema(mode="validation"))
+    _, engines = models_json_schema([(one, "validation") for one in _ENGINES])
+    schema["$defs"] = {**_without_titles(engines["$defs"]), **schema["$defs"]}
+    schema["properties"]["llm"] = {
+        "description": schema["properties"]["llm"]["description"],
+        "oneOf": [{"$ref": f"#/$defs/{one.__name__}"} for one in _ENGINES],
+    }
+    _of_packages(schema["$defs"][AnyLlmConfig.__name__])
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "pytest-llmperf configuration"
     sections = schema["$defs"]
@@ -49,6 +62,16 @@ def build_schema() -> dict[str, Any]:
             "anyOf": [reference, {"type": "null"}],
         }
     return schema
+
+
+def _of_packages(section: dict[str, Any]) -> None:
+    """Make a schema that of engines which packages provide: it has to name one of them."""
+    own = [one.model_fields["engine"] for one in _ENGINES if one is not AnyLlmConfig]
+    names = [name for field in own for name in get_args(field.annotation)]
+    engine = section["properties"]["engine"]
+    del engine["default"]
+    engine["not"] = {"enum": names}
+    section["required"] = ["engine"]
 
 
 def _name_metrics(targets: dict[str, Any]) -> None:

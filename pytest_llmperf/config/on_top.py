@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_llmperf.config.load import complaints
-from pytest_llmperf.config.schema import Config, LlmConfig
+from pytest_llmperf.config.complaints import complaints
+from pytest_llmperf.config.llm_section import LLM_FIELDS, LlmConfig
+from pytest_llmperf.config.schema import Config
 
 _EXTRA = "extra."
 _SAME_WORK = "it decides what is asked, and the cells of a sweep do the same work"
@@ -48,7 +49,7 @@ def check_name(llm: LlmConfig, name: str) -> None:
     if name in _FIXED:
         raise WrongSettingError(f"{name}: {_FIXED[name]}")
     is_extra = name.startswith(_EXTRA) and name != _EXTRA
-    if not is_extra and name not in LlmConfig.model_fields:
+    if not is_extra and name not in LLM_FIELDS:
         raise WrongSettingError(f"{name}: unknown setting{_nearest(name)}")
     if llm.kind.needs == "target":
         raise WrongSettingError(
@@ -80,7 +81,10 @@ def with_settings(llm: LlmConfig, settings: Mapping[str, Any]) -> LlmConfig:
     try:
         return Config.model_validate({"llm": tree}).llm
     except ValidationError as error:
-        texts = [f"{'.'.join(map(str, path[1:]))}: {text}" for path, text in complaints(error)]
+        texts = [
+            f"{'.'.join(map(str, path[1:]))}: {text}"
+            for path, text in complaints(error, {"llm": tree})
+        ]
         if any(_is_of_one(item) for item in error.errors(include_url=False)):
             raise WrongSettingError("\n".join(texts)) from None
         raise ImpossibleSettingsError("; ".join(texts)) from None
@@ -92,6 +96,6 @@ def _is_of_one(item: Any) -> bool:
 
 
 def _nearest(name: str) -> str:
-    known = [field for field in LlmConfig.model_fields if field not in _FIXED]
+    known = [field for field in LLM_FIELDS if field not in _FIXED]
     near = difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"

@@ -158,21 +158,21 @@ def _read_space(
     space: Mapping[str, Any],
 ) -> tuple[dict[str, list[Any]], list[tuple[str | tuple[str, ...], str, Any]]]:
     """Return the values to try by key, and the problems: (key, message, value)."""
-    from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.config.llm_section import LLM_FIELDS
 
     choices: dict[str, list[Any]] = {}
     found: list[tuple[str | tuple[str, ...], str, Any]] = []
     for name, given in space.items():
         key = str(name)
         if key not in TUNABLE:
-            found.append((key, _refused(key, LlmConfig.model_fields), given))
+            found.append((key, _refused(key, LLM_FIELDS), given))
             continue
         try:
             values = choices_of(given)
         except ValueError as error:
             found.append((key, str(error), given))
             continue
-        field = LlmConfig.model_fields[key]
+        field = LLM_FIELDS[key]
         strict = ConfigDict(strict=True)
         value_of: Any = (field.annotation, field)
         choice: Any = create_model(key, __config__=strict, value=value_of)

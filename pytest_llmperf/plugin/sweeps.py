@@ -13,7 +13,7 @@ import pytest
 from pytest_llmperf.plugin.markers import MarkerError
 
 if TYPE_CHECKING:
-    from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.config.llm_section import LlmConfig
     from pytest_llmperf.plugin.settings import Settings
     from pytest_llmperf.session.cell import Cell
     from pytest_llmperf.session.setup import EngineSetup

@@ -34,6 +34,8 @@ def reference_spec(loaded: LoadedConfig, spec: LaunchSpec) -> LaunchSpec:
         QualityError: the configuration names no reference.
         ConfigError: the reference's model does not exist.
     """
+    from pytest_llmperf.config.llm_section import ModelSettings
+
     llm = loaded.config.reference_llm
     if llm is None:
         raise QualityError(NO_REFERENCE)
@@ -42,6 +44,8 @@ def reference_spec(loaded: LoadedConfig, spec: LaunchSpec) -> LaunchSpec:
             f"quality can't be measured: the engine {llm.engine!r} reports no probabilities; "
             "set llm.engine: llama_cpp"
         )
+    if not isinstance(llm, ModelSettings):
+        return replace(spec, config=llm.resolved())
     try:
         model = resolve_model(llm.model_path, loaded.base_dir)
     except ModelError as error:

@@ -71,7 +71,7 @@ class ScoringEngine:
     @property
     def name(self) -> str:
         """The model's file without its folder."""
-        return Path(str(self._spec.config["model_path"])).name
+        return Path(str(self._spec.config.get("model_path") or self._spec.name)).name
 
     def __enter__(self) -> ScoringEngine:
         return self

@@ -91,24 +91,27 @@ def _one(name: str, change: RemedyChange) -> str:
 
 def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     """Yield label and text of each examined thing."""
+    from pytest_llmperf.config.llm_section import ModelSettings, TargetSettings
+
     situation = checkup.situation
     if situation is None:
         return
     yield "machine", _machine(situation.hardware)
     llm, info = loaded.config.llm, situation.info
-    if llm.kind.needs == "target":
+    n_ctx = int(getattr(llm, "n_ctx", 0))
+    if isinstance(llm, TargetSettings):
         yield "engine", f"application {llm.target}"
-    elif llm.kind.needs is None:
+    elif not isinstance(llm, ModelSettings):
         yield "engine", f"{llm.engine}: {llm.kind.answers_with(llm.resolved())}"
     elif info is None:
         size = f", {bytes_text(situation.model_bytes)}" if situation.model_bytes else ""
-        yield "model", f"{llm.model_path}{size}; n_ctx: {llm.n_ctx}"
+        yield "model", f"{llm.model_path}{size}; n_ctx: {n_ctx}"
     else:
         # The file's name often says the quantization already.
         named = info.model_name
         if info.quantization and info.quantization.lower() not in named.lower():
             named = f"{named} {info.quantization}"
-        context = f"n_ctx: {llm.n_ctx}{context_rounding(llm.n_ctx, info.n_ctx)}"
+        context = f"n_ctx: {n_ctx}{context_rounding(n_ctx, info.n_ctx)}"
         yield "model", f"{named}, {bytes_text(info.file_bytes)}; {context}"
         yield "engine", _engine(checkup)
     if checkup.measured is not None and checkup.measured.rows:
@@ -248,12 +251,14 @@ def as_json(
     situation = checkup.situation
     info = situation.info if situation is not None else None
     layers = situation.layers if situation is not None else None
+    llm = loaded.config.llm
+    named = getattr(llm, "model_path", llm.kind.title(llm.resolved()))
     return {
         "schema": SCHEMA_VERSION,
         "error": checkup.error or None,
         "interrupted": checkup.interrupted,
         "machine": _machine_json(checkup),
-        "model": info.model_name if info is not None else loaded.config.llm.model_path,
+        "model": info.model_name if info is not None else named,
         "engine": f"{info.engine} {info.engine_version}" if info is not None else None,
         "layers_on_gpu": layers.layers_on_gpu if layers is not None else None,
         "total_layers": layers.total_layers if layers is not None else None,

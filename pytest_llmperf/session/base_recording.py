@@ -14,7 +14,7 @@ from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.stored_json import dump, read
 
 if TYPE_CHECKING:
-    from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.config.llm_section import LlmConfig
     from pytest_llmperf.packages.environment import Environment
 
 
@@ -127,9 +127,9 @@ class BaseRecording:
 
     def settings(self) -> LlmConfig:
         """Return the engine settings of that tree's configuration."""
-        from pytest_llmperf.config.schema import LlmConfig
+        from pytest_llmperf.config.llm_section import read_llm
 
-        return LlmConfig.model_validate(self.llm)
+        return read_llm(self.llm)
 
     def write(self, path: Path) -> None:
         """Write the outcome atomically."""

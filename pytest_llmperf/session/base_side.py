@@ -23,7 +23,7 @@ from pytest_llmperf.session.cell import specs_of
 from pytest_llmperf.session.setup import EngineSetup, set_up_engine
 
 if TYPE_CHECKING:
-    from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.config.llm_section import LlmConfig
     from pytest_llmperf.engine.client import LaunchSpec
     from pytest_llmperf.measure.workload import Workload
     from pytest_llmperf.session.context import SessionContext
@@ -180,7 +180,7 @@ def config_side(context: SessionContext, path: Path) -> BaseSide:
 
 def workload_may_differ(own: EngineSetup, setup: EngineSetup) -> bool:
     """Whether the same test may be another workload with the other configuration's engine."""
-    return any(getattr(own.llm, key) != getattr(setup.llm, key) for key in _OTHER_WORK)
+    return any(getattr(own.llm, key, None) != getattr(setup.llm, key, None) for key in _OTHER_WORK)
 
 
 def setting_lines(own: LlmConfig, other: LlmConfig, without: Sequence[str] = ()) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pytest_llmperf.session.base_side import BaseSide, SideError, setting_lines
 from pytest_llmperf.session.commit_checkout import CommitCheckout, foreign_module
 
 if TYPE_CHECKING:
-    from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.config.llm_section import LlmConfig
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.session.base_recording import BaseRecording, OtherTree
     from pytest_llmperf.session.context import SessionContext

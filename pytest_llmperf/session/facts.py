@@ -34,7 +34,7 @@ from pytest_llmperf.session.machine_watch import WatchSettings
 from pytest_llmperf.session.roofline import RooflineMeter
 
 if TYPE_CHECKING:
-    from pytest_llmperf.config.schema import LlmConfig
+    from pytest_llmperf.config.llm_section import LlmConfig
     from pytest_llmperf.session.base_side import BaseSide
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
@@ -192,7 +192,7 @@ def gather_facts(
         notes=tuple(notes),
         gpus=reading,
         watch=WatchSettings(
-            Need(info.mapped_bytes(locked=resolved["use_mlock"]), cores=usable_cpus()),
+            Need(info.mapped_bytes(locked=resolved.get("use_mlock", False)), cores=usable_cpus()),
             setup.perf.fitness,
             roofline=RooflineMeter(check for test in tests for check in test.checks),
         ),
@@ -264,6 +264,6 @@ def _needed_cores(llm: LlmConfig) -> int:
     asked = [
         resolved[name]
         for name in ("n_threads", "n_threads_batch")
-        if llm.kind.uses_llama_settings or getattr(llm, name) != "auto"
+        if llm.kind.uses_llama_settings or getattr(llm, name, "auto") != "auto"
     ]
     return max(asked, default=1)

@@ -17,10 +17,11 @@ from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.engine_kinds import OWN, EngineKindError
 
 if TYPE_CHECKING:
+    from pytest_llmperf.config.llm_section import LlmConfig
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.config.model_files import ModelFiles
     from pytest_llmperf.config.project import ProjectFolders
-    from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+    from pytest_llmperf.config.schema import PerfConfig
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.planted import Plant
     from pytest_llmperf.measure.sides import StartEngine
@@ -172,6 +173,7 @@ def set_up_engine(
     Raises:
         ConfigError: the model, or an argument of the engine, does not exist.
     """
+    from pytest_llmperf.config.llm_section import ModelSettings
     from pytest_llmperf.config.model_files import ModelFiles
     from pytest_llmperf.config.model_path import resolve_model
 
@@ -183,7 +185,7 @@ def set_up_engine(
         where = loaded.provenance.get("llm.engine", "configuration")
         key = "" if where.startswith(("--", "environment")) else "llm.engine"
         raise ConfigError([Problem(where, str(error), key)]) from None
-    if llm.kind.needs == "model":
+    if isinstance(llm, ModelSettings):
         try:
             file = resolve_model(llm.model_path, loaded.base_dir)
         except ModelError as error:

@@ -12,8 +12,9 @@ import yaml
 
 from pytest_llmperf.cli import main
 from pytest_llmperf.config.json_schema import SHIPPED, build_schema, schema_text
+from pytest_llmperf.config.llm_section import LLM_FIELDS, LlamaCppConfig
 from pytest_llmperf.config.load import load_config
-from pytest_llmperf.config.schema import Config, LlmConfig
+from pytest_llmperf.config.schema import Config
 from pytest_llmperf.metrics import METRICS
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def test_it_accepts_the_repositorys_own_file() -> None:
 
 def test_the_repositorys_own_file_states_every_default() -> None:
     loaded = load_config(_REPOSITORY / "config.yaml", _REPOSITORY, {})
-    assert loaded.config.llm == LlmConfig()
+    assert loaded.config.llm == LlamaCppConfig()
     assert set(loaded.config.perf.targets) == {"tokens_per_sec", "first_token", "end_to_end"}
 
 
@@ -63,6 +64,7 @@ def test_the_repositorys_own_file_names_every_key() -> None:
     for section in Config.model_fields.values():
         for key in section.annotation.model_fields:  # type: ignore[union-attr]
             assert f"{key}:" in text
+    assert all(f"{key}:" in text for key in LLM_FIELDS)
 
 
 def test_the_repositorys_own_file_names_the_schema_for_editors() -> None:
@@ -82,6 +84,9 @@ def test_it_knows_every_metric() -> None:
         {"llm": {"n_ctx": 0}},
         {"llm": {"n_threads": "all"}},
         {"llm": {"load_timeout": "5"}},
+        {"llm": {"target": "myapp:answer"}},
+        {"llm": {"engine": "app"}},
+        {"llm": {"engine": "app", "target": "myapp:answer", "n_ctx": 512}},
         {"perf": {"tolerance": "5"}},
         {"perf": {"false_alarms": "auto"}},
         {"perf": {"targets": {"frist_token": "3s"}}},
@@ -99,6 +104,8 @@ def test_it_refuses_what_the_program_refuses(content: dict[str, Any]) -> None:
         {},
         {"llm": None},
         {"llm": {"n_threads": 4, "extra": {"rope_freq_base": 1.0}}},
+        {"llm": {"engine": "app", "target": "myapp:answer", "n_threads": 4}},
+        {"llm": {"engine": "acme", "extra": {"url": "a"}}},
         {"perf": {"tolerance": 0.05, "budget": 90}},
         {"perf": {"tolerance": "auto"}},
         {"perf": {"targets": {"first_token": "500ms", "tokens_per_sec": 60, "end_to_end": None}}},

@@ -20,8 +20,8 @@ from stand_in_card import Card, build
 
 from pytest_llmperf.config.embedded import EMBEDDED, models_dir
 from pytest_llmperf.config.embedded import cache_dir as real_cache
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use, look_at_hardware
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
@@ -51,7 +51,7 @@ def load(model_file: Path, hardware: Hardware) -> Load:
         python: str | None = None,
         **settings: Any,
     ) -> Situation:
-        config = LlmConfig(**{**SMALL, **settings}).resolved(model_file)
+        config = LlamaCppConfig(**{**SMALL, **settings}).resolved(model_file)
         key = repr((env, python, settings))
         if key not in done:
             spec = LaunchSpec("llama_cpp", config, env=dict(env or {}))

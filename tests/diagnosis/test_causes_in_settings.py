@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation, Use
@@ -26,7 +26,7 @@ def shown(situation: Situation, name: str) -> CauseEvidence:
     found = evidence(situation, name)
     assert found is not None
     # A change that the configuration refuses would be none.
-    LlmConfig(**{**situation.config, **found.remedy.settings})
+    LlamaCppConfig(**{**situation.config, **found.remedy.settings})
     return found
 
 

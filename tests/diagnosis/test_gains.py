@@ -11,7 +11,7 @@ import pytest
 from doctor_runs import SMALL
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.doctor.bench import Bench
 from pytest_llmperf.doctor.gain import RemedyGain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
@@ -32,7 +32,7 @@ NOISE = (1.0, 1.008, 0.994, 1.003, 0.997, 1.006, 0.992, 1.001, 1.004, 0.996)
 def config() -> dict[str, Any]:
     """Of a model that answers at once: what is weighed here is what its samples say."""
     threads = {"n_threads": 1, "n_threads_batch": 1}
-    return LlmConfig(**{**SMALL, **threads}).resolved(tiny_llama())
+    return LlamaCppConfig(**{**SMALL, **threads}).resolved(tiny_llama())
 
 
 WATCH = WatchSettings(Need(), diagnosing=True)
@@ -144,7 +144,7 @@ def test_a_device_that_is_cold_at_first_gets_an_ordinary_workload(config: dict[s
 
 def test_a_remedy_that_does_not_fit_is_said_to_be_so(model_file: Path, quiet_machine: None) -> None:
     # Of a tiny model no context is too large for this machine's address space.
-    spec, found = probed(LlmConfig(**SMALL).resolved(model_file))
+    spec, found = probed(LlamaCppConfig(**SMALL).resolved(model_file))
     bench = Bench(spec, found, 1.0, 60.0, WATCH)
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"

@@ -12,8 +12,8 @@ import psutil
 import pytest
 
 from pytest_llmperf.config.errors import ModelError
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
 
@@ -37,7 +37,7 @@ def llama_config(model_file: Path) -> Callable[..., dict[str, Any]]:
     def make(**changes: Any) -> dict[str, Any]:
         small = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "max_tokens": 8}
         threads = {"n_threads": 1, "n_threads_batch": 1}
-        return LlmConfig(**{**small, **threads, **changes}).resolved(model_file)
+        return LlamaCppConfig(**{**small, **threads, **changes}).resolved(model_file)
 
     return make
 

@@ -10,7 +10,7 @@ import pytest
 from tiny_architectures import WINDOW, tiny_gemma, tiny_jamba, tiny_lfm2, tiny_mamba
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import CacheMode, Request
@@ -36,7 +36,7 @@ class Talk:
     def __init__(self, kind: str) -> None:
         make, self.goes_back, extra = KINDS[kind]
         few = {"n_ctx": 1024, "n_batch": 64, "n_ubatch": 64, "n_threads": 1, "n_threads_batch": 1}
-        config = LlmConfig(**few, extra=extra).resolved(make())
+        config = LlamaCppConfig(**few, extra=extra).resolved(make())
         self.client = EngineClient.start(LaunchSpec("llama_cpp", config))
 
     def ask(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.handle import LlmEngine
@@ -25,7 +25,7 @@ def spec_of(**changes: Any) -> LaunchSpec:
     """Settings of a tiny model, with some of them changed."""
     small = {"n_ctx": 256, "n_batch": 32, "n_ubatch": 32, "max_tokens": 8}
     threads = {"n_threads": 1, "n_threads_batch": 1}
-    config = LlmConfig(**{**small, **threads, **changes}).resolved(tiny_llama())
+    config = LlamaCppConfig(**{**small, **threads, **changes}).resolved(tiny_llama())
     return LaunchSpec("llama_cpp", config)
 
 

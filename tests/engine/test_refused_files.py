@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_models import VOCABULARY, tiny_llama, tiny_lora
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.request import Request
@@ -31,7 +31,7 @@ LLAMA = struct.pack("<Q", 5) + b"llama"
 def load(clients: Start) -> Load:
     def start(file: Path, **changes: Any) -> EngineClient:
         few = {"n_ctx": 256, "max_tokens": 8, "n_threads": 1, "n_threads_batch": 1}
-        return clients(LaunchSpec("llama_cpp", LlmConfig(**{**few, **changes}).resolved(file)))
+        return clients(LaunchSpec("llama_cpp", LlamaCppConfig(**{**few, **changes}).resolved(file)))
 
     return start
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_models import VOCABULARY, prompt_tokens, tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
@@ -22,7 +22,7 @@ Start = Callable[[LaunchSpec], EngineClient]
 
 def start(clients: Start, file: Path, **changes: Any) -> EngineClient:
     few = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "n_threads": 1, "n_threads_batch": 1}
-    return clients(LaunchSpec("llama_cpp", LlmConfig(**{**few, **changes}).resolved(file)))
+    return clients(LaunchSpec("llama_cpp", LlamaCppConfig(**{**few, **changes}).resolved(file)))
 
 
 def generate(client: EngineClient, prompt: str = "Hello world") -> Generation:

@@ -16,7 +16,7 @@ from tiny_architectures import (
 )
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.request import Request
@@ -31,7 +31,7 @@ SAMPLED = [{}, {"temperature": 0.8}, {"repeat_penalty": 1.1}]
 def start(clients: Start) -> Callable[..., EngineClient]:
     def load(file: Path, **changes: Any) -> EngineClient:
         few = {"n_ctx": 256, "max_tokens": 8, "n_threads": 1, "n_threads_batch": 1}
-        return clients(LaunchSpec("llama_cpp", LlmConfig(**{**few, **changes}).resolved(file)))
+        return clients(LaunchSpec("llama_cpp", LlamaCppConfig(**{**few, **changes}).resolved(file)))
 
     return load
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from gpu_loads import SMALL, Load
 
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.load_report import GpuStatus
@@ -33,7 +33,7 @@ def load() -> Callable[..., Load]:
     def make(env: dict[str, str] | None = None, **settings: Any) -> Load:
         key = repr((env, settings))
         if key not in done:
-            config = LlmConfig(**{**SMALL, **settings}).resolved(model)
+            config = LlamaCppConfig(**{**SMALL, **settings}).resolved(model)
             client = EngineClient.start(LaunchSpec("llama_cpp", config, env=env or {}))
             done[key] = Load(client.info, client.log)
             client.close()

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
 from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware
@@ -41,7 +41,7 @@ def look() -> Look:
     def make(env: dict[str, str] | None = None, python: str = "", **settings: Any) -> Situation:
         key = repr((env, python, settings))
         if key not in done:
-            config = LlmConfig(**{**SMALL, **settings}).resolved(model)
+            config = LlamaCppConfig(**{**SMALL, **settings}).resolved(model)
             spec = LaunchSpec("llama_cpp", config, python=python or sys.executable, env=env or {})
             use, size = Use(24, 2, 26), model.stat().st_size
             try:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from gpu_loads import SMALL, Load
 
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.fitness import Need
@@ -38,7 +39,7 @@ NOTED: Any = (
 @pytest.fixture(scope="module")
 def measured() -> Measurement:
     """Two tests in two pairs, of which one gates a counter of the card."""
-    spec = LaunchSpec("llama_cpp", LlmConfig(**SMALL).resolved(resolve_model(MODEL, Path())))
+    spec = LaunchSpec("llama_cpp", LlamaCppConfig(**SMALL).resolved(resolve_model(MODEL, Path())))
     client = EngineClient.start(spec)
     request = Request(prompt="Hello", max_tokens=6)
     workload = Workload((RecordedRequest.of(request, client.request(request)),))

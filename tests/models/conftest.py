@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from pytest_llmperf.cli import main
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
 
@@ -52,7 +52,7 @@ def load() -> Iterator[Callable[[Path], LlmEngine]]:
             "n_ubatch": 64,
             "n_threads": 1,
         }
-        config = LlmConfig(**small, extra={"check_tensors": True}).resolved(path)
+        config = LlamaCppConfig(**small, extra={"check_tensors": True}).resolved(path)
         started.append(LlmEngine(LaunchSpec("llama_cpp", config), max_tokens=8))
         return started[-1]
 

@@ -19,8 +19,8 @@ def refused(project, *args: str) -> pytest.LineMatcher:
 
 
 def test_an_unknown_key_is_named_with_file_line_and_nearest_key(one_test):
-    one_test.configure("llm:\n  engine: app\n  target: toy:answer\n  n_batsh: 5\n")
-    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:4: llm.n_batsh:*n_batch*"])
+    one_test.configure("llm:\n  engine: app\n  target: toy:answer\n  n_thrads: 5\n")
+    refused(one_test).fnmatch_lines(["ERROR: llmperf: config.yaml:4: llm.n_thrads:*n_threads*"])
 
 
 def test_a_wrong_value_is_named_with_file_line_and_key(one_test):

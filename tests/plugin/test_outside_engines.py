@@ -67,7 +67,6 @@ class AcmeEngine:
 CONFIG = """
 llm:
   engine: acme
-  model_path: nowhere.gguf
   max_tokens: 5
   extra: {step: 0.004}
 perf:
@@ -145,13 +144,13 @@ def test_its_options_are_checked_by_its_own_model_and_its_errors_are_told(acme):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
-            "*config.yaml:6: llm.extra.step: Input should be a valid number*the acme engine)",
-            "config.yaml:6: llm.extra.wrd: the acme engine takes no such option",
+            "*config.yaml:5: llm.extra.step: Input should be a valid number*the acme engine)",
+            "config.yaml:5: llm.extra.wrd: the acme engine takes no such option",
         ]
     )
     acme.configure(CONFIG.replace("step: 0.004", "word: a"))
     acme.perf().stderr.fnmatch_lines(
-        ["*config.yaml:6: llm.extra.step: the acme engine needs it, and it is missing"]
+        ["*config.yaml:5: llm.extra.step: the acme engine needs it, and it is missing"]
     )
     acme.configure(CONFIG.replace("engine: acme", "engine: acmee"))
     acme.perf().stderr.fnmatch_lines(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from plugin_projects import APP
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig, read_llm
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine_kinds import EngineKind
 from pytest_llmperf.machine.gpu.devices import Gpu, GpuReading
@@ -26,7 +26,7 @@ from pytest_llmperf.session.facts import _may_use_gpu, _needed_cores, gather_fac
     ],
 )
 def test_an_application_is_taken_to_need_one_core(settings, cores):
-    llm = LlmConfig.model_validate(settings)
+    llm = read_llm(settings)
     assert _needed_cores(llm) == cores
 
 
@@ -35,7 +35,7 @@ def test_an_application_is_taken_to_need_one_core(settings, cores):
 )
 def test_a_card_counts_only_where_the_engine_uses_it(monkeypatch, backend, layers, used):
     monkeypatch.setattr(EngineKind, "backend_name", backend)
-    assert _may_use_gpu(LlmConfig(n_gpu_layers=layers)) is used
+    assert _may_use_gpu(LlamaCppConfig(n_gpu_layers=layers)) is used
 
 
 #: What comes of it is the matter of other tests.

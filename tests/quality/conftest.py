@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.quality.measure import quality_of
 from pytest_llmperf.quality.passages import Prompt, Text
@@ -42,7 +42,7 @@ def spec() -> Callable[..., LaunchSpec]:
     def make(model: Path | None = None, **settings: Any) -> LaunchSpec:
         small = {"n_ctx": 64, "n_batch": 64, "n_ubatch": 64, "max_tokens": 8}
         threads = {"n_threads": 1, "n_threads_batch": 1}
-        config = LlmConfig(**{**small, **threads, **settings})
+        config = LlamaCppConfig(**{**small, **threads, **settings})
         return LaunchSpec("llama_cpp", config.resolved(model or tiny_llama(seed=1)))
 
     return make

@@ -14,7 +14,7 @@ import pytest
 from tiny_models import tiny_llama, tiny_lora
 
 from pytest_llmperf.cli import main
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.report.exports import ExportError, Program, export_settings
 
 EVERYTHING: dict[str, Any] = {
@@ -47,7 +47,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def _exported(program: Program, path: str | Path | None, **settings: Any) -> str:
-    config = LlmConfig.model_validate({"n_threads": 1, "n_threads_batch": 1, **settings})
+    config = LlamaCppConfig.model_validate({"n_threads": 1, "n_threads_batch": 1, **settings})
     return export_settings(program, config.resolved(), path)
 
 
@@ -240,5 +240,5 @@ def test_the_command_prints_the_projects_settings(
 
 def test_the_page_names_every_setting() -> None:
     page = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
-    keys = set(LlmConfig.model_fields) - {"engine", "target"}
+    keys = set(LlamaCppConfig.model_fields) - {"engine", "target"}
     assert {key for key in keys if key not in page} == set()

@@ -10,8 +10,8 @@ import pytest
 from gguf_files import Load, Write, write_gguf
 
 from pytest_llmperf.config.errors import ModelError
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
-from pytest_llmperf.config.schema import LlmConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 
 
@@ -32,7 +32,7 @@ def load() -> Iterator[Load]:
     def start(path: Path, **changes: Any) -> EngineClient:
         small = {"n_ctx": 512, "n_batch": 256, "n_ubatch": 256, "max_tokens": 8}
         threads = {"n_threads": 1, "n_threads_batch": 1}
-        config = LlmConfig(**{**small, **threads, **changes}).resolved(path)
+        config = LlamaCppConfig(**{**small, **threads, **changes}).resolved(path)
         started.append(EngineClient.start(LaunchSpec("llama_cpp", config)))
         return started[-1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.tune.fit import MemoryNeed, ModelShape, Room
 
@@ -27,7 +27,7 @@ def shape(model: Path) -> ModelShape:
 
 
 def config(model: Path, **llm: object) -> dict[str, object]:
-    return LlmConfig(model_path=str(model), **{"n_threads": 1, **llm}).resolved(model)  # type: ignore[arg-type]
+    return LlamaCppConfig(model_path=str(model), **{"n_threads": 1, **llm}).resolved(model)  # type: ignore[arg-type]
 
 
 def test_the_header_has_the_sizes(shape: ModelShape, model: Path) -> None:

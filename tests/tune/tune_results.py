@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pytest_llmperf.config.schema import LlmConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.tune.result import (
     Configuration,
     Confirmation,
@@ -34,7 +34,7 @@ def change(
 
 def result(**others: Any) -> TuneResult:
     """A search in three phases that found settings which meet one of two targets."""
-    settings = LlmConfig(n_threads=8, n_threads_batch=8).resolved()
+    settings = LlamaCppConfig(n_threads=8, n_threads_batch=8).resolved()
     settings["extra"] = {"api_key": "secret", "rope_freq_base": 0.0}
     before = Configuration(
         settings, levels=(level("tokens_per_sec", 41.2), level("first_token", 0.812))

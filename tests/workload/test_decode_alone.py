@@ -11,7 +11,8 @@ import pytest
 from tiny_architectures import tiny_jamba, tiny_mamba
 from tiny_models import tiny_llama
 
-from pytest_llmperf.config.schema import LlmConfig, PerfConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig
+from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.llama_cpp import LlamaCppEngine
@@ -31,7 +32,7 @@ DECODE = ["tokens_per_sec"]
 
 def config_of(model: Path) -> dict[str, Any]:
     few = {"n_ctx": 512, "n_batch": 64, "n_ubatch": 64, "n_threads": 1, "n_threads_batch": 1}
-    return LlmConfig(**few).resolved(model)
+    return LlamaCppConfig(**few).resolved(model)
 
 
 def recorded(request: Request, *, evaluated: int | None = len(PROMPT)) -> RecordedRequest:

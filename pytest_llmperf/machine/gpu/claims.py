@@ -30,7 +30,7 @@ def claimed_cards(
         # An application with visible cards is assumed to compute on them.
         if visible is None:
             return None
-    elif backend != "cuda" or llm["n_gpu_layers"] != _ALL_LAYERS:
+    elif backend != "cuda" or llm.get("n_gpu_layers", _ALL_LAYERS) != _ALL_LAYERS:
         return None
     try:
         cards, is_order_known = _by_nvml(environ)
@@ -39,7 +39,7 @@ def claimed_cards(
         if not all(re.fullmatch(r"\d+", number) for number in numbers):
             return None
         cards, is_order_known = [f"number-{int(number)}" for number in numbers], True
-    if backend != "app" and llm["split_mode"] == "none" and is_order_known:
+    if backend != "app" and llm.get("split_mode") == "none" and is_order_known:
         cards = cards[llm["main_gpu"] :][:1]
     return tuple(dict.fromkeys(cards)) or None
 
