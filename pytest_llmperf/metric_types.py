@@ -1,14 +1,14 @@
-"""The type of metrics: name, unit, direction, and formula over timelines."""
+"""The type of metrics: name, unit, direction, and formula over a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
 
-from pytest_llmperf.timeline import Timeline
+from pytest_llmperf.run import Run
 
 
 class Direction(Enum):
@@ -41,10 +41,10 @@ class Metric:
         direction: direction of improvement.
         quantity: metrics that express one quantity in two ways share this, and
             count as one check.
-        formula: its formula over a timeline, in words (see docs/words.md).
+        formula: its formula over a run, in words (see docs/words.md).
         source: source of the definition.
-        compute: timelines of one iteration's requests -> value in ``unit``, or
-            None where it is undefined (one output token has no decode rate).
+        compute: run -> value in ``unit``, or None where it is undefined (one output token has
+            no decode rate).
         kind: ``value`` has one number per iteration; ``percentile`` one per group of
             processes, over all values of the iterations; ``share`` counts iterations.
         compared: whether it is compared with a baseline or another side; a metric relative to
@@ -62,7 +62,7 @@ class Metric:
     quantity: str
     formula: str
     source: str
-    compute: Callable[[Sequence[Timeline]], float | None]
+    compute: Callable[[Run], float | None]
     kind: Literal["value", "percentile", "share"] = "value"
     beside: bool = False
     compared: bool = True

@@ -1,7 +1,7 @@
 """The registry of metrics: name, unit, direction, formula and source of each.
 
 Nothing else in the code knows a direction or a formula. A metric is computed
-over the requests of one iteration: rates pool tokens and time, first token is
+from one run: rates pool tokens and time over its requests, first token is
 the median over requests, end to end is the sum.
 
 ``register_metric`` adds one of a project or a package, and so does the entry-point group
@@ -19,7 +19,7 @@ from dataclasses import replace
 from functools import lru_cache
 from numbers import Real
 from types import CodeType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pytest_llmperf.entry_points import EntryPointError, broken, installed, load_only, package_of
 from pytest_llmperf.metric_types import LARGEST as LARGEST
@@ -28,7 +28,8 @@ from pytest_llmperf.metric_types import Direction as Direction
 from pytest_llmperf.metric_types import Metric as Metric
 from pytest_llmperf.metric_types import Unit as Unit
 from pytest_llmperf.metric_types import is_plausible as is_plausible
-from pytest_llmperf.own_metrics import OWN_METRICS, not_in_timelines
+from pytest_llmperf.own_metrics import OWN_METRICS, not_in_runs
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 GROUP = "pytest_llmperf.metrics"
@@ -81,7 +82,7 @@ def _percentile_metric(name: str, of: str, percent: float) -> Metric:
         name,
         f"{percent:g}th percentile of {what}, pooled over a process's counted iterations",
         whole.source,
-        not_in_timelines,
+        not_in_runs,
         kind="percentile",
     )
 
@@ -246,7 +247,7 @@ def _add(metric: Metric) -> Metric:
 
 def _definition(metric: Metric) -> tuple[object, ...]:
     """Return a key for equal definitions, also after a module was imported again."""
-    rest = replace(metric, compute=not_in_timelines)
+    rest = replace(metric, compute=not_in_runs)
     return rest, _where(metric), _code(getattr(metric.compute, "__code__", None))
 
 
@@ -276,36 +277,30 @@ def _member(kind: type[_Kind], given: _Kind | str, name: str, argument: str) -> 
         ) from None
 
 
-def compute_all(
-    timelines: Sequence[Timeline], problems: dict[str, str] | None = None
-) -> dict[str, float]:
-    """Compute every metric that is defined for one iteration's timelines, in base units.
+def compute_all(run: Run, problems: dict[str, str] | None = None) -> dict[str, float]:
+    """Compute every metric that is defined for a run, in base units.
 
     A registered metric whose formula fails is left out, and the reason is put into ``problems``.
     Times while other processes had their turns do not count.
     """
-    own = [timeline.own() for timeline in timelines]
-    return dict(_defined(own, {} if problems is None else problems))
+    return dict(_defined(run.own(), {} if problems is None else problems))
 
 
-def _defined(
-    timelines: Sequence[Timeline], problems: dict[str, str]
-) -> Iterator[tuple[str, float]]:
+def _defined(run: Run, problems: dict[str, str]) -> Iterator[tuple[str, float]]:
     for metric in METRICS.values():
         if metric.name in _OWN:
-            value = metric.compute(timelines)
+            value = metric.compute(run)
         else:
-            value = _of_others(metric, timelines, problems)
+            value = _of_others(metric, list(run.timelines), problems)
         if value is not None:
             yield metric.name, value
 
 
-def _of_others(
-    metric: Metric, timelines: Sequence[Timeline], problems: dict[str, str]
-) -> float | None:
-    """Compute a registered metric, catching errors of its formula."""
+def _of_others(metric: Metric, timelines: list[Timeline], problems: dict[str, str]) -> float | None:
+    """Compute a registered metric, which is a formula over timelines, catching its errors."""
+    formula: Callable[[Any], float | None] = metric.compute
     try:
-        value: object = metric.compute(timelines)
+        value: object = formula(timelines)
         number = float(value) if isinstance(value, Real) else 0.0
     except (Exception, SystemExit) as error:  # a number may be too large for a float
         problems[metric.name] = f"its formula raised {type(error).__name__}: {error}"

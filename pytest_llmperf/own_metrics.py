@@ -1,6 +1,6 @@
 """The plugin's own metrics, in the order in which tables show them, and their formulas.
 
-A formula takes the timelines of one iteration's requests; None is undefined, and so is a time
+A formula takes a run, or only the timelines of its requests; None is undefined, and so is a time
 below the clock's resolution, read as zero.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from pytest_llmperf.metric_types import Direction, Metric, Unit
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 
@@ -66,7 +67,7 @@ def inter_token(timelines: Sequence[Timeline]) -> float | None:
     return (median(gaps) or None) if gaps else None
 
 
-def not_in_timelines(_: Sequence[Timeline]) -> None:
+def not_in_runs(_: Run) -> None:
     """Return None: the metric is measured outside of the generations."""
 
 
@@ -143,7 +144,7 @@ OWN_METRICS = (
         "stall_rate",
         "share of iterations longer than 1.25 times the median over processes",
         "for changes that hit a minority of iterations, which a median does not show",
-        not_in_timelines,
+        not_in_runs,
         kind="share",
         resolution=0.01,
     ),
@@ -157,7 +158,7 @@ OWN_METRICS = (
         "second / memory bandwidth",
         "Williams, Waterman, Patterson: Roofline (CACM 2009); decode at batch size 1 is "
         "bound by memory",
-        not_in_timelines,
+        not_in_runs,
         beside=True,
         compared=False,
     ),
@@ -169,7 +170,7 @@ OWN_METRICS = (
         "gpu_memory",
         "most device memory the engine's process held during an iteration, over all its GPUs",
         f"{_NVML}, nvmlDeviceGetComputeRunningProcesses",
-        not_in_timelines,
+        not_in_runs,
         beside=True,
         resolution=2.0**20,
     ),
@@ -181,7 +182,7 @@ OWN_METRICS = (
         "energy_per_token",
         "energy of all GPUs over a process's counted iterations / their output tokens",
         f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption",
-        not_in_timelines,
+        not_in_runs,
         beside=True,
         resolution=1e-3,
     ),
@@ -193,7 +194,7 @@ OWN_METRICS = (
         "gpu_power",
         "mean power of all GPUs over a process's counted iterations",
         f"{_NVML}, nvmlDeviceGetTotalEnergyConsumption, else nvmlDeviceGetPowerUsage",
-        not_in_timelines,
+        not_in_runs,
         beside=True,
         resolution=1.0,
     ),
@@ -205,7 +206,7 @@ OWN_METRICS = (
         "gpu_utilization",
         "mean share of time with a kernel running while decoding, over all GPUs",
         f"{_NVML}, nvmlDeviceGetUtilizationRates",
-        not_in_timelines,
+        not_in_runs,
         beside=True,
         resolution=0.01,
     ),

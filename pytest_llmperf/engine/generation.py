@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.instruments import Instrument
 from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 FinishReason = Literal["length", "eos", "stop", "end"]
@@ -39,7 +40,7 @@ class Generation:
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics defined for this generation, by name, in base units."""
-        return compute_all([self.timeline])
+        return compute_all(Run.in_order([self.timeline]))
 
     @property
     def output_tokens(self) -> int:

@@ -2,132 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Protocol
+from collections.abc import Generator, Sequence
+from dataclasses import replace
 
-from pytest_llmperf.cpus import usable_cpus
-from pytest_llmperf.engine.client import EngineClient, drain
+from pytest_llmperf.engine.client import drain
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities, worst_first
-from pytest_llmperf.machine.gpu.summary import TelemetrySummary
-from pytest_llmperf.machine.processes import cpu_seconds, process_tree
+from pytest_llmperf.measure.idle_turns import IdleTurns
 from pytest_llmperf.measure.instrumented import instrument_findings
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_sample import DECODE_METRICS
+from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, Step
 from pytest_llmperf.measure.samples import BASE, ProcessSample, TurnSamples
 from pytest_llmperf.measure.turns import PROMPT_METRICS, Part, Turns, decode_steps
 from pytest_llmperf.measure.warmup import is_warm
+from pytest_llmperf.measure.watch import Watch
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
-
-#: CPU seconds that a process may use during the other's turns: in all, and in each, because after
-#: a computation threads spin for some milliseconds (10 of llama.cpp's), waiting for the next one.
-#: Beyond that a share of the cores.
-_BUSY_S, _SPIN_S, _BUSY_SHARE = 0.1, 0.02, 0.05
-
-
-class Watch(Protocol):
-    """A watch over the machine while one test is replayed in one process.
-
-    Besides the generations it measures values by metric name, in base units; a metric that
-    can't be measured is left out.
-    """
-
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
-        """Return the watch's metrics of one counted iteration, right after its end."""
-
-    def turned(self, timelines: Sequence[Timeline]) -> None:
-        """Take note of a replay in turns of tokens, right after its end."""
-
-    def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:
-        """Return the watch's metrics of all counted iterations together: one value a process."""
-
-    def sample(self) -> FitnessFinding | None:
-        """Take a sample between two replays.
-
-        Return what voids the process, if that is already certain and going on would only
-        cost time; None otherwise.
-        """
-
-    def undefined(self) -> Mapping[str, str]:
-        """Return by metric name why a metric of the watch has no value."""
-
-    def telemetry(self) -> TelemetrySummary | None:
-        """Summarise the GPUs while the engine decoded; None if none is watched."""
-
-    def stop(self) -> Sequence[FitnessFinding]:
-        """End the watch and return its findings; may be called again."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress of the measure stage, reported before each replay.
-
-    ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
-    ``processes`` is the planned minimum; ``side`` is CANDIDATE or BASE, and ``pair`` is None
-    without a comparison. ``open`` says what is undecided of the test; ``left`` is how many
-    seconds all tests are expected to take, or None where unknown.
-    """
-
-    process: int
-    processes: int
-    nodeid: str
-    iteration: int | None
-    iterations: int
-    side: str
-    pair: int | None
-    open: str = ""
-    left: float | None = None
-
-
-@dataclass(frozen=True)
-class ReplaySlot:
-    """The process of the session that a replay runs in, counted from 0."""
-
-    process: int
-    side: str
-    pair: int | None
-
-
-@dataclass(frozen=True)
-class ReplayProcess:
-    """One engine process that replays a test, and its workload."""
-
-    client: EngineClient
-    slot: ReplaySlot
-    workload: Workload
-
-
-class ReplayError(Exception):
-    """An engine could not start, or refused or failed a request.
-
-    Attributes:
-        side: the engine's side.
-        error: the engine's error.
-    """
-
-    def __init__(self, side: str, error: EngineError) -> None:
-        super().__init__(str(error))
-        self.side = side
-        self.error = error
-
-
-@contextmanager
-def others_wait(run: ProcessRun, runs: Sequence[ProcessRun]) -> Iterator[None]:
-    """Check that the other processes are idle during this one's turn."""
-    waiting = [(one, one.cpu_seconds()) for one in runs if one is not run]
-    began = time.perf_counter()
-    yield
-    seconds = time.perf_counter() - began
-    for one, before in waiting:
-        one.waited(seconds, one.cpu_seconds() - before)
 
 
 class ProcessRun:
@@ -155,9 +50,9 @@ class ProcessRun:
         self.void: str | None = None
         self._disturbed = ""
         self.generating_seconds = 0.0
-        self._waiting_seconds = self._busy_seconds = 0.0
+        self._idle = IdleTurns(process.client)
         self._warmup: list[dict[str, float]] = []
-        self._counted: list[list[Timeline]] = []
+        self._counted: list[Run] = []
         self._rows: list[dict[str, float]] = []
         self._undefined: dict[str, str] = {}
         self._found: dict[str, FitnessFinding] = {}
@@ -182,16 +77,15 @@ class ProcessRun:
 
     def warm_up(self) -> None:
         """Replay once without counting it."""
-        timelines = drain(self._replay())
-        self._warmup.append(compute_all(timelines))
+        self._warmup.append(compute_all(drain(self._replay())))
         self._look()
 
     def count(self) -> None:
         """Replay once and count it."""
-        timelines = drain(self._replay())
-        self._counted.append(timelines)
-        values = compute_all(timelines, self._undefined)
-        self._rows.append({**values, **self.watch.measured(timelines)})
+        run = drain(self._replay())
+        self._counted.append(run)
+        values = compute_all(run, self._undefined)
+        self._rows.append({**values, **self.watch.measured(run)})
         self._look()
 
     def restores_prompt(self) -> bool:
@@ -210,16 +104,16 @@ class ProcessRun:
 
     def in_turns(self, tokens: int, part: Part) -> Generator[int, None, None]:
         """Replay a part once, in turns of so many tokens; yield the progress after each turn."""
-        timelines = yield from self._replay(tokens, part)
+        run = yield from self._replay(tokens, part)
         if self.void:
             return
-        row = compute_all(timelines)
+        row = compute_all(run)
         names = {"prompt": PROMPT_METRICS, "decode": DECODE_METRICS}.get(part, row.keys())
         self._turn_rows.append({name: row[name] for name in row if name in names})
-        self.watch.turned(timelines)
-        self._decode_turns += (s for timeline in timelines for s in timeline.decode_turns())
+        self.watch.turned(run)
+        self._decode_turns += (s for timeline in run.timelines for s in timeline.decode_turns())
         if part != "decode":
-            own = (timeline.own() for timeline in timelines)
+            own = run.own().timelines
             self._first_tokens.append(sum(each.token_times[0] - each.t_start for each in own))
         self._look()
 
@@ -238,14 +132,9 @@ class ProcessRun:
         else:
             self.void = self.void or str(finding)
 
-    @cached_property
-    def _pids(self) -> list[int]:
-        """The process and its children, found once: a short turn leaves no time to look again."""
-        return process_tree(self._process.client.pid)
-
     def cpu_seconds(self) -> float:
         """Return the CPU time that the process has used so far."""
-        return sum(map(cpu_seconds, self._pids))
+        return self._idle.cpu_seconds()
 
     def waited(self, seconds: float, used: float) -> None:
         """Check the CPU time that the process used during the other's turn.
@@ -253,15 +142,10 @@ class ProcessRun:
         Raises:
             ReplayError: it keeps computing on the other's cores.
         """
-        self._waiting_seconds += seconds
-        # Of several threads each spins.
-        self._busy_seconds += max(used - _SPIN_S * (usable_cpus() - 1), 0.0)
-        cores = self._busy_seconds / self._waiting_seconds
-        if self._busy_seconds > _BUSY_S and cores > _BUSY_SHARE * usable_cpus():
-            error = EngineError(
-                f"it kept {cores:.2f} cores busy while the other process had its turn"
-            )
-            raise ReplayError(self._process.slot.side, error)
+        try:
+            self._idle.waited(seconds, used)
+        except EngineError as error:
+            raise ReplayError(self._process.slot.side, error) from error
 
     def end(self) -> ProcessSample:
         """End the watch and return the sample."""
@@ -281,7 +165,7 @@ class ProcessRun:
             void=self.void,
             side=slot.side,
             pair=slot.pair,
-            pooled=_pooled([timeline for timelines in self._counted for timeline in timelines]),
+            pooled=_pooled([timeline for run in self._counted for timeline in run.timelines]),
             undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
             beside=self._turns == "iterations",
@@ -313,28 +197,23 @@ class ProcessRun:
             pair=None if slot.pair is None else slot.pair + 1,
         )
 
-    def _replay(
-        self, tokens: int | None = None, part: Part = "whole"
-    ) -> Generator[int, None, list[Timeline]]:
+    def _replay(self, tokens: int | None = None, part: Part = "whole") -> Generator[int, None, Run]:
         try:
             return (yield from self._requests(tokens, part))
         except EngineError as error:
             raise ReplayError(self._process.slot.side, error) from error
 
-    def _requests(self, tokens: int | None, part: Part) -> Generator[int, None, list[Timeline]]:
-        """Replay a part of the workload once, from an empty cache; return its timelines.
+    def _requests(self, tokens: int | None, part: Part) -> Generator[int, None, Run]:
+        """Replay a part of the workload once, from an empty cache; return the run.
 
         Decode alone goes on from the prompt that the replay before left in the cache.
 
         In turns of ``tokens``, the progress is yielded after each turn: it grows with each
         request, and with the first token of each.
-        Findings about different work are kept by check, even if they void nothing.
         """
-        client, slot = self._process.client, self._process.slot
-        if part != "decode":
-            client.reset()
-        timelines: list[Timeline] = []
-        for number, whole in enumerate(self.workload.requests):
+        client = self._process.client
+
+        def send(number: int, whole: RecordedRequest) -> Generator[int, None, Timeline]:
             recorded = _part_of(whole, part)
             if tokens is None:
                 generation = client.request(recorded.replayed())
@@ -343,26 +222,35 @@ class ProcessRun:
                     yield 2 * number
                 turns = client.in_turns(recorded.replayed(), tokens)
                 generation = yield from _progress(turns, 2 * number)
-            timeline = generation.timeline
-            timelines.append(timeline)
-            if timeline.token_times:
-                own = timeline.own()
-                self.generating_seconds += own.token_times[-1] - own.t_start
-            if slot.side == BASE and (other := recorded.other_work(generation)):
-                # The machine is not the cause, so repeating would not help.
-                raise EngineError(
-                    f"other work than was recorded, so there is nothing to compare: {other.text}"
-                )
-            unlike = recorded.unlike(generation)
-            found = [*instrument_findings(generation), *([unlike] if unlike else [])]
-            for one in with_severities(found, self._plan.perf.fitness):
-                self._found[one.name] = one
-                # Without a token nothing can be timed, at any severity.
-                if one.severity == "invalid" or not timeline.token_times:
-                    self.void = self.void or str(one)
-            if self.void:
-                break
-        return timelines
+            self._check_work(recorded, generation)
+            return generation.timeline
+
+        if part != "decode":
+            client.reset()
+        workload = self.workload
+        return (yield from workload.load.drive(workload.requests, send, lambda: bool(self.void)))
+
+    def _check_work(self, recorded: RecordedRequest, generation: Generation) -> None:
+        """Check that a generation was the recorded work.
+
+        Findings are kept by check, even if they void nothing.
+        """
+        timeline = generation.timeline
+        if timeline.token_times:
+            own = timeline.own()
+            self.generating_seconds += own.token_times[-1] - own.t_start
+        if self._process.slot.side == BASE and (other := recorded.other_work(generation)):
+            # The machine is not the cause, so repeating would not help.
+            raise EngineError(
+                f"other work than was recorded, so there is nothing to compare: {other.text}"
+            )
+        unlike = recorded.unlike(generation)
+        found = [*instrument_findings(generation), *([unlike] if unlike else [])]
+        for one in with_severities(found, self._plan.perf.fitness):
+            self._found[one.name] = one
+            # Without a token nothing can be timed, at any severity.
+            if one.severity == "invalid" or not timeline.token_times:
+                self.void = self.void or str(one)
 
 
 def _part_of(recorded: RecordedRequest, part: Part) -> RecordedRequest:

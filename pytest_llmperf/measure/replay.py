@@ -6,14 +6,10 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.measure.idle_turns import others_wait
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.process_run import (
-    ProcessRun,
-    ReplayProcess,
-    Step,
-    Watch,
-    others_wait,
-)
+from pytest_llmperf.measure.process_run import ProcessRun
+from pytest_llmperf.measure.replay_process import ReplayProcess, Step
 from pytest_llmperf.measure.samples import ProcessSample
 from pytest_llmperf.measure.turns import (
     SPIN_SECONDS,
@@ -22,6 +18,7 @@ from pytest_llmperf.measure.turns import (
     planned_replays,
     turn_tokens,
 )
+from pytest_llmperf.measure.watch import Watch
 
 
 class Replayer:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.measure.process_run import ReplayError
+from pytest_llmperf.measure.replay_process import ReplayError
 from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.measure.turns import Turns
 

@@ -14,13 +14,14 @@ from pytest_llmperf.engine.errors import EngineError, EngineGoneError
 from pytest_llmperf.measure.beside import choose_tests, fewer_layers, short_of_memory
 from pytest_llmperf.measure.order import shuffled
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.process_run import ReplayError, ReplayProcess, ReplaySlot, Watch
-from pytest_llmperf.measure.process_run import Step as Step
 from pytest_llmperf.measure.replay import Replayer
+from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, ReplaySlot
+from pytest_llmperf.measure.replay_process import Step as Step
 from pytest_llmperf.measure.round_processes import RoundProcesses
 from pytest_llmperf.measure.samples import Measurement, ProcessSample, TestSamples
 from pytest_llmperf.measure.sides import Side, rounds_of
 from pytest_llmperf.measure.turns import Turns, common_turns
+from pytest_llmperf.measure.watch import Watch
 
 #: Number of void rounds of a test that are replaced, besides one for every two that counted.
 SPARE_ROUNDS = 2

@@ -1,19 +1,20 @@
-"""Workloads: the recorded requests of a test, in order, ready to be replayed."""
+"""Workloads: the recorded requests of a test and how they are sent, ready to be replayed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import SAMPLING_DEFAULTS, Request
 from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.load_pattern import IN_ORDER, LoadPattern
 from pytest_llmperf.request_digest import MAX_REQUESTS, RequestDigest
-from pytest_llmperf.stored_json import Stored
+from pytest_llmperf.stored_json import LEFT_OUT, Stored
 
 _HASH_DIGITS = 16
 
@@ -159,9 +160,15 @@ def _void(name: str, text: str, **evidence: int | None) -> FitnessFinding:
 
 @dataclass(frozen=True)
 class Workload(Stored):
-    """One or more recorded requests, in order."""
+    """One or more recorded requests, and how they are sent.
+
+    Attributes:
+        requests: in order.
+        load: their load pattern.
+    """
 
     requests: tuple[RecordedRequest, ...]
+    load: LoadPattern = field(default=IN_ORDER, metadata=LEFT_OUT)
 
     def unmeasurable(self) -> str | None:
         """Explain why no replay can be timed, or None."""
@@ -177,7 +184,10 @@ class Workload(Stored):
     @property
     def hash(self) -> str:
         """Hexadecimal digest of the work; two workloads compare only if it is equal."""
-        text = json.dumps([request.identity() for request in self.requests], sort_keys=True)
+        work: Any = [request.identity() for request in self.requests]
+        if self.load != IN_ORDER:
+            work = {"requests": work, "load": self.load.identity()}
+        text = json.dumps(work, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
 
     @cached_property

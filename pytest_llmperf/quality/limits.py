@@ -11,7 +11,7 @@ from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.verdict import Reason, Verdict, VerdictKind
 from pytest_llmperf.gate.words import target_words
 from pytest_llmperf.metric_types import Direction, Metric, Unit
-from pytest_llmperf.own_metrics import not_in_timelines
+from pytest_llmperf.own_metrics import not_in_runs
 from pytest_llmperf.stats.summary import Summary
 from pytest_llmperf.units import format_quantity, format_with_interval
 
@@ -25,9 +25,7 @@ _NONE = 0.0
 
 def _metric(name: str, label: str, unit: Unit, direction: Direction, formula: str) -> Metric:
     source = "docs/quality.md"
-    return Metric(
-        name, label, unit, direction, name, formula, source, not_in_timelines, compared=False
-    )
+    return Metric(name, label, unit, direction, name, formula, source, not_in_runs, compared=False)
 
 
 #: The gated figures by the marker's arguments, in the order to show them. They are not sampled by

@@ -26,8 +26,8 @@ from pytest_llmperf.machine.gpu.watch import GpuWatch, no_gpu
 from pytest_llmperf.machine.host import HostReport, HostWatch
 from pytest_llmperf.machine.load import BusyReport, LoadWatch
 from pytest_llmperf.measure.turns import Turns
+from pytest_llmperf.run import Run
 from pytest_llmperf.session.roofline import RooflineMeter
-from pytest_llmperf.timeline import Timeline
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
@@ -103,18 +103,18 @@ class MachineWatch:
             else GpuWatch(settings.telemetry, client.pid, beside=beside)
         )
 
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
+    def measured(self, run: Run) -> Mapping[str, float]:
         """Return the metrics measured during one counted iteration."""
         self._host.timed()
-        gpus = {} if self._gpus is None else self._gpus.measured(timelines)
-        return {**gpus, **self._settings.roofline.measured(self._client.info, timelines)}
+        gpus = {} if self._gpus is None else self._gpus.measured(run)
+        return {**gpus, **self._settings.roofline.measured(self._client.info, run)}
 
-    def turned(self, timelines: Sequence[Timeline]) -> None:
+    def turned(self, run: Run) -> None:
         """Take note of a replay in turns of tokens."""
         if self._gpus is not None:
-            self._gpus.turned(timelines)
+            self._gpus.turned(run)
 
-    def whole(self, iterations: Sequence[Sequence[Timeline]]) -> Mapping[str, float]:  # noqa: ARG002
+    def whole(self, runs: Sequence[Run]) -> Mapping[str, float]:  # noqa: ARG002
         """Return the GPU metrics over all counted iterations together."""
         return {} if self._gpus is None else self._gpus.whole()
 

@@ -10,7 +10,7 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.machine.gpu.bandwidth import GpuBandwidth, gpu_bandwidths
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads, reading_devices
 from pytest_llmperf.metrics import METRICS, Unit
-from pytest_llmperf.timeline import Timeline
+from pytest_llmperf.run import Run
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
@@ -80,12 +80,12 @@ class RooflineMeter:
         for device in reading_devices(info.reads.at(1)):
             self._bandwidth(device, info)
 
-    def measured(self, info: EngineInfo, timelines: Sequence[Timeline]) -> Mapping[str, float]:
+    def measured(self, info: EngineInfo, run: Run) -> Mapping[str, float]:
         """Return the roofline of one iteration; {} if it is not requested or undefined."""
-        rate = METRICS["tokens_per_sec"].compute(timelines)
+        rate = METRICS["tokens_per_sec"].compute(run)
         if not self.is_asked or rate is None:
             return {}
-        requests = [(one.prompt_tokens or 0, one.output_tokens) for one in timelines]
+        requests = [(one.prompt_tokens or 0, one.output_tokens) for one in run.timelines]
         limit = self._limit(info, requests)
         return {_NAME: limit.share(rate)} if isinstance(limit, Limit) else {}
 

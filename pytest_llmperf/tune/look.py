@@ -13,6 +13,7 @@ from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.machine.free_memory import peak_memory
 from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.run import Run
 from pytest_llmperf.session.measuring import turns_beside
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def _replayed(
             timelines.append(generation.timeline)
             took = generation.timeline.token_times[-1] - generation.timeline.t_start
             seconds, longest = seconds + took, max(longest, took)
-        values[test.nodeid] = compute_all(timelines)
+        values[test.nodeid] = compute_all(Run.in_order(timelines))
     return FirstLook(client.info, start_seconds, max(seconds, 1e-9), longest, values)
 
 

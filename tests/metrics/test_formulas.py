@@ -11,6 +11,7 @@ from pytest_llmperf.metrics import (
     compute_all,
     get_metric,
 )
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 # 100 tokens of prompt in 0.5 s; first token at 1.0 s, then gaps of 0.1, 0.1, 0.4 s.
@@ -46,7 +47,7 @@ SINGLE = Timeline(t_start=0.0, token_times=(3.0,))
     ],
 )
 def test_one_request(metric: str, value: float) -> None:
-    assert METRICS[metric].compute([ONE]) == pytest.approx(value)
+    assert METRICS[metric].compute(Run.in_order([ONE])) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -63,39 +64,39 @@ def test_one_request(metric: str, value: float) -> None:
     ],
 )
 def test_several_requests_are_pooled(metric: str, value: float) -> None:
-    assert METRICS[metric].compute([ONE, TWO]) == pytest.approx(value)
+    assert METRICS[metric].compute(Run.in_order([ONE, TWO])) == pytest.approx(value)
 
 
 def test_a_request_of_one_token_adds_nothing_to_the_decode_rate() -> None:
-    assert METRICS["tokens_per_sec"].compute([ONE, SINGLE]) == pytest.approx(3 / 0.6)
+    assert METRICS["tokens_per_sec"].compute(Run.in_order([ONE, SINGLE])) == pytest.approx(3 / 0.6)
 
 
 def test_one_token_has_no_decode_rate_and_no_prefill_times() -> None:
-    assert compute_all([SINGLE]) == {"first_token": 3.0, "end_to_end": 3.0}
+    assert compute_all(Run.in_order([SINGLE])) == {"first_token": 3.0, "end_to_end": 3.0}
 
 
 def test_no_token_has_no_metric_but_prefill() -> None:
     silent = Timeline(0.0, (), 10, 10, 0.0, 0.5)
 
-    assert compute_all([silent]) == {"prefill_tokens_per_sec": 20.0}
+    assert compute_all(Run.in_order([silent])) == {"prefill_tokens_per_sec": 20.0}
 
 
 def test_no_request_has_no_metric() -> None:
-    assert compute_all([]) == {}
+    assert compute_all(Run.in_order([])) == {}
 
 
 def test_a_request_without_tokens_has_no_end_to_end() -> None:
-    assert METRICS["end_to_end"].compute([ONE, Timeline(0.0, ())]) is None
+    assert METRICS["end_to_end"].compute(Run.in_order([ONE, Timeline(0.0, ())])) is None
 
 
 def test_tokens_that_arrived_at_one_moment_have_no_rate() -> None:
     at_once = Timeline(0.0, (1.0, 1.0, 1.0))
 
-    assert compute_all([at_once]) == {"first_token": 1.0, "end_to_end": 1.0}
+    assert compute_all(Run.in_order([at_once])) == {"first_token": 1.0, "end_to_end": 1.0}
 
 
 def test_one_request_that_does_not_say_when_it_prefilled_hides_the_pooled_rate() -> None:
-    assert METRICS["prefill_tokens_per_sec"].compute([ONE, SINGLE]) is None
+    assert METRICS["prefill_tokens_per_sec"].compute(Run.in_order([ONE, SINGLE])) is None
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.engine.wire import decode, encode
 from pytest_llmperf.metrics import METRICS, compute_all
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 #: A busy machine is no failure.
@@ -46,7 +47,7 @@ def shifted(timeline: Timeline, by: float, scale: float = 1.0) -> Timeline:
 @patient
 @given(workloads)
 def test_every_metric_is_defined_and_positive(requests: list[Timeline]) -> None:
-    values = compute_all(requests)
+    values = compute_all(Run.in_order(requests))
 
     assert set(values) == {
         name for name, metric in METRICS.items() if metric.kind == "value" and not metric.beside
@@ -57,7 +58,7 @@ def test_every_metric_is_defined_and_positive(requests: list[Timeline]) -> None:
 @patient
 @given(workloads)
 def test_the_two_forms_of_the_decode_rate_are_reciprocal(requests: list[Timeline]) -> None:
-    values = compute_all(requests)
+    values = compute_all(Run.in_order(requests))
 
     assert values["tokens_per_sec"] * values["time_per_output_token"] == pytest.approx(1)
 
@@ -65,7 +66,7 @@ def test_the_two_forms_of_the_decode_rate_are_reciprocal(requests: list[Timeline
 @patient
 @given(workloads)
 def test_a_request_lasts_longer_than_its_first_token(requests: list[Timeline]) -> None:
-    values = compute_all(requests)
+    values = compute_all(Run.in_order(requests))
 
     assert values["end_to_end"] > values["first_token"]
 
@@ -73,9 +74,9 @@ def test_a_request_lasts_longer_than_its_first_token(requests: list[Timeline]) -
 @patient
 @given(workloads, st.floats(-1e4, 1e4))
 def test_when_it_happened_makes_no_difference(requests: list[Timeline], by: float) -> None:
-    moved = compute_all([shifted(request, by) for request in requests])
+    moved = compute_all(Run.in_order(shifted(request, by) for request in requests))
 
-    assert moved == pytest.approx(compute_all(requests), rel=1e-4)
+    assert moved == pytest.approx(compute_all(Run.in_order(requests)), rel=1e-4)
 
 
 @patient
@@ -83,9 +84,9 @@ def test_when_it_happened_makes_no_difference(requests: list[Timeline], by: floa
 def test_twice_as_slow_is_a_slowdown_of_one_in_every_metric(
     requests: list[Timeline], scale: float
 ) -> None:
-    before = compute_all(requests)
+    before = compute_all(Run.in_order(requests))
 
-    after = compute_all([shifted(request, 0.0, scale) for request in requests])
+    after = compute_all(Run.in_order(shifted(request, 0.0, scale) for request in requests))
 
     for name, metric in METRICS.items():
         if metric.kind != "value" or metric.beside:
@@ -100,7 +101,7 @@ def test_the_order_of_requests_makes_no_difference(
 ) -> None:
     other = sorted(requests, key=lambda _: random.random())  # type: ignore[attr-defined]
 
-    assert compute_all(other) == pytest.approx(compute_all(requests))
+    assert compute_all(Run.in_order(other)) == pytest.approx(compute_all(Run.in_order(requests)))
 
 
 @patient
@@ -108,9 +109,9 @@ def test_the_order_of_requests_makes_no_difference(
 def test_the_pooled_rate_lies_between_the_slowest_and_the_fastest(
     requests: list[Timeline],
 ) -> None:
-    each = [compute_all([request])["tokens_per_sec"] for request in requests]
+    each = [compute_all(Run.in_order([request]))["tokens_per_sec"] for request in requests]
 
-    pooled = compute_all(requests)["tokens_per_sec"]
+    pooled = compute_all(Run.in_order(requests))["tokens_per_sec"]
 
     assert min(each) <= pooled * (1 + 1e-9)
     assert pooled <= max(each) * (1 + 1e-9)

@@ -24,6 +24,7 @@ from pytest_llmperf.metrics import (
     load_installed_metrics,
     register_metric,
 )
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 ONE = [Timeline(0.0, (1.0, 1.5, 3.0))]
@@ -72,7 +73,7 @@ def test_is_computed_with_the_others() -> None:
     metric = register()
     assert get_metric("slowest_gap") is metric
     assert (metric.unit, metric.limit_kind, metric.quantity) == (Unit.SECONDS, "max", "slowest_gap")
-    assert compute_all(ONE)["slowest_gap"] == 1.5
+    assert compute_all(Run.in_order(ONE))["slowest_gap"] == 1.5
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_a_failing_formula_is_told_and_ends_nothing() -> None:
     register(name="idle", compute=lambda _: 0, resolution=0.01)
     register(name="nowhere", compute=lambda _: float("nan"), resolution=0.01)
     problems: dict[str, str] = {}
-    values = compute_all(ONE, problems)
+    values = compute_all(Run.in_order(ONE), problems)
     assert values["first_token"] == 1.0
     assert values["idle"] == 0.0
     assert problems == {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.fitness import judge_at_rest, judge_gpus
@@ -19,7 +19,7 @@ from pytest_llmperf.machine.gpu.metrics import (
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary, summarise
 from pytest_llmperf.machine.gpu.telemetry import HZ, Telemetry
 from pytest_llmperf.machine.gpu.windows import Span, spans_of
-from pytest_llmperf.timeline import Timeline
+from pytest_llmperf.run import Run
 
 
 class GpuWatch:
@@ -43,9 +43,9 @@ class GpuWatch:
         self._turns: list[Span] = []
         self._why: dict[str, str] = {}
 
-    def measured(self, timelines: Sequence[Timeline]) -> Mapping[str, float]:
+    def measured(self, run: Run) -> Mapping[str, float]:
         """Return the GPU metrics of one counted iteration, right after its end."""
-        spans = spans_of(timelines, time.perf_counter())
+        spans = spans_of(run, time.perf_counter())
         self._iterations.append(spans)
         tracks, who = self._sampler.tracks(), self._sampler.guests
         return self._values(
@@ -53,9 +53,9 @@ class GpuWatch:
             gpu_utilization=NOT_BY_PROCESS if self._beside else utilization(tracks, who, spans),
         )
 
-    def turned(self, timelines: Sequence[Timeline]) -> None:
+    def turned(self, run: Run) -> None:
         """Take note of a replay in turns: what the card does meanwhile may make it unfit."""
-        self._turns += spans_of(timelines, time.perf_counter())
+        self._turns += spans_of(run, time.perf_counter())
 
     def whole(self) -> Mapping[str, float]:
         """Return the GPU metrics of all counted iterations together."""

@@ -1,0 +1,71 @@
+"""Checks that an engine's processes compute nothing while another one has its turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+from pytest_llmperf.cpus import usable_cpus
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.machine.processes import cpu_seconds, process_tree
+
+#: CPU seconds that a process may use during the other's turns: in all, and in each, because after
+#: a computation threads spin for some milliseconds (10 of llama.cpp's), waiting for the next one.
+#: Beyond that a share of the cores.
+_BUSY_S, _SPIN_S, _BUSY_SHARE = 0.1, 0.02, 0.05
+
+
+class IdleTurns:
+    """The CPU time that one engine uses during the other's turns."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+        self._waiting_seconds = self._busy_seconds = 0.0
+
+    @cached_property
+    def _pids(self) -> list[int]:
+        """Its processes, found once: a short turn leaves no time to look again."""
+        return process_tree(self._client.pid)
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the engine has used so far."""
+        return sum(map(cpu_seconds, self._pids))
+
+    def waited(self, seconds: float, used: float) -> None:
+        """Check the CPU time that the engine used during the other's turn.
+
+        Raises:
+            EngineError: it keeps computing on the other's cores.
+        """
+        self._waiting_seconds += seconds
+        # Of several threads each spins.
+        self._busy_seconds += max(used - _SPIN_S * (usable_cpus() - 1), 0.0)
+        cores = self._busy_seconds / self._waiting_seconds
+        if self._busy_seconds > _BUSY_S and cores > _BUSY_SHARE * usable_cpus():
+            raise EngineError(
+                f"it kept {cores:.2f} cores busy while the other process had its turn"
+            )
+
+
+class _Waits(Protocol):
+    def cpu_seconds(self) -> float: ...
+
+    def waited(self, seconds: float, used: float) -> None: ...
+
+
+_One = TypeVar("_One", bound=_Waits)
+
+
+@contextmanager
+def others_wait(one: _One, all_of_them: Sequence[_One]) -> Iterator[None]:
+    """Check that the others are idle during this one's turn."""
+    waiting = [(other, other.cpu_seconds()) for other in all_of_them if other is not one]
+    began = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - began
+    for other, before in waiting:
+        other.waited(seconds, other.cpu_seconds() - before)

@@ -1,0 +1,62 @@
+"""The engine process that a test is replayed in, and its place in the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.measure.workload import Workload
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress of the measure stage, reported before each replay.
+
+    ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
+    ``processes`` is the planned minimum; ``side`` is CANDIDATE or BASE, and ``pair`` is None
+    without a comparison. ``open`` says what is undecided of the test; ``left`` is how many
+    seconds all tests are expected to take, or None where unknown.
+    """
+
+    process: int
+    processes: int
+    nodeid: str
+    iteration: int | None
+    iterations: int
+    side: str
+    pair: int | None
+    open: str = ""
+    left: float | None = None
+
+
+@dataclass(frozen=True)
+class ReplaySlot:
+    """The process of the session that a replay runs in, counted from 0."""
+
+    process: int
+    side: str
+    pair: int | None
+
+
+@dataclass(frozen=True)
+class ReplayProcess:
+    """One engine process that replays a test, and its workload."""
+
+    client: EngineClient
+    slot: ReplaySlot
+    workload: Workload
+
+
+class ReplayError(Exception):
+    """An engine could not start, or refused or failed a request.
+
+    Attributes:
+        side: the engine's side.
+        error: the engine's error.
+    """
+
+    def __init__(self, side: str, error: EngineError) -> None:
+        super().__init__(str(error))
+        self.side = side
+        self.error = error

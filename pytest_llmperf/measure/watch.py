@@ -1,0 +1,43 @@
+"""The watch over the machine that a measure stage is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.machine.gpu.summary import TelemetrySummary
+from pytest_llmperf.run import Run
+
+
+class Watch(Protocol):
+    """A watch over the machine while one test is replayed in one process.
+
+    Besides the generations it measures values by metric name, in base units; a metric that
+    can't be measured is left out.
+    """
+
+    def measured(self, run: Run) -> Mapping[str, float]:
+        """Return the watch's metrics of one counted iteration, right after its end."""
+
+    def turned(self, run: Run) -> None:
+        """Take note of a replay in turns of tokens, right after its end."""
+
+    def whole(self, runs: Sequence[Run]) -> Mapping[str, float]:
+        """Return the watch's metrics of all counted iterations together: one value a process."""
+
+    def sample(self) -> FitnessFinding | None:
+        """Take a sample between two replays.
+
+        Return what voids the process, if that is already certain and going on would only
+        cost time; None otherwise.
+        """
+
+    def undefined(self) -> Mapping[str, str]:
+        """Return by metric name why a metric of the watch has no value."""
+
+    def telemetry(self) -> TelemetrySummary | None:
+        """Summarise the GPUs while the engine decoded; None if none is watched."""
+
+    def stop(self) -> Sequence[FitnessFinding]:
+        """End the watch and return its findings; may be called again."""
