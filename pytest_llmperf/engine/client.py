@@ -1,53 +1,22 @@
-"""The plugin's side of a worker process: starts it, sends it requests, explains its death."""
+"""The plugin's side of an engine: starts it in a worker process, and sends it requests."""
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import os
-import queue
-import re
-import signal
-import subprocess
-import threading
 import time
-import uuid
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
-from pytest_llmperf.engine import wire
-from pytest_llmperf.engine.descendants import MARK, Descendants
-from pytest_llmperf.engine.ends import describe_end
-from pytest_llmperf.engine.errors import (
-    CRASH_TAIL,
-    EngineError,
-    EngineGoneError,
-    EngineLoadError,
-    with_log_tail,
-)
+from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.generation import Generation, received_generation
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.engine.worker_environment import worker_environment
+from pytest_llmperf.engine.worker_process import CLOSE_TIMEOUT_S, WorkerProcess
 from pytest_llmperf.engine_kinds import EngineKind, EngineKindError
-from pytest_llmperf.process_groups import (
-    end_group,
-    has_ended,
-    signal_process,
-    wait_until_ended,
-)
-from pytest_llmperf.units import format_duration
-
-_LOG_LINES = 400
-_HELLO_TIMEOUT_S = 60.0
-_CLOSE_TIMEOUT_S = 3.0
-_JOIN_TIMEOUT_S = 1.0
-_TRACE_WAIT_S = 1.5
-_OUTERMOST = re.compile(r'bootstrap\.py", line \d+ in <module>').search
+from pytest_llmperf.process_groups import wait_until_ended
 
 _Result = TypeVar("_Result")
 
@@ -75,19 +44,8 @@ class EngineClient:
     def __init__(self, spec: LaunchSpec) -> None:
         self._spec = spec
         self._number = 0
-        self._exchanging = self._killed = self._refused = False
-        self._ending = threading.Lock()
-        self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._log: collections.deque[str] = collections.deque(maxlen=_LOG_LINES)
-        self._mark = uuid.uuid4().hex
-        self._process = self._spawn()
-        self._descendants = Descendants(self._process.pid, self._mark)
-        self._threads = [
-            threading.Thread(target=self._read_answers, daemon=True, name="llmperf-answers"),
-            threading.Thread(target=self._read_log, daemon=True, name="llmperf-log"),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._exchanging = self._refused = False
+        self._worker = WorkerProcess(spec)
         self.info: EngineInfo
 
     @classmethod
@@ -106,7 +64,7 @@ class EngineClient:
             raise EngineLoadError(f"{spec.name} can't be slowed on purpose: it takes no delay")
         client = cls(spec)
         try:
-            client._greet()
+            client._worker.greet()
             result = client._call(
                 spec.load_command(),
                 spec.load_timeout,
@@ -156,17 +114,17 @@ class EngineClient:
     @property
     def pid(self) -> int:
         """Process id of the worker."""
-        return self._process.pid
+        return self._worker.process.pid
 
     @property
     def alive(self) -> bool:
         """Whether the worker is still running."""
-        return not has_ended(self._process)
+        return self._worker.alive
 
     @property
     def log(self) -> list[str]:
         """The last lines the worker wrote to stderr."""
-        return list(self._log)
+        return self._worker.log
 
     def request(self, request: Request) -> Generation:
         """Run one request and wait for its end.
@@ -260,68 +218,13 @@ class EngineClient:
         """Let the worker release the device and end; kill it if it does not, or is at work."""
         if self.alive and not self._exchanging:
             with contextlib.suppress(EngineError, OSError):
-                self._call({"op": "close"}, _CLOSE_TIMEOUT_S, doing="closing")
-            wait_until_ended(self._process, _CLOSE_TIMEOUT_S)
+                self._call({"op": "close"}, CLOSE_TIMEOUT_S, doing="closing")
+            wait_until_ended(self._worker.process, CLOSE_TIMEOUT_S)
         self.kill()
 
     def kill(self) -> None:
         """End the worker and its children at once; harmless if it has ended."""
-        with self._ending:
-            if self._killed:
-                return
-            self._killed = True
-        if self._process.returncode is None:
-            self._descendants.note()
-        # The worker leads its own process group: an application's children end with it.
-        end_group(self._process)
-        # Processes that left the group would hold the pipes open.
-        self._descendants.end()
-        with contextlib.suppress(OSError):
-            _open(self._process.stdin).close()
-        for thread in self._threads:
-            # Not for ever: a process that the application moved out of the group may hold the
-            # other end of a pipe open. Each thread closes its own end when it finishes.
-            thread.join(_JOIN_TIMEOUT_S)
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        bootstrap = Path(__file__).with_name("bootstrap.py")
-        try:
-            return subprocess.Popen(
-                [self._spec.python, "-u", str(bootstrap), *self._spec.import_paths],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=self._spec.cwd,
-                env={**worker_environment(self._spec, os.environ), MARK: self._mark},
-                # Out of the terminal's process group: Ctrl-C is the session's to handle.
-                start_new_session=True,
-            )
-        except OSError as error:
-            where = f" in {self._spec.cwd}" if self._spec.cwd else ""
-            raise EngineLoadError(
-                f"the engine's process ({self._spec.python}{where}) could not be started: {error}"
-            ) from error
-
-    def _read_answers(self) -> None:
-        with _open(self._process.stdout) as pipe:
-            for line in pipe:
-                try:
-                    self._answers.put(wire.decode_event(line))
-                except ValueError:
-                    self._log.append(f"not of the protocol: {line[:200]!r}")
-        self._answers.put(None)
-
-    def _read_log(self) -> None:
-        with _open(self._process.stderr) as pipe:
-            self._log.extend(line.decode("utf-8", "replace").rstrip("\n") for line in pipe)
-
-    def _greet(self) -> None:
-        hello = self._next(_HELLO_TIMEOUT_S, "starting", None)
-        if hello.get("protocol") != wire.PROTOCOL_VERSION:
-            raise EngineGoneError(
-                f"the worker speaks protocol {hello.get('protocol')!r}, this plugin "
-                f"{wire.PROTOCOL_VERSION}: install one version of pytest-llmperf in both places"
-            )
+        self._worker.kill()
 
     def _call(
         self, command: dict[str, Any], timeout: float, *, doing: str, setting: str | None = None
@@ -342,21 +245,21 @@ class EngineClient:
             raise EngineError("another request is running: read its stream to the end or close it")
         self._number += 1
         number = self._number
-        self._send({"id": number, **command}, doing)
+        self._worker.send({"id": number, **command}, doing)
         deadline = time.monotonic() + timeout
         abandoned, answered, self._exchanging = False, False, True
         try:
             while True:
-                if abandoned and self._killed:
+                if abandoned and self._worker.killed:
                     raise GeneratorExit
-                answer = self._next(deadline - time.monotonic(), doing, setting, timeout)
+                answer = self._worker.receive(deadline - time.monotonic(), doing, setting, timeout)
                 if answer.get("id") != number:
                     continue
                 if answer["event"] == "turn":
                     paused = time.monotonic()
                     yield TurnEnd(answer["tokens"])
                     deadline += time.monotonic() - paused
-                    self._send({"op": "go_on"}, doing)
+                    self._worker.send({"op": "go_on"}, doing)
                     continue
                 answered = answer["event"] != "token"
                 if answer["event"] == "done":
@@ -377,48 +280,6 @@ class EngineClient:
                 # answer that nobody will read.
                 self.kill()
 
-    def _send(self, command: dict[str, Any], doing: str) -> None:
-        try:
-            pipe = _open(self._process.stdin)
-            pipe.write(wire.encode(command))
-            pipe.flush()
-        except (OSError, ValueError):
-            raise self._gone(doing) from None
-
-    def _next(
-        self, timeout: float, doing: str, setting: str | None, limit: float | None = None
-    ) -> dict[str, Any]:
-        try:
-            answer = self._answers.get(timeout=max(timeout, 0.0))
-        except queue.Empty:
-            raise self._hung(limit or timeout, doing, setting) from None
-        if answer is None:
-            raise self._gone(doing)
-        return answer
-
-    def _hung(self, limit: float, doing: str, setting: str | None) -> EngineGoneError:
-        if hasattr(signal, "SIGUSR1"):
-            # Make it print where it hangs, to stderr, outermost frame last.
-            signal_process(self._process, signal.SIGUSR1)
-            until = time.monotonic() + _TRACE_WAIT_S
-            while time.monotonic() < until and not any(map(_OUTERMOST, self.log)):
-                time.sleep(0.02)
-        self.kill()
-        hint = f"if this is no hang, raise {setting}" if setting else None
-        waited = format_duration(limit)
-        text = f"the engine's process gave no answer in {waited} while {doing} and was killed"
-        return EngineGoneError(with_log_tail(text, self.log, hint, CRASH_TAIL))
-
-    def _gone(self, doing: str) -> EngineGoneError:
-        if self._killed:
-            return EngineGoneError(f"the engine was closed while {doing}")
-        ended = wait_until_ended(self._process, _CLOSE_TIMEOUT_S)
-        self.kill()
-        status = self._process.returncode if ended else None
-        what, hint = describe_end(status)
-        text = f"the engine's process {what} while {doing}"
-        return EngineGoneError(with_log_tail(text, self.log, hint, CRASH_TAIL))
-
 
 def drain(stream: Generator[object, None, _Result]) -> _Result:
     """Run a generator to its end and return its result."""
@@ -432,8 +293,3 @@ def drain(stream: Generator[object, None, _Result]) -> _Result:
 
 def _as_it_is(result: Any) -> Any:
     return result
-
-
-def _open(stream: IO[bytes] | None) -> IO[bytes]:
-    assert stream is not None
-    return stream

@@ -16,6 +16,7 @@ from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.config.model_path import resolve_model
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.handle import LlmEngine
+from pytest_llmperf.engine.worker_process import WorkerProcess
 
 #: Starts an application engine from its source.
 AppSpec = Callable[..., LaunchSpec]
@@ -94,14 +95,14 @@ def clients() -> Iterator[Callable[[LaunchSpec], EngineClient]]:
 def spawned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Process ids of every worker that is started, those that never came to life included."""
     pids: list[int] = []
-    spawn = EngineClient._spawn
+    spawn = WorkerProcess._spawn
 
-    def noting(self: EngineClient) -> Any:
+    def noting(self: WorkerProcess) -> Any:
         process = spawn(self)
         pids.append(process.pid)
         return process
 
-    monkeypatch.setattr(EngineClient, "_spawn", noting)
+    monkeypatch.setattr(WorkerProcess, "_spawn", noting)
     return pids
 
 

@@ -146,7 +146,7 @@ def test_an_engine_that_died_is_ended_with_what_it_left(
     child = int(client.request(build_request(prompt="hi", max_tokens=None)).text)
     os.kill(client.pid, signal.SIGKILL)
     # Its first thread may be gone some moments before the others.
-    assert process_groups.wait_until_ended(client._process, 30.0)
+    assert process_groups.wait_until_ended(client._worker.process, 30.0)
     assert not client.alive
     client.close()
     assert ends(child)

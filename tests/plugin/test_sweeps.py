@@ -12,6 +12,7 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.launch import LaunchSpec
+from pytest_llmperf.engine.worker_process import WorkerProcess
 
 TINY = """
 llm:
@@ -85,13 +86,13 @@ def test_cells_share_a_process_where_only_the_context_differs(
     swept: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spawned: list[str] = []
-    spawn = EngineClient._spawn
+    spawn = WorkerProcess._spawn
 
-    def noting(self: EngineClient) -> Any:
+    def noting(self: WorkerProcess) -> Any:
         spawned.append(str(self._spec.config["use_mmap"]))
         return spawn(self)
 
-    monkeypatch.setattr(EngineClient, "_spawn", noting)
+    monkeypatch.setattr(WorkerProcess, "_spawn", noting)
     swept.write(
         test_it="""
         @pytest.mark.perf_sweep(n_ctx=[256, 512], use_mmap=[True, False])
