@@ -26,13 +26,22 @@ QUICK = {"processes": 2, "max_pairs": 8, "iterations": 3, "warmup_max": 2, "turn
 
 
 @pytest.fixture
-def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
-    """Run a search in a folder of its own, on a machine that nobody else seems to use."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to search in, on a machine that nobody else seems to use.
+
+    Searches inside this process run here: pytester would unload parts of Optuna after the test.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(tmp_path / "device.lock"))
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge", lambda *_: [])
     monkeypatch.setattr("pytest_llmperf.session.machine_watch.judge_host", lambda *_: [])
+    return tmp_path
+
+
+@pytest.fixture
+def tune(folder: Path) -> Tune:
+    """Run a search in the folder."""
 
     def run(
         section: dict[str, Any],
@@ -75,7 +84,7 @@ def tune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tune:
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with one test, on a machine that nobody else seems to use."""
+    """A project with one test, for commands in processes of their own."""
     monkeypatch.setenv("LLMPERF_DEVICE_LOCK", str(pytester.path / "device.lock"))
     monkeypatch.setenv("LLMPERF_CACHE_DIR", str(pytester.path / "cache"))
     pytester.makepyfile(test_caches=TEST, conftest=CONFTEST)

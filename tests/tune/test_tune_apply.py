@@ -27,9 +27,9 @@ def _backups(folder: Path) -> list[Path]:
 
 
 def test_a_proven_gain_is_written_down_and_applied_by_the_command_that_is_named(
-    project: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+    project: pytest.Pytester,
 ) -> None:
-    configure(project, {"n_batch": [1, 512]}, n_batch=1)
+    configure(project.path, {"n_batch": [1, 512]}, n_batch=1)
     file = project.path / "config.yaml"
     old = file.read_text()
     arguments = ["--phase", "1", "--summary", "--json", "out.json", "--", "-k", "short"]
@@ -46,8 +46,8 @@ def test_a_proven_gain_is_written_down_and_applied_by_the_command_that_is_named(
     # Both commands that the text names do what it says.
     apply, export = (line.strip() for line in found.outlines if line.startswith("  llmperf "))
     assert export == "llmperf export llama-server --set llm.n_batch=512"
-    assert main(shlex.split(export)[1:]) == 0
-    assert "-b 512" in capsys.readouterr().out
+    exported = project.run(*COMMAND[:-1], *shlex.split(export)[1:], timeout=60)
+    assert "-b 512" in exported.stdout.str()
     assert apply == "llmperf tune --phase 1 --apply -- -k short"
     applied = project.run(*COMMAND[:-1], *shlex.split(apply)[1:], timeout=60)
     assert applied.ret == 0
@@ -59,35 +59,37 @@ def test_a_proven_gain_is_written_down_and_applied_by_the_command_that_is_named(
     assert backup.read_text() == old
 
 
-def test_a_search_of_a_prompt_applies_what_it_proves(project: pytest.Pytester) -> None:
-    configure(project, {"n_batch": [1, 512]}, n_batch=1)
-    result = project.run(*COMMAND, *PROMPT, "--apply", "--phase", "1", timeout=150)
-    assert result.ret == 0
-    assert "improved: end to end" in result.stdout.str()
-    assert yaml.safe_load((project.path / "config.yaml").read_text())["llm"]["n_batch"] == 512
-    assert len(_backups(project.path)) == 1
-
-
-def test_without_a_proven_gain_nothing_is_applied(project: pytest.Pytester) -> None:
-    configure(project, {"use_mmap": [True, False]})
-    old = (project.path / "config.yaml").read_bytes()
-    arguments = ["--apply", "--summary", "mine.md", "--set", "tune.min_gain=50%"]
-    result = project.run(*COMMAND, *PROMPT, *arguments, timeout=150)
-    assert result.ret == 0
-    assert "nothing to apply: no improvement is proven" in result.stdout.str()
-    assert (project.path / "config.yaml").read_bytes() == old
-    assert not _backups(project.path)
-    assert "no improvement was proven" in (project.path / "mine.md").read_text()
-
-
-def test_an_interrupted_search_is_written_down_and_applies_nothing(
-    project: pytest.Pytester,
+def test_a_search_of_a_prompt_applies_what_it_proves(
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    configure(project, {"n_batch": [1, 16, 64, 512], "use_mmap": [True, False]}, n_batch=1)
-    old = (project.path / "config.yaml").read_bytes()
+    configure(folder, {"n_batch": [1, 512]}, n_batch=1)
+    assert main(["tune", *PROMPT, "--apply", "--phase", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "improved: end to end" in out
+    assert "settings written to" in out
+    assert yaml.safe_load((folder / "config.yaml").read_text())["llm"]["n_batch"] == 512
+    assert len(_backups(folder)) == 1
+
+
+def test_without_a_proven_gain_nothing_is_applied(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(folder, {"use_mmap": [True, False]})
+    old = (folder / "config.yaml").read_bytes()
+    arguments = ["--apply", "--summary", "mine.md", "--set", "tune.min_gain=50%"]
+    assert main(["tune", *PROMPT, *arguments]) == 0
+    assert "nothing to apply: no improvement is proven" in capsys.readouterr().out
+    assert (folder / "config.yaml").read_bytes() == old
+    assert not _backups(folder)
+    assert "no improvement was proven" in (folder / "mine.md").read_text()
+
+
+def test_an_interrupted_search_is_written_down_and_applies_nothing(folder: Path) -> None:
+    configure(folder, {"n_batch": [1, 16, 64, 512], "use_mmap": [True, False]}, n_batch=1)
+    old = (folder / "config.yaml").read_bytes()
     command = [*COMMAND, *PROMPT, "--apply", "--summary", "--json", "out.json"]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=project.path
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
     ) as search:
         assert search.stderr is not None
         for line in search.stderr:
@@ -97,11 +99,11 @@ def test_an_interrupted_search_is_written_down_and_applies_nothing(
         out, _ = search.communicate(timeout=60)
     assert search.returncode == 130
     assert "nothing is applied: the search was interrupted" in out
-    assert (project.path / "config.yaml").read_bytes() == old
-    written = json.loads((project.path / "out.json").read_text())
+    assert (folder / "config.yaml").read_bytes() == old
+    written = json.loads((folder / "out.json").read_text())
     assert written["interrupted"]
     assert written["points"]
-    assert "the search was interrupted" in (project.path / SUMMARY).read_text()
+    assert "the search was interrupted" in (folder / SUMMARY).read_text()
 
 
 @pytest.mark.parametrize(
@@ -114,17 +116,17 @@ def test_an_interrupted_search_is_written_down_and_applies_nothing(
     ],
 )
 def test_what_can_not_be_written_is_said_before_the_search(
-    project: pytest.Pytester,
+    folder: Path,
     capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     message: str,
     status: int,
 ) -> None:
-    configure(project, {})
-    (project.path / "config.yaml").chmod(0o444)
+    configure(folder, {})
+    (folder / "config.yaml").chmod(0o444)
     assert main(["tune", *PROMPT, *arguments]) == status
     assert message in capsys.readouterr().err
-    assert not (project.path / "cache" / "tune").exists()
+    assert not (folder / "cache" / "tune").exists()
 
 
 def test_the_command_repeats_the_search_and_in_a_document_has_no_secrets() -> None:

@@ -13,7 +13,7 @@ from tune_projects import COMMAND, configure
 
 
 def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
-    configure(project, {"n_batch": [1, 512]}, n_batch=1)
+    configure(project.path, {"n_batch": [1, 512]}, n_batch=1)
     options = ("--phase", "1", "--json", "out.json")
     result = project.run(*COMMAND, *options, "--", "-k", "short", timeout=150)
     assert result.ret == 0
@@ -48,14 +48,14 @@ def test_the_projects_tests_are_the_workload(project: pytest.Pytester) -> None:
 def test_what_is_wrong_is_said_before_anything_is_loaded(
     project: pytest.Pytester, arguments: list[str], message: str
 ) -> None:
-    configure(project, {})
+    configure(project.path, {})
     result = project.run(*COMMAND, *arguments, timeout=60)
     assert result.ret == 2
     assert message in result.stderr.str()
 
 
 def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytester) -> None:
-    configure(project, {"n_batch": [1, 16, 64, 512]}, n_batch=1)
+    configure(project.path, {"n_batch": [1, 16, 64, 512]}, n_batch=1)
     prompt = project.path / "prompt.txt"
     prompt.write_text("A question about caches. " * 12)
     command = [*COMMAND, "--prompt", str(prompt), "--max-tokens", "4", "--study", "mine"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
-import pytest
 import yaml
 from tiny_models import tiny_llama
 
@@ -25,7 +25,7 @@ machine_watch.judge = machine_watch.judge_host = lambda *_: []
 """
 
 
-def configure(project: pytest.Pytester, space: dict[str, object], **llm: object) -> None:
+def configure(folder: Path, space: dict[str, object], **llm: object) -> None:
     """Write a config.yaml with a space to search, and settings of the engine."""
     content = {
         "llm": {
@@ -46,4 +46,4 @@ def configure(project: pytest.Pytester, space: dict[str, object], **llm: object)
         },
         "tune": {"space": space, "budget": "90s"},
     }
-    (project.path / "config.yaml").write_text(yaml.safe_dump(content))
+    (folder / "config.yaml").write_text(yaml.safe_dump(content))
