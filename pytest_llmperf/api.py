@@ -84,6 +84,7 @@ def configuration(
     *,
     llm: Mapping[str, Any] | None = None,
     perf: Mapping[str, Any] | None = None,
+    quality: Mapping[str, Any] | None = None,
 ) -> EngineSetup:
     """Read a configuration, check it, and find its model; nothing is loaded.
 
@@ -92,11 +93,15 @@ def configuration(
             or the defaults.
         llm: engine settings that override it, such as ``{"n_ctx": 512}``.
         perf: settings for measuring and judging, such as ``{"targets": {"tokens_per_sec": 60}}``.
+        quality: what answers are compared with, and on which text, such as
+            ``{"reference": {"model_path": "model-F16.gguf"}}``.
 
     Raises:
         ConfigError: the configuration is wrong; the message names every problem.
     """
-    overrides, problems = _overrides({"llm": llm or {}, "perf": perf or {}})
+    overrides, problems = _overrides(
+        {"llm": llm or {}, "perf": perf or {}, "quality": quality or {}}
+    )
     project = ProjectFolders.around(Path.cwd())
     try:
         loaded = load_config(None if file is None else Path(file), project, os.environ, overrides)

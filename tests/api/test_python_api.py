@@ -52,6 +52,16 @@ def tiny(perf_settings: dict[str, Any] | None = None, **llm: Any) -> EngineSetup
     )
 
 
+def test_settings_of_quality_are_an_argument() -> None:
+    quality = {"reference": {"model_path": tiny_llama(), "n_batch": 64}, "text": "words.txt"}
+    config = perf.configuration(llm={"model_path": tiny_llama()}, quality=quality).loaded.config
+    assert config.quality.text == "words.txt"
+    assert config.reference_llm is not None
+    assert (config.reference_llm.n_batch, config.reference_llm.max_tokens) == (64, 256)
+    with pytest.raises(perf.ConfigError, match=r"argument quality\.txt: unknown key"):
+        perf.configuration(quality={"txt": "words.txt"})
+
+
 def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) == 5
