@@ -95,7 +95,7 @@ class PytestSessions:
         alone = question.fresh or self._evidence.restarted
         command = [
             *adopt_command(checkout.environment, checkout.roots),
-            *("-m", "perf", "--color=no", ROOTDIR),
+            *("-m", "perf", "--color=no", "--llmperf-one-process", ROOTDIR),
             *self._project.overrides(),
             *self._project.arguments,
             # Last, so that it holds whatever pytest was given.

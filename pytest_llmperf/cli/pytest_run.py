@@ -30,7 +30,8 @@ def run_perf_tests(arguments: Sequence[str]) -> int:
 
     before = signal.signal(signal.SIGTERM, pass_on)
     try:
-        process = subprocess.Popen([sys.executable, "-m", "pytest", "-m", "perf", *arguments])
+        command = [sys.executable, "-m", "pytest", "-m", "perf", "--llmperf-one-process"]
+        process = subprocess.Popen([*command, *arguments])
         if asked_to_end:
             signal_process(process, signal.SIGTERM)
         _wait(process)

@@ -6,6 +6,7 @@ imports at its top.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_llmperf.plugin.recording_session import RecordingSession
 
         config.pluginmanager.register(RecordingSession(config, Path(request)), RECORDING)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Keep a session of our own commands in one process, before pytest-xdist distributes it."""
+    if config.getoption("llmperf_one_process"):
+        from pytest_llmperf.plugin.xdist_mode import run_in_one_process
+
+        run_in_one_process(config)
+    return (yield)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
@@ -131,10 +142,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Prepare the notice that nothing is measured with several workers."""
-    from pytest_llmperf.plugin.xdist_mode import XdistNotice
+    """Prepare to refuse perf tests, which can't be measured with several workers."""
+    from pytest_llmperf.plugin.xdist_mode import XdistController
 
-    config.pluginmanager.register(XdistNotice(config), "llmperf-xdist-notice")
+    config.pluginmanager.register(XdistController(config), "llmperf-xdist-controller")
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:

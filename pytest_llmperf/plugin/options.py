@@ -27,6 +27,7 @@ class Options:
     record: bool
     accept: str | None
     require_baseline: bool
+    allow_unmeasured: bool
     exit_codes: bool
     json_path: Path | None
     strict: bool
@@ -84,6 +85,7 @@ class Options:
             record=config.getoption("llmperf_record") or accept is not None,
             accept=accept,
             require_baseline=config.getoption("llmperf_require_baseline"),
+            allow_unmeasured=config.getoption("llmperf_allow_unmeasured"),
             exit_codes=config.getoption("llmperf_exit_codes"),
             json_path=folder / report if report else None,
             strict=config.getoption("llmperf_strict"),
@@ -128,6 +130,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="fail perf tests that have no baseline to be compared with",
     )
     group.addoption(
+        "--llmperf-allow-unmeasured",
+        action="store_true",
+        help="run the bodies of perf tests under pytest-xdist, where nothing can be measured; "
+        "without this option such a session is refused",
+    )
+    group.addoption(
         "--llmperf-against-config",
         metavar="PATH",
         help="compare with this configuration instead of stored baselines: both run interleaved",
@@ -165,6 +173,8 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail what is inconclusive, instead of passing with a warning",
     )
+    # Used internally: a command's own session does without the workers that addopts asks for.
+    group.addoption("--llmperf-one-process", action="store_true", help=argparse.SUPPRESS)
     # Used internally by `llmperf calibrate`: a file that says what to run.
     group.addoption("--llmperf-calibrate", metavar="FILE", help=argparse.SUPPRESS)
     # The same by `llmperf tune`.

@@ -61,7 +61,8 @@ def record_elsewhere(
         RecordingRequest(tuple(wanted), tuple(sorted(modules)), str(outcome)).write(request)
         command = [
             *adopt_command(tree.environment, tree.roots),
-            *(f"--llmperf-record-for={request}", "-o", f"cache_dir={folder / 'cache'}"),
+            *(f"--llmperf-record-for={request}", "--llmperf-one-process"),
+            *("-o", f"cache_dir={folder / 'cache'}"),
             *("--continue-on-collection-errors", "--maxfail=0"),
             # Before ours, so that one with a variable number of words does not take the paths.
             *own_options(config),

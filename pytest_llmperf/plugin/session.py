@@ -15,6 +15,7 @@ from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.exit_codes import session_exit_code
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.console import TerminalConsole
 from pytest_llmperf.plugin.markers import read_budget, read_checks
@@ -122,6 +123,8 @@ class PerfSession:
         self._held: list[HeldTest] = []
         self._problems: list[str] = []
         self._notes: list[str] = []
+        #: The perf tests that ran in this process.
+        self._ran: set[str] = set()
         self._policy = FailPolicy(
             require_baseline=options.require_baseline,
             accepting=options.accept is not None,
@@ -152,6 +155,7 @@ class PerfSession:
         """Run a perf test once; hold its reports until it is measured."""
         if not is_perf(item):
             return None
+        self._ran.add(item.nodeid)
         self._console.recording(item.nodeid)
         outcome = self._stage.run(item, nextitem)
         if is_xdist_worker(self._config):
@@ -174,7 +178,7 @@ class PerfSession:
             return (yield)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """After the last body: measure, judge, and report."""
         # Registered last, so that its hook runs before any that starts an engine.
         self._config.pluginmanager.register(self._required, "llmperf-required-baselines")
@@ -182,6 +186,7 @@ class PerfSession:
             result = yield
             if self._held:
                 self._measure_and_judge()
+            self._check_all_ran(session)
         except BaseException:
             # -x, --maxfail, Ctrl-C, pytest.exit: unreported tests count as not run.
             self._give_up()
@@ -246,6 +251,17 @@ class PerfSession:
                 one.fail(f"this test's body passed, but it could not be measured: {error}")
                 one.log()
         self._held = []
+
+    def _check_all_ran(self, session: pytest.Session) -> None:
+        """Report perf tests that another plugin ran, such as in processes of its own."""
+        if is_xdist_worker(self._config):
+            return
+        missing = {item.nodeid for item in session.items if is_perf(item)} - self._ran
+        if missing:
+            (self._notes if self._options.allow_unmeasured else self._problems).append(
+                f"{count(len(missing), 'perf test')} not measured: another plugin runs tests in "
+                "its own way; switch that off for perf tests (-p no:NAME)"
+            )
 
     def _recorded(self, one: HeldTest) -> RecordedTest:
         """Return what was recorded of a test, and what its markers ask for."""

@@ -1,25 +1,32 @@
-"""Handles pytest-xdist: bodies of perf tests run, nothing is measured, a notice says so."""
+"""Handles pytest-xdist, whose workers can't measure: perf tests are refused, or run unmeasured."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_llmperf.plugin.options import Options
-from pytest_llmperf.plugin.selection import asks_for_gpu, is_perf
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Property of a report whose test was not measured; it travels from worker to controller.
 NOT_MEASURED = ("llmperf_not_measured", "other pytest-xdist workers were busy")
 #: Key, in a worker's input, of the file whose existence means that there are perf tests.
 _FOUND = "llmperf_found"
+_HOW_TO_MEASURE = "  measure in one process: pytest -m perf -n 0"
 
 
 def is_xdist_worker(config: pytest.Config) -> bool:
     """Whether this process is one of pytest-xdist's workers."""
     return hasattr(config, "workerinput")
+
+
+def run_in_one_process(config: pytest.Config) -> None:
+    """Take back the workers that the project's settings ask for, such as ``addopts = -n auto``."""
+    if hasattr(config.option, "numprocesses"):
+        config.option.numprocesses, config.option.dist, config.option.tx = 0, "no", []
 
 
 def report_to_controller(config: pytest.Config) -> None:
@@ -29,14 +36,19 @@ def report_to_controller(config: pytest.Config) -> None:
         Path(found).touch()
 
 
-def _what_needs_measuring(config: pytest.Config) -> str:
-    """Return a message if there are options that need a measurement; else ""."""
-    names = Options.of(config).needing_measurement
-    if not names:
+def _refusal(options: Sequence[str], allowed: bool) -> str:
+    """Return why the session is refused if there are perf tests; "" if it isn't."""
+    if options:
+        return (
+            f"llmperf: {', '.join(options)}: nothing is measured while several pytest-xdist "
+            f"workers run\n{_HOW_TO_MEASURE}"
+        )
+    if allowed:
         return ""
     return (
-        f"llmperf: {', '.join(names)}: nothing is measured while several pytest-xdist workers "
-        "run; run pytest -m perf without -n"
+        "llmperf: perf tests can't be measured while several pytest-xdist workers run: the "
+        f"workers would slow each other down\n{_HOW_TO_MEASURE}\n"
+        "  run the bodies without measuring: --llmperf-allow-unmeasured"
     )
 
 
@@ -49,20 +61,27 @@ class RefusedOnWorker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Fail before any fixture of the test."""
+        from pytest_llmperf.plugin.selection import asks_for_gpu, is_perf
+
         if is_perf(item) or asks_for_gpu(item):
             pytest.fail(self._why, pytrace=False)
 
 
-class XdistNotice:
-    """Counts, in the controller, the perf tests whose bodies ran unmeasured.
+class XdistController:
+    """Refuses, in the controller, a session whose perf tests could not be measured.
 
-    It also refuses the session, as soon as a worker has found a perf test, where options
-    need a measurement.
+    It does so as soon as a worker has collected one. With ``--llmperf-allow-unmeasured`` the
+    bodies run; then their number is printed.
     """
 
     def __init__(self, config: pytest.Config) -> None:
+        from pytest_llmperf.plugin.options import Options
+
         self._count = 0
-        self._refusal = _what_needs_measuring(config)
+        options = Options.of(config)
+        # Fixtures are set up on request only (--setup-only, --setup-plan): no body runs.
+        self._allowed = options.allow_unmeasured or bool(config.option.setuponly)
+        self._refusal = _refusal(options.needing_measurement, self._allowed)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if self._refusal:
             self._folder = tempfile.TemporaryDirectory(prefix="llmperf-")
@@ -75,10 +94,10 @@ class XdistNotice:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self) -> None:
-        """Refuse options that need a measurement.
+        """Refuse perf tests that would not be measured.
 
         Raises:
-            pytest.UsageError: naming them.
+            pytest.UsageError: it says how to measure them.
         """
         if self._folder is not None and Path(self._folder.name, "found").exists():
             raise pytest.UsageError(self._refusal)
@@ -93,6 +112,12 @@ class XdistNotice:
         if report.when == "call" and tuple(NOT_MEASURED) in map(tuple, report.user_properties):
             self._count += 1
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Fail where a worker on another machine, which shares no file, ran perf tests."""
+        if self._count and not self._allowed and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print that nothing was measured, and how to measure."""
         if self._count:
@@ -100,6 +125,7 @@ class XdistNotice:
             terminalreporter.section("LLM performance")
             terminalreporter.write_line(
                 f"not measured: the bodies of {self._count} perf test{plural} ran; speed can't be "
-                "measured while other pytest-xdist workers use the machine; run pytest -m perf "
-                "without -n"
+                f"measured while other pytest-xdist workers use the machine\n{_HOW_TO_MEASURE}",
+                red=not self._allowed,
+                yellow=self._allowed,
             )

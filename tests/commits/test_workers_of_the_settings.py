@@ -1,0 +1,14 @@
+"""The bodies of the other commit run in one process, whatever its settings ask for."""
+
+from __future__ import annotations
+
+from commit_projects import INI, ONE_PAIR, REMARK, CommitProject
+
+
+def test_a_commit_whose_settings_ask_for_workers_is_compared(project: CommitProject) -> None:
+    workers = INI.replace("addopts =", "addopts = -p xdist.plugin -n 2")
+    project.commit("several workers", {"pytest.ini": workers})
+    project.commit("a remark", REMARK)
+    found = project.against("HEAD~1", "-n", "0", *ONE_PAIR)
+    assert found.verdicts.keys() == {"test_a"}, found.said
+    assert found.verdicts["test_a"] not in ("error", "no baseline"), found.said
