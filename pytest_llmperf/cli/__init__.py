@@ -11,6 +11,7 @@ from pytest_llmperf.cli import (
     baseline,
     bisect,
     calibrate,
+    ci,
     compare,
     doctor,
     export,
@@ -36,6 +37,7 @@ _COMMANDS = {
     "quality": quality,
     "tune": tune,
     "export": export,
+    "ci": ci,
 }
 
 

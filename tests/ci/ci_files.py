@@ -1,0 +1,114 @@
+"""The files that ``llmperf ci init`` writes, and their scripts started as a runner starts them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOW = ".github/workflows/llmperf.yml"
+COMMENT = ".github/workflows/llmperf-comment.yml"
+ACTION = ".github/actions/llmperf/action.yml"
+GITLAB = ".gitlab/llmperf.yml"
+
+#: Nothing of the user's git, and a name for commits.
+GIT = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "t",
+    "GIT_AUTHOR_EMAIL": "t@example.org",
+    "GIT_COMMITTER_NAME": "t",
+    "GIT_COMMITTER_EMAIL": "t@example.org",
+}
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a file; ``on`` stays a word, as it is for GitHub."""
+    text = re.sub(r"(?m)^on:", '"on":', file.read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml.safe_load(text)
+    return found
+
+
+def all_steps(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the steps of a workflow's jobs, or of a composite action."""
+    if "runs" in data:
+        return list(data["runs"]["steps"])
+    return [step for job in data["jobs"].values() for step in job["steps"]]
+
+
+def step(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the step of that name."""
+    (found,) = [one for one in all_steps(data) if one.get("name") == name]
+    return found
+
+
+def gitlab_script(data: Mapping[str, Any], job: str, first: str, part: str = "script") -> str:
+    """Return the part of a GitLab job's script that begins with a comment of these words."""
+    (found,) = [one for one in data[job][part] if one.startswith(f"# {first}")]
+    return str(found)
+
+
+def without_templates(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a GitLab file whose jobs hold what they extend; schemas leave hidden jobs out."""
+
+    def merged(job: Mapping[str, Any]) -> dict[str, Any]:
+        whole: dict[str, Any] = {}
+        extends = job.get("extends", [])
+        for name in [extends] if isinstance(extends, str) else extends:
+            whole = _over(whole, merged(data[name]))
+        return _over(whole, {key: value for key, value in job.items() if key != "extends"})
+
+    return {name: merged(job) for name, job in data.items() if not name.startswith(".")}
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both, as GitLab merges hashes: lists are replaced."""
+    both = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            both[key] = _over(below[key], above[key])
+    return both
+
+
+def environment(**more: str | Path) -> dict[str, str]:
+    """Return the variables of a job: nothing of this session or its CI."""
+    foreign = ("LLMPERF_", "PYTEST_", "COV_", "COVERAGE_", "GIT_", "GITHUB_", "CI", "RUNNER_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**kept, **GIT, **{name: str(value) for name, value in more.items()}}
+
+
+def bash(
+    script: str, cwd: Path, environ: Mapping[str, str], *, timeout: float = 170
+) -> subprocess.CompletedProcess[str]:
+    """Run a step's script as GitHub's runner does."""
+    return subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script],
+        cwd=cwd,
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def git(cwd: Path, *arguments: str) -> str:
+    """Run git for the test itself, and return what it prints."""
+    done = subprocess.run(
+        ["git", *arguments], cwd=cwd, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def lines_of(text: str) -> Iterable[str]:
+    """Yield the lines of a text that are not empty."""
+    return (line for line in text.splitlines() if line.strip())
