@@ -17,7 +17,7 @@ from pytest_llmperf.machine.fingerprint import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.decisions import StoredDecision
@@ -69,13 +69,15 @@ class BaselineSet:
 def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) -> BaselineSet:
     """Look up the records that may judge ``machine`` running ``model``.
 
+    Sessions that another tool measured are not among them.
+
     Raises:
         BaselineError: files of these machines cannot be used.
     """
     records: list[StoredRecord] = []
     refused: list[Refused] = []
     shelf = store.read_shelf(machine.key)
-    for stored in shelf.records:
+    for stored in own_records(shelf.records):
         found = _strict(stored, machine, model)
         if found:
             refused.append(Refused(stored.path, found))
@@ -88,6 +90,11 @@ def find_baseline(store: BaselineStore, machine: Machine, model: ModelIdentity) 
         )
     near = None if records else _nearest(store, machine, model)
     return BaselineSet(tuple(records), tuple(refused), near, shelf.decisions)
+
+
+def own_records(records: Iterable[StoredRecord]) -> list[StoredRecord]:
+    """Return the sessions that this plugin measured, without those of other tools."""
+    return [stored for stored in records if stored.record.imported is None]
 
 
 def alike(records: Sequence[StoredRecord]) -> list[tuple[StoredRecord, ...]]:
@@ -128,7 +135,7 @@ def _of_other_backend(store: BaselineStore, machine: Machine, model: ModelIdenti
         shelf = store.read_shelf(key)
         records = tuple(
             stored
-            for stored in shelf.records
+            for stored in own_records(shelf.records)
             if same_hardware(machine, stored.record.machine)
             and not _other_model(stored.record.model, model)
         )
@@ -147,7 +154,9 @@ def _model(model: ModelIdentity) -> str:
 
 def _nearest(store: BaselineStore, machine: Machine, model: ModelIdentity) -> Refused | None:
     """Return the newest record of the machine with the fewest differences."""
-    others = [store.read_machine(key) for key in store.machines() if key != machine.key]
+    others = [
+        own_records(store.read_machine(key)) for key in store.machines() if key != machine.key
+    ]
     newest = [records[-1] for records in others if records]
     candidates = [Refused(one.path, _strict(one, machine, model)) for one in newest]
     return min(candidates, key=lambda near: (len(near.differences), near.key), default=None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WrapSerializer
 
+from pytest_llmperf.baselines.imported import ImportOrigin
 from pytest_llmperf.baselines.json_text import dumps, parse
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.config.extra_hashes import EXTRA_HASHES, without_extra_values
@@ -272,6 +273,8 @@ class BaselineRecord(Stored):
         config: the resolved engine settings, plain JSON; of ``extra`` the hashes.
         loaded: state of the loaded engine; None in older files, and where every test is a cell
             of a sweep.
+        imported: where it comes from if another tool measured it; such a session never judges a
+            test of this plugin.
         tests: by node id.
     """
 
@@ -282,6 +285,7 @@ class BaselineRecord(Stored):
     loaded: Loaded | None = field(default=None, metadata=LEFT_OUT)
     machine: Machine
     session: RecordedSession
+    imported: ImportOrigin | None = field(default=None, metadata=LEFT_OUT)
     tests: Annotated[Mapping[str, TestRecord], _SORTED]
 
     def config_of(self, nodeid: str) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from pytest_llmperf.cli import (
     doctor,
     export,
     history,
+    import_results,
     model,
     quality,
     report,
@@ -38,6 +39,7 @@ _COMMANDS = {
     "tune": tune,
     "export": export,
     "ci": ci,
+    "import": import_results,
 }
 
 

@@ -107,7 +107,7 @@ def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Itera
         holding = [s for s in pair.base.records if one.nodeid in s.record.tests]
         measured = holding[-1].record.tests[one.nodeid].metrics
     known = {name: metric for name in measured if (metric := _metric(name)) is not None}
-    judged = _judged(known, asked, rules)
+    judged = _judged(known, asked, rules, one.stored.record.imported is not None)
     own = dict(asked) if asked and rules.own_tolerances else {}
     if rules.calibrated:
         given = one.test.tolerances.items()
@@ -125,18 +125,27 @@ def _checks(one: CandidateTest, pair: SidePair, rules: ComparisonRules) -> Itera
 
 
 def _judged(
-    known: Mapping[str, Metric], asked: Mapping[str, float] | None, rules: ComparisonRules
+    known: Mapping[str, Metric],
+    asked: Mapping[str, float] | None,
+    rules: ComparisonRules,
+    is_imported: bool,
 ) -> set[str]:
     """Return the names of the metrics to judge.
 
     A record does not keep what the test's markers asked for. Judged are the metrics that
     the gate judges by itself, those with a target, and percentiles, which are only ever
-    recorded for a marker.
+    recorded for a marker. Of what another tool measured one metric of each quantity is.
     """
     if rules.metrics is not None:
         return set(rules.metrics)
     if asked is not None:
         return set(asked)
+    if is_imported:
+        quantities: dict[str, str] = {}
+        for name in (*METRICS, *known):
+            if name in known:
+                quantities.setdefault(known[name].quantity, name)
+        return set(quantities.values())
     percentiles = {name for name, metric in known.items() if metric.kind == "percentile"}
     return {*DEFAULT_GATED, *rules.targets, *percentiles}
 
@@ -234,8 +243,11 @@ def _session_result(
 
 
 def _against(pair: SidePair) -> str | None:
-    """Return the revision of the base's code: the one given, or that of its newest record."""
-    if pair.differences:
+    """Return the revision of the base's code: the one given, or that of its newest record.
+
+    What another tool measured can't be measured again with this one.
+    """
+    if pair.differences or pair.base.newest.imported is not None:
         return None
     if pair.base.side.commit is not None:
         return pair.base.side.argument

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.baselines.store import StoredRecord
     from pytest_llmperf.compare.pairing import SidePair
 
+#: Base sessions whose origin is named; more are counted.
+_MAX_ORIGINS = 3
+
 
 def test_findings(one: CandidateTest, pair: SidePair) -> Iterator[str]:
     """Write what was noticed about one test, a line each."""
@@ -76,6 +79,7 @@ def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> 
         yield f"judged: {newest.path}{_when(newest)}"
     else:
         yield f"judged: {candidate.side.name}, {which} of its own: {newest.path}{_when(newest)}"
+    yield from _imports(pair, newest)
     if len(used) > 1:
         were = "was" if len(used) == 2 else "were"
         yield (
@@ -90,6 +94,20 @@ def side_notes(pair: SidePair, newest: StoredRecord, used: Collection[Path]) -> 
             f"candidate {difference.current}"
         )
     yield from (*base.side.notes, *candidate.side.notes)
+
+
+def _imports(pair: SidePair, newest: StoredRecord) -> Iterator[str]:
+    """Write where sessions of other tools come from, and what a sample of theirs is."""
+    found = [(f"base {stored.path.name}", stored.record) for stored in pair.base.records]
+    found.append((f"judged {newest.path.name}", newest.record))
+    imported = [(which, one.imported) for which, one in found if one.imported is not None]
+    # The judged one is the last.
+    for which, origin in (*imported[:-1][:_MAX_ORIGINS], *imported[-1:]):
+        yield f"{which}: {origin}"
+    if (more := len(imported) - _MAX_ORIGINS - 1) > 0:
+        yield f"{count(more, 'more imported session')} of the base"
+    if imported:
+        yield "of an imported session each run is one sample, however many requests it made"
 
 
 def _when(stored: StoredRecord) -> str:

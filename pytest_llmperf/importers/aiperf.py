@@ -1,0 +1,207 @@
+"""Reads NVIDIA AIPerf's ``profile_export_aiperf.json``: the summary of one run.
+
+By its source (aiperf/metrics/types): ``request_latency`` is the last response's time less the
+request's start, ``time_to_first_token`` the first one's; ``inter_token_latency`` is (latency -
+TTFT) / (n-1) of each request, a time per output token and no gap; ``inter_chunk_latency`` are the
+gaps between responses, of which one may hold several tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_llmperf.importers import serving
+from pytest_llmperf.importers.items import (
+    FieldTable,
+    Item,
+    digest_of,
+    model_name,
+    shortened,
+    time_of,
+)
+from pytest_llmperf.importers.protocol import (
+    ImportedRun,
+    LayoutError,
+    ToolIdentity,
+    ToolResults,
+)
+
+_SIGNS = frozenset({"request_latency", "request_count"})
+_SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
+_PERCENTILES = ("p90", "p95", "p99")
+_DECODE = "request_latency.avg, time_to_first_token.avg, output_sequence_length.avg, request_count"
+_RATES = ("output_token_throughput", "total_token_throughput", "request_throughput")
+_WHY_NOT = {
+    "inter_token_latency": serving.MEAN_OF_RATIOS,
+    "output_token_throughput_per_user": "the mean of 1 / inter_token_latency over requests; here "
+    "tokens and times are pooled over requests",
+    "inter_chunk_latency": "gaps between responses, of which one may hold several tokens",
+    "prefill_throughput": "prompt tokens / TTFT: with the network and waiting in the time",
+    "prefill_throughput_per_user": "prompt tokens / TTFT: with the network and waiting in the time",
+    "time_to_second_token": "a gap that is no metric here",
+    "e2e_output_token_throughput": "tokens / whole latency, prefill included: no decode rate",
+}
+
+
+class AiPerf:
+    """Reads the results of NVIDIA AIPerf."""
+
+    tool = "aiperf"
+    written_by = "aiperf profile (profile_export_aiperf.json)"
+    signs = "an object with request_latency, request_count and input_config"
+
+    def recognises(self, documents: Sequence[Any]) -> bool:
+        """Whether it is one document of AIPerf."""
+        first = documents[0] if len(documents) == 1 else None
+        if not isinstance(first, dict) or not first.keys() >= _SIGNS:
+            return False
+        latency = first["request_latency"]
+        return isinstance(latency, dict) and "unit" in latency
+
+    def read(self, documents: Sequence[Any]) -> ToolResults:
+        """Return the run.
+
+        Raises:
+            LayoutError: a field or unit is missing or impossible, or no request completed.
+        """
+        table = FieldTable()
+        run = _run(Item(documents[0], "", self.tool), table)
+        notes = (
+            "AIPerf's file has no time zone: the date counts as UTC",
+            "times are the client's, over HTTP; an engine alone is faster by what that costs",
+        )
+        return ToolResults((run,), table.uses(), notes)
+
+
+def _run(item: Item, table: FieldTable) -> ImportedRun:
+    counted = item.item("request_count").above_zero("avg")
+    if counted is None:
+        raise serving.nothing_completed()
+    completed = round(counted)
+    prompt, output = (_average(item, f"{which}_sequence_length") for which in ("input", "output"))
+    config = _Config(item)
+    load, limit = config.load(), config.request_limit()
+    errors = item.optional_item("error_request_count")
+    failed = 0 if errors is None else round(errors.optional_number("avg") or 0.0)
+    cancelled = ("the run was cancelled",) if item.data.get("was_cancelled") is True else ()
+    return ImportedRun(
+        test=f"profile[{serving.load_name(load, limit)}]",
+        workload={
+            "requests": limit,
+            "prompt_tokens": serving.rounded(prompt),
+            "output_tokens": serving.rounded(output),
+            **load,
+        },
+        summary=f"{serving.tokens_words(limit, prompt, output)}, {serving.concurrency_words(load)}",
+        metrics=_metrics(item, completed, limit, output, table),
+        identity=ToolIdentity(
+            version=item.text("aiperf_version"), model=config.model(), engine=config.endpoint()
+        ),
+        recorded=time_of(item, "start_time"),
+        digest=digest_of(item.data),
+        invalid=(*serving.failed_requests(failed, failed + completed), *cancelled),
+    )
+
+
+class _Config:
+    """The settings of a run, of which the file has those that the user gave."""
+
+    def __init__(self, item: Item) -> None:
+        config = item.optional_item("input_config")
+        self._endpoint = None if config is None else config.optional_item("endpoint")
+        self._load = None if config is None else config.optional_item("loadgen")
+        self._file = item
+
+    def model(self) -> str | None:
+        """Return the model's name."""
+        if self._endpoint is None or not self._endpoint.has("model_names"):
+            return None
+        names = self._endpoint.list("model_names")
+        if not all(isinstance(name, str) for name in names):
+            raise self._endpoint.wrong("model_names", "a list of texts", names)
+        return model_name(shortened(", ".join(names))) if names else None
+
+    def endpoint(self) -> str | None:
+        """Return the kind of the endpoint."""
+        return None if self._endpoint is None else self._endpoint.text("type")
+
+    def load(self) -> dict[str, Any]:
+        """Return the load; one request at a time is AIPerf's default without a rate."""
+        rate = None if self._load is None else self._load.above_zero("request_rate")
+        limit = None if self._load is None else self._load.optional_whole("concurrency")
+        return {
+            "max_concurrency": limit if limit is not None else (1 if rate is None else None),
+            "request_rate": rate or "inf",
+        }
+
+    def request_limit(self) -> int | None:
+        """Return the number of requests that ended the run; None if its time did."""
+        if self._load is None or self._load.has("benchmark_duration"):
+            return None
+        return self._load.optional_whole("request_count") or _whole_count(self._file)
+
+
+def _whole_count(item: Item) -> int:
+    return round(item.item("request_count").number("avg"))
+
+
+def _average(item: Item, name: str) -> float | None:
+    found = item.optional_item(name)
+    return None if found is None else found.above_zero("avg")
+
+
+def _in_seconds(item: Item, name: str, field: str) -> float | None:
+    """Return a time in seconds, by the unit that the file names.
+
+    Raises:
+        LayoutError: it is a unit of no time.
+    """
+    found = item.optional_item(name)
+    value = None if found is None else found.above_zero(field)
+    if found is None or value is None:
+        return None
+    unit = found.text("unit")
+    if unit not in _SECONDS:
+        raise LayoutError(
+            f"{name}.unit: expected one of {', '.join(_SECONDS)}, got {unit!r}",
+            "import a file that AIPerf wrote and nobody changed",
+        )
+    return value * _SECONDS[unit]
+
+
+def _metrics(
+    item: Item, completed: int, limit: int | None, output: float | None, table: FieldTable
+) -> dict[str, tuple[float, ...]]:
+    metrics: dict[str, tuple[float, ...]] = {}
+    middle = _in_seconds(item, "time_to_first_token", "p50")
+    if middle is None:
+        table.left("time_to_first_token", "not in the file; it is with --streaming")
+    else:
+        metrics["first_token"] = (middle,)
+        table.took("time_to_first_token.p50", "first_token", "median over requests; to s")
+        for name in _PERCENTILES:
+            value = _in_seconds(item, "time_to_first_token", name)
+            if value is not None:
+                metrics[f"first_token_{name}"] = (value,)
+                table.took(f"time_to_first_token.{name}", f"first_token_{name}", "to s")
+    latency = _in_seconds(item, "request_latency", "avg")
+    serving.add_pooled_decode(
+        metrics,
+        table,
+        requests=completed,
+        output_tokens=(output or 0.0) * completed,
+        latency=latency,
+        first=_in_seconds(item, "time_to_first_token", "avg"),
+        fields=_DECODE,
+    )
+    if latency is not None and limit is not None:
+        metrics["end_to_end"] = (latency * completed,)
+        why = "times request_count: the sum over requests; to s"
+        table.took("request_latency.avg", "end_to_end", why)
+    elif latency is not None:
+        table.left("request_latency", "the run was limited by time: its number of requests varies")
+    for name, why in _WHY_NOT.items():
+        table.left_if(item, (name,), why)
+    table.left_if(item, _RATES, serving.WHOLE_RUN)
+    return metrics

@@ -1,0 +1,216 @@
+"""Reads GuideLLM's ``benchmarks.json``: a point for each load, such as the rates of a sweep.
+
+By its source (src/guidellm/schemas/request_stats.py, benchmark/schemas/metrics.py):
+
+- ``inter_token_latency_ms`` is (t_n - t_1) / (n-1) of each request, and its mean is weighted by
+  n-1, so the mean is the pooled time per output token. The weighting is checked in the file: the
+  distribution's count is then the number of steps;
+- ``time_per_output_token_ms`` is (t_n - t_start) / n: it includes the first token;
+- percentiles are values of single requests (nearest rank).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_llmperf.importers import serving
+from pytest_llmperf.importers.items import (
+    FieldTable,
+    Item,
+    digest_of,
+    model_name,
+    shortened,
+    time_of_seconds,
+)
+from pytest_llmperf.importers.protocol import (
+    ImportedRun,
+    LayoutError,
+    ToolIdentity,
+    ToolResults,
+)
+
+#: Percentiles of GuideLLM and their names here.
+_PERCENTILES = {"p90": "90", "p95": "95", "p99": "99", "p999": "99.9"}
+_RATES = ("output_tokens_per_second", "tokens_per_second", "prompt_tokens_per_second")
+_OLD = "written by a GuideLLM before 0.4, whose token times are defined otherwise"
+
+
+class GuideLlm:
+    """Reads the results of GuideLLM."""
+
+    tool = "guidellm"
+    written_by = "guidellm benchmark (benchmarks.json)"
+    signs = "an object with benchmarks and metadata.guidellm_version"
+
+    def recognises(self, documents: Sequence[Any]) -> bool:
+        """Whether it is one document of GuideLLM, of any version."""
+        first = documents[0] if len(documents) == 1 else None
+        if not isinstance(first, dict) or not isinstance(first.get("benchmarks"), list):
+            return False
+        metadata, found = first.get("metadata"), first["benchmarks"][:1]
+        return (isinstance(metadata, dict) and "guidellm_version" in metadata) or (
+            bool(found)
+            and isinstance(found[0], dict)
+            and found[0].get("type_") == "generative_benchmark"
+        )
+
+    def read(self, documents: Sequence[Any]) -> ToolResults:
+        """Return a run for each benchmark.
+
+        Raises:
+            LayoutError: a field is missing or impossible, or nothing can be imported.
+        """
+        table = FieldTable()
+        file = Item(documents[0], "", self.tool)
+        metadata = file.optional_item("metadata")
+        version = metadata.text("guidellm_version") if metadata is not None else None
+        if version is None:
+            raise LayoutError(_OLD, "measure with GuideLLM 0.4 or later")
+        runs = tuple(_run(item, version, table) for item in file.items("benchmarks"))
+        if not runs:
+            raise LayoutError("it holds no benchmark", "look into GuideLLM's output for the reason")
+        notes = ("times are the client's, over HTTP; an engine alone is faster by what that costs",)
+        return ToolResults(runs, table.uses(), notes)
+
+
+def _run(item: Item, version: str, table: FieldTable) -> ImportedRun:
+    config, metrics = item.item("config"), item.item("metrics")
+    totals = metrics.item("request_totals")
+    completed = totals.whole("successful")
+    if not completed:
+        raise serving.nothing_completed()
+    limit = _request_limit(config)
+    load = _load(config.item("strategy"))
+    prompt = _mean(metrics, "prompt_token_count")
+    output = _mean(metrics, "output_token_count")
+    kind = config.item("strategy").text("type_") or "unknown"
+    name = serving.load_name(load, limit)
+    return ImportedRun(
+        test=f"{kind}[{name}]" if name else kind,
+        workload={
+            "requests": limit,
+            "prompt_tokens": serving.rounded(prompt),
+            "output_tokens": serving.rounded(output),
+            "strategy": kind,
+            **load,
+        },
+        summary=f"{serving.tokens_words(limit, prompt, output)}, {serving.concurrency_words(load)}",
+        metrics=_metrics(metrics, completed, limit, table),
+        identity=_identity(config, version),
+        recorded=time_of_seconds(item, "start_time"),
+        digest=digest_of({"start": item.data.get("start_time"), "metrics": metrics.data}),
+        invalid=serving.failed_requests(
+            totals.optional_whole("errored") or 0, totals.optional_whole("total") or completed
+        ),
+    )
+
+
+def _load(strategy: Item) -> dict[str, Any]:
+    kind = strategy.text("type_")
+    limit = strategy.optional_whole("streams") or strategy.optional_whole("max_concurrency")
+    return {
+        "max_concurrency": 1 if kind == "synchronous" else limit,
+        "request_rate": strategy.optional_number("rate") or "inf",
+    }
+
+
+def _request_limit(config: Item) -> int | None:
+    """Return the number of requests that ended the run; None if its time did."""
+    constraints = config.optional_item("constraints")
+    if constraints is None:
+        return None
+    for name in ("max_requests", "max_number"):
+        found = constraints.data.get(name)
+        inner = found.get("max_num", found.get("value")) if isinstance(found, dict) else found
+        if isinstance(inner, int) and not isinstance(inner, bool):
+            return inner
+    return None
+
+
+def _identity(config: Item, version: str) -> ToolIdentity:
+    backend = config.optional_item("backend")
+    model = engine = None
+    if backend is not None:
+        model = backend.text("model")
+        engine = backend.text("type_") or backend.text("kind")
+    return ToolIdentity(version=version, engine=engine, model=model_name(model))
+
+
+def _successful(metrics: Item, name: str) -> Item | None:
+    found = metrics.optional_item(name)
+    return None if found is None else found.optional_item("successful")
+
+
+def _mean(metrics: Item, name: str) -> float | None:
+    found = _successful(metrics, name)
+    return None if found is None else found.above_zero("mean")
+
+
+def _metrics(
+    item: Item, completed: int, limit: int | None, table: FieldTable
+) -> dict[str, tuple[float, ...]]:
+    metrics: dict[str, tuple[float, ...]] = {}
+    _add_first_token(metrics, _successful(item, "time_to_first_token_ms"), table)
+    _add_decode(metrics, item, completed, table)
+    latency = _mean(item, "request_latency")
+    if latency is not None and limit is not None:
+        metrics["end_to_end"] = (latency * completed,)
+        why = "times the requests: the sum over requests, seconds"
+        table.took("request_latency.mean", "end_to_end", why)
+    elif latency is not None:
+        table.left("request_latency", "the run was limited by time: its number of requests varies")
+    why = "(t_n - t_start) / n of each request: it includes the first token"
+    table.left_if(item, ("time_per_output_token_ms",), why)
+    table.left_if(item, _RATES, serving.WHOLE_RUN)
+    table.left_if(
+        item,
+        ("requests_per_second", "request_concurrency"),
+        "requests a second, or at once: the load, not a speed of tokens",
+    )
+    return metrics
+
+
+def _add_first_token(
+    metrics: dict[str, tuple[float, ...]], found: Item | None, table: FieldTable
+) -> None:
+    if found is None:
+        return
+    field = "time_to_first_token_ms"
+    value = serving.seconds(found, "median")
+    if value is None:
+        table.left(field, serving.NOT_STREAMED)
+        return
+    metrics["first_token"] = (value,)
+    table.took(f"{field}.median", "first_token", "median over requests, nearest rank; ms to s")
+    percentiles = found.optional_item("percentiles")
+    for name, percent in _PERCENTILES.items() if percentiles is not None else ():
+        at = serving.seconds(percentiles, name) if percentiles is not None else None
+        if at is not None:
+            metrics[f"first_token_p{percent}"] = (at,)
+            table.took(f"{field}.{shortened(name)}", f"first_token_p{percent}", "ms to s")
+
+
+def _add_decode(
+    metrics: dict[str, tuple[float, ...]], item: Item, completed: int, table: FieldTable
+) -> None:
+    field = "inter_token_latency_ms.mean"
+    gaps, tokens = (
+        _successful(item, "inter_token_latency_ms"),
+        _successful(item, "output_token_count"),
+    )
+    mean = None if gaps is None else serving.seconds(gaps, "mean")
+    if gaps is None or tokens is None or mean is None:
+        table.left(field, serving.NOT_STREAMED)
+        return
+    steps = tokens.number("total_sum") - completed
+    # Weighted by n-1, the distribution counts steps; else it counts requests.
+    if abs(gaps.number("count") - steps) > max(1.0, 1e-3 * steps):
+        table.left(field, serving.MEAN_OF_RATIOS)
+        return
+    metrics["tokens_per_sec"] = (1.0 / mean,)
+    metrics["time_per_output_token"] = (mean,)
+    how = "(t_n - t_1) / (n-1), weighted by n-1: pooled over requests; ms to s"
+    table.took(field, "time_per_output_token", how)
+    table.took(field, "tokens_per_sec", "its inverse, tokens per s")
+    table.left("inter_token_latency_ms, median and percentiles", "of requests' means, not of gaps")

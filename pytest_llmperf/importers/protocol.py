@@ -1,0 +1,129 @@
+"""What a tool's importer gives: runs with their metrics, and what became of each field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class LayoutError(Exception):
+    """A result file that can't be imported.
+
+    Args:
+        problem: what is wrong, without the file's name.
+        fix: what to do about it.
+    """
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem)
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class FieldUse:
+    """What became of a field of a result file.
+
+    Attributes:
+        field: its name there; several alike are given together.
+        metric: the metric here that it became; None if it was left out.
+        why: how it was converted, or why it was left out.
+    """
+
+    field: str
+    metric: str | None
+    why: str
+
+
+@dataclass(frozen=True)
+class CommitInfo:
+    """The commit of the measured project, as the file has it."""
+
+    commit: str
+    dirty: bool = False
+    branch: str | None = None
+
+
+@dataclass(frozen=True)
+class ToolIdentity:
+    """What measured a run: on which machine, which model, by which software; None if not known.
+
+    Attributes:
+        version: the tool's version.
+        engine, engine_version: the program that generated the tokens.
+        model: its name; of a path the last part.
+        machine: facts about the machine; empty if the file has none.
+        commit: the commit of the measured project.
+        python: the version of Python that measured.
+    """
+
+    version: str | None = None
+    engine: str | None = None
+    engine_version: str | None = None
+    model: str | None = None
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    commit: CommitInfo | None = None
+    python: str | None = None
+
+
+@dataclass(frozen=True)
+class ImportedRun:
+    """One run of one point of a tool: one sample of each metric.
+
+    Attributes:
+        test: the point's readable name, without the tool: ``tg128``.
+        workload: everything that defines the work, plain JSON; runs of other work are never
+            compared with it.
+        summary: the work in words.
+        metrics: values in base units; several are repetitions within the run.
+        identity: what measured it.
+        recorded: when, in UTC as records have it; None if the file does not say.
+        settings: engine settings, by which the points of a matrix differ.
+        invalid: why it may not judge anything.
+        digest: SHA-256 of the run as the file has it.
+    """
+
+    test: str
+    workload: Mapping[str, Any]
+    summary: str
+    metrics: Mapping[str, Sequence[float]]
+    identity: ToolIdentity
+    recorded: str | None
+    digest: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    invalid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ToolResults:
+    """The runs of a file, what became of its fields, and what a reader should know of them."""
+
+    runs: tuple[ImportedRun, ...]
+    fields: tuple[FieldUse, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Importer(Protocol):
+    """Reads the result files of one tool."""
+
+    @property
+    def tool(self) -> str:
+        """Its name, which starts the ids of its tests."""
+
+    @property
+    def written_by(self) -> str:
+        """The command or option that writes such a file."""
+
+    @property
+    def signs(self) -> str:
+        """What such a file is recognised by, in words."""
+
+    def recognises(self, documents: Sequence[Any]) -> bool:
+        """Whether the JSON documents of a file (one, or one a line) are of this tool."""
+
+    def read(self, documents: Sequence[Any]) -> ToolResults:
+        """Return the runs of a file of this tool.
+
+        Raises:
+            LayoutError: it is of another layout, or has a value that can't be.
+        """

@@ -1,0 +1,189 @@
+"""Imports result files: reads all of them, makes sessions of what is new, and stores these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.baselines.imported import KEY_PREFIX, SourceFile
+from pytest_llmperf.baselines.record import to_text
+from pytest_llmperf.baselines.store import StoredRecord
+from pytest_llmperf.importers.items import shortened
+from pytest_llmperf.importers.protocol import LayoutError
+from pytest_llmperf.importers.read_file import read_result_file
+from pytest_llmperf.importers.sessions import SourcedRun, Stated, sessions_of
+from pytest_llmperf.importers.tools import importer_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_llmperf.baselines.record import BaselineRecord
+    from pytest_llmperf.baselines.store import BaselineStore
+    from pytest_llmperf.importers.protocol import FieldUse
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """What a user asks to import.
+
+    Attributes:
+        files: result files, of one tool or of several.
+        store: where the sessions go.
+        tool: the tool that wrote all of them; None to recognise each.
+        stated: what the user states instead of the files.
+        keep_going: import the other files where one is refused.
+        dry_run: store nothing.
+    """
+
+    files: Sequence[Path]
+    store: BaselineStore
+    tool: str | None = None
+    stated: Stated = field(default_factory=Stated)
+    keep_going: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class ImportedFile:
+    """A file that was read.
+
+    Attributes:
+        source: its name and hash.
+        tool: the tool and its version.
+        runs: number of its runs.
+        known: of them, those imported before: the session that holds each.
+        fields: what became of its fields.
+        notes: what a reader should know.
+    """
+
+    source: SourceFile
+    tool: str
+    runs: int
+    known: tuple[str, ...]
+    fields: tuple[FieldUse, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RefusedFile:
+    """A file that can't be imported: the problem, and its fix."""
+
+    path: Path
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}\n  {self.fix}"
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What became of the files.
+
+    Attributes:
+        files: those that were read, in the order given.
+        refused: the others.
+        sessions: new sessions; stored ones have their file's path, others the store's.
+        stored: whether the sessions were stored.
+    """
+
+    files: tuple[ImportedFile, ...]
+    refused: tuple[RefusedFile, ...]
+    sessions: tuple[StoredRecord, ...]
+    stored: bool
+
+
+def import_files(request: ImportRequest) -> ImportResult:
+    """Read files and store their sessions.
+
+    Nothing is stored where a file is refused, unless the request says to keep going. A run that a
+    stored session holds is not stored again.
+
+    Raises:
+        BaselineError: the store can't be read or written.
+    """
+    known = _known_runs(request.store)
+    files: list[ImportedFile] = []
+    refused: list[RefusedFile] = []
+    new: list[SourcedRun] = []
+    for path in request.files:
+        try:
+            imported, runs = _read(path, request.tool, known)
+        except LayoutError as error:
+            refused.append(RefusedFile(path, str(error), error.fix))
+            continue
+        files.append(imported)
+        new += runs
+        known.update((one.run.digest, f"{imported.source.name} of this import") for one in runs)
+    records = sessions_of(new, request.stated)
+    stored = not request.dry_run and (request.keep_going or not refused)
+    sessions = _write(request.store, records) if stored else _unwritten(request.store, records)
+    return ImportResult(tuple(files), tuple(refused), tuple(sessions), stored)
+
+
+def _known_runs(store: BaselineStore) -> dict[str, str]:
+    """Return the digest of every run that was imported before, and its session's path."""
+    return {
+        digest: str(stored.path)
+        for key in store.machines()
+        if key.startswith(KEY_PREFIX)
+        for stored in store.read_machine(key)
+        if stored.record.imported is not None
+        for digest in stored.record.imported.runs
+    }
+
+
+def _read(
+    path: Path, tool: str | None, known: dict[str, str]
+) -> tuple[ImportedFile, list[SourcedRun]]:
+    """Return a file, and those of its runs that are new; raises LayoutError."""
+    file = read_result_file(path)
+    importer = importer_of(file.documents, tool)
+    results = importer.read(file.documents)
+    if not any(run.metrics for run in results.runs):
+        raise LayoutError(
+            f"no field of this {importer.tool} file is a metric here: "
+            + "; ".join(f"{use.field}: {use.why}" for use in results.fields[:3]),
+            "measure with streaming, or see docs/import.md for what can be imported",
+        )
+    source = SourceFile(shortened(path.name), file.sha256)
+    before: list[str] = []
+    runs: dict[str, SourcedRun] = {}
+    for run in results.runs:
+        if run.digest in known or run.digest in runs:
+            before.append(known.get(run.digest, f"{source.name} of this import"))
+        elif run.metrics:
+            runs[run.digest] = SourcedRun(importer.tool, run, source, file.modified)
+    versions = dict.fromkeys(run.identity.version or "" for run in results.runs)
+    label = f"{importer.tool} {', '.join(filter(None, versions))}".strip()
+    imported = ImportedFile(
+        source, label, len(results.runs), tuple(before), results.fields, results.notes
+    )
+    return imported, list(runs.values())
+
+
+def _write(store: BaselineStore, records: Sequence[BaselineRecord]) -> Iterator[StoredRecord]:
+    for record in records:
+        _check(record)
+    for record in records:
+        yield StoredRecord(store.write(record), record)
+
+
+def _unwritten(store: BaselineStore, records: Sequence[BaselineRecord]) -> Iterator[StoredRecord]:
+    for record in records:
+        _check(record)
+        yield StoredRecord(store.root / record.machine.key, record)
+
+
+def _check(record: BaselineRecord) -> None:
+    """Build the text of a session, so that one that can't be stored is found before any is."""
+    try:
+        to_text(record)
+    except ValueError as error:
+        from pytest_llmperf.baselines.errors import BaselineError
+
+        raise BaselineError(
+            f"{record.machine.key}: the session can't be stored: {error}\n"
+            "  report it with the result file"
+        ) from None

@@ -1,0 +1,261 @@
+"""Makes stored sessions of imported runs: runs of one configuration are one session's samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_llmperf.baselines.imported import KEY_PREFIX, ImportOrigin, SourceFile
+from pytest_llmperf.baselines.record import (
+    BaselineRecord,
+    MetricRecord,
+    ModelIdentity,
+    Provenance,
+    RecordedSession,
+    TestRecord,
+)
+from pytest_llmperf.importers.items import shortened
+from pytest_llmperf.importers.protocol import ImportedRun
+from pytest_llmperf.machine.fingerprint import KEY_LENGTH, Machine, safe_name
+from pytest_llmperf.metrics import get_metric
+
+_UNKNOWN = "unknown"
+_SHORT = 12
+#: Names of settings that are shorter in ids, as their tools shorten them.
+_IN_IDS = {"n_gpu_layers": "ngl", "flash_attn": "fa"}
+_MACHINE_STATED = "the machine is the one that the user named"
+_MACHINE_UNKNOWN = (
+    "the file does not name the machine, so compare shows it and judges nothing; to judge, import "
+    "with --machine NAME"
+)
+_MODEL_STATED = "the model is the one that the user named"
+_MODEL_UNKNOWN = (
+    "the file does not name the model, so compare shows it and judges nothing; to judge, import "
+    "with --model NAME"
+)
+_DATE_STATED = "the date is the one that the user named"
+_DATE_MODIFIED = "the file has no date: it is the time when the file was written last"
+
+
+@dataclass(frozen=True)
+class SourcedRun:
+    """A run and the file that it comes from.
+
+    Attributes:
+        tool: the tool that measured it.
+        run: the run.
+        source: its file.
+        modified: when the file was written last, for a file without a date.
+    """
+
+    tool: str
+    run: ImportedRun
+    source: SourceFile
+    modified: str
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What the user states about the runs, instead of the files; None for what the files say."""
+
+    machine: str | None = None
+    model: str | None = None
+    recorded: str | None = None
+
+
+def sessions_of(runs: Sequence[SourcedRun], stated: Stated) -> list[BaselineRecord]:
+    """Return the sessions that runs make, in the order of their first run.
+
+    Runs of one tool, version, machine, model and commit are a session. Every test of a session has
+    the same number of runs, and runs of other work under the same name are a session of their own.
+    """
+    groups: dict[str, list[SourcedRun]] = {}
+    for one in runs:
+        groups.setdefault(_group(one, stated), []).append(one)
+    return [
+        _record(tests, group, stated) for group in groups.values() for tests in _alike_tests(group)
+    ]
+
+
+def _group(one: SourcedRun, stated: Stated) -> str:
+    """Return the key of the runs that one makes a session with."""
+    who = one.run.identity
+    parts = (
+        one.tool,
+        who.version,
+        who.engine,
+        who.engine_version,
+        who.python,
+        None if who.commit is None else [who.commit.commit, who.commit.dirty],
+        _machine(one, stated).strict,
+        _model(one, stated)[0].name,
+    )
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def _alike_tests(runs: Sequence[SourcedRun]) -> Iterator[dict[str, list[SourcedRun]]]:
+    """Yield tests by id, together where they have equally many runs of the same work."""
+    varying = _varying(runs)
+    tests: dict[str, dict[str, list[SourcedRun]]] = {}
+    for one in runs:
+        by_work = tests.setdefault(_test_id(one, varying), {})
+        by_work.setdefault(_workload_hash(one), []).append(one)
+    sessions: dict[tuple[int, int], dict[str, list[SourcedRun]]] = {}
+    for name, by_work in tests.items():
+        for number, found in enumerate(by_work.values()):
+            sessions.setdefault((number, len(found)), {})[name] = found
+    yield from sessions.values()
+
+
+def _varying(runs: Sequence[SourcedRun]) -> list[str]:
+    """Return the settings that differ among runs, in their order."""
+    names = dict.fromkeys(name for one in runs for name in one.run.settings)
+    return [
+        name
+        for name in names
+        if len({json.dumps(one.run.settings.get(name), sort_keys=True) for one in runs}) > 1
+    ]
+
+
+def _test_id(one: SourcedRun, varying: Sequence[str]) -> str:
+    name = f"{one.tool}::{one.run.test}"
+    if not varying:
+        return name
+    listed = ",".join(
+        f"{_IN_IDS.get(name, name)}={_plain(one.run.settings.get(name))}" for name in varying
+    )
+    return f"{name}[{shortened(listed)}]"
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _workload_hash(one: SourcedRun) -> str:
+    """Return the identity of the work; it never equals that of a test of this plugin."""
+    work = {"imported": one.tool, "test": one.run.test, **one.run.workload}
+    return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+
+
+def _record(
+    tests: Mapping[str, Sequence[SourcedRun]], group: Sequence[SourcedRun], stated: Stated
+) -> BaselineRecord:
+    runs = [one for found in tests.values() for one in found]
+    first, who = runs[0], runs[0].run.identity
+    varying = _varying(group)
+    own = {
+        name: {n: found[0].run.settings.get(n) for n in varying} for name, found in tests.items()
+    }
+    common = {n: v for n, v in first.run.settings.items() if n not in varying}
+    model, model_note = _model(first, stated)
+    dates = [_recorded(one, stated) for one in runs]
+    notes = (
+        *_machine_notes(first, stated),
+        *model_note,
+        *dict.fromkeys(note for _, note in dates if note),
+    )
+    commit = who.commit
+    sources = dict.fromkeys(one.source for one in runs)
+    return BaselineRecord(
+        recorded=max(date for date, _ in dates),
+        provenance=Provenance(
+            commit=commit.commit if commit is not None else None,
+            dirty=commit is not None and commit.dirty,
+            branch=commit.branch if commit is not None else None,
+            plugin="",
+            python=who.python or "",
+            engine=who.engine or first.tool,
+            engine_version=who.engine_version or "",
+            backend=str(who.machine.get("backend", "")),
+        ),
+        model=model,
+        config=common,
+        machine=_machine(first, stated),
+        session=RecordedSession(
+            seed=0,
+            processes=min(map(len, tests.values())),
+            iterations=max(len(v) for one in runs for v in one.run.metrics.values()),
+        ),
+        imported=ImportOrigin(
+            tool=first.tool,
+            version=who.version or "",
+            files=tuple(sources),
+            runs=tuple(one.run.digest for one in runs),
+            notes=notes,
+        ),
+        tests={name: _test(found, own[name]) for name, found in tests.items()},
+    )
+
+
+def _test(runs: Sequence[SourcedRun], settings: Mapping[str, Any]) -> TestRecord:
+    """Return a test with a sample for each run; metrics that only some runs have are left out."""
+    first = runs[0]
+    names = [name for name in first.run.metrics if all(name in one.run.metrics for one in runs)]
+    return TestRecord(
+        workload=_workload_hash(first),
+        summary=f"imported from {first.tool}: {first.run.summary}",
+        invalid=tuple(dict.fromkeys(why for one in runs for why in one.run.invalid)),
+        settings=settings,
+        metrics={
+            name: MetricRecord(
+                get_metric(name).unit.value,
+                tuple(tuple(one.run.metrics[name]) for one in runs),
+            )
+            for name in names
+        },
+    )
+
+
+def _machine(one: SourcedRun, stated: Stated) -> Machine:
+    """Describe the machine as the file does, or the user; never this machine.
+
+    An unknown machine equals no other one, so nothing is judged across files.
+    """
+    facts = {"imported": one.tool, **one.run.identity.machine}
+    if stated.machine is not None:
+        facts["machine (named by the user)"] = stated.machine
+        shown = stated.machine
+    elif one.run.identity.machine:
+        shown = "-".join(_words(value) for value in one.run.identity.machine.values())
+    else:
+        facts["machine"] = f"{_UNKNOWN} ({one.source.name}, SHA-256 {one.source.sha256[:_SHORT]})"
+        shown = f"{_UNKNOWN}-machine"
+    return Machine(_key(f"{KEY_PREFIX}{one.tool}_{shown}"), facts, {})
+
+
+def _key(name: str) -> str:
+    """Return a name for a folder; of a name that is too long the end is a digest."""
+    if len(name) <= KEY_LENGTH:
+        return safe_name(name)
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return safe_name(f"{safe_name(name)[: KEY_LENGTH - 9]}-{digest}")
+
+
+def _words(value: object) -> str:
+    return str(value).replace("(R)", "").replace("(TM)", "").strip()
+
+
+def _machine_notes(one: SourcedRun, stated: Stated) -> tuple[str, ...]:
+    if stated.machine is not None:
+        return (_MACHINE_STATED,)
+    return () if one.run.identity.machine else (_MACHINE_UNKNOWN,)
+
+
+def _model(one: SourcedRun, stated: Stated) -> tuple[ModelIdentity, tuple[str, ...]]:
+    if stated.model is not None:
+        return ModelIdentity(stated.model, None), (_MODEL_STATED,)
+    if one.run.identity.model is not None:
+        return ModelIdentity(one.run.identity.model, None), ()
+    return ModelIdentity(f"{_UNKNOWN} ({one.source.sha256[:_SHORT]})", None), (_MODEL_UNKNOWN,)
+
+
+def _recorded(one: SourcedRun, stated: Stated) -> tuple[str, str]:
+    """Return when a run was made, and where that comes from if not from the file."""
+    if one.run.recorded is not None:
+        return one.run.recorded, ""
+    if stated.recorded is not None:
+        return stated.recorded, _DATE_STATED
+    return one.modified, _DATE_MODIFIED

@@ -1,0 +1,28 @@
+"""The command, run in the test's own folder on a terminal of 100 columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from import_runs import Command, Output
+
+from pytest_llmperf.cli import main
+
+
+@pytest.fixture
+def llmperf(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Run ``llmperf`` with these words."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*words: object) -> Output:
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as stop:  # how argparse refuses
+            status = int(stop.code or 0)
+        return Output(status, *capsys.readouterr())
+
+    return run
