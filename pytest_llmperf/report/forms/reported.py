@@ -10,7 +10,7 @@ from pytest_llmperf.baselines.files import FileKind, read_file
 from pytest_llmperf.compare.report_file import REPORT_SCHEMA
 from pytest_llmperf.gate.verdict import FAILING, VerdictKind
 from pytest_llmperf.metric_types import Direction, Metric, Unit
-from pytest_llmperf.own_metrics import not_in_timelines
+from pytest_llmperf.own_metrics import not_in_runs
 from pytest_llmperf.stored_json import (
     LATER,
     NOT_STORED,
@@ -104,7 +104,7 @@ class ReportedCheck(Stored):
             quantity=self.name,
             formula="",
             source="",
-            compute=not_in_timelines,
+            compute=not_in_runs,
         )
 
     @property
