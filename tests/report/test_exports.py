@@ -14,7 +14,7 @@ import pytest
 from tiny_models import tiny_llama, tiny_lora
 
 from pytest_llmperf.cli import main
-from pytest_llmperf.config.llm_section import LlamaCppConfig
+from pytest_llmperf.config.llm_section import LlamaCppConfig, read_llm
 from pytest_llmperf.report.exports import ExportError, Program, export_settings
 
 EVERYTHING: dict[str, Any] = {
@@ -47,7 +47,7 @@ EVERYTHING: dict[str, Any] = {
 
 
 def _exported(program: Program, path: str | Path | None, **settings: Any) -> str:
-    config = LlamaCppConfig.model_validate({"n_threads": 1, "n_threads_batch": 1, **settings})
+    config = read_llm({"n_threads": 1, "n_threads_batch": 1, **settings})
     return export_settings(program, config.resolved(), path)
 
 
