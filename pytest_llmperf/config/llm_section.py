@@ -170,6 +170,15 @@ class LlmConfig(_Answered, _Named):
         description="Any other argument of the engine; the options of one that a package provides.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_is_set_by_null(cls, section: Any) -> Any:
+        """Leave out keys of other engines that are null, as stored sessions have them."""
+        if not isinstance(section, dict):
+            return section
+        foreign = LLM_FIELDS.keys() - cls.model_fields.keys()
+        return {k: v for k, v in section.items() if v is not None or k not in foreign}
+
     @field_validator("extra")
     @classmethod
     def _extra_is_extra(cls, extra: dict[str, Any]) -> dict[str, Any]:

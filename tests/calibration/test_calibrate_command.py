@@ -87,7 +87,7 @@ def test_a_calibration_of_other_settings_is_no_measure_of_the_noise(
     project: pytest.Pytester,
 ) -> None:
     project.run(*COMMAND, "--sessions", "1", timeout=120)
-    other = ("--llmperf-set", "llm.n_batch=256")
+    other = ("--llmperf-set", "llm.seed=256")
     project.runpytest_subprocess("-m", "perf", "--llmperf-record", *other, timeout=120)
     (path,) = project.path.glob("perf_baselines/*/*.json")
     assert json.loads(path.read_text())["session"].get("calibration") is None
@@ -106,7 +106,7 @@ def test_recorded_sessions_of_other_settings_are_no_noise_between_sessions(
     project: pytest.Pytester,
 ) -> None:
     found = []
-    for settings in (("--llmperf-set", "llm.n_batch=256"), ()):
+    for settings in (("--llmperf-set", "llm.seed=256"), ()):
         project.runpytest_subprocess("-m", "perf", "--llmperf-record", *settings, timeout=120)
         project.run(*COMMAND, "--sessions", "1", "--json", "out.json", "--no-store", timeout=120)
         kept = json.loads(project.path.joinpath("out.json").read_text())
@@ -120,8 +120,8 @@ def test_levels_of_other_settings_are_no_noise_between_sessions(
     project: pytest.Pytester,
 ) -> None:
     for setting in ("256", "256", "512"):
-        batch = ("--llmperf-set", f"llm.n_batch={setting}")
-        project.run(*COMMAND, "--sessions", "1", "--", *batch, timeout=120)
+        seed = ("--llmperf-set", f"llm.seed={setting}")
+        project.run(*COMMAND, "--sessions", "1", "--", *seed, timeout=120)
     first, second, other = ([c["sessions"] for c in one["checks"]] for one in stored(project))
     assert first == other == [None] * 3
     assert all(noise is not None for noise in second)

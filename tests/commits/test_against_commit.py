@@ -57,14 +57,14 @@ def test_a_commit_that_changes_a_comment_passes(project: CommitProject) -> None:
 
 
 def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
-    changed = CONFIG.replace("toy:", "other:").replace("target:", "n_batch: 64\n  target:")
+    changed = CONFIG.replace("toy:", "other:").replace("target:", "seed: 64\n  target:")
     project.commit("another application", {"other.py": toy(SLOW), "config.yaml": changed})
     found = project.against("HEAD~1", *ONE_PAIR)
     assert found.change() > 0.5
     said = found.facts["side_differences"]
     assert said[0].startswith("code: 2 files differ")
     assert "llm.target: base toy:answer, candidate other:answer" in said
-    assert "llm.n_batch: base 1024, candidate 64" in said
+    assert "llm.seed: base 42, candidate 64" in said
 
 
 def test_a_commit_can_be_compared_with_itself(project: CommitProject) -> None:

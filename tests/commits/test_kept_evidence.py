@@ -86,7 +86,7 @@ def test_a_changed_file_starts_anew(slower: CommitProject) -> None:
     assert found.tests["test_a"]["pairs"] == 1
 
 
-@pytest.mark.parametrize("setting", ["llm.n_batch=64", "perf.fitness.busy_gpu=note"])
+@pytest.mark.parametrize("setting", ["llm.seed=64", "perf.fitness.busy_gpu=note"])
 @pytest.mark.usefixtures("sessions")
 def test_a_changed_setting_starts_anew(slower: CommitProject, setting: str) -> None:
     found = slower.against("HEAD~1", ONE, f"--llmperf-set={setting}")

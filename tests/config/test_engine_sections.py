@@ -91,6 +91,13 @@ def test_a_variable_holds_for_every_engine_that_has_its_setting(tmp_path: Path) 
     assert loaded.config.llm == LlamaCppConfig(n_ctx=512, seed=7)
 
 
+def test_resolved_settings_are_a_section_again_and_null_sets_nothing() -> None:
+    for llm in (LlamaCppConfig(n_ctx=512), AppConfig(engine="app", target="myapp:answer")):
+        assert read_llm(llm.resolved()).resolved() == llm.resolved()
+    assert read_llm({"target": None}) == LlamaCppConfig()
+    assert "n_ctx" not in read_llm({"engine": "app", "target": "a:b", "n_ctx": None}).resolved()
+
+
 def test_a_section_without_an_engine_is_llama_cpps() -> None:
     assert read_llm({}) == LlamaCppConfig()
     assert set(LLM_FIELDS) == set(LlamaCppConfig.model_fields) | set(AppConfig.model_fields)

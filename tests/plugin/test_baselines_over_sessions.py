@@ -215,8 +215,8 @@ def test_a_baseline_of_another_model_is_refused_with_both_values(recorded):
 
 def test_a_changed_setting_is_shown_beside_the_change(recorded):
     recorded.edit_baseline(times(0.01))
-    result = recorded.here("-m", "perf", "--llmperf-set", "llm.n_batch=256")
-    result.stdout.fnmatch_lines(["what differs from the baseline*", "*llm.n_batch: 1024 * 256*"])
+    result = recorded.here("-m", "perf", "--llmperf-set", "llm.seed=256")
+    result.stdout.fnmatch_lines(["what differs from the baseline*", "*llm.seed: 42 * 256*"])
 
 
 def test_an_invalid_session_does_not_judge_later_ones(recorded):
