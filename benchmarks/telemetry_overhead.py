@@ -150,7 +150,7 @@ def measure(
                 generate(client, arguments.tokens)
             lines: dict[bool, Timeline] = {}
             for on in sides:
-                sampler = telemetry.watch(client.pid, arguments.hz) if on else None
+                sampler = telemetry.watch([client.pid], arguments.hz) if on else None
                 lines[on] = generate(client, arguments.tokens)
                 if sampler is not None:
                     sampler.stop()

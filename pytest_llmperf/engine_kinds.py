@@ -48,7 +48,7 @@ class EngineKindError(LookupError):
 
 @dataclass(frozen=True)
 class EngineKind:
-    """A kind of engine and its capabilities, by default none.
+    """A kind of engine and its capabilities: by default a process of its own, and no more.
 
     Attributes:
         name: its name in ``llm.engine``.
@@ -68,6 +68,11 @@ class EngineKind:
         uses_llama_settings: it uses ``llm.n_threads``, ``n_gpu_layers``, ``n_ctx`` and the other
             settings of llama.cpp: they decide how many cores it needs, and the doctor may judge
             and change them.
+        restarts: a fresh process of it can be started for every sample, so that samples are
+            independent.
+        resets: its ``reset()`` empties every cache; otherwise it is not called between replays.
+        computes_here: it computes in its own process and in those that this one starts;
+            otherwise no process of this machine is its own, and none is watched as such.
         takes_token_ids: a prompt may be token ids, and a generation reports those of its prompt.
         reports_layers: ``info()`` reports where the layers are (``gpu``).
         reports_prefill: its timelines report when the prompt was read.
@@ -105,6 +110,9 @@ class EngineKind:
     package: str = ""
     backend: Callable[[], str] | None = None
     uses_llama_settings: bool = False
+    restarts: bool = True
+    resets: bool = True
+    computes_here: bool = True
     takes_token_ids: bool = False
     reports_layers: bool = False
     reports_prefill: bool = False

@@ -117,6 +117,11 @@ class EngineClient:
         return self._worker.process.pid
 
     @property
+    def processes(self) -> tuple[int, ...]:
+        """Process ids of the engine on this machine; those that they started count as well."""
+        return (self.pid,) if self.kind.computes_here else ()
+
+    @property
     def alive(self) -> bool:
         """Whether the worker is still running."""
         return self._worker.alive
@@ -196,7 +201,9 @@ class EngineClient:
         )
 
     def reset(self) -> None:
-        """Empty the engine's KV cache."""
+        """Empty the engine's caches, if it can."""
+        if not self.kind.resets:
+            return
         self._call({"op": "reset"}, self._spec.generation_timeout, doing="resetting")
 
     def modules(self, names: Iterable[str]) -> dict[str, str]:

@@ -47,12 +47,14 @@ LLAMA_CPP = EngineKind(
     context_settings=_OF_CONTEXT,
 )
 
-#: What hardware an application uses is unknown. Two of its processes may compete for something
-#: that exists only once, such as a port, or end up asking the same server.
+#: What hardware an application uses is unknown, and its caches are its own matter. Two of its
+#: processes may compete for something that exists only once, such as a port, or end up asking the
+#: same server.
 APP = EngineKind(
     name="app",
     engine="pytest_llmperf.engine.app:AppEngine",
     needs="target",
+    resets=False,
     ends_by_itself=True,
     runs_project_code=True,
     pauses=True,

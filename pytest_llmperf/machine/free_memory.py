@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,8 +83,8 @@ def _line(path: Path, name: str) -> int:
     return next((int(words[1]) for words in found if words[0] == name), 0)
 
 
-def has_room_beside(pid: int) -> bool:
-    """Whether the memory of a process and its children is available again, with a reserve.
+def has_room_beside(pids: Iterable[int]) -> bool:
+    """Whether the memory of processes and their children is available again, with a reserve.
 
     Memory that they share with others, such as a mapped model, is counted in full; False if
     unknown.
@@ -92,8 +92,7 @@ def has_room_beside(pid: int) -> bool:
     import psutil
 
     try:
-        one = psutil.Process(pid)
-        held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
+        held = sum(each.memory_info().rss for each in _with_children(pids))
     except psutil.Error:
         return False
     return fits_again(free_memory(), held)
@@ -104,18 +103,25 @@ def fits_again(free: int, held: int) -> bool:
     return free >= _LARGER * held + _SPARE
 
 
-def peak_memory(pid: int) -> int:
-    """Return the most memory that a process and its children held, in bytes; 0 if unknown.
+def peak_memory(pids: Iterable[int]) -> int:
+    """Return the most memory that processes and their children held, in bytes; 0 if unknown.
 
     A mapped file counts as far as it was read. Where the system keeps no peak, what they hold now.
     """
     import psutil
 
     try:
-        one = psutil.Process(pid)
-        return sum(_peak(each) for each in (one, *one.children(recursive=True)))
+        return sum(map(_peak, _with_children(pids)))
     except psutil.Error:
         return 0
+
+
+def _with_children(pids: Iterable[int]) -> list[psutil.Process]:
+    import psutil
+
+    roots = [psutil.Process(pid) for pid in pids]
+    found = (each for root in roots for each in (root, *root.children(recursive=True)))
+    return list({each.pid: each for each in found}.values())
 
 
 def _peak(process: psutil.Process) -> int:

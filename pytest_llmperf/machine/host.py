@@ -110,12 +110,12 @@ class HostWatch:
     """A watch over the host, and over an engine on it; a look costs a millisecond.
 
     Args:
-        pid: the engine's process; None watches the machine alone.
+        pids: the engine's processes; none watches the machine alone.
         root: where ``proc`` and ``sys`` are looked up.
         cpus: CPUs whose clocks count; None takes those this process may run on.
     """
 
-    pid: int | None = None
+    pids: Sequence[int] = ()
     root: Path = _ROOT
     cpus: Sequence[int] | None = None
     _least: int | None = field(default=None, init=False)
@@ -127,7 +127,7 @@ class HostWatch:
             allowed = getattr(os, "sched_getaffinity", None)
             self.cpus = sorted(allowed(0)) if allowed else range(os.cpu_count() or 1)
         self._began = time.monotonic()
-        self._before = read_counters(self.root, self.cpus, self.pid)
+        self._before = read_counters(self.root, self.cpus, self.pids)
         self.look()
 
     def look(self) -> None:
@@ -146,7 +146,7 @@ class HostWatch:
 
     def report(self) -> HostReport:
         """Report the watch so far, which goes on."""
-        after = read_counters(self.root, self._own_cpus(), self.pid)
+        after = read_counters(self.root, self._own_cpus(), self.pids)
         return HostReport(
             seconds=max(time.monotonic() - self._began, 1e-6),
             counters=Counters.between(self._before, after),
@@ -161,12 +161,18 @@ class HostWatch:
         return self.cpus or ()
 
     def _of_engine(self) -> tuple[int | None, int | None]:
-        return (None, None) if self.pid is None else faults_of(self.pid, self.root)
+        faults: int | None = None
+        read: int | None = None
+        for pid in self.pids:
+            more = faults_of(pid, self.root)
+            faults, read = _sum(faults, more[0]), _sum(read, more[1])
+        return faults, read
 
 
-def read_counters(root: Path, cpus: Iterable[int], pid: int | None = None) -> Readings:
-    """Read all counters; ``pid`` is the process whose cgroups' quotas count (None: this one)."""
-    groups = tuple(control_groups("cpu", root, pid))
+def read_counters(root: Path, cpus: Iterable[int], pids: Sequence[int] = ()) -> Readings:
+    """Read all counters; quotas count of the cgroups of ``pids``, or of this process's."""
+    found = (group for pid in pids or (None,) for group in control_groups("cpu", root, pid))
+    groups = tuple(dict.fromkeys(found))
     return {**_pressure(root, groups), **_quota_stops(groups), **_heat(root, cpus)}
 
 

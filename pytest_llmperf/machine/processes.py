@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,15 +199,16 @@ def _total(process: ProcessTimes | None) -> float:
     return process.own + process.reaped if process is not None else 0.0
 
 
-def process_tree(pid: int) -> list[int]:
-    """Return a process and its living children; [] if it is gone."""
+def process_trees(pids: Iterable[int]) -> list[int]:
+    """Return processes and their living children; without those that are gone."""
     import psutil
 
-    try:
-        one = psutil.Process(pid)
-        return [each.pid for each in (one, *one.children(recursive=True))]
-    except psutil.Error:
-        return []
+    found: dict[int, None] = {}
+    for pid in pids:
+        with suppress(psutil.Error):
+            one = psutil.Process(pid)
+            found |= dict.fromkeys(each.pid for each in (one, *one.children(recursive=True)))
+    return list(found)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.machine.processes import cpu_seconds, process_tree
+from pytest_llmperf.machine.processes import cpu_seconds, process_trees
 
 #: CPU seconds that a process may use during the other's turns: in all, and in each, because after
 #: a computation threads spin for some milliseconds (10 of llama.cpp's), waiting for the next one.
@@ -29,7 +29,7 @@ class IdleTurns:
     @cached_property
     def _pids(self) -> list[int]:
         """Its processes, found once: a short turn leaves no time to look again."""
-        return process_tree(self._client.pid)
+        return process_trees(self._client.processes)
 
     def cpu_seconds(self) -> float:
         """Return the CPU time that the engine has used so far."""

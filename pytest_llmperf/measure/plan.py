@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.measure.replication import FRESH_PROCESS, ReplicationUnit
 from pytest_llmperf.measure.turns import Turns, turn_seconds
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
@@ -32,6 +33,7 @@ class Plan:
         uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
         alone: tests whose processes always follow one another, by node id: they take no turns.
         turns: what the processes of a pair are expected to take turns by, after the first pair.
+        unit: what one sample comes from.
     """
 
     workloads: dict[str, Workload]
@@ -46,6 +48,7 @@ class Plan:
     uncut: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
     turns: Turns | None = None
+    unit: ReplicationUnit = FRESH_PROCESS
 
     @property
     def processes(self) -> int:
@@ -86,9 +89,9 @@ class Plan:
         """Describe the plan and its expected duration in one line."""
         tests, count = len(self.workloads), self.processes
         if self.paired:
-            each = f"{count} pair{'s' if count != 1 else ''} of processes"
+            each = f"{count} pair{'s' if count != 1 else ''} of {self.unit.plural}"
         else:
-            each = f"{count} process{'es' if count != 1 else ''}"
+            each = self.unit.counted(count)
         line = (
             f"{tests} test{'s' if tests != 1 else ''}, at least {each} each, "
             f"about {format_duration(self.expected_seconds)} at least"

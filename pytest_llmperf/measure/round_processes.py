@@ -1,4 +1,7 @@
-"""The engine processes of a round: started, given a test's settings, replaced, closed."""
+"""The engine processes of a round: started, given a test's settings, replaced, closed.
+
+Each round has fresh ones: a process is the unit of replication (``replication.py``).
+"""
 
 from __future__ import annotations
 

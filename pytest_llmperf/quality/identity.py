@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf import __version__
 from pytest_llmperf.config.model_files import ModelFiles
 from pytest_llmperf.engine.installed import installed_build
+from pytest_llmperf.engine_kinds import OWN
 from pytest_llmperf.quality.passages import Prompt, Text
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def engine_identity(spec: LaunchSpec) -> dict[str, Any] | None:
     Raises:
         OSError: a file of the model can't be read.
     """
-    if spec.python != sys.executable or spec.engine != "llama_cpp":
+    if spec.python != sys.executable or spec.engine not in OWN or spec.kind.needs != "model":
         # Another environment may have another build, and another package's engine any state.
         return None
     config = spec.config

@@ -96,11 +96,11 @@ class MachineWatch:
         # This may measure bandwidth, so it runs before the watch, while the engine is idle.
         settings.roofline.prepare(client.info)
         self._load = LoadWatch.start()
-        self._host = HostWatch(client.pid)
+        self._host = HostWatch(client.processes)
         self._gpus = (
             None
             if settings.telemetry is None
-            else GpuWatch(settings.telemetry, client.pid, beside=beside)
+            else GpuWatch(settings.telemetry, client.processes, beside=beside)
         )
 
     def measured(self, run: Run) -> Mapping[str, float]:
@@ -257,7 +257,7 @@ class ProcessWatch:
         load, host = LoadWatch.start(), HostWatch()
         # All processes on a card are foreign, except for the pair's other one, if it lives already.
         engines = int(self._loading is not None)
-        watch = None if telemetry is None else GpuWatch(telemetry, os.getpid())
+        watch = None if telemetry is None else GpuWatch(telemetry, [os.getpid()])
         time.sleep(_LOOK_S)
         if watch is not None:
             watch.stop()

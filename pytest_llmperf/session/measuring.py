@@ -202,9 +202,9 @@ def turns_beside(settings: WatchSettings, asked: str, client: EngineClient) -> T
     ``asked``: ``perf.turns``.
     """
     turns = _allowed_turns(asked, client.kind)
-    if turns is None or not has_room_beside(client.pid):
+    if turns is None or not has_room_beside(client.processes):
         return None
-    fits = cards_have_room_beside(settings.telemetry, client.pid, client.info.gpu)
+    fits = cards_have_room_beside(settings.telemetry, client.processes, client.info.gpu)
     return turns if fits else None
 
 

@@ -15,6 +15,7 @@ from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, fin
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.engine_kinds import OWN, EngineKindError
+from pytest_llmperf.measure.replication import replication_unit
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.llm_section import LlmConfig
@@ -227,9 +228,13 @@ def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetu
 
 
 def _check_kind(llm: LlmConfig) -> None:
-    """Call the functions of a package's kind of engine, so that they fail before it is started."""
+    """Check that a package's kind of engine can be measured, before it is started.
+
+    Its functions are called, so that they fail here.
+    """
     if llm.engine in OWN:
         return
+    replication_unit(llm.kind)
     if llm.kind.needs != "model":
         llm.kind.answers_with(llm.resolved())
     _ = llm.kind.backend_name

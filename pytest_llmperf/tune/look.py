@@ -101,7 +101,7 @@ def look(
             again = _replayed(client, tests, start_seconds)
             found = min(found, again, key=lambda one: one.seconds)
         found = replace(
-            found, memory=peak_memory(client.pid), turns=turns_beside(watch, turns, client)
+            found, memory=peak_memory(client.processes), turns=turns_beside(watch, turns, client)
         )
     except EngineGoneError as error:
         client.kill()

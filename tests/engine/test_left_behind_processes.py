@@ -99,7 +99,7 @@ def test_it_ends_too_where_the_engine_was_killed(
     os.kill(client.pid, signal.SIGKILL)
 
     with pytest.raises(EngineGoneError, match="SIGKILL"):
-        client.reset()
+        client.modules([])
 
     assert all(map(ends, left))
     assert all(map(lives, others))

@@ -107,8 +107,8 @@ def test_the_card_has_room_by_its_own_report_and_not_if_it_was_full(
     load: Callable[..., Load],
 ) -> None:
     gpu = load().gpu
-    assert cards_have_room_beside(None, 0, gpu)
+    assert cards_have_room_beside(None, [], gpu)
     full = tuple(
         dataclasses.replace(one, free_bytes=one.model_bytes + one.kv_bytes) for one in gpu.devices
     )
-    assert not cards_have_room_beside(None, 0, dataclasses.replace(gpu, devices=full))
+    assert not cards_have_room_beside(None, [], dataclasses.replace(gpu, devices=full))

@@ -117,7 +117,7 @@ def observe(seconds, tokens, tenant, during):
         return answer(None)
     if tenant:
         more(f"tenant 0 {os.getpid()} {tenant} python")
-    watch = GpuWatch(telemetry, os.getpid(), hz=100)
+    watch = GpuWatch(telemetry, [os.getpid()], hz=100)
     time.sleep(0.05)
     start = time.perf_counter()
     time.sleep(seconds / 2)

@@ -163,14 +163,14 @@ def test_the_thread_ends_with_the_watch_and_what_follows_starts_anew(card: Card)
     card.set(scenario("healthy"))
     found = card.run("""
 telemetry = Telemetry.open()
-first = telemetry.watch(os.getpid())
-second = telemetry.watch(os.getpid())
+first = telemetry.watch([os.getpid()])
+second = telemetry.watch([os.getpid()])
 time.sleep(0.2)
 seen = [first.running, second.running]
 telemetry.close()
 telemetry.close()
 try:
-    telemetry.watch(os.getpid())
+    telemetry.watch([os.getpid()])
 except RuntimeError as error:
     seen.append(str(error))
 answer([*seen, second.running, [t.name for t in threading.enumerate()]])
@@ -180,7 +180,7 @@ answer([*seen, second.running, [t.name for t in threading.enumerate()]])
 
 def test_a_process_that_never_ends_the_watch_ends_all_the_same(card: Card) -> None:
     card.set(scenario("healthy"))
-    assert card.run("Telemetry.open().watch(os.getpid()); time.sleep(0.2); answer('over')") == (
+    assert card.run("Telemetry.open().watch([os.getpid()]); time.sleep(0.2); answer('over')") == (
         "over"
     )
 
@@ -191,7 +191,7 @@ def test_an_error_nobody_expected_ends_the_sampling_and_not_the_session(card: Ca
 import pynvml
 telemetry, library = Telemetry.open(), pynvml.nvmlLib
 del pynvml.nvmlLib  # a binding of another make
-sampler = telemetry.watch(os.getpid())
+sampler = telemetry.watch([os.getpid()])
 sampler.stop()
 pynvml.nvmlLib = library
 telemetry.close()
@@ -210,7 +210,7 @@ from pytest_llmperf.machine.gpu.summary import summarise
 session, rates = Telemetry.open(), []
 for most in (1.0, 0.0005):
     module.MAX_CPU = most
-    sampler = session.watch(os.getpid(), hz=20)
+    sampler = session.watch([os.getpid()], hz=20)
     time.sleep(1.0)
     rates.append(summarise(sampler.tracks(), sampler.guests, []).devices[0].samples)
 answer(rates)

@@ -150,7 +150,7 @@ def _reread(process: subprocess.Popen[str]) -> None:
 def test_an_engine_that_reads_its_model_back_from_disk_is_unfit(
     reader: subprocess.Popen[str],
 ) -> None:
-    watch = HostWatch(reader.pid)
+    watch = HostWatch([reader.pid])
     _reread(reader)
     watch.timed()
     (finding,) = [one for one in judge_host(watch.report(), NEED) if one.name == "major_faults"]
@@ -164,7 +164,7 @@ def test_an_engine_that_reads_its_model_back_from_disk_is_unfit(
 def test_what_an_engine_reads_while_it_warms_up_does_not_count(
     reader: subprocess.Popen[str],
 ) -> None:
-    watch = HostWatch(reader.pid)
+    watch = HostWatch([reader.pid])
     _reread(reader)
     watch.look()
     watch.timed()
@@ -173,7 +173,7 @@ def test_what_an_engine_reads_while_it_warms_up_does_not_count(
 
 @linux
 def test_an_engine_that_is_gone_has_read_nothing(reader: subprocess.Popen[str]) -> None:
-    watch = HostWatch(reader.pid)
+    watch = HostWatch([reader.pid])
     reader.kill()
     reader.wait()
     watch.timed()
@@ -208,7 +208,7 @@ def test_a_real_quota_that_stops_the_engine_makes_it_unfit(quota_group: Path) ->
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as engine:
         try:
             (quota_group / "cgroup.procs").write_text(str(engine.pid))
-            watch = HostWatch(engine.pid)
+            watch = HostWatch([engine.pid])
             time.sleep(1.0)
             found = judge_host(watch.report(), NEED)
             (finding,) = [one for one in found if one.name == "cpu_quota"]

@@ -26,11 +26,11 @@ def test_it_fits_where_as_much_is_free_once_more_and_some_to_spare(
     one = psutil.Process()
     held = sum(each.memory_info().rss for each in (one, *one.children(recursive=True)))
     monkeypatch.setattr(free_memory, "free_memory", lambda: int(times * held) + spare)
-    assert has_room_beside(os.getpid()) is fits
+    assert has_room_beside([os.getpid()]) is fits
 
 
 def test_of_a_process_that_is_gone_nothing_is_known() -> None:
-    assert not has_room_beside(2**22 + 1)
+    assert not has_room_beside([2**22 + 1])
 
 
 GIB = 1 << 30
@@ -42,7 +42,7 @@ def client(engine: str = "llama_cpp", layers: int | None = 0, free: int = 0) -> 
         card = DeviceLoad("Vulkan0", "", layers, GIB, free_bytes=free)
         gpu = GpuUtilization(GpuStatus.AS_ASKED, layers, 31, layers, (card,))
     info = SimpleNamespace(engine=engine, gpu=gpu)
-    return SimpleNamespace(info=info, kind=engine_kind(engine), pid=os.getpid())
+    return SimpleNamespace(info=info, kind=engine_kind(engine), processes=[os.getpid()])
 
 
 CPU: Any = SimpleNamespace(telemetry=None)

@@ -19,7 +19,7 @@ load = WIRE and GpuUtilization.from_wire(WIRE)
 telemetry = Telemetry.open()
 for line in TENANTS:
     more(line.replace("PID", str(os.getpid())))
-answer(cards_have_room_beside(telemetry, os.getpid(), load))
+answer(cards_have_room_beside(telemetry, [os.getpid()], load))
 """
 
 
@@ -81,7 +81,7 @@ HOST = DeviceLoad("CPU", "", 1, 40 * GIB)
 def test_without_nvml_what_llama_cpp_reported_counts(
     report: GpuUtilization | None, room: bool
 ) -> None:
-    assert cards_have_room_beside(None, 0, report) is room
+    assert cards_have_room_beside(None, [], report) is room
 
 
 def test_a_card_that_nvml_does_not_watch_counts_as_reported(card: Card) -> None:

@@ -27,7 +27,7 @@ for engine in engines:
     more(TENANT.replace("PID", str(engine.pid)))
 settings = WatchSettings(Need(), telemetry=telemetry)
 for engine in engines:
-    engine.info = None
+    engine.info, engine.processes = None, (engine.pid,)
 watches = [MachineWatch(settings, engine, beside=True) for engine in engines]
 
 def generation(seconds):

@@ -9,7 +9,9 @@ from collections.abc import Generator
 import pytest
 
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine_kinds import EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.measure.load_pattern import IN_ORDER, LoadPattern
+from pytest_llmperf.measure.replication import FRESH_PROCESS, replication_unit
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.run import Run
 from pytest_llmperf.stored_json import ShapeError, dump, read
@@ -57,3 +59,11 @@ def test_one_request_follows_the_other_until_the_run_is_void() -> None:
     _, run = drive(2)
     assert (sent, len(run)) == (["a", "b"], 2)
     assert isinstance(IN_ORDER, LoadPattern)
+
+
+def test_the_unit_of_replication_is_a_fresh_process() -> None:
+    for name in ("llama_cpp", "app"):
+        assert replication_unit(engine_kind(name)) is FRESH_PROCESS
+    assert (FRESH_PROCESS.counted(1), FRESH_PROCESS.counted(3)) == ("1 process", "3 processes")
+    with pytest.raises(EngineKindError, match="can't be restarted"):
+        replication_unit(EngineKind("acme", "a:B", restarts=False))

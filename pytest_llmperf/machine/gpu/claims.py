@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pytest_llmperf.engine_kinds import UNKNOWN_BACKEND
 from pytest_llmperf.machine.gpu.nvml import NvmlUnavailableError, ask, devices, nvml
 
 _ALL_LAYERS = -1
@@ -21,12 +22,12 @@ def claimed_cards(
     CPU, too, or if its cards are uncertain.
 
     Args:
-        backend: of the installed llama.cpp, or ``app``.
+        backend: of the engine, or UNKNOWN_BACKEND.
         llm: the resolved section of the configuration.
         environ: of the engine's process.
     """
     visible = environ.get("CUDA_VISIBLE_DEVICES")
-    if backend == "app":
+    if backend == UNKNOWN_BACKEND:
         # An application with visible cards is assumed to compute on them.
         if visible is None:
             return None
@@ -39,7 +40,7 @@ def claimed_cards(
         if not all(re.fullmatch(r"\d+", number) for number in numbers):
             return None
         cards, is_order_known = [f"number-{int(number)}" for number in numbers], True
-    if backend != "app" and llm.get("split_mode") == "none" and is_order_known:
+    if backend != UNKNOWN_BACKEND and llm.get("split_mode") == "none" and is_order_known:
         cards = cards[llm["main_gpu"] :][:1]
     return tuple(dict.fromkeys(cards)) or None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +34,14 @@ class Guest:
 class Guests:
     """All processes seen on the GPUs while one engine is watched, by pid.
 
+    ``engine_pids``: the engine's own; processes that they started are the engine's, too.
+
     A process is looked up when it is first seen, because its parents may end before it.
     """
 
-    def __init__(self, pynvml: Any, engine_pid: int) -> None:
+    def __init__(self, pynvml: Any, engine_pids: Iterable[int]) -> None:
         self._pynvml = pynvml
-        self._engine = engine_pid
+        self._engine = frozenset(engine_pids)
         self._met: dict[int, Guest] = {}
 
     def meet(self, pid: int) -> Guest:
@@ -63,5 +66,5 @@ class Guests:
             return Guest(pid, name, visible=False)
         except psutil.AccessDenied:
             line = {pid}
-        engine = self._engine in line
+        engine = not self._engine.isdisjoint(line)
         return Guest(pid, name, visible=True, engine=engine, session=engine or os.getpid() in line)

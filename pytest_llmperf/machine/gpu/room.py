@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pytest_llmperf.engine.load_report import DeviceLoad, GpuUtilization
 from pytest_llmperf.machine.free_memory import fits_again
 from pytest_llmperf.machine.gpu.metrics import is_unknown, memory_held, used_by_engine
@@ -9,7 +11,7 @@ from pytest_llmperf.machine.gpu.telemetry import Telemetry, Track
 
 
 def cards_have_room_beside(
-    telemetry: Telemetry | None, pid: int, load: GpuUtilization | None
+    telemetry: Telemetry | None, pids: Collection[int], load: GpuUtilization | None
 ) -> bool:
     """Whether every GPU that an engine uses has room for another one like it.
 
@@ -19,11 +21,11 @@ def cards_have_room_beside(
 
     Args:
         telemetry: the session with NVML, or None.
-        pid: the engine's process, which is still alive.
+        pids: the engine's processes, which are still alive.
         load: where the engine's layers are; None for an engine that does not report it.
     """
     if telemetry is not None:
-        tracks, who = telemetry.look(pid)
+        tracks, who = telemetry.look(pids)
         if used := used_by_engine(tracks, who):
             return all(_has_room(track, memory_held(track, who)) for track in used)
         if load is None:

@@ -108,8 +108,10 @@ class Telemetry:
         """Add a note, once per session."""
         self._noted.setdefault(text)
 
-    def watch(self, engine_pid: int, hz: float = HZ, *, beside: bool = False) -> Sampler:
-        """Start sampling for the engine with this pid.
+    def watch(
+        self, engine_pids: Collection[int], hz: float = HZ, *, beside: bool = False
+    ) -> Sampler:
+        """Start sampling for the engine with these processes.
 
         An earlier watch ends, unless this engine runs ``beside`` its one.
         """
@@ -118,14 +120,14 @@ class Telemetry:
         if not beside:
             self._stop()
         self._samplers = [one for one in self._samplers if one.running]
-        sampler = Sampler(self._pynvml, self._devices, self._tracks(), engine_pid, self.note, hz)
+        sampler = Sampler(self._pynvml, self._devices, self._tracks(), engine_pids, self.note, hz)
         self._samplers.append(sampler)
         sampler.start()
         return sampler
 
-    def look(self, engine_pid: int) -> tuple[list[Track], Guests]:
-        """Read every GPU once; ``engine_pid`` is the engine among the processes found."""
-        tracks, guests = self._tracks(), Guests(self._pynvml, engine_pid)
+    def look(self, engine_pids: Collection[int]) -> tuple[list[Track], Guests]:
+        """Read every GPU once; ``engine_pids`` are the engine among the processes found."""
+        tracks, guests = self._tracks(), Guests(self._pynvml, engine_pids)
         for track, device in zip(tracks, self._devices, strict=True):
             now = time.perf_counter()
             answers = CounterReader(self._pynvml, device).read(0, now)
@@ -166,7 +168,7 @@ class Sampler:
         pynvml: Any,
         found: Sequence[Device],
         tracks: Sequence[Track],
-        engine_pid: int,
+        engine_pids: Collection[int],
         note: Callable[[str], None],
         hz: float = HZ,
     ) -> None:
@@ -182,7 +184,7 @@ class Sampler:
         self._events: Any = None
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self.guests = Guests(pynvml, engine_pid)
+        self.guests = Guests(pynvml, engine_pids)
         self._thread = threading.Thread(target=self._run, daemon=True, name="llmperf-gpus")
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.fitness import judge_at_rest, judge_gpus
@@ -27,18 +27,25 @@ class GpuWatch:
 
     Args:
         telemetry: the NVML session.
-        engine_pid: the engine's process; its children count as the engine.
+        engine_pids: the engine's processes; their children count as the engine.
         hz: samples per second; two watches of a pair share them.
         beside: the other engine of a pair lives at the same time. What the driver counts for the
             whole card then has no value.
     """
 
     def __init__(
-        self, telemetry: Telemetry, engine_pid: int, hz: float = HZ, *, beside: bool = False
+        self,
+        telemetry: Telemetry,
+        engine_pids: Collection[int],
+        hz: float = HZ,
+        *,
+        beside: bool = False,
     ) -> None:
         self._telemetry = telemetry
         self._beside = beside
-        self._sampler = telemetry.watch(engine_pid, hz / 2 if beside else hz, beside=beside)
+        #: How many engines of this session may be on the cards under unknown process ids.
+        self._engines = (2 if beside else 1) if engine_pids else 0
+        self._sampler = telemetry.watch(engine_pids, hz / 2 if beside else hz, beside=beside)
         self._iterations: list[list[Span]] = []
         self._turns: list[Span] = []
         self._why: dict[str, str] = {}
@@ -74,8 +81,7 @@ class GpuWatch:
     def findings(self) -> list[FitnessFinding]:
         """Return the fitness findings so far."""
         spans = [*self._spans(), *self._turns]
-        engines = 2 if self._beside else 1
-        return judge_gpus(self._sampler.tracks(), self._sampler.guests, spans, engines)
+        return judge_gpus(self._sampler.tracks(), self._sampler.guests, spans, self._engines)
 
     def findings_at_rest(self, engines: int = 0) -> list[FitnessFinding]:
         """Return the fitness findings while so many idle engines of this session are there."""
