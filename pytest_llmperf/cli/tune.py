@@ -108,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.config.edit import EditError
     from pytest_llmperf.config.errors import ConfigError
     from pytest_llmperf.session.run import SESSION_ERRORS
-    from pytest_llmperf.tune.search import TuneError
+    from pytest_llmperf.tune.errors import TuneError
     from pytest_llmperf.tune.storage import StudyError
 
     try:
@@ -125,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _tune(arguments: argparse.Namespace) -> int:
     """Search, unless the result is known already, and report."""
     from pytest_llmperf.cli.tune_result import report
-    from pytest_llmperf.tune.search import TuneError
+    from pytest_llmperf.tune.errors import TuneError
 
     if arguments.max_tokens is not None and not arguments.prompt:
         raise TuneError("--max-tokens is for --prompt; a test names its own number")

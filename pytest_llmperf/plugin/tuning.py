@@ -34,8 +34,8 @@ class TuningRun:
             TuningError: the search can't start.
             SESSION_ERRORS: nothing could be measured.
         """
+        from pytest_llmperf.tune.errors import TuneError
         from pytest_llmperf.tune.request import write_result
-        from pytest_llmperf.tune.search import TuneError
         from pytest_llmperf.tune.storage import StudyError
 
         try:
@@ -52,9 +52,9 @@ def tuning_run(context: SessionContext, path: Path) -> TuningRun:
     Raises:
         pytest.UsageError: the search can't start.
     """
+    from pytest_llmperf.tune.errors import TuneError
     from pytest_llmperf.tune.request import TuneRequest, TuneRequestError
     from pytest_llmperf.tune.run import TuneRun
-    from pytest_llmperf.tune.search import TuneError
     from pytest_llmperf.tune.storage import StudyError
 
     try:

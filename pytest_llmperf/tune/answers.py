@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.engine.errors import EngineError
@@ -12,6 +12,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.quality.errors import QualityError
 from pytest_llmperf.session.quality import prompts_of
 from pytest_llmperf.session.setup import with_settings
+from pytest_llmperf.tune.space import answer_settings
 
 if TYPE_CHECKING:
     from pytest_llmperf.quality.figures import QualityResult
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.tune.space import Settings
-
-#: Settings that give the same answers, but for rounding: they say how, not what, is computed.
-SAME_ANSWERS = frozenset(
-    {
-        "n_batch",
-        "n_ctx",
-        "n_threads",
-        "n_threads_batch",
-        "n_ubatch",
-        "use_mlock",
-        "use_mmap",
-    }
-)
 
 
 class AnswerBound:
@@ -99,8 +87,3 @@ class AnswerBound:
         if text is not None:
             return [text]
         return [prompt for test in self._tests for prompt in prompts_of(test)]
-
-
-def answer_settings(changed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changed settings that can change answers, such as the model and the KV types."""
-    return {key: value for key, value in changed.items() if key not in SAME_ANSWERS}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware, model_size
-from pytest_llmperf.tune.space import Settings, Space, same_key
+from pytest_llmperf.tune.space import Settings, Space, answer_settings, same_key
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo
@@ -87,6 +87,22 @@ class Tried:
     def best_whole(self) -> dict[str, Any]:
         """The values of all keys at the best point."""
         return self.whole(self.best) if self.best is not None else self.space.whole({})
+
+    def over_bound(self, changed: Settings) -> Point | None:
+        """Return a point whose answers were over the bound by settings that are among these."""
+        given = answer_settings(changed).items()
+        for one in self.points:
+            if one.rejected_answers:
+                cause = answer_settings(one.settings).items()
+                if cause and cause <= given:
+                    return one
+        return None
+
+    def is_new(self, whole: Settings) -> bool:
+        """Whether settings were not tried, go together, and may keep the bound on answers."""
+        changed = self.space.changed(whole)
+        refused = self.space.why_not(changed) or self.over_bound(changed)
+        return not refused and not self.has(whole)
 
     def moves(self) -> set[tuple[str, str, str]]:
         """Return single changes that were tried: key, value before, value after."""
@@ -223,5 +239,7 @@ def _untried(
     keys, space = tried._keys(), tried.space
     for one in candidates:
         whole = space.repaired(one)
-        if same_key(whole) not in keys and not space.why_not(space.changed(whole)):
+        changed = space.changed(whole)
+        refused = space.why_not(changed) or tried.over_bound(changed)
+        if same_key(whole) not in keys and not refused:
             yield Proposal(whole, origin)

@@ -10,7 +10,7 @@ from pytest_llmperf.tune.propose import Tried
 
 if TYPE_CHECKING:
     from pytest_llmperf.tune.result import Phase
-    from pytest_llmperf.tune.space import Settings, Space
+    from pytest_llmperf.tune.space import Space
     from pytest_llmperf.tune.study import StartedTrial, Study
 
 
@@ -56,8 +56,4 @@ class Queue:
         fallback = propose.any_untried(tried, study.seed)
         if fallback is None:
             return None
-
-        def is_new(whole: Settings) -> bool:
-            return not tried.has(whole) and not space.why_not(space.changed(whole))
-
-        return study.sample(phase, is_new) or study.ask(fallback, phase)
+        return study.sample(phase, tried.is_new) or study.ask(fallback, phase)

@@ -96,6 +96,11 @@ class Point(Stored):
     score: float | None = None
     levels: tuple[Level, ...] = ()
 
+    @property
+    def rejected_answers(self) -> bool:
+        """Whether its answers were over the bound, which is checked after it won its race."""
+        return self.outcome == "rejected" and bool(self.metrics)
+
 
 @dataclass(frozen=True)
 class Target(Stored):

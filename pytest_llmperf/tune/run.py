@@ -13,12 +13,13 @@ from pytest_llmperf.session.run import SESSION_ERRORS, free_device, session_fact
 from pytest_llmperf.session.setup import with_settings
 from pytest_llmperf.tune.answers import AnswerBound
 from pytest_llmperf.tune.confirm import Proven, prove, targets_of
+from pytest_llmperf.tune.errors import TuneError
 from pytest_llmperf.tune.objective import Objective, objective_of
 from pytest_llmperf.tune.pareto import front
 from pytest_llmperf.tune.race import looked
 from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.result import Configuration, Level, TuneResult
-from pytest_llmperf.tune.search import Finding, Quality, SettingsSearch, TuneError
+from pytest_llmperf.tune.search import Finding, Quality, SettingsSearch
 from pytest_llmperf.tune.space import Settings, shown
 from pytest_llmperf.tune.storage import check_optuna
 

@@ -11,22 +11,27 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.embedded import cache_dir
-from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.device_lock import DeviceLock
-from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.gate.words import change_words
 from pytest_llmperf.metric_types import Direction
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import cards_of
-from pytest_llmperf.session.setup import with_settings
 from pytest_llmperf.tune.fit import MemoryBounds, Room
-from pytest_llmperf.tune.look import FirstLook, LookError, look
+from pytest_llmperf.tune.look import FirstLook, LookError
 from pytest_llmperf.tune.propose import Tried, suggestions
 from pytest_llmperf.tune.queue import Queue
-from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, Runner, looked
+from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, looked
 from pytest_llmperf.tune.result import Level, MetricChange, Point
-from pytest_llmperf.tune.space import Demand, Settings, Space, build_space, shown
+from pytest_llmperf.tune.runners import Runners
+from pytest_llmperf.tune.space import (
+    Demand,
+    Settings,
+    Space,
+    answer_settings,
+    build_space,
+    shown,
+)
 from pytest_llmperf.tune.study import StartedTrial, Study, identity_name
 from pytest_llmperf.units import format_duration
 
@@ -35,7 +40,6 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.facts import SessionFacts
     from pytest_llmperf.session.recorded import RecordedTest
-    from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.tune.objective import Objective
     from pytest_llmperf.tune.request import TuneRequest
 
@@ -44,10 +48,6 @@ _REPLAYS = 5
 
 #: Checks the answers of changed settings: returns why they are not good enough, or None.
 Quality = Callable[[Settings], str | None]
-
-
-class TuneError(Exception):
-    """A search that can't start; str() is the complete message."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,6 @@ class SettingsSearch:
         self._quality = quality
         self._tune = context.setup.loaded.config.tune
         self._racer = Racer(context, facts, tests, objective)
-        self._runners: dict[int, Runner] = {}
 
     def run(self, info: EngineInfo, end: float, budget: float) -> Finding:
         """Search until the time for it is used up.
@@ -110,7 +109,7 @@ class SettingsSearch:
             budget: seconds of the whole run.
 
         Raises:
-            TuneError: today's configuration can't be measured.
+            TuneError: today's configuration, or the best point, can't be measured.
             StudyError: the study can't be used.
         """
         self._space = self._build_space(info)
@@ -127,8 +126,9 @@ class SettingsSearch:
         )
         self._study.recover()
         self._say_start(budget)
+        self._runners = Runners(self._setup, self._tests, self._facts.watch, self._memory)
         with self._device():
-            today = self._runner(None).look
+            today = self._today = self._runners.of(None).look
         suggested = suggestions(
             self._setup.spec.config,
             info,
@@ -203,37 +203,41 @@ class SettingsSearch:
 
     def _least_seconds(self, today: FirstLook) -> float:
         """Seconds of one pair, about: less is not worth beginning."""
-        best = self._runners.get(self._best_number(), None)
+        best = self._runners.known(Tried(self._space, self._study.points()).best)
         one = best.look if best is not None else today
         return 2 * (one.start_seconds + _REPLAYS * one.seconds)
-
-    def _best_number(self) -> int:
-        best = Tried(self._space, self._study.points()).best
-        return best.number if best is not None else 0
 
     def _keep(self, asked: StartedTrial, end: float) -> None:
         """Measure a point and keep it."""
         began = time.monotonic()
-        best = Tried(self._space, self._study.points()).best
+        tried = Tried(self._space, self._study.points())
         with self._device():
-            point = self._measured(asked, best, end)
+            point = self._measured(asked, tried, end)
         point = replace(point, seconds=time.monotonic() - began)
         self._study.finish(asked, point)
         self._context.console.line(_line(point))
 
-    def _measured(self, asked: StartedTrial, best: Point | None, end: float) -> Point:
-        changed = self._space.changed(asked.whole)
+    def _measured(self, asked: StartedTrial, tried: Tried, end: float) -> Point:
+        changed, best = self._space.changed(asked.whole), tried.best
         against = best.number if best is not None else 0
         point = Point(
             asked.number, asked.phase, changed, "failed", against=against, origin=asked.origin
         )
+        if (other := tried.over_bound(changed)) is not None:
+            # Another worker found it out after this was proposed.
+            settings = shown(answer_settings(other.settings))
+            reason = f"{settings}: rejected by tune.max_kl before (point {other.number})"
+            return replace(point, outcome="rejected", reason=reason)
         try:
-            leader = self._runner(best)
-            runner = self._looked_at(changed, leader.look)
+            leader, runner = self._runners.both(best, changed)
+            outcome = self._racer.by_looks(runner, leader)
+            if outcome is not None:
+                # Both looks must be at the same machine: it may have become slower, or faster.
+                leader = self._runners.again(best)
+                outcome = self._racer.by_looks(runner, leader)
         except LookError as error:
             return replace(point, outcome=error.outcome, reason=error.reason)
-        self._runners[asked.number] = runner
-        outcome = self._racer.by_looks(runner, leader)
+        self._runners.keep(asked.number, runner)
         if outcome is None:
             outcome = self._racer.run(runner, leader, max(end - time.monotonic(), 1.0))
         point = replace(
@@ -249,8 +253,9 @@ class SettingsSearch:
             point = replace(point, score=before + outcome.effect)
         point = replace(point, levels=self._levels(outcome, best, runner.look))
         if point.took_over and self._quality is not None:
-            reason = self._quality(changed)
-            if reason is not None:
+            why_not = self._quality(changed)
+            if why_not is not None:
+                reason = f"{why_not}{_skipped(changed)}"
                 return replace(
                     point, outcome="rejected", reason=reason, took_over=False, score=None
                 )
@@ -260,7 +265,7 @@ class SettingsSearch:
         self, outcome: RaceOutcome, best: Point | None, seen: FirstLook
     ) -> tuple[Level, ...]:
         """Return levels on one scale: those of today, times the changes from there."""
-        base = best.levels if best is not None else looked(self._runners[0].look)
+        base = best.levels if best is not None else looked(self._today)
         known = {(one.test, one.metric): one.value for one in base}
         found = [
             Level(change.metric, level, change.test)
@@ -270,44 +275,11 @@ class SettingsSearch:
         ]
         return (*found, Level(MEMORY, float(seen.memory))) if seen.memory else tuple(found)
 
-    def _runner(self, best: Point | None) -> Runner:
-        """Return the best point's configuration and look; of today's without one.
 
-        Raises:
-            TuneError: it can't be measured.
-        """
-        number = best.number if best is not None else 0
-        if number not in self._runners:
-            changed = best.settings if best is not None else {}
-            setup = with_settings(self._setup, changed) if changed else self._setup
-            try:
-                seen = self._look(setup, None)
-            except LookError as error:
-                what = shown(changed) if changed else "today's configuration"
-                raise TuneError(f"{what}: can't be measured: {error.reason}") from None
-            self._runners[number] = Runner(setup, seen)
-        return self._runners[number]
-
-    def _looked_at(self, changed: Settings, best: FirstLook) -> Runner:
-        """Check a point's bounds, and take a first look at it.
-
-        Raises:
-            LookError: it can't be measured, or is over a bound.
-        """
-        try:
-            setup = with_settings(self._setup, changed)
-        except (ConfigError, EngineError) as error:
-            raise LookError("unsupported", _in_one_line(error)) from None
-        if refused := self._memory.refused(setup):
-            raise LookError(*refused)
-        seen = self._look(setup, best)
-        if why := self._memory.room.over_limit(seen.memory, "its process held"):
-            raise LookError("rejected", why)
-        return Runner(setup, seen)
-
-    def _look(self, setup: EngineSetup, best: FirstLook | None) -> FirstLook:
-        perf = self._setup.perf
-        return look(setup.spec, self._tests, self._facts.watch, perf.turns, best)
+def _skipped(changed: Settings) -> str:
+    """Say what is not tried any more after settings were rejected for their answers."""
+    cause = answer_settings(changed)
+    return f"; other combinations with {shown(cause)} are skipped" if cause else ""
 
 
 def _changed(level: float | None, change: MetricChange) -> float | None:
@@ -316,10 +288,6 @@ def _changed(level: float | None, change: MetricChange) -> float | None:
     ratio = 1.0 + change.change
     higher = METRICS[change.metric].direction is Direction.HIGHER
     return level / ratio if higher else level * ratio
-
-
-def _in_one_line(error: Exception) -> str:
-    return str(error).splitlines()[-1].strip()
 
 
 def _line(point: Point) -> str:

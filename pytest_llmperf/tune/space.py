@@ -29,6 +29,18 @@ ORDER = (
     "type_v",
     "use_mmap",
 )
+#: Settings that give the same answers, but for rounding: they say how, not what, is computed.
+SAME_ANSWERS = frozenset(
+    {
+        "n_batch",
+        "n_ctx",
+        "n_threads",
+        "n_threads_batch",
+        "n_ubatch",
+        "use_mlock",
+        "use_mmap",
+    }
+)
 _BATCHES = (128, 256, 512, 1024, 2048)
 _THREADS = ("n_threads", "n_threads_batch")
 
@@ -219,6 +231,11 @@ def _in_order(values: Any) -> tuple[Any, ...]:
 
 def _rank(key: str) -> int:
     return ORDER.index(key) if key in ORDER else len(ORDER)
+
+
+def answer_settings(changed: Settings) -> dict[str, Any]:
+    """Return the changed settings that can change answers, such as the model and the KV types."""
+    return {key: value for key, value in changed.items() if key not in SAME_ANSWERS}
 
 
 def shown(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_llmperf.tune import propose
 from pytest_llmperf.tune.propose import Tried
-from pytest_llmperf.tune.result import Outcome, Point
+from pytest_llmperf.tune.result import MetricChange, Outcome, Point
 from pytest_llmperf.tune.space import Space
 
 TODAY = {"n_threads": 8, "n_batch": 32, "flash_attn": False}
@@ -96,6 +96,28 @@ def test_a_small_space_is_exhausted() -> None:
     # Eight threads are more than the CPUs, but for today's configuration itself.
     assert len(points) == 2 * 3 * 2
     assert next(propose.informed(Tried(SPACE, points), CAUSES), None) is None
+
+
+def test_settings_whose_answers_are_over_the_bound_are_not_tried_with_others() -> None:
+    # The change is what rejected points have that were measured: one over max_memory is not.
+    over = (MetricChange("end_to_end", 1.0, 2.0, -0.5),)
+    points = [
+        point(1, {"n_batch": 128, "flash_attn": True}, outcome="rejected", metrics=over),
+        point(2, {"n_batch": 512, "n_threads": 1}, outcome="rejected", metrics=over),
+        point(3, {"n_threads": 2}, outcome="rejected"),
+    ]
+    tried = Tried(SPACE, points)
+    found = tried.over_bound({"n_threads": 2, "flash_attn": True})
+    assert found is not None
+    assert found.number == 1
+    # Of n_batch and n_threads answers do not differ.
+    assert tried.over_bound({"n_threads": 2, "n_batch": 512}) is None
+    assert not any(one.get("flash_attn") for one in changed(tried))
+    assert not tried.is_new(SPACE.whole({"n_threads": 2, "flash_attn": True}))
+    assert tried.is_new(SPACE.whole({"n_threads": 2, "n_batch": 512}))
+    # Two settings that are over it together may keep it by themselves.
+    both = point(1, {"flash_attn": True, "model_path": "a"}, outcome="rejected", metrics=over)
+    assert Tried(SPACE, [both]).over_bound({"model_path": "a"}) is None
 
 
 def test_a_model_is_tried_once_with_the_best_settings() -> None:

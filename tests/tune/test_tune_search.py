@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -11,11 +14,14 @@ from tiny_models import TinyModel, tiny_llama, tiny_model
 from tune_runs import Tune
 
 import pytest_llmperf as perf
+from pytest_llmperf.metric_types import Direction
+from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.stored_json import dump, read
 from pytest_llmperf.tune.answers import AnswerBound
+from pytest_llmperf.tune.errors import TuneError
+from pytest_llmperf.tune.look import FirstLook, LookError, look
 from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.result import TuneResult
-from pytest_llmperf.tune.search import TuneError
 from pytest_llmperf.tune.storage import file_url, open_storage
 
 
@@ -24,6 +30,8 @@ def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
     result = tune(
         {"space": {"n_batch": [1, 512], "n_ctx": [512, 1 << 30]}},
         request=TuneRequest(phases=(1,)),
+        # Of this width a prompt takes four times as long token by token, on any machine.
+        model_path=str(tiny_llama(width=512, name="wide-llama")),
         n_batch=1,
         targets={"first_token": "1us"},
     )
@@ -96,6 +104,79 @@ def test_a_model_that_makes_other_tokens_is_not_compared(tune: Tune, tmp_path: P
     assert "its work is not the same" in point.reason
 
 
+def _looks(
+    monkeypatch: pytest.MonkeyPatch, changes: Callable[[int, FirstLook], FirstLook | None]
+) -> list[FirstLook]:
+    """Let looks be taken on a machine whose speed changes; return those that were taken.
+
+    ``changes``: returns the look with this index on that machine; None: it took too long.
+    """
+    found: list[FirstLook] = []
+
+    def taken(*arguments: Any) -> FirstLook:
+        seen = look(*arguments)
+        changed = changes(len(found), seen)
+        found.append(changed or seen)
+        if changed is None:
+            raise LookError("lost", "a request took over 10 s")
+        return found[-1]
+
+    monkeypatch.setattr("pytest_llmperf.tune.runners.look", taken)
+    return found
+
+
+def _faster(look: FirstLook, factor: float) -> FirstLook:
+    """A look on a machine that is faster by this factor."""
+    values = {
+        test: {
+            name: value * factor if METRICS[name].direction is Direction.HIGHER else value / factor
+            for name, value in metrics.items()
+        }
+        for test, metrics in look.values.items()
+    }
+    return replace(
+        look, seconds=look.seconds / factor, longest=look.longest / factor, values=values
+    )
+
+
+def test_a_machine_that_became_slower_loses_no_race(
+    tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = _looks(monkeypatch, lambda index, seen: seen if index else _faster(seen, 20))
+    (point,) = tune({"space": {"use_mmap": [True, False]}}).points
+    # Today's configuration, the candidate, and today's once more.
+    assert len(looks) == 3
+    assert point.pairs > 0
+    assert "a first replay" not in point.reason
+
+
+def test_a_machine_that_became_faster_wins_no_race(
+    tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = _looks(monkeypatch, lambda index, seen: seen if index else _faster(seen, 0.05))
+    (point,) = tune({"space": {"use_mmap": [True, False]}}).points
+    assert len(looks) == 3
+    assert point.pairs > 0
+    assert "a first replay" not in point.reason
+
+
+def test_a_candidate_has_more_time_on_a_machine_that_became_slower(
+    tune: Tune, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slower(index: int, seen: FirstLook) -> FirstLook | None:
+        return (_faster(seen, 20), None, seen, seen)[index]
+
+    looks = _looks(monkeypatch, slower)
+    (point,) = tune({"space": {"use_mmap": [True, False]}}).points
+    assert len(looks) == 4
+    assert point.pairs > 0
+    # Where the best point is as fast as before, the candidate has lost.
+    looks = _looks(monkeypatch, lambda index, seen: None if index == 1 else _faster(seen, 1))
+    (point,) = tune({"space": {"use_mmap": [True, False]}}, n_batch=256).points
+    assert (len(looks), point.outcome) == (3, "lost")
+    assert point.reason == "a request took over 10 s"
+
+
 def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
     result = tune(
         {"space": {"n_batch": [1, 512]}, "max_kl": 0.1},
@@ -132,6 +213,8 @@ def test_a_cache_whose_answers_differ_too_much_is_rejected_and_the_search_goes_o
     assert (first.settings, first.outcome) == ({"n_batch": 512, "type_k": "q4_0"}, "rejected")
     assert first.reason.startswith("tune.max_kl: quality lost: ")
     assert "must be at most" in first.reason
+    assert first.reason.endswith("; other combinations with type_k: q4_0 are skipped")
+    assert all("type_k" not in one.settings for one in others)
     # Of the same answers nothing is measured: rounding is over this bound, too.
     assert result.winner is not None
     assert result.winner.changed == {"n_batch": 512}

@@ -1,0 +1,124 @@
+"""The configurations of a search that were started, with the newest look at each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.config.errors import ConfigError
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.session.setup import with_settings
+from pytest_llmperf.tune.errors import TuneError
+from pytest_llmperf.tune.look import FAR, FirstLook, LookError, look
+from pytest_llmperf.tune.race import Runner
+from pytest_llmperf.tune.space import shown
+
+if TYPE_CHECKING:
+    from pytest_llmperf.session.machine_watch import WatchSettings
+    from pytest_llmperf.session.recorded import RecordedTest
+    from pytest_llmperf.session.setup import EngineSetup
+    from pytest_llmperf.tune.fit import MemoryBounds
+    from pytest_llmperf.tune.result import Point
+    from pytest_llmperf.tune.space import Settings
+
+
+class Runners:
+    """Looks at configurations, and keeps the newest look at each that could be measured.
+
+    Args:
+        setup: today's configuration.
+        tests: what is replayed.
+        watch: settings of the machine's watch.
+        memory: what may be loaded.
+    """
+
+    def __init__(
+        self,
+        setup: EngineSetup,
+        tests: Sequence[RecordedTest],
+        watch: WatchSettings,
+        memory: MemoryBounds,
+    ) -> None:
+        self._setup = setup
+        self._tests = tests
+        self._watch = watch
+        self._memory = memory
+        self._known: dict[int, Runner] = {}
+
+    def known(self, best: Point | None) -> Runner | None:
+        """Return the best point (None: today's configuration) if it was looked at."""
+        return self._known.get(_number(best))
+
+    def keep(self, number: int, runner: Runner) -> None:
+        """Keep the look at a point."""
+        self._known[number] = runner
+
+    def of(self, best: Point | None) -> Runner:
+        """Return the best point (None: today's configuration), looked at once.
+
+        Raises:
+            TuneError: it can't be measured.
+        """
+        if (known := self.known(best)) is not None:
+            return known
+        changed = best.settings if best is not None else {}
+        setup = with_settings(self._setup, changed) if changed else self._setup
+        try:
+            runner = Runner(setup, self._look(setup, None))
+        except LookError as error:
+            what = f"the best point ({shown(changed)})" if changed else "today's configuration"
+            raise TuneError(f"{what} can't be measured: {error.reason}") from None
+        self._known[_number(best)] = runner
+        return runner
+
+    def again(self, best: Point | None) -> Runner:
+        """Look at the best point as the machine is now; as it was if it can't be measured now."""
+        runner = self.of(best)
+        with suppress(LookError):
+            self._known[_number(best)] = Runner(runner.setup, self._look(runner.setup, None))
+        return self.of(best)
+
+    def both(self, best: Point | None, changed: Settings) -> tuple[Runner, Runner]:
+        """Return the best point, and changed settings with a first look at them.
+
+        Raises:
+            LookError: the settings can't be measured, or are over a bound.
+            TuneError: the best point can't be measured.
+        """
+        leader = self.of(best)
+        try:
+            return leader, self._first(changed, leader.look)
+        except LookError as error:
+            if error.outcome != "lost":
+                raise
+            # It had no more time than the best point's look gave it.
+            before, leader = leader.look.longest, self.again(best)
+            if leader.look.longest < FAR * before:
+                raise
+        return leader, self._first(changed, leader.look)
+
+    def _first(self, changed: Settings, best: FirstLook) -> Runner:
+        """Check the bounds of changed settings, and take a first look at them.
+
+        Raises:
+            LookError: they can't be measured, or are over a bound.
+        """
+        try:
+            setup = with_settings(self._setup, changed)
+        except (ConfigError, EngineError) as error:
+            raise LookError("unsupported", str(error).splitlines()[-1].strip()) from None
+        if refused := self._memory.refused(setup):
+            raise LookError(*refused)
+        seen = self._look(setup, best)
+        if why := self._memory.room.over_limit(seen.memory, "its process held"):
+            raise LookError("rejected", why)
+        return Runner(setup, seen)
+
+    def _look(self, setup: EngineSetup, best: FirstLook | None) -> FirstLook:
+        return look(setup.spec, self._tests, self._watch, self._setup.perf.turns, best)
+
+
+def _number(best: Point | None) -> int:
+    """Return a point's number; 0 is today's configuration."""
+    return best.number if best is not None else 0
