@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.interrupts import interrupted_by_sigterm
 from pytest_llmperf.quality.errors import QualityError
 from pytest_llmperf.quality.reference import configured_text
 from pytest_llmperf.session.run import SESSION_ERRORS, free_device, session_facts
@@ -83,6 +84,8 @@ class TuneRun:
     def run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
         """Search, prove the gain of the best point, and return the result.
 
+        Ctrl-C and SIGTERM end it with the result so far.
+
         Args:
             tests: the recorded tests.
             engine: the engine they were recorded with; its process is ended.
@@ -92,6 +95,10 @@ class TuneRun:
             SESSION_ERRORS: nothing could be measured.
         """
         self.check()
+        with interrupted_by_sigterm():
+            return self._run(tests, engine)
+
+    def _run(self, tests: Sequence[RecordedTest], engine: LlmEngine) -> TuneResult:
         for test in tests:
             if why := test.workload.unmeasurable():
                 raise TuneError(f"{test.nodeid}: {why}")

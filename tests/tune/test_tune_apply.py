@@ -84,17 +84,30 @@ def test_without_a_proven_gain_nothing_is_applied(
     assert "no improvement was proven" in (folder / "mine.md").read_text()
 
 
-def test_an_interrupted_search_is_written_down_and_applies_nothing(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [(signal.SIGINT, PROMPT), (signal.SIGTERM, PROMPT), (signal.SIGTERM, ())],
+    ids=["Ctrl-C", "SIGTERM", "SIGTERM to the tests"],
+)
+def test_an_interrupted_search_is_written_down_and_applies_nothing(
+    project: pytest.Pytester, number: signal.Signals, what: tuple[str, ...]
+) -> None:
+    folder = project.path
     configure(folder, {"n_batch": [1, 16, 64, 512], "use_mmap": [True, False]}, n_batch=1)
     old = (folder / "config.yaml").read_bytes()
-    command = [*COMMAND, *PROMPT, "--apply", "--summary", "--json", "out.json"]
+    command = [*COMMAND, *what, "--apply", "--summary", "--json", "out.json"]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder
+        # One stream: without --prompt the search is pytest's, which prints on its own.
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
     ) as search:
-        assert search.stderr is not None
-        for line in search.stderr:
-            if line.startswith("llmperf: point 1 "):
-                os.kill(search.pid, signal.SIGINT)
+        assert search.stdout is not None
+        for line in search.stdout:
+            if "point 1 " in line:
+                os.kill(search.pid, number)
                 break
         out, _ = search.communicate(timeout=60)
     assert search.returncode == 130
