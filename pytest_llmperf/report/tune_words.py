@@ -8,7 +8,8 @@ from typing import Any
 
 from pytest_llmperf.config.yaml_edit import yaml_text
 from pytest_llmperf.gate.words import change_words, count, interval_words, limit_text
-from pytest_llmperf.metrics import Metric, UnknownMetricError, get_metric
+from pytest_llmperf.metrics import Metric, Unit, UnknownMetricError, get_metric
+from pytest_llmperf.tune.race import MEMORY
 from pytest_llmperf.tune.result import Level, MetricChange, Outcome, Point, Target, TuneResult
 from pytest_llmperf.units import format_quantity
 
@@ -16,6 +17,8 @@ NOTHING = "-"
 PHASES = {1: "settings", 2: "models and quantizations", 3: "neighbours of the best settings"}
 #: Points that were measured; the others are listed with their reasons.
 COMPARED: tuple[Outcome, ...] = ("measured", "lost")
+#: Label and unit of what is no metric.
+_LABELS, _UNITS = {MEMORY: "peak memory"}, {MEMORY: Unit.BYTES}
 _PASSWORD = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*@")
 
 
@@ -30,7 +33,7 @@ def known_metric(name: str) -> Metric | None:
 def label(name: str, test: str = "", several: bool = False) -> str:
     """Return the metric's label, with its test where there are several."""
     metric = known_metric(name)
-    text = metric.label if metric is not None else name
+    text = metric.label if metric is not None else _LABELS.get(name, name)
     return f"{text}, {test}" if several and test else text
 
 
@@ -39,7 +42,8 @@ def quantity(name: str, value: float | None) -> str:
     metric = known_metric(name)
     if value is None:
         return NOTHING
-    return f"{value:.4g}" if metric is None else format_quantity(value, metric.unit)
+    unit = metric.unit if metric is not None else _UNITS.get(name)
+    return f"{value:.4g}" if unit is None else format_quantity(value, unit)
 
 
 def target_text(target: Target) -> str:

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tune_results import nothing_found, result
+from tune_results import TEST, nothing_found, result
 
 from pytest_llmperf.config.yaml_file import parse
 from pytest_llmperf.report.tune import render
 from pytest_llmperf.report.tune_json import as_json
 from pytest_llmperf.report.tune_markdown import code, escape, render_markdown, table
 from pytest_llmperf.text import display_width
-from pytest_llmperf.tune.result import Point, TuneResult
+from pytest_llmperf.tune.result import Level, Point, TuneResult
 
 GOLDEN = Path(__file__).with_name("summary.md")
 COMMAND = "llmperf tune --study chat"
@@ -84,6 +84,19 @@ def test_no_value_is_taken_for_markdown_or_html() -> None:
     # The YAML block ends where it should.
     fenced = replace(found.before, changed={"chat_format": "```"})
     assert '````yaml\nllm:\n  chat_format: "```"\n````' in _summary(replace(found, winner=fenced))
+
+
+def test_memory_has_a_unit_in_every_report() -> None:
+    memory = Level("peak_memory", 1.5 * 2**30, TEST)
+    found = result()
+    points = tuple(replace(one, levels=(*one.levels, memory)) for one in found.points)
+    before = replace(found.before, levels=(*found.before.levels, memory))
+    metrics = (*found.pareto_metrics, "peak_memory")
+    found = replace(found, points=points, before=before, pareto_metrics=metrics)
+    for text in (_summary(found), "\n".join(render(found, 200))):
+        assert "peak memory" in text
+        assert "1.5 GiB" in text
+        assert "peak_memory" not in text
 
 
 def test_columns_are_as_wide_as_their_cells() -> None:
