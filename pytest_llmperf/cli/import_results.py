@@ -108,7 +108,8 @@ def _refusals(result: ImportResult) -> int:
         note(refused)
     if result.stored:
         return complain(f"{len(result.refused)} of the files were refused", 2)
-    return complain("nothing was stored; to import the other files anyway: --keep-going", 2)
+    others = "; to import the other files anyway: --keep-going" if result.files else ""
+    return complain(f"nothing was stored{others}", 2)
 
 
 def _request(arguments: argparse.Namespace) -> ImportRequest:

@@ -3,7 +3,8 @@
 By its source (aiperf/metrics/types): ``request_latency`` is the last response's time less the
 request's start, ``time_to_first_token`` the first one's; ``inter_token_latency`` is (latency -
 TTFT) / (n-1) of each request, a time per output token and no gap; ``inter_chunk_latency`` are the
-gaps between responses, of which one may hold several tokens.
+gaps between responses, of which one may hold several tokens; with as many gaps as tokens each held
+one.
 """
 
 from __future__ import annotations
@@ -30,13 +31,19 @@ from pytest_llmperf.importers.protocol import (
 _SIGNS = frozenset({"request_latency", "request_count"})
 _SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
 _PERCENTILES = ("p90", "p95", "p99")
+_IDENTITY = frozenset(
+    {*_SIGNS, "schema_version", "aiperf_version", "input_config", "start_time", "end_time"}
+    | {"input_sequence_length", "output_sequence_length", "total_osl", "error_request_count"}
+    | {"was_cancelled", "is_complete", "error_summary", "run_info", "benchmark_id"}
+    | {"time_to_first_token"}
+)
 _DECODE = "request_latency.avg, time_to_first_token.avg, output_sequence_length.avg, request_count"
 _RATES = ("output_token_throughput", "total_token_throughput", "request_throughput")
+_CHUNKS = "gaps between responses, of which one may hold several tokens"
 _WHY_NOT = {
     "inter_token_latency": serving.MEAN_OF_RATIOS,
     "output_token_throughput_per_user": "the mean of 1 / inter_token_latency over requests; here "
     "tokens and times are pooled over requests",
-    "inter_chunk_latency": "gaps between responses, of which one may hold several tokens",
     "prefill_throughput": "prompt tokens / TTFT: with the network and waiting in the time",
     "prefill_throughput_per_user": "prompt tokens / TTFT: with the network and waiting in the time",
     "time_to_second_token": "a gap that is no metric here",
@@ -105,41 +112,60 @@ def _run(item: Item, table: FieldTable) -> ImportedRun:
 
 
 class _Config:
-    """The settings of a run, of which the file has those that the user gave."""
+    """The settings of a run, of which the file has those that the user gave.
+
+    Until 0.5 or so they are ``endpoint.model_names`` and ``loadgen``, later ``models`` and
+    ``phases``.
+    """
 
     def __init__(self, item: Item) -> None:
-        config = item.optional_item("input_config")
-        self._endpoint = None if config is None else config.optional_item("endpoint")
-        self._load = None if config is None else config.optional_item("loadgen")
         self._file = item
+        self._config = item.optional_item("input_config") or Item({}, "input_config.", item.tool)
+        self._endpoint = self._config.optional_item("endpoint") or Item({}, "", item.tool)
+        self._old = self._config.optional_item("loadgen") or Item({}, "", item.tool)
+        phases = list(self._config.items("phases")) if self._config.has("phases") else []
+        measured = [one for one in phases if one.text("kind") != "warmup"]
+        if len(measured) > 1:
+            raise LayoutError(
+                f"a run of {len(measured)} measured phases, whose requests its summary mixes",
+                "measure each phase in a run of its own",
+            )
+        self._phase = measured[0] if measured else Item({}, "", item.tool)
 
     def model(self) -> str | None:
         """Return the model's name."""
-        if self._endpoint is None or not self._endpoint.has("model_names"):
+        models = self._config.optional_item("models")
+        if models is not None and models.has("items"):
+            names: list[object] = [one.text("name") for one in models.items("items")]
+        elif self._endpoint.has("model_names"):
+            names = self._endpoint.list("model_names")
+        else:
             return None
-        names = self._endpoint.list("model_names")
         if not all(isinstance(name, str) for name in names):
             raise self._endpoint.wrong("model_names", "a list of texts", names)
-        return model_name(shortened(", ".join(names))) if names else None
+        return model_name(shortened(", ".join(map(str, names)))) if names else None
 
     def endpoint(self) -> str | None:
         """Return the kind of the endpoint."""
-        return None if self._endpoint is None else self._endpoint.text("type")
+        return self._endpoint.text("type")
 
     def load(self) -> dict[str, Any]:
         """Return the load; one request at a time is AIPerf's default without a rate."""
-        rate = None if self._load is None else self._load.above_zero("request_rate")
-        limit = None if self._load is None else self._load.optional_whole("concurrency")
+        rate = self._phase.above_zero("rate") or self._old.above_zero("request_rate")
+        limit = self._phase.optional_whole("concurrency") or self._old.optional_whole("concurrency")
+        kind = self._phase.text("type")
         return {
             "max_concurrency": limit if limit is not None else (1 if rate is None else None),
             "request_rate": rate or "inf",
+            **({} if kind in (None, "concurrency") else {"arrivals": kind}),
         }
 
     def request_limit(self) -> int | None:
         """Return the number of requests that ended the run; None if its time did."""
-        if self._load is None or self._load.has("benchmark_duration"):
+        if self._phase.has("duration") or self._old.has("benchmark_duration"):
             return None
-        return self._load.optional_whole("request_count") or _whole_count(self._file)
+        given = self._phase.optional_whole("requests") or self._old.optional_whole("request_count")
+        return given or _whole_count(self._file)
 
 
 def _whole_count(item: Item) -> int:
@@ -201,7 +227,27 @@ def _metrics(
         table.took("request_latency.avg", "end_to_end", why)
     elif latency is not None:
         table.left("request_latency", "the run was limited by time: its number of requests varies")
+    _add_gaps(metrics, item, (output or 0.0) * completed - completed, table)
     for name, why in _WHY_NOT.items():
         table.left_if(item, (name,), why)
     table.left_if(item, _RATES, serving.WHOLE_RUN)
+    table.left_rest(item, _IDENTITY)
     return metrics
+
+
+def _add_gaps(
+    metrics: dict[str, tuple[float, ...]], item: Item, steps: float, table: FieldTable
+) -> None:
+    """Add the median gap between tokens where there are as many gaps as tokens after the first."""
+    name = "inter_chunk_latency"
+    found = item.optional_item(name)
+    middle = _in_seconds(item, name, "p50")
+    if found is None or middle is None:
+        return
+    gaps = found.optional_number("count")
+    if gaps is None or gaps != round(steps):
+        table.left(name, _CHUNKS)
+        return
+    metrics["inter_token"] = (middle,)
+    why = "median gap; there are as many gaps as tokens after the first; to s"
+    table.took(f"{name}.p50", "inter_token", why)

@@ -33,6 +33,10 @@ from pytest_llmperf.importers.protocol import (
 #: Percentiles of GuideLLM and their names here.
 _PERCENTILES = {"p90": "90", "p95": "95", "p99": "99", "p999": "99.9"}
 _RATES = ("output_tokens_per_second", "tokens_per_second", "prompt_tokens_per_second")
+_IDENTITY = frozenset(
+    {"request_totals", "prompt_token_count", "output_token_count", "inter_token_latency_ms"}
+    | {"time_to_first_token_ms", "request_latency"}
+)
 _OLD = "written by a GuideLLM before 0.4, whose token times are defined otherwise"
 
 
@@ -40,7 +44,7 @@ class GuideLlm:
     """Reads the results of GuideLLM."""
 
     tool = "guidellm"
-    written_by = "guidellm benchmark (benchmarks.json)"
+    written_by = "guidellm run (benchmarks.json)"
     signs = "an object with benchmarks and metadata.guidellm_version"
 
     def recognises(self, documents: Sequence[Any]) -> bool:
@@ -67,19 +71,26 @@ class GuideLlm:
         version = metadata.text("guidellm_version") if metadata is not None else None
         if version is None:
             raise LayoutError(_OLD, "measure with GuideLLM 0.4 or later")
-        runs = tuple(_run(item, version, table) for item in file.items("benchmarks"))
-        if not runs:
+        points = list(file.items("benchmarks"))
+        if not points:
             raise LayoutError("it holds no benchmark", "look into GuideLLM's output for the reason")
-        notes = ("times are the client's, over HTTP; an engine alone is faster by what that costs",)
-        return ToolResults(runs, table.uses(), notes)
+        runs = tuple(_run(item, version, table) for item in points if _completed(item))
+        if not runs:
+            raise serving.nothing_completed()
+        notes = ["times are the client's, over HTTP; an engine alone is faster by what that costs"]
+        if len(runs) < len(points):
+            empty = [item.where.rstrip(".") for item in points if not _completed(item)]
+            notes.append(f"{', '.join(empty)}: no request completed, so there is no run of it")
+        return ToolResults(runs, table.uses(), tuple(notes))
+
+
+def _completed(item: Item) -> int:
+    return item.item("metrics").item("request_totals").whole("successful")
 
 
 def _run(item: Item, version: str, table: FieldTable) -> ImportedRun:
     config, metrics = item.item("config"), item.item("metrics")
-    totals = metrics.item("request_totals")
-    completed = totals.whole("successful")
-    if not completed:
-        raise serving.nothing_completed()
+    totals, completed = metrics.item("request_totals"), _completed(item)
     limit = _request_limit(config)
     load = _load(config.item("strategy"))
     prompt = _mean(metrics, "prompt_token_count")
@@ -120,12 +131,11 @@ def _request_limit(config: Item) -> int | None:
     constraints = config.optional_item("constraints")
     if constraints is None:
         return None
-    for name in ("max_requests", "max_number"):
-        found = constraints.data.get(name)
-        inner = found.get("max_num", found.get("value")) if isinstance(found, dict) else found
-        if isinstance(inner, int) and not isinstance(inner, bool):
-            return inner
-    return None
+    found = constraints.optional_item("max_requests")
+    if found is None or constraints.has("max_duration"):
+        return None
+    arguments = found.optional_item("args") or found
+    return arguments.optional_whole("count") or arguments.optional_whole("max_num")
 
 
 def _identity(config: Item, version: str) -> ToolIdentity:
@@ -168,6 +178,7 @@ def _metrics(
         ("requests_per_second", "request_concurrency"),
         "requests a second, or at once: the load, not a speed of tokens",
     )
+    table.left_rest(item, _IDENTITY)
     return metrics
 
 
