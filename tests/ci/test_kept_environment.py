@@ -1,0 +1,84 @@
+"""An environment that a cache kept is the same one, so that kept evidence counts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ci_files import ACTION, GITLAB, bash, environment, gitlab_script, read_yaml, step
+
+from pytest_llmperf.packages.fingerprint import fingerprint
+
+
+@pytest.fixture
+def venv(tmp_path: Path) -> Path:
+    """An environment with one package, as an installer leaves it."""
+    site = tmp_path / "venv" / "lib" / "site-packages"
+    info = site / "toy-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "toy.py").write_text("")
+    (info / "METADATA").write_text("Name: toy\n")
+    (info / "RECORD").write_text("toy.py,,\ntoy-1.0.dist-info/METADATA,,\n")
+    return tmp_path / "venv"
+
+
+def identity(venv: Path) -> str:
+    return fingerprint("3", [str(venv / "lib" / "site-packages")], ())
+
+
+def through(archive: str, venv: Path) -> Path:
+    """The environment after a cache of this archive's format."""
+    file, back = venv.with_suffix(".tar"), venv.parent / "back"
+    back.mkdir()
+    for command in (
+        ["tar", f"--format={archive}", "-cf", str(file), "-C", str(venv.parent), venv.name],
+        ["tar", "-xf", str(file), "-C", str(back)],
+    ):
+        subprocess.run(command, check=True)
+    return back / venv.name
+
+
+def test_github_s_archive_keeps_it(venv: Path) -> None:
+    """The toolkit calls ``tar --posix``."""
+    before = identity(venv)
+    assert identity(through("posix", venv)) == before
+    (venv / "lib" / "site-packages" / "toy.py").write_text("")
+    assert identity(venv) != before
+
+
+def test_gitlab_s_archive_with_whole_seconds_keeps_it(
+    init: Callable[..., int], repository: Path, venv: Path
+) -> None:
+    init("gitlab")
+    install = gitlab_script(read_yaml(repository / GITLAB), ".llmperf", "Install", "before_script")
+    (touch,) = re.findall(r'find "\$venv".*', install)
+    done = bash(touch, repository, environment(venv=venv))
+    assert done.returncode == 0, done.stdout
+    assert identity(through("ustar", venv)) == identity(venv)
+
+
+def test_a_complete_environment_is_not_installed_again(
+    init: Callable[..., int], repository: Path, tmp_path: Path
+) -> None:
+    init("github")
+    install = step(read_yaml(repository / ACTION), "Install")["run"]
+    output, venv = tmp_path / "output", tmp_path / "venv"
+    output.write_text("")
+    names = environment(
+        GITHUB_OUTPUT=output, LLMPERF_VENV=venv, CMAKE_ARGS="", INSTALL='touch "$VIRTUAL_ENV/made"'
+    )
+    assert bash(install, repository, names).returncode == 0
+    assert output.read_text() == "installed=true\n"
+    (venv / "made").unlink()
+    assert bash(install, repository, names).returncode == 0
+    assert not (venv / "made").exists()
+    # What a failed installation leaves is made again.
+    (venv / "complete").unlink()
+    failed = bash(install, repository, names | {"INSTALL": "false"})
+    assert failed.returncode != 0
+    assert not (venv / "complete").exists()
+    assert bash(install, repository, names).returncode == 0
+    assert (venv / "complete").exists()
