@@ -57,10 +57,27 @@ def running(differences: tuple[float, ...], tolerance: float, metric: Metric) ->
 
     ``tolerance`` 0 is a limit instead of a zone: worse and fine are its two sides.
     """
+    return _running(differences, tolerance, first_look(metric), _clip_min(tolerance, metric))
+
+
+def intervals_so_far(
+    differences: tuple[float, ...], tolerance: float, metric: Metric
+) -> list[tuple[int, float, float, float]]:
+    """Return number, effect and interval (low, high) after each look that ``running`` takes."""
+    clip_min, first = _clip_min(tolerance, metric), first_look(metric)
+    lowest, highest = -math.inf, math.inf
+    found = []
+    for count in range(first, len(differences) + 1):
+        look, (low, high, _) = _look(differences[:count], tolerance, clip_min)
+        lowest, highest, effect = max(lowest, low), min(highest, high), float(look.mean)
+        found.append((count, effect, min(lowest, effect), max(highest, effect)))
+    return found
+
+
+def _clip_min(tolerance: float, metric: Metric) -> float:
     from pytest_llmperf.stats.paired import TAIL_CLIP_MIN, clip_floor
 
-    clip_min = TAIL_CLIP_MIN if metric.kind == "percentile" else clip_floor(tolerance)
-    return _running(differences, tolerance, first_look(metric), clip_min)
+    return TAIL_CLIP_MIN if metric.kind == "percentile" else clip_floor(tolerance)
 
 
 @lru_cache(maxsize=4096)

@@ -171,6 +171,9 @@ class ProcessRun:
             beside=self._turns == "iterations",
             turns=self._turn_samples() if self._turn_rows else None,
             disturbed=self._disturbed,
+            gap_counts=tuple(
+                tuple(len(_gaps(timeline)) for timeline in timelines) for timelines in self._counted
+            ),
         )
 
     def _turn_samples(self) -> TurnSamples:
@@ -280,7 +283,11 @@ def _progress(
 
 def _pooled(timelines: Sequence[Timeline]) -> dict[str, tuple[float, ...]]:
     return {
-        # Tokens that arrived together have no gaps.
-        "inter_token": tuple(gap for timeline in timelines for gap in timeline.gaps() if gap),
+        "inter_token": tuple(gap for timeline in timelines for gap in _gaps(timeline)),
         "first_token": tuple(t.token_times[0] - t.t_start for t in timelines if t.token_times),
     }
+
+
+def _gaps(timeline: Timeline) -> list[float]:
+    # Tokens that arrived together have no gaps.
+    return [gap for gap in timeline.gaps() if gap]

@@ -61,6 +61,8 @@ class ProcessSample:
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
             ``first_token`` every request's.
+        gap_counts: how many values of ``pooled["inter_token"]`` belong to each request, by counted
+            iteration; empty where that is unknown.
         undefined: by name, why a metric has no value that is measured beside the generations
             or computed by a formula of another package or the project.
         telemetry: the GPUs' counters while it decoded, or None.
@@ -81,6 +83,7 @@ class ProcessSample:
     beside: bool = False
     turns: TurnSamples | None = None
     disturbed: str = ""
+    gap_counts: tuple[tuple[int, ...], ...] = ()
 
     def row(self, metric: str) -> tuple[float, ...]:
         """Return a metric's values of all iterations where it is defined."""

@@ -11,7 +11,12 @@ per second; anything unknown is null)::
                 hash, or null where it is another configuration),
                 side_differences [text], false_alarms, waited_s (for the machine to be
                 fit; a part of wall_s), fitness [fitness, with tests [node id]], gpus
-                [gpu]
+                [gpu], measured_at (UTC), command (that ran it; null where unknown),
+                provenance {commit, dirty, branch, plugin, python, engine,
+                engine_version, backend} (null where unknown), model_file {name, sha256,
+                size_bytes, quantization} (the same), config (the resolved ``llm``
+                section), machine_facts {item: value}, history (null where it was not
+                read)
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
     tests       [{nodeid, verdict, workload {summary, hash, requests [digest, as
@@ -28,7 +33,8 @@ per second; anything unknown is null)::
                 [telemetry]} (null where no GPU was watched), quality {checks [{name, label,
                 unit, direction, limit, value, low, high, verdict, explanation}], figures
                 (quality/figures.py; null where they could not be measured)} (null where
-                nobody asked)}]
+                nobody asked), timelines [timeline], command (that measures it again),
+                doctor_command (that tries the diagnosis; both null where there is none)}]
 
     roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
                 bytes_per_token, depth (positions a decode step looks at, on average),
@@ -44,9 +50,13 @@ per second; anything unknown is null)::
                 auto took; null for another tolerance), value, low, high, level, processes,
                 iterations, samples [[number]] (processes x iterations),
                 base_samples [[number]] (row i of both is pair i; empty without a
-                second side), baseline {value, low, high, sessions, sources [file]},
+                second side), baseline {value, low, high, sessions, sources [file],
+                levels [number] (of each source)},
                 change (slowdown, positive is worse), verdict, explanation,
-                strategy, proof, notes [text], reasons [{verdict, strategy, text}]
+                strategy, proof, notes [text], reasons [{verdict, strategy, text}],
+                progress (null where samples do not decide one by one), history {sessions
+                [index in the session's history], values [number], changes [{index (in
+                values), slowdown, low, high}]} (null without)
 
     proof       what the verdict rests on, slowdowns as fractions: effect, low,
                 high, bound (it is at most this), level (of both), log_evidence and
@@ -55,6 +65,19 @@ per second; anything unknown is null)::
                 sessions), row_size (pairs or processes in one of them; more than one
                 for a percentile), more (how many more would decide), more_seconds,
                 passes_up_to and calls_from (what stored sessions can decide)
+
+    progress    how the comparison went: against ("base" or "target"), differences
+                [slowdown of each pair, or of each process against the limit], looks
+                [[pairs or processes so far, slowdown, low, high]], at most 60
+
+    timeline    one iteration, token by token: side, picked ("typical" or "slowest"),
+                process, iteration, seconds, first_tokens [seconds, of each request], gaps
+                [seconds between output tokens], gaps_per_value (more than 1 for an answer
+                of over 600 tokens: each value is the longest of so many gaps), requests
+                [index in gaps of their first one], stalls [index in gaps]
+
+    history     earlier recorded sessions, at most 60 of a metric: sessions [{recorded,
+                commit, dirty, file}], problem (why there are none; null without)
 
     gpu         a GPU that was watched through NVML: index (nvidia-smi's), name, uuid,
                 mig (the slice's profile), mig_mode, memory_bytes, memory_bus_bits,
@@ -68,8 +91,10 @@ per second; anything unknown is null)::
                 memory_busy as shares; memory_used, memory_free, engine_memory,
                 other_memory in bytes; power_w, temperature_c, sm_mhz, memory_mhz,
                 pcie_generation, pcie_width, ecc_corrected, ecc_uncorrected),
-                lowered_clocks {reason: samples}, xids [code], lost; hz is how often the
-                GPUs were sampled
+                lowered_clocks {reason: samples}, xids [code], lost, course {seconds (since
+                the first sample of its process), processes [index of their first sample],
+                counters {name: [number or null]}} (at most 240 samples); hz is how often
+                the GPUs were sampled
 
 New keys may be added under the same ``schema``; a changed meaning raises it.
 """
@@ -89,7 +114,9 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.gate.verdict import Proof
     from pytest_llmperf.quality.figures import QualityResult
+    from pytest_llmperf.session.report_history import PastLevels, ReportHistory
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
+    from pytest_llmperf.session.shown_timelines import ShownTimeline
 
 SCHEMA_VERSION = 1
 
@@ -127,9 +154,16 @@ def session_json(session: SessionResult) -> dict[str, Any]:
             "waited_s": session.waited_seconds,
             "fitness": [entry.to_json("tests") for entry in session.fitness],
             "gpus": [asdict(gpu) for gpu in session.gpus],
+            "measured_at": session.measured_at or None,
+            "command": session.command or None,
+            "provenance": _provenance(session),
+            "model_file": asdict(session.model_file) if session.model_file else None,
+            "config": dict(session.config),
+            "machine_facts": dict(session.machine_facts),
+            "history": _history(session),
         },
         "counts": {kind.value: number for kind, number in counts.items()},
-        "tests": [_test(test) for test in session.tests],
+        "tests": [_test(test, session.history) for test in session.tests],
     }
 
 
@@ -140,18 +174,52 @@ def write_json(path: Path, session: SessionResult) -> None:
         ReportError: the file can't be written there.
     """
     text = json.dumps(session_json(session), indent=2, allow_nan=False) + "\n"
+    write_report(path, text, "JSON", "--llmperf-json")
+
+
+def write_report(path: Path, text: str, form: str, option: str) -> None:
+    """Write a report whole or not at all, creating its folder.
+
+    ``form`` and ``option`` are what the error names.
+
+    Raises:
+        ReportError: the file can't be written there.
+    """
     try:
         path.resolve().parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, text)
     except OSError as error:
         reason = error.strerror or str(error)
         raise ReportError(
-            f"can't write the JSON report to {path}: {reason}; "
-            "give --llmperf-json a file name in a folder that can be written to"
+            f"can't write the {form} report to {path}: {reason}; "
+            f"give {option} a file name in a folder that can be written to"
         ) from error
 
 
-def _test(test: TestResult) -> dict[str, Any]:
+def _provenance(session: SessionResult) -> dict[str, Any] | None:
+    if session.provenance is None:
+        return None
+    hidden = ("code", "environment")  # digests, for comparing stored sessions
+    return {k: v for k, v in asdict(session.provenance).items() if k not in hidden}
+
+
+def _plain(value: ShownTimeline | PastLevels) -> dict[str, Any]:
+    """A dataclass as plain JSON types: asdict keeps tuples."""
+    items = asdict(value).items()
+    return {name: list(one) if isinstance(one, tuple) else one for name, one in items}
+
+
+def _history(session: SessionResult) -> dict[str, Any] | None:
+    if session.history is None:
+        return None
+    return {
+        "sessions": [asdict(one) for one in session.history.sessions],
+        "problem": session.history.problem or None,
+    }
+
+
+def _test(test: TestResult, history: ReportHistory | None) -> dict[str, Any]:
+    levels = {} if history is None else history.levels.get(test.nodeid, {})
     return {
         "nodeid": test.nodeid,
         "verdict": test.worst.kind.value if test.worst else None,
@@ -172,9 +240,12 @@ def _test(test: TestResult) -> dict[str, Any]:
         "diagnosis": [asdict(cause) for cause in test.diagnosis],
         "fitness": [entry.to_json("processes") for entry in test.fitness],
         "roofline": roofline_json(test.roofline),
-        "metrics": [_metric(row) for row in test.rows],
+        "metrics": [_metric(row, levels.get(row.check.metric.name)) for row in test.rows],
         "quality": _quality(test),
         "telemetry": _telemetry(test),
+        "timelines": [_plain(one) for one in test.timelines],
+        "command": test.command or None,
+        "doctor_command": test.doctor_command or None,
     }
 
 
@@ -212,7 +283,7 @@ def _telemetry(test: TestResult) -> dict[str, Any] | None:
     return {"hz": found.hz, "gpus": [device.to_json() for device in found.devices]}
 
 
-def _metric(row: CheckResult) -> dict[str, Any]:
+def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
     check, summary, verdict = row.check, row.summary, row.verdict
     return {
         "name": check.metric.name,
@@ -243,13 +314,33 @@ def _metric(row: CheckResult) -> dict[str, Any]:
             {"verdict": reason.kind.value, "strategy": reason.strategy, "text": reason.text}
             for reason in (verdict.reasons if verdict else ())
         ],
+        "progress": _progress(row),
+        "history": _plain(history) if history else None,
     }
+
+
+def _progress(row: CheckResult) -> dict[str, Any] | None:
+    found = row.progress
+    if found is None:
+        return None
+    return {
+        "against": found.against,
+        "differences": [_bounded(one) for one in found.differences],
+        "looks": [
+            [one.samples, _bounded(one.effect), _bounded(one.low), _bounded(one.high)]
+            for one in found.looks
+        ],
+    }
+
+
+def _bounded(value: float) -> float | None:
+    return None if abs(value) > _LARGEST else value
 
 
 def _proof(proof: Proof) -> dict[str, Any]:
     """The proof's numbers; an end of an interval that is not known yet is null, not infinite."""
     return {
-        name: None if isinstance(value, float) and abs(value) > _LARGEST else value
+        name: _bounded(value) if isinstance(value, float) else value
         for name, value in asdict(proof).items()
     }
 
@@ -263,4 +354,5 @@ def _baseline(row: CheckResult) -> dict[str, Any] | None:
         "high": row.baseline.high,
         "sessions": row.baseline_sessions,
         "sources": list(row.baseline_sources),
+        "levels": list(row.baseline_levels),
     }

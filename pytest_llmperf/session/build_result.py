@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.baselines.record import now
 from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
@@ -22,6 +23,7 @@ from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.roofline import roofline_lines
 from pytest_llmperf.session.session_gate import differences_line
+from pytest_llmperf.session.shown_timelines import shown_timelines
 from pytest_llmperf.stats.paired import min_pairs_to_call
 from pytest_llmperf.stats.summary import stalls
 
@@ -100,6 +102,11 @@ def session_result(
         false_alarms=context.setup.perf.false_alarms,
         strict=context.strict,
         waited_seconds=context.wait.seconds,
+        measured_at=now(),
+        provenance=facts.provenance,
+        model_file=facts.model,
+        config=facts.config,
+        machine_facts={**facts.machine.strict, **facts.machine.info},
     )
 
 
@@ -149,6 +156,7 @@ def _test(
         roofline=roofline,
         diagnosis=diagnosis,
         doctor_command=doctor_command(setup, test.workload) if diagnosis else "",
+        timelines=shown_timelines(samples),
     )
 
 

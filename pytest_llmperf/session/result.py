@@ -7,12 +7,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.combine import worst
-from pytest_llmperf.gate.numbers import NOTHING, Comparison, compare
+from pytest_llmperf.gate.numbers import NOTHING, Comparison, compare, session_level
+from pytest_llmperf.gate.progress import CheckProgress, progress_of
 from pytest_llmperf.gate.rules import FALSE_ALARMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_llmperf.baselines.record import ModelIdentity, Provenance
     from pytest_llmperf.gate.check import Check, Evidence, Samples
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.machine.gpu.devices import Gpu
@@ -20,7 +22,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.quality.figures import QualityResult
     from pytest_llmperf.request_digest import RequestDigest
     from pytest_llmperf.session.fitness_entries import FitnessEntry
+    from pytest_llmperf.session.report_history import ReportHistory
     from pytest_llmperf.session.roofline import RooflineShare
+    from pytest_llmperf.session.shown_timelines import ShownTimeline
     from pytest_llmperf.stats.summary import Summary
 
 
@@ -81,6 +85,19 @@ class CheckResult:
     def baseline_sources(self) -> tuple[str, ...]:
         """Names of those sessions: file, date, commit."""
         return () if self.evidence.baseline is None else self.evidence.baseline.sources
+
+    @property
+    def baseline_levels(self) -> tuple[float, ...]:
+        """Level of each of those sessions, base unit; empty if the work differs."""
+        view = self.evidence.baseline
+        if view is None or self.change is None:
+            return ()
+        return tuple(session_level(self.check.metric, session) for session in view.sessions)
+
+    @property
+    def progress(self) -> CheckProgress | None:
+        """How the comparison went, pair by pair or against the target; or None."""
+        return progress_of(self.evidence)
 
     @property
     def samples(self) -> Samples:
@@ -149,6 +166,8 @@ class TestResult:
         doctor_command: the command that measures each change's effect; empty without causes.
         quality_rows: figures of the answers' quality, judged.
         quality: all of them; None if not requested, or not measured.
+        timelines: single iterations to show token by token.
+        command: the command that measures this test again; empty where unknown.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -176,6 +195,8 @@ class TestResult:
     doctor_command: str = ""
     quality_rows: tuple[CheckResult, ...] = ()
     quality: QualityResult | None = None
+    timelines: tuple[ShownTimeline, ...] = ()
+    command: str = ""
 
     @property
     def all_rows(self) -> tuple[CheckResult, ...]:
@@ -227,6 +248,13 @@ class SessionResult:
         gpus: the GPUs that were watched.
         waited_seconds: how long the session waited for a busy machine, seconds.
         fitness: the tests' findings by check, the worst of each.
+        measured_at: the UTC time at which the result was made, ``2026-11-22T23:59:26Z``.
+        provenance: of the code under test.
+        model_file: identity of the model.
+        config: the resolved ``llm`` section, as a record stores it.
+        machine_facts: items of the machine's fingerprint.
+        command: the command that ran this session; empty where unknown.
+        history: levels of the tests in earlier recorded sessions; None where not requested.
     """
 
     machine_key: str
@@ -252,3 +280,10 @@ class SessionResult:
     gpus: tuple[Gpu, ...] = ()
     waited_seconds: float = 0.0
     fitness: tuple[FitnessEntry, ...] = ()
+    measured_at: str = ""
+    provenance: Provenance | None = None
+    model_file: ModelIdentity | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    machine_facts: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    history: ReportHistory | None = None

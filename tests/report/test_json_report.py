@@ -41,6 +41,13 @@ def test_the_session_is_described() -> None:
         "gpus": [],
         "waited_s": 0.0,
         "fitness": [],
+        "measured_at": None,
+        "command": None,
+        "provenance": None,
+        "model_file": None,
+        "config": {},
+        "machine_facts": {},
+        "history": None,
     }
 
 
@@ -105,6 +112,32 @@ def test_both_arms_have_their_samples_pair_by_pair() -> None:
     assert len(metric["samples"]) == len(metric["base_samples"]) == 7
     assert metric["base_samples"][0] == [0.41 * 1.002] * 3
     assert metric["baseline"]["sessions"] == 0
+
+
+def test_pairs_are_in_order_and_the_interval_tightens() -> None:
+    (test,) = session_json(session(compared(1.1), against="other.yaml"))["tests"]
+    metric = test["metrics"][1]
+    progress = metric["progress"]
+    assert progress["against"] == "base"
+    assert len(progress["differences"]) == 7
+    first, last = progress["looks"][0], progress["looks"][-1]
+    assert progress["differences"][0] == pytest.approx(1.1 / 1.002 - 1)
+    assert last == pytest.approx([7, *(metric["proof"][k] for k in ("effect", "low", "high"))])
+    assert first[0] < last[0]
+    assert last[3] - last[2] < first[3] - first[2]
+
+
+def test_processes_are_compared_with_the_target() -> None:
+    (test,) = session_json(session(new_test()))["tests"]
+    progress = test["metrics"][0]["progress"]
+    assert progress["against"] == "target"
+    assert progress["differences"] == pytest.approx([60 / 84.9 - 1, 60 / 84.1 - 1, 60 / 85.6 - 1])
+    assert test["metrics"][1]["progress"] is None
+
+
+def test_stored_sessions_have_their_levels() -> None:
+    (test,) = session_json(session(short_answer(sessions=4)))["tests"]
+    assert test["metrics"][0]["baseline"]["levels"] == [85.2, 84.6, 85.2, 84.6]
 
 
 def test_an_interval_without_end_is_null_in_the_file(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.course import Course, course_of
 from pytest_llmperf.machine.gpu.devices import Gpu
 from pytest_llmperf.machine.gpu.fitness import POWER_CAP, THROTTLE_REASONS
 from pytest_llmperf.machine.gpu.metrics import ProcessOwners, used_by_engine
@@ -66,6 +67,7 @@ class DeviceSummary:
         reasons: in how many of the samples the card gave each reason for lowered clocks.
         xids: critical errors that the driver reported meanwhile.
         lost: the card stopped answering.
+        course: the main counters in the order of time.
     """
 
     facts: Gpu
@@ -75,6 +77,7 @@ class DeviceSummary:
     reasons: dict[str, int] = field(default_factory=dict)
     xids: tuple[int, ...] = ()
     lost: bool = False
+    course: Course = field(default_factory=Course)
 
     def joined(self, other: DeviceSummary) -> DeviceSummary:
         """Return the union with the summary of another engine process on the same GPU."""
@@ -90,6 +93,7 @@ class DeviceSummary:
             {name: self.reasons.get(name, 0) + other.reasons.get(name, 0) for name in names},
             (*self.xids, *other.xids),
             self.lost or other.lost,
+            self.course.joined(other.course),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +110,7 @@ class DeviceSummary:
             "lowered_clocks": dict(self.reasons),
             "xids": list(self.xids),
             "lost": self.lost,
+            "course": self.course.to_json(),
         }
 
 
@@ -143,6 +148,7 @@ def summarise(
                 reasons=_reasons(readings),
                 xids=tuple(code for _, code in track.xids),
                 lost=track.lost_at is not None,
+                course=course_of(readings, without=_OF_ALL_WORK if shared else frozenset()),
             )
         )
     return TelemetrySummary(tuple(devices), max(map(_rate, tracks), default=0.0))

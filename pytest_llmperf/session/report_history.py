@@ -1,0 +1,157 @@
+"""Levels of a session's tests in earlier recorded sessions, for its report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.config.embedded import cache_dir
+from pytest_llmperf.repository.git import GitError, Repository
+
+if TYPE_CHECKING:
+    from pytest_llmperf.history.build import History
+    from pytest_llmperf.history.index import LevelIndex
+    from pytest_llmperf.history.series import Series
+    from pytest_llmperf.history.sessions import RecordedSessions
+    from pytest_llmperf.session.result import SessionResult, TestResult
+
+#: Newest recorded sessions of a metric that a report holds.
+MAX_SESSIONS = 60
+
+
+@dataclass(frozen=True)
+class PastSession:
+    """An earlier recorded session: UTC time, commit, whether files had changed, its file."""
+
+    recorded: str
+    commit: str | None
+    dirty: bool
+    file: str
+
+
+@dataclass(frozen=True)
+class PastChange:
+    """A change of level: its first session, by position, and the slowdown as a fraction."""
+
+    index: int
+    slowdown: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class PastLevels:
+    """One metric of one test over earlier sessions, oldest first.
+
+    Attributes:
+        sessions: index of each in the report's list of sessions.
+        values: its level, base unit.
+        changes: where the level changed.
+    """
+
+    sessions: tuple[int, ...]
+    values: tuple[float, ...]
+    changes: tuple[PastChange, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportHistory:
+    """Earlier sessions of the same machine, model and workloads.
+
+    Attributes:
+        sessions: oldest first, in the order of the commits.
+        levels: by node id and metric.
+        problem: why there is no history; empty where there is one, or nothing was recorded.
+    """
+
+    sessions: tuple[PastSession, ...] = ()
+    levels: Mapping[str, Mapping[str, PastLevels]] = field(default_factory=dict)
+    problem: str = ""
+
+
+def report_history(result: SessionResult, baselines_dir: Path) -> ReportHistory:
+    """Read the history of a session's tests; the session itself is not part of it."""
+    folder = baselines_dir.resolve()
+    if not (folder / result.machine_key).is_dir():
+        return ReportHistory()
+    try:
+        repository = Repository.around(folder)
+        if repository is None or not folder.is_relative_to(repository.top):
+            return ReportHistory()
+        recorded = _recorded(repository, folder, result)
+        return _history_of(result.tests, _built(recorded, result.tests), result)
+    except (GitError, OSError) as error:
+        return ReportHistory(problem=f"the history could not be read: {error}")
+
+
+def _recorded(repository: Repository, folder: Path, result: SessionResult) -> RecordedSessions:
+    from pytest_llmperf.history.sessions import read_sessions
+
+    below = folder.relative_to(repository.top).as_posix()
+    found = read_sessions(repository, "" if below == "." else below, result.machine_key, _index())
+    if result.recorded_to is None:
+        return found
+    own = Path(result.recorded_to).resolve()
+    others = [one for one in found.sessions if (repository.top / one.path).resolve() != own]
+    return replace(found, sessions=others)
+
+
+def _index() -> LevelIndex | None:
+    try:
+        from pytest_llmperf.history.index import LevelIndex
+    except ImportError:  # Python without SQLite
+        return None
+    return LevelIndex(cache_dir(os.environ) / "history")
+
+
+def _built(recorded: RecordedSessions, tests: Sequence[TestResult]) -> History:
+    from pytest_llmperf.history.build import build_history
+
+    return build_history(
+        recorded,
+        tests={test.nodeid for test in tests},
+        metrics={row.check.metric.name for test in tests for row in test.rows},
+        limit=MAX_SESSIONS,
+    )
+
+
+def _history_of(
+    tests: Sequence[TestResult], history: History, result: SessionResult
+) -> ReportHistory:
+    """Keep the series of what the session measured: the same test, workload and model."""
+    model = result.model_file
+    own = {model.sha256, model.name} if model is not None else set()
+    workloads = {test.nodeid: test.workload_hash for test in tests}
+    series = {
+        group.subject.nodeid: {one.name: one for one in group.series}
+        for group in history.groups
+        if group.subject.workload == workloads[group.subject.nodeid] and group.subject.model in own
+    }
+    used = sorted(
+        {
+            session
+            for metrics in series.values()
+            for one in metrics.values()
+            for session in one.sessions.tolist()
+        }
+    )
+    index = {session: place for place, session in enumerate(used)}
+    shown = [history.sessions[session] for session in used]
+    return ReportHistory(
+        tuple(PastSession(one.recorded, one.commit, one.dirty, one.path) for one in shown),
+        {
+            nodeid: {name: _levels(one, index) for name, one in metrics.items()}
+            for nodeid, metrics in series.items()
+        },
+    )
+
+
+def _levels(series: Series, index: Mapping[int, int]) -> PastLevels:
+    return PastLevels(
+        tuple(index[session] for session in series.sessions.tolist()),
+        tuple(series.values.tolist()),
+        tuple(PastChange(one.index, one.effect, one.low, one.high) for one in series.changes),
+    )

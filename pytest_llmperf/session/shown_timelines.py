@@ -1,0 +1,118 @@
+"""Timelines of single iterations, picked from a test's samples to be shown in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Literal
+
+from pytest_llmperf.measure.samples import BASE, CANDIDATE
+
+if TYPE_CHECKING:
+    from pytest_llmperf.measure.samples import ProcessSample, TestSamples
+
+#: Gaps kept of one iteration; of a longer answer each value is the longest of several gaps.
+MAX_GAPS = 600
+#: A gap this many times longer than the iteration's median gap is shown as a stall.
+STALL_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class ShownTimeline:
+    """One iteration: its first tokens, and the gaps between its output tokens.
+
+    Attributes:
+        side: CANDIDATE or BASE.
+        picked: ``typical`` (nearest to the median duration), or ``slowest``.
+        process: number of the process in the session, from 0.
+        iteration: of that process, from 0.
+        seconds: from end to end, all requests together.
+        first_tokens: seconds to the first token of each request.
+        gaps: seconds between output tokens, of all requests one after the other.
+        gaps_per_value: of how many gaps each value is the longest.
+        requests: index in ``gaps`` at which each request begins.
+        stalls: indices of the gaps that are stalls.
+    """
+
+    side: str
+    picked: Literal["typical", "slowest"]
+    process: int
+    iteration: int
+    seconds: float
+    first_tokens: tuple[float, ...]
+    gaps: tuple[float, ...]
+    gaps_per_value: int
+    requests: tuple[int, ...]
+    stalls: tuple[int, ...]
+
+
+def shown_timelines(samples: TestSamples) -> tuple[ShownTimeline, ...]:
+    """Pick the candidate's typical and slowest iteration, and the base's typical one.
+
+    Pairs of earlier sessions have none.
+    """
+    found = []
+    for side in (CANDIDATE, BASE):
+        known = list(_iterations([s for s in samples.processes if s.side == side]))
+        if not known:
+            continue
+        middle = median(one.seconds for one in known)
+        typical = min(known, key=lambda one: abs(one.seconds - middle))
+        found.append(typical.shown(side, "typical"))
+        slowest = max(known, key=lambda one: one.seconds)
+        if side == CANDIDATE and slowest is not typical:
+            found.append(slowest.shown(side, "slowest"))
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class _Iteration:
+    sample: ProcessSample
+    number: int
+    seconds: float
+    first_tokens: tuple[float, ...]
+    requests: tuple[tuple[float, ...], ...]
+
+    def shown(self, side: str, picked: Literal["typical", "slowest"]) -> ShownTimeline:
+        total = sum(map(len, self.requests))
+        each = -(-total // MAX_GAPS) or 1
+        gaps: list[float] = []
+        begins = []
+        for request in self.requests:
+            begins.append(len(gaps))
+            gaps += [max(request[i : i + each]) for i in range(0, len(request), each)]
+        whole = [gap for request in self.requests for gap in request]
+        limit = STALL_FACTOR * median(whole) if whole else 0.0
+        return ShownTimeline(
+            side=side,
+            picked=picked,
+            process=self.sample.process,
+            iteration=self.number,
+            seconds=self.seconds,
+            first_tokens=self.first_tokens,
+            gaps=tuple(gaps),
+            gaps_per_value=each,
+            requests=tuple(begins),
+            stalls=tuple(index for index, gap in enumerate(gaps) if gap > limit),
+        )
+
+
+def _iterations(processes: Sequence[ProcessSample]) -> Iterator[_Iteration]:
+    """Yield every counted iteration whose gaps are known."""
+    for sample in processes:
+        gaps, first = sample.pooled.get("inter_token", ()), sample.pooled.get("first_token", ())
+        counts = sample.gap_counts
+        if len(first) != sum(map(len, counts)) or len(gaps) != sum(map(sum, counts)):
+            continue  # a request without a token
+        gap = request = 0
+        for number, (values, sizes) in enumerate(zip(sample.iterations, counts, strict=False)):
+            pieces = []
+            for size in sizes:
+                pieces.append(gaps[gap : gap + size])
+                gap += size
+            begin, request = request, request + len(sizes)
+            if any(sizes) and "end_to_end" in values:
+                yield _Iteration(
+                    sample, number, values["end_to_end"], first[begin:request], tuple(pieces)
+                )

@@ -1,0 +1,39 @@
+"""The course of a GPU's counters, as a report shows it."""
+
+from __future__ import annotations
+
+from pytest_llmperf.machine.gpu.counters import Reading
+from pytest_llmperf.machine.gpu.course import MAX_SAMPLES, Course, course_of
+
+
+def readings(count: int, start: float = 100.0, **counters: float) -> list[Reading]:
+    return [Reading(start + 0.05 * n, **counters) for n in range(count)]  # type: ignore[arg-type]
+
+
+def test_times_begin_with_the_process_and_unread_counters_are_left_out() -> None:
+    found = course_of(readings(3, power_w=300.0), without=frozenset({"gpu_busy"}))
+    assert [round(one, 2) for one in found.seconds] == [0.0, 0.05, 0.1]
+    assert found.counters == {"power_w": (300.0,) * 3}
+    assert course_of([]) == Course()
+    assert course_of(readings(3, power_w=300.0), without=frozenset({"power_w"})).counters == {}
+
+
+def test_processes_are_joined_end_to_end() -> None:
+    first = course_of(readings(2, power_w=300.0))
+    second = course_of(readings(3, 200.0, power_w=310.0, sm_mhz=2500))
+    found = first.joined(second)
+    assert found.processes == (0, 2)
+    assert found.counters["power_w"] == (300.0, 300.0, 310.0, 310.0, 310.0)
+    assert found.counters["sm_mhz"] == (None, None, 2500, 2500, 2500)
+
+
+def test_a_long_course_is_thinned_evenly() -> None:
+    found = Course()
+    for number in range(20):
+        found = found.joined(course_of(readings(500, 100.0 * number, power_w=float(number))))
+    data = found.to_json()
+    assert MAX_SAMPLES / 2 <= len(data["seconds"]) <= MAX_SAMPLES
+    power = data["counters"]["power_w"]
+    assert [power[begin] for begin in data["processes"]] == [float(n) for n in range(20)]
+    counts = [power.count(float(number)) for number in range(20)]
+    assert max(counts) - min(counts) <= 1
