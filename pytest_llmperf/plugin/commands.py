@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from pytest_llmperf.text import shell_word
+
 #: Options that decide what is measured; each takes a value.
 _KEPT = (
     "--llmperf-config",
@@ -28,10 +30,19 @@ def command_stem(config: pytest.Config, *, again: bool = False) -> str:
     ``again``: also compare with the same. Environment variables are left to the user's
     shell.
     """
-    program = "python -m pytest" if sys.argv and sys.argv[0].endswith("__main__.py") else "pytest"
     options = (*_KEPT, *_COMPARED) if again else _KEPT
     kept = _kept(config.invocation_params.args, options)
-    return " ".join([program, "-m perf", *map(shlex.quote, kept)])
+    return " ".join([_program(), "-m perf", *map(shlex.quote, kept)])
+
+
+def whole_command(config: pytest.Config) -> str:
+    """Return the command line of this session, quoted for a POSIX shell."""
+    arguments = map(os.fspath, config.invocation_params.args)
+    return " ".join([_program(), *map(shell_word, arguments)])
+
+
+def _program() -> str:
+    return "python -m pytest" if sys.argv and sys.argv[0].endswith("__main__.py") else "pytest"
 
 
 def as_argument(config: pytest.Config, nodeid: str) -> str:

@@ -30,6 +30,8 @@ class Options:
     allow_unmeasured: bool
     exit_codes: bool
     json_path: Path | None
+    html_path: Path | None
+    html_samples: bool
     strict: bool
     against_config: Path | None
     against: str | None
@@ -59,6 +61,7 @@ class Options:
             "--llmperf-against-config": self.against_config is not None,
             "--llmperf-require-baseline": self.require_baseline,
             "--llmperf-json": self.json_path is not None,
+            "--llmperf-html": self.html_path is not None,
         }
         return [name for name, is_given in given.items() if is_given]
 
@@ -66,7 +69,13 @@ class Options:
         """Return the files that this session writes besides baselines."""
         xml = getattr(config.option, "xmlpath", None)
         junit = config.invocation_params.dir / xml if xml else None
-        return tuple(path for path in (self.json_path, junit) if path is not None)
+        return (*self.reports.values(), *([junit] if junit is not None else []))
+
+    @property
+    def reports(self) -> dict[str, Path]:
+        """The report files that were asked for, by option."""
+        given = {"--llmperf-json": self.json_path, "--llmperf-html": self.html_path}
+        return {option: path for option, path in given.items() if path is not None}
 
     @classmethod
     def of(cls, config: pytest.Config) -> Options:
@@ -74,6 +83,7 @@ class Options:
         folder = config.invocation_params.dir
         accept = config.getoption("llmperf_accept")
         file, report = config.getoption("llmperf_config"), config.getoption("llmperf_json")
+        page = config.getoption("llmperf_html")
         other, calibrate, tune = (
             config.getoption("llmperf_against_config"),
             config.getoption("llmperf_calibrate"),
@@ -88,6 +98,8 @@ class Options:
             allow_unmeasured=config.getoption("llmperf_allow_unmeasured"),
             exit_codes=config.getoption("llmperf_exit_codes"),
             json_path=folder / report if report else None,
+            html_path=folder / page if page else None,
+            html_samples=config.getoption("llmperf_html_samples"),
             strict=config.getoption("llmperf_strict"),
             against_config=folder / other if other else None,
             against=config.getoption("llmperf_against"),
@@ -191,6 +203,16 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--llmperf-json", metavar="PATH", help="write verdicts and raw samples to this file"
+    )
+    group.addoption(
+        "--llmperf-html",
+        metavar="PATH",
+        help="write a page for a browser to this file: verdicts, reasons and charts",
+    )
+    group.addoption(
+        "--llmperf-html-samples",
+        action="store_true",
+        help="keep every raw sample in that page, not only their distribution",
     )
 
 

@@ -43,8 +43,14 @@ def check_before_loading(
         written = folder if calibration is None else calibration.folder(folder)
         if written is not None:
             problems += unwritable(written, "perf.baselines")
-    if options.json_path is not None:
-        problems += _no_file(options.json_path, "--llmperf-json")
+    for option, path in options.reports.items():
+        problems += _no_file(path, option)
+    if len({path.resolve() for path in options.reports.values()}) < len(options.reports):
+        problems.append(
+            f"{' and '.join(options.reports)} name the same file; give each a name of its own"
+        )
+    if options.html_samples and options.html_path is None:
+        problems.append("--llmperf-html-samples: there is no page without --llmperf-html FILE")
     if calibration is not None:
         problems += _calibration(calibration, options)
     if options.tune is not None:

@@ -23,6 +23,7 @@ from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
 from pytest_llmperf.plugin.quality_marker import check_reference, read_quality
 from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
+from pytest_llmperf.plugin.report_files import write_reports
 from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
 from pytest_llmperf.plugin.selection import is_perf
 from pytest_llmperf.plugin.session_context import session_context
@@ -33,7 +34,6 @@ from pytest_llmperf.plugin.verdict_reports import log_verdicts
 from pytest_llmperf.plugin.xdist_mode import NOT_MEASURED, is_xdist_worker
 from pytest_llmperf.quality.limits import QualityLimits
 from pytest_llmperf.report.calibration import render_calibration
-from pytest_llmperf.report.json_report import ReportError, write_json
 from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.session.base_side import SideError
@@ -211,7 +211,7 @@ class PerfSession:
         elif result is not None:
             brief = self._config.get_verbosity() < 0
             self._console.table(terminalreporter, lambda w, c: render_table(result, w, c, brief))
-        elif self._options.record or self._options.json_path is not None:
+        elif self._options.record or self._options.reports:
             # An older report may still exist.
             notes.append("nothing was measured, so nothing was recorded or reported")
         if self._session.trial is not None and self._result is None:
@@ -291,11 +291,8 @@ class PerfSession:
 
     def _report(self, result: SessionResult) -> None:
         """Write and report the result; a failed write loses no verdict."""
-        if self._options.json_path is not None:
-            try:
-                write_json(self._options.json_path, result)
-            except ReportError as error:
-                self._problems.append(str(error))
+        if self._options.reports:
+            self._problems += write_reports(self._config, self._options, self._context, result)
         assert self._session.trial is not None
         benchmark_bridge.publish(self._config, self._held, self._session.trial.measurement, result)
         self._failing = log_verdicts(self._config, self._held, result, self._policy)
@@ -306,8 +303,10 @@ class PerfSession:
         lost = []
         if self._options.record and not (partial and partial.recorded_to):
             lost.append("this session was interrupted before it was recorded")
-        if self._options.json_path is not None:
-            lost.append(f"{self._options.json_path} was not written: the session was interrupted")
+        lost += [
+            f"{path} was not written: the session was interrupted"
+            for path in self._options.reports.values()
+        ]
         return lost
 
     def _give_up(self) -> None:

@@ -1,0 +1,44 @@
+"""The page's own script and style, and those of the chart library, with their hashes.
+
+uPlot (https://github.com/leeoniya/uPlot) lies in ``vendor/uplot``, as its npm package has it:
+``vendored.json`` has version, licence and SHA-256 of each file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent
+VENDORED = _FOLDER / "vendor" / "uplot"
+
+
+@cache
+def script() -> str:
+    """Return the whole script: the chart library, then the page's own."""
+    library = (VENDORED / "uPlot.iife.min.js").read_text(encoding="utf-8")
+    own = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    return f"{library}\n{own}"
+
+
+@cache
+def style() -> str:
+    """Return the whole style sheet."""
+    library = (VENDORED / "uPlot.min.css").read_text(encoding="utf-8")
+    own = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return f"{library}\n{own}"
+
+
+def content_policy() -> str:
+    """Return the policy of a page that may run and style itself, and load nothing."""
+    return (
+        f"default-src 'none'; script-src {_hash(script())}; style-src {_hash(style())}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(content: str) -> str:
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,124 @@
+"""The table of a test's metrics: intervals against target, baseline and tolerance, as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from pytest_llmperf.report.html.report_data import PageBaseline, PageMetric, PageRow
+from pytest_llmperf.report.html.values import change, interval, quantity, target, text
+
+_WIDTH = 200
+#: Free space at both ends of an axis, as a share of it.
+_MARGIN = 0.08
+
+_HEAD = (
+    "<thead><tr><th>metric<th>this session, 95% interval<th>"
+    "<th>target<th>compared with<th>verdict</thead>"
+)
+#: What the drawings mean; a page has it once.
+LEGEND = (
+    '<p class="legend"><svg aria-hidden="true"><path d="M70,10h56"/>'
+    '<path d="M84,15h28M98,12v6"/><path d="M40,7h44M62,2v10"/><path d="M160,1v18"/></svg>'
+    "<span>thick line with a tick: this session and its 95% interval; thin line with a tick: what "
+    "it is compared with; shaded: within the tolerance; dashed: the target. Each metric has its "
+    "own axis.</span></p>"
+)
+
+
+def metrics_table(rows: tuple[PageRow, ...]) -> str:
+    """Return the table of a test's metrics, each with its reason."""
+    return (
+        f'<table class="metrics">{_HEAD}<tbody>{"".join(map(_row, rows))}</tbody></table>'
+        if rows
+        else "<p>Nothing was measured.</p>"
+    )
+
+
+def _row(row: PageRow) -> str:
+    baseline = row.baseline if isinstance(row, PageMetric) else None
+    verdict = badge(row.verdict) if row.verdict else '<span class="off">shown only</span>'
+    reasons = "<br>".join(text(line) for line in _reasons(row))
+    return (
+        f"<tr><th>{text(row.label)}<td>{text(interval(row, row.value, row.low, row.high))}"
+        f"<td>{_drawing(row, baseline)}<td>{text(target(row))}<td>{text(_compared(row, baseline))}"
+        f"<td>{verdict} {reasons}"
+    )
+
+
+def badge(kind: str) -> str:
+    """Return a verdict in its colour; the word itself says it."""
+    return f"<b class={tone(kind)}>{text(kind)}</b>"
+
+
+def tone(kind: str | None) -> str:
+    """Return the colour's class of a verdict."""
+    if kind in ("error", "regressed", "missed"):
+        return "bad"
+    if kind in ("pass", "improved"):
+        return "good"
+    return "off" if kind is None else "warn"
+
+
+def _reasons(row: PageRow) -> Iterator[str]:
+    if row.explanation:
+        yield row.explanation
+    if isinstance(row, PageMetric):
+        yield from (note for note in row.notes if note not in (row.explanation or ""))
+
+
+def _compared(row: PageRow, baseline: PageBaseline | None) -> str:
+    if baseline is None:
+        return "–"
+    parts = [quantity(row, baseline.value)]
+    if baseline.sessions:
+        parts.append(f"({baseline.sessions} session{'s' if baseline.sessions != 1 else ''})")
+    level, slowdown = " ".join(parts), row.change if isinstance(row, PageMetric) else None
+    return level if slowdown is None else f"{level}, {change(row, slowdown)}"
+
+
+def _drawing(row: PageRow, baseline: PageBaseline | None) -> str:
+    """Draw interval, target, baseline and tolerance on one axis; nothing without a value."""
+    value = row.value
+    if value is None:
+        return ""
+    tolerated = _tolerated(row, baseline)
+    shown = [value, row.low, row.high, row.limit, *(tolerated or ())]
+    if baseline is not None:
+        shown += [baseline.value, baseline.low, baseline.high]
+    numbers = [one for one in shown if one is not None]
+    low, high = min(numbers), max(numbers)
+    if high <= low:
+        low, high = low - abs(low) * 0.05 - 1e-12, high + abs(high) * 0.05 + 1e-12
+    room = (high - low) * _MARGIN
+    low, high = low - room, high + room
+
+    def at(number: float) -> int:
+        return int((number - low) / (high - low) * _WIDTH + 0.5)
+
+    # A page has thousands of these: four paths, known by their order, without quotes.
+    tolerance = baselined = limit = ""
+    if tolerated is not None:
+        begin, end = map(at, tolerated)
+        tolerance = f"M{begin},10h{max(end - begin, 1)}"
+    if baseline is not None:
+        baselined = f"{_line(baseline.low, baseline.high, at, 15)}M{at(baseline.value)},12v6"
+    own = f"{_line(row.low, row.high, at, 7)}M{at(value)},2v10"
+    if row.limit is not None:
+        limit = f"M{at(row.limit)},1v18"
+    paths = (tolerance, baselined, own, limit)
+    return f"<svg>{''.join(f'<path d={path} />' if path else '<path />' for path in paths)}</svg>"
+
+
+def _line(low: float | None, high: float | None, at: Callable[[float], int], height: int) -> str:
+    """Return the path from one end of an interval to the other; empty without one."""
+    if low is None or high is None:
+        return ""
+    return f"M{at(low)},{height}h{max(at(high) - at(low), 1)}"
+
+
+def _tolerated(row: PageRow, baseline: PageBaseline | None) -> tuple[float, float] | None:
+    """Return the levels within the tolerance of what the row is compared with."""
+    if baseline is None or not isinstance(row, PageMetric) or not row.gated or row.change is None:
+        return None
+    factor = 1.0 + row.tolerance
+    return baseline.value / factor, baseline.value * factor

@@ -1,0 +1,196 @@
+"""One test of the page: a line that says its verdict and why, and everything else below it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.metrics import Unit
+from pytest_llmperf.report.html.intervals import badge, metrics_table
+from pytest_llmperf.report.html.report_data import (
+    PageGpuTelemetry,
+    PageReport,
+    PageRoofline,
+    PageTest,
+)
+from pytest_llmperf.report.html.values import text
+from pytest_llmperf.units import format_quantity
+
+_FAILING = ("error", "invalid", "regressed", "missed")
+#: An explanation up to its first semicolon that stands in no brackets, or its first line.
+_CLAIM = re.compile(r"(?:\([^)\n]*\)|\[[^\]\n]*\]|[^;\n])*")
+_RANKS = {kind.value: kind.rank for kind in VerdictKind}
+
+
+def rank(test: PageTest) -> int:
+    """Return the place of a test in the page: the worst verdicts come first."""
+    return len(_RANKS) if test.verdict is None else _RANKS[test.verdict]
+
+
+def test_section(test: PageTest, number: int, report: PageReport) -> str:
+    """Return a test's part of the page; ``number`` is its index in the charts' data.
+
+    It is open where the test fails.
+    """
+    kind = test.verdict or "shown only"
+    is_open = " open" if test.verdict in _FAILING else ""
+    has_charts = any(m.samples or m.progress or m.history for m in test.metrics) or test.timelines
+    charts = f'<div class="charts" data-i="{number}"></div>' if has_charts else ""
+    return (
+        f'<details class="test" id="t{number}" data-v="{text(kind)}"{is_open}>'
+        f'<summary>{badge(kind)} <span class="name">{text(test.nodeid)}</span> '
+        f'<span class="why">{text(_reason(test))}</span></summary><div class="body">'
+        f"{metrics_table(test.rows)}{_causes(test)}{charts}{_roofline(test.roofline)}"
+        f"{_telemetry(test, report)}{_work(test)}</div></details>\n"
+    )
+
+
+def _reason(test: PageTest) -> str:
+    """Return why the test has its verdict: the first metric with it, and how many more have it.
+
+    Without the facts behind the claim, which the table has.
+    """
+    alike = [row for row in test.rows if row.verdict is not None and row.verdict == test.verdict]
+    if not alike:
+        return "no metric was judged"
+    first = alike[0]
+    why = _CLAIM.match(first.explanation or "")
+    more = f" (and {len(alike) - 1} more of its metrics)" if len(alike) > 1 else ""
+    return f"{first.label}: {why[0] if why else ''}{more}"
+
+
+def _causes(test: PageTest) -> str:
+    found = [
+        listing("Likely caused by the configuration or the build", test.causes),
+        _diagnosis(test),
+        listing(
+            f"What differs from {test.against or 'the baseline'} besides speed",
+            [one for one in test.differences if one not in test.causes],
+        ),
+        listing("Found while measuring", test.findings),
+        listing(
+            "The machine while measuring",
+            [f"{one.severity}: {one.text}" for one in test.fitness if one.severity != "note"],
+        ),
+    ]
+    return "".join(found)
+
+
+def _diagnosis(test: PageTest) -> str:
+    if not test.diagnosis:
+        return ""
+    items = "".join(
+        f"<li><b>{text(one.title)}</b>{'' if one.certain else ' (worth a try)'}: "
+        f"{text(one.evidence)}<br>Change: {text(one.change)}"
+        for one in test.diagnosis
+    )
+    measured = f"<p>Try each change: <code>{text(test.doctor_command)}</code></p>"
+    return (
+        f"<section><h3>Possible causes (llmperf doctor)</h3><ol>{items}</ol>"
+        f"{measured if test.doctor_command else ''}</section>"
+    )
+
+
+def listing(title: str, lines: Iterable[str]) -> str:
+    """Return a list under a heading; nothing where it is empty."""
+    items = "".join(f"<li>{text(one)}" for one in lines)
+    return f"<section><h3>{text(title)}</h3><ul>{items}</ul></section>" if items else ""
+
+
+def _roofline(found: PageRoofline | None) -> str:
+    if found is None:
+        return ""
+    if found.limit_tokens_per_sec is None:
+        return listing("Roofline", [f"unknown: {found.problem or 'no limit was found'}"])
+    rate = format_quantity(found.limit_tokens_per_sec, Unit.TOKENS_PER_SECOND)
+    rows = "".join(
+        f"<tr><th scope=row>{text(name)}<td>{_mega(one.weight_bytes)}<td>{_mega(one.cache_bytes)}"
+        f"<td>{'–' if one.bandwidth is None else f'{one.bandwidth / 1e9:.3g} GB/s'}"
+        f"<td>{text(one.how or '–')}"
+        for name, one in found.devices.items()
+    )
+    share, bar = "", ""
+    if found.share is not None:
+        width = round(200 * min(max(found.share, 0.0), 1.0))
+        share = f"{found.share:.1%} of "
+        bar = f'<svg aria-hidden="true"><path d="M0,10h200"/><path/><path d="M0,10h{width}"/></svg>'
+    return (
+        f"<section><h3>Roofline</h3><p>Decode reaches {share}the limit of this machine's memory, "
+        f"{text(rate)}. {bar}</p><table class=plain><thead><tr><th>device<th>weights per token"
+        f"<th>KV cache per token<th>bandwidth<th>how it was found</thead><tbody>{rows}</tbody>"
+        "</table></section>"
+    )
+
+
+def _mega(count: float) -> str:
+    return f"{count / 1e6:.4g} MB" if count < 1e9 else f"{count / 1e9:.4g} GB"
+
+
+#: Label, unit, and size of the unit of a GPU's counters, in the order to show them.
+_COUNTERS = {
+    "power_w": ("power", "W", 1.0),
+    "temperature_c": ("temperature", "°C", 1.0),
+    "sm_mhz": ("clock", "MHz", 1.0),
+    "memory_mhz": ("memory clock", "MHz", 1.0),
+    "gpu_busy": ("busy", "%", 0.01),
+    "memory_busy": ("memory busy", "%", 0.01),
+    "memory_used": ("memory in use", "GiB", 2.0**30),
+    "engine_memory": ("memory of the engine", "GiB", 2.0**30),
+    "other_memory": ("memory of others", "GiB", 2.0**30),
+}
+
+
+def _telemetry(test: PageTest, report: PageReport) -> str:
+    if test.telemetry is None:
+        return ""
+    return "".join(_gpu(gpu, report) for gpu in test.telemetry.gpus)
+
+
+def _gpu(gpu: PageGpuTelemetry, report: PageReport) -> str:
+    name = next((one.name for one in report.session.gpus if one.index == gpu.gpu), "")
+    rows = "".join(
+        f"<tr><th scope=row>{label}<td>{spread.mean / size:.4g} {unit}"
+        f"<td>{spread.min / size:.4g} to {spread.max / size:.4g} {unit}"
+        for counter, (label, unit, size) in _COUNTERS.items()
+        if (spread := gpu.counters.get(counter)) is not None
+    )
+    remarks = [
+        f"clocks lowered {reason} in {count} of {gpu.samples} samples"
+        for reason, count in gpu.lowered_clocks.items()
+    ]
+    remarks += [f"critical error of the driver: Xid {code}" for code in gpu.xids]
+    remarks += ["the card stopped answering"] if gpu.lost else []
+    used = "" if gpu.used else ", not used by the engine"
+    title = f"GPU {'' if gpu.gpu is None else gpu.gpu}: {name or 'unknown'}{used}"
+    return (
+        f"<section><h3>{text(title)}</h3><table class=plain><thead><tr><th>while decoding"
+        f"<th>mean<th>range</thead><tbody>{rows}</tbody></table>"
+        f"{''.join(f'<p>{text(one)}</p>' for one in remarks)}</section>"
+    )
+
+
+def _work(test: PageTest) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in test.settings.items())
+    measured = f"{test.pairs} pairs of processes" if test.pairs else f"{test.processes} processes"
+    if test.earlier_pairs:
+        measured += f", {test.earlier_pairs} of them measured by earlier sessions"
+    sources = dict.fromkeys(
+        source for one in test.metrics if one.baseline for source in one.baseline.sources
+    )
+    stored = [*sources]
+    compared = f"{len(stored)} stored sessions, the last {stored[-1]}" if len(stored) > 1 else ""
+    facts = {
+        "workload": f"{test.workload.summary} ({test.workload.hash})",
+        "settings of this cell": settings,
+        "measured in": measured,
+        "compared with": test.against or compared or "".join(stored),
+    }
+    again = f"<p>Measure it again: <code>{text(test.command)}</code></p>" if test.command else ""
+    return f"<section><h3>Origin</h3>{facts_table(facts)}{again}</section>"
+
+
+def facts_table(facts: dict[str, str]) -> str:
+    """Return names and values as a description list, without those that are empty."""
+    items = "".join(f"<dt>{text(k)}<dd>{text(v)}" for k, v in facts.items() if v)
+    return f"<dl>{items}</dl>"

@@ -1,0 +1,34 @@
+"""Writes the page of a report, given as a file or as parsed JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pytest_llmperf.report.html.page import page
+from pytest_llmperf.report.html.report_data import read_report_file, report_of
+from pytest_llmperf.report.json_report import write_report
+
+
+def write_html(
+    report: Path | dict[str, Any],
+    path: Path,
+    *,
+    samples: bool = False,
+    option: str = "--llmperf-html",
+) -> None:
+    """Write the page of a session to ``path``, whole or not at all, creating its folder.
+
+    Args:
+        report: a file of ``--llmperf-json``, or what it holds.
+        path: the file to write.
+        samples: keep every raw sample in the page, not only their distribution.
+        option: the option that gave ``path``, for the error.
+
+    Raises:
+        BadRecordError: the report can't be read, is damaged or was written by a newer plugin.
+        ShapeError: parsed JSON that is not a report.
+        ReportError: the page can't be written there.
+    """
+    data = read_report_file(report) if isinstance(report, Path) else report_of(report)
+    write_report(path, page(data, samples=samples), "HTML", option)

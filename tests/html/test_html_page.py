@@ -1,0 +1,222 @@
+"""The page as a file: what it says, what it may do, and what of a report it refuses."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import resource
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_reports import HOSTILE, hostile_report, whole_report
+
+from benchmarks.html_report import large_report
+from pytest_llmperf.baselines.errors import BadRecordError
+from pytest_llmperf.report.html import write_html
+from pytest_llmperf.report.json_report import ReportError
+from pytest_llmperf.stored_json import ShapeError
+
+
+class Parsed(HTMLParser):
+    """The elements of a page, its texts, and what scripts and styles hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.raw: dict[str, list[str]] = {"script": [], "style": []}
+        self.words: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self._inside = tag if tag in self.raw else ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.raw[self._inside].append(data)
+        else:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def written(report: dict[str, Any], folder: Path, **options: Any) -> str:
+    write_html(report, folder / "page.html", **options)
+    return (folder / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
+    return Parsed(written(whole_report(), tmp_path_factory.mktemp("whole")))
+
+
+def test_verdicts_reasons_and_intervals_need_no_script(whole: Parsed) -> None:
+    for part in (
+        "2 regressed",
+        "tests/perf/test_chat.py::test_long_prompt",
+        "30.0% slower [",
+        "≥ 60 tok/s",
+        "layers left on the CPU",
+        "llmperf doctor --prompt-tokens 38",
+        "pytest -m perf --llmperf-against main --llmperf-html report.html",
+        "61.0% of the limit of this machine's memory, 139 tok/s",
+        "clocks lowered at its power limit in 61 of 120 samples",
+        "another process used 0.6 cores: stress (pid 4711)",
+        "n_gpu_layers -1",
+    ):
+        assert part in whole.text
+    assert sum(tag == "svg" for tag, _ in whole.elements) > 10
+
+
+def test_the_worst_verdicts_come_first_and_are_open(whole: Parsed) -> None:
+    tests = [found for tag, found in whole.elements if tag == "details" and "data-v" in found]
+    assert [(one["data-v"], "open" in one) for one in tests] == [
+        ("regressed", True),
+        ("regressed", True),
+        ("no baseline", False),
+        ("pass", False),
+    ]
+
+
+def test_the_page_may_run_itself_and_load_nothing(whole: Parsed) -> None:
+    (policy,) = [
+        found["content"] for tag, found in whole.elements if "http-equiv" in found and tag == "meta"
+    ]
+    data, script = whole.raw["script"]
+    (style,) = whole.raw["style"]
+    for kind, content in (("script", script), ("style", style)):
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{kind}-src 'sha256-{digest}'" in str(policy)
+    assert str(policy).startswith("default-src 'none';")
+    assert re.fullmatch(r"[A-Za-z0-9+/=.]+", data)
+    loading = {"src", "srcset", "action", "style", "onclick", "onload"}
+    assert not [one for one in whole.elements if loading & one[1].keys()]
+    assert {found["href"] for _, found in whole.elements if "href" in found} == {"#tests"}
+
+
+def test_names_and_texts_are_never_markup(tmp_path: Path, whole: Parsed) -> None:
+    text = written(hostile_report(), tmp_path)
+    found = Parsed(text)
+    # The same elements, attributes included, but for texts in them.
+    shape = [(tag, sorted(attributes)) for tag, attributes in found.elements]
+    assert shape == [(tag, sorted(attributes)) for tag, attributes in whole.elements]
+    assert len(found.raw["script"]) == 2
+    for character in ("\u2028", "\u2029", "\x1b", "\u202e"):
+        assert character not in text
+    assert "</script><script>alert(1)</script>" in found.text
+    assert HOSTILE not in found.text
+    assert r"\u2028\u2029\x1b[31m\udcff\u202e" in found.text
+
+
+def test_a_stored_report_gives_the_same_page(tmp_path: Path) -> None:
+    report = whole_report()
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    text = written(report, tmp_path)
+    write_html(tmp_path / "report.json", tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text(encoding="utf-8") == text
+
+
+def test_a_large_session_stays_below_a_megabyte(tmp_path: Path) -> None:
+    text = written(large_report(200, 40), tmp_path)
+    assert len(text.encode()) < 1_000_000
+    assert text.count("<details class=") == 200
+
+
+def test_raw_samples_are_kept_on_request(tmp_path: Path) -> None:
+    report = large_report(3, 40)
+    assert len(written(report, tmp_path, samples=True)) > len(written(report, tmp_path)) + 10_000
+
+
+def test_a_report_of_an_earlier_version_has_fewer_charts(tmp_path: Path) -> None:
+    report = whole_report()
+    later = ("measured_at", "command", "provenance", "model_file", "config", "machine_facts")
+    for name in (*later, "history"):
+        del report["session"][name]
+    for test in report["tests"]:
+        del test["timelines"], test["command"], test["doctor_command"]
+        for metric in test["metrics"]:
+            del metric["progress"], metric["history"]
+            if metric["baseline"]:
+                del metric["baseline"]["levels"]
+        for gpu in test["telemetry"]["gpus"] if test["telemetry"] else ():
+            del gpu["course"]
+    found = Parsed(written(report, tmp_path))
+    assert "30.0% slower [" in found.text
+
+
+def test_a_session_without_tests_has_a_page(tmp_path: Path) -> None:
+    report = whole_report()
+    report["tests"] = []
+    assert "The session has no perf tests." in Parsed(written(report, tmp_path)).text
+
+
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    write_html(whole_report(), tmp_path / "a" / "b" / "page.html")
+    assert (tmp_path / "a" / "b" / "page.html").stat().st_size > 50_000
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReportError, match=r"can't write the HTML report to .*page\.html: .*--html"):
+        write_html(whole_report(), tmp_path / "file" / "page.html", option="--html")
+
+
+def test_a_full_disk_leaves_the_old_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(ReportError, match="can't write the HTML report to"):
+            write_html(whole_report(), page)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert page.read_text() == "old"
+    assert [one.name for one in tmp_path.iterdir()] == ["page.html"]
+
+
+def damaged(path: Path, **change: Any) -> Path:
+    path.write_text(json.dumps({**whole_report(), **change}))
+    return path
+
+
+def test_a_report_of_a_newer_layout_is_refused(tmp_path: Path) -> None:
+    file = damaged(tmp_path / "new.json", schema=99)
+    with pytest.raises(BadRecordError, match=r"newer plugin \(schema 99"):
+        write_html(file, tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_damaged_report_is_refused_and_the_damage_named(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.json"
+    cut.write_text(json.dumps(whole_report())[:5000])
+    with pytest.raises(BadRecordError, match="not JSON"):
+        write_html(cut, tmp_path / "page.html")
+    report = whole_report()
+    report["tests"][0]["metrics"][1]["low"] = "low"
+    with pytest.raises(ShapeError, match=r"tests\[0\]\.metrics\[1\]\.low: expected a number"):
+        write_html(report, tmp_path / "page.html")
+    report = whole_report()
+    report["tests"][0]["telemetry"]["gpus"][0]["course"]["counters"]["power_w"].pop()
+    with pytest.raises(ShapeError, match=r"telemetry.*power_w.*expected 120 values"):
+        write_html(report, tmp_path / "page.html")
+    with pytest.raises(BadRecordError, match="tests: missing"):
+        write_html(_without_tests(tmp_path / "none.json"), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def _without_tests(path: Path) -> Path:
+    report = whole_report()
+    del report["tests"]
+    path.write_text(json.dumps(report))
+    return path
