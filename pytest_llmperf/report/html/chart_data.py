@@ -25,7 +25,7 @@ from pytest_llmperf.report.html.report_data import (
     PageTest,
     PageTimeline,
 )
-from pytest_llmperf.report.html.values import Scale, scale
+from pytest_llmperf.report.html.values import GPU_COUNTERS, Scale, scale
 from pytest_llmperf.text import printable
 
 #: Bars of a distribution.
@@ -38,13 +38,6 @@ _STEPS = 250
 _NONE = 255
 #: A value this many times farther from the median than nine in ten are stands in the last bar.
 _FAR = 4.0
-_COUNTERS = {
-    "power_w": ("power", "W", 1.0),
-    "temperature_c": ("temperature", "°C", 1.0),
-    "sm_mhz": ("clock", "MHz", 1.0),
-    "gpu_busy": ("busy", "%", 0.01),
-    "memory_used": ("memory in use", "GiB", float(2**30)),
-}
 
 
 def packed(report: PageReport, *, samples: bool) -> str:
@@ -100,12 +93,20 @@ class _Packer:
 
     def _progress(self, progress: PageProgress, tolerance: float) -> dict[str, Any]:
         looks = _thinned(progress.looks, _LOOKS)
+        differences = [_percent(one) for one in progress.differences]
+        ends = [[_percent(look[end]) for look in looks] for end in (1, 2, 3)]
+        # The first intervals may be hundreds of times wider than the last, and would leave the
+        # others no steps; the chart ends there, too.
+        shown = [0.0, *(one for one in differences if one is not None)]
+        shown += [series[-1] for series in ends if series and series[-1] is not None]
+        low, high = min(shown), max(shown)
+        room = (high - low) / 2
         return {
             "a": progress.against,
             "t": _percent(tolerance),
-            "d": self._series([_percent(one) for one in progress.differences]),
+            "d": self._series(differences),
             "n": [count for count, *_ in looks],
-            "k": [self._series([_percent(look[end]) for look in looks]) for end in (1, 2, 3)],
+            "k": [self._series(_clipped(series, low - room, high + room)) for series in ends],
         }
 
     def _distribution(self, own: Sequence[float], base: Sequence[float]) -> dict[str, Any] | None:
@@ -167,7 +168,7 @@ class _Packer:
             return
         name = "GPU" if gpu.gpu is None else f"GPU {gpu.gpu}"
         for counter, values in course.counters.items():
-            label, unit, factor = _COUNTERS.get(counter, (printable(counter), "", 1.0))
+            label, unit, factor = GPU_COUNTERS.get(counter, (printable(counter), "", 1.0))
             if all(one is None for one in values):
                 continue
             yield {
@@ -197,6 +198,10 @@ class _Packer:
 def _percent(slowdown: float | None) -> float | None:
     """A slowdown as a percentage; null beyond what a chart can show."""
     return None if slowdown is None or abs(slowdown) > 1e3 else _digits(slowdown * 100, 4)
+
+
+def _clipped(values: Sequence[float | None], low: float, high: float) -> list[float | None]:
+    return [None if one is None else min(max(one, low), high) for one in values]
 
 
 def _counts(values: Iterable[float], low: float, high: float) -> list[int]:

@@ -166,7 +166,7 @@
   function progress(box, metric) {
     const { a, t, n, d: each } = metric.p;
     const isBase = a === "base";
-    const z = metric.p.k.map((series) => series.at(-1));
+    const z = metric.p.k.map((series) => series.at(-1) ?? null);
     const looks = metric.p.k.map((series) => {
       const found = Array(each.length).fill(null);
       series.forEach((value, index) => (found[n[index] - 1] = value));
@@ -187,7 +187,7 @@
       box,
       isBase ? "Pair by pair" : "Against the target",
       `slowdown of each ${noun} ${isBase ? "against the base" : "against the limit"}, and the 95% ` +
-        `interval so far${n.length ? `: ${percent(z[0])} [${percent(z[1])}, ${percent(z[2])}] in the end` : ""}`,
+        "interval so far, after each",
       () => ({
         scales: { x: { time: false }, y: { range: [least - room, greatest + room] } },
         series: [

@@ -14,7 +14,7 @@ from pytest_llmperf.report.html.report_data import (
     PageRoofline,
     PageTest,
 )
-from pytest_llmperf.report.html.values import text
+from pytest_llmperf.report.html.values import GPU_COUNTERS, text
 from pytest_llmperf.units import format_quantity
 
 _FAILING = ("error", "invalid", "regressed", "missed")
@@ -35,7 +35,8 @@ def test_section(test: PageTest, number: int, report: PageReport) -> str:
     """
     kind = test.verdict or "shown only"
     is_open = " open" if test.verdict in _FAILING else ""
-    has_charts = any(m.samples or m.progress or m.history for m in test.metrics) or test.timelines
+    drawn = any(one.samples or one.progress or one.history for one in test.metrics)
+    has_charts = drawn or test.timelines or test.telemetry
     charts = f'<div class="charts" data-i="{number}"></div>' if has_charts else ""
     return (
         f'<details class="test" id="t{number}" data-v="{text(kind)}"{is_open}>'
@@ -127,20 +128,6 @@ def _mega(count: float) -> str:
     return f"{count / 1e6:.4g} MB" if count < 1e9 else f"{count / 1e9:.4g} GB"
 
 
-#: Label, unit, and size of the unit of a GPU's counters, in the order to show them.
-_COUNTERS = {
-    "power_w": ("power", "W", 1.0),
-    "temperature_c": ("temperature", "°C", 1.0),
-    "sm_mhz": ("clock", "MHz", 1.0),
-    "memory_mhz": ("memory clock", "MHz", 1.0),
-    "gpu_busy": ("busy", "%", 0.01),
-    "memory_busy": ("memory busy", "%", 0.01),
-    "memory_used": ("memory in use", "GiB", 2.0**30),
-    "engine_memory": ("memory of the engine", "GiB", 2.0**30),
-    "other_memory": ("memory of others", "GiB", 2.0**30),
-}
-
-
 def _telemetry(test: PageTest, report: PageReport) -> str:
     if test.telemetry is None:
         return ""
@@ -152,7 +139,7 @@ def _gpu(gpu: PageGpuTelemetry, report: PageReport) -> str:
     rows = "".join(
         f"<tr><th scope=row>{label}<td>{spread.mean / size:.4g} {unit}"
         f"<td>{spread.min / size:.4g} to {spread.max / size:.4g} {unit}"
-        for counter, (label, unit, size) in _COUNTERS.items()
+        for counter, (label, unit, size) in GPU_COUNTERS.items()
         if (spread := gpu.counters.get(counter)) is not None
     )
     remarks = [

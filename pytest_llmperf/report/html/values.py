@@ -17,6 +17,18 @@ from pytest_llmperf.units import (
 )
 
 NOTHING = "–"
+#: Label, unit, and size of the unit of a GPU's counters, in the order to show them.
+GPU_COUNTERS = {
+    "power_w": ("power", "W", 1.0),
+    "temperature_c": ("temperature", "°C", 1.0),
+    "sm_mhz": ("clock", "MHz", 1.0),
+    "memory_mhz": ("memory clock", "MHz", 1.0),
+    "gpu_busy": ("busy", "%", 0.01),
+    "memory_busy": ("memory busy", "%", 0.01),
+    "memory_used": ("memory in use", "GiB", 2.0**30),
+    "engine_memory": ("memory of the engine", "GiB", 2.0**30),
+    "other_memory": ("memory of others", "GiB", 2.0**30),
+}
 _UNITS = {unit.value: unit for unit in Unit}
 
 
