@@ -17,18 +17,16 @@ VENDORED = _FOLDER / "vendor" / "uplot"
 
 @cache
 def script() -> str:
-    """Return the whole script: the chart library, then the page's own."""
-    library = (VENDORED / "uPlot.iife.min.js").read_text(encoding="utf-8")
-    own = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    return f"{library}\n{own}"
+    """Return the whole script: the chart library, the charts, then the page's own."""
+    files = (VENDORED / "uPlot.iife.min.js", _FOLDER / "charts.js", _FOLDER / "page.js")
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
 
 @cache
 def style() -> str:
     """Return the whole style sheet."""
-    library = (VENDORED / "uPlot.min.css").read_text(encoding="utf-8")
-    own = (_FOLDER / "page.css").read_text(encoding="utf-8")
-    return f"{library}\n{own}"
+    files = (VENDORED / "uPlot.min.css", _FOLDER / "page.css")
+    return "\n".join(path.read_text(encoding="utf-8") for path in files)
 
 
 def content_policy() -> str:
