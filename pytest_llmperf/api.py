@@ -63,6 +63,7 @@ _REMEDIES = Remedies(
     record="measure_workload(..., name=..., record=True)",
     accept="llmperf baseline accept --reason WHY",
     compare="compare_configurations(config, base, ...)",
+    details="table(result, verbose=True)",
     strict=None,
 )
 
@@ -187,9 +188,13 @@ def compare_configurations(
     return _run(context, test, engine)
 
 
-def table(result: SessionResult, width: int = 100) -> str:
-    """Return a result as the table that pytest prints, in lines of at most ``width`` columns."""
-    return "\n".join([*render_table(result, width, remedies=_REMEDIES), *result.problems])
+def table(result: SessionResult, width: int = 100, verbose: bool = False) -> str:
+    """Return a result as the table that pytest prints, in lines of at most ``width`` columns.
+
+    ``verbose``: with intervals, evidence and the metrics that are not gated, as with ``-v``.
+    """
+    lines = render_table(result, width, verbosity=int(verbose), remedies=_REMEDIES)
+    return "\n".join([*lines, *result.problems])
 
 
 def read_sessions(folder: str | Path = "perf_baselines") -> list[StoredRecord]:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 #: Categories that can move the cursor, hide text or can't be encoded: they are shown escaped.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+#: Between the parts of one line.
+DOT = " · "
+
 # A node id breaks after a folder, after "::" or before its parameters first,
 # and inside names only if that is not enough.
 _STRONG_BREAK = re.compile(r"(?<=/)|(?<=::)|(?=\[)")

@@ -275,10 +275,3 @@ def format_duration(seconds: float) -> str:
     hours, rest = divmod(round(seconds), 3600)
     parts = ((hours, "h"), (rest // 60, "min"), (rest % 60, "s"))
     return " ".join(f"{number} {unit}" for number, unit in parts if number)
-
-
-def format_change(change: float) -> str:
-    """Return a relative change with its sign: ``0.052`` -> ``"+5.2%"``."""
-    percent = change * 100
-    text = f"{percent:+.1f}%" if abs(percent) < 99.95 else f"{percent:+.0f}%"
-    return "0.0%" if text in ("+0.0%", "-0.0%") else text

@@ -97,10 +97,12 @@ def _examine(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.doctor.setup import set_up
     from pytest_llmperf.engine.device_lock import DeviceLock
     from pytest_llmperf.report.doctor import as_json, render
+    from pytest_llmperf.session.setup import setup_words
+    from pytest_llmperf.text import DOT
 
     project = ProjectFolders.around(Path.cwd())
     setup = set_up(arguments.config, arguments.set, project, os.environ)
-    note(project.describe(setup.loaded.path))
+    note(DOT.join(setup_words(project, setup.loaded)))
     if arguments.json is not None:
         check_writable("--json", arguments.json)
     lock = DeviceLock(notify=note)

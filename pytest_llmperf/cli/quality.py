@@ -89,6 +89,8 @@ def _measure(arguments: argparse.Namespace) -> int:
     from pytest_llmperf.quality.reference import reference_spec
     from pytest_llmperf.report.json_report import quality_json
     from pytest_llmperf.report.quality import render_quality
+    from pytest_llmperf.session.setup import setup_words
+    from pytest_llmperf.text import DOT
 
     project = ProjectFolders.around(Path.cwd())
     settings = list(arguments.set)
@@ -96,7 +98,7 @@ def _measure(arguments: argparse.Namespace) -> int:
         named = _model(arguments.reference)
         settings.append(f"quality.reference.model_path={json_text(named).strip()}")
     setup = set_up(arguments.config, settings, project, os.environ)
-    note(project.describe(setup.loaded.path))
+    note(DOT.join(setup_words(project, setup.loaded)))
     if arguments.json is not None:
         check_writable("--json", arguments.json)
     reference, text = reference_spec(setup.loaded, setup.spec), _text(arguments, setup)

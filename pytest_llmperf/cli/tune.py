@@ -184,10 +184,12 @@ def _tune_prompts(
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.machine_watch import FitWait
     from pytest_llmperf.session.recording import record_body
+    from pytest_llmperf.session.setup import setup_words
+    from pytest_llmperf.text import DOT
     from pytest_llmperf.tune.run import TuneRun
 
     setup = today.setup
-    note(setup.project.describe(setup.loaded.path))
+    note(DOT.join(setup_words(setup.project, setup.loaded)))
     options = {} if arguments.max_tokens is None else {"max_tokens": arguments.max_tokens}
     context = SessionContext(
         setup, FitWait(setup.perf.wait_fit or 0.0, note), console=LineConsole(note)

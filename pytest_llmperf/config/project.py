@@ -92,7 +92,7 @@ class ProjectFolders:
         if file is None:
             return f"no {FILE_NAME} in {' or '.join(map(shown_path, self.folders))}: defaults"
         inside = file.is_relative_to(self.started)
-        return f"config {shown_path(file.relative_to(self.started) if inside else file)}"
+        return shown_path(file.relative_to(self.started) if inside else file)
 
 
 def _first(folders: Sequence[Path], names: dict[str, str | None]) -> Path | None:

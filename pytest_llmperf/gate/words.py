@@ -15,17 +15,46 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.metrics import Metric
 
+_NO_SIZE = "0.0%"
 _SPEEDS = frozenset({Unit.SECONDS, Unit.TOKENS_PER_SECOND})
 
 
-def change_words(metric: Metric, change: float) -> str:
-    """A slowdown in words: ``5.5% slower``, ``0.4% faster``, ``no change``."""
-    size = f"{abs(change):.1%}"
-    return "no change" if size == "0.0%" else f"{size} {_side(metric, change)}"
+def change_words(metric: Metric | None, change: float) -> str:
+    """A size of change in words: ``5.5% slower``, ``0.4% faster``, ``no change``.
+
+    All reports and explanations write sizes of change with this function and ``interval_words``.
+
+    Args:
+        metric: the metric; None if the package that provides it is not installed.
+        change: the change as a fraction; positive is worse.
+    """
+    if not math.isfinite(change):
+        return "unknown"
+    size = _size(change)
+    return "no change" if size == _NO_SIZE else f"{size} {_side(metric, change)}"
 
 
-def _side(metric: Metric, change: float) -> str:
-    if metric.unit in _SPEEDS:
+def interval_words(metric: Metric | None, low: float, high: float) -> str:
+    """An interval of changes: ``[1.2% faster to 2.4% slower]``, ``[1.2% to 2.4% slower]``."""
+    first, last = change_words(metric, low), change_words(metric, high)
+    if first == last:
+        return f"[{first}]"
+    if low * high > 0 and _NO_SIZE not in (_size(low), _size(high)):
+        # Both on one side: the smaller size first, as a reader would say it.
+        least, largest = sorted((low, high), key=abs)
+        return f"[{_size(least)} to {change_words(metric, largest)}]"
+    return f"[{first} to {last}]"
+
+
+def _size(change: float) -> str:
+    size = abs(change)
+    if size >= 10:
+        return "unknown" if not math.isfinite(size) else "over 1000%"
+    return f"{size:.1%}" if size < 0.9995 else f"{size:.0%}"
+
+
+def _side(metric: Metric | None, change: float) -> str:
+    if metric is not None and metric.unit in _SPEEDS:
         return "slower" if change > 0 else "faster"
     return "worse" if change > 0 else "better"
 
@@ -99,47 +128,48 @@ def chance_words(log_evidence: float, log_threshold: float) -> str:
     return f"by chance once in {shown}; at most once in {asked:,.0f} required"
 
 
-def effect_words(metric: Metric, effect: float, low: float, high: float) -> str:
-    """A slowdown and its interval: ``0.2% slower [-0.9%, +1.3%]``; in brackets + is slower."""
-    return f"{change_words(metric, effect)} {interval_words(low, high)}"
+def effect_words(metric: Metric | None, effect: float, low: float, high: float) -> str:
+    """A size of change and its interval: ``0.2% slower [0.9% faster to 1.3% slower]``.
+
+    The side is written once if all have the same: ``5.2% slower [3.4% to 7.0%]``.
+    """
+    known, interval = change_words(metric, effect), interval_words(metric, low, high)
+    side = f" {_side(metric, effect)}"
+    if " to " in interval and known.endswith(side) and min(low * effect, high * effect) > 0:
+        interval = interval.replace(side, "")
+    return f"{known} {interval}"
 
 
-def open_words(verdicts: Sequence[Verdict]) -> str:
-    """The undecided metrics and what is known of them: ``tokens/s +0.4% [-1.2%, +2.0%]``."""
-    parts = []
-    for verdict in verdicts:
-        proof, text = verdict.proof, verdict.check.metric.label
-        if proof is not None and proof.effect is not None:
-            text += f" {signed(proof.effect)}"
-            if proof.low is not None and proof.high is not None:
-                text += f" {interval_words(proof.low, proof.high)}"
-        parts.append(text)
-    return ", ".join(parts)
+def open_words(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """What is known of each undecided metric, against its tolerance or its target.
+
+    Such as ``tokens/s 0.4% slower [1.2% faster to 2.0% slower], tolerance 5%``.
+    """
+    return tuple(_open_words(verdict) for verdict in verdicts)
 
 
-def interval_words(low: float, high: float) -> str:
-    """The ends of a slowdown's interval: ``[-1.2%, +2.4%]``; positive is slower."""
-    return f"[{signed(low)}, {signed(high)}]"
-
-
-def signed(change: float) -> str:
-    """A slowdown as a signed share: ``+5.2%``; positive is slower."""
-    if not math.isfinite(change) or abs(change) >= 10:
-        return "unknown" if not math.isfinite(change) else "over +1000%"
-    text = f"{change:+.1%}"
-    return "0.0%" if text in ("+0.0%", "-0.0%") else text
+def _open_words(verdict: Verdict) -> str:
+    check, proof = verdict.check, verdict.proof
+    if proof is None or proof.effect is None:
+        return check.metric.label
+    known = change_words(check.metric, proof.effect)
+    if proof.low is not None and proof.high is not None:
+        known = effect_words(check.metric, proof.effect, proof.low, proof.high)
+    if verdict.strategy == "target":
+        return f"{check.metric.label} against its target: {known}"
+    return f"{check.metric.label} {known}, tolerance {percent(check.tolerance)}"
 
 
 def at_most(bound: float, metric: Metric) -> str:
     """The bound that a pass proves, at 95%: ``at most 1.8% slower``; ``at least 0.3% faster``."""
-    return f"at {'most' if bound > 0 else 'least'} {abs(bound):.1%} {_side(metric, bound)}"
+    return f"at {'most' if bound > 0 else 'least'} {_size(bound)} {_side(metric, bound)}"
 
 
 def sensitivity_words(metric: Metric, passes_up_to: float, calls_from: float) -> str:
     """Sensitivity of stored sessions: ``passes up to 1.9% slower, regressed from 6.2% slower``."""
     side = _side(metric, passes_up_to)
     condition = "up to" if passes_up_to > 0 else "only from"
-    passes = f"passes {condition} {abs(passes_up_to):.1%} {side}"
+    passes = f"passes {condition} {_size(passes_up_to)} {side}"
     return f"{passes}, regressed from {change_words(metric, calls_from)}"
 
 

@@ -94,10 +94,10 @@ class Plan:
             each = self.unit.counted(count)
         line = (
             f"{tests} test{'s' if tests != 1 else ''}, at least {each} each, "
-            f"about {format_duration(self.expected_seconds)} at least"
+            f"{format_duration(self.expected_seconds)}"
         )
         if self.expected_seconds <= self.budget:
-            return f"{line}, at most {format_duration(self.budget)} (perf.budget)"
+            return f"{line} to {format_duration(self.budget)}"
         return (
             f"{line}; over the budget of {format_duration(self.budget)}: checks undecided by then "
             "are inconclusive (perf.budget)"

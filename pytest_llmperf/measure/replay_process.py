@@ -15,7 +15,7 @@ class Step:
 
     ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
     ``processes`` is the planned minimum; ``side`` is CANDIDATE or BASE, and ``pair`` is None
-    without a comparison. ``open`` says what is undecided of the test; ``left`` is how many
+    without a comparison. ``open`` says what is known of the test's undecided metrics; ``left`` is how many
     seconds all tests are expected to take, or None where unknown.
     """
 
@@ -26,7 +26,7 @@ class Step:
     iterations: int
     side: str
     pair: int | None
-    open: str = ""
+    open: tuple[str, ...] = ()
     left: float | None = None
 
 

@@ -35,13 +35,13 @@ class Open:
         metrics: the undecided ones; none: all.
         alone: a pair whose processes run one after the other is needed, because such pairs
             contradict those that took turns.
-        text: the undecided metrics and what is known of them, for the progress line.
+        texts: what is known of each undecided metric, for the progress display.
         seconds: that deciding them is expected to take; None where unknown.
     """
 
     metrics: Collection[str] = ()
     alone: bool = False
-    text: str = ""
+    texts: tuple[str, ...] = ()
     seconds: float | None = None
 
 
@@ -182,7 +182,7 @@ class Rounds:
         """Report a step with what is open of its test, and the seconds that all tests need."""
         known = self._open.get(step.nodeid, Open())
         seconds = [one.seconds for one in self._open.values() if one.seconds is not None]
-        self._on_step(replace(step, open=known.text, left=sum(seconds) if seconds else None))
+        self._on_step(replace(step, open=known.texts, left=sum(seconds) if seconds else None))
 
     def _needs_alone(self, nodeid: str) -> bool:
         known = self._open.get(nodeid)

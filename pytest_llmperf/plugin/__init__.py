@@ -23,7 +23,7 @@ from pytest_llmperf.plugin.selection import (
     is_perf,
     named_markers,
 )
-from pytest_llmperf.plugin.settings import config_line, current_settings
+from pytest_llmperf.plugin.settings import current_settings, header_lines
 
 __all__ = ["_sweep_parameter", "llm_engine"]
 
@@ -61,8 +61,8 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
-    """Report which configuration a session that may measure reads."""
-    return [f"llmperf: {config_line(config)}"] if _named(config) else []
+    """Name the configuration and the model of a session that may measure."""
+    return header_lines(config) if _named(config) else []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,8 +1,10 @@
-"""Passes the samples of perf tests to pytest-benchmark, for its table, files and plots."""
+"""Passes the samples of perf tests to pytest-benchmark, for its files, comparisons and plots."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import shlex
+from collections.abc import Generator, Sequence
 from statistics import median
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,8 @@ def publish(
 
     Every iteration of every process is one round of one iteration, in seconds;
     the LLM metrics (median over processes, and raw samples) and the verdict go into
-    ``extra_info``. Does nothing where pytest-benchmark is absent or disabled.
+    ``extra_info``. Its table shows them only if one of its options was given: this plugin has a
+    table of its own. Does nothing where pytest-benchmark is absent or disabled.
     """
     session: Any = getattr(config, "_benchmarksession", None)
     if session is None or session.disabled or session.skip:
@@ -50,6 +53,37 @@ def publish(
         for duration in durations:
             benchmark.update(duration)
         session.benchmarks.append(benchmark)
+    if not _is_asked_for(config):
+        config.pluginmanager.register(_NotInTable({one.item.nodeid for one in held}))
+
+
+class _NotInTable:
+    """Takes perf tests out of the groups that pytest-benchmark draws.
+
+    Its files are written from the benchmarks, not from the groups.
+    """
+
+    def __init__(self, nodeids: set[str]) -> None:
+        self._nodeids = nodeids
+
+    @pytest.hookimpl(wrapper=True, optionalhook=True)
+    def pytest_benchmark_group_stats(self) -> Generator[None, Any, Any]:
+        groups = yield
+        left = (
+            (name, [one for one in group if one["fullname"] not in self._nodeids])
+            for name, group in groups
+        )
+        return [(name, group) for name, group in left if group]
+
+
+def _is_asked_for(config: pytest.Config) -> bool:
+    """Whether one of pytest-benchmark's options was given, in any of the places for options."""
+    given = [
+        *map(str, config.invocation_params.args),
+        *config.getini("addopts"),
+        *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),
+    ]
+    return any(word.startswith("--benchmark-") for word in given)
 
 
 def _extra(samples: TestSamples, test: TestResult) -> dict[str, Any]:

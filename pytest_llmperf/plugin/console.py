@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ import pytest
 
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Step
-from pytest_llmperf.report.progress import Progress
-from pytest_llmperf.text import printable, printable_lines, wrap_words
+from pytest_llmperf.plugin.on_sigterm import on_sigterm
+from pytest_llmperf.report.progress import LogProgress, Progress
+from pytest_llmperf.text import printable, wrap_words
+
+_LEAD = "llmperf: "
 
 
 class TerminalConsole:
@@ -20,6 +24,7 @@ class TerminalConsole:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        self._live: Progress | None = None
 
     @property
     def _reporter(self) -> Any:
@@ -30,10 +35,17 @@ class TerminalConsole:
         return self._reporter is None or self._config.get_verbosity() < 0
 
     def line(self, text: str) -> None:
-        """Write one line; control characters are escaped, as it may quote a commit's subject."""
-        if not self._quiet:
-            _fresh_line(self._reporter)
-            self._reporter.write_line(f"llmperf: {printable_lines(text)}")
+        """Write a message; control characters are escaped, as it may quote a commit's subject."""
+        if self._quiet:
+            return
+        lines = list(_message(text, _width(self._reporter)))
+        if self._live is not None:
+            for line in lines:
+                self._live.line(line)
+            return
+        _fresh_line(self._reporter)
+        for line in lines:
+            self._reporter.write_line(line)
 
     def recording(self, nodeid: str) -> None:
         """Name each body that runs, with ``-v``."""
@@ -43,29 +55,19 @@ class TerminalConsole:
     @contextmanager
     def progress(self, plan: Plan, *, in_logs: bool = True) -> Iterator[Callable[[Step], None]]:
         """Show the progress of the rounds; on a terminal only, unless ``in_logs``."""
-        if self._quiet or not (in_logs or self._reporter.isatty):
+        reporter = self._reporter
+        if self._quiet or not (in_logs or _is_live(reporter)):
             yield lambda _: None
             return
-        reporter, began, current = self._reporter, time.monotonic(), [0]
         _fresh_line(reporter)
-        live = bool(reporter.isatty)
-        progress = Progress(
-            lambda text: reporter.write(text, flush=True), live=live, width=_width(reporter)
-        )
-
-        def show_step(step: Step) -> None:
-            progress.note_open(step.open, step.left)
-            elapsed = time.monotonic() - began
-            if step.process != current[0]:
-                current[0], expected = step.process, plan.expected_seconds
-                if step.pair is None:
-                    progress.start_process(step.process, elapsed, expected)
-                else:
-                    progress.start_pair(step.pair, step.side, elapsed, expected)
-            progress.iteration(step.nodeid, step.iteration or 0, step.iterations, elapsed)
-
-        with progress:
-            yield show_step
+        began, progress = time.monotonic(), _progress(reporter, plan.expected_seconds)
+        self._live = progress
+        try:
+            with on_sigterm(progress.close):
+                yield lambda step: progress.step(step, time.monotonic() - began)
+        finally:
+            self._live = None
+            progress.close()
         reporter.currentfspath = None
 
     def table(self, reporter: Any, render: Callable[[int, bool], list[str]]) -> None:
@@ -77,8 +79,43 @@ class TerminalConsole:
     def remarks(self, reporter: Any, remarks: Sequence[str], **markup: bool) -> None:
         """Print further remarks, after the table; ``markup`` is pytest's, such as ``red``."""
         for remark in remarks:
-            for line in wrap_words(remark, _width(reporter), first="llmperf: "):
+            for line in wrap_words(remark, _width(reporter), first=_LEAD):
                 reporter.write_line(line, **markup)
+
+
+def _message(text: str, width: int) -> Iterator[str]:
+    """Break a message into lines; its own indented lines, such as commands, stay as they are."""
+    for number, line in enumerate(text.splitlines()):
+        if line[:1].isspace():
+            yield printable(line)
+        else:
+            yield from wrap_words(line, width, first="" if number else _LEAD)
+
+
+def _is_live(reporter: Any) -> bool:
+    """Whether lines can be redrawn: on a terminal that people watch."""
+    # As pytest takes it, and as rich does.
+    is_ci = any(os.environ.get(name) for name in ("CI", "BUILD_NUMBER"))
+    is_dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return bool(reporter.isatty) and not is_ci and not is_dumb
+
+
+def _progress(reporter: Any, expected_seconds: float) -> Progress:
+    """Return what shows progress here: a block on a terminal, else lines."""
+    if not _is_live(reporter):
+        return LogProgress(
+            lambda text: reporter.write(text, flush=True), _width(reporter), expected_seconds
+        )
+    from pytest_llmperf.report.live_progress import LiveProgress
+
+    # The reporter would take the block for the beginning of its own line.
+    terminal = reporter.config.get_terminal_writer()
+    return LiveProgress(
+        lambda text: terminal.write_raw(text, flush=True),
+        color=bool(reporter.hasmarkup),
+        encoding=getattr(terminal._file, "encoding", None) or "utf-8",
+        expected_seconds=expected_seconds,
+    )
 
 
 def _fresh_line(reporter: Any) -> None:

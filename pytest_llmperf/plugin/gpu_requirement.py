@@ -14,6 +14,7 @@ import pytest
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement
 from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.plugin.marker_lines import marker_line
 from pytest_llmperf.plugin.markers import MarkerError, marker_levels, refuse_unknown
 from pytest_llmperf.plugin.options import usage_error
 from pytest_llmperf.plugin.selection import is_perf, uses_engine
@@ -47,7 +48,7 @@ def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequ
                 raise MarkerError(_NO_ENGINE)
             found[item] = read[0]
         except MarkerError as error:
-            errors.append(f"{item.nodeid}: marker {MARKER!r} {error}")
+            errors.append(f"{item.nodeid}: marker {MARKER!r} {error}{marker_line(item, MARKER)}")
     if errors:
         raise usage_error("\n".join(errors))
     return found

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmperf.plugin.marker_lines import marker_line
+
 if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Check
     from pytest_llmperf.metrics import Metric
@@ -93,7 +95,8 @@ def read_checks(
     try:
         tolerance = _perf_tolerance(item, tolerance)
     except MarkerError as error:
-        errors.append(f"{item.nodeid}: marker 'perf' {error}")
+        where = marker_line(item, "perf")
+        errors.append(f"{item.nodeid}: marker 'perf' {error}{where}")
     for level in marker_levels(item, METRIC_MARKERS):
         of_level: dict[str, Check] = {}
         markers: dict[str, str] = {}
@@ -108,7 +111,8 @@ def read_checks(
                     )
                 markers.setdefault(name, mark.name)
             except MarkerError as error:
-                errors.append(f"{item.nodeid}: marker {mark.name!r} {error}")
+                where = marker_line(item, mark.name)
+                errors.append(f"{item.nodeid}: marker {mark.name!r} {error}{where}")
         for name, one in of_level.items():
             asked.setdefault(name, one)
     return checks_of_test(asked, targets, tolerance), errors
@@ -275,8 +279,12 @@ def read_budget(item: pytest.Item) -> tuple[float | None, list[str]]:
             try:
                 budget = parse_duration(mark.kwargs["budget"])
             except UnitError as error:
-                return None, [f"{item.nodeid}: marker 'perf' budget: {error}"]
+                return None, [_wrong_budget(item, str(error))]
             if budget <= 0:
-                return None, [f"{item.nodeid}: marker 'perf' budget: expected more than 0"]
+                return None, [_wrong_budget(item, "expected more than 0, such as '2m'")]
             return budget, []
     return None, []
+
+
+def _wrong_budget(item: pytest.Item, why: str) -> str:
+    return f"{item.nodeid}: marker 'perf' budget: {why}{marker_line(item, 'perf')}"

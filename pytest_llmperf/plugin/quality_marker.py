@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_llmperf.plugin.marker_lines import marker_line
 from pytest_llmperf.plugin.markers import (
     QUALITY_ARGUMENTS,
     MarkerError,
@@ -33,7 +34,8 @@ def read_quality(item: pytest.Item) -> tuple[QualityLimits | None, list[str]]:
         if any(one != read[0] for one in read):
             raise MarkerError("contradicts the other beside it; one marker takes all limits")
     except MarkerError as error:
-        return None, [f"{item.nodeid}: marker {MARKER!r} {error}"]
+        where = marker_line(item, MARKER)
+        return None, [f"{item.nodeid}: marker {MARKER!r} {error}{where}"]
     return read[0], []
 
 

@@ -209,8 +209,10 @@ class PerfSession:
         if found is not None:
             self._console.table(terminalreporter, lambda w, _: render_calibration(found, w))
         elif result is not None:
-            brief = self._config.get_verbosity() < 0
-            self._console.table(terminalreporter, lambda w, c: render_table(result, w, c, brief))
+            verbosity = self._config.get_verbosity()
+            self._console.table(
+                terminalreporter, lambda w, c: render_table(result, w, c, verbosity)
+            )
         elif self._options.record or self._options.reports:
             # An older report may still exist.
             notes.append("nothing was measured, so nothing was recorded or reported")

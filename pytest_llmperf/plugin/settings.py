@@ -89,10 +89,22 @@ def project_of(config: pytest.Config) -> ProjectFolders:
     return ProjectFolders(config.rootpath, settings, config.invocation_params.dir)
 
 
-def config_line(config: pytest.Config) -> str:
-    """Return a line on which configuration file this session reads."""
+def header_lines(config: pytest.Config) -> list[str]:
+    """Name this session's configuration file, model, backend and threads, on one line if it fits.
+
+    Only the file where the configuration is wrong: that is reported when tests are collected.
+    """
+    from pytest_llmperf.session.setup import setup_words
+    from pytest_llmperf.text import DOT, pack, printable
+
     project, named = project_of(config), Options.of(config).config_file
-    return project.describe(named or project.config_file())
+    try:
+        words = setup_words(project, load(config))
+    except pytest.UsageError:
+        words = [project.describe(named or project.config_file())]
+    width = config.get_terminal_writer().fullwidth
+    words[0] = f"llmperf: {words[0]}"
+    return pack([*map(printable, words)], width, "  ", joint=DOT)
 
 
 def _resolve(config: pytest.Config) -> Settings:
@@ -132,12 +144,14 @@ def given_roots() -> tuple[str, ...]:
 
 
 def _notifier(config: pytest.Config) -> Callable[[str], None]:
-    from pytest_llmperf.text import printable_lines
+    from pytest_llmperf.text import wrap_words
 
     def notify(line: str) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
             reporter.ensure_newline()
-            reporter.write_line(f"llmperf: {printable_lines(line)}")
+            width = config.get_terminal_writer().fullwidth
+            for part in wrap_words(line, width, first="llmperf: "):
+                reporter.write_line(part)
 
     return notify

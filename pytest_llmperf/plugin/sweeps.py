@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_llmperf.plugin.marker_lines import marker_line
 from pytest_llmperf.plugin.markers import MarkerError
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def read_cells(
         except ImpossibleSettingsError as error:
             item.add_marker(pytest.mark.skip(reason=f"{MARKER}: {error}"))
         except (MarkerError, WrongSettingError) as error:
-            wrong[item.nodeid] = f"marker {MARKER!r} {error}"
+            wrong[item.nodeid] = f"marker {MARKER!r} {error}{marker_line(item, MARKER)}"
     return cells, wrong
 
 

@@ -25,6 +25,11 @@ def remove_plugin_frames(error: BaseException) -> bool:
     for frame in reversed(theirs):
         kept = types.TracebackType(kept, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
     error.__traceback__ = kept
+    # What this package met on the way is in the message.
+    if error.__cause__ is not None and _is_only_ours(error.__cause__):
+        error.__cause__ = None
+    if error.__context__ is not None and _is_only_ours(error.__context__):
+        error.__context__ = None
     return True
 
 
@@ -47,6 +52,12 @@ def _frames(trace: types.TracebackType | None) -> list[types.TracebackType]:
 
 def _is_ours(trace: types.TracebackType) -> bool:
     return trace.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def _is_only_ours(error: BaseException) -> bool:
+    """Whether an error was raised inside this package, or in what it called."""
+    frames = _frames(error.__traceback__)
+    return not frames or _is_ours(frames[0])
 
 
 def _is_message(error: BaseException, raised: types.TracebackType) -> bool:

@@ -89,6 +89,10 @@ class VerdictRepr:
         """Write the text; lines that name a failed metric stand out."""
         for line in self._text.splitlines():
             writer.line(line, red=line.startswith(("regressed", "missed", "error", "invalid")))
+        # As pytest ends a traceback, so that editors find the test.
+        writer.line("")
+        writer.write(self.reprcrash.path, bold=True, red=True)
+        writer.line(f":{self.reprcrash.lineno}")
 
 
 def fail_report(

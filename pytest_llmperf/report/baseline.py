@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.baselines.match import alike
 from pytest_llmperf.baselines.window import BaselineWindow, window_of
-from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.gate.words import change_words, count, percent
 from pytest_llmperf.text import columns, display_width, pack, printable, wrap_node_id, wrap_words
-from pytest_llmperf.units import format_change, format_quantity
+from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -129,9 +129,9 @@ def _cells(line: MetricOverview) -> tuple[str, ...]:
         format_quantity(line.level, metric.unit) if metric else f"{line.level:.3g} {line.unit}",
         str(line.sessions),
         "-" if line.spread is None else f"{line.spread:.1%}",
-        "-" if line.drift is None else format_change(line.drift),
-        "-" if line.found_from is None else f"{line.found_from:.1%}",
-        "-" if line.passes_to is None else format_change(line.passes_to),
+        "-" if line.drift is None else change_words(metric, line.drift),
+        "-" if line.found_from is None else change_words(metric, line.found_from),
+        "-" if line.passes_to is None else change_words(metric, line.passes_to),
     )
 
 
@@ -150,11 +150,11 @@ def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
 def _legend(folder: BaselineFolder) -> str:
     return (
         "level: median over the window's sessions; spread: standard deviation between them; "
-        "drift: from the anchor to the window, + is slower. What these sessions alone can decide "
+        "drift: from the anchor to the window. What these sessions alone can decide "
         f"(tolerance {percent(folder.tolerance)}, false alarms {percent(folder.false_alarms)} for "
         "a session of one check, more checks need more): found from: the slowdown that is called "
         "regressed half of the time; passes to: the largest measured slowdown that passes "
-        "(below 0: an unchanged test does not pass by them)."
+        "(faster: an unchanged test does not pass by them)."
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.gate.words import change_words, count, percent
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.text import columns, display_width, printable, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_duration
@@ -99,7 +99,8 @@ def _row(check: CheckCalibration, calibration: Calibration) -> tuple[str, ...]:
         _rate(outcome),
     ]
     if calibration.plant:
-        cells.append("-" if check.effect is None else f"{check.effect:+.1%}")
+        metric = get_metric(check.metric)
+        cells.append("-" if check.effect is None else change_words(metric, check.effect))
     return tuple(cells)
 
 

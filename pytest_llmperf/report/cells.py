@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import change_words, count, limit_text
-from pytest_llmperf.units import format_change, format_quantity, format_with_interval
+from pytest_llmperf.units import format_quantity, format_with_interval
 
 if TYPE_CHECKING:
     from pytest_llmperf.metrics import Metric
@@ -43,8 +43,7 @@ class Cells:
         baseline: the baseline's median.
         baseline_long: the same with its interval and number of sessions.
         baseline_below: what stands below a row that has no column for it.
-        change: ``+5.2%``; positive is slower.
-        change_long: ``5.2% slower``.
+        change: ``5.2% slower``.
     """
 
     verdict: str
@@ -55,7 +54,6 @@ class Cells:
     baseline_long: str
     baseline_below: str
     change: str
-    change_long: str
 
 
 def cells_of(row: CheckResult) -> Cells:
@@ -75,8 +73,7 @@ def cells_of(row: CheckResult) -> Cells:
         baseline=baseline,
         baseline_long=baseline_long,
         baseline_below=baseline_below,
-        change=format_change(row.change) if row.change is not None else NOTHING,
-        change_long=change_words(metric, row.change) if row.change is not None else NOTHING,
+        change=change_words(metric, row.change) if row.change is not None else NOTHING,
     )
 
 

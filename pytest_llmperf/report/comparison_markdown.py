@@ -139,9 +139,9 @@ def _line(nodeid: str, row: CheckResult, kind: VerdictKind | None) -> str:
     proof = row.verdict.proof if row.verdict is not None else None
     interval = NOTHING
     if proof is not None and proof.low is not None and proof.high is not None:
-        interval = interval_words(proof.low, proof.high)
+        interval = interval_words(row.check.metric, proof.low, proof.high)
     verdict = f"**{kind.value}**" if kind in _ON_TOP and kind else escape(cells.verdict)
-    texts = (cells.metric, cells.baseline, cells.current, cells.change_long, interval)
+    texts = (cells.metric, cells.baseline, cells.current, cells.change, interval)
     return f"| {verdict} | {code(nodeid)} | {' | '.join(map(escape, texts))} |"
 
 

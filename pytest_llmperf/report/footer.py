@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.tolerances import MIN_TOLERANCE
 from pytest_llmperf.gate.combine import checks, count_kinds
 from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
-from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import paint, verdict_style
-from pytest_llmperf.text import in_short, pack, wrap_words
+from pytest_llmperf.report.explanations import common_tolerance
+from pytest_llmperf.report.short_rows import is_fine
+from pytest_llmperf.text import display_width, in_short, pack, wrap_words
 from pytest_llmperf.units import DEFAULT_TOLERANCE, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.session.result import CheckResult, SessionResult
+    from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
 _INDENT = "    "
 #: More baseline files than this are named by the first and the last of them.
@@ -36,12 +38,14 @@ class Remedies:
         record: records a baseline.
         accept: makes this session's level the one to compare with.
         compare: measures two configurations in one session.
+        details: shows the intervals, the evidence and the metrics that are not gated.
         strict: fails what is inconclusive, besides ``perf.strict``; None for nothing else.
     """
 
     record: str = "pytest -m perf --llmperf-record"
     accept: str = 'pytest -m perf --llmperf-accept "why"'
     compare: str = "pytest -m perf --llmperf-against-config OTHER.yaml"
+    details: str = "-v"
     strict: str | None = "--llmperf-strict"
 
 
@@ -55,38 +59,94 @@ def footer(
     """Write everything below the table, at most ``width`` columns wide."""
     lines = _counts(session, width, color)
     if session.wall_seconds > 0:
-        share = percent(round(session.generation_seconds / session.wall_seconds, 2))
-        spent = (
-            f"{format_duration(session.wall_seconds)} of measuring, {share} of it inside generation"
-        )
-        lines += wrap_words(spent, width)
+        lines += wrap_words(_spent(session), width)
     if any(row.change is not None for test in session.tests for row in test.rows if row.verdict):
-        alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"
-        lines += wrap_words(f"{alarms} at most (perf.false_alarms)", width)
+        lines += _false_alarms(session, width)
     for text in _calibrated(session):
         lines += wrap_words(text, width, first="tolerance auto: ", indent=_INDENT)
     lines += _undecided(session, width, remedies)
     lines += _improved(session, width, remedies)
     for text in _baselines(session):
         lines += wrap_words(text, width, first="baseline: ", indent=_INDENT)
-    if session.against is None:
-        for difference in dict.fromkeys(d for test in session.tests for d in test.differences):
-            lines += wrap_words(difference, width, first="differs from the baseline: ")
-    return lines + _missing(session, width, remedies)
+    return [
+        *lines,
+        *_differences(session.tests, session, width),
+        *_missing(session, width, remedies),
+    ]
 
 
-def _counts(session: SessionResult, width: int, color: bool) -> list[str]:
-    """How many checks got which verdict; metrics of one quantity count as one check."""
+def short_footer(
+    session: SessionResult, width: int, color: bool, remedies: Remedies, *, quiet: bool
+) -> list[str]:
+    """Write the counts, what was compared, and what to do next; ``quiet``: no more than needed."""
+    spent = "" if quiet or session.wall_seconds <= 0 else _spent(session)
+    lines = _counts(session, width, color, spent)
+    if not quiet:
+        for text in filter(None, (_compared(session), *_tolerances(session))):
+            lines += wrap_words(text, width)
+    if any(True for _ in _checks(session, VerdictKind.REGRESSED)):
+        lines += _false_alarms(session, width)
+    lines += _undecided(session, width, remedies)
+    lines += _improved(session, width, remedies)
+    unlike = [test for test in session.tests if not is_fine(test)]
+    lines += [*_differences(unlike, session, width), *_missing(session, width, remedies)]
+    if not quiet and session.tests:
+        hint = f"{remedies.details} shows intervals, evidence and the metrics that are not gated"
+        lines += wrap_words(hint, width)
+    return lines
+
+
+def _spent(session: SessionResult) -> str:
+    share = percent(round(session.generation_seconds / session.wall_seconds, 2))
+    return f"{format_duration(session.wall_seconds)} of measuring, {share} of it inside generation"
+
+
+def _false_alarms(session: SessionResult, width: int) -> list[str]:
+    alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"
+    return wrap_words(f"{alarms} at most (perf.false_alarms)", width)
+
+
+def _compared(session: SessionResult) -> str:
+    """What was compared with, and at which tolerance: ``compared with 3 stored sessions ...``."""
+    tolerance = common_tolerance(session.tests)
+    folders = dict.fromkeys(PurePath(one).parent.name for one in session.baseline_sources)
+    if session.against is not None or not folders:
+        return "; ".join(tolerance)
+    stored = f"{count(len(session.baseline_sources), 'stored session')} of {listed([*folders])}"
+    return "; ".join([f"compared with {stored}", *tolerance])
+
+
+def _tolerances(session: SessionResult) -> Iterator[str]:
+    for text in _calibrated(session):
+        yield f"tolerance auto: {text}"
+
+
+def _differences(tests: Sequence[TestResult], session: SessionResult, width: int) -> list[str]:
+    """How the tests differ from their baselines besides speed; of two sides the head says it."""
+    if session.against is not None:
+        return []
+    return [
+        line
+        for difference in dict.fromkeys(d for test in tests for d in test.differences)
+        for line in wrap_words(difference, width, first="differs from the baseline: ")
+    ]
+
+
+def _counts(session: SessionResult, width: int, color: bool, spent: str = "") -> list[str]:
+    """How many checks got which verdict; metrics of one quantity count as one check.
+
+    ``spent``: the time that it took, to be added.
+    """
     judged = [test.verdicts for test in session.tests]
     kinds = count_kinds(judged)
     total = sum(kinds.values())
     lead = f"{count(len(session.tests), 'test')}, {count(total, 'check')}"
     if not kinds:
-        return wrap_words(f"{lead}: nothing was judged", width)
+        return wrap_words("; ".join(filter(None, (f"{lead}: nothing was judged", spent))), width)
     items = [f"{lead}:"]
     items += [f"{number} {kind.value}," for kind, number in kinds.items()]
     items[-1] = items[-1].rstrip(",")
-    lines = pack(items, width, _INDENT, joint=" ")
+    lines = _with_time(pack(items, width, _INDENT, joint=" "), spent, width)
     if color:
         style = verdict_style(next(iter(kinds)))
         lines = [paint(line, style, color) for line in lines]
@@ -94,6 +154,16 @@ def _counts(session: SessionResult, width: int, color: bool) -> list[str]:
         same = "metrics that are one quantity (tokens/s and time per token) count as one check"
         lines += wrap_words(same, width, first="  ")
     return lines
+
+
+def _with_time(lines: list[str], spent: str, width: int) -> list[str]:
+    """Add the time that was spent, beside the counts where there is room."""
+    if not spent:
+        return lines
+    beside = f"{lines[-1]}; {spent}"
+    if display_width(beside) <= width:
+        return [*lines[:-1], beside]
+    return [*lines, *wrap_words(spent, width)]
 
 
 def _calibrated(session: SessionResult) -> Iterator[str]:

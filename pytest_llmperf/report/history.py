@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_llmperf.gate.words import count, effect_words, listed
+from pytest_llmperf.gate.words import change_words, count, effect_words, listed
 from pytest_llmperf.history.change_points import INSTALL, MIN, SESSIONS_PER_FALSE_FIND
 from pytest_llmperf.text import display_width, pad, printable, shell_word, wrap_node_id, wrap_words
-from pytest_llmperf.units import format_change, format_quantity
+from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -129,7 +129,7 @@ def _cells(series: Series) -> tuple[str, ...]:
         shown = [f"{value:.3g} {printable(series.unit)}" for value in (first, last)]
         return (printable(series.name), *shown, "-")
     shown = [format_quantity(value, metric.unit) for value in (first, last)]
-    return (metric.label, *shown, format_change(metric.slowdown(last, first)))
+    return (metric.label, *shown, change_words(metric, metric.slowdown(last, first)))
 
 
 def _line(cells: Sequence[str], line: str, widths: Sequence[int], middle: int) -> str:
@@ -196,7 +196,7 @@ def _legend(history: History) -> str:
     said = (
         "first, last: the median of the ten oldest and the ten newest sessions (of half of them "
         "where there are fewer than twenty, of one where there are fewer than ten); change: from "
-        "first to last, + is slower. A line is as high as its values differ, at least 5%."
+        "first to last. A line is as high as its values differ, at least 5%."
     )
     if history.library is None:
         return f"{said} Change points are not looked for; to have them: {INSTALL}"

@@ -1,149 +1,106 @@
-"""Live progress while rounds run: one line that is redrawn, or one line per round in a log."""
+"""Progress of the measure stage in words, and as few lines of a log."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from pytest_llmperf.text import display_width, printable
+from pytest_llmperf.text import DOT, printable, wrap_words
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterator
 
-_SEPARATOR = " · "
-#: Lines of the first rounds in a log, and seconds between those of later ones.
-_FIRST_LINES, _LINE_EVERY_S = 4, 30.0
-#: Columns of a test's name for which other parts give way.
-_MIN_NAME = 8
+    from pytest_llmperf.measure.rounds import Step
+
+#: Seconds between two lines of a log.
+_LINE_EVERY_SECONDS = 30.0
+#: More undecided metrics of a test than this are counted.
+_MAX_METRICS = 3
 
 
-class Progress:
-    """Shows the progress of measuring, through ``write``.
+class Progress(Protocol):
+    """Shows the progress of measuring."""
 
-    ``live``: the output is a terminal, whose current line may be redrawn with
-    a carriage return; otherwise every round gets one line of its own.
-    ``width``: columns of the terminal.
-    """
+    def step(self, step: Step, elapsed_seconds: float) -> None:
+        """Show that one more replay starts, so long after the stage began."""
 
-    def __init__(self, write: Callable[[str], None], *, live: bool, width: int = 80) -> None:
-        self._write = write
-        self._live = live
-        self._width = width
-        self._shown = 0
-        self._round = ""
-        self._expected_seconds: float | None = None
-        self._open = ""
-        self._left: float | None = None
-        self._logged, self._lines = -math.inf, 0
-
-    def note_open(self, text: str, left_seconds: float | None) -> None:
-        """Note what is undecided of the next test, and the seconds that all will take."""
-        self._open, self._left = printable(text), left_seconds
-
-    def start_process(
-        self, number: int, elapsed_seconds: float, expected_seconds: float | None = None
-    ) -> None:
-        """One more engine process starts; ``number`` counts from 1.
-
-        How many there will be nobody knows: what is undecided goes on. ``elapsed_seconds``:
-        seconds of measuring so far. ``expected_seconds``: what the fewest processes were
-        expected to take, if known.
-        """
-        self._expected_seconds = expected_seconds
-        self._start(f"process {number}", "", elapsed_seconds)
-
-    def start_pair(
-        self, number: int, side: str, elapsed_seconds: float, expected_seconds: float | None = None
-    ) -> None:
-        """One more process of pair ``number`` (from 1) starts, of the ``side`` it is for.
-
-        Otherwise as ``start_process``.
-        """
-        self._expected_seconds = expected_seconds
-        self._start(f"pair {number}", f", {printable(side)}", elapsed_seconds)
-
-    def iteration(self, nodeid: str, number: int, total: int, elapsed_seconds: float) -> None:
-        """One more replay of ``nodeid`` starts; ``number`` counts from 1, 0 is warming up."""
-        if self._live:
-            name = printable(nodeid.partition("[")[0].rsplit("::", 1)[-1] + _parameters(nodeid))
-            step = f"iteration {number}/{total}" if number else "warming up"
-            # What is open matters more than the replay's number, and both seldom fit.
-            self._draw((name, *(self._undecided() or (step,))), elapsed_seconds)
+    def line(self, text: str) -> None:
+        """Show a line of its own meanwhile."""
 
     def close(self) -> None:
-        """Remove the live line; safe to call twice."""
-        if self._shown:
-            self._write("\r" + " " * self._shown + "\r")
-            self._shown = 0
+        """End the display; safe to call twice."""
 
-    def __enter__(self) -> Progress:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
+class LogProgress:
+    """A line every half a minute, for a log.
+
+    Args:
+        write: writes text with its line breaks.
+        width: columns of a line.
+        expected_seconds: what the minimum number of processes is expected to take.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], width: int = 80, expected_seconds: float | None = None
     ) -> None:
-        self.close()
+        self._write = write
+        self._width = width
+        self._expected = expected_seconds
+        self._due = _LINE_EVERY_SECONDS
 
-    def _start(self, name: str, side: str, elapsed_seconds: float) -> None:
-        begun, self._round = self._round, name + side
-        if self._live:
-            self._draw(("loading", *self._undecided()), elapsed_seconds)
-        elif begun.partition(",")[0] != name and self._is_due(elapsed_seconds):
-            parts = (name, *self._undecided(), self._time(elapsed_seconds))
-            self._write(_SEPARATOR.join(parts) + "\n")
+    def step(self, step: Step, elapsed_seconds: float) -> None:
+        """Write a line if the last one is old enough."""
+        if elapsed_seconds < self._due:
+            return
+        self._due = elapsed_seconds + _LINE_EVERY_SECONDS
+        parts = (round_words(step), time_words(step, elapsed_seconds, self._expected))
+        open_ = "; ".join(open_lines(step))
+        text = DOT.join((*parts, f"{short_name(step.nodeid)}: {open_}" if open_ else ""))
+        self.line(text.removesuffix(DOT))
 
-    def _is_due(self, elapsed_seconds: float) -> bool:
-        """Whether a log gets another line: the first few rounds, then one every half a minute."""
-        if self._lines >= _FIRST_LINES and elapsed_seconds < self._logged + _LINE_EVERY_S:
-            return False
-        self._lines, self._logged = self._lines + 1, elapsed_seconds
-        return True
+    def line(self, text: str) -> None:
+        """Write a line, broken at its spaces."""
+        self._write("".join(f"{line}\n" for line in wrap_words(text, self._width)))
 
-    def _undecided(self) -> tuple[str, ...]:
-        left = self._left
-        about = "" if left is None else f"about {format_duration(max(round(left), 1))} left"
-        return tuple(filter(None, (self._open, about)))
-
-    def _time(self, elapsed_seconds: float) -> str:
-        elapsed, expected = format_duration(round(elapsed_seconds)), self._expected_seconds
-        if expected is None or elapsed_seconds > expected:
-            return elapsed
-        return f"{elapsed} of at least {format_duration(round(expected))}"
-
-    def _draw(self, parts: tuple[str, ...], elapsed_seconds: float) -> None:
-        """Redraw the line; it must never wrap, a wrapped line can't be taken back."""
-        name, *steps = parts
-        rest = steps if self._left is not None else [*steps, self._time(elapsed_seconds)]
-        room = self._room(rest)
-        if room < _MIN_NAME and len(rest) > 1:
-            # Of several metrics the first one; the others follow when it is decided.
-            rest[0] = rest[0].partition("], ")[0].rstrip("]") + "]" * ("]" in rest[0])
-            room = self._room(rest)
-        line = _SEPARATOR.join([self._round, _shorten(name, room), *rest])
-        line = _shorten(line, self._width - 1)
-        columns = display_width(line)
-        self._write("\r" + line + " " * max(0, self._shown - columns))
-        self._shown = columns
-
-    def _room(self, rest: Sequence[str]) -> int:
-        """Return the columns that are left for the test's name."""
-        return self._width - 1 - display_width(_SEPARATOR.join([self._round, "", *rest]))
+    def close(self) -> None:
+        """Do nothing: a log keeps its lines."""
 
 
-def _parameters(nodeid: str) -> str:
-    _, bracket, rest = nodeid.partition("[")
-    return bracket + rest
+def round_words(step: Step) -> str:
+    """Name the process that is running: ``process 2``; ``pair 4, candidate``."""
+    if step.pair is None:
+        return f"process {step.process}"
+    return f"pair {step.pair}, {printable(step.side)}"
 
 
-def _shorten(text: str, room: int) -> str:
-    """The end of ``text`` that fits; names that differ in their parameters differ there."""
-    if display_width(text) <= room:
-        return text
-    while text and display_width(text) > room - 1:
-        text = text[1:]
-    return f"…{text}" if room > 0 else ""
+def time_words(step: Step, elapsed_seconds: float, expected_seconds: float | None) -> str:
+    """Give the time so far and the time left: ``20 s, about 40 s left``."""
+    elapsed = format_duration(round(elapsed_seconds))
+    if step.left is not None:
+        return f"{elapsed}, about {_whole(step.left)} left"
+    if expected_seconds is None or expected_seconds <= elapsed_seconds:
+        return elapsed
+    # Of more than the minimum of processes nobody knows the number yet.
+    return f"{elapsed}, at least {_whole(expected_seconds - elapsed_seconds)} left"
+
+
+def replay_words(step: Step) -> str:
+    """Name the replay: ``iteration 2/3``, ``warming up``."""
+    return f"iteration {step.iteration}/{step.iterations}" if step.iteration else "warming up"
+
+
+def short_name(nodeid: str) -> str:
+    """Return a test's function and parameters, without its file and classes."""
+    path, bracket, parameters = nodeid.partition("[")
+    return printable(path.rsplit("::", 1)[-1] + bracket + parameters)
+
+
+def open_lines(step: Step) -> Iterator[str]:
+    """Say of each undecided metric what is known of it; of many, how many more there are."""
+    yield from map(printable, step.open[:_MAX_METRICS])
+    if (more := len(step.open) - _MAX_METRICS) > 0:
+        yield f"and {more} more"
+
+
+def _whole(seconds: float) -> str:
+    return format_duration(max(round(seconds), 1))

@@ -20,8 +20,13 @@ _LEGEND = (
 )
 
 
-def sweep_lines(session: SessionResult, width: int, color: bool) -> list[str]:
-    """Draw the grid of every sweep of more than one cell, with an empty line before each."""
+def sweep_lines(
+    session: SessionResult, width: int, color: bool, *, intervals: bool = True
+) -> list[str]:
+    """Draw the grid of every sweep of more than one cell, with an empty line before each.
+
+    ``intervals``: with the values' intervals, where there is room for them.
+    """
     sweeps: dict[str, list[TestResult]] = {}
     for test in session.tests:
         if test.sweep:
@@ -30,22 +35,24 @@ def sweep_lines(session: SessionResult, width: int, color: bool) -> list[str]:
     for name, tests in sweeps.items():
         if len(tests) > 1:
             lines += ["", *(paint(one, BOLD, color) for one in wrap_node_id(name, width))]
-            lines += _grid(tests, width)
+            lines += _grid(tests, width, intervals)
     return [*lines, *wrap_words(_LEGEND, width)] if lines else []
 
 
-def _grid(tests: Sequence[TestResult], width: int) -> list[str]:
+def _grid(tests: Sequence[TestResult], width: int, intervals: bool) -> list[str]:
     """Draw one sweep in the roomiest way that fits: all metrics side by side, or one after another.
 
     Intervals are left out before a metric gets a table of its own.
     """
     metrics = {row.check.metric.name: row.check.metric.label for test in tests for row in test.rows}
-    for long in (True, False):
+    for long in (True, False) if intervals else (False,):
         drawn = _table(tests, metrics, long=long)
         if max(map(display_width, drawn)) <= width:
             return drawn
     return [
-        line for name, label in metrics.items() for line in _table(tests, {name: label}, long=True)
+        line
+        for name, label in metrics.items()
+        for line in _table(tests, {name: label}, long=intervals)
     ]
 
 

@@ -132,7 +132,7 @@ def _tried(result: TuneResult) -> Iterator[str]:
     if compared:
         yield (
             "Each combination ran in pairs with the best one so far; in brackets is the 95% "
-            "interval, + is worse."
+            "interval."
         )
     for phase, name in PHASES.items():
         if points := [point for point in compared if point.phase == phase]:

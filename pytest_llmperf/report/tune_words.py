@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_llmperf.config.yaml_edit import yaml_text
-from pytest_llmperf.gate.words import change_words, count, interval_words, limit_text
+from pytest_llmperf.gate.words import change_words, count, effect_words, interval_words, limit_text
 from pytest_llmperf.metrics import Metric, Unit, UnknownMetricError, get_metric
 from pytest_llmperf.tune.race import MEMORY
 from pytest_llmperf.tune.result import Level, MetricChange, Outcome, Point, Target, TuneResult
@@ -65,19 +65,21 @@ def change_text(change: MetricChange) -> str:
     metric = known_metric(change.metric)
     if change.change is None:
         return NOTHING
-    return f"{change.change:+.1%}" if metric is None else change_words(metric, change.change)
+    return change_words(metric, change.change)
 
 
 def interval_text(change: MetricChange) -> str:
-    """Return the interval: ``[-12.9%, -11.1%]``; ``-`` if it is not known."""
+    """Return the interval: ``[11.1% to 12.9% faster]``; ``-`` if it is not known."""
     if change.low is None or change.high is None:
         return NOTHING
-    return interval_words(change.low, change.high)
+    return interval_words(known_metric(change.metric), change.low, change.high)
 
 
 def effect_text(change: MetricChange) -> str:
-    """Return a change with its interval: ``12.0% faster [-12.9%, -11.1%]``."""
-    return " ".join(part for part in (change_text(change), interval_text(change)) if part != "-")
+    """Return a change with its interval: ``12.0% faster [11.1% to 12.9%]``."""
+    if change.change is None or change.low is None or change.high is None:
+        return " ".join(one for one in (change_text(change), interval_text(change)) if one != "-")
+    return effect_words(known_metric(change.metric), change.change, change.low, change.high)
 
 
 def searched_for(result: TuneResult, changes: Sequence[MetricChange]) -> list[MetricChange]:

@@ -6,15 +6,18 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
+from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, find_shortfall
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.engine_kinds import OWN, EngineKindError
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.replication import replication_unit
 
 if TYPE_CHECKING:
@@ -205,6 +208,34 @@ def set_up_engine(
         generation_timeout=llm.generation_timeout,
     )
     return EngineSetup(loaded, model, spec, project, tuple(overrides))
+
+
+def setup_words(project: ProjectFolders, loaded: LoadedConfig) -> list[str]:
+    """Name a configuration: its file, the model or application, the backend and threads.
+
+    Nothing is looked for and nothing is loaded: a model is named as its file is.
+    """
+    llm, words = loaded.config.llm, [project.describe(loaded.path)]
+    try:
+        kind = llm.kind
+        words.append(_model_words(llm))
+        if kind.uses_llama_settings:
+            threads = auto_threads() if llm.n_threads == "auto" else llm.n_threads
+            layers = [] if kind.backend_name == "cpu" else [f"n_gpu_layers {llm.n_gpu_layers}"]
+            words.append(", ".join([kind.backend_name, *layers, count(threads, "thread")]))
+    except EngineKindError:
+        # The set-up that follows says what is wrong.
+        return words[:1]
+    return words
+
+
+def _model_words(llm: LlmConfig) -> str:
+    from pytest_llmperf.config.embedded import EMBEDDED
+
+    if llm.kind.needs != "model":
+        return llm.kind.title({"target": llm.target})
+    embedded = EMBEDDED.get(llm.model_path)
+    return embedded.file_name if embedded else PurePath(llm.model_path).name
 
 
 def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetup:

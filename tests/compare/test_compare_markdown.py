@@ -120,7 +120,7 @@ def test_what_is_escaped_reads_as_it_was() -> None:
 def test_plain_text_stays_readable() -> None:
     name = "tests/perf/test_chat.py::TestChat::test_short_answer"
     assert code(name) == f"<code>{name}</code>"
-    assert escape("85.1 [83.7, +2.1%] tok/s: fine") == "85.1 [83.7, +2.1%] tok/s: fine"
+    assert escape("85.1 [83.7, 2.1% slower] tok/s: fine") == "85.1 [83.7, 2.1% slower] tok/s: fine"
 
 
 def test_nobody_is_called(project: Project, said: Callable[..., str]) -> None:

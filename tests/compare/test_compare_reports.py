@@ -269,7 +269,7 @@ def test_an_unknown_metric_of_a_newer_version_is_passed_over(
 
 def says(kind: str, metric: str = "tokens_per_sec") -> Callable[[dict[str, Any]], None]:
     """Have the report's own session have judged one metric so, by what ran beside it."""
-    text = f"7.1% slower [+5.2%, +9.0%], {kind} against main"
+    text = f"7.1% slower [5.2% to 9.0%], {kind} against main"
 
     def change(data: dict[str, Any]) -> None:
         (test,) = data["tests"]

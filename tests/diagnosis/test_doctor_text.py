@@ -70,7 +70,10 @@ def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_to
 ) -> None:
     early = RemedyGain("undecided", {"tokens_per_sec": EARLY}, 1, "the time was up")
     text = "\n".join(render(replace(checkup, together=early), loaded, 200))
-    assert "all that helps together: not decided, the time was up: decode 1.35x in 1 pair" in text
+    assert (
+        "all that helps together: not decided, the time was up: decode 25.9% faster in 1 pair"
+        in text
+    )
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -92,15 +95,18 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
         "2. more threads than CPUs\n"
         "   seen     n_threads: 9, and this process may use 4 CPUs: threads wait for each other\n"
         "   change   n_threads: 4 (under llm; now config.yaml:3)\n"
-        "   measured decode 1.42x [1.38, 1.47], first token +0% [-1%, +1%] in 5 pairs of "
-        "processes\n"
+        "   measured decode 29.5% faster [27.4% to 32.0%], first token "
+        "0.1% slower [1.0% faster to 1.2% slower] in 5 pairs of processes\n"
     ) in text
     assert "   change   close process 4242 (\\x1b[2Jstress)\n" in text
-    assert "all that helps together: decode 1.42x" in text
+    assert "all that helps together: decode 29.5% faster" in text
     assert (
-        "tried n_batch: 512, n_ubatch: 512: no measurable effect; decode 1.00x [0.99, 1.01]" in text
+        "tried n_batch: 512, n_ubatch: 512: no measurable effect; decode 0.1% slower "
+        "[1.0% faster to 1.2% slower]"
+    ) in text
+    assert (
+        "may help, not decided, the time was up: decode 25.9% faster in 1 pair of processes" in text
     )
-    assert "may help, not decided, the time was up: decode 1.35x in 1 pair of processes" in text
     assert "note: the time was up" in text
     undecided = render(replace(checkup, findings=[]), loaded, 200)[0]
     assert undecided == "no cause is certain, and of 1 change it is not decided whether it helps"

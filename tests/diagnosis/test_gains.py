@@ -21,7 +21,7 @@ from pytest_llmperf.engine.generation import Generation
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.fitness import Need
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
-from pytest_llmperf.report.doctor import change_words
+from pytest_llmperf.report.doctor import gain_words
 from pytest_llmperf.session.machine_watch import WatchSettings
 
 #: Noise of a percent, the same for every test.
@@ -86,8 +86,8 @@ def test_two_pairs_prove_nothing() -> None:
     changes = changes_of(samples(1.5, 0.7, 0.7, pairs=2))
     assert judge(changes) == "undecided"
     assert not is_decided(changes)
-    words = change_words(RemedyGain("undecided", changes, 2))
-    assert words == "decode 1.51x, first token -30%, end to end -30%"
+    words = gain_words(RemedyGain("undecided", changes, 2))
+    assert words == "decode 33.7% faster, first token 29.6% faster, end to end 29.6% faster"
 
 
 def test_noise_of_a_third_proves_no_gain_of_a_tenth() -> None:
@@ -97,9 +97,10 @@ def test_noise_of_a_third_proves_no_gain_of_a_tenth() -> None:
 
 def test_a_gain_is_reported_with_its_interval() -> None:
     changes = changes_of(samples(1.42, 0.69, 0.75, pairs=10))
-    words = change_words(RemedyGain("gain", changes, 10))
+    words = gain_words(RemedyGain("gain", changes, 10))
     assert words == (
-        "decode 1.42x [1.40, 1.44], first token -31% [-32%, -30%], end to end -25% [-26%, -24%]"
+        "decode 29.6% faster [28.8% to 30.3%], first token 31.0% faster [30.3% to 31.7%], "
+        "end to end 25.0% faster [24.2% to 25.8%]"
     )
 
 

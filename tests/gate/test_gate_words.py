@@ -10,14 +10,15 @@ from gate_evidence import evidence, paired
 from pytest_llmperf.gate.words import (
     at_most,
     chance_words,
+    change_words,
     count,
     effect_words,
     evidence_words,
+    interval_words,
     more_words,
     needed_words,
     seen_words,
     sensitivity_words,
-    signed,
     undecided,
 )
 from pytest_llmperf.metrics import Metric, get_metric
@@ -51,17 +52,53 @@ def test_a_p_value_is_told_as_one_in_so_many() -> None:
     )
 
 
-def test_in_brackets_a_sign_says_which_side_and_outside_a_word() -> None:
-    assert effect_words(TIME, 0.052, -0.001, 0.11) == "5.2% slower [-0.1%, +11.0%]"
-    assert effect_words(TIME, 0.0, -0.02, 0.02) == "no change [-2.0%, +2.0%]"
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [
+        (-0.001, 0.11, "[0.1% faster to 11.0% slower]"),
+        (0.012, 0.034, "[1.2% to 3.4% slower]"),
+        (-0.034, -0.012, "[1.2% to 3.4% faster]"),
+        (0.0, 0.02, "[no change to 2.0% slower]"),
+        (-0.02, 0.0001, "[2.0% faster to no change]"),
+        (-0.0001, 0.0001, "[no change]"),
+        (-0.5, math.inf, "[50.0% faster to unknown]"),
+        (0.5, 12.0, "[50.0% to over 1000% slower]"),
+    ],
+)
+def test_the_ends_of_an_interval_are_sizes_with_their_side(
+    low: float, high: float, text: str
+) -> None:
+    assert interval_words(TIME, low, high) == text
+
+
+def test_a_side_that_all_have_is_written_once() -> None:
+    assert effect_words(TIME, 0.052, -0.001, 0.11) == "5.2% slower [0.1% faster to 11.0% slower]"
+    assert effect_words(TIME, 0.052, 0.034, 0.07) == "5.2% slower [3.4% to 7.0%]"
+    assert effect_words(TIME, -0.052, -0.07, -0.034) == "5.2% faster [3.4% to 7.0%]"
+    assert effect_words(TIME, 0.0, -0.02, 0.02) == "no change [2.0% faster to 2.0% slower]"
+    assert effect_words(TIME, 0.02, 0.0, 0.03) == "2.0% slower [no change to 3.0% slower]"
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0, "0.0%"), (-0.0001, "0.0%"), (12.0, "over +1000%"), (math.inf, "unknown")],
+    [
+        (0.0, "no change"),
+        (-0.0001, "no change"),
+        (0.052, "5.2% slower"),
+        (-0.01, "1.0% faster"),
+        (0.9996, "100% slower"),
+        (3.4, "340% slower"),
+        (12.0, "over 1000% slower"),
+        (math.inf, "unknown"),
+    ],
 )
-def test_shares_that_are_hard_to_print(value: float, text: str) -> None:
-    assert signed(value) == text
+def test_a_size_of_change_is_written_in_words(value: float, text: str) -> None:
+    assert change_words(TIME, value) == text
+
+
+def test_what_is_no_speed_is_worse_or_better() -> None:
+    assert change_words(get_metric("gpu_memory"), 0.1) == "10.0% worse"
+    assert change_words(None, -0.1) == "10.0% better"
 
 
 def test_a_bound_may_lie_on_the_good_side() -> None:

@@ -83,3 +83,34 @@ def test_an_error_of_this_package_keeps_its_frames(failing, monkeypatch):
     monkeypatch.setattr("pytest_llmperf.engine.handle.drain", lambda _: {}["a bug"])
     said = failing.here("-k", "argument or perf", "-m", "perf or not perf").stdout.str()
     assert f"{OURS}engine{os.sep}handle.py" in said
+
+
+def test_what_led_to_a_refusal_inside_this_package_is_not_shown(project):
+    project.write(
+        test_it="""
+        import os, pathlib
+
+        def test_x(llm_engine):
+            llm_engine.close()
+            lock = pathlib.Path(os.environ["LLMPERF_DEVICE_LOCK"])
+            lock.unlink(missing_ok=True)
+            lock.mkdir()
+            llm_engine.generate("a")  # LINE
+        """
+    )
+    said = project.here("-k", "test_x").stdout.str()
+    assert 'llm_engine.generate("a")  # LINE' in said
+    assert "direct cause" not in said
+    assert OURS not in said
+
+
+def test_a_verdict_ends_with_the_tests_own_line(project):
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_x(llm_engine):
+            pass
+        """
+    )
+    result = project.here("-m", "perf")
+    result.stdout.fnmatch_lines(["this perf test made no request to llm_engine*", "test_it.py:3"])

@@ -10,7 +10,9 @@ def refused(project, decorator: str) -> pytest.RunResult:
     project.write(test_it=f"{decorator}\ndef test_x(llm_engine): pass\n")
     result = project.here("-m", "perf")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: llmperf: test_it.py::test_x: marker *"])
+    result.stderr.fnmatch_lines(
+        ["ERROR: llmperf: test_it.py::test_x: marker *", "  test_it.py:*: @pytest.mark.*"]
+    )
     result.stdout.no_fnmatch_line("*Traceback*")
     result.stdout.no_fnmatch_line("*INTERNALERROR*")
     assert not project.was_loaded
@@ -82,6 +84,33 @@ def test_every_wrong_marker_of_a_session_is_named(project):
     result = project.here("-m", "perf")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*::test_one: marker*", "*::test_two: marker*"])
+
+
+def test_a_wrong_marker_is_shown_with_its_line_wherever_it_is(project):
+    project.write(
+        test_it="""
+        pytestmark = pytest.mark.end_to_end(max=0)
+
+        @pytest.mark.first_token(
+            min=1,
+        )
+        class TestClass:
+            @pytest.mark.parametrize("number", [1, 2])
+            @pytest.mark.tokens_per_sec(mim=1)
+            def test_method(self, llm_engine, number): pass
+        """
+    )
+    result = project.here("-m", "perf")
+    result.stderr.fnmatch_lines(
+        [
+            "*::TestClass::test_method[[]1[]]: marker 'tokens_per_sec' *",
+            "  test_it.py:10: @pytest.mark.tokens_per_sec(mim=1)",
+            "*marker 'first_token' *",
+            "  test_it.py:5: @pytest.mark.first_token(",
+            "*marker 'end_to_end' *",
+            "  test_it.py:3: pytestmark = pytest.mark.end_to_end(max=0)",
+        ]
+    )
 
 
 def test_the_closest_marker_of_a_metric_counts(project):

@@ -13,8 +13,34 @@ def saved(path) -> dict:
     return one
 
 
-def test_its_table_shows_perf_tests(one_test):
-    one_test.here("-m", "perf").stdout.fnmatch_lines(["*benchmark: 1 tests*", "test_answer *"])
+@pytest.mark.parametrize("place", ["command line", "addopts", "environment"])
+def test_its_table_shows_perf_tests_if_one_of_its_options_is_given(one_test, monkeypatch, place):
+    option = "--benchmark-sort=name"
+    if place == "addopts":
+        ini = one_test.path / "tox.ini"
+        ini.write_text(ini.read_text().replace("addopts =", f"addopts = {option}"))
+    elif place == "environment":
+        monkeypatch.setenv("PYTEST_ADDOPTS", option)
+    result = one_test.here("-m", "perf", *([option] if place == "command line" else []))
+    result.stdout.fnmatch_lines(["*benchmark: 1 tests*", "test_answer *"])
+
+
+def test_its_table_shows_tests_of_its_own_only_where_none_is_given(project):
+    project.write(
+        test_it="""
+        def test_own(benchmark):
+            benchmark(len, "a")
+
+        @pytest.mark.perf
+        def test_answer(llm_engine):
+            llm_engine.generate("hello", max_tokens=4)
+        """
+    )
+    result = project.here("-m", "perf or not perf", "-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*benchmark: 1 tests*", "test_own *"])
+    result.stdout.no_fnmatch_line("test_answer *")
+    project.here("-m", "perf").stdout.no_fnmatch_line("*benchmark: 1 tests*")
 
 
 def test_its_json_has_durations_and_llm_metrics(one_test):

@@ -121,6 +121,11 @@ def session(*tests: TestResult, **fields: Any) -> SessionResult:
     return replace(plain, **fields)
 
 
+def full_table(*args: Any, **kwargs: Any) -> list[str]:
+    """The table as ``-v`` shows it; takes what ``render_table`` takes."""
+    return render_table(*args, **{"verbosity": 1, **kwargs})
+
+
 def text(*args: Any, **kwargs: Any) -> str:
-    """The table as one text; takes what ``render_table`` takes."""
-    return "\n".join(render_table(*args, **kwargs))
+    """The same as one text."""
+    return "\n".join(full_table(*args, **kwargs))

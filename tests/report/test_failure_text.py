@@ -18,7 +18,8 @@ ONE_METRIC = """\
 what the machine did while measuring:
     - process 4242 (stress) used 0.3 of 2 cores
 
-regressed: first token: 45.8% slower [+33.2%, +59.5%], more than sessions differ (by chance once \
+regressed: first token: 45.8% slower [33.2% to 59.5%], more than sessions differ (by chance \
+once \
 in N; at most once in N required); tolerance 5%, 1 stored session can decide: passes only from \
 1.8% faster, regressed from 14.8% slower, 3 processes
     also inconclusive: at the edge of its target: 618 ms, must be at most 500 ms, not decided when \

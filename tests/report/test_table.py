@@ -8,9 +8,8 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_sessions import compared, new_test, row, session, short_answer, text
+from report_sessions import compared, full_table, new_test, row, session, short_answer, text
 
-from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.result import TestResult
 from pytest_llmperf.text import display_width
 
@@ -34,12 +33,12 @@ def joined(lines: list[str]) -> str:
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_busy_machine_is_told_before_any_speed(width: int) -> None:
-    lines = render_table(session(short_answer(), busy=("process 4242 (stress)",)), width)
+    lines = full_table(session(short_answer(), busy=("process 4242 (stress)",)), width)
     assert lines[:2] == ["what the machine did while measuring:", "  - process 4242 (stress)"]
 
 
 def test_the_verdict_comes_first_in_every_row() -> None:
-    lines = render_table(session(short_answer(1.3)), 120)
+    lines = full_table(session(short_answer(1.3)), 120)
     assert [line.split()[0] for line in lines if "[" in line and "over 10" in line] == [
         "regressed",
         "-",
@@ -49,7 +48,7 @@ def test_the_verdict_comes_first_in_every_row() -> None:
 
 
 def test_decode_and_prefill_have_rows_of_their_own() -> None:
-    lines = render_table(session(short_answer(1.3)), 120)
+    lines = full_table(session(short_answer(1.3)), 120)
     assert any("tokens/s " in line and "30.0% slower" in line for line in lines)
     assert any("prefill " in line and "0.2% faster" in line for line in lines)
 
@@ -58,7 +57,7 @@ def test_the_session_is_said_to_compare_two_configurations_and_what_differs() ->
     view = session(
         compared(), against="other.yaml", side_differences=("llm.n_ctx: base 1, candidate 2",)
     )
-    lines = render_table(view, 80)
+    lines = full_table(view, 80)
     assert "compared with other.yaml, both run interleaved in this session" in lines
     assert "  llm.n_ctx: base 1, candidate 2" in lines
 
@@ -116,7 +115,7 @@ def test_a_regression_is_red_and_a_pass_green() -> None:
     ],
 )
 def test_a_hostile_node_id_can_not_move_the_cursor(nodeid: str) -> None:
-    lines = render_table(session(TestResult(nodeid, (row("end_to_end", 1, 1, 1),))), 80)
+    lines = full_table(session(TestResult(nodeid, (row("end_to_end", 1, 1, 1),))), 80)
     for line in lines:
         assert not [c for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
     "\n".join(lines).encode("utf-8")
@@ -125,7 +124,7 @@ def test_a_hostile_node_id_can_not_move_the_cursor(nodeid: str) -> None:
 @pytest.mark.parametrize("nodeid", ["t.py::" + "x" * 500, "試験/" * 60 + "t.py::試", "::" * 200])
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_a_very_long_node_id_is_broken_and_never_cut(nodeid: str, width: int) -> None:
-    lines = render_table(session(TestResult(nodeid, (row("end_to_end", 1, 1, 1),))), width)
+    lines = full_table(session(TestResult(nodeid, (row("end_to_end", 1, 1, 1),))), width)
     assert nodeid in joined(lines)
     assert max(map(display_width, lines)) <= width
 
@@ -138,7 +137,7 @@ def test_nothing_exceeds_the_width_and_every_number_is_there(
         "end_to_end", current, current * 1.01, current * 1.02, limit=5.0, baseline=[baseline]
     )
     test = TestResult(nodeid, (shown,), workload="1 request, 38 tokens in, 64 out")
-    lines = render_table(session(test), width)
+    lines = full_table(session(test), width)
     everything = "\n".join(lines)
     assert max(map(display_width, lines)) <= width
     assert nodeid in joined(lines)
@@ -149,6 +148,6 @@ def test_nothing_exceeds_the_width_and_every_number_is_there(
 
 @given(st.integers(min_value=1, max_value=60))
 def test_a_tiny_terminal_does_not_lose_intervals(width: int) -> None:
-    lines = render_table(session(short_answer(1.3), new_test()), width)
+    lines = full_table(session(short_answer(1.3), new_test()), width)
     assert sum("[83.1, 86.8] tok/s" in line for line in lines) == 1
     assert sum("[64.8, 65.8] tok/s" in line for line in lines) == 1

@@ -4,46 +4,28 @@ from __future__ import annotations
 
 import re
 
-from report_sessions import compared, row, session, short_answer, text
+from report_sessions import compared, full_table, row, session, short_answer, text
 
-from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.result import TestResult
 
 
 def test_a_pass_says_on_one_line_what_it_proves() -> None:
-    lines = render_table(session(short_answer()), 80)
-    assert "  first token: 0.7% faster [-4.0%, +2.7%], at most 2.1% slower" in lines
+    lines = full_table(session(short_answer()), 80)
+    assert "  first token: 0.7% faster [4.0% faster to 2.7% slower], at most 2.1% slower" in lines
 
 
 def test_a_pass_of_pairs_shows_its_evidence_too() -> None:
-    lines = render_table(session(compared(), against="other.yaml"), 80)
+    lines = full_table(session(compared(), against="other.yaml"), 100)
     pattern = (
-        r"  tokens/s: no change \[-\d.\d%, \+\d.\d%\], at most \d.\d% slower; evidence [\d,]+:1"
+        r"  tokens/s: no change \[\d.\d% faster to \d.\d% slower\], at most \d.\d% slower; "
+        r"evidence [\d,]+:1"
     )
     assert any(re.fullmatch(pattern, line) for line in lines)
 
 
-def test_a_brief_table_says_nothing_of_passes() -> None:
-    brief = render_table(session(short_answer()), 120, brief=True)
-    full = render_table(session(short_answer()), 120)
-    left_out = [line for line in full if line not in brief]
-    assert [line.split(":")[0].strip() for line in left_out if line.startswith("  ")][:4] == [
-        "tokens/s",
-        "first token",
-        "end to end",
-        "targets met",
-    ]
-    assert all(line.startswith("  ") for line in left_out)
-
-
-def test_a_brief_table_still_explains_a_regression() -> None:
-    shown = "\n".join(render_table(session(short_answer(1.3)), 80, brief=True))
-    assert "  regressed tokens/s: 30.0% slower " in shown
-
-
 def test_metrics_that_say_the_same_say_it_together() -> None:
     shown = text(session(compared(), against="other.yaml"), 120)
-    assert shown.count("first token and end to end: no change [-") == 1
+    assert shown.count("first token and end to end: no change [") == 1
 
 
 def test_targets_that_are_met_share_a_line() -> None:
@@ -61,10 +43,11 @@ def test_what_stored_sessions_can_tell_is_said_once_where_it_is_the_same() -> No
 
 
 def test_what_stored_sessions_can_tell_is_said_per_metric_where_it_differs() -> None:
-    shown = text(session(short_answer()), 200)
+    shown = text(session(short_answer()), 240)
     assert (
-        "10 stored sessions can decide (passes up to, regressed from): "
-        "tokens/s +3.0%, +4.0%; first token +2.1%, +5.3%; end to end +2.8%, +4.2%"
+        "10 stored sessions can decide: tokens/s passes up to 3.0% slower, regressed from 4.0% "
+        "slower; first token passes up to 2.1% slower, regressed from 5.3% slower; end to end "
+        "passes up to 2.8% slower, regressed from 4.2% slower"
     ) in shown
 
 
@@ -87,9 +70,10 @@ def test_tolerances_that_differ_stand_with_their_metrics() -> None:
 
 
 def test_sixty_checks_take_at_most_a_line_each_and_one_for_all_of_a_test() -> None:
-    few = len(render_table(session(*[compared()] * 10, against="other.yaml"), 80, brief=True))
-    more = len(render_table(session(*[compared()] * 10, against="other.yaml"), 80))
-    assert more - few <= 10 * 4
+    ten = session(*[compared()] * 10, against="other.yaml")
+    few, more = (len(full_table(ten, 120, verbosity=verbosity)) for verbosity in (0, 1))
+    # Above it a line between tests, below it the explanations: of two metrics, and of the target.
+    assert more - few <= 10 * 4 + 5
 
 
 def test_reasons_that_lost_are_shown_too() -> None:

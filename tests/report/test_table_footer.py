@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from report_sessions import FOLDER, SOURCE, compared, new_test, row, session, short_answer, text
+from report_sessions import (
+    FOLDER,
+    SOURCE,
+    compared,
+    full_table,
+    new_test,
+    row,
+    session,
+    short_answer,
+    text,
+)
 
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance
-from pytest_llmperf.report.table import render_table
 from pytest_llmperf.session.result import CheckResult, TestResult
 
 
@@ -37,7 +46,7 @@ def test_what_fails_for_another_metric_did_not_pass_with_a_warning() -> None:
 
 
 def test_suspects_are_told_how_they_can_be_decided() -> None:
-    lines = render_table(session(short_answer(sessions=1)), 80)
+    lines = full_table(session(short_answer(sessions=1)), 80)
     at = lines.index("stored sessions alone don't decide 3 suspect checks; what would:")
     assert lines[at + 1] == "  - about 3 more recorded sessions would, if alike"
     assert lines[at + 3] == "    pytest -m perf --llmperf-against-config OTHER.yaml"

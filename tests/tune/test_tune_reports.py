@@ -46,7 +46,7 @@ def test_without_a_proven_gain_todays_settings_stay() -> None:
     assert "**No proven improvement: today's settings stay**" in text
     assert _section(text, "Settings to use") == "Today's settings: no improvement was proven."
     assert "| metric      | current    | target            | status |" in text
-    assert "0.8% faster | [-2.0%, +0.4%] | no proven |" in text
+    assert "0.8% faster | [2.0% faster to 0.4% slower] | no proven |" in text
     assert "## Trade-offs" not in text
     nothing = replace(nothing_found(), confirmed=None, points=(), targets=())
     text = _summary(nothing)
@@ -77,7 +77,10 @@ def test_no_value_is_taken_for_markdown_or_html() -> None:
         if line.startswith("| ") and "model_path" in line:
             cells = line.replace("\\|", "").count("|") - 1
             assert cells == 4
-    assert escape("n_batch: 512 [-1.2%, +3%] 5% (a)") == "n_batch: 512 [-1.2%, +3%] 5% (a)"
+    assert (
+        escape("n_batch: 512 [1.2% faster to 3.0% slower] 5% (a)")
+        == "n_batch: 512 [1.2% faster to 3.0% slower] 5% (a)"
+    )
     assert escape("1. a") == "1\\. a"
     assert code("a ``b`` | c", cell=True) == "``` a ``b`` \\| c ```"
     assert "Machine `` a|b `c` " in text  # no cell: nothing to escape
@@ -134,10 +137,10 @@ def test_the_terminals_text_fits() -> None:
             assert [line for line in lines if display_width(line) > width] == []
     text = "\n".join(render(result(), 80))
     for part in (
-        "improved: tokens/s 35.5% faster [-36.5%, -34.5%]; 1 of 2 targets is met\n",
+        "improved: tokens/s 35.5% faster [34.5% to 36.5%]; 1 of 2 targets is met\n",
         "tried    6 combinations: 4 compared, 1 did not fit, 1 failed\n",
         "  first token  at most 500 ms     812 ms      604 ms      missed → missed\n",
-        "  tokens/s     41.2 tok/s  63.9 tok/s  35.5% faster [-36.5%, -34.5%]  yes\n",
+        "35.5% faster [34.5% to 36.5%]  yes\n",
         "settings to use\nllm:\n  n_batch: 512\n",
     ):
         assert part in text

@@ -80,9 +80,9 @@ def result(**others: Any) -> TuneResult:
         winner=winner,
         confirmed=Confirmation(
             True, gains, 12, 190.5, 0.01,
-            "improved: tokens/s 35.5% faster [-36.5%, -34.5%]",
+            "improved: tokens/s 35.5% faster [34.5% to 36.5%]",
         ),
-        conclusion="improved: tokens/s 35.5% faster [-36.5%, -34.5%]; 1 of 2 targets is met",
+        conclusion="improved: tokens/s 35.5% faster [34.5% to 36.5%]; 1 of 2 targets is met",
         targets=(
             Target("tokens_per_sec", 60.0, "missed", "met", 41.2, 63.9, TEST),
             Target("first_token", 0.5, "missed", "missed", 0.812, 0.604, TEST),

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from pytest_llmperf.metrics import Unit
 from pytest_llmperf.units import (
-    format_change,
     format_duration,
     format_interval,
     format_quantity,
@@ -60,21 +59,6 @@ def test_a_narrow_interval_gets_the_digits_that_tell_its_ends_apart() -> None:
 
 def test_without_an_interval_only_the_value_is_printed() -> None:
     assert format_with_interval(0.412, None, None, Unit.SECONDS) == "412 ms"
-
-
-@pytest.mark.parametrize(
-    ("change", "text"),
-    [
-        (0.052, "+5.2%"),
-        (-0.01, "-1.0%"),
-        (0.0, "0.0%"),
-        (-0.0001, "0.0%"),
-        (3.4, "+340%"),
-        (0.9996, "+100%"),
-    ],
-)
-def test_a_change_carries_its_sign(change: float, text: str) -> None:
-    assert format_change(change) == text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,166 @@
+"""One line per gated metric: verdict, value, target, change, and what a pass proves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import at_most
+from pytest_llmperf.report.cells import BOLD, NOTHING, cells_of, paint, verdict_style
+from pytest_llmperf.report.explanations import common_tolerance, explanations
+from pytest_llmperf.session.roofline import roofline_lines
+from pytest_llmperf.text import (
+    columns,
+    display_width,
+    pack,
+    pad,
+    printable,
+    wrap_node_id,
+    wrap_words,
+)
+from pytest_llmperf.units import format_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
+
+_MARGIN = "  "
+_HEADER = ("", "metric", "current", "target", "change", "proven")
+_PASSED = (VerdictKind.PASS, VerdictKind.IMPROVED)
+#: Verdicts that need no explanation beyond their line.
+_FINE = frozenset({*_PASSED, VerdictKind.NO_BASELINE})
+#: Shown although it is not gated, because an option asks for it.
+_ASKED_FOR = "roofline"
+
+
+def is_fine(test: TestResult) -> bool:
+    """Whether nothing about a test needs an explanation.
+
+    A test that was suspect and then run against another commit does, even if it passed.
+    """
+    fine = all(verdict.kind in _FINE and not verdict.notes for verdict in test.verdicts)
+    return fine and not test.is_confirmed
+
+
+def short_rows(session: SessionResult, width: int, color: bool, *, quiet: bool) -> list[str]:
+    """Draw every test as its node id and a line per gated metric.
+
+    A test that is not fine also shows its other metrics, and the whole explanation.
+
+    Args:
+        session: the session.
+        width: of the terminal.
+        color: whether to use ANSI colours.
+        quiet: leave out tests that are fine.
+    """
+    tests = [test for test in session.tests if not (quiet and is_fine(test))]
+    shown = {test.nodeid: _shown(test) for test in tests}
+    rows = [row for test in tests for row in shown[test.nodeid]]
+    if not rows:
+        return []
+    head, *drawn = _layout(rows, width)
+    lines = [paint(line, BOLD, color) for line in head]
+    known, beside, left = common_tolerance(session.tests), _beside(tests, width), iter(drawn)
+    for number, test in enumerate(tests):
+        if number and not (is_fine(test) and is_fine(tests[number - 1])):
+            lines.append("")
+        lines += wrap_node_id(test.nodeid, width)
+        if beside and test.workload:
+            lines[-1] += f"  ({printable(test.workload)})"
+        for row in shown[test.nodeid]:
+            lines += _coloured(next(left), row, color)
+        if not is_fine(test):
+            lines += explanations(test, width, known, passes=False)
+        elif any(row.check.metric.name == _ASKED_FOR for row in test.rows):
+            for text in roofline_lines(test.roofline):
+                lines += wrap_words(text, width, first="  - ", indent="    ")
+    return lines
+
+
+def _shown(test: TestResult) -> list[CheckResult]:
+    return [
+        row
+        for row in test.all_rows
+        if row.verdict is not None or row.check.metric.name == _ASKED_FOR or not is_fine(test)
+    ]
+
+
+def _beside(tests: Sequence[TestResult], width: int) -> bool:
+    """Whether every test's workload has room beside its node id."""
+    return all(
+        display_width(f"{printable(test.nodeid)}  ({printable(test.workload)})") <= width
+        for test in tests
+    )
+
+
+def _layout(rows: Sequence[CheckResult], width: int) -> list[list[str]]:
+    """Lay the header and the rows out, each as lines, in the roomiest way in which all fit."""
+    for brief in (False, True):
+        table = _without_empty_columns([_HEADER, *(_cells(row, brief=brief) for row in rows)])
+        lines = [_MARGIN + line for line in columns(table)]
+        if max(map(display_width, lines)) <= width:
+            return [[line] for line in lines]
+    return [[], *_packed([_cells(row, brief=True) for row in rows], width)]
+
+
+def _cells(row: CheckResult, *, brief: bool) -> tuple[str, ...]:
+    cells, summary = cells_of(row), row.summary
+    current = NOTHING if summary is None else format_quantity(summary.value, row.check.metric.unit)
+    proven = _proven(row)
+    if brief:
+        proven = proven.replace("at most ", "<=").replace("at least ", ">=")
+    return (cells.verdict, cells.metric, current, cells.target, cells.change, proven)
+
+
+def _proven(row: CheckResult) -> str:
+    """What a pass proves: ``at most 1.8% slower``, ``target met``; empty for other verdicts."""
+    verdict = row.verdict
+    if verdict is None or verdict.kind not in _FINE:
+        return ""
+    passed = [reason for reason in verdict.reasons if reason.kind in _PASSED]
+    for reason in passed:
+        # The bound of a target is its distance from the limit.
+        if reason.strategy != "target" and reason.proof and reason.proof.bound is not None:
+            return at_most(reason.proof.bound, row.check.metric)
+    if not passed:
+        return ""
+    return "within tolerance" if row.check.limit is None else "target met"
+
+
+def _without_empty_columns(table: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    kept = [
+        at
+        for at in range(len(_HEADER))
+        if at < _HEADER.index("target") or any(row[at] not in ("", NOTHING) for row in table[1:])
+    ]
+    return [tuple(row[at] for at in kept) for row in table]
+
+
+def _packed(rows: Sequence[tuple[str, ...]], width: int) -> list[list[str]]:
+    """Lay rows out for a narrow terminal: verdict, metric and current, then the rest below."""
+    first = [row[:3] for row in rows]
+    widths = [max(map(display_width, column)) for column in zip(*first, strict=True)]
+    indent = _MARGIN + " " * (widths[0] + 2)
+    if len(indent) + sum(widths[1:]) + 2 > width:
+        widths, indent = widths[:1], _MARGIN * 2
+    drawn = []
+    for row in rows:
+        names = zip(_HEADER[3:], row[3:], strict=True)
+        below = [f"{name} {text}" for name, text in names if text not in ("", NOTHING)]
+        lead = [pad(text, wide) for text, wide in zip(row[:2], widths, strict=False)]
+        lead += row[len(lead) : 3]
+        lines = pack(lead, width - len(_MARGIN), indent.removeprefix(_MARGIN))
+        lines = [_MARGIN + line for line in lines]
+        lines += [indent + line for line in pack(below, width - len(indent), "")] if below else []
+        drawn.append(lines)
+    return drawn
+
+
+def _coloured(lines: list[str], row: CheckResult, color: bool) -> list[str]:
+    """Colour the verdict at the start of a row's first line."""
+    if row.verdict is None or not color:
+        return lines
+    kind = row.verdict.kind
+    painted = paint(kind.value, verdict_style(kind), color)
+    return [lines[0].replace(kind.value, painted, 1), *lines[1:]]

@@ -1,0 +1,89 @@
+"""The block that shows progress on a terminal."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from terminal_screen import screen
+from test_progress import NODEID, OPEN, step
+
+from pytest_llmperf.report.live_progress import LiveProgress
+from pytest_llmperf.text import printable
+
+COLOUR = re.compile(r"\x1b\[[\d;]*m")
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "24")
+
+
+def drawn(*steps: Any, lines: tuple[str, ...] = (), **options: Any) -> tuple[list[str], str]:
+    """What the terminal shows after these steps, and everything that was written."""
+    written: list[str] = []
+    live = LiveProgress(written.append, **{"color": False, **options})
+    for number, one in enumerate(steps):
+        live.step(one, 20.0 + number)
+    for text in lines:
+        live.line(text)
+    shown = screen("".join(written))
+    live.close()
+    live.close()
+    # Only what was printed meanwhile stays.
+    assert [one for one in screen("".join(written)) if one] == [printable(one) for one in lines]
+    return shown, "".join(written)
+
+
+def test_it_shows_the_round_the_time_the_replay_and_what_is_open() -> None:
+    shown, _ = drawn(step(open=OPEN, left=40.0))
+    bar, *rest = shown
+    assert bar.endswith(" process 2 · 20 s, about 40 s left")
+    assert rest == [
+        "test_short_answer[gpu::12] · iteration 2/3",
+        f"  {OPEN[0]}",
+        f"  {OPEN[1]}",
+    ]
+
+
+def test_a_longer_block_leaves_nothing_behind() -> None:
+    shown, _ = drawn(step(open=OPEN), step(iteration=None))
+    assert [line for line in shown[1:] if line] == ["test_short_answer[gpu::12] · warming up"]
+
+
+def test_a_long_name_is_broken_and_not_cut() -> None:
+    name = "test_" + "x" * 120 + "[n_ctx-4096]"
+    shown, _ = drawn(step(nodeid=f"t.py::{name}"), step(nodeid=f"t.py::{name}"))
+    assert "".join(shown[1:]) == f"{name} · iteration 2/3"
+
+
+def test_a_line_stands_above_the_block_and_stays() -> None:
+    shown, _ = drawn(step(), lines=("llmperf: note: [b]a\x1b[2J",))
+    assert shown[0] == "llmperf: note: [b]a\\x1b[2J"
+    assert shown[-1] == "test_short_answer[gpu::12] · iteration 2/3"
+
+
+def test_the_cursor_is_never_hidden() -> None:
+    """A process that is killed could not show it again."""
+    assert "?25" not in drawn(step())[1]
+
+
+def test_colours_only_where_they_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert COLOUR.search(drawn(step(left=9.0), color=True)[1])
+    assert not COLOUR.search(drawn(step(left=9.0), color=False)[1])
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[(3|9|4)\d", drawn(step(left=9.0), color=True)[1])
+
+
+def test_an_ascii_terminal_gets_ascii() -> None:
+    assert drawn(step(open=OPEN, left=9.0), encoding="ascii")[1].isascii()
+
+
+def test_a_hostile_name_can_not_move_the_cursor() -> None:
+    shown, _ = drawn(step(nodeid=f"{NODEID}\x1b[2J\r\n"))
+    assert any("\\x1b[2J" in line for line in shown)

@@ -1,0 +1,101 @@
+"""The table without ``-v``: a line per gated metric, and the whole story of what is not fine."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from report_sessions import SOURCE, compared, new_test, row, session, short_answer
+
+from pytest_llmperf.report.table import render_table
+from pytest_llmperf.session.result import TestResult
+
+ANSI = re.compile(r"\x1b\[[\d;]*m")
+
+
+def test_a_passing_session_of_three_tests_fits_on_half_a_screen() -> None:
+    tests = [replace(short_answer(), nodeid=f"tests/perf/test_a.py::test_{n}") for n in "abc"]
+    lines = render_table(session(*tests, baseline_sources=(SOURCE,)), 80)
+    assert len(lines) <= 18
+    assert sum(line.startswith("  pass  ") for line in lines) == 9
+
+
+def test_a_pass_is_one_line_with_what_it_proves_and_no_evidence() -> None:
+    shown = "\n".join(render_table(session(short_answer()), 80))
+    assert re.search(
+        r"^  pass  first token  412 ms +<=500 ms +0\.7% faster  at most \d\.\d% slower$",
+        shown,
+        re.MULTILINE,
+    )
+    for word in ("[", ":1", "prefill", "can decide", "needed"):
+        assert word not in shown
+
+
+def test_without_a_baseline_a_target_is_what_is_proven() -> None:
+    lines = render_table(session(new_test()), 80)
+    assert "  no baseline  tokens/s     84.9 tok/s  >=60 tok/s  target met" in lines
+    assert "change" not in lines[0]
+
+
+@pytest.mark.parametrize("verbosity", [-1, 0])
+def test_what_is_not_fine_shows_its_other_metrics_and_its_explanation(verbosity: int) -> None:
+    slower = short_answer(1.3, causes=("llm.n_batch: 512, was 1024",))
+    view = session(replace(slower, nodeid="t.py::slower"), short_answer())
+    shown = "\n".join(render_table(view, 80, verbosity=verbosity))
+    assert re.search(r"^  - +prefill ", shown, re.MULTILINE)
+    assert "  regressed tokens/s: 30.0% slower [" in shown
+    assert "  - likely cause: llm.n_batch: 512, was 1024" in shown
+    assert shown.count("\n  pass ") == (3 if verbosity == 0 else 0)
+
+
+def test_a_quiet_session_that_passes_is_its_counts() -> None:
+    assert render_table(session(short_answer()), 80, verbosity=-1) == ["1 test, 3 checks: 3 pass"]
+
+
+def test_only_v_tells_of_a_difference_that_cost_nothing() -> None:
+    alike = session(short_answer(differences=("llm.n_batch: 512, was 1024",)))
+    slower = session(short_answer(1.3, differences=("llm.n_batch: 512, was 1024",)))
+    said = ["n_batch" in "\n".join(render_table(one, 80)) for one in (alike, slower)]
+    assert said == [False, True]
+    assert "n_batch" in "\n".join(render_table(alike, 80, verbosity=1))
+
+
+def test_a_roofline_that_was_asked_for_is_shown_without_a_verdict() -> None:
+    rows = (
+        row("end_to_end", 1.0, 1.0, 1.0, limit=2.0),
+        row("roofline", 0.5, 0.5, 0.5, gated=False),
+        row("prefill_tokens_per_sec", 300.0, 300.0, 300.0, gated=False),
+    )
+    shown = "\n".join(render_table(session(TestResult("t.py::t", rows)), 80))
+    assert re.search(r"^  - +roofline +50\.0%", shown, re.MULTILINE)
+    assert "prefill" not in shown
+
+
+def test_where_words_have_no_room_a_bound_is_a_sign() -> None:
+    lines = render_table(session(short_answer(1.3), new_test(), short_answer()), 80)
+    assert any(re.search(r"^  pass .*  <=\d\.\d% slower$", line) for line in lines)
+
+
+def test_on_a_narrow_terminal_the_rest_of_a_row_is_below_it() -> None:
+    lines = render_table(session(short_answer()), 40)
+    at = lines.index("  pass  first token  412 ms")
+    assert lines[at + 1] == "        target <=500 ms"
+
+
+def test_the_two_sides_and_their_settings_are_named() -> None:
+    view = session(
+        compared(), against="other.yaml", side_differences=("llm.n_ctx: base 1, candidate 2",)
+    )
+    lines = render_table(view, 80)
+    assert lines[:2] == [
+        "compared with other.yaml, both run interleaved in this session",
+        "  llm.n_ctx: base 1, candidate 2",
+    ]
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    view = session(short_answer(1.3), new_test(), busy=("stress",))
+    colored = "\n".join(render_table(view, 80, color=True))
+    assert "\x1b[31mregressed\x1b[0m" in colored
+    assert ANSI.sub("", colored) == "\n".join(render_table(view, 80))
