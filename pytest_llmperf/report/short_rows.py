@@ -101,7 +101,7 @@ def _layout(rows: Sequence[CheckResult], width: int) -> list[list[str]]:
         lines = [_MARGIN + line for line in columns(table)]
         if max(map(display_width, lines)) <= width:
             return [[line] for line in lines]
-    return [[], *_packed([_cells(row, brief=True) for row in rows], width)]
+    return [[], *_packed([_cells(row, brief=False) for row in rows], width)]
 
 
 def _cells(row: CheckResult, *, brief: bool) -> tuple[str, ...]:
@@ -146,8 +146,9 @@ def _packed(rows: Sequence[tuple[str, ...]], width: int) -> list[list[str]]:
         widths, indent = widths[:1], _MARGIN * 2
     drawn = []
     for row in rows:
-        names = zip(_HEADER[3:], row[3:], strict=True)
-        below = [f"{name} {text}" for name, text in names if text not in ("", NOTHING)]
+        # A change and a bound are words; a target is only a sign and a number.
+        target = f"target {row[3]}" if row[3] != NOTHING else NOTHING
+        below = [text for text in (target, *row[4:]) if text not in ("", NOTHING)]
         lead = [pad(text, wide) for text, wide in zip(row[:2], widths, strict=False)]
         lead += row[len(lead) : 3]
         lines = pack(lead, width - len(_MARGIN), indent.removeprefix(_MARGIN))

@@ -80,7 +80,7 @@ def test_where_words_have_no_room_a_bound_is_a_sign() -> None:
 def test_on_a_narrow_terminal_the_rest_of_a_row_is_below_it() -> None:
     lines = render_table(session(short_answer()), 40)
     at = lines.index("  pass  first token  412 ms")
-    assert lines[at + 1] == "        target <=500 ms"
+    assert lines[at + 1].startswith("        target <=500 ms")
 
 
 def test_the_two_sides_and_their_settings_are_named() -> None:
