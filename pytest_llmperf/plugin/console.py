@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
@@ -108,12 +108,20 @@ def _progress(reporter: Any, expected_seconds: float) -> Progress:
         )
     from pytest_llmperf.report.live_progress import LiveProgress
 
-    # The reporter would take the block for the beginning of its own line.
-    terminal = reporter.config.get_terminal_writer()
+    # Past the reporter, which would take the block for the beginning of its own line.
+    file: TextIO = reporter.config.get_terminal_writer()._file
+
+    def write(text: str) -> None:
+        try:
+            file.write(text)
+        except UnicodeEncodeError:
+            file.write(text.encode("ascii", "backslashreplace").decode())
+        file.flush()
+
     return LiveProgress(
-        lambda text: terminal.write_raw(text, flush=True),
+        write,
         color=bool(reporter.hasmarkup),
-        encoding=getattr(terminal._file, "encoding", None) or "utf-8",
+        encoding=getattr(file, "encoding", None) or "utf-8",
         expected_seconds=expected_seconds,
     )
 

@@ -56,11 +56,12 @@ class LogProgress:
         parts = (round_words(step), time_words(step, elapsed_seconds, self._expected))
         open_ = "; ".join(open_lines(step))
         text = DOT.join((*parts, f"{short_name(step.nodeid)}: {open_}" if open_ else ""))
-        self.line(text.removesuffix(DOT))
+        for line in wrap_words(text.removesuffix(DOT), self._width):
+            self.line(line)
 
     def line(self, text: str) -> None:
-        """Write a line, broken at its spaces."""
-        self._write("".join(f"{line}\n" for line in wrap_words(text, self._width)))
+        """Write a line."""
+        self._write(f"{printable(text)}\n")
 
     def close(self) -> None:
         """Do nothing: a log keeps its lines."""
