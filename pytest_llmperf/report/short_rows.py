@@ -72,7 +72,7 @@ def short_rows(session: SessionResult, width: int, color: bool, *, quiet: bool) 
             lines += _coloured(next(left), row, color)
         if not is_fine(test):
             lines += explanations(test, width, known, passes=False)
-        elif any(row.check.metric.name == _ASKED_FOR for row in test.rows):
+        else:
             for text in roofline_lines(test.roofline):
                 lines += wrap_words(text, width, first="  - ", indent="    ")
     return lines

@@ -102,7 +102,7 @@ def test_is_measured_judged_and_recorded(acme):
             assert "".join(token.text for token in llm_engine.stream("hello")) == "word" * 5
         """
     )
-    result = acme.perf("--llmperf-record")
+    result = acme.perf("--llmperf-record", "-v")
     assert result.ret == 0, result.stdout.str()
     result.stdout.fnmatch_lines(["*, acme at 0.004, acme 2.5"])
     assert acme.verdicts() == {"test_answer": "no baseline"}

@@ -105,16 +105,18 @@ def test_setup_plan_loads_nothing(one_test):
 def test_the_cost_is_told_before_measuring(one_test):
     one_test.here("-m", "perf").stdout.fnmatch_lines(
         [
-            "llmperf: measuring 1 test, at least 1 process each, about *s at least*",
+            "llmperf: measuring 1 test, at least 1 process each, * to 10 min",
             "*LLM performance*",
         ]
     )
 
 
-def test_q_keeps_the_table_and_drops_the_rest(one_test):
-    result = one_test.here("-m", "perf", "-q")
+def test_q_keeps_the_counts_and_what_is_not_fine(project):
+    project.write(test_it=SLOW)
+    result = project.here("-m", "perf", "-q")
     result.stdout.no_fnmatch_line("llmperf: measuring*")
-    result.stdout.fnmatch_lines(["*LLM performance*", "*test_it.py::test_answer*"])
+    result.stdout.fnmatch_lines(["*LLM performance*", "test_it.py::test_slow*", "2 tests, *"])
+    result.stdout.no_fnmatch_line("test_it.py::test_fast*")
 
 
 def test_v_names_each_body_and_each_outcome(one_test):

@@ -59,7 +59,7 @@ def test_what_the_stored_sessions_can_decide_is_said_even_where_all_is_well(reco
     result = recorded.perf()
     assert recorded.metric()["verdict"] == "pass"
     said = " ".join(" ".join(result.outlines).split())
-    assert "10 sessions" in said
+    assert "compared with 10 stored sessions of " in said
 
 
 def test_creeping_is_regressed_and_named(recorded):
