@@ -59,7 +59,7 @@ class _Part(Section):
 class _Named(_Part):
     engine: EngineName = Field(
         default=DEFAULT_ENGINE,
-        description="What generates: llama_cpp, app, or an engine that a package provides.",
+        description="The engine: llama_cpp, app (your own code), or one that a package provides.",
     )
 
 
@@ -67,7 +67,7 @@ class TargetSettings(_Part):
     """The callable that an engine calls."""
 
     target: Text = Field(
-        description="The callable to measure, package.module:callable.",
+        description="The function to measure, as package.module:function.",
         json_schema_extra={"examples": ["myapp.rag:answer"]},
     )
 
@@ -95,16 +95,18 @@ class ContextSettings(_Part):
     n_ctx: Count = Field(
         default=2048, description="Context size in tokens: prompt and answer together."
     )
-    n_batch: Count = Field(default=1024, description="Most prompt tokens submitted at once.")
+    n_batch: Count = Field(
+        default=1024, description="Maximum number of prompt tokens submitted at once."
+    )
     n_ubatch: Count = Field(
         default=512,
-        description="Most tokens computed at once; at most n_batch (a default is lowered).",
+        description="Maximum number of tokens computed at once; not above n_batch.",
     )
 
 
 class _Answered(_Part):
     max_tokens: Count = Field(
-        default=256, description="Output tokens of a request that does not say."
+        default=256, description="Output tokens of a request that sets no max_tokens."
     )
 
 
@@ -126,7 +128,7 @@ class LlamaSettings(ThreadSettings, _Answered, ContextSettings):
     use_mlock: Flag = Field(default=False, description="Lock the model in memory.")
     n_gpu_layers: Layers = Field(default=-1, description="Layers on the GPU; -1: all.")
     split_mode: SplitMode = Field(default="layer", description="How several GPUs share the model.")
-    main_gpu: Index = Field(default=0, description="The GPU to use where only one is.")
+    main_gpu: Index = Field(default=0, description="The GPU to use if only one is used.")
     tensor_split: Shares | None = Field(default=None, description="Each GPU's share of the model.")
     flash_attn: Flag = Field(default=False, description="Use flash attention.")
     type_k: CacheType | None = Field(
@@ -163,11 +165,11 @@ class LlmConfig(_Answered, _Named):
     """The engine and its model: what the section has for every kind of engine."""
 
     seed: Seed = Field(default=42, description="Seed of the sampler.")
-    load_timeout: Duration = Field(default=300.0, description="Longest time to load the model.")
-    generation_timeout: Duration = Field(default=120.0, description="Longest time for one request.")
+    load_timeout: Duration = Field(default=300.0, description="Time limit for loading the model.")
+    generation_timeout: Duration = Field(default=120.0, description="Time limit for one request.")
     extra: Annotated[dict[str, Any], Expected("a mapping of the engine's own arguments")] = Field(
         default_factory=dict,
-        description="Any other argument of the engine; the options of one that a package provides.",
+        description="Any other argument of the engine, by name.",
     )
 
     @model_validator(mode="before")
@@ -252,7 +254,7 @@ class AnyLlmConfig(LlmConfig, LlamaSettings, ModelSettings, TargetSettings, _Nam
     """An engine of an installed package, whose kind decides which of these settings it uses."""
 
     target: Text | None = Field(  # type: ignore[assignment]
-        default=None, description="The callable to measure, package.module:callable."
+        default=None, description="The function to measure, as package.module:function."
     )
 
 

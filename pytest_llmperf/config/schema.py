@@ -43,77 +43,84 @@ class PerfConfig(Section):
     targets: Annotated[dict[str, float], Expected("a mapping of metrics to limits")] = Field(
         default_factory=dict,
         description=(
-            "Limits of the metrics a test's markers do not name: at least for rates, "
-            "at most for times."
+            "Targets for metrics that a test's own markers do not name: a minimum for rates, a "
+            "maximum for times."
         ),
     )
     tolerance: Tolerance = Field(
         default=DEFAULT_TOLERANCE,
-        description="The slowdown that must be caught; auto: what llmperf calibrate found.",
+        description=(
+            "The slowdown that must be caught; a fifth of it is negligible. auto: what llmperf "
+            "calibrate found."
+        ),
     )
     false_alarms: Share = Field(
         default=0.01,
-        description="Chance per session that any check with a negligible change is regressed.",
+        description=(
+            "Chance per session that any check with a negligible change is reported as regressed."
+        ),
     )
     strict: Flag = Field(
-        default=False, description="Fail what is inconclusive, instead of passing with a warning."
+        default=False,
+        description="Fail inconclusive tests, instead of passing them with a warning.",
     )
     processes: Count = Field(
-        default=3, description="Fewest fresh engine processes (or pairs of them) per test."
+        default=3, description="Minimum number of engine processes (or pairs of them) per test."
     )
     max_processes: Count = Field(
-        default=12, description="Most processes per test, where its targets need more to decide."
+        default=12, description="Maximum number of processes per test, if its targets need more."
     )
     max_pairs: Count = Field(
-        default=40, description="Most pairs of processes per test, where two sides are compared."
+        default=40, description="Maximum number of pairs per test, when two sides are compared."
     )
-    iterations: Iterations = Field(default=3, description="Replays of a workload in each process.")
-    warmup_max: Count = Field(default=4, description="Most warm-up replays in each process.")
+    iterations: Iterations = Field(
+        default=3, description="Counted replays of a workload in each process."
+    )
+    warmup_max: Count = Field(
+        default=4,
+        description="Maximum number of warm-up replays in each process; they never count.",
+    )
     turns: Turns = Field(
         default="auto",
         description=(
-            "What the two processes of a pair take turns by: tokens or iterations, side by side "
-            "where memory (of every GPU, too) holds both, or whole processes; auto: tokens, but "
-            "for an app engine."
+            "How the two processes of a pair alternate: by a few tokens or by iterations, side by "
+            "side if memory holds both, or by whole processes. auto: tokens, but processes for "
+            "an app engine."
         ),
     )
-    budget: Duration = Field(
-        default=600.0, description="Longest time to measure, for all tests together."
-    )
+    budget: Duration = Field(default=600.0, description="Time limit for measuring all tests.")
     test_budget: Duration | None = Field(
-        default=None, description="Longest time to replay one test; null: what the budget leaves."
+        default=None, description="Time limit for replaying one test; null: what the budget leaves."
     )
     baselines: Text = Field(
         default="perf_baselines", description="Folder of the baselines, relative to this file."
     )
     accumulate: Flag = Field(
         default=True,
-        description="Count the pairs of earlier sessions that measured the very same two commits.",
+        description="Count pairs from earlier sessions of the same two sides of a comparison.",
     )
     base_install: Text | None = Field(
         default=None,
         description=(
-            "Command that installs another commit's dependencies, run in its tree with {python} "
-            "replaced; null: found out from what it declares."
+            "Command that installs another commit's dependencies, run in its tree; {python} is "
+            "its interpreter. null: uv or pip installs what the commit declares."
         ),
     )
     require_gpu: Flag = Field(
         default=False, description="Fail every perf test unless all layers are on a GPU."
     )
     seed: Seed | None = Field(
-        default=None, description="Seed of the random order; null: a new one."
+        default=None, description="Seed of the random order; null: a new one, which is recorded."
     )
     fitness: Annotated[
         dict[str, Severity], Expected("a mapping of fitness checks to note, warn or invalid")
     ] = Field(
         default_factory=dict,
-        description="The most severe that each fitness check may be: note, warn or invalid.",
+        description="Most severe result of each fitness check: note, warn or invalid.",
     )
     wait_fit: Duration | None = Field(
         default=None,
-        description=(
-            "Longest time a session waits for a busy or hot machine to recover; null: not at all."
-        ),
+        description=("Longest wait for a busy or hot machine to recover; null: don't wait."),
     )
 
     @model_validator(mode="after")
@@ -153,7 +160,8 @@ class QualityReference(Section):
     """Settings in which the reference differs from the engine that is measured."""
 
     model_path: Text | None = Field(
-        default=None, description="Its model, such as the F16 or Q8_0 file; null: the same model."
+        default=None,
+        description="Model of the reference, such as the F16 or Q8_0 file; null: the same model.",
     )
     n_batch: Count | None = Field(default=None, description="As in llm; null: the same.")
     n_ubatch: Count | None = Field(default=None, description="As in llm; null: the same.")

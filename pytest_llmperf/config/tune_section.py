@@ -73,17 +73,17 @@ class TuneConfig(BaseModel):
         description="Limits to meet; empty: perf.targets, and those of the tests' markers.",
     )
     max_memory: Size | None = Field(
-        default=None, description="Most memory the engine may take; null: what is free."
+        default=None, description="Maximum memory of the engine; null: what is free."
     )
     max_kl: Number | None = Field(
         default=None,
-        description="Largest KL divergence from today's answers, in nats; null: not checked.",
+        description="Largest mean KL divergence from today's answers, in nats; null: not checked.",
     )
     min_gain: Share = Field(
         default=0.05, description="The improvement that must be found and proven."
     )
     budget: Duration = Field(
-        default=1800.0, description="Longest time to search and prove, loading included."
+        default=1800.0, description="Time limit for the search and the proof, loading included."
     )
     seed: Seed = Field(default=42, description="Seed of the proposals.")
 
