@@ -25,7 +25,7 @@ from pytest_llmperf.cli import (
 )
 
 #: In the order of ``llmperf --help``.
-_COMMANDS = {
+COMMANDS = {
     "model": model,
     "schema": schema,
     "baseline": baseline,
@@ -43,15 +43,22 @@ _COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command ``argv`` (default: the process's own); return the exit status."""
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = argparse.ArgumentParser(
-        prog="llmperf", description="Tools around pytest_llmperf; tests run with: pytest -m perf"
+        prog="llmperf",
+        description="Tools for LLM performance tests. The tests run with: pytest -m perf",
     )
     parser.add_argument("--version", action="version", version=f"llmperf {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in _COMMANDS.values():
+    for command in COMMANDS.values():
         command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command ``argv`` (default: the process's own); return the exit status."""
+    parser = build_parser()
     arguments = parser.parse_args(model.with_verb(sys.argv[1:] if argv is None else argv))
-    status: int = _COMMANDS[arguments.command].run(arguments)
+    status: int = COMMANDS[arguments.command].run(arguments)
     return status

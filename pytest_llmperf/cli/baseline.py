@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import run_reporting
 
 if TYPE_CHECKING:
@@ -15,31 +16,58 @@ if TYPE_CHECKING:
 TESTS_HELP = "full node ids, or their ends from the file name on: test_chat.py::test_short"
 
 
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "done",
+    1: "a problem with the baseline files",
+    2: "a wrong argument",
+}
+
+
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``baseline`` and its subcommands to the command line."""
     baseline = commands.add_parser(
-        "baseline", help="look at the recorded baselines, accept a level, set the anchor, prune"
+        "baseline",
+        help="show recorded baselines, accept a level, set the anchor, remove old sessions",
+        epilog=exit_status_text(EXIT_STATUS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = baseline.add_subparsers(dest="verb", required=True, metavar="VERB")
 
-    show = verbs.add_parser("show", help="sessions, levels, drift, and what they can decide")
+    show = verbs.add_parser(
+        "show", help="list sessions, their levels and drift, and the slowdowns they can find"
+    )
     show.add_argument("tests", nargs="*", metavar="TEST", help=TESTS_HELP)
     show.add_argument("--json", action="store_true", help="print JSON")
 
     accept = verbs.add_parser(
-        "accept", help="compare with a session's level from now on; earlier ones no longer judge"
+        "accept", help="make a recorded session the level to compare with from now on"
     )
-    anchor = verbs.add_parser("anchor", help="measure slow creeping from a session's level")
+    anchor = verbs.add_parser(
+        "anchor", help="choose the session that slow creeping is measured from"
+    )
     for verb in (accept, anchor):
         verb.add_argument("tests", nargs="*", metavar="TEST", help=f"{TESTS_HELP}; default: all")
-        verb.add_argument("--reason", required=True, type=_reason, help="why; kept in the decision")
-        verb.add_argument("--session", metavar="FILE", help="default: the newest one recorded")
+        verb.add_argument(
+            "--reason",
+            required=True,
+            type=_reason,
+            help="the reason; it is stored with the decision",
+        )
+        verb.add_argument(
+            "--session", metavar="FILE", help="file of the session (default: the newest one)"
+        )
 
-    prune = verbs.add_parser("prune", help="list session files that are no longer needed")
-    prune.add_argument(
-        "--keep", type=_keep, metavar="N", help="newest sessions of each test that stay (20)"
+    prune = verbs.add_parser(
+        "prune", help="list, and with --yes remove, sessions that no verdict needs"
     )
-    prune.add_argument("--yes", action="store_true", help="remove them")
+    prune.add_argument(
+        "--keep",
+        type=_keep,
+        metavar="N",
+        help="keep the newest N sessions of each test (default: 20)",
+    )
+    prune.add_argument("--yes", action="store_true", help="remove the listed sessions")
 
     for verb in (show, accept, anchor, prune):
         add_folder_options(verb)
@@ -65,9 +93,9 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
         "--dir",
         type=Path,
         metavar="FOLDER",
-        help="of the baselines; default: perf.baselines of the project's config.yaml",
+        help="folder of the baselines (default: perf.baselines of the project's config.yaml)",
     )
-    parser.add_argument("--machine", metavar="KEY", help="one machine's folder in it")
+    parser.add_argument("--machine", metavar="KEY", help="only this machine, a folder in it")
 
 
 def _reason(text: str) -> str:

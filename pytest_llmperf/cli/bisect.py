@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
@@ -25,17 +26,27 @@ if TYPE_CHECKING:
     from pytest_llmperf.bisect.project import BisectProject
 
 _DESCRIPTION = """\
-Looks for the commit after GOOD that made perf tests slower at BAD. Each commit
-that git bisect asks about is measured interleaved with GOOD, in a private
-checkout; the user's work tree is never touched. What counts are the metrics
-that regressed at BAD, which is measured first. A commit that can't be measured
-or judged is skipped. The answer is measured once more, against its own parent.
-Every session is kept: after an interruption, run the same command to continue.
+Finds the commit after GOOD that made perf tests slower at BAD.
+
+BAD is compared with GOOD first; the search follows the metrics that regressed there.
+Every commit that git bisect asks about is checked out in a private folder and measured
+interleaved with GOOD. A commit that can't be measured or judged is skipped. The commit
+that is found is measured once more, against its own parent. Your work tree is not
+touched. After an interruption, run the same command to continue.
 """
-_EPILOG = """\
-Arguments after -- go to pytest, such as -- -k short. Exit status: 0 found,
-1 an error, 2 nothing to find or not measurable, 3 no single proven commit, 130
-interrupted.
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "the commit was found",
+    1: "an error, such as an unusable repository",
+    2: "BAD is not slower than GOOD, or nothing could be measured",
+    3: "no single commit is proven: several remain, or the last check did not confirm it",
+    130: "interrupted; the same command continues",
+    143: "terminated; the same command continues",
+}
+_EPILOG = f"""\
+Arguments after -- go to pytest: llmperf bisect v1.4 HEAD -- -k short
+
+{exit_status_text(EXIT_STATUS)}
 """
 _STATUS = {"found": 0, "unconfirmed": 3, "range": 3, "not slower": 2, "unmeasured": 2}
 _INTERRUPTED = 130
@@ -54,18 +65,23 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("good", metavar="GOOD", help="a commit that was fast: branch, tag or hash")
     parser.add_argument("bad", metavar="BAD", help="a later commit that is slow, such as HEAD")
     parser.add_argument(
-        "words", nargs="*", metavar="TEST", help="as for pytest; default: all perf tests"
+        "words",
+        nargs="*",
+        metavar="TEST",
+        help="the tests to measure, as for pytest (default: all perf tests)",
     )
-    parser.add_argument("--first-parent", action="store_true", help="take each merge as one commit")
     parser.add_argument(
-        "--retry-skipped", action="store_true", help="measure again what had to be skipped"
+        "--first-parent", action="store_true", help="treat each merge as one commit"
+    )
+    parser.add_argument(
+        "--retry-skipped", action="store_true", help="measure skipped commits again"
     )
     parser.add_argument(
         "--restart",
         action="store_true",
-        help="forget what was measured before, by this search and by other sessions",
+        help="start over: use no earlier measurement, of this search or of other sessions",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the outcome to this file, too")
+    parser.add_argument("--json", metavar="FILE", help="also write the result to this file as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,16 +8,30 @@ import tempfile
 from pathlib import Path
 
 from pytest_llmperf.arguments import share, whole_number
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
 _DESCRIPTION = """\
-Runs the perf tests of the current folder again and again, each session as two
-sides of the same configuration, interleaved as for a real comparison. Prints and
-stores the noise of the machine, how often the gate called what did not change
-(A/A), what it can catch within the budget, and how long a session takes. With
---plant the candidate's decode is really slowed inside the engine's process, to
-show that such a slowdown is caught. Needs a quiet machine: nothing else should
-use the cores.
+Runs the perf tests of the current folder many times, each time as a comparison of the
+configuration with itself.
+
+Prints and stores how noisy this machine is, how often the gate reports a regression where
+nothing changed, which slowdowns it finds within the budget, and how long that takes. With
+--plant the candidate's decode is slowed down for real, to see that this is found. Nothing
+else should run on the machine meanwhile.
+"""
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "calibrated",
+    1: "a test failed",
+    2: "interrupted",
+    4: "a wrong argument or configuration",
+    5: "no perf test was found",
+}
+_EPILOG = f"""\
+Arguments after -- go to pytest: llmperf calibrate -- tests/perf/test_chat.py -k short
+
+{exit_status_text(EXIT_STATUS)}
 """
 
 
@@ -25,31 +39,37 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     """Add the command and its options."""
     parser = commands.add_parser(
         "calibrate",
-        help="measure this machine's noise, the gate's false alarms, and what it catches",
+        help="measure how noisy this machine is, and which slowdowns the gate finds on it",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Arguments after -- go to pytest, such as -- tests/perf/test_chat.py -k short",
+        epilog=_EPILOG,
     )
     parser.add_argument(
-        "--sessions", type=whole_number(), default=20, metavar="N", help="how many (default: 20)"
+        "--sessions",
+        type=whole_number(),
+        default=20,
+        metavar="N",
+        help="number of sessions (default: 20)",
     )
     parser.add_argument(
         "--plant",
         type=share,
         default=0.0,
         metavar="SHARE",
-        help="slow the candidate's decode by so much, such as 5%%",
+        help="slow the candidate's decode down by this much, such as 5%%",
     )
     parser.add_argument(
         "--plant-share",
         type=_part,
         default=1.0,
         metavar="SHARE",
-        help="of its requests only, such as 20%%",
+        help="slow only this share of its requests, such as 20%% (default: all)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the outcome to this file, too")
-    parser.add_argument("--no-store", action="store_true", help="keep nothing beside the baselines")
-    parser.add_argument("pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="for pytest")
+    parser.add_argument("--json", metavar="FILE", help="also write the result to this file as JSON")
+    parser.add_argument("--no-store", action="store_true", help="don't store the result")
+    parser.add_argument(
+        "pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="arguments for pytest"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

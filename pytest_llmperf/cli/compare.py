@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import tolerance
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import OutputError, complain, json_text, put, width, write
 
 if TYPE_CHECKING:
@@ -18,23 +19,30 @@ if TYPE_CHECKING:
     from pytest_llmperf.compare.run import ComparisonRequest
 
 _DESCRIPTION = """\
-Compares what B measured with what A did, by the gate's rules, from what is
-stored: nothing is run or checked out. A is the base, B is what is judged.
-Either is
-  a commit    a branch, tag, hash, HEAD~1 or merge-base:origin/main: the
-              baselines that it holds; rev:NAME where a path has that name, too
+Compares stored sessions: B is judged against A, by the gate's rules. Nothing is run and
+nothing is checked out.
+
+A and B are each one of:
+  a commit    a branch, tag, hash, HEAD~1 or merge-base:origin/main; its baselines are read
+              out of git. rev:NAME, if a path has that name as well
   a folder    of baselines, or one machine's folder in it
   a file      a recorded session, or a report of --llmperf-json
-Where B holds A's sessions, too, only those that A lacks are B's; of several the
-newest is judged.
+
+The newest session of B that A does not contain is judged.
 """
 #: Also of whatever keeps a comparison from being written.
 NOT_COMPARED = 2
-_EPILOG = """\
-A report's own verdicts count too: of the old and the new verdict the worse one
-is used.
-exit status: 0 passed, or inconclusive without --strict, 1 regressed or missed,
-2 it could not be compared, or samples are invalid
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "passed; or inconclusive, without --strict",
+    1: "regressed or missed; or inconclusive, with --strict",
+    NOT_COMPARED: "could not be compared, or samples are invalid",
+    130: "interrupted",
+}
+_EPILOG = f"""\
+A report contains verdicts of its own: of the old and the new verdict the worse one counts.
+
+{exit_status_text(EXIT_STATUS)}
 """
 
 
@@ -47,16 +55,18 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("base", metavar="A", help="compared with")
-    parser.add_argument("candidate", metavar="B", help="what is judged")
+    parser.add_argument("base", metavar="A", help="the base: commit, folder or file")
+    parser.add_argument(
+        "candidate", metavar="B", help="the candidate, which is judged: commit, folder or file"
+    )
     parser.add_argument(
         "--format",
         choices=("text", "markdown", "json"),
         default="text",
-        help="markdown: for a comment on a pull request (default: text)",
+        help="form of the output; markdown: a comment for a pull request (default: text)",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="write it to this file instead of printing it"
+        "--output", type=Path, metavar="FILE", help="write to this file instead of printing"
     )
     parser.add_argument(
         "--any",
@@ -68,30 +78,30 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         action="append",
         default=[],
         metavar="KEY",
-        help="of several machines; given twice, A's and then B's",
+        help="which machine, if there are several; given twice: A's, then B's",
     )
-    parser.add_argument("--model", metavar="NAME", help="of several models")
+    parser.add_argument("--model", metavar="NAME", help="which model, if there are several")
     parser.add_argument(
         "--metric",
         action="append",
         type=_metric,
         metavar="NAME",
-        help="judge this one, such as inter_token (repeatable); default: what the gate judges",
+        help="judge this metric, such as inter_token (repeatable; default: those of the gate)",
     )
     parser.add_argument(
         "--tolerance",
         type=tolerance,
         metavar="SHARE",
-        help="the slowdown to catch, such as 5%%; default: perf.tolerance of config.yaml",
+        help="slowdown that must be found, such as 5%% (default: perf.tolerance of config.yaml)",
     )
     parser.add_argument(
-        "--strict", action="store_true", help="exit with 1 where something is inconclusive"
+        "--strict", action="store_true", help="exit with 1 if a check is inconclusive"
     )
     parser.add_argument(
         "--dir",
         type=Path,
         metavar="FOLDER",
-        help="of a commit's baselines; default: perf.baselines of its config.yaml",
+        help="folder of the baselines in both commits (default: perf.baselines of config.yaml)",
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
@@ -23,17 +24,21 @@ if TYPE_CHECKING:
     from pytest_llmperf.doctor.checkup import Checkup
 
 _DESCRIPTION = """\
-Loads the configured model, checks build, devices, settings and machine,
-measures a small workload in fresh engine processes, and prints what is wrong,
-the costliest cause first, each with its evidence and the exact change. A change
-that can be tried is tried: with it and without it in turn, so that its gain is
-measured and not guessed. Changes with no measurable effect are reported too.
-"""
-_EPILOG = """\
-exit status: 0 nothing found, 1 something was, 2 the engine can't be loaded or
-measured, 130 interrupted
+Finds out why the configured model is slow on this machine, and what to change.
+
+Loads the model, checks build, devices, settings and machine, measures a small workload,
+and prints the causes of slowness, the costliest first, each with its evidence and the
+exact change. Changes of settings are tried: fresh processes with and without the change
+alternate, and the measured gain is printed. So are changes with no measurable effect.
 """
 NOT_MEASURED = 2
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "nothing found",
+    1: "a cause was found",
+    NOT_MEASURED: "the engine can't be loaded or measured; the reason is printed",
+    130: "interrupted; the findings so far are printed",
+}
 _INTERRUPTED = 130
 
 
@@ -41,39 +46,47 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "doctor",
-        help="say why the configured model is slow here, and what to change",
+        help="find out why the model is slow on this machine, and what to change",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=exit_status_text(EXIT_STATUS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="default: the project's config.yaml",
+        help="configuration file (default: the project's config.yaml)",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set one of its keys, such as llm.n_threads=4 (repeatable)",
+        help="override one setting, such as llm.n_threads=4 (repeatable)",
     )
     parser.add_argument(
-        "--prompt-tokens", type=whole_number(), metavar="N", help="of a prompt (default: about 512)"
+        "--prompt-tokens",
+        type=whole_number(),
+        metavar="N",
+        help="length of the prompt (default: about 512)",
     )
     parser.add_argument(
-        "--max-tokens", type=whole_number(), metavar="N", help="of an answer (default: about 64)"
+        "--max-tokens",
+        type=whole_number(),
+        metavar="N",
+        help="length of the answer (default: about 64)",
     )
-    parser.add_argument("--no-try", action="store_true", help="diagnose only; try no change")
+    parser.add_argument("--no-try", action="store_true", help="only diagnose; try no change")
     parser.add_argument(
         "--budget",
         type=duration,
         default=120.0,
         metavar="TIME",
-        help="longest time to measure, such as 5m (default: 2m)",
+        help="time limit for measuring, such as 5m (default: 2m)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there, too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the findings to this file as JSON"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -7,21 +7,27 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import put, run_reporting
 
 _DESCRIPTION = """\
-Prints the settings of config.yaml for another program: the command that starts
-llama-server, a Modelfile for Ollama, or Python code for llama-cpp-python.
-Settings that the program can't take are listed in comments. Nothing is loaded.
+Prints the settings of config.yaml for another program: a command that starts llama-server,
+a Modelfile for Ollama, or Python code for llama-cpp-python. Settings that the program does
+not have are listed in comments. No model is loaded.
 """
-_EPILOG = """\
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "printed",
+    1: "the output can't be written",
+    2: "the configuration, its model or its engine can't be exported",
+}
+_EPILOG = f"""\
 examples:
   llmperf export llama-server
   llmperf export ollama > Modelfile
   llmperf export python --set llm.n_batch=512
 
-exit status: 0 printed, 1 the output can't be written, 2 the configuration,
-its model or its engine can't be exported
+{exit_status_text(EXIT_STATUS)}
 """
 
 
@@ -34,19 +40,21 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("program", choices=("llama-server", "ollama", "python"))
+    parser.add_argument(
+        "program", choices=("llama-server", "ollama", "python"), help="the other program"
+    )
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="default: the project's config.yaml",
+        help="configuration file (default: the project's config.yaml)",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set one of its keys, such as llm.n_threads=4 (repeatable)",
+        help="override one setting, such as llm.n_threads=4 (repeatable)",
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.cli.baseline import TESTS_HELP, add_folder_options
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import note, run_reporting, say, width
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.text import printable, printable_lines
@@ -39,10 +40,26 @@ _SHALLOW = (
 )
 
 
+_DESCRIPTION = """\
+Shows every metric of the recorded sessions over the commits, and marks where its level
+changed. Nothing is run.
+"""
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "shown",
+    1: "a problem with the repository or the baselines",
+    2: "a wrong argument",
+}
+
+
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``history`` to the command line."""
     history = commands.add_parser(
-        "history", help="show the recorded sessions over the commits, and where levels changed"
+        "history",
+        help="show every metric over the commits, with its changes",
+        description=_DESCRIPTION,
+        epilog=exit_status_text(EXIT_STATUS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     history.add_argument(
         "tests",
@@ -54,15 +71,15 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--metric",
         action="append",
         metavar="NAME",
-        help="such as tokens_per_sec, or all; can be given again; default: one of each quantity",
+        help="this metric, such as tokens_per_sec, or all (repeatable; default: one a quantity)",
     )
     history.add_argument(
         "--since",
         metavar="REV|DATE",
-        help="leave out sessions before a commit, or before 2026-03-01",
+        help="leave out sessions before a commit, or before a date such as 2026-03-01",
     )
     history.add_argument(
-        "--limit", type=whole_number(), metavar="N", help="only the newest sessions of each test"
+        "--limit", type=whole_number(), metavar="N", help="only the newest N sessions of each test"
     )
     add_folder_options(history)
     form = history.add_mutually_exclusive_group()

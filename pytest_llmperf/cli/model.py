@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import whole_number
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import ending_on_sigterm, note, run_reporting, say
 
 if TYPE_CHECKING:
@@ -25,40 +26,68 @@ def with_verb(words: Sequence[str]) -> list[str]:
     return list(words)
 
 
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "done",
+    1: "a problem with a model or the disk",
+    2: "a wrong argument",
+}
+
+
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add ``model`` and its subcommands to the command line."""
-    model = commands.add_parser("model", help="fetch, quantize or synthesize a model file")
+    model = commands.add_parser(
+        "model",
+        help="fetch, quantize or synthesize a model file",
+        epilog=exit_status_text(EXIT_STATUS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verbs = model.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     fetch = verbs.add_parser(
-        "fetch", help="bring an embedded model into the cache and print the file's path"
+        "fetch", help="download an embedded model into the cache and print its path"
     )
-    fetch.add_argument("name", help="such as smollm2-135m")
+    fetch.add_argument("name", help="name of the model, such as smollm2-135m")
 
-    quantize = verbs.add_parser("quantize", help="quantize a model through llama.cpp")
-    quantize.add_argument("model", metavar="MODEL", help="a GGUF file, an embedded model or hf://")
+    quantize = verbs.add_parser("quantize", help="quantize a model with llama.cpp")
     quantize.add_argument(
-        "--to", required=True, metavar="TYPES", help="such as Q4_K_M,Q5_K_M,Q6_K,Q8_0"
+        "model", metavar="MODEL", help="a GGUF file, an embedded model or hf://owner/repo/file.gguf"
     )
     quantize.add_argument(
-        "--out", type=Path, default=Path(), metavar="DIR", help="default: the current folder"
+        "--to", required=True, metavar="TYPES", help="types to write, such as Q4_K_M,Q5_K_M,Q8_0"
     )
     quantize.add_argument(
-        "--allow-requantize", action="store_true", help="also if the model is quantized already"
+        "--out",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder to write to (default: the current one)",
+    )
+    quantize.add_argument(
+        "--allow-requantize", action="store_true", help="accept a model that is quantized already"
     )
     quantize.add_argument("--force", action="store_true", help=_FORCE)
 
     synth = verbs.add_parser(
-        "synth", help="write a model of a known shape with random weights: as fast as the real one"
+        "synth", help="write a model with random weights that is as fast as a real one"
     )
     synth.add_argument(
-        "--like", required=True, metavar="MODEL", help="a preset such as qwen2.5-7b, or a GGUF file"
+        "--like",
+        required=True,
+        metavar="MODEL",
+        help="the model to imitate: a preset such as qwen2.5-7b, or a GGUF file",
     )
     synth.add_argument(
-        "--quant", metavar="TYPE", help="default: Q4_K_M; of a file, the types that it has"
+        "--quant",
+        metavar="TYPE",
+        help="type of the weights (default: Q4_K_M; of a file, its own types)",
     )
-    synth.add_argument("--out", type=Path, metavar="FILE", help="default: named after the model")
-    synth.add_argument("--layers", type=whole_number(), metavar="N", help="another number of them")
+    synth.add_argument(
+        "--out", type=Path, metavar="FILE", help="file to write (default: named after the model)"
+    )
+    synth.add_argument(
+        "--layers", type=whole_number(), metavar="N", help="number of layers (default: the model's)"
+    )
     synth.add_argument("--force", action="store_true", help=_FORCE)
 
 

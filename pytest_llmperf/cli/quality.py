@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
@@ -25,46 +26,58 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
 
 _DESCRIPTION = """\
-Scores a text with the configured engine and with the reference, and prints how
-far the answers differ: mean KL divergence, perplexity, share of equal top
-tokens, and how long greedy answers agree. The reference is quality.reference of
-the configuration: another file of the same model, other settings, or both. Both
-are kept in the cache folder, so that the next candidate takes half the time.
+Measures how far the answers of the configured engine differ from those of a reference.
+
+The reference (quality.reference of config.yaml) is another file of the same model, other
+settings, or both. Both engines score a text; the output has the mean KL divergence,
+the perplexity, the share of equal top tokens, and how long greedy answers agree. Scores
+are kept in the cache folder, so the next candidate takes half the time.
 """
-_EPILOG = """\
-exit status: 0 measured, 1 not, 2 a wrong argument or configuration,
-130 interrupted (docs/quality.md says what the figures mean)
-"""
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "measured",
+    1: "could not be measured; the reason is printed",
+    2: "a wrong argument or configuration",
+    130: "interrupted",
+}
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "quality",
-        help="compare the configuration's answers with those of a finer model or setting",
+        help="measure how far answers differ from those of a finer model or setting",
         description=_DESCRIPTION,
-        epilog=_EPILOG,
+        epilog=exit_status_text(EXIT_STATUS),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="default: the project's config.yaml"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration file (default: the project's config.yaml)",
     )
     parser.add_argument(
         "--reference",
         metavar="MODEL",
-        help="the reference's model, as quality.reference.model_path names it",
+        help="model of the reference (default: quality.reference.model_path)",
     )
     parser.add_argument(
-        "--text", type=Path, metavar="FILE", help="default: quality.text, else a text of this tool"
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="text to score (default: quality.text, else a built-in text)",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set a key, such as llm.type_k=q8_0 or quality.reference.type_k=f16 (repeatable)",
+        help="override one setting, such as quality.reference.type_k=f16 (repeatable)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures to this file as JSON"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

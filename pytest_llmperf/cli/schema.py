@@ -6,12 +6,24 @@ import argparse
 import sys
 from typing import Any
 
+from pytest_llmperf.cli.exit_status import exit_status_text
+
+#: Exit status -> its meaning.
+EXIT_STATUS = {0: "printed, or the shipped schema is up to date", 1: "the shipped schema is stale"}
+
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to the command line."""
-    schema = commands.add_parser("schema", help="print the JSON Schema of config.yaml")
+    schema = commands.add_parser(
+        "schema",
+        help="print the JSON Schema of config.yaml",
+        epilog=exit_status_text(EXIT_STATUS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     schema.add_argument(
-        "--check", action="store_true", help="only say whether the shipped schema is up to date"
+        "--check",
+        action="store_true",
+        help="print nothing; check that the shipped schema is up to date",
     )
 
 

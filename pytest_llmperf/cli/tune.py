@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import OutputError, complain, ending_on_sigterm, note
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
@@ -20,19 +21,26 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.result import TuneResult
 
 _DESCRIPTION = """\
-Searches for settings with which the perf tests of the current folder (or a
-described workload) run faster, on this machine. Candidates race in interleaved
-pairs against the best settings so far; the winner is then compared with today's
-configuration in fresh pairs, and only what that proves is reported as improved.
-What is tried, and the bounds, are in the section tune of config.yaml. A search
-that was stopped goes on with the same command. --apply writes settings that are
-proven to be better into config.yaml: the diff is shown first, the old file kept.
-"""
-_EPILOG = """\
-Arguments after -- go to pytest, such as -- tests/perf/test_chat.py -k short
+Searches for settings with which a workload runs faster on this machine, and proves the
+gain.
 
-exit status: 0 the search ended, with an improvement or without, 1 a file can't
-be written, 2 the search can't start or nothing can be measured, 130 interrupted
+The workload is the perf tests of the current folder, or --prompt. Candidates race in
+interleaved pairs against the best settings so far. The winner is then compared with
+today's configuration in fresh pairs; only a gain that these prove is reported. The section
+tune of config.yaml limits what is tried. After an interruption, the same command continues.
+--apply writes proven settings into config.yaml; it shows the diff and keeps the old file.
+"""
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "the search ended, with or without an improvement",
+    1: "a file can't be written",
+    2: "the search can't start, or nothing can be measured",
+    130: "interrupted; the same command continues",
+}
+_EPILOG = f"""\
+Arguments after -- go to pytest: llmperf tune -- tests/perf/test_chat.py -k short
+
+{exit_status_text(EXIT_STATUS)}
 """
 _NOT_MEASURED = 2
 _INTERRUPTED = 130
@@ -52,33 +60,36 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         action="append",
         default=[],
         metavar="FILE|TEXT",
-        help="measure this prompt instead of the tests (repeatable)",
+        help="use this prompt instead of the tests (repeatable)",
     )
     parser.add_argument(
-        "--max-tokens", type=whole_number(), metavar="N", help="output tokens of each prompt"
+        "--max-tokens", type=whole_number(), metavar="N", help="length of the answer to each prompt"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="default: the project's config.yaml"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="configuration file (default: the project's config.yaml)",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set one of its keys, such as tune.budget=5m (repeatable)",
+        help="override one setting, such as tune.budget=5m (repeatable)",
     )
     parser.add_argument(
-        "--budget", type=duration, metavar="TIME", help="longest time (default: tune.budget)"
+        "--budget", type=duration, metavar="TIME", help="time limit (default: tune.budget)"
     )
     parser.add_argument(
         "--phase",
         type=int,
         choices=(1, 2, 3),
         action="append",
-        help="work on this phase only: 1 settings, 2 models, 3 neighbours of the best "
+        help="run only this phase: 1 settings, 2 models, 3 values near the best ones "
         "(repeatable; default: all)",
     )
-    parser.add_argument("--study", metavar="NAME", help="name of the study to go on with")
+    parser.add_argument("--study", metavar="NAME", help="name of the study to continue")
     parser.add_argument(
         "--storage",
         metavar="URL",
@@ -89,17 +100,21 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--apply",
         action="store_true",
         help="write the settings into config.yaml if a gain is proven; at once if the same "
-        "search has proven it before",
+        "search proved it before",
     )
     parser.add_argument(
         "--summary",
         nargs="?",
         const="",
         metavar="FILE",
-        help="write a Markdown document (default: BENCHMARK_RESULTS_SUMMARY.md)",
+        help="also write a Markdown document (default: BENCHMARK_RESULTS_SUMMARY.md)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result there, too")
-    parser.add_argument("pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="for pytest")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the result to this file as JSON"
+    )
+    parser.add_argument(
+        "pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="arguments for pytest"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -29,6 +29,22 @@ FAILED = 1
 INVALID = 10
 INCONCLUSIVE = 11
 
+#: Exit code with ``--llmperf-exit-codes`` -> its meaning.
+MEANINGS = {
+    OK: "no test failed",
+    FAILED: (
+        "a test regressed, missed its target, broke, or has no baseline although one is required"
+    ),
+    INVALID: (
+        "a test is `invalid` and none failed by the change: the machine was disturbed. Run again "
+        "on a quiet machine"
+    ),
+    INCONCLUSIVE: (
+        "a test is `inconclusive`, and that fails the session (`--llmperf-strict`): raise "
+        "`perf.budget`"
+    ),
+}
+
 
 def session_exit_code(
     verdicts: Iterable[Verdict],

@@ -31,6 +31,27 @@ class VerdictKind(Enum):
 
 _RANKS = {kind: rank for rank, kind in enumerate(VerdictKind)}
 
+#: Kind -> its meaning, for readers.
+MEANINGS = {
+    VerdictKind.ERROR: (
+        "it could not be measured: the engine crashed, hung, refused, or did other work"
+    ),
+    VerdictKind.INVALID: (
+        "the machine was disturbed, or the replays did other work than was recorded; the check "
+        "that found it is named. Nothing is proven"
+    ),
+    VerdictKind.REGRESSED: (
+        "proven to be slower by more than a negligible amount, and about as much as the tolerance "
+        "or more"
+    ),
+    VerdictKind.MISSED: "proven to be on the wrong side of its target",
+    VerdictKind.INCONCLUSIVE: "neither a slowdown nor its absence is proven",
+    VerdictKind.WORKLOAD_CHANGED: "the test makes other requests than the baseline measured",
+    VerdictKind.NO_BASELINE: "there is nothing to compare with yet",
+    VerdictKind.PASS: "proven to be slower by less than the tolerance, if at all",
+    VerdictKind.IMPROVED: "faster by the tolerance or more; the stored baseline is stale",
+}
+
 #: Kinds that always fail the test. ``invalid`` is one of them because numbers of a
 #: disturbed machine prove nothing, and can be measured again on a quiet one.
 FAILING = frozenset(

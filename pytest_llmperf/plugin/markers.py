@@ -17,50 +17,53 @@ if TYPE_CHECKING:
 #: Marker -> its description in ``pytest --markers``.
 MARKERS = {
     "perf": (
-        "perf(tolerance='5%', budget='2m'): a performance test of llm_engine; run with -m perf."
+        "perf(tolerance='5%', budget='2m'): a performance test; judges the default metrics. Run "
+        "with -m perf."
     ),
-    "tokens_per_sec": "tokens_per_sec(min=60, tolerance='5%'): gate the decode throughput.",
+    "tokens_per_sec": (
+        "tokens_per_sec(min=60, tolerance='5%'): judge the decode rate, tokens per second."
+    ),
     "first_token": (
-        "first_token(max='500ms', percentile=95, tolerance='5%'): gate the time to the first "
-        "token; the median, unless a percentile is asked for."
+        "first_token(max='500ms', percentile=95, tolerance='5%'): judge the time to the first "
+        "token."
     ),
-    "end_to_end": "end_to_end(max='5s', tolerance='5%'): gate the time of the whole workload.",
+    "end_to_end": (
+        "end_to_end(max='5s', tolerance='5%'): judge the time of all requests of the test."
+    ),
     "inter_token": (
-        "inter_token(max='20ms', percentile=95, tolerance='5%'): gate the time between tokens; "
-        "the median, unless a percentile is asked for."
+        "inter_token(max='20ms', percentile=95, tolerance='5%'): judge the time between tokens."
     ),
     "stall_rate": (
-        "stall_rate(max='5%', tolerance='20%'): gate the share of stalled iterations; tolerance "
-        "is how many more of a hundred than the other side's."
+        "stall_rate(max='20%', tolerance='20%'): judge the share of iterations that stall."
     ),
     "roofline": (
-        "roofline(min='50%', tolerance='5%'): gate how near decode is to the limit that the "
-        "machine's memory bandwidth sets; needs no baseline."
+        "roofline(min='50%', tolerance='5%'): judge how close decode comes to the limit of the "
+        "machine's memory bandwidth; needs no baseline."
     ),
     "gpu_memory": (
-        "gpu_memory(max='8GiB', tolerance='5%'): gate the most GPU memory the engine held."
+        "gpu_memory(max='8GiB', tolerance='5%'): judge the largest GPU memory of the engine."
     ),
     "energy_per_token": (
-        "energy_per_token(max='2J', tolerance='5%'): gate the GPUs' energy per output token."
+        "energy_per_token(max='2J', tolerance='5%'): judge the GPUs' energy per output token."
     ),
     "quality": (
-        "quality(max_kl=0.02, max_perplexity_increase='1%', min_top1='95%'): gate the quality of "
-        "the answers, compared with the reference of the configuration."
+        "quality(max_kl=0.02, max_perplexity_increase='1%', min_top1='95%'): judge how far the "
+        "answers differ from those of the configured reference."
     ),
     "perf_sweep": (
-        "perf_sweep(n_batch=[512, 1024], n_ctx=[2048, 4096]): a perf test for each combination of "
-        "these engine settings (keys of llm), with verdicts and baselines of its own."
+        "perf_sweep(n_batch=[512, 1024], n_ctx=[2048, 4096]): run the test once for every "
+        "combination of these engine settings, each with its own verdicts and baselines."
     ),
     "perf_metric": (
-        "perf_metric(name, min=..., max=..., tolerance='5%'): gate any registered metric; "
-        "a marker without a limit gates against the baseline only."
+        "perf_metric(name, min=..., max=..., tolerance='5%'): judge any metric by its name; "
+        "without a limit, against the baseline only."
     ),
 }
 #: The same for markers that do not imply ``perf``.
 PLAIN_MARKERS = {
     "gpu": (
-        "gpu(layers='all', device=None): fail, before the body runs, where llm_engine has fewer "
-        "layers on a GPU (or on that device: a name, or a part of one)."
+        "gpu(layers='all', device=None): fail the test before it runs unless this many layers "
+        "are on a GPU, or on this one."
     ),
 }
 #: Those of ``MARKERS`` that name a metric.

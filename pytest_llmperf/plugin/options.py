@@ -118,7 +118,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--llmperf-config",
         metavar="PATH",
         help="configuration file (default: config.yaml beside pytest's settings file, else in the "
-        "root folder, else here)",
+        "root folder, else in the current folder)",
     )
     group.addoption(
         "--llmperf-set",
@@ -129,17 +129,17 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-record",
         action="store_true",
-        help="store this session's samples as a baseline, whatever the verdicts are",
+        help="store this session's samples as a baseline, whatever the verdicts",
     )
     group.addoption(
         "--llmperf-accept",
         metavar="REASON",
-        help="record, and make this session's level the one to compare with; the reason is kept",
+        help="record this session, and compare with its level from now on; the reason is stored",
     )
     group.addoption(
         "--llmperf-require-baseline",
         action="store_true",
-        help="fail perf tests that have no baseline to be compared with",
+        help="fail perf tests that have no baseline",
     )
     group.addoption(
         "--llmperf-allow-unmeasured",
@@ -150,40 +150,41 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-against-config",
         metavar="PATH",
-        help="compare with this configuration instead of stored baselines: both run interleaved",
+        help="compare with this configuration instead of stored baselines; both run in this "
+        "session",
     )
     group.addoption(
         "--llmperf-against",
         metavar="REV",
-        help="compare with this commit instead of stored baselines: both run interleaved "
-        "(branch, tag, hash, HEAD~1, merge-base:origin/main)",
+        help="compare with this commit instead of stored baselines; both run in this session "
+        "(a branch, tag or hash, HEAD~1, merge-base:origin/main)",
     )
     group.addoption(
         "--llmperf-confirm",
         choices=get_args(Confirm),
-        help="whether a test that is suspect by its stored baseline (auto), or every test "
-        "(always), is run interleaved with the baseline's commit before it is judged (default: "
-        "auto; never with --llmperf-record and --llmperf-accept)",
+        help="which tests run against the commit of their baseline before they are judged: those "
+        "that look slower (auto), every test (always), or none (never). Default: auto; never with "
+        "--llmperf-record and --llmperf-accept",
     )
     group.addoption(
         "--llmperf-baselines-from",
         metavar="REV",
-        help="compare with the baselines of this commit, not of the work tree "
-        "(in a pull request's CI: its merge base)",
+        help="take the baselines from this commit, not from the work tree (default in a pull "
+        "request's CI: its merge base)",
     )
     group.addoption(
         "--llmperf-wait-fit",
         metavar="DURATION",
         type=duration,
-        help="wait up to that long, in all, for a busy or hot machine to recover before an engine "
-        "process starts, for example 60s (default: perf.wait_fit)",
+        help="wait up to this long in total for a busy or hot machine to recover, for example 60s "
+        "(default: perf.wait_fit)",
     )
     # Used internally by a comparison with another commit, in that commit's tree.
     group.addoption("--llmperf-record-for", metavar="FILE", help=argparse.SUPPRESS)
     group.addoption(
         "--llmperf-strict",
         action="store_true",
-        help="fail what is inconclusive, instead of passing with a warning",
+        help="fail inconclusive tests, instead of passing them with a warning",
     )
     # Used internally: a command's own session does without the workers that addopts asks for.
     group.addoption("--llmperf-one-process", action="store_true", help=argparse.SUPPRESS)
@@ -194,12 +195,13 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--llmperf-roofline",
         action="store_true",
-        help="show how near every test's decode is to the limit of this machine's memory bandwidth",
+        help="show how close every test's decode comes to the limit of this machine's memory "
+        "bandwidth",
     )
     group.addoption(
         "--llmperf-exit-codes",
         action="store_true",
-        help="exit 1 for regressed or missed, 10 for invalid, 11 for inconclusive",
+        help="exit with 1 for regressed or missed, 10 for invalid, 11 for inconclusive",
     )
     group.addoption(
         "--llmperf-json", metavar="PATH", help="write verdicts and raw samples to this file"

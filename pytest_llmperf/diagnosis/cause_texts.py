@@ -1,0 +1,139 @@
+"""What shows each cause, and the change that removes it, for readers of the reference."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class CauseText(NamedTuple):
+    """What a reader is told of a cause.
+
+    Attributes:
+        sign: what shows it, in general; a finding has the numbers.
+        change: the change that removes it; Markdown.
+    """
+
+    sign: str
+    change: str
+
+
+#: By the cause's name.
+CAUSE_TEXTS: dict[str, CauseText] = {
+    "cpu_only_build": CauseText(
+        "a CPU-only build, and a card worth computing on: NVML, `/dev/nvidia0`, or an AMD card "
+        "with memory of its own",
+        '`CMAKE_ARGS="-DGGML_CUDA=on" pip install ...`',
+    ),
+    "no_gpu_visible": CauseText(
+        "llama.cpp lists no device; `CUDA_VISIBLE_DEVICES` and the driver are checked",
+        "unset the variable, repair the driver, give the container its GPU",
+    ),
+    "layers_not_asked": CauseText(
+        "fewer layers asked for than fit in the card's free memory",
+        "`n_gpu_layers: -1`, or as many as fit; tried",
+    ),
+    "gpu_memory_short": CauseText(
+        "fewer layers than asked, or a buffer that could not be allocated",
+        "a quantized KV cache where that is enough (tried), else a quantization of at most the "
+        "stated size",
+    ),
+    "kv_cache_on_cpu": CauseText(
+        "`offload_kqv: false` with layers on the GPU",
+        "`offload_kqv: true`; tried",
+    ),
+    "threads_above_cores": CauseText(
+        "threads against the CPUs this process may use (affinity and quotas counted)",
+        "`n_threads: 4`; tried",
+    ),
+    "threads_too_few": CauseText(
+        "the same; worth trying only",
+        "`n_threads: 8`; tried",
+    ),
+    "build_below_avx2": CauseText(
+        "the CPU has AVX2, the engine's own report names none",
+        '`CMAKE_ARGS="-DGGML_NATIVE=OFF" pip install ...`',
+    ),
+    "flash_attention_off": CauseText(
+        "with layers on the GPU; on a CPU where a fifth of what decoding reads is KV cache; "
+        "worth trying only",
+        "`flash_attn: true`; tried",
+    ),
+    "batch_small": CauseText(
+        "`n_batch` or `n_ubatch` below 512 and below the prompt; worth trying only",
+        "`n_ubatch: 512`; tried",
+    ),
+    "context_large": CauseText(
+        "four times what the workload uses or more, for half of the model's size or more; a "
+        "finding where that memory is short, or the load fails",
+        "`n_ctx: 2048`; tried",
+    ),
+    "memory_short": CauseText(
+        "what is on no GPU against the machine's memory or its control group's limit, or the "
+        "load fails",
+        "a quantization of at most the stated size",
+    ),
+    "not_mapped": CauseText(
+        "`use_mmap: false`, and pages read back from swap",
+        "`use_mmap: true`; tried",
+    ),
+    "swapping": CauseText(
+        "pages read back from swap",
+        "close programs that hold memory",
+    ),
+    "gpu_lost": CauseText(
+        "NVML",
+        "reset the card",
+    ),
+    "cpu_quota": CauseText(
+        "the control group's throttling",
+        "raise the quota",
+    ),
+    "busy_gpu": CauseText(
+        "NVML; a desktop does not count",
+        "`close process 4242 (train)`",
+    ),
+    "busy_cores": CauseText(
+        "CPU time of others while measuring",
+        "`close process 4242 (stress)`",
+    ),
+    "memory_pressure": CauseText(
+        "the kernel's pressure account",
+        "close programs that hold memory",
+    ),
+    "gpu_throttled": CauseText(
+        "NVML's clock event reasons",
+        "cool the card",
+    ),
+    "cpu_throttled": CauseText(
+        "the kernel's count of thermal throttling",
+        "cool the CPU",
+    ),
+    "stolen_cores": CauseText(
+        "steal time of a virtual machine",
+        "cores of its own",
+    ),
+    "gpu_power_cap": CauseText(
+        "at a power limit below the card's default",
+        "`nvidia-smi -pl WATTS`",
+    ),
+    "cpu_governor": CauseText(
+        "the kernel's governor; worth a look only",
+        "`cpupower frequency-set -g performance`",
+    ),
+    "gpu_pcie": CauseText(
+        "the link against its maximum; a finding where layers are on both sides of it",
+        "seat the card in a slot of its full width",
+    ),
+    "traced": CauseText(
+        "`sys.settrace`, `sys.setprofile`, `sys.monitoring` and debuggers in the engine's process",
+        "run without it",
+    ),
+    "debug_mode": CauseText(
+        "variables, sanitizers and debug builds in the engine's process",
+        "unset the variable",
+    ),
+    "unfit_machine": CauseText(
+        "any other fitness check that makes a run invalid",
+        "as the check says",
+    ),
+}

@@ -1,0 +1,163 @@
+"""When each fitness check finds something, and where it reads that, for the reference."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class CheckText(NamedTuple):
+    """What a reader is told of a fitness check.
+
+    Attributes:
+        found: when it finds something, thresholds included.
+        source: where it reads that.
+    """
+
+    found: str
+    source: str
+
+
+#: By the check's name; Markdown.
+CHECK_TEXTS: dict[str, CheckText] = {
+    "busy_cores": CheckText(
+        "other processes left the engine's threads 0.3 of a core or more short; `warn` from a "
+        "tenth of the cores",
+        "`/proc/*/stat`, CPU times",
+    ),
+    "stolen_cores": CheckText(
+        "the host gave 10% of the CPU time to other machines; `warn` from 5%",
+        "steal time",
+    ),
+    "swapping": CheckText(
+        "1 MiB or more came back from swap",
+        "`pswpin`",
+    ),
+    "memory_pressure": CheckText(
+        "all processes waited for memory for 1% of the time; `warn` if some waited for 5%, or if"
+        " less memory is available than a mapped model takes",
+        "`/proc/pressure/memory`, the own cgroup's `memory.pressure`, `MemAvailable`",
+    ),
+    "major_faults": CheckText(
+        "the engine waited 16 times or more, while it was timed, for a page to come from a file:"
+        " a mapped model did not stay in memory. Warm-up does not count",
+        "`majflt` of the engine's process",
+    ),
+    "cpu_quota": CheckText(
+        "a container's CPU quota stopped the processes for 1% of the quota's core time; `note` "
+        "below. With as many threads as usable cores, or more, it is a `warn`, because the "
+        "configuration asks for that",
+        "`cpu.stat` of the own cgroup and those above it",
+    ),
+    "cpu_throttled": CheckText(
+        "the CPU was too hot for 1% of the time, or at all if it does not report for how long; "
+        "otherwise `warn`",
+        "`thermal_throttle`",
+    ),
+    "cpu_clock": CheckText(
+        "the clock fell by 10% from the first readings to the last; not checked with more than 8"
+        " CPUs",
+        "`scaling_cur_freq`",
+    ),
+    "cpu_governor": CheckText(
+        "the governor is `powersave` or `conservative`; with `intel_pstate` and `amd-pstate`, "
+        "whose `powersave` follows the load, only with an energy preference for saving",
+        "`cpufreq`",
+    ),
+    "busy_gpu": CheckText(
+        "another process computes on a GPU that the engine is on (on any it may use, if that is "
+        "unknown); `note` if that process also draws",
+        "NVML",
+    ),
+    "gpu_throttled": CheckText(
+        "a GPU of the engine lowered its clocks in 5% of the samples while decoding: heat, power"
+        " brake, hardware slowdown; in fewer: `warn`",
+        "NVML's clock event reasons",
+    ),
+    "gpu_power_cap": CheckText(
+        "a GPU of the engine ran at its power limit, as many do all the time",
+        "NVML's clock event reasons",
+    ),
+    "gpu_clocks_low": CheckText(
+        "its SM clock was below 60%, or its memory clock below 80%, of the highest, under load "
+        "and with no reason given",
+        "NVML",
+    ),
+    "gpu_clock_drift": CheckText(
+        "a clock of the last third differs by more than 10% from that of the first, with no "
+        "reason given",
+        "NVML",
+    ),
+    "gpu_hot": CheckText(
+        "it came within 5 °C of its slowdown temperature",
+        "NVML",
+    ),
+    "gpu_memory_pressure": CheckText(
+        "less than 2% of its memory, or 512 MiB where that is less, was free; `invalid` while "
+        "the processes of a pair take turns, because it could hit one of them alone",
+        "NVML",
+    ),
+    "gpu_others_grew": CheckText(
+        "others' memory on it grew by more than 256 MiB",
+        "NVML",
+    ),
+    "gpu_pcie": CheckText(
+        "its link is narrower than card and slot allow, or of a lower generation under load",
+        "NVML",
+    ),
+    "gpu_ecc": CheckText(
+        "its memory had uncorrected errors; older ones: `warn`",
+        "NVML",
+    ),
+    "gpu_xid": CheckText(
+        "the driver reported a critical error",
+        "NVML's events",
+    ),
+    "gpu_lost": CheckText(
+        "it stopped answering",
+        "NVML",
+    ),
+    "gpu_persistence": CheckText(
+        "persistence mode is off: the card is initialised again for every process",
+        "NVML",
+    ),
+    "prompt_cached": CheckText(
+        "a replay evaluated less of its prompt than was recorded",
+        "tokens evaluated",
+    ),
+    "cut_short": CheckText(
+        "a replay generated fewer tokens than were recorded",
+        "output tokens",
+    ),
+    "other_work": CheckText(
+        "a replay generated more tokens, had another prompt, or found less of it in the cache",
+        "token ids",
+    ),
+    "traced": CheckText(
+        "a tracer, profiler or debugger was on in the engine's process",
+        "[its own state](../fitness.md#tracers-and-debug-modes)",
+    ),
+    "debug_mode": CheckText(
+        "Python or its libraries ran in a debug mode there",
+        "its own state, variables, libraries",
+    ),
+    "threads_beyond_cores": CheckText(
+        "`n_threads` or `n_threads_batch` is above the usable cores",
+        "configuration",
+    ),
+    "other_backend": CheckText(
+        "the engine's build computes on another backend than the baseline's",
+        "`libggml-*` of the engine",
+    ),
+    "other_layers": CheckText(
+        "another number of layers is on the GPU than in the baseline, or on the base side",
+        "llama.cpp's load report",
+    ),
+    "other_threads": CheckText(
+        "`n_threads` or `n_threads_batch` differs",
+        "configuration",
+    ),
+    "other_build": CheckText(
+        "the engine was compiled with other flags",
+        "`llama_print_system_info`",
+    ),
+}

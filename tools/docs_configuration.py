@@ -1,0 +1,78 @@
+"""The reference of ``config.yaml``: every key with its type, default and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pytest_llmperf.config.fields import Expected
+from pytest_llmperf.config.schema import Config
+
+
+def configuration() -> list[str]:
+    """Return a section with a table for each section of the file."""
+    lines = []
+    for section, field in Config.model_fields.items():
+        model = _model(field)
+        lines += [f"## {section}", "", field.description or "", ""]
+        lines += ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += ["| " + " | ".join(row) + " |" for row in _rows(model, f"{section}.")]
+        lines += [""]
+    return lines
+
+
+def undescribed() -> list[str]:
+    """Return the keys without a description."""
+    return [row[0] for name, field in Config.model_fields.items()
+            for row in _rows(_model(field), f"{name}.") if not row[-1]]  # fmt: skip
+
+
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for key, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _rows(inner, f"{prefix}{key}.")
+            continue
+        words = _expected(field)
+        description = (field.description or "").replace("|", "\\|")
+        yield f"`{prefix}{key}`", words, f"`{_default(field, words)}`", description
+
+
+def _model(field: FieldInfo) -> type[BaseModel]:
+    assert isinstance(field.annotation, type)
+    assert issubclass(field.annotation, BaseModel)
+    return field.annotation
+
+
+def _expected(field: FieldInfo) -> str:
+    """Return the words that an error message uses for a valid value."""
+    found = [one.words for one in _metadata(field) if isinstance(one, Expected)]
+    if not found:
+        raise AssertionError(f"no Expected in {field!r}")
+    return found[0]
+
+
+def _metadata(node: Any) -> Iterator[Any]:
+    """Yield the annotations of a field, also inside ``X | None``."""
+    yield from getattr(node, "metadata", ())
+    for part in (getattr(node, "annotation", None), *getattr(node, "__args__", ())):
+        if part is not None and part is not node:
+            yield from getattr(part, "__metadata__", ())
+            yield from _metadata(part)
+
+
+def _default(field: FieldInfo, words: str) -> str:
+    """Return the default as it is written in the file."""
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if words.startswith("a duration"):
+        return f"{value / 60:g}m" if value % 60 == 0 else f"{value:g}s"
+    if words.startswith("a percentage"):
+        return f"{100 * value:g}%"
+    return str(value)
