@@ -4,6 +4,7 @@
 #   make test      the test suite
 #   make gpu-test  the tests of tests/gpu, on a GPU or Debian's software Vulkan device
 #   make lint      ruff (lint, format) and mypy --strict
+#   make docs      the tables of the docs that are made from the code, and the site (build/docs/site)
 #   make setup     only the set-up
 #   make clean     remove .venv, .venv-gpu and what tools left behind (the wheel cache stays)
 #
@@ -26,7 +27,7 @@ GPU_ENGINE := $(if $(filter file,$(origin ENGINE)),vulkan,$(ENGINE))
 GPU_RUN := .venv-gpu/$(IN)/python -m
 export CMAKE_ARGS_EXTRA
 
-.PHONY: perf test gpu-test lint setup clean
+.PHONY: perf test gpu-test lint docs setup clean
 
 perf: setup
 	@$(RUN) pytest -m perf tests/perf $(ARGS)
@@ -45,6 +46,10 @@ lint: setup
 	@$(RUN) ruff format --check
 	@$(RUN) mypy
 	@$(RUN) mypy --strict tools benchmarks
+
+docs: setup
+	@.venv/$(IN)/python tools/docs_reference.py
+	@.venv/$(IN)/python tools/docs_site.py
 
 setup:
 	@"$(PYTHON)" tools/setup.py "$(ENGINE)"

@@ -229,7 +229,7 @@ def install(venv: Path, root: Path, build: Build, cache: Path) -> dict[str, str]
         [*pip, *constraints, *BUILD_REQUIREMENTS],
         root,
     )
-    project = ["--no-build-isolation", "-e", ".[dev,hub]"]
+    project = ["--no-build-isolation", "-e", ".[dev,docs,hub]"]
     run(
         "project: installing it editable, with its dependencies",
         [*pip, *constraints, *project],

@@ -24,7 +24,7 @@ def dry_run(root):
     return run
 
 
-@pytest.mark.parametrize("target", ["perf", "test", "lint"])
+@pytest.mark.parametrize("target", ["perf", "test", "lint", "docs"])
 def test_each_command_does_its_own_setup_first(dry_run, target):
     assert dry_run(target)[0] == '"python3" tools/setup.py "cpu"'
 

@@ -37,7 +37,12 @@ def test_everything_the_project_asks_for_is_pinned(pins, project):
     extras = project["optional-dependencies"]
     asked = {
         _normal(re.match(r"[A-Za-z0-9._-]+", requirement).group())
-        for requirement in [*project["dependencies"], *extras["dev"], *extras["hub"]]
+        for requirement in [
+            *project["dependencies"],
+            *extras["dev"],
+            *extras["docs"],
+            *extras["hub"],
+        ]
     }
     assert asked - pinned == set()
 
