@@ -1,0 +1,93 @@
+"""The Python blocks of the documentation run: tests in a session, modules by their import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from doc_blocks import Block, blocks
+from test_doc_blocks import is_test
+from tiny_models import tiny_llama
+
+CONFIG = f"""
+llm: {{model_path: {tiny_llama()}, n_ctx: 512, n_threads: 1, n_threads_batch: 1}}
+perf: {{processes: 1, max_processes: 8, iterations: 3, warmup_max: 2}}
+quality: {{reference: {{n_batch: 64}}}}
+"""
+CONFTEST = """
+import acme_metrics
+import pytest_llmperf.session.machine_watch as machine_watch
+
+# What else runs on this machine is not the point here.
+machine_watch.judge = machine_watch.judge_host = lambda *_: []
+"""
+
+
+def shown_tests() -> list[Block]:
+    return [block for block in blocks() if is_test(block) and not block.not_run]
+
+
+def module(name: str) -> str:
+    """The module that a page shows under this name."""
+    (found,) = [
+        block
+        for block in blocks()
+        if block.language == "python" and block.text.startswith(f"# {name}.py\n")
+    ]
+    return found.text
+
+
+def test_the_tests_run_and_are_measured(tmp_path: Path) -> None:
+    shown = shown_tests()
+    assert len(shown) >= 6
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "acme_metrics.py").write_text(module("acme_metrics"))
+    for number, block in enumerate(shown):
+        # Placeholders ask for nothing; a measured test must.
+        text = block.text.replace(
+            "(llm_engine): ...", '(llm_engine):\n    llm_engine.generate("a")'
+        )
+        # As many cells and tokens as show that it works.
+        for long, short in (
+            ("[512, 1024, 2048]", "[64]"),
+            ("[1024, 2048, 4096]", "[128, 256]"),
+            ('"word " * 800', '"word " * 8'),
+        ):
+            text = text.replace(long, short)
+        (tmp_path / f"test_block_{number}.py").write_text(f"import pytest\n{text}")
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--llmperf-json", "o.json"]
+    done = subprocess.run(
+        [*command, "-m", "perf or not perf", "--llmperf-set", "llm.max_tokens=40"],
+        cwd=tmp_path,
+        env={**os.environ, "LLMPERF_DEVICE_LOCK": str(tmp_path / "lock")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads((tmp_path / "o.json").read_text())
+    errors = [test["nodeid"] for test in report["tests"] if test["verdict"] == "error"]
+    assert errors == [], done.stdout
+    assert len(report["tests"]) >= 5
+    assert "ERROR" not in done.stdout
+    assert done.returncode in (0, 1), done.stdout
+
+
+def test_the_modules_can_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = [block for block in blocks() if block.runs == "module"]
+    assert len(shown) >= 2
+    for block in shown:
+        name = block.text.partition(".py")[0].removeprefix("# ")
+        (tmp_path / f"{name}.py").write_text(block.text)
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {name}"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
