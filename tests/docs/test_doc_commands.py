@@ -112,7 +112,7 @@ def test_the_way_to_the_first_verdict_runs(page: str, tmp_path: Path) -> None:
     mine = [block for block in blocks() if block.page == page]
     config = next(block.text for block in mine if block.language == "yaml")
     code = next(block.text for block in mine if block.language == "python")
-    fast = "\n  n_threads: 1\n  n_threads_batch: 1\nperf: {max_processes: 3, warmup_max: 2}\n"
+    fast = "\n  n_threads: 1\n  n_threads_batch: 1\nperf: {processes: 1, max_processes: 1}\n"
     config = config.replace("smollm2-135m", str(tiny_llama()))
     (tmp_path / "config.yaml").write_text(re.sub(r"\s*(#.*)?$", "", config) + fast)
     (tmp_path / "test_speed.py").write_text(code)
