@@ -14,7 +14,7 @@ from pytest_llmperf.config.schema import Config
 
 def configuration() -> list[str]:
     """Return a section with a table for each section of the file."""
-    lines = []
+    lines: list[str] = []
     for section, field in Config.model_fields.items():
         model = _model(field)
         lines += [f"## {section}", "", field.description or "", ""]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from docs_configuration import configuration
@@ -39,7 +39,7 @@ class UndescribedError(Exception):
     """Things in the code have no description; the message names them."""
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return a Markdown table; a row without a description in its last column is refused."""
     if bare := [row[0] for row in rows if not row[-1].strip()]:
         raise UndescribedError(f"no description: {', '.join(bare)}")
@@ -56,7 +56,7 @@ def sentence(text: str) -> str:
 
 def markers() -> list[str]:
     """Return every marker with its arguments."""
-    lines = []
+    lines: list[str] = []
     for name, text in {**MARKERS, **PLAIN_MARKERS}.items():
         match = _SIGNATURE.fullmatch(text)
         if match is None:
@@ -100,7 +100,7 @@ def options() -> list[str]:
 
 def commands() -> list[str]:
     """Return the commands of ``llmperf`` with their arguments and exit statuses."""
-    lines = []
+    lines: list[str] = []
     for name, parser, text in _parsers(build_parser()):
         lines += [f"## llmperf {name}", "", *_command(name, parser, text)]
         for verb, inner, inner_text in _parsers(parser):
@@ -181,7 +181,7 @@ def metrics() -> list[str]:
 def fitness() -> list[str]:
     """Return the fitness checks."""
     _same_names("fitness check", set(CHECKS), set(CHECK_TEXTS))
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, check in CHECKS.items():
         text = CHECK_TEXTS[name]
         rows.append((f"`{name}`", sentence(check.what), check.doing, check.severity, text.found,
@@ -192,7 +192,7 @@ def fitness() -> list[str]:
 def causes() -> list[str]:
     """Return the causes that the doctor knows, by theme."""
     _same_names("cause", {one.name for one in CAUSES}, set(CAUSE_TEXTS))
-    lines = []
+    lines: list[str] = []
     for theme in dict.fromkeys(cause.theme for cause in CAUSES):
         rows = [
             (f"`{one.name}`", one.title, *CAUSE_TEXTS[one.name])
