@@ -63,9 +63,14 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "`n_ubatch: 512`; tried",
     ),
     "context_large": CauseText(
-        "four times what the workload uses or more, for half of the model's size or more; a "
-        "finding where that memory is short, or the load fails",
+        "four times what the workload uses or more, for half of the model's size or more; saves "
+        "that memory; certain where it is short, or the load fails",
         "`n_ctx: 2048`; tried",
+    ),
+    "weights_not_quantized": CauseText(
+        "15 bits or more for a weight, and 64 MiB or more of them; worth trying only",
+        "`model_path` of a quantization in the same folder, named as `llmperf model quantize` "
+        "does; tried. Without one, that command",
     ),
     "memory_short": CauseText(
         "what is on no GPU against the machine's memory or its control group's limit, or the "
@@ -73,7 +78,8 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "a quantization of at most the stated size",
     ),
     "not_mapped": CauseText(
-        "`use_mmap: false`, and pages read back from swap",
+        "`use_mmap: false`, with weights in system memory; saves that memory; certain where pages "
+        "are read back from swap",
         "`use_mmap: true`; tried",
     ),
     "swapping": CauseText(

@@ -1,4 +1,4 @@
-"""Causes in system memory: a model larger than it, or one that is swapped instead of mapped."""
+"""Causes in system memory: a model larger than it, or one that is copied instead of mapped."""
 
 from __future__ import annotations
 
@@ -49,13 +49,31 @@ def _smaller(situation: Situation, room: int) -> Remedy:
 
 def _not_mapped(situation: Situation) -> CauseEvidence | None:
     llama, swapping = situation.llama, situation.found("swapping")
-    if llama is None or llama.use_mmap is not False or swapping is None:
+    if llama is None or llama.use_mmap is not False:
         return None
+    if swapping is None:
+        return _copied(situation)
     text = (
         f"use_mmap: false keeps {bytes_text(llama.model_bytes)} of weights in memory that can "
         f"be swapped, and {swapping.text}"
     )
     return CauseEvidence(text, Remedy.of_settings({"use_mmap": True}), 10.0)
+
+
+def _copied(situation: Situation) -> CauseEvidence | None:
+    """Weights that are copied into memory, although mapping would do."""
+    layers = situation.layers
+    on_host = [device for device in layers.devices if device.is_host] if layers is not None else []
+    copied = sum(device.model_bytes for device in on_host)
+    if not copied:
+        return None
+    text = (
+        f"use_mmap: false copies {bytes_text(copied)} of weights from the file's cache at each "
+        "start, and keeps both"
+    )
+    saves = f"{bytes_text(copied)} of memory, and the time to copy it at each start"
+    remedy = Remedy.of_settings({"use_mmap": True})
+    return CauseEvidence(text, remedy, 1.01, certain=False, saves=saves)
 
 
 def _swapping(situation: Situation) -> CauseEvidence | None:
@@ -70,6 +88,6 @@ def _swapping(situation: Situation) -> CauseEvidence | None:
 
 MEMORY_CAUSES = (
     Cause("memory_short", "the model is larger than memory", "memory", _memory_short),
-    Cause("not_mapped", "the model is swapped instead of mapped", "memory", _not_mapped),
+    Cause("not_mapped", "the model is copied instead of mapped", "memory", _not_mapped),
     Cause("swapping", "the system swaps", "memory", _swapping),
 )

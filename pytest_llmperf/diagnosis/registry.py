@@ -10,6 +10,7 @@ from pytest_llmperf.diagnosis.gpu_causes import GPU_CAUSES
 from pytest_llmperf.diagnosis.machine_causes import MACHINE_CAUSES
 from pytest_llmperf.diagnosis.memory_causes import MEMORY_CAUSES
 from pytest_llmperf.diagnosis.settings_causes import SETTINGS_CAUSES
+from pytest_llmperf.diagnosis.weight_causes import WEIGHT_CAUSES
 
 if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.situation import Situation
@@ -18,6 +19,7 @@ CAUSES: tuple[Cause, ...] = (
     *GPU_CAUSES,
     *CPU_CAUSES,
     *SETTINGS_CAUSES,
+    *WEIGHT_CAUSES,
     *MEMORY_CAUSES,
     *MACHINE_CAUSES,
 )

@@ -77,7 +77,8 @@ def _context_large(situation: Situation) -> CauseEvidence | None:
     remedy = Remedy.of_settings({"n_ctx": wanted})
     if why := _costly(situation, unneeded):
         return CauseEvidence(f"{text}, {why}", remedy, 2.0)
-    return CauseEvidence(text, remedy, 1.02, certain=False)
+    saves = f"{bytes_text(unneeded)} of memory"
+    return CauseEvidence(text, remedy, 1.02, certain=False, saves=saves)
 
 
 def _context_for(situation: Situation) -> int:

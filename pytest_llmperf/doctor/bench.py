@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.load_failure import why_not_loaded
@@ -14,12 +17,13 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side, starter_of
+from pytest_llmperf.measure.sides import Side, StartEngine, starter_of
 from pytest_llmperf.session.context import SilentConsole
 from pytest_llmperf.session.machine_watch import FitWait, WatchSettings
 from pytest_llmperf.session.measuring import MeasureStage, quick_perf
 
 if TYPE_CHECKING:
+    from pytest_llmperf.engine.client import EngineClient
     from pytest_llmperf.engine.launch import LaunchSpec
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 
@@ -73,22 +77,55 @@ class Bench:
         self._start_seconds = start_seconds
         self._severities = watch.severities
         self._stage = MeasureStage(watch, SilentConsole(), FitWait(), specs=None)
-        full = _PROCESSES * (start_seconds + _FULL * probe.seconds)
-        self._is_long = full > _FULL_PART * budget
+        self._budget = budget
+        #: Seconds of one replay, and the settings that both sides of an attempt have.
+        self._seconds = probe.seconds
+        self._adopted: dict[str, Any] = {}
 
     def measure(self, budget: float) -> Measured:
         """Measure the configuration as it is, in at most about ``budget`` seconds."""
-        samples = self._run(self._plan(_PROCESSES, _PROCESSES, budget), [self._side({})])
+        own = Side(CANDIDATE, "as configured", starter_of(self._spec))
+        samples = self._run(self._plan(_PROCESSES, _PROCESSES, budget), [own])
         every = [*samples.processes, *samples.voided]
         names = dict.fromkeys(name for one in every for row in one.iterations for name in row)
         rows = {name: _rows(every, name) for name in names}
         findings = tuple(finding for one in every for finding in one.findings)
         return Measured(rows, findings, samples.error or "", len(every))
 
+    @property
+    def adopted(self) -> Mapping[str, Any]:
+        """The settings of all adopted remedies."""
+        return self._adopted
+
+    def adopt(self, settings: Mapping[str, Any], gain: RemedyGain) -> None:
+        """Give further attempts these settings on both sides.
+
+        What a worse cause hides shows only beside its remedy: threads that wait for each other
+        hide how long reading weights takes.
+        """
+        self._adopted |= settings
+        if (whole := gain.changes.get("end_to_end")) is not None:
+            self._seconds *= math.exp(min(whole.effect, 0.0))
+
     def attempt(self, settings: Mapping[str, Any], budget: float) -> RemedyGain:
-        """Try settings against the configuration as it is, process by process in turn."""
+        """Try settings beside the adopted ones, process by process in turn."""
+        return self._attempt({**self._adopted, **settings}, self._adopted, budget)
+
+    def attempt_adopted(self, budget: float) -> RemedyGain:
+        """Try all adopted settings together against the configuration as it is."""
+        self._seconds = self._probe.seconds
+        return self._attempt(self._adopted, {}, budget)
+
+    def _attempt(
+        self, settings: Mapping[str, Any], base: Mapping[str, Any], budget: float
+    ) -> RemedyGain:
         plan = replace(self._plan(_MIN_PAIRS, _MAX_PAIRS, budget), paired=True)
-        samples = self._run(plan, [self._side(settings), self._side({}, BASE)], _open)
+        starts: dict[str, list[float]] = {CANDIDATE: [], BASE: []}
+        sides = [
+            Side(CANDIDATE, "with the change", self._starter(settings, starts[CANDIDATE])),
+            Side(BASE, "as configured", self._starter(base, starts[BASE])),
+        ]
+        samples = self._run(plan, sides, _open)
         changes = changes_of(samples)
         outcome = judge(changes)
         why = samples.error or ""
@@ -100,23 +137,40 @@ class Bench:
             why = (
                 "the time was up" if samples.budget_reached else "the gain is too small to measure"
             )
-        return RemedyGain(outcome, changes, samples.pairs, why)
+        timed = all(starts.values())
+        return RemedyGain(
+            outcome,
+            changes,
+            samples.pairs,
+            why,
+            beside=dict(base),
+            start_seconds=(median(starts[CANDIDATE]), median(starts[BASE])) if timed else None,
+        )
 
-    def pair_seconds(self) -> float:
-        """Approximate seconds of one pair of processes."""
-        replays = _SHORT if self._is_long else _FULL
-        return 2.0 * (self._start_seconds + replays * self._probe.seconds)
+    def pair_seconds(self, *, adopted: bool = True) -> float:
+        """Approximate seconds of one pair of processes, with or without the adopted remedies."""
+        seconds = self._seconds if adopted else self._probe.seconds
+        replays = _SHORT if self._is_long(seconds) else _FULL
+        return 2.0 * (self._start_seconds + replays * seconds)
 
-    def _changed(self, settings: Mapping[str, Any]) -> LaunchSpec:
-        return replace(self._spec, config={**self._spec.config, **settings})
+    def _is_long(self, seconds: float) -> bool:
+        full = _PROCESSES * (self._start_seconds + _FULL * seconds)
+        return full > _FULL_PART * self._budget
 
-    def _side(self, settings: Mapping[str, Any], role: str = CANDIDATE) -> Side:
-        spec = self._changed(settings)
-        name = "as configured" if role == BASE or not settings else "with the change"
-        return Side(role, name, starter_of(spec))
+    def _starter(self, settings: Mapping[str, Any], seconds: list[float]) -> StartEngine:
+        """Return a function that starts processes with settings, and notes how long it took."""
+        own = starter_of(replace(self._spec, config={**self._spec.config, **settings}))
+
+        def start(spec: LaunchSpec | None = None) -> EngineClient:
+            began = time.monotonic()
+            client = own(spec)
+            seconds.append(time.monotonic() - began)
+            return client
+
+        return start
 
     def _plan(self, min_processes: int, max_processes: int, budget: float) -> Plan:
-        long = self._is_long
+        long = self._is_long(self._seconds)
         perf = quick_perf(
             min_processes,
             max_processes,
@@ -127,7 +181,7 @@ class Bench:
         )
         return Plan(
             workloads={NAME: self._probe.workload},
-            recorded_seconds={NAME: self._probe.seconds},
+            recorded_seconds={NAME: self._seconds},
             start_seconds=self._start_seconds,
             perf=perf,
             seed=random.SystemRandom().getrandbits(32),

@@ -53,6 +53,11 @@ class CheckupFinding:
     gain: RemedyGain | None = None
 
     @property
+    def stays(self) -> bool:
+        """Whether it is a finding before its remedy is tried."""
+        return self.found.evidence.certain or bool(self.found.evidence.saves)
+
+    @property
     def slower(self) -> float:
         """How many times slower the cause makes it: measured if possible, else estimated."""
         if self.gain is not None and self.gain.outcome == "gain":
@@ -222,8 +227,9 @@ class Doctor:
         checkup = self.checkup
         assert checkup.situation is not None
         found = examine(checkup.situation)
-        checkup.findings = [CheckupFinding(one) for one in found if one.evidence.certain]
-        checkup.not_tried = [CheckupFinding(one) for one in found if not one.evidence.certain]
+        every = [CheckupFinding(one) for one in found]
+        checkup.findings = [one for one in every if one.stays]
+        checkup.not_tried = [one for one in every if not one.stays]
 
     def _try_all(self, bench: Bench) -> None:
         checkup = self.checkup
@@ -241,7 +247,6 @@ class Doctor:
                 f"no change was tried because the machine is disturbed: {unfit.text}"
             )
             return
-        brought: dict[str, object] = {}
         helpful = 0
         for number, one in enumerate(waiting):
             remedy = one.found.evidence.remedy
@@ -253,12 +258,12 @@ class Doctor:
             gain = bench.attempt(remedy.settings, left / (len(waiting) - number))
             self._place(one, gain)
             if gain.outcome == "gain":
-                brought.update(remedy.settings)
+                bench.adopt(remedy.settings, gain)
                 helpful += 1
         self._sort()
-        if helpful > 1 and self._left() >= 2 * bench.pair_seconds():
+        if helpful > 1 and self._left() >= 2 * bench.pair_seconds(adopted=False):
             self._say("trying all that helped together")
-            checkup.together = bench.attempt(brought, self._left())
+            checkup.together = bench.attempt_adopted(self._left())
 
     def _place(self, one: CheckupFinding, gain: RemedyGain) -> None:
         """File a tried remedy by its outcome."""
@@ -266,8 +271,10 @@ class Doctor:
         for group in (checkup.findings, checkup.not_tried):
             if one in group:
                 group.remove(one)
-        tried, certain = replace(one, gain=gain), one.found.evidence.certain
-        if gain.outcome == "gain" or (certain and gain.outcome in ("undecided", "failed")):
+        tried = replace(one, gain=gain)
+        stays = one.stays and gain.outcome in ("undecided", "failed")
+        saves = one.found.evidence.saves and gain.outcome == "no gain"
+        if gain.outcome == "gain" or stays or saves:
             checkup.findings.append(tried)
         elif gain.outcome == "undecided":
             checkup.not_tried.append(tried)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_llmperf.gate.running import running
 from pytest_llmperf.metrics import get_metric
@@ -73,12 +73,16 @@ class RemedyGain:
         changes: by metric name, for defined metrics.
         pairs: number of complete pairs of processes.
         why: reason that it failed or was not decided; empty otherwise.
+        beside: settings of both sides: those of remedies that were tried before, and helped.
+        start_seconds: to start and load with the remedy, and without it; None where unknown.
     """
 
     outcome: Outcome
     changes: Mapping[str, RemedyChange]
     pairs: int
     why: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    start_seconds: tuple[float, float] | None = None
 
     @property
     def largest(self) -> float:

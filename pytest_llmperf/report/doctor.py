@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.diagnosis.cause import Remedy
 from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyChange, RemedyGain
 from pytest_llmperf.engine.context_room import context_rounding
@@ -16,6 +17,7 @@ from pytest_llmperf.report.cells import summary_text
 from pytest_llmperf.session.roofline import roofline_json, roofline_lines
 from pytest_llmperf.stats.summary import summarise
 from pytest_llmperf.text import printable, wrap_words
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
@@ -31,6 +33,8 @@ _UNKNOWN = 5.0
 
 #: Metrics of the line that says how fast it is, in order.
 _SPEED = ("tokens_per_sec", "first_token", "prefill_tokens_per_sec", "end_to_end")
+#: A difference in starting that is worth mentioning, as a part of it.
+_START_PART = 0.2
 #: Labels are this wide.
 _LABEL = 9
 
@@ -188,6 +192,8 @@ def _about(finding: CheckupFinding, loaded: LoadedConfig) -> Iterator[tuple[str,
     yield "change", f"{remedy.change}{_where(finding, loaded)}"
     if remedy.hint:
         yield "", remedy.hint
+    if evidence.saves:
+        yield "saves", evidence.saves
     if gain is not None:
         yield "measured", _gain(gain)
 
@@ -205,12 +211,24 @@ def _where(finding: CheckupFinding, loaded: LoadedConfig) -> str:
 
 def _gain(gain: RemedyGain) -> str:
     words = gain_words(gain)
-    pairs = f"in {count(gain.pairs, 'pair')} of processes"
+    pairs = f"in {count(gain.pairs, 'pair')} of processes{_beside(gain)}"
     if gain.outcome == "failed":
         return f"not possible as it is: {gain.why}"
     if gain.outcome == "undecided":
         return f"not decided, {gain.why}" + (f": {words} {pairs}" if words else "")
     return f"{words} {pairs}"
+
+
+def _beside(gain: RemedyGain) -> str:
+    """Name the settings of both sides, and what starting takes if that differs much."""
+    text = ""
+    if gain.beside:
+        text = f", {Remedy.of_settings(gain.beside).change} on both sides"
+    if gain.start_seconds is not None:
+        with_it, without = gain.start_seconds
+        if abs(with_it - without) > _START_PART * without:
+            text += f"; starts in {format_duration(with_it)} instead of {format_duration(without)}"
+    return text
 
 
 def _more(checkup: Checkup, width: int) -> list[str]:
@@ -245,9 +263,10 @@ def as_json(
          [finding], together gain, notes [text]}
 
     A finding is {name, title, theme, evidence, certain, change, settings {key: value}, hint,
-    gain}; a gain is {outcome, pairs, why, changes {metric: {speedup, low, high}}}, how many times
-    faster with the change, the interval at 95%; outcome is gain, no gain, slower, undecided or
-    failed. Values are in base units; what is not known, or was not tried, is null.
+    saves, gain}; a gain is {outcome, pairs, why, beside {key: value} (settings of both sides),
+    start_seconds [with the change, without], changes {metric: {speedup, low, high}}}, how many
+    times faster with the change, the interval at 95%; outcome is gain, no gain, slower, undecided
+    or failed. Values are in base units; what is not known, or was not tried, is null.
     """
     situation = checkup.situation
     info = situation.info if situation is not None else None
@@ -302,6 +321,7 @@ def _finding_json(one: CheckupFinding) -> dict[str, Any]:
         "change": evidence.remedy.change,
         "settings": dict(evidence.remedy.settings),
         "hint": evidence.remedy.hint or None,
+        "saves": evidence.saves or None,
         "gain": _gain_json(one.gain),
     }
 
@@ -313,6 +333,8 @@ def _gain_json(gain: RemedyGain | None) -> dict[str, Any] | None:
         "outcome": gain.outcome,
         "pairs": gain.pairs,
         "why": gain.why or None,
+        "beside": dict(gain.beside),
+        "start_seconds": list(gain.start_seconds) if gain.start_seconds is not None else None,
         "changes": {
             name: dict(zip(("speedup", "low", "high"), map(_finite, change.speedup), strict=True))
             for name, change in gain.changes.items()

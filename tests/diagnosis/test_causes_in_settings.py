@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,43 @@ def test_flash_attention_is_no_cause_on_a_cpu_at_short_contexts_or_where_it_is_o
     assert evidence(load(use=own(1500), flash_attn=True), "flash_attention_off") is None
 
 
+def test_weights_that_are_not_quantized(load: Load, tmp_path: Path) -> None:
+    situation = load(use=own(300))
+    info = situation.info
+    assert info is not None
+    assert evidence(situation, "weights_not_quantized") is None
+    # As if they were of 16 bits.
+    large = replace(info, model_bytes=2 * info.parameters)
+    config = {**situation.config, "model_path": str(tmp_path / "a b-F16.gguf")}
+    situation = replace(situation, info=large, config=config)
+    found = shown(situation, "weights_not_quantized")
+    assert (
+        "the weights have 16 bits: decoding reads 256.6 MiB of them for every token" in found.text
+    )
+    assert "and about 78.6 MiB of Q4_K_M" in found.text
+    assert found.remedy.is_command
+    command = f"llmperf model quantize '{tmp_path}/a b-F16.gguf' --to Q4_K_M"
+    assert found.remedy.change == command
+    assert not found.certain
+    assert 2.9 < found.slower < 3.3
+    # A file that is named as that command names it can be tried.
+    quantized = tmp_path / "a b-Q6_K.gguf"
+    quantized.touch()
+    found = shown(situation, "weights_not_quantized")
+    assert found.remedy.settings == {"model_path": str(quantized)}
+    assert "of Q6_K" in found.text
+    # Such weights need not be read from memory.
+    small = replace(situation, info=replace(large, model_bytes=50 << 20, parameters=25 << 20))
+    assert evidence(small, "weights_not_quantized") is None
+
+
 def test_a_context_far_larger_than_used(load: Load) -> None:
     found = shown(load(n_ctx=8192, use=own(300)), "context_large")
     assert "n_ctx: 8,192 where the workload uses 308 tokens: 168.8 MiB" in found.text
     assert found.remedy.settings == {"n_ctx": 512}
     # It takes memory that nothing here is short of.
     assert not found.certain
+    assert found.saves == "168.8 MiB of memory"
 
 
 def test_a_context_is_not_too_large_by_a_workload_that_was_made_up(load: Load) -> None:

@@ -96,8 +96,17 @@ def test_a_model_that_is_swapped_instead_of_mapped(load: Load) -> None:
     found = shown(situation, "not_mapped")
     assert "300 MiB back from swap" in found.text
     assert found.remedy.change == "use_mmap: true"
+    assert found.certain
     assert evidence(situation, "swapping") is None
-    assert evidence(load(use_mmap=False), "not_mapped") is None
+
+
+def test_a_model_that_is_copied_instead_of_mapped(load: Load) -> None:
+    found = shown(load(use_mmap=False), "not_mapped")
+    assert found.text.startswith("use_mmap: false copies 92.")
+    assert found.saves.startswith("92.")
+    assert found.remedy.settings == {"use_mmap": True}
+    # It costs memory, and time at the start.
+    assert not found.certain
 
 
 def test_swapping_with_a_mapped_model(load: Load) -> None:
