@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -54,27 +55,36 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
     assert message in result.stderr.str()
 
 
+#: Lines after which a search is killed: it looks at today's configuration, it measures a point, it
+#: proves the gain of the best one.
+MOMENTS = ("searching ", "point 2 ", "now fresh pairs")
+
+
 def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytester) -> None:
     configure(project.path, {"n_batch": [1, 16, 64, 512]}, n_batch=1)
     prompt = project.path / "prompt.txt"
     prompt.write_text("A question about caches. " * 12)
     command = [*COMMAND, "--prompt", str(prompt), "--max-tokens", "4", "--study", "mine"]
     command += ["--phase", "1", "--budget", "20s"]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=project.path
-    ) as first:
-        assert first.stderr is not None
-        done = _until(first, "point 2")
-        time.sleep(0.3)  # the next point is on its way
-        os.kill(first.pid, signal.SIGKILL)
-    assert sum(": point" in line for line in done) == 2
+    finished: set[str] = set()
+    for moment in MOMENTS:
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=project.path
+        ) as search:
+            lines = _until(search, moment)
+            time.sleep(0.3)  # what comes next is on its way
+            os.kill(search.pid, signal.SIGKILL)
+        assert _known(lines) == len(finished)
+        finished |= {line.split()[2] for line in lines if line.startswith("llmperf: point ")}
+    assert len(finished) >= 3
     result = project.run(*command, "--json", "out.json", timeout=150)
     assert result.ret == 0
-    assert "going on after 2 points" in result.stderr.str()
-    points = json.loads((project.path / "out.json").read_text())["points"]
-    assert [f"point {one['number']} " in done[-1] for one in points[:2]] == [False, True]
-    settings = [json.dumps(one["settings"], sort_keys=True) for one in points]
-    assert len(settings) == len({*settings}) >= 3
+    assert _known(result.errlines) == len(finished)
+    written = json.loads((project.path / "out.json").read_text())
+    assert {str(one["number"]) for one in written["points"]} >= finished
+    settings = [json.dumps(one["settings"], sort_keys=True) for one in written["points"]]
+    assert len(settings) == len({*settings})
+    assert written["confirmed"] is not None
 
 
 def _until(process: subprocess.Popen[str], text: str) -> list[str]:
@@ -85,3 +95,10 @@ def _until(process: subprocess.Popen[str], text: str) -> list[str]:
         if text in line:
             return lines
     raise AssertionError("".join(lines))
+
+
+def _known(lines: list[str]) -> int:
+    """Return the number of points that a search found in its study."""
+    (line,) = (line for line in lines if "searching " in line)
+    found = re.search(r"going on after (\d+) points", line)
+    return int(found[1]) if found is not None else 0
