@@ -76,6 +76,25 @@ def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_to
     )
 
 
+def test_what_a_change_saves_and_what_it_was_tried_beside_is_reported(
+    checkup: Checkup, loaded: LoadedConfig, load: Load
+) -> None:
+    found = {one.cause.name: one for one in examine(load(use_mmap=False, use=Use(8, 8, 16)))}
+    copied = CheckupFinding(found["not_mapped"])
+    assert copied.stays
+    gain = RemedyGain(
+        "no gain", {"tokens_per_sec": SAME}, 4, beside={"n_threads": 2}, start_seconds=(0.2, 0.5)
+    )
+    tried = replace(checkup, findings=[replace(copied, gain=gain)])
+    text = " ".join("\n".join(render(tried, loaded, 100)).split())
+    assert "saves 92." in text
+    assert "in 4 pairs of processes, n_threads: 2 on both sides; starts in 0.2 s instead" in text
+    (finding,) = as_json(tried, loaded)["findings"]
+    assert finding["saves"] == copied.found.evidence.saves
+    assert finding["gain"]["beside"] == {"n_threads": 2}
+    assert finding["gain"]["start_seconds"] == [0.2, 0.5]
+
+
 @pytest.mark.parametrize("width", [80, 120])
 def test_nothing_is_wider_than_the_terminal_but_a_command(
     checkup: Checkup, loaded: LoadedConfig, width: int

@@ -13,7 +13,7 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.doctor.bench import Bench
-from pytest_llmperf.doctor.gain import RemedyGain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.gain import RemedyChange, RemedyGain, changes_of, is_decided, judge
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
@@ -150,6 +150,35 @@ def test_a_remedy_that_does_not_fit_is_said_to_be_so(model_file: Path, quiet_mac
     gain = bench.attempt({"n_ctx": 50_000_000}, 60.0)
     assert gain.outcome == "failed"
     assert gain.why == "it does not fit in system memory (a buffer of 1.0 TiB)"
+
+
+def test_a_remedy_is_tried_beside_those_that_helped(
+    config: dict[str, Any], quiet_machine: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_llmperf.doctor.bench._MIN_PAIRS", 1)
+    monkeypatch.setattr("pytest_llmperf.doctor.bench._MAX_PAIRS", 1)
+    started: list[tuple[int, bool]] = []
+    start = EngineClient.start
+
+    def noted(spec: LaunchSpec) -> EngineClient:
+        started.append((spec.config["n_batch"], spec.config["use_mmap"]))
+        return start(spec)
+
+    spec, found = probed(config)
+    bench = Bench(spec, found, 1.0, 60.0, WATCH)
+    before = bench.pair_seconds()
+    faster = RemedyChange(-2.0, -2.1, -1.9)
+    bench.adopt({"n_batch": 128}, RemedyGain("gain", {"end_to_end": faster}, 3))
+    assert bench.pair_seconds() < before == bench.pair_seconds(adopted=False)
+    monkeypatch.setattr(EngineClient, "start", noted)
+    gain = bench.attempt({"use_mmap": False}, 60.0)
+    assert gain.beside == {"n_batch": 128}
+    assert {*started} == {(128, False), (128, True)}
+    assert gain.start_seconds is not None
+    assert min(gain.start_seconds) > 0
+    started.clear()
+    assert bench.attempt_adopted(60.0).beside == {}
+    assert {*started} == {(128, True), (SMALL["n_batch"], True)}
 
 
 def test_findings_of_its_measurements_are_as_severe_as_configured(
