@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 for folder in (ROOT, ROOT / "tools"):
     sys.path.insert(0, str(folder))
 
+from engine_wheel import SetupError as SetupError  # noqa: E402
 from engine_wheel import cache_root, ensure_wheel, plan_build  # noqa: E402
 from locks import FileLock  # noqa: E402
 from setup import ensure_venv, pinned_version, run, venv_python  # noqa: E402

@@ -2,6 +2,7 @@
 
     python benchmarks/tune_efficiency.py [--size small] [--tries 3] [--file outcomes.jsonl]
     python benchmarks/tune_efficiency.py --nothing [--tries 10] [--file outcomes.jsonl]
+    python benchmarks/tune_efficiency.py --others [--trials 15] [--file outcomes.jsonl]
 
 The start is bad on purpose: more threads than CPUs, no flash attention, small batches, a large
 context. The grid holds every combination that goes together; each is measured as a perf test is by
@@ -12,6 +13,11 @@ of what it found as a share of the grid's best. The aim is at least 98% in at mo
 
 With ``--nothing`` the space holds only settings that change nothing, and every claim of an
 improvement is a false alarm.
+
+With ``--others`` llama-optimus searches the same ranges of threads and batches, and fituna the same
+quantizations of an F16 model, with the llama.cpp of the tools build. They are installed into an
+environment of their own in the cache folder. The point of each runs against that of llmperf tune in
+interleaved pairs.
 """
 
 from __future__ import annotations
@@ -19,42 +25,17 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import random
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import product
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import yaml
 from outcomes import Outcomes
+from tune_bench import Bench, bad_start
 
-import pytest_llmperf as perf
 from pytest_llmperf.cpus import usable_cpus
-from pytest_llmperf.engine.handle import LlmEngine
-from pytest_llmperf.measure.neighbours import clipped_mean
-from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.samples import BASE, CANDIDATE
-from pytest_llmperf.measure.sides import Side, starter_of
-from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.session.context import SessionContext, SilentConsole
-from pytest_llmperf.session.machine_watch import FitWait
-from pytest_llmperf.session.measuring import MeasureStage, quick_perf
-from pytest_llmperf.session.recorded import RecordedTest
-from pytest_llmperf.session.recording import record_body
-from pytest_llmperf.session.run import free_device, session_facts
-from pytest_llmperf.session.setup import EngineSetup, with_settings
-from pytest_llmperf.tune.request import TuneRequest
-from pytest_llmperf.tune.result import TuneResult
-from pytest_llmperf.tune.run import TuneRun
-from pytest_llmperf.tune.space import Demand, Space, build_space
-
-WHOLE = get_metric("end_to_end")
-#: Pairs of the last comparison.
-PAIRS = 8
+from pytest_llmperf.tune.space import Demand, build_space
 
 
 def space_of(size: str) -> dict[str, list[Any]]:
@@ -74,174 +55,6 @@ def space_of(size: str) -> dict[str, list[Any]]:
         found["type_k"] = ["f16", "q8_0"]
         found["n_batch"] = [32, 64, 128, 256, 512]
     return found
-
-
-def bad_start() -> dict[str, Any]:
-    """Return settings that a careless user may have."""
-    many = 4 * usable_cpus()
-    return {
-        "n_threads": many,
-        "n_threads_batch": many,
-        "flash_attn": False,
-        "n_batch": 32,
-        "n_ctx": 8192,
-    }
-
-
-class Bench:
-    """One configuration file, its recorded workload, and what is measured of it.
-
-    Args:
-        folder: for the file and the studies.
-        llm: today's settings.
-        space: the values to try.
-        prompt_tokens, max_tokens: of the workload.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        llm: Mapping[str, Any],
-        space: Mapping[str, Any],
-        prompt_tokens: int,
-        max_tokens: int,
-    ) -> None:
-        file = folder / "config.yaml"
-        file.write_text(
-            yaml.safe_dump(
-                {
-                    "llm": {**llm, "max_tokens": max_tokens},
-                    "perf": {"budget": "20m"},
-                    "tune": {"space": dict(space), "budget": "60m"},
-                }
-            )
-        )
-        self.setup: EngineSetup = perf.configuration(file)
-        self._prompt = [1, *random.Random(1).choices(range(5, 500), k=prompt_tokens - 1)]
-        self._max_tokens = max_tokens
-
-    def record(self) -> tuple[RecordedTest, LlmEngine]:
-        """Run the workload once."""
-
-        def body(engine: LlmEngine) -> None:
-            engine.generate(self._prompt, max_tokens=self._max_tokens)
-
-        return record_body(self.setup, "tune", body, print)
-
-    def context(self) -> SessionContext:
-        """Return a session's context."""
-        return SessionContext(self.setup, FitWait())
-
-    def grid(self, space: Space, test: RecordedTest, engine: LlmEngine) -> dict[str, Any]:
-        """Measure every combination that goes together."""
-        levels: dict[str, float] = {}
-        best, best_level, began = dict[str, Any](), math.inf, time.monotonic()
-        combinations = product(*space.choices.values())
-        every = [dict(zip(space.choices, row, strict=True)) for row in combinations]
-        # The start's own values are no choice of a grid that somebody would declare.
-        fitting = [one for one in every if not space.why_not(space.changed(one)) and _is_fit(one)]
-        with self.stage(test, engine) as (stage, start_seconds):
-            for number, whole in enumerate(fitting, start=1):
-                changed = space.changed(whole)
-                setup = with_settings(self.setup, changed)
-                side = Side(CANDIDATE, "grid", starter_of(setup.spec))
-                plan = self._plan(test, start_seconds, 3, turns="processes")
-                samples = stage.measure(plan, [side]).tests[test.nodeid]
-                rows = samples.values("end_to_end")
-                if not rows:
-                    print(f"grid {number}/{len(fitting)}: {changed}: {samples.error}", flush=True)
-                    continue
-                level = median(median(row) for row in rows)
-                levels[str(changed)] = level
-                print(f"grid {number}/{len(fitting)}: {changed}: {level:.3f} s", flush=True)
-                if level < best_level:
-                    best, best_level = changed, level
-        seconds = time.monotonic() - began
-        return {
-            "kind": "grid",
-            "points": len(fitting),
-            "seconds": seconds,
-            "best": best,
-            "level": best_level,
-            "levels": levels,
-        }
-
-    def search(self) -> TuneResult:
-        """Search from nothing; the study is a new one."""
-        with tempfile.TemporaryDirectory() as cache:
-            storage = f"sqlite:///{cache}/study.db"
-            test, engine = self.record()
-            context = SessionContext(self.setup, FitWait(), console=Lines())
-            return TuneRun(context, TuneRequest(storage=storage)).run([test], engine)
-
-    def compare(
-        self,
-        one: Mapping[str, Any],
-        other: Mapping[str, Any],
-        test: RecordedTest,
-        engine: LlmEngine,
-    ) -> float:
-        """Return by how much the first settings are slower, on the log scale, from pairs."""
-        if dict(one) == dict(other):
-            return 0.0
-        sides = [
-            Side(role, role, starter_of(with_settings(self.setup, changed).spec))
-            for role, changed in ((CANDIDATE, one), (BASE, other))
-        ]
-        with self.stage(test, engine) as (stage, start_seconds):
-            plan = self._plan(test, start_seconds, PAIRS, turns="auto", paired=True)
-            samples = stage.measure(plan, sides).tests[test.nodeid]
-        found = samples.differences(WHOLE)
-        if not found:
-            raise SystemExit(f"the last comparison failed: {samples.error or 'no valid pair'}")
-        return clipped_mean(found)
-
-    @contextmanager
-    def stage(self, test: RecordedTest, engine: LlmEngine) -> Iterator[tuple[MeasureStage, float]]:
-        """Provide a measure stage, and the seconds that an engine takes to start."""
-        info, start_seconds = free_device(engine)
-        context = self.context()
-        with session_facts(context, info, [test], None, lambda _: None) as facts:
-            specs = [self.setup.spec]
-            yield MeasureStage(facts.watch, SilentConsole(), FitWait(), specs), start_seconds
-
-    def _plan(
-        self,
-        test: RecordedTest,
-        start_seconds: float,
-        processes: int,
-        *,
-        turns: str,
-        paired: bool = False,
-    ) -> Plan:
-        return Plan(
-            workloads={test.nodeid: test.workload},
-            recorded_seconds={test.nodeid: test.seconds},
-            start_seconds=start_seconds,
-            perf=quick_perf(
-                processes,
-                processes,
-                iterations=3,
-                warmup_max=self.setup.perf.warmup_max,
-                turns=turns,
-                fitness={},
-            ),
-            seed=1,
-            budget=3600.0,
-            paired=paired,
-        )
-
-
-class Lines(SilentConsole):
-    """Prints lines."""
-
-    def line(self, text: str) -> None:
-        """Print a line."""
-        print(f"  {text}", flush=True)
-
-
-def _is_fit(whole: Mapping[str, Any]) -> bool:
-    return all(whole.get(key, 1) <= usable_cpus() for key in ("n_threads", "n_threads_batch"))
 
 
 def efficiency(arguments: argparse.Namespace, folder: Path) -> None:
@@ -362,6 +175,13 @@ def main() -> None:
     parser.add_argument("--size", choices=("small", "medium", "large"), default="medium")
     parser.add_argument("--tries", type=int, default=3, help="searches (default: 3)")
     parser.add_argument("--nothing", action="store_true", help="a space where nothing helps")
+    parser.add_argument("--others", action="store_true", help="beside fituna and llama-optimus")
+    parser.add_argument(
+        "--trials", type=int, default=15, help="of each stage of llama-optimus (default: 15)"
+    )
+    parser.add_argument(
+        "--layers", type=int, default=30, help="of fituna's model, which has random weights"
+    )
     parser.add_argument("--model", default="smollm2-135m", help="as llm.model_path")
     parser.add_argument("--prompt-tokens", type=int, default=192)
     parser.add_argument("--max-tokens", type=int, default=32)
@@ -371,7 +191,13 @@ def main() -> None:
         arguments.file = arguments.file.absolute()
     with tempfile.TemporaryDirectory(prefix="llmperf-") as folder:
         os.chdir(folder)
-        (nothing if arguments.nothing else efficiency)(arguments, Path(folder))
+        if arguments.others:
+            from tune_others import side_by_side
+
+            outcomes = Outcomes(arguments.file, _conditions(arguments, "others"))
+            side_by_side(arguments, Path(folder), outcomes)
+        else:
+            (nothing if arguments.nothing else efficiency)(arguments, Path(folder))
 
 
 if __name__ == "__main__":
