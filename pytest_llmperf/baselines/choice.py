@@ -95,11 +95,18 @@ def choose_machines(store: BaselineStore, asked: str | None) -> dict[str, Shelf]
 def choose_machine(store: BaselineStore, asked: str | None) -> tuple[str, Shelf]:
     """Read the sessions of the requested machine, or of the only one.
 
+    Machines of imported sessions only count where they are all that there is.
+
     Raises:
         WrongArgumentError: no such machine, or none named among several.
         BaselineError: nothing is recorded, or files cannot be used.
     """
+    from pytest_llmperf.baselines.match import own_records  # pydantic: not before it is needed
+
     found = choose_machines(store, asked)
+    own = {key: shelf for key, shelf in found.items() if own_records(shelf.records)}
+    if len(own) == 1:
+        return next(iter(own.items()))
     if len(found) > 1:
         listed = "\n".join(f"  --machine {key}" for key in found)
         raise WrongArgumentError(f"{store.root} holds several machines; name one:\n{listed}")

@@ -167,6 +167,10 @@ def pair_sides(base: StoredSide, candidate: StoredSide, selection: Selection) ->
     if not candidates:
         raise CompareError(_same_sessions(base, candidate, selection))
     found = [(a, b) for a in bases for b in candidates if not _forbidding_differences(a, b)]
+    own = [(a, b) for a, b in found if b.newest.imported is None]
+    if len(own) == 1:
+        # Beside a machine of one's own, imported sessions are compared where they are named.
+        found = own
     if len(found) == 1:
         a, b = found[0]
         return SidePair(a, b, notes=(*_by_name(a, b), *_left_out(candidates, b)))

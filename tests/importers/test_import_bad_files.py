@@ -140,3 +140,13 @@ def test_hostile_names_are_stored_and_shown_as_plain_text(llmperf: Command, tmp_
     assert len(session.model.name) <= 200
     assert session.imported is not None
     assert session.imported.files[0].name == r"na\x1bme.json"
+
+
+def test_texts_of_requests_are_dropped_while_a_file_is_read(tmp_path: Path) -> None:
+    from pytest_llmperf.importers.read_file import read_result_file
+
+    (vllm,) = read_result_file(GOOD).documents
+    assert "generated_texts" not in vllm
+    assert len(vllm["itls"]) == 8
+    (guidellm,) = read_result_file(DATA / "guidellm-synchronous.json").documents
+    assert guidellm["benchmarks"][0]["requests"]["successful"] == [None] * 4

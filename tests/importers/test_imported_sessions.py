@@ -146,3 +146,24 @@ def test_a_runs_requests_are_never_samples(llmperf: Command) -> None:
     (session,) = stored()
     sizes = {len(m.samples) for test in session.tests.values() for m in test.metrics.values()}
     assert sizes == {1}, "eight requests of one run are one sample"
+
+
+def test_beside_one_machine_of_ones_own_imported_ones_need_a_name(
+    llmperf: Command, tmp_path: Path
+) -> None:
+    for folder, factor in (("base", 1.0), ("new", 1.001)):
+        file = slower(ONE.name, tmp_path / f"{folder}.json", factor)
+        llmperf("import", file, "--dir", folder)
+        (session,) = stored(Path(folder))
+        key = "imported-llama-bench_cpu-amd-epyc"
+        machine = replace(session.machine, key="amd-2c_cpu", strict={"cpu": "AMD"})
+        own = replace(session, imported=None, machine=machine)
+        BaselineStore(Path(folder)).write(own)
+    assert llmperf("baseline", "accept", "--reason", "why", "--dir", "base").status == 0
+    assert len(list(Path("base/amd-2c_cpu/decisions").iterdir())) == 1
+    done = llmperf("compare", "base", "new")
+    assert done.status == 0, done.err
+    assert "amd-2c_cpu" in done.out
+    assert f"on {key}, which are not compared" in done.words
+    named = llmperf("compare", "base", "new", "--machine", key)
+    assert "of an imported session each run is one sample" in named.words
