@@ -107,7 +107,7 @@ def _roofline(found: PageRoofline | None) -> str:
     rate = format_quantity(found.limit_tokens_per_sec, Unit.TOKENS_PER_SECOND)
     rows = "".join(
         f"<tr><th scope=row>{text(name)}<td>{_mega(one.weight_bytes)}<td>{_mega(one.cache_bytes)}"
-        f"<td>{'–' if one.bandwidth is None else f'{one.bandwidth / 1e9:.3g} GB/s'}"
+        f"<td>{'–' if one.bandwidth is None else f'{one.bandwidth / 1e9:.4g} GB/s'}"
         f"<td>{text(one.how or '–')}"
         for name, one in found.devices.items()
     )
