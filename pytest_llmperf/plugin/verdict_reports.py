@@ -14,7 +14,7 @@ from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdic
 from pytest_llmperf.plugin.commands import as_argument, command_stem
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.properties import junit_properties
-from pytest_llmperf.text import printable, printable_lines
+from pytest_llmperf.text import printable, printable_lines, wrap_words
 
 if TYPE_CHECKING:
     from pytest_llmperf.plugin.recording import HeldTest
@@ -87,12 +87,27 @@ class VerdictRepr:
 
     def toterminal(self, writer: Any) -> None:
         """Write the text; lines that name a failed metric stand out."""
+        before = ""
         for line in self._text.splitlines():
-            writer.line(line, red=line.startswith(("regressed", "missed", "error", "invalid")))
+            red = line.startswith(("regressed", "missed", "error", "invalid"))
+            for part in _fitted(line, writer.fullwidth, before):
+                writer.line(part, red=red)
+            before = line
         # As pytest ends a traceback, so that editors find the test.
         writer.line("")
         writer.write(self.reprcrash.path, bold=True, red=True)
         writer.line(f":{self.reprcrash.lineno}")
+
+
+def _fitted(line: str, width: int, before: str) -> list[str]:
+    """Break a line at its spaces; a command, which follows a colon, and a log stay as they are."""
+    text = line.lstrip()
+    lead = line[: len(line) - len(text)]
+    if before.endswith(":") and lead and not text.startswith("- "):
+        return [line]
+    if not text or text.startswith("|"):
+        return [line]
+    return wrap_words(text, width, indent=f"{lead}    ", first=lead)
 
 
 def fail_report(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Kinds after which recording a new baseline is an answer.
 _RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
 _INDENT = "    "
+#: Kinds that are about a test rather than one of its metrics.
+_OF_ALL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
 #: Causes shown under one failure; ``llmperf doctor`` shows all.
 _CAUSES = 3
 
@@ -86,11 +88,11 @@ def failure_text(
 
 
 def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
-    """Group metrics that fail with the same error, whose log is long."""
+    """Group metrics that fail for the same reason: one error, whose log is long, or the machine."""
     groups: dict[object, list[CheckResult]] = {}
     for row in failing:
         verdict = row.verdict
-        alone = verdict is None or verdict.kind is not VerdictKind.ERROR or row.summary is not None
+        alone = verdict is None or verdict.kind not in _OF_ALL or row.summary is not None
         key = row.label if verdict is None or alone else (verdict.explanation, verdict.notes)
         groups.setdefault(key, []).append(row)
     return list(groups.values())

@@ -89,7 +89,8 @@ def short_footer(
     lines += _undecided(session, width, remedies)
     lines += _improved(session, width, remedies)
     unlike = [test for test in session.tests if not is_fine(test)]
-    lines += [*_differences(unlike, session, width), *_missing(session, width, remedies)]
+    lines += _differences(unlike, session, width)
+    lines += _missing(session, width, remedies, short=True)
     if not quiet and session.tests:
         hint = f"{remedies.details} shows intervals, evidence and the metrics that are not gated"
         lines += wrap_words(hint, width)
@@ -98,7 +99,7 @@ def short_footer(
 
 def _spent(session: SessionResult) -> str:
     share = percent(round(session.generation_seconds / session.wall_seconds, 2))
-    return f"{format_duration(session.wall_seconds)} of measuring, {share} of it inside generation"
+    return f"{format_duration(session.wall_seconds)} of measuring, {share} inside generation"
 
 
 def _false_alarms(session: SessionResult, width: int) -> list[str]:
@@ -280,8 +281,13 @@ def _few(nodeids: list[str]) -> str:
     return ", ".join([*nodeids[:_NAMES], *more])
 
 
-def _missing(session: SessionResult, width: int, remedies: Remedies) -> list[str]:
-    """Name the tests without a baseline, and where this session was, or can be, recorded."""
+def _missing(
+    session: SessionResult, width: int, remedies: Remedies, *, short: bool = False
+) -> list[str]:
+    """Name the tests without a baseline, and where this session was, or can be, recorded.
+
+    ``short``: of several differences from the nearest baseline only the first.
+    """
     lines: list[str] = []
     missing: dict[str, list[str]] = {}
     for test in session.tests:
@@ -290,9 +296,11 @@ def _missing(session: SessionResult, width: int, remedies: Remedies) -> list[str
         ):
             missing.setdefault(in_short(text), []).append(test.nodeid)
     for text, nodeids in missing.items():
+        first, several, _ = text.partition("; ")
+        why = f"{first}; ..." if short and several else text
         # Of stored sessions all tests of a new machine have none: the table says which.
         which = f" ({_few(nodeids)})" if session.against is not None else ""
-        lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}{which}: {text}", width)
+        lines += wrap_words(f"no baseline for {count(len(nodeids), 'test')}{which}: {why}", width)
     if session.recorded_to is not None:
         lines += wrap_words(session.recorded_to, width, first="recorded to ", indent=_INDENT)
     elif session.against is None and any(
@@ -301,6 +309,5 @@ def _missing(session: SessionResult, width: int, remedies: Remedies) -> list[str
         for test in session.tests
         for v in test.verdicts
     ):
-        lines += wrap_words("record a baseline with:", width)
-        lines.append(_INDENT + remedies.record)
+        lines += wrap_words(f"to record one: {remedies.record}", width)
     return lines

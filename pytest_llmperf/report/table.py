@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.report.cells import BOLD, NOTHING, YELLOW, Cells, cells_of, paint, verdict_style
 from pytest_llmperf.report.explanations import common_facts, explanations
@@ -50,7 +51,8 @@ def render_table(
     if verbosity > 0:
         return [*table_lines(session, width, color), "", *footer(session, width, color, remedies)]
     quiet = verbosity < 0
-    lines = [*_busy(session, width, color), *_base_lines(session, width), *_notes(session, width)]
+    lines = [*_busy(session, width, color), *_base_lines(session, width)]
+    lines += _notes(session, width, _missing_texts(session))
     if session.tests:
         rows = short_rows(session, width, color, quiet=quiet)
         lines += ["", *rows] if rows and lines and lines[-1] else rows
@@ -87,10 +89,22 @@ def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
     return lines
 
 
-def _notes(session: SessionResult, width: int) -> list[str]:
+def _missing_texts(session: SessionResult) -> list[str]:
+    """Why tests have no baseline, which the footer says, too."""
+    return [
+        verdict.explanation
+        for test in session.tests
+        for verdict in test.verdicts
+        if verdict.kind is VerdictKind.NO_BASELINE
+    ]
+
+
+def _notes(session: SessionResult, width: int, known: Sequence[str] = ()) -> list[str]:
+    """The session's notes, without those that repeat what is known."""
     return [
         line
         for note in session.notes
+        if not any(text in note for text in known)
         for line in wrap_words(note, width, first="note: ", indent="      ")
     ]
 

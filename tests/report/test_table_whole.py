@@ -73,7 +73,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
   pass  first token  412 ms      <=500 ms    0.7% faster  at most #% slower
   pass  end to end   1.84 s      -           0.5% faster  at most #% slower
 
-1 test, 3 checks: 3 pass; 58 s of measuring, 90% of it inside generation
+1 test, 3 checks: 3 pass; 58 s of measuring, 90% inside generation
 compared with 1 stored session of 1x-rtx-4090-24gib_cuda; tolerance 5%
 -v shows intervals, evidence and the metrics that are not gated
 """
@@ -85,7 +85,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
   pass  first token  412 ms      <=500 ms    0.7% faster  at most #% slower
   pass  end to end   1.84 s      -           0.5% faster  at most #% slower
 
-1 test, 3 checks: 3 pass; 58 s of measuring, 90% of it inside generation
+1 test, 3 checks: 3 pass; 58 s of measuring, 90% inside generation
 compared with 1 stored session of 1x-rtx-4090-24gib_cuda; tolerance 5%
 -v shows intervals, evidence and the metrics that are not gated
 """
@@ -117,7 +117,7 @@ pass     end to end   1.84 [1.83, 1.85] s      0.5% faster
 tolerance 5%
 
 1 test, 3 checks: 3 pass
-58 s of measuring, 90% of it inside generation
+58 s of measuring, 90% inside generation
 chance of any false regressed in this session: 1% at most (perf.false_alarms)
 baseline:
     perf_baselines/1x-rtx-4090-24gib_cuda/20261101T101500Z_628fedd01234.json
@@ -144,7 +144,7 @@ pass      end to end    1.84 [1.83, 1.85] s       -            1.85 [1.84, 1.86]
 tolerance 5%
 
 1 test, 3 checks: 3 pass
-58 s of measuring, 90% of it inside generation
+58 s of measuring, 90% inside generation
 chance of any false regressed in this session: 1% at most (perf.false_alarms)
 baseline: perf_baselines/1x-rtx-4090-24gib_cuda/20261101T101500Z_628fedd01234.json
 """
@@ -155,10 +155,9 @@ tests/perf/test_new.py::TestLong::test_long_prompt[n_ctx-4096]
   no baseline  tokens/s     84.9 tok/s  >=60 tok/s  target met
   no baseline  first token  412 ms      -
 
-1 test, 2 checks: 2 no baseline; 58 s of measuring, 90% of it inside generation
+1 test, 2 checks: 2 no baseline; 58 s of measuring, 90% inside generation
 no baseline for 1 test: no earlier session on this machine holds this test
-record a baseline with:
-    pytest -m perf --llmperf-record
+to record one: pytest -m perf --llmperf-record
 -v shows intervals, evidence and the metrics that are not gated
 """
 
@@ -195,13 +194,12 @@ tests/perf/test_chat.py::test_another_answer
   pass         end to end   1.84 s      -           0.5% faster   <=#% slower
 
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
-58 s of measuring, 90% of it inside generation
+58 s of measuring, 90% inside generation
 compared with 10 stored sessions of 1x-rtx-4090-24gib_cuda; tolerance 5%
 chance of any false regressed in this session: 1% at most (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-record a baseline with:
-    pytest -m perf --llmperf-record
+to record one: pytest -m perf --llmperf-record
 -v shows intervals, evidence and the metrics that are not gated
 """
 
@@ -267,14 +265,13 @@ pass         end to end   1.84 [1.83, 1.85] s      0.5% faster
 tolerance 5%
 
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
-58 s of measuring, 90% of it inside generation
+58 s of measuring, 90% inside generation
 chance of any false regressed in this session: 1% at most (perf.false_alarms)
 baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda,
     20261101T101500Z_628fedd01234.json to 20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-record a baseline with:
-    pytest -m perf --llmperf-record
+to record one: pytest -m perf --llmperf-record
 """
 
 REGRESSED_120_V = """\
@@ -324,14 +321,13 @@ pass         end to end   1.84 [1.83, 1.85] s      -           1.85 [1.84, 1.86]
 tolerance 5%
 
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
-58 s of measuring, 90% of it inside generation
+58 s of measuring, 90% inside generation
 chance of any false regressed in this session: 1% at most (perf.false_alarms)
 baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda, 20261101T101500Z_628fedd01234.json to
     20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-record a baseline with:
-    pytest -m perf --llmperf-record
+to record one: pytest -m perf --llmperf-record
 """
 
 REGRESSED_80_Q = """\
@@ -362,8 +358,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
 chance of any false regressed in this session: 1% at most (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
-record a baseline with:
-    pytest -m perf --llmperf-record
+to record one: pytest -m perf --llmperf-record
 """
 
 COMPARED_80 = """\
@@ -376,7 +371,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
   pass  first token  410 ms      -           no change  at most #% slower
   pass  end to end   1.84 s      -           no change  at most #% slower
 
-1 test, 3 checks: 3 pass; 58 s of measuring, 90% of it inside generation
+1 test, 3 checks: 3 pass; 58 s of measuring, 90% inside generation
 tolerance 5%
 -v shows intervals, evidence and the metrics that are not gated
 """
@@ -400,7 +395,7 @@ pass      end to end    1.84 [1.83, 1.85] s       -            1.840 [1.836, 1.8
 20:1 needed to pass; tolerance 5%
 
 1 test, 3 checks: 3 pass
-58 s of measuring, 90% of it inside generation
+58 s of measuring, 90% inside generation
 chance of any false regressed in this session: 1% at most (perf.false_alarms)
 """
 
@@ -420,7 +415,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
   # stored session can decide: passes only from #% faster, regressed from
     #% slower
 
-1 test, 3 checks: 3 inconclusive; 58 s of measuring, 90% of it inside generation
+1 test, 3 checks: 3 inconclusive; 58 s of measuring, 90% inside generation
 compared with 1 stored session of 1x-rtx-4090-24gib_cuda; tolerance 5%
 3 inconclusive checks passed with a warning; --llmperf-strict fails them
 stored sessions alone don't decide 3 suspect checks; what would:
@@ -443,7 +438,7 @@ tests/perf/chat/test_conversations.py::TestLongConversations::
   pass  first token  412 ms      <=500 ms    0.7% faster  at most #% slower
   pass  end to end   1.84 s      -           0.5% faster  at most #% slower
 
-2 tests, 6 checks: 6 pass; 58 s of measuring, 90% of it inside generation
+2 tests, 6 checks: 6 pass; 58 s of measuring, 90% inside generation
 compared with 1 stored session of 1x-rtx-4090-24gib_cuda; tolerance 5%
 -v shows intervals, evidence and the metrics that are not gated
 """
