@@ -72,6 +72,8 @@ class TerminalConsole:
 
     def table(self, reporter: Any, render: Callable[[int, bool], list[str]]) -> None:
         """Print the table at the terminal's width; ``render`` takes width and colour."""
+        # pytest has ended its line of results; else an empty line would follow the title.
+        reporter.currentfspath = None
         reporter.section("LLM performance")
         for line in render(_width(reporter), bool(reporter.hasmarkup)):
             reporter.write_line(line)
