@@ -73,9 +73,19 @@ def short_rows(session: SessionResult, width: int, color: bool, *, quiet: bool) 
         if not is_fine(test):
             lines += explanations(test, width, known, passes=False)
         else:
-            for text in roofline_lines(test.roofline):
+            for text in (*roofline_lines(test.roofline), *_warnings(test)):
                 lines += wrap_words(text, width, first="  - ", indent="    ")
     return lines
+
+
+def _warnings(test: TestResult) -> list[str]:
+    """What was wrong with the measurement, and counts because the configuration says so."""
+    warned = [
+        str(entry)
+        for entry in test.fitness
+        if entry.severity == "warn" and entry.doing == "measurement"
+    ]
+    return [text for text in test.findings if text.endswith(tuple(warned))]
 
 
 def _shown(test: TestResult) -> list[CheckResult]:

@@ -59,7 +59,7 @@ def test_of_a_package_is_judged_stored_and_compared(project, monkeypatch, quiet_
     project.write(test_it=TESTS)
     result = project.perf("--llmperf-record")
     assert result.ret == 0, result.stdout.str()
-    result.stdout.fnmatch_lines(["no baseline * slowest gap * <=5 s *"])
+    result.stdout.fnmatch_lines(["  no baseline * slowest gap * <=5 s*"])
     assert project.metric("slowest_gap")["verdict"] == "no baseline"
     (base,) = project.baselines()
     assert json.loads(base.read_text())["tests"]["test_it.py::test_gated"]["metrics"][

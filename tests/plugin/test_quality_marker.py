@@ -99,7 +99,7 @@ def test_kept_quality_passes_and_is_reported(tiny) -> None:
     assert 'name="llmperf.kl_divergence.verdict" value="pass"' in junit
     text = said(result)
     assert "KL divergence" in text
-    assert "quality kept: " in text
+    assert "target met" in text
     assert "greedy answers agree for" in text
 
 
