@@ -89,7 +89,7 @@ def test_of_a_package_is_judged_stored_and_compared(project, monkeypatch, quiet_
     main(["compare", str(base), str(slow), "--metric", "slowest_gap"])
     (row,) = [line for line in capsys.readouterr().out.splitlines() if " slowest gap " in line]
     assert "2.10 ms over 1 session" in row
-    assert "200.0% slower" in row
+    assert "200% slower" in row
     subprocess.run(["git", "init", "-q"], check=True)
     forget()
     assert main(["history", "--metric", "slowest_gap"]) == 0
