@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.cli.output import OutputError, note, put_utf8, run_reporting, write
-from pytest_llmperf.report.forms.table import FORMS, Form
+from pytest_llmperf.report.forms.table import FORMS, Form, Request
 
 if TYPE_CHECKING:
     from pytest_llmperf.report.forms.reported import ReportedSession
 
 _DESCRIPTION = """\
 Shows one session to another tool. SESSION.json is a report of --llmperf-json;
-the forms that hold numbers only also take a stored session (--llmperf-record).
-The session's own verdicts are shown; nothing is judged again or measured.
+Markdown and the forms that hold numbers only also take a stored session of
+--llmperf-record. The session's own verdicts are shown: nothing is measured, and
+nothing is judged again.
 """
 _EPILOG = """\
 examples:
   llmperf report session.json --markdown -o comment.md
+  llmperf report session.json --github --github-comment comment.md
   llmperf report session.json --github-action-benchmark smaller -o times.json
 
 exit status: 0 written, whatever the verdicts are, 1 it can't be written,
-2 not a report
+2 it is not a report, or not one that has this form
 """
 _WRITE_ONE = "write one: pytest -m perf --llmperf-json FILE"
+#: Fewer have no room for what a page must say.
+_FEWEST_CHARS = 4_000
 
 
 class NoReportError(Exception):
@@ -47,13 +53,29 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         if form.choices:
             forms.add_argument(f"--{form.option}", choices=form.choices, help=form.text)
         else:
-            forms.add_argument(
-                f"--{form.option}", action="store_const", const="yes", help=form.text
-            )
+            forms.add_argument(f"--{form.option}", action="store_const", const="", help=form.text)
     # HTML: `--html FILE` joins this group. Unlike the forms of the table it writes its own file,
     # with write_html(arguments.session, FILE) of report/html/, which _report() calls first.
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write to this file, not to the output"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write to this file instead of printing; with --github the page, instead of "
+        "adding it to the step's summary",
+    )
+    parser.add_argument(
+        "--github-comment",
+        type=Path,
+        metavar="FILE",
+        help="with --github: also write the page as a comment's body, which starts with a hidden "
+        "marker to find the comment by",
+    )
+    parser.add_argument(
+        "--max-chars",
+        type=_chars,
+        metavar="N",
+        help="characters of a page (default: 60,000); it says what it leaves out",
     )
 
 
@@ -69,16 +91,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from pytest_llmperf.report.forms.outcome import in_repository
+    from pytest_llmperf.report.markdown import LONGEST
+
     form, value = _form_of(arguments)
+    is_github = form.option == "github"
+    if arguments.github_comment is not None and not is_github:
+        raise NoReportError("--github-comment goes with --github only")
+    for option, path in (("-o", arguments.output), ("--github-comment", arguments.github_comment)):
+        _check_other_file(option, path, arguments.session)
     session = _read(arguments.session, form)
-    text = form.render(session, value)
+    place = partial(in_repository, folder=Path.cwd(), environ=os.environ)
+    request = Request(value, place, arguments.max_chars or LONGEST)
+    text = form.render(session, request)
     if form.numbers_only:
         _name_left_out(session)
-    if arguments.output is None:
+    if is_github:
+        _write_github_pages(arguments, session, request.longest)
+    if arguments.output is None or is_github:
         put_utf8(text, "the report")
-        return 0
-    _check_output(arguments)
-    write(arguments.output, text, "the report", "-o")
+    else:
+        write(arguments.output, text, "the report", "-o")
     return 0
 
 
@@ -110,11 +143,10 @@ def _read(path: Path, form: Form) -> ReportedSession:
     return session
 
 
-def _check_output(arguments: argparse.Namespace) -> None:
-    """Check that the output does not replace the report itself."""
-    output: Path = arguments.output
-    if output.exists() and output.samefile(arguments.session):
-        raise OutputError(f"-o {output}: that is the report itself; name another file")
+def _check_other_file(option: str, path: Path | None, session: Path) -> None:
+    """Check that an output does not replace the report itself."""
+    if path is not None and path.exists() and session.exists() and path.samefile(session):
+        raise OutputError(f"{option} {path}: that is the report itself; name another file")
 
 
 def _name_left_out(session: ReportedSession) -> None:
@@ -122,5 +154,55 @@ def _name_left_out(session: ReportedSession) -> None:
     from pytest_llmperf.report.forms.measurements import left_out
 
     if nodeids := left_out(session):
-        what = count(len(nodeids), "test")
-        note(f"left out, because an error or a disturbed machine voids it: {what}: {nodeids[0]}")
+        note(
+            f"{count(len(nodeids), 'test')} left out, since an error or a disturbed machine voids "
+            f"the numbers: {', '.join(nodeids[:3])}{' ...' if len(nodeids) > 3 else ''}"
+        )
+
+
+def _write_github_pages(
+    arguments: argparse.Namespace, session: ReportedSession, longest: int
+) -> None:
+    """Write the page to the step's summary, or the file given, and as a comment."""
+    from pytest_llmperf.report.forms.github import comment
+    from pytest_llmperf.report.forms.markdown import session_markdown
+
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if arguments.output is not None:
+        write(arguments.output, session_markdown(session, longest), "the page", "-o")
+    elif summary:
+        _add_to_summary(Path(summary), session)
+    elif arguments.github_comment is None:
+        note("no page was written: GITHUB_STEP_SUMMARY is not set; name a file with -o FILE")
+    if arguments.github_comment is not None:
+        text = comment(session, longest)
+        write(arguments.github_comment, text, "the comment", "--github-comment")
+
+
+def _add_to_summary(path: Path, session: ReportedSession) -> None:
+    """Append the page to the step's summary, which other commands may have written to."""
+    from pytest_llmperf.report.forms.github import summary
+
+    try:
+        text = summary(session, path.stat().st_size if path.exists() else 0)
+        if not text:
+            note("the step's summary is full (1 MiB), so the page was not added to it")
+            return
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(
+            f"the page can't be added to the step's summary {path}: {reason}\n"
+            "  name another file with -o FILE"
+        ) from None
+
+
+def _chars(text: str) -> int:
+    try:
+        number = int(text.replace(",", "").replace("_", ""))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+    if number < _FEWEST_CHARS:
+        raise argparse.ArgumentTypeError(f"expected {_FEWEST_CHARS:,} or more, got {number:,}")
+    return number

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.own_llama import watch_own_llama
 from pytest_llmperf.measure.workload import Recorder, Workload
 from pytest_llmperf.plugin.verdict_reports import STRICT_XPASS, fail_report
+from pytest_llmperf.session.recorded import Location, UnmeasuredTest
+from pytest_llmperf.text import in_short
 
 NOTHING_ASKED = (
     "this perf test made no request to llm_engine, so there is nothing to measure: call "
@@ -44,6 +47,11 @@ class HeldTest:
     workload: Workload
     seconds: float
     info: EngineInfo | None = None
+
+    @property
+    def location(self) -> Location:
+        """Where the test is defined."""
+        return location_of(self.item)
 
     @property
     def call(self) -> pytest.TestReport:
@@ -98,6 +106,32 @@ class RecordStage:
         elif not any(report.failed for report in reports if report is not call):
             return HeldTest(item, reports, workload, self._recorder.seconds, self._engine.last_info)
         return reports
+
+
+def location_of(item: pytest.Item) -> Location:
+    """Return where a test is defined."""
+    path, line, _ = item.location
+    return Location(path.replace(os.sep, "/"), (line or 0) + 1)
+
+
+def unmeasured(item: pytest.Item, reports: Sequence[pytest.TestReport]) -> UnmeasuredTest | None:
+    """Describe a test that is not going to be measured; None for one that passed anyway."""
+    for outcome in ("failed", "skipped"):
+        for report in reports:
+            if report.outcome == outcome:
+                return UnmeasuredTest(
+                    item.nodeid, outcome, _reason(report) or outcome, location_of(item)
+                )
+    return None
+
+
+def _reason(report: pytest.TestReport) -> str:
+    """Return why a test failed or was skipped, in one line."""
+    text = report.longrepr
+    if isinstance(text, tuple):  # a skipped test: file, line, reason
+        text = text[2]
+    crash = getattr(text, "reprcrash", None)
+    return in_short(str(text if crash is None else crash.message))
 
 
 def _body_passed(call: pytest.TestReport) -> bool:

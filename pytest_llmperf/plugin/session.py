@@ -22,7 +22,7 @@ from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
 from pytest_llmperf.plugin.quality_marker import check_reference, read_quality
-from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports
+from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports, unmeasured
 from pytest_llmperf.plugin.report_files import write_reports
 from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
 from pytest_llmperf.plugin.selection import is_perf
@@ -38,7 +38,7 @@ from pytest_llmperf.report.table import render_table
 from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.session.base_side import SideError
 from pytest_llmperf.session.context import SessionContext
-from pytest_llmperf.session.recorded import RecordedTest, with_roofline
+from pytest_llmperf.session.recorded import RecordedTest, UnmeasuredTest, with_roofline
 from pytest_llmperf.session.result import SessionResult
 from pytest_llmperf.session.run import SESSION_ERRORS, Session
 
@@ -121,6 +121,7 @@ class PerfSession:
         self._calibration: CalibrationRun | None = None
         self._stage = RecordStage(self._engine)
         self._held: list[HeldTest] = []
+        self._unmeasured: list[UnmeasuredTest] = []
         self._problems: list[str] = []
         self._notes: list[str] = []
         #: The perf tests that ran in this process.
@@ -166,7 +167,10 @@ class PerfSession:
         elif isinstance(outcome, HeldTest):
             self._held.append(outcome)
         else:
-            log_reports(item, self._required.as_verdict(item, outcome))
+            reports = self._required.as_verdict(item, outcome)
+            if lost := unmeasured(item, reports):
+                self._unmeasured.append(lost)
+            log_reports(item, reports)
         return True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -246,7 +250,10 @@ class PerfSession:
             else:
                 named = any("::" in argument for argument in self._config.args)
                 collected = None if named else [*self._checks]
-                self._result = self._session.run(tests, self._engine, collected)
+                result = self._session.run(tests, self._engine, collected)
+                self._result = replace(
+                    result, policy=self._policy, unmeasured=tuple(self._unmeasured)
+                )
                 self._report(self._result)
         except (*SESSION_ERRORS, TuningError) as error:
             for one in self._held:
@@ -280,6 +287,7 @@ class PerfSession:
             budget,
             self._quality.get(nodeid),
             cell,
+            one.location,
         )
 
     def _calibrate(self, request: Path, tests: Sequence[RecordedTest]) -> None:

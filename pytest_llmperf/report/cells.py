@@ -69,7 +69,7 @@ def cells_of(row: CheckResult) -> Cells:
         verdict=row.verdict.kind.value if row.verdict is not None else NOTHING,
         metric=metric.label,
         current=summary_text(row.summary, metric) if row.summary is not None else NOTHING,
-        target=_target_text(row),
+        target=target_text(row.check.limit, metric),
         baseline=baseline,
         baseline_long=baseline_long,
         baseline_below=baseline_below,
@@ -82,13 +82,12 @@ def summary_text(summary: Summary, metric: Metric) -> str:
     return format_with_interval(summary.value, summary.low, summary.high, metric.unit)
 
 
-def _target_text(row: CheckResult) -> str:
+def target_text(limit: float | None, metric: Metric) -> str:
     """The target as a relation: ``>=60 tok/s``, ``<=500 ms``; ``-`` without one."""
-    check = row.check
-    if check.limit is None:
+    if limit is None:
         return NOTHING
-    sign = ">=" if check.metric.limit_kind == "min" else "<="
-    return sign + limit_text(check.limit, check.metric)
+    sign = ">=" if metric.limit_kind == "min" else "<="
+    return sign + limit_text(limit, metric)
 
 
 def paint(text: str, style: str, color: bool) -> str:

@@ -10,6 +10,7 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.footer import MAX_FILES, MORE_WOULD_NOT_DECIDE, sessions_needed
+from pytest_llmperf.report.forms.headline import counted
 from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
 from pytest_llmperf.report.table import table_lines
 from pytest_llmperf.text import pack, printable, shell_word, wrap_node_id, wrap_words
@@ -60,13 +61,14 @@ def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
 
 
 def headline(result: ComparisonResult) -> str:
-    """Count the verdicts in one line: ``3 tests, 9 checks: 1 regressed, 8 pass``."""
-    kinds = result.kinds
-    tests = count(len(result.session.tests), "test")
-    if not kinds:
-        return f"{tests}: nothing was judged"
-    counted = ", ".join(f"{number} {kind.value}" for kind, number in kinds.items())
-    return f"{tests}, {count(sum(kinds.values()), 'check')}: {counted}"
+    """Count the verdicts in one line: ``3 tests, 9 checks: 1 regressed, 8 pass``.
+
+    A test that only the base has is counted, too: nothing is known of it any more.
+    """
+    others = [] if result.kinds else ["nothing was judged"]
+    if result.removed:
+        others.append(f"{count(len(result.removed), 'test')} removed")
+    return counted(len(result.session.tests), result.kinds, others)
 
 
 def remarks(result: ComparisonResult) -> Iterator[str]:

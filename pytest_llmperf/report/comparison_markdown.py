@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.compare.result import ComparisonOutcome
@@ -16,82 +15,56 @@ from pytest_llmperf.report.comparison import (
     recorded_differences,
     remarks,
 )
-from pytest_llmperf.text import printable
+from pytest_llmperf.report.markdown import (
+    LONGEST,
+    ON_TOP,
+    VerdictPage,
+    block,
+    clipped,
+    code,
+    escape,
+    session_line,
+    verdict_cell,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from pytest_llmperf.compare.result import ComparisonResult
     from pytest_llmperf.session.result import CheckResult
 
-#: A comment longer than 65,536 characters is refused as a whole.
-LONGEST = 64_000
-#: What a reader has to see without opening anything.
-_ON_TOP = frozenset(
-    {
-        VerdictKind.ERROR,
-        VerdictKind.INVALID,
-        VerdictKind.REGRESSED,
-        VerdictKind.MISSED,
-        VerdictKind.INCONCLUSIVE,
-    }
-)
 _HEADER = ("verdict", "test", "metric", "base", "judged", "change", "95% interval")
-#: What may mean something in Markdown, HTML or a table, where it may.
-_SPECIAL = re.compile(
-    r"[^\w\s./,=+()%;:→\[\]-]"  # any other sign
-    r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis
-    r"|\[(?![-+\d])|\](?=[(\[:])"  # a link
-    r"|:(?=/)|(?<!:):(?=[a-zA-Z+-])"  # an address, an emoji's name
-    r"|(?<=www)\.",
-    re.IGNORECASE,
-)
-#: Somebody's name or an issue's number would be made a link, and somebody be called.
-_CALLING = re.compile(r"(?<=[@#])(?=\w)")
-_NO_SPACE = "\u200b"
 
 
 def render_markdown(result: ComparisonResult, longest: int = LONGEST) -> str:
     """Write a comparison: the verdict, what needs a look, and all else folded away.
 
-    ``longest``: characters; rows of the folded part are left out where it would be longer,
-    and counted. Names are escaped: none can end a cell, make a link, or call somebody.
+    ``longest``: characters; what does not fit is left out, and counted.
     """
     rows = sorted(_rows(result), key=lambda one: one[0])
-    top = [row for _, kind, row in rows if kind in _ON_TOP]
-    rest = [row for _, kind, row in rows if kind not in _ON_TOP]
-    parts = [f"### {_title(result)}", _about(result)]
-    if top:
-        parts.append(_table(top[: _fitting(top, longest // 2)]))
-    if (left := len(top) - _fitting(top, longest // 2)) > 0:
-        parts.append(f"and {count(left, 'more row')} like these.")
+    top = [row for _, kind, row in rows if kind in ON_TOP]
     command = interleaved_command(result)
+    after = []
     if command is not None and top:
-        parts.append(f"Both sides in one session decide most sharply:\n\n{_block(command)}")
-    room = longest - len("\n\n".join(parts))
-    return "\n\n".join([*parts, *_folded(result, rest, room)]) + "\n"
+        after.append(f"Both sides in one session decide most sharply:\n\n{block(command)}")
+    page = VerdictPage(
+        title=_title(result),
+        about=_about(result),
+        header=_HEADER,
+        top=top,
+        rest=[row for _, kind, row in rows if kind not in ON_TOP],
+        after=after,
+        lines=[*_explanations(result), *_facts(result)],
+        folded="what was measured" if result.unlike else "everything else",
+        whole="`--format json` has all.",
+    )
+    return page.text(longest)
 
 
 def refusal_markdown(why: str) -> str:
     """Write that two sides could not be compared, with the error's whole message."""
     lines = [code(line) for line in why.splitlines()]
     return "### llmperf: not compared\n\n" + "  \n".join(lines) + "\n"
-
-
-def escape(text: str) -> str:
-    """Return any text as Markdown that shows just that text, in a table's cell too."""
-    return _escaped(_CALLING.sub(_NO_SPACE, printable(text)))
-
-
-def code(text: str) -> str:
-    """Return any text as code, in which an at sign notifies nobody."""
-    # Nothing invisible goes into what may be copied, but an address is still none.
-    parts = map(_escaped, printable(text).split("@"))
-    return f"<code>{'&#64;<!-- -->'.join(parts)}</code>"
-
-
-def _escaped(text: str) -> str:
-    return _SPECIAL.sub(lambda match: f"&#{ord(match[0])};", text)
 
 
 def _title(result: ComparisonResult) -> str:
@@ -106,22 +79,22 @@ def _title(result: ComparisonResult) -> str:
     return f"{title}; side by side, not judged here" if result.unlike else title
 
 
-def _about(result: ComparisonResult) -> str:
+def _about(result: ComparisonResult) -> list[str]:
     session = result.session
     lines = [
-        f"{code(result.candidate)} compared with {code(result.base)} "
+        f"{code(clipped(result.candidate))} compared with {code(clipped(result.base))} "
         f"({count(result.base_sessions, 'stored session')}).",
-        f"{escape(session.model)} on {code(session.machine_key)}, {escape(session.engine)}.",
+        session_line(session.model, session.machine_key, session.engine),
     ]
-    lines += [f"Not judged, since it differs: {escape(text)}." for text in result.unlike]
+    lines += [f"Not judged, since it differs: {escape(clipped(text))}." for text in result.unlike]
     if result.why_not:
-        lines.append(f"**Not compared:** {escape(result.why_not)}.")
+        lines.append(f"**Not compared:** {escape(clipped(result.why_not))}.")
     for word, nodeids in (("added", result.added), ("removed", result.removed)):
         if nodeids:
             lines.append(f"{count(len(nodeids), 'test')} {word}.")
     if session.busy:
-        lines.append(f"What the machine did: {escape('; '.join(session.busy))}.")
-    return "  \n".join(lines)
+        lines.append(f"What the machine did: {escape(clipped('; '.join(session.busy), 1000))}.")
+    return lines
 
 
 def _rows(result: ComparisonResult) -> Iterator[tuple[tuple[int, float], VerdictKind | None, str]]:
@@ -140,42 +113,9 @@ def _line(nodeid: str, row: CheckResult, kind: VerdictKind | None) -> str:
     interval = NOTHING
     if proof is not None and proof.low is not None and proof.high is not None:
         interval = interval_words(row.check.metric, proof.low, proof.high)
-    verdict = f"**{kind.value}**" if kind in _ON_TOP and kind else escape(cells.verdict)
     texts = (cells.metric, cells.baseline, cells.current, cells.change, interval)
-    return f"| {verdict} | {code(nodeid)} | {' | '.join(map(escape, texts))} |"
-
-
-def _table(lines: Sequence[str]) -> str:
-    head = f"| {' | '.join(_HEADER)} |"
-    return "\n".join([head, "|" + " --- |" * len(_HEADER), *lines])
-
-
-def _fitting(lines: Sequence[str], room: int) -> int:
-    """How many lines fit into so many characters."""
-    used = 0
-    for number, line in enumerate(lines):
-        used += len(line) + 1
-        if used > room:
-            return number
-    return len(lines)
-
-
-def _folded(result: ComparisonResult, lines: Sequence[str], room: int) -> list[str]:
-    """Write the folded part: the other rows, explanations, and what was compared."""
-    written = [*_explanations(result), *_facts(result)]
-    kept = written[: _fitting(written, room // 2)]
-    room -= sum(len(line) + 1 for line in kept) + 500
-    shown = lines[: _fitting(lines, max(room, 0))]
-    cut = [
-        f"{count(left, noun)} left out here: `--format json` has all."
-        for left, noun in ((len(lines) - len(shown), "row"), (len(written) - len(kept), "line"))
-        if left
-    ]
-    what = "what was measured" if result.unlike else "everything else"
-    parts = [f"<details><summary>{what}: {count(len(lines), 'row')}</summary>"]
-    parts += [_table(shown)] if shown else []
-    parts += ["\n".join(kept)] if kept else []
-    return [*parts, *cut, "</details>"]
+    shown = (verdict_cell(kind, NOTHING), code(clipped(nodeid)), *map(escape, texts))
+    return f"| {' | '.join(shown)} |"
 
 
 def _explanations(result: ComparisonResult) -> Iterator[str]:
@@ -205,10 +145,3 @@ def _facts(result: ComparisonResult) -> Iterator[str]:
     for word, nodeids in (("added", result.added), ("removed", result.removed)):
         for nodeid in nodeids:
             yield f"- {word}: {code(nodeid)}"
-
-
-def _block(command: str) -> str:
-    """Fence a command; one with backticks by more of them."""
-    longest = max((len(run) for run in re.findall("`+", command)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}sh\n{printable(command)}\n{fence}"

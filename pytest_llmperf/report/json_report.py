@@ -16,10 +16,12 @@ per second; anything unknown is null)::
                 engine_version, backend} (null where unknown), model_file {name, sha256,
                 size_bytes, quantization} (the same), config (the resolved ``llm``
                 section), machine_facts {item: value}, history (null where it was not
-                read)
+                read), fails [verdict] (that failed tests of this
+                session)
     counts      {verdict: checks}, only verdicts that occurred; metrics of one
                 test that are one quantity count as one check
-    tests       [{nodeid, verdict, workload {summary, hash, requests [digest, as
+    tests       [{nodeid, location {file (from pytest's root folder), line} (null where it
+                is no test of pytest), verdict, workload {summary, hash, requests [digest, as
                 request_digest.py has it]}, settings {name: value} (of its cell of a sweep;
                 empty without), processes, pairs, earlier_pairs (of them,
                 measured by earlier sessions), against (what this test was compared with;
@@ -35,6 +37,8 @@ per second; anything unknown is null)::
                 (quality/figures.py; null where they could not be measured)} (null where
                 nobody asked), timelines [timeline], command (that measures it again),
                 doctor_command (that tries the diagnosis; both null where there is none)}]
+    unmeasured  [{nodeid, outcome ("failed" or "skipped"), reason, location}], perf tests
+                that ran and could not be measured: no verdict is about them
 
     roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
                 bytes_per_token, depth (positions a decode step looks at, on average),
@@ -53,7 +57,8 @@ per second; anything unknown is null)::
                 second side), baseline {value, low, high, sessions, sources [file],
                 levels [number] (of each source)},
                 change (slowdown, positive is worse), verdict, explanation,
-                strategy, proof, notes [text], reasons [{verdict, strategy, text}],
+                claim (of it, without facts), strategy, proof, notes
+                [text], reasons [{verdict, strategy, text}],
                 progress (null where samples do not decide one by one), history {sessions
                 [index in the session's history], values [number], changes [{index (in
                 values), slowdown, low, high}]} (null without)
@@ -107,6 +112,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.gate.combine import count_kinds
+from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, fails
 from pytest_llmperf.session.roofline import roofline_json
 
 if TYPE_CHECKING:
@@ -161,9 +167,11 @@ def session_json(session: SessionResult) -> dict[str, Any]:
             "config": dict(session.config),
             "machine_facts": dict(session.machine_facts),
             "history": _history(session),
+            "fails": _failing_kinds(session),
         },
         "counts": {kind.value: number for kind, number in counts.items()},
         "tests": [_test(test, session.history) for test in session.tests],
+        "unmeasured": [asdict(test) for test in session.unmeasured],
     }
 
 
@@ -196,6 +204,11 @@ def write_report(path: Path, text: str, form: str, option: str) -> None:
         ) from error
 
 
+def _failing_kinds(session: SessionResult) -> list[str]:
+    policy = session.policy or FailPolicy(strict=session.strict)
+    return [kind.value for kind in VerdictKind if fails(kind, policy)]
+
+
 def _provenance(session: SessionResult) -> dict[str, Any] | None:
     if session.provenance is None:
         return None
@@ -222,6 +235,7 @@ def _test(test: TestResult, history: ReportHistory | None) -> dict[str, Any]:
     levels = {} if history is None else history.levels.get(test.nodeid, {})
     return {
         "nodeid": test.nodeid,
+        "location": asdict(test.location) if test.location else None,
         "verdict": test.worst.kind.value if test.worst else None,
         "workload": {
             "summary": test.workload,
@@ -307,6 +321,7 @@ def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
         "change": row.change,
         "verdict": verdict.kind.value if verdict else None,
         "explanation": verdict.explanation if verdict else None,
+        "claim": verdict.claim if verdict else None,
         "strategy": verdict.strategy if verdict else None,
         "proof": _proof(verdict.proof) if verdict and verdict.proof else None,
         "notes": list(verdict.notes) if verdict else [],

@@ -157,6 +157,7 @@ def _test(
         diagnosis=diagnosis,
         doctor_command=doctor_command(setup, test.workload) if diagnosis else "",
         timelines=shown_timelines(samples),
+        location=test.location,
     )
 
 

@@ -17,6 +17,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Location:
+    """Where a test is defined.
+
+    Attributes:
+        file: its path from pytest's root folder.
+        line: number of the line, from 1.
+    """
+
+    file: str
+    line: int
+
+
+@dataclass(frozen=True)
+class UnmeasuredTest:
+    """A perf test that ran and could not be measured: its body failed, or it was skipped.
+
+    Attributes:
+        nodeid: its name.
+        outcome: ``failed`` or ``skipped``.
+        reason: why, in one line.
+        location: where it is defined.
+    """
+
+    nodeid: str
+    outcome: str
+    reason: str
+    location: Location | None = None
+
+
+@dataclass(frozen=True)
 class RecordedTest:
     """One test whose body has run.
 
@@ -28,6 +58,7 @@ class RecordedTest:
         budget: seconds that may go into replaying it; None takes ``perf.test_budget``.
         quality: limits of the answers' quality, or None.
         cell: its engine settings in a sweep; None: the session's.
+        location: where it is defined; None if it is no test of pytest.
     """
 
     nodeid: str
@@ -37,6 +68,7 @@ class RecordedTest:
     budget: float | None = None
     quality: QualityLimits | None = None
     cell: Cell | None = None
+    location: Location | None = None
 
     @property
     def identity(self) -> dict[str, Any]:

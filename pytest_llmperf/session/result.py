@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.baselines.record import ModelIdentity, Provenance
     from pytest_llmperf.gate.check import Check, Evidence, Samples
-    from pytest_llmperf.gate.verdict import Verdict
+    from pytest_llmperf.gate.verdict import FailPolicy, Verdict
     from pytest_llmperf.machine.gpu.devices import Gpu
     from pytest_llmperf.machine.gpu.summary import TelemetrySummary
     from pytest_llmperf.quality.figures import QualityResult
     from pytest_llmperf.request_digest import RequestDigest
     from pytest_llmperf.session.fitness_entries import FitnessEntry
+    from pytest_llmperf.session.recorded import Location, UnmeasuredTest
     from pytest_llmperf.session.report_history import ReportHistory
     from pytest_llmperf.session.roofline import RooflineShare
     from pytest_llmperf.session.shown_timelines import ShownTimeline
@@ -168,6 +169,7 @@ class TestResult:
         quality: all of them; None if not requested, or not measured.
         timelines: single iterations to show token by token.
         command: the command that measures this test again; empty where unknown.
+        location: where the test is defined, or None.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -197,6 +199,7 @@ class TestResult:
     quality: QualityResult | None = None
     timelines: tuple[ShownTimeline, ...] = ()
     command: str = ""
+    location: Location | None = None
 
     @property
     def all_rows(self) -> tuple[CheckResult, ...]:
@@ -255,6 +258,8 @@ class SessionResult:
         machine_facts: items of the machine's fingerprint.
         command: the command that ran this session; empty where unknown.
         history: levels of the tests in earlier recorded sessions; None where not requested.
+        policy: which verdicts fail a test; None: the plain policy, with ``strict``.
+        unmeasured: perf tests that ran beside these and could not be measured.
     """
 
     machine_key: str
@@ -287,3 +292,5 @@ class SessionResult:
     machine_facts: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     history: ReportHistory | None = None
+    policy: FailPolicy | None = None
+    unmeasured: tuple[UnmeasuredTest, ...] = ()

@@ -10,13 +10,12 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
-from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, find_shortfall
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.launch import LaunchSpec
-from pytest_llmperf.engine_kinds import OWN, EngineKindError
+from pytest_llmperf.engine_kinds import OWN, EngineKind, EngineKindError
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.replication import replication_unit
 
@@ -217,25 +216,27 @@ def setup_words(project: ProjectFolders, loaded: LoadedConfig) -> list[str]:
     """
     llm, words = loaded.config.llm, [project.describe(loaded.path)]
     try:
-        kind = llm.kind
-        words.append(_model_words(llm))
+        kind, settings = llm.kind, llm.resolved()
+        words.append(_model_words(kind, settings))
         if kind.uses_llama_settings:
-            threads = auto_threads() if llm.n_threads == "auto" else llm.n_threads
-            layers = [] if kind.backend_name == "cpu" else [f"n_gpu_layers {llm.n_gpu_layers}"]
-            words.append(", ".join([kind.backend_name, *layers, count(threads, "thread")]))
+            on_gpu = f"n_gpu_layers {settings['n_gpu_layers']}"
+            layers = [] if kind.backend_name == "cpu" else [on_gpu]
+            threads = count(settings["n_threads"], "thread")
+            words.append(", ".join([kind.backend_name, *layers, threads]))
     except EngineKindError:
         # The set-up that follows says what is wrong.
         return words[:1]
     return words
 
 
-def _model_words(llm: LlmConfig) -> str:
+def _model_words(kind: EngineKind, settings: Mapping[str, Any]) -> str:
     from pytest_llmperf.config.embedded import EMBEDDED
 
-    if llm.kind.needs != "model":
-        return llm.kind.title({"target": llm.target})
-    embedded = EMBEDDED.get(llm.model_path)
-    return embedded.file_name if embedded else PurePath(llm.model_path).name
+    if kind.needs != "model":
+        return kind.title(settings)
+    path = str(settings["model_path"])
+    embedded = EMBEDDED.get(path)
+    return embedded.file_name if embedded else PurePath(path).name
 
 
 def with_settings(setup: EngineSetup, settings: Mapping[str, Any]) -> EngineSetup:

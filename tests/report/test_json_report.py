@@ -48,6 +48,7 @@ def test_the_session_is_described() -> None:
         "config": {},
         "machine_facts": {},
         "history": None,
+        "fails": ["error", "invalid", "regressed", "missed"],
     }
 
 

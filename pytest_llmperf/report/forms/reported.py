@@ -21,6 +21,7 @@ from pytest_llmperf.stored_json import (
     expect,
     read,
 )
+from pytest_llmperf.text import in_short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +74,9 @@ class ReportedCheck(Stored):
         limit, value, low, high: in base units.
         verdict: the session's own; None for a figure that is shown only.
         explanation: of the verdict; an error's may have several lines.
+        claim: the finding in a few words, without the facts behind it.
         change: slowdown as a fraction, positive is worse.
+        strategy: which one decided, and ``proof`` is of.
         notes, reasons: what else was found.
     """
 
@@ -87,8 +90,10 @@ class ReportedCheck(Stored):
     high: Number | None
     verdict: VerdictKind | None
     explanation: str | None
+    claim: str | None = field(default=None, metadata=LATER)
     baseline: ReportedBaseline | None = field(default=None, metadata=LATER)
     change: Number | None = field(default=None, metadata=LATER)
+    strategy: str | None = field(default=None, metadata=LATER)
     proof: ReportedProof | None = field(default=None, metadata=LATER)
     notes: Texts = field(default=(), metadata=LATER)
     reasons: tuple[ReportedReason, ...] = field(default=(), metadata=LATER)
@@ -115,9 +120,9 @@ class ReportedCheck(Stored):
         return frozenset({self.verdict, *(reason.verdict for reason in self.reasons)})
 
     @property
-    def claim(self) -> str:
-        """The verdict's explanation in one line; may be empty."""
-        return " ".join((self.explanation or "").split())
+    def finding(self) -> str:
+        """The verdict's claim in one line; may be empty."""
+        return " ".join(in_short(self.claim or self.explanation or "").split())
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,15 @@ class Location(Stored):
 
 
 @dataclass(frozen=True)
+class ReportedCause(Stored):
+    """A possible cause of a slow test."""
+
+    title: str
+    evidence: str
+    change: str
+
+
+@dataclass(frozen=True)
 class ReportedTest(Stored):
     """A measured test."""
 
@@ -156,6 +170,7 @@ class ReportedTest(Stored):
     differences: Texts
     causes: Texts
     metrics: tuple[ReportedCheck, ...]
+    diagnosis: tuple[ReportedCause, ...] = field(default=(), metadata=LATER)
     quality: ReportedQuality | None = field(default=None, metadata=LATER)
     location: Location | None = field(default=None, metadata=LATER)
 
@@ -267,11 +282,11 @@ def session_of(data: Any) -> ReportedSession:
 
 
 def claims(checks: Iterable[ReportedCheck]) -> dict[tuple[VerdictKind, str], list[ReportedCheck]]:
-    """Group judged checks by verdict and explanation: those that share both share a line."""
+    """Group judged checks by verdict and finding: those that share both share a line."""
     groups: dict[tuple[VerdictKind, str], list[ReportedCheck]] = {}
     for check in checks:
         if check.verdict is not None:
-            groups.setdefault((check.verdict, check.claim), []).append(check)
+            groups.setdefault((check.verdict, check.finding), []).append(check)
     return groups
 
 

@@ -55,7 +55,7 @@ def _entry(one: Measurement) -> dict[str, Any]:
     if check.low is not None and check.high is not None:
         half = max(one.value - check.low, check.high - one.value)
         entry["range"] = f"± {half:.6g}"
-    verdict = f"{check.verdict.value}: {check.claim}" if check.verdict is not None else ""
+    verdict = f"{check.verdict.value}: {check.finding}" if check.verdict is not None else ""
     entry["extra"] = printable("\n".join(filter(None, (verdict, one.test.workload.summary))))
     return entry
 

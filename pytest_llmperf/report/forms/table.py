@@ -12,13 +12,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a form may ask of the command.
+
+    Attributes:
+        value: of the form's option, where it has choices.
+        place: turns a test's file into a path from the top of the repository.
+        longest: characters of a page.
+    """
+
+    value: str
+    place: Callable[[str], str]
+    longest: int
+
+
+@dataclass(frozen=True)
 class Form:
     """One form of a session.
 
     Attributes:
         option: of the command, without dashes.
         text: its help.
-        render: returns the text for a session; with ``choices``, for one of them, too.
+        render: returns the text for a session.
         choices: values of the option, which then needs one.
         needs_verdicts: a recorded session, which has none, can't have this form.
         numbers_only: void measurements are left out of it.
@@ -26,34 +41,79 @@ class Form:
 
     option: str
     text: str
-    render: Callable[[ReportedSession, str], str]
+    render: Callable[[ReportedSession, Request], str]
     choices: tuple[str, ...] = ()
     needs_verdicts: bool = False
     numbers_only: bool = False
 
 
-def _bmf(session: ReportedSession, _: str) -> str:
+def _markdown(session: ReportedSession, request: Request) -> str:
+    from pytest_llmperf.report.forms.markdown import session_markdown
+
+    return session_markdown(session, request.longest)
+
+
+def _github(session: ReportedSession, request: Request) -> str:
+    from pytest_llmperf.report.forms.github import workflow_commands
+
+    return workflow_commands(session, request.place)
+
+
+def _gitlab(session: ReportedSession, request: Request) -> str:
+    from pytest_llmperf.report.forms.gitlab import code_quality
+
+    return code_quality(session, request.place)
+
+
+def _junit(session: ReportedSession, _: Request) -> str:
+    from pytest_llmperf.report.forms.junit import junit_xml
+
+    return junit_xml(session)
+
+
+def _bmf(session: ReportedSession, _: Request) -> str:
     from pytest_llmperf.report.forms.stored_elsewhere import bencher_metric_format
 
     return bencher_metric_format(session)
 
 
-def _action_benchmark(session: ReportedSession, choice: str) -> str:
+def _action_benchmark(session: ReportedSession, request: Request) -> str:
     from pytest_llmperf.metric_types import Direction
     from pytest_llmperf.report.forms.stored_elsewhere import action_benchmark
 
-    direction = Direction.LOWER if choice == "smaller" else Direction.HIGHER
+    direction = Direction.LOWER if request.value == "smaller" else Direction.HIGHER
     return action_benchmark(session, direction)
+
+
+def _openmetrics(session: ReportedSession, _: Request) -> str:
+    from pytest_llmperf.report.forms.openmetrics import openmetrics
+
+    return openmetrics(session)
 
 
 #: In the order of ``llmperf report --help``.
 FORMS = (
+    Form("markdown", "a page for a comment, its verdict first", _markdown),
+    Form(
+        "github",
+        "annotations of GitHub Actions, and the page in the step's summary",
+        _github,
+        needs_verdicts=True,
+    ),
+    Form(
+        "gitlab",
+        "GitLab's Code Quality report (artifacts:reports:codequality)",
+        _gitlab,
+        needs_verdicts=True,
+    ),
+    Form("junit", "JUnit XML", _junit, needs_verdicts=True),
     Form("bmf", "Bencher Metric Format", _bmf, numbers_only=True),
     Form(
         "github-action-benchmark",
-        "entries for customSmallerIsBetter or customBiggerIsBetter",
+        "entries for its customSmallerIsBetter or customBiggerIsBetter",
         _action_benchmark,
         choices=("smaller", "bigger"),
         numbers_only=True,
     ),
+    Form("openmetrics", "OpenMetrics text, also for GitLab", _openmetrics, numbers_only=True),
 )

@@ -1,0 +1,60 @@
+"""A session as GitLab's Code Quality report: its findings on the lines of the tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.report.forms.outcome import Outcome, TestOutcome, outcomes_of
+from pytest_llmperf.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_llmperf.report.forms.reported import ReportedSession
+
+_SEVERITIES = {Outcome.BROKEN: "critical", Outcome.FAILED: "major", Outcome.OPEN: "minor"}
+#: Nothing was compared: expected for a new test, but worth knowing.
+_INFO = {VerdictKind.NO_BASELINE.value, VerdictKind.WORKLOAD_CHANGED.value}
+
+
+def code_quality(session: ReportedSession, place: Callable[[str], str]) -> str:
+    """Return the JSON of ``artifacts:reports:codequality``; an empty list if all is proven.
+
+    A merge request shows what its target branch does not have, by the fingerprint: that is of
+    the test and the machine, so that other numbers are no other finding. See
+    https://docs.gitlab.com/ci/testing/code_quality/.
+
+    Args:
+        session: the session.
+        place: turns a test's file into a path from the top of the repository.
+    """
+    machine = session.session.machine
+    return (
+        json.dumps(
+            [
+                _finding(one, machine, place)
+                for one in outcomes_of(session)
+                if one.outcome is not Outcome.PASSED
+            ],
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def _finding(one: TestOutcome, machine: str, place: Callable[[str], str]) -> dict[str, Any]:
+    severity = "info" if one.word in _INFO else _SEVERITIES[one.outcome]
+    identity = "\0".join((machine, one.nodeid, one.outcome.value))
+    return {
+        "description": printable(f"{one.nodeid}: {one.message}"),
+        "check_name": f"llmperf {one.word}",
+        "fingerprint": hashlib.sha256(printable(identity).encode()).hexdigest(),
+        "severity": severity,
+        "location": {
+            "path": printable(place(one.file)).removeprefix("./"),
+            "lines": {"begin": one.line or 1},
+        },
+    }

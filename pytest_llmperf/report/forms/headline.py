@@ -1,0 +1,81 @@
+"""The headline of a session: its worst verdict, and how many checks have which."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.metrics import known_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_llmperf.report.forms.reported import ReportedSession, ReportedTest
+
+NOT_MEASURED = "not measured"
+NOT_JUDGED = "not judged"
+#: What a headline may name, the worst first. A test that nobody measured, or judged, is worse
+#: than a pass: nothing is known of it.
+_WORST_FIRST = (
+    VerdictKind.ERROR.value,
+    VerdictKind.INVALID.value,
+    VerdictKind.REGRESSED.value,
+    VerdictKind.MISSED.value,
+    NOT_MEASURED,
+    VerdictKind.INCONCLUSIVE.value,
+    NOT_JUDGED,
+    VerdictKind.WORKLOAD_CHANGED.value,
+    VerdictKind.NO_BASELINE.value,
+    VerdictKind.PASS.value,
+    VerdictKind.IMPROVED.value,
+)
+
+
+def headline(session: ReportedSession) -> tuple[str, str]:
+    """Return the worst finding, and the counts: ``("missed", "2 tests, 6 checks: 1 missed, ...")``.
+
+    Metrics that are one quantity count as one check, as in the session's own summary.
+    """
+    kinds = Counter(kind for test in session.tests for kind in _kinds_by_quantity(test))
+    unjudged = sum(test.worst is None for test in session.tests)
+    failed = sum(test.failed for test in session.unmeasured)
+    skipped = len(session.unmeasured) - failed
+    # A test's own verdict may be worse than those of its checks.
+    found = {test.worst.value for test in session.tests if test.worst is not None}
+    if unjudged or not session.tests:
+        found.add(NOT_JUDGED)
+    if failed:
+        found.add(NOT_MEASURED)
+    worst = next(word for word in _WORST_FIRST if word in found)
+    others = []
+    if unjudged and not session.is_record:
+        others.append(f"{count(unjudged, 'test')} {NOT_JUDGED}")
+    if failed:
+        others.append(f"{count(failed, 'more test')} failed and {NOT_MEASURED}")
+    if skipped:
+        others.append(f"{count(skipped, 'more test')} skipped")
+    return worst, counted(len(session.tests), kinds, others)
+
+
+def counted(tests: int, kinds: Mapping[VerdictKind, int], others: Sequence[str] = ()) -> str:
+    """Count tests, checks and verdicts: ``3 tests, 9 checks: 1 regressed, 8 pass``."""
+    total = count(tests, "test")
+    if kinds:
+        total += f", {count(sum(kinds.values()), 'check')}"
+    found = [f"{kinds[kind]} {kind.value}" for kind in VerdictKind if kinds.get(kind)]
+    parts = ", ".join([*found, *others])
+    return f"{total}: {parts}" if parts else total
+
+
+def _kinds_by_quantity(test: ReportedTest) -> Iterator[VerdictKind]:
+    """Yield the worst verdict on each quantity of a test."""
+    worst: dict[str, VerdictKind] = {}
+    for check in test.checks:
+        if check.verdict is not None:
+            metric = known_metric(check.name)
+            quantity = check.name if metric is None else metric.quantity
+            before = worst.setdefault(quantity, check.verdict)
+            worst[quantity] = min(before, check.verdict, key=lambda kind: kind.rank)
+    yield from worst.values()

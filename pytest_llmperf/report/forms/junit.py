@@ -1,0 +1,98 @@
+"""A session as JUnit XML, by the schema of Jenkins' xUnit plugin (junit-10.xsd)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from pytest_llmperf.report.forms import figures
+from pytest_llmperf.report.forms.headline import headline
+from pytest_llmperf.report.forms.outcome import Outcome, TestOutcome, outcomes_of
+from pytest_llmperf.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_llmperf.report.forms.reported import ReportedSession
+
+#: The element below a test's. Of a skipped test JUnit's readers do not say that it passed.
+_ELEMENTS = {Outcome.BROKEN: "error", Outcome.FAILED: "failure", Outcome.OPEN: "skipped"}
+
+
+def junit_xml(session: ReportedSession) -> str:
+    """Return the text of a JUnit file.
+
+    Failing verdicts are failures, ``error`` and ``invalid`` are errors. A test that failed
+    nothing and proves nothing, such as an inconclusive one, is skipped, with the reason.
+    """
+    found = outcomes_of(session)
+    counts = Counter(one.outcome for one in found)
+    facts = session.session
+    totals = {
+        "tests": str(len(found)),
+        "failures": str(counts[Outcome.FAILED]),
+        "errors": str(counts[Outcome.BROKEN]),
+    }
+    suites = Element("testsuites", {"name": "llmperf", **totals})
+    suite = SubElement(
+        suites,
+        "testsuite",
+        {
+            "name": "llmperf",
+            **totals,
+            "skipped": str(counts[Outcome.OPEN]),
+            "time": f"{facts.wall_s:.3f}",
+        },
+    )
+    worst, counted = headline(session)
+    properties = SubElement(suite, "properties")
+    for name, value in (
+        ("llmperf.verdict", worst),
+        ("llmperf.counts", counted),
+        ("llmperf.machine", facts.machine),
+        ("llmperf.model", facts.model),
+        ("llmperf.engine", facts.engine),
+        ("llmperf.against", facts.against or ""),
+    ):
+        if value:
+            SubElement(properties, "property", {"name": name, "value": printable(value)})
+    for one in found:
+        suite.append(_case(one))
+    indent(suites)
+    # Character references for all that is not ASCII: any encoding of the output keeps them.
+    body = tostring(suites, encoding="us-ascii", xml_declaration=False).decode("ascii")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{body}\n'
+
+
+def _case(one: TestOutcome) -> Element:
+    classname, name = _names(one.nodeid)
+    case = Element("testcase", {"classname": classname, "name": name})
+    if (element := _ELEMENTS.get(one.outcome)) is not None:
+        kind, message = f"llmperf.{one.word}", printable(one.message)
+        shown = SubElement(case, element, {"type": kind, "message": message})
+        shown.text = "\n".join(map(printable, one.why))
+    if lines := list(_figures(one)):
+        SubElement(case, "system-out").text = "\n".join(map(printable, lines))
+    return case
+
+
+def _names(nodeid: str) -> tuple[str, str]:
+    """Split a node id as pytest's own JUnit file does: ``tests.test_a.TestB`` and ``test_c[1]``."""
+    # Parameters may hold any text.
+    plain, bracket, parameters = nodeid.partition("[")
+    *path, name = plain.split("::")
+    file = path[0].removesuffix(".py").replace("/", ".") if path else ""
+    classname = ".".join([file, *path[1:]]) if path else "llmperf"
+    return printable(classname), printable(f"{name}{bracket}{parameters}")
+
+
+def _figures(one: TestOutcome) -> Iterator[str]:
+    """Write what was measured: JUnit's schema has no place for properties of a test."""
+    if one.test is None:
+        return
+    yield f"verdict: {one.word}"
+    yield f"workload: {one.test.workload.summary}"
+    for check in one.test.checks:
+        verdict = f"{check.verdict.value}: " if check.verdict is not None else ""
+        yield f"{check.label}: {verdict}{figures.figures_line(check)}"

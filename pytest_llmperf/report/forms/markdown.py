@@ -1,0 +1,172 @@
+"""A session as Markdown: a page for a comment or a job's summary, its verdict first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import count, listed, percent
+from pytest_llmperf.report.cells import NOTHING
+from pytest_llmperf.report.forms import figures
+from pytest_llmperf.report.forms.headline import NOT_MEASURED, headline
+from pytest_llmperf.report.forms.reported import PROVEN, claims
+from pytest_llmperf.report.markdown import (
+    LONGEST,
+    ON_TOP,
+    VerdictPage,
+    clipped,
+    code,
+    escape,
+    session_line,
+    verdict_cell,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_llmperf.report.forms.reported import (
+        ReportedCheck,
+        ReportedSession,
+        ReportedTest,
+        UnmeasuredTest,
+    )
+
+_HEADER = ("verdict", "test", "metric", "measured", "target", "baseline", "change")
+#: Causes shown for one test; ``llmperf doctor`` shows all.
+_CAUSES = 3
+#: Characters of one explanation.
+_LONGEST_LINE = 1000
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One check of one test."""
+
+    test: ReportedTest
+    check: ReportedCheck
+
+    @property
+    def kind(self) -> VerdictKind | None:
+        """The verdict; what voids a test voids its figures."""
+        voided = self.test.verdict if self.test.is_void else None
+        return self.check.verdict or voided
+
+    @property
+    def order(self) -> tuple[int, float]:
+        """The worst verdict first, then the largest slowdown."""
+        rank = len(VerdictKind) if self.kind is None else self.kind.rank
+        return rank, -self.check.change if self.check.change is not None else float("inf")
+
+    @property
+    def text(self) -> str:
+        """The row of the table."""
+        check = self.check
+        texts = (
+            check.label,
+            figures.measured(check),
+            figures.target(check),
+            figures.baseline(check),
+            figures.change(check),
+        )
+        name = code(clipped(self.test.nodeid))
+        return _row(verdict_cell(self.kind, NOTHING), name, *map(escape, map(clipped, texts)))
+
+
+def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
+    """Write a session: the verdict, what failed or is open, and all else folded away.
+
+    ``longest``: characters; what does not fit is left out, and counted.
+    """
+    rows = sorted(
+        (_Row(test, check) for test in session.tests for check in test.checks),
+        key=lambda row: row.order,
+    )
+    on_top = [row for row in rows if row.kind in ON_TOP]
+    # In the order of the table; a dict keeps the first place of each.
+    explained = {row.test.nodeid: row.test for row in on_top}
+    lost = [test for test in session.unmeasured if test.failed]
+    worst, counts = headline(session)
+    page = VerdictPage(
+        title=f"llmperf: {worst} ({escape(counts)})",
+        about=list(_about(session)),
+        header=_HEADER,
+        top=[*map(_unmeasured_row, lost), *(row.text for row in on_top)],
+        top_lines=[*map(_unmeasured_line, lost), *filter(None, map(_item, explained.values()))],
+        rest=[row.text for row in rows if row.kind not in ON_TOP],
+        lines=[
+            *(_unmeasured_line(test) for test in session.unmeasured if not test.failed),
+            *filter(None, (_item(one) for one in session.tests if one.nodeid not in explained)),
+            *_facts(session),
+        ],
+        whole="The session's JSON file has all of it.",
+    )
+    return page.text(longest)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _about(session: ReportedSession) -> Iterator[str]:
+    facts = session.session
+    yield session_line(facts.model, facts.machine, facts.engine)
+    if session.is_record:
+        yield "A recorded session: it has measurements and no verdicts."
+    elif facts.against is not None:
+        commit = f" ({facts.base_commit[:12]})" if facts.base_commit else ""
+        yield f"Compared with {code(clipped(facts.against + commit))}, run in the same session."
+    elif facts.baselines:
+        yield f"Compared with {count(len(facts.baselines), 'stored session')}."
+    origin = facts.provenance
+    if origin is not None and origin.commit:
+        changed = ", with uncommitted changes" if origin.dirty else ""
+        yield f"Measured commit {code(origin.commit[:12])}{changed}."
+    if facts.busy:
+        yield f"What the machine did: {escape(clipped('; '.join(facts.busy), 1000))}."
+
+
+def _unmeasured_row(test: UnmeasuredTest) -> str:
+    name = code(clipped(test.nodeid))
+    return _row(f"**{NOT_MEASURED}**", name, *([NOTHING] * (len(_HEADER) - 2)))
+
+
+def _unmeasured_line(test: UnmeasuredTest) -> str:
+    text = _shown(f"{test.outcome}, {NOT_MEASURED}: {test.reason}")
+    return f"- {code(clipped(test.nodeid))} {text}"
+
+
+def _item(test: ReportedTest) -> str:
+    """Return an item of a list: a test, and what explains its verdicts; or nothing."""
+    found = [_shown(text) for text in _explanations(test)]
+    return "\n  - ".join([f"- {code(clipped(test.nodeid))}", *found]) if found else ""
+
+
+def _explanations(test: ReportedTest) -> Iterator[str]:
+    """Explain each verdict that proves nothing good; checks with the same reason share a line."""
+    for (kind, claim), checks in claims(test.checks).items():
+        notes = list(dict.fromkeys(note for check in checks for note in check.notes))
+        if kind not in PROVEN or notes:
+            labels = listed([check.label for check in checks])
+            yield f"{kind.value}: {labels}: {'; '.join([claim, *notes])}"
+    for cause in test.causes:
+        yield f"likely cause: {cause}"
+    for one in test.diagnosis[:_CAUSES]:
+        yield f"why it may be slow: {one.title}: {one.evidence}; change: {one.change}"
+    yield from test.findings
+    yield from test.differences
+
+
+def _shown(text: str) -> str:
+    return escape(clipped(" ".join(text.split()), _LONGEST_LINE))
+
+
+def _facts(session: ReportedSession) -> Iterator[str]:
+    facts = session.session
+    for text in (*facts.side_differences, *facts.notes):
+        yield f"- {escape(clipped(' '.join(text.split()), _LONGEST_LINE))}"
+    if facts.false_alarms is not None and (facts.against or facts.baselines):
+        chance = percent(facts.false_alarms)
+        yield f"- chance of any false regressed in this session: {escape(chance)} at most"
+    for name in facts.baselines:
+        yield f"- baseline: {code(clipped(name))}"

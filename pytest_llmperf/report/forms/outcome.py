@@ -1,0 +1,140 @@
+"""What a test's verdicts mean to tools that know passed, failed, broken and skipped only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.gate.verdict import UNCOMPARED
+from pytest_llmperf.gate.words import listed
+from pytest_llmperf.report.forms.headline import NOT_JUDGED, NOT_MEASURED
+from pytest_llmperf.report.forms.reported import PROVEN, VOID, claims
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_llmperf.report.forms.reported import (
+        Location,
+        ReportedSession,
+        ReportedTest,
+        UnmeasuredTest,
+    )
+
+
+class Outcome(Enum):
+    """Outcome of a test, the worst first.
+
+    ``OPEN`` is a test that did not fail, and of which nothing is proven.
+    """
+
+    BROKEN = "broken"
+    FAILED = "failed"
+    OPEN = "open"
+    PASSED = "passed"
+
+    @property
+    def rank(self) -> int:
+        """Position in the order; 0 is the worst."""
+        return list(Outcome).index(self)
+
+
+@dataclass(frozen=True)
+class TestOutcome:
+    """A test, with what is wrong with it.
+
+    Attributes:
+        nodeid: its name.
+        outcome: of all of its checks.
+        word: the verdict, or that it has none.
+        why: what is wrong or open, one line each, the verdict first; empty if it passed.
+        location: where it is defined; the line is None where the report does not say.
+        test: what was measured, or None.
+    """
+
+    __test__ = False
+
+    nodeid: str
+    outcome: Outcome
+    word: str
+    why: tuple[str, ...]
+    file: str
+    line: int | None
+    test: ReportedTest | None = None
+
+    @property
+    def message(self) -> str:
+        """The most important line."""
+        return self.why[0] if self.why else self.word
+
+
+def outcomes_of(session: ReportedSession) -> list[TestOutcome]:
+    """Return the outcome of every test, those that were not measured last."""
+    measured = [_measured(session, test) for test in session.tests]
+    return [*measured, *map(_unmeasured, session.unmeasured)]
+
+
+def in_repository(file: str, folder: Path, environ: Mapping[str, str]) -> str:
+    """Return a test's file as a path from the top of the repository.
+
+    A report has it from pytest's root folder, which in CI is the current ``folder`` as a rule;
+    GitHub's and GitLab's variables name the top.
+    """
+    top = environ.get("GITHUB_WORKSPACE") or environ.get("CI_PROJECT_DIR")
+    whole = folder / file
+    if top and whole.exists() and whole.resolve().is_relative_to(Path(top).resolve()):
+        return whole.resolve().relative_to(Path(top).resolve()).as_posix()
+    return file
+
+
+def _measured(session: ReportedSession, test: ReportedTest) -> TestOutcome:
+    outcome = _outcome(session, test)
+    word = test.worst.value if test.worst is not None else NOT_JUDGED
+    why = tuple(_reasons(test)) if outcome is not Outcome.PASSED else ()
+    file, line = _place(test.nodeid, test.location)
+    return TestOutcome(test.nodeid, outcome, word, why, file, line, test)
+
+
+def _outcome(session: ReportedSession, test: ReportedTest) -> Outcome:
+    kinds = {kind for check in test.checks for kind in check.kinds}
+    kinds |= {test.worst} if test.worst is not None else set()
+    failing = kinds & session.session.fails
+    if test.worst in VOID and test.worst in failing:
+        return Outcome.BROKEN
+    if failing:
+        return Outcome.FAILED
+    if test.worst in PROVEN:
+        return Outcome.PASSED
+    # Nothing to compare with, but a target that is met.
+    if test.worst in UNCOMPARED and kinds & PROVEN:
+        return Outcome.PASSED
+    return Outcome.OPEN
+
+
+def _reasons(test: ReportedTest) -> Iterator[str]:
+    found = [one for one in claims(test.checks).items() if one[0][0] not in PROVEN]
+    for (kind, claim), checks in sorted(found, key=lambda one: one[0][0].rank):
+        labels = listed([check.label for check in checks])
+        yield f"{kind.value}: {labels}: {claim}" if claim else f"{kind.value}: {labels}"
+        for note in dict.fromkeys(note for check in checks for note in check.notes):
+            yield f"{labels}: {note}"
+    if test.worst is None:
+        yield f"{NOT_JUDGED}: no metric of this test has a verdict"
+    elif test.worst in VOID and not any(check.verdict in VOID for check in test.checks):
+        yield from test.findings
+    for cause in test.causes:
+        yield f"likely cause: {cause}"
+
+
+def _unmeasured(test: UnmeasuredTest) -> TestOutcome:
+    outcome = Outcome.FAILED if test.failed else Outcome.OPEN
+    why = f"{test.outcome}, {NOT_MEASURED}: {test.reason}"
+    file, line = _place(test.nodeid, test.location)
+    return TestOutcome(test.nodeid, outcome, NOT_MEASURED, (why,), file, line)
+
+
+def _place(nodeid: str, location: Location | None) -> tuple[str, int | None]:
+    if location is not None:
+        return location.file, location.line
+    return nodeid.partition("::")[0], None

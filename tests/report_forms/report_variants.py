@@ -1,0 +1,96 @@
+"""Variants of a real report: other verdicts, other names, more tests."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+HOSTILE = [
+    "a|b",
+    "a\\|b",
+    "`x` ``y``",
+    "</code></details><script>alert(1)</script>",
+    "&amp;&#124;",
+    "[click](http://evil.example)",
+    "![img](http://evil.example/x.png)",
+    "https://evil.example www.evil.example",
+    "**bold** __init__ ~~gone~~",
+    "line\nbreak\r\ttab\x1b[31m",
+    "right\u202eto left \u200b \u2028",
+    "<!-- hidden --> --!> ]]>",
+    "$x$ ^1 [^1] [x]: y",
+    ":smile: a:b @team #12 !3 ~label /close",
+    "::error::%0A::set-output name=x::y, z",
+    "quote \" and ' and # hash } {",
+    "\ud800 \uffff 試験 🚀",
+]
+
+
+class Shown(NamedTuple):
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+def check(verdict: str | None = "pass", **changed: Any) -> dict[str, Any]:
+    """A metric of a report."""
+    return {
+        "name": "first_token",
+        "label": "first token",
+        "unit": "s",
+        "direction": "lower",
+        "gated": verdict is not None,
+        "limit": None,
+        "tolerance": 0.05,
+        "value": 0.412,
+        "low": 0.41,
+        "high": 0.415,
+        "verdict": verdict,
+        "explanation": None if verdict is None else f"the {verdict} was explained",
+        "claim": None if verdict is None else f"the {verdict} was claimed",
+        "strategy": None if verdict is None else "baseline",
+        "change": None,
+        "proof": None,
+        "baseline": None,
+        "notes": [],
+        "reasons": [] if verdict is None else [reason(verdict)],
+        "samples": [[0.412]],
+        "base_samples": [],
+        **changed,
+    }
+
+
+def reason(verdict: str, strategy: str = "baseline") -> dict[str, Any]:
+    """What a strategy found."""
+    return {"verdict": verdict, "strategy": strategy, "text": f"{strategy} says {verdict}"}
+
+
+def case(data: dict[str, Any], name: str, *metrics: dict[str, Any], **changed: Any) -> Any:
+    """A test like the real report's first one, with other metrics."""
+    ranks = (
+        *("error", "invalid", "regressed", "missed", "inconclusive"),
+        *("workload changed", "no baseline", "pass", "improved"),
+    )
+    verdicts = [one["verdict"] for one in metrics if one["verdict"]]
+    test = deepcopy(data["tests"][0])
+    test |= {"nodeid": name, "metrics": list(metrics), "findings": [], "causes": []}
+    test |= {"verdict": min(verdicts, key=ranks.index, default=None), **changed}
+    return test
+
+
+def variant(data: dict[str, Any], *tests: Any, **session: Any) -> dict[str, Any]:
+    """A report of these tests, of which every one that ran was measured."""
+    made = deepcopy(data) | {"tests": list(tests), "unmeasured": []}
+    made["session"] |= session
+    return made
+
+
+def of_verdicts(data: dict[str, Any], *verdicts: str | None) -> dict[str, Any]:
+    """A report with a test for each verdict."""
+    tests = [
+        case(data, f"tests/test_x.py::test_{number}", check(verdict))
+        for number, verdict in enumerate(verdicts)
+    ]
+    return variant(data, *tests)

@@ -1,0 +1,132 @@
+"""A session in GitHub Actions: annotations, the step's summary, and a comment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_variants import HOSTILE, Shown, case, check, of_verdicts, variant
+
+from pytest_llmperf.report.forms.github import MAX_SUMMARY
+
+Report = Callable[..., Shown]
+#: A workflow command as the runner reads it: up to the end of the line.
+COMMAND = re.compile(r"^::(error|warning) ((?:\w+=[^,:\r\n]*,?)+)::([^\r\n]*)$")
+UNESCAPED = {"%25": "%", "%0D": "\r", "%0A": "\n", "%3A": ":", "%2C": ","}
+
+
+def plain(text: str) -> str:
+    return re.sub("%(?:25|0D|0A|3A|2C)", lambda match: UNESCAPED[match[0]], text)
+
+
+def commands(out: str) -> list[tuple[str, dict[str, str], str]]:
+    """What the runner reads: level, properties and message of every command."""
+    found = []
+    for line in out.splitlines():
+        match = COMMAND.match(line)
+        assert match, line
+        pairs = (pair.split("=", 1) for pair in match[2].split(","))
+        found.append((match[1], {key: plain(value) for key, value in pairs}, plain(match[3])))
+    return found
+
+
+def test_a_failing_tests_line_is_annotated(real: dict[str, Any], report: Report) -> None:
+    found = commands(report(real, "--github").out)
+    assert [(level, about["file"], about["line"], about["title"]) for level, about, _ in found] == [
+        ("error", "tests/test_real.py", "10", "llmperf: missed"),
+        ("error", "tests/test_real.py", "22", "llmperf: not measured"),
+        ("warning", "tests/test_real.py", "16", "llmperf: no baseline"),
+        ("warning", "tests/test_real.py", "27", "llmperf: not measured"),
+    ]
+    message = found[0][2]
+    assert message.startswith(f"{real['tests'][1]['nodeid']}: missed: first token: target missed")
+
+
+def test_a_command_is_one_line_whatever_the_names(real: dict[str, Any], report: Report) -> None:
+    tests = [
+        case(real, f"test_x.py::test_x[{name}]", check("regressed", claim=f"{name}\n::error::"))
+        for name in HOSTILE[-9:]
+    ]
+    tests[0]["location"] = {"file": "a:b,c%25\n.py", "line": 3}
+    found = commands(report(variant(real, *tests), "--github").out)
+    assert len(found) == 9
+    assert found[0][1]["file"] == "a:b,c%25\\n.py"
+
+
+def test_at_most_ten_are_made_and_the_rest_is_counted(real: dict[str, Any], report: Report) -> None:
+    ten = commands(report(of_verdicts(real, *["regressed"] * 10), "--github").out)
+    assert len(ten) == 10
+    many = of_verdicts(real, *["inconclusive"] * 5, *["regressed"] * 12)
+    found = commands(report(many, "--github").out)
+    assert len(found) == 10
+    assert {level for level, _, _ in found} == {"error"}
+    assert found[-1][2] == "8 more tests like these: the job's summary has them"
+
+
+def test_nothing_is_annotated_where_all_passed(real: dict[str, Any], report: Report) -> None:
+    assert report(of_verdicts(real, "pass", "improved"), "--github").out == ""
+
+
+def test_the_file_is_found_from_the_top_of_the_repository(
+    real: dict[str, Any], report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "services" / "chat"
+    (project / "tests").mkdir(parents=True)
+    (project / "tests" / "test_real.py").write_text("")
+    monkeypatch.chdir(project)
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    found = commands(report(real, "--github").out)
+    assert found[0][1]["file"] == "services/chat/tests/test_real.py"
+
+
+def test_the_page_is_added_to_the_steps_summary(
+    real: dict[str, Any], report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = report(real, "--markdown").out
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert report(real, "--github").err == ""
+    assert summary.read_text() == page
+    report(real, "--github")
+    assert summary.read_text() == f"{page}\n{page}"
+    # A summary of more than 1 MiB would be dropped as a whole.
+    summary.write_text("x" * (MAX_SUMMARY - 100))
+    status, _, err = report(real, "--github")
+    assert (status, summary.stat().st_size) == (0, MAX_SUMMARY - 100)
+    assert "the step's summary is full (1 MiB)" in err
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
+    status, _, err = report(real, "--github")
+    assert (status, "can't be added to the step's summary" in err) == (1, True)
+
+
+def test_the_page_can_go_into_a_file(
+    real: dict[str, Any], report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no page was written: GITHUB_STEP_SUMMARY is not set" in report(real, "--github").err
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    report(real, "--github", "-o", "page.md")
+    assert (tmp_path / "page.md").read_text().startswith("### llmperf: missed (")
+    assert not (tmp_path / "summary.md").exists()
+
+
+def test_a_comment_has_a_marker_to_find_it_by(
+    real: dict[str, Any], report: Report, tmp_path: Path
+) -> None:
+    def first_line(data: dict[str, Any]) -> str:
+        report(data, "--github", "--github-comment", "comment.md")
+        mark, _, page = (tmp_path / "comment.md").read_text().partition("\n")
+        assert page.startswith("### llmperf: ")
+        assert page.count("<!-- pytest-llmperf") == 0
+        assert len(mark) + 1 + len(page) <= 60_000
+        return mark
+
+    mark = first_line(real)
+    assert re.fullmatch("<!-- pytest-llmperf [0-9a-f]{12} -->", mark)
+    assert first_line(of_verdicts(real, *["regressed"] * 900)) == mark
+    # Another job of the matrix has a comment of its own.
+    other = variant(real, case(real, "t.py::t", check()), machine="other --> <b>", model="@m")
+    assert re.fullmatch("<!-- pytest-llmperf [0-9a-f]{12} -->", first_line(other))
+    assert first_line(other) != mark

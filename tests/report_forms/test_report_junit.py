@@ -1,0 +1,122 @@
+"""A session as JUnit XML, held to the schema of Jenkins' xUnit plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+from report_variants import HOSTILE, Shown, case, check, of_verdicts, reason, variant
+
+from pytest_llmperf.text import printable
+
+Report = Callable[..., Shown]
+SCHEMA = Path(__file__).parent / "schemas" / "junit-10.xsd"
+
+
+@pytest.fixture(scope="module")
+def schema() -> Any:
+    return etree.XMLSchema(etree.parse(SCHEMA))
+
+
+@pytest.fixture
+def cases(report: Report, schema: Any) -> Callable[[dict[str, Any]], list[Any]]:
+    """The cases of a report's JUnit file, which is valid and counts them."""
+
+    def read(data: dict[str, Any]) -> list[Any]:
+        root = etree.fromstring(report(data, "--junit").out.encode())
+        schema.assertValid(root)
+        (suite,) = root
+        found = suite.findall("testcase")
+        for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(suite.get(name)) == len(suite.findall(f"testcase/{tag}"))
+        assert int(root.get("tests")) == int(suite.get("tests")) == len(found)
+        return found
+
+    return read
+
+
+def outcome(found: Any) -> str:
+    """The element that says how a case ended; a case without one passed."""
+    return next((one.tag for one in found if one.tag != "system-out"), "passed")
+
+
+def test_the_real_session(real: dict[str, Any], cases: Any, real_folder: Path) -> None:
+    found = cases(real)
+    assert list(map(outcome, found)) == ["passed", "failure", "skipped", "failure", "skipped"]
+    failure = found[1].find("failure")
+    assert failure.get("type") == "llmperf.missed"
+    assert failure.get("message").startswith("missed: first token: target missed by ")
+    assert "tokens/s: no baseline: " in found[0].findtext("system-out")
+    assert ", target >=1 tok/s" in found[0].findtext("system-out")
+    assert found[3].find("failure").text.startswith("failed, not measured: AssertionError")
+    # The names are those of pytest's own file, so that a history goes on.
+    own = etree.parse(real_folder / "pytest.xml").findall(".//testcase")
+    names = {(one.get("classname"), one.get("name")) for one in own}
+    assert {(one.get("classname"), one.get("name")) for one in found} == names
+
+
+def test_the_suite_names_the_session(real: dict[str, Any], report: Report) -> None:
+    root = etree.fromstring(report(real, "--junit").out.encode())
+    facts = {one.get("name"): one.get("value") for one in root.iter("property")}
+    assert facts["llmperf.verdict"] == "missed"
+    assert facts["llmperf.counts"].startswith("3 tests, 5 checks: 1 missed, 4 no baseline")
+    assert facts["llmperf.machine"] == real["session"]["machine"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ended"),
+    [
+        ("error", "error"),
+        ("invalid", "error"),
+        ("regressed", "failure"),
+        ("missed", "failure"),
+        ("inconclusive", "skipped"),
+        ("workload changed", "skipped"),
+        ("no baseline", "skipped"),
+        (None, "skipped"),
+        ("pass", "passed"),
+        ("improved", "passed"),
+    ],
+)
+def test_only_what_is_proven_passed(
+    real: dict[str, Any], cases: Any, verdict: str | None, ended: str
+) -> None:
+    (found,) = cases(of_verdicts(real, verdict))
+    assert outcome(found) == ended
+    if ended != "passed":
+        assert found[0].get("message").startswith(verdict or "not judged")
+
+
+def test_a_met_target_without_a_baseline_passed(real: dict[str, Any], cases: Any) -> None:
+    metric = check("no baseline", reasons=[reason("no baseline"), reason("pass", "target")])
+    (found,) = cases(variant(real, case(real, "t.py::t", metric)))
+    assert outcome(found) == "passed"
+
+
+def test_the_sessions_own_options_decide_what_fails(real: dict[str, Any], cases: Any) -> None:
+    """Strict, accepting, requiring a baseline: nothing is judged again."""
+    data = of_verdicts(real, "inconclusive", "no baseline", "regressed")
+    data["session"]["fails"] = ["error", "invalid", "missed", "inconclusive", "no baseline"]
+    assert list(map(outcome, cases(data))) == ["failure", "failure", "skipped"]
+
+
+def test_an_outranked_verdict_fails_too(real: dict[str, Any], cases: Any) -> None:
+    """The level is accepted, the target beside it is missed."""
+    metric = check("regressed", reasons=[reason("regressed"), reason("missed", "target")])
+    data = variant(real, case(real, "t.py::t", metric), fails=["error", "invalid", "missed"])
+    assert outcome(cases(data)[0]) == "failure"
+
+
+def test_every_name_is_text(real: dict[str, Any], cases: Any) -> None:
+    tests = [
+        case(real, f"tests/test_x.py::TestX::test_x[{name}::]", check("regressed", claim=name))
+        for name in HOSTILE
+    ]
+    found = cases(variant(real, *tests, model="".join(HOSTILE)))
+    assert {one.get("classname") for one in found} == {"tests.test_x.TestX"}
+    assert [one.get("name") for one in found] == [
+        f"test_x[{printable(name)}::]" for name in HOSTILE
+    ]

@@ -1,0 +1,199 @@
+"""The page of a session, read as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from report_variants import HOSTILE, Shown, case, check, of_verdicts, variant
+
+from pytest_llmperf.report.forms.markdown import session_markdown
+from pytest_llmperf.report.forms.reported import session_of
+from pytest_llmperf.report.markdown import clipped, escape
+from pytest_llmperf.text import printable
+
+Report = Callable[..., Shown]
+
+
+class Reader(HTMLParser):
+    """The tables, text and tags of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self.feed(MarkdownIt("gfm-like", {"linkify": False}).render(page))
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+def page(data: dict[str, Any], *longest: int) -> str:
+    return session_markdown(session_of(data), *longest)
+
+
+def test_the_real_session(real: dict[str, Any]) -> None:
+    text = page(real)
+    top, _, folded = text.partition("<details>")
+    title, _, model, *_ = top.splitlines()
+    assert title.startswith("### llmperf: missed (3 tests, 5 checks: 1 missed, 4 no baseline, ")
+    assert model.startswith("Model tiny-llama")
+    rows = Reader(top).rows
+    assert [row[0] for row in rows] == ["verdict", "not measured", "missed"]
+    assert rows[1][1] == "tests/test_real.py::test_wrong_answer"
+    assert rows[2][1] == f"{real['tests'][1]['nodeid']}"
+    assert rows[2][2:5:2] == ["first token", "<=1 ns"]
+    assert "failed, not measured: AssertionError" in Reader(top).text
+    assert "missed: first token: target missed by " in Reader(top).text
+    assert "skipped, not measured: Skipped: not today" in Reader(folded).text
+    assert folded.rstrip().endswith("</details>")
+
+
+def test_what_needs_a_look_is_on_top_the_worst_first(real: dict[str, Any]) -> None:
+    kinds = ("pass", "inconclusive", "no baseline", "missed", "invalid", "regressed", "error")
+    data = of_verdicts(real, *kinds)
+    data["tests"].append(
+        case(data, "t.py::far", check("regressed", change=0.3), check("improved", change=-0.1))
+    )
+    top, _, folded = page(data).partition("<details>")
+    assert [row[0] for row in Reader(top).rows[1:]] == [
+        "error",
+        "invalid",
+        "regressed",
+        "regressed",
+        "missed",
+        "inconclusive",
+    ]
+    assert [row[6] for row in Reader(top).rows[3:5]] == ["30.0% slower", "-"]
+    assert [row[0] for row in Reader(folded).rows[1:]] == ["no baseline", "pass", "improved"]
+    assert "10.0% faster" in folded
+
+
+def test_all_of_a_good_session_is_folded_away(real: dict[str, Any]) -> None:
+    text = page(of_verdicts(real, "pass", "improved"))
+    assert text.startswith("### llmperf: pass (2 tests, 2 checks: 1 pass, 1 improved)\n")
+    assert "|" not in text.partition("<details>")[0]
+
+
+def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
+    cause = {"title": "layers on the CPU", "evidence": "12 of 31", "change": "n_gpu_layers: -1"}
+    data = variant(
+        real,
+        case(
+            real,
+            "t.py::t",
+            check("regressed", notes=["also missed: by 7%"]),
+            causes=["llm.n_batch: 512 -> 64"],
+            findings=["3 stalled iterations"],
+            diagnosis=[cause],
+        ),
+        against="main",
+        base_commit="0123456789abcdef",
+        busy=["a compiler used 2 cores"],
+    )
+    top = Reader(page(data).partition("<details>")[0]).text
+    for text in (
+        "regressed: first token: the regressed was claimed; also missed: by 7%",
+        "likely cause: llm.n_batch: 512 -> 64",
+        "why it may be slow: layers on the CPU: 12 of 31; change: n_gpu_layers: -1",
+        "3 stalled iterations",
+        "Compared with main (0123456789ab), run in the same session.",
+        "What the machine did: a compiler used 2 cores.",
+    ):
+        assert text in top
+
+
+def test_names_are_data(real: dict[str, Any]) -> None:
+    tests = [
+        case(real, f"test_x.py::test_x[{name}]", check("regressed", label=name, claim=name))
+        for name in HOSTILE
+    ]
+    for test, name in zip(tests, HOSTILE, strict=True):
+        test["findings"] = [name]
+    data = variant(real, *tests, model=" ".join(HOSTILE[:4]), against=HOSTILE[3], busy=[HOSTILE[5]])
+    text = page(data)
+    read = Reader(text)
+    assert {len(row) for row in read.rows} == {7}
+    assert sorted(row[1] for row in read.rows[1:]) == sorted(
+        f"test_x.py::test_x[{printable(name)}]" for name in HOSTILE
+    )
+    plain = read.text.replace("\u200b", "")
+    for name in HOSTILE:
+        assert plain.count(" ".join(printable(name).split())) >= 3
+    allowed = {"h3", "p", "br", "code", "table", "thead", "tbody", "tr", "th", "td", "strong", "ul"}
+    assert set(read.tags) - allowed == {"li", "details", "summary"}
+    assert text.count("<!--") == text.count("<!-- -->")
+    # Nobody is called, and no picture is made, in what is not code.
+    assert not re.search(r"[@#!~]\w|:smile:", re.sub(r"<code>.*?</code>", "", plain_page(text)))
+
+
+def plain_page(text: str) -> str:
+    """What a program that looks for names sees: the page's text, zero-width spaces included."""
+    return re.sub(r"&#(\d+);", lambda match: chr(int(match[1])), text)
+
+
+@pytest.mark.parametrize("longest", [4_000, 60_000])
+def test_a_page_is_never_too_long(real: dict[str, Any], longest: int) -> None:
+    names = [f"tests/test_x.py::test_x[{'@&|' * 300}-{number}]" for number in range(300)]
+    failing = [case(real, name, check("regressed"), findings=["x" * 5_000] * 9) for name in names]
+    passing = [case(real, name, check("pass")) for name in names]
+    data = variant(real, *passing, *failing, model="m&" * 9_000, busy=["&" * 70_000] * 3)
+    data["session"]["notes"] = ["note &" * 900] * 99
+    text = page(data, longest)
+    assert len(text) <= longest
+    assert text.startswith(
+        "### llmperf: regressed (600 tests, 600 checks: 300 regressed, 300 pass)"
+    )
+    cut = re.search(
+        r"\nLeft out here, to keep this short: (\d+) failing or open rows, 300 other rows and "
+        r"\d+ notes\. The session's JSON file has all of it\.\n",
+        text,
+    )
+    if longest == 60_000:
+        assert cut is not None
+        assert int(cut[1]) == 300 - text.count("| **regressed** |")
+        assert 0 < int(cut[1]) < 300
+    assert text.rstrip().endswith("</details>")
+
+
+def test_a_shorter_page_can_be_asked_for(real: dict[str, Any], report: Report) -> None:
+    data = of_verdicts(real, *["regressed"] * 200)
+    assert 4_000 < len(report(data, "--markdown", "--max-chars", "5,000").out) <= 5_000
+    assert "expected 4,000 or more, got 10" in report(data, "--markdown", "--max-chars", "10").err
+    assert "expected a number" in report(data, "--markdown", "--max-chars", "few").err
+
+
+def test_a_long_name_keeps_its_ends() -> None:
+    assert clipped("a" * 200 + "z" * 200, 21) == "a" * 9 + "..." + "z" * 9
+
+
+def test_an_emojis_name_stays_text() -> None:
+    assert "\u200b" in escape(":smile:").replace("&#8203;", "\u200b")
+    assert escape("tokens/s: 5 of 6") == "tokens/s: 5 of 6"
+
+
+def test_a_changes_interval_is_that_of_the_comparison(real: dict[str, Any]) -> None:
+    proof = {"effect": 0.3, "low": 0.25, "high": 0.35}
+    data = variant(
+        real,
+        case(real, "t.py::a", check("regressed", change=0.3, proof=proof)),
+        # Of the distance from the target.
+        case(real, "t.py::b", check("missed", change=0.3, proof=proof, strategy="target")),
+    )
+    rows = Reader(page(data)).rows
+    assert rows[1][6].startswith("30.0% slower [")
+    assert rows[2][6] == "30.0% slower"
