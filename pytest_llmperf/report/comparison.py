@@ -10,7 +10,7 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.footer import MAX_FILES, MORE_WOULD_NOT_DECIDE, sessions_needed
-from pytest_llmperf.report.forms.headline import counted
+from pytest_llmperf.report.forms.headline import REMOVED, counted
 from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
 from pytest_llmperf.report.table import table_lines
 from pytest_llmperf.text import pack, printable, shell_word, wrap_node_id, wrap_words
@@ -67,7 +67,7 @@ def headline(result: ComparisonResult) -> str:
     """
     others = [] if result.kinds else ["nothing was judged"]
     if result.removed:
-        others.append(f"{count(len(result.removed), 'test')} removed")
+        others.append(f"{count(len(result.removed), 'test')} {REMOVED}")
     return counted(len(result.session.tests), result.kinds, others)
 
 

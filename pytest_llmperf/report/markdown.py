@@ -122,7 +122,9 @@ class VerdictPage:
 
     def text(self, longest: int = LONGEST) -> str:
         """Write the page with at most so many characters, the rows on top before all others."""
-        parts = [f"### {self.title}", "  \n".join(self.about)]
+        # A name of signs is several times as long once they are escaped.
+        about = _fitting(self.about, longest // 3)
+        parts = [f"### {self.title}", "  \n".join(about)]
         end = list(self.after)
         room = longest - len("\n\n".join([*parts, *end])) - len(self.whole) - _RESERVED
         top = _fitting(self.top, room * 3 // 4)
@@ -135,6 +137,7 @@ class VerdictPage:
         left = [
             count(number, noun)
             for number, noun in (
+                (len(self.about) - len(about), "line about the session"),
                 (len(self.top) - len(top), "failing or open row"),
                 (len(self.rest) - len(rest), "other row"),
                 (

@@ -19,14 +19,13 @@ from pytest_llmperf.cli import main
 CONFIG = """
 llm:
   model_path: {model}
-  n_ctx: 256
+  n_ctx: 512
   n_threads: 1
   n_threads_batch: 1
 perf:
   processes: 1
   iterations: 3
   warmup_max: 2
-  fitness: {{}}
 """
 #: Every outcome that a session without a baseline can have, and a name that is no text.
 TESTS = """

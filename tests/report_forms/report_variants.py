@@ -73,7 +73,7 @@ def case(data: dict[str, Any], name: str, *metrics: dict[str, Any], **changed: A
         *("error", "invalid", "regressed", "missed", "inconclusive"),
         *("workload changed", "no baseline", "pass", "improved"),
     )
-    verdicts = [one["verdict"] for one in metrics if one["verdict"]]
+    verdicts = [one["verdict"] for one in metrics if one["verdict"] in ranks]
     test = deepcopy(data["tests"][0])
     test |= {"nodeid": name, "metrics": list(metrics), "findings": [], "causes": []}
     test |= {"verdict": min(verdicts, key=ranks.index, default=None), **changed}
@@ -94,3 +94,10 @@ def of_verdicts(data: dict[str, Any], *verdicts: str | None) -> dict[str, Any]:
         for number, verdict in enumerate(verdicts)
     ]
     return variant(data, *tests)
+
+
+def comparison(data: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    """The same as the report of ``llmperf compare --format json``."""
+    sides = {"base": "main", "judged": "HEAD", "base_sessions": 3, "unlike": [], "added": []}
+    rest = {"removed": [], "outcome": "fine", "why_not": None, "strict": False}
+    return data | {"compare": sides | rest | changed}

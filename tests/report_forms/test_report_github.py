@@ -37,9 +37,9 @@ def test_a_failing_tests_line_is_annotated(real: dict[str, Any], report: Report)
     found = commands(report(real, "--github").out)
     assert [(level, about["file"], about["line"], about["title"]) for level, about, _ in found] == [
         ("error", "tests/test_real.py", "10", "llmperf: missed"),
-        ("error", "tests/test_real.py", "22", "llmperf: not measured"),
+        ("error", "tests/test_real.py", "21", "llmperf: not measured"),
         ("warning", "tests/test_real.py", "16", "llmperf: no baseline"),
-        ("warning", "tests/test_real.py", "27", "llmperf: not measured"),
+        ("warning", "tests/test_real.py", "26", "llmperf: not measured"),
     ]
     message = found[0][2]
     assert message.startswith(f"{real['tests'][1]['nodeid']}: missed: first token: target missed")

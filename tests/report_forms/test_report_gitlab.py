@@ -59,8 +59,8 @@ def test_the_real_session(real: dict[str, Any], report: Report) -> None:
     assert [(f["check_name"], f["severity"], f["location"]["lines"]["begin"]) for f in found] == [
         ("llmperf missed", "major", 10),
         ("llmperf no baseline", "info", 16),
-        ("llmperf not measured", "major", 22),
-        ("llmperf not measured", "minor", 27),
+        ("llmperf not measured", "major", 21),
+        ("llmperf not measured", "minor", 26),
     ]
     assert {f["location"]["path"] for f in found} == {"tests/test_real.py"}
     assert found[0]["description"].startswith(f"{real['tests'][1]['nodeid']}: missed: first token")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from report_variants import case, check, of_verdicts, reason, variant
+from report_variants import case, check, comparison, of_verdicts, reason, variant
 
 from pytest_llmperf.report.forms.headline import headline
 from pytest_llmperf.report.forms.reported import session_of
@@ -76,3 +76,14 @@ def test_quality_is_judged_beside_speed(real: dict[str, Any]) -> None:
 def test_an_outranked_verdict_is_not_the_headline(real: dict[str, Any]) -> None:
     both = check("regressed", reasons=[reason("regressed"), reason("missed", "target")])
     assert said(variant(real, case(real, "t.py::t", both))).startswith("regressed (1 test, 1 check")
+
+
+def test_a_test_that_only_the_base_has_is_counted(real: dict[str, Any]) -> None:
+    data = comparison(of_verdicts(real, "pass"), removed=["t.py::gone"])
+    assert said(data) == "pass (1 test, 1 check: 1 pass, 1 test removed)"
+
+
+def test_what_was_not_compared_is_no_pass(real: dict[str, Any]) -> None:
+    why = "the samples of 1 test prove nothing"
+    assert said(comparison(of_verdicts(real, "pass"), why_not=why)).startswith("not compared (")
+    assert said(comparison(of_verdicts(real, "missed"), why_not=why)).startswith("missed (")

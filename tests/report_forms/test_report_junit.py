@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from lxml import etree
-from report_variants import HOSTILE, Shown, case, check, of_verdicts, reason, variant
+from report_variants import HOSTILE, Shown, case, check, comparison, of_verdicts, reason, variant
 
 from pytest_llmperf.text import printable
 
@@ -120,3 +120,9 @@ def test_every_name_is_text(real: dict[str, Any], cases: Any) -> None:
     assert [one.get("name") for one in found] == [
         f"test_x[{printable(name)}::]" for name in HOSTILE
     ]
+
+
+def test_a_test_that_only_the_base_has_is_skipped(real: dict[str, Any], cases: Any) -> None:
+    found = cases(comparison(of_verdicts(real, "pass"), removed=["t.py::gone"]))
+    assert list(map(outcome, found)) == ["passed", "skipped"]
+    assert found[1][0].get("message") == "removed: only the base has this test"

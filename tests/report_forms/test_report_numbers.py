@@ -92,9 +92,16 @@ def test_bencher_gets_a_measure_for_every_metric(real: dict[str, Any], bmf: Any)
     assert list(found) == [test["nodeid"] for test in real["tests"]]
     metric = next(m for m in real["tests"][0]["metrics"] if m["name"] == "tokens_per_sec")
     measure = found[real["tests"][0]["nodeid"]]["tokens_per_sec"]
-    assert measure == {"value": metric["value"]}  # one process has no interval
-    with_interval = bmf(of_verdicts(real, "pass"))["tests/test_x.py::test_0"]["first_token"]
-    assert with_interval == {"value": 0.412, "lower_value": 0.41, "upper_value": 0.415}
+    assert measure["value"] == metric["value"]
+    data = of_verdicts(real, "pass", "pass")
+    data["tests"][1]["metrics"] = [check(low=None, high=None)]
+    with_interval, without = bmf(data).values()
+    assert with_interval["first_token"] == {
+        "value": 0.412,
+        "lower_value": 0.41,
+        "upper_value": 0.415,
+    }
+    assert without["first_token"] == {"value": 0.412}
 
 
 def test_bencher_gets_names_that_it_takes(real: dict[str, Any], bmf: Any) -> None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.forms.reported import ReportedSession, ReportedTest
 
 NOT_MEASURED = "not measured"
+NOT_COMPARED = "not compared"
 NOT_JUDGED = "not judged"
+REMOVED = "removed"
 #: What a headline may name, the worst first. A test that nobody measured, or judged, is worse
 #: than a pass: nothing is known of it.
 _WORST_FIRST = (
@@ -24,6 +26,7 @@ _WORST_FIRST = (
     VerdictKind.REGRESSED.value,
     VerdictKind.MISSED.value,
     NOT_MEASURED,
+    NOT_COMPARED,
     VerdictKind.INCONCLUSIVE.value,
     NOT_JUDGED,
     VerdictKind.WORKLOAD_CHANGED.value,
@@ -48,6 +51,8 @@ def headline(session: ReportedSession) -> tuple[str, str]:
         found.add(NOT_JUDGED)
     if failed:
         found.add(NOT_MEASURED)
+    if session.compare is not None and session.compare.why_not:
+        found.add(NOT_COMPARED)
     worst = next(word for word in _WORST_FIRST if word in found)
     others = []
     if unjudged and not session.is_record:
@@ -56,6 +61,8 @@ def headline(session: ReportedSession) -> tuple[str, str]:
         others.append(f"{count(failed, 'more test')} failed and {NOT_MEASURED}")
     if skipped:
         others.append(f"{count(skipped, 'more test')} skipped")
+    if session.removed:
+        others.append(f"{count(len(session.removed), 'test')} {REMOVED}")
     return worst, counted(len(session.tests), kinds, others)
 
 

@@ -9,7 +9,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import NOTHING
 from pytest_llmperf.report.forms import figures
-from pytest_llmperf.report.forms.headline import NOT_MEASURED, headline
+from pytest_llmperf.report.forms.headline import NOT_MEASURED, REMOVED, headline
 from pytest_llmperf.report.forms.reported import PROVEN, claims
 from pytest_llmperf.report.markdown import (
     LONGEST,
@@ -97,6 +97,7 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
         lines=[
             *(_unmeasured_line(test) for test in session.unmeasured if not test.failed),
             *filter(None, (_item(one) for one in session.tests if one.nodeid not in explained)),
+            *(f"- {REMOVED}: {code(clipped(nodeid))}" for nodeid in session.removed),
             *_facts(session),
         ],
         whole="The session's JSON file has all of it.",
@@ -113,6 +114,14 @@ def _about(session: ReportedSession) -> Iterator[str]:
     yield session_line(facts.model, facts.machine, facts.engine)
     if session.is_record:
         yield "A recorded session: it has measurements and no verdicts."
+    elif (sides := session.compare) is not None:
+        stored = count(sides.base_sessions, "stored session")
+        judged, base = code(clipped(sides.judged)), code(clipped(sides.base))
+        yield f"Judged {judged}, compared with {base} ({stored})."
+        for text in sides.unlike:
+            yield f"Not judged, since it differs: {_shown(text)}."
+        if sides.why_not:
+            yield f"**Not compared:** {_shown(sides.why_not)}."
     elif facts.against is not None:
         commit = f" ({facts.base_commit[:12]})" if facts.base_commit else ""
         yield f"Compared with {code(clipped(facts.against + commit))}, run in the same session."

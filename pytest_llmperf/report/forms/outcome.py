@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import UNCOMPARED
 from pytest_llmperf.gate.words import listed
-from pytest_llmperf.report.forms.headline import NOT_JUDGED, NOT_MEASURED
+from pytest_llmperf.report.forms.headline import NOT_JUDGED, NOT_MEASURED, REMOVED
 from pytest_llmperf.report.forms.reported import PROVEN, VOID, claims
 
 if TYPE_CHECKING:
@@ -72,7 +72,11 @@ class TestOutcome:
 def outcomes_of(session: ReportedSession) -> list[TestOutcome]:
     """Return the outcome of every test, those that were not measured last."""
     measured = [_measured(session, test) for test in session.tests]
-    return [*measured, *map(_unmeasured, session.unmeasured)]
+    return [
+        *measured,
+        *map(_unmeasured, session.unmeasured),
+        *map(_removed, session.removed),
+    ]
 
 
 def in_repository(file: str, folder: Path, environ: Mapping[str, str]) -> str:
@@ -132,6 +136,11 @@ def _unmeasured(test: UnmeasuredTest) -> TestOutcome:
     why = f"{test.outcome}, {NOT_MEASURED}: {test.reason}"
     file, line = _place(test.nodeid, test.location)
     return TestOutcome(test.nodeid, outcome, NOT_MEASURED, (why,), file, line)
+
+
+def _removed(nodeid: str) -> TestOutcome:
+    why = f"{REMOVED}: only the base has this test"
+    return TestOutcome(nodeid, Outcome.OPEN, REMOVED, (why,), *_place(nodeid, None))
 
 
 def _place(nodeid: str, location: Location | None) -> tuple[str, int | None]:

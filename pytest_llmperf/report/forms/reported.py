@@ -16,6 +16,7 @@ from pytest_llmperf.stored_json import (
     NOT_STORED,
     Flag,
     Number,
+    ShapeError,
     Stored,
     Whole,
     expect,
@@ -243,6 +244,18 @@ class SessionFacts(Stored):
 
 
 @dataclass(frozen=True)
+class ReportedComparison(Stored):
+    """What ``llmperf compare --format json`` adds: the two sides, and what was not compared."""
+
+    base: str
+    judged: str
+    base_sessions: Whole
+    unlike: Texts
+    removed: tuple[Name, ...]
+    why_not: str | None
+
+
+@dataclass(frozen=True)
 class ReportedSession(Stored):
     """A session to show.
 
@@ -250,17 +263,20 @@ class ReportedSession(Stored):
         session: facts about all of it.
         tests: the measured ones, in the order they ran.
         unmeasured: the others that ran.
+        compare: what it was compared with, for the report of a comparison.
         is_record: it is a stored session of ``--llmperf-record``, which has no verdicts.
     """
 
     session: SessionFacts
     tests: tuple[ReportedTest, ...]
     unmeasured: tuple[UnmeasuredTest, ...] = field(default=(), metadata=LATER)
+    compare: ReportedComparison | None = field(default=None, metadata=LATER)
     is_record: bool = field(default=False, metadata=NOT_STORED)
 
-    def failing(self, check: ReportedCheck) -> bool:
-        """Whether a check failed its test in that session, by its verdict or one outranked."""
-        return bool(check.kinds & self.session.fails)
+    @property
+    def removed(self) -> tuple[str, ...]:
+        """Tests that only the base of a comparison has."""
+        return self.compare.removed if self.compare is not None else ()
 
 
 def read_session(path: Path) -> ReportedSession:
@@ -295,6 +311,9 @@ def _from_json(data: Any) -> ReportedSession:
         from pytest_llmperf.report.forms.recorded import session_of_record
 
         return session_of_record(data)
+    refused = data.get("compare") if isinstance(data, dict) else None
+    if isinstance(refused, dict) and data.get("session") is None:
+        raise ShapeError(f"its two sides could not be compared: {refused.get('why_not')}")
     return session_of(data)
 
 

@@ -56,7 +56,8 @@ def _entry(one: Measurement) -> dict[str, Any]:
         half = max(one.value - check.low, check.high - one.value)
         entry["range"] = f"± {half:.6g}"
     verdict = f"{check.verdict.value}: {check.finding}" if check.verdict is not None else ""
-    entry["extra"] = printable("\n".join(filter(None, (verdict, one.test.workload.summary))))
+    lines = filter(None, (verdict, one.test.workload.summary))
+    entry["extra"] = "\n".join(map(printable, lines))
     return entry
 
 
