@@ -1,4 +1,4 @@
-"""``llmperf report SESSION.json``: one session in a form that another tool reads."""
+"""``llmperf report SESSION.json``: one session as a page, or in a form that another tool reads."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ nothing is judged again.
 _EPILOG = """\
 examples:
   llmperf report session.json --markdown -o comment.md
+  llmperf report session.json --html report.html
   llmperf report session.json --github --github-comment comment.md
   llmperf report session.json --github-action-benchmark smaller -o times.json
 
@@ -42,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command and its options."""
     parser = commands.add_parser(
         "report",
-        help="show one session as Markdown, JUnit, OpenMetrics and more",
+        help="show one session as HTML, Markdown, JUnit, OpenMetrics and more",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -54,8 +55,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
             forms.add_argument(f"--{form.option}", choices=form.choices, help=form.text)
         else:
             forms.add_argument(f"--{form.option}", action="store_const", const="", help=form.text)
-    # HTML: `--html FILE` joins this group. Unlike the forms of the table it writes its own file,
-    # with write_html(arguments.session, FILE) of report/html/, which _report() calls first.
+    forms.add_argument("--html", type=Path, metavar="FILE", help="write a page for a browser")
     parser.add_argument(
         "-o",
         "--output",
@@ -91,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    if arguments.html is not None:
+        return _write_page(arguments)
     from pytest_llmperf.report.forms.outcome import in_repository
     from pytest_llmperf.report.markdown import LONGEST
 
@@ -115,6 +117,32 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _write_page(arguments: argparse.Namespace) -> int:
+    """Write the page for a browser to its file."""
+    from pytest_llmperf.report.html import write_html
+    from pytest_llmperf.report.json_report import ReportError
+
+    given = {
+        "-o": arguments.output,
+        "--github-comment": arguments.github_comment,
+        "--max-chars": arguments.max_chars,
+    }
+    if extra := [option for option, value in given.items() if value is not None]:
+        raise NoReportError(f"{extra[0]} does not go with --html, which names its own file")
+    _check_other_file("--html", arguments.html, arguments.session)
+    _check_exists(arguments.session)
+    try:
+        write_html(arguments.session, arguments.html, option="--html")
+    except ReportError as error:
+        raise OutputError(str(error)) from None
+    return 0
+
+
+def _check_exists(path: Path) -> None:
+    if not path.exists() and not path.is_symlink():
+        raise NoReportError(f"{path}: there is no such file\n  {_WRITE_ONE}")
+
+
 def _form_of(arguments: argparse.Namespace) -> tuple[Form, str]:
     for form in FORMS:
         value = getattr(arguments, form.option.replace("-", "_"))
@@ -127,8 +155,7 @@ def _read(path: Path, form: Form) -> ReportedSession:
     """Read the session; raises BadRecordError and NoReportError."""
     from pytest_llmperf.report.forms.reported import read_session
 
-    if not path.exists() and not path.is_symlink():
-        raise NoReportError(f"{path}: there is no such file\n  {_WRITE_ONE}")
+    _check_exists(path)
     session = read_session(path)
     if not session.tests and not session.unmeasured:
         raise NoReportError(

@@ -31,6 +31,23 @@ def test_every_form_of_a_real_session_is_written(
     assert (folder / "file").read_text()
 
 
+def test_a_page_for_a_browser_is_the_one_of_the_session(
+    real_folder: Path, report: Report, tmp_path: Path
+) -> None:
+    path = real_folder / "session.json"
+    assert report(path, "--html", str(tmp_path / "new" / "page.html")) == (0, "", "")
+    assert "test_met" in (tmp_path / "new" / "page.html").read_text()
+    refused = report(path, "--html", str(path))
+    assert (refused.status, "is the report itself" in refused.err) == (1, True)
+    assert "does not go with --html" in report(path, "--html", "x", "-o", "y").err
+    (record,) = real_folder.glob("perf_baselines/*/*.json")
+    assert report(record, "--html", str(tmp_path / "no.html")).status == 2
+    assert report(tmp_path / "none.json", "--html", "x").status == 2
+    (tmp_path / "file").touch()
+    status, out, err = report(path, "--html", str(tmp_path / "file" / "page.html"))
+    assert (status, out, "--html" in err) == (1, "", True)
+
+
 def test_exactly_one_form_is_asked_for(real: dict[str, Any], report: Report) -> None:
     assert report(real).status == 2
     assert "not allowed with argument" in report(real, "--junit", "--bmf").err
