@@ -32,6 +32,7 @@ from tools_env import ROOT, ToolsEnvironment
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.run import Run
 
 #: llama.cpp rounds a context up to a multiple of this (llama-context.cpp).
 _CONTEXT_STEP = 256
@@ -181,7 +182,7 @@ def run_engine(tools: ToolsEnvironment, setting: Setting, prompt: tuple[int, ...
         request = Request(prompt=prompt, max_tokens=setting.output_tokens, ignore_eos=True)
         client.request(request)
         for _ in range(setting.repetitions):
-            metrics = compute_all([client.request(request).timeline])
+            metrics = compute_all(Run.in_order([client.request(request).timeline]))
             decode.append(metrics["tokens_per_sec"])
             prefill.append(metrics["prefill_tokens_per_sec"])
     finally:

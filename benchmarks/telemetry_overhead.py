@@ -48,6 +48,7 @@ from pytest_llmperf.engine.request import Request
 from pytest_llmperf.machine.gpu.summary import summarise
 from pytest_llmperf.machine.gpu.telemetry import HZ, Telemetry
 from pytest_llmperf.metrics import compute_all
+from pytest_llmperf.run import Run
 from pytest_llmperf.timeline import Timeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,7 +157,9 @@ def measure(
                     sampler.stop()
                     tracks = sampler.tracks()
                     hz = summarise(tracks, sampler.guests, []).hz
-            speeds = {on: compute_all([one])["tokens_per_sec"] for on, one in lines.items()}
+            speeds = {
+                on: compute_all(Run.in_order([one]))["tokens_per_sec"] for on, one in lines.items()
+            }
             sampled = [reading.t for reading in tracks[0].readings]
             # As often, from the same moment of the generation on.
             moved = [at - lines[True].t_start + lines[False].t_start for at in sampled]

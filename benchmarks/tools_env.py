@@ -13,9 +13,12 @@ for folder in (ROOT, ROOT / "tools"):
     sys.path.insert(0, str(folder))
 
 from engine_wheel import SetupError as SetupError  # noqa: E402
-from engine_wheel import cache_root, ensure_wheel, plan_build  # noqa: E402
+from engine_wheel import cache_root as cache_root  # noqa: E402
+from engine_wheel import ensure_wheel, plan_build  # noqa: E402
 from locks import FileLock  # noqa: E402
-from setup import ensure_venv, pinned_version, run, venv_python  # noqa: E402
+from setup import ensure_venv as ensure_venv  # noqa: E402
+from setup import pinned_version, venv_python  # noqa: E402
+from setup import run as run  # noqa: E402
 
 
 @dataclass(frozen=True)
