@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import OutputError, put, run_reporting, say, say_words, write
 
 if TYPE_CHECKING:
@@ -21,13 +22,18 @@ Writes the files of a CI job that compares each pull request with its merge
 base, and records the main branch. They are yours from then on: edit and commit
 them.
 """
-_EPILOG = """\
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "written",
+    1: "a file can't be written, or exists and differs (--force overwrites it)",
+    2: "a wrong argument",
+}
+_EPILOG = f"""\
 examples:
   llmperf ci init github
   llmperf ci init gitlab --runner gpu --print
 
-exit status: 0 written, 1 a file can't be written, or exists and differs
-(--force overwrites it), 2 wrong arguments
+{exit_status_text(EXIT_STATUS)}
 """
 
 
@@ -92,7 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    init.add_argument("service", choices=tuple(_SERVICES))
+    init.add_argument("service", choices=tuple(_SERVICES), help="where the job runs")
     init.add_argument(
         "--runner",
         action="append",

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import complain, note, run_reporting, say, width
 
 if TYPE_CHECKING:
@@ -27,14 +28,19 @@ and `llmperf history` read:
 A run is one sample of each metric. Runs of one configuration that are given
 together are one session. What each field became is printed.
 """
-_EPILOG = """\
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "imported",
+    1: "the baselines can't be read or written",
+    2: "a file is refused (nothing is stored then, or with --keep-going the other files)",
+}
+_EPILOG = f"""\
 examples:
   llmperf import before-*.json --dir before
   llmperf import after-*.json --dir after
   llmperf compare before after
 
-exit status: 0 imported, 1 the baselines can't be read or written, 2 a file is
-refused (nothing is stored then, or with --keep-going the other files)
+{exit_status_text(EXIT_STATUS)}
 """
 _TOOLS = ("llama-bench", "vllm", "sglang", "guidellm", "aiperf", "pytest-benchmark")
 
@@ -48,7 +54,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what the tool wrote")
     parser.add_argument(
         "--tool", choices=_TOOLS, help="the tool that wrote them; default: recognised by the file"
     )

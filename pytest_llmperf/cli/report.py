@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import OutputError, note, put_utf8, run_reporting, write
 from pytest_llmperf.report.forms.table import FORMS, Form, Request
 
@@ -20,15 +21,20 @@ Markdown and the forms that hold numbers only also take a stored session of
 --llmperf-record. The session's own verdicts are shown: nothing is measured, and
 nothing is judged again.
 """
-_EPILOG = """\
+#: Exit status -> its meaning.
+EXIT_STATUS = {
+    0: "written, whatever the verdicts are",
+    1: "it can't be written",
+    2: "it is not a report, or not one that has this form",
+}
+_EPILOG = f"""\
 examples:
   llmperf report session.json --markdown -o comment.md
   llmperf report session.json --html report.html
   llmperf report session.json --github --github-comment comment.md
   llmperf report session.json --github-action-benchmark smaller -o times.json
 
-exit status: 0 written, whatever the verdicts are, 1 it can't be written,
-2 it is not a report, or not one that has this form
+{exit_status_text(EXIT_STATUS)}
 """
 _WRITE_ONE = "write one: pytest -m perf --llmperf-json FILE"
 #: Fewer have no room for what a page must say.
@@ -48,7 +54,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("session", type=Path, metavar="SESSION.json")
+    parser.add_argument(
+        "session", type=Path, metavar="SESSION.json", help="the report, or a stored session"
+    )
     forms = parser.add_mutually_exclusive_group(required=True)
     for form in FORMS:
         if form.choices:
