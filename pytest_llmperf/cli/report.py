@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.cli.exit_status import exit_status_text
 from pytest_llmperf.cli.output import OutputError, note, put_utf8, run_reporting, write
-from pytest_llmperf.report.forms.table import FORMS, Form, Request
+from pytest_llmperf.report.forms.table import FORMS, Form, FormRequest
 
 if TYPE_CHECKING:
     from pytest_llmperf.report.forms.reported import ReportedSession
@@ -112,7 +112,7 @@ def _report(arguments: argparse.Namespace) -> int:
         _check_other_file(option, path, arguments.session)
     session = _read(arguments.session, form)
     place = partial(in_repository, folder=Path.cwd(), environ=os.environ)
-    request = Request(value, place, arguments.max_chars or LONGEST)
+    request = FormRequest(value, place, arguments.max_chars or LONGEST)
     text = form.render(session, request)
     if form.numbers_only:
         _name_left_out(session)

@@ -129,7 +129,7 @@ def _reason(report: pytest.TestReport) -> str:
     """Return why a test failed or was skipped, in one line."""
     text = report.longrepr
     if isinstance(text, tuple):  # a skipped test: file, line, reason
-        text = text[2]
+        text = text[2].removeprefix("Skipped: ")
     crash = getattr(text, "reprcrash", None)
     return in_short(str(text if crash is None else crash.message))
 

@@ -159,7 +159,7 @@ def test_tests_that_were_not_measured_are_in_the_report(real: dict[str, Any]) ->
     assert wrong["outcome"] == "failed"
     assert wrong["reason"].startswith("AssertionError: assert ")
     assert wrong["location"] == {"file": "tests/test_real.py", "line": 21}
-    assert (skipped["outcome"], skipped["reason"]) == ("skipped", "Skipped: not today")
+    assert (skipped["outcome"], skipped["reason"]) == ("skipped", "not today")
     assert [test["location"]["line"] for test in real["tests"]] == [5, 10, 16]
 
 

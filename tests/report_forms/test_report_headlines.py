@@ -18,8 +18,8 @@ def said(data: dict[str, Any]) -> str:
 
 def test_the_real_session(real: dict[str, Any]) -> None:
     assert said(real) == (
-        "missed (3 tests, 5 checks: 1 missed, 4 no baseline, 1 more test failed and not measured, "
-        "1 more test skipped)"
+        "missed (3 tests, 5 checks: 1 missed, 4 no baseline, 1 failed test not measured, "
+        "1 test skipped)"
     )
 
 
@@ -45,13 +45,11 @@ def test_a_test_that_failed_before_it_was_measured_is_no_pass(real: dict[str, An
     data["unmeasured"] = [
         {"nodeid": "t.py::t", "outcome": "failed", "reason": "x", "location": None}
     ]
-    assert (
-        said(data) == "not measured (1 test, 1 check: 1 pass, 1 more test failed and not measured)"
-    )
+    assert said(data) == "not measured (1 test, 1 check: 1 pass, 1 failed test not measured)"
     data["tests"] += of_verdicts(real, "missed")["tests"]
     assert said(data).startswith("missed (")
     data["tests"] = []
-    assert said(data) == "not measured (0 tests: 1 more test failed and not measured)"
+    assert said(data) == "not measured (0 tests: 1 failed test not measured)"
 
 
 def test_a_tests_own_verdict_counts(real: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ def test_the_real_session(real: dict[str, Any]) -> None:
     assert rows[2][2:5:2] == ["first token", "<=1 ns"]
     assert "failed, not measured: AssertionError" in Reader(top).text
     assert "missed: first token: target missed by " in Reader(top).text
-    assert "skipped, not measured: Skipped: not today" in Reader(folded).text
+    assert "skipped, not measured: not today" in Reader(folded).text
     assert folded.rstrip().endswith("</details>")
 
 

@@ -12,7 +12,7 @@ from pytest_llmperf.metrics import known_metric
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_llmperf.report.forms.reported import ReportedSession, ReportedTest
+    from pytest_llmperf.report.forms.reported import ReportedSession, ShownTest
 
 NOT_MEASURED = "not measured"
 NOT_COMPARED = "not compared"
@@ -58,9 +58,9 @@ def headline(session: ReportedSession) -> tuple[str, str]:
     if unjudged and not session.is_record:
         others.append(f"{count(unjudged, 'test')} {NOT_JUDGED}")
     if failed:
-        others.append(f"{count(failed, 'more test')} failed and {NOT_MEASURED}")
+        others.append(f"{count(failed, 'failed test')} {NOT_MEASURED}")
     if skipped:
-        others.append(f"{count(skipped, 'more test')} skipped")
+        others.append(f"{count(skipped, 'test')} skipped")
     if session.removed:
         others.append(f"{count(len(session.removed), 'test')} {REMOVED}")
     return worst, counted(len(session.tests), kinds, others)
@@ -76,7 +76,7 @@ def counted(tests: int, kinds: Mapping[VerdictKind, int], others: Sequence[str] 
     return f"{total}: {parts}" if parts else total
 
 
-def _kinds_by_quantity(test: ReportedTest) -> Iterator[VerdictKind]:
+def _kinds_by_quantity(test: ShownTest) -> Iterator[VerdictKind]:
     """Yield the worst verdict on each quantity of a test."""
     worst: dict[str, VerdictKind] = {}
     for check in test.checks:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.forms.reported import (
         ReportedCheck,
         ReportedSession,
-        ReportedTest,
-        UnmeasuredTest,
+        ShownTest,
+        ShownUnmeasuredTest,
     )
 
 _HEADER = ("verdict", "test", "metric", "measured", "target", "baseline", "change")
@@ -43,7 +43,7 @@ _LONGEST_LINE = 1000
 class _Row:
     """One check of one test."""
 
-    test: ReportedTest
+    test: ShownTest
     check: ReportedCheck
 
     @property
@@ -135,23 +135,23 @@ def _about(session: ReportedSession) -> Iterator[str]:
         yield f"What the machine did: {escape(clipped('; '.join(facts.busy), 1000))}."
 
 
-def _unmeasured_row(test: UnmeasuredTest) -> str:
+def _unmeasured_row(test: ShownUnmeasuredTest) -> str:
     name = code(clipped(test.nodeid))
     return _row(f"**{NOT_MEASURED}**", name, *([NOTHING] * (len(_HEADER) - 2)))
 
 
-def _unmeasured_line(test: UnmeasuredTest) -> str:
+def _unmeasured_line(test: ShownUnmeasuredTest) -> str:
     text = _shown(f"{test.outcome}, {NOT_MEASURED}: {test.reason}")
     return f"- {code(clipped(test.nodeid))} {text}"
 
 
-def _item(test: ReportedTest) -> str:
+def _item(test: ShownTest) -> str:
     """Return an item of a list: a test, and what explains its verdicts; or nothing."""
     found = [_shown(text) for text in _explanations(test)]
     return "\n  - ".join([f"- {code(clipped(test.nodeid))}", *found]) if found else ""
 
 
-def _explanations(test: ReportedTest) -> Iterator[str]:
+def _explanations(test: ShownTest) -> Iterator[str]:
     """Explain each verdict that proves nothing good; checks with the same reason share a line."""
     for (kind, claim), checks in claims(test.checks).items():
         notes = list(dict.fromkeys(note for check in checks for note in check.notes))

@@ -1,4 +1,4 @@
-"""The measurements of a session that other tools may store: those that prove something."""
+"""The measurements of a session that other tools may store: those that are not void."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pytest_llmperf.report.forms.reported import VOID
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmperf.report.forms.reported import ReportedCheck, ReportedSession, ReportedTest
+    from pytest_llmperf.report.forms.reported import ReportedCheck, ReportedSession, ShownTest
 
 
 @dataclass(frozen=True)
-class Measurement:
+class StorableFigure:
     """One metric of one test, with a value.
 
     Attributes:
@@ -22,12 +22,12 @@ class Measurement:
         value: its median, base unit.
     """
 
-    test: ReportedTest
+    test: ShownTest
     check: ReportedCheck
     value: float
 
 
-def measurements(session: ReportedSession) -> Iterator[Measurement]:
+def measurements(session: ReportedSession) -> Iterator[StorableFigure]:
     """Yield the measurements of a session, without void ones.
 
     A tool that stores numbers has no place for a verdict: what a busy machine measured would
@@ -36,7 +36,7 @@ def measurements(session: ReportedSession) -> Iterator[Measurement]:
     for test in session.tests:
         for check in test.checks:
             if check.value is not None and not test.is_void and check.verdict not in VOID:
-                yield Measurement(test, check, check.value)
+                yield StorableFigure(test, check, check.value)
 
 
 def left_out(session: ReportedSession) -> list[str]:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_llmperf.report.forms.reported import (
-        Location,
         ReportedSession,
-        ReportedTest,
-        UnmeasuredTest,
+        ShownLocation,
+        ShownTest,
+        ShownUnmeasuredTest,
     )
 
 
@@ -61,7 +61,7 @@ class TestOutcome:
     why: tuple[str, ...]
     file: str
     line: int | None
-    test: ReportedTest | None = None
+    test: ShownTest | None = None
 
     @property
     def message(self) -> str:
@@ -92,7 +92,7 @@ def in_repository(file: str, folder: Path, environ: Mapping[str, str]) -> str:
     return file
 
 
-def _measured(session: ReportedSession, test: ReportedTest) -> TestOutcome:
+def _measured(session: ReportedSession, test: ShownTest) -> TestOutcome:
     outcome = _outcome(session, test)
     word = test.worst.value if test.worst is not None else NOT_JUDGED
     why = tuple(_reasons(test)) if outcome is not Outcome.PASSED else ()
@@ -100,7 +100,7 @@ def _measured(session: ReportedSession, test: ReportedTest) -> TestOutcome:
     return TestOutcome(test.nodeid, outcome, word, why, file, line, test)
 
 
-def _outcome(session: ReportedSession, test: ReportedTest) -> Outcome:
+def _outcome(session: ReportedSession, test: ShownTest) -> Outcome:
     kinds = {kind for check in test.checks for kind in check.kinds}
     kinds |= {test.worst} if test.worst is not None else set()
     failing = kinds & session.session.fails
@@ -116,9 +116,10 @@ def _outcome(session: ReportedSession, test: ReportedTest) -> Outcome:
     return Outcome.OPEN
 
 
-def _reasons(test: ReportedTest) -> Iterator[str]:
-    found = [one for one in claims(test.checks).items() if one[0][0] not in PROVEN]
-    for (kind, claim), checks in sorted(found, key=lambda one: one[0][0].rank):
+def _reasons(test: ShownTest) -> Iterator[str]:
+    for (kind, claim), checks in claims(test.checks).items():
+        if kind in PROVEN:
+            continue
         labels = listed([check.label for check in checks])
         yield f"{kind.value}: {labels}: {claim}" if claim else f"{kind.value}: {labels}"
         for note in dict.fromkeys(note for check in checks for note in check.notes):
@@ -131,7 +132,7 @@ def _reasons(test: ReportedTest) -> Iterator[str]:
         yield f"likely cause: {cause}"
 
 
-def _unmeasured(test: UnmeasuredTest) -> TestOutcome:
+def _unmeasured(test: ShownUnmeasuredTest) -> TestOutcome:
     outcome = Outcome.FAILED if test.failed else Outcome.OPEN
     why = f"{test.outcome}, {NOT_MEASURED}: {test.reason}"
     file, line = _place(test.nodeid, test.location)
@@ -143,7 +144,7 @@ def _removed(nodeid: str) -> TestOutcome:
     return TestOutcome(nodeid, Outcome.OPEN, REMOVED, (why,), *_place(nodeid, None))
 
 
-def _place(nodeid: str, location: Location | None) -> tuple[str, int | None]:
+def _place(nodeid: str, location: ShownLocation | None) -> tuple[str, int | None]:
     if location is not None:
         return location.file, location.line
     return nodeid.partition("::")[0], None

@@ -12,9 +12,9 @@ from pytest_llmperf.report.forms.reported import (
     ReportedCheck,
     ReportedProvenance,
     ReportedSession,
-    ReportedTest,
     ReportedWorkload,
-    SessionFacts,
+    ShownFacts,
+    ShownTest,
 )
 from pytest_llmperf.stats.summary import summarise
 
@@ -36,7 +36,7 @@ def session_of_record(data: Any) -> ReportedSession:
     unknown = sorted({name for test in record.tests.values() for name in _unknown(test)})
     model, provenance = record.model, record.provenance
     named = model.quantization is None or model.quantization in model.name
-    facts = SessionFacts(
+    facts = ShownFacts(
         machine=record.machine.key,
         model=model.name if named else f"{model.name} {model.quantization}",
         engine=f"{provenance.engine} {provenance.engine_version}",
@@ -60,8 +60,8 @@ def _unknown(test: TestRecord) -> Iterator[str]:
     return (name for name in test.metrics if known_metric(name) is None)
 
 
-def _test(nodeid: str, test: TestRecord) -> ReportedTest:
-    return ReportedTest(
+def _test(nodeid: str, test: TestRecord) -> ShownTest:
+    return ShownTest(
         nodeid=nodeid,
         # What a record says is void was not judged, either.
         verdict=VerdictKind.INVALID if test.invalid else None,

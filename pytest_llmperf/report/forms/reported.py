@@ -141,7 +141,7 @@ class ReportedWorkload(Stored):
 
 
 @dataclass(frozen=True)
-class Location(Stored):
+class ShownLocation(Stored):
     """Where a test is defined: a file as pytest names it, and a line from 1."""
 
     file: Name
@@ -158,7 +158,7 @@ class ReportedCause(Stored):
 
 
 @dataclass(frozen=True)
-class ReportedTest(Stored):
+class ShownTest(Stored):
     """A measured test."""
 
     nodeid: Name
@@ -173,7 +173,7 @@ class ReportedTest(Stored):
     metrics: tuple[ReportedCheck, ...]
     diagnosis: tuple[ReportedCause, ...] = field(default=(), metadata=LATER)
     quality: ReportedQuality | None = field(default=None, metadata=LATER)
-    location: Location | None = field(default=None, metadata=LATER)
+    location: ShownLocation | None = field(default=None, metadata=LATER)
 
     @property
     def checks(self) -> tuple[ReportedCheck, ...]:
@@ -193,7 +193,7 @@ class ReportedTest(Stored):
 
 
 @dataclass(frozen=True)
-class UnmeasuredTest(Stored):
+class ShownUnmeasuredTest(Stored):
     """A perf test that ran and was not measured.
 
     Attributes:
@@ -206,7 +206,7 @@ class UnmeasuredTest(Stored):
     nodeid: Name
     outcome: str
     reason: str
-    location: Location | None
+    location: ShownLocation | None
 
     @property
     def failed(self) -> bool:
@@ -223,7 +223,7 @@ class ReportedProvenance(Stored):
 
 
 @dataclass(frozen=True)
-class SessionFacts(Stored):
+class ShownFacts(Stored):
     """What a report says of the whole session."""
 
     machine: Name
@@ -267,9 +267,9 @@ class ReportedSession(Stored):
         is_record: it is a stored session of ``--llmperf-record``, which has no verdicts.
     """
 
-    session: SessionFacts
-    tests: tuple[ReportedTest, ...]
-    unmeasured: tuple[UnmeasuredTest, ...] = field(default=(), metadata=LATER)
+    session: ShownFacts
+    tests: tuple[ShownTest, ...]
+    unmeasured: tuple[ShownUnmeasuredTest, ...] = field(default=(), metadata=LATER)
     compare: ReportedComparison | None = field(default=None, metadata=LATER)
     is_record: bool = field(default=False, metadata=NOT_STORED)
 
@@ -298,12 +298,12 @@ def session_of(data: Any) -> ReportedSession:
 
 
 def claims(checks: Iterable[ReportedCheck]) -> dict[tuple[VerdictKind, str], list[ReportedCheck]]:
-    """Group judged checks by verdict and finding: those that share both share a line."""
+    """Group judged checks by verdict and finding, the worst first: those share a line."""
     groups: dict[tuple[VerdictKind, str], list[ReportedCheck]] = {}
     for check in checks:
         if check.verdict is not None:
             groups.setdefault((check.verdict, check.finding), []).append(check)
-    return groups
+    return dict(sorted(groups.items(), key=lambda one: one[0][0].rank))
 
 
 def _from_json(data: Any) -> ReportedSession:

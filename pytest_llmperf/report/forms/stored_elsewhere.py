@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.metric_types import Direction
-from pytest_llmperf.report.forms.measurements import Measurement, measurements
+from pytest_llmperf.report.forms.measurements import StorableFigure, measurements
 from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def action_benchmark(session: ReportedSession, direction: Direction) -> str:
     return _json(entries)
 
 
-def _entry(one: Measurement) -> dict[str, Any]:
+def _entry(one: StorableFigure) -> dict[str, Any]:
     check = one.check
     entry: dict[str, Any] = {
         # Results of two commits are matched by this name.

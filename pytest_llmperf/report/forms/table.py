@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class FormRequest:
     """What a form may ask of the command.
 
     Attributes:
@@ -41,43 +41,43 @@ class Form:
 
     option: str
     text: str
-    render: Callable[[ReportedSession, Request], str]
+    render: Callable[[ReportedSession, FormRequest], str]
     choices: tuple[str, ...] = ()
     needs_verdicts: bool = False
     numbers_only: bool = False
 
 
-def _markdown(session: ReportedSession, request: Request) -> str:
+def _markdown(session: ReportedSession, request: FormRequest) -> str:
     from pytest_llmperf.report.forms.markdown import session_markdown
 
     return session_markdown(session, request.longest)
 
 
-def _github(session: ReportedSession, request: Request) -> str:
+def _github(session: ReportedSession, request: FormRequest) -> str:
     from pytest_llmperf.report.forms.github import workflow_commands
 
     return workflow_commands(session, request.place)
 
 
-def _gitlab(session: ReportedSession, request: Request) -> str:
+def _gitlab(session: ReportedSession, request: FormRequest) -> str:
     from pytest_llmperf.report.forms.gitlab import code_quality
 
     return code_quality(session, request.place)
 
 
-def _junit(session: ReportedSession, _: Request) -> str:
+def _junit(session: ReportedSession, _: FormRequest) -> str:
     from pytest_llmperf.report.forms.junit import junit_xml
 
     return junit_xml(session)
 
 
-def _bmf(session: ReportedSession, _: Request) -> str:
+def _bmf(session: ReportedSession, _: FormRequest) -> str:
     from pytest_llmperf.report.forms.stored_elsewhere import bencher_metric_format
 
     return bencher_metric_format(session)
 
 
-def _action_benchmark(session: ReportedSession, request: Request) -> str:
+def _action_benchmark(session: ReportedSession, request: FormRequest) -> str:
     from pytest_llmperf.metric_types import Direction
     from pytest_llmperf.report.forms.stored_elsewhere import action_benchmark
 
@@ -85,7 +85,7 @@ def _action_benchmark(session: ReportedSession, request: Request) -> str:
     return action_benchmark(session, direction)
 
 
-def _openmetrics(session: ReportedSession, _: Request) -> str:
+def _openmetrics(session: ReportedSession, _: FormRequest) -> str:
     from pytest_llmperf.report.forms.openmetrics import openmetrics
 
     return openmetrics(session)
