@@ -30,12 +30,16 @@ REASONS = {
     "builds llama.cpp, runs the test suite",
     "minutes of measuring",
     "needs a GPU",
+    "needs a report",
     "needs a server",
+    "needs a service",
+    "needs results of other tools",
     "needs the network",
     "needs the network, builds llama.cpp",
     "output, recorded",
     "output of a session, recorded",
     "the exit code depends on the machine",
+    "writes workflow files",
 }
 #: Where a block runs: in which file of tests.
 PROJECTS = {
