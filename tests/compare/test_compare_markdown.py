@@ -173,3 +173,12 @@ def test_added_tests_are_counted_on_top_and_named_below(
     top, folded = said().split("<details>")
     assert "1 test added." in top
     assert f"- added: {code(LONG)}" in folded
+
+
+def test_a_removed_test_is_in_the_headline(project: Project, said: Callable[..., str]) -> None:
+    project.base(tests=(CHAT, LONG))
+    project.record(11, tests=(CHAT,))
+    project.commit()
+    assert said().splitlines()[0] == (
+        "### llmperf: pass (1 test, 3 checks: 3 pass, 1 test removed)"
+    )
