@@ -107,7 +107,7 @@ def _split_words(group: Group, earlier: Group | None) -> str:
 def _table(group: Group, events: Sequence[Event], width: int, bars: str) -> Iterator[str]:
     rows = [_cells(series) for series in group.series]
     widths = [max(map(display_width, column)) for column in zip(_HEADER, *rows, strict=True)]
-    room = max(8, width - 2 - sum(widths) - 2 * len(widths))
+    room = max(5, width - 2 - sum(widths) - 2 * len(widths))
     drawn = min(room, max(len(series.sessions) for series in group.series))
     middle = max(drawn, display_width(title := "old to new"))
     if middle > room:

@@ -68,7 +68,7 @@ def test_few_sessions_are_summed_up_by_the_oldest_and_the_newest(
 ) -> None:
     project.grow([80.0 + 2 * number for number in range(sessions)])
     (line,) = lines_with(show("--dir", FOLDER).out, "tokens/s")
-    assert line.split()[-5:-1] == [first, "tok/s", last, "tok/s"]
+    assert line.split()[-6:-2] == [first, "tok/s", last, "tok/s"]
 
 
 def test_the_folder_of_the_configuration_is_taken(project: Project, show: Any) -> None:
