@@ -32,7 +32,7 @@ def test_the_slower_side_is_regressed(two):
     result = two.perf(*AGAINST)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert two.verdicts() == {"test_x": "regressed"}
-    result.stdout.fnmatch_lines(["regressed: end to end: *slower*other.yaml*"])
+    result.stdout.fnmatch_lines(["regressed: end to end: *slower*", "*pairs with other.yaml*"])
 
 
 def test_the_same_configuration_passes(two):
