@@ -26,7 +26,8 @@ def test_a_slower_commit_is_regressed(project: Project, llmperf_compare: Compare
     project.commit()
     status, out, err = llmperf_compare("HEAD~1", "HEAD")
     assert (status, err) == (1, "")
-    assert "regressed  tokens/s     73.0 [72.7, 73.4] tok/s  -       80.0 tok/s  9.6% slower" in out
+    assert "regressed  tokens/s     73.0 [72.7, 73.4] tok/s  9.6% slower" in out
+    assert "baseline 80.0 tok/s over 10 sessions" in out
     assert "1 test, 3 checks: 3 regressed" in out
 
 
