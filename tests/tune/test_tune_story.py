@@ -56,7 +56,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "max_tokens": 4,
     }
     space = {"n_batch": [256], "n_ctx": [512], "use_mmap": [True]}
-    perf = {"fitness": NOTED, "turns": "processes", "processes": 2, "iterations": 3}
+    perf = {"fitness": NOTED, "turns": "processes", "processes": 5, "iterations": 3}
     content = {"llm": llm, "perf": perf, "tune": {"space": space, "budget": "3m"}}
     (folder / "config.yaml").write_text(yaml.safe_dump(content))
     return folder
@@ -88,21 +88,18 @@ def test_tune_mends_it_until_the_targets_are_met(bad: Path) -> None:
     assert done.returncode == 0, done.stderr
     levels = json.loads((bad / "before.json").read_text())["before"]["levels"]
     now = {each["metric"]: each["value"] for each in levels}
-    limits = {name: now[name] / 2 for name in ("first_token", "end_to_end")}
-    # Decoding is as fast as before: one thread, the same weights.
-    limits["tokens_per_sec"] = now["tokens_per_sec"] / 10
+    # Decoding is about as fast as before: one thread, the same weights.
+    limits = {name: now[name] / 3 for name in ("first_token", "end_to_end")}
     targets = ("--set", f"perf.targets={json.dumps(limits)}")
     done = run(bad, *SEARCH, *one, *targets, "--summary", "--json", "after.json")
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads((bad / "after.json").read_text())
-    assert result["improved"], done.stdout
+    assert result["improved"], result["conclusion"]
     assert result["winner"]["changed"]["n_batch"] == 256
     assert {each["metric"]: (each["before"], each["after"]) for each in result["targets"]} == {
         "first_token": ("missed", "met"),
         "end_to_end": ("missed", "met"),
-        "tokens_per_sec": ("met", "met"),
     }
     summary = (bad / "BENCHMARK_RESULTS_SUMMARY.md").read_text()
     assert "**Improved: " in summary
     assert summary.count("missed → met") == 2
-    assert "met → met" in summary
