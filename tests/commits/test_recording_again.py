@@ -137,7 +137,7 @@ def test_bringing_the_commit_is_announced_and_counts_in_time_and_budget(
     found = stored.perf(*ONE_PAIR, "--llmperf-set=perf.budget=59s")
     assert found.tests["test_a"]["pairs"] == 1
     (left,) = re.findall(r"within the (\d+) s left of perf.budget: its checkout", found.said)
-    budgets = re.findall(r"at most (\S+) s \(perf.budget\)", found.out)
+    budgets = re.findall(r"each, .* to (\S+) s\b", found.out)
     # What is left is told in whole seconds.
     assert float(budgets[1]) <= int(left) - 1.5
     assert found.facts["wall_s"] >= 2
