@@ -72,8 +72,8 @@ def test_a_key_of_another_engine_is_refused_with_its_line_cause_and_fix(tmp_path
 
 def test_an_application_has_no_default_for_its_target(tmp_path: Path) -> None:
     assert _message(tmp_path, "llm:\n  engine: app\n") == (
-        "config.yaml:2: llm.engine: engine app needs llm.target: the callable to measure, "
-        "package.module:callable, such as myapp.rag:answer"
+        "config.yaml:2: llm.engine: engine app needs llm.target: the function to measure, as "
+        "package.module:function, such as myapp.rag:answer"
     )
 
 
