@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 _INDENT = "  "
 SIGNIFICANT_DIGITS = 9
 #: Digits of the longest whole number: no count, size or seed is longer, and a float holds it.
 _MAX_DIGITS = 20
+#: Characters of a key that a message quotes.
+_LONGEST_KEY = 60
 
 
 def dumps(value: Any) -> str:
@@ -113,10 +116,18 @@ def why_not(error: ValueError) -> str:
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise StrictError(f"the key {twice!r} appears twice in one object")
+        raise StrictError(f"the key {repeated_key(pairs)} appears twice in one object")
     return found
+
+
+def repeated_key(pairs: Sequence[tuple[str, Any]]) -> str:
+    """Return the first key that an object repeats, quoted; of a long one the beginning."""
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return repr(key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}...")
+        seen.add(key)
+    raise ValueError("no key is repeated")
 
 
 def _no_constant(name: str) -> Any:

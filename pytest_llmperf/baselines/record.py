@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WrapSerializer
 
+from pytest_llmperf.baselines.folder import MAX_BYTES
 from pytest_llmperf.baselines.imported import ImportOrigin
 from pytest_llmperf.baselines.json_text import dumps, parse
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance
@@ -314,6 +315,8 @@ def to_text(record: BaselineRecord) -> str:
     """
     text = dumps({"schema": SCHEMA_VERSION, **dump(record)})
     # Never write a file that could not be read back: every later session would stop at it.
+    if (size := len(text.encode())) > MAX_BYTES:
+        raise ValueError(f"{size / 2**20:.3g} MiB of text; only {MAX_BYTES >> 20} MiB are read")
     from_json(parse(text))
     return text
 

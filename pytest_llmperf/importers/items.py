@@ -22,7 +22,8 @@ _LONGEST_NAME = 200
 _HASHED = 64
 #: Other fields that are named; more are counted.
 _MAX_REST = 12
-_FIX_VALUE = "the file is damaged or the run went wrong: run the tool again and import its new file"
+#: What to do about a value that can't be.
+FIX_VALUE = "the file is damaged or the run went wrong: run the tool again and import its new file"
 
 
 class Item:
@@ -125,7 +126,7 @@ class Item:
         shown = repr(value)
         if len(shown) > _LONGEST:
             shown = f"{shown[: _LONGEST - 3]}..."
-        return LayoutError(f"{self.where}{name}: expected {expected}, got {shown}", _FIX_VALUE)
+        return LayoutError(f"{self.where}{name}: expected {expected}, got {shown}", FIX_VALUE)
 
     def _number(self, name: str, value: object) -> float:
         expected = "a number of 0 or more"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.baselines.json_text import repeated_key
 from pytest_llmperf.importers.items import utc_of
 from pytest_llmperf.importers.protocol import LayoutError
 
@@ -133,9 +134,7 @@ def _parse(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | None:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
-        raise LayoutError(f"the key {twice!r} appears twice in one object", _AGAIN)
+        raise LayoutError(f"the key {repeated_key(pairs)} appears twice in one object", _AGAIN)
     kind = found.get("type_")
     if isinstance(kind, str) and kind in _DROPPED_TYPES:
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.baselines.imported import KEY_PREFIX, SourceFile
 from pytest_llmperf.baselines.record import to_text
 from pytest_llmperf.baselines.store import StoredRecord
-from pytest_llmperf.importers.items import shortened
+from pytest_llmperf.importers.items import FIX_VALUE, shortened
 from pytest_llmperf.importers.protocol import LayoutError
 from pytest_llmperf.importers.read_file import read_result_file
 from pytest_llmperf.importers.sessions import SourcedRun, Stated, sessions_of
@@ -109,7 +109,7 @@ def import_files(request: ImportRequest) -> ImportResult:
     new: list[SourcedRun] = []
     for path in request.files:
         try:
-            imported, runs = _read(path, request.tool, known)
+            imported, runs = _read(path, request, known)
         except LayoutError as error:
             refused.append(RefusedFile(path, str(error), error.fix))
             continue
@@ -135,11 +135,11 @@ def _known_runs(store: BaselineStore) -> dict[str, str]:
 
 
 def _read(
-    path: Path, tool: str | None, known: dict[str, str]
+    path: Path, request: ImportRequest, known: dict[str, str]
 ) -> tuple[ImportedFile, list[SourcedRun]]:
     """Return a file, and those of its runs that are new; raises LayoutError."""
     file = read_result_file(path)
-    importer = importer_of(file.documents, tool)
+    importer = importer_of(file.documents, request.tool)
     results = importer.read(file.documents)
     if not any(run.metrics for run in results.runs):
         raise LayoutError(
@@ -155,12 +155,22 @@ def _read(
             before.append(known.get(run.digest, f"{source.name} of this import"))
         elif run.metrics:
             runs[run.digest] = SourcedRun(importer.tool, run, source, file.modified)
+    _check_storable(list(runs.values()), request.stated)
     versions = dict.fromkeys(run.identity.version or "" for run in results.runs)
     label = f"{importer.tool} {', '.join(filter(None, versions))}".strip()
     imported = ImportedFile(
         source, label, len(results.runs), tuple(before), results.fields, results.notes
     )
     return imported, list(runs.values())
+
+
+def _check_storable(runs: Sequence[SourcedRun], stated: Stated) -> None:
+    """Refuse a file that has a value that no session can hold, such as a date in the year 1."""
+    for record in sessions_of(runs, stated):
+        try:
+            to_text(record)
+        except ValueError as error:
+            raise LayoutError(f"can't be stored as a session: {error}", FIX_VALUE) from None
 
 
 def _write(store: BaselineStore, records: Sequence[BaselineRecord]) -> Iterator[StoredRecord]:

@@ -150,3 +150,51 @@ def test_texts_of_requests_are_dropped_while_a_file_is_read(tmp_path: Path) -> N
     assert len(vllm["itls"]) == 8
     (guidellm,) = read_result_file(DATA / "guidellm-synchronous.json").documents
     assert guidellm["benchmarks"][0]["requests"]["successful"] == [None] * 4
+
+
+def test_a_value_that_no_session_can_hold_refuses_its_file_only(
+    llmperf: Command, tmp_path: Path
+) -> None:
+    """A date in the year 1, or a setting that is no number: the others are still imported."""
+
+    def in_the_year_1(data: dict[str, Any]) -> None:
+        data["date"] = "00010101-000000"
+
+    def no_number(rows: list[dict[str, Any]]) -> None:
+        rows[0]["n_threads"] = float("nan")
+
+    old = changed("vllm-single-1.json", tmp_path / "old.json", in_the_year_1)
+    bad = changed("llama-bench-1.json", tmp_path / "bad.json", no_number)
+    done = llmperf("import", old, bad, GOOD, "--dir", "base", "--keep-going")
+    assert done.status == 2
+    assert f"{old}: can't be stored as a session: recorded: expected a UTC time" in done.err
+    assert f"{bad}: can't be stored as a session: tests" in done.err
+    assert "nan cannot be stored" in done.err
+    assert len(stored()) == 1
+
+
+def test_no_session_is_stored_that_could_not_be_read_again(
+    llmperf: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stop every later session that reads the folder."""
+    from pytest_llmperf.baselines import record
+
+    monkeypatch.setattr(record, "MAX_BYTES", 1 << 20)
+
+    def repeat(rows: list[dict[str, Any]]) -> None:
+        rows[0]["samples_ts"] = [80.0] * 250_000
+
+    done = llmperf(
+        "import", changed("llama-bench-1.json", tmp_path / "x.json", repeat), "--dir", "b"
+    )
+    assert done.status == 2
+    assert "MiB of text; only 1 MiB are read" in done.err
+    assert not Path("b").exists()
+
+
+def test_a_repeated_key_among_very_many_is_found_at_once_and_quoted_in_short() -> None:
+    from pytest_llmperf.baselines.json_text import repeated_key
+
+    long = "k" * 100_000
+    pairs = [*((f"k{number}", 1) for number in range(300_000)), (long, 1), (long, 2)]
+    assert repeated_key(pairs) == repr("k" * 60 + "...")
