@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from ci_files import COMMENT, read_yaml, step
 
+from pytest_llmperf.report.markdown import code
+
 SHA = "0123456789abcdef0123456789abcdef01234567"
 RUN = {
     "conclusion": "failure",
@@ -112,6 +114,20 @@ def test_a_report_is_data(comment, tmp_path: Path) -> None:
     assert "`${process.exit(1)}`" in body
     assert len(body) < 65_536
     assert not Path("pwned").exists()
+
+
+def test_a_report_s_own_names_are_shown_whole(comment, tmp_path: Path) -> None:
+    """Reports separate an at sign from a name by an empty comment."""
+    write_report(tmp_path, code("tests/t.py::test_x[tg128@d4096]"))
+    *_, (_, created) = comment()
+    assert "tg128&#64;<!-- -->d4096" in created["body"]
+
+
+def test_signs_that_grow_leave_the_comment_short_enough(comment, tmp_path: Path) -> None:
+    write_report(tmp_path, "@" * 30_000)
+    write_report(tmp_path, "<!--" * 7_500, "gpu")
+    *_, (_, created) = comment()
+    assert len(created["body"]) < 65_536
 
 
 def test_a_link_is_not_followed(comment, tmp_path: Path) -> None:
