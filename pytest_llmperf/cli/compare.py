@@ -36,7 +36,7 @@ NOT_COMPARED = 2
 EXIT_STATUS = {
     0: "passed; or inconclusive, without --strict",
     1: "regressed or missed; or inconclusive, with --strict",
-    NOT_COMPARED: "could not be compared, or samples are invalid",
+    NOT_COMPARED: "could not be compared: different tests, a failed test or invalid samples",
     130: "interrupted",
 }
 _EPILOG = f"""\

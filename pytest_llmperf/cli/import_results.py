@@ -26,7 +26,7 @@ and `llmperf history` read:
   aiperf            profile_export_aiperf.json
   pytest-benchmark  --benchmark-json FILE
 A run is one sample of each metric. Runs of one configuration that are given
-together are one session. What each field became is printed.
+together are one session. The output says what became of each field.
 """
 #: Exit status -> its meaning.
 EXIT_STATUS = {
@@ -64,13 +64,15 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="NAME",
         help="the machine that they were measured on, where the files do not say",
     )
-    parser.add_argument("--model", type=_name, metavar="NAME", help="the model, likewise")
+    parser.add_argument(
+        "--model", type=_name, metavar="NAME", help="the model, where the files do not say"
+    )
     parser.add_argument(
         "--recorded",
         type=_date,
         metavar="DATE",
-        help="when, for files without a date, such as 2026-03-01T12:00:00Z; default: when the "
-        "file was written last",
+        help="when they were measured, for files without a date, such as 2026-03-01T12:00:00Z; "
+        "default: when the file was last written",
     )
     parser.add_argument(
         "--dir",

@@ -13,19 +13,19 @@ from pytest_llmperf.cli.output import OutputError, note, put_utf8, run_reporting
 from pytest_llmperf.report.forms.table import FORMS, Form, FormRequest
 
 if TYPE_CHECKING:
-    from pytest_llmperf.report.forms.reported import ReportedSession
+    from pytest_llmperf.report.reported import ReportedSession
 
 _DESCRIPTION = """\
-Shows one session to another tool. SESSION.json is a report of --llmperf-json;
-Markdown and the forms that hold numbers only also take a stored session of
---llmperf-record. The session's own verdicts are shown: nothing is measured, and
-nothing is judged again.
+Converts one session for other tools. SESSION.json is a report of --llmperf-json;
+Markdown and the forms that only hold numbers also take a stored session of
+--llmperf-record. The output has the session's own verdicts: nothing is measured
+or judged again.
 """
 #: Exit status -> its meaning.
 EXIT_STATUS = {
     0: "written, whatever the verdicts are",
     1: "it can't be written",
-    2: "it is not a report, or not one that has this form",
+    2: "not a report, or a stored session without the verdicts that this form shows",
 }
 _EPILOG = f"""\
 examples:
@@ -161,7 +161,7 @@ def _form_of(arguments: argparse.Namespace) -> tuple[Form, str]:
 
 def _read(path: Path, form: Form) -> ReportedSession:
     """Read the session; raises BadRecordError and NoReportError."""
-    from pytest_llmperf.report.forms.reported import read_session
+    from pytest_llmperf.report.reported import read_session
 
     _check_exists(path)
     session = read_session(path)

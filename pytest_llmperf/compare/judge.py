@@ -80,7 +80,8 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
         rows[one.nodeid].append(CheckResult(item, verdict))
     results = [_test_result(one, rows.get(one.nodeid, ()), pair) for one in candidates]
     tests = tuple(test for test in results if test.nodeid in rows or test.verdicts)
-    base_tests = newest_tests(pair.base.records)
+    base_tests, lost = newest_tests(pair.base.records), pair.candidate.side.unmeasured
+    ran = {one.nodeid for one in candidates} | {one.nodeid for one in lost}
     return ComparisonResult(
         session=_session_result(pair, both or candidates, tests, rules, strict),
         base=pair.base.side.name,
@@ -90,7 +91,10 @@ def judge_pair(pair: SidePair, rules: ComparisonRules, strict: bool = False) -> 
             f"{d.item}: {d.baseline} → {d.current}" for d in relevant_differences(pair.differences)
         ),
         added=tuple(one.nodeid for one in candidates if one.nodeid not in known),
-        removed=tuple(sorted(base_tests - {one.nodeid for one in candidates})),
+        removed=tuple(sorted(base_tests - ran)),
+        failed=tuple(
+            one.nodeid for one in lost if one.outcome == "failed" and one.nodeid in base_tests
+        ),
         against=_against(pair),
         strict=strict,
     )
@@ -239,6 +243,7 @@ def _session_result(
         baseline_sources=tuple(sorted(sources)),
         false_alarms=rules.false_alarms,
         strict=strict,
+        unmeasured=pair.candidate.side.unmeasured,
     )
 
 

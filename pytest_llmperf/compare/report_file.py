@@ -27,6 +27,7 @@ from pytest_llmperf.baselines.tolerances import CalibratedTolerance
 from pytest_llmperf.machine.fingerprint import Key, Machine
 from pytest_llmperf.metrics import UnknownMetricError, get_metric
 from pytest_llmperf.request_digest import StoredDigest
+from pytest_llmperf.session.recorded import UnmeasuredTest
 from pytest_llmperf.stored_json import LATER, Flag, Number, Stored, Whole, expect, read, unexpected
 
 if TYPE_CHECKING:
@@ -158,6 +159,15 @@ class ReportedTest(Stored):
 
 
 @dataclass(frozen=True)
+class _Unmeasured(Stored):
+    """A test that ran and was not measured."""
+
+    nodeid: str
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class SessionReport:
     """A ``--llmperf-json`` report, read as a stored session.
 
@@ -165,10 +175,12 @@ class SessionReport:
         record: its session. The machine has a key only, the model a name, the configuration
             is empty, and ``recorded`` is "": a report does not say.
         tests: by node id.
+        unmeasured: the others that ran.
     """
 
     record: BaselineRecord
     tests: Mapping[str, ReportedTest]
+    unmeasured: tuple[UnmeasuredTest, ...] = ()
 
 
 def read_report(path: Path) -> SessionReport:
@@ -199,6 +211,7 @@ class _File(Stored):
 
     session: _Session
     tests: tuple[ReportedTest, ...]
+    unmeasured: tuple[_Unmeasured, ...] = field(default=(), metadata=LATER)
 
 
 def _from_json(data: Any) -> SessionReport:
@@ -215,7 +228,8 @@ def _from_json(data: Any) -> SessionReport:
         session=RecordedSession(session.seed, session.processes, session.iterations, session.busy),
         tests={nodeid: test.record(session.processes) for nodeid, test in tests.items()},
     )
-    return SessionReport(record, tests)
+    lost = (UnmeasuredTest(one.nodeid, one.outcome, one.reason) for one in file.unmeasured)
+    return SessionReport(record, tests, tuple(lost))
 
 
 _REPORT: FileKind[SessionReport] = FileKind(

@@ -43,6 +43,8 @@ class ComparisonResult:
         base_sessions: sessions of the base that the candidate was compared with.
         unlike: how machine or model differ, one line each; nothing is judged where they do.
         added, removed: node ids of tests that only the candidate, or only the base, holds.
+        failed: node ids of tests that the base holds, and whose body failed in the candidate's
+            session, so that nothing was measured.
         against: what names the base to ``--llmperf-against``, or None where no commit does.
         strict: what is inconclusive fails.
     """
@@ -54,6 +56,7 @@ class ComparisonResult:
     unlike: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
     against: str | None = None
     strict: bool = False
 
@@ -102,6 +105,8 @@ class ComparisonResult:
         ]
         if void:
             return f"the samples of {count(len(void), 'test')} prove nothing: {listed(void)}"
+        if self.failed:
+            return f"{count(len(self.failed), 'failed test')} not measured: {listed(self.failed)}"
         if set(self.kinds) <= UNCOMPARED:
             kinds = listed([kind.value for kind in self.kinds]) or "nothing to judge"
             return f"no check could be compared: {kinds}"

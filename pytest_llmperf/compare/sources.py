@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.config.project import ProjectFolders
     from pytest_llmperf.repository.git import Repository
     from pytest_llmperf.repository.revisions import Revision
+    from pytest_llmperf.session.recorded import UnmeasuredTest
 
 #: Says that a name stands for a commit, whatever lies in the current folder.
 FORCED = "rev:"
@@ -48,6 +49,7 @@ class StoredSide:
         commit: the full hash, for a commit's store.
         is_report: the only session comes from a report, which names machine and model only.
         reported: the report's tests by node id, with what its own session judged.
+        unmeasured: the report's tests that ran and were not measured.
         notes: what a reader should know of how it was read.
     """
 
@@ -57,6 +59,7 @@ class StoredSide:
     commit: str | None = None
     is_report: bool = False
     reported: Mapping[str, ReportedTest] = field(default_factory=dict)
+    unmeasured: tuple[UnmeasuredTest, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -228,6 +231,7 @@ def _file(path: Path, name: str) -> StoredSide:
         {report.record.machine.key: Shelf((stored,))},
         is_report=True,
         reported=report.tests,
+        unmeasured=report.unmeasured,
     )
 
 

@@ -9,6 +9,7 @@ from pytest_llmperf.plugin.commands import as_argument, command_stem, whole_comm
 from pytest_llmperf.report.failure import rerun_command
 from pytest_llmperf.report.json_report import ReportError, session_json, write_json
 from pytest_llmperf.session.report_history import report_history
+from pytest_llmperf.stored_json import ShapeError
 
 if TYPE_CHECKING:
     import pytest
@@ -37,6 +38,8 @@ def write_reports(
             write_html(session_json(result), options.html_path, samples=options.html_samples)
         except ReportError as error:
             problems.append(str(error))
+        except ShapeError as error:
+            problems.append(f"can't write the HTML report: the session's own report has {error}")
     return problems
 
 

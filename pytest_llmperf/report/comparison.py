@@ -10,7 +10,12 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.footer import MAX_FILES, MORE_WOULD_NOT_DECIDE, sessions_needed
-from pytest_llmperf.report.forms.headline import REMOVED, counted
+from pytest_llmperf.report.forms.headline import (
+    NOT_MEASURED,
+    REMOVED,
+    counted,
+    unmeasured_words,
+)
 from pytest_llmperf.report.json_report import SCHEMA_VERSION, session_json
 from pytest_llmperf.report.table import table_lines
 from pytest_llmperf.text import pack, printable, shell_word, wrap_node_id, wrap_words
@@ -50,6 +55,9 @@ def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
         lines += wrap_words(text, width, first="base: ", indent=_INDENT)
     for text in recorded_differences(result):
         lines += wrap_words(text, width, first="differs from the base: ")
+    for lost in result.session.unmeasured:
+        text = f"{lost.outcome}, {NOT_MEASURED}: {lost.nodeid}: {lost.reason}"
+        lines += wrap_words(text, width, indent=_INDENT)
     for word, nodeids in (("added", result.added), ("removed", result.removed)):
         if nodeids:
             only = result.candidate if word == "added" else result.base
@@ -63,9 +71,10 @@ def _closing(result: ComparisonResult, width: int, color: bool) -> list[str]:
 def headline(result: ComparisonResult) -> str:
     """Count the verdicts in one line: ``3 tests, 9 checks: 1 regressed, 8 pass``.
 
-    A test that only the base has is counted, too: nothing is known of it any more.
+    Tests that were not measured, and those that only the base has, are counted, too.
     """
     others = [] if result.kinds else ["nothing was judged"]
+    others += unmeasured_words(test.outcome for test in result.session.unmeasured)
     if result.removed:
         others.append(f"{count(len(result.removed), 'test')} {REMOVED}")
     return counted(len(result.session.tests), result.kinds, others)

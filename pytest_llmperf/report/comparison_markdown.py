@@ -23,7 +23,10 @@ from pytest_llmperf.report.markdown import (
     clipped,
     code,
     escape,
+    sentence,
     session_line,
+    unmeasured_line,
+    unmeasured_row,
     verdict_cell,
 )
 
@@ -42,7 +45,9 @@ def render_markdown(result: ComparisonResult, longest: int = LONGEST) -> str:
     ``longest``: characters; what does not fit is left out, and counted.
     """
     rows = sorted(_rows(result), key=lambda one: one[0])
-    top = [row for _, kind, row in rows if kind in ON_TOP]
+    lost = result.session.unmeasured
+    top = [unmeasured_row(one.nodeid, len(_HEADER)) for one in lost if one.outcome == "failed"]
+    top += [row for _, kind, row in rows if kind in ON_TOP]
     command = interleaved_command(result)
     after = []
     if command is not None and top:
@@ -54,7 +59,11 @@ def render_markdown(result: ComparisonResult, longest: int = LONGEST) -> str:
         top=top,
         rest=[row for _, kind, row in rows if kind not in ON_TOP],
         after=after,
-        lines=[*_explanations(result), *_facts(result)],
+        lines=[
+            *(unmeasured_line(one.nodeid, one.outcome, one.reason) for one in lost),
+            *_explanations(result),
+            *_facts(result),
+        ],
         folded="what was measured" if result.unlike else "everything else",
         whole="`--format json` has all.",
     )
@@ -126,22 +135,26 @@ def _explanations(result: ComparisonResult) -> Iterator[str]:
             if row.verdict is not None and row.verdict.kind is not VerdictKind.PASS:
                 why = " ".join((row.verdict.claim or row.verdict.explanation).split())
                 labels_by_reason.setdefault((row.verdict.kind.value, why), []).append(row.label)
-        for (kind, why), labels in labels_by_reason.items():
-            yield f"- {code(test.nodeid)} {escape(f'{kind}: {listed(labels)}: {why}')}"
-        for cause in test.causes:
-            yield f"- {code(test.nodeid)} {escape(f'likely cause: {cause}')}"
-        for finding in test.findings:
-            yield f"- {code(test.nodeid)} {escape(finding)}"
+        texts = [
+            *(
+                f"{kind}: {listed(labels)}: {why}"
+                for (kind, why), labels in labels_by_reason.items()
+            ),
+            *(f"likely cause: {cause}" for cause in test.causes),
+            *test.findings,
+        ]
+        for text in texts:
+            yield f"- {code(clipped(test.nodeid))} {sentence(text)}"
 
 
 def _facts(result: ComparisonResult) -> Iterator[str]:
     session = result.session
     for text in (*session.notes, *remarks(result)):
-        yield f"- {escape(text)}"
+        yield f"- {sentence(text)}"
     for text in base_files(result):
-        yield f"- base: {code(text)}"
+        yield f"- base: {code(clipped(text))}"
     for text in recorded_differences(result):
-        yield f"- differs from the base: {escape(text)}"
+        yield f"- differs from the base: {sentence(text)}"
     for word, nodeids in (("added", result.added), ("removed", result.removed)):
         for nodeid in nodeids:
-            yield f"- {word}: {code(nodeid)}"
+            yield f"- {word}: {code(clipped(nodeid))}"

@@ -12,6 +12,7 @@ from pytest_llmperf.gate.verdict import UNCOMPARED, VerdictKind, verdict_fails
 from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import paint, verdict_style
 from pytest_llmperf.report.explanations import common_tolerance
+from pytest_llmperf.report.forms.headline import unmeasured_words
 from pytest_llmperf.report.short_rows import is_fine
 from pytest_llmperf.text import display_width, in_short, pack, wrap_words
 from pytest_llmperf.units import DEFAULT_TOLERANCE, format_duration
@@ -142,11 +143,12 @@ def _counts(session: SessionResult, width: int, color: bool, spent: str = "") ->
     kinds = count_kinds(judged)
     total = sum(kinds.values())
     lead = f"{count(len(session.tests), 'test')}, {count(total, 'check')}"
+    others = unmeasured_words(test.outcome for test in session.unmeasured)
     if not kinds:
-        return wrap_words("; ".join(filter(None, (f"{lead}: nothing was judged", spent))), width)
-    items = [f"{lead}:"]
-    items += [f"{number} {kind.value}," for kind, number in kinds.items()]
-    items[-1] = items[-1].rstrip(",")
+        text = ", ".join([f"{lead}: nothing was judged", *others])
+        return wrap_words("; ".join(filter(None, (text, spent))), width)
+    items = [f"{number} {kind.value}" for kind, number in kinds.items()] + others
+    items = [f"{lead}:", *(f"{item}," for item in items[:-1]), items[-1]]
     lines = _with_time(pack(items, width, _INDENT, joint=" "), spent, width)
     if color:
         style = verdict_style(next(iter(kinds)))

@@ -126,7 +126,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 
-#: Slowdowns beyond this are no measurement: the ends of intervals of very few samples.
+#: Numbers beyond this are no measurement: the ends of intervals of very few samples.
 _LARGEST = 1e100
 
 
@@ -275,8 +275,8 @@ def _quality(test: TestResult) -> dict[str, Any] | None:
             "direction": row.check.metric.direction.value,
             "limit": row.check.limit,
             "value": row.summary.value if row.summary else None,
-            "low": row.summary.low if row.summary else None,
-            "high": row.summary.high if row.summary else None,
+            "low": _bounded(row.summary.low) if row.summary else None,
+            "high": _bounded(row.summary.high) if row.summary else None,
             "verdict": row.verdict.kind.value if row.verdict else None,
             "explanation": row.verdict.explanation if row.verdict else None,
         }
@@ -309,9 +309,9 @@ def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
         "tolerance": check.tolerance,
         "calibrated": asdict(check.calibrated) if check.calibrated else None,
         "value": summary.value if summary else None,
-        "low": summary.low if summary else None,
-        "high": summary.high if summary else None,
-        "level": summary.level if summary else None,
+        "low": _bounded(summary.low) if summary else None,
+        "high": _bounded(summary.high) if summary else None,
+        "level": _bounded(summary.level) if summary else None,
         "processes": summary.processes if summary else 0,
         "iterations": summary.iterations if summary else 0,
         # Samples that are no numbers are the reason of an error verdict.
@@ -348,8 +348,8 @@ def _progress(row: CheckResult) -> dict[str, Any] | None:
     }
 
 
-def _bounded(value: float) -> float | None:
-    return None if abs(value) > _LARGEST else value
+def _bounded(value: float | None) -> float | None:
+    return None if value is None or abs(value) > _LARGEST else value
 
 
 def _proof(proof: Proof) -> dict[str, Any]:
@@ -365,8 +365,8 @@ def _baseline(row: CheckResult) -> dict[str, Any] | None:
         return None
     return {
         "value": row.baseline.value,
-        "low": row.baseline.low,
-        "high": row.baseline.high,
+        "low": _bounded(row.baseline.low),
+        "high": _bounded(row.baseline.high),
         "sessions": row.baseline_sessions,
         "sources": list(row.baseline_sources),
         "levels": list(row.baseline_levels),

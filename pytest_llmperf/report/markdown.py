@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, listed
+from pytest_llmperf.report.cells import NOTHING
+from pytest_llmperf.report.forms.headline import NOT_MEASURED
 from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ _CALLING = re.compile(r"(?<=[@#!~$&])(?=\w)|(?<=:)(?=[\w+-]+:)")
 _NO_SPACE = "\u200b"
 #: Characters of a name that are shown; of a longer one its beginning and its end.
 _LONGEST_NAME = 240
+#: Characters of one explanation.
+_LONGEST_LINE = 1000
 #: Room for headings, the sentence about what was left out, and the end of the folded part.
 _RESERVED = 700
 
@@ -77,6 +81,22 @@ def session_line(model: str, machine: str, engine: str) -> str:
     It does not start with a name: GitLab obeys a line that starts with a slash.
     """
     return f"Model {escape(clipped(model))} on {code(clipped(machine))}, {escape(clipped(engine))}."
+
+
+def sentence(text: str) -> str:
+    """Return an explanation as Markdown in one line, of a long one the two ends."""
+    return escape(clipped(" ".join(text.split()), _LONGEST_LINE))
+
+
+def unmeasured_row(nodeid: str, columns: int) -> str:
+    """Return the row of a table for a test that failed before it was measured."""
+    cells = (f"**{NOT_MEASURED}**", code(clipped(nodeid)), *([NOTHING] * (columns - 2)))
+    return f"| {' | '.join(cells)} |"
+
+
+def unmeasured_line(nodeid: str, outcome: str, reason: str) -> str:
+    """Return an item of a list: why a test was not measured."""
+    return f"- {code(clipped(nodeid))} {sentence(f'{outcome}, {NOT_MEASURED}: {reason}')}"
 
 
 def verdict_cell(kind: VerdictKind | None, nothing: str) -> str:

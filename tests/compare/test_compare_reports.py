@@ -349,3 +349,51 @@ def test_what_a_counter_tells_is_no_stall_rate(project: Project, llmperf_compare
     (found,) = [row for row in test["metrics"] if row["name"] == "gpu_utilization"]
     assert (found["value"], found["change"]) == (0.0, 0.0)
     assert not any("stall rate" in finding for finding in test["findings"])
+
+
+def lose(outcome: str) -> Callable[[dict[str, Any]], None]:
+    """Make a report of a session in which the other test was not measured."""
+
+    def change(data: dict[str, Any]) -> None:
+        lost = {"nodeid": LONG, "outcome": outcome, "reason": "the answer | is 41"}
+        data["unmeasured"] = [{**lost, "location": None}]
+
+    return change
+
+
+def add_long(data: dict[str, Any]) -> None:
+    data["tests"].append({**data["tests"][0], "nodeid": LONG})
+
+
+def test_a_test_whose_body_failed_is_no_comparison(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    base = report("a.json", change=add_long)
+    judged = report("b.json", change=lose("failed"))
+    status, out, _ = llmperf_compare(base, judged)
+    assert status == 2
+    words = " ".join(out.split())
+    assert "1 failed test not measured" in words
+    assert f"failed, not measured: {LONG}: the answer | is 41" in words
+    assert "removed" not in words
+    page = llmperf_compare(base, judged, "--format", "markdown").out
+    assert page.startswith("### llmperf: not compared (1 test")
+    assert "| **not measured** | <code>tests/perf/test_chat.py::test_long" in page
+    assert "the answer &#124; is 41" in page
+    data = json.loads(llmperf_compare(base, judged, "--format", "json").out)
+    assert data["compare"]["why_not"] == f"1 failed test not measured: {LONG}"
+    assert [one["nodeid"] for one in data["unmeasured"]] == [LONG]
+
+
+def test_a_skipped_test_is_named_and_changes_nothing_else(
+    project: Project, llmperf_compare: Compare
+) -> None:
+    base, without = report("a.json", change=add_long), report("c.json", change=lose("skipped"))
+    status, out, _ = llmperf_compare(base, without)
+    assert status == 0
+    assert "1 test skipped" in out
+    assert "removed" not in out
+    # A new test that fails is no loss of the comparison.
+    status, out, _ = llmperf_compare(report("d.json"), report("e.json", change=lose("failed")))
+    assert status == 0
+    assert "1 failed test not measured" in " ".join(out.split())

@@ -231,4 +231,4 @@ def hostile_report() -> dict[str, Any]:
 
 
 #: Texts of fixed choices.
-_FIXED = frozenset({"verdict", "direction", "side", "picked", "unit"})
+_FIXED = frozenset({"verdict", "direction", "side", "picked", "unit", "fails"})

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from page_reports import HOSTILE, hostile_report, whole_report
+from report_sessions import row, session
 
 from benchmarks.html_report import large_report
 from pytest_llmperf.baselines.errors import BadRecordError
 from pytest_llmperf.report.html import write_html
-from pytest_llmperf.report.json_report import ReportError
+from pytest_llmperf.report.json_report import ReportError, session_json
+from pytest_llmperf.session.result import TestResult
 from pytest_llmperf.stored_json import ShapeError
 
 
@@ -220,3 +222,49 @@ def _without_tests(path: Path) -> Path:
     del report["tests"]
     path.write_text(json.dumps(report))
     return path
+
+
+def test_tests_that_were_not_measured_are_shown_and_counted(tmp_path: Path) -> None:
+    report = whole_report()
+    where = {"file": "tests/test_a.py", "line": 7}
+    report["unmeasured"] = [
+        {"nodeid": "t.py::skips", "outcome": "skipped", "reason": "no card", "location": None},
+        {"nodeid": "t.py::fails", "outcome": "failed", "reason": "1 < 2", "location": where},
+    ]
+    found = Parsed(written(report, tmp_path))
+    tests = [one for tag, one in found.elements if tag == "details" and "data-v" in one]
+    assert [(one["data-v"], "open" in one) for one in tests] == [
+        ("regressed", True),
+        ("regressed", True),
+        ("not measured", True),
+        ("no baseline", False),
+        ("pass", False),
+        ("skipped", False),
+    ]
+    assert len({one["id"] for one in tests}) == 6
+    for part in ("1 not measured", "1 skipped", "t.py::fails 1 < 2", "tests/test_a.py:7"):
+        assert part in found.text
+
+
+def test_a_test_is_open_if_its_session_failed_it(tmp_path: Path) -> None:
+    report = whole_report()
+    report["session"]["fails"] += ["no baseline"]
+    found = Parsed(written(report, tmp_path))
+    tests = [one for tag, one in found.elements if tag == "details" and "data-v" in one]
+    assert [one["data-v"] for one in tests if "open" in one] == ["regressed"] * 2 + ["no baseline"]
+
+
+def test_numbers_that_nothing_measures_are_refused(tmp_path: Path) -> None:
+    """Charts and axes would overflow."""
+    report = whole_report()
+    report["tests"][0]["metrics"][0]["samples"][0][0] = 1e300
+    with pytest.raises(ShapeError, match=r"samples\[0\]\[0\]: expected a number up to 1e\+100"):
+        write_html(report, tmp_path / "page.html")
+
+
+def test_a_session_of_wild_samples_has_a_page(tmp_path: Path) -> None:
+    """The ends of an interval of so few, so different samples are no numbers to draw."""
+    wild = row("end_to_end", 1.0, 1.0, base=[1e18, 1e-15])
+    data = session_json(session(TestResult("t.py::t", (wild,)), against="main"))
+    assert data["tests"][0]["metrics"][0]["baseline"]["high"] is None
+    assert "t.py::t" in written(data, tmp_path)

@@ -17,6 +17,7 @@ from report_sessions import (
 )
 
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance
+from pytest_llmperf.session.recorded import UnmeasuredTest
 from pytest_llmperf.session.result import CheckResult, TestResult
 
 
@@ -169,3 +170,15 @@ def test_a_calibrated_tolerance_names_its_calibration_and_figure() -> None:
     assert f"tolerance auto: 2% to 5%, {because} holds 1% in 1 min; it is at least 2%" in shown
     shown = text(session(TestResult("t.py::t", rows[1:], pairs=6)), 200)
     assert shown.endswith(f"tolerance auto: 5%, {because} holds none in 1 min")
+
+
+def test_tests_that_were_not_measured_are_counted() -> None:
+    lost = (
+        UnmeasuredTest("t.py::a", "failed", "1 < 2"),
+        UnmeasuredTest("t.py::b", "skipped", "no card"),
+        UnmeasuredTest("t.py::c", "skipped", "no card"),
+    )
+    shown = text(session(short_answer(), unmeasured=lost), 120)
+    assert "1 test, 3 checks: 3 pass, 1 failed test not measured, 2 tests skipped" in shown
+    alone = " ".join(text(session(unmeasured=lost[:1]), 120).split())
+    assert "0 tests, 0 checks: nothing was judged, 1 failed test not measured" in alone

@@ -130,3 +130,23 @@ def test_a_comment_has_a_marker_to_find_it_by(
     other = variant(real, case(real, "t.py::t", check()), machine="other --> <b>", model="@m")
     assert re.fullmatch("<!-- pytest-llmperf [0-9a-f]{12} -->", first_line(other))
     assert first_line(other) != mark
+
+
+def test_a_file_s_name_may_be_longer_than_files_have(
+    real: dict[str, Any], report: Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    name = "t" * 5000
+    ((_, about, _),) = commands(
+        report(
+            variant(real, case(real, f"{name}::x", check("missed"), location=None)), "--github"
+        ).out
+    )
+    assert about["file"] == name
+
+
+def test_a_long_reason_is_cut_in_an_annotation(real: dict[str, Any], report: Report) -> None:
+    made = case(real, "t.py::x", check("missed", claim="x" * 50_000), causes=["cause"] * 50)
+    ((_, _, message),) = commands(report(variant(real, made), "--github").out)
+    assert len(message) < 4096
+    assert message.count("\n") == 9

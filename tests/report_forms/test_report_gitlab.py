@@ -117,3 +117,9 @@ def test_the_path_is_from_the_top_of_the_repository(
     monkeypatch.setenv("CI_PROJECT_DIR", str(tmp_path))
     found = findings(report(real, "--gitlab").out)
     assert found[0]["location"]["path"] == "sub/tests/test_real.py"
+
+
+def test_a_long_reason_is_cut(real: dict[str, Any], report: Report) -> None:
+    made = case(real, "t.py::x", check("missed", claim="x" * 50_000))
+    (finding,) = findings(report(variant(real, made), "--gitlab").out)
+    assert len(finding["description"]) < 1500

@@ -8,7 +8,7 @@ import pytest
 from report_variants import case, check, comparison, of_verdicts, reason, variant
 
 from pytest_llmperf.report.forms.headline import headline
-from pytest_llmperf.report.forms.reported import session_of
+from pytest_llmperf.report.reported import session_of
 
 
 def said(data: dict[str, Any]) -> str:

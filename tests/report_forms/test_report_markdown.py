@@ -12,8 +12,8 @@ from markdown_it import MarkdownIt
 from report_variants import HOSTILE, Shown, case, check, comparison, of_verdicts, variant
 
 from pytest_llmperf.report.forms.markdown import session_markdown
-from pytest_llmperf.report.forms.reported import session_of
 from pytest_llmperf.report.markdown import clipped, escape
+from pytest_llmperf.report.reported import session_of
 from pytest_llmperf.text import printable
 
 Report = Callable[..., Shown]

@@ -9,7 +9,7 @@ from pytest_llmperf.report.cells import NOTHING, target_text
 from pytest_llmperf.units import format_quantity, format_with_interval
 
 if TYPE_CHECKING:
-    from pytest_llmperf.report.forms.reported import ReportedCheck
+    from pytest_llmperf.report.reported_checks import ReportedCheck
 
 
 def measured(check: ReportedCheck) -> str:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.report.forms.markdown import session_markdown
 from pytest_llmperf.report.forms.outcome import Outcome, TestOutcome, outcomes_of
-from pytest_llmperf.report.markdown import LONGEST
+from pytest_llmperf.report.markdown import LONGEST, clipped
 from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_llmperf.report.forms.reported import ReportedSession
+    from pytest_llmperf.report.reported import ReportedSession
 
 #: GitHub shows so many of a step.
 MAX_ANNOTATIONS = 10
+#: Lines of an annotation's message, and characters of a line; GitHub cuts off longer messages.
+MAX_LINES, MAX_LINE = 10, 1000
 #: Bytes of a step's summary; GitHub drops a longer one as a whole.
 MAX_SUMMARY = 1 << 20
 
@@ -73,7 +75,8 @@ def _annotation(one: TestOutcome, place: Callable[[str], str]) -> str:
         "title": f"llmperf: {one.word}",
     }
     written = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    lines = [f"{one.nodeid}: {one.message}", *one.why[1:]]
+    lines = [f"{clipped(one.nodeid)}: {one.message}", *one.why[1:]]
+    lines = [clipped(line, MAX_LINE) for line in lines[:MAX_LINES]]
     return f"::{_level(one)} {written}::{_data(chr(10).join(map(printable, lines)))}"
 
 

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.report.forms.outcome import Outcome, TestOutcome, outcomes_of
+from pytest_llmperf.report.markdown import clipped
 from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_llmperf.report.forms.reported import ReportedSession
+    from pytest_llmperf.report.reported import ReportedSession
 
 _SEVERITIES = {Outcome.BROKEN: "critical", Outcome.FAILED: "major", Outcome.OPEN: "minor"}
+#: Characters of a finding's message; a failing assert may quote a whole answer.
+MAX_MESSAGE = 1000
 #: Nothing was compared: expected for a new test, but worth knowing.
 _INFO = {VerdictKind.NO_BASELINE.value, VerdictKind.WORKLOAD_CHANGED.value}
 
@@ -49,7 +52,7 @@ def _finding(one: TestOutcome, machine: str, place: Callable[[str], str]) -> dic
     severity = "info" if one.word in _INFO else _SEVERITIES[one.outcome]
     identity = "\0".join((machine, one.nodeid, one.outcome.value))
     return {
-        "description": printable(f"{one.nodeid}: {one.message}"),
+        "description": printable(f"{clipped(one.nodeid)}: {clipped(one.message, MAX_MESSAGE)}"),
         "check_name": f"llmperf {one.word}",
         "fingerprint": hashlib.sha256(printable(identity).encode()).hexdigest(),
         "severity": severity,

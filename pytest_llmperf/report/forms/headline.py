@@ -10,9 +10,9 @@ from pytest_llmperf.gate.words import count
 from pytest_llmperf.metrics import known_metric
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_llmperf.report.forms.reported import ReportedSession, ShownTest
+    from pytest_llmperf.report.reported import ReportedSession, ShownTest
 
 NOT_MEASURED = "not measured"
 NOT_COMPARED = "not compared"
@@ -43,13 +43,11 @@ def headline(session: ReportedSession) -> tuple[str, str]:
     """
     kinds = Counter(kind for test in session.tests for kind in _kinds_by_quantity(test))
     unjudged = sum(test.worst is None for test in session.tests)
-    failed = sum(test.failed for test in session.unmeasured)
-    skipped = len(session.unmeasured) - failed
     # A test's own verdict may be worse than those of its checks.
     found = {test.worst.value for test in session.tests if test.worst is not None}
     if unjudged or not session.tests:
         found.add(NOT_JUDGED)
-    if failed:
+    if any(test.failed for test in session.unmeasured):
         found.add(NOT_MEASURED)
     if session.compare is not None and session.compare.why_not:
         found.add(NOT_COMPARED)
@@ -57,13 +55,21 @@ def headline(session: ReportedSession) -> tuple[str, str]:
     others = []
     if unjudged and not session.is_record:
         others.append(f"{count(unjudged, 'test')} {NOT_JUDGED}")
-    if failed:
-        others.append(f"{count(failed, 'failed test')} {NOT_MEASURED}")
-    if skipped:
-        others.append(f"{count(skipped, 'test')} skipped")
+    others += unmeasured_words(test.outcome for test in session.unmeasured)
     if session.removed:
         others.append(f"{count(len(session.removed), 'test')} {REMOVED}")
     return worst, counted(len(session.tests), kinds, others)
+
+
+def unmeasured_words(outcomes: Iterable[str]) -> list[str]:
+    """Count tests that ran and were not measured: ``["1 failed test not measured"]``.
+
+    ``outcomes`` are pytest's: ``failed`` or ``skipped``.
+    """
+    found = Counter(outcomes)
+    failed, skipped = found["failed"], found["skipped"]
+    words = [f"{count(failed, 'failed test')} {NOT_MEASURED}"] if failed else []
+    return [*words, f"{count(skipped, 'test')} skipped"] if skipped else words
 
 
 def counted(tests: int, kinds: Mapping[VerdictKind, int], others: Sequence[str] = ()) -> str:

@@ -14,7 +14,7 @@ from pytest_llmperf.text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmperf.report.forms.reported import ReportedSession
+    from pytest_llmperf.report.reported import ReportedSession
 
 #: The element below a test's. Of a skipped test JUnit's readers do not say that it passed.
 _ELEMENTS = {Outcome.BROKEN: "error", Outcome.FAILED: "failure", Outcome.OPEN: "skipped"}

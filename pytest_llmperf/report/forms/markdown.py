@@ -9,8 +9,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import NOTHING
 from pytest_llmperf.report.forms import figures
-from pytest_llmperf.report.forms.headline import NOT_MEASURED, REMOVED, headline
-from pytest_llmperf.report.forms.reported import PROVEN, claims
+from pytest_llmperf.report.forms.headline import REMOVED, headline
 from pytest_llmperf.report.markdown import (
     LONGEST,
     ON_TOP,
@@ -18,25 +17,23 @@ from pytest_llmperf.report.markdown import (
     clipped,
     code,
     escape,
+    sentence,
     session_line,
+    unmeasured_line,
+    unmeasured_row,
     verdict_cell,
 )
+from pytest_llmperf.report.reported_checks import PROVEN, claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmperf.report.forms.reported import (
-        ReportedCheck,
-        ReportedSession,
-        ShownTest,
-        ShownUnmeasuredTest,
-    )
+    from pytest_llmperf.report.reported import ReportedSession, ShownTest, ShownUnmeasuredTest
+    from pytest_llmperf.report.reported_checks import ReportedCheck
 
 _HEADER = ("verdict", "test", "metric", "measured", "target", "baseline", "change")
 #: Causes shown for one test; ``llmperf doctor`` shows all.
 _CAUSES = 3
-#: Characters of one explanation.
-_LONGEST_LINE = 1000
 
 
 @dataclass(frozen=True)
@@ -91,11 +88,14 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
         title=f"llmperf: {worst} ({escape(counts)})",
         about=list(_about(session)),
         header=_HEADER,
-        top=[*map(_unmeasured_row, lost), *(row.text for row in on_top)],
-        top_lines=[*map(_unmeasured_line, lost), *filter(None, map(_item, explained.values()))],
+        top=[
+            *(unmeasured_row(test.nodeid, len(_HEADER)) for test in lost),
+            *(row.text for row in on_top),
+        ],
+        top_lines=[*map(_why_unmeasured, lost), *filter(None, map(_item, explained.values()))],
         rest=[row.text for row in rows if row.kind not in ON_TOP],
         lines=[
-            *(_unmeasured_line(test) for test in session.unmeasured if not test.failed),
+            *(_why_unmeasured(test) for test in session.unmeasured if not test.failed),
             *filter(None, (_item(one) for one in session.tests if one.nodeid not in explained)),
             *(f"- {REMOVED}: {code(clipped(nodeid))}" for nodeid in session.removed),
             *_facts(session),
@@ -119,9 +119,9 @@ def _about(session: ReportedSession) -> Iterator[str]:
         judged, base = code(clipped(sides.judged)), code(clipped(sides.base))
         yield f"Judged {judged}, compared with {base} ({stored})."
         for text in sides.unlike:
-            yield f"Not judged, since it differs: {_shown(text)}."
+            yield f"Not judged, since it differs: {sentence(text)}."
         if sides.why_not:
-            yield f"**Not compared:** {_shown(sides.why_not)}."
+            yield f"**Not compared:** {sentence(sides.why_not)}."
     elif facts.against is not None:
         commit = f" ({facts.base_commit[:12]})" if facts.base_commit else ""
         yield f"Compared with {code(clipped(facts.against + commit))}, run in the same session."
@@ -135,19 +135,13 @@ def _about(session: ReportedSession) -> Iterator[str]:
         yield f"What the machine did: {escape(clipped('; '.join(facts.busy), 1000))}."
 
 
-def _unmeasured_row(test: ShownUnmeasuredTest) -> str:
-    name = code(clipped(test.nodeid))
-    return _row(f"**{NOT_MEASURED}**", name, *([NOTHING] * (len(_HEADER) - 2)))
-
-
-def _unmeasured_line(test: ShownUnmeasuredTest) -> str:
-    text = _shown(f"{test.outcome}, {NOT_MEASURED}: {test.reason}")
-    return f"- {code(clipped(test.nodeid))} {text}"
+def _why_unmeasured(test: ShownUnmeasuredTest) -> str:
+    return unmeasured_line(test.nodeid, test.outcome, test.reason)
 
 
 def _item(test: ShownTest) -> str:
     """Return an item of a list: a test, and what explains its verdicts; or nothing."""
-    found = [_shown(text) for text in _explanations(test)]
+    found = [sentence(text) for text in _explanations(test)]
     return "\n  - ".join([f"- {code(clipped(test.nodeid))}", *found]) if found else ""
 
 
@@ -166,14 +160,10 @@ def _explanations(test: ShownTest) -> Iterator[str]:
     yield from test.differences
 
 
-def _shown(text: str) -> str:
-    return escape(clipped(" ".join(text.split()), _LONGEST_LINE))
-
-
 def _facts(session: ReportedSession) -> Iterator[str]:
     facts = session.session
     for text in (*facts.side_differences, *facts.notes):
-        yield f"- {escape(clipped(' '.join(text.split()), _LONGEST_LINE))}"
+        yield f"- {sentence(text)}"
     if facts.false_alarms is not None and (facts.against or facts.baselines):
         chance = percent(facts.false_alarms)
         yield f"- chance of any false regressed in this session: {escape(chance)} at most"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.report.forms.reported import VOID
+from pytest_llmperf.report.reported_checks import VOID
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_llmperf.report.forms.reported import ReportedCheck, ReportedSession, ShownTest
+    from pytest_llmperf.report.reported import ReportedSession, ShownTest
+    from pytest_llmperf.report.reported_checks import ReportedCheck
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pytest_llmperf.text import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_llmperf.report.forms.reported import ReportedCheck, ReportedSession
+    from pytest_llmperf.report.reported import ReportedSession
+    from pytest_llmperf.report.reported_checks import ReportedCheck
 
 _UNITS = {
     Unit.TOKENS_PER_SECOND: "tokens_per_second",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.verdict import UNCOMPARED
 from pytest_llmperf.gate.words import listed
 from pytest_llmperf.report.forms.headline import NOT_JUDGED, NOT_MEASURED, REMOVED
-from pytest_llmperf.report.forms.reported import PROVEN, VOID, claims
+from pytest_llmperf.report.reported_checks import PROVEN, VOID, claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_llmperf.report.forms.reported import (
+    from pytest_llmperf.report.reported import (
         ReportedSession,
         ShownLocation,
         ShownTest,
@@ -87,20 +88,22 @@ def in_repository(file: str, folder: Path, environ: Mapping[str, str]) -> str:
     """
     top = environ.get("GITHUB_WORKSPACE") or environ.get("CI_PROJECT_DIR")
     whole = folder / file
-    if top and whole.exists() and whole.resolve().is_relative_to(Path(top).resolve()):
+    # Path.exists raises an error for a name that is too long.
+    if top and os.path.exists(whole) and whole.resolve().is_relative_to(Path(top).resolve()):  # noqa: PTH110
         return whole.resolve().relative_to(Path(top).resolve()).as_posix()
     return file
 
 
 def _measured(session: ReportedSession, test: ShownTest) -> TestOutcome:
-    outcome = _outcome(session, test)
+    outcome = outcome_of(session, test)
     word = test.worst.value if test.worst is not None else NOT_JUDGED
     why = tuple(_reasons(test)) if outcome is not Outcome.PASSED else ()
     file, line = _place(test.nodeid, test.location)
     return TestOutcome(test.nodeid, outcome, word, why, file, line, test)
 
 
-def _outcome(session: ReportedSession, test: ShownTest) -> Outcome:
+def outcome_of(session: ReportedSession, test: ShownTest) -> Outcome:
+    """Return the outcome of a measured test, by the verdicts that failed tests of its session."""
     kinds = {kind for check in test.checks for kind in check.kinds}
     kinds |= {test.worst} if test.worst is not None else set()
     failing = kinds & session.session.fails

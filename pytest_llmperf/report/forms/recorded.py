@@ -8,14 +8,14 @@ from pytest_llmperf.baselines.record import from_json
 from pytest_llmperf.gate.numbers import share_summary
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.metrics import known_metric
-from pytest_llmperf.report.forms.reported import (
-    ReportedCheck,
+from pytest_llmperf.report.reported import (
     ReportedProvenance,
     ReportedSession,
     ReportedWorkload,
     ShownFacts,
     ShownTest,
 )
+from pytest_llmperf.report.reported_checks import ShownMetric
 from pytest_llmperf.stats.summary import summarise
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def _test(nodeid: str, test: TestRecord) -> ShownTest:
     )
 
 
-def _checks(test: TestRecord) -> Iterator[ReportedCheck]:
+def _checks(test: TestRecord) -> Iterator[ShownMetric]:
     for name, recorded in test.metrics.items():
         metric = known_metric(name)
         if metric is None:
@@ -85,7 +85,7 @@ def _checks(test: TestRecord) -> Iterator[ReportedCheck]:
             summary = share_summary(recorded.samples)
         else:
             summary = summarise(recorded.samples, metric.resolution)
-        yield ReportedCheck(
+        yield ShownMetric(
             name=name,
             label=metric.label,
             unit=metric.unit,

@@ -11,7 +11,7 @@ from pytest_llmperf.report.forms.measurements import StorableFigure, measurement
 from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
-    from pytest_llmperf.report.forms.reported import ReportedSession
+    from pytest_llmperf.report.reported import ReportedSession
 
 #: Characters that Bencher takes of a benchmark's and of a measure's name.
 LONGEST_BENCHMARK, LONGEST_MEASURE = 1024, 64

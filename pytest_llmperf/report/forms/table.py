@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_llmperf.report.forms.reported import ReportedSession
+    from pytest_llmperf.report.reported import ReportedSession
 
 
 @dataclass(frozen=True)

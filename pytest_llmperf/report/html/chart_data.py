@@ -14,19 +14,20 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.report.html.report_data import (
-    PageGpuTelemetry,
-    PageLevels,
-    PageMetric,
-    PageProgress,
-    PageReport,
-    PageTest,
-    PageTimeline,
-)
 from pytest_llmperf.report.html.values import GPU_COUNTERS, Scale, scale
 from pytest_llmperf.text import printable
+
+if TYPE_CHECKING:
+    from pytest_llmperf.report.reported import ReportedSession, ShownTest
+    from pytest_llmperf.report.reported_checks import ShownMetric
+    from pytest_llmperf.report.reported_details import (
+        ReportedGpuTelemetry,
+        ReportedLevels,
+        ReportedProgress,
+        ReportedTimeline,
+    )
 
 #: Bars of a distribution.
 _BINS = 18
@@ -40,7 +41,7 @@ _NONE = 255
 _FAR = 4.0
 
 
-def packed(report: PageReport, *, samples: bool) -> str:
+def packed(report: ReportedSession, *, samples: bool) -> str:
     """Return the charts' numbers of all tests as one text of safe characters."""
     series = bytearray()
     packer = _Packer(report, series, samples=samples)
@@ -58,12 +59,12 @@ def packed(report: PageReport, *, samples: bool) -> str:
 class _Packer:
     """Turns tests into objects, and appends the values of their series to ``series``."""
 
-    def __init__(self, report: PageReport, series: bytearray, *, samples: bool) -> None:
+    def __init__(self, report: ReportedSession, series: bytearray, *, samples: bool) -> None:
         self._past = len(report.past)
         self._series_bytes = series
         self._samples = samples
 
-    def test(self, test: PageTest) -> dict[str, Any]:
+    def test(self, test: ShownTest) -> dict[str, Any]:
         """Return the object of one test."""
         gpus = test.telemetry.gpus if test.telemetry else ()
         return {
@@ -73,7 +74,7 @@ class _Packer:
             "g": [found for gpu in gpus for found in self._gpu(gpu)],
         }
 
-    def _metric(self, row: PageMetric) -> dict[str, Any]:
+    def _metric(self, row: ShownMetric) -> dict[str, Any]:
         size = scale(row, row.value)
         found: dict[str, Any] = {"n": printable(row.label), "u": printable(size.text)}
         if row.limit is not None:
@@ -91,7 +92,7 @@ class _Packer:
             found["y"] = self._history(row.history, size)
         return found
 
-    def _progress(self, progress: PageProgress, tolerance: float) -> dict[str, Any]:
+    def _progress(self, progress: ReportedProgress, tolerance: float) -> dict[str, Any]:
         looks = _thinned(progress.looks, _LOOKS)
         differences = [_percent(one) for one in progress.differences]
         ends = [[_percent(look[end]) for look in looks] for end in (1, 2, 3)]
@@ -130,7 +131,7 @@ class _Packer:
             found["o"] = 1
         return found
 
-    def _history(self, levels: PageLevels, size: Scale) -> dict[str, Any]:
+    def _history(self, levels: ReportedLevels, size: Scale) -> dict[str, Any]:
         known = [
             (session, value)
             for session, value in zip(levels.sessions, levels.values, strict=True)
@@ -148,7 +149,7 @@ class _Packer:
             ],
         }
 
-    def _timeline(self, one: PageTimeline) -> dict[str, Any]:
+    def _timeline(self, one: ReportedTimeline) -> dict[str, Any]:
         each = -(-len(one.gaps) // _GAPS) or 1
         gaps = [max(one.gaps[i : i + each]) for i in range(0, len(one.gaps), each)]
         return {
@@ -162,7 +163,7 @@ class _Packer:
             "z": _digits(one.seconds, 4),
         }
 
-    def _gpu(self, gpu: PageGpuTelemetry) -> Iterable[dict[str, Any]]:
+    def _gpu(self, gpu: ReportedGpuTelemetry) -> Iterable[dict[str, Any]]:
         course = gpu.course
         if course is None or len(course.seconds) < 2:
             return

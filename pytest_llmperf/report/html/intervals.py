@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from pytest_llmperf.report.html.report_data import PageBaseline, PageMetric, PageRow
-from pytest_llmperf.report.html.values import change, interval, quantity, target, text
+from pytest_llmperf.gate.words import change_words, count
+from pytest_llmperf.report.forms import figures
+from pytest_llmperf.report.forms.headline import NOT_MEASURED
+from pytest_llmperf.report.html.values import NOTHING, quantity, target, text
+from pytest_llmperf.report.reported_checks import ShownMetric
+
+if TYPE_CHECKING:
+    from pytest_llmperf.report.reported_checks import ReportedBaseline, ReportedCheck
 
 _WIDTH = 200
 #: Free space at both ends of an axis, as a share of it.
@@ -25,7 +32,7 @@ LEGEND = (
 )
 
 
-def metrics_table(rows: tuple[PageRow, ...]) -> str:
+def metrics_table(rows: Sequence[ReportedCheck]) -> str:
     """Return the table of a test's metrics, each with its reason."""
     return (
         f'<table class="metrics">{_HEAD}<tbody>{"".join(map(_row, rows))}</tbody></table>'
@@ -34,13 +41,12 @@ def metrics_table(rows: tuple[PageRow, ...]) -> str:
     )
 
 
-def _row(row: PageRow) -> str:
-    baseline = row.baseline if isinstance(row, PageMetric) else None
-    verdict = badge(row.verdict) if row.verdict else '<span class="off">shown only</span>'
+def _row(row: ReportedCheck) -> str:
+    verdict = badge(row.verdict.value) if row.verdict else '<span class="off">shown only</span>'
     reasons = "<br>".join(text(line) for line in _reasons(row))
     return (
-        f"<tr><th>{text(row.label)}<td>{text(interval(row, row.value, row.low, row.high))}"
-        f"<td>{_drawing(row, baseline)}<td>{text(target(row))}<td>{text(_compared(row, baseline))}"
+        f"<tr><th>{text(row.label)}<td>{text(_measured(row))}"
+        f"<td>{_drawing(row, row.baseline)}<td>{text(target(row))}<td>{text(_compared(row))}"
         f"<td>{verdict} {reasons}"
     )
 
@@ -52,31 +58,34 @@ def badge(kind: str) -> str:
 
 def tone(kind: str | None) -> str:
     """Return the colour's class of a verdict."""
-    if kind in ("error", "regressed", "missed"):
+    if kind in ("error", "regressed", "missed", NOT_MEASURED):
         return "bad"
     if kind in ("pass", "improved"):
         return "good"
     return "off" if kind is None else "warn"
 
 
-def _reasons(row: PageRow) -> Iterator[str]:
+def _reasons(row: ReportedCheck) -> Iterator[str]:
     if row.explanation:
         yield row.explanation
-    if isinstance(row, PageMetric):
-        yield from (note for note in row.notes if note not in (row.explanation or ""))
+    yield from (note for note in row.notes if note not in (row.explanation or ""))
 
 
-def _compared(row: PageRow, baseline: PageBaseline | None) -> str:
+def _measured(row: ReportedCheck) -> str:
+    return NOTHING if row.value is None else figures.measured(row)
+
+
+def _compared(row: ReportedCheck) -> str:
+    baseline = row.baseline
     if baseline is None:
-        return "–"
-    parts = [quantity(row, baseline.value)]
+        return NOTHING
+    level = quantity(row, baseline.value)
     if baseline.sessions:
-        parts.append(f"({baseline.sessions} session{'s' if baseline.sessions != 1 else ''})")
-    level, slowdown = " ".join(parts), row.change if isinstance(row, PageMetric) else None
-    return level if slowdown is None else f"{level}, {change(row, slowdown)}"
+        level += f" ({count(baseline.sessions, 'session')})"
+    return level if row.change is None else f"{level}, {change_words(row.metric, row.change)}"
 
 
-def _drawing(row: PageRow, baseline: PageBaseline | None) -> str:
+def _drawing(row: ReportedCheck, baseline: ReportedBaseline | None) -> str:
     """Draw interval, target, baseline and tolerance on one axis; nothing without a value."""
     value = row.value
     if value is None:
@@ -116,9 +125,9 @@ def _line(low: float | None, high: float | None, at: Callable[[float], int], hei
     return f"M{at(low)},{height}h{max(at(high) - at(low), 1)}"
 
 
-def _tolerated(row: PageRow, baseline: PageBaseline | None) -> tuple[float, float] | None:
+def _tolerated(row: ReportedCheck, baseline: ReportedBaseline | None) -> tuple[float, float] | None:
     """Return the levels within the tolerance of what the row is compared with."""
-    if baseline is None or not isinstance(row, PageMetric) or not row.gated or row.change is None:
+    if baseline is None or not isinstance(row, ShownMetric) or not row.gated or row.change is None:
         return None
     factor = 1.0 + row.tolerance
     return baseline.value / factor, baseline.value * factor

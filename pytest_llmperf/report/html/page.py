@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.report.forms.headline import REMOVED
 from pytest_llmperf.report.html.assets import content_policy, script, style
 from pytest_llmperf.report.html.chart_data import packed
 from pytest_llmperf.report.html.intervals import LEGEND, tone
-from pytest_llmperf.report.html.report_data import PageReport, PageSession
-from pytest_llmperf.report.html.section import facts_table, listing, rank, test_section
+from pytest_llmperf.report.html.section import (
+    KINDS,
+    SHOWN_ONLY,
+    facts_table,
+    kind_of,
+    listing,
+    test_section,
+    unmeasured_section,
+)
 from pytest_llmperf.report.html.values import text
 from pytest_llmperf.units import format_duration
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_llmperf.report.reported import ReportedSession, ShownFacts
+
 #: Names of provenance for readers.
 _NAMES = {"dirty": "uncommitted changes", "engine_version": "engine's version"}
-_ORDER = [kind.value for kind in VerdictKind]
 
 
-def page(report: PageReport, *, samples: bool = False) -> str:
+def page(report: ReportedSession, *, samples: bool = False) -> str:
     """Return the page as one HTML document that loads nothing.
 
     ``samples``: keep every raw sample, not only their distribution.
     """
     session = report.session
-    numbered = sorted(enumerate(report.tests), key=lambda one: rank(one[1]))
-    tests = "".join(test_section(test, number, report) for number, test in numbered)
+    tests = "".join(_sections(report))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{text(content_policy())}">'
@@ -39,65 +51,72 @@ def page(report: PageReport, *, samples: bool = False) -> str:
         f"{listing('What the machine did while measuring', session.busy)}"
         f"{_filters(report)}{LEGEND if report.tests else ''}"
         f'<main id="tests" tabindex="-1">{tests or "<p>The session has no perf tests.</p>"}</main>'
-        f"{_origin(session)}"
+        f"{_origin(report)}"
         f'<script type="text/plain" id="data">{packed(report, samples=samples)}</script>'
         f"<script>{script()}</script></body></html>\n"
     )
 
 
-def _outcome(report: PageReport) -> str:
+def _sections(report: ReportedSession) -> Iterator[str]:
+    """Yield the parts of all tests, the worst first."""
+    found = [
+        *((kind_of(one), test_section(one, at, report)) for at, one in enumerate(report.tests)),
+        *((kind_of(one), unmeasured_section(one, at)) for at, one in enumerate(report.unmeasured)),
+    ]
+    for _, section in sorted(found, key=lambda one: KINDS.index(one[0])):
+        yield section
+
+
+def _outcome(report: ReportedSession) -> str:
     found = _of_tests(report)
-    return ", ".join(f"{count} {kind}" for kind, count in found.items()) or "no tests"
+    return ", ".join(f"{number} {kind}" for kind, number in found.items()) or "no tests"
 
 
-def _of_tests(report: PageReport) -> dict[str, int]:
-    """Return how many tests have each verdict, the worst first."""
-    counts: Counter[str] = Counter(test.verdict or "shown only" for test in report.tests)
-    return {kind: counts[kind] for kind in (*_ORDER, "shown only") if counts[kind]}
+def _of_tests(report: ReportedSession) -> dict[str, int]:
+    """Return how many tests have each verdict, or none, the worst first."""
+    counts = Counter([*map(kind_of, report.tests), *map(kind_of, report.unmeasured)])
+    return {kind: counts[kind] for kind in KINDS if counts[kind]}
 
 
-def _counts(report: PageReport) -> str:
+def _counts(report: ReportedSession) -> str:
     items = "".join(
-        f'<li class="{tone(None if kind == "shown only" else kind)}"><b>{count}</b> {text(kind)}'
-        for kind, count in _of_tests(report).items()
+        f'<li class="{tone(None if kind == SHOWN_ONLY else kind)}"><b>{number}</b> {text(kind)}'
+        for kind, number in _of_tests(report).items()
     )
-    total = len(report.tests)
-    label = f"{total} test{'s' if total != 1 else ''} by verdict"
-    return f'<ul class="counts" aria-label="{label}">{items}</ul>'
+    total = count(len(report.tests) + len(report.unmeasured), "test")
+    return f'<ul class="counts" aria-label="{total} by verdict">{items}</ul>'
 
 
-def _what(session: PageSession) -> str:
-    origin = session.provenance or {}
-    commit = str(origin.get("commit") or "")[:12]
-    changed = " with uncommitted changes" if origin.get("dirty") else ""
-    branch = f" ({origin['branch']})" if origin.get("branch") else ""
+def _what(session: ShownFacts) -> str:
+    origin = session.provenance
+    commit = (origin.commit or "")[:12] if origin else ""
+    changed = " with uncommitted changes" if origin and origin.dirty else ""
+    branch = f" ({origin.branch})" if origin and origin.branch else ""
+    sessions = len(session.baselines)
+    stored = count(sessions, "stored session") if sessions else ""
     facts = {
         "model": session.model,
         "engine": session.engine,
         "machine": session.machine,
         "commit": f"{commit}{branch}{changed}" if commit else "",
-        "compared with": session.against or _sessions(len(session.baselines)),
+        "compared with": session.against or stored,
         "measured": _when(session),
     }
     return facts_table(facts)
 
 
-def _sessions(count: int) -> str:
-    return f"{count} stored session{'s' if count != 1 else ''}" if count else ""
-
-
-def _when(session: PageSession) -> str:
+def _when(session: ShownFacts) -> str:
     took = f"in {format_duration(session.wall_s)}" if session.wall_s else ""
     at = (session.measured_at or "").replace("T", " ").replace("Z", " UTC")
     return " ".join(part for part in (at, took) if part)
 
 
-def _filters(report: PageReport) -> str:
+def _filters(report: ReportedSession) -> str:
     """Return the controls that choose which tests are shown; only a script can offer them."""
     kinds = "".join(
         f'<label><input type="checkbox" name="verdict" value="{text(kind)}" checked>'
-        f"{text(kind)} <small>{count}</small></label>"
-        for kind, count in _of_tests(report).items()
+        f"{text(kind)} <small>{number}</small></label>"
+        for kind, number in _of_tests(report).items()
     )
     return (
         '<form id="filters" role="search" hidden><label>Name <input type="search" id="name" '
@@ -109,20 +128,26 @@ def _filters(report: PageReport) -> str:
     )
 
 
-def _origin(session: PageSession) -> str:
+def _origin(report: ReportedSession) -> str:
+    session = report.session
+    alarms = session.false_alarms
     facts = {
         "command": session.command or "",
         **{
             _NAMES.get(name, name): _shown(value)
-            for name, value in (session.provenance or {}).items()
+            for name, value in (asdict(session.provenance) if session.provenance else {}).items()
         },
         "base commit": session.base_commit or "",
         "recorded to": session.recorded_to or "",
         "seed": str(session.seed),
         "plan": f"at least {session.processes} processes of {session.iterations} iterations a test",
-        "false alarms": f"at most {session.false_alarms:.3g} a session",
+        "false alarms": "" if alarms is None else f"at most {alarms:.3g} a session",
     }
-    problem = session.history.problem if session.history else None
+    notes = [*session.notes, *(f"{REMOVED}: {nodeid}" for nodeid in report.removed)]
+    if report.compare is not None and report.compare.why_not:
+        notes.insert(0, f"not compared: {report.compare.why_not}")
+    if session.history is not None and session.history.problem:
+        notes.append(session.history.problem)
     return (
         '<section id="origin"><h2>Origin</h2>'
         f"{facts_table(facts)}"
@@ -131,7 +156,7 @@ def _origin(session: PageSession) -> str:
         f"{_facts('Machine', session.machine_facts)}"
         f"{listing('Differences of the two sides', session.side_differences)}"
         f"{listing('Baseline files', session.baselines)}"
-        f"{listing('Notes', [*session.notes, *([problem] if problem else [])])}"
+        f"{listing('Notes', notes)}"
         '<p class="off">Written by pytest-llmperf; charts by uPlot (MIT licence).</p></section>'
     )
 

@@ -2,39 +2,58 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.metrics import Unit
+from pytest_llmperf.metric_types import Unit
+from pytest_llmperf.report.forms.headline import NOT_MEASURED
+from pytest_llmperf.report.forms.outcome import Outcome, outcome_of
 from pytest_llmperf.report.html.intervals import badge, metrics_table
-from pytest_llmperf.report.html.report_data import (
-    PageGpuTelemetry,
-    PageReport,
-    PageRoofline,
-    PageTest,
-)
 from pytest_llmperf.report.html.values import GPU_COUNTERS, text
+from pytest_llmperf.report.reported import ShownUnmeasuredTest
 from pytest_llmperf.units import format_quantity
 
-_FAILING = ("error", "invalid", "regressed", "missed")
-#: An explanation up to its first semicolon that stands in no brackets, or its first line.
-_CLAIM = re.compile(r"(?:\([^)\n]*\)|\[[^\]\n]*\]|[^;\n])*")
-_RANKS = {kind.value: kind.rank for kind in VerdictKind}
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_llmperf.report.reported import ReportedSession, ShownTest
+    from pytest_llmperf.report.reported_details import ReportedGpuTelemetry, ReportedRoofline
+
+SKIPPED, SHOWN_ONLY = "skipped", "shown only"
+#: What the line of a test begins with, in the order of the page: the worst first.
+_KINDS = [kind.value for kind in VerdictKind]
+_AT = _KINDS.index(VerdictKind.MISSED.value) + 1
+KINDS = (*_KINDS[:_AT], NOT_MEASURED, *_KINDS[_AT:], SHOWN_ONLY, SKIPPED)
 
 
-def rank(test: PageTest) -> int:
-    """Return the place of a test in the page: the worst verdicts come first."""
-    return len(_RANKS) if test.verdict is None else _RANKS[test.verdict]
+def kind_of(test: ShownTest | ShownUnmeasuredTest) -> str:
+    """Return a test's verdict, or why it has none; one of ``KINDS``."""
+    if isinstance(test, ShownUnmeasuredTest):
+        return NOT_MEASURED if test.failed else SKIPPED
+    return SHOWN_ONLY if test.worst is None else test.worst.value
 
 
-def test_section(test: PageTest, number: int, report: PageReport) -> str:
+def unmeasured_section(test: ShownUnmeasuredTest, number: int) -> str:
+    """Return the part of a test that ran and was not measured."""
+    kind = kind_of(test)
+    where = "" if test.location is None else f"{test.location.file}:{test.location.line}"
+    return (
+        f'<details class="test" id="u{number}" data-v="{kind}"{" open" if test.failed else ""}>'
+        f'<summary>{badge(kind)} <span class="name">{text(test.nodeid)}</span> '
+        f'<span class="why">{text(test.reason)}</span></summary><div class="body">'
+        f"<p>Its body was {text(test.outcome)}, so nothing is known of its speed. {text(where)}"
+        "</p></div></details>\n"
+    )
+
+
+def test_section(test: ShownTest, number: int, report: ReportedSession) -> str:
     """Return a test's part of the page; ``number`` is its index in the charts' data.
 
     It is open where the test fails.
     """
-    kind = test.verdict or "shown only"
-    is_open = " open" if test.verdict in _FAILING else ""
+    kind = kind_of(test)
+    fails = outcome_of(report, test) in (Outcome.BROKEN, Outcome.FAILED)
+    is_open = " open" if fails else ""
     drawn = any(one.samples or one.progress or one.history for one in test.metrics)
     has_charts = drawn or test.timelines or test.telemetry
     charts = f'<div class="charts" data-i="{number}"></div>' if has_charts else ""
@@ -42,26 +61,24 @@ def test_section(test: PageTest, number: int, report: PageReport) -> str:
         f'<details class="test" id="t{number}" data-v="{text(kind)}"{is_open}>'
         f'<summary>{badge(kind)} <span class="name">{text(test.nodeid)}</span> '
         f'<span class="why">{text(_reason(test))}</span></summary><div class="body">'
-        f"{metrics_table(test.rows)}{_causes(test)}{charts}{_roofline(test.roofline)}"
+        f"{metrics_table(test.checks)}{_causes(test)}{charts}{_roofline(test.roofline)}"
         f"{_telemetry(test, report)}{_work(test)}</div></details>\n"
     )
 
 
-def _reason(test: PageTest) -> str:
+def _reason(test: ShownTest) -> str:
     """Return why the test has its verdict: the first metric with it, and how many more have it.
 
     Without the facts behind the claim, which the table has.
     """
-    alike = [row for row in test.rows if row.verdict is not None and row.verdict == test.verdict]
+    alike = [row for row in test.checks if row.verdict is not None and row.verdict is test.worst]
     if not alike:
         return "no metric was judged"
-    first = alike[0]
-    why = _CLAIM.match(first.explanation or "")
     more = f" (and {len(alike) - 1} more of its metrics)" if len(alike) > 1 else ""
-    return f"{first.label}: {why[0] if why else ''}{more}"
+    return f"{alike[0].label}: {alike[0].finding}{more}"
 
 
-def _causes(test: PageTest) -> str:
+def _causes(test: ShownTest) -> str:
     found = [
         listing("Likely caused by the configuration or the build", test.causes),
         _diagnosis(test),
@@ -78,7 +95,7 @@ def _causes(test: PageTest) -> str:
     return "".join(found)
 
 
-def _diagnosis(test: PageTest) -> str:
+def _diagnosis(test: ShownTest) -> str:
     if not test.diagnosis:
         return ""
     items = "".join(
@@ -99,7 +116,7 @@ def listing(title: str, lines: Iterable[str]) -> str:
     return f"<section><h3>{text(title)}</h3><ul>{items}</ul></section>" if items else ""
 
 
-def _roofline(found: PageRoofline | None) -> str:
+def _roofline(found: ReportedRoofline | None) -> str:
     if found is None:
         return ""
     if found.limit_tokens_per_sec is None:
@@ -128,13 +145,13 @@ def _mega(count: float) -> str:
     return f"{count / 1e6:.4g} MB" if count < 1e9 else f"{count / 1e9:.4g} GB"
 
 
-def _telemetry(test: PageTest, report: PageReport) -> str:
+def _telemetry(test: ShownTest, report: ReportedSession) -> str:
     if test.telemetry is None:
         return ""
     return "".join(_gpu(gpu, report) for gpu in test.telemetry.gpus)
 
 
-def _gpu(gpu: PageGpuTelemetry, report: PageReport) -> str:
+def _gpu(gpu: ReportedGpuTelemetry, report: ReportedSession) -> str:
     name = next((one.name for one in report.session.gpus if one.index == gpu.gpu), "")
     rows = "".join(
         f"<tr><th scope=row>{label}<td>{spread.mean / size:.4g} {unit}"
@@ -157,7 +174,7 @@ def _gpu(gpu: PageGpuTelemetry, report: PageReport) -> str:
     )
 
 
-def _work(test: PageTest) -> str:
+def _work(test: ShownTest) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in test.settings.items())
     measured = f"{test.pairs} pairs of processes" if test.pairs else f"{test.processes} processes"
     if test.earlier_pairs:

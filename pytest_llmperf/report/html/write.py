@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.report.html.page import page
-from pytest_llmperf.report.html.report_data import read_report_file, report_of
 from pytest_llmperf.report.json_report import write_report
+from pytest_llmperf.report.reported import read_report, session_of
 
 
 def write_html(
@@ -30,5 +30,5 @@ def write_html(
         ShapeError: parsed JSON that is not a report.
         ReportError: the page can't be written there.
     """
-    data = read_report_file(report) if isinstance(report, Path) else report_of(report)
+    data = read_report(report) if isinstance(report, Path) else session_of(report)
     write_report(path, page(data, samples=samples), "HTML", option)

@@ -1,136 +1,55 @@
-"""Reads a session to show it: its own verdicts, which are never judged again."""
+"""Reads a session to show it: its own verdicts, which are never judged again.
+
+Keys that earlier versions of the plugin did not write have defaults, so that their reports can be
+shown with less on them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator
 
 from pytest_llmperf.baselines.files import FileKind, read_file
 from pytest_llmperf.compare.report_file import REPORT_SCHEMA
 from pytest_llmperf.gate.verdict import FAILING, VerdictKind
-from pytest_llmperf.metric_types import Direction, Metric, Unit
-from pytest_llmperf.own_metrics import not_in_runs
+from pytest_llmperf.report.reported_checks import (
+    VOID,
+    Name,
+    ReportedCheck,
+    ReportedQuality,
+    ShownMetric,
+)
+from pytest_llmperf.report.reported_details import (
+    Maybe,
+    Number,
+    Positive,
+    ReportedFitness,
+    ReportedGpu,
+    ReportedHistory,
+    ReportedPastSession,
+    ReportedRoofline,
+    ReportedTelemetry,
+    ReportedTimeline,
+    Texts,
+)
 from pytest_llmperf.stored_json import (
     LATER,
     NOT_STORED,
     Flag,
-    Number,
     ShapeError,
     Stored,
     Whole,
-    expect,
     read,
+    unexpected,
 )
-from pytest_llmperf.text import in_short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 #: A record of ``--llmperf-record`` has these and a report has not.
 _RECORD_KEYS = frozenset({"recorded", "provenance"})
-Texts = tuple[str, ...]
-Name = Annotated[str, expect("a name", bool)]
-#: Verdicts whose numbers prove nothing.
-VOID = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
-#: Verdicts that say that something holds.
-PROVEN = frozenset({VerdictKind.PASS, VerdictKind.IMPROVED})
-
-
-@dataclass(frozen=True)
-class ReportedReason(Stored):
-    """What one strategy found."""
-
-    verdict: VerdictKind
-    strategy: str
-    text: str
-
-
-@dataclass(frozen=True)
-class ReportedProof(Stored):
-    """The change that a verdict rests on, with its interval; fractions, positive is worse."""
-
-    effect: Number | None
-    low: Number | None
-    high: Number | None
-
-
-@dataclass(frozen=True)
-class ReportedBaseline(Stored):
-    """Level of the stored sessions, or of the base side, in the metric's base unit."""
-
-    value: Number
-    low: Number | None
-    high: Number | None
-    sessions: Whole
-
-
-@dataclass(frozen=True)
-class ReportedCheck(Stored):
-    """One figure of a test: of its speed, or of its answers' quality.
-
-    Attributes:
-        name, label, unit, direction: of the metric.
-        limit, value, low, high: in base units.
-        verdict: the session's own; None for a figure that is shown only.
-        explanation: of the verdict; an error's may have several lines.
-        claim: the finding in a few words, without the facts behind it.
-        change: slowdown as a fraction, positive is worse.
-        strategy: which one decided, and ``proof`` is of.
-        notes, reasons: what else was found.
-    """
-
-    name: Name
-    label: str
-    unit: Unit
-    direction: Direction
-    limit: Number | None
-    value: Number | None
-    low: Number | None
-    high: Number | None
-    verdict: VerdictKind | None
-    explanation: str | None
-    claim: str | None = field(default=None, metadata=LATER)
-    baseline: ReportedBaseline | None = field(default=None, metadata=LATER)
-    change: Number | None = field(default=None, metadata=LATER)
-    strategy: str | None = field(default=None, metadata=LATER)
-    proof: ReportedProof | None = field(default=None, metadata=LATER)
-    notes: Texts = field(default=(), metadata=LATER)
-    reasons: tuple[ReportedReason, ...] = field(default=(), metadata=LATER)
-
-    @cached_property
-    def metric(self) -> Metric:
-        """The metric as the report describes it; its package need not be installed."""
-        return Metric(
-            self.name,
-            self.label,
-            self.unit,
-            self.direction,
-            quantity=self.name,
-            formula="",
-            source="",
-            compute=not_in_runs,
-        )
-
-    @property
-    def kinds(self) -> frozenset[VerdictKind]:
-        """The verdict and those that it outranked; empty without one."""
-        if self.verdict is None:
-            return frozenset()
-        return frozenset({self.verdict, *(reason.verdict for reason in self.reasons)})
-
-    @property
-    def finding(self) -> str:
-        """The verdict's claim in one line; may be empty."""
-        return " ".join(in_short(self.claim or self.explanation or "").split())
-
-
-@dataclass(frozen=True)
-class ReportedQuality(Stored):
-    """The judged figures of the answers' quality."""
-
-    checks: tuple[ReportedCheck, ...]
 
 
 @dataclass(frozen=True)
@@ -138,6 +57,7 @@ class ReportedWorkload(Stored):
     """What a test asks of the engine."""
 
     summary: str
+    hash: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +65,7 @@ class ShownLocation(Stored):
     """Where a test is defined: a file as pytest names it, and a line from 1."""
 
     file: Name
-    line: Annotated[Whole, expect("a line number", lambda line: line > 0)]
+    line: Positive
 
 
 @dataclass(frozen=True)
@@ -155,6 +75,7 @@ class ReportedCause(Stored):
     title: str
     evidence: str
     change: str
+    certain: Flag = field(default=True, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -170,10 +91,18 @@ class ShownTest(Stored):
     findings: Texts
     differences: Texts
     causes: Texts
-    metrics: tuple[ReportedCheck, ...]
+    metrics: tuple[ShownMetric, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    earlier_pairs: Whole = 0
+    fitness: tuple[ReportedFitness, ...] = ()
+    roofline: ReportedRoofline | None = None
+    telemetry: ReportedTelemetry | None = None
     diagnosis: tuple[ReportedCause, ...] = field(default=(), metadata=LATER)
     quality: ReportedQuality | None = field(default=None, metadata=LATER)
     location: ShownLocation | None = field(default=None, metadata=LATER)
+    timelines: tuple[ReportedTimeline, ...] = field(default=(), metadata=LATER)
+    command: str | None = field(default=None, metadata=LATER)
+    doctor_command: str | None = field(default=None, metadata=LATER)
 
     @property
     def checks(self) -> tuple[ReportedCheck, ...]:
@@ -216,10 +145,16 @@ class ShownUnmeasuredTest(Stored):
 
 @dataclass(frozen=True)
 class ReportedProvenance(Stored):
-    """The commit that was measured."""
+    """The commit that was measured, and by which software."""
 
     commit: str | None
     dirty: Flag
+    branch: str | None = field(default=None, metadata=LATER)
+    plugin: str = field(default="", metadata=LATER)
+    python: str = field(default="", metadata=LATER)
+    engine: str = field(default="", metadata=LATER)
+    engine_version: str = field(default="", metadata=LATER)
+    backend: str = field(default="", metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -238,9 +173,19 @@ class ShownFacts(Stored):
     against: str | None
     base_commit: str | None
     side_differences: Texts
-    false_alarms: Number | None
+    false_alarms: Maybe
     fails: frozenset[VerdictKind] = field(default=FAILING, metadata=LATER)
     provenance: ReportedProvenance | None = field(default=None, metadata=LATER)
+    seed: Whole = 0
+    recorded_to: str | None = None
+    fitness: tuple[ReportedFitness, ...] = ()
+    gpus: tuple[ReportedGpu, ...] = ()
+    measured_at: str | None = field(default=None, metadata=LATER)
+    command: str | None = field(default=None, metadata=LATER)
+    model_file: dict[str, Any] | None = field(default=None, metadata=LATER)
+    config: dict[str, Any] = field(default_factory=dict, metadata=LATER)
+    machine_facts: dict[str, Any] = field(default_factory=dict, metadata=LATER)
+    history: ReportedHistory | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -253,6 +198,22 @@ class ReportedComparison(Stored):
     unlike: Texts
     removed: tuple[Name, ...]
     why_not: str | None
+
+
+def _consistent(test: ShownTest) -> ShownTest:
+    """Check lists that belong together, whose items charts show in one place."""
+    for number, metric in enumerate(test.metrics):
+        levels = metric.history
+        if levels is not None and len(levels.sessions) != len(levels.values):
+            raise unexpected(
+                f"{len(levels.sessions)} values", levels.values, "metrics", number, "history"
+            )
+    for gpu in test.telemetry.gpus if test.telemetry else ():
+        course = gpu.course
+        for name, values in course.counters.items() if course else ():
+            if course is not None and len(values) != len(course.seconds):
+                raise unexpected(f"{len(course.seconds)} values", values, "telemetry", name)
+    return test
 
 
 @dataclass(frozen=True)
@@ -268,7 +229,7 @@ class ReportedSession(Stored):
     """
 
     session: ShownFacts
-    tests: tuple[ShownTest, ...]
+    tests: tuple[Annotated[ShownTest, AfterValidator(_consistent)], ...]
     unmeasured: tuple[ShownUnmeasuredTest, ...] = field(default=(), metadata=LATER)
     compare: ReportedComparison | None = field(default=None, metadata=LATER)
     is_record: bool = field(default=False, metadata=NOT_STORED)
@@ -277,6 +238,11 @@ class ReportedSession(Stored):
     def removed(self) -> tuple[str, ...]:
         """Tests that only the base of a comparison has."""
         return self.compare.removed if self.compare is not None else ()
+
+    @property
+    def past(self) -> tuple[ReportedPastSession, ...]:
+        """The earlier sessions that histories refer to."""
+        return self.session.history.sessions if self.session.history else ()
 
 
 def read_session(path: Path) -> ReportedSession:
@@ -288,22 +254,25 @@ def read_session(path: Path) -> ReportedSession:
     return read_file(path, _SESSION)
 
 
+def read_report(path: Path) -> ReportedSession:
+    """Read a report of ``--llmperf-json``; a stored session has too little for a page.
+
+    Raises:
+        BadRecordError: it is unreadable, damaged, no report, or of a newer layout.
+    """
+    return read_file(path, _REPORT)
+
+
 def session_of(data: Any) -> ReportedSession:
     """Check parsed JSON of a report.
 
     Raises:
         ShapeError: an item is missing or wrong; the message names it.
     """
+    refused = data.get("compare") if isinstance(data, dict) else None
+    if isinstance(refused, dict) and data.get("session") is None:
+        raise ShapeError(f"its two sides could not be compared: {refused.get('why_not')}")
     return read(ReportedSession, data)
-
-
-def claims(checks: Iterable[ReportedCheck]) -> dict[tuple[VerdictKind, str], list[ReportedCheck]]:
-    """Group judged checks by verdict and finding, the worst first: those share a line."""
-    groups: dict[tuple[VerdictKind, str], list[ReportedCheck]] = {}
-    for check in checks:
-        if check.verdict is not None:
-            groups.setdefault((check.verdict, check.finding), []).append(check)
-    return dict(sorted(groups.items(), key=lambda one: one[0][0].rank))
 
 
 def _from_json(data: Any) -> ReportedSession:
@@ -311,15 +280,13 @@ def _from_json(data: Any) -> ReportedSession:
         from pytest_llmperf.report.forms.recorded import session_of_record
 
         return session_of_record(data)
-    refused = data.get("compare") if isinstance(data, dict) else None
-    if isinstance(refused, dict) and data.get("session") is None:
-        raise ShapeError(f"its two sides could not be compared: {refused.get('why_not')}")
     return session_of(data)
 
 
+_AGAIN = "write it again: pytest -m perf --llmperf-json FILE"
 _SESSION: FileKind[ReportedSession] = FileKind(
-    "a report of a session",
-    "write it again: pytest -m perf --llmperf-json FILE",
-    REPORT_SCHEMA,
-    _from_json,
+    "a report of a session", _AGAIN, REPORT_SCHEMA, _from_json
+)
+_REPORT: FileKind[ReportedSession] = FileKind(
+    "a report of a session", _AGAIN, REPORT_SCHEMA, session_of
 )

@@ -1,0 +1,159 @@
+"""What a report says of a test beside its checks: timelines, GPUs, roofline, history.
+
+See ``report/json_report.py`` for what each key means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pytest_llmperf.stored_json import LATER, Flag, Stored, Whole, expect
+from pytest_llmperf.stored_json import Number as AnyNumber
+
+#: Larger numbers are no measurement, and charts would overflow.
+_LARGEST = 1e100
+Number = Annotated[AnyNumber, expect("a number up to 1e+100", lambda one: abs(one) <= _LARGEST)]
+Positive = Annotated[Whole, expect("a number above 0", lambda one: one > 0)]
+Texts = tuple[str, ...]
+Values = tuple[Number, ...]
+Maybe = Number | None
+
+
+@dataclass(frozen=True)
+class ReportedProgress(Stored):
+    """How a comparison went."""
+
+    against: Literal["base", "target"]
+    differences: tuple[Maybe, ...]
+    looks: tuple[tuple[Whole, Maybe, Maybe, Maybe], ...]
+
+
+@dataclass(frozen=True)
+class ReportedChange(Stored):
+    """A change point of a metric's history."""
+
+    index: Whole
+    slowdown: Number
+    low: Number
+    high: Number
+
+
+@dataclass(frozen=True)
+class ReportedLevels(Stored):
+    """A metric's history."""
+
+    sessions: tuple[Whole, ...]
+    values: Values
+    changes: tuple[ReportedChange, ...]
+
+
+@dataclass(frozen=True)
+class ReportedFitness(Stored):
+    """A finding of a check."""
+
+    name: str
+    severity: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ReportedRooflineDevice(Stored):
+    """What a token reads from one device, and how fast that is read."""
+
+    weight_bytes: Number
+    cache_bytes: Number
+    bandwidth: Maybe
+    how: str | None
+
+
+@dataclass(frozen=True)
+class ReportedRoofline(Stored):
+    """How near decode is to the memory's limit."""
+
+    share: Maybe
+    problem: str | None
+    limit_tokens_per_sec: Maybe = field(default=None, metadata=LATER)
+    devices: dict[str, ReportedRooflineDevice] = field(default_factory=dict, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class ReportedCourse(Stored):
+    """A GPU's counters over time."""
+
+    seconds: Values
+    processes: tuple[Whole, ...]
+    counters: dict[str, tuple[Maybe, ...]]
+
+
+@dataclass(frozen=True)
+class ReportedSpread(Stored):
+    """Mean and extremes of a counter."""
+
+    mean: Number
+    min: Number
+    max: Number
+
+
+@dataclass(frozen=True)
+class ReportedGpuTelemetry(Stored):
+    """One GPU while a test was measured."""
+
+    gpu: Whole | None
+    used: Flag
+    samples: Whole
+    counters: dict[str, ReportedSpread]
+    lowered_clocks: dict[str, Whole]
+    xids: tuple[Whole, ...]
+    lost: Flag
+    course: ReportedCourse | None = field(default=None, metadata=LATER)
+
+
+@dataclass(frozen=True)
+class ReportedTelemetry(Stored):
+    """All GPUs while a test was measured."""
+
+    hz: Number
+    gpus: tuple[ReportedGpuTelemetry, ...]
+
+
+@dataclass(frozen=True)
+class ReportedTimeline(Stored):
+    """One iteration, token by token."""
+
+    side: Literal["candidate", "base"]
+    picked: Literal["typical", "slowest"]
+    process: Whole
+    iteration: Whole
+    seconds: Number
+    first_tokens: Values
+    gaps: Values
+    gaps_per_value: Positive
+    requests: tuple[Whole, ...]
+    stalls: tuple[Whole, ...]
+
+
+@dataclass(frozen=True)
+class ReportedPastSession(Stored):
+    """An earlier recorded session."""
+
+    recorded: str
+    commit: str | None
+    dirty: Flag
+    file: str
+
+
+@dataclass(frozen=True)
+class ReportedHistory(Stored):
+    """The earlier sessions that histories refer to."""
+
+    sessions: tuple[ReportedPastSession, ...]
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class ReportedGpu(Stored):
+    """A GPU of the machine."""
+
+    index: Whole | None
+    name: str
