@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "ci_templates"
 _RUNNERS = ("cpu", "gpu")
+#: What would end or change a text in double quotes.
+_UNQUOTABLE = re.compile(r'["\\\x00-\x1f]')
 _DESCRIPTION = """\
 Writes the files of a CI job that compares each pull request with its merge
 base, and records the main branch. They are yours from then on: edit and commit
@@ -135,7 +137,7 @@ def _init(arguments: argparse.Namespace) -> int:
     entry = place.top / service.entry
     if service.entry and (arguments.print or not entry.exists()):
         texts[service.entry] = service.include
-    elif service.entry and service.include.split()[-1] not in entry.read_text(encoding="utf-8"):
+    elif service.entry and service.include.split()[-1] not in entry.read_text(errors="replace"):
         steps.insert(
             0, f"add to {service.entry}: include: [{{local: {service.include.split()[-1]}}}]"
         )
@@ -171,7 +173,7 @@ class _Place:
 
         Raises:
             ConfigError: its configuration is not valid.
-            OutputError: its baselines lie elsewhere.
+            OutputError: its baselines lie elsewhere, or a name can't be written in the files.
         """
         from pytest_llmperf.config.project import ProjectFolders
         from pytest_llmperf.doctor.setup import load_for_command
@@ -189,12 +191,19 @@ class _Place:
                 f"perf.baselines: {baselines} lies outside of the repository, so a CI job can't "
                 "commit it; name a folder in the repository"
             )
-        return cls(
+        place = cls(
             top,
             project.root.resolve().relative_to(top).as_posix(),
             branch or (_main_branch(repository) if repository is not None else "main"),
             baselines.relative_to(top).as_posix(),
         )
+        for name in (place.project, place.branch, place.baselines):
+            if _UNQUOTABLE.search(name):
+                raise OutputError(
+                    f"{name!r} has a quote, a backslash or a control character, which a workflow "
+                    "file can't hold; rename it"
+                )
+        return place
 
 
 def _main_branch(repository: Repository) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import optuna
+    from sqlalchemy.engine import URL
 
 #: Seconds that one worker waits for another that writes to the same file.
 _WAIT = 60.0
@@ -49,7 +50,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     """
     import optuna
 
-    if "://" not in url:
+    if _parsed(url) is None:
         raise ValueError("expected a URL such as postgresql://user@host/database")
     options: dict[str, Any] = {}
     if url.startswith("sqlite"):
@@ -59,10 +60,24 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
 
 
 def without_password(url: str) -> str:
-    """Return a URL as it may be shown."""
-    head, at, tail = url.rpartition("@")
-    scheme, colon, user = head.partition("://")
-    return f"{scheme}{colon}{user.partition(':')[0]}{at}{tail}" if at else url
+    """Return a URL as it may be shown: without its password, and its query, which may have one."""
+    parsed = _parsed(url)
+    if parsed is None:
+        return url.partition(":")[0]
+    shown = parsed.create(
+        parsed.drivername, parsed.username, None, parsed.host, parsed.port, parsed.database
+    )
+    return shown.render_as_string()
+
+
+def _parsed(url: str) -> URL | None:
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        return None
 
 
 @contextlib.contextmanager

@@ -142,3 +142,21 @@ def test_the_wheel_holds_the_templates(tmp_path: Path) -> None:
     known = (path for path in (ROOT / folder).rglob("*") if path.is_file())
     assert held == {path.relative_to(ROOT).as_posix() for path in known}
     assert len(held) == 4
+
+
+def test_a_name_that_no_workflow_file_can_quote_is_refused(
+    repository: Path, init: Init, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    project = repository / 'the "fast" one'
+    project.mkdir()
+    (project / "config.yaml").write_text("perf: {baselines: perf_baselines}\n")
+    monkeypatch.chdir(project)
+    assert init("github") == 1
+    assert "has a quote, a backslash or a control character" in capsys.readouterr().err
+    assert written(repository) == {'the "fast" one/config.yaml'}
+
+
+def test_a_gitlab_ci_yml_in_another_encoding_is_read(init: Init, repository: Path, capsys) -> None:
+    (repository / ".gitlab-ci.yml").write_bytes("# gr\xfcn\n".encode("latin-1"))
+    assert init("gitlab") == 0
+    assert "add to .gitlab-ci.yml" in capsys.readouterr().out

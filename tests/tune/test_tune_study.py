@@ -14,7 +14,7 @@ from pytest_llmperf.stored_json import dump
 from pytest_llmperf.tune.propose import Proposal
 from pytest_llmperf.tune.result import Level, MetricChange, Point
 from pytest_llmperf.tune.space import Space
-from pytest_llmperf.tune.storage import StudyError, check_optuna
+from pytest_llmperf.tune.storage import StudyError, check_optuna, without_password
 from pytest_llmperf.tune.study import Study, identity_name
 
 TODAY = {"n_threads": 1, "n_batch": 32, "flash_attn": False}
@@ -163,3 +163,17 @@ def test_without_optuna_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(StudyError, match=r"pip install 'pytest-llmperf\[tune\]'"):
         check_optuna()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:se:cret@host:5432/db", "postgresql://me@host:5432/db"),
+        ("postgresql://me:se?cret@host/db", "postgresql://me@host/db"),
+        ("postgresql://host/db?user=me&password=secret", "postgresql://host/db"),
+        ("sqlite:////tmp/a study.db", "sqlite:////tmp/a study.db"),
+        ("me:secret", "me"),
+    ],
+)
+def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
+    assert without_password(url) == shown
