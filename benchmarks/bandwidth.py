@@ -37,7 +37,7 @@ from pytest_llmperf.machine.free_memory import free_memory
 
 LIMIT = 0.10
 _ELEMENT = 8
-#: Times a round is begun anew because the machine was busy.
+#: Times a round is repeated because the machine was busy.
 _PATIENCE = 20
 _USUAL_CACHE = 32 << 20
 
@@ -137,9 +137,9 @@ def main() -> int:
         parser.error(f"--threads: expected 1 to {usable_cpus()}, got {bad[0]}")
     cache = last_level_cache()
     size = array_bytes(cache or _USUAL_CACHE, free_memory())
-    told = "unknown" if cache is None else f"{cache >> 20} MiB"
-    print(f"3 arrays of {size >> 20} MiB; last-level cache {told}; {arguments.rounds} rounds")
-    print("threads     stream         triad      ratio [least, most]   within 10%")
+    shown = "unknown" if cache is None else f"{cache >> 20} MiB"
+    print(f"3 arrays of {size >> 20} MiB; last-level cache {shown}; {arguments.rounds} rounds")
+    print("threads     stream         triad      ratio [min, max]   within 10%")
     results: list[Round] = []
     good = True
     with tempfile.TemporaryDirectory() as name:

@@ -62,8 +62,8 @@ class Sessions:
 
     def longest(self) -> Floats:
         """Return the pairs each session took: those of its last check."""
-        most: Floats = self.pairs.max(axis=1).astype(np.float64)
-        return most
+        largest: Floats = self.pairs.max(axis=1).astype(np.float64)
+        return largest
 
 
 def independent(regime: Regime, iterations: int) -> Pair:
@@ -258,12 +258,12 @@ def _require(
         report.at_most(f"{where}: false alarm in <= 1%", done.any_worse(~slow), ALPHA)
     if not effects.any() and regime in ("quiet", "noisy"):
         report.at_least(f"{where}: all green in >= 98%", done.all_fine(), 0.98)
-    least, most = MUST_CATCH.get(regime, (None, None))
+    least, max_pairs = MUST_CATCH.get(regime, (None, None))
     if least is None or slow.sum() != 1:
         return
     caught = done.decision[:, slow] == Ruling.WORSE
     rate = Rate(int(caught.sum()), caught.size)
     report.at_least(f"{where}: called in >= {least:.0%}", rate, least)
-    if most is not None:
-        what = f"{where}: called within {most:.0f} pairs on average"
-        report.at_most(what, Mean.of(done.since[:, slow][caught]), most)
+    if max_pairs is not None:
+        what = f"{where}: called within {max_pairs:.0f} pairs on average"
+        report.at_most(what, Mean.of(done.since[:, slow][caught]), max_pairs)

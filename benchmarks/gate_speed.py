@@ -55,7 +55,7 @@ def run(report: Report, settings: Settings) -> None:
     tabulated.cache_clear()
     cold = [update_as_gate(noise[0][:n]) for n in sizes]
     gate = [update_as_gate(d[:n]) for d in noise[1:] for n in sizes]
-    anew = [update(d[:n]) for d in noise for n in sizes]
+    again = [update(d[:n]) for d in noise for n in sizes]
     holm = []
     for session in settings.rng(7, 1).normal(2.0, 2.0, (200, CHECKS)):
         began = time.perf_counter()
@@ -67,7 +67,7 @@ def run(report: Report, settings: Settings) -> None:
         (
             ("a session, the first time: tables are built", *_shown(cold)),
             ("a session", *_shown(gate)),
-            ("all looks from the first pair on anew", *_shown(anew)),
+            ("all looks again, from the first pair on", *_shown(again)),
             (f"e-Holm over {CHECKS} checks, per check", *_shown(holm)),
         ),
     )

@@ -46,7 +46,7 @@ def read_trace(path: Path) -> tuple[str, dict[str, Floats]]:
             f"{path}: no such file; make one: benchmarks/make_trace.py says how"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise TraceError(f"{path}: not a trace ({problem}); record one anew") from None
+        raise TraceError(f"{path}: not a trace ({problem}); record another one") from None
     for name, rows in metrics.items():
         if rows.ndim != 2 or not (np.isfinite(rows) & (rows > 0.0)).all():
             raise TraceError(f"{path}: {name}: expected processes of equally many numbers above 0")

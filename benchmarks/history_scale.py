@@ -86,7 +86,7 @@ class Case:
     def megabytes(self) -> float:
         """Return the most that the command and its children had resident in one run."""
         process = self.start()
-        whole, most = psutil.Process(process.pid), 0
+        whole, largest = psutil.Process(process.pid), 0
         while process.poll() is None:
             resident = 0
             for one in (whole, *_children(whole)):
@@ -94,10 +94,10 @@ class Case:
                     resident += one.memory_info().rss
                 except psutil.Error:  # it has just ended
                     continue
-            most = max(most, resident)
+            largest = max(largest, resident)
             time.sleep(_SAMPLE_S)
         process.communicate()
-        return most / 1e6
+        return largest / 1e6
 
 
 def _cpu_seconds() -> float:

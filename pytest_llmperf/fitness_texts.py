@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class CheckText(NamedTuple):
-    """What a reader is told of a fitness check.
+    """What the documentation says about a fitness check.
 
     Attributes:
         found: when it finds something, thresholds included.

@@ -168,7 +168,7 @@ OWN_METRICS = (
         Unit.BYTES,
         Direction.LOWER,
         "gpu_memory",
-        "most device memory the engine's process held during an iteration, over all its GPUs",
+        "peak device memory of the engine's process during an iteration, over all its GPUs",
         f"{_NVML}, nvmlDeviceGetComputeRunningProcesses",
         not_in_runs,
         beside=True,

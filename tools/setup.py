@@ -192,7 +192,7 @@ def ensure_venv(venv: Path, root: Path) -> Path:
             raise SetupError(f"{venv}: exists and is not a virtual environment; move it away")
         if _python_with_pip(python) == platform.python_version():
             return python
-        print(f"{venv.name}: of another Python, or incomplete; made anew", flush=True)
+        print(f"{venv.name}: of another Python, or incomplete; making it again", flush=True)
         shutil.rmtree(venv)
     try:
         run(

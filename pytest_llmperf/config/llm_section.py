@@ -1,6 +1,6 @@
 """The ``llm`` section: one schema for each kind of engine, put together from what the kind uses.
 
-``engine`` tells which schema a section has. The schemas of llama.cpp and of applications are
+``engine`` decides which schema a section has. The schemas of llama.cpp and of applications are
 classes here; that of another package's engine follows from what its kind declares.
 """
 

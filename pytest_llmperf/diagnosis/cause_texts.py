@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class CauseText(NamedTuple):
-    """What a reader is told of a cause.
+    """What the documentation says about a cause.
 
     Attributes:
         sign: what shows it, in general; a finding has the numbers.

@@ -56,7 +56,7 @@ def score_tokens(
         tokens: at most as many as the context holds.
         first: the first position to score.
         n_vocab: size of the vocabulary.
-        n_batch: most tokens that may be submitted at once.
+        n_batch: the largest number of tokens to submit at once.
         failed: text about a status of ``llama_decode``.
         top, samples, at: as for ``TokenScores.of_logits``.
 

@@ -143,13 +143,13 @@ def stream(threads: int, array_bytes: int, repetitions: int = REPETITIONS) -> Cp
                 break
         else:
             raise BusyError(
-                "the CPU's bandwidth could not be measured, other processes took the cores: the "
-                f"stream's threads ran {passes[0].busy:.0%} of the time at best"
+                "the CPU's bandwidth could not be measured: other processes took the cores, and "
+                f"the threads that measure ran {passes[0].busy:.0%} of the time at best"
             )
     except threading.BrokenBarrierError:
         raise BandwidthError(
-            "the stream that measures the CPU's bandwidth did not come to its end: memory is "
-            "short, or the machine is far too busy"
+            "the CPU's bandwidth could not be measured in time: memory is short, or the machine "
+            "is very busy; close other programs"
         ) from None
     finally:
         run.stop()

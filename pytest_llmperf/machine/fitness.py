@@ -151,7 +151,7 @@ def _who(report: BusyReport) -> str:
         for name, top in zip(named, report.top, strict=True)
         if top.cores >= _WORTH_A_NAME
     ]
-    return f"{text} (most: {', '.join(parts)})" if parts else text
+    return f"{text} (mainly {', '.join(parts)})" if parts else text
 
 
 def _cores_text(count: int) -> str:

@@ -184,8 +184,8 @@ def _judged_kind(kinds: _Kinds) -> int:
 
     Turns that failed leave the decision to the pairs without; some pairs run alone on purpose.
     """
-    most = max(map(len, kinds.values()), default=0)
-    return max((kind for kind, pairs in kinds.items() if 2 * len(pairs) > most), default=0)
+    largest = max(map(len, kinds.values()), default=0)
+    return max((kind for kind, pairs in kinds.items() if 2 * len(pairs) > largest), default=0)
 
 
 def _apart(pairs: Iterable[tuple[tuple[float, ...], tuple[float, ...]]]) -> tuple[Rows, Rows]:

@@ -54,7 +54,7 @@ class FirstLook:
         seconds: the fastest replay of all tests.
         longest: its longest request.
         values: metrics of that replay, by test.
-        memory: most bytes that its process held; 0 if unknown.
+        memory: peak bytes of its process; 0 if unknown.
         turns: what it can take turns by with another process beside it.
     """
 

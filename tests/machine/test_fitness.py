@@ -71,7 +71,7 @@ def test_several_processes_are_summed_and_the_largest_named() -> None:
     (finding,) = judge(report(foreign_cores=1.5, top=top), TWO)
     assert finding.text.startswith(
         "other processes used 1.5 of 2 cores while measuring "
-        "(most: process 7 (cc1plus) 0.9, process 8 (ld) 0.5)"
+        "(mainly process 7 (cc1plus) 0.9, process 8 (ld) 0.5)"
     )
 
 

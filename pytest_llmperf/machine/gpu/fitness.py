@@ -164,7 +164,8 @@ def _clocks(card: _Card) -> Iterator[FitnessFinding]:
                 "gpu_clocks_low",
                 "warn",
                 f"the {card.name} decoded at a {kind} clock of {middle:.0f} MHz, "
-                f"{middle / highest:.0%} of its highest ({highest} MHz), and gives no reason",
+                f"{middle / highest:.0%} of its highest ({highest} MHz), and the driver gives no "
+                "reason",
                 card,
                 clock=kind,
                 mhz=middle,
@@ -177,7 +178,7 @@ def _clocks(card: _Card) -> Iterator[FitnessFinding]:
                 "gpu_clock_drift",
                 "warn",
                 f"the {kind} clock of the {card.name} went from {first:.0f} to {last:.0f} MHz "
-                "within one process, and the card gives no reason",
+                "within one process, and the driver gives no reason",
                 card,
                 clock=kind,
                 first_mhz=first,

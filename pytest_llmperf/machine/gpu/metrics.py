@@ -246,9 +246,10 @@ def _too_short(
     pace = f", one about every {every * 1000:.0f} ms" if every else ""
     return MetricReading(
         None,
-        f"the counted iterations of a process lasted {format_duration(seconds)}, in which the "
-        f"counter was seen to step {updates} times{pace}; it takes {format_duration(needed)} and "
-        f"{MIN_UPDATES} steps: ask for more output tokens in the test, or raise perf.iterations",
+        f"the iterations of a process lasted {format_duration(seconds)}, in which the card's "
+        f"counter changed {updates} times{pace}; at least {format_duration(needed)} and "
+        f"{MIN_UPDATES} changes are needed: ask for more output tokens in the test, or raise "
+        "perf.iterations",
     )
 
 
@@ -259,7 +260,7 @@ _SHARED = (
 )
 #: Of a metric whose counter is the whole card's, in a process that shares it with another engine.
 NOT_BY_PROCESS = MetricReading(
-    None, f"the card's counter does not tell one process from another, and {_SHARED}"
+    None, f"the card's counter is the sum of all processes, and {_SHARED}"
 )
 
 #: The metrics of this module.
