@@ -22,6 +22,7 @@ from pytest_llmperf.plugin.selection import (
     is_asked_for,
     is_perf,
     named_markers,
+    note_collected,
 )
 from pytest_llmperf.plugin.settings import current_settings, header_lines
 
@@ -76,6 +77,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Make our markers imply ``perf``, and name a cell's settings, before tests are selected."""
     imply_perf(item)
+    if item.config.getoption("llmperf_against") is not None:
+        note_collected(item)
     if item.get_closest_marker("perf_sweep") is not None:
         from pytest_llmperf.plugin.sweeps import add_keywords
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def check_before_loading(
     Raises:
         pytest.UsageError: naming all problems.
     """
-    problems = [*_reruns(config, items)]
+    problems = [*_reruns(config, items), *_duplicates(items)]
     try:
         BaselineStore(setup.loaded.baselines_dir).check_all()
     except BaselineError as error:
@@ -45,10 +46,7 @@ def check_before_loading(
             problems += unwritable(written, "perf.baselines")
     for option, path in options.reports.items():
         problems += _no_file(path, option)
-    if len({path.resolve() for path in options.reports.values()}) < len(options.reports):
-        problems.append(
-            f"{' and '.join(options.reports)} name the same file; give each a name of its own"
-        )
+    problems += _same_files(config, setup, options)
     if options.html_samples and options.html_path is None:
         problems.append("--llmperf-html-samples: there is no page without --llmperf-html FILE")
     if calibration is not None:
@@ -97,6 +95,29 @@ def _no_file(path: Path, option: str) -> list[str]:
     if not path.parent.is_dir():
         return [f"{option} {path}: there is no folder {path.parent}"]
     return unwritable(path.parent, option)
+
+
+def _same_files(config: pytest.Config, setup: EngineSetup, options: Options) -> list[str]:
+    """Return a problem for each report that would replace another file of this session."""
+    taken = {setup.loaded.path.resolve(): "the configuration"} if setup.loaded.path else {}
+    if (xml := getattr(config.option, "xmlpath", None)) is not None:
+        taken[(config.invocation_params.dir / xml).resolve()] = "--junitxml"
+    problems = []
+    for option, path in options.reports.items():
+        other = taken.setdefault(path.resolve(), option)
+        if other != option:
+            problems.append(f"{other} and {option} name the same file; give each a name of its own")
+    return problems
+
+
+def _duplicates(items: Sequence[pytest.Item]) -> list[str]:
+    """Refuse a test that is given twice: its verdict is one."""
+    counts = Counter(item.nodeid for item in items)
+    return [
+        f"{nodeid}: a perf test is measured once; leave --keep-duplicates out"
+        for nodeid, number in counts.items()
+        if number > 1
+    ]
 
 
 def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:

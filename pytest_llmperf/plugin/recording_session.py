@@ -129,4 +129,4 @@ def _why(reports: list[pytest.TestReport]) -> str:
         if report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else "skipped"
             return f"it is skipped there: {str(reason).removeprefix('Skipped: ')}"
-    return "it asks nothing of the engine there"
+    return "it makes no request to the engine there"

@@ -12,6 +12,8 @@ from _pytest.mark import expression as syntax
 from pytest_llmperf.plugin.markers import MARKERS, METRIC_MARKERS, QUALITY_ARGUMENTS
 
 _FIXTURE = "llm_engine"
+#: Node ids of all tests found, and whether each is a perf test.
+_COLLECTED = pytest.StashKey[dict[str, bool]]()
 #: The arguments that distinguish our markers from those of other plugins and projects.
 _GPU_ARGUMENTS = frozenset({"layers", "device"})
 _PERF_ARGUMENTS = frozenset({"tolerance", "budget"})
@@ -50,6 +52,16 @@ def asks_for_gpu(item: pytest.Item) -> bool:
     marks = list(item.iter_markers("gpu"))
     ours = any(_GPU_ARGUMENTS & mark.kwargs.keys() for mark in marks)
     return ours or (bool(marks) and uses_engine(item))
+
+
+def note_collected(item: pytest.Item) -> None:
+    """Note a test before any is deselected, for a session that looks for removed ones."""
+    item.config.stash.setdefault(_COLLECTED, {})[item.nodeid] = is_perf(item)
+
+
+def collected_tests(config: pytest.Config) -> dict[str, bool] | None:
+    """Return the tests that were noted; None if none were."""
+    return config.stash.get(_COLLECTED, None)
 
 
 def imply_perf(item: pytest.Item) -> None:

@@ -25,7 +25,7 @@ from pytest_llmperf.plugin.quality_marker import check_reference, read_quality
 from pytest_llmperf.plugin.recording import HeldTest, RecordStage, log_reports, unmeasured
 from pytest_llmperf.plugin.report_files import write_reports
 from pytest_llmperf.plugin.required_baselines import RequiredBaselines, required_baselines
-from pytest_llmperf.plugin.selection import is_perf
+from pytest_llmperf.plugin.selection import collected_tests, is_perf
 from pytest_llmperf.plugin.session_context import session_context
 from pytest_llmperf.plugin.settings import load, settings_of
 from pytest_llmperf.plugin.sweeps import SweepGuard, one_per_test, read_cells
@@ -249,7 +249,7 @@ class PerfSession:
                 self._calibrate(self._options.calibrate, tests)
             else:
                 named = any("::" in argument for argument in self._config.args)
-                collected = None if named else [*self._checks]
+                collected = None if named else collected_tests(self._config)
                 result = self._session.run(tests, self._engine, collected)
                 self._result = replace(
                     result, policy=self._policy, unmeasured=tuple(self._unmeasured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,9 @@ def report_to_controller(config: pytest.Config) -> None:
     """Report, on a worker, that there are perf tests, as the controller collects none."""
     found = getattr(config, "workerinput", {}).get(_FOUND)
     if found is not None:
-        Path(found).touch()
+        # On another machine (--tx ssh=...) the controller's folder does not exist.
+        with suppress(OSError):
+            Path(found).touch()
 
 
 def _refusal(options: Sequence[str], allowed: bool) -> str:

@@ -30,7 +30,7 @@ def commit_side(
     checkout: CommitCheckout,
     tests: Sequence[RecordedTest],
     info: EngineInfo,
-    collected: Sequence[str] | None = None,
+    collected: Mapping[str, bool] | None = None,
 ) -> BaseSide:
     """Record the tests at the commit and return it as the base side.
 
@@ -39,7 +39,8 @@ def commit_side(
         checkout: the commit's tree.
         tests: the session's tests.
         info: of the session's engine.
-        collected: all perf tests of this session, to find those that exist at the base only.
+        collected: all tests that this session found, before any was deselected, and whether each
+            is a perf test; to find those that exist at the base only. None if some may be missing.
 
     Raises:
         SideError: the commit's tests can't be recorded, or both sides would run the same code.
@@ -49,10 +50,7 @@ def commit_side(
     if text := foreign_module(found.origins, top, f"the base ({checkout.name})"):
         raise SideError(text)
     changed, absent, broken = _relations(tests, found, checkout.name)
-    removed: list[str] = []
-    if collected is not None:
-        known = {*collected}
-        removed = [nodeid for nodeid in found.collected if nodeid not in known]
+    removed = [] if collected is None else _removed(found, collected, context.root)
     notes = [f"base {checkout.name}: {checkout.revision.subject}"]
     if not checkout.environment.shared:
         notes.append(f"{checkout.name} has its {checkout.environment.note}")
@@ -123,6 +121,20 @@ def _settings(found: BaseRecording, name: str) -> LlmConfig:
             "commit's configuration needs, or compare with another commit"
         ) from None
     return settings
+
+
+def _removed(found: BaseRecording, collected: Mapping[str, bool], root: Path) -> list[str]:
+    """Return the base's perf tests that are none of this session's tree.
+
+    Nothing is known of a file that exists and was not collected (``--ignore``, ``--lf``).
+    """
+    files = {nodeid.partition("::")[0] for nodeid in collected}
+    gone = []
+    for nodeid in found.collected:
+        file = nodeid.partition("::")[0]
+        if not collected.get(nodeid) and (file in files or not (root / file).exists()):
+            gone.append(nodeid)
+    return gone
 
 
 def _relations(

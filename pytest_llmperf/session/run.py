@@ -103,7 +103,7 @@ class Session:
         self,
         tests: Sequence[RecordedTest],
         engine: LlmEngine,
-        collected: Sequence[str] | None = None,
+        collected: Mapping[str, bool] | None = None,
     ) -> SessionResult:
         """Measure, judge, store and confirm the tests, and return the result.
 
@@ -112,7 +112,7 @@ class Session:
         Args:
             tests: the recorded tests.
             engine: the engine they were recorded with; its process is ended.
-            collected: node ids of all perf tests of the session; None if some may be missing.
+            collected: as ``commit_side``.
 
         Raises:
             SESSION_ERRORS: nothing could be measured.
@@ -150,7 +150,7 @@ class Session:
         self,
         tests: Sequence[RecordedTest],
         info: EngineInfo,
-        collected: Sequence[str] | None,
+        collected: Mapping[str, bool] | None,
         origins: Mapping[str, str],
     ) -> BaseSide | None:
         """Record the tests at the base where that is needed, and return it; None without one.

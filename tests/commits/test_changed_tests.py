@@ -67,15 +67,24 @@ import nowhere_to_be_found
 def test_of_a_broken_file(llm_engine):
     llm_engine.generate("hello", max_tokens=6)
 """
+OTHER = """
+import pytest
+
+@pytest.mark.end_to_end
+def test_other(llm_engine):
+    llm_engine.generate("hello", max_tokens=6)
+"""
 
 
 @pytest.fixture(scope="module")
 def session(shared: CommitProject) -> Session:
     """Six tests of which one only is the same in HEAD~1."""
-    shared.commit("tests as they were", {"test_it.py": THERE, "test_broken.py": BROKEN})
+    before = {"test_it.py": THERE, "test_broken.py": BROKEN, "test_ignored.py": OTHER}
+    shared.commit("tests as they were", {**before, "test_deselected.py": OTHER})
     mended = BROKEN.replace("import nowhere_to_be_found", "")
     shared.commit("tests as they are", {"test_it.py": HERE, "test_broken.py": mended})
-    return shared.against("HEAD~1", "--llmperf-set=perf.max_pairs=3")
+    left_out = ("--ignore=test_ignored.py", "--deselect=test_deselected.py::test_other")
+    return shared.against("HEAD~1", "--llmperf-set=perf.max_pairs=3", *left_out)
 
 
 def test_only_what_is_the_same_is_compared(session: Session) -> None:
@@ -110,6 +119,7 @@ def test_an_added_test_is_called_that(session: Session) -> None:
 
 
 def test_removed_tests_are_listed(session: Session, shared: CommitProject) -> None:
+    """Not those that this session left out: they are in its tree."""
     base = shared.git("rev-parse", "HEAD~1")[:12]
     assert f"removed since HEAD~1 ({base}): test_it.py::test_gone" in session.facts["notes"]
 

@@ -212,3 +212,23 @@ def test_an_application_is_imported_from_where_the_tests_import_it(project, one_
     (source / "laid_out.py").write_text("def answer(prompt):\n    yield from 'abc'\n")
     project.ini("pythonpath = src")
     project.perf("--llmperf-set", "llm.target=laid_out:answer").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--llmperf-json", "config.yaml"], "the configuration and --llmperf-json"),
+        (["--llmperf-html", "x.xml", "--junitxml", "x.xml"], "--junitxml and --llmperf-html"),
+    ],
+)
+def test_a_report_replaces_no_other_file_of_the_session(one_test, arguments, named):
+    before = one_test.path.joinpath("config.yaml").read_text()
+    refused(one_test, *arguments).fnmatch_lines([f"ERROR: llmperf: {named} name the same file*"])
+    assert one_test.path.joinpath("config.yaml").read_text() == before
+
+
+def test_a_test_that_is_given_twice_is_refused(one_test):
+    """Its samples would count twice."""
+    refused(one_test, "--keep-duplicates", "test_it.py", "test_it.py").fnmatch_lines(
+        ["ERROR: llmperf: test_it.py::test_answer: a perf test is measured once; *"]
+    )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
+
+from pytest_llmperf.plugin.xdist_mode import report_to_controller
 
 TWO = """
 @pytest.mark.perf
@@ -101,6 +105,14 @@ def test_workers_store_nothing_even_where_unmeasured_is_allowed(project):
         ]
     )
     assert not project.path.joinpath("o.json").exists()
+
+
+def test_a_worker_on_another_machine_shares_no_folder(tmp_path):
+    found = tmp_path / "of the controller" / "found"
+    report_to_controller(SimpleNamespace(workerinput={"llmperf_found": str(found)}))
+    found.parent.mkdir()
+    report_to_controller(SimpleNamespace(workerinput={"llmperf_found": str(found)}))
+    assert found.exists()
 
 
 def test_what_runs_no_body_is_not_refused(project):
