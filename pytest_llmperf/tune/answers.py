@@ -12,6 +12,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.quality.errors import QualityError
 from pytest_llmperf.session.quality import prompts_of
 from pytest_llmperf.session.setup import with_settings
+from pytest_llmperf.text import in_short
 from pytest_llmperf.tune.space import answer_settings
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class AnswerBound:
         try:
             result = self._measured(changed)
         except (QualityError, ConfigError, EngineError, OSError) as error:
-            return f"tune.max_kl can't be checked: {str(error).splitlines()[0]}"
+            return f"tune.max_kl can't be checked: {in_short(str(error))}"
         (check,) = QualityLimits(max_kl=self._max_kl).checks
         verdict = judge(check, result)
         return None if verdict.kind is VerdictKind.PASS else f"tune.max_kl: {verdict.claim}"

@@ -20,10 +20,12 @@ def front(
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Return the numbers of the front's points, today's configuration being 0, and its metrics.
 
-    Of several tests a point has to be beaten in every one.
+    Of several tests a point has to be beaten in every one. Rejected points are left out.
     """
     rows = {0: _row(today)}
-    rows |= {one.number: _row(one.levels) for one in points if one.levels}
+    # What breaks a bound is no choice.
+    kept = (one for one in points if one.levels and one.outcome != "rejected")
+    rows |= {one.number: _row(one.levels) for one in kept}
     shared = [key for key in rows[0] if all(key in row for row in rows.values())]
     if not shared:
         return (), ()

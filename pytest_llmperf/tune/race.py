@@ -15,6 +15,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Literal
 
 from pytest_llmperf.gate.running import running
+from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
@@ -217,10 +218,11 @@ class Racer:
             "measured", "", effect, known == "better", pairs, changes, levels, base
         )
         if known == "worse":
-            text = f"slower than the best point by {as_change(effect):.1%} in {_pairs(pairs)}"
+            size = change_words(metric, as_change(effect))
+            text = f"{size} than the best point in {count(pairs, 'pair')}"
             return replace(outcome, outcome="lost", reason=text)
         if known is None and not ended:
-            text = f"the budget ended after {_pairs(pairs)}"
+            text = f"the budget ended after {count(pairs, 'pair')}"
             return replace(outcome, outcome="out of time", reason=text)
         return outcome
 
@@ -250,10 +252,6 @@ class Racer:
             budget=budget,
             paired=True,
         )
-
-
-def _pairs(count: int) -> str:
-    return f"{count} pair{'s' if count != 1 else ''}"
 
 
 def looked(look: FirstLook) -> tuple[Level, ...]:
