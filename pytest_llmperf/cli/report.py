@@ -206,7 +206,7 @@ def _write_github_pages(
     if arguments.output is not None:
         write(arguments.output, session_markdown(session, longest), "the page", "-o")
     elif summary:
-        _add_to_summary(Path(summary), session)
+        _add_to_summary(Path(summary), session, longest)
     elif arguments.github_comment is None:
         note("no page was written: GITHUB_STEP_SUMMARY is not set; name a file with -o FILE")
     if arguments.github_comment is not None:
@@ -214,12 +214,12 @@ def _write_github_pages(
         write(arguments.github_comment, text, "the comment", "--github-comment")
 
 
-def _add_to_summary(path: Path, session: ReportedSession) -> None:
+def _add_to_summary(path: Path, session: ReportedSession, longest: int) -> None:
     """Append the page to the step's summary, which other commands may have written to."""
     from pytest_llmperf.report.forms.github import summary
 
     try:
-        text = summary(session, path.stat().st_size if path.exists() else 0)
+        text = summary(session, path.stat().st_size if path.exists() else 0, longest)
         if not text:
             note("the step's summary is full (1 MiB), so the page was not added to it")
             return

@@ -92,6 +92,10 @@ def test_the_page_is_added_to_the_steps_summary(
     assert summary.read_text() == page
     report(real, "--github")
     assert summary.read_text() == f"{page}\n{page}"
+    summary.unlink()
+    many = of_verdicts(real, *["regressed"] * 200)
+    report(many, "--github", "--max-chars", "5000")
+    assert summary.read_text() == report(many, "--markdown", "--max-chars", "5000").out
     # A summary of more than 1 MiB would be dropped as a whole.
     summary.write_text("x" * (MAX_SUMMARY - 100))
     status, _, err = report(real, "--github")

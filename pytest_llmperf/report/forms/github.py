@@ -62,9 +62,9 @@ def marker(session: ReportedSession) -> str:
     return f"<!-- pytest-llmperf {digest[:12]} -->"
 
 
-def summary(session: ReportedSession, taken: int) -> str:
+def summary(session: ReportedSession, taken: int, longest: int = LONGEST) -> str:
     """Return the page for a step summary of which ``taken`` bytes are used; empty if it is full."""
-    text = "\n" * bool(taken) + session_markdown(session)
+    text = "\n" * bool(taken) + session_markdown(session, longest)
     return text if len(text.encode()) <= MAX_SUMMARY - taken else ""
 
 
