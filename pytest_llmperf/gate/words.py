@@ -205,7 +205,9 @@ def seen_words(evidence: Evidence) -> list[str]:
         seen = [count(len(evidence.samples), noun)]
     if sum(evidence.stalls):
         stalled = count(sum(evidence.stalls), "stalled iteration")
-        seen.append(stalled if pairs is None else f"{stalled} ({evidence.stalls[0]} here)")
+        seen.append(
+            stalled if pairs is None else f"{stalled} ({evidence.stalls[0]} of the candidate)"
+        )
     if evidence.void:
         seen.append(
             f"{count(evidence.void, 'invalid pair' if pairs else 'invalid process')} left out"

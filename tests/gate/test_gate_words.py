@@ -141,6 +141,6 @@ def test_what_was_seen_on_the_way() -> None:
     assert seen_words(evidence(1.0, void=2)) == ["1 process", "2 invalid processes left out"]
     assert seen_words(paired(0.0, stalls=(1, 0), void=1)) == [
         "1 pair with other.yaml",
-        "1 stalled iteration (1 here)",
+        "1 stalled iteration (1 of the candidate)",
         "1 invalid pair left out",
     ]

@@ -155,7 +155,7 @@ def test_one_stalled_process_does_not_carry_the_verdict_away() -> None:
 def test_pairs_stalls_and_invalid_pairs_are_told() -> None:
     explanation = judge(paired(*QUIET, stalls=(2, 1), void=3)).explanation
     assert "10 pairs with other.yaml" in explanation
-    assert "3 stalled iterations (2 here)" in explanation
+    assert "3 stalled iterations (2 of the candidate)" in explanation
     assert "3 invalid pairs left out" in explanation
 
 
