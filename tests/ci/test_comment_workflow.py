@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ci_files import COMMENT, read_yaml, step
+from ci_files import COMMENT, all_steps, read_yaml, step
 
 from pytest_llmperf.report.markdown import code
 
@@ -106,7 +106,8 @@ def test_one_comment_is_kept_up_to_date(comment, tmp_path: Path) -> None:
 def test_a_report_is_data(comment, tmp_path: Path) -> None:
     """It comes from the branch's own job, so it may hold anything."""
     hostile = '@everyone <!-- hidden -->"; rm -rf / #\n`${process.exit(1)}`\n$(touch pwned)'
-    write_report(tmp_path, hostile + "x" * 100_000)
+    write_report(tmp_path, hostile + "@" * 100_000)
+    write_report(tmp_path, "@" * 100_000, "gpu")
     *_, (_, created) = comment()
     body = created["body"]
     assert "@everyone" not in body
@@ -139,6 +140,20 @@ def test_a_link_is_not_followed(comment, tmp_path: Path) -> None:
     *_, (_, created) = comment()
     assert "the token" not in created["body"]
     assert "It left no report" in created["body"]
+
+
+@pytest.mark.parametrize("runners", [["cpu"], ["gpu"], ["cpu", "gpu"]])
+def test_each_report_is_fetched_by_its_name(
+    init: Callable[..., int], repository: Path, runners: list[str]
+) -> None:
+    """An only match of a pattern would not get a folder of its own."""
+    init("github", *(word for runner in runners for word in ("--runner", runner)))
+    steps = all_steps(read_yaml(repository / COMMENT))
+    fetched = [one for one in steps if one["uses"].startswith("actions/download-artifact@")]
+    assert [(one["with"]["name"], one["with"]["path"]) for one in fetched] == [
+        (f"llmperf-{runner}", "${{ runner.temp }}/reports/llmperf-" + runner) for runner in runners
+    ]
+    assert all(one["continue-on-error"] for one in fetched)
 
 
 def test_the_number_of_a_pull_request_is_not_taken_from_the_report(comment, tmp_path) -> None:

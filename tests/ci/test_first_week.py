@@ -1,41 +1,49 @@
-"""A new runner: what the action's own script does on its first days, with nothing recorded."""
+"""A new runner: what the action's steps do on its first days, with nothing recorded."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
-from ci_files import ROOT, bash, git, read_yaml, step
+from ci_files import ROOT, bash, git, gitlab_script, read_yaml, step
 from commit_projects import FILES, ONE_PAIR, REMARK, SLOW, CommitProject, toy
 
-STEP = step(read_yaml(ROOT / "action.yml"), "Measure")
+ACTION = read_yaml(ROOT / "action.yml")
+MEASURE, REPORT = step(ACTION, "Measure"), step(ACTION, "Report")
+GITLAB = read_yaml(ROOT / "pytest_llmperf/cli/ci_templates/gitlab/llmperf.yml")
+#: Folder of the project in its repository.
+FOLDER = "bots/toys"
 
 
 class Runner:
-    """A project with a remote, on a runner whose environment is this one.
+    """A repository with a remote, on a runner whose environment is this one.
 
     Args:
         folder: for the repositories and what jobs write.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.project = CommitProject(folder / "toys", folder / "home")
+        self.project = CommitProject(folder / "repository", folder / "home", FOLDER)
         self.report = folder / "report"
         self.report.mkdir()
-        self.output = folder / "output"
-        self._venv = folder / "venv"
+        self.output, self.summary = folder / "output", folder / "summary"
+        self._cache = folder / "cache"
+        self._venv = self._cache / "ci" / "venv-0"
         (self._venv / "bin").mkdir(parents=True)
-        python = self._venv / "bin" / "python"
-        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-        python.chmod(0o755)
+        for name, module in (("python", ""), ("llmperf", "-m pytest_llmperf.cli ")):
+            program = self._venv / "bin" / name
+            program.write_text(f'#!/bin/sh\nexec "{sys.executable}" {module}"$@"\n')
+            program.chmod(0o755)
         git(folder, "init", "--quiet", "--bare", "-b", "main", "remote.git")
         self.project.git("remote", "add", "origin", str(folder / "remote.git"))
 
     def merge(self, branch: str) -> None:
-        """Make a branch the main one, here and at the remote."""
+        """Make a branch the main one, also at the remote."""
         self.project.git("checkout", "--quiet", "-B", "main", branch)
         self.project.git("push", "--quiet", "origin", "main")
 
@@ -46,31 +54,59 @@ class Runner:
 
     def measure(self, *arguments: str, record: bool = False) -> CompletedProcess[str]:
         """Run the step in a pull request's job, or in that of the main branch."""
-        given = {
+        inputs = {
             "RECORD": "true" if record else "false",
             "BASE": "main",
             "PYTEST_ARGS": " ".join(arguments),
             "WAIT_FIT": "1s",
             "REPORT": str(self.report),
         }
-        assert STEP["env"].keys() == given.keys()
+        assert MEASURE["env"].keys() == inputs.keys()
         self.output.write_text("")
+        base = {} if record else {"GITHUB_BASE_REF": "main"}
+        return self._run(MEASURE, inputs, GITHUB_OUTPUT=str(self.output), **base)
+
+    def show(self) -> CompletedProcess[str]:
+        """Run the step that follows."""
+        self.summary.write_text("")
+        inputs = {"NAME": "cpu", "REPORT": str(self.report)}
+        assert REPORT["env"].keys() == inputs.keys()
+        top = str(self.project.top)
+        return self._run(
+            REPORT, inputs, GITHUB_WORKSPACE=top, GITHUB_STEP_SUMMARY=str(self.summary)
+        )
+
+    def show_in_gitlab(self) -> CompletedProcess[str]:
+        """Run the part of GitLab's job that follows."""
+        script = gitlab_script(GITLAB, ".llmperf", "Report", "after_script")
+        names = {
+            "REPORT": str(self.report),
+            "LLMPERF_PROJECT": FOLDER,
+            "LLMPERF_CACHE_DIR": str(self._cache),
+            "CI_PROJECT_DIR": str(self.project.top),
+        }
+        return bash(script, self.project.top, self.project.environ | names)
+
+    def _run(
+        self, step: Mapping[str, Any], inputs: Mapping[str, str], **more: str
+    ) -> CompletedProcess[str]:
         environ = {
             **self.project.environ,
-            **given,
-            "GITHUB_OUTPUT": str(self.output),
+            **inputs,
             "LLMPERF_VENV": str(self._venv),
             "PYTEST_ADDOPTS": "-p pytest_llmperf.plugin",
-            **({} if record else {"GITHUB_BASE_REF": "main"}),
+            **more,
         }
-        return bash(STEP["run"], self.project.path, environ)
+        at_project = step.get("working-directory") == "${{ inputs.project }}"
+        cwd = self.project.path if at_project else self.project.top
+        return bash(step["run"], cwd, environ)
 
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
     """The runner of a project that has no perf tests and no configuration yet."""
     made = Runner(tmp_path_factory.mktemp("first week"))
-    made.project.commit("a project", {"README.md": "# toys\n"})
+    made.project.commit("a repository", {"README.md": "# toys\n"})
     made.merge("HEAD")
     return made
 
@@ -108,7 +144,7 @@ def test_the_main_branch_is_recorded(merged: Runner) -> None:
     (recorded,) = merged.project.baselines()
     # Nothing else is left in the tree.
     status = merged.project.git("status", "--porcelain", "--untracked-files=all")
-    assert status == f"?? {recorded.relative_to(merged.project.path)}"
+    assert status == f"?? {recorded.relative_to(merged.project.top)}"
     recorded.unlink()
 
 
@@ -118,6 +154,29 @@ def test_without_any_baseline_a_slower_branch_is_red(merged: Runner) -> None:
     assert done.returncode == 1, done.stdout
     assert "regressed" in done.stdout
     assert "exit-code=1\n" in merged.output.read_text()
+
+    # The page is in the summary once, and a shorter one is for the comment.
+    shown = merged.show()
+    assert shown.returncode == 0, shown.stdout
+    summary, comment = merged.summary.read_text(), (merged.report / "comment.md").read_text()
+    assert summary.count("### llmperf: regressed") == 1
+    assert "### llmperf: regressed" in comment
+    assert len(comment) <= 30_000
+    # Both services show it on the line of the test, from the repository's top.
+    assert f"::error file={FOLDER}/test_it.py,line=4,title=llmperf%3A regressed::" in shown.stdout
+    shown = merged.show_in_gitlab()
+    assert shown.returncode == 0, shown.stdout
+    (finding,) = json.loads((merged.report / "codequality.json").read_text())
+    assert finding["location"] == {"path": f"{FOLDER}/test_it.py", "lines": {"begin": 4}}
+
+
+def test_a_job_that_measured_nothing_says_so_once(runner: Runner) -> None:
+    (runner.report / "session.json").unlink(missing_ok=True)
+    shown = runner.show()
+    assert shown.returncode == 0, shown.stdout
+    text = "Nothing was measured (cpu): the log says why.\n"
+    assert runner.summary.read_text() == text
+    assert (runner.report / "comment.md").read_text() == text
 
 
 def test_without_any_baseline_an_unchanged_branch_is_green(merged: Runner) -> None:
