@@ -46,6 +46,7 @@ PROJECTS = {
     "project": "test_doc_commands.py",
     "first-hour": "test_doc_commands.py",
     "readme": "test_doc_commands.py",
+    "walkthrough": "../ci/test_walkthrough.py",
     "module": "test_doc_python.py",
     "python-api": "../api/test_python_api.py",
 }
