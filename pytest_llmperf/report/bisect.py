@@ -160,8 +160,8 @@ class BisectText:
         bad, good = outcome.calls("bad"), outcome.calls("good")
         if outcome.own_error is not None:
             yield _Sentence(
-                f"that this commit itself slows them is wrong with at most "
-                f"{percent(outcome.own_error)} (perf.false_alarms): the search had no part in "
+                f"the chance that this commit itself is no slower is at most "
+                f"{percent(outcome.own_error)} (perf.false_alarms); the search had no part in "
                 "this session",
                 "how sure: ",
             )
@@ -172,10 +172,10 @@ class BisectText:
                 "how sure: ",
             )
         yield _Sentence(
-            f"that it is the first one rests on {count(bad + good, 'call')} of the search: {bad} "
-            f"bad (each wrong with at most {percent(rates.false_alarm)}), {good} good (each misses "
-            f"a slowdown of its tolerance with at most {percent(rates.false_pass)}): "
-            f"together at most {percent(outcome.search_error)}",
+            f"the chance that it is not the first slow commit is at most "
+            f"{percent(outcome.search_error)}: the search called {count(bad, 'session')} bad (a "
+            f"false alarm: at most {percent(rates.false_alarm)} each) and {good} good (a missed "
+            f"slowdown of the tolerance: at most {percent(rates.false_pass)} each)",
             "  ",
         )
 

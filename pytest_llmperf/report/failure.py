@@ -206,7 +206,7 @@ def _against(test: TestResult, nodeid: str) -> Iterator[str]:
             words = (test.bisect_from, "HEAD", nodeid)
             yield f"{_INDENT}llmperf bisect {' '.join(map(shell_word, words))}"
     elif test.differences:
-        yield f"it is these settings that cost it: where they are not worth it, keep {base}"
+        yield f"these settings made it slower: if they are not worth it, keep {base}"
     else:
         yield (
             f"both sides have the same settings, so look for what {base} does not say: "

@@ -242,17 +242,17 @@ def _culprit(checkout: CommitCheckout, baselines: Path) -> tuple[str, str | None
     head = repository.head()
     dirty = state_of(repository, _recorded(checkout, baselines)) != head
     if head == base.commit:
-        return "it is the uncommitted changes that cost it", None
+        return "the uncommitted changes made it slower", None
     if dirty:
         text = (
-            f"it is what changed since {checkout.name} that cost it, uncommitted changes included; "
+            f"what changed since {checkout.name} made it slower, uncommitted changes included; "
             "once they are committed, llmperf bisect finds the commit"
         )
         return text, None
     assert head is not None
     if repository.commit("HEAD^") == base.commit and repository.commit("HEAD^2") is None:
-        return f"it is commit {head[:12]} ({repository.subject(head)}) that cost it", None
-    return f"it is what changed since {checkout.name} that cost it; to find the commit:", base.name
+        return f"commit {head[:12]} ({repository.subject(head)}) made it slower", None
+    return f"what changed since {checkout.name} made it slower; to find the commit:", base.name
 
 
 def _identity(checkout: CommitCheckout, found: BaseRecording) -> dict[str, Any]:

@@ -152,7 +152,7 @@ def test_the_slow_commit_is_named_with_its_effect_and_how_sure_that_is(command: 
     assert (said.status, said.err) == (0, "")
     assert "2 commits: at most 3 sessions, each measuring for at most 10 min" in said.words
     assert f"first bad commit: {culprit}" in said.words
-    assert "that this commit itself slows them is wrong with at most 1%" in said.words
+    assert "the chance that this commit itself is no slower is at most 1%" in said.words
     assert max(map(len, said.out.splitlines())) <= 80 or "/" in said.out
     assert said.data["kind"] == "found"
     assert said.data["first"]["hash"] == culprit

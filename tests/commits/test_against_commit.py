@@ -37,7 +37,7 @@ def test_files_that_differ_are_counted_with_how_to_see_them(
 
 def test_a_failure_names_the_only_commit_in_between(slower: Session, shared: CommitProject) -> None:
     head = shared.git("rev-parse", "HEAD")[:12]
-    assert f"it is commit {head} (slower tokens) that cost it" in slower.said
+    assert f"commit {head} (slower tokens) made it slower" in slower.said
 
 
 def test_evidence_counts_both_arms(slower: Session) -> None:
