@@ -94,6 +94,8 @@ class ComparisonResult:
     @property
     def why_not(self) -> str:
         """Why what should have been compared was not, in one line; empty where it was."""
+        if self.failed and not self.unlike:
+            return f"{count(len(self.failed), 'failed test')} not measured: {listed(self.failed)}"
         if all(test.nodeid in self.added for test in self.session.tests):
             return f"{self.base} and {self.candidate} have no test in common"
         if self.unlike:
@@ -105,8 +107,6 @@ class ComparisonResult:
         ]
         if void:
             return f"the samples of {count(len(void), 'test')} prove nothing: {listed(void)}"
-        if self.failed:
-            return f"{count(len(self.failed), 'failed test')} not measured: {listed(self.failed)}"
         if set(self.kinds) <= UNCOMPARED:
             kinds = listed([kind.value for kind in self.kinds]) or "nothing to judge"
             return f"no check could be compared: {kinds}"

@@ -132,7 +132,7 @@ class ShownMetric(ReportedCheck):
     """
 
     gated: Flag = False
-    tolerance: Number = 0.0
+    tolerance: Annotated[Number, expect("a number of 0 or more", lambda one: one >= 0)] = 0.0
     samples: tuple[Values, ...] = ()
     base_samples: tuple[Values, ...] = ()
     progress: ReportedProgress | None = field(default=None, metadata=LATER)

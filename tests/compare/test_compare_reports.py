@@ -393,6 +393,13 @@ def test_a_skipped_test_is_named_and_changes_nothing_else(
     assert status == 0
     assert "1 test skipped" in out
     assert "removed" not in out
+    # What failed is the reason, even if no other test is in both.
+    (other := Path("f.json")).write_text(Path(base).read_text())
+    data = json.loads(other.read_text())
+    data["tests"] = data["tests"][1:]
+    other.write_text(json.dumps(data))
+    said = llmperf_compare("f.json", report("g.json", change=lose("failed")), "--format", "json")
+    assert json.loads(said.out)["compare"]["why_not"] == f"1 failed test not measured: {LONG}"
     # A new test that fails is no loss of the comparison.
     status, out, _ = llmperf_compare(report("d.json"), report("e.json", change=lose("failed")))
     assert status == 0

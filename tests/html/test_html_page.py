@@ -260,6 +260,10 @@ def test_numbers_that_nothing_measures_are_refused(tmp_path: Path) -> None:
     report["tests"][0]["metrics"][0]["samples"][0][0] = 1e300
     with pytest.raises(ShapeError, match=r"samples\[0\]\[0\]: expected a number up to 1e\+100"):
         write_html(report, tmp_path / "page.html")
+    report = whole_report()
+    report["tests"][0]["metrics"][0]["tolerance"] = -1
+    with pytest.raises(ShapeError, match="tolerance: expected a number of 0 or more, got -1"):
+        write_html(report, tmp_path / "page.html")
 
 
 def test_a_session_of_wild_samples_has_a_page(tmp_path: Path) -> None:
