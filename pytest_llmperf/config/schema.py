@@ -211,7 +211,7 @@ class Config(Section):
         if self.perf.require_gpu and not self.llm.kind.reports_layers:
             text = (
                 f"llm.engine: {self.llm.engine} does not say where its layers are, so require_gpu "
-                "can't be checked; take require_gpu away, or set llm.engine: llama_cpp"
+                "can't be checked; remove require_gpu, or set llm.engine: llama_cpp"
             )
             raise problems("perf", [("require_gpu", text, True)], ("perf",))
         return self

@@ -91,7 +91,7 @@ def received_generation(data: dict[str, Any], engine: str, seconds: float) -> Ge
         raise EngineError(
             f"the answer of {engine} can't be read ({type(error).__name__}: {error}): something in "
             "its process writes to descriptors that it did not open, or changed the plugin's own "
-            "modules there; take that out"
+            "modules there; remove that"
         ) from error
     if flaw is not None:
         raise EngineError(

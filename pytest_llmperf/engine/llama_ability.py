@@ -28,7 +28,7 @@ def why_no_text(model: Any, ctx: Any, config: Mapping[str, Any], log: Iterable[s
     """
     extra = config.get("extra", {})
     if extra.get("vocab_only"):
-        return "llm.extra.vocab_only leaves its weights out; take it away"
+        return "llm.extra.vocab_only leaves its weights out; remove it"
     vocab = llama_cpp.llama_model_get_vocab(model)
     if llama_cpp.llama_vocab_type(vocab) == llama_cpp.LLAMA_VOCAB_TYPE_NONE:
         return (
@@ -55,7 +55,7 @@ def why_no_text(model: Any, ctx: Any, config: Mapping[str, Any], log: Iterable[s
         if "attention_type" in extra:
             return (
                 "llm.extra.attention_type makes its tokens look at later ones, too, which are not "
-                "there yet while text is generated; take it away"
+                "there yet while text is generated; remove it"
             )
         return (
             "its tokens look at later ones, too (attention.causal is false), as those of an "

@@ -23,8 +23,8 @@ from pytest_llmperf.session.setup import ALL_LAYERS
 
 MARKER = "gpu"
 _NO_ENGINE = (
-    "speaks of llm_engine, which this test does not use: give the test the argument llm_engine "
-    "(or usefixtures), or take the marker away"
+    "is about llm_engine, which this test does not use: give the test the argument llm_engine (or "
+    "usefixtures), or remove the marker"
 )
 
 
@@ -42,7 +42,7 @@ def read_requirements(items: Sequence[pytest.Item]) -> dict[pytest.Item, GpuRequ
             read = [_read(mark) for mark in closest]
             if any(one != read[0] for one in read):
                 raise MarkerError(
-                    "contradicts the other beside it; one marker takes both arguments"
+                    "contradicts the other one on the same test; put both arguments into one"
                 )
             if not uses_engine(item):
                 raise MarkerError(_NO_ENGINE)

@@ -109,7 +109,7 @@ def read_checks(
                 name = one.metric.name
                 if of_level.setdefault(name, one) != one:
                     raise MarkerError(
-                        f"contradicts the marker {markers[name]!r} beside it: both speak of "
+                        f"contradicts the marker {markers[name]!r} on the same test: both set "
                         f"{name}, with different limits or tolerances"
                     )
                 markers.setdefault(name, mark.name)

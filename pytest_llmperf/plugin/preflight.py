@@ -81,7 +81,7 @@ def _unused(options: Options, command: str) -> list[str]:
     """Return a problem for each option that does not apply to a command."""
     name, _, _ = command.partition(",")
     return [
-        f"{option}: not for {command} and records no baseline; take it away"
+        f"{option}: not for {command} and records no baseline; remove it"
         + (f" ({name} --json FILE writes its outcome)" if option.endswith("json") else "")
         for option in options.needing_measurement
         if option != "--llmperf-require-baseline"
@@ -133,6 +133,6 @@ def _reruns(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
         f"{asking[0].nodeid}"
         + (f" and {len(asking) - 1} more" if len(asking) > 1 else "")
         + ": pytest-rerunfailures would rerun this perf test until it is green, which turns a "
-        "regression into luck; take --reruns or the flaky marker away (a perf test is already "
+        "regression into luck; remove --reruns or the flaky marker (a perf test is already "
         "measured in several processes)"
     ]

@@ -32,7 +32,7 @@ def read_quality(item: pytest.Item) -> tuple[QualityLimits | None, list[str]]:
     try:
         read = [_read(mark) for mark in closest]
         if any(one != read[0] for one in read):
-            raise MarkerError("contradicts the other beside it; one marker takes all limits")
+            raise MarkerError("contradicts the other one on the same test; put all limits into one")
     except MarkerError as error:
         where = marker_line(item, MARKER)
         return None, [f"{item.nodeid}: marker {MARKER!r} {error}{where}"]

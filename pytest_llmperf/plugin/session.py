@@ -79,7 +79,7 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         raise usage_error(
             f"llmperf tune: marker 'perf_sweep' gives {next(iter(cells))} engine settings of its "
             "own, and a search compares settings of the whole session; leave such tests out with "
-            "-k or --deselect, or take the marker away"
+            "-k or --deselect, or remove the marker"
         )
     check_before_loading(config, items, settings_of(config).setup, options)
     context = session_context(config, console)

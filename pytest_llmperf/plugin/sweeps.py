@@ -191,7 +191,7 @@ def _parameter(item: pytest.Item) -> SweepParameter:
     parameter = _parameter_of(item)
     if parameter is None:
         raise MarkerError(
-            "makes no tests here: set it on a function, a class or a module (pytestmark), not on "
+            "creates no tests here: set it on a function, a class or a module (pytestmark), not on "
             "one parameter, and not on a method of unittest.TestCase"
         )
     return parameter

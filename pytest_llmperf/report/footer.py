@@ -251,8 +251,8 @@ def _improved(session: SessionResult, width: int, remedies: Remedies) -> list[st
     if not found or session.against is not None:
         return []
     lines = wrap_words(
-        f"{count(len(found), 'check')} improved, so the baseline is stale. Recorded sessions "
-        "renew it by and by; where the gain is meant to last, accept this level with a reason:",
+        f"{count(len(found), 'check')} improved, so the baseline is stale. New recorded sessions "
+        "replace it over time; to hold the new level at once, accept it with a reason:",
         width,
     )
     return [*lines, _INDENT + remedies.accept]

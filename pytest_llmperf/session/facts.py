@@ -233,13 +233,13 @@ def _why_no_gpu(reading: GpuReading, *, uses: bool) -> str:
     if not reading.gpus:
         return (
             reading.problem
-            or "NVML, NVIDIA's library, sees no GPU here; take the marker away, or measure on a "
+            or "NVML, NVIDIA's library, sees no GPU here; remove the marker, or measure on a "
             "machine that has one"
         )
     if not uses:
         return (
-            "the engine uses no GPU (a CPU build of llama.cpp, or n_gpu_layers: 0); take the "
-            "marker away, or put layers on the GPU"
+            "the engine uses no GPU (a CPU build of llama.cpp, or n_gpu_layers: 0); remove the "
+            "marker, or put layers on the GPU"
         )
     return "the NVIDIA driver stopped answering"
 

@@ -73,7 +73,7 @@ class EngineSetup:
         """The message that this engine does not report where its layers are, and what to do."""
         return (
             f"llm.engine: {self.llm.engine} does not say where its layers are, so the "
-            "requirement can't be checked; take it away, or set llm.engine: llama_cpp"
+            "requirement can't be checked; remove it, or set llm.engine: llama_cpp"
         )
 
     def starter(self, plant: Plant | None = None) -> StartEngine:

@@ -18,11 +18,11 @@ def _reason(metric: Metric, workload: Workload, kind: EngineKind) -> str:
     quantity = (METRICS[parts[0]] if parts is not None else metric).quantity
     if quantity == "prefill" and not kind.reports_prefill:
         return (
-            ": an application does not say how long it took to read the prompt; take the marker "
-            "away, or ask for first_token"
+            ": an application does not say how long it took to read the prompt; remove the marker, "
+            "or ask for first_token"
         )
     if quantity not in ("decode", "inter_token"):
-        return f" ({metric.formula}); take the marker away"
+        return f" ({metric.formula}); remove the marker"
     longest = max(request.output_tokens for request in workload.requests)
     several = len(workload.requests) > 1
     if not kind.runs_project_code or all(
@@ -32,9 +32,9 @@ def _reason(metric: Metric, workload: Workload, kind: EngineKind) -> str:
         tokens = count(longest, "output token")
         return (
             f": {_requests(workload)} came as {tokens}{each}, and {metric.label} is measured "
-            "between tokens, from 2 on; ask for more output tokens, or take the marker away"
+            "between tokens, from 2 on; ask for more output tokens, or remove the marker"
         )
-    fix = "yield each token as it comes, or take the marker away"
+    fix = "yield each token as it comes, or remove the marker"
     if longest < 2:
         return (
             f": the application's {'answer' if not several else _answers(workload)} came as 1 "

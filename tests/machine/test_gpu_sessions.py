@@ -191,7 +191,7 @@ def test_without_a_card_a_gated_metric_is_an_error_in_plain_words(
 ) -> None:
     session.run(text, 'gpu_memory(max="8GiB")').assert_outcomes(failed=1)
     explanation = session.metric("gpu_memory")["explanation"]
-    why = "restart the machine" if text else "NVIDIA's library, sees no GPU here; take the marker"
+    why = "restart the machine" if text else "NVIDIA's library, sees no GPU here; remove the marker"
     assert explanation.startswith("gpu_memory could not be measured: ")
     assert why in explanation
     assert session.report["session"]["gpus"] == []

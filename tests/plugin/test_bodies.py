@@ -327,7 +327,7 @@ def test_a_metric_that_a_marker_asks_for_must_be_defined(project):
     )
     result = project.perf()
     result.assert_outcomes(failed=4)
-    fix = "yield each token as it comes, or take the marker away"
+    fix = "yield each token as it comes, or remove the marker"
     said = " ".join(" ".join(result.outlines).split())
     for text in (
         "tokens_per_sec is undefined for this workload: the application's answer came as 1 item, "
@@ -340,7 +340,7 @@ def test_a_metric_that_a_marker_asks_for_must_be_defined(project):
         f"all at once (a list), and inter-token p75 is measured between items that come one by "
         f"one; {fix}",
         "prefill_tokens_per_sec is undefined for this workload: an application does not say how "
-        "long it took to read the prompt; take the marker away, or ask for first_token",
+        "long it took to read the prompt; remove the marker, or ask for first_token",
     ):
         assert text in said
 

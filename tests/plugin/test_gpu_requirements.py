@@ -50,7 +50,7 @@ def test_the_marker_is_listed(project):
         ("@pytest.mark.gpu(device=' ')", "*device: expected a device's name*"),
         (
             "@pytest.mark.gpu(layers=3)\n@pytest.mark.gpu(device='CUDA0')",
-            "*contradicts the other beside it; one marker takes both arguments*",
+            "*contradicts the other one on the same test; put both arguments into one*",
         ),
     ],
 )
@@ -60,9 +60,7 @@ def test_a_wrong_marker_is_refused_by_name(project, decorator, says):
 
 def test_a_test_that_does_not_use_the_engine_is_refused(project):
     stderr = refused(project, "@pytest.mark.gpu(layers='all')", arguments="")
-    stderr.fnmatch_lines(
-        ["*::test_x: marker 'gpu' speaks of llm_engine, which this test does not*"]
-    )
+    stderr.fnmatch_lines(["*::test_x: marker 'gpu' is about llm_engine, which this test does not*"])
 
 
 def test_a_projects_own_marker_of_that_name_is_left_alone(project):

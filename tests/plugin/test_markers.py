@@ -59,11 +59,11 @@ def test_are_listed(project):
         ("@pytest.mark.perf_metric('first_tokn', max='1s')", "*first_tokn*first_token*"),
         (
             "@pytest.mark.end_to_end(max='1s')\n@pytest.mark.end_to_end(max='2s')",
-            "*contradicts the marker 'end_to_end' beside it*",
+            "*contradicts the marker 'end_to_end' on the same test*",
         ),
         (
             "@pytest.mark.end_to_end(max='1s')\n@pytest.mark.perf_metric('end_to_end', max='2s')",
-            "*contradicts the marker*beside it*",
+            "*contradicts the marker*on the same test*",
         ),
     ],
 )

@@ -225,8 +225,8 @@ def test_a_sweep_where_it_makes_no_tests_is_a_usage_error(swept: Project) -> Non
     result = swept.here("-m", "perf", "--collect-only")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     said = "\n".join(result.errlines)
-    assert "TestOld::test_x: marker 'perf_sweep' makes no tests here" in said
-    assert "test_y: marker 'perf_sweep' makes no tests here" in said
+    assert "TestOld::test_x: marker 'perf_sweep' creates no tests here" in said
+    assert "test_y: marker 'perf_sweep' creates no tests here" in said
     # Nobody asked for them here.
     assert swept.here().ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
