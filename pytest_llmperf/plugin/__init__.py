@@ -23,6 +23,7 @@ from pytest_llmperf.plugin.selection import (
     is_perf,
     named_markers,
     note_collected,
+    uses_engine,
 )
 from pytest_llmperf.plugin.settings import current_settings, header_lines
 
@@ -33,6 +34,8 @@ RECORDING = "llmperf-recording-session"
 #: Perf tests that ``-m`` does not select, and tests whose markers only share our markers' names.
 _LEFT_OUT = pytest.StashKey[int]()
 _ORDINARY = pytest.StashKey[int]()
+#: Collected tests that use the engine, also those that ``-m`` deselects.
+_ENGINE_TESTS = pytest.StashKey[list[pytest.Item]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,6 +82,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     imply_perf(item)
     if item.config.getoption("llmperf_against") is not None:
         note_collected(item)
+    if uses_engine(item):
+        item.config.stash.setdefault(_ENGINE_TESTS, []).append(item)
     if item.get_closest_marker("perf_sweep") is not None:
         from pytest_llmperf.plugin.sweeps import add_keywords
 
@@ -108,6 +113,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         recording.select_wanted(items)
         return
     named = _named(config)
+    if named and (engine_tests := config.stash.get(_ENGINE_TESTS, [])):
+        from pytest_llmperf.plugin.misspelled_markers import refuse_misspelled_markers
+
+        refuse_misspelled_markers(config, engine_tests)
     perf = [item for item in items if is_perf(item)]
     left_out = [item for item in perf if not is_asked_for(item, named)]
     if left_out:

@@ -19,6 +19,39 @@ def refused(project, decorator: str) -> pytest.RunResult:
     return result
 
 
+def test_a_misspelled_marker_is_refused(project):
+    project.write(
+        test_it="""
+@pytest.mark.token_per_sec(min=60)
+def test_x(llm_engine): pass
+
+@pytest.mark.fist_token(max="1s")
+@pytest.mark.tokens_per_sec
+def test_y(llm_engine): pass
+
+@pytest.mark.first_tokens
+def test_of_something_else(): pass
+"""
+    )
+    result = project.here("-m", "perf", "-W", "ignore")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert [line for line in result.errlines if line] == [
+        "ERROR: llmperf: test_it.py::test_x: there is no marker 'token_per_sec'; did you mean "
+        "'tokens_per_sec'? (a marker of your own has to be registered)",
+        "  test_it.py:3: @pytest.mark.token_per_sec(min=60)",
+        "test_it.py::test_y: there is no marker 'fist_token'; did you mean 'first_token'? (a "
+        "marker of your own has to be registered)",
+        '  test_it.py:6: @pytest.mark.fist_token(max="1s")',
+    ]
+    assert not project.was_loaded
+
+
+def test_a_registered_marker_of_a_similar_name_is_the_projects_own(project):
+    project.write(test_it="@pytest.mark.first_tokens\ndef test_x(llm_engine): pass\n")
+    result = project.here("-m", "perf", "-o", "markers=first_tokens: about several")
+    assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
 def gated(project) -> dict[str, dict[str, tuple[float | None, float]]]:
     """What the last session gated: test -> metric -> limit and tolerance."""
     return {
