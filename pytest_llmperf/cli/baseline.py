@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import run_reporting
 
 if TYPE_CHECKING:
@@ -30,14 +30,14 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "baseline",
         help="show recorded baselines, accept a level, set the anchor, remove old sessions",
         epilog=exit_status_text(EXIT_STATUS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     verbs = baseline.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     show = verbs.add_parser(
         "show", help="list sessions, their levels and drift, and the slowdowns they can find"
     )
-    show.add_argument("tests", nargs="*", metavar="TEST", help=TESTS_HELP)
+    show.add_argument("tests", nargs="*", default=[], metavar="TEST", help=TESTS_HELP)
     show.add_argument("--json", action="store_true", help="print JSON")
 
     accept = verbs.add_parser(
@@ -47,7 +47,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "anchor", help="choose the session that slow creeping is measured from"
     )
     for verb in (accept, anchor):
-        verb.add_argument("tests", nargs="*", metavar="TEST", help=f"{TESTS_HELP}; default: all")
+        verb.add_argument(
+            "tests", nargs="*", default=[], metavar="TEST", help=f"{TESTS_HELP}; default: all"
+        )
         verb.add_argument(
             "--reason",
             required=True,

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
@@ -59,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="find the commit that made perf tests slower",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         usage="llmperf bisect [OPTION...] GOOD BAD [TEST...] [-- PYTEST_ARGUMENT...]",
     )
     parser.add_argument("good", metavar="GOOD", help="a commit that was fast: branch, tag or hash")
@@ -67,6 +67,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument(
         "words",
         nargs="*",
+        default=[],
         metavar="TEST",
         help="the tests to measure, as for pytest (default: all perf tests)",
     )

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from pytest_llmperf.arguments import share, whole_number
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
 _DESCRIPTION = """\
@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "calibrate",
         help="measure how noisy this machine is, and which slowdowns the gate finds on it",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         epilog=_EPILOG,
     )
     parser.add_argument(
@@ -68,7 +68,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--json", metavar="FILE", help="also write the result to this file as JSON")
     parser.add_argument("--no-store", action="store_true", help="don't store the result")
     parser.add_argument(
-        "pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="arguments for pytest"
+        "pytest_args",
+        nargs="*",
+        default=[],
+        metavar="-- PYTEST_ARGUMENT",
+        help="arguments for pytest",
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import OutputError, put, run_reporting, say, say_words, write
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="write workflow files for GitHub or GitLab",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     init.add_argument("service", choices=tuple(_SERVICES), help="where the job runs")
     init.add_argument(

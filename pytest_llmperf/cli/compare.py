@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import tolerance
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import OutputError, complain, json_text, put, width, write
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="compare the stored sessions of two commits, folders or files",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("base", metavar="A", help="the base: commit, folder or file")
     parser.add_argument(

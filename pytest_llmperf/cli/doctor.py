@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import (
     OutputError,
     check_writable,
@@ -49,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="find out why the model is slow on this machine, and what to change",
         description=_DESCRIPTION,
         epilog=exit_status_text(EXIT_STATUS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--config",

@@ -1,10 +1,47 @@
-"""The exit statuses of a command, as text for its ``--help``."""
+"""Texts of a command's ``--help``: line breaks and exit statuses."""
 
 from __future__ import annotations
 
+import argparse
+import re
 from collections.abc import Mapping
+
+from pytest_llmperf.text import wrap_words
+
+#: A line of a list: the term, two spaces or more, and its explanation.
+_ITEM = re.compile(r"(?P<term>\s*\S+(?: \S+)*\s{2,})(?P<words>\S.*)")
+
+
+class HelpFormatter(argparse.HelpFormatter):
+    """Break descriptions and epilogs at the terminal's width, and keep their paragraphs and lists.
+
+    A line that is indented as far as the explanation above it continues that explanation. Indented
+    lines without one, such as an example's command, stay as they are.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for first, words, hang in _passages(text):
+            lines += wrap_words(words, width, hang, first) if words else [first]
+        return "\n".join(indent + line for line in lines)
 
 
 def exit_status_text(meanings: Mapping[int, str]) -> str:
     """Return the lines that explain a command's exit statuses."""
     return "\n".join(["exit status:", *(f"  {code:<4}{text}" for code, text in meanings.items())])
+
+
+def _passages(text: str) -> list[tuple[str, str, str]]:
+    """Split a text into passages: what starts each, its words, and the indent of its next lines."""
+    passages: list[tuple[str, str, str]] = []
+    for line in text.splitlines():
+        words = line.lstrip()
+        lead = line[: len(line) - len(words)]
+        first, before, hang = passages[-1] if passages else ("", "", "")
+        if before and words and lead == hang and not before.endswith(":"):
+            passages[-1] = (first, f"{before} {words}", hang)
+        elif lead and (item := _ITEM.fullmatch(line)) is not None:
+            passages.append((item["term"], item["words"], " " * len(item["term"])))
+        else:
+            passages.append((line, "", "") if lead or not words else ("", words, ""))
+    return passages

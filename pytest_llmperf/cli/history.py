@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.arguments import whole_number
 from pytest_llmperf.cli.baseline import TESTS_HELP, add_folder_options
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import note, run_reporting, say, width
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.text import printable, printable_lines
@@ -59,11 +59,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="show every metric over the commits, with its changes",
         description=_DESCRIPTION,
         epilog=exit_status_text(EXIT_STATUS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     history.add_argument(
         "tests",
         nargs="*",
+        default=[],
         metavar="TEST",
         help=TESTS_HELP,
     )

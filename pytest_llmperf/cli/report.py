@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import OutputError, note, put_utf8, run_reporting, write
 from pytest_llmperf.report.forms.table import FORMS, Form, FormRequest
 
@@ -52,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="show one session as HTML, Markdown, JUnit, OpenMetrics and more",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "session", type=Path, metavar="SESSION.json", help="the report, or a stored session"

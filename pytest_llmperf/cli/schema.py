@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 
 #: Exit status -> its meaning.
 EXIT_STATUS = {0: "printed, or the shipped schema is up to date", 1: "the shipped schema is stale"}
@@ -18,7 +18,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "schema",
         help="print the JSON Schema of config.yaml",
         epilog=exit_status_text(EXIT_STATUS),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     schema.add_argument(
         "--check",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.arguments import duration, whole_number
-from pytest_llmperf.cli.exit_status import exit_status_text
+from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import OutputError, complain, ending_on_sigterm, note
 from pytest_llmperf.cli.pytest_run import run_perf_tests
 
@@ -53,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         help="find faster settings for this machine, and prove their gain",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     parser.add_argument(
         "--prompt",
@@ -113,7 +113,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--json", type=Path, metavar="FILE", help="also write the result to this file as JSON"
     )
     parser.add_argument(
-        "pytest_args", nargs="*", metavar="-- PYTEST_ARGUMENT", help="arguments for pytest"
+        "pytest_args",
+        nargs="*",
+        default=[],
+        metavar="-- PYTEST_ARGUMENT",
+        help="arguments for pytest",
     )
 
 
