@@ -114,7 +114,7 @@ class SideSources:
             revision = resolve(repository, name)
         except RevisionError as error:
             raise CompareError(
-                f"{name!r} is no file or folder here, nor a commit: {error}"
+                f"{name!r} is neither a file, nor a folder, nor a commit: {error}"
             ) from None
         return _side_of_commit(repository, revision, self._folder(repository, revision))
 

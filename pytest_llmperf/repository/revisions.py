@@ -123,10 +123,10 @@ def _advice(repository: Repository, name: str) -> str:
     """Return similar names, else how to fetch a missing commit."""
     near = difflib.get_close_matches(name, _names(repository), _NEAR)
     if near:
-        return f"near it: {', '.join(near)}"
+        return f"did you mean {' or '.join(near)}?"
     remote = main_remote(repository)
     if remote is None:
-        return "git branch -a and git tag list the names there are"
+        return "list the names with git branch -a and git tag"
     if _HEX.fullmatch(name):
         return f"if it has been pushed, fetch it: git fetch {remote}"
     branch = name.removeprefix(f"{remote}/")

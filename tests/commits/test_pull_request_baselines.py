@@ -56,7 +56,7 @@ def test_a_commit_that_does_not_exist_is_told(review: CommitProject) -> None:
     found = review.perf(NEVER, "--llmperf-baselines-from=mian")
     assert found.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.USAGE_ERROR)
     assert "--llmperf-baselines-from: there is no commit 'mian'" in found.said
-    assert "near it: main" in found.said
+    assert "did you mean main?" in found.said
 
 
 def test_a_shallow_clone_says_what_to_fetch_and_reads_the_work_tree(

@@ -92,7 +92,7 @@ def test_a_subject_with_terminal_escapes_is_shown_escaped(project: CommitProject
 @pytest.mark.parametrize(
     ("rev", "says"),
     [
-        ("feature/cahce", "near it: feature/cache"),
+        ("feature/cahce", "did you mean feature/cache?"),
         ("HEAD~7", "HEAD has 0 commits before it"),
         ("", "an empty name is not a commit"),
     ],

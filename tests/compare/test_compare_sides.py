@@ -145,7 +145,7 @@ def test_a_revision_can_be_forced(slower: Project, llmperf_compare: Compare) -> 
 def test_an_unknown_name_says_what_is_near(slower: Project, llmperf_compare: Compare) -> None:
     status, _, err = llmperf_compare("mian", "HEAD")
     assert status == 2
-    assert err.startswith("llmperf: 'mian' is no file or folder here, nor a commit: ")
+    assert err.startswith("llmperf: 'mian' is neither a file, nor a folder, nor a commit: ")
     assert "main" in err.split("nor a commit", 1)[1]
 
 

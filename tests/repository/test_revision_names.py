@@ -51,9 +51,9 @@ def says(repository: Repository, name: str) -> str:
 def test_names_near_it_are_given(project: Path, repository: Repository) -> None:
     git(project, "branch", "feature/faster-cache")
     git(project, "tag", "v1.0")
-    assert says(repository, "feature/fastercache").endswith("near it: feature/faster-cache")
+    assert says(repository, "feature/fastercache").endswith("did you mean feature/faster-cache?")
     assert says(repository, "v1.1") == (
-        f"there is no commit 'v1.1' in {repository.top}; near it: v1.0"
+        f"there is no commit 'v1.1' in {repository.top}; did you mean v1.0?"
     )
 
 
