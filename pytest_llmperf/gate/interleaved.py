@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.alone import Contradiction, contradiction
 from pytest_llmperf.gate.numbers import compare, paired_differences
-from pytest_llmperf.gate.protocol import verdict_of
+from pytest_llmperf.gate.protocol import proof_so_far, verdict_of
 from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
 from pytest_llmperf.gate.running import (
     Running,
     first_look,
     is_fine,
     is_worse,
-    more_needed,
     running,
     zone_of,
 )
@@ -50,10 +49,10 @@ class InterleavedStrategy:
 
         None if no sides were interleaved.
         """
-        if evidence.pairs is None or evidence.check.metric.kind == "share":
+        pairs, check = evidence.pairs, evidence.check
+        if pairs is None or check.metric.kind == "share":
             return None
         numbers = compare(evidence)
-        check = evidence.check
         state = running(paired_differences(evidence), check.tolerance, check.metric)
         kind = _kind(state, evidence)
         contradicted = contradiction(evidence)
@@ -66,7 +65,15 @@ class InterleavedStrategy:
                 _contradicted(contradicted, state, evidence),
                 seen=seen_words(evidence),
             )
-        proof = _proof(state, kind, evidence)
+        proof = proof_so_far(
+            state,
+            evidence,
+            tolerance=check.tolerance,
+            share=evidence.alarm_share,
+            worse=_nearer_alarm(state, kind, evidence),
+            undecided=kind is VerdictKind.INCONCLUSIVE,
+            seconds=pairs.seconds,
+        )
         return verdict_of(
             self.name,
             kind,
@@ -108,30 +115,6 @@ def _nearer_alarm(state: Running, kind: VerdictKind, evidence: Evidence) -> bool
     if kind is not VerdictKind.INCONCLUSIVE:
         return kind is VerdictKind.REGRESSED
     return state.log_worse / log_alarm(evidence.alarm_share) > state.log_fine / LOG_PASS
-
-
-def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
-    pairs, tolerance = evidence.pairs, evidence.check.tolerance
-    assert pairs is not None
-    alarm, nearer_alarm = log_alarm(evidence.alarm_share), _nearer_alarm(state, kind, evidence)
-    more = None
-    if kind is VerdictKind.INCONCLUSIVE:
-        more = more_needed(
-            state, tolerance, evidence.alarm_share, first_look(evidence.check.metric)
-        )
-    known = state.look is not None
-    return Proof(
-        effect=slowdown(state.effect) if state.n else None,
-        low=slowdown(state.low) if known else None,
-        high=slowdown(state.high) if known else None,
-        bound=slowdown(state.bound) if known else None,
-        log_evidence=state.log_worse if nearer_alarm else state.log_fine,
-        log_threshold=alarm if nearer_alarm else LOG_PASS,
-        samples=state.n,
-        row_size=evidence.row_size,
-        more=more,
-        more_seconds=more * pairs.seconds if more is not None and pairs.seconds else None,
-    )
 
 
 def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
+from pytest_llmperf.gate.running import first_look, more_needed
 from pytest_llmperf.gate.verdict import Proof, Reason, Verdict, VerdictKind
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_llmperf.gate.check import Evidence
     from pytest_llmperf.gate.numbers import Comparison
+    from pytest_llmperf.gate.running import Running
 
 
 class Strategy(Protocol):
@@ -65,6 +68,45 @@ def verdict_of(
         open=more_can_decide and not stopped,
         stopped_by=stopped,
         reasons=(Reason(kind, strategy, claim, text, proof),),
+    )
+
+
+def proof_so_far(
+    state: Running,
+    evidence: Evidence,
+    *,
+    tolerance: float,
+    share: float,
+    worse: bool,
+    undecided: bool,
+    seconds: float | None,
+) -> Proof:
+    """Build the proof of a judgement by samples that came one by one.
+
+    Args:
+        state: the evidence so far.
+        evidence: the judged evidence.
+        tolerance: 0 for a limit.
+        share: of the false-alarm rate.
+        worse: show the evidence of a slowdown or a miss; else that it is fine.
+        undecided: estimate how many more samples would decide.
+        seconds: time for one more sample, or None if unknown.
+    """
+    more = None
+    if undecided:
+        more = more_needed(state, tolerance, share, first_look(evidence.check.metric))
+    known = state.look is not None
+    return Proof(
+        effect=slowdown(state.effect) if state.n else None,
+        low=slowdown(state.low) if known else None,
+        high=slowdown(state.high) if known else None,
+        bound=slowdown(state.bound) if known else None,
+        log_evidence=state.log_worse if worse else state.log_fine,
+        log_threshold=log_alarm(share) if worse else LOG_PASS,
+        samples=state.n,
+        row_size=evidence.row_size,
+        more=more,
+        more_seconds=more * seconds if more is not None and seconds else None,
     )
 
 

@@ -58,9 +58,7 @@ def screen(evidence: Evidence) -> Screened | None:
     if view is None or not is_comparable(view) or not evidence.samples:
         return None
     now = metric.badness(session_level(metric, judged_samples(evidence)))
-    best = _fastest(evidence, judged_samples(evidence))
-    if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
-        best = -math.inf
+    best = _judged_fastest(evidence)
     return _screened(_levels(evidence), now, best, _extra(evidence), evidence.check.tolerance)
 
 
@@ -146,9 +144,7 @@ def more_sessions(evidence: Evidence, share: float) -> int | None:
     levels, extra = _levels(evidence), _extra(evidence)
     spread = variance(levels) if len(levels) > 1 else PRIOR_SD**2
     effect, zone = screened.effect, zone_of(evidence.check.tolerance)
-    best = _fastest(evidence, judged_samples(evidence)) - sum(levels) / len(levels)
-    if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
-        best = -math.inf
+    best = _judged_fastest(evidence) - sum(levels) / len(levels)
 
     def decided(sessions: int) -> bool:
         df = PRIOR_DF + sessions - 1
@@ -186,15 +182,15 @@ def creep(evidence: Evidence) -> Screened | None:
         ValueError: a sample that the metric can't have.
     """
     view, metric = evidence.baseline, evidence.check.metric
-    if not has_anchor(evidence) or view is None or not evidence.samples:
+    if not has_anchor(evidence) or view is None:
+        return None
+    if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
         return None
     anchor = tuple(metric.badness(session_level(metric, session)) for session in view.anchor)
     later = [metric.badness(session_level(metric, session)) for session in _since_anchor(view)]
     now = metric.badness(session_level(metric, judged_samples(evidence)))
-    best = _fastest(evidence, judged_samples(evidence))
-    if len(judged_samples(evidence)) < MIN_PROCESSES_TO_CALL:
-        return None
-    return _crept(anchor, (*later, now)[-RECENT:], best - now, evidence.check.tolerance)
+    lead = _judged_fastest(evidence) - now
+    return _crept(anchor, (*later, now)[-RECENT:], lead, evidence.check.tolerance)
 
 
 def _since_anchor(view: BaselineSamples) -> tuple[Samples, ...]:
@@ -228,6 +224,12 @@ def has_anchor(evidence: Evidence) -> bool:
     if evidence.pairs is not None or view is None or not is_comparable(view):
         return False
     return bool(view.anchor) and bool(set(view.sources) - set(view.anchor_sources))
+
+
+def _judged_fastest(evidence: Evidence) -> float:
+    """Level of this session's fastest process; -inf with too few of them to call a slowdown."""
+    judged = judged_samples(evidence)
+    return _fastest(evidence, judged) if len(judged) >= MIN_PROCESSES_TO_CALL else -math.inf
 
 
 def _fastest(evidence: Evidence, samples: Samples) -> float:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.numbers import compare, target_differences
-from pytest_llmperf.gate.protocol import verdict_of
-from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
-from pytest_llmperf.gate.running import Running, first_look, is_fine, is_worse, more_needed, running
+from pytest_llmperf.gate.protocol import proof_so_far, verdict_of
+from pytest_llmperf.gate.running import Running, first_look, is_fine, is_worse, running
 from pytest_llmperf.gate.verdict import Proof, Verdict, VerdictKind
 from pytest_llmperf.gate.words import (
     evidence_words,
@@ -56,7 +55,15 @@ class TargetStrategy:
             )
         state = running(target_differences(evidence), _NO_ZONE, check.metric)
         kind = _kind(state, evidence)
-        proof = _proof(state, kind, evidence)
+        proof = proof_so_far(
+            state,
+            evidence,
+            tolerance=_NO_ZONE,
+            share=evidence.missed_share,
+            worse=_is_missing(state, kind),
+            undecided=kind is VerdictKind.INCONCLUSIVE,
+            seconds=evidence.seconds,
+        )
         return verdict_of(
             self.name,
             kind,
@@ -79,28 +86,6 @@ def _kind(state: Running, evidence: Evidence) -> VerdictKind:
 def _is_missing(state: Running, kind: VerdictKind) -> bool:
     """Whether to show the evidence of a miss; if undecided, whether the limit is exceeded."""
     return kind is VerdictKind.MISSED or (kind is VerdictKind.INCONCLUSIVE and state.effect > 0)
-
-
-def _proof(state: Running, kind: VerdictKind, evidence: Evidence) -> Proof:
-    missing = _is_missing(state, kind)
-    more = None
-    if kind is VerdictKind.INCONCLUSIVE:
-        more = more_needed(
-            state, _NO_ZONE, evidence.missed_share, first_look(evidence.check.metric)
-        )
-    known = state.look is not None
-    return Proof(
-        effect=slowdown(state.effect),
-        low=slowdown(state.low) if known else None,
-        high=slowdown(state.high) if known else None,
-        bound=slowdown(state.bound) if known else None,
-        log_evidence=state.log_worse if missing else state.log_fine,
-        log_threshold=log_alarm(evidence.missed_share) if missing else LOG_PASS,
-        samples=state.n,
-        row_size=evidence.row_size,
-        more=more,
-        more_seconds=more * evidence.seconds if more is not None and evidence.seconds else None,
-    )
 
 
 def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, limit: float) -> str:
