@@ -16,6 +16,7 @@ from pytest_llmperf.importers import serving
 from pytest_llmperf.importers.items import (
     FieldTable,
     Item,
+    RunMetrics,
     digest_of,
     model_name,
     shortened,
@@ -199,22 +200,19 @@ def _in_seconds(item: Item, name: str, field: str) -> float | None:
 def _metrics(
     item: Item, completed: int, limit: int | None, output: float | None, table: FieldTable
 ) -> dict[str, tuple[float, ...]]:
-    metrics: dict[str, tuple[float, ...]] = {}
+    run = RunMetrics(table)
     middle = _in_seconds(item, "time_to_first_token", "p50")
     if middle is None:
         table.left("time_to_first_token", "not in the file; it is with --streaming")
     else:
-        metrics["first_token"] = (middle,)
-        table.took("time_to_first_token.p50", "first_token", "median over requests; to s")
+        run.take("time_to_first_token.p50", "first_token", middle, "median over requests; to s")
         for name in _PERCENTILES:
             value = _in_seconds(item, "time_to_first_token", name)
             if value is not None:
-                metrics[f"first_token_{name}"] = (value,)
-                table.took(f"time_to_first_token.{name}", f"first_token_{name}", "to s")
+                run.take(f"time_to_first_token.{name}", f"first_token_{name}", value, "to s")
     latency = _in_seconds(item, "request_latency", "avg")
     serving.add_pooled_decode(
-        metrics,
-        table,
+        run,
         requests=completed,
         output_tokens=(output or 0.0) * completed,
         latency=latency,
@@ -222,22 +220,19 @@ def _metrics(
         fields=_DECODE,
     )
     if latency is not None and limit is not None:
-        metrics["end_to_end"] = (latency * completed,)
         why = "times request_count: the sum over requests; to s"
-        table.took("request_latency.avg", "end_to_end", why)
+        run.take("request_latency.avg", "end_to_end", latency * completed, why)
     elif latency is not None:
         table.left("request_latency", "the run was limited by time: its number of requests varies")
-    _add_gaps(metrics, item, (output or 0.0) * completed - completed, table)
+    _add_gaps(run, item, (output or 0.0) * completed - completed)
     for name, why in _WHY_NOT.items():
         table.left_if(item, (name,), why)
     table.left_if(item, _RATES, serving.WHOLE_RUN)
     table.left_rest(item, _IDENTITY)
-    return metrics
+    return run.values
 
 
-def _add_gaps(
-    metrics: dict[str, tuple[float, ...]], item: Item, steps: float, table: FieldTable
-) -> None:
+def _add_gaps(run: RunMetrics, item: Item, steps: float) -> None:
     """Add the median gap between tokens where there are as many gaps as tokens after the first."""
     name = "inter_chunk_latency"
     found = item.optional_item(name)
@@ -246,8 +241,7 @@ def _add_gaps(
         return
     gaps = found.optional_number("count")
     if gaps is None or gaps != round(steps):
-        table.left(name, _CHUNKS)
+        run.table.left(name, _CHUNKS)
         return
-    metrics["inter_token"] = (middle,)
     why = "median gap; there are as many gaps as tokens after the first; to s"
-    table.took(f"{name}.p50", "inter_token", why)
+    run.take(f"{name}.p50", "inter_token", middle, why)

@@ -18,9 +18,9 @@ from pytest_llmperf.importers import serving
 from pytest_llmperf.importers.items import (
     FieldTable,
     Item,
+    RunMetrics,
     digest_of,
     model_name,
-    shortened,
     time_of_seconds,
 )
 from pytest_llmperf.importers.protocol import (
@@ -160,14 +160,13 @@ def _mean(metrics: Item, name: str) -> float | None:
 def _metrics(
     item: Item, completed: int, limit: int | None, table: FieldTable
 ) -> dict[str, tuple[float, ...]]:
-    metrics: dict[str, tuple[float, ...]] = {}
-    _add_first_token(metrics, _successful(item, "time_to_first_token_ms"), table)
-    _add_decode(metrics, item, completed, table)
+    run = RunMetrics(table)
+    _add_first_token(run, _successful(item, "time_to_first_token_ms"))
+    _add_decode(run, item, completed)
     latency = _mean(item, "request_latency")
     if latency is not None and limit is not None:
-        metrics["end_to_end"] = (latency * completed,)
         why = "times the requests: the sum over requests, seconds"
-        table.took("request_latency.mean", "end_to_end", why)
+        run.take("request_latency.mean", "end_to_end", latency * completed, why)
     elif latency is not None:
         table.left("request_latency", "the run was limited by time: its number of requests varies")
     why = "(t_n - t_start) / n of each request: it includes the first token"
@@ -179,49 +178,44 @@ def _metrics(
         "requests a second, or at once: the load, not a speed of tokens",
     )
     table.left_rest(item, _IDENTITY)
-    return metrics
+    return run.values
 
 
-def _add_first_token(
-    metrics: dict[str, tuple[float, ...]], found: Item | None, table: FieldTable
-) -> None:
+def _add_first_token(run: RunMetrics, found: Item | None) -> None:
     if found is None:
         return
     field = "time_to_first_token_ms"
     value = serving.seconds(found, "median")
     if value is None:
-        table.left(field, serving.NOT_STREAMED)
+        run.table.left(field, serving.NOT_STREAMED)
         return
-    metrics["first_token"] = (value,)
-    table.took(f"{field}.median", "first_token", "median over requests, nearest rank; ms to s")
+    why = "median over requests, nearest rank; ms to s"
+    run.take(f"{field}.median", "first_token", value, why)
     percentiles = found.optional_item("percentiles")
-    for name, percent in _PERCENTILES.items() if percentiles is not None else ():
-        at = serving.seconds(percentiles, name) if percentiles is not None else None
+    if percentiles is None:
+        return
+    for name, percent in _PERCENTILES.items():
+        at = serving.seconds(percentiles, name)
         if at is not None:
-            metrics[f"first_token_p{percent}"] = (at,)
-            table.took(f"{field}.{shortened(name)}", f"first_token_p{percent}", "ms to s")
+            run.take(f"{field}.{name}", f"first_token_p{percent}", at, "ms to s")
 
 
-def _add_decode(
-    metrics: dict[str, tuple[float, ...]], item: Item, completed: int, table: FieldTable
-) -> None:
+def _add_decode(run: RunMetrics, item: Item, completed: int) -> None:
     field = "inter_token_latency_ms.mean"
-    gaps, tokens = (
-        _successful(item, "inter_token_latency_ms"),
-        _successful(item, "output_token_count"),
-    )
+    gaps = _successful(item, "inter_token_latency_ms")
+    tokens = _successful(item, "output_token_count")
     mean = None if gaps is None else serving.seconds(gaps, "mean")
     if gaps is None or tokens is None or mean is None:
-        table.left(field, serving.NOT_STREAMED)
+        run.table.left(field, serving.NOT_STREAMED)
         return
     steps = tokens.number("total_sum") - completed
     # Weighted by n-1, the distribution counts steps; else it counts requests.
     if abs(gaps.number("count") - steps) > max(1.0, 1e-3 * steps):
-        table.left(field, serving.MEAN_OF_RATIOS)
+        run.table.left(field, serving.MEAN_OF_RATIOS)
         return
-    metrics["tokens_per_sec"] = (1.0 / mean,)
-    metrics["time_per_output_token"] = (mean,)
     how = "(t_n - t_1) / (n-1), weighted by n-1: pooled over requests; ms to s"
-    table.took(field, "time_per_output_token", how)
-    table.took(field, "tokens_per_sec", "its inverse, tokens per s")
-    table.left("inter_token_latency_ms, median and percentiles", "of requests' means, not of gaps")
+    run.take(field, "time_per_output_token", mean, how)
+    run.take(field, "tokens_per_sec", 1.0 / mean, "its inverse, tokens per s")
+    run.table.left(
+        "inter_token_latency_ms, median and percentiles", "of requests' means, not of gaps"
+    )

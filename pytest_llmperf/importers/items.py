@@ -244,3 +244,20 @@ class FieldTable:
     def uses(self) -> tuple[FieldUse, ...]:
         """Return all notes, fields that became metrics first."""
         return tuple(sorted(self._uses.values(), key=lambda use: use.metric is None))
+
+
+class RunMetrics:
+    """The metrics of one run, each noted in the table of its file.
+
+    Args:
+        table: gets a line for each.
+    """
+
+    def __init__(self, table: FieldTable) -> None:
+        self.table = table
+        self.values: dict[str, tuple[float, ...]] = {}
+
+    def take(self, field: str, metric: str, value: float, why: str) -> None:
+        """Add a metric, in base units, and note which field it comes from and how."""
+        self.values[metric] = (value,)
+        self.table.took(field, metric, why)

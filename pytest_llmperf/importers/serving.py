@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_llmperf.importers.items import FieldTable, Item
+from pytest_llmperf.importers.items import Item, RunMetrics
 from pytest_llmperf.importers.protocol import LayoutError
 
 _MILLI = 1000.0
@@ -18,12 +18,10 @@ WHOLE_RUN = (
     "all requests' tokens over the whole run, with prefill, waiting and requests beside each "
     "other: a throughput, not a decode rate"
 )
-SPREAD = "spread over the requests of one run, which are no independent samples"
 
 
 def add_pooled_decode(
-    metrics: dict[str, tuple[float, ...]],
-    table: FieldTable,
+    run: RunMetrics,
     *,
     requests: int,
     output_tokens: float,
@@ -37,8 +35,7 @@ def add_pooled_decode(
     the number of requests.
 
     Args:
-        metrics: gets the metrics.
-        table: gets a line.
+        run: gets the metrics.
         requests: number of completed ones.
         output_tokens: of all of them.
         latency, first: mean latency and mean time to the first token, seconds; None if unknown.
@@ -46,33 +43,23 @@ def add_pooled_decode(
     """
     steps = output_tokens - requests
     if latency is None or first is None or steps <= 0 or latency <= first:
-        table.left(fields, "not all of them are in the file, so no pooled decode rate follows")
+        run.table.left(fields, "not all of them are in the file, so no pooled decode rate follows")
         return
     seconds = requests * (latency - first)
-    metrics["tokens_per_sec"] = (steps / seconds,)
-    metrics["time_per_output_token"] = (seconds / steps,)
     how = "sum of (n-1) / sum of (latency - TTFT) over requests"
-    table.took(fields, "tokens_per_sec", how)
-    table.took(fields, "time_per_output_token", "its inverse, seconds")
+    run.take(fields, "tokens_per_sec", steps / seconds, how)
+    run.take(fields, "time_per_output_token", seconds / steps, "its inverse, seconds")
 
 
-def add_seconds(
-    metrics: dict[str, tuple[float, ...]],
-    table: FieldTable,
-    item: Item,
-    name: str,
-    metric: str,
-    why: str,
-) -> None:
+def add_seconds(run: RunMetrics, item: Item, name: str, metric: str, why: str) -> None:
     """Add a time that the file has in milliseconds; 0 means that nothing was measured."""
     if not item.has(name):
         return
     value = item.above_zero(name)
     if value is None:
-        table.left(name, NOT_STREAMED)
+        run.table.left(name, NOT_STREAMED)
         return
-    metrics[metric] = (value / _MILLI,)
-    table.took(name, metric, f"{why}; ms to s")
+    run.take(name, metric, value / _MILLI, f"{why}; ms to s")
 
 
 def seconds(item: Item, name: str) -> float | None:

@@ -15,6 +15,7 @@ from pytest_llmperf.importers import serving
 from pytest_llmperf.importers.items import (
     FieldTable,
     Item,
+    RunMetrics,
     digest_of,
     model_name,
     objects,
@@ -98,15 +99,13 @@ def _run(item: Item, table: FieldTable) -> ImportedRun:
 def _metrics(
     item: Item, completed: int, output: float, table: FieldTable
 ) -> dict[str, tuple[float, ...]]:
-    metrics: dict[str, tuple[float, ...]] = {}
-    add = (metrics, table, item)
-    serving.add_seconds(*add, "median_ttft_ms", "first_token", "median over requests")
-    serving.add_seconds(*add, "p99_ttft_ms", "first_token_p99", "percentile over requests")
+    run = RunMetrics(table)
+    serving.add_seconds(run, item, "median_ttft_ms", "first_token", "median over requests")
+    serving.add_seconds(run, item, "p99_ttft_ms", "first_token_p99", "percentile over requests")
     latency = serving.seconds(item, "mean_e2e_latency_ms")
     first = serving.seconds(item, "mean_ttft_ms")
     serving.add_pooled_decode(
-        metrics,
-        table,
+        run,
         requests=completed,
         output_tokens=output,
         latency=latency if first else None,
@@ -114,11 +113,10 @@ def _metrics(
         fields=_DECODE,
     )
     if latency is not None:
-        metrics["end_to_end"] = (latency * completed,)
         why = "times completed: the sum over requests; ms to s"
-        table.took("mean_e2e_latency_ms", "end_to_end", why)
+        run.take("mean_e2e_latency_ms", "end_to_end", latency * completed, why)
     _note_left_out(item, table)
-    return metrics
+    return run.values
 
 
 def _identity(item: Item) -> ToolIdentity:

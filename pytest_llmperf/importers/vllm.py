@@ -16,6 +16,7 @@ from pytest_llmperf.importers import serving
 from pytest_llmperf.importers.items import (
     FieldTable,
     Item,
+    RunMetrics,
     digest_of,
     model_name,
     objects,
@@ -121,21 +122,17 @@ def _ramp(item: Item) -> list[float | None]:
 def _metrics(
     item: Item, completed: int, output: float, table: FieldTable
 ) -> dict[str, tuple[float, ...]]:
-    metrics: dict[str, tuple[float, ...]] = {}
-    serving.add_seconds(
-        metrics, table, item, "median_ttft_ms", "first_token", "median over requests"
-    )
+    run = RunMetrics(table)
+    serving.add_seconds(run, item, "median_ttft_ms", "first_token", "median over requests")
     for name in item.data:
         found = _PERCENTILE.fullmatch(name)
         metric = percentile_name("first_token", float(found[1])) if found else ""
         if found and percentile_parts(metric):
-            why = "percentile over requests"
-            serving.add_seconds(metrics, table, item, name, metric, why)
+            serving.add_seconds(run, item, name, metric, "percentile over requests")
     first = serving.seconds(item, "mean_ttft_ms")
     latency, source = _mean_latency(item, completed)
     serving.add_pooled_decode(
-        metrics,
-        table,
+        run,
         requests=completed,
         output_tokens=output,
         latency=latency if first else None,
@@ -143,13 +140,13 @@ def _metrics(
         fields=f"{source}, {_DECODE}",
     )
     if latency is not None:
-        metrics["end_to_end"] = (latency * completed,)
-        table.took(source, "end_to_end", "times completed: the sum over requests, seconds")
+        why = "times completed: the sum over requests, seconds"
+        run.take(source, "end_to_end", latency * completed, why)
     else:
         table.left(source, "not in the file; it is with --percentile-metrics ttft,tpot,itl,e2el")
-    _add_gaps(metrics, item, table)
+    _add_gaps(run, item)
     _note_left_out(item, table)
-    return metrics
+    return run.values
 
 
 def _mean_latency(item: Item, completed: int) -> tuple[float | None, str]:
@@ -168,10 +165,10 @@ def _gaps(item: Item) -> list[tuple[float, ...]]:
     return [_checked(item, index, one) for index, one in enumerate(item.list("itls"))]
 
 
-def _add_gaps(metrics: dict[str, tuple[float, ...]], item: Item, table: FieldTable) -> None:
+def _add_gaps(run: RunMetrics, item: Item) -> None:
     """Add the median gap between tokens where every chunk is known to hold one token."""
     if not (item.has("itls") and item.has("output_lens")):
-        table.left_if(
+        run.table.left_if(
             item,
             ("median_itl_ms",),
             "gaps between chunks, of which one may hold several tokens; with --save-detailed the "
@@ -183,13 +180,13 @@ def _add_gaps(metrics: dict[str, tuple[float, ...]], item: Item, table: FieldTab
         raise item.wrong("itls", f"{len(lengths)} lists", len(gaps))
     one_each = all(not n or len(one) == n - 1 for one, n in zip(gaps, lengths, strict=True))
     if not one_each:
-        table.left("itls, median_itl_ms", "chunks held several tokens, or none")
+        run.table.left("itls, median_itl_ms", "chunks held several tokens, or none")
         return
     values = [value for one in gaps for value in one]
     middle = median(values) if values else 0.0
     if middle:
-        metrics["inter_token"] = (middle,)
-        table.took("itls, median_itl_ms", "inter_token", "median gap; each chunk was one token")
+        why = "median gap; each chunk was one token"
+        run.take("itls, median_itl_ms", "inter_token", middle, why)
 
 
 def _checked(item: Item, index: int, gaps: object) -> tuple[float, ...]:
