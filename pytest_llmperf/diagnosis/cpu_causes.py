@@ -7,6 +7,7 @@ from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.gpu_causes import rebuild
 from pytest_llmperf.diagnosis.situation import Situation
 from pytest_llmperf.engine.installed import installed_backend
+from pytest_llmperf.gate.words import count
 
 #: Threads with every layer on the GPU: the CPU only submits work.
 _IDLE_CPU = 0.02
@@ -21,11 +22,11 @@ def _threads(situation: Situation) -> dict[str, int]:
 
 def _threads_above_cores(situation: Situation) -> CauseEvidence | None:
     usable = situation.hardware.usable_cpus
-    above = {key: count for key, count in _threads(situation).items() if count > usable}
+    above = {key: n for key, n in _threads(situation).items() if n > usable}
     if not above:
         return None
-    asked = " and ".join(f"{key}: {count}" for key, count in above.items())
-    text = f"{asked}, and this process may use {_cpus(usable)}: threads wait for each other"
+    asked = " and ".join(f"{key}: {n}" for key, n in above.items())
+    text = f"{asked}, and this process may use {count(usable, 'CPU')}: threads wait for each other"
     remedy = Remedy.of_settings(dict.fromkeys(above, min(usable, AUTO_LIMIT)))
     busy = situation.cpu_share > _IDLE_CPU
     slower = 2.0 * max(above.values()) / usable if busy else 1.1
@@ -36,11 +37,11 @@ def _threads_too_few(situation: Situation) -> CauseEvidence | None:
     if situation.cpu_share <= _IDLE_CPU:
         return None
     wanted = min(situation.hardware.usable_cpus, AUTO_LIMIT)
-    below = {key: count for key, count in _threads(situation).items() if 0 < count < wanted}
+    below = {key: n for key, n in _threads(situation).items() if 0 < n < wanted}
     if not below:
         return None
-    asked = " and ".join(f"{key}: {count}" for key, count in below.items())
-    text = f"{asked}, and this process may use {_cpus(situation.hardware.usable_cpus)}"
+    asked = " and ".join(f"{key}: {n}" for key, n in below.items())
+    text = f"{asked}, and this process may use {count(situation.hardware.usable_cpus, 'CPU')}"
     slower = 1.0 + 0.7 * (wanted / min(below.values()) - 1.0)
     return CauseEvidence(
         text, Remedy.of_settings(dict.fromkeys(below, wanted)), slower, certain=False
@@ -68,10 +69,6 @@ def _build_below_avx2(situation: Situation) -> CauseEvidence | None:
 def _sets(flags: str) -> str:
     flags_set = [part.split("=")[0].strip() for part in flags.partition(":")[2].split("|")]
     return ", ".join(name for name in flags_set if name and ("AVX" in name or "SSE" in name))
-
-
-def _cpus(count: int) -> str:
-    return "1 CPU" if count == 1 else f"{count} CPUs"
 
 
 CPU_CAUSES = (

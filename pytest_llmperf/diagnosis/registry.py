@@ -10,7 +10,6 @@ from pytest_llmperf.diagnosis.gpu_causes import GPU_CAUSES
 from pytest_llmperf.diagnosis.machine_causes import MACHINE_CAUSES
 from pytest_llmperf.diagnosis.memory_causes import MEMORY_CAUSES
 from pytest_llmperf.diagnosis.settings_causes import SETTINGS_CAUSES
-from pytest_llmperf.diagnosis.weight_causes import WEIGHT_CAUSES
 
 if TYPE_CHECKING:
     from pytest_llmperf.diagnosis.situation import Situation
@@ -19,7 +18,6 @@ CAUSES: tuple[Cause, ...] = (
     *GPU_CAUSES,
     *CPU_CAUSES,
     *SETTINGS_CAUSES,
-    *WEIGHT_CAUSES,
     *MEMORY_CAUSES,
     *MACHINE_CAUSES,
 )
@@ -27,9 +25,9 @@ CAUSES: tuple[Cause, ...] = (
 
 def examine(situation: Situation) -> tuple[Found, ...]:
     """Return the causes found, the most costly (estimated) first."""
-    found = []
-    for cause in CAUSES:
-        evidence = cause.look(situation)
-        if evidence is not None:
-            found.append(Found(cause, evidence))
+    found = [
+        Found(cause, evidence)
+        for cause in CAUSES
+        if (evidence := cause.look(situation)) is not None
+    ]
     return tuple(sorted(found, key=lambda one: -one.evidence.slower))

@@ -1,6 +1,8 @@
-"""Causes in the settings: flash attention off, small batches, a context far larger than used."""
+"""Causes in the settings: flash attention, batches, context, weights that are not quantized."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.load_failure import is_context_alone, memory_failure
@@ -13,6 +15,8 @@ from pytest_llmperf.diagnosis.sizes import (
     gpu_need,
     host_need,
 )
+from pytest_llmperf.models.file_types import FILE_TYPES, renamed
+from pytest_llmperf.text import shell_word
 
 #: On a CPU flash attention pays if reading the KV cache is this share of decoding.
 _CPU_KV_SHARE = 0.2
@@ -20,6 +24,12 @@ _CPU_KV_SHARE = 0.2
 _GOOD_BATCH = 512
 #: A context of this many times the tokens in use is too large.
 _FAR_LARGER = 4
+#: Bits of a weight from which a model counts as not quantized: F16 has 16.
+_BITS = 15.0
+#: Smaller weights may stay in a CPU's caches: they are not read from memory for every token.
+_CACHED = 64 << 20
+#: Quantizations that lose little, the preferred one first.
+_KINDS = ("Q4_K_M", "Q5_K_M", "Q4_K_S", "Q5_K_S", "Q6_K", "Q8_0")
 
 
 def _flash_attention_off(situation: Situation) -> CauseEvidence | None:
@@ -121,8 +131,46 @@ def _context_too_large(situation: Situation) -> CauseEvidence:
     return CauseEvidence(text, Remedy.of_settings({"n_ctx": fits}), 10.0)
 
 
+def _weights_not_quantized(situation: Situation) -> CauseEvidence | None:
+    llama = situation.llama
+    if llama is None or not llama.parameters or llama.model_bytes < _CACHED:
+        return None
+    bits = 8 * llama.model_bytes / llama.parameters
+    if bits < _BITS:
+        return None
+    file = Path(str(situation.config.get("model_path", "")))
+    kind, quantized = _quantized(file)
+    size = round(llama.model_bytes * FILE_TYPES[kind].bits / bits)
+    text = (
+        f"the weights have {bits:.0f} bits: decoding reads {bytes_text(llama.model_bytes)} of them "
+        f"for every token, and about {bytes_text(size)} of {kind}"
+    )
+    hint = "answers change with it: llmperf quality compares them"
+    if quantized is not None:
+        remedy = Remedy.of_settings({"model_path": str(quantized)}, hint)
+    else:
+        remedy = Remedy(
+            f"llmperf model quantize {shell_word(str(file))} --to {kind}", {}, hint, is_command=True
+        )
+    cached = situation.kv_per_token * situation.use.context
+    slower = (llama.model_bytes + cached) / (size + cached)
+    return CauseEvidence(text, remedy, slower, certain=False)
+
+
+def _quantized(file: Path) -> tuple[str, Path | None]:
+    """Return a quantization, and the file of it beside a model's if there is one."""
+    for kind in _KINDS:
+        other = file.with_name(f"{renamed(file.stem, kind)}.gguf")
+        if other != file and other.is_file():
+            return kind, other
+    return _KINDS[0], None
+
+
 SETTINGS_CAUSES = (
     Cause("flash_attention_off", "flash attention is off", "settings", _flash_attention_off),
     Cause("batch_small", "batches are too small for the prompt", "settings", _batch_small),
     Cause("context_large", "the context is far larger than used", "settings", _context_large),
+    Cause(
+        "weights_not_quantized", "the weights are not quantized", "settings", _weights_not_quantized
+    ),
 )
