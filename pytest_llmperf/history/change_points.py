@@ -161,7 +161,8 @@ def clipped(logs: NDArray[np.float64]) -> NDArray[np.float64]:
     """Clip outliers around the running median of seven."""
     half = _WINDOW // 2
     ends = np.concatenate([logs[half:0:-1], logs, logs[-2 : -half - 2 : -1]])
-    middle = _middle([ends[i : i + len(logs)] for i in range(_WINDOW)])
+    windows = np.lib.stride_tricks.sliding_window_view(ends, _WINDOW)
+    middle = np.partition(windows, half, axis=1)[:, half]
     far = np.sort(np.abs(logs - middle))
     # If more than a few are far away they are another state, not outliers, and the median
     # would alternate between the two.
@@ -175,17 +176,6 @@ def clipped(logs: NDArray[np.float64]) -> NDArray[np.float64]:
 def _middle_of(ordered: NDArray[np.float64]) -> float:
     """Return the median of sorted values; numpy's own loads another 20 ms of modules."""
     return float(ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2.0
-
-
-def _middle(rows: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the median over an odd number of rows: 20 times faster than numpy's for few rows."""
-    rows = list(rows)
-    half = len(rows) // 2
-    for i in range(half + 1):  # bubble the i-th smallest to its place
-        for j in range(len(rows) - 1, i, -1):
-            low, high = rows[j - 1], rows[j]
-            rows[j - 1], rows[j] = np.minimum(low, high), np.maximum(low, high)
-    return rows[half]
 
 
 def candidates(logs: NDArray[np.float64], gain: float) -> list[int]:
