@@ -92,11 +92,6 @@ class Bench:
         findings = tuple(finding for one in every for finding in one.findings)
         return Measured(rows, findings, samples.error or "", len(every))
 
-    @property
-    def adopted(self) -> Mapping[str, Any]:
-        """The settings of all adopted remedies."""
-        return self._adopted
-
     def adopt(self, settings: Mapping[str, Any], gain: RemedyGain) -> None:
         """Give further attempts these settings on both sides.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,6 @@ def read_baselines(
     machine: Machine,
     model: ModelIdentity,
     asked: Revision | None,
-    environ: Mapping[str, str] = os.environ,
 ) -> tuple[BaselineSet, list[str]]:
     """Return the sessions to judge by, and a note if they are not the work tree's.
 
@@ -42,13 +41,12 @@ def read_baselines(
         asked: the commit whose baselines count; None takes, in the CI job of a pull
             request, its merge base, so that a branch is not judged by what it recorded
             itself, and the work tree's elsewhere.
-        environ: variables in which a CI job describes its pull request.
 
     Raises:
         BaselineError: files that can't be used.
         GitError: git can't read them there.
     """
-    target = base_of_pull_request(environ)
+    target = base_of_pull_request(os.environ)
     if asked is None and target is None:
         return find_baseline(store, machine, model), []
     if asked is not None:
@@ -137,15 +135,13 @@ def _read_from(
 
 def _renamed(found: BaselineSet, old_root: Path, new_root: Path) -> BaselineSet:
     """Replace the copy's paths by those in the work tree."""
+
+    def moved(path: Path) -> Path:
+        return new_root / path.relative_to(old_root)
+
     return replace(
         found,
-        records=tuple(
-            replace(one, path=new_root / one.path.relative_to(old_root)) for one in found.records
-        ),
-        refused=tuple(
-            replace(one, path=new_root / one.path.relative_to(old_root)) for one in found.refused
-        ),
-        decisions=tuple(
-            replace(one, path=new_root / one.path.relative_to(old_root)) for one in found.decisions
-        ),
+        records=tuple(replace(one, path=moved(one.path)) for one in found.records),
+        refused=tuple(replace(one, path=moved(one.path)) for one in found.refused),
+        decisions=tuple(replace(one, path=moved(one.path)) for one in found.decisions),
     )

@@ -222,8 +222,8 @@ def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
         return [f"code: {error}"]
     if not changed:
         return []
-    files = "1 file differs" if changed == 1 else f"{changed} files differ"
-    return [f"code: {files} (git diff --stat {checkout.revision.short})"]
+    differ = "differs" if changed == 1 else "differ"
+    return [f"code: {count(changed, 'file')} {differ} (git diff --stat {checkout.revision.short})"]
 
 
 def _recorded(checkout: CommitCheckout, baselines: Path) -> list[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.machine.gpu.bandwidth import GpuBandwidth, gpu_bandwidths
 from pytest_llmperf.measure.roofline import Bandwidth, Limit, decode_reads, reading_devices
 from pytest_llmperf.metrics import METRICS, Unit
@@ -14,10 +15,7 @@ from pytest_llmperf.run import Run
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_llmperf.gate.check import Check
-    from pytest_llmperf.measure.roofline import Bandwidth, Limit
     from pytest_llmperf.measure.workload import Workload
     from pytest_llmperf.session.result import CheckResult
 
@@ -201,10 +199,9 @@ def _of_cpu(n_threads: int) -> Bandwidth | Unknown:
         found = measure_cpu_bandwidth(n_threads)
     except BandwidthError as error:
         return Unknown(str(error), for_now=isinstance(error, BusyError))
-    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
     return Bandwidth(
         found.bytes_per_s,
-        f"measured, a stream on {threads}",
+        f"measured, a stream on {count(found.threads, 'thread')}",
         spread=1.0 - found.median_bytes_per_s / found.bytes_per_s,
         cache_bytes=last_level_cache() or 0,
     )
@@ -255,8 +252,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def _mega(count: float) -> str:
-    return f"{count / 1e6:.4g} MB" if count < 1e9 else f"{count / 1e9:.4g} GB"
+def _mega(size: float) -> str:
+    return f"{size / 1e6:.4g} MB" if size < 1e9 else f"{size / 1e9:.4g} GB"
 
 
 def _giga(rate: float) -> str:
