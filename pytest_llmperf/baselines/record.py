@@ -101,6 +101,13 @@ class ModelIdentity(Stored):
     size_bytes: Whole | None = None
     quantization: str | None = None
 
+    @property
+    def label(self) -> str:
+        """The name for a reader: with the quantization where the name lacks it."""
+        if self.quantization and self.quantization not in self.name:
+            return f"{self.name} {self.quantization}"
+        return self.name
+
 
 @dataclass(frozen=True)
 class RecordedSession(Stored):

@@ -16,7 +16,6 @@ from pytest_llmperf.compare.pairing import (
     CandidateTest,
     base_samples,
     candidate_tests,
-    model_label,
     newest_tests,
 )
 from pytest_llmperf.compare.reported_verdicts import with_reported_verdicts
@@ -232,7 +231,7 @@ def _session_result(
     sources = {source for test in tests for row in test.rows for source in row.baseline_sources}
     return SessionResult(
         machine_key=record.machine.key,
-        model=model_label(record.model),
+        model=record.model.label,
         engine=engine_label(newest),
         processes=record.session.processes,
         iterations=record.session.iterations,

@@ -42,7 +42,7 @@ class MatchingSessions:
     @property
     def model(self) -> str:
         """The model's name for a reader."""
-        return model_label(self.newest.model)
+        return self.newest.model.label
 
 
 def _forbidding_differences(
@@ -64,15 +64,8 @@ def _forbidding_differences(
     return tuple(found)
 
 
-def model_label(model: ModelIdentity) -> str:
-    """Name a model for a reader: with its quantization where the name lacks it."""
-    if model.quantization and model.quantization not in model.name:
-        return f"{model.name} {model.quantization}"
-    return model.name
-
-
 def _identity(model: ModelIdentity) -> str:
-    return f"{model_label(model)} (SHA-256 {(model.sha256 or 'unknown')[:12]})"
+    return f"{model.label} (SHA-256 {(model.sha256 or 'unknown')[:12]})"
 
 
 def _groups_of(side: StoredSide) -> list[MatchingSessions]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.record import now
+from pytest_llmperf.gate.words import count
 from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
@@ -71,7 +72,7 @@ def session_result(
     telemetry = facts.watch.telemetry
     return SessionResult(
         machine_key=facts.machine.key,
-        model=_model(facts),
+        model=facts.model.label,
         engine=f"{facts.info.engine} {facts.info.engine_version}",
         processes=plan.processes,
         iterations=plan.perf.iterations,
@@ -174,25 +175,22 @@ def _with_quality(test: TestResult, quality: TestQuality | None) -> TestResult:
 
 def _findings(samples: TestSamples) -> list[str]:
     found = []
-    count = sum(
+    stalled = sum(
         stalls(rows)
         for side in (CANDIDATE, BASE)
         if (rows := tuple(s.row("end_to_end") for s in samples.processes if s.side == side))
     )
-    if count:
+    if stalled:
         found.append(
-            f"{count} stalled iteration{'s' if count != 1 else ''} "
-            "(over 1.25 times their process's median; kept, the median absorbs them)"
+            f"{count(stalled, 'stalled iteration')} (over 1.25 times their process's median; "
+            "kept, the median absorbs them)"
         )
     if samples.voided and samples.processes:
-        count = len(samples.voided)
-        found.append(
-            f"{count} process{'es' if count != 1 else ''} left out as invalid: "
-            f"{samples.voided[0].void}"
-        )
+        left_out = count(len(samples.voided), "process")
+        found.append(f"{left_out} left out as invalid: {samples.voided[0].void}")
     # What the configuration lets count anyway.
     found += [
-        f"in {len(entry.processes)} process{'es' if len(entry.processes) != 1 else ''}: {entry}"
+        f"in {count(len(entry.processes), 'process')}: {entry}"
         for entry in fitness_entries_of(samples)
         if entry.doing == "measurement" and entry.severity == "warn"
     ]
@@ -202,8 +200,7 @@ def _findings(samples: TestSamples) -> list[str]:
 def _left_out(sessions: int) -> list[str]:
     if not sessions:
         return []
-    plural = "s" if sessions != 1 else ""
-    return [f"{sessions} stored session{plural} left out: the machine was disturbed"]
+    return [f"{count(sessions, 'stored session')} left out: the machine was disturbed"]
 
 
 def _baseline_notes(facts: SessionFacts, base: BaseSide | None) -> list[str]:
@@ -242,10 +239,3 @@ def _gpu_notes(facts: SessionFacts) -> list[str]:
     if gpu is None or (facts.provenance.backend == "cpu" and gpu.layers_on_gpu == 0):
         return []
     return [str(gpu)]
-
-
-def _model(facts: SessionFacts) -> str:
-    info = facts.info
-    if info.quantization and info.quantization not in info.model_name:
-        return f"{info.model_name} {info.quantization}"
-    return info.model_name

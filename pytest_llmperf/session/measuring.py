@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -79,7 +79,10 @@ class MeasureStage:
         Raises:
             DeviceBusyError: another session does not free the device.
         """
-        with self._device(), self._console.progress(plan, in_logs=self._in_logs) as on_step:
+        device = (
+            nullcontext() if self._specs is None else device_held(self._specs, self._console.line)
+        )
+        with device, self._console.progress(plan, in_logs=self._in_logs) as on_step:
             watch = ProcessWatch(self._watch, self._wait)
             rounds = Rounds(
                 plan,
@@ -105,19 +108,20 @@ class MeasureStage:
             )
         return measurement
 
-    @contextmanager
-    def _device(self) -> Iterator[None]:
-        """Lock the device, unless the caller has."""
-        if self._specs is None:
-            yield
-            return
-        cards = partial(cards_of, self._specs)
-        lock = DeviceLock(notify=self._console.line, cards=cards)
-        lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+
+@contextmanager
+def device_held(specs: Sequence[LaunchSpec], notify: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of the device that these engines use; ``notify`` shows why it waits.
+
+    Raises:
+        DeviceBusyError: another session does not free the device.
+    """
+    lock = DeviceLock(notify=notify, cards=partial(cards_of, specs))
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def make_plan(

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.config.errors import ConfigError
-from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.gate.check import Evidence
 from pytest_llmperf.quality.errors import QualityError
-from pytest_llmperf.session.measuring import cards_of
+from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.session.result import CheckResult
 
 if TYPE_CHECKING:
@@ -109,13 +107,8 @@ def _results(context: SessionContext, tests: Sequence[RecordedTest]) -> list[Qua
     materials = [[text] if text is not None else prompts_of(test) for test in tests]
     # With a text of the configuration all tests are scored on the same.
     once = materials[:1] if text is not None else materials
-    cards = partial(cards_of, [spec, reference])
-    lock = DeviceLock(notify=console.line, cards=cards)
-    lock.acquire()
-    try:
+    with device_held([spec, reference], console.line):
         found = qualities_of(spec, reference, once, say=console.line)
-    finally:
-        lock.release()
     return found * len(tests) if text is not None else found
 
 

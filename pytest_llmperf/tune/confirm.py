@@ -7,7 +7,6 @@ all that holds for it: the session's rate of false alarms over all checks, at an
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -24,14 +23,13 @@ from pytest_llmperf.session.base_side import setup_side
 from pytest_llmperf.session.context import SessionRequest
 from pytest_llmperf.session.run import Session
 from pytest_llmperf.text import in_short
-from pytest_llmperf.tune.objective import Goal, Objective, as_change, limits_of
-from pytest_llmperf.tune.race import RECORDED, levels_of
+from pytest_llmperf.tune.objective import Goal, Objective, limits_of
+from pytest_llmperf.tune.race import RECORDED, change_between, levels_of
 from pytest_llmperf.tune.result import Confirmation, Gain, Level, MetricChange, Target, TargetState
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.metrics import Metric
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.recorded import RecordedTest
     from pytest_llmperf.session.setup import EngineSetup
@@ -132,27 +130,16 @@ def _gain(
     samples: TestSamples, check: Check, verdict: Verdict | None, nodeid: str, threshold: float
 ) -> Gain | None:
     metric = check.metric
-    worse = samples.differences(metric)
-    if not worse:
+    # The candidate is today's configuration, so the winner's change is the other way round.
+    change = change_between(samples, metric, nodeid, check.tolerance, swapped=True)
+    if change is None:
         if verdict is None:
             return None
         empty = MetricChange(metric.name, None, None, None, test=nodeid)
         return Gain(empty, False, _why(verdict), objective=True)
-    # The candidate is today's configuration, so the winner's change is the other way round.
-    state = running(tuple(-one for one in worse), check.tolerance, metric)
-    known = state.look is not None and math.isfinite(state.low)
-    change = MetricChange(
-        metric=metric.name,
-        value=_level(samples, metric, BASE),
-        against=_level(samples, metric, CANDIDATE),
-        change=as_change(state.effect),
-        low=as_change(state.low) if known else None,
-        high=as_change(state.high) if known else None,
-        test=nodeid,
-    )
     if verdict is None:
         return Gain(change, False, "shown only")
-    evidence = running(worse, check.tolerance, metric).log_worse
+    evidence = running(samples.differences(metric) or (), check.tolerance, metric).log_worse
     proven = verdict.kind is VerdictKind.REGRESSED
     return Gain(change, proven, _why(verdict), evidence, threshold, objective=True)
 
@@ -187,11 +174,6 @@ def _words(gain: Gain) -> str:
     if change.low is None or change.high is None:
         return f"{metric.label} {change_words(metric, change.change)}"
     return f"{metric.label} {effect_words(metric, change.change, change.low, change.high)}"
-
-
-def _level(samples: TestSamples, metric: Metric, side: str) -> float | None:
-    rows = samples.values(metric.name, side)
-    return median(median(row) for row in rows) if rows else None
 
 
 def targets_of(

@@ -1,4 +1,4 @@
-"""Proposals of a search: what diagnosis suggests, one key at a time, the sampler, neighbours.
+"""Proposals of a search, and their order: diagnosis, one key at a time, the sampler, neighbours.
 
 Everything is decided by the points of the study, so that a search goes on where it was stopped,
 and several workers do not repeat each other.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.tune.result import Phase, Point
     from pytest_llmperf.tune.space import Demand
+    from pytest_llmperf.tune.study import StartedTrial, Study
 
 #: Sampled points in a row that bring nothing, after which a phase ends.
 _PATIENCE_MIN, _PATIENCE_MAX = 2, 6
@@ -243,3 +244,48 @@ def _untried(
         refused = space.why_not(changed) or tried.over_bound(changed)
         if same_key(whole) not in keys and not refused:
             yield Proposal(whole, origin)
+
+
+class Queue:
+    """Starts the next trial of a study, from what its points show.
+
+    Args:
+        study: of the search.
+        space: of the search.
+        suggested: what diagnosis would change: cause and settings.
+        models: other models to try.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        space: Space,
+        suggested: Sequence[tuple[str, Mapping[str, Any]]] = (),
+        models: Sequence[str] = (),
+    ) -> None:
+        self._study = study
+        self._space = space
+        self._suggested = suggested
+        self._models = models
+
+    def start(self, phase: Phase) -> StartedTrial | None:
+        """Start the next trial of a phase; None when nothing promising is left of it."""
+        study, space = self._study, self._space
+        if (left := study.ask_left_behind(phase)) is not None:
+            return left
+        tried = Tried(space, study.points(), study.running())
+        if phase == 2:
+            proposals = models(tried, self._models)
+        elif phase == 3:
+            proposals = neighbours(tried)
+        else:
+            proposals = informed(tried, self._suggested)
+        proposal = next(proposals, None)
+        if proposal is not None:
+            return study.ask(proposal, phase)
+        if phase != 1 or tried.in_vain(1, SAMPLER) >= patience(space):
+            return None
+        fallback = any_untried(tried, study.seed)
+        if fallback is None:
+            return None
+        return study.sample(phase, tried.is_new) or study.ask(fallback, phase)

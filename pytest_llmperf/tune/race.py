@@ -91,7 +91,6 @@ class RaceOutcome:
         pairs: complete pairs.
         changes: of every recorded metric.
         levels: of the candidate.
-        base_levels: of the best point so far.
     """
 
     outcome: Outcome
@@ -101,7 +100,6 @@ class RaceOutcome:
     pairs: int = 0
     changes: tuple[MetricChange, ...] = ()
     levels: tuple[Level, ...] = ()
-    base_levels: tuple[Level, ...] = ()
 
 
 def standing(differences: tuple[float, ...], metric: Metric, *, in_turns: bool) -> Standing | None:
@@ -168,7 +166,7 @@ class Racer:
         changes = tuple(_change_of_levels(one, base) for one in levels)
         if ratio > 1:
             return RaceOutcome("lost", text, effect, changes=changes, levels=levels)
-        return RaceOutcome("measured", text, effect, True, 0, changes, levels, base)
+        return RaceOutcome("measured", text, effect, True, 0, changes, levels)
 
     def run(self, candidate: Runner, best: Runner, budget: float) -> RaceOutcome:
         """Race a candidate against the best point, within a budget of seconds."""
@@ -202,7 +200,7 @@ class Racer:
             return RaceOutcome("failed", error.splitlines()[0])
         found = self._objective.differences(tests)
         changes, levels = changes_of(tests), levels_of(tests, CANDIDATE)
-        base, pairs = levels_of(tests, BASE), min(one.pairs for one in tests.values())
+        pairs = min(one.pairs for one in tests.values())
         if not found:
             voided = [one for each in tests.values() for one in each.voided]
             if any(one.budget_reached for one in tests.values()):
@@ -214,9 +212,7 @@ class Racer:
         if known is None and ended:
             known = at_the_end(found)
         effect = running(found, _ZONE, metric).effect
-        outcome = RaceOutcome(
-            "measured", "", effect, known == "better", pairs, changes, levels, base
-        )
+        outcome = RaceOutcome("measured", "", effect, known == "better", pairs, changes, levels)
         if known == "worse":
             size = change_words(metric, as_change(effect))
             text = f"{size} than the best point in {count(pairs, 'pair')}"
@@ -298,28 +294,37 @@ def _level(samples: TestSamples, name: str, side: str) -> float | None:
     return median(median(row) for row in rows) if rows else None
 
 
-def changes_of(
-    tests: Mapping[str, TestSamples], names: Sequence[str] = RECORDED
-) -> tuple[MetricChange, ...]:
+def changes_of(tests: Mapping[str, TestSamples]) -> tuple[MetricChange, ...]:
     """Return the change of every metric that both sides measured, with its interval."""
-    found = []
-    for nodeid, samples in tests.items():
-        for name in names:
-            metric = get_metric(name)
-            differences = samples.differences(metric)
-            if not differences:
-                continue
-            state = running(differences, _ZONE, metric)
-            known = state.look is not None and math.isfinite(state.low)
-            found.append(
-                MetricChange(
-                    metric=name,
-                    value=_level(samples, name, CANDIDATE),
-                    against=_level(samples, name, BASE),
-                    change=as_change(state.effect),
-                    low=as_change(state.low) if known else None,
-                    high=as_change(state.high) if known else None,
-                    test=nodeid,
-                )
-            )
-    return tuple(found)
+    return tuple(
+        change
+        for nodeid, samples in tests.items()
+        for name in RECORDED
+        if (change := change_between(samples, get_metric(name), nodeid, _ZONE)) is not None
+    )
+
+
+def change_between(
+    samples: TestSamples, metric: Metric, nodeid: str, tolerance: float, *, swapped: bool = False
+) -> MetricChange | None:
+    """Return a metric's change with its interval; None where no pair has the metric.
+
+    It is the change of the candidate against the base; ``swapped``: of the base instead.
+    """
+    differences = samples.differences(metric)
+    if not differences:
+        return None
+    side, other = (BASE, CANDIDATE) if swapped else (CANDIDATE, BASE)
+    if swapped:
+        differences = tuple(-one for one in differences)
+    state = running(differences, tolerance, metric)
+    known = state.look is not None and math.isfinite(state.low)
+    return MetricChange(
+        metric=metric.name,
+        value=_level(samples, metric.name, side),
+        against=_level(samples, metric.name, other),
+        change=as_change(state.effect),
+        low=as_change(state.low) if known else None,
+        high=as_change(state.high) if known else None,
+        test=nodeid,
+    )

@@ -26,7 +26,6 @@ from pytest_llmperf.tune.storage import check_optuna
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.handle import LlmEngine
-    from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.session.context import SessionContext
     from pytest_llmperf.session.facts import SessionFacts
     from pytest_llmperf.session.recorded import RecordedTest
@@ -182,7 +181,7 @@ class TuneRun:
             storage=found.study.storage,
             seed=found.study.seed,
             machine=facts.machine.key,
-            model=_model(facts.info),
+            model=facts.model.label,
             engine=f"{facts.info.engine} {facts.info.engine_version}",
             workload=tuple(f"{test.nodeid}: {test.workload.summary}" for test in tests),
             interrupted=found.interrupted,
@@ -195,12 +194,6 @@ def _configuration(
 ) -> Configuration:
     file = str(setup.model.first) if setup.model is not None else None
     return Configuration(setup.llm.resolved(), dict(changed), levels, number, file)
-
-
-def _model(info: EngineInfo) -> str:
-    if info.quantization and info.quantization not in info.model_name:
-        return f"{info.model_name} {info.quantization}"
-    return info.model_name
 
 
 def _conclusion(found: Finding, proven: Proven | None, problem: str) -> str:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.cpus import usable_cpus
-from pytest_llmperf.engine.device_lock import DeviceLock
 from pytest_llmperf.gate.words import change_words
 from pytest_llmperf.metric_types import Direction
 from pytest_llmperf.metrics import METRICS
-from pytest_llmperf.session.measuring import cards_of
+from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.tune.fit import MemoryBounds, Room
 from pytest_llmperf.tune.look import FirstLook, LookError
-from pytest_llmperf.tune.propose import Tried, suggestions
-from pytest_llmperf.tune.queue import Queue
+from pytest_llmperf.tune.propose import Queue, Tried, suggestions
 from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, looked
 from pytest_llmperf.tune.result import Level, MetricChange, Point
 from pytest_llmperf.tune.runners import Runners
@@ -151,16 +148,9 @@ class SettingsSearch:
         best = Tried(self._space, points).best
         return Finding(tuple(points), best, today, self._study, interrupted)
 
-    @contextmanager
-    def _device(self) -> Iterator[None]:
+    def _device(self) -> AbstractContextManager[None]:
         """Hold the device for one point, so that workers on one machine take turns."""
-        cards = partial(cards_of, [self._setup.spec])
-        lock = DeviceLock(notify=self._context.console.line, cards=cards)
-        lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        return device_held([self._setup.spec], self._context.console.line)
 
     def _build_space(self, info: EngineInfo) -> Space:
         requests = [one for test in self._tests for one in test.workload.requests]

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.tune.propose import Tried
-from pytest_llmperf.tune.queue import Queue
+from pytest_llmperf.tune.propose import Queue, Tried
 from pytest_llmperf.tune.result import Phase, Point
 from pytest_llmperf.tune.space import Space
 from pytest_llmperf.tune.study import Study
