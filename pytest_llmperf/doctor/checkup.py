@@ -309,4 +309,4 @@ def limit_of(checkup: Checkup) -> RooflineShare | None:
     limit = meter.limit_of(info, probe.workload)
     if not isinstance(limit, Limit):
         return None
-    return RooflineShare(limit, limit.share(median(median(row) for row in rows)))
+    return RooflineShare(limit, limit.share(_middle(rows)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,8 @@ def set_up(
     from pytest_llmperf.session.setup import set_up_engine
 
     loaded = load_for_command(file, overrides, project, environ)
-    try:
+    with _naming_own_options():
         return set_up_engine(loaded, project, [str(project.root)], overrides)
-    except ConfigError as error:
-        raise ConfigError([_with_own_options(problem) for problem in error.problems]) from None
 
 
 def load_for_command(
@@ -41,14 +40,20 @@ def load_for_command(
     """
     from pytest_llmperf.config.load import load_config
 
-    try:
+    with _naming_own_options():
         return load_config(file, project, environ, overrides)
+
+
+@contextmanager
+def _naming_own_options() -> Iterator[None]:
+    """Name options in errors as this command does, not as pytest does."""
+    try:
+        yield
     except ConfigError as error:
         raise ConfigError([_with_own_options(problem) for problem in error.problems]) from None
 
 
 def _with_own_options(problem: Problem) -> Problem:
-    """Name options as this command does, not as pytest does."""
     where, text = (
         words.replace("--llmperf-set", "--set").replace("--llmperf-config", "--config")
         for words in (problem.where, problem.text)

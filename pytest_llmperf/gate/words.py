@@ -140,15 +140,11 @@ def effect_words(metric: Metric | None, effect: float, low: float, high: float) 
     return f"{known} {interval}"
 
 
-def open_words(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """What is known of each undecided metric, against its tolerance or its target.
+def open_words(verdict: Verdict) -> str:
+    """What is known of an undecided metric, against its tolerance or its target.
 
     Such as ``tokens/s 0.4% slower [1.2% faster to 2.0% slower], tolerance 5%``.
     """
-    return tuple(_open_words(verdict) for verdict in verdicts)
-
-
-def _open_words(verdict: Verdict) -> str:
     check, proof = verdict.check, verdict.proof
     if proof is None or proof.effect is None:
         return check.metric.label

@@ -86,7 +86,7 @@ class SessionGate:
         found_open = {
             nodeid: Open(
                 metrics={verdict.check.metric.name for verdict in verdicts},
-                texts=open_words(verdicts),
+                texts=tuple(map(open_words, verdicts)),
                 seconds=seconds.get(nodeid),
             )
             for nodeid, verdicts in waiting.items()
