@@ -18,8 +18,6 @@ from pytest_llmperf.repository.folders import remove_tree
 from pytest_llmperf.stored_json import dump, read
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from filelock import BaseFileLock
 
 FOLDER = "bisect"
@@ -74,12 +72,7 @@ class BisectEvidence:
         self._forget_old()
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -30,13 +30,11 @@ class ResultFile:
     """A parsed result file.
 
     Attributes:
-        path: as the user named it.
         sha256: of the content.
         documents: the JSON document, or one for each line.
         modified: when it was written last, as records have times.
     """
 
-    path: Path
     sha256: str
     documents: tuple[Any, ...]
     modified: str
@@ -59,7 +57,7 @@ def read_result_file(path: Path) -> ResultFile:
             "not UTF-8 text, so no JSON", "name the JSON file that the tool wrote"
         ) from None
     del content
-    return ResultFile(path, digest, _documents(text), modified)
+    return ResultFile(digest, _documents(text), modified)
 
 
 def _content(path: Path) -> tuple[bytes, str]:

@@ -7,7 +7,6 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 
 from pytest_llmperf.repository.changes import INDEX, gitlinks
 from pytest_llmperf.repository.command import GitError, GitKilledError, execute
@@ -45,12 +44,7 @@ class Checkout:
     def __enter__(self) -> Checkout:
         return self
 
-    def __exit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
