@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator
@@ -18,11 +19,19 @@ from pytest_llmperf.baselines.record import Settings, is_measurable
 from pytest_llmperf.baselines.tolerances import Holds
 from pytest_llmperf.config.extra_hashes import without_extra_values
 from pytest_llmperf.config.llm_section import own_settings
-from pytest_llmperf.stored_json import LATER, Number, ShapeError, Stored, Whole, read, unexpected
+from pytest_llmperf.stored_json import (
+    LATER,
+    NOT_STORED,
+    Number,
+    ShapeError,
+    Stored,
+    Whole,
+    read,
+    unexpected,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from pytest_llmperf.baselines.record import ModelIdentity
     from pytest_llmperf.config.schema import PerfConfig
@@ -37,8 +46,16 @@ CALIBRATIONS_VARIABLE = "LLMPERF_CALIBRATIONS_DIR"
 
 
 @dataclass(frozen=True)
-class _Check(Stored):
-    """The part of a calibrated check that later sessions need."""
+class StoredCheck(Stored):
+    """The part of a calibrated check that later sessions need.
+
+    Attributes:
+        level: of the side without a planted slowdown, base unit.
+        within, between, pair: its noise.
+        mde: the smallest slowdown that a session calls.
+        holds: the smallest tolerance that sessions of some lengths hold.
+        settings: of its test's cell of a sweep, plain JSON.
+    """
 
     nodeid: str
     metric: str
@@ -52,49 +69,34 @@ class _Check(Stored):
     settings: Settings = field(default_factory=dict, metadata=LATER)
 
 
-def _measured(check: _Check) -> _Check:
+def _measured(check: StoredCheck) -> StoredCheck:
     if not is_measurable(check.level, check.metric):
         raise unexpected("a number that the metric can have", check.level, "level")
     return check
 
 
 @dataclass(frozen=True)
-class _File(Stored):
-    """The part of a calibration's file that later sessions need."""
+class StoredCalibration(Stored):
+    """A stored calibration, with the parts that later sessions need.
+
+    Attributes:
+        recorded: when, UTC.
+        plant: the slowdown that was planted, empty for an A/A run.
+        model: SHA-256 of the model file, or the model's name without a file.
+        config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
+        iterations, turns: of ``perf``; None in older files.
+        path: the file.
+    """
 
     schema: Whole
     recorded: str
     plant: str
     model: str
     config: Settings
-    checks: tuple[Annotated[_Check, AfterValidator(_measured)], ...]
+    checks: tuple[Annotated[StoredCheck, AfterValidator(_measured)], ...]
     iterations: Whole | None = field(default=None, metadata=LATER)
     turns: str | None = field(default=None, metadata=LATER)
-
-
-@dataclass(frozen=True)
-class StoredCalibration:
-    """A stored calibration, with the parts that later sessions need.
-
-    Attributes:
-        path: the file.
-        recorded: when, UTC.
-        plant: the slowdown that was planted, empty for an A/A run.
-        model: SHA-256 of the model file, or the model's name without a file.
-        config: the resolved engine settings it ran with, plain JSON; of ``extra`` the hashes.
-        checks: per check: nodeid, metric, workload, level, noise, what sessions of some lengths
-            hold, and the settings of a sweep's cell, plain JSON.
-        iterations, turns: of ``perf``; None in older files.
-    """
-
-    path: Path
-    recorded: str
-    plant: str
-    model: str
-    config: Mapping[str, Any]
-    checks: tuple[Mapping[str, Any], ...]
-    iterations: int | None = None
-    turns: str | None = None
+    path: Path = field(default=Path(), metadata=NOT_STORED)
 
     @property
     def source(self) -> str:
@@ -112,7 +114,7 @@ class StoredCalibration:
 
     def checks_of(
         self, nodeid: str, workload: str, settings: Mapping[str, Any]
-    ) -> list[Mapping[str, Any]]:
+    ) -> list[StoredCheck]:
         """Return the checks of a test with this workload, by its hash.
 
         ``settings``: of the test's cell in a sweep; empty for a test that is in none.
@@ -120,8 +122,8 @@ class StoredCalibration:
         return [
             check
             for check in self.checks
-            if (check["nodeid"], check["workload"]) == (nodeid, workload)
-            and is_cell(check["settings"], settings)
+            if (check.nodeid, check.workload) == (nodeid, workload)
+            and is_cell(check.settings, settings)
         ]
 
     def summary(self) -> dict[str, Any]:
@@ -131,7 +133,7 @@ class StoredCalibration:
             "recorded": self.recorded,
             "checks": [
                 {
-                    name: check[name]
+                    name: getattr(check, name)
                     for name in ("nodeid", "metric", "within", "between", "pair", "mde")
                 }
                 for check in self.checks
@@ -218,20 +220,9 @@ def read_calibration(path: Path) -> StoredCalibration:
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError("too long for a calibration")
-    return _read(path, parse(path.read_bytes()))
-
-
-def _read(path: Path, data: Any) -> StoredCalibration:
-    file = read(_File, data)
-    if file.schema > SCHEMA_VERSION:
-        raise ShapeError(f"schema {file.schema} of a newer plugin; this one reads {SCHEMA_VERSION}")
-    return StoredCalibration(
-        path,
-        file.recorded,
-        file.plant,
-        file.model,
-        file.config,
-        tuple(map(vars, file.checks)),
-        file.iterations,
-        file.turns,
-    )
+    found = read(StoredCalibration, parse(path.read_bytes()))
+    if found.schema > SCHEMA_VERSION:
+        raise ShapeError(
+            f"schema {found.schema} of a newer plugin; this one reads {SCHEMA_VERSION}"
+        )
+    return replace(found, path=path)

@@ -80,11 +80,11 @@ def calibrated_tolerances(
     found: dict[str, CalibratedTolerance] = {}
     for calibration in calibrations:
         # All tests of a calibration share the time of its sessions.
-        allowed = seconds * len({check["nodeid"] for check in calibration.checks})
+        allowed = seconds * len({check.nodeid for check in calibration.checks})
         for check in calibration.checks_of(nodeid, workload, settings or {}):
-            if check["holds"]:
-                length, holds = _figure(check["holds"], allowed)
-                found[check["metric"]] = CalibratedTolerance(
+            if check.holds:
+                length, holds = _figure(check.holds, allowed)
+                found[check.metric] = CalibratedTolerance(
                     DEFAULT_TOLERANCE if holds is None else _readable(holds),
                     holds,
                     length,

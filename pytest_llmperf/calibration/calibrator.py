@@ -168,10 +168,10 @@ class Calibrator:
                     )
                 ]
                 found += [
-                    float(one["level"])
+                    one.level
                     for calibration in alike
                     for one in calibration.checks_of(test.nodeid, test.workload.hash, test.identity)
-                    if one["metric"] == check.metric.name
+                    if one.metric == check.metric.name
                 ]
                 levels[key] = found
         return levels

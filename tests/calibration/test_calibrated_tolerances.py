@@ -9,34 +9,32 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.baselines.calibrations import StoredCalibration, read_calibrations
+from pytest_llmperf.baselines.calibrations import (
+    StoredCalibration,
+    StoredCheck,
+    read_calibrations,
+)
 from pytest_llmperf.baselines.choice import find_baseline_folder
 from pytest_llmperf.baselines.tolerances import CalibratedTolerance, calibrated_tolerances
 from pytest_llmperf.config.schema import PerfConfig
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.session.tolerances import calibrated, tolerances_of
+from pytest_llmperf.stored_json import dump
 from pytest_llmperf.units import UnitError, parse_tolerance_setting
 
 TEST = "tests/perf/test_chat.py::test_short"
 OTHER = "tests/perf/test_chat.py::test_long"
 
 
-def check(minute: float | None, five: float | None, **fields: Any) -> dict[str, Any]:
-    return {
-        "nodeid": TEST,
-        "metric": "end_to_end",
-        "workload": "w1",
-        "level": 1.0,
-        "holds": {"60": minute, "300": five},
-        "settings": {},
-        **fields,
-    }
+def check(minute: float | None, five: float | None, **fields: Any) -> StoredCheck:
+    known = {"nodeid": TEST, "metric": "end_to_end", "workload": "w1", "level": 1.0}
+    return StoredCheck(**{**known, "holds": {"60": minute, "300": five}, **fields})
 
 
-def calibration(*checks: dict[str, Any], day: int = 1, **fields: Any) -> StoredCalibration:
+def calibration(*checks: StoredCheck, day: int = 1, **fields: Any) -> StoredCalibration:
     path, recorded = Path(f"2026110{day}T101500Z.json"), f"2026-11-0{day}T10:15:00Z"
-    return StoredCalibration(path, recorded, "", "model", {}, checks, **fields)
+    return StoredCalibration(1, recorded, "", "model", {}, checks, path=path, **fields)
 
 
 def recorded(**fields: Any) -> Any:
@@ -165,7 +163,7 @@ def test_a_damaged_figure_is_a_damaged_file(tmp_path: Path, holds: Any) -> None:
     folder = tmp_path / "calibrations"
     folder.mkdir()
     file = {"schema": 1, "recorded": "x", "plant": "", "model": "m", "config": {}}
-    text = json.dumps({**file, "checks": [{**check(0.1, 0.1), "holds": holds}]})
+    text = json.dumps({**file, "checks": [{**dump(check(0.1, 0.1)), "holds": holds}]})
     (folder / "a.json").write_text(text)
     found, problems = read_calibrations(tmp_path)
     assert found == []

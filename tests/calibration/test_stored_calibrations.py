@@ -36,7 +36,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     path = write_calibration(tmp_path, RECORDED, DATA)
     (found,), problems = read_calibrations(tmp_path)
     assert (found.path, found.plant, found.model, problems) == (path, "", "m", [])
-    assert found.checks[0]["level"] == 1.5
+    assert found.checks[0].level == 1.5
 
 
 def test_a_baseline_keeps_which_calibration_it_was_and_its_noise(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_whatever_a_value_becomes_it_is_used_or_named_once(tmp_path: Path) -> No
         for calibration in found:
             dumps(calibration.summary())
             calibration.is_of("m", CONFIG)
-            assert all(check["level"] >= 0 for check in calibration.checks)
+            assert all(check.level >= 0 for check in calibration.checks)
         for problem in problems:
             assert wrong_with("", problem, path.name, refused=True) == "", one.place
 
