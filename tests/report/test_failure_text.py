@@ -146,7 +146,7 @@ def test_a_regression_against_a_second_arm_names_it_and_what_differs() -> None:
     text = failure_text(test)
     assert "    base 85.0 [84.8, 85.2] tok/s in other.yaml\n" in text
     assert "what differs from other.yaml besides speed:\n    - llm.flash_attn: base false" in text
-    assert text.endswith("where they are not worth it, keep other.yaml")
+    assert text.endswith("if they are not worth it, keep other.yaml")
 
 
 def test_a_regression_against_a_second_arm_offers_no_level_to_accept() -> None:
