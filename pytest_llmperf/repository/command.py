@@ -133,7 +133,7 @@ def execute(
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def start(arguments: Sequence[str], cwd: Path, bufsize: int = -1) -> subprocess.Popen[bytes]:
+def start(arguments: Sequence[str], cwd: Path) -> subprocess.Popen[bytes]:
     """Start a git that reads queries from stdin, in its own process group.
 
     Its error output is thrown away. ``stop`` ends it; after ``WORK_S`` it is killed, so that
@@ -142,7 +142,7 @@ def start(arguments: Sequence[str], cwd: Path, bufsize: int = -1) -> subprocess.
     Raises:
         GitError: git could not be started.
     """
-    process = _start(arguments, cwd, None, has_input=True, bufsize=bufsize, errors=False)
+    process = _start(arguments, cwd, None, has_input=True, errors=False)
     threading.Thread(target=_kill_late, args=(process, WORK_S), daemon=True).start()
     return process
 
@@ -166,7 +166,6 @@ def _start(
     environ: Mapping[str, str] | None,
     *,
     has_input: bool,
-    bufsize: int = -1,
     errors: bool = True,
 ) -> subprocess.Popen[bytes]:
     variables = dict(environ) if environ is not None else git_environment()
@@ -180,7 +179,6 @@ def _start(
             stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if errors else subprocess.DEVNULL,
-            bufsize=bufsize,
             # Its children end with it, and none can prompt on a terminal.
             start_new_session=True,
         )
