@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.baselines.imported import KEY_PREFIX, SourceFile
-from pytest_llmperf.baselines.record import to_text
+from pytest_llmperf.baselines.record import KEY_PREFIX, SourceFile, to_text
 from pytest_llmperf.baselines.store import StoredRecord
 from pytest_llmperf.importers.items import FIX_VALUE, shortened
 from pytest_llmperf.importers.protocol import LayoutError

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_llmperf.baselines.imported import KEY_PREFIX, ImportOrigin, SourceFile
 from pytest_llmperf.baselines.record import (
+    KEY_PREFIX,
     BaselineRecord,
+    ImportOrigin,
     MetricRecord,
     ModelIdentity,
     Provenance,
     RecordedSession,
+    SourceFile,
     TestRecord,
 )
 from pytest_llmperf.importers.items import shortened
