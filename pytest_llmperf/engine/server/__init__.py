@@ -1,0 +1,1 @@
+"""Client of OpenAI-compatible servers, and the load that it puts on them."""

@@ -1,0 +1,67 @@
+"""What can go wrong between client and server, by kind, and never with the key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.server.answer import Chunk
+from pytest_llmperf.engine.server.settings import HIDDEN
+
+#: ``connect``: no connection. ``status``: another HTTP status than 200. ``idle_timeout``: silent
+#: for too long. ``total_timeout``: not finished in time. ``reset``: the connection broke.
+#: ``bad_frame``: what came is no answer of this API. ``server_error``: the server reported a
+#: failure within the stream. ``cut_short``: the stream ended before the answer did.
+FaultKind = Literal[
+    "connect",
+    "status",
+    "idle_timeout",
+    "total_timeout",
+    "reset",
+    "bad_frame",
+    "server_error",
+    "cut_short",
+]
+_MAX_EXCERPT = 500
+
+
+class ServerFault(EngineError):  # noqa: N818
+    """A request that got no complete answer.
+
+    Attributes:
+        kind: what went wrong.
+        status: HTTP status, or None if none was received.
+        body: excerpt of what the server sent, without secrets.
+        at: when it was noticed, seconds on the client's clock.
+        sent: when the request was sent, or None if it wasn't.
+        chunks: what had arrived of the answer.
+    """
+
+    def __init__(
+        self,
+        kind: FaultKind,
+        message: str,
+        *,
+        at: float,
+        status: int | None = None,
+        body: str = "",
+        sent: float | None = None,
+        chunks: tuple[Chunk, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.kind: FaultKind = kind
+        self.status = status
+        self.body = body
+        self.at = at
+        self.sent = sent
+        self.chunks = chunks
+
+
+def excerpt(data: bytes, secrets: Iterable[str]) -> str:
+    """Return the beginning of what a server sent, for a message, without secrets."""
+    text = data.decode(errors="replace")
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    text = " ".join(text.split())
+    return text if len(text) <= _MAX_EXCERPT else f"{text[:_MAX_EXCERPT]} ..."

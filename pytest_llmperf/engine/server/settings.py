@@ -1,0 +1,125 @@
+"""Settings of the client: where the server is, how it is asked, and how long it may take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from pytest_llmperf.engine.errors import EngineError
+
+Api = Literal["completions", "chat"]
+
+_PATHS: dict[Api, str] = {"completions": "completions", "chat": "chat/completions"}
+HIDDEN = "***"
+
+
+class ServerSettingsError(EngineError):
+    """Settings of a server that can't be used; str() is the complete message."""
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where an OpenAI-compatible server is, and how it is asked.
+
+    The key is read from the environment when a client starts. It is no part of the settings,
+    so that no repr, message or stored file can contain it.
+
+    Attributes:
+        url: of the server: its root, its ``/v1``, or the complete endpoint.
+        model: name sent with each request; None sends none.
+        api: ``chat`` sends messages, ``completions`` a prompt.
+        headers: sent with each request. Their values are never shown.
+        body: fields added to each request's body; None takes a field out of it.
+        key_variable: environment variable with the server's key, sent as a bearer token.
+        connect_s: seconds within which a connection must stand.
+        idle_s: seconds that the server may be silent, before its first token and after it.
+        total_s: seconds that a request may take.
+        proxy_from_environment: whether HTTP_PROXY, NO_PROXY and .netrc count. Off: a proxy
+            between client and server would be part of what is measured.
+    """
+
+    url: str
+    model: str | None = None
+    api: Api = "chat"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: Mapping[str, Any] = field(default_factory=dict)
+    key_variable: str | None = None
+    connect_s: float = 10.0
+    idle_s: float = 60.0
+    total_s: float = 600.0
+    proxy_from_environment: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            parts = urlsplit(self.url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            _ = parts.port
+        except ValueError:
+            usable = False
+        if not usable:
+            raise ServerSettingsError(
+                f"the server's address can't be used: {shown_url(self.url)!r}; it needs a scheme, "
+                "a host and, where it differs from 80 or 443, a port: http://127.0.0.1:8080"
+            )
+        if self.api not in _PATHS:
+            raise ServerSettingsError(f"api: expected chat or completions, got {self.api!r}")
+        for name in ("connect_s", "idle_s", "total_s"):
+            if not getattr(self, name) > 0:
+                raise ServerSettingsError(
+                    f"{name}: expected seconds above 0, got {getattr(self, name)!r}"
+                )
+
+    def __repr__(self) -> str:
+        headers = dict.fromkeys(self.headers, HIDDEN)
+        return (
+            f"{type(self).__name__}(url={shown_url(self.url)!r}, model={self.model!r}, "
+            f"api={self.api!r}, headers={headers!r}, key_variable={self.key_variable!r})"
+        )
+
+    @property
+    def endpoint(self) -> str:
+        """URL that requests are posted to."""
+        parts = urlsplit(self.url)
+        path = parts.path.rstrip("/")
+        if not path.endswith("/completions"):
+            path = f"{path or '/v1'}/{_PATHS[self.api]}"
+        return urlunsplit(parts._replace(path=path, fragment=""))
+
+    @property
+    def shown_endpoint(self) -> str:
+        """Endpoint for messages: without a password and without its query."""
+        return shown_url(self.endpoint)
+
+    def read_key(self, environ: Mapping[str, str] = os.environ) -> str | None:
+        """Return the server's key, or None if it needs none.
+
+        Raises:
+            ServerSettingsError: the environment variable is not set, or can't be a key.
+        """
+        if self.key_variable is None:
+            return None
+        key = environ.get(self.key_variable, "").strip()
+        if not key:
+            raise ServerSettingsError(
+                f"no key for {shown_url(self.url)}: the environment variable {self.key_variable} "
+                "is not set; set it to the server's key"
+            )
+        if not (key.isascii() and key.isprintable()):
+            raise ServerSettingsError(
+                f"the key in the environment variable {self.key_variable} has characters that no "
+                "HTTP header can carry; set it to the server's key alone, without line ends"
+            )
+        return key
+
+
+def shown_url(url: str) -> str:
+    """Return a URL without user, password, query and fragment, for messages."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return HIDDEN
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=host, query="", fragment=""))
