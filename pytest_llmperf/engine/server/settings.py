@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,6 +15,8 @@ Api = Literal["completions", "chat"]
 
 _PATHS: dict[Api, str] = {"completions": "completions", "chat": "chat/completions"}
 HIDDEN = "***"
+#: Names of HTTP headers (RFC 9110, section 5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class ServerSettingsError(EngineError):
@@ -71,6 +74,22 @@ class ServerSettings:
                 raise ServerSettingsError(
                     f"{name}: expected seconds above 0, got {getattr(self, name)!r}"
                 )
+        self._check_headers(has_password="@" in parts.netloc)
+
+    def _check_headers(self, has_password: bool) -> None:
+        for name, value in self.headers.items():
+            if not _TOKEN.fullmatch(name) or not _is_header_value(value):
+                raise ServerSettingsError(
+                    f"headers: {name!r}: no HTTP header can have this name, or this value"
+                )
+        given = [f"the environment variable {self.key_variable}"] if self.key_variable else []
+        given += ["the address"] if has_password else []
+        given += ["headers"] if "authorization" in map(str.lower, self.headers) else []
+        if len(given) > 1:
+            raise ServerSettingsError(
+                f"{' and '.join(given)} both state how to log in at {shown_url(self.url)}, and a "
+                "request can carry one; keep one of them"
+            )
 
     def __repr__(self) -> str:
         headers = dict.fromkeys(self.headers, HIDDEN)
@@ -107,12 +126,16 @@ class ServerSettings:
                 f"no key for {shown_url(self.url)}: the environment variable {self.key_variable} "
                 "is not set; set it to the server's key"
             )
-        if not (key.isascii() and key.isprintable()):
+        if not _is_header_value(key):
             raise ServerSettingsError(
                 f"the key in the environment variable {self.key_variable} has characters that no "
                 "HTTP header can carry; set it to the server's key alone, without line ends"
             )
         return key
+
+
+def _is_header_value(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
 def shown_url(url: str) -> str:
