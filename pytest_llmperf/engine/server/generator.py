@@ -1,0 +1,309 @@
+"""The load generator: sends requests by a schedule and notes what became of each."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import time
+from array import array
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from pytest_llmperf.engine.server.answer import OUTPUT_KINDS, Chunk, ServerAnswer, ServerRequest
+from pytest_llmperf.engine.server.fault import FaultKind, ServerFault
+from pytest_llmperf.engine.server.schedule import Schedule
+from pytest_llmperf.run import Dispatch, Run
+from pytest_llmperf.timeline import Timeline
+
+Ask = Callable[[ServerRequest], Awaitable[ServerAnswer]]
+
+#: The event loop's timers are up to a millisecond late; the rest is waited for between events.
+_TIMER_S = 0.001
+#: Distance between two looks at how late the event loop is.
+_LOOK_S = 0.02
+
+
+@dataclass(frozen=True)
+class RequestOutcome:
+    """What became of one request. All times are seconds on the client's clock.
+
+    Attributes:
+        number: in the order of the schedule, from 0.
+        due: when it was to be sent.
+        asked: when it was given to the client.
+        sent: when its connection stood, just before it was written, or None.
+        ended: arrival of its answer's end, or when its fault was noticed.
+        times: arrival of each chunk with output.
+        first_answer: arrival of the first chunk after any reasoning, or None.
+        first_chunk_tokens: number of tokens of the first chunk with output, where the server
+            says; else None.
+        tokens: number of output tokens by the server's own count, or None.
+        tokens_asked: number of output tokens asked for, or None.
+        prompt_tokens: by the server's own count, or None.
+        cached_tokens: number of them that it took from its cache, or None.
+        fault: kind of its fault, or None.
+        message: of its fault.
+    """
+
+    number: int
+    due: float
+    asked: float
+    sent: float | None
+    ended: float
+    times: array[float]
+    first_answer: float | None
+    first_chunk_tokens: int | None
+    tokens: int | None
+    tokens_asked: int | None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    fault: FaultKind | None = None
+    message: str = ""
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """Timeline from the scheduled start, whose tokens are spread evenly over the chunks.
+
+        First and last token and their number are right; which chunk a token between came in is
+        not known. None where the server did not count the tokens.
+        """
+        count, last = self.tokens, len(self.times) - 1
+        if count is None or (count > 0) != (last >= 0):
+            return None
+        places = (number * last // (count - 1) if count > 1 else 0 for number in range(count))
+        token_times = tuple(self.times[place] for place in places)
+        evaluated = None
+        if self.prompt_tokens is not None and self.cached_tokens is not None:
+            evaluated = self.prompt_tokens - self.cached_tokens
+        return Timeline(self.due, token_times, self.prompt_tokens, evaluated)
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """A load and what became of its requests.
+
+    Attributes:
+        schedule: that it followed.
+        outcomes: of its requests, by number.
+        window: when the first request was due and when the last one ended.
+        lags: how late the client's event loop was, seconds, at regular looks.
+    """
+
+    schedule: Schedule
+    outcomes: tuple[RequestOutcome, ...]
+    window: tuple[float, float]
+    lags: array[float] = field(default_factory=lambda: array("d"))
+
+    @property
+    def answered(self) -> tuple[RequestOutcome, ...]:
+        """Outcomes of the requests that got a complete answer."""
+        return tuple(one for one in self.outcomes if one.fault is None)
+
+    @property
+    def run(self) -> Run | None:
+        """Run of the answered requests; None if the server did not count their tokens."""
+        timelines, schedule = [], []
+        for one in self.answered:
+            timeline = one.timeline
+            if timeline is None:
+                return None
+            timelines.append(timeline)
+            schedule.append(Dispatch(one.due, one.asked))
+        return Run(tuple(timelines), tuple(schedule), self.window)
+
+
+class LoadGenerator:
+    """Sends requests by a schedule, all from one event loop.
+
+    Args:
+        ask: sends one request, ``ServerClient.ask``.
+        requests: used in turn, again from the first when they are used up.
+        schedule: when they are due.
+        clock: the client's.
+    """
+
+    def __init__(
+        self,
+        ask: Ask,
+        requests: Sequence[ServerRequest],
+        schedule: Schedule,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if not requests and not all(schedule.traced or (None,)):
+            raise ValueError("there are no requests to send")
+        self._ask = ask
+        self._requests = requests
+        self._schedule = schedule
+        self._clock = clock
+        self._outcomes: list[RequestOutcome] = []
+        self._lags = array("d")
+
+    async def run(self) -> LoadResult:
+        """Send all requests and wait for the end of each.
+
+        A fault ends its own request only.
+        """
+        with quiet_gc():
+            looking = asyncio.ensure_future(self._look_at_lag())
+            try:
+                begin = self._clock()
+                if self._schedule.is_open:
+                    await self._send_when_due(begin)
+                else:
+                    await self._keep_in_flight(begin)
+            finally:
+                looking.cancel()
+                with suppress(asyncio.CancelledError):
+                    await looking
+        self._outcomes.sort(key=lambda one: one.number)
+        end = max((one.ended for one in self._outcomes), default=begin)
+        first = min((one.due for one in self._outcomes), default=begin)
+        return LoadResult(self._schedule, tuple(self._outcomes), (first, end), self._lags)
+
+    async def _send_when_due(self, begin: float) -> None:
+        running: set[asyncio.Future[None]] = set()
+        errors: list[BaseException] = []
+
+        def ended(task: asyncio.Future[None]) -> None:
+            running.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                errors.append(error)
+
+        try:
+            for number, after in enumerate(self._schedule.due):
+                due = begin + after
+                await self._wait_until(due)
+                task = asyncio.ensure_future(self._send(number, due))
+                running.add(task)
+                task.add_done_callback(ended)
+                if errors:
+                    break
+            while running and not errors:
+                await asyncio.wait(tuple(running), return_when=asyncio.FIRST_EXCEPTION)
+            # No fault of the server, but a mistake in a request or in this program.
+            for error in errors:
+                raise error
+        finally:
+            await _cancel(running)
+
+    async def _wait_until(self, due: float) -> None:
+        left = due - self._clock() - _TIMER_S
+        if left > 0:
+            await asyncio.sleep(left)
+        while self._clock() < due:
+            await asyncio.sleep(0)
+
+    async def _keep_in_flight(self, begin: float) -> None:
+        schedule = self._schedule
+        assert schedule.concurrency is not None
+        numbers: Iterator[int] = (
+            itertools.count() if schedule.requests is None else iter(range(schedule.requests))
+        )
+        end = None if schedule.duration is None else begin + schedule.duration
+
+        async def one_after_the_other() -> None:
+            for number in numbers:
+                due = self._clock()
+                if end is not None and due >= end:
+                    return
+                await self._send(number, due)
+
+        workers = [
+            asyncio.ensure_future(one_after_the_other()) for _ in range(schedule.concurrency)
+        ]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            await _cancel(workers)
+
+    async def _send(self, number: int, due: float) -> None:
+        request = self._request(number)
+        asked = self._clock()
+        try:
+            answer = await self._ask(request)
+        except ServerFault as fault:
+            self._outcomes.append(_failed(number, due, asked, request, fault))
+        else:
+            self._outcomes.append(_answered(number, due, request, answer))
+
+    def _request(self, number: int) -> ServerRequest:
+        traced = self._schedule.traced
+        own = traced[number] if traced else None
+        return own if own is not None else self._requests[number % len(self._requests)]
+
+    async def _look_at_lag(self) -> None:
+        while True:
+            due = self._clock() + _LOOK_S
+            await asyncio.sleep(_LOOK_S)
+            self._lags.append(max(0.0, self._clock() - due))
+
+
+async def _cancel(tasks: Iterable[asyncio.Future[None]]) -> None:
+    left = tuple(tasks)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
+def _answered(
+    number: int, due: float, request: ServerRequest, answer: ServerAnswer
+) -> RequestOutcome:
+    output = answer.output_chunks
+    return RequestOutcome(
+        number,
+        due,
+        answer.asked,
+        answer.sent,
+        answer.finished,
+        _times(output),
+        next((chunk.time for chunk in output if chunk.kind != "reasoning"), None),
+        output[0].tokens if output else None,
+        answer.output_tokens,
+        request.max_tokens,
+        answer.usage.prompt,
+        answer.usage.cached,
+    )
+
+
+def _failed(
+    number: int, due: float, asked: float, request: ServerRequest, fault: ServerFault
+) -> RequestOutcome:
+    output = tuple(chunk for chunk in fault.chunks if chunk.kind in OUTPUT_KINDS)
+    return RequestOutcome(
+        number,
+        due,
+        asked,
+        fault.sent,
+        fault.at,
+        _times(output),
+        next((chunk.time for chunk in output if chunk.kind != "reasoning"), None),
+        output[0].tokens if output else None,
+        None,
+        request.max_tokens,
+        fault=fault.kind,
+        message=str(fault),
+    )
+
+
+def _times(chunks: Sequence[Chunk]) -> array[float]:
+    return array("d", (chunk.time for chunk in chunks))
+
+
+@contextmanager
+def quiet_gc() -> Iterator[None]:
+    """Keep the garbage collector from scanning everything while times are read.
+
+    What exists already is left alone, and only young objects are looked at, which takes
+    microseconds and keeps the memory bounded.
+    """
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(thresholds[0], thresholds[1], 1_000_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()

@@ -1,0 +1,191 @@
+"""Schedules: when each request of a load is due, drawn from a seed, so that it can be repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.server.answer import ServerRequest
+
+Arrivals = Literal["constant", "poisson", "closed", "trace"]
+
+_HASH_DIGITS = 16
+
+
+class ScheduleError(EngineError):
+    """A schedule that can't be kept; str() is the complete message."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the requests of a load are sent.
+
+    Open (``constant``, ``poisson``, ``trace``): each request is due at its time, whatever became
+    of the others. Closed: each is due as soon as one of the ``concurrency`` before it has ended,
+    so a slow server is asked less often.
+
+    Attributes:
+        arrivals: kind of the schedule.
+        due: seconds from the load's start at which each request is due; empty if closed.
+        rate: requests per second asked for; None if closed or of a trace.
+        concurrency: number of requests in flight, if closed.
+        requests: number of requests, or None: a closed one lasts for ``duration``.
+        duration: seconds in which requests are sent, or None: until all are.
+        seed: that the times were drawn from, or None.
+        traced: the requests themselves, where the trace states them.
+    """
+
+    arrivals: Arrivals
+    due: tuple[float, ...] = ()
+    rate: float | None = None
+    concurrency: int | None = None
+    requests: int | None = None
+    duration: float | None = None
+    seed: int | None = None
+    traced: tuple[ServerRequest | None, ...] = field(default=(), repr=False)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are sent on time, whatever became of the others."""
+        return self.arrivals != "closed"
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal digest; two loads compare only if it is equal."""
+        text = json.dumps(asdict(self), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+
+
+def constant(
+    rate: float, *, requests: int | None = None, duration: float | None = None
+) -> Schedule:
+    """Return a schedule of requests at equal distances, the first one at once.
+
+    Raises:
+        ScheduleError: an argument can't be used.
+    """
+    _check(rate, requests, duration)
+    times = (number / rate for number in itertools.count())
+    due = _limited(times, requests, duration)
+    return Schedule("constant", due, rate, requests=requests, duration=duration)
+
+
+def poisson(
+    rate: float, *, seed: int, requests: int | None = None, duration: float | None = None
+) -> Schedule:
+    """Return a schedule of independent requests: exponential distances of mean ``1 / rate``.
+
+    Raises:
+        ScheduleError: an argument can't be used.
+    """
+    _check(rate, requests, duration)
+    draw = random.Random(seed)
+    # random() gives the same numbers in every version of Python; expovariate() needs not.
+    gaps = (-math.log(1.0 - draw.random()) / rate for _ in itertools.count())
+    due = _limited(itertools.accumulate(gaps), requests, duration)
+    if not due:
+        raise ScheduleError(f"no request is due in {duration:g} s at {rate:g} per second")
+    return Schedule("poisson", due, rate, requests=requests, duration=duration, seed=seed)
+
+
+def closed(
+    concurrency: int, *, requests: int | None = None, duration: float | None = None
+) -> Schedule:
+    """Return a schedule that keeps so many requests in flight.
+
+    Raises:
+        ScheduleError: an argument can't be used.
+    """
+    _check(1.0, requests, duration)
+    if not _is_count(concurrency):
+        raise ScheduleError(
+            f"concurrency: expected a whole number of 1 or more, got {concurrency!r}"
+        )
+    return Schedule("closed", concurrency=concurrency, requests=requests, duration=duration)
+
+
+def trace(path: Path) -> Schedule:
+    """Read a schedule from a file with a JSON object per line.
+
+    Each has ``at``, seconds from the start (or ``timestamp``, milliseconds), and may have the
+    request itself: ``prompt`` or ``messages``, ``max_tokens``.
+
+    Raises:
+        ScheduleError: the file can't be used; the message names the line.
+    """
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScheduleError(f"{path}: can't be read: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            try:
+                found.append(_traced(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise ScheduleError(f"{path}: line {number}: {error}") from None
+    if not found:
+        raise ScheduleError(f"{path}: there is no request in it")
+    # Stable: requests of one time stay in the file's order.
+    found.sort(key=lambda one: one[0])
+    first = found[0][0]
+    due = tuple(at - first for at, _ in found)
+    return Schedule("trace", due, requests=len(due), traced=tuple(one for _, one in found))
+
+
+def _traced(entry: Any) -> tuple[float, ServerRequest | None]:
+    if not isinstance(entry, dict):
+        raise ValueError("expected a JSON object")
+    at = entry["timestamp"] / 1000 if "timestamp" in entry else entry.get("at")
+    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < math.inf:
+        raise ValueError(f"at: expected seconds from the start, got {at!r}")
+    tokens = entry.get("max_tokens", entry.get("output_length"))
+    if tokens is not None and not _is_count(tokens):
+        raise ValueError(f"max_tokens: expected a whole number of 1 or more, got {tokens!r}")
+    prompt, messages = entry.get("prompt"), entry.get("messages")
+    if prompt is None and messages is None:
+        if tokens is not None:
+            raise ValueError("max_tokens belongs to a request; state its prompt or messages too")
+        return float(at), None
+    if prompt is not None and messages is not None:
+        raise ValueError("it has both prompt and messages; keep one of them")
+    if not isinstance(prompt, str | list | None):
+        raise ValueError(f"prompt: expected a text or a list of token ids, got {prompt!r}")
+    if not isinstance(messages, list | None):
+        raise ValueError(f"messages: expected a list, got {messages!r}")
+    return float(at), ServerRequest(
+        tuple(prompt) if isinstance(prompt, list) else prompt,
+        tuple(messages) if messages is not None else None,
+        tokens,
+    )
+
+
+def _limited(
+    times: Iterator[float], requests: int | None, duration: float | None
+) -> tuple[float, ...]:
+    if duration is not None:
+        times = itertools.takewhile(lambda at: at < duration, times)
+    return tuple(itertools.islice(times, requests))
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _check(rate: float, requests: int | None, duration: float | None) -> None:
+    if not 0 < rate < math.inf:
+        raise ScheduleError(f"rate: expected requests per second above 0, got {rate!r}")
+    if requests is None and duration is None:
+        raise ScheduleError("a load needs an end: state its requests or its duration")
+    if requests is not None and not _is_count(requests):
+        raise ScheduleError(f"requests: expected a whole number of 1 or more, got {requests!r}")
+    if duration is not None and not 0 < duration < math.inf:
+        raise ScheduleError(f"duration: expected seconds above 0, got {duration!r}")

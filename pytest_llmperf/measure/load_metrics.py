@@ -1,0 +1,197 @@
+"""Figures of a load: latencies, rates, errors and goodput, and why they may be invalid.
+
+Latencies count from the moment at which a request was due. A server that stops delays the requests
+that are due meanwhile too, and a client that waits for it before it sends the next one must not
+hide that (coordinated omission: Tene, "How NOT to Measure Latency", 2013). What the server alone
+took, since the request was sent, stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean, median
+from typing import Literal
+
+from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
+from pytest_llmperf.stats.percentiles import min_values, percentile
+
+#: ``due``: from the scheduled start. ``sent``: since the request was written.
+Since = Literal["due", "sent"]
+
+PERCENTILES = (90.0, 95.0, 99.0)
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Values of one quantity over requests, seconds.
+
+    Attributes:
+        count: number of values.
+        mean: of them.
+        median: of them.
+        percentiles: value by percent, where there are enough values.
+        worst: the largest.
+    """
+
+    count: int
+    mean: float
+    median: float
+    percentiles: Mapping[float, float]
+    worst: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Distribution | None:
+        """Summarise values; None if there are none."""
+        if not values:
+            return None
+        enough = (percent for percent in PERCENTILES if len(values) >= min_values(percent))
+        return cls(
+            len(values),
+            fmean(values),
+            median(values),
+            {percent: percentile(values, percent) for percent in enough},
+            max(values),
+        )
+
+
+def _start(one: RequestOutcome, since: Since) -> float:
+    return one.due if since == "due" or one.sent is None else one.sent
+
+
+def first_token(one: RequestOutcome, since: Since = "due") -> float | None:
+    """Return the seconds to the first chunk with output, reasoning included."""
+    return one.times[0] - _start(one, since) if one.times else None
+
+
+def first_answer_token(one: RequestOutcome, since: Since = "due") -> float | None:
+    """Return the seconds to the first chunk of the answer, after any reasoning."""
+    return None if one.first_answer is None else one.first_answer - _start(one, since)
+
+
+def end_to_end(one: RequestOutcome, since: Since = "due") -> float | None:
+    """Return the seconds to the last chunk with output."""
+    return one.times[-1] - _start(one, since) if one.times else None
+
+
+def time_per_output_token(one: RequestOutcome, _since: Since = "due") -> float | None:
+    """Return the seconds per token after the first chunk, by the server's own count.
+
+    How many tokens the first chunk holds is taken from the server where it says, else as one.
+    """
+    if one.tokens is None or len(one.times) < 2:
+        return None
+    after_first = one.tokens - (one.first_chunk_tokens or 1)
+    return (one.times[-1] - one.times[0]) / after_first if after_first > 0 else None
+
+
+#: Latencies of a request, by name, in the order of tables.
+LATENCIES: Mapping[str, Callable[[RequestOutcome, Since], float | None]] = {
+    "first_token": first_token,
+    "first_answer_token": first_answer_token,
+    "time_per_output_token": time_per_output_token,
+    "end_to_end": end_to_end,
+}
+
+
+def values_of(
+    outcomes: Sequence[RequestOutcome], latency: str, since: Since = "due"
+) -> tuple[float, ...]:
+    """Return a latency of each request that has it, seconds."""
+    found = (LATENCIES[latency](one, since) for one in outcomes)
+    return tuple(value for value in found if value is not None)
+
+
+def chunk_gaps(outcomes: Sequence[RequestOutcome]) -> tuple[float, ...]:
+    """Return the seconds between chunks of each answer, pooled. A chunk is not a token."""
+    return tuple(after - before for one in outcomes for before, after in pairwise(one.times))
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """Figures of a load.
+
+    Attributes:
+        requests: number of requests sent.
+        answered: number of them that got a complete answer.
+        seconds: length of the wall window, from the first due request to the last one's end.
+        requests_per_sec: answered requests over the window.
+        output_tokens_per_sec: their output tokens, by the server's own count, over the window;
+            None if it did not count them.
+        error_rate: share of requests without a complete answer.
+        goodput: answered requests within all limits, per second of the window; None without
+            limits. Source: Zhong et al., "DistServe", OSDI 2024.
+        from_schedule: latencies of answered requests from their scheduled start, by name.
+        since_sent: the same since each was sent.
+        chunk_gap: seconds between chunks.
+        slip: how much later than due the client sent each request.
+    """
+
+    requests: int
+    answered: int
+    seconds: float
+    requests_per_sec: float
+    output_tokens_per_sec: float | None
+    error_rate: float
+    goodput: float | None
+    from_schedule: Mapping[str, Distribution]
+    since_sent: Mapping[str, Distribution]
+    chunk_gap: Distribution | None
+    slip: Distribution | None
+
+
+def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) -> LoadFigures:
+    """Return the figures of a load.
+
+    Args:
+        result: of the load.
+        limits: largest value of each latency that a good answer has, by its name, from the
+            scheduled start.
+    """
+    answered = result.answered
+    seconds = result.window[1] - result.window[0]
+    tokens = [one.tokens for one in answered]
+    counted = [count for count in tokens if count is not None]
+    good = None if limits is None else sum(_is_good(one, limits) for one in answered)
+    return LoadFigures(
+        requests=len(result.outcomes),
+        answered=len(answered),
+        seconds=seconds,
+        requests_per_sec=_rate(len(answered), seconds),
+        output_tokens_per_sec=(
+            _rate(sum(counted), seconds) if len(counted) == len(tokens) else None
+        ),
+        error_rate=1 - len(answered) / len(result.outcomes) if result.outcomes else 0.0,
+        goodput=None if good is None else _rate(good, seconds),
+        from_schedule=_latencies(answered, "due"),
+        since_sent=_latencies(answered, "sent"),
+        chunk_gap=Distribution.of(chunk_gaps(answered)),
+        slip=Distribution.of(slips(result)),
+    )
+
+
+def slips(result: LoadResult) -> tuple[float, ...]:
+    """Return how much later than due the client sent each request, seconds."""
+    return tuple(one.asked - one.due for one in result.outcomes)
+
+
+def _rate(count: int, seconds: float) -> float:
+    return count / seconds if seconds > 0 else 0.0
+
+
+def _is_good(one: RequestOutcome, limits: Mapping[str, float]) -> bool:
+    """Whether an answer is within all limits. One without a second token has no time per token."""
+    for name, limit in limits.items():
+        value = LATENCIES[name](one, "due")
+        if value is None:
+            if name != "time_per_output_token" or one.tokens is None or one.tokens > 1:
+                return False
+        elif value > limit:
+            return False
+    return True
+
+
+def _latencies(outcomes: Sequence[RequestOutcome], since: Since) -> dict[str, Distribution]:
+    found = {name: Distribution.of(values_of(outcomes, name, since)) for name in LATENCIES}
+    return {name: one for name, one in found.items() if one is not None}

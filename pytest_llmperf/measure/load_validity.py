@@ -1,0 +1,167 @@
+"""Why the figures of a load must not be judged."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from statistics import fmean, median
+
+from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.load_metrics import slips, values_of
+from pytest_llmperf.stats.percentiles import percentile
+from pytest_llmperf.units import format_duration
+
+#: The client may delay this share of its requests by more than this share of a first token.
+_SLIP_PERCENT, _SLIP_SHARE = 95.0, 0.05
+#: The event loop's timers alone are up to a millisecond late.
+_TIMER_S = 0.001
+#: Share of the asked rate that must be sent.
+_RATE_SHARE = 0.98
+#: Standard deviations by which the number in flight must grow, twice.
+_GROWTH = 2.0
+_QUEUE_LOOKS = 20
+
+
+def load_findings(
+    result: LoadResult, *, max_error_rate: float = 0.01, exact_lengths: bool = True
+) -> list[FitnessFinding]:
+    """Return what makes a load's figures void.
+
+    Args:
+        result: of the load.
+        max_error_rate: share of requests that may fail.
+        exact_lengths: whether each answer must have as many tokens as were asked for.
+    """
+    found = (
+        _errors(result, max_error_rate),
+        _slip(result),
+        _rate(result),
+        _lengths(result) if exact_lengths else None,
+        _queue(result),
+    )
+    return [one for one in found if one is not None]
+
+
+def _void(name: str, text: str, **evidence: float) -> FitnessFinding:
+    return FitnessFinding(name, "invalid", text, evidence)
+
+
+def _errors(result: LoadResult, bound: float) -> FitnessFinding | None:
+    failed = [one for one in result.outcomes if one.fault is not None]
+    rate = len(failed) / len(result.outcomes) if result.outcomes else 0.0
+    if rate <= bound:
+        return None
+    kinds = sorted({one.fault for one in failed if one.fault is not None})
+    return _void(
+        "failed_requests",
+        f"{len(failed)} of {len(result.outcomes)} requests failed ({', '.join(kinds)}); "
+        f"at most {100 * bound:g}% may",
+        failed=len(failed),
+        requests=len(result.outcomes),
+    )
+
+
+def _slip(result: LoadResult) -> FitnessFinding | None:
+    firsts = values_of(result.answered, "first_token", "sent")
+    if not firsts:
+        return None
+    bound = max(_SLIP_SHARE * median(firsts), _TIMER_S)
+    late = {"the client sent requests late": slips(result)}
+    late["the client's event loop was late"] = tuple(
+        max(0.0, lag - _TIMER_S) for lag in result.lags
+    )
+    for what, values in late.items():
+        slip = percentile(values, _SLIP_PERCENT) if values else 0.0
+        if slip > bound:
+            return _void(
+                "client_slip",
+                f"{what}: {format_duration(slip)} and more in 5% of cases, and the first token "
+                f"took {format_duration(median(firsts))}; the client is overloaded: use a lower "
+                "rate, or a machine with a free core",
+                slip=slip,
+                first_token=median(firsts),
+            )
+    return None
+
+
+def _rate(result: LoadResult) -> FitnessFinding | None:
+    """Find that the client sent fewer requests per second than the schedule has."""
+    if not result.schedule.is_open or len(result.outcomes) < 2:
+        return None
+    first, last = result.outcomes[0], result.outcomes[-1]
+    planned, took = last.due - first.due, last.asked - first.asked
+    if planned <= 0 or planned >= _RATE_SHARE * took:
+        return None
+    steps = len(result.outcomes) - 1
+    return _void(
+        "rate_not_reached",
+        f"{steps / took:.4g} requests per second were sent instead of {steps / planned:.4g}: the "
+        "client is overloaded; use a lower rate, or a machine with a free core",
+        rate=steps / took,
+        asked=steps / planned,
+    )
+
+
+def _lengths(result: LoadResult) -> FitnessFinding | None:
+    asked = [one for one in result.answered if one.tokens_asked is not None]
+    uncounted = sum(one.tokens is None for one in asked)
+    if uncounted:
+        return _void(
+            "other_lengths",
+            f"the server did not count the tokens of {uncounted} of {len(asked)} answers, so their "
+            "length can't be checked; let it report usage (stream_options.include_usage)",
+            answers=len(asked),
+            uncounted=uncounted,
+        )
+    other = [one for one in asked if one.tokens != one.tokens_asked]
+    if not other:
+        return None
+    first = other[0]
+    return _void(
+        "other_lengths",
+        f"{len(other)} of {len(asked)} answers have another length than was asked for, such as "
+        f"{first.tokens} tokens instead of {first.tokens_asked}; ask for a fixed length "
+        "(ignore_eos, min_tokens)",
+        answers=len(asked),
+        other=len(other),
+    )
+
+
+def _queue(result: LoadResult) -> FitnessFinding | None:
+    """Find that the requests in flight grew as long as requests were sent.
+
+    Their mean over the first, second and last third of that time must grow twice, each time by
+    more than two standard deviations of the difference of two such numbers in a stable queue,
+    taken as those of a Poisson distribution.
+    """
+    if not result.schedule.is_open or len(result.outcomes) < 2:
+        return None
+    begin, end = result.outcomes[0].due, result.outcomes[-1].due
+    waiting = _in_flight(result.outcomes, begin, end)
+    third = len(waiting) // 3
+    first, second, last = (fmean(waiting[place : place + third]) for place in (0, third, 2 * third))
+    grown = (
+        after - before > _GROWTH * math.sqrt(before + after)
+        for before, after in ((first, second), (second, last))
+    )
+    if not all(grown):
+        return None
+    return _void(
+        "over_saturated",
+        f"the server can't keep up: {first:.0f}, {second:.0f}, then {last:.0f} requests were in "
+        f"flight over {format_duration(end - begin)}, so latencies depend on how long the load "
+        "lasts; use a lower rate",
+        first=first,
+        second=second,
+        last=last,
+    )
+
+
+def _in_flight(outcomes: tuple[RequestOutcome, ...], begin: float, end: float) -> list[int]:
+    """Return the number of requests in flight at looks spread evenly from begin to end."""
+    due = sorted(one.due for one in outcomes)
+    ended = sorted(one.ended for one in outcomes)
+    looks = 3 * _QUEUE_LOOKS
+    times = (begin + (end - begin) * (look + 0.5) / looks for look in range(looks))
+    return [bisect_right(due, at) - bisect_right(ended, at) for at in times]

@@ -1,0 +1,182 @@
+"""The load generator against a server whose latencies and faults are known."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Sequence
+
+import pytest
+from server_simulator import Plan, ServerSimulator, Truth
+
+from pytest_llmperf.engine.server.answer import ServerRequest
+from pytest_llmperf.engine.server.client import ServerClient
+from pytest_llmperf.engine.server.generator import LoadGenerator, LoadResult
+from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson, trace
+from pytest_llmperf.engine.server.settings import ServerSettings
+from pytest_llmperf.measure.load_metrics import load_figures
+from pytest_llmperf.measure.load_validity import load_findings
+from pytest_llmperf.metrics import compute_all
+
+
+def numbered(count: int, tokens: int = 4) -> list[ServerRequest]:
+    """Requests whose number the server notes."""
+    return [
+        ServerRequest("hi", max_tokens=tokens, body={"simulate": {"number": number}})
+        for number in range(count)
+    ]
+
+
+def loaded(
+    schedule: Schedule,
+    plan: Plan,
+    requests: Sequence[ServerRequest] | None = None,
+    *,
+    slots: int | None = None,
+    stop: tuple[float, float] | None = None,
+) -> tuple[LoadResult, list[Truth]]:
+    async def load() -> tuple[LoadResult, list[Truth]]:
+        async with ServerSimulator(plan, slots=slots, stop=stop) as server:
+            settings = ServerSettings(server.url, idle_s=2.0, total_s=5.0)
+            async with ServerClient(settings) as client:
+                sent = requests or numbered(len(schedule.due) or 100)
+                return await LoadGenerator(client.ask, sent, schedule).run(), server.truths
+
+    return asyncio.run(asyncio.wait_for(load(), 60))
+
+
+def test_an_open_load_sends_each_request_when_it_is_due():
+    result, truths = loaded(poisson(100, seed=3, requests=20), Plan(first=0.2, gap=0.005))
+    begin = result.outcomes[0].due
+    offsets = [one.due - begin + result.schedule.due[0] for one in result.outcomes]
+    assert offsets == pytest.approx(result.schedule.due)
+    assert [one.number for one in result.outcomes] == list(range(20))
+    # The server got all of them before it had answered most: nobody waited for an answer.
+    ends = sorted(one.ended for one in result.outcomes)
+    assert max(truth.received for truth in truths) < ends[10]
+    for one in result.outcomes:
+        assert one.due <= one.asked <= one.sent < one.times[0] < one.times[-1] <= one.ended
+        assert (one.fault, one.tokens, one.tokens_asked, len(one.times)) == (None, 4, 4, 4)
+        assert (one.prompt_tokens, one.cached_tokens) == (5, 2)
+    assert result.window == (begin, ends[-1])
+
+
+def test_a_closed_load_keeps_its_number_of_requests_in_flight():
+    result, truths = loaded(closed(4, requests=22), Plan(first=0.01))
+    assert sorted(truth.number for truth in truths) == list(range(22))
+    edges = [(one.asked, 1) for one in result.outcomes] + [
+        (one.ended, -1) for one in result.outcomes
+    ]
+    flying, most = 0, 0
+    for _, step in sorted(edges):
+        flying += step
+        most = max(most, flying)
+    assert most == 4
+    assert not result.schedule.is_open
+
+
+def test_a_closed_load_of_a_duration_ends_after_it():
+    result, _ = loaded(closed(2, duration=0.2), Plan(first=0.03), numbered(1))
+    assert 4 <= len(result.outcomes) <= 14
+    assert max(one.due for one in result.outcomes) < result.window[0] + 0.21
+
+
+def test_latencies_count_from_when_requests_were_due_and_not_from_when_they_could_be_sent():
+    async def slow_client(request: ServerRequest) -> None:
+        raise AssertionError
+
+    result, truths = loaded(constant(50, requests=30), Plan(first=0.005), stop=(0.1, 0.5))
+    figures = load_figures(result)
+    # Requests due within the stop were answered after it, and their latencies say so.
+    begin, stopped = truths[0].received + 0.1, 0.5
+    within = [one for one in result.outcomes if begin + 0.02 < one.due < begin + stopped - 0.05]
+    assert len(within) > 10
+    for one in within:
+        assert one.times[0] - one.due > begin + stopped - one.due - 0.05
+    assert figures.from_schedule["first_token"].worst > 0.3
+    assert figures.error_rate == 0
+
+
+def test_a_run_of_the_answers_has_the_metrics_of_runs():
+    result, _ = loaded(constant(50, requests=5), Plan(first=0.02, gap=0.01, tokens_per_chunk=2))
+    run = result.run
+    assert run is not None
+    figures, values = load_figures(result), compute_all(run)
+    assert values["first_token"] == figures.from_schedule["first_token"].median
+    assert [one.output_tokens for one in run.timelines] == [4] * 5
+    assert [one.due for one in run.schedule] == [one.due for one in result.outcomes]
+    uncounted, _ = loaded(constant(50, requests=2), Plan(usage="none"))
+    assert uncounted.run is None
+
+
+def test_a_trace_sends_the_requests_that_it_states(tmp_path):
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"at": 0}\n{"at": 0.01, "prompt": "own", "max_tokens": 2}\n{"at": 0.02}\n')
+    result, _ = loaded(trace(path), Plan(), [ServerRequest("usual", max_tokens=3)])
+    assert [one.tokens for one in result.outcomes] == [3, 2, 3]
+
+
+FAULTY = ("reset", "bad_frame", "status", "error_event", "cut_short", "half_frame", "stall")
+KINDS = {
+    "reset": "reset",
+    "bad_frame": "bad_frame",
+    "status": "status",
+    "error_event": "server_error",
+    "cut_short": "cut_short",
+    "half_frame": "cut_short",
+    "stall": "idle_timeout",
+}
+
+
+def test_no_request_is_lost_among_faults():
+    requests = numbered(140)
+    expected = {}
+    for number in range(0, 140, 20):
+        fault = FAULTY[number // 20]
+        expected[number] = KINDS[fault]
+        requests[number] = ServerRequest(
+            "hi", max_tokens=4, body={"simulate": {"number": number, "fault": fault}}
+        )
+    result, truths = loaded(closed(16, requests=140), Plan(), requests)
+    assert {one.number: one.fault for one in result.outcomes if one.fault} == expected
+    assert [one.number for one in result.outcomes] == list(range(140))
+    assert len(truths) == 140
+    figures = load_figures(result)
+    assert (figures.answered, figures.error_rate) == (133, pytest.approx(0.05))
+    (finding,) = [one for one in load_findings(result) if one.name == "failed_requests"]
+    assert "7 of 140 requests failed" in finding.text
+
+
+@pytest.mark.parametrize("schedule", [constant(100, requests=50), closed(2, requests=50)])
+def test_a_mistake_of_the_program_ends_the_load(schedule):
+    asked = []
+
+    async def broken(request: ServerRequest) -> None:
+        asked.append(request)
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    generator = LoadGenerator(broken, numbered(1), schedule)  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(generator.run(), 10))
+    assert len(asked) < 10
+
+
+def test_the_garbage_collector_is_as_before_afterwards():
+    before = gc.get_threshold()
+    seen = []
+
+    async def looking(request: ServerRequest) -> None:
+        seen.append((gc.get_threshold()[2] > before[2], gc.get_freeze_count() > 0))
+        raise ZeroDivisionError
+
+    generator = LoadGenerator(looking, numbered(1), constant(1, requests=1))  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(generator.run())
+    assert seen == [(True, True)]
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
+def test_a_load_without_requests_is_refused():
+    with pytest.raises(ValueError, match="no requests"):
+        LoadGenerator(ServerClient(ServerSettings("http://h")).ask, [], constant(1, requests=1))

@@ -1,0 +1,185 @@
+"""Figures of a load, and what makes them void."""
+
+from __future__ import annotations
+
+import random
+from array import array
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson
+from pytest_llmperf.measure.load_metrics import Distribution, chunk_gaps, load_figures, values_of
+from pytest_llmperf.measure.load_validity import load_findings
+
+
+def outcome(number: int = 0, due: float = 0.0, **other: Any) -> RequestOutcome:
+    """Sent 0.1 s late, first token after 0.5 s, then three more each 0.2 s later."""
+    start = due + 0.1
+    fields: dict[str, Any] = {
+        "asked": start,
+        "sent": start,
+        "ended": start + 1.2,
+        "times": array("d", (start + 0.4, start + 0.6, start + 0.8, start + 1.0)),
+        "first_answer": start + 0.6,
+        "first_chunk_tokens": None,
+        "tokens": 4,
+        "tokens_asked": 4,
+    }
+    return RequestOutcome(number, due, **{**fields, **other})
+
+
+def result(*outcomes: RequestOutcome, schedule: Schedule | None = None, **more: Any) -> LoadResult:
+    window = (min(one.due for one in outcomes), max(one.ended for one in outcomes))
+    return LoadResult(schedule or constant(1, requests=len(outcomes)), outcomes, window, **more)
+
+
+def near(value: float) -> Any:
+    return pytest.approx(value)
+
+
+def test_latencies_are_from_the_schedule_and_since_sending() -> None:
+    one = [outcome()]
+    assert values_of(one, "first_token") == (near(0.5),)
+    assert values_of(one, "first_token", "sent") == (near(0.4),)
+    assert values_of(one, "first_answer_token") == (near(0.7),)
+    assert values_of(one, "end_to_end") == (near(1.1),)
+    assert values_of(one, "end_to_end", "sent") == (near(1.0),)
+    assert values_of(one, "time_per_output_token") == (near(0.2),)
+    assert chunk_gaps(one) == (near(0.2), near(0.2), near(0.2))
+
+
+def test_time_per_output_token_goes_by_the_servers_count() -> None:
+    assert values_of([outcome(tokens=7)], "time_per_output_token") == (near(0.1),)
+    assert values_of([outcome(tokens=8, first_chunk_tokens=2)], "time_per_output_token") == (
+        near(0.1),
+    )
+    single = {"times": array("d", (1.0,))}
+    for other in ({"tokens": None}, {"tokens": 1}, single, {"times": array("d")}):
+        assert values_of([outcome(**other)], "time_per_output_token") == ()
+
+
+def test_rates_are_over_the_wall_window_and_faults_count_as_errors() -> None:
+    failed = outcome(1, 1.0, fault="reset", tokens=None, ended=4.0)
+    figures = load_figures(result(outcome(), failed, outcome(2, 2.0)))
+    assert (figures.requests, figures.answered, figures.seconds) == (3, 2, 4.0)
+    assert (figures.requests_per_sec, figures.output_tokens_per_sec) == (0.5, 2.0)
+    assert figures.error_rate == near(1 / 3)
+    assert figures.goodput is None
+    assert figures.from_schedule["first_token"].count == 2
+    assert figures.slip is not None
+    assert figures.slip.count == 3
+    assert load_figures(result(outcome(tokens=None))).output_tokens_per_sec is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "good"),
+    [
+        ({}, 2),
+        ({"first_token": 0.55}, 1),
+        ({"first_token": 0.45}, 0),
+        ({"first_token": 0.65, "time_per_output_token": 0.25}, 2),
+        ({"first_token": 0.65, "time_per_output_token": 0.15}, 0),
+        ({"first_answer_token": 1.0}, 1),
+    ],
+)
+def test_goodput_counts_answers_within_all_limits(limits: dict[str, float], good: int) -> None:
+    later = outcome(1, 1.0, sent=1.2, times=array("d", (1.6, 1.8, 2.0, 2.2)), first_answer=None)
+    failed = outcome(2, 2.0, fault="reset")
+    loaded = result(outcome(), later, failed)
+    assert load_figures(loaded, limits).goodput == near(good / 3.3)
+
+
+def test_an_answer_of_one_token_has_no_time_per_token_to_be_good_in() -> None:
+    single = outcome(tokens=1, times=array("d", (0.5,)), ended=2.0)
+    limits = {"time_per_output_token": 0.1, "end_to_end": 1.0}
+    assert load_figures(result(single), limits).goodput == near(0.5)
+    silent = outcome(tokens=0, times=array("d"), ended=2.0)
+    assert load_figures(result(silent), limits).goodput == 0
+
+
+def test_percentiles_need_enough_requests() -> None:
+    few = Distribution.of([float(n) for n in range(60)])
+    assert few is not None
+    assert (few.count, few.median, few.worst, few.mean) == (60, 29.5, 59.0, 29.5)
+    assert few.percentiles == {90.0: near(53.1)}
+    assert Distribution.of([]) is None
+
+
+def names(loaded: LoadResult, **more: Any) -> list[str]:
+    return [one.name for one in load_findings(loaded, **more)]
+
+
+def on_time(number: int, due: float, took: float = 1.2, **other: Any) -> RequestOutcome:
+    fields = {"asked": due, "sent": due, "ended": due + took, "times": array("d", (due + 0.4,))}
+    return outcome(number, due, **{**fields, **other})
+
+
+def steady(count: int = 60, **other: Any) -> list[RequestOutcome]:
+    return [on_time(number, number / 10, **other) for number in range(count)]
+
+
+def test_a_sound_load_has_no_findings() -> None:
+    assert names(result(*steady())) == []
+    assert names(result(*steady(), schedule=closed(3, requests=60))) == []
+    assert names(result(on_time(0, 0.0))) == []
+
+
+def test_errors_above_the_bound_are_found() -> None:
+    outcomes = steady(57) + [on_time(n, n / 10, fault="status") for n in range(57, 60)]
+    (finding,) = load_findings(result(*outcomes))
+    assert finding.text == "3 of 60 requests failed (status); at most 1% may"
+    assert names(result(*outcomes), max_error_rate=0.05) == []
+
+
+def test_a_client_that_sends_late_is_found() -> None:
+    late = [on_time(n, n / 10, asked=n / 10 + 0.03) for n in range(60)]
+    (finding,) = load_findings(result(*late))
+    assert "the client sent requests late: 30.0 ms and more in 5% of cases" in finding.text
+    lags = array("d", [0.03] * 60)
+    assert names(result(*steady(), schedule=closed(3, requests=60), lags=lags)) == ["client_slip"]
+    assert names(result(*steady(), lags=array("d", [0.001] * 60))) == []
+
+
+def test_a_rate_below_the_one_asked_for_is_found() -> None:
+    slower = [on_time(n, n / 10, asked=n / 10 * 1.05, sent=n / 10 * 1.05) for n in range(60)]
+    slower = [on_time(one.number, one.due, asked=one.asked) for one in slower]
+    assert "rate_not_reached" in names(result(*slower))
+
+
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ({"tokens": 3}, "60 of 60 answers have another length than was asked for, such as 3"),
+        ({"tokens": None}, "did not count the tokens of 60 of 60 answers"),
+    ],
+)
+def test_lengths_other_than_asked_for_are_found(other: dict[str, Any], text: str) -> None:
+    (finding,) = load_findings(result(*steady(**other)))
+    assert text in finding.text
+    assert names(result(*steady(**other)), exact_lengths=False) == []
+    assert names(result(*steady(**other, tokens_asked=None))) == []
+
+
+def served(rate: float, service: float, slots: int, seconds: float, seed: int) -> LoadResult:
+    """Requests that arrive at random and are served by so many slots, in order."""
+    schedule = poisson(rate, seed=seed, duration=seconds)
+    draw = random.Random(seed)
+    free = [0.0] * slots
+    outcomes = []
+    for number, due in enumerate(schedule.due):
+        slot = free.index(min(free))
+        free[slot] = max(free[slot], due) + draw.uniform(0.5, 1.5) * service
+        outcomes.append(on_time(number, due, free[slot] - due))
+    return result(*outcomes, schedule=schedule)
+
+
+def test_a_queue_that_grows_without_end_is_found_and_a_busy_one_is_not() -> None:
+    for seed in range(20):
+        # 1.3 times what the server can do, and four fifths of it.
+        assert names(served(13, 0.4, 4, 60, seed)) == ["over_saturated"]
+        assert names(served(8, 0.4, 4, 60, seed)) == []
+    # One stop, which the server catches up after.
+    outcomes = [on_time(n, n / 50, 2.4 - n / 50 if 20 <= n < 120 else 0.4) for n in range(400)]
+    assert names(result(*outcomes, schedule=constant(50, requests=400))) == []
