@@ -30,13 +30,9 @@ import aiohttp
 
 from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
+from pytest_llmperf.engine.server.exchange import loads
 from pytest_llmperf.engine.server.generator import quiet_gc
 from pytest_llmperf.engine.server.settings import ServerSettings
-
-try:
-    from orjson import loads
-except ImportError:
-    from json import loads
 
 #: A chunk of llama.cpp's server.
 CHUNK = {

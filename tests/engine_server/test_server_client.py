@@ -17,6 +17,7 @@ from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest, Usa
 from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.fault import ServerFault
 from pytest_llmperf.engine.server.settings import ServerSettings
+from pytest_llmperf.engine.server.sse import SseEvent, SseParser
 
 KEY = "sk-0123456789abcdef"
 
@@ -284,3 +285,45 @@ def test_a_cancelled_request_leaves_nothing_open():
                 assert not client._session.connector._acquired
 
     asyncio.run(asyncio.wait_for(exchange(), 10))
+
+
+STREAM = b'data: {"choices":[{"text":"a","finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n%s" % (
+    len(STREAM),
+    STREAM,
+)
+
+
+def test_arrival_is_when_bytes_left_the_socket_and_not_when_they_were_parsed(monkeypatch):
+    parsed = []
+    feed = SseParser.feed
+
+    def noted(parser: SseParser, data: bytes, at: float) -> list[SseEvent]:
+        parsed.append(time.perf_counter())
+        return feed(parser, data, at)
+
+    monkeypatch.setattr(SseParser, "feed", noted)
+
+    async def exchange(listening: socket.socket) -> list[ServerAnswer]:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        async with ServerClient(ServerSettings(url)) as client:
+            asking = [asyncio.ensure_future(client.ask(ServerRequest("hi"))) for _ in range(4)]
+            served = []
+            for _ in asking:
+                connection, _ = await asyncio.get_running_loop().sock_accept(listening)
+                served.append(connection)
+            await asyncio.sleep(0.1)
+            # All answers are there before the event loop looks at one of them.
+            for connection in served:
+                connection.sendall(RESPONSE)
+            answers = await asyncio.gather(*asking)
+            for connection in served:
+                connection.close()
+        return answers
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.setblocking(False)
+        answers = asyncio.run(asyncio.wait_for(exchange(listening), 10))
+    assert [one.text for one in answers] == ["a"] * 4
+    assert len(parsed) == 4
+    assert max(one.chunks[0].time for one in answers) < min(parsed)

@@ -63,13 +63,13 @@ def test_text_of_any_characters_comes_through_any_cuts(texts, line_end, cuts):
 def test_an_event_has_the_time_of_the_read_that_completed_it():
     parser = SseParser()
     assert parser.feed(b"data: a\n", 1.0) == []
-    assert parser.has_rest
+    assert parser.rest == b"data: a"
     assert parser.feed(b"\ndata: b\n\ndata: c", 2.0) == [
         SseEvent(2.0, "message", b"a"),
         SseEvent(2.0, "message", b"b"),
     ]
     assert parser.feed(b"\n\n", 3.0) == [SseEvent(3.0, "message", b"c")]
-    assert not parser.has_rest
+    assert parser.rest == b""
 
 
 def test_an_event_without_end_is_refused(monkeypatch):

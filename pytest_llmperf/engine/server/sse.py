@@ -69,9 +69,9 @@ class SseParser:
         return events
 
     @property
-    def has_rest(self) -> bool:
-        """Whether bytes of an incomplete event were received."""
-        return bool(self._rest.strip(b"\n"))
+    def rest(self) -> bytes:
+        """Bytes of an event that is not complete."""
+        return self._rest.strip(b"\n")
 
     def _with_plain_line_ends(self, data: bytes) -> bytes:
         if self._after_return and data[:1] == b"\n":

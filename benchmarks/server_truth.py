@@ -1,0 +1,242 @@
+"""Whether figures of a load are true: against a server that notes what it really did.
+
+The simulator of the tests runs as a process and notes when it had read each request and when it
+wrote each chunk, on the clock that both processes share. Its latencies are the truth; the rate and
+the goodput are computed from its own times. Each figure must agree within 1% or 0.3 ms. Then the
+whole server stops once for two seconds: every request that was due meanwhile must show the wait.
+Last, of 10,000 requests, of which a twentieth fails in every way there is, none may be lost.
+
+    .venv/bin/python benchmarks/server_truth.py
+
+Exit status 0 if all figures agree; 1 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+
+from pytest_llmperf.engine.server.answer import ServerRequest
+from pytest_llmperf.engine.server.client import ServerClient
+from pytest_llmperf.engine.server.generator import LoadGenerator, LoadResult
+from pytest_llmperf.engine.server.schedule import Schedule, closed, poisson
+from pytest_llmperf.engine.server.settings import ServerSettings
+from pytest_llmperf.measure.load_metrics import load_figures, slips
+from pytest_llmperf.measure.load_validity import load_findings
+
+SIMULATOR = Path(__file__).resolve().parent.parent / "tests" / "support" / "server_simulator.py"
+#: Seconds to the first token, from token to token, and tokens per answer.
+FIRST, GAP, TOKENS = 0.05, 0.01, 33
+SHARE, SECONDS = 0.01, 0.0003
+#: The whole server stops: seconds after the first request, and for how long.
+STOP_AT, STOP_FOR = 2.0, 2.0
+
+Truths = Sequence[Mapping[str, Any]]
+
+
+@contextmanager
+def simulator(plan: Mapping[str, Any], *options: str) -> Iterator[str]:
+    """Run the simulator as a process; yield its URL."""
+    command = [sys.executable, str(SIMULATOR), "--plan", json.dumps(plan), *options]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().decode().strip()
+        process.communicate()
+
+
+def fetch_truth(url: str) -> Truths:
+    """Return what the server did since it was asked last, in the order of the requests."""
+    with urllib.request.urlopen(f"{url}/truth") as response:
+        truths = json.load(response)
+    forget = urllib.request.Request(f"{url}/truth", method="DELETE")
+    urllib.request.urlopen(forget).close()
+    return sorted(truths, key=lambda one: int(one["number"]))
+
+
+async def load(url: str, schedule: Schedule, count: int) -> LoadResult:
+    """Put a load on the server."""
+    requests = [
+        ServerRequest(
+            "hi",
+            max_tokens=TOKENS,
+            # Every fourth is too slow to be good.
+            body={"simulate": {"number": number, "first": FIRST * (1 if number % 4 else 4)}},
+        )
+        for number in range(count)
+    ]
+    async with ServerClient(ServerSettings(url)) as client:
+        return await LoadGenerator(client.ask, requests, schedule).run()
+
+
+def true_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
+    """Return the figures from the server's own times, of requests that began when it had them."""
+    firsts = [one["chunks"][0][0] - one["received"] for one in truths]
+    ends = [one["chunks"][-1][0] - one["received"] for one in truths]
+    gaps = [
+        (one["chunks"][-1][0] - one["chunks"][0][0])
+        / (sum(tokens for _, tokens in one["chunks"]) - 1)
+        for one in truths
+    ]
+    seconds = max(one["finished"] for one in truths) - min(one["received"] for one in truths)
+    good = sum(
+        first <= limit_of(firsts) and end <= limit_of(ends)
+        for first, end in zip(firsts, ends, strict=True)
+    )
+    return {
+        "first token": median(firsts),
+        "time per token": median(gaps),
+        "end to end": median(ends),
+        "requests/s": len(truths) / seconds,
+        "tokens/s": len(truths) * TOKENS / seconds,
+        "goodput": good / seconds,
+    }
+
+
+def limit_of(values: Sequence[float]) -> float:
+    """Return a limit that some requests exceed by far and none by a hair."""
+    return median(values) * 1.5
+
+
+def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
+    """Return the same figures as the client has them."""
+    firsts = [one["chunks"][0][0] - one["received"] for one in truths]
+    ends = [one["chunks"][-1][0] - one["received"] for one in truths]
+    limits = {"first_token": limit_of(firsts), "end_to_end": limit_of(ends)}
+    figures = load_figures(result, limits)
+    assert figures.output_tokens_per_sec is not None
+    assert figures.goodput is not None
+    latencies = figures.since_sent
+    return {
+        "first token": latencies["first_token"].median,
+        "time per token": latencies["time_per_output_token"].median,
+        "end to end": latencies["end_to_end"].median,
+        "requests/s": figures.requests_per_sec,
+        "tokens/s": figures.output_tokens_per_sec,
+        "goodput": figures.goodput,
+    }
+
+
+def agree(name: str, truth: float, measured: float) -> bool:
+    """Whether a figure is near enough to its truth."""
+    off = abs(measured - truth)
+    return off <= SHARE * truth or ("/s" not in name and name != "goodput" and off <= SECONDS)
+
+
+def compare(name: str, schedules: Sequence[Schedule], count: int) -> bool:
+    """Measure one load with each schedule; print its figures beside the truth."""
+    rows: dict[str, list[tuple[float, float]]] = {}
+    findings: list[str] = []
+    late: list[float] = []
+    with simulator({"first": FIRST, "gap": GAP}) as url:
+        for schedule in schedules:
+            result = asyncio.run(load(url, schedule, count))
+            truths = fetch_truth(url)
+            findings += (str(one) for one in load_findings(result))
+            late += slips(result)
+            measured = measured_figures(result, truths)
+            for figure, truth in true_figures(result, truths).items():
+                rows.setdefault(figure, []).append((truth, measured[figure]))
+    fine = not findings
+    for figure, pairs in rows.items():
+        ratios = sorted(measured / truth - 1 for truth, measured in pairs)
+        truth, measured = (median(values) for values in zip(*pairs, strict=True))
+        good = all(agree(figure, *pair) for pair in pairs)
+        fine = fine and good
+        in_ms = "/s" not in figure and figure != "goodput"
+        scale, unit = (1000, " ms") if in_ms else (1, "/s")
+        print(
+            f"{name:16} {figure:15} {truth * scale:9.3f}{unit} {measured * scale:9.3f}{unit} "
+            f"{median(ratios):+7.2%} ({ratios[0]:+.2%} to {ratios[-1]:+.2%})"
+            f"{'' if good else '  OFF'}"
+        )
+    print(f"{name:16} sent late: {median(late) * 1000:.3f} ms, at worst {max(late) * 1000:.3f} ms")
+    for finding in findings:
+        print(f"{name:16} {finding}")
+    return fine
+
+
+def stop_shows(rate: float, seed: int) -> bool:
+    """Stop the server once; print whether requests due meanwhile show it."""
+    schedule = poisson(rate, seed=seed, duration=STOP_AT + STOP_FOR + 2.0)
+    plan = {"first": FIRST, "gap": GAP}
+    with simulator(plan, "--stop", str(STOP_AT), str(STOP_FOR)) as url:
+        result = asyncio.run(load(url, schedule, len(schedule.due)))
+        truths = fetch_truth(url)
+    begin = min(one["received"] for one in truths) + STOP_AT
+    end = begin + STOP_FOR
+    within = [one for one in result.outcomes if begin + 0.02 <= one.due < end]
+    shown = [one for one in within if one.times and one.times[0] - one.due >= end - one.due]
+    print(
+        f"a stop of {STOP_FOR:g} s: {len(within)} of {len(result.outcomes)} requests were due in "
+        f"it; {len(shown)} of them have the rest of it in their first token"
+    )
+    return len(shown) == len(within) > 0
+
+
+def none_is_lost(count: int) -> bool:
+    """Send many requests of which some fail; print what became of them."""
+    faults = ("reset", "bad_frame", "status", "error_event", "cut_short", "half_frame", "stall")
+    requests = []
+    for number in range(count):
+        fault = faults[number // 20 % len(faults)] if number % 20 == 0 else None
+        body = {"simulate": {"number": number, "fault": fault}}
+        requests.append(ServerRequest("hi", max_tokens=4, body=body))
+
+    async def send(url: str) -> LoadResult:
+        async with ServerClient(ServerSettings(url, idle_s=1.0, total_s=10.0)) as client:
+            return await LoadGenerator(client.ask, requests, closed(64, requests=count)).run()
+
+    before = psutil.Process().memory_info().rss
+    with simulator({}) as url:
+        result = asyncio.run(send(url))
+        truths = fetch_truth(url)
+    grown = psutil.Process().memory_info().rss - before
+    failed = Counter(one.fault for one in result.outcomes if one.fault is not None)
+    good = sum(failed.values()) == len(range(0, count, 20)) and [
+        one.number for one in result.outcomes
+    ] == list(range(count))
+    print(
+        f"{count} requests: {len(result.outcomes)} came to an end, {len(truths)} reached the "
+        f"server, {sum(failed.values())} failed ({dict(failed)}); "
+        f"{result.window[1] - result.window[0]:.1f} s, {grown / count:.0f} bytes each"
+    )
+    return good
+
+
+def main() -> int:
+    """Compare every load; return the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    times = range(arguments.repeat)
+    print(f"{'load':16} {'figure':15} {'truth':>12} {'measured':>12} difference (spread)")
+    fine = [
+        compare("1 at a time", [closed(1, requests=8) for _ in times], 8),
+        compare("8 at a time", [closed(8, requests=64) for _ in times], 64),
+        compare("64 at a time", [closed(64, requests=384) for _ in times], 384),
+        compare(
+            "50 per second",
+            [poisson(50, seed=arguments.seed + number, requests=250) for number in times],
+            250,
+        ),
+        stop_shows(50.0, arguments.seed),
+        none_is_lost(10_000),
+    ]
+    return 0 if all(fine) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Connections that note when bytes left the socket, and hand them on at once.
+
+A task that waits for bytes runs only when the event loop comes to it: with many answers at a time,
+after the others that arrived together have been parsed. It also costs as much as all of the
+parsing. So the connection itself reads the clock, and calls the reader of its response.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+#: Idle connections are closed before common servers do so (uvicorn: 5 s), else a request could
+#: be written to a connection that is just being closed.
+_KEEP_ALIVE_S = 4.0
+
+#: Takes bytes of a body and their arrival time.
+Reader = Callable[[bytes, float], None]
+
+
+class TimedConnection(ResponseHandler):
+    """A connection that notes when it last received bytes.
+
+    Attributes:
+        received_at: that time, or None.
+        on_received: called after each arrival.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
+        super().__init__(loop)
+        self._clock = clock
+        self.received_at: float | None = None
+        self.on_received: Callable[[], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Read the clock before anything is parsed."""
+        if not data:
+            # Not from the socket: a reader that emptied the buffer lets the parser go on.
+            super().data_received(data)
+            return
+        self.received_at = self._clock()
+        super().data_received(data)
+        if self.on_received is not None:
+            self.on_received()
+
+
+def timed_connector(clock: Callable[[], float]) -> aiohttp.TCPConnector:
+    """Return a connector without limit whose connections note arrival times.
+
+    aiohttp has no public way to choose the class of its connections. Should a version lack
+    ``_factory``, ``read_body`` reads the clock when its task gets the bytes.
+    """
+    # TCP_NODELAY is set by aiohttp.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+    if hasattr(connector, "_factory"):
+        made = partial(TimedConnection, loop=asyncio.get_running_loop(), clock=clock)
+        connector._factory = made
+    return connector
+
+
+def timed_connection(response: aiohttp.ClientResponse) -> TimedConnection | None:
+    """Return the connection of a response, if it notes arrival times."""
+    connection = getattr(response, "_protocol", None)
+    return connection if isinstance(connection, TimedConnection) else None
+
+
+async def read_body(
+    response: aiohttp.ClientResponse, reader: Reader, clock: Callable[[], float]
+) -> None:
+    """Hand the bytes of a body to a reader as they arrive, until its end.
+
+    A reader that wants no more closes the response.
+
+    Raises:
+        aiohttp.ClientError: the body did not come to its end.
+    """
+    content, connection = response.content, timed_connection(response)
+    if connection is None:
+        while data := await content.readany():
+            reader(data, clock())
+        return
+
+    def take() -> None:
+        # What arrived before a connection broke was taken when it arrived.
+        while content.exception() is None and (data := content.read_nowait()):
+            received_at = connection.received_at
+            reader(data, clock() if received_at is None else received_at)
+
+    # What has arrived with the headers.
+    take()
+    connection.on_received = take
+    try:
+        # It does not look for an error that came before it.
+        if content.exception() is None:
+            await content.wait_eof()
+    finally:
+        connection.on_received = None
+    if (error := content.exception()) is not None:
+        raise error
