@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -23,7 +22,7 @@ except ImportError:
         "run: pip install 'pytest-llmperf[serve]'"
     ) from None
 
-from pytest_llmperf.engine.server.connections import timed_connector
+from pytest_llmperf.engine.server.connections import TimedConnector
 from pytest_llmperf.engine.server.exchange import Exchange
 
 #: Bytes that may wait to be parsed before the socket is no longer read.
@@ -54,19 +53,15 @@ class ServerClient:
         settings = self._settings
         headers = _headers(settings)
         self._secrets = _secrets(settings, headers)
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_end.append(self._note_connection)
-        trace.on_connection_reuseconn.append(self._note_connection)
         self._session = aiohttp.ClientSession(
             headers=headers,
-            connector=timed_connector(self._clock),
+            connector=TimedConnector(self._clock),
             # An exchange watches the other deadlines itself.
             timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=settings.proxy_from_environment,
             auto_decompress=False,
             read_bufsize=_READ_BUFFER,
-            trace_configs=[trace],
         )
         return self
 
@@ -90,11 +85,6 @@ class ServerClient:
             # Outside of any handler: aiohttp's own errors and frames hold the request's headers.
             raise answer
         return answer
-
-    async def _note_connection(
-        self, _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object
-    ) -> None:
-        context.trace_request_ctx.sent = self._clock()
 
 
 def _headers(settings: ServerSettings) -> dict[str, str]:

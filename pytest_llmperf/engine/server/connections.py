@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
+from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
 #: Idle connections are closed before common servers do so (uvicorn: 5 s), else a request could
 #: be written to a connection that is just being closed.
@@ -47,19 +50,37 @@ class TimedConnection(ResponseHandler):
         if self.on_received is not None:
             self.on_received()
 
+    def resume_reading(self, *arguments: Any, **named: Any) -> None:
+        """Go on reading, if it was paused: aiohttp asks for it at each read of its buffer."""
+        if getattr(self, "_reading_paused", True) or getattr(self, "_buffer_paused", False):
+            super().resume_reading(*arguments, **named)
 
-def timed_connector(clock: Callable[[], float]) -> aiohttp.TCPConnector:
-    """Return a connector without limit whose connections note arrival times.
+
+#: Called with the time when the connection of the running request stands.
+on_connected: ContextVar[Callable[[float], None]] = ContextVar("on_connected")
+
+
+class TimedConnector(aiohttp.TCPConnector):
+    """A connector without limit whose connections note arrival times.
 
     aiohttp has no public way to choose the class of its connections. Should a version lack
     ``_factory``, ``read_body`` reads the clock when its task gets the bytes.
     """
-    # TCP_NODELAY is set by aiohttp.
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-    if hasattr(connector, "_factory"):
-        made = partial(TimedConnection, loop=asyncio.get_running_loop(), clock=clock)
-        connector._factory = made
-    return connector
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        # TCP_NODELAY is set by aiohttp.
+        super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
+        self._clock = clock
+        if hasattr(self, "_factory"):
+            made = partial(TimedConnection, loop=asyncio.get_running_loop(), clock=clock)
+            # Typed as making the base class only.
+            self._factory = made  # type: ignore[assignment]
+
+    async def connect(self, *arguments: Any, **named: Any) -> Connection:
+        """Return a connection, kept or new, and tell the request when it stood."""
+        connection = await super().connect(*arguments, **named)
+        on_connected.get()(self._clock())
+        return connection
 
 
 def timed_connection(response: aiohttp.ClientResponse) -> TimedConnection | None:
@@ -86,7 +107,7 @@ async def read_body(
 
     def take() -> None:
         # What arrived before a connection broke was taken when it arrived.
-        while content.exception() is None and (data := content.read_nowait()):
+        if content.exception() is None and (data := content.read_nowait()):
             received_at = connection.received_at
             reader(data, clock() if received_at is None else received_at)
 
@@ -99,5 +120,7 @@ async def read_body(
             await content.wait_eof()
     finally:
         connection.on_received = None
+    # What a full buffer had held back.
+    take()
     if (error := content.exception()) is not None:
         raise error

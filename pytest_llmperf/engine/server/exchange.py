@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +17,12 @@ from pytest_llmperf.engine.server.answer import (
     ServerAnswer,
     ServerSaysError,
 )
-from pytest_llmperf.engine.server.connections import TimedConnection, read_body, timed_connection
+from pytest_llmperf.engine.server.connections import (
+    TimedConnection,
+    on_connected,
+    read_body,
+    timed_connection,
+)
 from pytest_llmperf.engine.server.fault import FaultKind, ServerFault, excerpt
 from pytest_llmperf.engine.server.settings import ServerSettings
 from pytest_llmperf.engine.server.sse import SseError, SseParser
@@ -58,8 +64,7 @@ class Exchange:
         self._response: aiohttp.ClientResponse | None = None
         self._connection: TimedConnection | None = None
         self._asked = 0.0
-        #: Set by the client's trace when the connection stands.
-        self.sent: float | None = None
+        self._sent: float | None = None
         self._finished: float | None = None
         self._failed: ServerFault | None = None
         self._expired: Literal["idle_timeout", "total_timeout"] | None = None
@@ -71,10 +76,11 @@ class Exchange:
         self._asked = self._clock()
         self._task = asyncio.current_task()
         self._watch()
+        on_connected.set(self._note_connection)
         broken = None
         try:
             async with session.post(
-                self._settings.endpoint, data=body, allow_redirects=False, trace_request_ctx=self
+                self._settings.endpoint, data=body, allow_redirects=False
             ) as response:
                 self._response, self._connection = response, timed_connection(response)
                 await self._refuse(response)
@@ -83,7 +89,7 @@ class Exchange:
         except asyncio.CancelledError:
             if self._expired is None:
                 raise
-            if hasattr(self._task, "uncancel"):
+            if sys.version_info >= (3, 11) and self._task is not None:
                 self._task.uncancel()
             broken = self._expiry(self._expired)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
@@ -105,8 +111,11 @@ class Exchange:
                 what = "ended its stream before the answer was finished"
                 return self._fault("cut_short", what, self._parser.rest)
             self._finished = self._clock()
-        sent = self._asked if self.sent is None else self.sent
+        sent = self._asked if self._sent is None else self._sent
         return self._builder.answer(self._asked, sent, self._finished)
+
+    def _note_connection(self, time: float) -> None:
+        self._sent = time
 
     def _watch(self) -> None:
         """Cancel the request if a deadline has passed, else look again at the next one.
@@ -212,7 +221,7 @@ class Exchange:
             at=self._clock(),
             status=status,
             body=shown,
-            sent=self.sent,
+            sent=self._sent,
             chunks=tuple(self._builder.chunks),
         )
 
