@@ -56,13 +56,13 @@ def simulator(plan: Mapping[str, Any], *options: str) -> Iterator[str]:
         process.communicate()
 
 
-def fetch_truth(url: str) -> Truths:
-    """Return what the server did since it was asked last, in the order of the requests."""
+def fetch_truth(url: str) -> tuple[Truths, Sequence[float]]:
+    """Return what the server did since it was asked last, by request, and when it stopped."""
     with urllib.request.urlopen(f"{url}/truth") as response:
-        truths = json.load(response)
+        found = json.load(response)
     forget = urllib.request.Request(f"{url}/truth", method="DELETE")
     urllib.request.urlopen(forget).close()
-    return sorted(truths, key=lambda one: int(one["number"]))
+    return sorted(found["truths"], key=lambda one: int(one["number"])), found["stopped"]
 
 
 async def load(url: str, schedule: Schedule, count: int) -> LoadResult:
@@ -142,7 +142,7 @@ def compare(name: str, schedules: Sequence[Schedule], count: int) -> bool:
     with simulator({"first": FIRST, "gap": GAP}) as url:
         for schedule in schedules:
             result = asyncio.run(load(url, schedule, count))
-            truths = fetch_truth(url)
+            truths, _ = fetch_truth(url)
             findings += (str(one) for one in load_findings(result))
             late += slips(result)
             measured = measured_figures(result, truths)
@@ -173,11 +173,9 @@ def stop_shows(rate: float, seed: int) -> bool:
     plan = {"first": FIRST, "gap": GAP}
     with simulator(plan, "--stop", str(STOP_AT), str(STOP_FOR)) as url:
         result = asyncio.run(load(url, schedule, len(schedule.due)))
-        truths = fetch_truth(url)
-    begin = min(one["received"] for one in truths) + STOP_AT
-    end = begin + STOP_FOR
-    within = [one for one in result.outcomes if begin + 0.02 <= one.due < end]
-    shown = [one for one in within if one.times and one.times[0] - one.due >= end - one.due]
+        _, (begin, end) = fetch_truth(url)
+    within = [one for one in result.outcomes if begin <= one.due < end]
+    shown = [one for one in within if one.times and one.times[0] >= end]
     print(
         f"a stop of {STOP_FOR:g} s: {len(within)} of {len(result.outcomes)} requests were due in "
         f"it; {len(shown)} of them have the rest of it in their first token"
@@ -201,7 +199,7 @@ def none_is_lost(count: int) -> bool:
     before = psutil.Process().memory_info().rss
     with simulator({}) as url:
         result = asyncio.run(send(url))
-        truths = fetch_truth(url)
+        truths, _ = fetch_truth(url)
     grown = psutil.Process().memory_info().rss - before
     failed = Counter(one.fault for one in result.outcomes if one.fault is not None)
     good = sum(failed.values()) == len(range(0, count, 20)) and [

@@ -138,6 +138,8 @@ class ServerSimulator:
         self.truths: list[Truth] = []
         self.bodies: list[dict[str, Any]] = []
         self.connections: set[asyncio.BaseTransport] = set()
+        #: When the whole server stopped, and when it went on; empty if it didn't.
+        self.stopped: tuple[float, ...] = ()
         self._slots = asyncio.Semaphore(slots) if slots else None
         self._stop = stop
         self._port = port
@@ -163,8 +165,14 @@ class ServerSimulator:
             transport.close()
         await self._runner.cleanup()
 
+    def _stop_everything(self, seconds: float) -> None:
+        begin = time.perf_counter()
+        time.sleep(seconds)
+        self.stopped = (begin, time.perf_counter())
+
     async def _tell(self, _request: web.Request) -> web.Response:
-        return web.json_response([asdict(truth) for truth in self.truths])
+        truths = [asdict(truth) for truth in self.truths]
+        return web.json_response({"truths": truths, "stopped": self.stopped})
 
     async def _forget(self, _request: web.Request) -> web.Response:
         self.truths.clear()
@@ -176,7 +184,7 @@ class ServerSimulator:
         if self._stop is not None:
             at, seconds = self._stop
             self._stop = None
-            asyncio.get_running_loop().call_later(at, time.sleep, seconds)
+            asyncio.get_running_loop().call_later(at, self._stop_everything, seconds)
         assert request.transport is not None
         self.connections.add(request.transport)
         body = await request.json()
