@@ -7,7 +7,8 @@ import gc
 from collections.abc import Sequence
 
 import pytest
-from server_simulator import Plan, ServerSimulator
+from server_simulator import ServerSimulator
+from simulated_answers import Plan
 
 from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient

@@ -11,7 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from server_simulator import Plan, ServerSimulator
+from server_simulator import ServerSimulator
+from simulated_answers import Plan
 
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest, Usage
 from pytest_llmperf.engine.server.client import ServerClient
@@ -226,7 +227,7 @@ def test_connections_are_kept_and_as_many_as_asked_for():
             async with ServerClient(ServerSettings(server.url)) as client:
                 for _ in range(5):
                     await client.ask(ServerRequest("hi"))
-                kept = len(server.connections)
+                kept = server.connections
                 await asyncio.gather(*(client.ask(ServerRequest("hi")) for _ in range(150)))
                 assert client._session is not None
                 connector = client._session.connector
@@ -236,7 +237,7 @@ def test_connections_are_kept_and_as_many_as_asked_for():
                 no_delay = all(
                     one.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for one in sockets
                 )
-            return kept, len(server.connections), no_delay and len(sockets) > 100
+            return kept, server.connections, no_delay and len(sockets) > 100
 
     assert asyncio.run(exchange()) == (1, 150, True)
 

@@ -165,6 +165,8 @@ class Exchange:
     def _finish(self, time: float) -> None:
         """Note the stream's end; the rest is read so that the connection can be used again."""
         self._finished = time
+        if self._response is not None and self._response.content.is_eof():
+            return
         self._closing = asyncio.get_running_loop().call_later(_AFTER_END_S, self._close)
 
     def _close(self) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -98,7 +99,7 @@ class ServerSettings:
             f"api={self.api!r}, headers={headers!r}, key_variable={self.key_variable!r})"
         )
 
-    @property
+    @cached_property
     def endpoint(self) -> str:
         """URL that requests are posted to."""
         parts = urlsplit(self.url)
