@@ -35,6 +35,7 @@ _PACKAGE = "pytest-llmperf"
 OWN = {
     "app": "pytest_llmperf.engine.kinds:APP",
     "llama_cpp": "pytest_llmperf.engine.kinds:LLAMA_CPP",
+    "server": "pytest_llmperf.engine.kinds:SERVER",
 }
 #: The backend in records of an engine that does not report one.
 UNKNOWN_BACKEND = "app"
@@ -62,6 +63,10 @@ class EngineKind:
             reasons.
         identity: function from the resolved ``llm`` section to a name that distinguishes
             baselines without a model file or target; the kind's name by default.
+        names_model: what answers is known only once it runs: ``info()`` names it (``model_name``),
+            and distinguishes baselines by it.
+        variant: function from the ``llm`` section to the kind with the capabilities that its
+            engine has; None: they are the same for every section.
         package: the package with its class, for messages about its import.
         backend: returns its backend (``cpu``, ``cuda``, ...) before it is started; None if
             that is unknown.
@@ -107,6 +112,8 @@ class EngineKind:
     options: type[BaseModel] | None = None
     refused_options: Callable[[Iterable[str]], Mapping[str, str]] | None = None
     identity: Callable[[Mapping[str, Any]], str] | None = None
+    names_model: bool = False
+    variant: Callable[[Mapping[str, Any]], EngineKind] | None = None
     package: str = ""
     backend: Callable[[], str] | None = None
     uses_llama_settings: bool = False
@@ -150,6 +157,10 @@ class EngineKind:
     def may_use_gpu(self) -> bool:
         """Whether it may use a GPU; True if its backend is unknown."""
         return self.backend_name != "cpu"
+
+    def of_section(self, config: Mapping[str, Any]) -> EngineKind:
+        """Return the kind with the capabilities of this section's engine."""
+        return self.variant(config) if self.variant is not None else self
 
     def title(self, config: Mapping[str, Any]) -> str:
         """Return the engine's name in messages; for an application its target."""

@@ -14,14 +14,15 @@ _CLOCKS_DIFFER_S, _CLOCKS_DIFFER_SHARE = 0.01, 0.01
 
 @dataclass(frozen=True)
 class Timeline:
-    """Timeline of a generation: its start and the arrival of every output token id.
+    """Timeline of a generation: its start and the arrival of every output token.
 
     All times are seconds on the monotonic clock of the process that ran the
     engine; only differences are meaningful.
 
     Attributes:
         t_start: just before the prompt was tokenized.
-        token_times: arrival of each output token id, in order; length n.
+        token_times: arrival of each output token, in order; length n. Where ``tokens`` is given,
+            arrival of each chunk of output instead.
         prompt_tokens: length of the prompt in tokens, or None if unknown.
         prompt_tokens_evaluated: number of them that the engine evaluated (fewer than
             ``prompt_tokens`` when a cache served the rest), or None if unknown.
@@ -29,6 +30,8 @@ class Timeline:
         t_prefill_end: after the device finished the last prompt batch, or None.
         pauses: start and end of each pause between two turns, in order: the engine was idle
             while another process had its turn.
+        tokens: number of output tokens of an answer that came in chunks, each of which may hold
+            several tokens or a part of one; None: each token came by itself.
     """
 
     t_start: float
@@ -38,14 +41,15 @@ class Timeline:
     t_prefill_start: float | None = None
     t_prefill_end: float | None = None
     pauses: tuple[tuple[float, float], ...] = ()
+    tokens: int | None = None
 
     @property
     def output_tokens(self) -> int:
         """Number of output tokens."""
-        return len(self.token_times)
+        return len(self.token_times) if self.tokens is None else self.tokens
 
     def gaps(self) -> tuple[float, ...]:
-        """Inter-token latencies in seconds; length n - 1."""
+        """Inter-token latencies in seconds, length n - 1; between chunks where it came in such."""
         return tuple(b - a for a, b in pairwise(self.token_times))
 
     def own(self) -> Timeline:
@@ -70,7 +74,7 @@ class Timeline:
 
     def decode_turns(self) -> tuple[float, ...]:
         """Seconds per decode step in each turn after the first token, in order."""
-        times, last = self.own().token_times, self.output_tokens - 1
+        times, last = self.own().token_times, len(self.token_times) - 1
         before = (bisect_right(self.token_times, begin) - 1 for begin, _ in self.pauses)
         edges = sorted({0, last, *(token for token in before if token > 0)}) if last > 0 else []
         return tuple((times[b] - times[a]) / (b - a) for a, b in pairwise(edges))
@@ -112,6 +116,7 @@ class Timeline:
             "t_prefill_start": self.t_prefill_start,
             "t_prefill_end": self.t_prefill_end,
             "pauses": [list(pause) for pause in self.pauses],
+            "tokens": self.tokens,
         }
 
     @classmethod

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from pytest_llmperf.config.fields import Expected
+from pytest_llmperf.config.llm_section import AppConfig, LlamaCppConfig, LlmConfig, ServerConfig
 from pytest_llmperf.config.schema import Config
+
+#: The engines with keys of their own.
+_ENGINES = {"llama_cpp": LlamaCppConfig, "app": AppConfig, "server": ServerConfig}
+_HEAD = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
 
 
 def configuration() -> list[str]:
@@ -18,20 +23,34 @@ def configuration() -> list[str]:
     for section, field in Config.model_fields.items():
         model = _model(field)
         lines += [f"## {section}", "", field.description or "", ""]
-        lines += ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
-        lines += ["| " + " | ".join(row) + " |" for row in _rows(model, f"{section}.")]
+        lines += [*_HEAD, *("| " + " | ".join(row) + " |" for row in _rows(model, f"{section}."))]
         lines += [""]
+        if section == "llm":
+            for engine in _ENGINES:
+                rows = ["| " + " | ".join(row) + " |" for row in _own_rows(engine)]
+                lines += [f"### Engine {engine}", "", *_HEAD, *rows, ""]
     return lines
+
+
+def _own_rows(engine: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the keys that only this engine has."""
+    return _rows(_ENGINES[engine], "llm.", LlmConfig.model_fields)
 
 
 def undescribed() -> list[str]:
     """Return the keys without a description."""
-    return [row[0] for name, field in Config.model_fields.items()
-            for row in _rows(_model(field), f"{name}.") if not row[-1]]  # fmt: skip
+    rows = [row for name, field in Config.model_fields.items()
+            for row in _rows(_model(field), f"{name}.")]  # fmt: skip
+    rows += [row for engine in _ENGINES for row in _own_rows(engine)]
+    return [row[0] for row in rows if not row[-1]]
 
 
-def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+def _rows(
+    model: type[BaseModel], prefix: str, left_out: Container[str] = ()
+) -> Iterator[tuple[str, str, str, str]]:
     for key, field in model.model_fields.items():
+        if key in left_out:
+            continue
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _rows(inner, f"{prefix}{key}.")
@@ -66,6 +85,8 @@ def _metadata(node: Any) -> Iterator[Any]:
 
 def _default(field: FieldInfo, words: str) -> str:
     """Return the default as it is written in the file."""
+    if field.is_required():
+        return "required"
     value = field.get_default(call_default_factory=True)
     if value is None:
         return "null"

@@ -16,6 +16,7 @@ from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.order import one_per_process
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.replication import replication_unit
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, Measurement
 from pytest_llmperf.measure.sides import Side
 from pytest_llmperf.session.base_side import BaseSide
@@ -186,6 +187,7 @@ class Calibrator:
             paired=True,
             turns=expected_turns(perf.turns, [spec, spec], infos),
             specs=self._specs,
+            unit=replication_unit(self._setup.llm.kind),
         )
 
 

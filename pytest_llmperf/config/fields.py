@@ -104,12 +104,15 @@ Tolerance = Annotated[
 EngineName = Annotated[
     str,
     Field(min_length=1),
-    Expected("the name of an engine, such as llama_cpp or app"),
+    Expected("the name of an engine, such as llama_cpp, app or server"),
 ]
 Turns = Annotated[
     Literal["auto", "tokens", "iterations", "processes"],
     Expected("auto, tokens, iterations or processes"),
 ]
+ServerApi = Annotated[Literal["chat", "completions"], Expected("chat or completions")]
+PromptCache = Annotated[Literal["unique", "shared"], Expected("unique or shared")]
+HeaderValues = Annotated[dict[str, str], Expected("a mapping of names of headers to text")]
 SplitMode = Annotated[Literal["none", "layer", "row"], Expected("none, layer or row")]
 CacheType = Annotated[
     Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"],

@@ -9,7 +9,12 @@ from typing import Any, get_args
 from pydantic.json_schema import models_json_schema
 
 from pytest_llmperf.config.fields import allowed_severities
-from pytest_llmperf.config.llm_section import AnyLlmConfig, AppConfig, LlamaCppConfig
+from pytest_llmperf.config.llm_section import (
+    AnyLlmConfig,
+    AppConfig,
+    LlamaCppConfig,
+    ServerConfig,
+)
 from pytest_llmperf.config.schema import Config
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.metrics import METRICS, Unit
@@ -18,7 +23,7 @@ from pytest_llmperf.metrics import METRICS, Unit
 SHIPPED = Path(__file__).with_name("config.schema.json")
 
 #: The schemas of the ``llm`` section: ``engine`` decides which one holds.
-_ENGINES = (LlamaCppConfig, AppConfig, AnyLlmConfig)
+_ENGINES = (LlamaCppConfig, AppConfig, ServerConfig, AnyLlmConfig)
 
 _LIMIT: dict[Unit, tuple[str, str]] = {
     Unit.TOKENS_PER_SECOND: (r"^\d+\.?\d*( ?(tok/s|tokens/s|tokens/sec|t/s))?$", "20 tok/s"),

@@ -32,7 +32,8 @@ from pytest_llmperf.config.fields import (
     plain_json_problem,
     problems,
 )
-from pytest_llmperf.config.section import Section
+from pytest_llmperf.config.section import Part, Problem
+from pytest_llmperf.config.server_section import ServerPart
 from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine_kinds import DOTTED, EngineKind, EngineKindError, engine_kind
 from pytest_llmperf.units import shown
@@ -42,28 +43,21 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-_Problem = tuple[str | tuple[str, ...], str, Any]
-
 #: The engine of a section that names none.
 DEFAULT_ENGINE = "llama_cpp"
 
 
-class _Part(Section):
-    """A part of the section, which may check how its values go together."""
-
-    def conflicts(self) -> Iterator[_Problem]:
-        """Yield values that do not go together: (key or path in the section, message, value)."""
-        yield from ()
-
-
-class _Named(_Part):
+class _Named(Part):
     engine: EngineName = Field(
         default=DEFAULT_ENGINE,
-        description="The engine: llama_cpp, app (your own code), or one that a package provides.",
+        description=(
+            "The engine: llama_cpp, app (your own code), server (an OpenAI-compatible server), or "
+            "one that a package provides."
+        ),
     )
 
 
-class TargetSettings(_Part):
+class TargetSettings(Part):
     """The callable that an engine calls."""
 
     target: Text = Field(
@@ -80,7 +74,7 @@ class TargetSettings(_Part):
         return target
 
 
-class ModelSettings(_Part):
+class ModelSettings(Part):
     """The model file that an engine loads."""
 
     model_path: Text = Field(
@@ -89,7 +83,7 @@ class ModelSettings(_Part):
     )
 
 
-class ContextSettings(_Part):
+class ContextSettings(Part):
     """The sizes of a llama.cpp context and of its batches."""
 
     n_ctx: Count = Field(
@@ -104,13 +98,13 @@ class ContextSettings(_Part):
     )
 
 
-class _Answered(_Part):
+class _Answered(Part):
     max_tokens: Count = Field(
         default=256, description="Output tokens of a request that sets no max_tokens."
     )
 
 
-class ThreadSettings(_Part):
+class ThreadSettings(Part):
     """The CPU threads of an engine that computes on this machine."""
 
     n_threads: Threads = Field(
@@ -143,7 +137,7 @@ class LlamaSettings(ThreadSettings, _Answered, ContextSettings):
         default=None, description="Chat template by name; null: the model's own."
     )
 
-    def conflicts(self) -> Iterator[_Problem]:
+    def conflicts(self) -> Iterator[Problem]:
         """Yield settings that llama.cpp can't have together."""
         given = self.model_fields_set
         if self.max_tokens >= self.n_ctx:
@@ -200,7 +194,7 @@ class LlmConfig(_Answered, _Named):
             raise problems("llm", found)
         return self
 
-    def conflicts(self) -> Iterator[_Problem]:
+    def conflicts(self) -> Iterator[Problem]:
         """Yield values that do not go together, and options that the engine does not take."""
         yield from super().conflicts()
         _, refused = check_options(self.kind, self.extra)
@@ -210,7 +204,7 @@ class LlmConfig(_Answered, _Named):
     @property
     def kind(self) -> EngineKind:
         """The kind of engine that ``engine`` names."""
-        return engine_kind(self.engine)
+        return engine_kind(self.engine).of_section(dict(self))
 
     def resolved(self, model_file: Path | None = None) -> dict[str, Any]:
         """Return the settings as plain JSON types, every ``auto`` replaced by its number.
@@ -250,6 +244,12 @@ class AppConfig(LlmConfig, ThreadSettings, TargetSettings, _Named):
     engine: Literal["app"] = Field(description="What generates: your own code.")
 
 
+class ServerConfig(LlmConfig, ServerPart, _Named):
+    """An OpenAI-compatible server."""
+
+    engine: Literal["server"] = Field(description="What generates: an OpenAI-compatible server.")
+
+
 class AnyLlmConfig(LlmConfig, LlamaSettings, ModelSettings, TargetSettings, _Named):
     """An engine of an installed package, whose kind decides which of these settings it uses."""
 
@@ -258,9 +258,13 @@ class AnyLlmConfig(LlmConfig, LlamaSettings, ModelSettings, TargetSettings, _Nam
     )
 
 
-_OWN: dict[str, type[LlmConfig]] = {"llama_cpp": LlamaCppConfig, "app": AppConfig}
+_OWN: dict[str, type[LlmConfig]] = {
+    "llama_cpp": LlamaCppConfig,
+    "app": AppConfig,
+    "server": ServerConfig,
+}
 #: Every key of the section, of whatever engine, in the order in which files have them.
-LLM_FIELDS: Mapping[str, FieldInfo] = AnyLlmConfig.model_fields
+LLM_FIELDS: Mapping[str, FieldInfo] = {**ServerConfig.model_fields, **AnyLlmConfig.model_fields}
 
 
 def llm_schema(engine: object) -> type[LlmConfig]:
@@ -275,7 +279,7 @@ def llm_schema(engine: object) -> type[LlmConfig]:
 def _schema_of(kind: EngineKind) -> type[LlmConfig]:
     if own := _OWN.get(kind.name):
         return own
-    parts: list[type[_Part]] = [LlamaSettings] if _is_like_llama(kind) else [ThreadSettings]
+    parts: list[type[Part]] = [LlamaSettings] if _is_like_llama(kind) else [ThreadSettings]
     if kind.needs == "model":
         parts.append(ModelSettings)
     if kind.needs == "target":
@@ -304,7 +308,7 @@ def read_llm(section: object) -> LlmConfig:
         raise PydanticCustomError("llmperf", "{text}", {"text": text})
     engine = section.get("engine", DEFAULT_ENGINE)
     if not isinstance(engine, str) or not engine:
-        words = "expected the name of an engine, such as llama_cpp or app"
+        words = "expected the name of an engine, such as llama_cpp, app or server"
         raise problems("llm", [("engine", f"{words}, got {shown(engine)}", engine)])
     try:
         kind = engine_kind(engine)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pytest_llmperf.config.complaints import complaints
-from pytest_llmperf.config.llm_section import LLM_FIELDS, LlmConfig
+from pytest_llmperf.config.llm_section import LLM_FIELDS, LlmConfig, ServerPart
 from pytest_llmperf.config.schema import Config
 
 _EXTRA = "extra."
@@ -24,6 +24,12 @@ _FIXED = {
         "--llmperf-set llm.model_path=..."
     ),
     "extra": "name its arguments one by one: **{'extra.rope_freq_base': [10000.0, 20000.0]}",
+    "url": "a session has one server; name another one with --llmperf-set llm.url=...",
+    "model": "a session has one model; name another one with --llmperf-set llm.model=...",
+    "api": f"{_SAME_WORK}; set it in config.yaml",
+    "api_key_env": _NO_SPEED,
+    "headers": f"{_SAME_WORK}; set it in config.yaml",
+    "cache": f"{_SAME_WORK}; set it in config.yaml",
     "max_tokens": f"{_SAME_WORK}; parametrize the test, and pass max_tokens= to the engine",
     "chat_format": f"{_SAME_WORK}; set it in config.yaml",
     "seed": f"{_SAME_WORK}; pass seed= to the engine",
@@ -56,7 +62,8 @@ def check_name(llm: LlmConfig, name: str) -> None:
             f"{name}: engine {llm.engine} does not pass settings of llm on to the application; "
             "parametrize the test instead, or set llm.engine: llama_cpp"
         )
-    if not is_extra and not llm.kind.uses_llama_settings:
+    of_server = isinstance(llm, ServerPart) and name in ServerPart.model_fields
+    if not is_extra and not of_server and not llm.kind.uses_llama_settings:
         raise WrongSettingError(
             f"{name}: the engine {llm.engine} does not use it; its own options are named like "
             "**{'extra.NAME': [...]}"

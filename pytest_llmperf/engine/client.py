@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
-from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.engine.generation import Generation, received_generation
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
@@ -19,6 +19,8 @@ from pytest_llmperf.engine_kinds import EngineKind, EngineKindError
 from pytest_llmperf.process_groups import wait_until_ended
 
 _Result = TypeVar("_Result")
+#: Errors that a worker reports, by their kind in the protocol.
+_ERRORS = {"load": EngineLoadError, "gone": EngineGoneError}
 
 
 class StreamToken(NamedTuple):
@@ -272,8 +274,9 @@ class EngineClient:
                 if answer["event"] == "done":
                     return finish(answer["result"])
                 if answer["event"] == "error":
-                    kind = EngineLoadError if answer["kind"] == "load" else EngineError
-                    raise kind(answer["message"])
+                    if answer["kind"] == "gone":
+                        self.kill()
+                    raise _ERRORS.get(answer["kind"], EngineError)(answer["message"])
                 if not abandoned:
                     try:
                         yield StreamToken(answer["text"], answer["token"], answer["t"])

@@ -105,7 +105,7 @@ def _problem(generation: Any, request: Request) -> str | None:
     if (wrong := _wrong_part(generation)) is not None:
         return f"returned a Generation with a wrong part: {wrong}"
     timeline = generation.timeline
-    times, ids = len(timeline.token_times), len(generation.token_ids)
+    times, ids = timeline.output_tokens, len(generation.token_ids)
     if ids not in (0, times):
         return (
             f"returned {ids} token ids and the times of {times} tokens; its timeline needs one "
@@ -155,6 +155,12 @@ def _wrong_part(generation: Generation) -> str | None:
             counts,
             _all_are(int, [one for one in counts if one is not None]),
             "integers or None",
+        ),
+        (
+            "the timeline's tokens",
+            timeline.tokens,
+            timeline.tokens is None or _all_are(int, [timeline.tokens]),
+            "an integer or None",
         ),
     )
     for name, value, fits, expected in parts:

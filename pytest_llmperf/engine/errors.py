@@ -14,7 +14,7 @@ class EngineLoadError(EngineError):
 
 
 class EngineGoneError(EngineError):
-    """The worker process crashed, hung past its deadline or was killed; it is gone."""
+    """The worker process, or the server that it started, crashed, hung or was killed."""
 
 
 #: How many of the engine's last log lines an error shows.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from pytest_llmperf.engine.installed import installed_backend, unknown_extra
 from pytest_llmperf.engine_kinds import EngineKind
@@ -60,4 +62,36 @@ APP = EngineKind(
     pauses=True,
     takes_delay=True,
     takes_glance=True,
+)
+
+
+def _refused_by_servers(names: Iterable[str]) -> dict[str, str]:
+    text = "engine server takes nothing in extra; set fields of its requests in llm.body"
+    return dict.fromkeys(names, text)
+
+
+def _server(llm: Mapping[str, Any]) -> str:
+    """Name a server by its section, before it answers."""
+    where = f"server at {llm['url']}" if llm.get("url") else f"server of {llm['start']!r}"
+    return f"{llm['model']} on {where}" if llm.get("model") else where
+
+
+def _server_of_section(llm: Mapping[str, Any]) -> EngineKind:
+    return ATTACHED_SERVER if llm.get("url") else SERVER
+
+
+#: A server that is started for each sample, as a child of the engine's process.
+SERVER = EngineKind(
+    name="server",
+    engine="pytest_llmperf.engine.server.engine:ServerEngine",
+    identity=_server,
+    names_model=True,
+    variant=_server_of_section,
+    package="aiohttp",
+    resets=False,
+    side_by_side=True,
+)
+#: A server that runs already, here or elsewhere: only its client is started for each sample.
+ATTACHED_SERVER = replace(
+    SERVER, variant=None, restarts=False, computes_here=False, side_by_side=False
 )

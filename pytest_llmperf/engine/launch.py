@@ -45,7 +45,7 @@ class LaunchSpec:
         Raises:
             EngineKindError: no such kind is installed.
         """
-        return engine_kind(self.engine)
+        return engine_kind(self.engine).of_section(self.config)
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class LaunchSpec:
         """
         try:
             named: dict[str, Any] = {"engine": self.engine}
-            if self.kind.needs != "model":
+            if self.kind.needs != "model" and not self.kind.names_model:
                 # Baselines are chosen by this name, which is known before an engine starts.
                 named["model_name"] = self.kind.answers_with(self.config)
             return EngineInfo.from_wire({**result, **named})

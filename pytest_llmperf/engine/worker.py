@@ -28,7 +28,7 @@ from pytest_llmperf.engine.engine_faults import (
     import_fault,
     is_of_imports,
 )
-from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.engine.instruments import InstrumentWatch
 from pytest_llmperf.engine.loaded_modules import loaded_modules
 from pytest_llmperf.engine.orphan import die_with_parent, end_unreachable
@@ -102,6 +102,8 @@ class _Worker:
             return _event(number, "done", result=self._run(number, command))
         except EngineLoadError as error:
             return _event(number, "error", kind="load", message=str(error))
+        except EngineGoneError as error:
+            return _event(number, "error", kind="gone", message=str(error))
         except EngineError as error:
             return _event(number, "error", kind="request", message=str(error))
         except MemoryError:

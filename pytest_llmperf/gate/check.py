@@ -92,6 +92,7 @@ class Evidence:
             engine and model, so that only the machine can explain a difference; or empty.
         disturbed: what disturbed so many processes that their levels, unlike the differences
             within pairs, can't be judged; or empty.
+        unit: noun for what one sample comes from, where it is no pair.
     """
 
     nodeid: str
@@ -115,3 +116,4 @@ class Evidence:
     missed_share: float = 0.01
     same_as: str = ""
     disturbed: str = ""
+    unit: str = "process"

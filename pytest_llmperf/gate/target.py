@@ -13,6 +13,7 @@ from pytest_llmperf.gate.words import (
     more_words,
     needed_words,
     percent,
+    plural,
     seen_words,
     target_words,
     too_few,
@@ -97,7 +98,8 @@ def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, li
         return f"target met: {text}; {weight}"
     if kind is VerdictKind.MISSED:
         return f"target missed by {_miss(check.metric.slowdown(value, limit))}: {text}; {weight}"
-    noun = "group of processes" if check.metric.kind == "percentile" else "process"
+    grouped = check.metric.kind == "percentile"
+    noun = f"group of {plural(evidence.unit)}" if grouped else evidence.unit
     if proof.low is None:
         missing = too_few(evidence, proof.samples, first_look(check.metric), noun)
         return f"{text}; {missing}"

@@ -188,8 +188,8 @@ def sample_noun(evidence: Evidence) -> str:
     paired, grouped = evidence.pairs is not None, evidence.check.metric.kind == "percentile"
     if grouped:
         # Enough processes to measure that far into the tail.
-        return f"group of {'pairs' if paired else 'processes'}"
-    return "pair" if paired else "process"
+        return f"group of {'pairs' if paired else plural(evidence.unit)}"
+    return "pair" if paired else evidence.unit
 
 
 def seen_words(evidence: Evidence) -> list[str]:
@@ -206,7 +206,7 @@ def seen_words(evidence: Evidence) -> list[str]:
         )
     if evidence.void:
         seen.append(
-            f"{count(evidence.void, 'invalid pair' if pairs else 'invalid process')} left out"
+            f"{count(evidence.void, 'invalid ' + ('pair' if pairs else evidence.unit))} left out"
         )
     return seen
 
@@ -229,5 +229,5 @@ def within(evidence: Evidence) -> str:
         return f"within the {length} budget"
     if not evidence.exhausted:
         return ""
-    noun = "processes" if evidence.pairs is None else "pairs"
+    noun = plural(evidence.unit) if evidence.pairs is None else "pairs"
     return f"within the maximum number of {noun}"

@@ -2,6 +2,10 @@
 
 Iterations in one process are not independent: they share its memory, the places of its threads
 and its moment. So a fresh process is the unit, and the median of its iterations is one sample.
+
+A server that runs already can't be restarted. Its unit is a block: a fresh process of the client
+with a connection of its own, after a pause. Blocks share the server's process, so they are less
+independent than fresh processes of an engine; ``llmperf calibrate`` measures how much that matters.
 """
 
 from __future__ import annotations
@@ -17,10 +21,12 @@ class ReplicationUnit:
 
     Attributes:
         name, plural: its name in texts.
+        pause_seconds: pause before each, for what the one before has left behind.
     """
 
     name: str
     plural: str
+    pause_seconds: float = 0.0
 
     def counted(self, number: int) -> str:
         """Return a number of them in words."""
@@ -29,6 +35,8 @@ class ReplicationUnit:
 
 #: A process of its own, started for the sample and ended after it.
 FRESH_PROCESS = ReplicationUnit("process", "processes")
+#: A fresh client of a server that runs on.
+BLOCK = ReplicationUnit("block", "blocks", pause_seconds=1.0)
 
 
 def replication_unit(kind: EngineKind) -> ReplicationUnit:
@@ -37,6 +45,8 @@ def replication_unit(kind: EngineKind) -> ReplicationUnit:
     Raises:
         EngineKindError: nothing does, so that it can't be judged.
     """
+    if not kind.restarts and not kind.computes_here:
+        return BLOCK
     if not kind.restarts:
         raise EngineKindError(
             f"the engine {kind.name!r} can't be measured: it can't be restarted, and only samples "

@@ -290,6 +290,7 @@ class Rounds:
         return found
 
     def _wait_before(self, turns: Turns | None) -> None:
+        time.sleep(self._plan.unit.pause_seconds)
         self._waited += self._before(turns)
 
     def _spent(self, nodeid: str) -> bool:

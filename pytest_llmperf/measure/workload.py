@@ -118,10 +118,12 @@ class RecordedRequest(Stored):
         """Find why a replay did not do the same work, or None if it did."""
         if other := self.other_work(generation):
             return other
+        if ended := self._ended_by_itself(generation):
+            return ended
         evaluated = generation.timeline.prompt_tokens_evaluated
         recorded = self.prompt_tokens_evaluated
         if evaluated == recorded:
-            return None
+            return self._served_from_cache(generation)
         served = recorded is not None and evaluated is not None and evaluated < recorded
         cause = "prompt served from a cache" if served else "less of the prompt was in the cache"
         return _void(
@@ -130,6 +132,27 @@ class RecordedRequest(Stored):
             evaluated=evaluated,
             recorded_evaluated=recorded,
         )
+
+    def _ended_by_itself(self, generation: Generation) -> FitnessFinding | None:
+        """Find an end of sequence that was to be ignored: the answer's length is not fixed."""
+        came, wanted = generation.output_tokens, self.request.max_tokens
+        is_open = not self.request.ignore_eos or wanted in (None, came)
+        if is_open or generation.finish_reason != "eos":
+            return None
+        text = (
+            f"generation cut short: the answer ended by itself after {came} of {wanted} output "
+            "tokens, because the engine does not take ignore_eos; pass ignore_eos=False to it"
+        )
+        return _void("cut_short", text, output_tokens=came)
+
+    def _served_from_cache(self, generation: Generation) -> FitnessFinding | None:
+        """Find a prompt that came from a cache, in the recording as well, unless that was asked."""
+        prompt = generation.timeline.prompt_tokens
+        evaluated = generation.timeline.prompt_tokens_evaluated
+        if self.request.cache == "keep" or prompt is None or evaluated in (None, prompt):
+            return None
+        text = f"prompt served from a cache: {evaluated} of its {prompt} tokens evaluated"
+        return _void("prompt_cached", text, evaluated=evaluated, prompt_tokens=prompt)
 
     def identity(self) -> dict[str, Any]:
         """Return everything that defines this request's work, as plain JSON types."""

@@ -105,7 +105,8 @@ class _Missing:
         self._root = folder
         self._found: BaselineSet | None = None
         try:
-            if machine is not None:
+            # Which model a server has is known once it runs.
+            if machine is not None and not setup.llm.kind.names_model:
                 model = _model(setup)
                 self._found, _ = read_baselines(store, machine, model, baselines_from)
                 records = self._found.records

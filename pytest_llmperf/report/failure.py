@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, failing_kinds, verdict_fails
-from pytest_llmperf.gate.words import change_words, count, listed
+from pytest_llmperf.gate.words import change_words, count, listed, plural
 from pytest_llmperf.measure.instrumented import INSTRUMENT_CHECKS
 from pytest_llmperf.report.cells import summary_text
 from pytest_llmperf.text import printable, shell_word
@@ -108,10 +108,11 @@ def _failure(rows: Sequence[CheckResult]) -> Iterator[str]:
     yield f"{verdict.kind.value}: {listed([each.label for each in rows])}: {explanation[0]}"
     yield from (_INDENT + line for line in (*explanation[1:], *map(printable, verdict.notes)))
     if row.summary is not None:
-        done = count(row.summary.processes, "process")
+        unit = row.evidence.unit
+        done = count(row.summary.processes, unit)
         done += f", {count(row.summary.iterations, 'iteration')}"
         if metric.kind == "percentile":
-            done = count(row.summary.processes, "group of processes")
+            done = count(row.summary.processes, f"group of {plural(unit)}")
         if row.measured is not None:
             done = count(row.summary.iterations, "position")
         yield f"{_INDENT}measured {summary_text(row.summary, metric)} in {done}"

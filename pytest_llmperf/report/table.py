@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import count
+from pytest_llmperf.gate.words import count, plural
 from pytest_llmperf.report.cells import BOLD, NOTHING, YELLOW, Cells, cells_of, paint, verdict_style
 from pytest_llmperf.report.explanations import common_facts, explanations
 from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer, short_footer
@@ -111,7 +111,8 @@ def _notes(session: SessionResult, width: int, known: Sequence[str] = ()) -> lis
 
 def _samples_each(session: SessionResult) -> str:
     """How many processes (pairs of them) each test took: ``5 to 9 pairs of processes``."""
-    noun = "process" if session.against is None else "pair of processes"
+    unit = next((_unit_of(test) for test in session.tests), "process")
+    noun = unit if session.against is None else f"pair of {plural(unit)}"
     done = [_count_of(test) for test in session.tests if (test.pairs > 0) == bool(session.against)]
     known = sorted(number for number in done if number)
     if not known:
@@ -119,6 +120,10 @@ def _samples_each(session: SessionResult) -> str:
     fewest, largest = known[0], known[-1]
     text = count(largest, noun)
     return text if fewest == largest else f"{fewest} to {text}"
+
+
+def _unit_of(test: TestResult) -> str:
+    return test.rows[0].evidence.unit if test.rows else "process"
 
 
 def _count_of(test: TestResult) -> int:
@@ -212,7 +217,7 @@ def _heading(test: TestResult, width: int) -> list[str]:
     """The node id on lines of its own; workload and samples beside it where there is room."""
     lines = wrap_node_id(test.nodeid, width)
     done = _count_of(test)
-    noun = "pair" if test.pairs else "process"
+    noun = "pair" if test.pairs else _unit_of(test)
     samples = count(done, noun) if done else ""
     if test.earlier_pairs:
         samples += f", {test.earlier_pairs} of them of earlier sessions"

@@ -31,6 +31,7 @@ from pytest_llmperf.session.roofline import RooflineMeter
 from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
+    from pytest_llmperf.engine_kinds import EngineKind
     from pytest_llmperf.fitness_checks import Severity
 
 #: Seconds of one observation of the machine: as short as CPU counters allow.
@@ -74,6 +75,23 @@ def machine_findings(
     return with_severities([*found, *gpus], settings.severities)
 
 
+def settings_for(settings: WatchSettings, kind: EngineKind) -> WatchSettings:
+    """Return the settings for watching the machine while an engine of this kind is measured.
+
+    If it computes elsewhere, or in processes that are not known as its own, its own work can't be
+    told from that of others, neither on cores nor on GPUs.
+    """
+    if kind.computes_here:
+        return settings
+    return replace(
+        settings,
+        severities={**settings.severities, "busy_cores": "note"},
+        telemetry=None,
+        no_gpu="the engine computes in processes that this session did not start, whose GPUs are "
+        "not watched; take the marker away",
+    )
+
+
 class MachineWatch:
     """Watches the machine while one test is replayed in the process of ``client``.
 
@@ -89,7 +107,7 @@ class MachineWatch:
         *,
         beside: bool = False,
     ) -> None:
-        self._settings = settings
+        self._settings = settings = settings_for(settings, client.kind)
         self._client = client
         self._early = early
         self._beside = beside

@@ -18,6 +18,7 @@ from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
 from pytest_llmperf.machine.gpu.room import cards_have_room_beside
 from pytest_llmperf.measure.order import processes_per_round
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.replication import FRESH_PROCESS, ReplicationUnit
 from pytest_llmperf.measure.rounds import Keep, Rounds, Undecided
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.measure.sides import Side
@@ -132,6 +133,7 @@ def make_plan(
     paired: bool = False,
     turns: Turns | None = None,
     specs: Mapping[str, LaunchSpec] | None = None,
+    unit: ReplicationUnit = FRESH_PROCESS,
 ) -> Plan:
     """Return the plan; without a configured seed the order is random, and the seed is kept.
 
@@ -142,6 +144,7 @@ def make_plan(
         paired: whether two sides are compared.
         turns: what pairs are expected to take turns by.
         specs: the tests' engine settings, by node id, where they differ.
+        unit: what one sample comes from.
     """
     specs = specs or {}
     budgets = {test.nodeid: test.budget or perf.test_budget for test in tests}
@@ -154,6 +157,7 @@ def make_plan(
         budget=perf.budget,
         paired=paired,
         turns=turns,
+        unit=unit,
         loads=processes_per_round(specs.keys(), specs),
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         # A percentile is one of all gaps of whole iterations: turns would leave few of them.

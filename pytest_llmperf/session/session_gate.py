@@ -176,6 +176,7 @@ class SessionGate:
             seconds=seconds,
             same_as=self._same_as.get(nodeid, ""),
             disturbed=disturbed,
+            unit=plan.unit.name,
         )
 
     def _no_roofline(

@@ -16,6 +16,7 @@ from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.kept_pairs import KeptPairs
 from pytest_llmperf.measure.order import one_per_process
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.replication import replication_unit
 from pytest_llmperf.measure.rounds import Keep
 from pytest_llmperf.measure.samples import Measurement, ProcessSample
 from pytest_llmperf.session.base_side import BaseSide, sides_of
@@ -170,6 +171,7 @@ class Trials:
             paired=paired,
             turns=expected_turns(perf.turns, specs, infos) if paired else None,
             specs=sides[0].specs,
+            unit=replication_unit(self._context.setup.llm.kind),
         )
         if budget is not None:
             plan = replace(plan, budget=budget)

@@ -17,9 +17,10 @@ def _reason(metric: Metric, workload: Workload, kind: EngineKind) -> str:
     parts = percentile_parts(metric.name)
     quantity = (METRICS[parts[0]] if parts is not None else metric).quantity
     if quantity == "prefill" and not kind.reports_prefill:
+        who = "an application" if kind.runs_project_code else f"the {kind.name} engine"
         return (
-            ": an application does not say how long it took to read the prompt; remove the marker, "
-            "or ask for first_token"
+            f": {who} does not say how long it took to read the prompt; remove the marker, or "
+            "ask for first_token"
         )
     if quantity not in ("decode", "inter_token"):
         return f" ({metric.formula}); remove the marker"

@@ -48,9 +48,9 @@ def test_ours_are_declared_as_any_package_declares_its_own() -> None:
     [
         (
             "lama_cpp",
-            "no engine 'lama_cpp' is installed (installed: app, llama_cpp); did you mean ",
+            "no engine 'lama_cpp' is installed (installed: app, llama_cpp, server); did you mean ",
         ),
-        ("vllm", "(installed: app, llama_cpp); install the package that provides it"),
+        ("vllm", "(installed: app, llama_cpp, server); install the package that provides it"),
     ],
 )
 def test_an_unknown_name_lists_what_is_installed(name: str, says: str) -> None:

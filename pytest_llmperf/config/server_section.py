@@ -1,0 +1,149 @@
+"""The part of the ``llm`` section about a server: its address or command, and how it is asked.
+
+Messages say what is wrong and how to mend it, and never contain a value that may be a secret.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from pytest_llmperf.config.fields import (
+    Expected,
+    HeaderValues,
+    PromptCache,
+    ServerApi,
+    Text,
+    plain_json_problem,
+)
+from pytest_llmperf.config.section import Part, Problem
+
+_PORT = "{port}"
+#: Names of HTTP headers (RFC 9110, section 5.6.2).
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_KEY_OPTION = re.compile(r"--?api[-_]keys?(=|$)", re.IGNORECASE)
+_USE_VARIABLE = (
+    "put the key into an environment variable, and its name into llm.api_key_env: files and "
+    "records are no place for keys"
+)
+
+
+class ServerPart(Part):
+    """Where an OpenAI-compatible server is or how it is started, and how it is asked."""
+
+    url: Text | None = Field(
+        default=None,
+        description="Address of a server that runs already; null: start starts one.",
+        json_schema_extra={"examples": ["http://127.0.0.1:8080"]},
+    )
+    start: Text | None = Field(
+        default=None,
+        description=(
+            "Command that starts a server, without a shell, for every sample; {port} is a free "
+            "port, {python} the interpreter of the project."
+        ),
+        json_schema_extra={"examples": ["llama-server -m model.gguf --port {port}"]},
+    )
+    model: Text | None = Field(
+        default=None, description="Name of the model in requests; null: the server's only one."
+    )
+    api: ServerApi = Field(
+        default="chat",
+        description="How it is asked: /v1/chat/completions or /v1/completions.",
+    )
+    api_key_env: Text | None = Field(
+        default=None,
+        description="Environment variable that holds the server's key, sent as a bearer token.",
+    )
+    headers: HeaderValues = Field(
+        default_factory=dict, description="Further headers of requests; keys do not belong here."
+    )
+    body: Annotated[dict[str, Any], Expected("a mapping of fields of the request's body")] = Field(
+        default_factory=dict,
+        description="Further fields of each request's body; null takes one of the plugin's out.",
+    )
+    cache: PromptCache = Field(
+        default="unique",
+        description=(
+            "unique: no prompt is served from the server's cache; shared: prompts are sent as "
+            "they are, and the cache is part of what is measured."
+        ),
+    )
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Yield addresses, commands and headers that can't be used."""
+        yield from super().conflicts()
+        if (self.url is None) == (self.start is None):
+            text = (
+                "engine server needs llm.url, the address of a server that runs already, or "
+                "llm.start, the command that starts one"
+            )
+            if self.url is not None:
+                text = "llm.url names a server that runs already, llm.start starts one; keep one"
+            yield "start" if self.start is not None else "engine", text, None
+        if self.url is not None and (text := _url_problem(self.url)):
+            yield "url", text, None
+        if self.start is not None and (text := _start_problem(self.start)):
+            yield "start", text, None
+        for name, text in _headers_problems(self.headers):
+            yield ("headers", name), text, None
+        if text := plain_json_problem(self.body):
+            yield "body", text, None
+
+
+def _url_problem(url: str) -> str:
+    """Return what is wrong with a server's address, or ``""``."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        usable = False
+    if not usable:
+        return (
+            "is not the address of a server; it needs http:// or https://, a host, and a port "
+            "where that is not the usual one, such as http://127.0.0.1:8080"
+        )
+    if "@" in parts.netloc:
+        return f"contains a user or a password; take it out, and {_USE_VARIABLE}"
+    if parts.query or parts.fragment:
+        return f"has a part after ? or #; take it out, and if it holds a key, {_USE_VARIABLE}"
+    return ""
+
+
+def _start_problem(command: str) -> str:
+    """Return what is wrong with the command that starts a server, or ``""``."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        return f"can't be split into words ({str(error).lower()}); close the quotes"
+    if not words:
+        return "is empty; name the program that serves the model, and its arguments"
+    if any(_KEY_OPTION.match(word) for word in words):
+        return (
+            "contains a key, and files and records are no place for keys; set the environment "
+            "variable that the server reads its key from, and its name in llm.api_key_env"
+        )
+    if not any(_PORT in word for word in words):
+        return (
+            f"has no {_PORT}, so the server can't be told which port is free; write, for example, "
+            f"--port {_PORT}"
+        )
+    return ""
+
+
+def _headers_problems(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the headers that no request can have, or should not take from a file, and why."""
+    for name, value in headers.items():
+        if _HEADER.fullmatch(name) is None:
+            yield name, "no HTTP header can have this name"
+        elif _SECRET.search(name):
+            yield name, f"a header of this name holds a key; {_USE_VARIABLE}"
+        elif not (value.isascii() and value.isprintable()):
+            yield name, "no HTTP header can have this value; it may hold printable ASCII only"

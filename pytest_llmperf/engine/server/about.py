@@ -1,0 +1,125 @@
+"""What a server says of itself: its model and its build."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit, urlunsplit
+
+from pytest_llmperf.engine.server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    import aiohttp
+
+_TIMEOUT_S = 10.0
+
+
+class About(NamedTuple):
+    """What a server says of itself.
+
+    Attributes:
+        model: the name of the model in use.
+        build: of the server's program; empty if it does not say.
+        is_llama_cpp: whether it is llama.cpp's own server.
+        parameters, model_bytes, n_ctx: of the model and its context; 0 if it does not say.
+        quantization: of the model; empty if it does not say.
+    """
+
+    model: str
+    build: str
+    is_llama_cpp: bool
+    parameters: int
+    model_bytes: int
+    n_ctx: int
+    quantization: str
+
+    @property
+    def identity(self) -> str:
+        """Name of the model with what tells it from another of that name."""
+        parts = [self.model, self.quantization]
+        parts += [f"{self.parameters} parameters"] if self.parameters else []
+        parts += [f"{self.model_bytes} bytes"] if self.model_bytes else []
+        return ", ".join(filter(None, parts))
+
+
+async def status_of(url: str) -> int | None:
+    """Return the HTTP status of a GET request, or None without an answer."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+            return response.status
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        return None
+
+
+async def ask_about(
+    settings: ServerSettings, answered_model: str | None, fingerprint: str | None
+) -> About:
+    """Ask a server about itself; what it does not say stays empty.
+
+    Args:
+        settings: of the client.
+        answered_model, fingerprint: what an answer of the server stated.
+    """
+    import aiohttp
+
+    root = root_of(settings.url)
+    key = settings.read_key()
+    headers = {**settings.headers, **({"Authorization": f"Bearer {key}"} if key else {})}
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+        props = await _json(session, f"{root}/props")
+        models = await _json(session, f"{root}/v1/models")
+        version = await _json(session, f"{root}/version")
+    entry = _entry(models.get("data"), settings.model or answered_model)
+    meta = entry.get("meta") if isinstance(entry.get("meta"), dict) else {}
+    build = fingerprint or _text(props.get("build_info")) or _text(version.get("version"))
+    model = answered_model or settings.model or _text(entry.get("id")) or "unnamed model"
+    return About(
+        model=PurePath(model).name if PurePath(model).is_absolute() else model,
+        build=build,
+        is_llama_cpp="default_generation_settings" in props,
+        parameters=_whole(meta.get("n_params")),
+        model_bytes=_whole(meta.get("size")),
+        n_ctx=_whole(meta.get("n_ctx")) or _whole(entry.get("max_model_len")),
+        quantization=_text(meta.get("ftype")) or _text(props.get("model_ftype")),
+    )
+
+
+def root_of(url: str) -> str:
+    """Return the root of a server from its root, its ``/v1`` or its complete endpoint."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    for end in ("/completions", "/chat", "/v1"):
+        path = path.removesuffix(end)
+    return urlunsplit(parts._replace(path=path, query="", fragment=""))
+
+
+async def _json(session: aiohttp.ClientSession, url: str) -> Mapping[str, Any]:
+    """Return the JSON object at a URL; empty if there is none."""
+    import aiohttp
+
+    try:
+        async with session.get(url, allow_redirects=False) as response:
+            found = await response.json(content_type=None) if response.status == 200 else None
+    except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _entry(models: object, name: str | None) -> Mapping[str, Any]:
+    entries = [one for one in models if isinstance(one, dict)] if isinstance(models, list) else []
+    named = [one for one in entries if one.get("id") == name]
+    return next(iter(named or entries[:1]), {})
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,0 +1,91 @@
+"""A server's answer as a generation: the server's own counts, and the arrival of its chunks."""
+
+from __future__ import annotations
+
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.generation import FinishReason, Generation
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.server.answer import ServerAnswer
+from pytest_llmperf.engine.server.settings import Api
+from pytest_llmperf.timeline import Timeline
+
+#: Prompt tokens that a chat template puts before the first message, at most. A cache serves them
+#: whatever the prompt is; without a template it is a token for the beginning of the text.
+_TEMPLATE_TOKENS: dict[Api, int] = {"chat": 64, "completions": 1}
+
+
+def generation_of(
+    answer: ServerAnswer, request: Request, api: Api, *, is_shared: bool
+) -> Generation:
+    """Return the generation that a server's answer is.
+
+    Chunks are no tokens: the number of output tokens is the server's own, and the times are those
+    of the chunks with output, reasoning included.
+
+    Args:
+        answer: of the server.
+        request: as the test made it.
+        api: how the server was asked.
+        is_shared: whether the prompt may be served from the server's cache.
+
+    Raises:
+        EngineError: the server does not report how many tokens it generated, or the answer is not
+            what was asked for.
+    """
+    arrivals, tokens = answer.output_chunks, answer.output_tokens
+    if tokens is None:
+        raise EngineError(
+            "the server does not report how many tokens it generated, and its chunks are not "
+            "tokens; use a version of it that takes stream_options.include_usage, or set in "
+            "llm.body what makes it report usage"
+        )
+    if tokens and not arrivals:
+        raise EngineError(
+            f"the server counts {tokens} output tokens, and sent none of them; there is nothing "
+            "to time"
+        )
+    limit = request.max_tokens
+    if limit is not None and tokens > limit:
+        raise EngineError(
+            f"the server generated {tokens} tokens, and {limit} were asked for; it ignores "
+            "max_tokens, so set in llm.body the name that it has for that"
+        )
+    reason = _reason(answer, request)
+    if reason == "length" and limit is not None and tokens < limit:
+        raise EngineError(
+            f"the server's context was full after {tokens} of {limit} output tokens; start it "
+            "with a larger context, or ask for fewer tokens"
+        )
+    return Generation(
+        text=answer.text,
+        token_ids=(),
+        prompt_token_ids=(),
+        timeline=Timeline(
+            t_start=answer.sent,
+            token_times=tuple(chunk.time for chunk in arrivals),
+            prompt_tokens=answer.usage.prompt,
+            prompt_tokens_evaluated=None if is_shared else _evaluated(answer, api),
+            tokens=tokens,
+        ),
+        finish_reason=reason,
+        cache=request.cache,
+    )
+
+
+def _reason(answer: ServerAnswer, request: Request) -> FinishReason:
+    if answer.finish_reason == "length":
+        return "length"
+    if answer.finish_reason == "stop":
+        return "stop" if request.stop else "eos"
+    return "end"
+
+
+def _evaluated(answer: ServerAnswer, api: Api) -> int | None:
+    """Return how many prompt tokens the server evaluated; None if it does not say."""
+    prompt, cached = answer.usage.prompt, answer.usage.cached
+    if cached is None:
+        known = (answer.timings or {}).get("cache_n")
+        cached = known if isinstance(known, int) else None
+    if prompt is None or cached is None:
+        return None
+    return prompt if cached <= _TEMPLATE_TOKENS[api] else prompt - cached

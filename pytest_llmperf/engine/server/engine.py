@@ -1,0 +1,254 @@
+"""The server engine: asks an OpenAI-compatible server, which it starts or which runs already."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from pytest_llmperf.engine.base import TokenSink
+from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.own_time import OWN_TIME
+from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.server.about import ask_about, root_of, status_of
+from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
+from pytest_llmperf.engine.server.answered import generation_of
+from pytest_llmperf.engine.server.fault import ServerFault
+from pytest_llmperf.engine.server.process import ServerProcess
+from pytest_llmperf.engine.server.prompts import made_unique
+from pytest_llmperf.engine.server.settings import ServerSettings, ServerSettingsError, shown_url
+from pytest_llmperf.units import format_duration
+
+try:
+    from pytest_llmperf.engine.server.client import ServerClient
+except EngineError as error:
+    raise EngineLoadError(str(error)) from None
+
+_Result = TypeVar("_Result")
+#: Shares of the time limits after which a server is given up, before the engine's process is.
+_LOAD_SHARE, _ANSWER_SHARE = 0.8, 0.95
+_POLL_S = 0.05
+_FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 4
+#: HTTP statuses by which strict servers refuse a field of the body that they do not know.
+_UNKNOWN_FIELD = (400, 422)
+
+
+class ServerEngine:
+    """Asks a server, one request at a time.
+
+    Raises:
+        EngineLoadError: it could not be started, or answers no request.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self._draw = random.Random()
+        self._loop = asyncio.new_event_loop()
+        self._closing = contextlib.AsyncExitStack()
+        self._process: ServerProcess | None = None
+        self._takes_ignore_eos = True
+        until = OWN_TIME.now() + _LOAD_SHARE * float(config["load_timeout"])
+        try:
+            if config["start"] is not None:
+                self._process = ServerProcess(config["start"])
+            self._settings = _settings(config, self._process)
+            self._shown = shown_url(self._settings.url)
+            self._client = self._run(self._closing.enter_async_context(self._new_client()))
+            if self._process is not None:
+                self._run(self._until_up(self._process, until))
+            first = self._run(self._first_answer(until))
+            self._about = self._run(ask_about(self._settings, first.model, first.fingerprint))
+        except ServerSettingsError as error:
+            self.close()
+            raise EngineLoadError(str(error)) from None
+        except BaseException:
+            self.close()
+            raise
+        self._answers_as = (first.model, first.fingerprint)
+
+    def info(self) -> dict[str, Any]:
+        """Return the model and the build that answer, by the server's own account."""
+        about = self._about
+        where = "" if self._process is not None else f" at {self._shown}"
+        return {
+            "engine_version": about.build or "unknown build",
+            "model_name": f"{about.identity}{where}",
+            "model_title": about.model,
+            "quantization": about.quantization,
+            "parameters": about.parameters,
+            "model_bytes": about.model_bytes,
+            "n_ctx": about.n_ctx,
+        }
+
+    def generate(self, request: Request, sink: TokenSink | None) -> Generation:
+        """Ask the server; see Engine.generate. The sink gets its chunks at the end."""
+        try:
+            answer = self._run(self._client.ask(self._request(request)))
+        except ServerFault as fault:
+            self._check_process()
+            raise EngineError(f"{fault}{self._hint(fault)}") from None
+        if (answer.model, answer.fingerprint) != self._answers_as:
+            raise EngineError(
+                f"{self._shown}: another server answered than before: model and build were "
+                f"{_named(self._answers_as)}, now {_named((answer.model, answer.fingerprint))}; "
+                "measure one server, not several behind one address"
+            )
+        is_shared = self._config["cache"] == "shared" or request.cache == "keep"
+        generation = generation_of(answer, request, self._settings.api, is_shared=is_shared)
+        for chunk in answer.output_chunks if sink is not None else ():
+            assert sink is not None
+            sink(None, chunk.reasoning + chunk.text, chunk.time)
+        return generation
+
+    def reset(self) -> None:
+        """Do nothing: prompts are made unique instead."""
+
+    def close(self) -> None:
+        """Close the connection, and end the server if it was started here."""
+        try:
+            self._run(self._closing.aclose())
+            self._loop.close()
+        finally:
+            if self._process is not None:
+                self._process.end()
+
+    def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        return self._loop.run_until_complete(work)
+
+    def _new_client(self) -> ServerClient:
+        return ServerClient(self._settings, OWN_TIME.now)
+
+    async def _until_up(self, process: ServerProcess, until: float) -> None:
+        """Wait until the server accepts connections and has loaded its model."""
+        health = f"{root_of(self._settings.url)}/health"
+        while True:
+            status = await status_of(health)
+            if text := process.end_text():
+                raise EngineLoadError(f"{text}\nhint: llm.start is the command that was run")
+            if status is not None and status < 500:
+                return
+            if OWN_TIME.now() > until:
+                said = "no connection" if status is None else f"HTTP status {status}"
+                raise EngineLoadError(process.with_last_lines(self._late(f"/health: {said}")))
+            await asyncio.sleep(_POLL_S)
+
+    def _late(self, what: str) -> str:
+        waited = format_duration(_LOAD_SHARE * float(self._config["load_timeout"]))
+        return (
+            f"the server that llm.start started was not ready after {waited} ({what}); if it "
+            "needs longer, raise llm.load_timeout"
+        )
+
+    async def _first_answer(self, until: float) -> ServerAnswer:
+        """Ask until the server answers a real request, and find out what it takes."""
+        chat = self._settings.api == "chat"
+        first = Request(
+            prompt=None if chat else _FIRST_PROMPT,
+            messages=({"role": "user", "content": _FIRST_PROMPT},) if chat else None,
+            max_tokens=_FIRST_TOKENS,
+        )
+        while True:
+            try:
+                answer = await self._client.ask(self._request(first, is_llama_cpp=False))
+                generation_of(answer, first, self._settings.api, is_shared=True)
+                return answer
+            except ServerFault as fault:
+                if fault.status in _UNKNOWN_FIELD and self._takes_ignore_eos:
+                    self._takes_ignore_eos = False
+                    continue
+                process = self._process
+                if process is not None and (text := process.end_text()):
+                    raise EngineLoadError(text) from None
+                loads = fault.kind in ("connect", "reset") or fault.status == 503
+                if process is not None and loads and OWN_TIME.now() < until:
+                    await asyncio.sleep(_POLL_S)
+                    continue
+                text = f"the server does not answer a first request: {fault}{self._hint(fault)}"
+                raise EngineLoadError(process.with_last_lines(text) if process else text) from None
+            except EngineError as error:
+                raise EngineLoadError(str(error)) from None
+
+    def _request(self, request: Request, *, is_llama_cpp: bool | None = None) -> ServerRequest:
+        """Return the server's form of a request.
+
+        Raises:
+            EngineError: its API has none.
+        """
+        if request.messages is not None and self._settings.api == "completions":
+            raise EngineError(
+                "the server's completions API takes a prompt, not a chat; set llm.api: chat, or "
+                "call generate() with the formatted text"
+            )
+        if isinstance(request.prompt, tuple) and self._settings.api == "chat":
+            raise EngineError(
+                "the server's chat API takes text, not token ids; set llm.api: completions, or "
+                "pass text"
+            )
+        body: dict[str, Any] = dict(request.sampling)
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.stop:
+            body["stop"] = list(request.stop)
+        if request.grammar is not None:
+            body["grammar"] = request.grammar
+        if not (request.ignore_eos and self._takes_ignore_eos):
+            body["ignore_eos"] = None
+        messages = request.messages
+        if self._settings.api == "chat" and messages is None:
+            messages = ({"role": "user", "content": request.prompt},)
+        made = ServerRequest(
+            prompt=None if messages is not None else request.prompt,
+            messages=messages,
+            max_tokens=request.max_tokens,
+            body=body,
+        )
+        if self._config["cache"] == "shared" or request.cache == "keep":
+            return made
+        if self._about.is_llama_cpp if is_llama_cpp is None else is_llama_cpp:
+            return ServerRequest(
+                made.prompt, made.messages, made.max_tokens, {**body, "cache_prompt": False}
+            )
+        return made_unique(made, self._draw)
+
+    def _check_process(self) -> None:
+        """Raise if the server that was started here has ended.
+
+        Raises:
+            EngineGoneError: with its last lines.
+        """
+        if self._process is not None and (text := self._process.end_text()):
+            raise EngineGoneError(text)
+
+    def _hint(self, fault: ServerFault) -> str:
+        if fault.kind in ("idle_timeout", "total_timeout"):
+            return "; if it needs longer, raise llm.generation_timeout"
+        if fault.status in (401, 403):
+            return (
+                "; put the server's key into an environment variable, and its name into "
+                "llm.api_key_env"
+            )
+        if fault.status == 404:
+            return "; llm.api says which API is asked, llm.model which model"
+        return ""
+
+
+def _settings(config: dict[str, Any], process: ServerProcess | None) -> ServerSettings:
+    limit = _ANSWER_SHARE * float(config["generation_timeout"])
+    own = {"temperature": 0.0, "seed": config["seed"], "ignore_eos": True}
+    return ServerSettings(
+        url=config["url"] if process is None else process.url,
+        model=config["model"],
+        api=config["api"],
+        headers=config["headers"],
+        body={**own, **config["body"]},
+        key_variable=config["api_key_env"],
+        idle_s=limit,
+        total_s=limit,
+    )
+
+
+def _named(answered: tuple[str | None, str | None]) -> str:
+    return " ".join(one or "unnamed" for one in answered)

@@ -1,0 +1,45 @@
+"""Prompts that no server has in its cache: each begins with other words, of the same length."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pytest_llmperf.engine.server.answer import ServerRequest
+
+#: Each is a single token in the vocabularies of common models, with the space before it.
+_WORDS = (
+    *("time", "year", "people", "way", "day", "man", "world", "life"),
+    *("hand", "part", "place", "case", "week", "work", "fact", "group"),
+    *("number", "night", "point", "home", "water", "room", "area", "money"),
+    *("story", "book", "word", "house", "side", "kind", "head", "line"),
+)
+#: 40 bits: two prompts alike are as good as impossible.
+_COUNT = 8
+
+
+def made_unique(request: ServerRequest, draw: random.Random) -> ServerRequest:
+    """Return the request with drawn words, or tokens of its own, in front of its prompt.
+
+    A prefix cache serves what two prompts have in common from their beginning on, so only the
+    head of a chat template, before the first message, can come from it.
+    """
+    words = " ".join(draw.choices(_WORDS, k=_COUNT))
+    if isinstance(request.prompt, str):
+        return replace(request, prompt=f"{words} {request.prompt}")
+    if request.prompt:
+        own = sorted(set(request.prompt))
+        return replace(request, prompt=(*draw.choices(own, k=_COUNT), *request.prompt))
+    first, *others = request.messages or ({},)
+    return replace(request, messages=(_with_words(first, words), *others))
+
+
+def _with_words(message: Mapping[str, Any], words: str) -> Mapping[str, Any]:
+    content = message.get("content")
+    if isinstance(content, str):
+        return {**message, "content": f"{words} {content}"}
+    if isinstance(content, list):
+        return {**message, "content": [{"type": "text", "text": words}, *content]}
+    return message

@@ -1,0 +1,91 @@
+"""The ``llm`` section of a server: what it takes, and what is refused with cause and fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_llmperf.config.errors import ConfigError
+from pytest_llmperf.config.llm_section import ServerConfig, read_llm
+from pytest_llmperf.config.load import load_config
+from pytest_llmperf.config.on_top import WrongSettingError, check_name, with_settings
+
+START = "llama-server -m model.gguf --port {port}"
+
+
+def message(root: Path, *lines: str) -> str:
+    text = "\n".join(f"  {line}" for line in ("engine: server", *lines))
+    (root / "config.yaml").write_text(f"llm:\n{text}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, root, {})
+    return str(caught.value)
+
+
+def test_a_server_is_started_or_runs_already(tmp_path: Path) -> None:
+    llm = read_llm({"engine": "server", "start": START, "body": {"min_p": 0.1}})
+    assert isinstance(llm, ServerConfig)
+    assert read_llm(llm.resolved()).resolved() == llm.resolved()
+    assert "engine server needs llm.url, the address of a server that runs already, or" in message(
+        tmp_path
+    )
+    both = message(tmp_path, "url: http://a", f"start: '{START}'")
+    assert both == (
+        "config.yaml:4: llm.start: llm.url names a server that runs already, llm.start starts "
+        "one; keep one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("url: localhost:8080", "llm.url: is not the address of a server; it needs http://"),
+        ("url: http://a:b", "llm.url: is not the address of a server"),
+        ("url: http://me:sesame@a", "llm.url: contains a user or a password; take it out, and put"),
+        ("url: http://a/v1?key=sesame", "llm.url: has a part after ? or #; take it out"),
+        ("start: llama-server --port 8080", "llm.start: has no {port}, so the server can't be"),
+        ("start: serve 'x {port}", "llm.start: can't be split into words (no closing quotation)"),
+        ("start: 'serve --port {port} --api-key sesame'", "llm.start: contains a key, and files"),
+        ("start: 8080", "llm.start: expected text, got 8080"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_refused(tmp_path: Path, line: str, text: str) -> None:
+    found = message(tmp_path, line)
+    assert found.startswith("config.yaml:3: ")
+    assert text in found
+    assert "sesame" not in found
+
+
+def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> None:
+    found = message(tmp_path, "url: http://a", "headers: {Authorization: Bearer sesame}")
+    assert "config.yaml:4: llm.headers.Authorization: a header of this name holds a key; put" in (
+        found
+    )
+    assert "llm.api_key_env" in found
+    assert "sesame" not in found
+    assert "no HTTP header can have this name" in message(
+        tmp_path, "url: http://a", "headers: {'X Y': z}"
+    )
+
+
+def test_other_wrong_values_are_named(tmp_path: Path) -> None:
+    lines = message(
+        tmp_path, "url: http://a", "api: responses", "cache: off", "n_ctx: 512", "modle: x"
+    ).splitlines()
+    assert lines[0].endswith("llm.api: expected chat or completions, got 'responses'")
+    assert "llm.cache: expected unique or shared" in lines[1]
+    assert lines[2].endswith(
+        "llm.n_ctx: is a setting of engine llama_cpp, and this section's engine is server; remove "
+        "it, or set llm.engine: llama_cpp"
+    )
+    assert lines[3].endswith("llm.modle: unknown key; did you mean 'model'?")
+
+
+def test_a_sweep_may_start_servers_of_several_settings(tmp_path: Path) -> None:
+    llm = read_llm({"engine": "server", "start": START})
+    check_name(llm, "start")
+    assert with_settings(llm, {"start": f"{START} -ub 64"}).resolved()["start"].endswith("-ub 64")
+    with pytest.raises(WrongSettingError, match="n_ctx: the engine server does not use it"):
+        check_name(llm, "n_ctx")
+    with pytest.raises(WrongSettingError, match="url: a session has one server"):
+        check_name(llm, "url")

@@ -1,0 +1,98 @@
+"""Servers for the tests: llama.cpp's own on a tiny model, and one that follows a plan."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tiny_models import tiny_llama
+
+from pytest_llmperf.config.llm_section import read_llm
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+
+SUPPORT = Path(__file__).parent.parent / "support"
+
+
+@pytest.fixture(scope="session")
+def llama_command() -> str:
+    """Command that starts llama.cpp's own server on a tiny model."""
+    model = tiny_llama()
+    return f"{{python}} '{SUPPORT / 'llama_server.py'}' --port {{port}} --model '{model}'"
+
+
+@pytest.fixture(scope="session")
+def server_spec() -> Callable[..., LaunchSpec]:
+    """Return how an engine of a server is started."""
+
+    def make(**section: Any) -> LaunchSpec:
+        llm = read_llm({"engine": "server", **section})
+        return LaunchSpec(
+            "server",
+            llm.resolved(),
+            load_timeout=llm.load_timeout,
+            generation_timeout=llm.generation_timeout,
+        )
+
+    return make
+
+
+@pytest.fixture
+def clients(server_spec: Callable[..., LaunchSpec]) -> Iterator[Callable[..., EngineClient]]:
+    """Start engines of servers that are ended with the test."""
+    started: list[EngineClient] = []
+
+    def start(**section: Any) -> EngineClient:
+        started.append(EngineClient.start(server_spec(**section)))
+        return started[-1]
+
+    yield start
+    for client in started:
+        client.kill()
+
+
+@pytest.fixture
+def simulator() -> Iterator[Callable[..., str]]:
+    """Start servers that follow a plan; returns their addresses."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(**plan: Any) -> str:
+        command = [sys.executable, str(SUPPORT / "server_simulator.py"), "--plan", json.dumps(plan)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        running.append(process)
+        assert process.stdout is not None
+        return process.stdout.readline().strip()
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def children() -> Callable[[int], list[psutil.Process]]:
+    """Return the processes below another one."""
+    return lambda pid: psutil.Process(pid).children(recursive=True)
+
+
+@pytest.fixture
+def gone() -> Callable[[psutil.Process], bool]:
+    """Wait until a process has ended; False if it won't."""
+
+    def wait(process: psutil.Process) -> bool:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return True
+            time.sleep(0.02)
+        return False
+
+    return wait

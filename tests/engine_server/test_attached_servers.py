@@ -1,0 +1,143 @@
+"""A server that runs already: what its answers may lack, and what the engine makes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.errors import EngineError, EngineLoadError
+from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.kinds import ATTACHED_SERVER, SERVER
+from pytest_llmperf.engine.request import build_request
+from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.measure.replication import BLOCK, FRESH_PROCESS, replication_unit
+from pytest_llmperf.measure.workload import RecordedRequest
+from pytest_llmperf.session.machine_watch import WatchSettings, settings_for
+
+Clients = Callable[..., EngineClient]
+Simulator = Callable[..., str]
+
+
+def ask(client: EngineClient, **options: Any) -> Generation:
+    return client.request(build_request(**{"prompt": "Hello", "max_tokens": 6, **options}))
+
+
+def test_capabilities_follow_from_the_section(server_spec: Callable[..., LaunchSpec]) -> None:
+    started = server_spec(start="serve {port}").kind
+    attached = server_spec(url="http://127.0.0.1:1").kind
+    assert (started, attached) == (SERVER, ATTACHED_SERVER)
+    assert started.name == attached.name == "server"
+    assert started.computes_here
+    assert started.restarts
+    assert not started.pauses
+    assert not attached.computes_here
+    assert not attached.restarts
+    assert replication_unit(started) is FRESH_PROCESS
+    assert replication_unit(attached) is BLOCK
+
+    # What a server elsewhere computes is not the machine's other load.
+    settings = WatchSettings(Need(0, cores=2), telemetry=object())  # type: ignore[arg-type]
+    assert settings_for(settings, started) is settings
+    remote = settings_for(settings, attached)
+    assert (remote.telemetry, remote.severities) == (None, {"busy_cores": "note"})
+    assert "not watched" in remote.no_gpu
+
+
+def test_chunks_of_several_tokens_are_counted_as_the_server_counts(
+    clients: Clients, simulator: Simulator
+) -> None:
+    client = clients(url=simulator(tokens_per_chunk=4, gap=0.002, reasoning=2, role_first=True))
+    generation = ask(client, max_tokens=10)
+    times = generation.timeline.token_times
+    # Two of reasoning, then four and four.
+    assert (generation.output_tokens, len(times)) == (10, 3)
+    assert generation.metrics["tokens_per_sec"] == pytest.approx(9 / (times[-1] - times[0]))
+    assert client.info.model_name.startswith("simulated at http://127.0.0.1:")
+    assert client.info.engine_version == "b1"
+    assert client.processes == ()
+
+
+def test_a_server_that_counts_no_tokens_is_refused_with_what_to_set(
+    clients: Clients, simulator: Simulator
+) -> None:
+    with pytest.raises(EngineLoadError, match=r"chunks are not tokens; use .* llm\.body"):
+        clients(url=simulator(usage="none"))
+
+
+def test_an_answer_of_another_length_than_asked_is_invalid_or_an_error(
+    clients: Clients, simulator: Simulator
+) -> None:
+    request = build_request(prompt="Hello", max_tokens=6)
+    stopped = clients(url=simulator(tokens=4, finish="stop")).request(request)
+    assert stopped.finish_reason == "eos"
+    finding = RecordedRequest.of(request, stopped).unlike(stopped)
+    assert finding is not None
+    assert finding.name == "cut_short"
+    assert finding.text == (
+        "generation cut short: the answer ended by itself after 4 of 6 output tokens, because the "
+        "engine does not take ignore_eos; pass ignore_eos=False to it"
+    )
+    free = build_request(prompt="Hello", max_tokens=6, ignore_eos=False)
+    assert RecordedRequest.of(free, stopped).unlike(stopped) is None
+    with pytest.raises(EngineError, match="context was full after 4 of 6"):
+        ask(clients(url=simulator(tokens=4)))
+    with pytest.raises(EngineLoadError, match="generated 9 tokens, and 4 were asked for"):
+        clients(url=simulator(tokens=9))
+
+
+def test_a_prompt_from_a_cache_that_nobody_asked_for_is_invalid(
+    clients: Clients, simulator: Simulator
+) -> None:
+    url = simulator()
+    request = build_request(prompt="Hello", max_tokens=6)
+    cached = clients(url=url, api="completions").request(request)
+    assert (cached.timeline.prompt_tokens, cached.timeline.prompt_tokens_evaluated) == (5, 3)
+    finding = RecordedRequest.of(request, cached).unlike(cached)
+    assert finding is not None
+    assert finding.text == "prompt served from a cache: 3 of its 5 tokens evaluated"
+    # The head of a chat template comes from a cache whatever the prompt is.
+    assert ask(clients(url=url)).timeline.prompt_tokens_evaluated == 5
+    shared = clients(url=url, api="completions", cache="shared").request(request)
+    assert shared.timeline.prompt_tokens_evaluated is None
+    assert RecordedRequest.of(request, shared).unlike(shared) is None
+
+
+@pytest.mark.parametrize(
+    ("plan", "text"),
+    [
+        ({"fault": "status", "status": 401}, "status 401: .*llm.api_key_env"),
+        ({"fault": "status", "status": 404}, "status 404: .*llm.api says which API"),
+        ({"fault": "error_frame"}, "reported an error in its stream"),
+        ({"fault": "cut_short"}, "ended its stream before the answer was finished"),
+        (
+            {"fault": "stall"},
+            "0.475 s; if it needs longer, raise llm.generation_timeout",
+        ),
+    ],
+)
+def test_a_fault_of_the_first_request_is_a_load_error(
+    clients: Clients, simulator: Simulator, plan: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(EngineLoadError, match=text):
+        clients(url=simulator(**plan), generation_timeout=0.5)
+
+
+def test_nothing_answers_at_the_address(clients: Clients) -> None:
+    with pytest.raises(EngineLoadError, match=r"does not answer a first request: .*no connection"):
+        clients(url="http://127.0.0.1:9")
+
+
+def test_the_key_is_read_from_the_environment_and_never_shown(
+    clients: Clients, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = simulator(fault="status", status=401, error="bad key sk-secret-1234")
+    monkeypatch.setenv("MY_KEY", "sk-secret-1234")
+    with pytest.raises(EngineLoadError) as caught:
+        clients(url=url, api_key_env="MY_KEY")
+    assert "sk-secret" not in str(caught.value)
+    monkeypatch.delenv("MY_KEY")
+    with pytest.raises(EngineLoadError, match="variable MY_KEY is not set; set it"):
+        clients(url=url, api_key_env="MY_KEY")

@@ -1,0 +1,99 @@
+"""Sessions that gate a server: one that they start, and one that runs already."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from tiny_models import tiny_llama
+
+from pytest_llmperf.engine.server.process import _free_port
+
+SERVER = Path(__file__).parent.parent / "support" / "llama_server.py"
+COMMAND = [str(SERVER), "--port", "{port}", "--model", str(tiny_llama())]
+TEST = """
+@pytest.mark.tokens_per_sec(min=5)
+@pytest.mark.end_to_end(max="60s")
+def test_answer(llm_engine):
+    assert llm_engine.generate("Hello", max_tokens=16).output_tokens == 16
+"""
+
+
+def config(**llm: object) -> str:
+    """A configuration of a server; JSON is YAML."""
+    section = {"engine": "server", "api": "completions", **llm}
+    perf = {"processes": 3, "max_processes": 4, "iterations": 3, "warmup_max": 2}
+    return json.dumps({"llm": section, "perf": perf})
+
+
+def started(*arguments: str) -> str:
+    words = ["{python}", *COMMAND, *arguments]
+    return config(start=" ".join(f"'{word}'" for word in words))
+
+
+@pytest.fixture
+def attached() -> Iterator[str]:
+    """Address of a llama.cpp server that runs already."""
+    port = _free_port()
+    words = [word.replace("{port}", str(port)) for word in COMMAND]
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while "serving" not in process.stdout.readline():
+            assert process.poll() is None
+        yield f"http://127.0.0.1:{port}"
+        process.kill()
+
+
+def servers() -> list[psutil.Process]:
+    """Servers that this process has started, however far down."""
+    found = psutil.Process(os.getpid()).children(recursive=True)
+    return [one for one in found if str(SERVER) in " ".join(one.cmdline())]
+
+
+def test_a_started_server_is_gated_by_targets_and_a_baseline(project, quiet_machine):
+    project.write(test_it=TEST)
+    project.configure(started())
+    result = project.perf("--llmperf-record")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*measuring 1 test, at least 3 processes each*"])
+    assert servers() == []
+    (path,) = project.baselines()
+    record = json.loads(path.read_text())
+    assert record["model"]["name"].startswith(tiny_llama().name)
+    assert record["provenance"]["engine"] == "server"
+
+    # Without targets only the baseline judges.
+    project.write(test_it=TEST.replace("(min=5)", "").replace('(max="60s")', "(tolerance='90%')"))
+    project.perf().assert_outcomes(passed=1)
+    assert project.session()["tests"][0]["metrics"][0]["baseline"]
+
+    other = str(tiny_llama(seed=1, layers=1))
+    project.configure(started().replace(str(tiny_llama()), other))
+    project.perf().stdout.fnmatch_lines(["*does not match: model: base tiny-llama*"])
+
+
+def test_a_server_that_runs_already_is_measured_in_blocks(project, quiet_machine, attached):
+    project.write(test_it=TEST)
+    project.configure(config(url=attached))
+    result = project.perf()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*measuring 1 test, at least 3 blocks each*"])
+    assert project.sampled() == {"test_answer": 3}
+
+
+def test_two_commands_are_compared_in_one_session(project, quiet_machine):
+    project.write(test_it=TEST)
+    project.configure(started())
+    project.configure(started("--threads", "2"), "other.yaml")
+    result = project.perf("--llmperf-against-config", "other.yaml")
+    result.stdout.fnmatch_lines(["*llm.start*"])
+    (test,) = project.session()["tests"]
+    assert test["pairs"] >= 3
+    assert test["verdict"] not in ("error", "invalid")
+    assert servers() == []
