@@ -40,7 +40,7 @@ _EXPECTED = {
     "split_mode: rows": "llm.split_mode: expected none, layer or row, got 'rows'",
     "engine: vllm": "llm.engine: no engine 'vllm' is installed (installed: ",
     "engine: llama-cp": "llm.engine: no engine 'llama-cp' is installed (installed: ",
-    "engine: 3": "llm.engine: expected the name of an engine, such as llama_cpp, app or server, got 3",
+    "engine: 3": "llm.engine: expected the name of an engine, such as llama_cpp, app or server, g",
     "engine: app": "llm.engine: engine app needs llm.target",
     "target: a:b": "llm.target: is a setting of engine app, and this section's engine is llama_cpp",
     "type_k: q9": "llm.type_k: expected f32, f16, bf16, q8_0",
