@@ -33,6 +33,7 @@ def ask(
             async with ServerClient(ServerSettings(server.url, **settings)) as client:
                 try:
                     answer: Any = await client.ask(request or ServerRequest("hi", max_tokens=4))
+                    assert isinstance(answer, ServerAnswer)
                 except ServerFault as fault:
                     answer = fault
             return answer, server
@@ -61,6 +62,8 @@ def test_an_answer_has_its_chunks_counts_and_origin(api):
     assert (answer.finish_reason, answer.model, answer.fingerprint) == ("length", "simulated", "b1")
     times = [answer.asked, answer.sent, *(chunk.time for chunk in answer.chunks), answer.finished]
     assert times == sorted(times)
+    # The connection was made in between.
+    assert answer.asked < answer.sent
 
 
 def test_chunks_arrive_when_the_server_wrote_them():
@@ -109,7 +112,9 @@ def test_timings_of_llama_cpp_are_kept_and_count_where_usage_is_missing():
     ],
 )
 def test_streams_of_other_forms_are_read_as_well(plan):
-    assert answer_of(plan).text == "aé…😀"
+    answer = answer_of(plan)
+    assert answer.text == "aé…😀"
+    assert answer.finished >= answer.chunks[-1].time
 
 
 def test_a_request_is_sent_as_the_api_asks_for_it():
@@ -172,6 +177,12 @@ def test_each_fault_is_kept_with_its_kind_and_without_the_key(case, monkeypatch,
     shown += traceback.format_exception(answer)
     assert answer.__context__ is None
     assert not [text for text in shown if KEY in text or "token-abcdef" in text]
+
+
+def test_a_long_prompt_is_sent_without_a_warning():
+    answer, server = ask(request=ServerRequest("word " * 500_000, max_tokens=2))
+    assert isinstance(answer, ServerAnswer), answer
+    assert len(server.bodies[0]["messages"][0]["content"]) == 2_500_000
 
 
 def test_a_server_that_is_not_there_or_does_not_accept():

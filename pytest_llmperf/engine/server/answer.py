@@ -64,7 +64,7 @@ class ServerAnswer:
 
     Attributes:
         asked: when the request was given to the client.
-        sent: when its connection stood, just before the request was written.
+        sent: when its connection stood, just before it was written.
         chunks: in order of arrival.
         finished: arrival of the stream's end.
         usage: the server's own token counts.

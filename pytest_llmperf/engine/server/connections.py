@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
+from aiohttp.payload import Payload
 
 #: Idle connections are closed before common servers do so (uvicorn: 5 s), else a request could
 #: be written to a connection that is just being closed.
@@ -56,8 +56,39 @@ class TimedConnection(ResponseHandler):
             super().resume_reading(*arguments, **named)
 
 
-#: Called with the time when the connection of the running request stands.
-on_connected: ContextVar[Callable[[float], None]] = ContextVar("on_connected")
+class TimedBody(Payload):
+    """A request's body that says when it is written, with the headers, to a connection.
+
+    aiohttp writes in a task of its own: of many requests that are sent at once, the last one is
+    written milliseconds after its connection stood.
+
+    Args:
+        value: the body, JSON.
+        on_write: called just before it is written.
+    """
+
+    _value: bytes
+    _autoclose = True
+
+    def __init__(self, value: bytes, on_write: Callable[[], None]) -> None:
+        super().__init__(value, content_type="application/json")
+        self._size = len(value)
+        self._on_write = on_write
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the body as text."""
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the body."""
+        self._on_write()
+        await writer.write(self._value)
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, _content_length: int | None
+    ) -> None:
+        """Write the body, whose length aiohttp knows from here."""
+        await self.write(writer)
 
 
 class TimedConnector(aiohttp.TCPConnector):
@@ -70,17 +101,10 @@ class TimedConnector(aiohttp.TCPConnector):
     def __init__(self, clock: Callable[[], float]) -> None:
         # TCP_NODELAY is set by aiohttp.
         super().__init__(limit=0, keepalive_timeout=_KEEP_ALIVE_S)
-        self._clock = clock
         if hasattr(self, "_factory"):
             made = partial(TimedConnection, loop=asyncio.get_running_loop(), clock=clock)
             # Typed as making the base class only.
             self._factory = made  # type: ignore[assignment]
-
-    async def connect(self, *arguments: Any, **named: Any) -> Connection:
-        """Return a connection, kept or new, and tell the request when it stood."""
-        connection = await super().connect(*arguments, **named)
-        on_connected.get()(self._clock())
-        return connection
 
 
 def timed_connection(response: aiohttp.ClientResponse) -> TimedConnection | None:

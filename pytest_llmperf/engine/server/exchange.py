@@ -18,8 +18,8 @@ from pytest_llmperf.engine.server.answer import (
     ServerSaysError,
 )
 from pytest_llmperf.engine.server.connections import (
+    TimedBody,
     TimedConnection,
-    on_connected,
     read_body,
     timed_connection,
 )
@@ -76,11 +76,12 @@ class Exchange:
         self._asked = self._clock()
         self._task = asyncio.current_task()
         self._watch()
-        on_connected.set(self._note_connection)
         broken = None
         try:
             async with session.post(
-                self._settings.endpoint, data=body, allow_redirects=False
+                self._settings.endpoint,
+                data=TimedBody(body, self._note_write),
+                allow_redirects=False,
             ) as response:
                 self._response, self._connection = response, timed_connection(response)
                 await self._refuse(response)
@@ -114,8 +115,8 @@ class Exchange:
         sent = self._asked if self._sent is None else self._sent
         return self._builder.answer(self._asked, sent, self._finished)
 
-    def _note_connection(self, time: float) -> None:
-        self._sent = time
+    def _note_write(self) -> None:
+        self._sent = self._clock()
 
     def _watch(self) -> None:
         """Cancel the request if a deadline has passed, else look again at the next one.
