@@ -31,6 +31,11 @@ def baseline(check: ReportedCheck) -> str:
     return format_quantity(check.baseline.value, check.unit)
 
 
+def change_size(check: ReportedCheck) -> str:
+    """The change without its interval; ``-`` without one."""
+    return NOTHING if check.change is None else change_words(check.metric, check.change)
+
+
 def change(check: ReportedCheck) -> str:
     """The change and, where the verdict rests on it, its interval; ``-`` without one."""
     size, proof = check.change, check.proof
@@ -45,7 +50,7 @@ def change(check: ReportedCheck) -> str:
         and proof.low <= size <= proof.high
     ):
         return effect_words(check.metric, size, proof.low, proof.high)
-    return change_words(check.metric, size)
+    return change_size(check)
 
 
 def figures_line(check: ReportedCheck) -> str:

@@ -57,14 +57,15 @@ class _Row:
 
     @property
     def text(self) -> str:
-        """The row of the table."""
+        """The row of the table; the interval of a change is where the verdict is explained."""
         check = self.check
+        change = figures.change_size if self.kind in ON_TOP else figures.change
         texts = (
             check.label,
             figures.measured(check),
             figures.target(check),
             figures.baseline(check),
-            figures.change(check),
+            change(check),
         )
         name = code(clipped(self.test.nodeid))
         return _row(verdict_cell(self.kind, NOTHING), name, *map(escape, map(clipped, texts)))
