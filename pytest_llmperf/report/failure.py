@@ -62,7 +62,8 @@ def failure_text(
     if not failing:
         return ""
     lines: list[str] = []
-    if busy:
+    # An invalid verdict names it by itself.
+    if busy and any(row.verdict and row.verdict.kind is not VerdictKind.INVALID for row in failing):
         lines += ["what the machine did while measuring:", *_bullets(busy), ""]
     for rows in _alike(failing):
         lines += [*_failure(rows), ""]

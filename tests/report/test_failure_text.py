@@ -98,7 +98,8 @@ def test_a_missed_target_is_not_accepted_by_recording() -> None:
 
 
 def test_an_invalid_machine_asks_for_another_run_and_offers_no_new_level() -> None:
-    text = failure_text(one(invalid=("the machine swapped",)))
+    text = failure_text(one(invalid=("the machine swapped",)), busy=("the machine swapped",))
+    assert text.count("the machine swapped") == 1
     assert text.startswith("invalid: end to end: the machine swapped")
     assert "on a quiet machine run it again:\n    pytest -m perf t.py::t" in text
     assert "--llmperf-record" not in text
