@@ -47,8 +47,9 @@ def baseline_lines(
             if number:
                 yield ""
             yield from _machine_lines(folder.store.root / key, shelf, looks[key], tests, width)
-    yield ""
-    yield from wrap_words(_legend(folder), width)
+    if any(look.metrics for overviews in looks.values() for look in overviews):
+        yield ""
+        yield from wrap_words(_legend(folder), width)
 
 
 def _machine_lines(

@@ -78,6 +78,7 @@ def test_a_test_that_was_never_valid_is_shown_without_numbers(folder: Any, basel
     folder.record(1, invalid=("swapping",))
     out = baseline("show", SHORT).out
     assert "invalid: #1 (swapping)" in out
+    assert "level:" not in out  # nor the legend of a table
     assert "tokens/s" not in out
 
 
