@@ -38,11 +38,13 @@ const drawCharts = (() => {
     ctx.font = `${11 * ratio}px system-ui, sans-serif`;
     if (isLevel) {
       ctx.textAlign = "right";
-      ctx.fillText(name, left + width - 2 * ratio, place - 3 * ratio);
+      ctx.textBaseline = "bottom"; // uPlot leaves another one
+      ctx.fillText(name, left + width - 2 * ratio, place - 2 * ratio);
     } else {
       const isLeft = place < left + width / 2;
       ctx.textAlign = isLeft ? "left" : "right";
-      ctx.fillText(name, place + (isLeft ? 3 : -3) * ratio, top + 11 * ratio);
+      ctx.textBaseline = "top";
+      ctx.fillText(name, place + (isLeft ? 3 : -3) * ratio, top + 2 * ratio);
     }
     ctx.restore();
   }
