@@ -80,12 +80,12 @@ def session(folder: Path, *options: str) -> tuple[int, str]:
         [sys.executable, "-m", "pytest", "-m", "perf", "--color=yes", *options],
         cwd=folder,
         env={**os.environ, "COLUMNS": "80"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
     )
-    lines = [line for line in run.stdout.splitlines() if not _HEADER.fullmatch(line)]
+    errors = run.stderr if run.returncode > 1 else ""
+    lines = [line for line in (run.stdout + errors).splitlines() if not _HEADER.fullmatch(line)]
     return run.returncode, "\n".join([f"$ {' '.join(['pytest -m perf', *options])}", *lines])
 
 
