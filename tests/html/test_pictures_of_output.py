@@ -67,11 +67,12 @@ def picture(page: Page, name: str) -> None:
 def coloured(output: str) -> str:
     """Return a terminal's output as HTML."""
     from rich.console import Console
+    from rich.terminal_theme import MONOKAI
     from rich.text import Text
 
     console = Console(record=True, width=80, file=StringIO(), force_terminal=True)
     console.print(Text.from_ansi(output), soft_wrap=True)
-    return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+    return console.export_html(theme=MONOKAI, inline_styles=True, code_format="<pre>{code}</pre>")
 
 
 def session(folder: Path, *options: str) -> tuple[int, str]:
