@@ -142,7 +142,7 @@ def _examine(arguments: argparse.Namespace) -> int:
 
 def _status(checkup: Checkup) -> int:
     if checkup.interrupted:
-        return _complain("interrupted; these are the findings so far", _INTERRUPTED)
+        return _complain("interrupted", _INTERRUPTED)
     if checkup.error:
         return NOT_MEASURED
     return 1 if checkup.findings else 0

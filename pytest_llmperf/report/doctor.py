@@ -63,6 +63,10 @@ def render(
 def headline(checkup: Checkup) -> str:
     """The result in one line."""
     found = count(len(checkup.findings), "cause")
+    if checkup.interrupted:
+        # What was not examined may still be slow.
+        so_far = found if checkup.findings else "no cause"
+        return f"interrupted before it was finished: {so_far} found so far"
     if checkup.error and checkup.situation is not None and checkup.situation.info is None:
         return "the engine can't be loaded" + (f": {found} found" if checkup.findings else "")
     if checkup.error:

@@ -215,7 +215,9 @@ def test_interrupted_it_says_what_it_found_and_leaves_no_engine(app_folder: Path
             process.wait()
     text = (app_folder / "log").read_text()
     assert "engine   application toy:answer" in text
-    assert "interrupted; these are the findings so far" in text
+    assert "interrupted before it was finished: no cause found so far\n" in text
+    assert "nothing found" not in text
+    assert text.endswith("llmperf: interrupted\n")
     assert json.loads((app_folder / "found.json").read_text())["interrupted"] is True
     again = DeviceLock(timeout=0)
     again.acquire()

@@ -65,6 +65,19 @@ def checkup(load: Load) -> Checkup:
     )
 
 
+def test_an_interrupted_checkup_does_not_sound_like_a_finished_one(
+    checkup: Checkup, loaded: LoadedConfig
+) -> None:
+    stopped = replace(checkup, interrupted=True)
+    assert render(stopped, loaded, 80)[0] == (
+        "interrupted before it was finished: 3 causes found so far"
+    )
+    stopped = replace(checkup, interrupted=True, findings=[], not_tried=[])
+    assert render(stopped, loaded, 80)[0] == (
+        "interrupted before it was finished: no cause found so far"
+    )
+
+
 def test_what_all_remedies_bring_together_is_reported_where_it_is_not_decided_too(
     checkup: Checkup, loaded: LoadedConfig
 ) -> None:
