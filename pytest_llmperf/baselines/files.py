@@ -37,12 +37,19 @@ class FileKind(Generic[T]):
         again: how to make another one if it is lost.
         schema: newest version that this plugin reads.
         build: builds the content from parsed JSON; raises ShapeError.
+        named: whether the user names such a file. It may be any file then, so no error
+            advises to delete it.
     """
 
     noun: str
     again: str
     schema: int
     build: Callable[[Any], T]
+    named: bool = False
+
+    def remedy(self, path: Path) -> str:
+        """Say what to do about a file with unusable content."""
+        return self.again if self.named else restore(path, self.again)
 
 
 RECORD: FileKind[BaselineRecord] = FileKind(
@@ -85,7 +92,7 @@ def read_file(path: Path, kind: FileKind[T]) -> T:
 
 def _bad(path: Path, kind: FileKind[T], what: str, line: int | None = None) -> BadRecordError:
     """Build the error for a file with unusable content."""
-    return BadRecordError(path, what, restore(path, kind.again), line)
+    return BadRecordError(path, what, kind.remedy(path), line)
 
 
 def _read_text(path: Path, kind: FileKind[T]) -> str:

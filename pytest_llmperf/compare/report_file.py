@@ -234,7 +234,8 @@ def _from_json(data: Any) -> SessionReport:
 
 _REPORT: FileKind[SessionReport] = FileKind(
     "a report of a session",
-    "write it again: pytest -m perf --llmperf-json FILE",
+    "name a report; to write one: pytest -m perf --llmperf-json FILE",
     REPORT_SCHEMA,
     _from_json,
+    named=True,
 )

@@ -283,10 +283,10 @@ def _from_json(data: Any) -> ReportedSession:
     return session_of(data)
 
 
-_AGAIN = "write it again: pytest -m perf --llmperf-json FILE"
+_AGAIN = "name a report; to write one: pytest -m perf --llmperf-json FILE"
 _SESSION: FileKind[ReportedSession] = FileKind(
-    "a report of a session", _AGAIN, REPORT_SCHEMA, _from_json
+    "a report of a session", _AGAIN, REPORT_SCHEMA, _from_json, named=True
 )
 _REPORT: FileKind[ReportedSession] = FileKind(
-    "a report of a session", _AGAIN, REPORT_SCHEMA, session_of
+    "a report of a session", _AGAIN, REPORT_SCHEMA, session_of, named=True
 )

@@ -89,7 +89,12 @@ def test_what_is_no_report_is_refused(tmp_path: Path, report: Report) -> None:
     assert "there is no such file" in report(tmp_path / "gone.json", "--junit").err
     assert report(tmp_path, "--junit").status == 2
     assert "empty" in refusal("")
-    assert "not JSON" in refusal('{"schema": 1, "tests": [')
+    broken = refusal('{"schema": 1, "tests": [')
+    assert "not JSON" in broken
+    # Any file may be named by mistake.
+    assert "delete" not in broken
+    assert "git checkout" not in broken
+    assert "name a report; to write one: pytest -m perf --llmperf-json FILE" in broken
     assert "not a report of a session: schema: got None" in refusal("[]")
     assert "not a report of a session: session: missing" in refusal('{"schema": 1}')
     newer = refusal('{"schema": 2}')
