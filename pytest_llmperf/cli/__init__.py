@@ -23,6 +23,7 @@ from pytest_llmperf.cli import (
     schema,
     tune,
 )
+from pytest_llmperf.cli.parser import CommandParser
 
 #: In the order of ``llmperf --help``.
 COMMANDS = {
@@ -45,7 +46,7 @@ COMMANDS = {
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="llmperf",
         description="Tools for LLM performance tests. The tests run with: pytest -m perf",
     )

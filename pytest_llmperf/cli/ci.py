@@ -100,7 +100,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         epilog=_EPILOG,
         formatter_class=HelpFormatter,
     )
-    init.add_argument("service", choices=tuple(_SERVICES), help="where the job runs")
+    init.add_argument(
+        "service",
+        choices=tuple(_SERVICES),
+        metavar="|".join(_SERVICES),
+        help="where the job runs",
+    )
     init.add_argument(
         "--runner",
         action="append",

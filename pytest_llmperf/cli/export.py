@@ -10,6 +10,7 @@ from typing import Any
 from pytest_llmperf.cli.help_text import HelpFormatter, exit_status_text
 from pytest_llmperf.cli.output import put, run_reporting
 
+_PROGRAMS = ("llama-server", "ollama", "python")
 _DESCRIPTION = """\
 Prints the settings of config.yaml for another program: a command that starts llama-server,
 a Modelfile for Ollama, or Python code for llama-cpp-python. Settings that the program does
@@ -41,7 +42,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         formatter_class=HelpFormatter,
     )
     parser.add_argument(
-        "program", choices=("llama-server", "ollama", "python"), help="the other program"
+        "program",
+        choices=_PROGRAMS,
+        metavar="|".join(_PROGRAMS),
+        help="the other program",
     )
     parser.add_argument(
         "--config",
