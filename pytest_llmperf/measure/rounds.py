@@ -111,6 +111,7 @@ class Rounds:
         self._void_alone: set[str] = set()
         #: What is undecided of each test, once there is a first answer.
         self._open: Mapping[str, Open] = {}
+        self._asked = 0.0
         self._apart = ""
         self._waited = 0.0
         self._tests = {nodeid: TestSamples() for nodeid in plan.workloads}
@@ -170,7 +171,7 @@ class Rounds:
             elif count - samples.earlier - samples.alone_pairs < self._plan.max_processes:
                 asking.append(nodeid)
         if asking and self._undecided is not None:
-            self._open = self._undecided(self._tests)
+            self._open, self._asked = self._undecided(self._tests), time.monotonic()
             waiting.extend(nodeid for nodeid in asking if self._is_open(nodeid))
         return waiting
 
@@ -179,10 +180,19 @@ class Rounds:
         return known is not None and not (known.alone and nodeid in self._void_alone)
 
     def _step(self, step: Step) -> None:
-        """Report a step with what is open of its test, and the seconds that all tests need."""
-        known = self._open.get(step.nodeid, Open())
+        """Report a step with what is open of its test, and the seconds left."""
+        texts = self._open.get(step.nodeid, Open()).texts
+        self._on_step(replace(step, open=texts, left=self._left()))
+
+    def _left(self) -> float | None:
+        """Return the seconds that all open tests still need, within what is left of the budget."""
         seconds = [one.seconds for one in self._open.values() if one.seconds is not None]
-        self._on_step(replace(step, open=known.texts, left=sum(seconds) if seconds else None))
+        needed = sum(seconds) - (time.monotonic() - self._asked)
+        left = max(min(needed, self._plan.budget - self._spent_seconds()), 0.0)
+        return left if seconds else None
+
+    def _spent_seconds(self) -> float:
+        return time.monotonic() - self._began - self._waited
 
     def _needs_alone(self, nodeid: str) -> bool:
         known = self._open.get(nodeid)
@@ -297,8 +307,7 @@ class Rounds:
         """Check and note whether the session's budget, or the test's own, is used up."""
         plan, samples = self._plan, self._tests[nodeid]
         samples.own_budget = samples.seconds > plan.test_budgets.get(nodeid, math.inf)
-        spent = time.monotonic() - self._began - self._waited > plan.budget
-        samples.budget_reached = spent or samples.own_budget
+        samples.budget_reached = self._spent_seconds() > plan.budget or samples.own_budget
         return samples.budget_reached
 
     def _replay(

@@ -37,6 +37,26 @@ def test_only_undecided_tests_go_on(stage: Any) -> None:
     assert not any(samples.budget_reached for samples in measurement.tests.values())
 
 
+def test_the_time_that_is_left_shrinks_and_ends_with_the_budget(stage: Any) -> None:
+    def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
+        seconds = 10_000.0 if len(tests["one"].processes) < 2 else 100.0
+        return {"one": Open(["end_to_end"], seconds=seconds)}
+
+    stage.run(
+        {"one": stage.workload("x")}, undecided=undecided, processes=1, most=3, **SHORT, budget=600
+    )
+
+    left = [step.left for step in stage.steps]
+    first = left.index(next(one for one in left if one is not None))
+    assert left[:first] == [None] * first
+    cut = [one for one in left[first:] if one > 100]
+    shrinking = left[first + len(cut) :]
+    assert cut
+    assert max(cut) < 600
+    assert len(shrinking) > 1
+    assert 100 > shrinking[0] > shrinking[-1] > 0
+
+
 def test_it_is_asked_once_a_round_with_everything(stage: Any) -> None:
     asked = []
 
