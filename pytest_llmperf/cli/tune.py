@@ -138,7 +138,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (ConfigError, TuneError, StudyError, OSError, *SESSION_ERRORS) as error:
         return complain(error, _NOT_MEASURED)
     except KeyboardInterrupt:
-        return complain("interrupted; the same command goes on", _INTERRUPTED)
+        return complain("interrupted; run the same command to continue", _INTERRUPTED)
 
 
 def _tune(arguments: argparse.Namespace) -> int:

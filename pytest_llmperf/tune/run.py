@@ -200,7 +200,7 @@ def _conclusion(found: Finding, proven: Proven | None, problem: str) -> str:
     if proven is not None:
         return proven.confirmation.text
     if found.interrupted:
-        return "interrupted; the same command goes on"
+        return "interrupted; run the same command to continue"
     if problem:
         return f"no proven improvement: {problem}"
     tried = len(found.points)
