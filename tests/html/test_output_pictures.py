@@ -1,0 +1,169 @@
+"""The terminal's output and a pull request's comment in Chromium: what fits, and how it looks.
+
+``LLMPERF_SCREENSHOTS=docs/images`` writes the pictures of the README and docs/report.md there.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from _pytest._io import TerminalWriter
+from markdown_it import MarkdownIt
+from page_reports import paired
+from report_sessions import session, short_answer
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+from pytest_llmperf.cli import main
+from pytest_llmperf.plugin.verdict_reports import VerdictRepr
+from pytest_llmperf.report.failure import failure_text
+from pytest_llmperf.report.json_report import session_json
+from pytest_llmperf.report.table import render_table
+
+if TYPE_CHECKING:
+    from pages import Browser, Page
+
+    from pytest_llmperf.session.result import SessionResult, TestResult
+
+Open = Callable[[str], "Page"]
+PICTURES = os.environ.get("LLMPERF_SCREENSHOTS")
+#: GitHub takes images of any size, readers do not.
+LARGEST = 150_000
+COLUMNS = 80
+SUMMARY = "tests/perf/test_chat.py::test_summary"
+CRASH = SimpleNamespace(path="tests/perf/test_chat.py", lineno=24)
+_TERMINAL = """\
+<!doctype html><meta charset="utf-8"><title>terminal</title><style>
+body {{ margin: 0; width: max-content }}
+pre {{ margin: 0; padding: 16px 20px; font: 14px/1.35 "DejaVu Sans Mono", monospace;
+  color: #d9d9d9; background: #16181d }}
+</style><pre>{code}</pre>"""
+_COMMENT = """\
+<!doctype html><meta charset="utf-8"><title>comment</title><style>
+body {{ margin: 0; padding: 20px; width: 900px; background: #fff; color: #1f2328;
+  font: 14px/1.5 "DejaVu Sans", sans-serif }}
+h3 {{ margin: 0 0 16px; font-size: 18px }}
+table {{ border-collapse: collapse; margin: 16px 0 }}
+td, th {{ border: 1px solid #d1d9e0; padding: 6px 12px; text-align: left }}
+tr:nth-child(2n) {{ background: #f6f8fa }}
+code {{ background: #eff1f3; border-radius: 6px; padding: 2px 4px; overflow-wrap: anywhere;
+  font: 12px "DejaVu Sans Mono", monospace }}
+pre {{ background: #f6f8fa; padding: 12px }}
+</style>{page}"""
+
+
+@pytest.fixture
+def opened(browser: Browser, tmp_path: Path) -> Open:
+    """Open a text of HTML."""
+
+    def write_and_open(html: str) -> Page:
+        file = tmp_path / "page.html"
+        file.write_text(html, encoding="utf-8")
+        return browser.open(file.as_uri(), [])
+
+    return write_and_open
+
+
+def picture(page: Page, name: str, selector: str) -> None:
+    if PICTURES:
+        file = Path(PICTURES, name)
+        page.picture(file, selector, 1400)
+        assert file.stat().st_size < LARGEST
+
+
+def passing() -> SessionResult:
+    """Three tests, a little faster than ten stored sessions."""
+    names = ("test_short_answer", "test_long_prompt", "test_summary")
+    tests = (
+        replace(short_answer(1 - n / 100), nodeid=f"tests/perf/test_chat.py::{name}")
+        for n, name in enumerate(names, 1)
+    )
+    return session(*tests)
+
+
+def slower() -> TestResult:
+    """A test that is 12% slower than its merge base, with the setting that explains it."""
+    changed = "llm.n_ubatch: base 512, candidate 32"
+    return replace(paired(SUMMARY, 1.12), differences=(changed,), causes=(changed,))
+
+
+def failing() -> SessionResult:
+    return session(paired(slower=1.004), slower())
+
+
+def titled(title: str, mark: str) -> str:
+    """A line of pytest's, as wide as the terminal."""
+    return f" {title} ".center(COLUMNS, mark)
+
+
+def ansi(*lines: str) -> str:
+    """Lines of a terminal with ANSI colours as HTML."""
+    console = Console(file=io.StringIO(), width=COLUMNS, record=True, legacy_windows=False)
+    console.print(Text.from_ansi("\n".join(lines)), overflow="ignore", no_wrap=True)
+    code = console.export_html(theme=MONOKAI, code_format="{code}", inline_styles=True)
+    return _TERMINAL.format(code=code)
+
+
+def test_a_passing_session_fits_its_terminal_and_is_green(opened: Open) -> None:
+    table = render_table(passing(), COLUMNS, color=True)
+    page = opened(ansi("$ pytest -m perf", titled("LLM performance", "="), *table))
+    lines = page.text("pre").rstrip().splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= COLUMNS
+    assert "3 tests, 9 checks: 9 pass" in page.text("pre")
+    assert [text.strip() for text in page.visible("pre span")].count("pass") == 9
+    picture(page, "terminal-pass.png", "pre")
+
+
+def test_a_failing_session_shows_what_got_slower_and_why(opened: Open) -> None:
+    command = "pytest -m perf --llmperf-against main"
+    story = io.StringIO()
+    writer = TerminalWriter(story)
+    writer.fullwidth, writer.hasmarkup = COLUMNS, True
+    VerdictRepr(failure_text(slower(), command=command), CRASH).toterminal(writer)  # type: ignore[arg-type]
+    page = opened(
+        ansi(
+            f"$ {command}",
+            titled("FAILURES", "="),
+            f"\x1b[31;1m{titled('test_summary', '_')}\x1b[0m",
+            *story.getvalue().splitlines(),
+            titled("LLM performance", "="),
+            *render_table(failing(), COLUMNS, color=True),
+        )
+    )
+    lines = page.text("pre").rstrip().splitlines()
+    assert max(map(len, lines)) <= COLUMNS
+    text = " ".join(page.text("pre").split())
+    assert "regressed: tokens/s: 12.0% slower [10.9% to 13.1%]" in text
+    assert "llm.n_ubatch: base 512, candidate 32" in text
+    picture(page, "terminal-regressed.png", "pre")
+
+
+def test_a_comment_shows_the_worst_first_and_folds_the_rest(opened: Open, tmp_path: Path) -> None:
+    page = opened(_COMMENT.format(page=comment(failing(), tmp_path)))
+    assert page.text("h3").startswith("llmperf: regressed")
+    rows = page.visible("body > table tbody tr")
+    assert rows
+    assert all("regressed" in row for row in rows)
+    assert page.count("details:not([open])") >= 1
+    assert page.overflow() == 0
+    picture(page, "comment.png", "body")
+
+
+def comment(result: SessionResult, folder: Path) -> str:
+    """The page that ``llmperf report --markdown`` makes of a session, rendered as on GitHub."""
+    report, page = folder / "session.json", folder / "comment.md"
+    report.write_text(json.dumps(session_json(result)), encoding="utf-8")
+    assert main(["report", str(report), "--markdown", "-o", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    rendered: str = MarkdownIt("gfm-like", {"linkify": False}).render(text)
+    return rendered
