@@ -207,13 +207,24 @@ def _print(history: History, arguments: argparse.Namespace) -> None:
             sys.stdout.reconfigure(errors="backslashreplace")
         write_csv(history, sys.stdout)
     elif not history.groups:
-        say("no session of what was asked for is left")
+        say(*_nothing_to_show(history.all_invalid))
     else:
         from pytest_llmperf.report.history import bars_for, history_lines
 
         # Longer lines than prose has, since sparklines gain by it.
         columns = width(_NARROWEST, _WIDEST)
         say(*history_lines(history, columns, bars_for(sys.stdout.encoding)))
+
+
+def _nothing_to_show(invalid: int) -> tuple[str, ...]:
+    """Explain why no series is left of the recorded sessions."""
+    if not invalid:
+        return ("nothing to show: no recorded session matches these arguments",)
+    results = f"all {invalid} recorded results are" if invalid > 1 else "the recorded result is"
+    return (
+        f"nothing to show: {results} invalid, because the machine was disturbed",
+        "  record on a quiet machine: pytest -m perf --llmperf-record",
+    )
 
 
 def _note_index_problems(index: LevelIndex) -> None:

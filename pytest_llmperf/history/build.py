@@ -42,6 +42,7 @@ class History:
         events: events of each group.
         library: the library that found candidates, None if there was no search.
         unreadable: path -> why a record or decision is left out, and the fix on a second line.
+        all_invalid: number of recorded results if all of them are invalid, else 0.
         gap: number of folder states among which a record may have come and gone unseen; 0: none.
     """
 
@@ -52,6 +53,7 @@ class History:
     library: str | None = None
     unreadable: dict[str, str] = field(default_factory=dict)
     gap: int = 0
+    all_invalid: int = 0
 
 
 def build_history(
@@ -71,6 +73,8 @@ def build_history(
         GitError: git failed.
     """
     groups = group_sessions(recorded.sessions, tests)
+    is_valid = any(len(series.sessions) for group in groups for series in group.series)
+    all_invalid = 0 if is_valid else sum(group.invalid for group in groups)
     kept = _kept(recorded, since)
     shown = wanted_metrics(metrics, recorded.metrics())
     for group in groups:
@@ -90,7 +94,8 @@ def build_history(
     attribution = Attribution(recorded.repository, recorded.sessions)
     events = [attribution.events(group) for group in groups]
     gap = recorded.files.gap
-    return History(recorded.folder, recorded.sessions, groups, events, found, unreadable, gap)
+    sessions = recorded.sessions
+    return History(recorded.folder, sessions, groups, events, found, unreadable, gap, all_invalid)
 
 
 def _kept(recorded: RecordedSessions, since: Revision | str | None) -> NDArray[np.bool_]:

@@ -198,6 +198,21 @@ def test_invalid_sessions_are_counted(project: Project, show: Any) -> None:
     )
 
 
+def test_that_every_session_is_invalid_is_explained(project: Project, show: Any) -> None:
+    project.grow(steady(2), records={0: {"invalid": ("busy",)}, 1: {"invalid": ("busy",)}})
+    said = show("--dir", FOLDER)
+    assert said.out.startswith(
+        "nothing to show: all 2 recorded results are invalid, because the machine was disturbed\n"
+    )
+    assert "pytest -m perf --llmperf-record" in said.out
+
+
+def test_that_no_session_matches_is_explained(project: Project, show: Any) -> None:
+    project.grow(steady(3), records={1: {"invalid": ("busy",)}})
+    said = show("--dir", FOLDER, "--since", "2036-01-01")
+    assert "no recorded session matches these arguments" in said.out
+
+
 def test_an_accepted_level_is_marked_with_its_reason(project: Project, show: Any) -> None:
     project.grow(steady(4), records={2: {"accepted": "a better sampler"}})
     (line,) = lines_with(show("--dir", FOLDER).out, "accepted:")
