@@ -24,7 +24,7 @@ PERCENTILES = (90.0, 95.0, 99.0)
 
 
 @dataclass(frozen=True)
-class Distribution:
+class LatencyDistribution:
     """Values of one quantity over requests, seconds.
 
     Attributes:
@@ -42,7 +42,7 @@ class Distribution:
     worst: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Distribution | None:
+    def of(cls, values: Sequence[float]) -> LatencyDistribution | None:
         """Summarise values; None if there are none."""
         if not values:
             return None
@@ -135,10 +135,10 @@ class LoadFigures:
     output_tokens_per_sec: float | None
     error_rate: float
     goodput: float | None
-    from_schedule: Mapping[str, Distribution]
-    since_sent: Mapping[str, Distribution]
-    chunk_gap: Distribution | None
-    slip: Distribution | None
+    from_schedule: Mapping[str, LatencyDistribution]
+    since_sent: Mapping[str, LatencyDistribution]
+    chunk_gap: LatencyDistribution | None
+    slip: LatencyDistribution | None
 
 
 def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) -> LoadFigures:
@@ -166,8 +166,8 @@ def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) 
         goodput=None if good is None else _rate(good, seconds),
         from_schedule=_latencies(answered, "due"),
         since_sent=_latencies(answered, "sent"),
-        chunk_gap=Distribution.of(chunk_gaps(answered)),
-        slip=Distribution.of(slips(result)),
+        chunk_gap=LatencyDistribution.of(chunk_gaps(answered)),
+        slip=LatencyDistribution.of(slips(result)),
     )
 
 
@@ -192,6 +192,6 @@ def _is_good(one: RequestOutcome, limits: Mapping[str, float]) -> bool:
     return True
 
 
-def _latencies(outcomes: Sequence[RequestOutcome], since: Since) -> dict[str, Distribution]:
-    found = {name: Distribution.of(values_of(outcomes, name, since)) for name in LATENCIES}
+def _latencies(outcomes: Sequence[RequestOutcome], since: Since) -> dict[str, LatencyDistribution]:
+    found = {name: LatencyDistribution.of(values_of(outcomes, name, since)) for name in LATENCIES}
     return {name: one for name, one in found.items() if one is not None}

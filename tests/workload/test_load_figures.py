@@ -10,7 +10,12 @@ import pytest
 
 from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson
-from pytest_llmperf.measure.load_metrics import Distribution, chunk_gaps, load_figures, values_of
+from pytest_llmperf.measure.load_metrics import (
+    LatencyDistribution,
+    chunk_gaps,
+    load_figures,
+    values_of,
+)
 from pytest_llmperf.measure.load_validity import load_findings
 
 
@@ -100,11 +105,11 @@ def test_an_answer_of_one_token_has_no_time_per_token_to_be_good_in() -> None:
 
 
 def test_percentiles_need_enough_requests() -> None:
-    few = Distribution.of([float(n) for n in range(60)])
+    few = LatencyDistribution.of([float(n) for n in range(60)])
     assert few is not None
     assert (few.count, few.median, few.worst, few.mean) == (60, 29.5, 59.0, 29.5)
     assert few.percentiles == {90.0: near(53.1)}
-    assert Distribution.of([]) is None
+    assert LatencyDistribution.of([]) is None
 
 
 def names(loaded: LoadResult, **more: Any) -> list[str]:
