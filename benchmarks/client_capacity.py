@@ -1,6 +1,6 @@
 """How many requests and chunks per second the client of servers sustains, beside bare aiohttp.
 
-A second process answers with chunks as servers send them, each in a write of its own. Both
+A second process answers with chunks as servers send them, each in a write of its own. The
 clients ask it in turn, in an order drawn per round:
 
 - ``bare``: aiohttp alone, which reads the answers and drops them;
