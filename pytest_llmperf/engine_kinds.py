@@ -159,8 +159,17 @@ class EngineKind:
         return self.backend_name != "cpu"
 
     def of_section(self, config: Mapping[str, Any]) -> EngineKind:
-        """Return the kind with the capabilities of this section's engine."""
-        return self.variant(config) if self.variant is not None else self
+        """Return the kind with the capabilities of this section's engine.
+
+        Raises:
+            EngineKindError: ``variant`` failed.
+        """
+        if self.variant is None:
+            return self
+        found = self._call("variant", self.variant, config)
+        if not isinstance(found, EngineKind):
+            raise self._fault("variant", f"expected an EngineKind, got {found!r}")
+        return found
 
     def title(self, config: Mapping[str, Any]) -> str:
         """Return the engine's name in messages; for an application its target."""

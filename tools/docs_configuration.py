@@ -13,7 +13,11 @@ from pytest_llmperf.config.llm_section import AppConfig, LlamaCppConfig, LlmConf
 from pytest_llmperf.config.schema import Config
 
 #: The engines with keys of their own.
-_ENGINES = {"llama_cpp": LlamaCppConfig, "app": AppConfig, "server": ServerConfig}
+_ENGINES: dict[str, type[LlmConfig]] = {
+    "llama_cpp": LlamaCppConfig,
+    "app": AppConfig,
+    "server": ServerConfig,
+}
 _HEAD = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from pytest_llmperf.config.complaints import complaints
-from pytest_llmperf.config.llm_section import LLM_FIELDS, LlmConfig, ServerPart
+from pytest_llmperf.config.llm_section import LLM_FIELDS, LlmConfig
 from pytest_llmperf.config.schema import Config
+from pytest_llmperf.config.server_section import ServerPart
 
 _EXTRA = "extra."
 _SAME_WORK = "it decides what is asked, and the cells of a sweep do the same work"

@@ -27,6 +27,7 @@ _PORT = "{port}"
 #: Names of HTTP headers (RFC 9110, section 5.6.2).
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+_VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _KEY_OPTION = re.compile(r"--?api[-_]keys?(=|$)", re.IGNORECASE)
 _USE_VARIABLE = (
     "put the key into an environment variable, and its name into llm.api_key_env: files and "
@@ -91,6 +92,9 @@ class ServerPart(Part):
             yield "url", text, None
         if self.start is not None and (text := _start_problem(self.start)):
             yield "start", text, None
+        if self.api_key_env is not None and _VARIABLE.fullmatch(self.api_key_env) is None:
+            text = "is not the name of an environment variable; the key itself does not belong here"
+            yield "api_key_env", text, None
         for name, text in _headers_problems(self.headers):
             yield ("headers", name), text, None
         if text := plain_json_problem(self.body):

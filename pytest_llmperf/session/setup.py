@@ -233,7 +233,7 @@ def _model_words(kind: EngineKind, settings: Mapping[str, Any]) -> str:
     from pytest_llmperf.config.embedded import EMBEDDED
 
     if kind.needs != "model":
-        return kind.title(settings)
+        return kind.answers_with(settings) if kind.names_model else kind.title(settings)
     path = str(settings["model_path"])
     embedded = EMBEDDED.get(path)
     return embedded.file_name if embedded else PurePath(path).name

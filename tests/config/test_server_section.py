@@ -63,6 +63,11 @@ def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> Non
     )
     assert "llm.api_key_env" in found
     assert "sesame" not in found
+    named = message(tmp_path, "url: http://a", "api_key_env: sk-sesame")
+    assert named == (
+        "config.yaml:4: llm.api_key_env: is not the name of an environment variable; the key "
+        "itself does not belong here"
+    )
     assert "no HTTP header can have this name" in message(
         tmp_path, "url: http://a", "headers: {'X Y': z}"
     )

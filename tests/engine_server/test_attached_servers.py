@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -141,3 +144,43 @@ def test_the_key_is_read_from_the_environment_and_never_shown(
     monkeypatch.delenv("MY_KEY")
     with pytest.raises(EngineLoadError, match="variable MY_KEY is not set; set it"):
         clients(url=url, api_key_env="MY_KEY")
+
+
+class Forgetful(BaseHTTPRequestHandler):
+    """Answers one request of a connection, and closes it when the next one comes."""
+
+    protocol_version = "HTTP/1.1"
+    served = False
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.served:
+            self.close_connection = True
+            return
+        self.served = True
+        asked = {"prompt_tokens": 1, "completion_tokens": 4}
+        choice = {"index": 0, "text": "a", "finish_reason": "length"}
+        data = f"data: {json.dumps({'choices': [choice], 'usage': asked})}\n\ndata: [DONE]\n\n"
+        self.respond(200, "text/event-stream", data.encode())
+
+    def do_GET(self) -> None:
+        self.respond(404, "text/plain", b"")
+
+    def respond(self, status: int, kind: str, data: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_kept_connection_that_the_server_closes_costs_no_request(clients: Clients) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Forgetful) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        client = clients(url=f"http://127.0.0.1:{server.server_port}", api="completions")
+        assert [ask(client, max_tokens=4).output_tokens for _ in range(3)] == [4, 4, 4]
+        client.close()
+        server.shutdown()

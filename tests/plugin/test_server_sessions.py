@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def test_answer(llm_engine):
 def config(**llm: object) -> str:
     """A configuration of a server; JSON is YAML."""
     section = {"engine": "server", "api": "completions", **llm}
-    perf = {"processes": 3, "max_processes": 4, "iterations": 3, "warmup_max": 2}
+    perf = {"processes": 3, "max_processes": 4, "max_pairs": 3, "warmup_max": 2}
     return json.dumps({"llm": section, "perf": perf})
 
 
@@ -38,14 +39,18 @@ def started(*arguments: str) -> str:
 
 
 @pytest.fixture
-def attached() -> Iterator[str]:
+def attached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a llama.cpp server that runs already."""
     port = _free_port()
     words = [word.replace("{port}", str(port)) for word in COMMAND]
-    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while "serving" not in process.stdout.readline():
-            assert process.poll() is None
+    log = tmp_path_factory.mktemp("server") / "log"
+    with (
+        log.open("w") as output,
+        subprocess.Popen([sys.executable, *words], stdout=output, stderr=output) as process,
+    ):
+        while "serving" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.02)
         yield f"http://127.0.0.1:{port}"
         process.kill()
 
@@ -84,7 +89,7 @@ def test_a_server_that_runs_already_is_measured_in_blocks(project, quiet_machine
     result = project.perf()
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*measuring 1 test, at least 3 blocks each*"])
-    assert project.sampled() == {"test_answer": 3}
+    assert project.sampled()["test_answer"] >= 3
 
 
 def test_two_commands_are_compared_in_one_session(project, quiet_machine):

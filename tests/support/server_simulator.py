@@ -79,6 +79,9 @@ class ServerSimulator:
         if request.path == "/truth":
             self._tell(connection, request.method)
             return
+        if request.method != "POST":
+            connection.respond(404, "{}")
+            return
         if self._stop is not None:
             at, seconds = self._stop
             self._stop = None

@@ -13,7 +13,7 @@ from pytest_llmperf.engine.server.settings import ServerSettings
 if TYPE_CHECKING:
     import aiohttp
 
-_TIMEOUT_S = 10.0
+_TIMEOUT_S = 5.0
 
 
 class About(NamedTuple):
@@ -72,11 +72,12 @@ async def ask_about(
     headers = {**settings.headers, **({"Authorization": f"Bearer {key}"} if key else {})}
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
-        props = await _json(session, f"{root}/props")
-        models = await _json(session, f"{root}/v1/models")
-        version = await _json(session, f"{root}/version")
+        paths = ("props", "v1/models", "version")
+        asking = (_json(session, f"{root}/{path}") for path in paths)
+        props, models, version = await asyncio.gather(*asking)
     entry = _entry(models.get("data"), settings.model or answered_model)
-    meta = entry.get("meta") if isinstance(entry.get("meta"), dict) else {}
+    found = entry.get("meta")
+    meta: Mapping[str, Any] = found if isinstance(found, dict) else {}
     build = fingerprint or _text(props.get("build_info")) or _text(version.get("version"))
     model = answered_model or settings.model or _text(entry.get("id")) or "unnamed model"
     return About(

@@ -86,7 +86,7 @@ class ServerEngine:
     def generate(self, request: Request, sink: TokenSink | None) -> Generation:
         """Ask the server; see Engine.generate. The sink gets its chunks at the end."""
         try:
-            answer = self._run(self._client.ask(self._request(request)))
+            answer = self._run(self._ask(self._request(request)))
         except ServerFault as fault:
             self._check_process()
             raise EngineError(f"{fault}{self._hint(fault)}") from None
@@ -170,6 +170,17 @@ class ServerEngine:
                 raise EngineLoadError(process.with_last_lines(text) if process else text) from None
             except EngineError as error:
                 raise EngineLoadError(str(error)) from None
+
+    async def _ask(self, request: ServerRequest) -> ServerAnswer:
+        """Ask; once more where the server closed a kept connection just then (RFC 9112, 9.3.1)."""
+        # The event loop did not run since the last request: let it notice a closed connection.
+        await asyncio.sleep(0)
+        try:
+            return await self._client.ask(request)
+        except ServerFault as fault:
+            if fault.kind != "reset" or fault.status is not None:
+                raise
+        return await self._client.ask(request)
 
     def _request(self, request: Request, *, is_llama_cpp: bool | None = None) -> ServerRequest:
         """Return the server's form of a request.
