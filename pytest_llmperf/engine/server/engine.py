@@ -31,6 +31,8 @@ _Result = TypeVar("_Result")
 #: Shares of the time limits after which a server is given up, before the engine's process is.
 _LOAD_SHARE, _ANSWER_SHARE = 0.8, 0.95
 _POLL_S = 0.05
+#: How long a server whose connection broke may take to be gone.
+_END_WAIT_S = 1.0
 _FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 4
 #: HTTP statuses by which strict servers refuse a field of the body that they do not know.
 _UNKNOWN_FIELD = (400, 422)
@@ -88,7 +90,7 @@ class ServerEngine:
         try:
             answer = self._run(self._ask(self._request(request)))
         except ServerFault as fault:
-            self._check_process()
+            self._check_process(_END_WAIT_S if fault.kind in ("connect", "reset") else 0.0)
             raise EngineError(f"{fault}{self._hint(fault)}") from None
         if (answer.model, answer.fingerprint) != self._answers_as:
             raise EngineError(
@@ -224,13 +226,13 @@ class ServerEngine:
             )
         return made_unique(made, self._draw)
 
-    def _check_process(self) -> None:
-        """Raise if the server that was started here has ended.
+    def _check_process(self, within: float) -> None:
+        """Raise if the server that was started here has ended, or ends within so many seconds.
 
         Raises:
             EngineGoneError: with its last lines.
         """
-        if self._process is not None and (text := self._process.end_text()):
+        if self._process is not None and (text := self._process.end_text(within)):
             raise EngineGoneError(text)
 
     def _hint(self, fault: ServerFault) -> str:

@@ -58,10 +58,15 @@ class ServerProcess:
         )
         self._reader.start()
 
-    def end_text(self) -> str:
-        """Return how it ended, with its last lines; empty while it runs."""
-        status = self._process.poll()
-        if status is None:
+    def end_text(self, within: float = 0.0) -> str:
+        """Return how it ended, with its last lines; empty while it runs.
+
+        ``within``: seconds that its end may take: a killed process closes its connections before
+        its last thread is gone.
+        """
+        try:
+            status = self._process.wait(within)
+        except subprocess.TimeoutExpired:
             return ""
         self._reader.join(1.0)
         what, _ = describe_end(status)
