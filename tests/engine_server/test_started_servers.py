@@ -38,9 +38,12 @@ def test_an_answer_has_the_servers_own_counts_and_an_uncached_prompt(llama: Engi
         assert (one.output_tokens, one.finish_reason, timeline.tokens) == (9, "length", 9)
         assert timeline.prompt_tokens == timeline.prompt_tokens_evaluated == 1 + len("Hello there")
         assert 1 < len(timeline.token_times) <= 9
-        assert {"tokens_per_sec", "first_token", "end_to_end"} <= one.metrics.keys()
-        seconds = timeline.token_times[-1] - timeline.token_times[0]
-        assert one.metrics["tokens_per_sec"] == pytest.approx(8 / seconds)
+        assert {"first_token", "end_to_end"} <= one.metrics.keys()
+        # A tiny model is so fast that all chunks may arrive at once.
+        if seconds := timeline.token_times[-1] - timeline.token_times[0]:
+            assert one.metrics["tokens_per_sec"] == pytest.approx(8 / seconds)
+        else:
+            assert "tokens_per_sec" not in one.metrics
     # The prompt itself is sent, so that greedy answers are the same.
     assert first.text == second.text
 

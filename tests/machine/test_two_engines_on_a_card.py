@@ -19,6 +19,7 @@ GIB = 1 << 30
 #: they take turns, after the iterations that count.
 PAIR = """
 import subprocess
+from pytest_llmperf.engine.kinds import LLAMA_CPP
 from pytest_llmperf.session.machine_watch import MachineWatch, Need, WatchSettings
 
 telemetry = Telemetry.open()
@@ -27,7 +28,7 @@ for engine in engines:
     more(TENANT.replace("PID", str(engine.pid)))
 settings = WatchSettings(Need(), telemetry=telemetry)
 for engine in engines:
-    engine.info, engine.processes = None, (engine.pid,)
+    engine.info, engine.processes, engine.kind = None, (engine.pid,), LLAMA_CPP
 watches = [MachineWatch(settings, engine, beside=True) for engine in engines]
 
 def generation(seconds):
