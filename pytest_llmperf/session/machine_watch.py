@@ -88,7 +88,7 @@ def settings_for(settings: WatchSettings, kind: EngineKind) -> WatchSettings:
         severities={**settings.severities, "busy_cores": "note"},
         telemetry=None,
         no_gpu="the engine computes in processes that this session did not start, whose GPUs are "
-        "not watched; take the marker away",
+        "not watched; remove the marker",
     )
 
 

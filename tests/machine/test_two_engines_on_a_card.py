@@ -72,7 +72,7 @@ def test_what_the_driver_counts_for_the_whole_card_has_no_value_and_a_reason(car
         assert metrics == {"gpu_memory": 5 * GIB}
         assert set(undefined) == {"gpu_power", "energy_per_token", "gpu_utilization"}
         assert undefined["gpu_power"] == (
-            "the card's counter does not tell one process from another, and the two processes of "
+            "the card's counter is the sum of all processes, and the two processes of "
             "the pair took turns on one card (perf.turns: processes runs one after the other)"
         )
         counters = device["counters"]
