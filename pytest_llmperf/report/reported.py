@@ -116,6 +116,11 @@ class ShownTest(Stored):
         return min((kind for kind in kinds if kind), key=lambda kind: kind.rank, default=None)
 
     @property
+    def other_differences(self) -> tuple[str, ...]:
+        """Differences of the two sides that are not named as causes already."""
+        return tuple(one for one in self.differences if one not in self.causes)
+
+    @property
     def is_void(self) -> bool:
         """Whether what stopped the test voids all of its numbers."""
         return self.verdict in VOID

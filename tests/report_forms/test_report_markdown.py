@@ -104,6 +104,7 @@ def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
             "t.py::t",
             check("regressed", notes=["also missed: by 7%"]),
             causes=["llm.n_batch: 512 -> 64"],
+            differences=["llm.n_batch: 512 -> 64", "plugin: 1 -> 2"],
             findings=["3 stalled iterations"],
             diagnosis=[cause],
         ),
@@ -119,8 +120,11 @@ def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
         "3 stalled iterations",
         "Compared with main (0123456789ab), run in the same session.",
         "What the machine did: a compiler used 2 cores.",
+        "plugin: 1 -> 2",
     ):
         assert text in top
+    # It is named as the cause already.
+    assert top.count("llm.n_batch: 512 -> 64") == 1
 
 
 def test_names_are_data(real: dict[str, Any]) -> None:

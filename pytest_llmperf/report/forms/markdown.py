@@ -158,7 +158,7 @@ def _explanations(test: ShownTest) -> Iterator[str]:
     for one in test.diagnosis[:_CAUSES]:
         yield f"why it may be slow: {one.title}: {one.evidence}; change: {one.change}"
     yield from test.findings
-    yield from test.differences
+    yield from test.other_differences
 
 
 def _facts(session: ReportedSession) -> Iterator[str]:

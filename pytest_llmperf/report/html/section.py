@@ -84,7 +84,7 @@ def _causes(test: ShownTest) -> str:
         _diagnosis(test),
         listing(
             f"What differs from {test.against or 'the baseline'} besides speed",
-            [one for one in test.differences if one not in test.causes],
+            test.other_differences,
         ),
         listing("Found while measuring", test.findings),
         listing(
