@@ -30,7 +30,8 @@ import psutil
 
 from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
-from pytest_llmperf.engine.server.generator import LoadGenerator, LoadResult
+from pytest_llmperf.engine.server.generator import LoadGenerator
+from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.schedule import Schedule, closed, poisson
 from pytest_llmperf.engine.server.settings import ServerSettings
 from pytest_llmperf.measure.load_metrics import load_figures, slips

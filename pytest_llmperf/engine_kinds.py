@@ -90,6 +90,8 @@ class EngineKind:
         restores_prompts: a request with ``cache="keep"`` whose prompt the request before had, too,
             evaluates only its last token, and decode is the same work as after the whole prompt.
             Where a model can't, ``prompt_tokens_evaluated`` reports more.
+        loads: its class has ``load(requests, schedule)``, which sends requests by a schedule,
+            several at a time, and returns what became of each (``LoadResult``).
         scores: its class has ``vocabulary``, ``tokenize`` and ``score``, which give the
             probabilities of a text's tokens (``Scoring`` in ``pytest_llmperf.extension``), so that
             its quality can be measured.
@@ -127,6 +129,7 @@ class EngineKind:
     side_by_side: bool = False
     pauses: bool = False
     restores_prompts: bool = False
+    loads: bool = False
     scores: bool = False
     runs_project_code: bool = False
     takes_delay: bool = False

@@ -30,6 +30,8 @@ class FitnessCheck:
         what: its meaning in one line.
         hits_both: it hits two processes alike that take turns of a fraction of a second, so it
             does not void the difference between them.
+        needs_both: it voids a pair only if it is found on both sides: on one side it is what the
+            comparison is about.
     """
 
     name: str
@@ -37,6 +39,7 @@ class FitnessCheck:
     doing: Doing
     what: str
     hits_both: bool = False
+    needs_both: bool = False
 
 
 CHECKS: dict[str, FitnessCheck] = {
@@ -111,6 +114,34 @@ CHECKS: dict[str, FitnessCheck] = {
         ),
         FitnessCheck(
             "other_work", "invalid", "measurement", "a replay did other work than was recorded"
+        ),
+        FitnessCheck(
+            "failed_requests",
+            "invalid",
+            "measurement",
+            "more requests of a load failed than the test accepts",
+        ),
+        FitnessCheck(
+            "client_slip", "invalid", "measurement", "the client sent a load's requests late"
+        ),
+        FitnessCheck(
+            "rate_not_reached",
+            "invalid",
+            "measurement",
+            "fewer requests per second were sent than the load asks for",
+        ),
+        FitnessCheck(
+            "other_lengths",
+            "invalid",
+            "measurement",
+            "answers to a load are longer or shorter than was asked for",
+        ),
+        FitnessCheck(
+            "over_saturated",
+            "invalid",
+            "measurement",
+            "the requests in flight grew as long as the load lasted",
+            needs_both=True,
         ),
         FitnessCheck(
             "traced",

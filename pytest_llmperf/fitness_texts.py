@@ -124,6 +124,29 @@ CHECK_TEXTS: dict[str, CheckText] = {
         "a replay evaluated less of its prompt than was recorded",
         "tokens evaluated",
     ),
+    "failed_requests": CheckText(
+        "requests of a load got no complete answer, and their share is above `max_errors`",
+        "outcomes of the requests",
+    ),
+    "client_slip": CheckText(
+        "5% of a load's requests were sent later than a twentieth of the time to the first token, "
+        "or the client's event loop was so late",
+        "the client's clock",
+    ),
+    "rate_not_reached": CheckText(
+        "a load sent less than 98% of the requests per second that it asks for",
+        "the client's clock",
+    ),
+    "other_lengths": CheckText(
+        "answers to a load have another number of tokens than was asked for, or the server did not "
+        "count them",
+        "the server's counts",
+    ),
+    "over_saturated": CheckText(
+        "the requests in flight grew over the first, second and last third of an open load, each "
+        "time by more than chance; void only if both sides of a pair are",
+        "due and end times of the requests",
+    ),
     "cut_short": CheckText(
         "a replay generated fewer tokens than were recorded",
         "output tokens",

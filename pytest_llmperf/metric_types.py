@@ -22,6 +22,7 @@ class Unit(Enum):
     """Base units, in which all values are stored."""
 
     TOKENS_PER_SECOND = "tok/s"
+    PER_SECOND = "/s"
     SECONDS = "s"
     BYTES = "B"
     JOULES = "J"

@@ -52,10 +52,24 @@ _OWN = frozenset(METRICS)
 DEFAULT_GATED = ("tokens_per_sec", "first_token", "end_to_end")
 #: Metrics that every perf test shows, gated or not, to locate a slowdown.
 ALWAYS_SHOWN = ("tokens_per_sec", "prefill_tokens_per_sec", "first_token", "end_to_end")
-
+#: The same of tests under load.
+DEFAULT_GATED_UNDER_LOAD = ("output_tokens_per_sec", "first_token", "request_latency")
+ALWAYS_SHOWN_UNDER_LOAD = (
+    "requests_per_sec",
+    "output_tokens_per_sec",
+    "tokens_per_sec",
+    "first_token",
+    "request_latency",
+)
 
 #: Metrics with percentiles, such as ``inter_token_p95``.
-PERCENTILE_OF = ("inter_token", "first_token")
+PERCENTILE_OF = ("inter_token", "first_token", "request_latency")
+#: What their values are, pooled over requests.
+_POOLED = {
+    "inter_token": "the gaps t_{i+1} - t_i",
+    "first_token": "t_1 - t_start",
+    "request_latency": "t_n - t_start",
+}
 _PERCENTILE_NAME = re.compile(rf"({'|'.join(PERCENTILE_OF)})_p(\d{{1,2}}(?:\.\d{{1,2}})?)")
 
 
@@ -73,7 +87,7 @@ def percentile_name(name: str, percent: float) -> str:
 @lru_cache(maxsize=64)
 def _percentile_metric(name: str, of: str, percent: float) -> Metric:
     whole = METRICS[of]
-    what = "the gaps t_{i+1} - t_i" if of == "inter_token" else "t_1 - t_start"
+    what = _POOLED[of]
     return Metric(
         name,
         f"{whole.label} p{percent:g}",

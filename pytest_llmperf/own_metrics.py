@@ -54,11 +54,47 @@ def first_token(timelines: Sequence[Timeline]) -> float | None:
     return (median(firsts) or None) if firsts else None
 
 
-def end_to_end(timelines: Sequence[Timeline]) -> float | None:
-    """Return the sum of the requests' durations, seconds."""
-    if not timelines or any(not t.token_times for t in timelines):
+def first_answer_token(timelines: Sequence[Timeline]) -> float | None:
+    """Return the median of the requests' times to the first token after any reasoning, seconds."""
+    firsts = [t.t_first_answer - t.t_start for t in timelines if t.t_first_answer is not None]
+    return (median(firsts) or None) if firsts else None
+
+
+def end_to_end(run: Run) -> float | None:
+    """Return the sum of the requests' durations, seconds; a load has none."""
+    if run.sent is not None or not run.timelines or any(not t.token_times for t in run):
         return None
-    return sum(t.token_times[-1] - t.t_start for t in timelines) or None
+    return sum(t.token_times[-1] - t.t_start for t in run) or None
+
+
+def request_latency(timelines: Sequence[Timeline]) -> float | None:
+    """Return the median of the requests' durations, seconds."""
+    whole = [t.token_times[-1] - t.t_start for t in timelines if t.token_times]
+    return (median(whole) or None) if whole else None
+
+
+def requests_per_sec(run: Run) -> float | None:
+    """Return the answers to a load per second of its window."""
+    if run.sent is None or run.seconds <= 0:
+        return None
+    return len(run) / run.seconds or None
+
+
+def output_tokens_per_sec(run: Run) -> float | None:
+    """Return the output tokens of all answers to a load per second of its window."""
+    if run.sent is None or run.seconds <= 0:
+        return None
+    return sum(t.output_tokens for t in run) / run.seconds or None
+
+
+def goodput(run: Run) -> float | None:
+    """Return the share of a load's requests that were answered within all limits."""
+    return None if run.good is None or not run.sent else run.good / run.sent
+
+
+def error_rate(run: Run) -> float | None:
+    """Return the share of a load's requests that got no complete answer."""
+    return 1 - len(run) / run.sent if run.sent else None
 
 
 def inter_token(timelines: Sequence[Timeline]) -> float | None:
@@ -102,7 +138,7 @@ OWN_METRICS = (
         Unit.SECONDS,
         Direction.LOWER,
         "end_to_end",
-        "t_n - t_start, summed over requests",
+        "t_n - t_start, summed over requests; undefined under load",
         f"{_GENAI_PERF}, request latency",
         end_to_end,
     ),
@@ -135,6 +171,69 @@ OWN_METRICS = (
         "median of the gaps t_{i+1} - t_i over all requests",
         f"{_GENAI_PERF}, inter-token latency (ITL)",
         inter_token,
+    ),
+    Metric(
+        "request_latency",
+        "request latency",
+        Unit.SECONDS,
+        Direction.LOWER,
+        "request_latency",
+        "t_n - t_start, median over requests; under load from when each request was due",
+        f"{_GENAI_PERF}, request latency",
+        request_latency,
+    ),
+    Metric(
+        "first_answer_token",
+        "first answer token",
+        Unit.SECONDS,
+        Direction.LOWER,
+        "first_answer_token",
+        "time to the first token after any reasoning, median over requests; servers only",
+        f"{_GENAI_PERF}, time to first output token (TTFO)",
+        first_answer_token,
+    ),
+    Metric(
+        "requests_per_sec",
+        "requests/s",
+        Unit.PER_SECOND,
+        Direction.HIGHER,
+        "requests_per_sec",
+        "complete answers / seconds from the first request's due time to the last answer's end; "
+        "under load only",
+        f"{_GENAI_PERF}, request throughput",
+        requests_per_sec,
+    ),
+    Metric(
+        "output_tokens_per_sec",
+        "output tokens/s",
+        Unit.TOKENS_PER_SECOND,
+        Direction.HIGHER,
+        "output_tokens_per_sec",
+        "output tokens of all complete answers / the same seconds; under load only",
+        f"{_GENAI_PERF}, output token throughput",
+        output_tokens_per_sec,
+    ),
+    Metric(
+        "goodput",
+        "goodput",
+        Unit.RATIO,
+        Direction.HIGHER,
+        "goodput",
+        "share of a load's requests answered within all limits of the marker goodput",
+        "Zhong et al.: DistServe (OSDI 2024), as a share of the requests sent",
+        goodput,
+        resolution=0.01,
+    ),
+    Metric(
+        "error_rate",
+        "error rate",
+        Unit.RATIO,
+        Direction.LOWER,
+        "error_rate",
+        "share of a load's requests without a complete answer",
+        "AIPerf, error request count, as a share",
+        error_rate,
+        resolution=0.01,
     ),
     Metric(
         "stall_rate",

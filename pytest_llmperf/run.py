@@ -27,11 +27,16 @@ class Run(Sequence[Timeline]):
         schedule: of its requests, in the same order.
         window: start of the first request and end of the last answer, seconds on the timelines'
             clock. Pauses between turns are taken out of ``own``'s.
+        sent: number of requests of a load, those without a complete answer included; None if the
+            requests were sent one at a time.
+        good: number of a load's answers within the test's own limits; None if it has none.
     """
 
     timelines: tuple[Timeline, ...]
     schedule: tuple[Dispatch, ...]
     window: tuple[float, float]
+    sent: int | None = None
+    good: int | None = None
 
     @classmethod
     def in_order(cls, timelines: Iterable[Timeline]) -> Run:

@@ -32,6 +32,8 @@ class Timeline:
             while another process had its turn.
         tokens: number of output tokens of an answer that came in chunks, each of which may hold
             several tokens or a part of one; None: each token came by itself.
+        t_first_answer: arrival of the first token of the answer, after any reasoning; None if
+            the engine does not tell them apart.
     """
 
     t_start: float
@@ -42,6 +44,7 @@ class Timeline:
     t_prefill_end: float | None = None
     pauses: tuple[tuple[float, float], ...] = ()
     tokens: int | None = None
+    t_first_answer: float | None = None
 
     @property
     def output_tokens(self) -> int:
@@ -62,14 +65,17 @@ class Timeline:
         def moved(time: float) -> float:
             return time - paused[bisect_left(begins, time)]
 
-        start, end = self.t_prefill_start, self.t_prefill_end
+        def moved_if_known(time: float | None) -> float | None:
+            return None if time is None else moved(time)
+
         return replace(
             self,
             t_start=moved(self.t_start),
             token_times=tuple(map(moved, self.token_times)),
-            t_prefill_start=None if start is None else moved(start),
-            t_prefill_end=None if end is None else moved(end),
+            t_prefill_start=moved_if_known(self.t_prefill_start),
+            t_prefill_end=moved_if_known(self.t_prefill_end),
             pauses=(),
+            t_first_answer=moved_if_known(self.t_first_answer),
         )
 
     def decode_turns(self) -> tuple[float, ...]:
@@ -87,7 +93,9 @@ class Timeline:
         """
         prefill = [t for t in (self.t_prefill_start, self.t_prefill_end) if t is not None]
         paused = [t for pause in self.pauses for t in pause]
-        if not all(map(_is_reading, (self.t_start, *prefill, *self.token_times, *paused))):
+        answer = [] if self.t_first_answer is None else [self.t_first_answer]
+        read = (self.t_start, *prefill, *self.token_times, *paused, *answer)
+        if not all(map(_is_reading, read)):
             return "a reading is no finite number"
         if any(after < before for before, after in pairwise(paused)):
             return "a pause ended before it began"
@@ -117,6 +125,7 @@ class Timeline:
             "t_prefill_end": self.t_prefill_end,
             "pauses": [list(pause) for pause in self.pauses],
             "tokens": self.tokens,
+            "t_first_answer": self.t_first_answer,
         }
 
     @classmethod

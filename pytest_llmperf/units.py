@@ -53,6 +53,7 @@ _WRITTEN: dict[Unit, tuple[str, Mapping[str, float]]] = {
         "a rate such as 60 or '60 tok/s'",
         {"tok/s": 1.0, "tokens/s": 1.0, "tokens/sec": 1.0, "t/s": 1.0},
     ),
+    Unit.PER_SECOND: ("a rate such as 4 or '4/s'", {"/s": 1.0, "/min": 1 / 60}),
     Unit.JOULES: ("an energy such as 0.5J, 200mJ", {"mJ": 1e-3, "J": 1.0, "kJ": 1e3}),
     Unit.WATTS: ("a power such as 350W", {"mW": 1e-3, "W": 1.0, "kW": 1e3}),
     Unit.RATIO: (_FRACTION_WORDS, {"%": 0.01}),
@@ -95,7 +96,7 @@ def _parse(value: object, unit: Unit) -> float:
         if match is None:
             raise UnitError(expected, value)
         number, written = match[1], match[2]
-        if written is None and unit is not Unit.TOKENS_PER_SECOND:
+        if written is None and unit not in (Unit.TOKENS_PER_SECOND, Unit.PER_SECOND):
             raise UnitError(expected, value, "no unit")
         if written is not None and written not in units:
             known = ", ".join(filter(str.isascii, units))
@@ -186,6 +187,7 @@ _SCALES: dict[Unit, tuple[tuple[float, str], ...]] = {
     Unit.JOULES: ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ")),
     Unit.WATTS: ((1e3, "kW"), (1.0, "W"), (1e-3, "mW")),
     Unit.TOKENS_PER_SECOND: ((1.0, "tok/s"),),
+    Unit.PER_SECOND: ((1.0, "/s"),),
     Unit.RATIO: ((0.01, "%"),),
     Unit.NATS: ((1.0, "nats"),),
 }

@@ -27,6 +27,7 @@ _ENGINES = (LlamaCppConfig, AppConfig, ServerConfig, AnyLlmConfig)
 
 _LIMIT: dict[Unit, tuple[str, str]] = {
     Unit.TOKENS_PER_SECOND: (r"^\d+\.?\d*( ?(tok/s|tokens/s|tokens/sec|t/s))?$", "20 tok/s"),
+    Unit.PER_SECOND: (r"^\d+\.?\d*( ?/(s|min))?$", "4/s"),
     Unit.SECONDS: (r"^\d+\.?\d* ?(ns|us|µs|ms|s|m|min|h)$", "500ms"),
     Unit.BYTES: (r"^\d+\.?\d* ?([kKMGT]?B|[KMGT]iB)$", "8GiB"),
     Unit.JOULES: (r"^\d+\.?\d* ?[mk]?J$", "0.5J"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -14,6 +14,8 @@ from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.engine.launch import LaunchSpec as LaunchSpec
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
+from pytest_llmperf.engine.server.load_result import LoadResult
+from pytest_llmperf.engine.server.schedule import Schedule
 from pytest_llmperf.engine.worker_process import CLOSE_TIMEOUT_S, WorkerProcess
 from pytest_llmperf.engine_kinds import EngineKind, EngineKindError
 from pytest_llmperf.process_groups import wait_until_ended
@@ -201,6 +203,29 @@ class EngineClient:
                 setting="llm.generation_timeout",
             )
         )
+
+    def load(self, requests: Sequence[Request], schedule: Schedule) -> LoadResult:
+        """Send requests by a schedule, several at a time, and return what became of each.
+
+        Args:
+            requests: sent in turn, again from the first when they are used up.
+            schedule: when they are due.
+
+        Raises:
+            EngineError: the engine answers one request at a time, or a request can't be made.
+            EngineGoneError: the worker crashed, or passed its deadline and was killed.
+        """
+        if not self.kind.loads:
+            raise EngineError(f"{self._spec.name} answers one request at a time")
+        command = {
+            "op": "send_load",
+            "requests": [request.to_wire() for request in requests],
+            "schedule": schedule.to_wire(),
+        }
+        limit = schedule.longest(self._spec.generation_timeout)
+        setting = "llm.generation_timeout"
+        result = self._call(command, limit, doing="answering a load", setting=setting)
+        return LoadResult.from_wire(result, schedule)
 
     def reset(self) -> None:
         """Empty the engine's caches, if it can."""

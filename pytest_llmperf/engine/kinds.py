@@ -90,6 +90,7 @@ SERVER = EngineKind(
     package="aiohttp",
     resets=False,
     side_by_side=True,
+    loads=True,
 )
 #: A server that runs already, here or elsewhere: only its client is started for each sample.
 ATTACHED_SERVER = replace(

@@ -16,6 +16,7 @@ generate    request, turn (tokens, optional)      generation
 go_on
 reset                                             nothing
 modules     names                                 {name: file} of those imported
+send_load   requests, schedule                    load result (``engine/server/load_result.py``)
 vocabulary                                        size, sha256, bos
 tokenize    text                                  token ids
 score       tokens, first, top, samples, at       scores (``engine/token_scores.py``)

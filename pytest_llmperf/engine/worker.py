@@ -141,6 +141,10 @@ class _Worker:
         if operation == "reset":
             self._engine.reset()
             return None
+        if operation == "send_load":
+            requests = [Request.from_wire(one) for one in command["requests"]]
+            loading: Any = self._engine
+            return loading.load(requests, command["schedule"]).to_wire()
         if operation in SCORING:
             return answer_scoring(self._engine, command)
         if operation == "generate":

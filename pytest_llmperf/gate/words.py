@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.metrics import Metric
 
 _NO_SIZE = "0.0%"
-_SPEEDS = frozenset({Unit.SECONDS, Unit.TOKENS_PER_SECOND})
+_SPEEDS = frozenset({Unit.SECONDS, Unit.TOKENS_PER_SECOND, Unit.PER_SECOND})
 
 
 def change_words(metric: Metric | None, change: float) -> str:

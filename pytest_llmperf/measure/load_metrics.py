@@ -8,13 +8,14 @@ took, since the request was sent, stands beside it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 from typing import Literal
 
-from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.stats.percentiles import min_values, percentile
 
 #: ``due``: from the scheduled start. ``sent``: since the request was written.
@@ -126,6 +127,7 @@ class LoadFigures:
         since_sent: the same since each was sent.
         chunk_gap: seconds between chunks.
         slip: how much later than due the client sent each request.
+        faults: number of requests without a complete answer, by kind.
     """
 
     requests: int
@@ -139,6 +141,7 @@ class LoadFigures:
     since_sent: Mapping[str, LatencyDistribution]
     chunk_gap: LatencyDistribution | None
     slip: LatencyDistribution | None
+    faults: Mapping[str, int]
 
 
 def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) -> LoadFigures:
@@ -153,7 +156,7 @@ def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) 
     seconds = result.window[1] - result.window[0]
     tokens = [one.tokens for one in answered]
     counted = [count for count in tokens if count is not None]
-    good = None if limits is None else sum(_is_good(one, limits) for one in answered)
+    good = None if limits is None else good_answers(result, limits)
     return LoadFigures(
         requests=len(result.outcomes),
         answered=len(answered),
@@ -168,7 +171,13 @@ def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) 
         since_sent=_latencies(answered, "sent"),
         chunk_gap=LatencyDistribution.of(chunk_gaps(answered)),
         slip=LatencyDistribution.of(slips(result)),
+        faults=Counter(one.fault for one in result.outcomes if one.fault is not None),
     )
+
+
+def good_answers(result: LoadResult, limits: Mapping[str, float]) -> int:
+    """Return how many requests were answered within all limits, by name as in ``LATENCIES``."""
+    return sum(_is_good(one, limits) for one in result.answered)
 
 
 def slips(result: LoadResult) -> tuple[float, ...]:

@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
+from pytest_llmperf.engine.server.answer import ServerRequest
+from pytest_llmperf.engine.server.schedule import (
+    Schedule,
+    ScheduleError,
+    closed,
+    constant,
+    poisson,
+)
 from pytest_llmperf.run import Run
-from pytest_llmperf.stored_json import Stored
+from pytest_llmperf.stored_json import LEFT_OUT, Stored
 from pytest_llmperf.timeline import Timeline
+from pytest_llmperf.units import format_duration
 
 _Request = TypeVar("_Request")
+Arrivals = Literal["in_order", "closed", "constant", "poisson", "trace"]
 
 #: Sends the request of this number; yields the progress of its turns, and returns its timeline.
 Send = Callable[[int, _Request], Generator[int, None, Timeline]]
+
+#: Share of a load that is sent once before it, to warm up, and the fewest requests of it.
+_WARMUP_SHARE, _MIN_WARMUP = 0.25, 4
+#: Share of a load's requests that may fail unless the test says otherwise.
+MAX_ERROR_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class TracedRequest(Stored):
+    """One request of a trace.
+
+    Attributes:
+        at: when it is due, seconds from the first.
+        prompt, messages, max_tokens: the request itself; without prompt and messages the next one
+            that the test recorded is sent.
+    """
+
+    at: float
+    prompt: str | tuple[int, ...] | None = field(default=None, metadata=LEFT_OUT)
+    messages: tuple[dict[str, Any], ...] | None = field(default=None, metadata=LEFT_OUT)
+    max_tokens: int | None = field(default=None, metadata=LEFT_OUT)
+
+    @classmethod
+    def of(cls, at: float, own: ServerRequest | None) -> TracedRequest:
+        """Return the entry of a trace: when it is due, and its own request if it has one."""
+        if own is None:
+            return cls(at)
+        messages = None if own.messages is None else tuple(map(dict, own.messages))
+        return cls(at, own.prompt, messages, own.max_tokens)
+
+    @property
+    def request(self) -> ServerRequest | None:
+        """The request, or None if the trace has only its time."""
+        if self.prompt is None and self.messages is None:
+            return None
+        return ServerRequest(self.prompt, self.messages, self.max_tokens)
 
 
 @dataclass(frozen=True)
@@ -21,19 +68,128 @@ class LoadPattern(Stored):
     """How a workload's requests are sent.
 
     Attributes:
-        arrivals: ``in_order``: one at a time, each due when the one before has ended.
+        arrivals: ``in_order``: one at a time, each due when the one before has ended, and each
+            sent once. Every other pattern is a load, which sends the recorded requests again and
+            again. ``closed``: so many in flight. ``constant``, ``poisson``: so many per second.
+            ``trace``: each at its own time.
+        concurrency: number of requests in flight, if closed.
+        rate: requests per second, if constant or Poisson.
+        requests: number of requests, or None.
+        duration: seconds in which requests are sent, or None.
+        trace: the requests of a trace.
+        limits: largest latencies of a good answer, seconds, by name; they decide the goodput.
+        max_error_rate: share of the requests that may fail.
+
+    Raises:
+        ValueError: such a load can't be sent.
     """
 
-    arrivals: Literal["in_order"] = "in_order"
+    arrivals: Arrivals = "in_order"
+    concurrency: int | None = field(default=None, metadata=LEFT_OUT)
+    rate: float | None = field(default=None, metadata=LEFT_OUT)
+    requests: int | None = field(default=None, metadata=LEFT_OUT)
+    duration: float | None = field(default=None, metadata=LEFT_OUT)
+    trace: tuple[TracedRequest, ...] = field(default=(), metadata=LEFT_OUT)
+    limits: dict[str, float] = field(default_factory=dict, metadata=LEFT_OUT)
+    max_error_rate: float = field(default=MAX_ERROR_RATE, metadata=LEFT_OUT)
+
+    def __post_init__(self) -> None:
+        if not self.is_load:
+            return
+        needed = {"closed": self.concurrency, "trace": self.trace or None}
+        if needed.get(self.arrivals, self.rate) is None:
+            raise ValueError(f"a load of the kind {self.arrivals} needs its numbers")
+        if self.concurrency and self.requests and self.requests < self.concurrency:
+            raise ValueError(
+                f"it has requests={self.requests}, fewer than the {self.concurrency} in flight"
+            )
+        try:
+            self.schedule(0)
+        except ScheduleError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def is_load(self) -> bool:
+        """Whether several requests may be in flight."""
+        return self.arrivals != "in_order"
 
     def identity(self) -> dict[str, Any]:
-        """Return what defines the pattern, as plain JSON types."""
-        return asdict(self)
+        """Return what defines the pattern, as plain JSON types.
+
+        How many requests may fail is not part of it: that decides only whether a load counts.
+        """
+        given = ((one.name, getattr(self, one.name)) for one in fields(self))
+        found = {name: value for name, value in given if value not in (None, (), {})}
+        found.pop("max_error_rate")
+        if self.trace:
+            found["trace"] = self.schedule(0).hash
+        return found
+
+    def schedule(self, seed: int) -> Schedule:
+        """Return when the requests of a load are due; ``seed`` draws random times.
+
+        Raises:
+            ScheduleError: the pattern's numbers can't be used.
+        """
+        requests, duration = self.requests, self.duration
+        if self.arrivals == "closed":
+            assert self.concurrency is not None
+            return closed(self.concurrency, requests=requests, duration=duration)
+        if self.arrivals == "trace":
+            due = tuple(one.at for one in self.trace)
+            own = tuple(one.request for one in self.trace)
+            return Schedule("trace", due, requests=len(due), traced=own)
+        assert self.rate is not None
+        if self.arrivals == "constant":
+            return constant(self.rate, requests=requests, duration=duration)
+        return poisson(self.rate, seed=seed, requests=requests, duration=duration)
+
+    def warmup(self) -> LoadPattern:
+        """Return the shorter load that is sent once before, so that the server is warm."""
+        if self.arrivals == "trace":
+            return replace(self, trace=self.trace[: self._warmup_requests(len(self.trace))])
+        if self.requests is not None:
+            least = max(_MIN_WARMUP, self.concurrency or 0)
+            return replace(self, requests=max(self._warmup_requests(self.requests), least))
+        assert self.duration is not None
+        return replace(self, duration=self.duration * _WARMUP_SHARE)
+
+    def expected_seconds(self, request: float) -> float:
+        """Return how long a load is expected to last.
+
+        Args:
+            request: seconds of one request by itself; several at a time take longer.
+        """
+        if self.arrivals == "trace":
+            return self.trace[-1].at + request
+        if self.duration is not None:
+            return self.duration + request
+        assert self.requests is not None
+        if self.concurrency is not None:
+            return self.requests * request
+        assert self.rate is not None
+        return self.requests / self.rate + request
+
+    def __str__(self) -> str:
+        """Describe the load, for example ``8 in flight, 64 requests``."""
+        if self.arrivals == "trace":
+            last = format_duration(self.trace[-1].at)
+            return f"{len(self.trace)} requests of a trace over {last}"
+        parts = [
+            f"{self.concurrency} in flight"
+            if self.arrivals == "closed"
+            else f"{self.rate:g} requests/s ({self.arrivals})"
+        ]
+        if self.requests is not None:
+            parts.append(f"{self.requests} requests")
+        if self.duration is not None:
+            parts.append(format_duration(self.duration))
+        return ", ".join(parts)
 
     def drive(
         self, requests: Sequence[_Request], send: Send[_Request], is_void: Callable[[], bool]
     ) -> Generator[int, None, Run]:
-        """Send the requests; yield the progress of their turns, and return the run.
+        """Send the requests in order; yield the progress of their turns, and return the run.
 
         ``is_void``: asked after each request whether the rest would be in vain.
         """
@@ -44,6 +200,21 @@ class LoadPattern(Stored):
                 break
         return Run.in_order(timelines)
 
+    @staticmethod
+    def _warmup_requests(number: int) -> int:
+        return min(max(round(number * _WARMUP_SHARE), _MIN_WARMUP), number)
 
-#: The pattern of every recorded test: its body waits for each answer.
+
+#: The pattern of every test without the marker ``load``: its body waits for each answer.
 IN_ORDER = LoadPattern()
+
+
+def load_seed(seed: int, place: int, iteration: int) -> int:
+    """Return the seed of a load: the same for both sides of a pair.
+
+    Args:
+        seed: of the session.
+        place: number of the pair, or of the process where there are no pairs.
+        iteration: in the process, from 0.
+    """
+    return random.Random(f"{seed}/{place}/{iteration}").getrandbits(32)

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from statistics import fmean, median
 
-from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.load_metrics import slips, values_of
 from pytest_llmperf.stats.percentiles import percentile
@@ -38,6 +38,7 @@ def load_findings(
         _slip(result),
         _rate(result),
         _lengths(result) if exact_lengths else None,
+        _cache(result),
         _queue(result),
     )
     return [one for one in found if one is not None]
@@ -125,6 +126,25 @@ def _lengths(result: LoadResult) -> FitnessFinding | None:
         "(ignore_eos, min_tokens)",
         answers=len(asked),
         other=len(other),
+    )
+
+
+def _cache(result: LoadResult) -> FitnessFinding | None:
+    """Find prompts that the server took from its cache, unless the test shares them."""
+    bound = result.max_cached
+    if bound is None:
+        return None
+    served = [one for one in result.answered if (one.cached_tokens or 0) > bound]
+    if not served:
+        return None
+    first = served[0]
+    return _void(
+        "prompt_cached",
+        f"{len(served)} of {len(result.answered)} prompts were served from a cache, such as "
+        f"{first.cached_tokens} of {first.prompt_tokens} tokens; llm.cache: shared measures with "
+        "the cache",
+        answers=len(result.answered),
+        served=len(served),
     )
 
 

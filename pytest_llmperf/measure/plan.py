@@ -50,6 +50,10 @@ class Plan:
     turns: Turns | None = None
     unit: ReplicationUnit = FRESH_PROCESS
 
+    def iterations_of(self, nodeid: str) -> int:
+        """Return how often a process replays a test; a load consists of many requests already."""
+        return 1 if self.workloads[nodeid].load.is_load else self.perf.iterations
+
     @property
     def processes(self) -> int:
         """Minimum number of fresh engine processes per workload; with two sides, pairs."""
@@ -74,7 +78,13 @@ class Plan:
 
     def _seconds_alone(self, nodeid: str) -> float:
         """Seconds that one process replays a test for, by itself or in turns of iterations."""
-        return self.recorded_seconds[nodeid] * (MIN_WARMUP + self.perf.iterations)
+        workload, seconds = self.workloads[nodeid], self.recorded_seconds[nodeid]
+        if workload.load.is_load:
+            request = seconds / len(workload.requests)
+            return sum(
+                load.expected_seconds(request) for load in (workload.load.warmup(), workload.load)
+            )
+        return seconds * (MIN_WARMUP + self.perf.iterations)
 
     def _seconds_beside(self, nodeid: str) -> float:
         """Seconds that one process of a pair replays a test for, after the first pair."""

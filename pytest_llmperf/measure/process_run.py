@@ -12,6 +12,9 @@ from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities, worst_first
 from pytest_llmperf.measure.idle_turns import IdleTurns
 from pytest_llmperf.measure.instrumented import instrument_findings
+from pytest_llmperf.measure.load_metrics import LoadFigures
+from pytest_llmperf.measure.load_pattern import load_seed
+from pytest_llmperf.measure.load_run import send_load, warm_up_load
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.process_sample import DECODE_METRICS
 from pytest_llmperf.measure.replay_process import ReplayError, ReplayProcess, Step
@@ -59,10 +62,14 @@ class ProcessRun:
         self._decode_turns: list[float] = []
         self._first_tokens: list[float] = []
         self._turn_rows: list[dict[str, float]] = []
+        self._overloaded = ""
+        self._load: LoadFigures | None = None
 
     @property
     def is_warm(self) -> bool:
         """Whether the process is warm, or has had its maximum of warm-up."""
+        if self.workload.load.is_load:
+            return bool(self._warmup)
         return is_warm([row["end_to_end"] for row in self._warmup], self._plan.perf.warmup_max)
 
     def least(self, metric: str) -> float:
@@ -76,13 +83,14 @@ class ProcessRun:
         return self._process.workload
 
     def warm_up(self) -> None:
-        """Replay once without counting it."""
-        self._warmup.append(compute_all(drain(self._replay())))
+        """Replay once without counting it; of a load, a part."""
+        run = self._warm_up_load() if self.workload.load.is_load else drain(self._replay())
+        self._warmup.append(compute_all(run))
         self._look()
 
     def count(self) -> None:
         """Replay once and count it."""
-        run = drain(self._replay())
+        run = self._send_load() if self.workload.load.is_load else drain(self._replay())
         self._counted.append(run)
         values = compute_all(run, self._undefined)
         self._rows.append({**values, **self.watch.measured(run)})
@@ -117,6 +125,38 @@ class ProcessRun:
             self._first_tokens.append(sum(each.token_times[0] - each.t_start for each in own))
         self._look()
 
+    def _warm_up_load(self) -> Run:
+        seed = load_seed(self._plan.seed, self._place, len(self._warmup))
+        try:
+            run = warm_up_load(self._process.client, self.workload, seed)
+        except EngineError as error:
+            raise ReplayError(self._process.slot.side, error) from error
+        self.generating_seconds += run.seconds
+        return run
+
+    def _send_load(self) -> Run:
+        """Send the load once, and note what makes it void."""
+        seed = load_seed(self._plan.seed, self._place, len(self._counted))
+        try:
+            run, self._load, found = send_load(self._process.client, self.workload, seed)
+        except EngineError as error:
+            raise ReplayError(self._process.slot.side, error) from error
+        self.generating_seconds += run.seconds
+        for one in with_severities(found, self._plan.perf.fitness):
+            self._found[one.name] = one
+            if one.severity == "invalid":
+                self._note(one)
+        if not run.timelines and not self.void:
+            # Without an answer nothing can be timed, at any severity.
+            self.void = "no request was answered"
+        return run
+
+    @property
+    def _place(self) -> int:
+        """Number of the pair, which both sides have in common; without one, of the process."""
+        slot = self._process.slot
+        return slot.process if slot.pair is None else slot.pair
+
     def _hits_both(self, finding: FitnessFinding) -> bool:
         return self._turns == "tokens" and CHECKS[finding.name].hits_both
 
@@ -126,8 +166,10 @@ class ProcessRun:
             self._note(finding)
 
     def _note(self, finding: FitnessFinding) -> None:
-        """Note what an invalid finding of the machine means for the sample."""
-        if self._hits_both(finding):
+        """Note what an invalid finding means for the sample."""
+        if CHECKS[finding.name].needs_both:
+            self._overloaded = str(finding)
+        elif self._hits_both(finding):
             self._disturbed = self._disturbed or str(finding)
         else:
             self.void = self.void or str(finding)
@@ -165,12 +207,14 @@ class ProcessRun:
             void=self.void,
             side=slot.side,
             pair=slot.pair,
-            pooled=_pooled([timeline for run in self._counted for timeline in run.timelines]),
+            pooled=_pooled(self._counted),
             undefined={**self._undefined, **self.watch.undefined()},
             telemetry=self.watch.telemetry(),
             beside=self._turns == "iterations",
             turns=self._turn_samples() if self._turn_rows else None,
             disturbed=self._disturbed,
+            overloaded=self._overloaded,
+            load=self._load,
             gap_counts=tuple(
                 tuple(len(_gaps(timeline)) for timeline in timelines) for timelines in self._counted
             ),
@@ -281,11 +325,16 @@ def _progress(
         yield before + (tokens > 0)
 
 
-def _pooled(timelines: Sequence[Timeline]) -> dict[str, tuple[float, ...]]:
-    return {
+def _pooled(runs: Sequence[Run]) -> dict[str, tuple[float, ...]]:
+    timelines = [timeline for run in runs for timeline in run.timelines]
+    started = [t for t in timelines if t.token_times]
+    pooled = {
         "inter_token": tuple(gap for timeline in timelines for gap in _gaps(timeline)),
-        "first_token": tuple(t.token_times[0] - t.t_start for t in timelines if t.token_times),
+        "first_token": tuple(t.token_times[0] - t.t_start for t in started),
     }
+    if any(run.sent is not None for run in runs):
+        pooled["request_latency"] = tuple(t.token_times[-1] - t.t_start for t in started)
+    return pooled
 
 
 def _gaps(timeline: Timeline) -> list[float]:

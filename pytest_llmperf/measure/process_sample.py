@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.machine.gpu.summary import TelemetrySummary
+from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.stored_json import Stored
 
 #: The sides of a comparison: the one to judge, and the one it is compared with.
@@ -57,10 +58,13 @@ class ProcessSample:
         void: why the sample must not be judged, or None.
         disturbed: what disturbed both processes of the pair alike, so that only their difference
             may be judged; or empty.
+        overloaded: why the sample must not be judged if the pair's other side has the same; or
+            empty.
+        load: figures of its load; None if its requests were sent one at a time.
         side: CANDIDATE or BASE.
         pair: number of the pair the process belongs to, from 0; None without a base.
         pooled: raw seconds of the counted iterations: ``inter_token`` holds every gap,
-            ``first_token`` every request's.
+            ``first_token`` and, under load, ``request_latency`` every request's.
         gap_counts: how many values of ``pooled["inter_token"]`` belong to each request, by counted
             iteration; empty where that is unknown.
         undefined: by name, why a metric has no value that is measured beside the generations
@@ -83,6 +87,8 @@ class ProcessSample:
     beside: bool = False
     turns: TurnSamples | None = None
     disturbed: str = ""
+    overloaded: str = ""
+    load: LoadFigures | None = None
     gap_counts: tuple[tuple[int, ...], ...] = ()
 
     def row(self, metric: str) -> tuple[float, ...]:

@@ -70,7 +70,7 @@ class Replayer:
                 watch = self._watch(process.client)
                 runs.append(ProcessRun(self._plan, nodeid, process, watch, turns))
             self._warm_up(runs)
-            whole = 1 if turns == "tokens" else self._plan.perf.iterations
+            whole = 1 if turns == "tokens" else self._plan.iterations_of(nodeid)
             self._iterate(runs, whole)
             if turns == "tokens":
                 self._take_turns(runs, open_metrics)

@@ -232,6 +232,8 @@ class Workload(Stored):
             parts.append(f"cache kept{self._kept()}")
         if any(r.request.stream for r in self.requests):
             parts.append("streamed")
+        if self.load.is_load:
+            parts.append(f"under load: {self.load}")
         return ", ".join(parts)
 
     def _kept(self) -> str:

@@ -27,6 +27,23 @@ _OWN = {
         "n_batch": "the values to test. Any key of `llm` is an argument",
         "n_ctx": "as above; every combination is a test of its own",
     },
+    "load": {
+        "concurrency": "so many requests are in flight: the next one is sent when one has ended",
+        "rate": "so many requests are sent per second, whatever became of the others: `4` or "
+                "`'4/s'`",
+        "arrivals": "`poisson`: at random times, drawn anew for each load; `constant`: at equal "
+                    "distances. Only with `rate`",
+        "trace": "a file, from the folder of pytest's configuration, with the time of each request",
+        "requests": "number of requests of a load",
+        "duration": "time in which requests are sent, such as `30s`",
+        "max_errors": "the share of requests that may fail before the load is void. Default: `1%`",
+    },
+    "goodput": {
+        "first_token": "the longest time to the first token, from when the request was due",
+        "time_per_token": "the longest time per output token after the first",
+        "first_answer_token": "the longest time to the first token after any reasoning",
+        "request_latency": "the longest time to the last token, from when the request was due",
+    },
     "perf_metric": {"name": "name of the metric, [built in](metrics.md) or registered"},
     "gpu": {
         "layers": "how many layers must be on a GPU: a number or `all`",

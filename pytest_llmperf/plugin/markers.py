@@ -54,6 +54,31 @@ MARKERS = {
         "perf_sweep(n_batch=[512, 1024], n_ctx=[2048, 4096]): run the test once for every "
         "combination of these engine settings, each with its own verdicts and baselines."
     ),
+    "load": (
+        "load(concurrency=8, rate='4/s', arrivals='poisson', trace='FILE', requests=64, "
+        "duration='30s', max_errors='1%'): send the test's requests to a server again and again, "
+        "several at a time; takes one of concurrency, rate and trace."
+    ),
+    "goodput": (
+        "goodput(first_token='500ms', time_per_token='50ms', first_answer_token='1s', "
+        "request_latency='5s', min='95%', tolerance='5%'): judge the share of a load's requests "
+        "that are answered within these limits."
+    ),
+    "request_latency": (
+        "request_latency(max='5s', percentile=95, tolerance='5%'): judge the time of a request, "
+        "under load from when it was due."
+    ),
+    "requests_per_sec": (
+        "requests_per_sec(min='4/s', tolerance='5%'): judge the answers per second of a load."
+    ),
+    "output_tokens_per_sec": (
+        "output_tokens_per_sec(min=600, tolerance='5%'): judge the output tokens per second of "
+        "all answers to a load together."
+    ),
+    "error_rate": (
+        "error_rate(max='1%', tolerance='5%'): judge the share of a load's requests without a "
+        "complete answer."
+    ),
     "perf_metric": (
         "perf_metric(name, min=..., max=..., tolerance='5%'): judge any metric by its name; "
         "without a limit, against the baseline only."
@@ -67,9 +92,21 @@ PLAIN_MARKERS = {
     ),
 }
 #: Those of ``MARKERS`` that name a metric.
-METRIC_MARKERS = tuple(name for name in MARKERS if name not in ("perf", "perf_sweep", "quality"))
+_NO_METRIC = ("perf", "perf_sweep", "quality", "load")
+METRIC_MARKERS = tuple(name for name in MARKERS if name not in _NO_METRIC)
 #: Arguments of ``quality``.
 QUALITY_ARGUMENTS = frozenset({"max_kl", "max_perplexity_increase", "min_top1"})
+#: Arguments of ``load``.
+LOAD_ARGUMENTS = frozenset(
+    {"concurrency", "rate", "arrivals", "trace", "requests", "duration", "max_errors"}
+)
+#: Arguments of ``goodput`` that limit a latency, and its name in ``measure/load_metrics.py``.
+GOODPUT_LIMITS = {
+    "first_token": "first_token",
+    "first_answer_token": "first_answer_token",
+    "time_per_token": "time_per_output_token",
+    "request_latency": "end_to_end",
+}
 
 
 class MarkerError(Exception):
@@ -77,7 +114,11 @@ class MarkerError(Exception):
 
 
 def read_checks(
-    item: pytest.Item, targets: Mapping[str, float], tolerance: ToleranceSetting
+    item: pytest.Item,
+    targets: Mapping[str, float],
+    tolerance: ToleranceSetting,
+    *,
+    is_load: bool = False,
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a perf test, and the problems with its markers.
 
@@ -90,6 +131,7 @@ def read_checks(
         item: the test.
         targets: default limits, base units.
         tolerance: default tolerance.
+        is_load: whether the test runs under load.
     """
     from pytest_llmperf.session.recorded import checks_of_test
 
@@ -118,7 +160,7 @@ def read_checks(
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}{where}")
         for name, one in of_level.items():
             asked.setdefault(name, one)
-    return checks_of_test(asked, targets, tolerance), errors
+    return checks_of_test(asked, targets, tolerance, is_load=is_load), errors
 
 
 def marker_levels(item: pytest.Item, names: Collection[str]) -> Iterator[list[pytest.Mark]]:
@@ -177,6 +219,8 @@ def _read(mark: pytest.Mark, default: ToleranceSetting) -> Check:
     allowed = {"min", "max", "tolerance"}
     if (percentile_parts(name) or (name,))[0] in PERCENTILE_OF:
         allowed.add("percentile")
+    if mark.name == "goodput":
+        allowed |= GOODPUT_LIMITS.keys()
     refuse_unknown(mark, allowed)
     if "min" in mark.kwargs and "max" in mark.kwargs:
         raise MarkerError(

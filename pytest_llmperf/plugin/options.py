@@ -204,6 +204,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="exit with 1 for regressed or missed, 10 for invalid, 11 for inconclusive",
     )
     group.addoption(
+        "--llmperf-rate",
+        metavar="RATE",
+        help="send every load at this rate, such as 4/s, instead of its own; a load with another "
+        "rate is other work, so no baseline is compared",
+    )
+    group.addoption(
         "--llmperf-json", metavar="PATH", help="write verdicts and raw samples to this file"
     )
     group.addoption(

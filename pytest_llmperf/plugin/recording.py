@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from pytest_llmperf.engine.handle import LlmEngine
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.measure.own_llama import watch_own_llama
 from pytest_llmperf.measure.workload import Recorder, Workload
+from pytest_llmperf.plugin.load_marker import read_load
 from pytest_llmperf.plugin.verdict_reports import STRICT_XPASS, fail_report
 from pytest_llmperf.session.recorded import Location, UnmeasuredTest
 from pytest_llmperf.text import in_short
@@ -99,8 +100,14 @@ class RecordStage:
         if call is None or not _body_passed(call):
             return reports
         workload = self._recorder.workload()
+        load, problems = read_load(item)
+        if workload is not None and load is not None:
+            workload = replace(workload, load=load)
         if own.built:
             fail_report(call, OWN_LLAMA, item)
+        elif problems:
+            # The session refused its own at collection: this one is another commit's.
+            fail_report(call, "\n".join(problems), item)
         elif workload is None:
             fail_report(call, NOTHING_ASKED, item)
         elif not any(report.failed for report in reports if report is not call):

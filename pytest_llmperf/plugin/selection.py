@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 from _pytest.mark import expression as syntax
 
-from pytest_llmperf.plugin.markers import MARKERS, METRIC_MARKERS, QUALITY_ARGUMENTS
+from pytest_llmperf.plugin.markers import (
+    GOODPUT_LIMITS,
+    LOAD_ARGUMENTS,
+    MARKERS,
+    METRIC_MARKERS,
+    QUALITY_ARGUMENTS,
+)
 
 _FIXTURE = "llm_engine"
 #: Node ids of all tests found, and whether each is a perf test.
@@ -114,5 +120,9 @@ def _takes_our_arguments(mark: pytest.Mark) -> bool:
         return bool(mark.kwargs)
     if mark.name == "quality":
         return bool(QUALITY_ARGUMENTS & mark.kwargs.keys())
+    if mark.name == "load":
+        return bool(LOAD_ARGUMENTS & mark.kwargs.keys())
+    if mark.name == "goodput" and GOODPUT_LIMITS.keys() & mark.kwargs.keys():
+        return True
     known = _METRIC_ARGUMENTS if mark.name in METRIC_MARKERS else _PERF_ARGUMENTS
     return bool(known & mark.kwargs.keys())

@@ -18,6 +18,7 @@ from pytest_llmperf.gate.verdict import FailPolicy, Verdict
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.console import TerminalConsole
+from pytest_llmperf.plugin.load_marker import load_problems, read_load
 from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
@@ -56,13 +57,20 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     checks: dict[str, list[Check]] = {}
     quality: dict[str, QualityLimits] = {}
     errors: list[str] = []
+    kind = loaded.config.llm.kind
     for item in items:
         limits, wrong = read_quality(item)
         errors += wrong
         if limits is not None:
             quality[item.nodeid] = limits
-        checks[item.nodeid], wrong = read_checks(item, perf.targets, perf.tolerance)
+        pattern, wrong = read_load(item)
+        errors += wrong
+        checks[item.nodeid], wrong = read_checks(
+            item, perf.targets, perf.tolerance, is_load=pattern is not None
+        )
         errors += wrong + read_budget(item)[1]
+        if not wrong:
+            errors += load_problems(item.nodeid, pattern, checks[item.nodeid], kind)
         if config.getoption("llmperf_roofline"):
             checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
     setup = None if collect_only else settings_of(config).setup

@@ -12,7 +12,7 @@ from pytest_llmperf.diagnosis.sizes import bytes_text
 from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyChange, RemedyGain
 from pytest_llmperf.engine.context_room import context_rounding
 from pytest_llmperf.gate.words import change_words, count, effect_words
-from pytest_llmperf.metrics import Unit, get_metric
+from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.report.cells import summary_text
 from pytest_llmperf.session.roofline import roofline_json, roofline_lines
 from pytest_llmperf.stats.summary import summarise
@@ -91,7 +91,7 @@ def gain_words(gain: RemedyGain) -> str:
 
 def _one(name: str, change: RemedyChange) -> str:
     metric = get_metric(name)
-    label = "decode" if metric.unit is Unit.TOKENS_PER_SECOND else metric.label
+    label = "decode" if metric.name == "tokens_per_sec" else metric.label
     if abs(change.low) >= _UNKNOWN or abs(change.high) >= _UNKNOWN:
         return f"{label} {change_words(metric, math.expm1(change.effect))}"
     effect, low, high = map(math.expm1, (change.effect, change.low, change.high))

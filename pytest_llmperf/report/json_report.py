@@ -36,7 +36,8 @@ per second; anything unknown is null)::
                 unit, direction, limit, value, low, high, verdict, explanation}], figures
                 (quality/figures.py; null where they could not be measured)} (null where
                 nobody asked), timelines [timeline], command (that measures it again),
-                doctor_command (that tries the diagnosis; both null where there is none)}]
+                doctor_command (that tries the diagnosis; both null where there is none), load
+                (its loads; null where requests were sent one at a time)}]
     unmeasured  [{nodeid, outcome ("failed" or "skipped"), reason, location}], perf tests
                 that ran and could not be measured: no verdict is about them
 
@@ -83,6 +84,11 @@ per second; anything unknown is null)::
 
     history     earlier recorded sessions, at most 60 of a metric: sessions [{recorded,
                 commit, dirty, file}], problem (why there are none; null without)
+
+    load        pattern (in words), arrivals ("closed", "constant", "poisson" or "trace"),
+                concurrency, rate (null where it has none), loads, requests (in all of them),
+                faults {kind: requests}, first_token_since_sent, slip (95% of the requests were
+                sent at most so late), chunk_gap (all seconds; null where unknown)
 
     gpu         a GPU that was watched through NVML: index (nvidia-smi's), name, uuid,
                 mig (the slice's profile), mig_mode, memory_bytes, memory_bus_bits,
@@ -260,6 +266,7 @@ def _test(test: TestResult, history: ReportHistory | None) -> dict[str, Any]:
         "timelines": [_plain(one) for one in test.timelines],
         "command": test.command or None,
         "doctor_command": test.doctor_command or None,
+        "load": test.load.to_json() if test.load is not None else None,
     }
 
 

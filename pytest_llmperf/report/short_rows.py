@@ -73,7 +73,8 @@ def short_rows(session: SessionResult, width: int, color: bool, *, quiet: bool) 
         if not is_fine(test):
             lines += explanations(test, width, known, passes=False)
         else:
-            for text in (*roofline_lines(test.roofline), *_warnings(test)):
+            load = [test.load.line] if test.load is not None else []
+            for text in (*roofline_lines(test.roofline), *load, *_warnings(test)):
                 lines += wrap_words(text, width, first="  - ", indent="    ")
     return lines
 

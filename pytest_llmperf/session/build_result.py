@@ -24,6 +24,7 @@ from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.roofline import roofline_lines
 from pytest_llmperf.session.session_gate import differences_line
+from pytest_llmperf.session.shown_load import shown_load
 from pytest_llmperf.session.shown_timelines import shown_timelines
 from pytest_llmperf.stats.paired import min_pairs_to_call
 from pytest_llmperf.stats.summary import stalls
@@ -129,7 +130,13 @@ def _test(
     rows = tuple(one for one in checks if one.check.gated or one.evidence.samples)
     roofline = facts.roofline.share(facts.info, test.workload, rows)
     configured = trial.configured[nodeid]
-    findings = [*_findings(samples), *_left_out(skipped), *roofline_lines(roofline)]
+    load = shown_load(test.workload.load, samples.processes)
+    findings = [
+        *([load.line] if load else []),
+        *_findings(samples),
+        *_left_out(skipped),
+        *roofline_lines(roofline),
+    ]
     own = [s for s in samples.processes if s.side == CANDIDATE]
     watched = own or [s for s in samples.voided if s.side == CANDIDATE and not samples.processes]
     setup = context.setup if cell is None else cell.setup
@@ -159,6 +166,7 @@ def _test(
         doctor_command=doctor_command(setup, test.workload) if diagnosis else "",
         timelines=shown_timelines(samples),
         location=test.location,
+        load=load,
     )
 
 
@@ -176,9 +184,7 @@ def _with_quality(test: TestResult, quality: TestQuality | None) -> TestResult:
 def _findings(samples: TestSamples) -> list[str]:
     found = []
     stalled = sum(
-        stalls(rows)
-        for side in (CANDIDATE, BASE)
-        if (rows := tuple(s.row("end_to_end") for s in samples.processes if s.side == side))
+        stalls(rows) for side in (CANDIDATE, BASE) if (rows := samples.values("end_to_end", side))
     )
     if stalled:
         found.append(

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.check import Check
-from pytest_llmperf.metrics import ALWAYS_SHOWN, DEFAULT_GATED, METRICS, Metric, get_metric
+from pytest_llmperf.metrics import (
+    ALWAYS_SHOWN,
+    ALWAYS_SHOWN_UNDER_LOAD,
+    DEFAULT_GATED,
+    DEFAULT_GATED_UNDER_LOAD,
+    METRICS,
+    Metric,
+    get_metric,
+)
 from pytest_llmperf.units import ToleranceSetting, without_calibration
 
 if TYPE_CHECKING:
@@ -104,7 +112,11 @@ def check_of(
 
 
 def checks_of_test(
-    asked: Mapping[str, Check], targets: Mapping[str, float], tolerance: ToleranceSetting
+    asked: Mapping[str, Check],
+    targets: Mapping[str, float],
+    tolerance: ToleranceSetting,
+    *,
+    is_load: bool = False,
 ) -> list[Check]:
     """Return the metrics to gate and to show, in the order to show them.
 
@@ -113,7 +125,10 @@ def checks_of_test(
             gated.
         targets: limits of metrics that the test does not name, base units.
         tolerance: default for the largest accepted slowdown.
+        is_load: whether the test runs under load.
     """
+    default_gated = DEFAULT_GATED_UNDER_LOAD if is_load else DEFAULT_GATED
+    always_shown = ALWAYS_SHOWN_UNDER_LOAD if is_load else ALWAYS_SHOWN
     gated = dict(asked)
     for name, limit in targets.items():
         metric = get_metric(name)
@@ -122,15 +137,15 @@ def checks_of_test(
         # or a stall rate, must not silently go unjudged.
         gated.setdefault(name, check_of(metric, limit, own, asked=metric.kind != "value"))
     if not asked:
-        for name in DEFAULT_GATED:
+        for name in default_gated:
             gated.setdefault(name, check_of(METRICS[name], None, tolerance, asked=False))
     shown = {
         name: check_of(METRICS[name], None, tolerance, gated=False, asked=False)
-        for name in ALWAYS_SHOWN
+        for name in always_shown
         if name not in gated
     }
     every = {**gated, **shown}
-    order = dict.fromkeys([*ALWAYS_SHOWN, *METRICS, *sorted(every)])
+    order = dict.fromkeys([*always_shown, *METRICS, *sorted(every)])
     return [every[name] for name in order if name in every]
 
 

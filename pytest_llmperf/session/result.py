@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.recorded import Location, UnmeasuredTest
     from pytest_llmperf.session.report_history import ReportHistory
     from pytest_llmperf.session.roofline import RooflineShare
+    from pytest_llmperf.session.shown_load import ShownLoad
     from pytest_llmperf.session.shown_timelines import ShownTimeline
     from pytest_llmperf.stats.summary import Summary
 
@@ -170,6 +171,7 @@ class TestResult:
         timelines: single iterations to show token by token.
         command: the command that measures this test again; empty where unknown.
         location: where the test is defined, or None.
+        load: its loads; None if its requests were sent one at a time.
     """
 
     __test__ = False  # not a test class, whatever pytest's collector thinks of its name
@@ -200,6 +202,7 @@ class TestResult:
     timelines: tuple[ShownTimeline, ...] = ()
     command: str = ""
     location: Location | None = None
+    load: ShownLoad | None = None
 
     @property
     def all_rows(self) -> tuple[CheckResult, ...]:

@@ -12,7 +12,8 @@ from simulated_answers import Plan
 
 from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
-from pytest_llmperf.engine.server.generator import LoadGenerator, LoadResult
+from pytest_llmperf.engine.server.generator import LoadGenerator
+from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson, trace
 from pytest_llmperf.engine.server.settings import ServerSettings
 from pytest_llmperf.measure.load_metrics import load_figures
@@ -100,14 +101,14 @@ def test_latencies_count_from_when_requests_were_due():
 
 def test_a_run_of_the_answers_has_the_metrics_of_runs():
     result, _ = loaded(constant(50, requests=5), Plan(first=0.02, gap=0.01, tokens_per_chunk=2))
-    run = result.run
+    run = result.run()
     assert run is not None
     figures, values = load_figures(result), compute_all(run)
     assert values["first_token"] == figures.from_schedule["first_token"].median
     assert [one.output_tokens for one in run.timelines] == [4] * 5
     assert [one.due for one in run.schedule] == [one.due for one in result.outcomes]
     uncounted, _ = loaded(constant(50, requests=2), Plan(usage="none"))
-    assert uncounted.run is None
+    assert uncounted.run() is None
 
 
 def test_a_trace_sends_the_requests_that_it_states(tmp_path):

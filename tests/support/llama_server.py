@@ -19,11 +19,12 @@ def main() -> None:
     parser.add_argument("--alias")
     parser.add_argument("--ctx", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--parallel", type=int, default=1, help="slots that share the context")
     arguments = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = arguments.model
     params.hostnames, params.port = ["127.0.0.1"], arguments.port
-    params.n_ctx, params.n_parallel = arguments.ctx, 1
+    params.n_ctx, params.n_parallel = arguments.ctx, arguments.parallel
     params.n_batch = params.n_ubatch = 128
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
     params.warmup = False

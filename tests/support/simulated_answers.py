@@ -41,6 +41,7 @@ class Plan:
         role_first: whether a chunk with only the role comes first, as soon as the request starts.
         usage: ``own_chunk`` without choices, ``with_choices``, ``truncated`` (without the number
             of output tokens) or ``none``.
+        cached: number of the prompt's five tokens that came from a cache.
         timings: whether llama.cpp's timings are sent.
         done: whether the stream ends with ``[DONE]``.
         finish: the reason sent at the end; None sends none.
@@ -62,6 +63,7 @@ class Plan:
     tool_calls: bool = False
     role_first: bool = False
     usage: str = "own_chunk"
+    cached: int = 2
     timings: bool = False
     done: bool = True
     finish: str | None = "length"
@@ -128,7 +130,10 @@ def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
         text = "".join(TEXTS[number % len(TEXTS)] for number in range(sent, sent + tokens))
         found.append((after, _frame([_choice(chat, _delta(plan, text, sent))]), tokens))
         sent += tokens
-    usage: dict[str, Any] = {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": 2}}
+    usage: dict[str, Any] = {
+        "prompt_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": plan.cached},
+    }
     if plan.usage != "truncated":
         usage["completion_tokens"] = plan.tokens
     last: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson
 from pytest_llmperf.measure.load_metrics import (
     LatencyDistribution,

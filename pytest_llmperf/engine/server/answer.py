@@ -30,6 +30,17 @@ class ServerRequest:
     max_tokens: int | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> ServerRequest:
+        """Rebuild a request from ``asdict``'s output after a trip through JSON."""
+        prompt, messages = data["prompt"], data["messages"]
+        return cls(
+            tuple(prompt) if isinstance(prompt, list) else prompt,
+            None if messages is None else tuple(messages),
+            data["max_tokens"],
+            data["body"],
+        )
+
 
 class Chunk(NamedTuple):
     """One chunk of a streamed answer. It may hold several tokens, a part of one, or none.
@@ -95,11 +106,24 @@ class ServerAnswer:
         return tuple(chunk for chunk in self.chunks if chunk.kind in OUTPUT_KINDS)
 
     @property
+    def first_answer(self) -> float | None:
+        """Arrival of the first chunk of the answer, after any reasoning, or None."""
+        own = (chunk.time for chunk in self.output_chunks if chunk.kind != "reasoning")
+        return next(own, None)
+
+    @property
     def output_tokens(self) -> int | None:
         """Number of output tokens by the server's own count, reasoning included, or None."""
         if self.usage.completion is not None:
             return self.usage.completion
         return _count((self.timings or {}).get("predicted_n"))
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Number of the prompt's tokens that the server took from its cache, or None."""
+        if self.usage.cached is not None:
+            return self.usage.cached
+        return _count((self.timings or {}).get("cache_n"))
 
 
 class FrameError(ValueError):

@@ -11,7 +11,7 @@ from pytest_llmperf.timeline import Timeline
 
 #: Prompt tokens that a chat template puts before the first message, at most. A cache serves them
 #: whatever the prompt is; without a template it is a token for the beginning of the text.
-_TEMPLATE_TOKENS: dict[Api, int] = {"chat": 64, "completions": 1}
+TEMPLATE_TOKENS: dict[Api, int] = {"chat": 64, "completions": 1}
 
 
 def generation_of(
@@ -66,6 +66,7 @@ def generation_of(
             prompt_tokens=answer.usage.prompt,
             prompt_tokens_evaluated=None if is_shared else _evaluated(answer, api),
             tokens=tokens,
+            t_first_answer=answer.first_answer,
         ),
         finish_reason=reason,
         cache=request.cache,
@@ -82,10 +83,7 @@ def _reason(answer: ServerAnswer, request: Request) -> FinishReason:
 
 def _evaluated(answer: ServerAnswer, api: Api) -> int | None:
     """Return how many prompt tokens the server evaluated; None if it does not say."""
-    prompt, cached = answer.usage.prompt, answer.usage.cached
-    if cached is None:
-        known = (answer.timings or {}).get("cache_n")
-        cached = known if isinstance(known, int) else None
+    prompt, cached = answer.usage.prompt, answer.cached_tokens
     if prompt is None or cached is None:
         return None
-    return prompt if cached <= _TEMPLATE_TOKENS[api] else prompt - cached
+    return prompt if cached <= TEMPLATE_TOKENS[api] else prompt - cached

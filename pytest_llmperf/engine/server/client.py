@@ -73,18 +73,26 @@ class ServerClient:
     async def ask(self, request: ServerRequest) -> ServerAnswer:
         """Send a request and read its answer to the end.
 
+        It is sent again if the server had closed the kept connection meanwhile.
+
         Raises:
             ServerFault: it got no complete answer.
         """
         if self._session is None:
             raise RuntimeError("the client is not open: use it in an 'async with' block")
-        exchange = Exchange(self._settings, self._clock, self._secrets)
         body = _body(self._settings, request)
-        answer = await exchange.run(self._session, body)
+        answer = await self._exchange(body)
+        # Every closed connection that is tried leaves the pool, so this ends.
+        while isinstance(answer, ServerFault) and answer.was_closed_before:
+            answer = await self._exchange(body)
         if isinstance(answer, ServerFault):
             # Outside of any handler: aiohttp's own errors and frames hold the request's headers.
             raise answer
         return answer
+
+    async def _exchange(self, body: bytes) -> ServerAnswer | ServerFault:
+        assert self._session is not None
+        return await Exchange(self._settings, self._clock, self._secrets).run(self._session, body)
 
 
 def _headers(settings: ServerSettings) -> dict[str, str]:

@@ -64,13 +64,14 @@ class TimedBody(Payload):
 
     Args:
         value: the body, JSON.
-        on_write: called just before it is written.
+        on_write: called just before it is written, with whether the connection has served another
+            request before.
     """
 
     _value: bytes
     _autoclose = True
 
-    def __init__(self, value: bytes, on_write: Callable[[], None]) -> None:
+    def __init__(self, value: bytes, on_write: Callable[[bool], None]) -> None:
         super().__init__(value, content_type="application/json")
         self._size = len(value)
         self._on_write = on_write
@@ -81,7 +82,10 @@ class TimedBody(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write the body."""
-        self._on_write()
+        # Where a version has no ``_protocol`` there, every connection may have been closed by now.
+        connection = getattr(writer, "_protocol", None)
+        is_new = isinstance(connection, TimedConnection) and connection.received_at is None
+        self._on_write(not is_new)
         await writer.write(self._value)
 
     async def write_with_length(

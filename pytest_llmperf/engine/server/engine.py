@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from pytest_llmperf.engine.base import TokenSink
@@ -15,10 +16,13 @@ from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.server.about import ask_about, root_of, status_of
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
-from pytest_llmperf.engine.server.answered import generation_of
+from pytest_llmperf.engine.server.answered import TEMPLATE_TOKENS, generation_of
 from pytest_llmperf.engine.server.fault import ServerFault
+from pytest_llmperf.engine.server.generator import LoadGenerator
+from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.process import ServerProcess
 from pytest_llmperf.engine.server.prompts import made_unique
+from pytest_llmperf.engine.server.schedule import Schedule
 from pytest_llmperf.engine.server.settings import ServerSettings, ServerSettingsError, shown_url
 from pytest_llmperf.units import format_duration
 
@@ -33,13 +37,15 @@ _LOAD_SHARE, _ANSWER_SHARE = 0.8, 0.95
 _POLL_S = 0.05
 #: How long a server whose connection broke may take to be gone.
 _END_WAIT_S = 1.0
-_FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 4
+_FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 16
 #: HTTP statuses by which strict servers refuse a field of the body that they do not know.
 _UNKNOWN_FIELD = (400, 422)
+#: Statuses by which a server says that it is loading its model, or has too much to do.
+_BUSY = (429, 503)
 
 
 class ServerEngine:
-    """Asks a server, one request at a time.
+    """Asks a server: one request at a time, or a load of many.
 
     Raises:
         EngineLoadError: it could not be started, or answers no request.
@@ -93,17 +99,37 @@ class ServerEngine:
             self._check_process(_END_WAIT_S if fault.kind in ("connect", "reset") else 0.0)
             raise EngineError(f"{fault}{self._hint(fault)}") from None
         if (answer.model, answer.fingerprint) != self._answers_as:
-            raise EngineError(
-                f"{self._shown}: another server answered than before: model and build were "
-                f"{_named(self._answers_as)}, now {_named((answer.model, answer.fingerprint))}; "
-                "measure one server, not several behind one address"
-            )
-        is_shared = self._config["cache"] == "shared" or request.cache == "keep"
+            raise self._other_server((answer.model, answer.fingerprint))
+        is_shared = self._is_shared(request)
         generation = generation_of(answer, request, self._settings.api, is_shared=is_shared)
         for chunk in answer.output_chunks if sink is not None else ():
             assert sink is not None
             sink(None, chunk.reasoning + chunk.text, chunk.time)
         return generation
+
+    def load(self, requests: Sequence[Request], schedule: Mapping[str, Any]) -> LoadResult:
+        """Send requests by a schedule, several at a time; see EngineClient.load."""
+        made = [self._request(one, is_unique=False) for one in requests]
+        shared = self._is_shared(requests[0])
+        answered_as: set[tuple[str | None, str | None]] = set()
+
+        async def ask(request: ServerRequest) -> ServerAnswer:
+            answer = await self._client.ask(request if shared else self._uncached(request))
+            answered_as.add((answer.model, answer.fingerprint))
+            return answer
+
+        async def send() -> LoadResult:
+            await self._notice_closed()
+            when = Schedule.from_wire(schedule)
+            return await LoadGenerator(ask, made, when, OWN_TIME.now).run()
+
+        result = self._run(send())
+        if all(one.fault is not None for one in result.outcomes):
+            self._check_process(_END_WAIT_S)
+        for other in answered_as - {self._answers_as}:
+            raise self._other_server(other)
+        cached = None if shared else TEMPLATE_TOKENS[self._settings.api]
+        return replace(result, max_cached=cached)
 
     def reset(self) -> None:
         """Do nothing: prompts are made unique instead."""
@@ -154,7 +180,7 @@ class ServerEngine:
         )
         while True:
             try:
-                answer = await self._client.ask(self._request(first, is_llama_cpp=False))
+                answer = await self._client.ask(self._request(first, is_first=True))
                 generation_of(answer, first, self._settings.api, is_shared=True)
                 return answer
             except ServerFault as fault:
@@ -164,8 +190,8 @@ class ServerEngine:
                 process = self._process
                 if process is not None and (text := process.end_text()):
                     raise EngineLoadError(text) from None
-                loads = fault.kind in ("connect", "reset") or fault.status == 503
-                if process is not None and loads and OWN_TIME.now() < until:
+                loads = process is not None and fault.kind in ("connect", "reset")
+                if (loads or fault.status in _BUSY) and OWN_TIME.now() < until:
                     await asyncio.sleep(_POLL_S)
                     continue
                 text = f"the server does not answer a first request: {fault}{self._hint(fault)}"
@@ -174,18 +200,38 @@ class ServerEngine:
                 raise EngineLoadError(str(error)) from None
 
     async def _ask(self, request: ServerRequest) -> ServerAnswer:
-        """Ask; once more where the server closed a kept connection just then (RFC 9112, 9.3.1)."""
-        # The event loop did not run since the last request: let it notice a closed connection.
-        await asyncio.sleep(0)
-        try:
-            return await self._client.ask(request)
-        except ServerFault as fault:
-            if fault.kind != "reset" or fault.status is not None:
-                raise
+        await self._notice_closed()
         return await self._client.ask(request)
 
-    def _request(self, request: Request, *, is_llama_cpp: bool | None = None) -> ServerRequest:
-        """Return the server's form of a request.
+    def _other_server(self, now: tuple[str | None, str | None]) -> EngineError:
+        return EngineError(
+            f"{self._shown}: another server answered than before: model and build were "
+            f"{_named(self._answers_as)}, now {_named(now)}; measure one server, not several "
+            "behind one address"
+        )
+
+    def _is_shared(self, request: Request) -> bool:
+        """Whether the server may take the prompt from its cache."""
+        return self._config["cache"] == "shared" or request.cache == "keep"
+
+    def _uncached(self, request: ServerRequest, *, is_first: bool = False) -> ServerRequest:
+        """Return the request in a form of which the server has nothing in its cache.
+
+        ``is_first``: nothing is known about the server yet.
+        """
+        if not is_first and self._about.is_llama_cpp:
+            return replace(request, body={**request.body, "cache_prompt": False})
+        return made_unique(request, self._draw)
+
+    @staticmethod
+    async def _notice_closed() -> None:
+        """Let the event loop, which did not run since the last request, drop closed connections."""
+        await asyncio.sleep(0)
+
+    def _request(
+        self, request: Request, *, is_first: bool = False, is_unique: bool = True
+    ) -> ServerRequest:
+        """Return the server's form of a request; ``is_unique``: made new for each request.
 
         Raises:
             EngineError: its API has none.
@@ -218,13 +264,9 @@ class ServerEngine:
             max_tokens=request.max_tokens,
             body=body,
         )
-        if self._config["cache"] == "shared" or request.cache == "keep":
+        if not is_unique or self._is_shared(request):
             return made
-        if self._about.is_llama_cpp if is_llama_cpp is None else is_llama_cpp:
-            return ServerRequest(
-                made.prompt, made.messages, made.max_tokens, {**body, "cache_prompt": False}
-            )
-        return made_unique(made, self._draw)
+        return self._uncached(made, is_first=is_first)
 
     def _check_process(self, within: float) -> None:
         """Raise if the server that was started here has ended, or ends within so many seconds.

@@ -65,6 +65,7 @@ class Exchange:
         self._connection: TimedConnection | None = None
         self._asked = 0.0
         self._sent: float | None = None
+        self._reused = False
         self._finished: float | None = None
         self._failed: ServerFault | None = None
         self._expired: Literal["idle_timeout", "total_timeout"] | None = None
@@ -115,8 +116,8 @@ class Exchange:
         sent = self._asked if self._sent is None else self._sent
         return self._builder.answer(self._asked, sent, self._finished)
 
-    def _note_write(self) -> None:
-        self._sent = self._clock()
+    def _note_write(self, reused: bool) -> None:
+        self._sent, self._reused = self._clock(), reused
 
     def _watch(self) -> None:
         """Cancel the request if a deadline has passed, else look again at the next one.
@@ -226,6 +227,7 @@ class Exchange:
             body=shown,
             sent=self._sent,
             chunks=tuple(self._builder.chunks),
+            reused=self._reused,
         )
 
 

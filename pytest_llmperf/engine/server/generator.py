@@ -9,13 +9,11 @@ import time
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 
 from pytest_llmperf.engine.server.answer import OUTPUT_KINDS, Chunk, ServerAnswer, ServerRequest
-from pytest_llmperf.engine.server.fault import FaultKind, ServerFault
+from pytest_llmperf.engine.server.fault import ServerFault
+from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import Schedule
-from pytest_llmperf.run import Dispatch, Run
-from pytest_llmperf.timeline import Timeline
 
 Ask = Callable[[ServerRequest], Awaitable[ServerAnswer]]
 
@@ -23,95 +21,6 @@ Ask = Callable[[ServerRequest], Awaitable[ServerAnswer]]
 _TIMER_S = 0.001
 #: Distance between two looks at how late the event loop is.
 _LOOK_S = 0.02
-
-
-@dataclass(frozen=True)
-class RequestOutcome:
-    """What became of one request. All times are seconds on the client's clock.
-
-    Attributes:
-        number: in the order of the schedule, from 0.
-        due: when it was to be sent.
-        asked: when it was given to the client.
-        sent: when its connection stood, just before it was written, or None.
-        ended: arrival of its answer's end, or when its fault was noticed.
-        times: arrival of each chunk with output.
-        first_answer: arrival of the first chunk after any reasoning, or None.
-        first_chunk_tokens: number of tokens of the first chunk with output, where the server
-            says; else None.
-        tokens: number of output tokens by the server's own count, or None.
-        tokens_asked: number of output tokens asked for, or None.
-        prompt_tokens: by the server's own count, or None.
-        cached_tokens: number of them that it took from its cache, or None.
-        fault: kind of its fault, or None.
-        message: of its fault.
-    """
-
-    number: int
-    due: float
-    asked: float
-    sent: float | None
-    ended: float
-    times: array[float]
-    first_answer: float | None
-    first_chunk_tokens: int | None
-    tokens: int | None
-    tokens_asked: int | None
-    prompt_tokens: int | None = None
-    cached_tokens: int | None = None
-    fault: FaultKind | None = None
-    message: str = ""
-
-    @property
-    def timeline(self) -> Timeline | None:
-        """Timeline from the scheduled start, whose tokens are spread evenly over the chunks.
-
-        First and last token and their number are right; which chunk a token between came in is
-        not known. None where the server did not count the tokens.
-        """
-        count, last = self.tokens, len(self.times) - 1
-        if count is None or (count > 0) != (last >= 0):
-            return None
-        places = (number * last // (count - 1) if count > 1 else 0 for number in range(count))
-        token_times = tuple(self.times[place] for place in places)
-        evaluated = None
-        if self.prompt_tokens is not None and self.cached_tokens is not None:
-            evaluated = self.prompt_tokens - self.cached_tokens
-        return Timeline(self.due, token_times, self.prompt_tokens, evaluated)
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """A load and what became of its requests.
-
-    Attributes:
-        schedule: that it followed.
-        outcomes: of its requests, by number.
-        window: when the first request was due and when the last one ended.
-        lags: how late the client's event loop was, seconds, at regular looks.
-    """
-
-    schedule: Schedule
-    outcomes: tuple[RequestOutcome, ...]
-    window: tuple[float, float]
-    lags: array[float] = field(default_factory=lambda: array("d"))
-
-    @property
-    def answered(self) -> tuple[RequestOutcome, ...]:
-        """Outcomes of the requests that got a complete answer."""
-        return tuple(one for one in self.outcomes if one.fault is None)
-
-    @property
-    def run(self) -> Run | None:
-        """Run of the answered requests; None if the server did not count their tokens."""
-        timelines, schedule = [], []
-        for one in self.answered:
-            timeline = one.timeline
-            if timeline is None:
-                return None
-            timelines.append(timeline)
-            schedule.append(Dispatch(one.due, one.asked))
-        return Run(tuple(timelines), tuple(schedule), self.window)
 
 
 class LoadGenerator:
@@ -258,12 +167,12 @@ def _answered(
         answer.sent,
         answer.finished,
         _times(output),
-        next((chunk.time for chunk in output if chunk.kind != "reasoning"), None),
+        answer.first_answer,
         output[0].tokens if output else None,
         answer.output_tokens,
         request.max_tokens,
         answer.usage.prompt,
-        answer.usage.cached,
+        answer.cached_tokens,
     )
 
 

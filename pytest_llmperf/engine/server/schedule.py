@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -57,11 +57,31 @@ class Schedule:
         """Whether requests are sent on time, whatever became of the others."""
         return self.arrivals != "closed"
 
+    def longest(self, request: float) -> float:
+        """Return the seconds after which a load must have ended, if each request has its limit."""
+        if self.is_open:
+            return (self.due[-1] if self.due else 0.0) + request
+        if self.duration is not None:
+            return self.duration + request
+        assert self.requests is not None
+        assert self.concurrency is not None
+        return -(-self.requests // self.concurrency) * request
+
     @property
     def hash(self) -> str:
         """Hexadecimal digest; two loads compare only if it is equal."""
         text = json.dumps(asdict(self), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:_HASH_DIGITS]
+
+    def to_wire(self) -> dict[str, Any]:
+        """Convert the schedule to plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Schedule:
+        """Rebuild a schedule from ``to_wire``'s output after a trip through JSON."""
+        traced = tuple(one and ServerRequest.from_wire(one) for one in data["traced"])
+        return cls(**{**data, "due": tuple(data["due"]), "traced": traced})
 
 
 def constant(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _UNITS = {
     Unit.TOKENS_PER_SECOND: "tokens_per_second",
+    Unit.PER_SECOND: "per_second",
     Unit.SECONDS: "seconds",
     Unit.BYTES: "bytes",
     Unit.JOULES: "joules",

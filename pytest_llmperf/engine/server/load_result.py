@@ -1,0 +1,126 @@
+"""What became of a load: its requests, one by one."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_llmperf.engine.server.fault import FaultKind
+from pytest_llmperf.engine.server.schedule import Schedule
+from pytest_llmperf.run import Dispatch, Run
+from pytest_llmperf.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class RequestOutcome:
+    """What became of one request. All times are seconds on the client's clock.
+
+    Attributes:
+        number: in the order of the schedule, from 0.
+        due: when it was to be sent.
+        asked: when it was given to the client.
+        sent: when its connection stood, just before it was written, or None.
+        ended: arrival of its answer's end, or when its fault was noticed.
+        times: arrival of each chunk with output.
+        first_answer: arrival of the first chunk after any reasoning, or None.
+        first_chunk_tokens: number of tokens of the first chunk with output, where the server
+            says; else None.
+        tokens: number of output tokens by the server's own count, or None.
+        tokens_asked: number of output tokens asked for, or None.
+        prompt_tokens: by the server's own count, or None.
+        cached_tokens: number of them that it took from its cache, or None.
+        fault: kind of its fault, or None.
+        message: of its fault.
+    """
+
+    number: int
+    due: float
+    asked: float
+    sent: float | None
+    ended: float
+    times: array[float]
+    first_answer: float | None
+    first_chunk_tokens: int | None
+    tokens: int | None
+    tokens_asked: int | None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    fault: FaultKind | None = None
+    message: str = ""
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """Timeline from the scheduled start; None where the server did not count the tokens."""
+        if self.tokens is None or (self.tokens > 0) != (len(self.times) > 0):
+            return None
+        evaluated = None
+        if self.prompt_tokens is not None and self.cached_tokens is not None:
+            evaluated = self.prompt_tokens - self.cached_tokens
+        return Timeline(
+            self.due,
+            tuple(self.times),
+            self.prompt_tokens,
+            evaluated,
+            tokens=self.tokens,
+            t_first_answer=self.first_answer,
+        )
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """A load and what became of its requests.
+
+    Attributes:
+        schedule: that it followed.
+        outcomes: of its requests, by number.
+        window: when the first request was due and when the last one ended.
+        lags: how late the client's event loop was, seconds, at regular looks.
+        max_cached: number of a prompt's tokens that the server may take from its cache; None: all.
+    """
+
+    schedule: Schedule
+    outcomes: tuple[RequestOutcome, ...]
+    window: tuple[float, float]
+    lags: array[float] = field(default_factory=lambda: array("d"))
+    max_cached: int | None = None
+
+    @property
+    def answered(self) -> tuple[RequestOutcome, ...]:
+        """Outcomes of the requests that got a complete answer."""
+        return tuple(one for one in self.outcomes if one.fault is None)
+
+    def run(self, good: int | None = None) -> Run | None:
+        """Return the run of the answered requests; None if the server did not count their tokens.
+
+        ``good``: number of answers within the test's own limits, if it has any.
+        """
+        timelines, schedule = [], []
+        for one in self.answered:
+            timeline = one.timeline
+            if timeline is None:
+                return None
+            timelines.append(timeline)
+            schedule.append(Dispatch(one.due, one.asked))
+        return Run(tuple(timelines), tuple(schedule), self.window, len(self.outcomes), good)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Convert to plain JSON types, without the schedule."""
+        outcomes = [{**vars(one), "times": list(one.times)} for one in self.outcomes]
+        return {
+            "outcomes": outcomes,
+            "window": list(self.window),
+            "lags": list(self.lags),
+            "max_cached": self.max_cached,
+        }
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any], schedule: Schedule) -> LoadResult:
+        """Rebuild a result from ``to_wire``'s output and the schedule that was sent."""
+        outcomes = (
+            RequestOutcome(**{**one, "times": array("d", one["times"])}) for one in data["outcomes"]
+        )
+        begin, end = data["window"]
+        lags = array("d", data["lags"])
+        return cls(schedule, tuple(outcomes), (begin, end), lags, data["max_cached"])

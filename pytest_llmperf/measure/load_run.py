@@ -1,0 +1,65 @@
+"""One load in one engine process: sent, checked, and turned into a run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.machine.fitness import FitnessFinding
+from pytest_llmperf.measure.load_metrics import LoadFigures, good_answers, load_figures
+from pytest_llmperf.measure.load_validity import load_findings
+from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.run import Run
+
+
+class LoadRun(NamedTuple):
+    """What a load measured.
+
+    Attributes:
+        run: of its complete answers.
+        figures: its distributions, rates and errors.
+        findings: what makes them void.
+    """
+
+    run: Run
+    figures: LoadFigures
+    findings: list[FitnessFinding]
+
+
+def warm_up_load(client: EngineClient, workload: Workload, seed: int) -> Run:
+    """Send the short load that warms the server up.
+
+    Raises:
+        EngineError: the server does not count the tokens of its answers.
+    """
+    pattern = workload.load.warmup()
+    requests = [recorded.replayed() for recorded in workload.requests]
+    return _run(client.load(requests, pattern.schedule(seed)).run())
+
+
+def send_load(client: EngineClient, workload: Workload, seed: int) -> LoadRun:
+    """Send the load once and check it.
+
+    Raises:
+        EngineError: the server does not count the tokens of its answers.
+    """
+    pattern = workload.load
+    requests = [recorded.replayed() for recorded in workload.requests]
+    result = client.load(requests, pattern.schedule(seed))
+    good = good_answers(result, pattern.limits) if pattern.limits else None
+    exact = all(one.ignore_eos for one in requests)
+    return LoadRun(
+        _run(result.run(good)),
+        load_figures(result),
+        load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact),
+    )
+
+
+def _run(run: Run | None) -> Run:
+    if run is None:
+        raise EngineError(
+            "the server does not report how many tokens it generated for each answer, and its "
+            "chunks are not tokens; use a version of it that takes stream_options.include_usage"
+        )
+    return run

@@ -1,0 +1,210 @@
+"""Reads the markers ``load`` and ``goodput``: how a test's requests are sent to a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_llmperf.plugin.marker_lines import marker_line
+from pytest_llmperf.plugin.markers import (
+    GOODPUT_LIMITS,
+    LOAD_ARGUMENTS,
+    MarkerError,
+    marker_levels,
+    refuse_unknown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pytest_llmperf.engine_kinds import EngineKind
+    from pytest_llmperf.gate.check import Check
+    from pytest_llmperf.measure.load_pattern import Arrivals, LoadPattern, TracedRequest
+
+MARKER, GOODPUT = "load", "goodput"
+_ONLY_UNDER_LOAD = ("requests_per_sec", "output_tokens_per_sec", "goodput", "error_rate")
+#: Metrics that say nothing about a load, and the one to judge instead.
+_INSTEAD = {
+    "end_to_end": "request_latency, the time of a request",
+    "stall_rate": "a percentile of request_latency",
+}
+
+
+def read_load(item: pytest.Item) -> tuple[LoadPattern | None, list[str]]:
+    """Return a test's load pattern, None without a marker, and the problems with it.
+
+    The closest marker counts.
+    """
+    name = MARKER
+    try:
+        load = _closest(item, MARKER)
+        goodput = _closest(item, GOODPUT)
+        if load is None:
+            return None, []
+        pattern = _pattern(load, item.config.rootpath)
+        asked = item.config.getoption("llmperf_rate")
+        if asked is not None:
+            pattern = _at_rate(pattern, asked)
+        if goodput is not None:
+            name = GOODPUT
+            pattern = _with_limits(pattern, goodput)
+    except MarkerError as error:
+        return None, [f"{item.nodeid}: marker {name!r} {error}{marker_line(item, name)}"]
+    return pattern, []
+
+
+def load_problems(
+    nodeid: str, pattern: LoadPattern | None, checks: Iterable[Check], kind: EngineKind
+) -> list[str]:
+    """Return why a test can't be measured as its markers ask.
+
+    Args:
+        nodeid: of the test.
+        pattern: of its load, or None.
+        checks: of the test.
+        kind: of the configured engine.
+    """
+    asked = [one.metric.name for one in checks if one.asked]
+    if pattern is None:
+        return [
+            f"{nodeid}: marker {name!r} judges a load; add the marker "
+            "load(concurrency=8, requests=64)"
+            for name in asked
+            if name in _ONLY_UNDER_LOAD
+        ]
+    if not kind.loads:
+        return [
+            f"{nodeid}: marker 'load' needs an engine that answers several requests at a time, and "
+            f"{kind.name} answers one; set llm.engine: server, or remove the marker"
+        ]
+    found = [
+        f"{nodeid}: {name} says nothing about a load; judge {_INSTEAD[name]}"
+        for name in asked
+        if name in _INSTEAD
+    ]
+    if "goodput" in asked and not pattern.limits:
+        found.append(
+            f"{nodeid}: marker 'goodput' needs the latencies of a good answer: "
+            "goodput(first_token='500ms', min='95%')"
+        )
+    return found
+
+
+def _closest(item: pytest.Item, name: str) -> pytest.Mark | None:
+    level = next(marker_levels(item, (name,)), None)
+    if level is None:
+        return None
+    if any(one.kwargs != level[0].kwargs or one.args != level[0].args for one in level):
+        raise MarkerError("contradicts the other one on the same test")
+    return level[0]
+
+
+def _pattern(mark: pytest.Mark, root: Path) -> LoadPattern:
+    from pytest_llmperf.measure.load_pattern import LoadPattern
+
+    if mark.args:
+        raise MarkerError(f"takes its numbers by name: load(concurrency={mark.args[0]!r})")
+    refuse_unknown(mark, set(LOAD_ARGUMENTS))
+    given = dict(mark.kwargs)
+    kinds = [name for name in ("concurrency", "rate", "trace") if name in given]
+    if len(kinds) != 1:
+        raise MarkerError(
+            "needs one of concurrency=8 (so many in flight), rate='4/s' and trace='FILE'"
+            + (f", and has {' and '.join(kinds)}" if kinds else "")
+        )
+    if "max_errors" in given:
+        given["max_error_rate"] = _share(given.pop("max_errors"))
+    if "duration" in given:
+        given["duration"] = _duration("duration", given["duration"])
+    arrivals = given.pop("arrivals", None)
+    if arrivals is not None and kinds != ["rate"]:
+        raise MarkerError(f"arrivals= goes with rate=, and this load has {kinds[0]}=")
+    if arrivals not in (None, "poisson", "constant"):
+        raise MarkerError(f"arrivals: expected 'poisson' or 'constant', got {arrivals!r}")
+    if kinds == ["trace"]:
+        given["trace"] = _traced(given, root)
+    elif kinds == ["rate"]:
+        given["rate"] = _rate(given["rate"])
+    kind: dict[str, Arrivals] = {
+        "concurrency": "closed",
+        "rate": "constant" if arrivals == "constant" else "poisson",
+        "trace": "trace",
+    }
+    try:
+        return LoadPattern(kind[kinds[0]], **given)
+    except ValueError as error:
+        raise MarkerError(f"can't be followed: {error}") from None
+
+
+def _traced(given: dict[str, Any], root: Path) -> tuple[TracedRequest, ...]:
+    from pytest_llmperf.engine.server.schedule import ScheduleError, trace
+    from pytest_llmperf.measure.load_pattern import TracedRequest
+
+    if extra := sorted({"requests", "duration"} & given.keys()):
+        raise MarkerError(f"has trace= and {extra[0]}=: the file says when each request is due")
+    path = given["trace"]
+    if not isinstance(path, str):
+        raise MarkerError(f"trace: expected the name of a file, got {path!r}")
+    try:
+        read = trace(root / path)
+    except ScheduleError as error:
+        raise MarkerError(f"trace: {error}") from None
+    return tuple(TracedRequest.of(*one) for one in zip(read.due, read.traced, strict=True))
+
+
+def _at_rate(pattern: LoadPattern, asked: str) -> LoadPattern:
+    """Return the load at the rate that ``--llmperf-rate`` asks for."""
+    from dataclasses import replace
+
+    if pattern.arrivals == "trace":
+        raise MarkerError("has trace=, whose requests have times of their own; --llmperf-rate "
+                          "goes with rate= or concurrency=")  # fmt: skip
+    rate = _rate(asked)
+    if not rate > 0:
+        raise MarkerError(f"--llmperf-rate: expected more than 0, got {asked!r}")
+    arrivals: Arrivals = "constant" if pattern.arrivals == "constant" else "poisson"
+    return replace(pattern, arrivals=arrivals, rate=rate, concurrency=None)
+
+
+def _with_limits(pattern: LoadPattern, mark: pytest.Mark) -> LoadPattern:
+    from dataclasses import replace
+
+    limits = {
+        latency: _duration(name, mark.kwargs[name])
+        for name, latency in GOODPUT_LIMITS.items()
+        if name in mark.kwargs
+    }
+    return replace(pattern, limits=limits)
+
+
+def _duration(name: str, value: object) -> float:
+    from pytest_llmperf.units import UnitError, parse_duration
+
+    try:
+        found = parse_duration(value)
+    except UnitError as error:
+        raise MarkerError(f"{name}: {error}") from None
+    if found <= 0:
+        raise MarkerError(f"{name}: expected more than 0, got {value!r}")
+    return found
+
+
+def _rate(value: object) -> float:
+    from pytest_llmperf.metrics import Unit
+    from pytest_llmperf.units import UnitError, parse_quantity
+
+    try:
+        return parse_quantity(value, Unit.PER_SECOND)
+    except UnitError as error:
+        raise MarkerError(f"rate: {error}") from None
+
+
+def _share(value: object) -> float:
+    from pytest_llmperf.units import UnitError, parse_fraction
+
+    try:
+        return parse_fraction(value)
+    except UnitError as error:
+        raise MarkerError(f"max_errors: {error}") from None

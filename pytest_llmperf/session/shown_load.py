@@ -1,0 +1,102 @@
+"""What a report shows of a test's loads: how many requests, and how well the client kept up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from pytest_llmperf.gate.words import count
+from pytest_llmperf.measure.load_metrics import LoadFigures
+from pytest_llmperf.measure.load_pattern import LoadPattern
+from pytest_llmperf.measure.samples import CANDIDATE, ProcessSample
+from pytest_llmperf.units import format_duration
+
+
+@dataclass(frozen=True)
+class ShownLoad:
+    """The loads of a test's own side, together. All times are seconds.
+
+    Attributes:
+        pattern: how requests were sent, in words.
+        arrivals: kind of the pattern.
+        concurrency: number of requests in flight, if closed.
+        rate: requests per second, if there is one.
+        loads: number of loads.
+        requests: number of requests in all of them.
+        faults: number of requests without a complete answer, by kind.
+        first_token_since_sent: median of the loads' medians, without the time a request waited to
+            be sent; None if nothing was answered.
+        slip: 95th percentile of how late requests were sent, the worst load's; None if a load has
+            too few requests.
+        chunk_gap: median of the loads' median times between chunks; a chunk is not a token.
+    """
+
+    pattern: str
+    arrivals: str
+    concurrency: int | None
+    rate: float | None
+    loads: int
+    requests: int
+    faults: dict[str, int] = field(default_factory=dict)
+    first_token_since_sent: float | None = None
+    slip: float | None = None
+    chunk_gap: float | None = None
+
+    @property
+    def line(self) -> str:
+        """One line for a reader."""
+        failed = sum(self.faults.values())
+        parts = [
+            f"load: {count(self.requests, 'request')} in {count(self.loads, 'load')}, "
+            f"{failed or 'none'} failed"
+        ]
+        if failed:
+            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(self.faults.items()))
+            parts[0] += f" ({kinds})"
+        if self.first_token_since_sent is not None:
+            parts.append(
+                f"first token {format_duration(self.first_token_since_sent)} after sending"
+            )
+        if self.slip is not None:
+            parts.append(f"95% sent at most {format_duration(self.slip)} late")
+        return "; ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+
+def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> ShownLoad | None:
+    """Return what the valid samples of a test's own side tell of its loads; None without any."""
+    figures = [one.load for one in processes if one.side == CANDIDATE and one.load is not None]
+    if not figures:
+        return None
+    faults: Counter[str] = Counter()
+    for one in figures:
+        faults.update(one.faults)
+    slips = [one.slip.percentiles.get(95.0) for one in figures if one.slip is not None]
+    known = [slip for slip in slips if slip is not None]
+    return ShownLoad(
+        pattern=str(pattern),
+        arrivals=pattern.arrivals,
+        concurrency=pattern.concurrency,
+        rate=pattern.rate,
+        loads=len(figures),
+        requests=sum(one.requests for one in figures),
+        faults=dict(faults),
+        first_token_since_sent=_median_of_medians(figures),
+        slip=max(known) if len(known) == len(figures) else None,
+        chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
+    )
+
+
+def _median_of_medians(figures: Sequence[LoadFigures]) -> float | None:
+    firsts = [one.since_sent["first_token"].median for one in figures if one.answered]
+    return _median(firsts)
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return median(values) if values else None

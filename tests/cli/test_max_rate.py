@@ -1,0 +1,103 @@
+"""The search for the highest rate, by itself and with a simulated server of known capacity."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pytest_llmperf.rate_search import RateSearch
+
+SUPPORT = Path(__file__).parent.parent / "support"
+
+
+def searched(holds: Callable[[float], str], **settings: float) -> RateSearch:
+    search = RateSearch(**{"start": 1.0, **settings})
+    while (rate := search.next) is not None:
+        search.answer(rate, holds(rate))  # type: ignore[arg-type]
+        assert len(search.answers) < 40
+    return search
+
+
+@pytest.mark.parametrize("edge", [0.07, 0.9, 1.0, 5.3, 740.0])
+def test_the_edge_is_found_to_the_precision(edge: float) -> None:
+    search = searched(lambda rate: "kept" if rate <= edge else "missed")
+    assert search.kept is not None
+    assert search.missed is not None
+    assert search.kept <= edge < search.missed <= 1.11 * search.kept
+
+
+def test_rates_that_are_not_decided_lie_between_kept_and_missed() -> None:
+    def holds(rate: float) -> str:
+        return "kept" if rate < 5 else "undecided" if rate < 7 else "missed"
+
+    search = searched(holds)
+    assert search.kept is not None
+    assert 4 < search.kept < 5
+    assert search.missed == 8
+
+
+def test_the_search_ends_where_nothing_holds_and_where_everything_does() -> None:
+    assert searched(lambda _: "missed", lowest=0.2).kept is None
+    assert searched(lambda _: "kept", highest=50.0).missed is None
+
+
+@pytest.fixture
+def folder(tmp_path: Path):
+    """A project whose simulated server serves one request of 20 ms at a time."""
+    command = [sys.executable, str(SUPPORT / "server_simulator.py"), "--slots", "1"]
+    command += ["--plan", json.dumps({"first": 0.01, "gap": 0.002, "cached": 0})]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        llm = {"engine": "server", "api": "completions", "url": process.stdout.readline().strip()}
+        fitness = dict.fromkeys(("busy_cores", "client_slip", "rate_not_reached"), "note")
+        perf = {"processes": 3, "max_processes": 3, "fitness": fitness}
+        (tmp_path / "config.yaml").write_text(json.dumps({"llm": llm, "perf": perf}))
+        (tmp_path / "pytest.ini").write_text("[pytest]\n")
+        yield tmp_path
+        process.communicate()
+
+
+def write(folder: Path, *markers: str) -> None:
+    lines = ["import pytest", *(f"@pytest.mark.{marker}" for marker in markers)]
+    lines += ["def test_it(llm_engine):", "    llm_engine.generate('Hi', max_tokens=6)"]
+    (folder / "test_it.py").write_text("\n".join(lines))
+
+
+def max_rate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest_llmperf.cli", "max-rate", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_the_rate_that_a_server_can_serve_is_found(folder: Path) -> None:
+    write(folder, "load(rate=1, arrivals='constant', requests=100)",
+          "goodput(first_token='200ms', min='90%')")  # fmt: skip
+    done = max_rate(folder, "--start", "20/s", "--precision", "40%", "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((folder / "out.json").read_text())
+    # One request of 20 ms at a time: 50 per second.
+    assert 20 <= found["kept"] <= 50 < found["missed"] <= 80
+    assert f"the goodput is kept at {found['kept']:g} requests/s, and missed at" in done.stdout
+    assert "requests/s  goodput" in done.stdout
+
+
+def test_a_test_without_a_goodput_is_refused(folder: Path) -> None:
+    write(folder, "load(rate=20, requests=10)", "first_token(max='5s')")
+    done = max_rate(folder)
+    assert done.returncode == 1
+    assert "has no target for its goodput; add the marker goodput(" in done.stderr
+
+
+def test_a_session_that_fails_shows_its_last_lines(folder: Path) -> None:
+    write(folder, "load(rate=20)", "goodput(first_token='5s', min='95%')")
+    done = max_rate(folder)
+    assert done.returncode == 1
+    assert "ended with status 4 and no verdicts:" in done.stderr
+    assert "a load needs an end" in done.stderr

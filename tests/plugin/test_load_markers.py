@@ -1,0 +1,94 @@
+"""The markers ``load`` and ``goodput``: what they refuse before any server is asked."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SERVER = json.dumps({"llm": {"engine": "server", "url": "http://127.0.0.1:9", "model": "m"}})
+LOAD = "@pytest.mark.load(concurrency=2, requests=8)\n"
+
+
+def refusal(project, markers: str, config: str = SERVER) -> str:
+    """What a session says that refuses these markers; no test of it ran."""
+    project.configure(config)
+    project.write(test_it=f"{markers}\ndef test_it(llm_engine):\n    llm_engine.generate('Hi')")
+    result = project.here("-m", "perf")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    return " ".join(" ".join([*result.outlines, *result.errlines]).split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ("8", "takes its numbers by name: load(concurrency=8)"),
+        ("concurency=8", "unknown argument 'concurency'; did you mean 'concurrency'?"),
+        ("requests=8", "needs one of concurrency=8 (so many in flight), rate='4/s' and trace="),
+        ("concurrency=8, rate=4, requests=8", "and has concurrency and rate"),
+        ("concurrency=8", "a load needs an end: state its requests or its duration"),
+        ("concurrency=0, requests=8", "concurrency: expected a whole number of 1 or more, got 0"),
+        ("concurrency=8, requests=4", "has requests=4, fewer than the 8 in flight"),
+        ("concurrency=2, requests=8, arrivals='poisson'", "arrivals= goes with rate="),
+        ("rate='4/h', requests=8", "rate: expected a rate such as 4 or '4/s', got '4/h'"),
+        ("rate=0, requests=8", "rate: expected requests per second above 0"),
+        ("rate=4, requests=8, arrivals='even'", "expected 'poisson' or 'constant', got 'even'"),
+        ("rate=4, duration='30'", "duration: expected a duration such as 500ms, 5s"),
+        ("rate=4, duration=0", "duration: expected more than 0"),
+        ("rate=4, requests=8, max_errors=5", "max_errors: expected a percentage such as 5%"),
+        ("trace='no.jsonl'", "no.jsonl: can't be read"),
+        ("trace=3", "trace: expected the name of a file, got 3"),
+        ("trace='no.jsonl', requests=8", "has trace= and requests="),
+    ],
+)
+def test_a_wrong_load_is_refused(project, arguments, problem):
+    said = refusal(project, f"@pytest.mark.load({arguments})")
+    assert f"marker 'load' {problem}" in said or problem in said
+    assert "test_it.py" in said
+
+
+def test_a_trace_with_a_wrong_line_is_refused_by_its_line(project):
+    (project.path / "trace.jsonl").write_text('{"at": 0}\n{"at": "soon"}\n')
+    said = refusal(project, "@pytest.mark.load(trace='trace.jsonl')")
+    assert "trace.jsonl: line 2: at: expected seconds from the start, got 'soon'" in said
+
+
+def test_an_engine_that_answers_one_request_at_a_time_takes_no_load(project):
+    config = "llm:\n  engine: app\n  target: toy:answer\n"
+    said = refusal(project, LOAD, config)
+    assert "marker 'load' needs an engine that answers several requests at a time" in said
+    assert "app answers one; set llm.engine: server" in said
+
+
+@pytest.mark.parametrize(
+    "marker",
+    ["goodput(first_token='1s', min='95%')", "requests_per_sec(min=2)", "error_rate(max='1%')"],
+)
+def test_what_only_a_load_has_needs_one(project, marker):
+    said = refusal(project, f"@pytest.mark.{marker}")
+    assert "judges a load; add the marker load(concurrency=8, requests=64)" in said
+
+
+@pytest.mark.parametrize(
+    ("marker", "instead"),
+    [("end_to_end(max='5s')", "request_latency"), ("stall_rate(max='20%')", "request_latency")],
+)
+def test_what_says_nothing_about_a_load_is_refused(project, marker, instead):
+    said = refusal(project, f"{LOAD}@pytest.mark.{marker}")
+    assert f"says nothing about a load; judge {'a percentile of ' * ('stall' in marker)}" in said
+    assert instead in said
+
+
+def test_goodput_needs_the_latencies_of_a_good_answer(project):
+    said = refusal(project, f"{LOAD}@pytest.mark.goodput(min='95%')")
+    assert "needs the latencies of a good answer: goodput(first_token='500ms', min='95%')" in said
+
+
+def test_a_goodput_limit_must_be_a_duration(project):
+    said = refusal(project, f"{LOAD}@pytest.mark.goodput(first_token='fast', min='95%')")
+    assert "marker 'goodput' first_token: expected a duration" in said
+
+
+def test_contradicting_loads_of_one_test_are_refused(project):
+    said = refusal(project, f"{LOAD}@pytest.mark.load(concurrency=4, requests=8)")
+    assert "marker 'load' contradicts the other one on the same test" in said

@@ -1,0 +1,181 @@
+"""Sessions of tests under load: a real server, and a simulated one that misbehaves as asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tiny_models import tiny_llama
+
+SUPPORT = Path(__file__).parent.parent / "support"
+#: A busy machine makes this client late, too.
+FITNESS = {"client_slip": "note", "rate_not_reached": "note"}
+PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "budget": "60s", "fitness": FITNESS}
+TEST = """
+@pytest.mark.load({load})
+{markers}
+def test_load(llm_engine):
+    llm_engine.generate("Hello there", max_tokens={tokens})
+"""
+
+
+def config(**llm: object) -> str:
+    """A configuration of a server; JSON is YAML."""
+    return json.dumps({"llm": {"engine": "server", "api": "completions", **llm}, "perf": PERF})
+
+
+def real_server(*arguments: str) -> str:
+    """Command of a real llama.cpp server with four slots."""
+    words = [str(SUPPORT / "llama_server.py"), "--model", str(tiny_llama()), "--parallel", "4"]
+    words += ["--ctx", "1024", *arguments]
+    quoted = " ".join(f"'{word}'" for word in words)
+    return f"{{python}} {quoted} --port {{port}}"
+
+
+@pytest.fixture
+def simulator() -> Iterator[Callable[..., str]]:
+    """Start simulated servers; returns their addresses."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **plan: object) -> str:
+        command = [sys.executable, str(SUPPORT / "server_simulator.py"), *arguments]
+        command += ["--plan", json.dumps({"first": 0.01, "gap": 0.002, "cached": 0, **plan})]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        output = started[-1].stdout
+        assert output is not None
+        return output.readline().strip()
+
+    yield start
+    for process in started:
+        process.communicate()
+
+
+def write(project, load: str, *markers: str, tokens: int = 8) -> None:
+    lines = "\n".join(f"@pytest.mark.{marker}" for marker in markers)
+    project.write(test_it=TEST.format(load=load, markers=lines, tokens=tokens))
+
+
+def metrics(project) -> dict[str, dict]:
+    (test,) = project.session()["tests"]
+    return {metric["name"]: metric for metric in test["metrics"]}
+
+
+def test_a_started_server_is_gated_under_load(project, quiet_machine):
+    limits = ("request_latency(max='60s')", "requests_per_sec(min=0.5)", "error_rate(max='50%')")
+    write(project, "concurrency=4, requests=12", *limits)
+    project.configure(config(start=real_server()))
+    result = project.perf("--llmperf-record")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["*load: 36 requests in 3 loads, none failed; first token * after*"]
+    )
+    (test,) = project.session()["tests"]
+    assert test["workload"]["summary"].endswith("under load: 4 in flight, 12 requests")
+    load = test["load"]
+    assert (load["requests"], load["loads"], load["faults"]) == (36, 3, {})
+    assert load["pattern"] == "4 in flight, 12 requests"
+    found = metrics(project)
+    assert found["requests_per_sec"]["unit"] == "/s"
+    # Eight tokens of each answer.
+    share = found["output_tokens_per_sec"]["value"] / found["requests_per_sec"]["value"]
+    assert share == pytest.approx(8)
+    assert "end_to_end" not in found
+
+    # Without targets the baseline judges, as for any other test.
+    write(project, "concurrency=4, requests=12", "request_latency(tolerance='90%')")
+    project.perf().assert_outcomes(passed=1)
+    assert metrics(project)["request_latency"]["baseline"]
+    # Another load is other work.
+    write(project, "concurrency=2, requests=12", "request_latency(tolerance='90%')")
+    project.perf()
+    assert project.session()["tests"][0]["verdict"] == "workload changed"
+
+
+def test_a_bare_load_gates_throughput_first_token_and_latency(project, quiet_machine, simulator):
+    write(project, "concurrency=2, requests=8")
+    project.configure(config(url=simulator()))
+    project.perf()
+    gated = [name for name, one in metrics(project).items() if one["gated"]]
+    assert gated == ["output_tokens_per_sec", "first_token", "request_latency"]
+
+
+def test_a_server_that_cannot_keep_up_makes_a_load_void(project, quiet_machine, simulator):
+    # One request at a time, and each takes 20 ms: four times too long.
+    write(project, "rate=200, arrivals='constant', requests=100", tokens=6)
+    project.configure(config(url=simulator("--slots", "1")))
+    project.perf()
+    (test,) = project.session()["tests"]
+    assert test["verdict"] == "invalid"
+    assert "the server can't keep up" in json.dumps(test)
+
+
+def test_goodput_is_the_share_of_requests_within_all_limits(project, quiet_machine, simulator):
+    write(project, "rate=40, requests=40", "goodput(first_token='5s', min='90%')")
+    project.configure(config(url=simulator()))
+    project.perf().assert_outcomes(passed=1)
+    assert metrics(project)["goodput"]["value"] == 1.0
+    write(project, "rate=40, requests=40", "goodput(first_token='5ms', min='90%')")
+    project.perf().assert_outcomes(failed=1)
+    assert metrics(project)["goodput"]["verdict"] == "missed"
+
+
+@pytest.mark.parametrize(
+    ("load", "plan", "reason"),
+    [
+        ("concurrency=4, requests=40", {"fault": "status", "faulty_share": 0.3}, "requests failed"),
+        ("concurrency=4, requests=8", {"cached": 3}, "such as 3 of 5 tokens; llm.cache: shared"),
+    ],
+)
+def test_what_makes_a_load_void_is_said(project, quiet_machine, simulator, load, plan, reason):
+    write(project, load)
+    project.configure(config(url=simulator(**plan)))
+    assert project.perf().ret != 0
+    (test,) = project.session()["tests"]
+    assert test["verdict"] in ("invalid", "error")
+    assert reason in json.dumps(test)
+
+
+def test_a_test_may_accept_failing_requests(project, quiet_machine, simulator):
+    write(project, "concurrency=4, requests=40, max_errors='90%'", "request_latency(max='9s')")
+    project.configure(config(url=simulator(fault="status", faulty_share=0.3)))
+    project.perf().assert_outcomes(passed=1)
+    load = project.session()["tests"][0]["load"]
+    assert 0 < load["faults"]["status"] < load["requests"]
+
+
+def test_two_servers_are_compared_under_the_same_load(project, quiet_machine, simulator):
+    write(project, "rate=50, requests=20", "first_token()", tokens=4)
+    project.configure(config(url=simulator()))
+    project.configure(config(url=simulator(first=0.05)), "other.yaml")
+    project.perf("--llmperf-against-config", "other.yaml")
+    (test,) = project.session()["tests"]
+    assert test["pairs"] == 3
+    assert metrics(project)["first_token"]["change"] < -0.5
+
+
+def test_a_server_over_its_limit_is_slower_not_void_if_the_other_side_keeps_up(
+    project, quiet_machine, simulator
+):
+    write(project, "rate=200, arrivals='constant', requests=100", "first_token()", tokens=6)
+    project.configure(config(url=simulator("--slots", "1")))
+    project.configure(config(url=simulator()), "other.yaml")
+    project.perf("--llmperf-against-config", "other.yaml")
+    (test,) = project.session()["tests"]
+    assert test["pairs"] == 3
+    assert metrics(project)["first_token"]["change"] > 0.5
+
+
+def test_a_trace_is_replayed_at_its_own_times(project, quiet_machine, simulator):
+    lines = [{"at": 0}, {"at": 0.1, "prompt": "Another one", "max_tokens": 4}, {"at": 0.2}]
+    (project.path / "trace.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    write(project, "trace='trace.jsonl'", "requests_per_sec(min=1)")
+    project.configure(config(url=simulator()))
+    project.perf().assert_outcomes(passed=1)
+    (test,) = project.session()["tests"]
+    assert test["load"]["pattern"] == "3 requests of a trace over 0.2 s"
+    assert test["load"]["requests"] == 9
