@@ -67,9 +67,9 @@ def end_to_end(run: Run) -> float | None:
     return sum(t.token_times[-1] - t.t_start for t in run) or None
 
 
-def request_latency(timelines: Sequence[Timeline]) -> float | None:
-    """Return the median of the requests' durations, seconds."""
-    whole = [t.token_times[-1] - t.t_start for t in timelines if t.token_times]
+def request_latency(run: Run) -> float | None:
+    """Return the median of the durations of a load's requests, seconds."""
+    whole = [t.token_times[-1] - t.t_start for t in run if run.sent is not None and t.token_times]
     return (median(whole) or None) if whole else None
 
 
@@ -178,7 +178,7 @@ OWN_METRICS = (
         Unit.SECONDS,
         Direction.LOWER,
         "request_latency",
-        "t_n - t_start, median over requests; under load from when each request was due",
+        "t_n - when the request was due, median over requests; under load only",
         f"{_GENAI_PERF}, request latency",
         request_latency,
     ),

@@ -16,11 +16,12 @@ _DIGITS = 3
 class RateSearch:
     """A search that doubles or halves the rate until the edge is between two, then narrows it.
 
-    What holds at a rate is taken to hold at every lower one.
+    What holds at a rate is taken to hold at every lower one. Where some rates are not decided there
+    are two edges: the highest rate that was kept, and the lowest that was missed.
 
     Attributes:
         start: first rate to try.
-        precision: the search ends when the edge is known up to this share of the rate.
+        precision: the search ends when both edges are known up to this share of the rate.
         lowest, highest: no other rates are tried.
         answers: so far, by rate.
     """
@@ -46,27 +47,31 @@ class RateSearch:
         """Rate to try next; None if the search has ended."""
         if not self.answers:
             return self.start
-        kept, ceiling = self.kept, self._ceiling
-        if ceiling is None:
-            assert kept is not None
-            wanted = 2 * kept
-        elif kept is None:
-            wanted = ceiling / 2
-        elif ceiling <= kept * (1 + self.precision):
-            return None
-        else:
-            wanted = math.sqrt(kept * ceiling)
-        rate = float(f"{wanted:.{_DIGITS}g}")
-        is_new = rate not in self.answers and self.lowest <= rate <= self.highest
-        return rate if is_new else None
+        kept, missed = self.kept, self.missed
+        not_kept = [rate for rate, one in self.answers.items() if one != "kept"]
+        not_missed = [rate for rate, one in self.answers.items() if one != "missed"]
+        above = min((rate for rate in not_kept if rate > (kept or 0.0)), default=None)
+        below = max((rate for rate in not_missed if rate < (missed or math.inf)), default=None)
+        edges = ((kept, above), (below, missed))
+        found = (self._between(low, high) for low, high in edges)
+        return next((rate for rate in found if rate is not None), None)
 
     def answer(self, rate: float, answer: Answer) -> None:
         """Note what was found at a rate."""
         self.answers[rate] = answer
 
-    @property
-    def _ceiling(self) -> float | None:
-        """Lowest rate above those kept at which it was not shown to hold."""
-        above = self.kept or 0.0
-        other = (rate for rate, one in self.answers.items() if one != "kept" and rate > above)
-        return min(other, default=None)
+    def _between(self, low: float | None, high: float | None) -> float | None:
+        """Return the rate to try between two, or beyond the one that is known; None if none."""
+        if low is not None and high is not None:
+            wanted = math.sqrt(low * high)
+            if high <= low * (1 + self.precision):
+                return None
+        elif low is not None:
+            wanted = 2 * low
+        elif high is not None:
+            wanted = high / 2
+        else:
+            return None
+        rate = float(f"{wanted:.{_DIGITS}g}")
+        is_new = rate not in self.answers and self.lowest <= rate <= self.highest
+        return rate if is_new else None

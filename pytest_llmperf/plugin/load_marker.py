@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from pytest_llmperf.measure.load_pattern import Arrivals, LoadPattern, TracedRequest
 
 MARKER, GOODPUT = "load", "goodput"
-_ONLY_UNDER_LOAD = ("requests_per_sec", "output_tokens_per_sec", "goodput", "error_rate")
+_ONLY_UNDER_LOAD = (
+    "request_latency",
+    "requests_per_sec",
+    "output_tokens_per_sec",
+    "goodput",
+    "error_rate",
+)
 #: Metrics that say nothing about a load, and the one to judge instead.
 _INSTEAD = {
     "end_to_end": "request_latency, the time of a request",

@@ -65,8 +65,8 @@ MARKERS = {
         "that are answered within these limits."
     ),
     "request_latency": (
-        "request_latency(max='5s', percentile=95, tolerance='5%'): judge the time of a request, "
-        "under load from when it was due."
+        "request_latency(max='5s', percentile=95, tolerance='5%'): judge the time of a "
+        "load's request, from when it was due."
     ),
     "requests_per_sec": (
         "requests_per_sec(min='4/s', tolerance='5%'): judge the answers per second of a load."

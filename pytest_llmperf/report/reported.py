@@ -28,6 +28,7 @@ from pytest_llmperf.report.reported_details import (
     ReportedFitness,
     ReportedGpu,
     ReportedHistory,
+    ReportedLoad,
     ReportedPastSession,
     ReportedRoofline,
     ReportedTelemetry,
@@ -103,6 +104,7 @@ class ShownTest(Stored):
     timelines: tuple[ReportedTimeline, ...] = field(default=(), metadata=LATER)
     command: str | None = field(default=None, metadata=LATER)
     doctor_command: str | None = field(default=None, metadata=LATER)
+    load: ReportedLoad | None = field(default=None, metadata=LATER)
 
     @property
     def checks(self) -> tuple[ReportedCheck, ...]:

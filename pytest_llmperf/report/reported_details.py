@@ -134,6 +134,17 @@ class ReportedTimeline(Stored):
 
 
 @dataclass(frozen=True)
+class ReportedLoad(Stored):
+    """The loads of a test."""
+
+    pattern: str
+    concurrency: Whole | None
+    rate: Maybe
+    requests: Whole
+    faults: dict[str, Whole]
+
+
+@dataclass(frozen=True)
 class ReportedPastSession(Stored):
     """An earlier recorded session."""
 

@@ -9,6 +9,7 @@ from pytest_llmperf.gate.words import count, plural
 from pytest_llmperf.report.cells import BOLD, NOTHING, YELLOW, Cells, cells_of, paint, verdict_style
 from pytest_llmperf.report.explanations import common_facts, explanations
 from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer, short_footer
+from pytest_llmperf.report.load_curve import load_curve_lines
 from pytest_llmperf.report.short_rows import short_rows
 from pytest_llmperf.report.sweep import sweep_lines
 from pytest_llmperf.text import (
@@ -56,7 +57,9 @@ def render_table(
     if session.tests:
         rows = short_rows(session, width, color, quiet=quiet)
         lines += ["", *rows] if rows and lines and lines[-1] else rows
-        lines += [] if quiet else sweep_lines(session, width, color, intervals=False)
+        if not quiet:
+            lines += sweep_lines(session, width, color, intervals=False)
+            lines += load_curve_lines(session, width, color)
     lines += [""] if lines and lines[-1] else []
     return [*lines, *short_footer(session, width, color, remedies, quiet=quiet)]
 
@@ -86,6 +89,7 @@ def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
     if session.tests:
         lines += ["", *_rows(session, width, color)]
         lines += sweep_lines(session, width, color)
+        lines += load_curve_lines(session, width, color)
     return lines
 
 

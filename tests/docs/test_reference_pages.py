@@ -11,7 +11,7 @@ import pytest
 from docs_configuration import undescribed
 
 from pytest_llmperf.metrics import PERCENTILE_OF, get_metric
-from pytest_llmperf.plugin.markers import MARKERS, METRIC_MARKERS
+from pytest_llmperf.plugin.markers import GOODPUT_LIMITS, MARKERS, METRIC_MARKERS
 from pytest_llmperf.variables import INTERNAL, VARIABLES
 
 
@@ -43,6 +43,8 @@ def test_a_metric_markers_signature_has_its_arguments(name: str) -> None:
     allowed = {get_metric(name).limit_kind, "tolerance"}
     if name in PERCENTILE_OF:
         allowed.add("percentile")
+    if name == "goodput":
+        allowed |= GOODPUT_LIMITS.keys()
     assert set(re.findall(r"(\w+)=", signature)) == allowed
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pytest_llmperf.metrics import (
@@ -11,7 +13,7 @@ from pytest_llmperf.metrics import (
     compute_all,
     get_metric,
 )
-from pytest_llmperf.run import Run
+from pytest_llmperf.run import Dispatch, Run
 from pytest_llmperf.timeline import Timeline
 
 # 100 tokens of prompt in 0.5 s; first token at 1.0 s, then gaps of 0.1, 0.1, 0.4 s.
@@ -89,6 +91,22 @@ def test_a_request_without_tokens_has_no_end_to_end() -> None:
     assert METRICS["end_to_end"].compute(Run.in_order([ONE, Timeline(0.0, ())])) is None
 
 
+def test_a_load_has_rates_over_its_window_and_shares_of_what_was_sent() -> None:
+    answers = (Timeline(0.0, (1.0, 2.0)), Timeline(1.0, (3.0, 5.0), t_first_answer=4.0))
+    run = Run(answers, (Dispatch(0.0, 0.0), Dispatch(1.0, 1.0)), (0.0, 10.0), sent=4, good=1)
+
+    values = compute_all(run)
+
+    assert values["requests_per_sec"] == 0.2
+    assert values["output_tokens_per_sec"] == 0.4
+    assert values["request_latency"] == 3.0
+    assert values["first_answer_token"] == 3.0
+    assert values["error_rate"] == 0.5
+    assert values["goodput"] == 0.25
+    assert "end_to_end" not in values
+    assert "goodput" not in compute_all(replace(run, good=None))
+
+
 def test_tokens_that_arrived_at_one_moment_have_no_rate() -> None:
     at_once = Timeline(0.0, (1.0, 1.0, 1.0))
 
@@ -118,7 +136,8 @@ def test_the_two_forms_of_the_decode_rate_are_one_quantity() -> None:
 
 def test_rates_are_better_high_and_times_low() -> None:
     for metric in METRICS.values():
-        rate = metric.name.endswith("per_sec") or metric.name in ("roofline", "gpu_utilization")
+        shares = ("roofline", "gpu_utilization", "goodput")
+        rate = metric.name.endswith("per_sec") or metric.name in shares
         assert metric.direction is (Direction.HIGHER if rate else Direction.LOWER)
 
 

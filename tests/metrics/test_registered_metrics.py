@@ -85,7 +85,7 @@ def test_is_computed_with_the_others() -> None:
         ({"formula": None}, "formula: expected text, got None"),
         (
             {"unit": "ms"},
-            "unit: expected one of 'tok/s', 's', 'B', 'J', 'W', '%', 'nats', got 'ms'",
+            "unit: expected one of 'tok/s', '/s', 's', 'B', 'J', 'W', '%', 'nats', got 'ms'",
         ),
         ({"direction": "down"}, "direction: expected one of 'higher', 'lower', got 'down'"),
         ({"compute": 3}, "compute: expected a function, got 3"),

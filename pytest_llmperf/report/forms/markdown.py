@@ -10,6 +10,7 @@ from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import NOTHING
 from pytest_llmperf.report.forms import figures
 from pytest_llmperf.report.forms.headline import REMOVED, headline
+from pytest_llmperf.report.load_curve import LoadCurve, curves_of_report
 from pytest_llmperf.report.markdown import (
     LONGEST,
     ON_TOP,
@@ -161,8 +162,25 @@ def _explanations(test: ShownTest) -> Iterator[str]:
     yield from test.other_differences
 
 
+def _curve(curve: LoadCurve) -> str:
+    """Return an item of a list: a load curve, with a line for each load."""
+    header, *rows = curve.rows()
+    points = [
+        ", ".join(f"{name} {cell}".strip() for name, cell in zip(header[1:], row[1:], strict=True))
+        for row in rows
+    ]
+    lines = [
+        f"{escape(f'{row[0]} {curve.unit}: {point}')}"
+        for row, point in zip(rows, points, strict=True)
+    ]
+    knee = [f"knee: {curve.knee.load:g} {curve.unit}"] if curve.knee is not None else []
+    return "\n  - ".join([f"- load curve of {code(clipped(curve.name))}", *lines, *knee])
+
+
 def _facts(session: ReportedSession) -> Iterator[str]:
     facts = session.session
+    for curve in curves_of_report(session):
+        yield _curve(curve)
     for text in (*facts.side_differences, *facts.notes):
         yield f"- {sentence(text)}"
     if facts.false_alarms is not None and (facts.against or facts.baselines):

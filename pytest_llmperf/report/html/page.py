@@ -11,6 +11,7 @@ from pytest_llmperf.report.forms.headline import REMOVED
 from pytest_llmperf.report.html.assets import content_policy, script, style
 from pytest_llmperf.report.html.chart_data import packed
 from pytest_llmperf.report.html.intervals import LEGEND, tone
+from pytest_llmperf.report.html.load_curves import load_curves
 from pytest_llmperf.report.html.section import (
     KINDS,
     SHOWN_ONLY,
@@ -50,6 +51,7 @@ def page(report: ReportedSession, *, samples: bool = False) -> str:
         f"<header><h1>LLM performance</h1>{_counts(report)}{_what(session)}</header>"
         f"{listing('What the machine did while measuring', session.busy)}"
         f"{_filters(report)}{LEGEND if report.tests else ''}"
+        f"{load_curves(report)}"
         f'<main id="tests" tabindex="-1">{tests or "<p>The session has no perf tests.</p>"}</main>'
         f"{_origin(report)}"
         f'<script type="text/plain" id="data">{packed(report, samples=samples)}</script>'

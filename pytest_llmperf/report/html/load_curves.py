@@ -1,0 +1,80 @@
+"""The load curves of a page: a table and two drawings each, which need no script."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.metrics import METRICS
+from pytest_llmperf.report.html.values import text
+from pytest_llmperf.report.load_curve import LEGEND, LoadCurve, curves_of_report
+from pytest_llmperf.units import format_quantity
+
+if TYPE_CHECKING:
+    from pytest_llmperf.report.load_curve import Figure, LoadPoint
+    from pytest_llmperf.report.reported import ReportedSession
+
+_WIDTH, _HEIGHT, _MARGIN = 320, 140, 12
+#: What is drawn over the load, where it was measured.
+_DRAWN = ("first_token", "request_latency", "output_tokens_per_sec", "goodput")
+
+
+def load_curves(report: ReportedSession) -> str:
+    """Return the section of the load curves; empty without any."""
+    curves = curves_of_report(report)
+    if not curves:
+        return ""
+    parts = "".join(map(_curve, curves))
+    return f"<section><h2>Load</h2>{parts}<p class='off'>{text(LEGEND)}</p></section>"
+
+
+def _curve(curve: LoadCurve) -> str:
+    head, *rows = curve.rows()
+    drawings = "".join(_drawing(curve, name) for name in _DRAWN if name in curve.metrics)
+    body = "".join(f"<tr>{_cells('td', row)}" for row in rows)
+    return (
+        f"<h3>{text(curve.name)}</h3><table class=plain><thead><tr>{_cells('th', head)}</thead>"
+        f"<tbody>{body}</tbody></table>"
+        f"<div class=curves>{drawings}</div>"
+    )
+
+
+def _cells(tag: str, cells: tuple[str, ...]) -> str:
+    return "".join(f"<{tag}>{text(cell)}" for cell in cells)
+
+
+def _drawing(curve: LoadCurve, name: str) -> str:
+    """Draw a metric over the load: medians joined by a line, their intervals, the knee dashed."""
+    metric = METRICS[name]
+    found = [(one, one.figures[name]) for one in curve.points if name in one.figures]
+    heaviest = curve.points[-1].load
+    highest = max(_high(figure) for _, figure in found) or 1.0
+
+    def across(point: LoadPoint) -> float:
+        return _MARGIN + (_WIDTH - 2 * _MARGIN) * point.load / heaviest
+
+    def up(value: float) -> float:
+        return _HEIGHT - _MARGIN - (_HEIGHT - 2 * _MARGIN) * min(max(value / highest, 0.0), 1.0)
+
+    middle = " ".join(f"{across(one):.1f},{up(figure.value):.1f}" for one, figure in found)
+    bars = "".join(
+        f"M{across(one):.1f},{up(_low(figure)):.1f}V{up(_high(figure)):.1f}"
+        for one, figure in found
+    )
+    knee = "" if curve.knee is None else f"M{across(curve.knee):.1f},0V{_HEIGHT}"
+    top = format_quantity(highest, metric.unit)
+    title = f"{metric.label}, up to {top}, over {curve.unit}, up to {heaviest:g}"
+    return (
+        f'<figure><svg class=curve viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
+        f'<title>{text(title)}</title><path class=bars d="{bars}"/><path class=knee d="{knee}"/>'
+        f'<polyline points="{middle}"/></svg><figcaption>{text(metric.label)} <span>up to '
+        f"{text(top)}, over {text(curve.unit)} up to {heaviest:g}</span></figcaption></figure>"
+    )
+
+
+def _low(figure: Figure) -> float:
+    return figure.value if figure.low is None else figure.low
+
+
+def _high(figure: Figure) -> float:
+    """Return the interval's end; that of very few samples would leave nothing of the rest."""
+    return figure.value if figure.high is None else min(figure.high, 2 * figure.value)

@@ -1,0 +1,183 @@
+"""The load curve: tests that differ in their load only, from the lightest load to the heaviest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_llmperf.metrics import METRICS
+from pytest_llmperf.report.cells import BOLD, NOTHING, paint
+from pytest_llmperf.text import columns, display_width, printable, wrap_node_id, wrap_words
+from pytest_llmperf.units import format_quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_llmperf.report.reported import ReportedSession
+    from pytest_llmperf.session.result import SessionResult
+
+#: Metrics of a curve, in the order of its columns; those that no point has are left out.
+COLUMNS = (
+    "requests_per_sec",
+    "output_tokens_per_sec",
+    "first_token",
+    "request_latency",
+    "tokens_per_sec",
+    "goodput",
+)
+_LATENCY, _KNEE = "request_latency", 2.0
+_PER_SECOND = "requests/s"
+LEGEND = (
+    "* knee: the heaviest load whose request latency is at most twice that of the lightest; the "
+    "values are medians, and loads were not compared with one another"
+)
+_UNDER = ", under load:"
+
+
+class Figure(NamedTuple):
+    """A metric's median and its interval at 95%, base unit; None where unknown."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class LoadPoint:
+    """One test of a curve.
+
+    Attributes:
+        nodeid: of the test.
+        load: requests per second, or in flight.
+        figures: its metrics, by name.
+        verdict: its own, or empty.
+    """
+
+    nodeid: str
+    load: float
+    figures: Mapping[str, Figure]
+    verdict: str
+
+
+@dataclass(frozen=True)
+class LoadCurve:
+    """Tests that send the same requests under different loads.
+
+    Attributes:
+        name: node id without parameters.
+        unit: of the load: ``requests/s`` or ``in flight``.
+        points: two or more, from the lightest load to the heaviest.
+    """
+
+    name: str
+    unit: str
+    points: tuple[LoadPoint, ...]
+
+    @property
+    def knee(self) -> LoadPoint | None:
+        """The heaviest load below the knee; None if its latency is unknown, or never so long."""
+        latencies = [one.figures.get(_LATENCY) for one in self.points]
+        if latencies[0] is None:
+            return None
+        bound = _KNEE * latencies[0].value
+        for before, latency in zip(self.points, latencies[1:], strict=False):
+            if latency is not None and latency.value > bound:
+                return before
+        return None
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics that any point has."""
+        return [name for name in COLUMNS if any(name in one.figures for one in self.points)]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a header and a row of texts for each point."""
+        names = self.metrics
+        asked = "asked" if self.unit == _PER_SECOND else self.unit
+        found = [(asked, *(METRICS[name].label for name in names), "")]
+        for one in self.points:
+            mark = " *" if one is self.knee else ""
+            cells = (_text(name, one.figures.get(name)) for name in names)
+            found.append((f"{one.load:g}{mark}", *cells, one.verdict))
+        return found
+
+
+def curves_of_session(session: SessionResult) -> list[LoadCurve]:
+    """Return the load curves of a session."""
+    found = []
+    for test in session.tests:
+        if test.load is None:
+            continue
+        figures = {
+            row.check.metric.name: Figure(row.summary.value, row.summary.low, row.summary.high)
+            for row in test.rows
+            if row.summary is not None
+        }
+        verdict = test.worst.kind.value if test.worst is not None else ""
+        load = test.load.rate if test.load.concurrency is None else test.load.concurrency
+        if load is not None:
+            point = LoadPoint(test.nodeid, load, figures, verdict)
+            found.append((test.workload, test.load.concurrency is None, point))
+    return _curves(found)
+
+
+def curves_of_report(report: ReportedSession) -> list[LoadCurve]:
+    """Return the load curves of a report."""
+    found = []
+    for test in report.tests:
+        if test.load is None:
+            continue
+        figures = {
+            one.name: Figure(one.value, one.low, one.high)
+            for one in test.metrics
+            if one.value is not None
+        }
+        load = test.load.rate if test.load.concurrency is None else test.load.concurrency
+        if load is not None:
+            point = LoadPoint(test.nodeid, load, figures, test.worst.value if test.worst else "")
+            found.append((test.workload.summary, test.load.concurrency is None, point))
+    return _curves(found)
+
+
+def _curves(tests: Iterable[tuple[str, bool, LoadPoint]]) -> list[LoadCurve]:
+    """Group points by their test without its parameters, their requests, and the kind of load."""
+    groups: dict[tuple[str, str, bool], list[LoadPoint]] = {}
+    for workload, is_open, point in tests:
+        name = point.nodeid.partition("[")[0]
+        groups.setdefault((name, workload.partition(_UNDER)[0], is_open), []).append(point)
+    return [
+        LoadCurve(
+            name,
+            _PER_SECOND if is_open else "in flight",
+            tuple(sorted(points, key=lambda one: one.load)),
+        )
+        for (name, _, is_open), points in groups.items()
+        if len({one.load for one in points}) > 1
+    ]
+
+
+def load_curve_lines(session: SessionResult, width: int, color: bool) -> list[str]:
+    """Draw every load curve of a session as a table, with an empty line before each."""
+    lines: list[str] = []
+    found = curves_of_session(session)
+    for curve in found:
+        lines += ["", *(paint(one, BOLD, color) for one in wrap_node_id(curve.name, width))]
+        lines += _table(curve.rows(), width)
+    if any(curve.knee is not None for curve in found):
+        lines += wrap_words(LEGEND, width)
+    return lines
+
+
+def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """Lay a curve out, with the metrics one below the other where they have no room."""
+    drawn = [f"  {printable(line)}".rstrip() for line in columns(rows, 2)]
+    if max(map(display_width, drawn)) <= width:
+        return drawn
+    lines = []
+    for at in range(1, len(rows[0]) - 1):
+        lines += columns([(row[0], row[at]) for row in rows], 2)
+    return [f"  {printable(line)}".rstrip() for line in lines]
+
+
+def _text(name: str, figure: Figure | None) -> str:
+    return NOTHING if figure is None else format_quantity(figure.value, METRICS[name].unit)

@@ -1,0 +1,91 @@
+"""Load curves: tests that differ in their load only, in the terminal, Markdown and HTML."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from report_sessions import row, session, short_answer
+
+from pytest_llmperf.report.forms.markdown import session_markdown
+from pytest_llmperf.report.html.load_curves import load_curves
+from pytest_llmperf.report.json_report import session_json
+from pytest_llmperf.report.load_curve import curves_of_report, curves_of_session, load_curve_lines
+from pytest_llmperf.report.reported import session_of
+from pytest_llmperf.session.result import SessionResult, TestResult
+from pytest_llmperf.session.shown_load import ShownLoad
+
+NAME = "tests/perf/test_load.py::test_chat"
+
+
+def at(load: float, latency: float, *, closed: bool = False, work: str = "1 request") -> TestResult:
+    """A test of this load, whose requests take so long."""
+    rows = (
+        row("requests_per_sec", *(load * v for v in (0.99, 1.0, 0.98)), limit=0.5),
+        row("request_latency", *(latency * v for v in (1.0, 1.01, 0.99)), limit=60.0),
+    )
+    pattern = f"{load:g} in flight" if closed else f"{load:g} requests/s"
+    shown = ShownLoad(
+        pattern,
+        "closed" if closed else "poisson",
+        int(load) if closed else None,
+        None if closed else load,
+        loads=3,
+        requests=90,
+    )
+    return TestResult(
+        f"{NAME}[{load:g}]", rows, workload=f"{work}, under load: {pattern}", load=shown
+    )
+
+
+@pytest.fixture
+def swept() -> SessionResult:
+    """Four rates in another order; from the third on requests take more than twice as long."""
+    return session(at(4, 2.5), at(1, 1.0), at(8, 9.0), at(2, 1.5), short_answer())
+
+
+def test_loads_are_ordered_and_the_knee_is_the_last_before_latency_doubles(
+    swept: SessionResult,
+) -> None:
+    (curve,) = curves_of_session(swept)
+    assert (curve.name, curve.unit) == (NAME, "requests/s")
+    assert [one.load for one in curve.points] == [1, 2, 4, 8]
+    assert curve.knee is curve.points[1]
+    assert curves_of_session(session(at(1, 1.0), at(2, 1.9)))[0].knee is None
+
+
+def test_only_tests_of_the_same_requests_and_kind_of_load_share_a_curve() -> None:
+    assert curves_of_session(session(at(1, 1.0), at(2, 1.0, work="2 requests"))) == []
+    assert curves_of_session(session(at(1, 1.0), at(2, 1.0, closed=True))) == []
+    (curve,) = curves_of_session(session(at(2, 1.0, closed=True), at(4, 1.0, closed=True)))
+    assert curve.unit == "in flight"
+
+
+@pytest.mark.parametrize("width", [30, 80, 120])
+def test_the_terminal_shows_a_row_for_each_load(swept: SessionResult, width: int) -> None:
+    lines = load_curve_lines(swept, width, color=False)
+    assert max(map(len, lines)) <= max(width, 40)
+    text = "\n".join(lines)
+    assert "2 *" in text
+    assert "2.50 s" in text
+    assert "* knee: the heaviest load" in " ".join(text.split())
+    assert load_curve_lines(session(short_answer()), width, color=False) == []
+
+
+def test_a_report_shows_the_same_curve_in_markdown_and_html(swept: SessionResult) -> None:
+    report = session_of(session_json(swept))
+    (curve,) = curves_of_report(report)
+    assert [one.load for one in curve.points] == [1, 2, 4, 8]
+    page = session_markdown(report)
+    assert "load curve of" in page
+    assert "knee: 2 requests/s" in page
+    html = load_curves(report)
+    assert html.count("<svg") == 1
+    assert html.count("<tr>") == 5
+    assert "<title>request latency, up to" in html
+    assert load_curves(session_of(session_json(session(short_answer())))) == ""
+
+
+def test_a_name_is_no_markup(swept: SessionResult) -> None:
+    named = [replace(one, nodeid=f"t.py::<b>[{at}]") for at, one in enumerate(swept.tests[:2])]
+    assert "<b>" not in load_curves(session_of(session_json(session(*named))))
