@@ -54,6 +54,7 @@ class Metric:
             with the machine's bandwidth), so ``compute`` returns None.
         resolution: the smallest value distinguishable from zero, in ``unit``; on the log
             scale smaller values count as it. None if the metric is never zero.
+        largest: the largest value that it can have; None if there is none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Metric:
     beside: bool = False
     compared: bool = True
     resolution: float | None = None
+    largest: float | None = None
 
     @property
     def limit_kind(self) -> str:

@@ -223,6 +223,7 @@ OWN_METRICS = (
         "Zhong et al.: DistServe (OSDI 2024), as a share of the requests sent",
         goodput,
         resolution=0.01,
+        largest=1.0,
     ),
     Metric(
         "error_rate",
@@ -234,6 +235,7 @@ OWN_METRICS = (
         "AIPerf, error request count, as a share",
         error_rate,
         resolution=0.01,
+        largest=1.0,
     ),
     Metric(
         "stall_rate",

@@ -78,8 +78,8 @@ def _slip(result: LoadResult) -> FitnessFinding | None:
             return _void(
                 "client_slip",
                 f"{what}: {format_duration(slip)} and more in 5% of cases, and the first token "
-                f"took {format_duration(median(firsts))}; the client is overloaded: use a lower "
-                "rate, or a machine with a free core",
+                f"took {format_duration(median(firsts))}; the client is overloaded: use a lighter "
+                "load, or a machine with a free core",
                 slip=slip,
                 first_token=median(firsts),
             )

@@ -169,14 +169,24 @@ def load_curve_lines(session: SessionResult, width: int, color: bool) -> list[st
 
 
 def _table(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
-    """Lay a curve out, with the metrics one below the other where they have no room."""
-    drawn = [f"  {printable(line)}".rstrip() for line in columns(rows, 2)]
-    if max(map(display_width, drawn)) <= width:
-        return drawn
-    lines = []
-    for at in range(1, len(rows[0]) - 1):
-        lines += columns([(row[0], row[at]) for row in rows], 2)
-    return [f"  {printable(line)}".rstrip() for line in lines]
+    """Lay a curve out in tables that fit, each with the load and as many metrics as possible."""
+    lines: list[str] = []
+    first, at = 1, 2
+    while first < len(rows[0]):
+        while at < len(rows[0]) and _fits(_part(rows, first, at + 1), width):
+            at += 1
+        lines += _part(rows, first, at)
+        first, at = at, at + 1
+    return lines
+
+
+def _part(rows: Sequence[tuple[str, ...]], first: int, end: int) -> list[str]:
+    drawn = columns([(row[0], *row[first:end]) for row in rows], 2)
+    return [f"  {printable(line)}".rstrip() for line in drawn]
+
+
+def _fits(lines: Sequence[str], width: int) -> bool:
+    return max(map(display_width, lines)) <= width
 
 
 def _text(name: str, figure: Figure | None) -> str:

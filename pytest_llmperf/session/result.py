@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -66,12 +66,19 @@ class CheckResult:
     @property
     def summary(self) -> Summary | None:
         """Summary of this session's samples, base unit."""
-        return self.numbers.current if self.measured is None else self.measured
+        return self._possible(self.numbers.current) if self.measured is None else self.measured
 
     @property
     def baseline(self) -> Summary | None:
         """Summary of the earlier sessions', or the base side's, samples, base unit."""
-        return self.numbers.baseline
+        return self._possible(self.numbers.baseline)
+
+    def _possible(self, summary: Summary | None) -> Summary | None:
+        """Return a summary whose interval has no value that the metric can't have."""
+        largest = self.check.metric.largest
+        if summary is None or summary.high is None or largest is None:
+            return summary
+        return replace(summary, high=min(summary.high, largest))
 
     @property
     def change(self) -> float | None:

@@ -86,6 +86,22 @@ def test_a_report_shows_the_same_curve_in_markdown_and_html(swept: SessionResult
     assert load_curves(session_of(session_json(session(short_answer())))) == ""
 
 
+def test_a_narrow_terminal_gets_the_metrics_in_several_tables(swept: SessionResult) -> None:
+    narrow, wide = (load_curve_lines(swept, width, color=False) for width in (36, 80))
+    assert len(narrow) > len(wide)
+    tables = narrow[: next(at for at, line in enumerate(narrow) if line.startswith("* "))]
+    for label in ("requests/s", "request latency"):
+        assert sum(label in line for line in tables) == 1
+
+
 def test_a_name_is_no_markup(swept: SessionResult) -> None:
     named = [replace(one, nodeid=f"t.py::<b>[{at}]") for at, one in enumerate(swept.tests[:2])]
     assert "<b>" not in load_curves(session_of(session_json(session(*named))))
+
+
+def test_an_interval_of_a_share_ends_at_all_of_them() -> None:
+    shown = row("goodput", 1.0, 1.0, 0.4, 1.0, limit=0.9)
+    assert shown.summary is not None
+    assert shown.summary.low is not None
+    assert shown.summary.low < 0.9
+    assert shown.summary.high == 1.0
