@@ -169,6 +169,12 @@ CHECKS: dict[str, FitnessCheck] = {
 }
 
 
+def disturbs(name: str, severity: str) -> bool:
+    """Whether a finding is a disturbance by the machine, which a session lists before any speed."""
+    check = CHECKS.get(name)
+    return severity != "note" and (check is None or check.doing == "machine")
+
+
 def applied(name: str, found: Severity, configured: Mapping[str, Severity]) -> Severity:
     """Return the severity of a finding with the settings of ``perf.fitness``.
 

@@ -14,7 +14,7 @@ from pytest_llmperf.calibration.run import CalibrationRun
 from pytest_llmperf.config.errors import ConfigError
 from pytest_llmperf.gate.check import Check
 from pytest_llmperf.gate.exit_codes import session_exit_code
-from pytest_llmperf.gate.verdict import FailPolicy, Verdict
+from pytest_llmperf.gate.verdict import FailPolicy
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.console import TerminalConsole
@@ -40,7 +40,7 @@ from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.session.base_side import SideError
 from pytest_llmperf.session.context import SessionContext
 from pytest_llmperf.session.recorded import RecordedTest, UnmeasuredTest, with_roofline
-from pytest_llmperf.session.result import SessionResult
+from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.run import SESSION_ERRORS, Session
 
 
@@ -139,8 +139,8 @@ class PerfSession:
             accepting=options.accept is not None,
             strict=context.strict,
         )
-        #: The verdicts of each test that failed only because of them.
-        self._failing: list[tuple[Verdict, ...]] = []
+        #: The tests that failed only because of their verdicts.
+        self._failing: list[TestResult] = []
 
     def prepare(self) -> None:
         """Prepare the base of the comparison, before anything is loaded.
@@ -210,6 +210,13 @@ class PerfSession:
         calibration = self._calibration.problems if self._calibration is not None else []
         return [*self._session.problems, *calibration, *self._problems]
 
+    @property
+    def _failures_above(self) -> frozenset[str]:
+        """The tests whose failures pytest shows before the table; it need not explain them."""
+        if self._config.getoption("tbstyle", "auto") == "no":
+            return frozenset()
+        return frozenset(test.nodeid for test in self._failing)
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print the table."""
         session, calibration = self._session, self._calibration
@@ -222,8 +229,10 @@ class PerfSession:
             self._console.table(terminalreporter, lambda w, _: render_calibration(found, w))
         elif result is not None:
             verbosity = self._config.get_verbosity()
+            failures = self._failures_above
             self._console.table(
-                terminalreporter, lambda w, c: render_table(result, w, c, verbosity)
+                terminalreporter,
+                lambda w, c: render_table(result, w, c, verbosity, failures=failures),
             )
         elif self._options.record or self._options.reports:
             # An older report may still exist.
@@ -242,7 +251,7 @@ class PerfSession:
         if self._options.exit_codes and exitstatus in known and not self._all_problems:
             # Other plugins add their own failures (pytest-cov's --cov-fail-under).
             others = session.testsfailed > len(self._failing)
-            verdicts = chain.from_iterable(self._failing)
+            verdicts = chain.from_iterable(test.verdicts for test in self._failing)
             code = session_exit_code(verdicts, self._policy, ordinary_failures=others)
             session.exitstatus = code or session.exitstatus
 

@@ -12,13 +12,14 @@ import pytest
 from pytest_llmperf.gate.combine import worst
 from pytest_llmperf.gate.verdict import FailPolicy, Verdict, VerdictKind, verdict_fails
 from pytest_llmperf.plugin.commands import as_argument, command_stem
+from pytest_llmperf.report.disturbances import brief_claim, listed_checks
 from pytest_llmperf.report.failure import failure_text
 from pytest_llmperf.report.properties import junit_properties
 from pytest_llmperf.text import printable, printable_lines, wrap_words
 
 if TYPE_CHECKING:
     from pytest_llmperf.plugin.recording import HeldTest
-    from pytest_llmperf.session.result import SessionResult
+    from pytest_llmperf.session.result import SessionResult, TestResult
 
 #: How pytest's report of a strict xfail test begins when its body passed.
 STRICT_XPASS = "[XPASS(strict)]"
@@ -26,16 +27,16 @@ STRICT_XPASS = "[XPASS(strict)]"
 
 def log_verdicts(
     config: pytest.Config, held: Sequence[HeldTest], result: SessionResult, policy: FailPolicy
-) -> list[tuple[Verdict, ...]]:
+) -> list[TestResult]:
     """Log the held reports of every test, changed according to its verdicts.
 
-    Returns the verdicts of each test that failed only because of them.
+    Returns the tests that failed only because of their verdicts.
     """
-    failed = []
+    failed, disturbed = [], listed_checks(result.fitness)
     for one, test in zip(held, result.tests, strict=True):
         text = failure_text(
             test,
-            busy=result.busy,
+            disturbed=disturbed,
             policy=policy,
             command=command_stem(config),
             again=command_stem(config, again=True),
@@ -48,11 +49,12 @@ def log_verdicts(
         if text:
             failing = worst(v for v in test.verdicts if verdict_fails(v, policy))
             label = failing.check.metric.label
-            summary = f"{failing.kind.value}: {label}: {failing.claim}"
+            claim = brief_claim(failing.kind, failing.claim, disturbed)
+            summary = f"{failing.kind.value}: {label}: {claim}"
             summary += f"; likely cause: {test.causes[0]}" if test.causes else ""
             one.fail(text, summary)
             if one.call.failed:
-                failed.append(test.verdicts)
+                failed.append(test)
         elif undecided := undecided_text(test.verdicts):
             add_warning(one.item, undecided)
         one.log()

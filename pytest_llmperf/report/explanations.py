@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.rules import LOG_PASS
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, listed, needed_words, odds, sensitivity_words
+from pytest_llmperf.report.disturbances import brief_claim
 from pytest_llmperf.text import wrap_words
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ _MET = frozenset({VerdictKind.PASS, VerdictKind.IMPROVED, VerdictKind.NO_BASELIN
 
 
 def explanations(
-    test: TestResult, width: int, known: Collection[str], *, passes: bool
+    test: TestResult,
+    width: int,
+    known: Collection[str],
+    *,
+    passes: bool,
+    disturbed: Collection[str] = (),
 ) -> list[str]:
     """Explain a test's verdicts, one line per metric and per fact that they share.
 
@@ -31,6 +37,7 @@ def explanations(
         width: of the terminal.
         known: facts that are stated elsewhere.
         passes: also explain why a pass is one.
+        disturbed: checks of the machine whose findings the session lists.
     """
     explained = [
         (row.label, row.verdict)
@@ -39,7 +46,7 @@ def explanations(
     ]
     shared = _shared_facts(explained, known)
     said = {*known, *(fact for facts in shared.values() for fact in facts)}
-    lines = _claims(explained, said, width)
+    lines = _claims(explained, said, width, disturbed)
     for text in (*(_targets_met(test.rows) if passes else ()), *_sensitivity(explained)):
         lines += wrap_words(text, width, first="  ", indent=_INDENT)
     for labels, facts in shared.items():
@@ -91,13 +98,17 @@ def _shared_facts(
 
 
 def _claims(
-    explained: Sequence[tuple[str, Verdict]], said: Collection[str], width: int
+    explained: Sequence[tuple[str, Verdict]],
+    said: Collection[str],
+    width: int,
+    disturbed: Collection[str],
 ) -> list[str]:
     """One line per claim; metrics with the same claim share it."""
     groups: dict[tuple[VerdictKind, str, tuple[str, ...]], list[str]] = {}
     for label, verdict in explained:
         own = ", ".join(fact for fact in verdict.facts if fact not in said)
-        claim = (verdict.claim.splitlines() or [""])[0]
+        claim = brief_claim(verdict.kind, verdict.claim, disturbed)
+        claim = (claim.splitlines() or [""])[0]
         text = "; ".join(part for part in (claim, own) if part)
         groups.setdefault((verdict.kind, text, verdict.notes), []).append(label)
     lines: list[str] = []

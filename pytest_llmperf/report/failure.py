@@ -8,6 +8,7 @@ from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, failing_kinds, 
 from pytest_llmperf.gate.words import change_words, count, listed, plural
 from pytest_llmperf.measure.instrumented import INSTRUMENT_CHECKS
 from pytest_llmperf.report.cells import summary_text
+from pytest_llmperf.report.disturbances import brief_claim, disturbed_words
 from pytest_llmperf.text import printable, shell_word
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
 _INDENT = "    "
 #: Kinds that are about a test rather than one of its metrics.
 _OF_ALL = frozenset({VerdictKind.ERROR, VerdictKind.INVALID})
+#: The table of the session ends pytest's output.
+_LISTED = "the table below says by what"
 #: Causes shown under one failure; ``llmperf doctor`` shows all.
 _CAUSES = 3
 
@@ -43,7 +46,7 @@ def rerun_command(nodeid: str, command: str = "pytest -m perf") -> str:
 def failure_text(
     test: TestResult,
     *,
-    busy: Sequence[str] = (),
+    disturbed: Sequence[str] = (),
     policy: FailPolicy | None = None,
     command: str = "pytest -m perf",
     again: str | None = None,
@@ -52,8 +55,9 @@ def failure_text(
 ) -> str:
     """Write the report of a failing test; empty where no verdict fails under ``policy``.
 
-    ``busy``: what else used the machine, said before any speed. ``command``: how
-    this session's user runs perf tests, the stem of the commands to copy.
+    ``disturbed``: checks of the machine whose findings the session's table lists; the failure
+    names them before any speed. ``command``: how this session's user runs perf tests, the stem of
+    the commands to copy.
     ``again``: the stem of those that compare with the same again. ``argument``: what
     names the test there; its node id by default. ``against``: what the session is compared
     with where that ran in it, whether this test was or not.
@@ -62,11 +66,11 @@ def failure_text(
     if not failing:
         return ""
     lines: list[str] = []
-    # An invalid verdict names it by itself.
-    if busy and any(row.verdict and row.verdict.kind is not VerdictKind.INVALID for row in failing):
-        lines += ["what the machine did while measuring:", *_bullets(busy), ""]
+    # An invalid verdict names them by itself.
+    if disturbed and not all(_is_invalid(row) for row in failing):
+        lines += [f"{disturbed_words(disturbed)}: {_LISTED}", ""]
     for rows in _alike(failing):
-        lines += [*_failure(rows), ""]
+        lines += [*_failure(rows, disturbed), ""]
     if test.causes:
         lines += ["likely caused by the configuration or the build:", *_bullets(test.causes), ""]
     rest = [row for row in test.all_rows if row not in failing and row.summary is not None]
@@ -88,6 +92,10 @@ def failure_text(
     return "\n".join(lines)
 
 
+def _is_invalid(row: CheckResult) -> bool:
+    return row.verdict is not None and row.verdict.kind is VerdictKind.INVALID
+
+
 def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
     """Group metrics that fail for the same reason: one error, whose log is long, or the machine."""
     groups: dict[object, list[CheckResult]] = {}
@@ -99,12 +107,15 @@ def _alike(failing: Sequence[CheckResult]) -> list[list[CheckResult]]:
     return list(groups.values())
 
 
-def _failure(rows: Sequence[CheckResult]) -> Iterator[str]:
+def _failure(rows: Sequence[CheckResult], disturbed: Sequence[str]) -> Iterator[str]:
     """One failing metric, or some that fail alike: the verdict, why, and what it rests on."""
     row = rows[0]
     verdict = row.verdict
     assert verdict is not None
-    explanation = [printable(line) for line in verdict.explanation.splitlines()] or [""]
+    text = brief_claim(verdict.kind, verdict.explanation, disturbed)
+    if text != verdict.explanation:
+        text += f": {_LISTED}"
+    explanation = [printable(line) for line in text.splitlines()] or [""]
     metric = row.check.metric
     yield f"{verdict.kind.value}: {listed([each.label for each in rows])}: {explanation[0]}"
     yield from (_INDENT + line for line in (*explanation[1:], *map(printable, verdict.notes)))

@@ -18,7 +18,7 @@ from pytest_llmperf.text import display_width, in_short, pack, wrap_words
 from pytest_llmperf.units import DEFAULT_TOLERANCE, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pytest_llmperf.gate.verdict import Verdict
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
@@ -77,9 +77,18 @@ def footer(
 
 
 def short_footer(
-    session: SessionResult, width: int, color: bool, remedies: Remedies, *, quiet: bool
+    session: SessionResult,
+    width: int,
+    color: bool,
+    remedies: Remedies,
+    *,
+    quiet: bool,
+    failures: Collection[str] = (),
 ) -> list[str]:
-    """Write the counts, what was compared, and what to do next; ``quiet``: no more than needed."""
+    """Write the counts, what was compared, and what to do next.
+
+    ``quiet``: no more than needed. ``failures``: the tests whose failures are shown above.
+    """
     spent = "" if quiet or session.wall_seconds <= 0 else _spent(session)
     lines = _counts(session, width, color, spent)
     if not quiet:
@@ -89,7 +98,7 @@ def short_footer(
         lines += _false_alarms(session, width)
     lines += _undecided(session, width, remedies)
     lines += _improved(session, width, remedies)
-    unlike = [test for test in session.tests if not is_fine(test)]
+    unlike = [one for one in session.tests if not is_fine(one) and one.nodeid not in failures]
     lines += _differences(unlike, session, width)
     lines += _missing(session, width, remedies, short=True)
     if not quiet and session.tests:

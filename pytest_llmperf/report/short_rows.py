@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import at_most
 from pytest_llmperf.report.cells import BOLD, NOTHING, cells_of, paint, verdict_style
+from pytest_llmperf.report.disturbances import brief_claim, listed_checks
 from pytest_llmperf.report.explanations import common_tolerance, explanations
 from pytest_llmperf.session.roofline import roofline_lines
 from pytest_llmperf.text import (
@@ -21,7 +22,7 @@ from pytest_llmperf.text import (
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
@@ -30,6 +31,7 @@ _HEADER = ("", "metric", "current", "target", "change", "proven")
 _PASSED = (VerdictKind.PASS, VerdictKind.IMPROVED)
 #: Verdicts that need no explanation beyond their line.
 _FINE = frozenset({*_PASSED, VerdictKind.NO_BASELINE})
+_ABOVE = "explained above, in its failure"
 #: Shown although it is not gated, because an option asks for it.
 _ASKED_FOR = "roofline"
 
@@ -43,25 +45,35 @@ def is_fine(test: TestResult) -> bool:
     return fine and not test.is_confirmed
 
 
-def short_rows(session: SessionResult, width: int, color: bool, *, quiet: bool) -> list[str]:
+def short_rows(
+    session: SessionResult,
+    width: int,
+    color: bool,
+    *,
+    quiet: bool,
+    failures: Collection[str] = (),
+) -> list[str]:
     """Draw every test as its node id and a line per gated metric.
 
-    A test that is not fine also shows its other metrics, and the whole explanation.
+    A test that is not fine also shows its other metrics, and the whole explanation, unless its
+    failure above does.
 
     Args:
         session: the session.
         width: of the terminal.
         color: whether to use ANSI colours.
         quiet: leave out tests that are fine.
+        failures: node ids of the tests whose failures are shown above.
     """
     tests = [test for test in session.tests if not (quiet and is_fine(test))]
-    shown = {test.nodeid: _shown(test) for test in tests}
+    shown = {test.nodeid: _shown(test, brief=test.nodeid in failures) for test in tests}
     rows = [row for test in tests for row in shown[test.nodeid]]
     if not rows:
         return []
     head, *drawn = _layout(rows, width)
     lines = [paint(line, BOLD, color) for line in head]
     known, beside, left = common_tolerance(session.tests), _beside(tests, width), iter(drawn)
+    disturbed = listed_checks(session.fitness)
     for number, test in enumerate(tests):
         if number and not (is_fine(test) and is_fine(tests[number - 1])):
             lines.append("")
@@ -70,13 +82,24 @@ def short_rows(session: SessionResult, width: int, color: bool, *, quiet: bool) 
             lines[-1] += f"  ({printable(test.workload)})"
         for row in shown[test.nodeid]:
             lines += _coloured(next(left), row, color)
-        if not is_fine(test):
-            lines += explanations(test, width, known, passes=False)
+        if test.nodeid in failures:
+            lines += wrap_words(_pointer(test, disturbed), width, first="  - ", indent="    ")
+        elif not is_fine(test):
+            lines += explanations(test, width, known, passes=False, disturbed=disturbed)
         else:
             load = [test.load.line] if test.load is not None else []
             for text in (*roofline_lines(test.roofline), *load, *_warnings(test)):
                 lines += wrap_words(text, width, first="  - ", indent="    ")
     return lines
+
+
+def _pointer(test: TestResult, disturbed: Collection[str]) -> str:
+    """Return where a failed test is explained; the list above explains an invalid one."""
+    verdict = test.worst
+    if verdict is None:
+        return _ABOVE
+    brief = brief_claim(verdict.kind, verdict.claim, disturbed)
+    return brief if brief != verdict.claim else _ABOVE
 
 
 def _warnings(test: TestResult) -> list[str]:
@@ -89,11 +112,12 @@ def _warnings(test: TestResult) -> list[str]:
     return [text for text in test.findings if text.endswith(tuple(warned))]
 
 
-def _shown(test: TestResult) -> list[CheckResult]:
+def _shown(test: TestResult, *, brief: bool) -> list[CheckResult]:
+    whole = not brief and not is_fine(test)
     return [
         row
         for row in test.all_rows
-        if row.verdict is not None or row.check.metric.name == _ASKED_FOR or not is_fine(test)
+        if whole or row.verdict is not None or row.check.metric.name == _ASKED_FOR
     ]
 
 

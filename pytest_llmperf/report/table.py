@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, plural
 from pytest_llmperf.report.cells import BOLD, NOTHING, YELLOW, Cells, cells_of, paint, verdict_style
+from pytest_llmperf.report.disturbances import listed_checks
 from pytest_llmperf.report.explanations import common_facts, explanations
 from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer, short_footer
 from pytest_llmperf.report.load_curve import load_curve_lines
@@ -23,7 +24,7 @@ from pytest_llmperf.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from pytest_llmperf.session.result import CheckResult, SessionResult, TestResult
 
@@ -36,6 +37,7 @@ def render_table(
     color: bool = False,
     verbosity: int = 0,
     remedies: Remedies = PYTEST_REMEDIES,
+    failures: Collection[str] = (),
 ) -> list[str]:
     """Draw the session for a terminal ``width`` columns wide; one string per line.
 
@@ -47,6 +49,8 @@ def render_table(
             decided; 1: the story of every test, with its intervals and other metrics; below 0:
             only tests that failed or are not decided.
         remedies: the next steps, in words of the reader's interface.
+        failures: node ids of the tests whose story is shown above, as their failure; below 1
+            they are not explained again.
     """
     width = max(20, width)
     if verbosity > 0:
@@ -55,13 +59,16 @@ def render_table(
     lines = [*_busy(session, width, color), *_base_lines(session, width)]
     lines += _notes(session, width, _missing_texts(session))
     if session.tests:
-        rows = short_rows(session, width, color, quiet=quiet)
+        rows = short_rows(session, width, color, quiet=quiet, failures=failures)
         lines += ["", *rows] if rows and lines and lines[-1] else rows
         if not quiet:
             lines += sweep_lines(session, width, color, intervals=False)
             lines += load_curve_lines(session, width, color)
     lines += [""] if lines and lines[-1] else []
-    return [*lines, *short_footer(session, width, color, remedies, quiet=quiet)]
+    return [
+        *lines,
+        *short_footer(session, width, color, remedies, quiet=quiet, failures=failures),
+    ]
 
 
 def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
@@ -167,12 +174,13 @@ def _rows(session: SessionResult, width: int, color: bool) -> list[str]:
     cells = [cells_of(row) for test in session.tests for row in test.all_rows]
     base = "baseline" if session.against is None else "base"
     drawn, known = iter(_layout(cells, width, base)), common_facts(session.tests)
+    disturbed = listed_checks(session.fitness)
     lines = [paint(line, BOLD, color) for line in next(drawn)]
     for test in session.tests:
         lines += ["", *_heading(test, width)]
         for row in test.all_rows:
             lines += _coloured(next(drawn), row, color)
-        lines += explanations(test, width, known, passes=True)
+        lines += explanations(test, width, known, passes=True, disturbed=disturbed)
     return [*lines, "", *wrap_words("; ".join(known), width)] if known else lines
 
 

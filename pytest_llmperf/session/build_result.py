@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.baselines.record import now
-from pytest_llmperf.gate.words import count
+from pytest_llmperf.fitness_checks import disturbs
+from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.machine.gpu.summary import joined
 from pytest_llmperf.measure.plan import Plan
-from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.causes import Explainer, differences_of, doctor_command, explanations_of
 from pytest_llmperf.session.facts import SessionFacts
@@ -193,7 +194,7 @@ def _findings(samples: TestSamples) -> list[str]:
         )
     if samples.voided and samples.processes:
         left_out = count(len(samples.voided), "process")
-        found.append(f"{left_out} left out as invalid: {samples.voided[0].void}")
+        found.append(f"{left_out} left out as invalid: {_why_void(samples.voided[0])}")
     # What the configuration lets count anyway.
     found += [
         f"in {count(len(entry.processes), 'process')}: {entry}"
@@ -201,6 +202,17 @@ def _findings(samples: TestSamples) -> list[str]:
         if entry.doing == "measurement" and entry.severity == "warn"
     ]
     return found
+
+
+def _why_void(sample: ProcessSample) -> str:
+    """Return why a sample does not count; what disturbed the machine the session lists once."""
+    void = sample.void or ""
+    named = [
+        one.name
+        for one in sample.findings
+        if disturbs(one.name, one.severity) and void.endswith(f"({one.name})")
+    ]
+    return f"the machine was disturbed ({listed(named)})" if named else void
 
 
 def _left_out(sessions: int) -> list[str]:

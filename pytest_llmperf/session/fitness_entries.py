@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.fitness_checks import CHECKS, disturbs
 from pytest_llmperf.machine.fitness import FitnessFinding, worst_first
 from pytest_llmperf.measure.samples import TestSamples
 
@@ -68,9 +68,7 @@ def merged_sessions(sessions: Iterable[Iterable[FitnessEntry]]) -> tuple[Fitness
 
 def machine_lines(entries: Iterable[FitnessEntry]) -> tuple[str, ...]:
     """Return the machine's disturbances to show before any speed, one line each."""
-    return tuple(
-        str(entry) for entry in entries if entry.doing == "machine" and entry.severity != "note"
-    )
+    return tuple(str(entry) for entry in entries if disturbs(entry.name, entry.severity))
 
 
 def _entry(finding: FitnessFinding, processes: tuple[int, ...]) -> FitnessEntry:

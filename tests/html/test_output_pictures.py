@@ -137,7 +137,7 @@ def test_a_failing_session_shows_what_got_slower_and_why(opened: Open) -> None:
             f"\x1b[31;1m{titled('test_summary', '_')}\x1b[0m",
             *story.getvalue().splitlines(),
             titled("LLM performance", "="),
-            *render_table(failing(), COLUMNS, color=True),
+            *render_table(failing(), COLUMNS, color=True, failures=(SUMMARY,)),
         )
     )
     lines = page.text("pre").rstrip().splitlines()

@@ -86,23 +86,39 @@ def said(result: pytest.RunResult) -> str:
     return " ".join(" ".join(result.outlines).split())
 
 
+TWO = """
+@pytest.mark.perf
+def test_answer(llm_engine):
+    llm_engine.generate("hello", max_tokens=4)
+
+@pytest.mark.perf
+def test_other(llm_engine):
+    llm_engine.generate("hello", max_tokens=4)
+"""
+
+
 @linux
 def test_a_busy_machine_makes_a_test_invalid_and_the_check_is_named(one_test):
     one_test.path.joinpath("toy.py").write_text(STEADY)
+    one_test.write(test_it=TWO)
     with burning():
         # The burners are no child of the session that they disturb.
         result = one_test.run("-m", "perf", "--llmperf-json", "out.json", "--llmperf-record")
-    result.assert_outcomes(failed=1)
-    assert one_test.verdicts() == {"test_answer": "invalid"}
+    result.assert_outcomes(failed=2)
+    assert one_test.verdicts() == {"test_answer": "invalid", "test_other": "invalid"}
     found = fitness(one_test)["busy_cores"]
     assert found["severity"] == "invalid"
     assert found["processes"]
     assert found["evidence"]["foreign_cores"] > 0.3
-    assert "(busy_cores)" in one_test.metric("end_to_end")["explanation"]
-    assert "what the machine did while measuring:" in said(result)
+    explained = [m["explanation"] for t in one_test.session()["tests"] for m in t["metrics"]]
+    assert [text for text in explained if text and "(busy_cores)" not in text] == []
+    # Who did it is said once for all tests, whose failures name the check.
+    assert said(result).count("what the machine did while measuring:") == 1
+    assert said(result).count("used") == 1
+    assert said(result).count("the machine was disturbed (busy_cores): the table below") == 2
     session = one_test.session()["session"]
     (named,) = [entry for entry in session["fitness"] if entry["name"] == "busy_cores"]
-    assert named["tests"] == ["test_it.py::test_answer"]
+    assert named["tests"] == ["test_it.py::test_answer", "test_it.py::test_other"]
     (path,) = one_test.baselines()
     assert json.loads(path.read_text())["session"]["fitness"]["busy_cores"] == "invalid"
 
@@ -237,7 +253,8 @@ def test_threads_beyond_the_cores_are_judged_and_named_as_the_cause(project, mon
     assert [text.startswith(cause) for text in test["causes"]] == [True]
     assert f"likely caused by the configuration or the build: - {cause}" in said(result)
     assert f"; likely cause: {cause}" in said(result)
-    assert f"- likely cause: {cause}" in said(result)
+    assert "explained above, in its failure" in said(result)
+    assert f"- likely cause: {cause}" in said(project.perf("--tb=no"))
 
 
 @pytest.mark.usefixtures("quiet_machine")

@@ -125,6 +125,28 @@ def test_v_names_each_body_and_each_outcome(one_test):
     )
 
 
+@pytest.mark.usefixtures("quiet_machine")
+@pytest.mark.parametrize(
+    ("option", "failure", "table"),
+    [("-ra", 1, 0), ("-q", 1, 0), ("-v", 1, 1), ("--tb=no", 0, 1)],
+)
+def test_a_failure_is_explained_once_and_with_v_in_the_table_too(project, option, failure, table):
+    project.write(test_it=SLOW)
+    output = project.here("-m", "perf", option).stdout.str()
+    above, _, below = output.partition("= LLM performance =")
+    assert above.count("\nmissed: end to end: target missed by") == failure
+    assert below.count("\n  missed end to end: target missed by") == table
+    assert below.count("explained above, in its failure") == (not table)
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_what_is_no_failure_of_pytest_is_explained_in_the_table(project):
+    project.write(test_it="@pytest.mark.xfail\n" + SLOW.lstrip())
+    result = project.here("-m", "perf")
+    result.assert_outcomes(xfailed=1, passed=1)
+    assert result.stdout.str().count("  missed end to end: target missed by") == 1
+
+
 @pytest.mark.parametrize(
     ("style", "shown"),
     [("short", True), ("long", True), ("native", True), ("line", True), ("no", False)],

@@ -15,8 +15,7 @@ from pytest_llmperf.report.failure import accept_command, failure_text, record_c
 from pytest_llmperf.session.result import DiagnosedCause, TestResult
 
 ONE_METRIC = """\
-what the machine did while measuring:
-    - process 4242 (stress) used 0.3 of 2 cores
+the machine was disturbed (busy_cores): the table below says by what
 
 regressed: first token: 45.8% slower [33.2% to 59.5%], more than sessions differ (by chance \
 once \
@@ -64,9 +63,9 @@ def test_the_whole_text() -> None:
         findings=("2 stalls",),
         differences=("llm.n_batch: 512, was 1024",),
     )
-    busy = ("process 4242 (stress) used 0.3 of 2 cores",)
+    whole = failure_text(test, disturbed=("busy_cores",))
     # The odds are the matter of the gate's own tests.
-    text = re.sub(r"(once in|evidence) [\d,]*\d", r"\1 N", failure_text(test, busy=busy))
+    text = re.sub(r"(once in|evidence) [\d,]*\d", r"\1 N", whole)
     assert text == ONE_METRIC
 
 
@@ -98,11 +97,22 @@ def test_a_missed_target_is_not_accepted_by_recording() -> None:
 
 
 def test_an_invalid_machine_asks_for_another_run_and_offers_no_new_level() -> None:
-    text = failure_text(one(invalid=("the machine swapped",)), busy=("the machine swapped",))
-    assert text.count("the machine swapped") == 1
-    assert text.startswith("invalid: end to end: the machine swapped")
+    text = failure_text(one(invalid=("the machine swapped (swapping)",)))
+    assert text.startswith("invalid: end to end: the machine swapped (swapping)")
     assert "on a quiet machine run it again:\n    pytest -m perf t.py::t" in text
     assert "--llmperf-record" not in text
+
+
+def test_what_the_session_lists_of_the_machine_an_invalid_test_names_only() -> None:
+    busy = one(invalid=("process 4242 (stress) used 2 cores (busy_cores) (and 1 more like it)",))
+    text = failure_text(busy, disturbed=("stolen_cores", "busy_cores"))
+    lead = "invalid: end to end: the machine was disturbed (busy_cores): the table below says"
+    assert text.startswith(lead)
+    assert "stress" not in text
+    assert "stolen_cores" not in text
+    # A replay that is void for another reason says that by itself.
+    short = one(invalid=("generation cut short: 2 of 4 output tokens (cut_short)",))
+    assert "cut short: 2 of 4" in failure_text(short, disturbed=("busy_cores",))
 
 
 def test_what_is_inconclusive_fails_a_strict_session_only() -> None:

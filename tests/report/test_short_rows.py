@@ -49,6 +49,22 @@ def test_what_is_not_fine_shows_its_other_metrics_and_its_explanation(verbosity:
     assert shown.count("\n  pass ") == (3 if verbosity == 0 else 0)
 
 
+@pytest.mark.parametrize("verbosity", [-1, 0])
+def test_what_its_failure_explains_is_not_explained_again_without_v(verbosity: int) -> None:
+    changed = ("llm.n_batch: 512, was 1024",)
+    slower = short_answer(1.3, causes=changed, differences=changed, findings=("2 stalls",))
+    view = session(replace(slower, nodeid="t.py::slower"), replace(slower, nodeid="t.py::hidden"))
+    tables = [
+        "\n".join(render_table(view, 80, verbosity=each, failures=("t.py::slower",)))
+        for each in (verbosity, 1)
+    ]
+    for said in ("30.0% slower [", "likely cause: llm.n_batch", "2 stalls", "prefill"):
+        assert [table.count(said) for table in tables] == [1, 2]
+    assert [table.count("explained above, in its failure") for table in tables] == [1, 0]
+    only = session(replace(slower, nodeid="t.py::slower"))
+    assert "n_batch" not in "\n".join(render_table(only, 80, failures=("t.py::slower",)))
+
+
 def test_a_quiet_session_that_passes_is_its_counts() -> None:
     assert render_table(session(short_answer()), 80, verbosity=-1) == ["1 test, 3 checks: 3 pass"]
 

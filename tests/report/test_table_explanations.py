@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from report_sessions import compared, full_table, row, session, short_answer, text
 
+from pytest_llmperf.session.fitness_entries import FitnessEntry, machine_lines
 from pytest_llmperf.session.result import TestResult
 
 
@@ -85,6 +87,19 @@ def test_an_error_shows_its_first_line_and_no_numbers() -> None:
     shown = text(session(TestResult("t.py::t", (broken,))), 80)
     assert "error end to end: the engine died of SIGSEGV" in shown
     assert "last log line" not in shown
+
+
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_what_disturbed_the_machine_is_said_once_for_all_tests(verbosity: int) -> None:
+    found = FitnessEntry("busy_cores", "invalid", "process 4242 (stress) used 2 of 2 cores")
+    tests = [
+        TestResult(f"t.py::{name}", (row("end_to_end", 1.0, 1.0, 1.0, invalid=(str(found),)),))
+        for name in "abc"
+    ]
+    view = session(*tests, fitness=(found,), busy=machine_lines((found,)))
+    shown = text(view, 80, verbosity=verbosity)
+    assert shown.count("process 4242 (stress) used 2 of 2 cores (busy_cores)") == 1
+    assert shown.count("  invalid: the machine was disturbed (busy_cores)") == 3
 
 
 def test_an_invalid_machine_is_explained_once_and_blames_no_metric() -> None:

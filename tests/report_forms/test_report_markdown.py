@@ -127,6 +127,18 @@ def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
     assert top.count("llm.n_batch: 512 -> 64") == 1
 
 
+def test_what_disturbed_the_machine_is_said_once_for_all_tests(real: dict[str, Any]) -> None:
+    who = "process 4242 (stress) used 2.0 of 2 cores (busy_cores)"
+    invalid = check("invalid", claim=f"{who} (and 1 more like it)")
+    found = {"name": "busy_cores", "severity": "invalid", "text": who}
+    data = variant(
+        real, *(case(real, f"t.py::{n}", invalid) for n in "abc"), busy=[who], fitness=[found]
+    )
+    text = Reader(page(data)).text
+    assert text.count("stress") == 1
+    assert text.count("invalid: first token: the machine was disturbed (busy_cores)") == 3
+
+
 def test_names_are_data(real: dict[str, Any]) -> None:
     tests = [
         case(real, f"test_x.py::test_x[{name}]", check("regressed", label=name, claim=name))

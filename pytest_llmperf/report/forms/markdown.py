@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, listed, percent
 from pytest_llmperf.report.cells import NOTHING
+from pytest_llmperf.report.disturbances import brief_claim, listed_checks
 from pytest_llmperf.report.forms import figures
 from pytest_llmperf.report.forms.headline import REMOVED, headline
 from pytest_llmperf.report.load_curve import LoadCurve, curves_of_report
@@ -27,7 +28,7 @@ from pytest_llmperf.report.markdown import (
 from pytest_llmperf.report.reported_checks import PROVEN, claims
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from pytest_llmperf.report.reported import ReportedSession, ShownTest, ShownUnmeasuredTest
     from pytest_llmperf.report.reported_checks import ReportedCheck
@@ -84,6 +85,8 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
     on_top = [row for row in rows if row.kind in ON_TOP]
     # In the order of the table; a dict keeps the first place of each.
     explained = {row.test.nodeid: row.test for row in on_top}
+    others = [test for test in session.tests if test.nodeid not in explained]
+    disturbed = listed_checks(session.session.fitness)
     lost = [test for test in session.unmeasured if test.failed]
     worst, counts = headline(session)
     page = VerdictPage(
@@ -94,11 +97,14 @@ def session_markdown(session: ReportedSession, longest: int = LONGEST) -> str:
             *(unmeasured_row(test.nodeid, len(_HEADER)) for test in lost),
             *(row.text for row in on_top),
         ],
-        top_lines=[*map(_why_unmeasured, lost), *filter(None, map(_item, explained.values()))],
+        top_lines=[
+            *map(_why_unmeasured, lost),
+            *filter(None, (_item(one, disturbed) for one in explained.values())),
+        ],
         rest=[row.text for row in rows if row.kind not in ON_TOP],
         lines=[
             *(_why_unmeasured(test) for test in session.unmeasured if not test.failed),
-            *filter(None, (_item(one) for one in session.tests if one.nodeid not in explained)),
+            *filter(None, (_item(one, disturbed) for one in others)),
             *(f"- {REMOVED}: {code(clipped(nodeid))}" for nodeid in session.removed),
             *_facts(session),
         ],
@@ -141,19 +147,23 @@ def _why_unmeasured(test: ShownUnmeasuredTest) -> str:
     return unmeasured_line(test.nodeid, test.outcome, test.reason)
 
 
-def _item(test: ShownTest) -> str:
+def _item(test: ShownTest, disturbed: Collection[str]) -> str:
     """Return an item of a list: a test, and what explains its verdicts; or nothing."""
-    found = [sentence(text) for text in _explanations(test)]
+    found = [sentence(text) for text in _explanations(test, disturbed)]
     return "\n  - ".join([f"- {code(clipped(test.nodeid))}", *found]) if found else ""
 
 
-def _explanations(test: ShownTest) -> Iterator[str]:
-    """Explain each verdict that proves nothing good; checks with the same reason share a line."""
+def _explanations(test: ShownTest, disturbed: Collection[str]) -> Iterator[str]:
+    """Explain each verdict that proves nothing good; checks with the same reason share a line.
+
+    ``disturbed``: checks of the machine whose findings stand above all tests.
+    """
     for (kind, claim), checks in claims(test.checks).items():
         notes = list(dict.fromkeys(note for check in checks for note in check.notes))
         if kind not in PROVEN or notes:
             labels = listed([check.label for check in checks])
-            yield f"{kind.value}: {labels}: {'; '.join([claim, *notes])}"
+            said = brief_claim(kind, claim, disturbed)
+            yield f"{kind.value}: {labels}: {'; '.join([said, *notes])}"
     for cause in test.causes:
         yield f"likely cause: {cause}"
     for one in test.diagnosis[:_CAUSES]:
