@@ -234,7 +234,7 @@ def _run(context: SessionContext, test: RecordedTest, engine: LlmEngine) -> Sess
         session.prepare()
         return session.run([test], engine)
     except KeyboardInterrupt:
-        result = session.partial_result(unfinished=True)
+        result = session.partial_result()
         if result is None:
             raise
         raise Interrupted(_interrupted(result, context.request)) from None
@@ -243,12 +243,11 @@ def _run(context: SessionContext, test: RecordedTest, engine: LlmEngine) -> Sess
 
 
 def _interrupted(result: SessionResult, request: SessionRequest) -> SessionResult:
-    """Say in a result that its session was interrupted, and what was therefore not stored."""
-    note = "the session was interrupted: verdicts are those of what was measured until then"
+    """Say in an interrupted session's result what was therefore not stored."""
     problems = result.problems
     if request.record and result.recorded_to is None:
         problems = (*problems, "the session was interrupted before it was recorded")
-    return replace(result, notes=(*result.notes, note), problems=problems)
+    return replace(result, problems=problems)
 
 
 def _recorded(

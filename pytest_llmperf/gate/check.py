@@ -83,6 +83,7 @@ class Evidence:
             percentile that needs more values than one process has.
         exhausted: the maximum number of processes (or pairs) was measured.
         ended: the measure stage is over, for any reason.
+        interrupted: the user ended it.
         stalls: numbers of stalled iterations, of the candidate and of the base.
         void: number of processes (or pairs) that were measured and left out.
         seconds: wall time of one process of this test, or None where unknown.
@@ -109,6 +110,7 @@ class Evidence:
     row_size: int = 1
     exhausted: bool = False
     ended: bool = False
+    interrupted: bool = False
     stalls: tuple[int, ...] = ()
     void: int = 0
     seconds: float | None = None

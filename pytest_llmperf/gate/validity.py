@@ -34,7 +34,7 @@ class ValidityStrategy:
         measured, required = _measured(evidence), _required(evidence)
         if measured >= required:
             return None
-        if evidence.samples or evidence.budget_reached:
+        if evidence.samples or evidence.budget_reached or evidence.interrupted:
             return verdict_of(
                 self.name,
                 VerdictKind.INCONCLUSIVE,
@@ -64,4 +64,6 @@ def _too_few(evidence: Evidence, done: int, required: int) -> str:
     measured = f"{done} of at least {count(required, sample_noun(evidence))} measured"
     if stopped := stopped_by(evidence):
         return f"{measured} {within(evidence)}; raise {stopped}"
+    if evidence.interrupted:
+        return f"{measured} {within(evidence)}"
     return f"{measured}; the others ended early, run the test again"

@@ -221,13 +221,13 @@ def undecided(evidence: Evidence) -> str:
 
 
 def within(evidence: Evidence) -> str:
-    """The limit that ended the measuring: ``within the 10 min budget``; empty if none did."""
+    """What ended the measuring early: ``within the 10 min budget``; empty if nothing did."""
     if evidence.budget_reached:
         length = (
             "time" if evidence.budget_seconds is None else format_duration(evidence.budget_seconds)
         )
         return f"within the {length} budget"
     if not evidence.exhausted:
-        return ""
+        return "before the session was interrupted" if evidence.interrupted else ""
     noun = plural(evidence.unit) if evidence.pairs is None else "pairs"
     return f"within the maximum number of {noun}"

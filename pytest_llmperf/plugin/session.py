@@ -221,7 +221,7 @@ class PerfSession:
         """Print the table."""
         session, calibration = self._session, self._calibration
         notes = [*session.notes, *self._notes]
-        found, result = None, self._result or session.partial_result()
+        found, result = None, self._result or self._partial_result()
         if calibration is not None:
             found = calibration.outcome
             notes = [*calibration.notes, *notes]
@@ -237,8 +237,8 @@ class PerfSession:
         elif self._options.record or self._options.reports:
             # An older report may still exist.
             notes.append("nothing was measured, so nothing was recorded or reported")
-        if self._session.trial is not None and self._result is None:
-            notes += self._lost_files()
+        if found is None and result is not None and self._result is None:
+            notes += self._lost_files(result)
         self._console.remarks(terminalreporter, notes, yellow=True)
         self._console.remarks(terminalreporter, self._all_problems, red=True)
 
@@ -324,11 +324,17 @@ class PerfSession:
         benchmark_bridge.publish(self._config, self._held, self._session.trial.measurement, result)
         self._failing = log_verdicts(self._config, self._held, result, self._policy)
 
-    def _lost_files(self) -> list[str]:
-        """Name the files that an interrupted session did not write."""
-        partial = self._session.partial_result()
+    def _partial_result(self) -> SessionResult | None:
+        """Return what a session that ended early had measured, judged; None if nothing was."""
+        result = self._session.partial_result()
+        if result is None:
+            return None
+        return replace(result, policy=self._policy, unmeasured=tuple(self._unmeasured))
+
+    def _lost_files(self, partial: SessionResult) -> list[str]:
+        """Name the files that a session that ended early did not write."""
         lost = []
-        if self._options.record and not (partial and partial.recorded_to):
+        if self._options.record and not partial.recorded_to:
             lost.append("this session was interrupted before it was recorded")
         lost += [
             f"{path} was not written: the session was interrupted"
@@ -343,7 +349,7 @@ class PerfSession:
         """
         if self._held:
             names = ", ".join(one.item.nodeid for one in self._held)
-            measured = self._session.trial is not None
-            what = "measured, but not reported" if measured else "not measured"
+            measured = self._session.partial_result() is not None
+            what = "judged, but not reported as run" if measured else "not measured"
             self._notes.append(f"{what}, because the session stopped before: {names}")
         self._held = []

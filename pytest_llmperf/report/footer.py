@@ -215,7 +215,8 @@ def _undecided(session: SessionResult, width: int, remedies: Remedies) -> list[s
     if not found:
         return []
     passing = {test.nodeid for test in session.tests if not any(map(verdict_fails, test.verdicts))}
-    warned = sum(nodeid in passing for nodeid, _ in found)
+    # Tests of an interrupted session neither pass nor fail.
+    warned = 0 if session.interrupted else sum(nodeid in passing for nodeid, _ in found)
     lines: list[str] = []
     if warned and session.strict:
         strict = " or ".join(filter(None, (remedies.strict, "perf.strict")))

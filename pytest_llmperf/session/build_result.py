@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.trial import Trial
 
 
+_INTERRUPTED = "the session was interrupted: verdicts are those of what was measured until then"
+
+
 def session_result(
     context: SessionContext,
     trial: Trial,
@@ -46,6 +49,7 @@ def session_result(
     problems: Sequence[str] = (),
     explainer: Explainer | None = None,
     quality: Mapping[str, TestQuality] | None = None,
+    interrupted: bool = False,
 ) -> SessionResult:
     """Return the session's result so far.
 
@@ -57,6 +61,7 @@ def session_result(
         problems: what could not be stored, one line each.
         explainer: looks for causes of tests that are too slow; None looks for none.
         quality: of the tests that have limits for it, by node id.
+        interrupted: whether the user ended the session.
     """
     facts, plan, base, measured = trial.facts, trial.plan, trial.base, trial.measurement
     tests = tuple(
@@ -82,7 +87,9 @@ def session_result(
         tests=tests,
         busy=machine_lines(fitness),
         fitness=fitness,
+        interrupted=interrupted,
         notes=(
+            *([_INTERRUPTED] if interrupted else []),
             *facts.notes,
             *_baseline_notes(facts, base),
             *_gpu_notes(facts),

@@ -270,6 +270,7 @@ class SessionResult:
         history: levels of the tests in earlier recorded sessions; None where not requested.
         policy: which verdicts fail a test; None: the plain policy, with ``strict``.
         unmeasured: perf tests that ran beside these and could not be measured.
+        interrupted: whether the user ended it before all of its work was done.
     """
 
     machine_key: str
@@ -304,3 +305,4 @@ class SessionResult:
     history: ReportHistory | None = None
     policy: FailPolicy | None = None
     unmeasured: tuple[UnmeasuredTest, ...] = ()
+    interrupted: bool = False

@@ -63,6 +63,7 @@ class Session:
         self._recorded_to: str | None = None
         self._confirmation = SuspectConfirmation()
         self._quality: Mapping[str, TestQuality] = {}
+        self._interrupted = False
         self.trial: Trial | None = None
         self.notes: list[str] = []
         self.problems: list[str] = []
@@ -120,6 +121,18 @@ class Session:
         """
         if self.trial is not None:
             raise RuntimeError("a session measures once: make another one")
+        try:
+            return self._run(tests, engine, collected)
+        except KeyboardInterrupt:
+            self._interrupted = True
+            raise
+
+    def _run(
+        self,
+        tests: Sequence[RecordedTest],
+        engine: LlmEngine,
+        collected: Mapping[str, bool] | None,
+    ) -> SessionResult:
         context = self._context
         origins = module_origins(context, engine)
         info, start_seconds = free_device(engine)
@@ -136,13 +149,13 @@ class Session:
                 self._confirmation = Confirmer(context, trials, trial, origins, code).run()
             return self._result(trial, Explainer())
 
-    def partial_result(self, *, unfinished: bool = False) -> SessionResult | None:
-        """Build the result of an interrupted session; None before anything was measured.
+    def partial_result(self) -> SessionResult | None:
+        """Build the result of a session that ended early; None before anything was measured.
 
-        ``unfinished``: also of a measure stage that was interrupted itself.
+        Checks that its samples decide have their verdicts; the others are inconclusive.
         """
         trial = self.trial
-        if trial is None and unfinished and self._trials is not None:
+        if trial is None and self._trials is not None:
             trial = self._trials.interrupted
         return self._result(trial) if trial is not None else None
 
@@ -183,6 +196,7 @@ class Session:
             problems=self.problems,
             explainer=explainer,
             quality=self._quality,
+            interrupted=self._interrupted,
         )
 
     def _store(self, trial: Trial, code: MeasuredCode) -> None:

@@ -101,13 +101,20 @@ class SessionGate:
         gate._stored = self._stored
         return gate
 
-    def judge(self, tests: Mapping[str, TestSamples], *, ended: bool = True) -> list[CheckResult]:
+    def judge(
+        self, tests: Mapping[str, TestSamples], *, ended: bool = True, interrupted: bool = False
+    ) -> list[CheckResult]:
         """Judge every check of every test, in the order of the tests and their checks.
 
         ``ended``: nothing more will be measured, so verdicts say what would have decided.
+        ``interrupted``: because the user ended it.
         """
         evidence = [
-            self._evidence(test, check, tests[test.nodeid], ended)
+            replace(
+                self._evidence(test, check, tests[test.nodeid], interrupted),
+                ended=ended,
+                interrupted=interrupted,
+            )
             for test in self._recorded
             for check in test.checks
             if _is_defined(check, tests[test.nodeid])
@@ -135,7 +142,7 @@ class SessionGate:
         return self._stored[key]
 
     def _evidence(
-        self, test: RecordedTest, check: Check, samples: TestSamples, ended: bool
+        self, test: RecordedTest, check: Check, samples: TestSamples, interrupted: bool
     ) -> Evidence:
         plan, nodeid = self._plan, test.nodeid
         relation = self._base.relation(nodeid) if self._base is not None else None
@@ -161,7 +168,7 @@ class SessionGate:
             if paired or not check.metric.compared
             else self._baseline(test, check, samples),
             pairs=_pairs(check, samples, self.base_name, seconds) if paired else None,
-            invalid=unfit(samples, plan.processes) or _unfit_for_now(unknown),
+            invalid=unfit(samples, plan.processes, interrupted) or _unfit_for_now(unknown),
             error=self._broken(nodeid)
             or samples.error
             or self._undefined(test, samples, check, unknown),
@@ -170,7 +177,6 @@ class SessionGate:
             own_budget=samples.own_budget,
             row_size=size,
             exhausted=new - samples.alone_pairs >= plan.max_processes,
-            ended=ended,
             stalls=_stalls(samples, paired),
             void=samples.void_pairs if paired else len(samples.voided),
             seconds=seconds,
@@ -236,12 +242,13 @@ def _other_work(
     return BaselineSamples("workload changed", sessions=(rows,) if rows else (), detail=other)
 
 
-def unfit(samples: TestSamples, planned: int) -> tuple[str, ...]:
+def unfit(samples: TestSamples, planned: int, interrupted: bool = False) -> tuple[str, ...]:
     """Return why the machine or the replays were unfit, if too few good samples are left.
 
-    With two sides a pair is good only if both of its processes are valid.
+    With two sides a pair is good only if both of its processes are valid. ``interrupted``: others
+    could still have replaced the void ones, unless the test was given up.
     """
-    enough = samples.good >= planned and not samples.unfit
+    enough = (interrupted or samples.good >= planned) and not samples.unfit
     if enough or not samples.voided:
         return ()
     # The texts differ only in digits from process to process, so one is enough.

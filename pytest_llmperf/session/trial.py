@@ -46,6 +46,7 @@ class Trial:
         gate: judges the measurement.
         measurement: the samples.
         base: the base side; None where stored sessions judge.
+        interrupted: whether the user ended it before every test was decided.
     """
 
     tests: Sequence[RecordedTest]
@@ -54,11 +55,12 @@ class Trial:
     gate: SessionGate
     measurement: Measurement
     base: BaseSide | None
+    interrupted: bool = False
 
     @cached_property
     def checks(self) -> dict[str, list[CheckResult]]:
         """The results of every test's checks, by node id."""
-        judged = self.gate.judge(self.measurement.tests)
+        judged = self.gate.judge(self.measurement.tests, interrupted=self.interrupted)
         found = {test.nodeid: list[CheckResult]() for test in self.tests}
         for nodeid, same in groupby(judged, lambda one: one.evidence.nodeid):
             found[nodeid] += same
@@ -196,7 +198,10 @@ class Trials:
                 if stage.interrupted is not None and any(
                     samples.processes for samples in stage.interrupted.tests.values()
                 ):
-                    self.interrupted = Trial(tests, facts, plan, gate, stage.interrupted, base)
+                    measured = stage.interrupted
+                    self.interrupted = Trial(
+                        tests, facts, plan, gate, measured, base, interrupted=True
+                    )
                 raise
         return Trial(tests, facts, plan, gate, measurement, base)
 

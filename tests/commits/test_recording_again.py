@@ -80,7 +80,7 @@ def test_what_was_recorded_outlives_an_interrupted_confirmation(
     assert json.loads(newest.read_text())["tests"]["test_it.py::test_a"]["metrics"]
     if end is signal.SIGINT:
         assert f"recorded to {newest}" in rest
-        assert "measured, but not reported, because the session stopped before: " in rest
+        assert "judged, but not reported as run, because the session stopped before: " in rest
 
 
 @pytest.mark.parametrize("arguments", [(), ("--llmperf-record",)])

@@ -95,6 +95,23 @@ def test_processes_lost_for_other_reasons_are_inconclusive_too() -> None:
     assert "2 of at least 3 processes measured; the others ended early" in verdict.explanation
 
 
+@pytest.mark.parametrize("processes", [(), (1.0, 1.0)])
+def test_what_an_interruption_left_undecided_says_so(processes: tuple[float, ...]) -> None:
+    verdict = judge(evidence(*processes, limit=2.0, interrupted=True))
+    measured = f"{len(processes)} of at least 3 processes measured"
+    assert verdict.kind is K.INCONCLUSIVE
+    assert verdict.explanation == f"{measured} before the session was interrupted"
+    pairs = judge(paired(*GREY, interrupted=True))
+    assert pairs.kind is K.INCONCLUSIVE
+    assert "not decided before the session was interrupted" in pairs.explanation
+
+
+def test_an_interruption_takes_no_verdict_back() -> None:
+    called = judge(paired(*shifted(0.3), interrupted=True))
+    assert called.kind is K.REGRESSED
+    assert called == judge(paired(*shifted(0.3)))
+
+
 def test_too_few_processes_do_not_hide_that_there_is_no_baseline() -> None:
     verdict = judge(evidence(1.0, baseline=BaselineSamples("missing"), budget_reached=True))
     assert K.NO_BASELINE in [reason.kind for reason in verdict.reasons]

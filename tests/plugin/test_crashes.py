@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from plugin_projects import APP
 
 
 def test_a_crash_in_a_body_fails_that_test_and_the_next_one_runs(project):
@@ -181,6 +182,27 @@ def gone(pid: int, seconds: float) -> bool:
     return False
 
 
+#: Hangs in the seventh process, counting the one that ran the bodies.
+HANGS_LATER = """
+import os, pathlib, time
+
+file = pathlib.Path("processes")
+file.touch()
+with file.open("a") as processes:
+    processes.write("x")
+
+def answer(prompt, max_tokens=4):
+    if len(file.read_text()) > 6:
+        pathlib.Path("hanging").write_text(str(os.getpid()))
+        time.sleep(600)
+    for number in range(max_tokens):
+        time.sleep(0.002)
+        yield f"word{number} "
+"""
+#: This machine's neighbours are not what the test is about.
+ALONE = "  fitness: {busy_cores: note, stolen_cores: note, memory_pressure: note}\n"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 class TestSignals:
     LATER = """
@@ -214,6 +236,43 @@ class TestSignals:
         output, _ = session.communicate(timeout=10)
         assert "not measured, because the session stopped before: test_it.py::test_x" in output
         assert "INTERNALERROR" not in output
+
+    def test_ctrl_c_shows_the_verdicts_of_what_was_measured(self, project):
+        project.path.joinpath("toy.py").write_text(HANGS_LATER)
+        project.configure(APP + ALONE)
+        project.write(
+            test_it="""
+            @pytest.mark.end_to_end(max="1us")
+            def test_slow(llm_engine):
+                llm_engine.generate("a", max_tokens=40)
+
+            @pytest.mark.inter_token(max="1s", percentile=95)
+            def test_percentile(llm_engine):
+                llm_engine.generate("b", max_tokens=40)
+            """
+        )
+        report = project.path / "out.json"
+        session = started(project, "--llmperf-record", "--llmperf-json", str(report))
+        os.kill(session.pid, signal.SIGINT)
+        output, _ = session.communicate(timeout=10)
+        assert session.returncode == pytest.ExitCode.INTERRUPTED
+        said = " ".join(output.split())
+        assert "the session was interrupted: verdicts are those of what was measured" in said
+        assert "missed end to end: target missed by a factor of" in said
+        undecided = (
+            "5 groups of processes measured before the session was interrupted, 8 are needed"
+        )
+        assert undecided in said
+        assert "2 tests, 2 checks: 1 missed, 1 inconclusive" in said
+        # It neither passed nor failed.
+        assert "passed with a warning" not in said
+        names = "test_it.py::test_slow, test_it.py::test_percentile"
+        assert (
+            f"judged, but not reported as run, because the session stopped before: {names}" in said
+        )
+        assert "this session was interrupted before it was recorded" in said
+        assert project.baselines() == []
+        assert not report.exists()
 
     def test_a_killed_session_leaves_no_engine(self, project):
         project.write(test_it=self.LATER)

@@ -114,6 +114,10 @@ def test_half_void_pairs_are_no_good_pairs() -> None:
     assert unfit(samples, planned=3) == (
         "a neighbour took the cores (and 1 more processes like it)",
     )
+    # Others could have replaced them if the user had not ended the session.
+    assert unfit(samples, planned=3, interrupted=True) == ()
+    given_up = TestSamples(valid, voided=void, unfit=True)
+    assert unfit(given_up, planned=3, interrupted=True) != ()
     # Two more whole pairs are enough, and so are processes of a test that only one side has.
     more = [half(side, pair) for pair in (3, 4) for side in (CANDIDATE, BASE)]
     assert unfit(TestSamples([*valid, *more], voided=void), planned=3) == ()
