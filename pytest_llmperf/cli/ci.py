@@ -251,6 +251,9 @@ def _write(top: Path, texts: dict[str, str], force: bool) -> None:
             "  to overwrite: --force; to look first: --print"
         )
     for name, text in texts.items():
+        if (top / name).exists() and name not in differing:
+            say(f"unchanged {name}")
+            continue
         write(top / name, text, name, "llmperf ci init")
         say(f"{'overwrote' if name in differing else 'wrote'} {name}")
 

@@ -55,9 +55,17 @@ def test_print_writes_nothing(init: Init, repository: Path, capsys) -> None:
         assert f"# {name}\n{(repository / name).read_text()}" in printed
 
 
+def test_a_file_that_is_there_already_is_unchanged(init: Init, repository: Path, capsys) -> None:
+    assert init("github") == 0
+    (repository / ACTION).unlink()
+    capsys.readouterr()
+    assert init("github") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [f"unchanged {WORKFLOW}", f"unchanged {COMMENT}", f"wrote {ACTION}"]
+
+
 def test_a_changed_file_is_overwritten_by_force_only(init: Init, repository, capsys) -> None:
     assert init("github") == 0
-    assert init("github") == 0  # nothing differs
     changed = repository / WORKFLOW
     whole = changed.read_text()
     changed.write_text("# mine\n")
