@@ -87,6 +87,11 @@ class ProjectFolders:
                 return file
         return None
 
+    @property
+    def is_configured(self) -> bool:
+        """Whether a configuration file of the project has a section of ours."""
+        return any(_holds(folder / FILE_NAME, _OURS) for folder in self.searched)
+
     def describe(self, file: Path | None) -> str:
         """Return which configuration file is read, or where none was found."""
         if file is None:

@@ -152,9 +152,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.pluginmanager.register(RefusedOnWorker(str(error)), "llmperf-refused")
 
 
-@pytest.hookimpl(optionalhook=True)
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
-    """Prepare to refuse perf tests, which can't be measured with several workers."""
+    """Refuse perf tests, which can't be measured with several workers, or prepare to.
+
+    Before pytest-xdist's own hook, which says that it has created its workers.
+    """
     from pytest_llmperf.plugin.xdist_mode import XdistController
 
     config.pluginmanager.register(XdistController(config), "llmperf-xdist-controller")

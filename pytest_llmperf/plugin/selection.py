@@ -91,13 +91,41 @@ def named_markers(expression: str) -> frozenset[str]:
     One below a ``not`` only deselects tests. An expression that pytest can't read names none:
     pytest itself refuses it.
     """
+    tree = _parsed(expression)
+    return frozenset() if tree is None else frozenset(_names(tree, wanted=True)) & MARKERS.keys()
+
+
+def selects_only_ours(expression: str) -> bool:
+    """Whether every test that a ``-m`` expression selects has one of our markers."""
+    tree = _parsed(expression)
+    return tree is not None and True not in _outcomes_without_ours(tree)
+
+
+def _parsed(expression: str) -> ast.expr | None:
+    """Return the tree of a ``-m`` expression; None for one that pytest can't read."""
     try:
         tree: Any = syntax.expression(syntax.Scanner(expression))
     except (SyntaxError, getattr(syntax, "ParseError", SyntaxError)):
-        return frozenset()
+        return None
     # Newer versions of pytest return the names in it, too.
     tree = tree[0] if isinstance(tree, tuple) else tree
-    return frozenset(_names(tree.body, wanted=True)) & MARKERS.keys()
+    found: ast.expr = tree.body
+    return found
+
+
+def _outcomes_without_ours(node: ast.expr) -> frozenset[bool]:
+    """Return what an expression may be for a test that has none of our markers."""
+    if isinstance(node, ast.BoolOp):
+        parts = [_outcomes_without_ours(value) for value in node.values]
+        # One part decides: a false one an "and", a true one an "or".
+        decides = isinstance(node.op, ast.Or)
+        other = not decides
+        found = {decides} if any(decides in part for part in parts) else set()
+        return frozenset(found | ({other} if all(other in part for part in parts) else set()))
+    if isinstance(node, ast.UnaryOp):
+        return frozenset(not value for value in _outcomes_without_ours(node.operand))
+    ours = MARKERS.keys() & set(_names(node, wanted=True))
+    return frozenset({False}) if ours else frozenset({False, True})
 
 
 def _names(node: ast.expr, *, wanted: bool) -> Iterator[str]:

@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_llmperf.plugin.options import Options
+
 #: Property of a report whose test was not measured; it travels from worker to controller.
 NOT_MEASURED = ("llmperf_not_measured", "other pytest-xdist workers were busy")
 #: Key, in a worker's input, of the file whose existence means that there are perf tests.
@@ -55,6 +57,15 @@ def _refusal(options: Sequence[str], allowed: bool) -> str:
     )
 
 
+def _selects_perf_tests(config: pytest.Config, options: Options) -> bool:
+    """Whether ``-m`` selects perf tests only; in a project without our configuration its own."""
+    from pytest_llmperf.plugin.selection import selects_only_ours
+    from pytest_llmperf.plugin.settings import project_of
+
+    configured = options.config_file is not None or project_of(config).is_configured
+    return configured and selects_only_ours(config.option.markexpr or "")
+
+
 class RefusedOnWorker:
     """Fails perf tests with a usage error's message, as xdist's workers can't report one."""
 
@@ -73,8 +84,12 @@ class RefusedOnWorker:
 class XdistController:
     """Refuses, in the controller, a session whose perf tests could not be measured.
 
-    It does so as soon as a worker has collected one. With ``--llmperf-allow-unmeasured`` the
-    bodies run; then their number is printed.
+    It does so before a worker starts if ``-m`` selects only perf tests of a configured project,
+    else as soon as a worker has collected one. With ``--llmperf-allow-unmeasured`` the bodies
+    run; then their number is printed.
+
+    Raises:
+        pytest.UsageError: it says how to measure them.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -85,6 +100,8 @@ class XdistController:
         # Fixtures are set up on request only (--setup-only, --setup-plan): no body runs.
         self._allowed = options.allow_unmeasured or bool(config.option.setuponly)
         self._refusal = _refusal(options.needing_measurement, self._allowed)
+        if self._refusal and _selects_perf_tests(config, options):
+            raise pytest.UsageError(self._refusal)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if self._refusal:
             self._folder = tempfile.TemporaryDirectory(prefix="llmperf-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_llmperf.plugin.selection import named_markers
+from pytest_llmperf.plugin.selection import named_markers, selects_only_ours
 
 MIXED = """
 @pytest.mark.perf
@@ -125,6 +125,27 @@ def test_an_expression_names_the_markers_that_it_selects_by(expression, named):
 
 
 @pytest.mark.skipif(pytest.version_tuple < (8, 3), reason="-m took no arguments then")
+@pytest.mark.parametrize(
+    ("expression", "only"),
+    [
+        ("perf", True),
+        ("perf and not slow", True),
+        ("slow and (perf or first_token)", True),
+        ("not (not perf or slow)", True),
+        ("perf or smoke", False),
+        ("smoke and not slow", False),
+        ("smoke or slow", False),
+        ("not perf", False),
+        ("not slow", False),
+        ("smoke", False),
+        ("perf and", False),
+        ("", False),
+    ],
+)
+def test_an_expression_may_select_perf_tests_only(expression, only):
+    assert selects_only_ours(expression) is only
+
+
 def test_an_expression_may_name_a_marker_with_its_arguments():
     assert named_markers("smoke or perf(budget='2m')") == {"perf"}
 

@@ -42,9 +42,11 @@ def said(result: pytest.RunResult) -> str:
 
 
 @pytest.mark.parametrize("workers", ["-n1 --dist=no", "--tx=2*popen --dist=load"])
-def test_workers_are_refused_before_any_body_runs(project, workers):
+@pytest.mark.parametrize("expression", ["perf and not slow", "perf or smoke"])
+def test_workers_are_refused_before_any_body_runs(project, workers, expression):
     project.write(test_it=TWO)
-    result = project.run("-m", "perf", *workers.split())
+    project.ini("markers =\n  slow\n  smoke")
+    result = project.run("-m", expression, *workers.split())
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         [
@@ -54,6 +56,7 @@ def test_workers_are_refused_before_any_body_runs(project, workers):
         ]
     )
     assert not project.was_loaded
+    assert ("created: " in said(result)) == (expression == "perf or smoke")
 
 
 @pytest.mark.parametrize("where", ["settings", "PYTEST_ADDOPTS"])
@@ -130,7 +133,7 @@ def test_a_session_without_a_perf_test_left_is_not_refused(project):
     result = project.run("-m", "perf or smoke", "-n", "2", "-k", "plain")
     assert result.ret == 0
     result.assert_outcomes(passed=1)
-    none = project.run("-m", "perf", "-n", "2", "-k", "nothing")
+    none = project.run("-m", "perf or smoke", "-n", "2", "-k", "nothing")
     assert none.ret == pytest.ExitCode.NO_TESTS_COLLECTED
 
 
@@ -146,6 +149,7 @@ def test_tests_that_another_plugin_runs_elsewhere_are_not_green(project):
 
 def test_several_workers_refuse_nothing_where_no_test_is_ours(project):
     """Options that stand in the settings hold for other projects' tests of these markers, too."""
+    project.path.joinpath("config.yaml").unlink()
     project.write(test_it="@pytest.mark.perf\ndef test_x(): pass\n")
     result = project.run("-m", "perf", "-n", "2", "--llmperf-json", "o.json")
     result.assert_outcomes(passed=1)
