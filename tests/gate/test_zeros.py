@@ -43,7 +43,7 @@ def better_and_worse(metric: str) -> tuple[Samples, Samples]:
 
 def test_the_registry_says_what_may_be_zero() -> None:
     zero = {name for name, metric in METRICS.items() if metric.allows(0.0)}
-    assert zero == {*USUAL, "stall_rate"}
+    assert zero == {*USUAL, "stall_rate", "goodput", "error_rate"}
     assert not any(m.allows(x) for m in METRICS.values() for x in (-1.0, math.nan, math.inf))
 
 

@@ -110,7 +110,7 @@ def test_what_is_damaged_is_named(real: dict[str, Any], report: Report) -> None:
         return err
 
     assert "tests[0].metrics[0].verdict: expected error, invalid" in refusal(verdict="fine")
-    assert "tests[0].metrics[0].unit: expected tok/s, s" in refusal(unit="parsec")
+    assert "tests[0].metrics[0].unit: expected tok/s, /s, s" in refusal(unit="parsec")
     assert "tests[0].metrics[0].value: expected a number, got '1'" in refusal(value="1")
     assert "tests[0].metrics[0].low: expected a number, got None" not in refusal(low="x")
 
