@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.config.llm_section import read_llm
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
+from pytest_llmperf.engine.server.about import status_of
+from pytest_llmperf.engine.server.process import ServerProcess
 
 SUPPORT = Path(__file__).parent.parent / "support"
 
@@ -25,6 +28,19 @@ def llama_command() -> str:
     """Command that starts llama.cpp's own server on a tiny model."""
     model = tiny_llama()
     return f"{{python}} '{SUPPORT / 'llama_server.py'}' --port {{port}} --model '{model}'"
+
+
+@pytest.fixture
+def llama_url(llama_command: str) -> Iterator[str]:
+    """Address of a running llama.cpp server."""
+    process = ServerProcess(llama_command)
+    try:
+        while asyncio.run(status_of(f"{process.url}/health")) != 200:
+            assert not process.end_text()
+            time.sleep(0.02)
+        yield process.url
+    finally:
+        process.end()
 
 
 @pytest.fixture(scope="session")

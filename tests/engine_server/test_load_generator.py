@@ -182,3 +182,15 @@ def test_the_garbage_collector_is_as_before_afterwards():
 def test_a_load_without_requests_is_refused():
     with pytest.raises(ValueError, match="no requests"):
         LoadGenerator(ServerClient(ServerSettings("http://h")).ask, [], constant(1, requests=1))
+
+
+def test_no_request_is_lost_where_the_server_closes_its_connections(llama_url):
+    # llama.cpp's server closes each connection after one answer, and does not say so before.
+    async def load() -> LoadResult:
+        async with ServerClient(ServerSettings(llama_url, api="completions")) as client:
+            requests = [ServerRequest("Hello", max_tokens=4, body={"ignore_eos": True})]
+            return await LoadGenerator(client.ask, requests, closed(2, requests=30)).run()
+
+    result = asyncio.run(asyncio.wait_for(load(), 60))
+    assert [one.message for one in result.outcomes if one.fault] == []
+    assert [one.tokens for one in result.outcomes] == [4] * 30

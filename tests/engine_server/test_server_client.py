@@ -339,3 +339,60 @@ def test_arrival_is_when_bytes_left_the_socket_and_not_when_they_were_parsed(mon
     assert [one.text for one in answers] == ["a"] * 4
     assert len(parsed) == 4
     assert max(one.chunks[0].time for one in answers) < min(parsed)
+
+
+class ClosingServer:
+    """Answers so many requests of each connection, then closes it without having said so.
+
+    Like llama.cpp's server with one answer; others do so after some hundred.
+    """
+
+    def __init__(self, answers: int) -> None:
+        self._answers = answers
+        self.connections = 0
+        #: Whether each request that was answered asked for its connection to be closed.
+        self.asked_to_close: list[bool] = []
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        for _ in range(self._answers):
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            size = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
+            await reader.readexactly(size)
+            self.asked_to_close.append(b"connection: close" in head)
+            writer.write(RESPONSE)
+            if self.asked_to_close[-1]:
+                break
+        # The client sends its next request at once, before it can have noticed.
+        writer.close()
+
+
+def asked_of(server: ClosingServer, count: int) -> list[ServerAnswer]:
+    async def exchange() -> list[ServerAnswer]:
+        async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            async with ServerClient(ServerSettings(url)) as client:
+                return [await client.ask(ServerRequest("hi")) for _ in range(count)]
+
+    return asyncio.run(asyncio.wait_for(exchange(), 10))
+
+
+def test_a_connection_that_the_server_closed_costs_no_request():
+    server = ClosingServer(3)
+    answers = asked_of(server, 7)
+    assert [one.text for one in answers] == ["a"] * 7
+    assert all(one.asked <= one.sent <= one.chunks[0].time for one in answers)
+    # Closed now and then, connections are still worth keeping.
+    assert (server.connections, server.asked_to_close) == (3, [False] * 7)
+
+
+def test_connections_that_serve_one_answer_each_are_not_kept():
+    server = ClosingServer(1)
+    assert [one.text for one in asked_of(server, 4)] == ["a"] * 4
+    assert (server.connections, server.asked_to_close) == (4, [False, True, True, True])
+
+
+def test_a_request_is_not_sent_again_on_a_new_connection():
+    with pytest.raises(ServerFault, match="the connection broke") as error:
+        asked_of(ClosingServer(0), 1)
+    assert error.value.kind == "reset"

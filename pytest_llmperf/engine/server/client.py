@@ -45,6 +45,7 @@ class ServerClient:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._secrets: tuple[str, ...] = ()
+        self._keeps_connections = True
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._settings!r})"
@@ -73,26 +74,26 @@ class ServerClient:
     async def ask(self, request: ServerRequest) -> ServerAnswer:
         """Send a request and read its answer to the end.
 
-        It is sent again if the server had closed the kept connection meanwhile.
-
         Raises:
             ServerFault: it got no complete answer.
         """
         if self._session is None:
             raise RuntimeError("the client is not open: use it in an 'async with' block")
+        asked = self._clock()
         body = _body(self._settings, request)
-        answer = await self._exchange(body)
-        # Every closed connection that is tried leaves the pool, so this ends.
-        while isinstance(answer, ServerFault) and answer.was_closed_before:
-            answer = await self._exchange(body)
-        if isinstance(answer, ServerFault):
-            # Outside of any handler: aiohttp's own errors and frames hold the request's headers.
-            raise answer
-        return answer
-
-    async def _exchange(self, body: bytes) -> ServerAnswer | ServerFault:
-        assert self._session is not None
-        return await Exchange(self._settings, self._clock, self._secrets).run(self._session, body)
+        while True:
+            exchange = Exchange(self._settings, self._clock, self._secrets, asked)
+            answer = await exchange.run(self._session, body, keep=self._keeps_connections)
+            if not isinstance(answer, ServerFault):
+                return answer
+            if not (answer.kind == "reset" and answer.status is None and exchange.sent_before):
+                # Outside of any handler: aiohttp's errors and frames hold the request's headers.
+                raise answer
+            # The server closed the kept connection before it saw the request (RFC 9112, 9.3.1).
+            # llama.cpp's server closes each after one answer, without saying so: that is known
+            # only afterwards, and each connection kept costs a request that is sent in vain.
+            if exchange.sent_before == 1:
+                self._keeps_connections = False
 
 
 def _headers(settings: ServerSettings) -> dict[str, str]:

@@ -29,13 +29,15 @@ class TimedConnection(ResponseHandler):
     """A connection that notes when it last received bytes.
 
     Attributes:
-        received_at: that time, or None.
+        requests: number of requests written to it.
+        received_at: when it last received bytes, or None.
         on_received: called after each arrival.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float]) -> None:
         super().__init__(loop)
         self._clock = clock
+        self.requests = 0
         self.received_at: float | None = None
         self.on_received: Callable[[], None] | None = None
 
@@ -64,14 +66,13 @@ class TimedBody(Payload):
 
     Args:
         value: the body, JSON.
-        on_write: called just before it is written, with whether the connection has served another
-            request before.
+        on_write: called just before it is written, with the connection if it notes arrival times.
     """
 
     _value: bytes
     _autoclose = True
 
-    def __init__(self, value: bytes, on_write: Callable[[bool], None]) -> None:
+    def __init__(self, value: bytes, on_write: Callable[[TimedConnection | None], None]) -> None:
         super().__init__(value, content_type="application/json")
         self._size = len(value)
         self._on_write = on_write
@@ -82,10 +83,8 @@ class TimedBody(Payload):
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Write the body."""
-        # Where a version has no ``_protocol`` there, every connection may have been closed by now.
-        connection = getattr(writer, "_protocol", None)
-        is_new = isinstance(connection, TimedConnection) and connection.received_at is None
-        self._on_write(not is_new)
+        connection = getattr(writer, "protocol", None)
+        self._on_write(connection if isinstance(connection, TimedConnection) else None)
         await writer.write(self._value)
 
     async def write_with_length(

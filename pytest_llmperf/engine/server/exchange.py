@@ -38,6 +38,7 @@ else:
 #: How long a server may keep the connection busy after the end of its stream.
 _AFTER_END_S = 0.25
 _MAX_ERROR_BODY = 64 * 2**10
+_CLOSE = {"Connection": "close"}
 _TOO_MANY_FILES = (
     "no connection: this process may not open more of them; raise its limit (ulimit -n), or have "
     "fewer requests in flight"
@@ -51,30 +52,43 @@ class Exchange:
         settings: of the server.
         clock: of all times.
         secrets: what no fault may contain.
+        asked: when the request was given to the client.
+
+    Attributes:
+        sent_before: number of requests that had been written to the connection before this one;
+            None if it was not written, or the connection does not count.
     """
 
     def __init__(
-        self, settings: ServerSettings, clock: Callable[[], float], secrets: tuple[str, ...]
+        self,
+        settings: ServerSettings,
+        clock: Callable[[], float],
+        secrets: tuple[str, ...],
+        asked: float,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._secrets = secrets
+        self.sent_before: int | None = None
         self._parser = SseParser()
         self._builder = AnswerBuilder()
         self._response: aiohttp.ClientResponse | None = None
         self._connection: TimedConnection | None = None
-        self._asked = 0.0
+        self._asked = asked
         self._sent: float | None = None
-        self._reused = False
         self._finished: float | None = None
         self._failed: ServerFault | None = None
         self._expired: Literal["idle_timeout", "total_timeout"] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.TimerHandle | None = None
 
-    async def run(self, session: aiohttp.ClientSession, body: bytes) -> ServerAnswer | ServerFault:
-        """Send the request; return its answer, or what went wrong."""
-        self._asked = self._clock()
+    async def run(
+        self, session: aiohttp.ClientSession, body: bytes, *, keep: bool
+    ) -> ServerAnswer | ServerFault:
+        """Send the request; return its answer, or what went wrong.
+
+        ``keep``: whether the connection is to be used again.
+        """
         self._task = asyncio.current_task()
         self._watch()
         broken = None
@@ -82,6 +96,7 @@ class Exchange:
             async with session.post(
                 self._settings.endpoint,
                 data=TimedBody(body, self._note_write),
+                headers=None if keep else _CLOSE,
                 allow_redirects=False,
             ) as response:
                 self._response, self._connection = response, timed_connection(response)
@@ -116,8 +131,11 @@ class Exchange:
         sent = self._asked if self._sent is None else self._sent
         return self._builder.answer(self._asked, sent, self._finished)
 
-    def _note_write(self, reused: bool) -> None:
-        self._sent, self._reused = self._clock(), reused
+    def _note_write(self, connection: TimedConnection | None) -> None:
+        self._sent = self._clock()
+        if connection is not None:
+            self.sent_before = connection.requests
+            connection.requests += 1
 
     def _watch(self) -> None:
         """Cancel the request if a deadline has passed, else look again at the next one.
@@ -227,7 +245,6 @@ class Exchange:
             body=shown,
             sent=self._sent,
             chunks=tuple(self._builder.chunks),
-            reused=self._reused,
         )
 
 

@@ -36,7 +36,6 @@ class ServerFault(EngineError):  # noqa: N818
         at: when it was noticed, seconds on the client's clock.
         sent: when the request was sent, or None if it wasn't.
         chunks: what had arrived of the answer.
-        reused: whether the connection had served another request before.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class ServerFault(EngineError):  # noqa: N818
         body: str = "",
         sent: float | None = None,
         chunks: tuple[Chunk, ...] = (),
-        reused: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind: FaultKind = kind
@@ -58,15 +56,6 @@ class ServerFault(EngineError):  # noqa: N818
         self.at = at
         self.sent = sent
         self.chunks = chunks
-        self.reused = reused
-
-    @property
-    def was_closed_before(self) -> bool:
-        """Whether the server may have closed the kept connection before the request came.
-
-        Then it did not see it, and asking again is the same work (RFC 9112, 9.3.1).
-        """
-        return self.kind == "reset" and self.reused and self.status is None
 
 
 def excerpt(data: bytes, secrets: Iterable[str]) -> str:
