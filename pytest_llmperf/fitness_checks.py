@@ -120,6 +120,7 @@ CHECKS: dict[str, FitnessCheck] = {
             "invalid",
             "measurement",
             "more requests of a load failed than the test accepts",
+            needs_both=True,
         ),
         FitnessCheck(
             "client_slip", "invalid", "measurement", "the client sent a load's requests late"

@@ -138,13 +138,13 @@ CHECK_TEXTS: dict[str, CheckText] = {
         "the client's clock",
     ),
     "other_lengths": CheckText(
-        "answers to a load have another number of tokens than was asked for, or the server did not "
-        "count them",
+        "answers to a load have another number of tokens than was asked for",
         "the server's counts",
     ),
     "over_saturated": CheckText(
         "the requests in flight grew over the first, second and last third of an open load, each "
-        "time by more than chance; void only if both sides of a pair are",
+        "time by more than chance, the time of a first answer left out; slow growth in a short "
+        "load is not found",
         "due and end times of the requests",
     ),
     "cut_short": CheckText(

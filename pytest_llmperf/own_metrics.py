@@ -234,7 +234,7 @@ OWN_METRICS = (
         "share of a load's requests without a complete answer",
         "AIPerf, error request count, as a share",
         error_rate,
-        resolution=0.01,
+        resolution=0.001,
         largest=1.0,
     ),
     Metric(

@@ -168,7 +168,8 @@ def _session(rate: float, test: dict[str, Any]) -> RateSession:
     first = metrics.get("first_token", {}).get("value")
     verdict = goodput["verdict"]
     if verdict in ("invalid", "error"):
-        if any(one["name"] == "over_saturated" for one in test["fitness"]):
+        why = {one["name"] for one in test["fitness"] if one["severity"] == "invalid"}
+        if why == {"over_saturated"}:
             return RateSession(rate, "missed", None, first, "the server can't keep up")
         raise _SessionError(f"{rate:g} requests/s can't be judged: {goodput['explanation']}")
     reached = {one["strategy"]: one["verdict"] for one in goodput["reasons"]}.get("target", verdict)

@@ -98,15 +98,15 @@ class LoadPattern(Stored):
             return
         needed = {"closed": self.concurrency, "trace": self.trace or None}
         if needed.get(self.arrivals, self.rate) is None:
-            raise ValueError(f"a load of the kind {self.arrivals} needs its numbers")
-        if self.concurrency and self.requests and self.requests < self.concurrency:
-            raise ValueError(
-                f"it has requests={self.requests}, fewer than the {self.concurrency} in flight"
-            )
+            raise ValueError(f"{self.arrivals} arrivals without their concurrency, rate or trace")
         try:
             self.schedule(0)
         except ScheduleError as error:
             raise ValueError(str(error)) from None
+        if self.concurrency and self.requests and self.requests < self.concurrency:
+            raise ValueError(
+                f"it has requests={self.requests}, fewer than the {self.concurrency} in flight"
+            )
 
     @property
     def is_load(self) -> bool:

@@ -157,7 +157,12 @@ def _queue(result: LoadResult) -> FitnessFinding | None:
     """
     if not result.schedule.is_open or len(result.outcomes) < 2:
         return None
-    begin, end = result.outcomes[0].due, result.outcomes[-1].due
+    # Until the first requests are answered, their number grows in any case.
+    whole = values_of(result.answered, "end_to_end")
+    begin = result.outcomes[0].due + (median(whole) if whole else 0.0)
+    end = result.outcomes[-1].due
+    if begin >= end:
+        return None
     waiting = _in_flight(result.outcomes, begin, end)
     third = len(waiting) // 3
     first, second, last = (fmean(waiting[place : place + third]) for place in (0, third, 2 * third))

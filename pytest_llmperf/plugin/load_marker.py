@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,6 +32,8 @@ _ONLY_UNDER_LOAD = (
     "goodput",
     "error_rate",
 )
+#: What judges the requests that fail, so that they don't void the load.
+_COUNT_FAILURES = ("error_rate", "goodput")
 #: Metrics that say nothing about a load, and the one to judge instead.
 _INSTEAD = {
     "end_to_end": "request_latency, the time of a request",
@@ -50,6 +53,8 @@ def read_load(item: pytest.Item) -> tuple[LoadPattern | None, list[str]]:
         if load is None:
             return None, []
         pattern = _pattern(load, item.config.rootpath)
+        if "max_errors" not in load.kwargs and any(map(item.get_closest_marker, _COUNT_FAILURES)):
+            pattern = replace(pattern, max_error_rate=1.0)
         asked = item.config.getoption("llmperf_rate")
         if asked is not None:
             pattern = _at_rate(pattern, asked)
@@ -62,40 +67,52 @@ def read_load(item: pytest.Item) -> tuple[LoadPattern | None, list[str]]:
 
 
 def load_problems(
-    nodeid: str, pattern: LoadPattern | None, checks: Iterable[Check], kind: EngineKind
+    item: pytest.Item, pattern: LoadPattern | None, checks: Iterable[Check], kind: EngineKind
 ) -> list[str]:
     """Return why a test can't be measured as its markers ask.
 
     Args:
-        nodeid: of the test.
+        item: the test.
         pattern: of its load, or None.
         checks: of the test.
         kind: of the configured engine.
     """
-    asked = [one.metric.name for one in checks if one.asked]
+    from pytest_llmperf.metrics import percentile_parts
+
+    names = [one.metric.name for one in checks if one.asked]
+    asked = {(percentile_parts(name) or (name,))[0] for name in names if _is_marked(item, name)}
+    where = f"{item.nodeid}: marker"
     if pattern is None:
         return [
-            f"{nodeid}: marker {name!r} judges a load; add the marker "
-            "load(concurrency=8, requests=64)"
-            for name in asked
-            if name in _ONLY_UNDER_LOAD
+            f"{where} {name!r} judges a load; add the marker load(concurrency=8, requests=64)"
+            for name in sorted(asked.intersection(_ONLY_UNDER_LOAD))
         ]
     if not kind.loads:
         return [
-            f"{nodeid}: marker 'load' needs an engine that answers several requests at a time, and "
+            f"{where} 'load' needs an engine that answers several requests at a time, and "
             f"{kind.name} answers one; set llm.engine: server, or remove the marker"
         ]
     found = [
-        f"{nodeid}: {name} says nothing about a load; judge {_INSTEAD[name]}"
-        for name in asked
-        if name in _INSTEAD
+        f"{where} {name!r} says nothing about a load; judge {_INSTEAD[name]}"
+        for name in sorted(asked.intersection(_INSTEAD))
     ]
     if "goodput" in asked and not pattern.limits:
         found.append(
-            f"{nodeid}: marker 'goodput' needs the latencies of a good answer: "
+            f"{where} 'goodput' needs the latencies of a good answer: "
             "goodput(first_token='500ms', min='95%')"
         )
     return found
+
+
+def _is_marked(item: pytest.Item, name: str) -> bool:
+    """Whether a marker of the test asks for a metric; otherwise the configuration does."""
+    from pytest_llmperf.metrics import percentile_parts
+
+    whole = (percentile_parts(name) or (name,))[0]
+    others = (mark.args[:1] for mark in item.iter_markers("perf_metric"))
+    return item.get_closest_marker(whole) is not None or any(
+        {name, whole} & {*one} for one in others
+    )
 
 
 def _closest(item: pytest.Item, name: str) -> pytest.Mark | None:
@@ -162,11 +179,14 @@ def _traced(given: dict[str, Any], root: Path) -> tuple[TracedRequest, ...]:
 
 def _at_rate(pattern: LoadPattern, asked: str) -> LoadPattern:
     """Return the load at the rate that ``--llmperf-rate`` asks for."""
-    from dataclasses import replace
-
     if pattern.arrivals == "trace":
         raise MarkerError("has trace=, whose requests have times of their own; --llmperf-rate "
                           "goes with rate= or concurrency=")  # fmt: skip
+    if pattern.duration is None or pattern.requests is not None:
+        raise MarkerError(
+            "has requests=, which at another rate take another time; --llmperf-rate needs a load "
+            "with duration= only"
+        )
     rate = _rate(asked)
     if not rate > 0:
         raise MarkerError(f"--llmperf-rate: expected more than 0, got {asked!r}")
@@ -175,8 +195,6 @@ def _at_rate(pattern: LoadPattern, asked: str) -> LoadPattern:
 
 
 def _with_limits(pattern: LoadPattern, mark: pytest.Mark) -> LoadPattern:
-    from dataclasses import replace
-
     limits = {
         latency: _duration(name, mark.kwargs[name])
         for name, latency in GOODPUT_LIMITS.items()

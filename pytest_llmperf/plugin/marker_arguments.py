@@ -28,15 +28,15 @@ _OWN = {
         "n_ctx": "as above; every combination is a test of its own",
     },
     "load": {
-        "concurrency": "so many requests are in flight: the next one is sent when one has ended",
-        "rate": "so many requests are sent per second, whatever became of the others: `4` or "
-                "`'4/s'`",
+        "concurrency": "number of requests in flight: the next one is sent when one has ended",
+        "rate": "requests sent per second, regardless of the others: `4` or `'4/s'`",
         "arrivals": "`poisson`: at random times, drawn anew for each load; `constant`: at equal "
                     "distances. Only with `rate`",
         "trace": "a file, from the folder of pytest's configuration, with the time of each request",
         "requests": "number of requests of a load",
         "duration": "time in which requests are sent, such as `30s`",
-        "max_errors": "the share of requests that may fail before the load is void. Default: `1%`",
+        "max_errors": "the share of requests that may fail before the load is void. Default: `1%`; "
+                      "any, if the test has `error_rate` or `goodput`",
     },
     "goodput": {
         "first_token": "the longest time to the first token, from when the request was due",

@@ -57,7 +57,7 @@ MARKERS = {
     "load": (
         "load(concurrency=8, rate='4/s', arrivals='poisson', trace='FILE', requests=64, "
         "duration='30s', max_errors='1%'): send the test's requests to a server again and again, "
-        "several at a time; takes one of concurrency, rate and trace."
+        "several at a time; needs one of concurrency, rate and trace."
     ),
     "goodput": (
         "goodput(first_token='500ms', time_per_token='50ms', first_answer_token='1s', "
@@ -118,7 +118,7 @@ def read_checks(
     targets: Mapping[str, float],
     tolerance: ToleranceSetting,
     *,
-    is_load: bool = False,
+    load: str | None = None,
 ) -> tuple[list[Check], list[str]]:
     """Return the checks of a perf test, and the problems with its markers.
 
@@ -131,7 +131,7 @@ def read_checks(
         item: the test.
         targets: default limits, base units.
         tolerance: default tolerance.
-        is_load: whether the test runs under load.
+        load: kind of the test's load, or None.
     """
     from pytest_llmperf.session.recorded import checks_of_test
 
@@ -160,7 +160,7 @@ def read_checks(
                 errors.append(f"{item.nodeid}: marker {mark.name!r} {error}{where}")
         for name, one in of_level.items():
             asked.setdefault(name, one)
-    return checks_of_test(asked, targets, tolerance, is_load=is_load), errors
+    return checks_of_test(asked, targets, tolerance, load=load), errors
 
 
 def marker_levels(item: pytest.Item, names: Collection[str]) -> Iterator[list[pytest.Mark]]:

@@ -142,6 +142,8 @@ def _options(config: pytest.Config, tree: OtherTree) -> list[str]:
         inifile = Path(tree.moved(str(config.inipath.resolve())))
         if inifile.is_file():
             found += ["-c", str(inifile)]
+    if option.llmperf_rate is not None:
+        found.append(f"--llmperf-rate={option.llmperf_rate}")
     for entry in option.override_ini or ():
         found += ["-o", entry]
     for plugin in option.plugins or ():

@@ -66,11 +66,11 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         pattern, wrong = read_load(item)
         errors += wrong
         checks[item.nodeid], wrong = read_checks(
-            item, perf.targets, perf.tolerance, is_load=pattern is not None
+            item, perf.targets, perf.tolerance, load=pattern.arrivals if pattern else None
         )
         errors += wrong + read_budget(item)[1]
         if not wrong:
-            errors += load_problems(item.nodeid, pattern, checks[item.nodeid], kind)
+            errors += load_problems(item, pattern, checks[item.nodeid], kind)
         if config.getoption("llmperf_roofline"):
             checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
     setup = None if collect_only else settings_of(config).setup

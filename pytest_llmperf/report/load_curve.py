@@ -75,13 +75,13 @@ class LoadCurve:
 
     @property
     def knee(self) -> LoadPoint | None:
-        """The heaviest load below the knee; None if its latency is unknown, or never so long."""
+        """The heaviest load below the knee: the next one is void, or its latency is so long."""
         latencies = [one.figures.get(_LATENCY) for one in self.points]
         if latencies[0] is None:
             return None
         bound = _KNEE * latencies[0].value
         for before, latency in zip(self.points, latencies[1:], strict=False):
-            if latency is not None and latency.value > bound:
+            if latency is None or latency.value > bound:
                 return before
         return None
 
@@ -117,7 +117,7 @@ def curves_of_session(session: SessionResult) -> list[LoadCurve]:
         load = test.load.rate if test.load.concurrency is None else test.load.concurrency
         if load is not None:
             point = LoadPoint(test.nodeid, load, figures, verdict)
-            found.append((test.workload, test.load.concurrency is None, point))
+            found.append((test.workload, test.load.arrivals, point))
     return _curves(found)
 
 
@@ -135,23 +135,23 @@ def curves_of_report(report: ReportedSession) -> list[LoadCurve]:
         load = test.load.rate if test.load.concurrency is None else test.load.concurrency
         if load is not None:
             point = LoadPoint(test.nodeid, load, figures, test.worst.value if test.worst else "")
-            found.append((test.workload.summary, test.load.concurrency is None, point))
+            found.append((test.workload.summary, test.load.arrivals, point))
     return _curves(found)
 
 
-def _curves(tests: Iterable[tuple[str, bool, LoadPoint]]) -> list[LoadCurve]:
+def _curves(tests: Iterable[tuple[str, str, LoadPoint]]) -> list[LoadCurve]:
     """Group points by their test without its parameters, their requests, and the kind of load."""
-    groups: dict[tuple[str, str, bool], list[LoadPoint]] = {}
-    for workload, is_open, point in tests:
+    groups: dict[tuple[str, str, str], list[LoadPoint]] = {}
+    for workload, arrivals, point in tests:
         name = point.nodeid.partition("[")[0]
-        groups.setdefault((name, workload.partition(_UNDER)[0], is_open), []).append(point)
+        groups.setdefault((name, workload.partition(_UNDER)[0], arrivals), []).append(point)
     return [
         LoadCurve(
             name,
-            _PER_SECOND if is_open else "in flight",
+            "in flight" if arrivals == "closed" else _PER_SECOND,
             tuple(sorted(points, key=lambda one: one.load)),
         )
-        for (name, _, is_open), points in groups.items()
+        for (name, _, arrivals), points in groups.items()
         if len({one.load for one in points}) > 1
     ]
 

@@ -138,6 +138,7 @@ class ReportedLoad(Stored):
     """The loads of a test."""
 
     pattern: str
+    arrivals: str
     concurrency: Whole | None
     rate: Maybe
     requests: Whole

@@ -11,6 +11,7 @@ from pytest_llmperf.metrics import (
     ALWAYS_SHOWN,
     ALWAYS_SHOWN_UNDER_LOAD,
     DEFAULT_GATED,
+    DEFAULT_GATED_IN_FLIGHT,
     DEFAULT_GATED_UNDER_LOAD,
     METRICS,
     Metric,
@@ -116,7 +117,7 @@ def checks_of_test(
     targets: Mapping[str, float],
     tolerance: ToleranceSetting,
     *,
-    is_load: bool = False,
+    load: str | None = None,
 ) -> list[Check]:
     """Return the metrics to gate and to show, in the order to show them.
 
@@ -125,10 +126,12 @@ def checks_of_test(
             gated.
         targets: limits of metrics that the test does not name, base units.
         tolerance: default for the largest accepted slowdown.
-        is_load: whether the test runs under load.
+        load: kind of the test's load, or None.
     """
-    default_gated = DEFAULT_GATED_UNDER_LOAD if is_load else DEFAULT_GATED
-    always_shown = ALWAYS_SHOWN_UNDER_LOAD if is_load else ALWAYS_SHOWN
+    default_gated = DEFAULT_GATED if load is None else DEFAULT_GATED_UNDER_LOAD
+    if load == "closed":
+        default_gated = DEFAULT_GATED_IN_FLIGHT
+    always_shown = ALWAYS_SHOWN if load is None else ALWAYS_SHOWN_UNDER_LOAD
     gated = dict(asked)
     for name, limit in targets.items():
         metric = get_metric(name)

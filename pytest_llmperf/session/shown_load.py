@@ -24,7 +24,7 @@ class ShownLoad:
         arrivals: kind of the pattern.
         concurrency: number of requests in flight, if closed.
         rate: requests per second, if there is one.
-        loads: number of loads.
+        loads: number of valid loads.
         requests: number of requests in all of them.
         faults: number of requests without a complete answer, by kind.
         first_token_since_sent: median of the loads' medians, without the time a request waited to
@@ -70,10 +70,10 @@ class ShownLoad:
 
 
 def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> ShownLoad | None:
-    """Return what the valid samples of a test's own side tell of its loads; None without any."""
-    figures = [one.load for one in processes if one.side == CANDIDATE and one.load is not None]
-    if not figures:
+    """Return what the valid samples of a test's own side tell of its loads; None without load."""
+    if not pattern.is_load:
         return None
+    figures = [one.load for one in processes if one.side == CANDIDATE and one.load is not None]
     faults: Counter[str] = Counter()
     for one in figures:
         faults.update(one.faults)
@@ -88,14 +88,14 @@ def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> Show
         requests=sum(one.requests for one in figures),
         faults=dict(faults),
         first_token_since_sent=_median_of_medians(figures),
-        slip=max(known) if len(known) == len(figures) else None,
+        slip=max(known) if known and len(known) == len(figures) else None,
         chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
     )
 
 
 def _median_of_medians(figures: Sequence[LoadFigures]) -> float | None:
-    firsts = [one.since_sent["first_token"].median for one in figures if one.answered]
-    return _median(firsts)
+    firsts = [one.since_sent.get("first_token") for one in figures]
+    return _median([one.median for one in firsts if one is not None])
 
 
 def _median(values: Sequence[float]) -> float | None:

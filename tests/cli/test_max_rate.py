@@ -78,7 +78,7 @@ def max_rate(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_rate_that_a_server_can_serve_is_found(folder: Path) -> None:
-    write(folder, "load(rate=1, arrivals='constant', requests=60)",
+    write(folder, "load(rate=1, arrivals='constant', duration='600ms')",
           "goodput(first_token='50ms', min='90%')")  # fmt: skip
     done = max_rate(folder, "--start", "100/s", "--precision", "99%", "--json", "out.json")
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_the_rate_that_a_server_can_serve_is_found(folder: Path) -> None:
 
 
 def test_a_test_without_a_goodput_is_refused(folder: Path) -> None:
-    write(folder, "load(rate=20, requests=10)", "first_token(max='5s')")
+    write(folder, "load(rate=20, duration='500ms')", "first_token(max='5s')")
     done = max_rate(folder)
     assert done.returncode == 1
     assert "has no target for its goodput; add the marker goodput(" in done.stderr

@@ -75,7 +75,7 @@ def test_what_only_a_load_has_needs_one(project, marker):
 )
 def test_what_says_nothing_about_a_load_is_refused(project, marker, instead):
     said = refusal(project, f"{LOAD}@pytest.mark.{marker}")
-    assert f"says nothing about a load; judge {'a percentile of ' * ('stall' in marker)}" in said
+    assert "says nothing about a load; judge" in said
     assert instead in said
 
 

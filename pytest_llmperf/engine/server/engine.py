@@ -118,9 +118,10 @@ class ServerEngine:
             answered_as.add((answer.model, answer.fingerprint))
             return answer
 
+        when = self._with_traced(Schedule.from_wire(schedule), requests[0])
+
         async def send() -> LoadResult:
             await self._notice_closed()
-            when = Schedule.from_wire(schedule)
             return await LoadGenerator(ask, made, when, OWN_TIME.now).run()
 
         result = self._run(send())
@@ -213,6 +214,24 @@ class ServerEngine:
     def _is_shared(self, request: Request) -> bool:
         """Whether the server may take the prompt from its cache."""
         return self._config["cache"] == "shared" or request.cache == "keep"
+
+    def _with_traced(self, schedule: Schedule, recorded: Request) -> Schedule:
+        """Return the schedule whose own requests are asked as the test asks its first one."""
+        traced = (
+            None
+            if own is None
+            else self._request(
+                replace(
+                    recorded,
+                    prompt=own.prompt,
+                    messages=None if own.messages is None else tuple(map(dict, own.messages)),
+                    max_tokens=own.max_tokens or recorded.max_tokens,
+                ),
+                is_unique=False,
+            )
+            for own in schedule.traced
+        )
+        return replace(schedule, traced=tuple(traced))
 
     def _uncached(self, request: ServerRequest, *, is_first: bool = False) -> ServerRequest:
         """Return the request in a form of which the server has nothing in its cache.

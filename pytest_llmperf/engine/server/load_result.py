@@ -51,9 +51,14 @@ class RequestOutcome:
     message: str = ""
 
     @property
+    def is_answered(self) -> bool:
+        """Whether a complete answer came; one whose tokens were never sent is none."""
+        return self.fault is None and (self.tokens in (None, 0) or len(self.times) > 0)
+
+    @property
     def timeline(self) -> Timeline | None:
         """Timeline from the scheduled start; None where the server did not count the tokens."""
-        if self.tokens is None or (self.tokens > 0) != (len(self.times) > 0):
+        if self.tokens is None:
             return None
         evaluated = None
         if self.prompt_tokens is not None and self.cached_tokens is not None:
@@ -89,7 +94,7 @@ class LoadResult:
     @property
     def answered(self) -> tuple[RequestOutcome, ...]:
         """Outcomes of the requests that got a complete answer."""
-        return tuple(one for one in self.outcomes if one.fault is None)
+        return tuple(one for one in self.outcomes if one.is_answered)
 
     def run(self, good: int | None = None) -> Run | None:
         """Return the run of the answered requests; None if the server did not count their tokens.

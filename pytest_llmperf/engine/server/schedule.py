@@ -18,6 +18,8 @@ from pytest_llmperf.engine.server.answer import ServerRequest
 Arrivals = Literal["constant", "poisson", "closed", "trace"]
 
 _HASH_DIGITS = 16
+#: More would take the memory of the client, and the time of everybody.
+_MAX_REQUESTS = 200_000
 
 
 class ScheduleError(EngineError):
@@ -103,6 +105,8 @@ def poisson(
 ) -> Schedule:
     """Return a schedule of independent requests: exponential distances of mean ``1 / rate``.
 
+    The first request is due at once.
+
     Raises:
         ScheduleError: an argument can't be used.
     """
@@ -110,9 +114,7 @@ def poisson(
     draw = random.Random(seed)
     # random() gives the same numbers in every version of Python; expovariate() needs not.
     gaps = (-math.log(1.0 - draw.random()) / rate for _ in itertools.count())
-    due = _limited(itertools.accumulate(gaps), requests, duration)
-    if not due:
-        raise ScheduleError(f"no request is due in {duration:g} s at {rate:g} per second")
+    due = _limited(itertools.accumulate(gaps, initial=0.0), requests, duration)
     return Schedule("poisson", due, rate, requests=requests, duration=duration, seed=seed)
 
 
@@ -179,8 +181,8 @@ def _traced(entry: Any) -> tuple[float, ServerRequest | None]:
         raise ValueError("it has both prompt and messages; keep one of them")
     if not isinstance(prompt, str | list | None):
         raise ValueError(f"prompt: expected a text or a list of token ids, got {prompt!r}")
-    if not isinstance(messages, list | None):
-        raise ValueError(f"messages: expected a list, got {messages!r}")
+    if not (messages is None or _is_chat(messages)):
+        raise ValueError(f"messages: expected a list of objects, got {messages!r}")
     return float(at), ServerRequest(
         tuple(prompt) if isinstance(prompt, list) else prompt,
         tuple(messages) if messages is not None else None,
@@ -193,7 +195,14 @@ def _limited(
 ) -> tuple[float, ...]:
     if duration is not None:
         times = itertools.takewhile(lambda at: at < duration, times)
-    return tuple(itertools.islice(times, requests))
+    due = tuple(itertools.islice(times, requests if requests is not None else _MAX_REQUESTS + 1))
+    if len(due) > _MAX_REQUESTS:
+        raise ScheduleError(f"a load may have {_MAX_REQUESTS:,} requests, and this one has more")
+    return due
+
+
+def _is_chat(messages: object) -> bool:
+    return isinstance(messages, list) and all(isinstance(one, dict) for one in messages)
 
 
 def _is_count(value: object) -> bool:
@@ -205,7 +214,9 @@ def _check(rate: float, requests: int | None, duration: float | None) -> None:
         raise ScheduleError(f"rate: expected requests per second above 0, got {rate!r}")
     if requests is None and duration is None:
         raise ScheduleError("a load needs an end: state its requests or its duration")
-    if requests is not None and not _is_count(requests):
-        raise ScheduleError(f"requests: expected a whole number of 1 or more, got {requests!r}")
+    if requests is not None and not (_is_count(requests) and requests <= _MAX_REQUESTS):
+        raise ScheduleError(
+            f"requests: expected a whole number from 1 to {_MAX_REQUESTS:,}, got {requests!r}"
+        )
     if duration is not None and not 0 < duration < math.inf:
         raise ScheduleError(f"duration: expected seconds above 0, got {duration!r}")

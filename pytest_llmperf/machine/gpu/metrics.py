@@ -173,7 +173,8 @@ def power(
     spans = [span for iteration in iterations for span in iteration]
     if not spans:
         return MetricReading(None, "no iteration was counted")
-    begin, end = spans[0].start, spans[-1].last
+    # Under load the request that ends last need not be the last one.
+    begin, end = spans[0].start, max(span.last for span in spans)
     total = 0.0
     for track in used:
         if track.facts.mig:
@@ -200,7 +201,7 @@ def energy_per_token(
     if mean.value is None:
         return mean
     spans = [span for iteration in iterations for span in iteration]
-    seconds = spans[-1].last - spans[0].start
+    seconds = max(span.last for span in spans) - spans[0].start
     return MetricReading(mean.value * seconds / sum(span.tokens for span in spans))
 
 
