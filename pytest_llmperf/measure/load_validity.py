@@ -157,9 +157,8 @@ def _queue(result: LoadResult) -> FitnessFinding | None:
     """
     if not result.schedule.is_open or len(result.outcomes) < 2:
         return None
-    # Until the first requests are answered, their number grows in any case.
-    whole = values_of(result.answered, "end_to_end")
-    begin = result.outcomes[0].due + (median(whole) if whole else 0.0)
+    # Until the first of them is answered, their number grows in any case.
+    begin = min((one.ended for one in result.answered), default=result.outcomes[0].due)
     end = result.outcomes[-1].due
     if begin >= end:
         return None

@@ -40,6 +40,14 @@ def result(*outcomes: RequestOutcome, schedule: Schedule | None = None, **more: 
     return LoadResult(schedule or constant(1, requests=len(outcomes)), outcomes, window, **more)
 
 
+def test_a_stable_server_with_long_answers_keeps_up() -> None:
+    """The number in flight grows until the first answers end, and then no more."""
+    steady = [
+        outcome(at, at / 8, asked=at / 8, sent=at / 8, ended=at / 8 + 9.0) for at in range(88)
+    ]
+    assert load_findings(result(*steady, schedule=constant(8, requests=88))) == []
+
+
 def near(value: float) -> Any:
     return pytest.approx(value)
 
