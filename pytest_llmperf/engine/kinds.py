@@ -9,13 +9,25 @@ from typing import Any
 from pytest_llmperf.engine.installed import installed_backend, unknown_extra
 from pytest_llmperf.engine_kinds import EngineKind
 
+#: What llama-cpp-python takes, or swallows with other keyword arguments, and never uses.
+_IGNORED_BY_LLAMA = {
+    "rpc_servers": (
+        "llama-cpp-python ignores it, so the model would be computed on this machine alone; start "
+        "a server that computes on others as the engine instead: llm.engine: server, llm.start: "
+        "llama-server -m model.gguf --rpc HOST:50052 --port {port}"
+    ),
+}
+
 
 def _refused_by_llama(names: Iterable[str]) -> dict[str, str]:
-    return {
+    asked = tuple(names)
+    unknown = {
         name: "the installed llama_cpp.Llama takes no such argument"
         + (f"; did you mean {near!r}?" if near else "")
-        for name, near in unknown_extra(names).items()
+        for name, near in unknown_extra(asked).items()
     }
+    ignored = {name: why for name, why in _IGNORED_BY_LLAMA.items() if name in asked}
+    return {**unknown, **ignored}
 
 
 #: What llama.cpp takes with a context; everything else is the model's, or the whole process's.

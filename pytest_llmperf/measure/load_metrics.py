@@ -16,6 +16,7 @@ from statistics import fmean, median
 from typing import Literal
 
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.stats.percentiles import min_values, percentile
 
 #: ``due``: from the scheduled start. ``sent``: since the request was written.
@@ -128,6 +129,7 @@ class LoadFigures:
         chunk_gap: seconds between chunks.
         slip: how much later than due the client sent each request.
         faults: number of requests without a complete answer, by kind.
+        server_side: the load by the server's own counters, or None.
     """
 
     requests: int
@@ -142,6 +144,7 @@ class LoadFigures:
     chunk_gap: LatencyDistribution | None
     slip: LatencyDistribution | None
     faults: Mapping[str, int]
+    server_side: ServerSide | None = None
 
 
 def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) -> LoadFigures:
@@ -172,6 +175,7 @@ def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) 
         chunk_gap=LatencyDistribution.of(chunk_gaps(answered)),
         slip=LatencyDistribution.of(slips(result)),
         faults=Counter(one.fault for one in result.outcomes if one.fault is not None),
+        server_side=result.server_side,
     )
 
 

@@ -88,7 +88,8 @@ per second; anything unknown is null)::
     load        pattern (in words), arrivals ("closed", "constant", "poisson" or "trace"),
                 concurrency, rate (null where it has none), loads, requests (in all of them),
                 faults {kind: requests}, first_token_since_sent, slip (95% of the requests were
-                sent at most so late), chunk_gap (all seconds; null where unknown)
+                sent at most so late), chunk_gap (all seconds; null where unknown), server [text]
+                (what its own counters say)
 
     gpu         a GPU that was watched through NVML: index (nvidia-smi's), name, uuid,
                 mig (the slice's profile), mig_mode, memory_bytes, memory_bus_bits,

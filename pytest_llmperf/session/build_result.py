@@ -140,7 +140,7 @@ def _test(
     configured = trial.configured[nodeid]
     load = shown_load(test.workload.load, samples.processes)
     findings = [
-        *([load.line] if load and load.loads else []),
+        *(load.lines if load is not None else ()),
         *_findings(samples),
         *_left_out(skipped),
         *roofline_lines(roofline),

@@ -12,6 +12,7 @@ from pytest_llmperf.gate.words import count
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.load_pattern import LoadPattern
 from pytest_llmperf.measure.samples import CANDIDATE, ProcessSample
+from pytest_llmperf.session.server_lines import server_lines
 from pytest_llmperf.units import format_duration
 
 
@@ -32,6 +33,7 @@ class ShownLoad:
         slip: 95th percentile of how late requests were sent, the worst load's; None if a load has
             too few requests.
         chunk_gap: median of the loads' median times between chunks; a chunk is not a token.
+        server: what the server's own counters say of the loads, in words; empty if it has none.
     """
 
     pattern: str
@@ -44,10 +46,15 @@ class ShownLoad:
     first_token_since_sent: float | None = None
     slip: float | None = None
     chunk_gap: float | None = None
+    server: tuple[str, ...] = ()
 
     @property
-    def line(self) -> str:
-        """One line for a reader."""
+    def lines(self) -> tuple[str, ...]:
+        """Lines for a reader; none without a valid load."""
+        return (self._line, *self.server) if self.loads else ()
+
+    @property
+    def _line(self) -> str:
         failed = sum(self.faults.values())
         parts = [
             f"load: {count(self.requests, 'request')} in {count(self.loads, 'load')}, "
@@ -90,6 +97,7 @@ def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> Show
         first_token_since_sent=_median_of_medians(figures),
         slip=max(known) if known and len(known) == len(figures) else None,
         chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
+        server=server_lines(figures),
     )
 
 

@@ -150,6 +150,10 @@ def test_a_prompt_that_does_not_fit_the_context_is_reported(run: Run) -> None:
         (("--budget", "5"), "expected a duration"),
         (("--prompt-tokens", "0"), "expected an integer >= 1"),
         (("--set", "llm.extra.n_ctxx=4"), "takes no such argument; did you mean 'n_ctx'?"),
+        (
+            ("--set", "llm.extra.rpc_servers=host:50052"),
+            "llama-cpp-python ignores it, so the model",
+        ),
     ],
 )
 def test_a_wrong_argument_is_reported_before_anything_loads(

@@ -170,6 +170,21 @@ def test_a_server_over_its_limit_is_slower_not_void_if_the_other_side_keeps_up(
     assert metrics(project)["first_token"]["change"] > 0.5
 
 
+def test_the_servers_own_counters_explain_a_long_wait(project, quiet_machine, simulator):
+    write(project, "concurrency=8, requests=12", "request_latency(max='1ms')", tokens=4)
+    project.configure(config(url=simulator("--slots", "2", "--metrics", "vllm", first=0.4)))
+    result = project.perf()
+    result.assert_outcomes(failed=1)
+    text = " ".join(" ".join(result.outlines).split())
+    assert "vLLM's own counters: up to 2 requests running" in text
+    assert "requests waited in the server's queue in 100% of the readings" in text
+    assert project.session()["tests"][0]["load"]["server"][0].startswith("vLLM's own counters")
+
+    project.configure(config(url=simulator(first=0.4)))
+    project.perf()
+    assert project.session()["tests"][0]["load"]["server"] == []
+
+
 def test_a_trace_is_replayed_at_its_own_times(project, quiet_machine, simulator):
     lines = [{"at": 0}, {"at": 0.1, "prompt": "Another one", "max_tokens": 4}, {"at": 0.2}]
     (project.path / "trace.jsonl").write_text("\n".join(map(json.dumps, lines)))

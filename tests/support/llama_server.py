@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--ctx", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parallel", type=int, default=1, help="slots that share the context")
+    parser.add_argument("--metrics", action="store_true", help="publish /metrics")
     arguments = parser.parse_args()
     params = xllamacpp.CommonParams()
     params.model.path = arguments.model
@@ -28,6 +29,7 @@ def main() -> None:
     params.n_batch = params.n_ubatch = 128
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = arguments.threads
     params.warmup = False
+    params.endpoint_metrics = arguments.metrics
     if arguments.alias:
         params.model_alias = {arguments.alias}
     server = xllamacpp.Server(params)

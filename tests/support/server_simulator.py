@@ -5,8 +5,9 @@ In a test: ``async with ServerSimulator(Plan(first=0.01)) as server: ...`` with 
 
     python tests/support/server_simulator.py --port 0 --plan '{"first": 0.05, "gap": 0.01}'
 
-Its truth is then at ``GET /truth``. A request may change its own plan by a ``simulate`` field of
-its body. All times are seconds of ``time.perf_counter``, which on Linux all processes share.
+Its truth is then at ``GET /truth``, and with ``--metrics`` its own counts are at ``GET
+/metrics``. A request may change its own plan by a ``simulate`` field of its body. All times are
+seconds of ``time.perf_counter``, which on Linux all processes share.
 """
 
 from __future__ import annotations
@@ -19,10 +20,16 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 from simulated_answers import FAULTY_FRAMES, Plan, Truth, event_of, events_of
+from simulated_metrics import Tally, metrics_of
+
+#: Of each request, as its answer states them.
+PROMPT_TOKENS, CACHED_TOKENS = 5, 2
 
 
 class ServerSimulator:
@@ -35,6 +42,7 @@ class ServerSimulator:
         plan: of every request, unless it brings another.
         slots: number of requests served at a time; others wait in order of arrival.
         stop: seconds after the first request at which the whole server stops, and for how long.
+        metrics: dialect of ``/metrics``, of ``simulated_metrics.DIALECTS``; None publishes none.
         port: 0 takes a free one.
     """
 
@@ -44,9 +52,15 @@ class ServerSimulator:
         *,
         slots: int | None = None,
         stop: tuple[float, float] | None = None,
+        metrics: str | None = None,
         port: int = 0,
     ) -> None:
         self.plan = plan or Plan()
+        self.metrics = metrics
+        #: Its own counts, as ``/metrics`` tells them.
+        self.tally = Tally()
+        #: How often ``/metrics`` was asked for.
+        self.metrics_asked = 0
         self.truths: list[Truth] = []
         self.bodies: list[dict[str, Any]] = []
         #: Number of connections that were made.
@@ -79,6 +93,11 @@ class ServerSimulator:
         if request.path == "/truth":
             self._tell(connection, request.method)
             return
+        if request.path == "/metrics":
+            self.metrics_asked += 1
+            if self.metrics is not None:
+                connection.respond(200, metrics_of(self.tally, self.metrics), kind="text/plain")
+                return
         if request.method != "POST":
             connection.respond(404, "{}")
             return
@@ -99,13 +118,31 @@ class ServerSimulator:
         self.truths.append(truth)
         self.bodies.append(body)
         chat = request.path.endswith("/chat/completions")
-        if self._slots is None:
-            truth.started = request.received
-            await _answer(connection, plan, truth, chat)
-            return
-        async with self._slots:
-            truth.started = time.perf_counter()
-            await _answer(connection, plan, truth, chat)
+        async with self._turn():
+            truth.started = request.received if self._slots is None else time.perf_counter()
+            try:
+                await _answer(connection, plan, truth, chat)
+            finally:
+                self.tally.prompt_tokens += PROMPT_TOKENS
+                self.tally.cached_tokens += CACHED_TOKENS
+                self.tally.generated_tokens += sum(tokens for _, tokens in truth.chunks)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a slot, if their number is limited, and hold it."""
+        self.tally.waiting += 1
+        try:
+            if self._slots is not None:
+                await self._slots.acquire()
+        finally:
+            self.tally.waiting -= 1
+        self.tally.running += 1
+        try:
+            yield
+        finally:
+            self.tally.running -= 1
+            if self._slots is not None:
+                self._slots.release()
 
     def _tell(self, connection: _Connection, method: str) -> None:
         truths = [asdict(truth) for truth in self.truths]
@@ -173,11 +210,17 @@ class _Connection(asyncio.Protocol):
         """Write a part of the stream; without data, its end."""
         self.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
 
-    def respond(self, status: int, body: str, header: str = "X-Nothing: 0") -> None:
+    def respond(
+        self,
+        status: int,
+        body: str,
+        header: str = "X-Nothing: 0",
+        kind: str = "application/json",
+    ) -> None:
         """Write a whole response that is no stream."""
         data = body.encode()
         self.transport.write(
-            f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{header}\r\n"
+            f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\n{header}\r\n"
             f"Content-Length: {len(data)}\r\n\r\n".encode()
             + data
         )
@@ -265,7 +308,13 @@ async def serve(arguments: argparse.Namespace) -> None:
     """Serve until the process is ended or its standard input closes."""
     plan = Plan(**json.loads(arguments.plan))
     stop = tuple(arguments.stop) if arguments.stop else None
-    simulator = ServerSimulator(plan, slots=arguments.slots, stop=stop, port=arguments.port)
+    simulator = ServerSimulator(
+        plan,
+        slots=arguments.slots,
+        stop=stop,
+        metrics=arguments.metrics,
+        port=arguments.port,
+    )
     async with simulator:
         print(simulator.url, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -277,6 +326,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--plan", default="{}", help="fields of Plan, as JSON")
     parser.add_argument("--slots", type=int, help="requests served at a time")
+    parser.add_argument("--metrics", help="dialect of /metrics, such as vllm")
     parser.add_argument("--stop", type=float, nargs=2, metavar=("AT", "SECONDS"))
     asyncio.run(serve(parser.parse_args()))
 

@@ -17,6 +17,7 @@ from pytest_llmperf.engine.request import Request
 from pytest_llmperf.engine.server.about import ask_about, root_of, status_of
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.answered import TEMPLATE_TOKENS, generation_of
+from pytest_llmperf.engine.server.counter_watch import CounterWatch
 from pytest_llmperf.engine.server.fault import ServerFault
 from pytest_llmperf.engine.server.generator import LoadGenerator
 from pytest_llmperf.engine.server.load_result import LoadResult
@@ -122,7 +123,9 @@ class ServerEngine:
 
         async def send() -> LoadResult:
             await self._notice_closed()
-            return await LoadGenerator(ask, made, when, OWN_TIME.now).run()
+            async with CounterWatch(self._settings) as watch:
+                result = await LoadGenerator(ask, made, when, OWN_TIME.now).run()
+            return replace(result, server_side=watch.summary)
 
         result = self._run(send())
         if all(one.fault is not None for one in result.outcomes):

@@ -9,7 +9,9 @@ from typing import Any
 
 from pytest_llmperf.engine.server.fault import FaultKind
 from pytest_llmperf.engine.server.schedule import Schedule
+from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.run import Dispatch, Run
+from pytest_llmperf.stored_json import dump, read
 from pytest_llmperf.timeline import Timeline
 
 
@@ -82,6 +84,7 @@ class LoadResult:
         outcomes: of its requests, by number.
         window: when the first request was due and when the last one ended.
         lags: how late the client's event loop was, seconds, at regular looks.
+        server_side: the load by the server's own counters; None if it publishes none.
         max_cached: number of a prompt's tokens that the server may take from its cache; None: all.
     """
 
@@ -90,6 +93,7 @@ class LoadResult:
     window: tuple[float, float]
     lags: array[float] = field(default_factory=lambda: array("d"))
     max_cached: int | None = None
+    server_side: ServerSide | None = None
 
     @property
     def answered(self) -> tuple[RequestOutcome, ...]:
@@ -118,6 +122,7 @@ class LoadResult:
             "window": list(self.window),
             "lags": list(self.lags),
             "max_cached": self.max_cached,
+            "server_side": dump(self.server_side) if self.server_side is not None else None,
         }
 
     @classmethod
@@ -128,4 +133,5 @@ class LoadResult:
         )
         begin, end = data["window"]
         lags = array("d", data["lags"])
-        return cls(schedule, tuple(outcomes), (begin, end), lags, data["max_cached"])
+        side = read(ServerSide, data["server_side"]) if data["server_side"] is not None else None
+        return cls(schedule, tuple(outcomes), (begin, end), lags, data["max_cached"], side)

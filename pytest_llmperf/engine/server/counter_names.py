@@ -1,0 +1,105 @@
+"""What servers call their counters at ``/metrics``, old and new names.
+
+Sources: vLLM's vllm/v1/metrics/loggers.py and, before it, vllm/engine/metrics.py; SGLang's
+python/sglang/srt/observability/metrics_collector.py (before: srt/metrics/collector.py);
+llama.cpp's tools/server/server-context.cpp (before: examples/server/server.cpp).
+
+What is not here on purpose: gauges that hold a rate of the last batches only
+(``sglang:cache_hit_rate``, ``vllm:gpu_prefix_cache_hit_rate``), and ``sglang:num_retracted_reqs``,
+the number retracted at the moment.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Dialect(NamedTuple):
+    """Names of one server's counters. Of each, the first that is published counts.
+
+    Attributes:
+        server: its name, for readers.
+        running, waiting: requests computed and queued now.
+        kv_use: share of the KV cache in use.
+        preemptions: requests that had to give up their place in the KV cache.
+        prompt_tokens: tokens of prompts.
+        generated_tokens: output tokens.
+        cache: pairs of prompt tokens that a cache served, and of prompt tokens in all. The first
+            pair that is published counts.
+        leaves_out_cached: ``prompt_tokens`` are without those that a cache served.
+        how: what makes it publish them.
+    """
+
+    server: str
+    running: tuple[str, ...]
+    waiting: tuple[str, ...]
+    kv_use: tuple[str, ...]
+    preemptions: tuple[str, ...]
+    prompt_tokens: tuple[str, ...]
+    generated_tokens: tuple[str, ...]
+    cache: tuple[tuple[str, str], ...]
+    leaves_out_cached: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name."""
+        pairs = tuple(name for pair in self.cache for name in pair)
+        return tuple(
+            dict.fromkeys(
+                (
+                    *self.running,
+                    *self.waiting,
+                    *self.kv_use,
+                    *self.preemptions,
+                    *self.prompt_tokens,
+                    *self.generated_tokens,
+                    *pairs,
+                )
+            )
+        )
+
+
+DIALECTS = (
+    Dialect(
+        "vLLM",
+        running=("vllm:num_requests_running",),
+        waiting=("vllm:num_requests_waiting",),
+        kv_use=("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+        preemptions=("vllm:num_preemptions_total",),
+        prompt_tokens=("vllm:prompt_tokens_total",),
+        generated_tokens=("vllm:generation_tokens_total",),
+        # A request that waits for room is looked up again at each step, and
+        # prefix_cache_queries and _hits count each time.
+        cache=(
+            ("vllm:prompt_tokens_cached_total", "vllm:prompt_tokens_total"),
+            ("vllm:prefix_cache_hits_total", "vllm:prefix_cache_queries_total"),
+            ("vllm:gpu_prefix_cache_hits_total", "vllm:gpu_prefix_cache_queries_total"),
+        ),
+    ),
+    Dialect(
+        "SGLang",
+        running=("sglang:num_running_reqs",),
+        waiting=("sglang:num_queue_reqs",),
+        kv_use=("sglang:token_usage",),
+        preemptions=("sglang:num_retracted_requests_total", "sglang:num_retracted_reqs_total"),
+        prompt_tokens=("sglang:prompt_tokens_total",),
+        generated_tokens=("sglang:generation_tokens_total",),
+        cache=(("sglang:cached_tokens_total", "sglang:prompt_tokens_total"),),
+    ),
+    Dialect(
+        "llama.cpp",
+        running=("llamacpp:requests_processing",),
+        waiting=("llamacpp:requests_deferred",),
+        kv_use=("llamacpp:kv_cache_usage_ratio",),
+        preemptions=(),
+        prompt_tokens=("llamacpp:prompt_tokens_total",),
+        generated_tokens=("llamacpp:tokens_predicted_total",),
+        cache=(("llamacpp:prompt_tokens_cached_total", "llamacpp:prompt_tokens_total"),),
+        leaves_out_cached=True,
+    ),
+)
+
+#: Labels that tell processes that compute the same request together, each of which may publish.
+SAME_REQUEST = frozenset({"tp_rank", "pp_rank", "moe_ep_rank", "moe_dp_rank", "pid"})
+#: SGLang breaks a total down by this label in further series; the total's is empty.
+BROKEN_DOWN_BY = "priority"

@@ -1,0 +1,121 @@
+"""A load as the server itself counted it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from pytest_llmperf.engine.server.counters import Counters
+from pytest_llmperf.stored_json import Stored
+
+#: Counters that only grow while a server lives.
+_TOTALS = ("preemptions", "prompt_tokens", "generated_tokens", "cache_hits", "cache_queries")
+
+
+@dataclass(frozen=True)
+class SeenLevel(Stored):
+    """A quantity over the readings within a load.
+
+    Attributes:
+        peak: the largest reading. Between two readings it may have been higher.
+        mean: of the readings.
+    """
+
+    peak: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class ServerSide(Stored):
+    """What a server's own counters say about a load. None is unknown, never 0.
+
+    Attributes:
+        server: ``vLLM``, ``SGLang`` or ``llama.cpp``.
+        readings: number of readings within the load.
+        failed: number of further ones that got nothing.
+        running, waiting: requests that it computed, and that were in its queue.
+        kv_use: share of its KV cache in use.
+        waiting_share: share of the readings with a request in the queue.
+        preemptions: requests that lost their place in the KV cache during the load.
+        prompt_tokens, generated_tokens: counted during the load, whoever sent the requests.
+        cache_hits, cache_queries: prompt tokens that a cache served during the load, and prompt
+            tokens in all.
+        went_back: a counter fell: the server was restarted, or several servers answer at this
+            address. What was counted during the load is unknown then.
+    """
+
+    server: str
+    readings: int
+    failed: int
+    running: SeenLevel | None
+    waiting: SeenLevel | None
+    kv_use: SeenLevel | None
+    waiting_share: float | None
+    preemptions: int | None
+    prompt_tokens: int | None
+    generated_tokens: int | None
+    cache_hits: int | None
+    cache_queries: int | None
+    went_back: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        before: Counters | None,
+        during: Sequence[Counters],
+        after: Counters | None,
+        *,
+        failed: int = 0,
+    ) -> ServerSide | None:
+        """Summarise readings; None without any.
+
+        Args:
+            before, after: the load; None where that reading failed.
+            during: readings within it.
+            failed: number of failed readings.
+        """
+        known = [one for one in (before, *during, after) if one is not None]
+        if not known:
+            return None
+        went_back = len({one.server for one in known}) > 1 or any(
+            _falls([getattr(one, name) for one in known]) for name in _TOTALS
+        )
+        waiting = [one.waiting for one in during if one.waiting is not None]
+        counted = {name: None if went_back else _counted(before, after, name) for name in _TOTALS}
+        return cls(
+            server=known[0].server,
+            readings=len(during),
+            failed=failed,
+            running=_level([one.running for one in during]),
+            waiting=_level(waiting),
+            kv_use=_level([one.kv_use for one in during]),
+            waiting_share=fmean(count > 0 for count in waiting) if waiting else None,
+            went_back=went_back,
+            **counted,
+        )
+
+
+def _level(values: Sequence[float | None]) -> SeenLevel | None:
+    known = [value for value in values if value is not None]
+    return SeenLevel(float(max(known)), fmean(known)) if known else None
+
+
+def _falls(readings: Sequence[int | None]) -> bool:
+    known = [value for value in readings if value is not None]
+    return any(later < earlier for earlier, later in pairwise(known))
+
+
+def _counted(before: Counters | None, after: Counters | None, name: str) -> int | None:
+    """Return by how much a counter grew.
+
+    One that appears only during the load began at 0: SGLang publishes some with their first event.
+    """
+    if before is None or after is None:
+        return None
+    begin: int | None = getattr(before, name)
+    end: int | None = getattr(after, name)
+    if end is None or (begin is None and before.incomplete):
+        return None
+    return end - (begin or 0)
