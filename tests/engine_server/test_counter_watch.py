@@ -19,7 +19,7 @@ from tiny_models import tiny_llama
 from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.counter_watch import CounterWatch
-from pytest_llmperf.engine.server.counters import Counters
+from pytest_llmperf.engine.server.counters import ServerCounters
 from pytest_llmperf.engine.server.generator import LoadGenerator
 from pytest_llmperf.engine.server.process import ServerProcess
 from pytest_llmperf.engine.server.schedule import closed
@@ -103,8 +103,8 @@ def test_a_load_that_fails_ends_the_watch() -> None:
     assert asyncio.run(asyncio.wait_for(watched(), 60)) == 2
 
 
-def counters(**values: Any) -> Counters:
-    return Counters("SGLang", **values)
+def counters(**values: Any) -> ServerCounters:
+    return ServerCounters("SGLang", **values)
 
 
 def test_counts_of_a_load_are_those_between_the_readings_around_it() -> None:
@@ -142,10 +142,10 @@ def test_a_counter_that_could_not_be_read_before_is_unknown() -> None:
     "readings",
     [
         [counters(generated_tokens=100), counters(generated_tokens=20)],
-        [counters(running=1), Counters("vLLM", running=1)],
+        [counters(running=1), ServerCounters("vLLM", running=1)],
     ],
 )
-def test_counters_that_go_back_are_no_counts_of_one_server(readings: list[Counters]) -> None:
+def test_counters_that_go_back_are_no_counts_of_one_server(readings: list[ServerCounters]) -> None:
     side = ServerSide.of(readings[0], readings, counters(generated_tokens=150, preemptions=3))
     assert side is not None
     assert side.went_back

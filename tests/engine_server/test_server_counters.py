@@ -12,8 +12,8 @@ from server_simulator import ServerSimulator
 from simulated_metrics import DIALECTS, Tally, metrics_of
 
 from pytest_llmperf.engine.server.counters import (
-    Counters,
     NoCountersError,
+    ServerCounters,
     ask_counters,
     counters_session,
     parse_counters,
@@ -56,11 +56,11 @@ def test_every_servers_names_lead_to_the_same_quantities(dialect: str) -> None:
         **UNKNOWN.get(dialect, {}),
     }
     found = parse_counters(metrics_of(TALLY, dialect).encode())
-    assert found == Counters(SERVERS[dialect], **expected)
+    assert found == ServerCounters(SERVERS[dialect], **expected)
 
 
 def test_what_is_not_published_is_unknown_and_not_zero() -> None:
-    assert parse_counters(b"vllm:num_requests_running 0\n") == Counters("vLLM", running=0)
+    assert parse_counters(b"vllm:num_requests_running 0\n") == ServerCounters("vLLM", running=0)
     assert parse_counters(b"") is None
     assert parse_counters(b"go_goroutines 12\nprocess_cpu_seconds_total 3\n") is None
 
@@ -73,7 +73,7 @@ def test_engines_and_models_of_one_server_count_together() -> None:
         b'vllm:kv_cache_usage_perc{engine="0"} 0.25\r\n'
         b'vllm:kv_cache_usage_perc{engine="1"} 0.75'
     )
-    assert found == Counters("vLLM", running=12, kv_use=0.75)
+    assert found == ServerCounters("vLLM", running=12, kv_use=0.75)
 
 
 def test_processes_that_compute_the_same_requests_count_once() -> None:
@@ -86,7 +86,7 @@ def test_processes_that_compute_the_same_requests_count_once() -> None:
         b'sglang:num_queue_reqs{priority="1"} 4\n'
         b'sglang:num_queue_reqs{priority="2"} 3\n'
     )
-    assert found == Counters("SGLang", running=5, waiting=7)
+    assert found == ServerCounters("SGLang", running=5, waiting=7)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_it_is_asked_with_the_servers_key_which_no_message_shows(
 
 
 def test_counters_are_read_from_a_running_server() -> None:
-    async def ask() -> Counters | None:
+    async def ask() -> ServerCounters | None:
         async with ServerSimulator(metrics="vllm") as server:
             server.tally = TALLY
             found = await read_counters(ServerSettings(server.url))

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.engine.server.counters import (
-    Counters,
     NoCountersError,
+    ServerCounters,
     ask_counters,
     counters_session,
 )
@@ -36,10 +36,10 @@ class CounterWatch:
     def __init__(self, settings: ServerSettings, *, interval: float = 1.0) -> None:
         self._settings = settings
         self._interval = interval
-        self.before: Counters | None = None
-        self.after: Counters | None = None
+        self.before: ServerCounters | None = None
+        self.after: ServerCounters | None = None
         self.problem = ""
-        self._during: list[Counters] = []
+        self._during: list[ServerCounters] = []
         self._failed = 0
         self._gives_up = False
         self._session: aiohttp.ClientSession | None = None
@@ -81,7 +81,7 @@ class CounterWatch:
                 self._during.append(counters)
             await asyncio.sleep(self._interval)
 
-    async def _ask(self) -> Counters | None:
+    async def _ask(self) -> ServerCounters | None:
         assert self._session is not None
         try:
             return await ask_counters(self._session, self._settings.url)

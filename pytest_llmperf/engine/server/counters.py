@@ -48,7 +48,7 @@ class NoCountersError(Exception):
 
 
 @dataclass(frozen=True)
-class Counters:
+class ServerCounters:
     """A server's own counters at one moment. None is unknown, never 0.
 
     Several engines or models of one server count together; of shares, the largest counts.
@@ -79,7 +79,7 @@ class Counters:
     incomplete: bool = False
 
 
-async def read_counters(settings: ServerSettings) -> Counters | None:
+async def read_counters(settings: ServerSettings) -> ServerCounters | None:
     """Return a server's counters, or None if it does not publish any."""
     try:
         async with counters_session(settings) as session:
@@ -110,7 +110,7 @@ def counters_session(settings: ServerSettings) -> aiohttp.ClientSession:
     )
 
 
-async def ask_counters(session: aiohttp.ClientSession, url: str) -> Counters:
+async def ask_counters(session: aiohttp.ClientSession, url: str) -> ServerCounters:
     """Ask a server for its counters.
 
     Args:
@@ -164,7 +164,7 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def parse_counters(data: bytes) -> Counters | None:
+def parse_counters(data: bytes) -> ServerCounters | None:
     """Return the counters in Prometheus' text format; None if no known server's are in it."""
     data = b"\n" + data.replace(b"\r\n", b"\n")
     for dialect in DIALECTS:
@@ -178,7 +178,7 @@ def parse_counters(data: bytes) -> Counters | None:
 _Values = Mapping[str, tuple[float, ...] | None]
 
 
-def _counters(dialect: Dialect, values: _Values) -> Counters:
+def _counters(dialect: Dialect, values: _Values) -> ServerCounters:
     prompt_tokens = _total(values, dialect.prompt_tokens)
     hits, queries = None, None
     for of_hits, of_queries in dialect.cache:
@@ -187,7 +187,7 @@ def _counters(dialect: Dialect, values: _Values) -> Counters:
             break
     if dialect.leaves_out_cached and hits is not None and prompt_tokens is not None:
         prompt_tokens = queries = prompt_tokens + hits
-    return Counters(
+    return ServerCounters(
         dialect.server,
         running=_total(values, dialect.running),
         waiting=_total(values, dialect.waiting),

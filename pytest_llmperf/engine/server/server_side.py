@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
-from pytest_llmperf.engine.server.counters import Counters
+from pytest_llmperf.engine.server.counters import ServerCounters
 from pytest_llmperf.stored_json import Stored
 
-#: Counters that only grow while a server lives.
+#: ServerCounters that only grow while a server lives.
 _TOTALS = ("preemptions", "prompt_tokens", "generated_tokens", "cache_hits", "cache_queries")
 
 
@@ -63,9 +63,9 @@ class ServerSide(Stored):
     @classmethod
     def of(
         cls,
-        before: Counters | None,
-        during: Sequence[Counters],
-        after: Counters | None,
+        before: ServerCounters | None,
+        during: Sequence[ServerCounters],
+        after: ServerCounters | None,
         *,
         failed: int = 0,
     ) -> ServerSide | None:
@@ -107,7 +107,7 @@ def _falls(readings: Sequence[int | None]) -> bool:
     return any(later < earlier for earlier, later in pairwise(known))
 
 
-def _counted(before: Counters | None, after: Counters | None, name: str) -> int | None:
+def _counted(before: ServerCounters | None, after: ServerCounters | None, name: str) -> int | None:
     """Return by how much a counter grew.
 
     One that appears only during the load began at 0: SGLang publishes some with their first event.
