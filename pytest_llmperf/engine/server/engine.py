@@ -38,9 +38,11 @@ _LOAD_SHARE, _ANSWER_SHARE = 0.8, 0.95
 _POLL_S = 0.05
 #: How long a server whose connection broke may take to be gone.
 _END_WAIT_S = 1.0
-_FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 16
+_FIRST_PROMPT, _FIRST_TOKENS = "Say hello.", 4
 #: HTTP statuses by which strict servers refuse a field of the body that they do not know.
 _UNKNOWN_FIELD = (400, 422)
+#: First answers without any text that are not believed.
+_MAX_WORDLESS = 3
 #: Statuses by which a server says that it is loading its model, or has too much to do.
 _BUSY = (429, 503)
 
@@ -182,9 +184,14 @@ class ServerEngine:
             messages=({"role": "user", "content": _FIRST_PROMPT},) if chat else None,
             max_tokens=_FIRST_TOKENS,
         )
+        wordless = 0
         while True:
             try:
                 answer = await self._client.ask(self._request(first, is_first=True))
+                if not answer.output_chunks and wordless < _MAX_WORDLESS:
+                    # A few tokens may be less than a character; other words get another answer.
+                    wordless += 1
+                    continue
                 generation_of(answer, first, self._settings.api, is_shared=True)
                 return answer
             except ServerFault as fault:
