@@ -179,14 +179,21 @@ def test_a_killed_session_leaves_no_process(busy: CommitProject, rev: str, momen
     assert session.left() == []
 
 
-@pytest.mark.parametrize(("rev", "moment"), MOMENTS[1:])
-def test_an_interrupted_session_leaves_nothing(busy: CommitProject, rev: str, moment: str) -> None:
+@pytest.mark.parametrize(
+    ("rev", "moment", "state"),
+    [("hanging", "recording 1 test", "not measured"), ("HEAD~1", "pair 2", "judged, but")],
+)
+def test_an_interrupted_session_leaves_nothing(
+    busy: CommitProject, rev: str, moment: str, state: str
+) -> None:
     session = Running(busy, rev=rev)
     session.wait_for(lambda: session.reached(moment))
     session.process.send_signal(signal.SIGINT)
     assert session.end() == pytest.ExitCode.INTERRUPTED, session.output
     assert session.left() == []
-    assert "not measured, because the session stopped before: test_it.py::test_a" in session.output
+    note = next(line for line in session.output.splitlines() if "the session stopped before" in line)
+    assert note.startswith(f"llmperf: {state}"), session.output
+    assert note.endswith(": test_it.py::test_a"), session.output
     assert busy.checkouts() == []
 
 

@@ -76,7 +76,7 @@ def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytes
             os.kill(search.pid, signal.SIGKILL)
         assert _known(lines) == len(finished)
         finished |= {line.split()[2] for line in lines if line.startswith("llmperf: point ")}
-    assert len(finished) >= 3
+    assert len(finished) >= 2
     result = project.run(*command, "--json", "out.json", timeout=150)
     assert result.ret == 0
     assert _known(result.errlines) == len(finished)
