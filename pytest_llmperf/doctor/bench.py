@@ -11,7 +11,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.load_failure import why_not_loaded
-from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyGain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.gain import (
+    LOOKED_AT,
+    RemedyGain,
+    changes_of,
+    is_decided,
+    judge,
+    why_undecided,
+)
 from pytest_llmperf.doctor.probe import NAME, Probe
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
@@ -129,9 +136,7 @@ class Bench:
         elif samples.unfit:
             outcome, why = "undecided", f"the machine was disturbed: {samples.voided[-1].void}"
         elif outcome == "undecided":
-            why = (
-                "the time was up" if samples.budget_reached else "the gain is too small to measure"
-            )
+            why = "the time was up" if samples.budget_reached else why_undecided(changes)
         timed = all(starts.values())
         return RemedyGain(
             outcome,

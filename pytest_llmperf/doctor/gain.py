@@ -120,6 +120,21 @@ def judge(changes: Mapping[str, RemedyChange]) -> Outcome:
     return "undecided"
 
 
+def looks_slower(changes: Mapping[str, RemedyChange]) -> bool:
+    """Whether a metric was slower by more than is worth reporting, proven or not."""
+    return any(change.effect >= math.log1p(WORTH) for change in changes.values())
+
+
+def why_undecided(changes: Mapping[str, RemedyChange]) -> str:
+    """Return why the changes of all pairs decide nothing, in words that fit their sizes."""
+    worth = math.log1p(WORTH)
+    if looks_slower(changes):
+        return "it looks slower, and the pairs differ too much to prove that"
+    if any(-change.effect >= worth for change in changes.values()):
+        return "the pairs differ too much to prove the gain"
+    return "the gain is too small to measure"
+
+
 def is_decided(changes: Mapping[str, RemedyChange]) -> bool:
     """Whether more pairs are unnecessary."""
     outcome = judge(changes)

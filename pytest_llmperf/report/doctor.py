@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.cause import Remedy
 from pytest_llmperf.diagnosis.sizes import bytes_text
-from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyChange, RemedyGain
+from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyChange, RemedyGain, looks_slower
 from pytest_llmperf.engine.context_room import context_rounding
 from pytest_llmperf.gate.words import change_words, count, effect_words
 from pytest_llmperf.metrics import get_metric
@@ -248,8 +248,10 @@ def _more(checkup: Checkup, width: int) -> list[str]:
         lines += wrap_words(f"tried {change}: {said}; {_gain(gain)}", width)
     for one in checkup.not_tried:
         change = one.found.evidence.remedy.change
-        how = _gain(one.gain) if one.gain is not None else "not tried"
-        lines += wrap_words(f"may help, {how}: {change} ({one.found.evidence.text})", width)
+        gain = one.gain
+        how = _gain(gain) if gain is not None else "not tried"
+        lead = "tried" if gain is not None and looks_slower(gain.changes) else "may help"
+        lines += wrap_words(f"{lead}, {how}: {change} ({one.found.evidence.text})", width)
     for note in checkup.notes:
         lines += wrap_words(note, width, first="note: ")
     return ["", *lines] if lines else []

@@ -140,6 +140,11 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
         "may help, not decided, the time was up: decode 25.9% faster in 1 pair of processes" in text
     )
     assert "note: the time was up" in text
+    (open_,) = checkup.not_tried
+    slower = RemedyGain("undecided", {"tokens_per_sec": RemedyChange(0.48, -9.0, 9.0)}, 3, "why")
+    seen = render(replace(checkup, not_tried=[replace(open_, gain=slower)]), loaded, 200)
+    assert any(line.startswith("tried, not decided, why: decode 61.6% slower") for line in seen)
+    assert not any("may help" in line for line in seen)
     undecided = render(replace(checkup, findings=[]), loaded, 200)[0]
     assert undecided == "no cause is certain, and of 1 change it is not decided whether it helps"
 

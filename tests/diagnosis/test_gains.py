@@ -13,7 +13,14 @@ from tiny_models import tiny_llama
 
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.doctor.bench import Bench
-from pytest_llmperf.doctor.gain import RemedyChange, RemedyGain, changes_of, is_decided, judge
+from pytest_llmperf.doctor.gain import (
+    RemedyChange,
+    RemedyGain,
+    changes_of,
+    is_decided,
+    judge,
+    why_undecided,
+)
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
@@ -63,6 +70,28 @@ def samples(
             }
             found.processes.append(ProcessSample(pair, (row,) * 3, side=side, pair=pair))
     return found
+
+
+@pytest.mark.parametrize(
+    ("effects", "why"),
+    [
+        ((0.48, 0.02, 0.1), "it looks slower, and the pairs differ too much to prove that"),
+        ((-0.2, 0.01, 0.0), "the pairs differ too much to prove the gain"),
+        # A gain that the rest pays for is none.
+        ((-0.2, 0.01, 0.2), "it looks slower, and the pairs differ too much to prove that"),
+        ((-0.03, 0.01, 0.0), "the gain is too small to measure"),
+    ],
+)
+def test_why_nothing_is_decided_fits_what_was_seen(
+    effects: tuple[float, float, float], why: str
+) -> None:
+    names = ("tokens_per_sec", "first_token", "end_to_end")
+    seen = {
+        name: RemedyChange(effect, effect - 1.0, effect + 1.0)
+        for name, effect in zip(names, effects, strict=True)
+    }
+    assert judge(seen) == "undecided"
+    assert why_undecided(seen) == why
 
 
 @pytest.mark.parametrize(
