@@ -113,6 +113,9 @@ Turns = Annotated[
 ServerApi = Annotated[Literal["chat", "completions"], Expected("chat or completions")]
 PromptCache = Annotated[Literal["unique", "shared"], Expected("unique or shared")]
 HeaderValues = Annotated[dict[str, str], Expected("a mapping of names of headers to text")]
+HeaderVariables = Annotated[
+    dict[str, str], Expected("a mapping of names of headers to names of environment variables")
+]
 SplitMode = Annotated[Literal["none", "layer", "row"], Expected("none, layer or row")]
 CacheType = Annotated[
     Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"],

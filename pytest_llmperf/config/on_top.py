@@ -29,6 +29,7 @@ _FIXED = {
     "model": "a session has one model; name another one with --llmperf-set llm.model=...",
     "api": f"{_SAME_WORK}; set it in config.yaml",
     "api_key_env": _NO_SPEED,
+    "header_env": _NO_SPEED,
     "headers": f"{_SAME_WORK}; set it in config.yaml",
     "cache": f"{_SAME_WORK}; set it in config.yaml",
     "max_tokens": f"{_SAME_WORK}; parametrize the test, and pass max_tokens= to the engine",

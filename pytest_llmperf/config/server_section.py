@@ -16,23 +16,25 @@ from pydantic import Field
 from pytest_llmperf.config.fields import (
     Expected,
     HeaderValues,
+    HeaderVariables,
     PromptCache,
     ServerApi,
     Text,
     plain_json_problem,
 )
 from pytest_llmperf.config.section import Part, Problem
+from pytest_llmperf.secret_headers import holds_a_key
 
 _PORT = "{port}"
 #: Names of HTTP headers (RFC 9110, section 5.6.2).
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _KEY_OPTION = re.compile(r"--?api[-_]keys?(=|$)", re.IGNORECASE)
 _USE_VARIABLE = (
     "put the key into an environment variable, and its name into llm.api_key_env: files and "
     "records are no place for keys"
 )
+_NO_VARIABLE = "is not the name of an environment variable; the key itself does not belong here"
 
 
 class ServerPart(Part):
@@ -65,6 +67,14 @@ class ServerPart(Part):
     headers: HeaderValues = Field(
         default_factory=dict, description="Further headers of requests; keys do not belong here."
     )
+    header_env: HeaderVariables = Field(
+        default_factory=dict,
+        description=(
+            "Further headers whose values are keys: for each the environment variable that holds "
+            "it."
+        ),
+        json_schema_extra={"examples": [{"api-key": "AZURE_KEY"}]},
+    )
     body: Annotated[dict[str, Any], Expected("a mapping of fields of the request's body")] = Field(
         default_factory=dict,
         description="Further fields of each request's body; null takes one of the plugin's out.",
@@ -93,12 +103,27 @@ class ServerPart(Part):
         if self.start is not None and (text := _start_problem(self.start)):
             yield "start", text, None
         if self.api_key_env is not None and _VARIABLE.fullmatch(self.api_key_env) is None:
-            text = "is not the name of an environment variable; the key itself does not belong here"
-            yield "api_key_env", text, None
+            yield "api_key_env", _NO_VARIABLE, None
         for name, text in _headers_problems(self.headers):
             yield ("headers", name), text, None
+        for name, text in self._header_env_problems():
+            yield ("header_env", name), text, None
         if text := plain_json_problem(self.body):
             yield "body", text, None
+
+    def _header_env_problems(self) -> Iterator[tuple[str, str]]:
+        """Yield the headers that can't get their value from an environment variable, and why."""
+        given = {name.lower() for name in self.headers}
+        for name, variable in self.header_env.items():
+            if _HEADER.fullmatch(name) is None:
+                yield name, "no HTTP header can have this name"
+            elif _VARIABLE.fullmatch(variable) is None:
+                yield name, _NO_VARIABLE
+            elif name.lower() in given:
+                yield name, "is given twice; keep one of llm.headers and llm.header_env"
+            elif name.lower() == "authorization" and self.api_key_env is not None:
+                yield name, "llm.api_key_env sends this header, too; keep one of them"
+            given.add(name.lower())
 
 
 def _url_problem(url: str) -> str:
@@ -147,7 +172,13 @@ def _headers_problems(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in headers.items():
         if _HEADER.fullmatch(name) is None:
             yield name, "no HTTP header can have this name"
-        elif _SECRET.search(name):
-            yield name, f"a header of this name holds a key; {_USE_VARIABLE}"
+        elif holds_a_key(name):
+            yield (
+                name,
+                (
+                    f"a header of this name holds a key; {_USE_VARIABLE}. For another header than "
+                    f"Authorization: llm.header_env: {{{name}: VARIABLE}}"
+                ),
+            )
         elif not (value.isascii() and value.isprintable()):
             yield name, "no HTTP header can have this value; it may hold printable ASCII only"

@@ -73,6 +73,26 @@ def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> Non
     )
 
 
+def test_a_key_in_another_header_is_named_by_its_variable(tmp_path: Path) -> None:
+    llm = read_llm({"engine": "server", "url": "http://a", "header_env": {"api-key": "AZURE_KEY"}})
+    assert llm.resolved()["header_env"] == {"api-key": "AZURE_KEY"}
+    refused = message(tmp_path, "url: http://a", "headers: {api-key: sesame}")
+    assert "llm.header_env: {api-key: VARIABLE}" in refused
+    assert "sesame" not in refused
+    for line, text in (
+        ("header_env: {api-key: sk-sesame}", "api-key: is not the name of an environment variable"),
+        ("header_env: {'X Y': KEY}", "X Y: no HTTP header can have this name"),
+        ("header_env: {X-a: A, x-A: B}", "x-A: is given twice"),
+    ):
+        found = message(tmp_path, "url: http://a", line)
+        assert text in found
+        assert "sesame" not in found
+    both = ("headers: {X-a: b}", "header_env: {x-A: KEY}")
+    assert "x-A: is given twice" in message(tmp_path, "url: http://a", *both)
+    both = ("api_key_env: KEY", "header_env: {authorization: KEY}")
+    assert "llm.api_key_env sends this header" in message(tmp_path, "url: http://a", *both)
+
+
 def test_other_wrong_values_are_named(tmp_path: Path) -> None:
     lines = message(
         tmp_path, "url: http://a", "api: responses", "cache: off", "n_ctx: 512", "modle: x"

@@ -158,12 +158,15 @@ def test_each_fault_is_kept_with_its_kind_and_without_the_key(case, monkeypatch,
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("SERVER_KEY", KEY)
     plan, kind, status = FAULTS[case]
-    plan = Plan(**{**vars(plan), "error": f"no memory for {KEY}"})
+    monkeypatch.setenv("SERVER_ROUTE", "route-abcdef")
+    plan = Plan(**{**vars(plan), "error": f"no memory for {KEY} at route-abcdef"})
     settings = {
         "idle_s": 0.3,
         "total_s": 1.0,
         "key_variable": "SERVER_KEY",
         "headers": {"X-Api-Token": "token-abcdef"},
+        # Whatever the header is called, it comes from where keys are.
+        "header_variables": {"X-Route": "SERVER_ROUTE"},
     }
     answer, server = ask(plan, **settings)
     assert isinstance(answer, ServerFault)
@@ -176,7 +179,15 @@ def test_each_fault_is_kept_with_its_kind_and_without_the_key(case, monkeypatch,
     shown = [str(answer), repr(answer), answer.body, caplog.text, repr(vars(answer))]
     shown += traceback.format_exception(answer)
     assert answer.__context__ is None
-    assert not [text for text in shown if KEY in text or "token-abcdef" in text]
+    hidden = (KEY, "token-abcdef", "route-abcdef")
+    assert not [text for text in shown if any(one in text for one in hidden)]
+
+
+def test_a_key_is_sent_in_the_header_that_is_named(monkeypatch):
+    monkeypatch.setenv("SERVER_KEY", KEY)
+    answer, server = ask(header_variables={"authorization": "SERVER_KEY"})
+    assert isinstance(answer, ServerAnswer), answer
+    assert server.truths[0].authorization == KEY
 
 
 def test_a_long_prompt_is_sent_without_a_warning():

@@ -43,16 +43,20 @@ def test_another_api_is_refused():
 
 
 def test_the_key_is_read_from_the_environment_that_has_it():
-    settings = ServerSettings("http://h", key_variable="SERVER_KEY")
-    assert settings.read_key({"SERVER_KEY": " sk-1 \n"}) == "sk-1"
-    assert ServerSettings("http://h").read_key({}) is None
-    for environ in ({}, {"SERVER_KEY": "  "}):
-        with pytest.raises(ServerSettingsError, match="SERVER_KEY is not set"):
-            settings.read_key(environ)
-    for key in ("sk\n-1", "sk-é"):
-        with pytest.raises(ServerSettingsError, match="no HTTP header can carry") as caught:
-            settings.read_key({"SERVER_KEY": key})
-        assert key not in str(caught.value)
+    bearer = ServerSettings("http://h", key_variable="SERVER_KEY")
+    header = ServerSettings("http://h", header_variables={"api-key": "SERVER_KEY"})
+    environ = {"SERVER_KEY": " sk-1 \n"}
+    assert bearer.secret_headers(environ) == {"Authorization": "Bearer sk-1"}
+    assert header.secret_headers(environ) == {"api-key": "sk-1"}
+    assert ServerSettings("http://h").secret_headers({}) == {}
+    for settings in (bearer, header):
+        for unset in ({}, {"SERVER_KEY": "  "}):
+            with pytest.raises(ServerSettingsError, match="SERVER_KEY is not set"):
+                settings.secret_headers(unset)
+        for key in ("sk\n-1", "sk-é"):
+            with pytest.raises(ServerSettingsError, match="no HTTP header can carry") as caught:
+                settings.secret_headers({"SERVER_KEY": key})
+            assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize("headers", [{"X": "a\nb"}, {"X": "é"}, {"a b": "x"}, {"": "x"}, {"X": 1}])

@@ -68,8 +68,7 @@ async def ask_about(
     import aiohttp
 
     root = root_of(settings.url)
-    key = settings.read_key()
-    headers = {**settings.headers, **({"Authorization": f"Bearer {key}"} if key else {})}
+    headers = {**settings.headers, **settings.secret_headers()}
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
         paths = ("props", "v1/models", "version")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,6 +12,7 @@ from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.fault import ServerFault
 from pytest_llmperf.engine.server.settings import ServerSettings
+from pytest_llmperf.secret_headers import holds_a_key
 
 try:
     import aiohttp
@@ -27,7 +27,6 @@ from pytest_llmperf.engine.server.exchange import Exchange
 
 #: Bytes that may wait to be parsed before the socket is no longer read.
 _READ_BUFFER = 2**20
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
 
 
 class ServerClient:
@@ -52,8 +51,9 @@ class ServerClient:
 
     async def __aenter__(self) -> ServerClient:
         settings = self._settings
-        headers = _headers(settings)
-        self._secrets = _secrets(settings, headers)
+        secret = settings.secret_headers()
+        headers = {**_headers(settings), **secret}
+        self._secrets = _secrets(settings, headers, secret)
         self._session = aiohttp.ClientSession(
             headers=headers,
             connector=TimedConnector(self._clock),
@@ -97,25 +97,26 @@ class ServerClient:
 
 
 def _headers(settings: ServerSettings) -> dict[str, str]:
-    headers = {
+    return {
         "Accept": "text/event-stream",
         "Accept-Encoding": "identity",
         "Content-Type": "application/json",
         "User-Agent": "pytest-llmperf",
         **settings.headers,
     }
-    key = settings.read_key()
-    if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
-    return headers
 
 
-def _secrets(settings: ServerSettings, headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what no message may contain: the key and whatever else grants access."""
+def _secrets(
+    settings: ServerSettings, headers: Mapping[str, str], secret: Collection[str]
+) -> tuple[str, ...]:
+    """Return what no message may contain: the keys and whatever else grants access.
+
+    ``secret``: the names of the headers that hold keys, whatever they are called.
+    """
     parts = urlsplit(settings.url)
     found = [value for _, value in parse_qsl(parts.query)] + [parts.password or ""]
     for name, value in headers.items():
-        if _SECRET_HEADER.search(name):
+        if name in secret or holds_a_key(name):
             found += [value, value.rpartition(" ")[2]]
     # A longer one first: a shorter one may be its part.
     return tuple(sorted({one for one in found if len(one) > 3}, key=len, reverse=True))

@@ -312,7 +312,7 @@ class ServerEngine:
         if fault.status in (401, 403):
             return (
                 "; put the server's key into an environment variable, and its name into "
-                "llm.api_key_env"
+                "llm.api_key_env, or into llm.header_env for another header than Authorization"
             )
         if fault.status == 404:
             return "; llm.api says which API is asked, llm.model which model"
@@ -329,6 +329,7 @@ def _settings(config: dict[str, Any], process: ServerProcess | None) -> ServerSe
         headers=config["headers"],
         body={**own, **config["body"]},
         key_variable=config["api_key_env"],
+        header_variables=config["header_env"],
         idle_s=limit,
         total_s=limit,
     )

@@ -38,6 +38,7 @@ class ServerSettings:
         headers: sent with each request. Their values are never shown.
         body: fields added to each request's body; None takes a field out of it.
         key_variable: environment variable with the server's key, sent as a bearer token.
+        header_variables: further headers, each with the environment variable that holds its value.
         connect_s: seconds within which a connection must stand.
         idle_s: seconds that the server may be silent, before its first token and after it.
         total_s: seconds that a request may take.
@@ -51,6 +52,7 @@ class ServerSettings:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: Mapping[str, Any] = field(default_factory=dict)
     key_variable: str | None = None
+    header_variables: Mapping[str, str] = field(default_factory=dict)
     connect_s: float = 10.0
     idle_s: float = 60.0
     total_s: float = 600.0
@@ -85,7 +87,8 @@ class ServerSettings:
                 )
         given = [f"the environment variable {self.key_variable}"] if self.key_variable else []
         given += ["the address"] if has_password else []
-        given += ["headers"] if "authorization" in map(str.lower, self.headers) else []
+        every = (*self.headers, *self.header_variables)
+        given += ["headers"] if "authorization" in map(str.lower, every) else []
         if len(given) > 1:
             raise ServerSettingsError(
                 f"{' and '.join(given)} both state how to log in at {shown_url(self.url)}, and a "
@@ -113,24 +116,28 @@ class ServerSettings:
         """Endpoint for messages: without a password and without its query."""
         return shown_url(self.endpoint)
 
-    def read_key(self, environ: Mapping[str, str] = os.environ) -> str | None:
-        """Return the server's key, or None if it needs none.
+    def secret_headers(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """Return the headers whose values are keys, read from the environment.
 
         Raises:
-            ServerSettingsError: the environment variable is not set, or can't be a key.
+            ServerSettingsError: an environment variable is not set, or can't be a key.
         """
-        if self.key_variable is None:
-            return None
-        key = environ.get(self.key_variable, "").strip()
+        found = {n: self._key(variable, environ) for n, variable in self.header_variables.items()}
+        if self.key_variable is not None:
+            found["Authorization"] = f"Bearer {self._key(self.key_variable, environ)}"
+        return found
+
+    def _key(self, variable: str, environ: Mapping[str, str]) -> str:
+        key = environ.get(variable, "").strip()
         if not key:
             raise ServerSettingsError(
-                f"no key for {shown_url(self.url)}: the environment variable {self.key_variable} "
-                "is not set; set it to the server's key"
+                f"no key for {shown_url(self.url)}: the environment variable {variable} is not "
+                "set; set it to the server's key"
             )
         if not _is_header_value(key):
             raise ServerSettingsError(
-                f"the key in the environment variable {self.key_variable} has characters that no "
-                "HTTP header can carry; set it to the server's key alone, without line ends"
+                f"the key in the environment variable {variable} has characters that no HTTP "
+                "header can carry; set it to the server's key alone, without line ends"
             )
         return key
 
