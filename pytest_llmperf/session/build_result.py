@@ -94,6 +94,7 @@ def session_result(
             *_baseline_notes(facts, base),
             *_gpu_notes(facts),
             *_pair_notes(plan),
+            *trial.gate.unjudged_targets(measured.tests),
             *(base.notes if base is not None else ()),
             *(telemetry.notes if telemetry is not None else ()),
             *([waited] if waited else ()),

@@ -15,7 +15,7 @@ from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import open_words
+from pytest_llmperf.gate.words import listed, open_words
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open
@@ -122,6 +122,22 @@ class SessionGate:
         ]
         verdicts = judge_session(evidence, self._alpha)
         return [CheckResult(e, v) for e, v in zip(evidence, verdicts, strict=True)]
+
+    def unjudged_targets(self, tests: Mapping[str, TestSamples]) -> list[str]:
+        """Return the configured targets that tests leave undefined, one line for each metric."""
+        found: dict[str, list[str]] = {}
+        for test in self._recorded:
+            samples = tests[test.nodeid]
+            for check in test.checks:
+                if check.limit is None or _is_defined(check, samples):
+                    continue
+                if not self._no_roofline(test, check, samples):
+                    found.setdefault(check.metric.label, []).append(test.nodeid)
+        return [
+            f"the target of {label} (perf.targets) is not judged in {listed(nodeids)}: it is "
+            "undefined for what is asked there"
+            for label, nodeids in found.items()
+        ]
 
     def stored(self, test: RecordedTest, check: Check) -> BaselineSamples:
         """Return the earlier sessions' samples for one check."""

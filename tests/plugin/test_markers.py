@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from plugin_projects import APP
 
 
 def refused(project, decorator: str) -> pytest.RunResult:
@@ -246,6 +247,27 @@ def test_any_registered_metric_can_be_gated(project):
     )
     project.perf()
     assert gated(project) == {"test_x": {"inter_token": (5, 0.05)}}
+
+
+def test_a_configured_target_that_a_test_leaves_undefined_is_named(project):
+    project.configure(APP + "  targets: {tokens_per_sec: 1, end_to_end: 9s}\n")
+    project.write(
+        test_it="""
+        @pytest.mark.perf
+        def test_x(llm_engine):
+            llm_engine.generate("a", max_tokens=1)
+
+        @pytest.mark.perf
+        def test_y(llm_engine):
+            llm_engine.generate("a", max_tokens=4)
+        """
+    )
+    project.perf()
+    notes = [note for note in project.session()["session"]["notes"] if "perf.targets" in note]
+    assert notes == [
+        "the target of tokens/s (perf.targets) is not judged in test_it.py::test_x: it is "
+        "undefined for what is asked there"
+    ]
 
 
 def test_a_metric_that_the_workload_does_not_have_is_an_error(project):
