@@ -26,6 +26,7 @@ from pytest_llmperf.gate.words import (
     more_words,
     needed_words,
     percent,
+    plural,
     sample_noun,
     seen_words,
     too_few,
@@ -105,8 +106,8 @@ def _contradicted(contradicted: Contradiction, state: Running, evidence: Evidenc
     return (
         f"{change_words(metric, slowdown(state.effect))} in turns, but "
         f"{change_words(metric, contradicted.change)} in {count(contradicted.pairs, 'pair')} whose "
-        "processes ran one after the other: the sides affect each other (a shared cache, heat, "
-        "clocks); perf.turns: processes compares them without"
+        f"{plural(evidence.unit)} ran one after the other: the sides affect each other (a shared "
+        "cache, heat, clocks); perf.turns: processes compares them without"
     )
 
 

@@ -135,7 +135,7 @@ def _claim(screened: Screened, kind: VerdictKind, proof: Proof, evidence: Eviden
         return f"{effect}, and {unchanged_words(evidence)}"
     if kind is VerdictKind.INCONCLUSIVE:
         if screened.low > zone_of(evidence.check.tolerance).negligible:
-            return f"{effect}, suspect: not every process is that slow"
+            return f"{effect}, suspect: not every {evidence.unit} is that slow"
         return f"{effect}, suspect: within what sessions may differ"
     if kind is VerdictKind.REGRESSED:
         assert proof.log_evidence is not None

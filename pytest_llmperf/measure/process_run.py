@@ -242,6 +242,7 @@ class ProcessRun:
             iterations=plan.perf.iterations,
             side=slot.side,
             pair=None if slot.pair is None else slot.pair + 1,
+            unit=plan.unit.name,
         )
 
     def _replay(self, tokens: int | None = None, part: Part = "whole") -> Generator[int, None, Run]:

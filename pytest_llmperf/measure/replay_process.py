@@ -16,7 +16,8 @@ class Step:
     ``process`` and ``pair`` count from 1; ``iteration`` is None while warming up.
     ``processes`` is the planned minimum; ``side`` is CANDIDATE or BASE, and ``pair`` is None
     without a comparison. ``open`` says what is known of the test's undecided metrics; ``left``
-    is how many seconds all tests are expected to take, or None where unknown.
+    is how many seconds all tests are expected to take, or None where unknown. ``unit`` is the noun
+    for what is counted.
     """
 
     process: int
@@ -28,6 +29,7 @@ class Step:
     pair: int | None
     open: tuple[str, ...] = ()
     left: float | None = None
+    unit: str = "process"
 
 
 @dataclass(frozen=True)

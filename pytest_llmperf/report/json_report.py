@@ -5,7 +5,8 @@ per second; anything unknown is null)::
 
     schema      1
     session     machine, model, engine, processes (the fewest per test, or pairs of
-                them), iterations, seed, wall_s, generation_s,
+                them), unit (what one sample comes from: "process", or "block" of a
+                server that runs already), iterations, seed, wall_s, generation_s,
                 recording_generation_s, busy [text], notes [text], baselines [file],
                 recorded_to, against (what the base side is called), base_commit (its
                 hash, or null where it is another configuration),
@@ -151,6 +152,7 @@ def session_json(session: SessionResult) -> dict[str, Any]:
             "model": session.model,
             "engine": session.engine,
             "processes": session.processes,
+            "unit": session.unit,
             "iterations": session.iterations,
             "seed": session.seed,
             "wall_s": session.wall_seconds,

@@ -68,9 +68,9 @@ class LogProgress:
 
 
 def round_words(step: Step) -> str:
-    """Name the process that is running: ``process 2``; ``pair 4, candidate``."""
+    """Name the process, or block, that is running: ``process 2``; ``pair 4, candidate``."""
     if step.pair is None:
-        return f"process {step.process}"
+        return f"{step.unit} {step.process}"
     return f"pair {step.pair}, {printable(step.side)}"
 
 

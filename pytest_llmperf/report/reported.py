@@ -183,6 +183,7 @@ class ShownFacts(Stored):
     false_alarms: Maybe
     fails: frozenset[VerdictKind] = field(default=FAILING, metadata=LATER)
     provenance: ReportedProvenance | None = field(default=None, metadata=LATER)
+    unit: str = field(default="process", metadata=LATER)
     seed: Whole = 0
     recorded_to: str | None = None
     fitness: tuple[ReportedFitness, ...] = ()

@@ -82,6 +82,7 @@ def session_result(
         model=facts.model.label,
         engine=f"{facts.info.engine} {facts.info.engine_version}",
         processes=plan.processes,
+        unit=plan.unit.name,
         iterations=plan.perf.iterations,
         seed=plan.seed,
         tests=tests,
@@ -142,7 +143,7 @@ def _test(
     load = shown_load(test.workload.load, samples.processes)
     findings = [
         *(load.lines if load is not None else ()),
-        *_findings(samples),
+        *_findings(samples, trial.plan.unit.name),
         *_left_out(skipped),
         *roofline_lines(roofline),
     ]
@@ -190,22 +191,23 @@ def _with_quality(test: TestResult, quality: TestQuality | None) -> TestResult:
     )
 
 
-def _findings(samples: TestSamples) -> list[str]:
+def _findings(samples: TestSamples, unit: str) -> list[str]:
+    """Return what was found in a test's samples; ``unit``: the noun for what one comes from."""
     found = []
     stalled = sum(
         stalls(rows) for side in (CANDIDATE, BASE) if (rows := samples.values("end_to_end", side))
     )
     if stalled:
         found.append(
-            f"{count(stalled, 'stalled iteration')} (over 1.25 times their process's median; "
+            f"{count(stalled, 'stalled iteration')} (over 1.25 times their {unit}'s median; "
             "kept, the median absorbs them)"
         )
     if samples.voided and samples.processes:
-        left_out = count(len(samples.voided), "process")
+        left_out = count(len(samples.voided), unit)
         found.append(f"{left_out} left out as invalid: {_why_void(samples.voided[0])}")
     # What the configuration lets count anyway.
     found += [
-        f"in {count(len(entry.processes), 'process')}: {entry}"
+        f"in {count(len(entry.processes), unit)}: {entry}"
         for entry in fitness_entries_of(samples)
         if entry.doing == "measurement" and entry.severity == "warn"
     ]

@@ -241,6 +241,7 @@ class SessionResult:
         model: name of the model, quantization included.
         engine: the engine and its version.
         processes: fewest engine processes (or pairs of them) per test.
+        unit: the noun for what one sample comes from: ``process``, or ``block``.
         iterations: iterations per process.
         seed: seed of the random order.
         tests: the tests in the order they ran.
@@ -305,4 +306,5 @@ class SessionResult:
     history: ReportHistory | None = None
     policy: FailPolicy | None = None
     unmeasured: tuple[UnmeasuredTest, ...] = ()
+    unit: str = "process"
     interrupted: bool = False

@@ -15,7 +15,7 @@ from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
 from pytest_llmperf.gate.running import first_look
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
-from pytest_llmperf.gate.words import listed, open_words
+from pytest_llmperf.gate.words import count, listed, open_words
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open
@@ -184,7 +184,7 @@ class SessionGate:
             if paired or not check.metric.compared
             else self._baseline(test, check, samples),
             pairs=_pairs(check, samples, self.base_name, seconds) if paired else None,
-            invalid=unfit(samples, plan.processes, interrupted) or _unfit_for_now(unknown),
+            invalid=unfit(samples, plan, interrupted=interrupted) or _unfit_for_now(unknown),
             error=self._broken(nodeid)
             or samples.error
             or self._undefined(test, samples, check, unknown),
@@ -258,18 +258,19 @@ def _other_work(
     return BaselineSamples("workload changed", sessions=(rows,) if rows else (), detail=other)
 
 
-def unfit(samples: TestSamples, planned: int, interrupted: bool = False) -> tuple[str, ...]:
+def unfit(samples: TestSamples, plan: Plan, *, interrupted: bool = False) -> tuple[str, ...]:
     """Return why the machine or the replays were unfit, if too few good samples are left.
 
     With two sides a pair is good only if both of its processes are valid. ``interrupted``: others
     could still have replaced the void ones, unless the test was given up.
     """
-    enough = (interrupted or samples.good >= planned) and not samples.unfit
+    enough = (interrupted or samples.good >= plan.processes) and not samples.unfit
     if enough or not samples.voided:
         return ()
     # The texts differ only in digits from process to process, so one is enough.
     text, others = samples.voided[-1].void or "", len(samples.voided) - 1
-    return (f"{text} (and {others} more processes like it)" if others else text,)
+    more = count(others, f"more {plan.unit.name}")
+    return (f"{text} (and {more} like it)" if others else text,)
 
 
 def why_disturbed(samples: TestSamples, planned: int) -> str:
@@ -378,13 +379,14 @@ def _too_few_values(
     rows = samples.pooled_rows(source, CANDIDATE) or samples.pooled_rows(source, BASE)
     each = min(map(len, rows), default=0)
     name, groups = check.metric.label, first_look(check.metric)
-    limit, noun, setting = plan.max_processes, "processes", "max_processes"
+    unit, limit = plan.unit, plan.max_processes
+    noun, setting = unit.plural, "max_processes"
     if plan.paired:
-        noun, setting = "pairs of processes", "max_pairs"
+        noun, setting = f"pairs of {unit.plural}", "max_pairs"
     if each and group_size(each, percent) * groups <= limit:
         return None
     return (
-        f"{name} needs at least {groups} groups of {min_values(percent)} values; a process of this "
-        f"workload has {each}, and at most {limit} {noun} are measured: ask for more requests or "
-        f"output tokens in the test, raise perf.{setting}, or ask for a lower percentile"
+        f"{name} needs at least {groups} groups of {min_values(percent)} values; a {unit.name} of "
+        f"this workload has {each}, and at most {limit} {noun} are measured: ask for more requests "
+        f"or output tokens in the test, raise perf.{setting}, or ask for a lower percentile"
     )

@@ -15,6 +15,7 @@ from pytest_llmperf.baselines.record import (
     TestRecord,
     now,
 )
+from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import CANDIDATE, TestSamples
 from pytest_llmperf.metrics import METRICS, get_metric
 from pytest_llmperf.session.fitness_entries import (
@@ -87,9 +88,9 @@ def _test(test: RecordedTest, trial: Trial, accepted: str | None) -> TestRecord:
     samples, planned = trial.measurement.tests[test.nodeid], trial.plan.processes
     names = dict.fromkeys([*METRICS, *(check.metric.name for check in test.checks)])
     earlier, samples = samples.earlier, samples.of_this_session()
-    invalid = unfit(samples, planned) or _disturbed(samples, planned)
+    invalid = unfit(samples, trial.plan) or _disturbed(samples, planned)
     samples = samples.undisturbed()
-    invalid = invalid or _unfinished(samples, planned, earlier)
+    invalid = invalid or _unfinished(samples, trial.plan, earlier)
     if samples.error is not None:
         invalid = (samples.error.splitlines()[0], *invalid)
     return TestRecord(
@@ -123,11 +124,13 @@ def _disturbed(samples: TestSamples, planned: int) -> tuple[str, ...]:
     return (f"only the difference to the other side counts: {text}",) if text else ()
 
 
-def _unfinished(samples: TestSamples, planned: int, earlier: int) -> tuple[str, ...]:
+def _unfinished(samples: TestSamples, plan: Plan, earlier: int) -> tuple[str, ...]:
     """Return why a test has too few samples to represent a session."""
     done = sum(sample.side == CANDIDATE for sample in samples.processes)
-    if done >= planned:
+    if done >= plan.processes:
         return ()
     if earlier:
-        return (f"decided by {earlier} pairs of earlier sessions; {done} processes were measured",)
-    return (f"{done} of {planned} processes were measured before the time budget ended",)
+        measured = f"{done} {plan.unit.plural} were measured"
+        return (f"decided by {earlier} pairs of earlier sessions; {measured}",)
+    measured = f"{done} of {plan.processes} {plan.unit.plural} were measured"
+    return (f"{measured} before the time budget ended",)

@@ -62,6 +62,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Parsed:
     return Parsed(written(whole_report(), tmp_path_factory.mktemp("whole")))
 
 
+def test_samples_are_counted_by_what_they_come_from(tmp_path: Path) -> None:
+    one = TestResult("t.py::t", (row("end_to_end", 1.0, 1.0, 1.0),), processes=3)
+    for unit, plural in (("process", "processes"), ("block", "blocks")):
+        page = Parsed(written(session_json(session(one, unit=unit)), tmp_path)).text
+        assert f"at least 3 {plural} of 3 iterations a test" in page
+        assert f"measured in 3 {plural}" in page
+
+
 def test_verdicts_reasons_and_intervals_need_no_script(whole: Parsed) -> None:
     for part in (
         "2 regressed",

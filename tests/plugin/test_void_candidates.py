@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -102,8 +103,13 @@ def test_a_percentile_configured_for_all_tests_is_refused_where_it_can_not_be_ha
 
 
 def test_half_void_pairs_are_no_good_pairs() -> None:
+    from pytest_llmperf.config.schema import PerfConfig
+    from pytest_llmperf.measure.plan import Plan
+    from pytest_llmperf.measure.replication import BLOCK
     from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
     from pytest_llmperf.session.session_gate import unfit
+
+    plan = Plan({}, {}, 1.0, PerfConfig(processes=3), seed=1, budget=60.0)
 
     def half(side: str, pair: int | None, void: str | None = None) -> ProcessSample:
         return ProcessSample(0, ({"end_to_end": 1.0},), void=void, side=side, pair=pair)
@@ -111,15 +117,15 @@ def test_half_void_pairs_are_no_good_pairs() -> None:
     void = [half(BASE, pair, "a neighbour took the cores") for pair in (1, 2)]
     valid = [half(CANDIDATE, 0), half(BASE, 0), half(CANDIDATE, 1), half(CANDIDATE, 2)]
     samples = TestSamples(valid, voided=void, budget_reached=True)
-    assert unfit(samples, planned=3) == (
-        "a neighbour took the cores (and 1 more processes like it)",
-    )
+    assert unfit(samples, plan) == ("a neighbour took the cores (and 1 more process like it)",)
+    of_blocks = unfit(samples, replace(plan, unit=BLOCK))
+    assert of_blocks == ("a neighbour took the cores (and 1 more block like it)",)
     # Others could have replaced them if the user had not ended the session.
-    assert unfit(samples, planned=3, interrupted=True) == ()
+    assert unfit(samples, plan, interrupted=True) == ()
     given_up = TestSamples(valid, voided=void, unfit=True)
-    assert unfit(given_up, planned=3, interrupted=True) != ()
+    assert unfit(given_up, plan, interrupted=True) != ()
     # Two more whole pairs are enough, and so are processes of a test that only one side has.
     more = [half(side, pair) for pair in (3, 4) for side in (CANDIDATE, BASE)]
-    assert unfit(TestSamples([*valid, *more], voided=void), planned=3) == ()
+    assert unfit(TestSamples([*valid, *more], voided=void), plan) == ()
     alone = [half(CANDIDATE, None)] * 3
-    assert unfit(TestSamples(alone, voided=[half(CANDIDATE, None, "hot")]), planned=3) == ()
+    assert unfit(TestSamples(alone, voided=[half(CANDIDATE, None, "hot")]), plan) == ()

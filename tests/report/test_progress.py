@@ -37,6 +37,7 @@ def step(**changes: object) -> Step:
 
 def test_a_round_is_a_process_or_one_of_a_pair() -> None:
     assert round_words(step()) == "process 2"
+    assert round_words(step(unit="block")) == "block 2"
     assert round_words(step(pair=3, side="base")) == "pair 3, base"
 
 

@@ -142,7 +142,10 @@ def _origin(report: ReportedSession) -> str:
         "base commit": session.base_commit or "",
         "recorded to": session.recorded_to or "",
         "seed": str(session.seed),
-        "plan": f"at least {session.processes} processes of {session.iterations} iterations a test",
+        "plan": (
+            f"at least {count(session.processes, session.unit)} of "
+            f"{count(session.iterations, 'iteration')} a test"
+        ),
         "false alarms": "" if alarms is None else f"at most {alarms:.3g} a session",
     }
     notes = [*session.notes, *(f"{REMOVED}: {nodeid}" for nodeid in report.removed)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
+from pytest_llmperf.gate.words import count, plural
 from pytest_llmperf.metric_types import Unit
 from pytest_llmperf.report.forms.headline import NOT_MEASURED
 from pytest_llmperf.report.forms.outcome import Outcome, outcome_of
@@ -62,7 +63,7 @@ def test_section(test: ShownTest, number: int, report: ReportedSession) -> str:
         f'<summary>{badge(kind)} <span class="name">{text(test.nodeid)}</span> '
         f'<span class="why">{text(_reason(test))}</span></summary><div class="body">'
         f"{metrics_table(test.checks)}{_causes(test)}{charts}{_roofline(test.roofline)}"
-        f"{_telemetry(test, report)}{_work(test)}</div></details>\n"
+        f"{_telemetry(test, report)}{_work(test, report)}</div></details>\n"
     )
 
 
@@ -174,9 +175,12 @@ def _gpu(gpu: ReportedGpuTelemetry, report: ReportedSession) -> str:
     )
 
 
-def _work(test: ShownTest) -> str:
+def _work(test: ShownTest, report: ReportedSession) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in test.settings.items())
-    measured = f"{test.pairs} pairs of processes" if test.pairs else f"{test.processes} processes"
+    unit = report.session.unit
+    measured = count(test.processes, unit)
+    if test.pairs:
+        measured = count(test.pairs, f"pair of {plural(unit)}")
     if test.earlier_pairs:
         measured += f", {test.earlier_pairs} of them measured by earlier sessions"
     sources = dict.fromkeys(
