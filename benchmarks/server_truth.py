@@ -66,20 +66,22 @@ def fetch_truth(url: str) -> tuple[Truths, Sequence[float]]:
     return sorted(found["truths"], key=lambda one: int(one["number"])), found["stopped"]
 
 
-def first(number: int) -> float:
+def first(number: int, *, in_step: bool = False) -> float:
     """Return the seconds to the first token of a request.
 
     Every fourth is too slow to be good. No two are in step: of 64 requests that come at the same
     moment, the server itself would see the last one milliseconds late.
     """
-    return FIRST * (1 if number % 4 else 4) + GAP * (number * 0.618 % 1.0)
+    return FIRST * (1 if number % 4 else 4) + (0.0 if in_step else GAP * (number * 0.618 % 1.0))
 
 
-async def load(url: str, schedule: Schedule, count: int) -> LoadResult:
+async def load(url: str, schedule: Schedule, count: int, *, in_step: bool = False) -> LoadResult:
     """Put a load on the server."""
     requests = [
         ServerRequest(
-            "hi", max_tokens=TOKENS, body={"simulate": {"number": number, "first": first(number)}}
+            "hi",
+            max_tokens=TOKENS,
+            body={"simulate": {"number": number, "first": first(number, in_step=in_step)}},
         )
         for number in range(count)
     ]
@@ -135,23 +137,40 @@ def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
     }
 
 
+def delays(result: LoadResult, truths: Truths) -> Iterator[tuple[float, float]]:
+    """Yield what each first token took on its ways, in seconds: to the server, and back.
+
+    From when the client was about to write its request to when the server read it, and from when
+    the server was about to write the first chunk to when the client read it. Both clocks are one
+    on Linux. A process reads its connections one after the other: what arrives together is read
+    the later the more of it there is, in the server and in the client.
+    """
+    by_number = {one["number"]: one for one in truths}
+    for outcome in result.answered:
+        truth = by_number[outcome.number]
+        assert outcome.sent is not None
+        yield truth["received"] - outcome.sent, outcome.times[0] - truth["chunks"][0][0]
+
+
 def agree(name: str, truth: float, measured: float) -> bool:
     """Whether a figure is near enough to its truth."""
     off = abs(measured - truth)
     return off <= SHARE * truth or ("/s" not in name and name != "goodput" and off <= SECONDS)
 
 
-def compare(name: str, schedules: Sequence[Schedule], count: int) -> bool:
+def compare(name: str, schedules: Sequence[Schedule], count: int, *, in_step: bool = False) -> bool:
     """Measure one load with each schedule; print its figures beside the truth."""
     rows: dict[str, list[tuple[float, float]]] = {}
     findings: list[str] = []
     late: list[float] = []
+    ways: list[tuple[float, float]] = []
     with simulator({"first": FIRST, "gap": GAP}) as url:
         for schedule in schedules:
-            result = asyncio.run(load(url, schedule, count))
+            result = asyncio.run(load(url, schedule, count, in_step=in_step))
             truths, _ = fetch_truth(url)
             findings += (str(one) for one in load_findings(result))
             late += slips(result)
+            ways += delays(result, truths)
             measured = measured_figures(result, truths)
             for figure, truth in true_figures(result, truths).items():
                 rows.setdefault(figure, []).append((truth, measured[figure]))
@@ -169,6 +188,13 @@ def compare(name: str, schedules: Sequence[Schedule], count: int) -> bool:
             f"{'' if good else '  OFF'}"
         )
     print(f"{name:16} sent late: {median(late) * 1000:.3f} ms, at worst {max(late) * 1000:.3f} ms")
+    for where, seconds in zip(
+        ("in the server", "in the client"), zip(*ways, strict=True), strict=True
+    ):
+        print(
+            f"{name:16} read late {where}: {median(seconds) * 1000:.3f} ms, "
+            f"at worst {max(seconds) * 1000:.3f} ms"
+        )
     for finding in findings:
         print(f"{name:16} {finding}")
     return fine
@@ -225,9 +251,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--in-step",
+        action="store_true",
+        help="only 64 requests that all come at the same moment: where the difference arises",
+    )
     arguments = parser.parse_args()
     times = range(arguments.repeat)
     print(f"{'load':16} {'figure':15} {'truth':>12} {'measured':>12} difference (spread)")
+    if arguments.in_step:
+        schedules = [closed(64, requests=384) for _ in times]
+        return 0 if compare("64 in step", schedules, 384, in_step=True) else 1
     fine = [
         compare("1 at a time", [closed(1, requests=8) for _ in times], 8),
         compare("8 at a time", [closed(8, requests=64) for _ in times], 64),

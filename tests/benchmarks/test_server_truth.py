@@ -1,0 +1,32 @@
+"""Where the benchmark of true figures finds the time that a request and its answer took."""
+
+from __future__ import annotations
+
+from array import array
+
+import pytest
+from server_truth import delays, first
+
+from pytest_llmperf.engine.server.generator import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.schedule import closed
+
+
+def answered(number: int, sent: float, arrived: float) -> RequestOutcome:
+    times = array("d", (arrived, arrived + 0.01))
+    return RequestOutcome(number, sent, sent, sent, arrived + 0.01, times, arrived, 1, 2, 2)
+
+
+def test_both_ways_of_a_request_are_told_apart_whatever_the_order():
+    outcomes = (answered(0, 1.0, 1.25), answered(1, 2.0, 2.5))
+    result = LoadResult(closed(2, requests=2), outcomes, (1.0, 3.0))
+    truths = [
+        {"number": 1, "received": 2.002, "chunks": [(2.499, 1), (2.6, 1)]},
+        {"number": 0, "received": 1.001, "chunks": [(1.247, 1), (1.3, 1)]},
+    ]
+    found = [way for both in delays(result, truths) for way in both]
+    assert found == pytest.approx([0.001, 0.003, 0.002, 0.001])
+
+
+def test_requests_are_in_step_only_where_that_is_asked_for():
+    assert len({first(number) for number in range(64)}) == 64
+    assert len({first(number, in_step=True) for number in range(64)}) == 2
