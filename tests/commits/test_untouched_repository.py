@@ -191,7 +191,8 @@ def test_an_interrupted_session_leaves_nothing(
     session.process.send_signal(signal.SIGINT)
     assert session.end() == pytest.ExitCode.INTERRUPTED, session.output
     assert session.left() == []
-    note = next(line for line in session.output.splitlines() if "the session stopped before" in line)
+    lines = session.output.splitlines()
+    note = next(line for line in lines if "because the session stopped before" in line)
     assert note.startswith(f"llmperf: {state}"), session.output
     assert note.endswith(": test_it.py::test_a"), session.output
     assert busy.checkouts() == []

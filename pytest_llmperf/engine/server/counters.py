@@ -95,11 +95,10 @@ def counters_session(settings: ServerSettings) -> aiohttp.ClientSession:
     """
     import aiohttp
 
-    key = settings.read_key()
     return aiohttp.ClientSession(
         headers={
             **settings.headers,
-            **({"Authorization": f"Bearer {key}"} if key else {}),
+            **settings.secret_headers(),
             "Accept": "text/plain;version=0.0.4",
             "Accept-Encoding": "identity",
         },
