@@ -18,6 +18,7 @@ from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import count, listed, open_words
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.replication import BLOCK
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.metrics import percentile_parts
@@ -28,6 +29,7 @@ from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.roofline import Unknown
 from pytest_llmperf.session.tolerances import calibrated
 from pytest_llmperf.session.undefined import undefined_text
+from pytest_llmperf.session.warming_up import warming_up
 from pytest_llmperf.stats.percentiles import group_size, min_values
 from pytest_llmperf.stats.summary import process_medians, stalled, stalls
 
@@ -184,7 +186,9 @@ class SessionGate:
             if paired or not check.metric.compared
             else self._baseline(test, check, samples),
             pairs=_pairs(check, samples, self.base_name, seconds) if paired else None,
-            invalid=unfit(samples, plan, interrupted=interrupted) or _unfit_for_now(unknown),
+            invalid=unfit(samples, plan, interrupted=interrupted)
+            or _unfit_for_now(unknown)
+            or self._warming_up(check, judged, paired=paired),
             error=self._broken(nodeid)
             or samples.error
             or self._undefined(test, samples, check, unknown),
@@ -200,6 +204,13 @@ class SessionGate:
             disturbed=disturbed,
             unit=plan.unit.name,
         )
+
+    def _warming_up(self, check: Check, samples: TestSamples, *, paired: bool) -> tuple[str, ...]:
+        """Return that a server which runs on was warming up; in pairs both sides met that."""
+        if paired or self._plan.unit is not BLOCK:
+            return ()
+        text = warming_up(check.metric, samples.values(check.metric.name), check.tolerance)
+        return (text,) if text else ()
 
     def _no_roofline(
         self, test: RecordedTest, check: Check, samples: TestSamples

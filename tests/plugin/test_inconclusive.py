@@ -15,7 +15,7 @@ def test_x(llm_engine):
 
 
 @pytest.fixture
-def undecided(project):
+def undecided(project, quiet_machine):
     """A project whose only test can't be decided from what is stored."""
     project.write(test_it=UNPROVEN)
     assert project.perf("--llmperf-record").ret == 0
@@ -71,7 +71,7 @@ def test_a_test_that_fails_for_another_metric_does_not_warn(undecided):
     result.assert_outcomes(failed=1, warnings=0)
 
 
-def test_a_decided_test_does_not_warn(project):
+def test_a_decided_test_does_not_warn(project, quiet_machine):
     project.configure(app("toy:steady"))
     project.write(test_it=UNPROVEN.replace("1%", "99%"))
     project.perf("--llmperf-record").assert_outcomes(passed=1, warnings=0)

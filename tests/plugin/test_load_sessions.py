@@ -13,7 +13,7 @@ from tiny_models import tiny_llama
 
 SUPPORT = Path(__file__).parent.parent / "support"
 #: A busy machine makes this client late, too.
-FITNESS = {"client_slip": "note", "rate_not_reached": "note"}
+FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
 PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "budget": "60s", "fitness": FITNESS}
 TEST = """
 @pytest.mark.load({load})
@@ -138,6 +138,19 @@ def test_what_makes_a_load_void_is_said(project, quiet_machine, simulator, load,
     (test,) = project.session()["tests"]
     assert test["verdict"] in ("invalid", "error")
     assert reason in json.dumps(test)
+
+
+def test_a_server_that_warms_up_is_not_judged(project, quiet_machine, simulator):
+    write(project, "rate=40, requests=20", "first_token(max='60s', tolerance='10%')")
+    project.configure(config(url=simulator(cold=0.2)))
+    numbers = ("processes", "max_processes", "max_pairs")
+    blocks = [f"--llmperf-set=perf.{name}=5" for name in numbers]
+    project.perf(*blocks)
+    (test,) = project.session()["tests"]
+    assert test["verdict"] == "invalid"
+    assert "the server was still warming up: first token went from" in json.dumps(test)
+    # It is warm by now.
+    project.perf(*blocks).assert_outcomes(passed=1)
 
 
 def test_a_test_may_accept_failing_requests(project, quiet_machine, simulator):

@@ -111,6 +111,8 @@ class ServerSimulator:
         plan = replace(self.plan, **asked)
         if plan.tokens is None:
             plan = replace(plan, tokens=int(body.get("max_tokens") or 16))
+        if plan.cold:
+            plan = replace(plan, first=plan.first + plan.cold * 0.97 ** len(self.truths))
         if plan.faulty_share < 1.0 and self._draw.random() >= plan.faulty_share:
             plan = replace(plan, fault=None)
         truth = Truth(number, request.received, fault=plan.fault)

@@ -33,6 +33,8 @@ class Plan:
 
     Attributes:
         first: seconds from the request's start to its first token.
+        cold: further seconds before the first token of the server's first request, and of each
+            request 3% less than of the one before.
         gap: seconds from token to token.
         tokens: number of output tokens; None takes the request's ``max_tokens``.
         tokens_per_chunk: how many are sent together, when the last of them is due.
@@ -56,6 +58,7 @@ class Plan:
     """
 
     first: float = 0.0
+    cold: float = 0.0
     gap: float = 0.0
     tokens: int | None = None
     tokens_per_chunk: int = 1
