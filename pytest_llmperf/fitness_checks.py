@@ -126,6 +126,9 @@ CHECKS: dict[str, FitnessCheck] = {
             "client_slip", "invalid", "measurement", "the client sent a load's requests late"
         ),
         FitnessCheck(
+            "client_busy", "invalid", "measurement", "the client may be what limits a load"
+        ),
+        FitnessCheck(
             "rate_not_reached",
             "invalid",
             "measurement",

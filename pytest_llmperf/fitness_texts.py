@@ -133,6 +133,11 @@ CHECK_TEXTS: dict[str, CheckText] = {
         "or the client's event loop was so late",
         "the client's clock",
     ),
+    "client_busy": CheckText(
+        "the process that sends a load, or the busiest of `llm.client_processes`, computed on 70% "
+        "of a core or more",
+        "its CPU time, without busy waits",
+    ),
     "rate_not_reached": CheckText(
         "a load sent less than 98% of the requests per second that it asks for",
         "the client's clock",

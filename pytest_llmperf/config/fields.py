@@ -110,6 +110,7 @@ Turns = Annotated[
     Literal["auto", "tokens", "iterations", "processes"],
     Expected("auto, tokens, iterations or processes"),
 ]
+ClientProcesses = Annotated[int, Field(ge=1, le=64), Expected("an integer from 1 to 64")]
 ServerApi = Annotated[Literal["chat", "completions"], Expected("chat or completions")]
 PromptCache = Annotated[Literal["unique", "shared"], Expected("unique or shared")]
 HeaderValues = Annotated[dict[str, str], Expected("a mapping of names of headers to text")]

@@ -32,6 +32,7 @@ _FIXED = {
     "header_env": _NO_SPEED,
     "headers": f"{_SAME_WORK}; set it in config.yaml",
     "cache": f"{_SAME_WORK}; set it in config.yaml",
+    "client_processes": _NO_SPEED,
     "max_tokens": f"{_SAME_WORK}; parametrize the test, and pass max_tokens= to the engine",
     "chat_format": f"{_SAME_WORK}; set it in config.yaml",
     "seed": f"{_SAME_WORK}; pass seed= to the engine",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from pytest_llmperf.config.fields import (
+    ClientProcesses,
     Expected,
     HeaderValues,
     HeaderVariables,
@@ -84,6 +85,13 @@ class ServerPart(Part):
         description=(
             "unique: no prompt is served from the server's cache; shared: prompts are sent as "
             "they are, and the cache is part of what is measured."
+        ),
+    )
+
+    client_processes: ClientProcesses = Field(
+        default=1,
+        description=(
+            "Number of processes that send a load; each keeps up with thousands of chunks a second."
         ),
     )
 

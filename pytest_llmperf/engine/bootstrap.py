@@ -39,3 +39,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+if __name__ == "__mp_main__":
+    # A process that a worker started by multiprocessing, which has the worker's import paths.
+    _adopt_package()

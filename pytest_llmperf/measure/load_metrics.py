@@ -122,13 +122,12 @@ class LoadFigures:
         output_tokens_per_sec: their output tokens, by the server's own count, over the window;
             None if it did not count them.
         error_rate: share of requests without a complete answer.
-        goodput: answered requests within all limits, per second of the window; None without
-            limits. Source: Zhong et al., "DistServe", OSDI 2024.
         from_schedule: latencies of answered requests from their scheduled start, by name.
         since_sent: the same since each was sent.
         chunk_gap: seconds between chunks.
         slip: how much later than due the client sent each request.
         faults: number of requests without a complete answer, by kind.
+        client_busy: share of a core that the client computed on.
         server_side: the load by the server's own counters, or None.
     """
 
@@ -138,28 +137,21 @@ class LoadFigures:
     requests_per_sec: float
     output_tokens_per_sec: float | None
     error_rate: float
-    goodput: float | None
     from_schedule: Mapping[str, LatencyDistribution]
     since_sent: Mapping[str, LatencyDistribution]
     chunk_gap: LatencyDistribution | None
     slip: LatencyDistribution | None
     faults: Mapping[str, int]
+    client_busy: float = 0.0
     server_side: ServerSide | None = None
 
 
-def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) -> LoadFigures:
-    """Return the figures of a load.
-
-    Args:
-        result: of the load.
-        limits: largest value of each latency that a good answer has, by its name, from the
-            scheduled start.
-    """
+def load_figures(result: LoadResult) -> LoadFigures:
+    """Return the figures of a load."""
     answered = result.answered
     seconds = result.window[1] - result.window[0]
     tokens = [one.tokens for one in answered]
     counted = [count for count in tokens if count is not None]
-    good = None if limits is None else good_answers(result, limits)
     return LoadFigures(
         requests=len(result.outcomes),
         answered=len(answered),
@@ -169,18 +161,24 @@ def load_figures(result: LoadResult, limits: Mapping[str, float] | None = None) 
             _rate(sum(counted), seconds) if len(counted) == len(tokens) else None
         ),
         error_rate=1 - len(answered) / len(result.outcomes) if result.outcomes else 0.0,
-        goodput=None if good is None else _rate(good, seconds),
         from_schedule=_latencies(answered, "due"),
         since_sent=_latencies(answered, "sent"),
         chunk_gap=LatencyDistribution.of(chunk_gaps(answered)),
         slip=LatencyDistribution.of(slips(result)),
         faults=Counter(one.fault for one in result.outcomes if one.fault is not None),
+        client_busy=result.busy,
         server_side=result.server_side,
     )
 
 
 def good_answers(result: LoadResult, limits: Mapping[str, float]) -> int:
-    """Return how many requests were answered within all limits, by name as in ``LATENCIES``."""
+    """Return how many requests were answered within all limits.
+
+    Args:
+        result: of the load.
+        limits: largest value of each latency that a good answer has, by its name in ``LATENCIES``,
+            from the scheduled start.
+    """
     return sum(_is_good(one, limits) for one in result.answered)
 
 

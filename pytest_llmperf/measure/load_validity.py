@@ -16,6 +16,8 @@ from pytest_llmperf.units import format_duration
 _SLIP_PERCENT, _SLIP_SHARE = 95.0, 0.05
 #: The event loop's timers alone are up to a millisecond late.
 _TIMER_S = 0.001
+#: Share of a core from which the client may be what is measured: events begin to queue in it.
+_BUSY_SHARE = 0.7
 #: Share of the asked rate that must be sent.
 _RATE_SHARE = 0.98
 #: Standard deviations by which the number in flight must grow, twice.
@@ -36,6 +38,7 @@ def load_findings(
     found = (
         _errors(result, max_error_rate),
         _slip(result),
+        _busy(result),
         _rate(result),
         _lengths(result) if exact_lengths else None,
         _cache(result),
@@ -78,12 +81,24 @@ def _slip(result: LoadResult) -> FitnessFinding | None:
             return _void(
                 "client_slip",
                 f"{what}: {format_duration(slip)} and more in 5% of cases, and the first token "
-                f"took {format_duration(median(firsts))}; the client is overloaded: use a lighter "
-                "load, or a machine with a free core",
+                f"took {format_duration(median(firsts))}; the client is overloaded: raise "
+                "llm.client_processes, use a lighter load, or a machine with a free core",
                 slip=slip,
                 first_token=median(firsts),
             )
     return None
+
+
+def _busy(result: LoadResult) -> FitnessFinding | None:
+    """Find that the client, whose event loop can use one core, was near its limit."""
+    if result.busy < _BUSY_SHARE:
+        return None
+    return _void(
+        "client_busy",
+        f"the client computed on {100 * result.busy:.0f}% of a core, so it may be what limits the "
+        "load, not the server; raise llm.client_processes, or use a lighter load",
+        busy=result.busy,
+    )
 
 
 def _rate(result: LoadResult) -> FitnessFinding | None:

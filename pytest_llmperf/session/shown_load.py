@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from pytest_llmperf.gate.words import count
+from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.load_pattern import LoadPattern
 from pytest_llmperf.measure.samples import CANDIDATE, ProcessSample
@@ -32,6 +32,7 @@ class ShownLoad:
             be sent; None if nothing was answered.
         slip: 95th percentile of how late requests were sent, the worst load's; None if a load has
             too few requests.
+        client_busy: share of a core that the client computed on, the worst load's.
         chunk_gap: median of the loads' median times between chunks; a chunk is not a token.
         server: what the server's own counters say of the loads, in words; empty if it has none.
     """
@@ -45,6 +46,7 @@ class ShownLoad:
     faults: dict[str, int] = field(default_factory=dict)
     first_token_since_sent: float | None = None
     slip: float | None = None
+    client_busy: float = 0.0
     chunk_gap: float | None = None
     server: tuple[str, ...] = ()
 
@@ -69,6 +71,7 @@ class ShownLoad:
             )
         if self.slip is not None:
             parts.append(f"95% sent at most {format_duration(self.slip)} late")
+        parts.append(f"the client used {percent(self.client_busy)} of a core")
         return "; ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
@@ -96,6 +99,7 @@ def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> Show
         faults=dict(faults),
         first_token_since_sent=_median_of_medians(figures),
         slip=max(known) if known and len(known) == len(figures) else None,
+        client_busy=max((one.client_busy for one in figures), default=0.0),
         chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
         server=server_lines(figures),
     )

@@ -56,7 +56,9 @@ def folder(tmp_path: Path):
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdout is not None
         llm = {"engine": "server", "api": "completions", "url": process.stdout.readline().strip()}
-        fitness = dict.fromkeys(("busy_cores", "client_slip", "rate_not_reached"), "note")
+        fitness = dict.fromkeys(
+            ("busy_cores", "client_busy", "client_slip", "rate_not_reached"), "note"
+        )
         perf = {"processes": 3, "max_processes": 3, "fitness": fitness, "wait_fit": "1s"}
         (tmp_path / "config.yaml").write_text(json.dumps({"llm": llm, "perf": perf}))
         (tmp_path / "pytest.ini").write_text("[pytest]\n")

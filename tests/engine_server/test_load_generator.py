@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 from collections.abc import Sequence
 
 import pytest
 from server_simulator import ServerSimulator
 from simulated_answers import Plan
 
-from pytest_llmperf.engine.server.answer import ServerRequest
+from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.generator import LoadGenerator
 from pytest_llmperf.engine.server.load_result import LoadResult
@@ -109,6 +110,22 @@ def test_a_run_of_the_answers_has_the_metrics_of_runs():
     assert [one.due for one in run.schedule] == [one.due for one in result.outcomes]
     uncounted, _ = loaded(constant(50, requests=2), Plan(usage="none"))
     assert uncounted.run() is None
+
+
+def test_what_the_client_computes_is_told_without_its_busy_waits():
+    def busy(schedule: Schedule, cpu: float) -> float:
+        async def ask(_: ServerRequest) -> ServerAnswer:
+            until = time.thread_time() + cpu
+            while time.thread_time() < until:
+                pass
+            return ServerAnswer(0.0, 0.0, (), 0.0)
+
+        generator = LoadGenerator(ask, [ServerRequest("hi")], schedule)
+        return asyncio.run(generator.run()).busy
+
+    # Up to a millisecond before each of them is waited for without sleeping: half of the time.
+    assert busy(constant(500, requests=250), cpu=0.0) < 0.3
+    assert busy(closed(1, requests=20), cpu=0.01) > 0.3
 
 
 def test_a_trace_sends_the_requests_that_it_states(tmp_path):

@@ -38,6 +38,17 @@ def test_equal_loads_have_equal_hashes():
     assert len({one.hash for one in others} | {closed(3, requests=9).hash}) == 4
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_the_parts_of_several_senders_are_the_whole(count):
+    whole = poisson(20, seed=3, requests=17)
+    parts = [whole.part(index, count) for index in range(count)]
+    assert sorted(at for part in parts for at in part.due) == sorted(whole.due)
+    assert all(part.due == whole.due[index::count] for index, part in enumerate(parts))
+    shares = [closed(5, requests=17).part(index, count) for index in range(count)]
+    assert (sum(s.concurrency for s in shares), sum(s.requests for s in shares)) == (5, 17)
+    assert closed(5, duration=2.0).part(0, count).requests is None
+
+
 def test_a_closed_load_has_no_times_and_says_so():
     schedule = closed(8, requests=20)
     assert (schedule.is_open, schedule.due, schedule.concurrency) == (False, (), 8)

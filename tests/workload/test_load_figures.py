@@ -13,6 +13,7 @@ from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, po
 from pytest_llmperf.measure.load_metrics import (
     LatencyDistribution,
     chunk_gaps,
+    good_answers,
     load_figures,
     values_of,
 )
@@ -79,7 +80,6 @@ def test_rates_are_over_the_wall_window_and_faults_count_as_errors() -> None:
     assert (figures.requests, figures.answered, figures.seconds) == (3, 2, 4.0)
     assert (figures.requests_per_sec, figures.output_tokens_per_sec) == (0.5, 2.0)
     assert figures.error_rate == near(1 / 3)
-    assert figures.goodput is None
     assert figures.from_schedule["first_token"].count == 2
     assert figures.slip is not None
     assert figures.slip.count == 3
@@ -101,15 +101,15 @@ def test_goodput_counts_answers_within_all_limits(limits: dict[str, float], good
     later = outcome(1, 1.0, sent=1.2, times=array("d", (1.6, 1.8, 2.0, 2.2)), first_answer=None)
     failed = outcome(2, 2.0, fault="reset")
     loaded = result(outcome(), later, failed)
-    assert load_figures(loaded, limits).goodput == near(good / 3.3)
+    assert good_answers(loaded, limits) == good
 
 
 def test_an_answer_of_one_token_has_no_time_per_token_to_be_good_in() -> None:
     single = outcome(tokens=1, times=array("d", (0.5,)), ended=2.0)
     limits = {"time_per_output_token": 0.1, "end_to_end": 1.0}
-    assert load_figures(result(single), limits).goodput == near(0.5)
+    assert good_answers(result(single), limits) == 1
     silent = outcome(tokens=0, times=array("d"), ended=2.0)
-    assert load_figures(result(silent), limits).goodput == 0
+    assert good_answers(result(silent), limits) == 0
 
 
 def test_percentiles_need_enough_requests() -> None:
@@ -153,6 +153,13 @@ def test_a_client_that_sends_late_is_found() -> None:
     lags = array("d", [0.03] * 60)
     assert names(result(*steady(), schedule=closed(3, requests=60), lags=lags)) == ["client_slip"]
     assert names(result(*steady(), lags=array("d", [0.001] * 60))) == []
+
+
+def test_a_client_near_its_limit_is_found() -> None:
+    (finding,) = load_findings(result(*steady(), busy=0.81))
+    assert "the client computed on 81% of a core" in finding.text
+    assert "llm.client_processes" in finding.text
+    assert names(result(*steady(), busy=0.6)) == []
 
 
 def test_a_rate_below_the_one_asked_for_is_found() -> None:

@@ -19,16 +19,18 @@ from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.answered import TEMPLATE_TOKENS, generation_of
 from pytest_llmperf.engine.server.counter_watch import CounterWatch
 from pytest_llmperf.engine.server.fault import ServerFault
-from pytest_llmperf.engine.server.generator import LoadGenerator
 from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.process import ServerProcess
-from pytest_llmperf.engine.server.prompts import made_unique
+from pytest_llmperf.engine.server.prompts import CacheUse, with_cache
 from pytest_llmperf.engine.server.schedule import Schedule
+from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.engine.server.settings import ServerSettings, ServerSettingsError, shown_url
 from pytest_llmperf.units import format_duration
 
 try:
     from pytest_llmperf.engine.server.client import ServerClient
+    from pytest_llmperf.engine.server.load_part import LoadPart, SentPart
+    from pytest_llmperf.engine.server.load_processes import LoadProcesses
 except EngineError as error:
     raise EngineLoadError(str(error)) from None
 
@@ -60,6 +62,7 @@ class ServerEngine:
         self._loop = asyncio.new_event_loop()
         self._closing = contextlib.AsyncExitStack()
         self._process: ServerProcess | None = None
+        self._further: LoadProcesses | None = None
         self._takes_ignore_eos = True
         until = OWN_TIME.now() + _LOAD_SHARE * float(config["load_timeout"])
         try:
@@ -72,6 +75,8 @@ class ServerEngine:
                 self._run(self._until_up(self._process, until))
             first = self._run(self._first_answer(until))
             self._about = self._run(ask_about(self._settings, first.model, first.fingerprint))
+            if (further := config["client_processes"] - 1) > 0:
+                self._further = LoadProcesses(self._settings, further)
         except ServerSettingsError as error:
             self.close()
             raise EngineLoadError(str(error)) from None
@@ -112,37 +117,31 @@ class ServerEngine:
 
     def load(self, requests: Sequence[Request], schedule: Mapping[str, Any]) -> LoadResult:
         """Send requests by a schedule, several at a time; see EngineClient.load."""
-        made = [self._request(one, is_unique=False) for one in requests]
-        shared = self._is_shared(requests[0])
-        answered_as: set[tuple[str | None, str | None]] = set()
-
-        async def ask(request: ServerRequest) -> ServerAnswer:
-            answer = await self._client.ask(request if shared else self._uncached(request))
-            answered_as.add((answer.model, answer.fingerprint))
-            return answer
-
+        made = tuple(self._request(one, is_unique=False) for one in requests)
         when = self._with_traced(Schedule.from_wire(schedule), requests[0])
-
-        async def send() -> LoadResult:
-            await self._notice_closed()
-            async with CounterWatch(self._settings) as watch:
-                result = await LoadGenerator(ask, made, when, OWN_TIME.now).run()
-            return replace(result, server_side=watch.summary)
-
-        result = self._run(send())
+        shared = self._is_shared(requests[0])
+        use: CacheUse = "shared" if shared else self._without_cache
+        count: int = self._config["client_processes"]
+        if when.concurrency is not None:
+            count = min(count, when.concurrency)
+        parts = [LoadPart(made, when, use, index, count) for index in range(count)]
+        sent, server_side = self._run(self._send(parts))
+        result = LoadResult.merged(when, [one.result for one in sent])
         if all(one.fault is not None for one in result.outcomes):
             self._check_process(_END_WAIT_S)
-        for other in answered_as - {self._answers_as}:
+        for other in frozenset().union(*(one.answered_as for one in sent)) - {self._answers_as}:
             raise self._other_server(other)
         cached = None if shared else TEMPLATE_TOKENS[self._settings.api]
-        return replace(result, max_cached=cached)
+        return replace(result, max_cached=cached, server_side=server_side)
 
     def reset(self) -> None:
         """Do nothing: prompts are made unique instead."""
 
     def close(self) -> None:
-        """Close the connection, and end the server if it was started here."""
+        """Close the connections, and end the server if it was started here."""
         try:
+            if self._further is not None:
+                self._further.close()
             self._run(self._closing.aclose())
             self._loop.close()
         finally:
@@ -154,6 +153,18 @@ class ServerEngine:
 
     def _new_client(self) -> ServerClient:
         return ServerClient(self._settings, OWN_TIME.now)
+
+    async def _send(self, parts: Sequence[LoadPart]) -> tuple[list[SentPart], ServerSide | None]:
+        """Send the parts of a load, the first one from here."""
+        await self._notice_closed()
+        async with CounterWatch(self._settings) as watch:
+            if len(parts) == 1 or self._further is None:
+                sent = [await parts[0].send(self._client, OWN_TIME.now)]
+            else:
+                begin = self._further.begin(parts[1:])
+                sent = [await parts[0].send(self._client, OWN_TIME.now, begin)]
+                sent += await asyncio.to_thread(self._further.sent)
+        return sent, watch.summary
 
     async def _until_up(self, process: ServerProcess, until: float) -> None:
         """Wait until the server accepts connections and has loaded its model."""
@@ -243,14 +254,10 @@ class ServerEngine:
         )
         return replace(schedule, traced=tuple(traced))
 
-    def _uncached(self, request: ServerRequest, *, is_first: bool = False) -> ServerRequest:
-        """Return the request in a form of which the server has nothing in its cache.
-
-        ``is_first``: nothing is known about the server yet.
-        """
-        if not is_first and self._about.is_llama_cpp:
-            return replace(request, body={**request.body, "cache_prompt": False})
-        return made_unique(request, self._draw)
+    @property
+    def _without_cache(self) -> CacheUse:
+        """How a prompt is kept from coming out of the server's cache."""
+        return "off" if self._about.is_llama_cpp else "unique"
 
     @staticmethod
     async def _notice_closed() -> None:
@@ -295,7 +302,8 @@ class ServerEngine:
         )
         if not is_unique or self._is_shared(request):
             return made
-        return self._uncached(made, is_first=is_first)
+        # Nothing is known about the server before it has answered once.
+        return with_cache(made, "unique" if is_first else self._without_cache, self._draw)
 
     def _check_process(self, within: float) -> None:
         """Raise if the server that was started here has ended, or ends within so many seconds.

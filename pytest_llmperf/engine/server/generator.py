@@ -31,6 +31,7 @@ class LoadGenerator:
         requests: used in turn, again from the first when they are used up.
         schedule: when they are due.
         clock: the client's.
+        numbers: of the requests, in the order of the schedule; None: from 0 on.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class LoadGenerator:
         requests: Sequence[ServerRequest],
         schedule: Schedule,
         clock: Callable[[], float] = time.perf_counter,
+        numbers: Iterable[int] | None = None,
     ) -> None:
         if not requests and not all(schedule.traced or (None,)):
             raise ValueError("there are no requests to send")
@@ -46,18 +48,28 @@ class LoadGenerator:
         self._requests = requests
         self._schedule = schedule
         self._clock = clock
+        self._numbers = itertools.count() if numbers is None else iter(numbers)
+        #: Seconds, and of them those of this thread's CPU time, that went by in busy waits.
+        self._spun, self._spun_cpu = 0.0, 0.0
         self._outcomes: list[RequestOutcome] = []
         self._lags = array("d")
 
-    async def run(self) -> LoadResult:
+    async def run(self, begin: float | None = None) -> LoadResult:
         """Send all requests and wait for the end of each.
 
         A fault ends its own request only.
+
+        Args:
+            begin: time on the clock at which the load begins; None: now.
         """
         with quiet_gc():
+            if begin is not None:
+                await self._wait_until(begin)
             looking = asyncio.ensure_future(self._look_at_lag())
+            self._spun, self._spun_cpu = 0.0, 0.0
+            started, cpu = self._clock(), time.thread_time()
             try:
-                begin = self._clock()
+                begin = started if begin is None else begin
                 if self._schedule.is_open:
                     await self._send_when_due(begin)
                 else:
@@ -66,10 +78,13 @@ class LoadGenerator:
                 looking.cancel()
                 with suppress(asyncio.CancelledError):
                     await looking
+            seconds = self._clock() - started - self._spun
+            cpu = time.thread_time() - cpu - self._spun_cpu
         self._outcomes.sort(key=lambda one: one.number)
         end = max((one.ended for one in self._outcomes), default=begin)
         first = min((one.due for one in self._outcomes), default=begin)
-        return LoadResult(self._schedule, tuple(self._outcomes), (first, end), self._lags)
+        busy = cpu / seconds if seconds > 0 else 0.0
+        return LoadResult(self._schedule, tuple(self._outcomes), (first, end), self._lags, busy)
 
     async def _send_when_due(self, begin: float) -> None:
         running: set[asyncio.Future[None]] = set()
@@ -81,7 +96,7 @@ class LoadGenerator:
                 errors.append(error)
 
         try:
-            for number, after in enumerate(self._schedule.due):
+            for number, after in zip(self._numbers, self._schedule.due, strict=False):
                 due = begin + after
                 await self._wait_until(due)
                 task = asyncio.ensure_future(self._send(number, due))
@@ -101,15 +116,16 @@ class LoadGenerator:
         left = due - self._clock() - _TIMER_S
         if left > 0:
             await asyncio.sleep(left)
+        began, cpu = self._clock(), time.thread_time()
         while self._clock() < due:
             await asyncio.sleep(0)
+        self._spun += self._clock() - began
+        self._spun_cpu += time.thread_time() - cpu
 
     async def _keep_in_flight(self, begin: float) -> None:
         schedule = self._schedule
         assert schedule.concurrency is not None
-        numbers: Iterator[int] = (
-            itertools.count() if schedule.requests is None else iter(range(schedule.requests))
-        )
+        numbers = itertools.islice(self._numbers, schedule.requests)
         end = None if schedule.duration is None else begin + schedule.duration
 
         async def one_after_the_other() -> None:

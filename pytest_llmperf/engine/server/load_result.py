@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,6 +84,7 @@ class LoadResult:
         outcomes: of its requests, by number.
         window: when the first request was due and when the last one ended.
         lags: how late the client's event loop was, seconds, at regular looks.
+        busy: share of a core that the client computed on; of several processes, the busiest's.
         server_side: the load by the server's own counters; None if it publishes none.
         max_cached: number of a prompt's tokens that the server may take from its cache; None: all.
     """
@@ -92,6 +93,7 @@ class LoadResult:
     outcomes: tuple[RequestOutcome, ...]
     window: tuple[float, float]
     lags: array[float] = field(default_factory=lambda: array("d"))
+    busy: float = 0.0
     max_cached: int | None = None
     server_side: ServerSide | None = None
 
@@ -121,6 +123,7 @@ class LoadResult:
             "outcomes": outcomes,
             "window": list(self.window),
             "lags": list(self.lags),
+            "busy": self.busy,
             "max_cached": self.max_cached,
             "server_side": dump(self.server_side) if self.server_side is not None else None,
         }
@@ -134,4 +137,15 @@ class LoadResult:
         begin, end = data["window"]
         lags = array("d", data["lags"])
         side = read(ServerSide, data["server_side"]) if data["server_side"] is not None else None
-        return cls(schedule, tuple(outcomes), (begin, end), lags, data["max_cached"], side)
+        busy, max_cached = data["busy"], data["max_cached"]
+        return cls(schedule, tuple(outcomes), (begin, end), lags, busy, max_cached, side)
+
+    @classmethod
+    def merged(cls, schedule: Schedule, parts: Sequence[LoadResult]) -> LoadResult:
+        """Return the result of a load that was sent in parts."""
+        outcomes = sorted((one for part in parts for one in part.outcomes), key=lambda o: o.number)
+        begin = min(part.window[0] for part in parts)
+        end = max(part.window[1] for part in parts)
+        lags = array("d", (lag for part in parts for lag in part.lags))
+        busy = max(part.busy for part in parts)
+        return cls(schedule, tuple(outcomes), (begin, end), lags, busy)

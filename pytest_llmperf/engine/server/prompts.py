@@ -5,9 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from pytest_llmperf.engine.server.answer import ServerRequest
+
+#: Whether a server may take prompts from its cache: ``shared``: yes; ``off``: it is told not to, as
+#: llama.cpp's can be; ``unique``: no two begin alike.
+CacheUse = Literal["shared", "off", "unique"]
 
 #: Each is a single token in the vocabularies of common models, with the space before it.
 _WORDS = (
@@ -18,6 +22,15 @@ _WORDS = (
 )
 #: 40 bits: two prompts alike are as good as impossible.
 _COUNT = 8
+
+
+def with_cache(request: ServerRequest, use: CacheUse, draw: random.Random) -> ServerRequest:
+    """Return the request in the form in which it uses the server's cache like that."""
+    if use == "shared":
+        return request
+    if use == "off":
+        return replace(request, body={**request.body, "cache_prompt": False})
+    return made_unique(request, draw)
 
 
 def made_unique(request: ServerRequest, draw: random.Random) -> ServerRequest:

@@ -8,7 +8,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,6 +68,22 @@ class Schedule:
         assert self.requests is not None
         assert self.concurrency is not None
         return -(-self.requests // self.concurrency) * request
+
+    def part(self, index: int, count: int) -> Schedule:
+        """Return what one of several senders sends, whose numbers are ``index``, then every
+        ``count``-th.
+
+        Args:
+            index: of the sender, from 0.
+            count: number of senders; of a closed schedule, at most its concurrency.
+        """
+        if self.is_open:
+            return replace(self, due=self.due[index::count])
+        return replace(
+            self,
+            concurrency=_share(self.concurrency, index, count),
+            requests=_share(self.requests, index, count),
+        )
 
     @property
     def hash(self) -> str:
@@ -207,6 +223,11 @@ def _is_chat(messages: object) -> bool:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _share(total: int | None, index: int, count: int) -> int | None:
+    """Return how many of a total are one of ``count`` senders' own; the shares add up to it."""
+    return None if total is None else len(range(index, total, count))
 
 
 def _check(rate: float, requests: int | None, duration: float | None) -> None:

@@ -1,0 +1,84 @@
+"""A load that several processes send."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.request import build_request
+from pytest_llmperf.engine.server.schedule import Schedule, closed, poisson, trace
+
+Clients = Callable[..., EngineClient]
+Simulator = Callable[..., str]
+Children = Callable[[int], list[psutil.Process]]
+REQUESTS = [build_request(prompt=text, max_tokens=3) for text in ("one", "two")]
+
+
+def senders(client: EngineClient, children: Children) -> list[psutil.Process]:
+    """Return the processes that send further parts."""
+    return [one for one in children(client.pid) if "spawn_main" in " ".join(one.cmdline())]
+
+
+@pytest.mark.parametrize("schedule", [poisson(80, seed=2, requests=23), closed(5, requests=23)])
+def test_every_request_is_sent_once(
+    clients: Clients, simulator: Simulator, schedule: Schedule
+) -> None:
+    client = clients(url=simulator(first=0.03, gap=0.005), client_processes=3)
+    result = client.load(REQUESTS, schedule)
+    assert [one.number for one in result.outcomes] == list(range(23))
+    assert all(one.is_answered and one.tokens == 3 for one in result.outcomes)
+    begin = result.window[0]
+    if schedule.is_open:
+        assert [one.due - begin for one in result.outcomes] == pytest.approx(schedule.due)
+    assert result.busy > 0.0
+    assert result.window[1] == max(one.ended for one in result.outcomes)
+
+
+def test_a_trace_is_sent_as_it_states(
+    clients: Clients, simulator: Simulator, tmp_path: Path
+) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text('{"at": 0}\n{"at": 0.01, "prompt": "own", "max_tokens": 5}\n{"at": 0.02}\n')
+    result = clients(url=simulator(), client_processes=2).load(REQUESTS, trace(path))
+    assert [one.tokens for one in result.outcomes] == [3, 5, 3]
+
+
+def test_more_processes_than_requests_in_flight(clients: Clients, simulator: Simulator) -> None:
+    client = clients(url=simulator(), client_processes=4)
+    assert len(client.load(REQUESTS, closed(2, requests=7)).outcomes) == 7
+    assert len(client.load(REQUESTS, closed(1, requests=2)).outcomes) == 2
+
+
+def test_a_killed_one_is_told(clients: Clients, simulator: Simulator, children: Children) -> None:
+    client = clients(url=simulator(first=5.0), client_processes=2)
+    (sender,) = senders(client, children)
+
+    def kill_soon() -> None:
+        time.sleep(0.5)
+        sender.kill()
+
+    threading.Thread(target=kill_soon).start()
+    with pytest.raises(EngineError, match=r"one of llm\.client_processes ended"):
+        client.load(REQUESTS, closed(2, requests=2))
+
+
+@pytest.mark.parametrize("how", ["close", "kill"])
+def test_they_end_with_the_engine(
+    clients: Clients,
+    simulator: Simulator,
+    children: Children,
+    gone: Callable[[psutil.Process], bool],
+    how: str,
+) -> None:
+    client = clients(url=simulator(), client_processes=3)
+    further = senders(client, children)
+    assert len(further) == 2
+    getattr(client, how)()
+    assert all(map(gone, further))
