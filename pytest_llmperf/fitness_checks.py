@@ -148,6 +148,12 @@ CHECKS: dict[str, FitnessCheck] = {
             needs_both=True,
         ),
         FitnessCheck(
+            "server_restarted",
+            "invalid",
+            "measurement",
+            "a server that runs already was restarted during the session",
+        ),
+        FitnessCheck(
             "traced",
             "invalid",
             "measurement",

@@ -152,6 +152,11 @@ CHECK_TEXTS: dict[str, CheckText] = {
         "load is not found",
         "due and end times of the requests",
     ),
+    "server_restarted": CheckText(
+        "under load, the tokens that a server or replica of `llm.url` counts since it started "
+        "became fewer since the session's first load",
+        "the server's `/metrics`",
+    ),
     "cut_short": CheckText(
         "a replay generated fewer tokens than were recorded",
         "output tokens",

@@ -54,6 +54,14 @@ class ServerPart(Part):
         ),
         json_schema_extra={"examples": ["llama-server -m model.gguf --port {port}"]},
     )
+    replicas: Annotated[list[Text], Expected("a list of addresses")] | None = Field(
+        default=None,
+        description=(
+            "Addresses of the servers that url balances over, if it does: each is warmed up and "
+            "watched, and their number distinguishes baselines."
+        ),
+        json_schema_extra={"examples": [["http://127.0.0.1:8081", "http://127.0.0.1:8082"]]},
+    )
     model: Text | None = Field(
         default=None, description="Name of the model in requests; null: the server's only one."
     )
@@ -108,6 +116,8 @@ class ServerPart(Part):
             yield "start" if self.start is not None else "engine", text, None
         if self.url is not None and (text := _url_problem(self.url)):
             yield "url", text, None
+        if text := _replicas_problem(self.replicas, self.url):
+            yield "replicas", text, None
         if self.start is not None and (text := _start_problem(self.start)):
             yield "start", text, None
         if self.api_key_env is not None and _VARIABLE.fullmatch(self.api_key_env) is None:
@@ -151,6 +161,26 @@ def _url_problem(url: str) -> str:
         return f"contains a user or a password; take it out, and {_USE_VARIABLE}"
     if parts.query or parts.fragment:
         return f"has a part after ? or #; take it out, and if it holds a key, {_USE_VARIABLE}"
+    return ""
+
+
+def _replicas_problem(replicas: list[str] | None, url: str | None) -> str:
+    """Return what is wrong with the addresses behind a balancer, or ``""``."""
+    if replicas is None:
+        return ""
+    if url is None:
+        return "are the servers behind llm.url, which is not set; set it, or remove them"
+    if not replicas:
+        return "is empty; name every server that llm.url balances over, or remove it"
+    seen: set[str] = set()
+    for number, one in enumerate(replicas, 1):
+        if text := _url_problem(one):
+            return f"address {number} {text}"
+        if one.rstrip("/") == url.rstrip("/"):
+            return f"address {number} is llm.url itself; name the servers that it balances over"
+        if one.rstrip("/") in seen:
+            return f"address {number} is named twice; name each server once"
+        seen.add(one.rstrip("/"))
     return ""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -82,9 +82,16 @@ def _refused_by_servers(names: Iterable[str]) -> dict[str, str]:
     return dict.fromkeys(names, text)
 
 
+def replicas_text(replicas: Sequence[str]) -> str:
+    """Return the number of replicas in words."""
+    return f"{len(replicas)} replica{'' if len(replicas) == 1 else 's'}"
+
+
 def _server(llm: Mapping[str, Any]) -> str:
     """Name a server by its section, before it answers."""
     where = f"server at {llm['url']}" if llm.get("url") else f"server of {llm['start']!r}"
+    if replicas := llm.get("replicas"):
+        where = f"{replicas_text(replicas)} behind {llm['url']}"
     return f"{llm['model']} on {where}" if llm.get("model") else where
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import fmean, median
 from typing import Literal
@@ -128,7 +128,7 @@ class LoadFigures:
         slip: how much later than due the client sent each request.
         faults: number of requests without a complete answer, by kind.
         client_busy: share of a core that the client computed on.
-        server_side: the load by the server's own counters, or None.
+        servers: by its address, the load by a server's own counters, or None.
     """
 
     requests: int
@@ -143,7 +143,7 @@ class LoadFigures:
     slip: LatencyDistribution | None
     faults: Mapping[str, int]
     client_busy: float = 0.0
-    server_side: ServerSide | None = None
+    servers: Mapping[str, ServerSide | None] = field(default_factory=dict)
 
 
 def load_figures(result: LoadResult) -> LoadFigures:
@@ -167,7 +167,7 @@ def load_figures(result: LoadResult) -> LoadFigures:
         slip=LatencyDistribution.of(slips(result)),
         faults=Counter(one.fault for one in result.outcomes if one.fault is not None),
         client_busy=result.busy,
-        server_side=result.server_side,
+        servers=result.servers,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from typing import NamedTuple
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.load_metrics import LoadFigures, good_answers, load_figures
-from pytest_llmperf.measure.load_validity import load_findings
+from pytest_llmperf.measure.load_validity import load_findings, restart_finding
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.run import Run
 
@@ -38,8 +39,13 @@ def warm_up_load(client: EngineClient, workload: Workload, seed: int) -> Run:
     return _run(client.load(requests, pattern.schedule(seed)).run())
 
 
-def send_load(client: EngineClient, workload: Workload, seed: int) -> LoadRun:
+def send_load(
+    client: EngineClient, workload: Workload, seed: int, generated: MutableMapping[str, float]
+) -> LoadRun:
     """Send the load once and check it.
+
+    ``generated``: what servers that run already had counted after the load before
+    (``restart_finding``).
 
     Raises:
         EngineError: the server does not count the tokens of its answers.
@@ -49,11 +55,10 @@ def send_load(client: EngineClient, workload: Workload, seed: int) -> LoadRun:
     result = client.load(requests, pattern.schedule(seed))
     good = good_answers(result, pattern.limits) if pattern.limits else None
     exact = all(one.ignore_eos for one in requests)
-    return LoadRun(
-        _run(result.run(good)),
-        load_figures(result),
-        load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact),
-    )
+    found = load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact)
+    if not client.kind.restarts and (restart := restart_finding(result, generated)):
+        found.append(restart)
+    return LoadRun(_run(result.run(good)), load_figures(result), found)
 
 
 def _run(run: Run | None) -> Run:

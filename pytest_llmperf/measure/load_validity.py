@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import MutableMapping
 from statistics import fmean, median
 
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
@@ -45,6 +46,32 @@ def load_findings(
         _queue(result),
     )
     return [one for one in found if one is not None]
+
+
+def restart_finding(
+    result: LoadResult, generated: MutableMapping[str, float]
+) -> FitnessFinding | None:
+    """Find servers that were restarted since the session's first load: their counts fell.
+
+    Args:
+        result: of the load.
+        generated: output tokens that each server had counted after the load before, by address;
+            brought up to date. A restart makes every later load another server's.
+    """
+    for url, side in result.servers.items():
+        if side is None or side.generated_before is None:
+            continue
+        fell = side.went_back or side.generated_before < generated.get(url, 0)
+        generated[url] = math.inf if fell else side.generated_after or side.generated_before
+    restarted = next((url for url in result.servers if generated.get(url) == math.inf), None)
+    if restarted is None:
+        return None
+    return _void(
+        "server_restarted",
+        f"the counters of {restarted} fell: it was restarted since the session's first load, or "
+        "several servers answer there; let it run and repeat the measurement, or name each server "
+        "in llm.replicas",
+    )
 
 
 def _void(name: str, text: str, **evidence: float) -> FitnessFinding:

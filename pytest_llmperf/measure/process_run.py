@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, MutableMapping, Sequence
 from dataclasses import replace
 
 from pytest_llmperf.engine.client import drain
@@ -44,8 +44,10 @@ class ProcessRun:
         process: ReplayProcess,
         watch: Watch,
         turns: Turns | None,
+        generated: MutableMapping[str, float],
     ) -> None:
         self._plan = plan
+        self._generated = generated
         self._nodeid = nodeid
         self._process = process
         self.watch = watch
@@ -138,7 +140,9 @@ class ProcessRun:
         """Send the load once, and note what makes it void."""
         seed = load_seed(self._plan.seed, self._place, len(self._counted))
         try:
-            run, self._load, found = send_load(self._process.client, self.workload, seed)
+            run, self._load, found = send_load(
+                self._process.client, self.workload, seed, self._generated
+            )
         except EngineError as error:
             raise ReplayError(self._process.slot.side, error) from error
         self.generating_seconds += run.seconds

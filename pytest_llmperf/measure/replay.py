@@ -41,6 +41,8 @@ class Replayer:
         self._on_step = on_step
         #: Seconds spent inside generation so far, warm-up included.
         self.generating_seconds = 0.0
+        #: Output tokens that servers that run already had counted after their last load.
+        self._generated: dict[str, float] = {}
 
     def replay(
         self,
@@ -68,7 +70,7 @@ class Replayer:
         try:
             for process in processes:
                 watch = self._watch(process.client)
-                runs.append(ProcessRun(self._plan, nodeid, process, watch, turns))
+                runs.append(ProcessRun(self._plan, nodeid, process, watch, turns, self._generated))
             self._warm_up(runs)
             whole = 1 if turns == "tokens" else self._plan.iterations_of(nodeid)
             self._iterate(runs, whole)

@@ -11,6 +11,8 @@ from functools import partial
 
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError
+from pytest_llmperf.engine.info import EngineInfo
+from pytest_llmperf.engine.server.about import UNKNOWN_BUILD
 from pytest_llmperf.measure.beside import choose_tests, fewer_layers, short_of_memory
 from pytest_llmperf.measure.order import shuffled
 from pytest_llmperf.measure.plan import Plan
@@ -327,6 +329,8 @@ class Rounds:
                 client, loaded = engines.ready(side, nodeid), self._tests[nodeid].loaded
                 if turns and (fewer := fewer_layers(loaded.get(side.role), client.info)):
                     raise ReplayError(side.role, EngineError(fewer))
+                if other := _other_server(loaded.get(side.role), client):
+                    raise ReplayError(side.role, EngineError(other))
                 loaded[side.role] = client.info
                 processes.append(ReplayProcess(client, own, workload))
         began = time.monotonic()
@@ -350,3 +354,23 @@ class Rounds:
 
     def _message(self, side: Side, error: EngineError) -> str:
         return f"{side.name}: {error}" if self._paired else str(error)
+
+
+def _other_server(known: EngineInfo | None, client: EngineClient) -> str:
+    """Return how a server that runs already differs from the one before; empty if it doesn't."""
+    now = client.info
+    if known is None or client.kind.restarts:
+        return ""
+    versions = (known.engine_version, now.engine_version)
+    changed = (
+        known.model_title != now.model_title,
+        UNKNOWN_BUILD not in versions and versions[0] != versions[1],
+        known.model_bytes and now.model_bytes and known.model_bytes != now.model_bytes,
+    )
+    if not any(changed):
+        return ""
+    return (
+        f"the server changed during the session: {known.model_name} on {known.engine_version} "
+        f"before, {now.model_name} on {now.engine_version} now; let it run, and repeat the "
+        "measurement"
+    )

@@ -56,6 +56,27 @@ def test_a_place_that_cannot_be_used_is_refused(tmp_path: Path, line: str, text:
     assert "sesame" not in found
 
 
+@pytest.mark.parametrize(
+    ("replicas", "text"),
+    [
+        ("[]", "is empty; name every server"),
+        ("[http://b, 'b:1']", "address 2 is not the address of a server; it needs http://"),
+        ("['http://me:sesame@b']", "address 1 contains a user or a password; take it out"),
+        ("[http://a/]", "address 1 is llm.url itself; name the servers"),
+        ("[http://b, http://b/]", "address 2 is named twice"),
+        ("http://b", "expected a list of addresses"),
+    ],
+)
+def test_what_can_not_be_behind_a_balancer_is_refused(
+    tmp_path: Path, replicas: str, text: str
+) -> None:
+    found = message(tmp_path, "url: http://a", f"replicas: {replicas}")
+    assert f"config.yaml:4: llm.replicas: {text}" in found
+    assert "sesame" not in found
+    started = message(tmp_path, f"start: '{START}'", "replicas: [http://b]")
+    assert "llm.replicas: are the servers behind llm.url, which is not set" in started
+
+
 def test_a_key_in_the_file_is_refused_without_being_shown(tmp_path: Path) -> None:
     found = message(tmp_path, "url: http://a", "headers: {Authorization: Bearer sesame}")
     assert "config.yaml:4: llm.headers.Authorization: a header of this name holds a key; put" in (

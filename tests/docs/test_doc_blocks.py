@@ -48,6 +48,7 @@ PROJECTS = {
     "readme": "test_doc_commands.py",
     "walkthrough": "../ci/test_walkthrough.py",
     "module": "test_doc_python.py",
+    "balancers": "../plugin/test_balanced_sessions.py",
     "python-api": "../api/test_python_api.py",
 }
 _DRAWN = {"mermaid", "diff"}

@@ -68,7 +68,7 @@ def metrics(project) -> dict[str, dict]:
 def test_a_started_server_is_gated_under_load(project, quiet_machine):
     limits = ("request_latency(max='60s')", "requests_per_sec(min=0.5)", "error_rate(max='50%')")
     write(project, "concurrency=4, requests=12", *limits)
-    project.configure(config(start=real_server()))
+    project.configure(config(start=real_server("--metrics")))
     result = project.perf("--llmperf-record")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
@@ -79,6 +79,9 @@ def test_a_started_server_is_gated_under_load(project, quiet_machine):
     load = test["load"]
     assert (load["requests"], load["loads"], load["faults"]) == (36, 3, {})
     assert load["pattern"] == "4 in flight, 12 requests"
+    # Each sample's server has another port; they are no replicas.
+    (counters,) = load["server"]
+    assert counters.startswith("llama.cpp's own counters: ")
     found = metrics(project)
     assert found["requests_per_sec"]["unit"] == "/s"
     # Eight tokens of each answer.
@@ -196,6 +199,55 @@ def test_the_servers_own_counters_explain_a_long_wait(project, quiet_machine, si
     project.configure(config(url=simulator(first=0.4)))
     project.perf()
     assert project.session()["tests"][0]["load"]["server"] == []
+
+
+def test_replicas_are_told_apart_and_counted(project, quiet_machine, simulator):
+    """One of two replicas gets everything; another number of them is another baseline."""
+    one, idle = simulator("--metrics", "vllm"), simulator("--metrics", "vllm")
+    write(project, "concurrency=2, requests=8", "request_latency(max='9s')", tokens=4)
+    project.configure(config(url=f"{one}/v1", replicas=[one, idle]))
+    result = project.perf("--llmperf-record")
+    result.assert_outcomes(passed=1)
+    lines = project.session()["tests"][0]["load"]["server"]
+    assert lines[0].startswith("vLLM's own counters, each of 2: ")
+    assert lines[1] == (
+        f"requests by replica, after their output tokens: {one} 100% (about 24), {idle} 0% "
+        "(about 0)"
+    )
+    assert lines[2].startswith(f"{idle} served nothing: look at the balancer's list of servers")
+    assert lines[3:] == []
+    (path,) = project.baselines()
+    name = json.loads(path.read_text())["model"]["name"]
+    assert name == f"simulated, 2 replicas behind {one}/v1"
+
+    write(project, "concurrency=2, requests=8", "request_latency()", tokens=4)
+    project.configure(config(url=f"{one}/v1", replicas=[one]))
+    text = " ".join(" ".join(project.perf().outlines).split())
+    assert f"does not match: model: base simulated, 2 replicas behind {one}/v1" in text
+    assert f"simulated, 1 replica behind {one}/v1" in text
+    assert project.session()["tests"][0]["verdict"] == "no baseline"
+
+
+def test_a_server_that_is_restarted_meanwhile_makes_a_session_invalid(
+    project, quiet_machine, simulator
+):
+    write(project, "concurrency=2, requests=8", "request_latency(max='9s')", tokens=4)
+    project.configure(config(url=simulator("--metrics", "vllm", forgets_at=20)))
+    project.perf()
+    (test,) = project.session()["tests"]
+    assert test["verdict"] == "invalid"
+    assert "it was restarted since the session's first load" in json.dumps(test)
+
+
+def test_a_server_that_runs_another_model_in_a_later_sample_is_an_error(
+    project, quiet_machine, simulator
+):
+    write(project, "concurrency=2, requests=8", "request_latency(max='9s')", tokens=4)
+    project.configure(config(url=simulator(renamed_after=2)))
+    project.perf()
+    (test,) = project.session()["tests"]
+    assert test["verdict"] == "error"
+    assert "the server changed during the session: simulated at http://" in json.dumps(test)
 
 
 def test_a_trace_is_replayed_at_its_own_times(project, quiet_machine, simulator):

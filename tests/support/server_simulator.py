@@ -28,6 +28,8 @@ from typing import Any, NamedTuple
 from simulated_answers import FAULTY_FRAMES, Plan, Truth, event_of, events_of
 from simulated_metrics import Tally, metrics_of
 
+#: In the first request of each engine.
+GREETING = b"Say hello."
 #: Of each request, as its answer states them.
 PROMPT_TOKENS, CACHED_TOKENS = 5, 2
 
@@ -61,6 +63,8 @@ class ServerSimulator:
         self.tally = Tally()
         #: How often ``/metrics`` was asked for.
         self.metrics_asked = 0
+        #: Number of engines that started on it.
+        self.greeted = 0
         self.truths: list[Truth] = []
         self.bodies: list[dict[str, Any]] = []
         #: Number of connections that were made.
@@ -115,6 +119,9 @@ class ServerSimulator:
             plan = replace(plan, first=plan.first + plan.cold * 0.97 ** len(self.truths))
         if plan.faulty_share < 1.0 and self._draw.random() >= plan.faulty_share:
             plan = replace(plan, fault=None)
+        self.greeted += GREETING in request.body
+        if plan.renamed_after is not None and self.greeted > plan.renamed_after:
+            plan = replace(plan, model="another")
         truth = Truth(number, request.received, fault=plan.fault)
         truth.authorization = request.authorization
         self.truths.append(truth)
@@ -128,6 +135,8 @@ class ServerSimulator:
                 self.tally.prompt_tokens += PROMPT_TOKENS
                 self.tally.cached_tokens += CACHED_TOKENS
                 self.tally.generated_tokens += sum(tokens for _, tokens in truth.chunks)
+                if len(self.truths) == self.plan.forgets_at:
+                    self.tally.generated_tokens = 0
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -55,6 +55,9 @@ class Plan:
         faulty_share: share of requests that get ``fault``.
         status: HTTP status of the fault ``status``.
         error: text that the server states in its faults.
+        model: name of the model that answers.
+        renamed_after: number of engines that start on it before another model answers.
+        forgets_at: number of requests after which its own counts begin anew, as a restart does.
     """
 
     first: float = 0.0
@@ -78,6 +81,9 @@ class Plan:
     faulty_share: float = 1.0
     status: int = 429
     error: str = "out of memory"
+    model: str = "simulated"
+    renamed_after: int | None = None
+    forgets_at: int | None = None
 
 
 @dataclass
@@ -123,7 +129,7 @@ def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
     found = []
     if plan.role_first:
         role = {"role": "assistant", "content": ""}
-        found.append((0.0, _frame([_choice(chat, role)]), 0))
+        found.append((0.0, _frame(plan, [_choice(chat, role)]), 0))
     sent, after = 0, 0.0
     while sent < plan.tokens:
         tokens = min(plan.tokens_per_chunk, plan.tokens - sent)
@@ -131,7 +137,7 @@ def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
             tokens = min(tokens, plan.reasoning - sent)
         after = plan.first + plan.gap * (sent + tokens - 1)
         text = "".join(TEXTS[number % len(TEXTS)] for number in range(sent, sent + tokens))
-        found.append((after, _frame([_choice(chat, _delta(plan, text, sent))]), tokens))
+        found.append((after, _frame(plan, [_choice(chat, _delta(plan, text, sent))]), tokens))
         sent += tokens
     usage: dict[str, Any] = {
         "prompt_tokens": 5,
@@ -145,9 +151,9 @@ def events_of(plan: Plan, chat: bool) -> tuple[tuple[float, bytes, int], ...]:
     if plan.timings:
         last["timings"] = {"cache_n": 2, "prompt_n": 3, "predicted_n": plan.tokens}
     if plan.finish is not None or last:
-        found.append((after, _frame([_choice(chat, {}, plan.finish)], **last), 0))
+        found.append((after, _frame(plan, [_choice(chat, {}, plan.finish)], **last), 0))
     if plan.usage in ("own_chunk", "truncated"):
-        found.append((after, _frame([], usage=usage), 0))
+        found.append((after, _frame(plan, [], usage=usage), 0))
     return tuple((after, event_of(plan, frame), tokens) for after, frame, tokens in found)
 
 
@@ -164,6 +170,6 @@ def _choice(chat: bool, delta: dict[str, Any], finish: str | None = None) -> dic
     return {"index": 0, **part, "finish_reason": finish}
 
 
-def _frame(choices: list[dict[str, Any]], **more: Any) -> str:
-    frame = {"id": "1", "model": "simulated", "system_fingerprint": "b1", "choices": choices}
+def _frame(plan: Plan, choices: list[dict[str, Any]], **more: Any) -> str:
+    frame = {"id": "1", "model": plan.model, "system_fingerprint": "b1", "choices": choices}
     return "data: " + json.dumps({**frame, **more}, ensure_ascii=False, separators=(",", ":"))

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.engine.server.counters import ServerCounters
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson
+from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.measure.load_metrics import (
     LatencyDistribution,
     chunk_gaps,
@@ -17,7 +19,7 @@ from pytest_llmperf.measure.load_metrics import (
     load_figures,
     values_of,
 )
-from pytest_llmperf.measure.load_validity import load_findings
+from pytest_llmperf.measure.load_validity import load_findings, restart_finding
 
 
 def outcome(number: int = 0, due: float = 0.0, **other: Any) -> RequestOutcome:
@@ -180,6 +182,29 @@ def test_lengths_other_than_asked_for_are_found(other: dict[str, Any], text: str
     assert text in finding.text
     assert names(result(*steady(**other)), exact_lengths=False) == []
     assert names(result(*steady(**other, tokens_asked=None))) == []
+
+
+def side(before: int | None, after: int | None) -> ServerSide | None:
+    readings = (ServerCounters("vLLM", generated_tokens=one) for one in (before, after))
+    return ServerSide.of(next(readings), (), next(readings))
+
+
+def test_a_server_whose_counts_fall_was_restarted_and_stays_another() -> None:
+    generated: dict[str, float] = {}
+
+    def finding(a: tuple[int | None, int | None], b: tuple[int | None, int | None]) -> str:
+        loaded = result(*steady(), servers={"http://a": side(*a), "http://b": side(*b)})
+        return str(restart_finding(loaded, generated) or "")
+
+    assert finding((100, 200), (1000, 2000)) == ""
+    # What could not be read says nothing.
+    assert finding((220, 300), (None, None)) == ""
+    assert finding((300, None), (2000, 2100)) == ""
+    assert finding((300, 400), (90, 190)).startswith("the counters of http://b fell: it was resta")
+    assert "http://b fell" in finding((400, 500), (190, 290))
+    assert restart_finding(result(*steady(), servers={"http://a": None}), {}) is None
+    fell = result(*steady(), servers={"http://a": side(50, 20)})
+    assert "http://a fell" in str(restart_finding(fell, {}))
 
 
 def served(rate: float, service: float, slots: int, seconds: float, seed: int) -> LoadResult:

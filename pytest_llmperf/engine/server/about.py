@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import aiohttp
 
 _TIMEOUT_S = 5.0
+#: Stands for the build of a server that does not say.
+UNKNOWN_BUILD = "unknown build"
 
 
 class About(NamedTuple):

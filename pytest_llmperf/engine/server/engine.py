@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.engine.generation import Generation
+from pytest_llmperf.engine.kinds import replicas_text
 from pytest_llmperf.engine.own_time import OWN_TIME
 from pytest_llmperf.engine.request import Request
-from pytest_llmperf.engine.server.about import ask_about, root_of, status_of
+from pytest_llmperf.engine.server.about import UNKNOWN_BUILD, About, ask_about, root_of, status_of
 from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.answered import TEMPLATE_TOKENS, generation_of
 from pytest_llmperf.engine.server.counter_watch import CounterWatch
@@ -22,6 +23,7 @@ from pytest_llmperf.engine.server.fault import ServerFault
 from pytest_llmperf.engine.server.load_result import LoadResult
 from pytest_llmperf.engine.server.process import ServerProcess
 from pytest_llmperf.engine.server.prompts import CacheUse, with_cache
+from pytest_llmperf.engine.server.replicas import difference, silent
 from pytest_llmperf.engine.server.schedule import Schedule
 from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.engine.server.settings import ServerSettings, ServerSettingsError, shown_url
@@ -64,6 +66,7 @@ class ServerEngine:
         self._process: ServerProcess | None = None
         self._further: LoadProcesses | None = None
         self._takes_ignore_eos = True
+        self._replicas: list[str] = config["replicas"] or []
         until = OWN_TIME.now() + _LOAD_SHARE * float(config["load_timeout"])
         try:
             if config["start"] is not None:
@@ -73,8 +76,11 @@ class ServerEngine:
             self._client = self._run(self._closing.enter_async_context(self._new_client()))
             if self._process is not None:
                 self._run(self._until_up(self._process, until))
-            first = self._run(self._first_answer(until))
+            replicas = self._run(self._warm_replicas(until))
+            first = self._run(self._first_answer(self._client, until))
             self._about = self._run(ask_about(self._settings, first.model, first.fingerprint))
+            if text := difference([*replicas, (self._shown, self._about)]):
+                raise EngineLoadError(text)
             if (further := config["client_processes"] - 1) > 0:
                 self._further = LoadProcesses(self._settings, further)
         except ServerSettingsError as error:
@@ -89,8 +95,10 @@ class ServerEngine:
         """Return the model and the build that answer, by the server's own account."""
         about = self._about
         where = "" if self._process is not None else f" at {self._shown}"
+        if self._replicas:
+            where = f", {replicas_text(self._replicas)} behind {self._shown}"
         return {
-            "engine_version": about.build or "unknown build",
+            "engine_version": about.build or UNKNOWN_BUILD,
             "model_name": f"{about.identity}{where}",
             "model_title": about.model,
             "quantization": about.quantization,
@@ -125,14 +133,20 @@ class ServerEngine:
         if when.concurrency is not None:
             count = min(count, when.concurrency)
         parts = [LoadPart(made, when, use, index, count) for index in range(count)]
-        sent, server_side = self._run(self._send(parts))
+        sent, servers = self._run(self._send(parts))
         result = LoadResult.merged(when, [one.result for one in sent])
+        if gone := self._run(silent(self._replicas)):
+            raise EngineError(
+                f"no server answers at {', '.join(gone)} any more: the load was not that of "
+                f"{replicas_text(self._replicas)}; start it again and repeat the measurement, or "
+                "take it out of llm.replicas and of the balancer"
+            )
         if all(one.fault is not None for one in result.outcomes):
             self._check_process(_END_WAIT_S)
         for other in frozenset().union(*(one.answered_as for one in sent)) - {self._answers_as}:
             raise self._other_server(other)
         cached = None if shared else TEMPLATE_TOKENS[self._settings.api]
-        return replace(result, max_cached=cached, server_side=server_side)
+        return replace(result, max_cached=cached, servers=servers)
 
     def reset(self) -> None:
         """Do nothing: prompts are made unique instead."""
@@ -154,17 +168,30 @@ class ServerEngine:
     def _new_client(self) -> ServerClient:
         return ServerClient(self._settings, OWN_TIME.now)
 
-    async def _send(self, parts: Sequence[LoadPart]) -> tuple[list[SentPart], ServerSide | None]:
-        """Send the parts of a load, the first one from here."""
+    async def _send(
+        self, parts: Sequence[LoadPart]
+    ) -> tuple[list[SentPart], dict[str, ServerSide | None]]:
+        """Send the parts of a load, the first one from here; watch each server meanwhile."""
         await self._notice_closed()
-        async with CounterWatch(self._settings) as watch:
+        # A balancer's own counters would be those of another replica each time, and a server that
+        # is started gets another port each time.
+        urls = {shown_url(url): url for url in self._replicas} or {
+            self._shown if self._process is None else "llm.start": self._settings.url
+        }
+        async with contextlib.AsyncExitStack() as watching:
+            watches = {
+                name: await watching.enter_async_context(
+                    CounterWatch(replace(self._settings, url=url))
+                )
+                for name, url in urls.items()
+            }
             if len(parts) == 1 or self._further is None:
                 sent = [await parts[0].send(self._client, OWN_TIME.now)]
             else:
                 begin = self._further.begin(parts[1:])
                 sent = [await parts[0].send(self._client, OWN_TIME.now, begin)]
                 sent += await asyncio.to_thread(self._further.sent)
-        return sent, watch.summary
+        return sent, {name: one.summary for name, one in watches.items()}
 
     async def _until_up(self, process: ServerProcess, until: float) -> None:
         """Wait until the server accepts connections and has loaded its model."""
@@ -187,7 +214,23 @@ class ServerEngine:
             "needs longer, raise llm.load_timeout"
         )
 
-    async def _first_answer(self, until: float) -> ServerAnswer:
+    async def _warm_replicas(self, until: float) -> list[tuple[str, About]]:
+        """Have each replica answer a real request; return what each says of itself."""
+        found = []
+        for url in self._replicas:
+            own = replace(self._settings, url=url)
+            async with ServerClient(own, OWN_TIME.now) as client:
+                try:
+                    first = await self._first_answer(client, until)
+                except EngineLoadError as error:
+                    raise EngineLoadError(
+                        f"llm.replicas: {shown_url(url)}: {error}; start it, or take it out of "
+                        "llm.replicas and of the balancer"
+                    ) from None
+            found.append((shown_url(url), await ask_about(own, first.model, first.fingerprint)))
+        return found
+
+    async def _first_answer(self, client: ServerClient, until: float) -> ServerAnswer:
         """Ask until the server answers a real request, and find out what it takes."""
         chat = self._settings.api == "chat"
         first = Request(
@@ -198,7 +241,7 @@ class ServerEngine:
         wordless = 0
         while True:
             try:
-                answer = await self._client.ask(self._request(first, is_first=True))
+                answer = await client.ask(self._request(first, is_first=True))
                 if not answer.output_chunks and wordless < _MAX_WORDLESS:
                     # A few tokens may be less than a character; other words get another answer.
                     wordless += 1
@@ -228,8 +271,8 @@ class ServerEngine:
     def _other_server(self, now: tuple[str | None, str | None]) -> EngineError:
         return EngineError(
             f"{self._shown}: another server answered than before: model and build were "
-            f"{_named(self._answers_as)}, now {_named(now)}; measure one server, not several "
-            "behind one address"
+            f"{_named(self._answers_as)}, now {_named(now)}; measure one server, or several equal "
+            "ones, named in llm.replicas"
         )
 
     def _is_shared(self, request: Request) -> bool:

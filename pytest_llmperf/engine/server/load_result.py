@@ -85,8 +85,9 @@ class LoadResult:
         window: when the first request was due and when the last one ended.
         lags: how late the client's event loop was, seconds, at regular looks.
         busy: share of a core that the client computed on; of several processes, the busiest's.
-        server_side: the load by the server's own counters; None if it publishes none.
         max_cached: number of a prompt's tokens that the server may take from its cache; None: all.
+        servers: by its address, or ``llm.start``, the load by a server's own counters; None if it
+            publishes none.
     """
 
     schedule: Schedule
@@ -95,7 +96,7 @@ class LoadResult:
     lags: array[float] = field(default_factory=lambda: array("d"))
     busy: float = 0.0
     max_cached: int | None = None
-    server_side: ServerSide | None = None
+    servers: Mapping[str, ServerSide | None] = field(default_factory=dict)
 
     @property
     def answered(self) -> tuple[RequestOutcome, ...]:
@@ -125,7 +126,7 @@ class LoadResult:
             "lags": list(self.lags),
             "busy": self.busy,
             "max_cached": self.max_cached,
-            "server_side": dump(self.server_side) if self.server_side is not None else None,
+            "servers": {url: one and dump(one) for url, one in self.servers.items()},
         }
 
     @classmethod
@@ -136,9 +137,9 @@ class LoadResult:
         )
         begin, end = data["window"]
         lags = array("d", data["lags"])
-        side = read(ServerSide, data["server_side"]) if data["server_side"] is not None else None
+        servers = {url: one and read(ServerSide, one) for url, one in data["servers"].items()}
         busy, max_cached = data["busy"], data["max_cached"]
-        return cls(schedule, tuple(outcomes), (begin, end), lags, busy, max_cached, side)
+        return cls(schedule, tuple(outcomes), (begin, end), lags, busy, max_cached, servers)
 
     @classmethod
     def merged(cls, schedule: Schedule, parts: Sequence[LoadResult]) -> LoadResult:

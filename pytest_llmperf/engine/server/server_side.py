@@ -42,6 +42,7 @@ class ServerSide(Stored):
         prompt_tokens, generated_tokens: counted during the load, whoever sent the requests.
         cache_hits, cache_queries: prompt tokens that a cache served during the load, and prompt
             tokens in all.
+        generated_before, generated_after: output tokens that it had counted since it started.
         went_back: a counter fell: the server was restarted, or several servers answer at this
             address. What was counted during the load is unknown then.
     """
@@ -58,6 +59,8 @@ class ServerSide(Stored):
     generated_tokens: int | None
     cache_hits: int | None
     cache_queries: int | None
+    generated_before: int | None = None
+    generated_after: int | None = None
     went_back: bool = False
 
     @classmethod
@@ -92,6 +95,8 @@ class ServerSide(Stored):
             waiting=_level(waiting),
             kv_use=_level([one.kv_use for one in during]),
             waiting_share=fmean(count > 0 for count in waiting) if waiting else None,
+            generated_before=None if before is None else before.generated_tokens,
+            generated_after=None if after is None else after.generated_tokens,
             went_back=went_back,
             **counted,
         )

@@ -1,0 +1,36 @@
+"""The replicas behind a balancer: whether they serve the same, and whether all still answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from pytest_llmperf.engine.server.about import About, root_of, status_of
+from pytest_llmperf.engine.server.settings import shown_url
+
+
+def difference(servers: Sequence[tuple[str, About]]) -> str:
+    """Return in what the first two unlike servers differ, and the fix; empty if all are alike.
+
+    ``servers``: address and account of each.
+    """
+    (first, about), *others = servers
+    for address, other in others:
+        for what, one, another in (
+            ("models", about.identity, other.identity),
+            ("builds", about.build, other.build),
+            ("context sizes", about.n_ctx, other.n_ctx),
+        ):
+            if one != another:
+                return (
+                    f"the replicas serve different {what}: {one or 'unknown'} at {first}, "
+                    f"{another or 'unknown'} at {address}; start all of them alike, and name each "
+                    "in llm.replicas"
+                )
+    return ""
+
+
+async def silent(urls: Sequence[str]) -> list[str]:
+    """Return the addresses at which no server answers."""
+    found = await asyncio.gather(*(status_of(f"{root_of(url)}/health") for url in urls))
+    return [shown_url(url) for url, status in zip(urls, found, strict=True) if status is None]

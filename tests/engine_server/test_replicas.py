@@ -1,0 +1,69 @@
+"""Replicas behind one address: what must be the same in all, and what tells them apart."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from pytest_llmperf.config.llm_section import read_llm
+from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.errors import EngineLoadError
+from pytest_llmperf.engine.kinds import ATTACHED_SERVER
+from pytest_llmperf.engine.server.about import About
+from pytest_llmperf.engine.server.replicas import difference
+
+Clients = Callable[..., EngineClient]
+Simulator = Callable[..., str]
+
+
+def truths(url: str) -> int:
+    with urllib.request.urlopen(f"{url}/truth", timeout=30) as response:
+        return len(json.load(response)["truths"])
+
+
+def test_each_replica_is_warmed_up_and_their_number_is_part_of_the_name(
+    clients: Clients, simulator: Simulator
+) -> None:
+    urls = [simulator(), simulator(), simulator()]
+    balanced = urls[0] + "/v1"
+    client = clients(url=balanced, replicas=urls)
+    assert [truths(url) for url in urls] == [2, 1, 1]
+    assert client.info.model_name == f"simulated, 3 replicas behind {balanced}"
+    alone = clients(url=balanced)
+    assert alone.info.model_name == f"simulated at {balanced}"
+    llm = read_llm({"engine": "server", "url": balanced, "replicas": urls})
+    assert ATTACHED_SERVER.answers_with(llm.resolved()) == f"3 replicas behind {balanced}"
+
+
+def test_a_replica_that_runs_something_else_is_refused(
+    clients: Clients, simulator: Simulator
+) -> None:
+    one, other = simulator(), simulator(model="another")
+    with pytest.raises(EngineLoadError) as caught:
+        clients(url=f"{one}/v1", replicas=[one, other])
+    assert str(caught.value) == (
+        f"the replicas serve different models: simulated at {one}, another at {other}; start all "
+        "of them alike, and name each in llm.replicas"
+    )
+
+
+def test_what_differs_between_replicas_is_named() -> None:
+    about = About("tiny", "b1", True, 10, 20, 256, "F32")
+    same = [("http://a", about), ("http://b", about)]
+    assert difference([("http://a", about)]) == difference(same) == ""
+    for other, text in (
+        (about._replace(model_bytes=21), "models: tiny, F32, 10 parameters, 20 bytes at http://a,"),
+        (about._replace(build=""), "builds: b1 at http://a, unknown at http://c;"),
+        (about._replace(n_ctx=512), "context sizes: 256 at http://a, 512 at http://c;"),
+    ):
+        assert text in difference([*same, ("http://c", other)])
+
+
+def test_a_replica_that_does_not_answer_is_named(clients: Clients, simulator: Simulator) -> None:
+    url = simulator()
+    text = r"^llm.replicas: http://127.0.0.1:9: the server does not answer .* and of the balancer$"
+    with pytest.raises(EngineLoadError, match=text):
+        clients(url=f"{url}/v1", replicas=[url, "http://127.0.0.1:9"])
