@@ -33,6 +33,7 @@ from pytest_llmperf.config.fields import (
     problems,
 )
 from pytest_llmperf.config.section import Part, Problem
+from pytest_llmperf.config.server_arguments import argument_problems
 from pytest_llmperf.config.server_section import ServerPart
 from pytest_llmperf.cpus import auto_threads
 from pytest_llmperf.engine_kinds import DOTTED, EngineKind, EngineKindError, engine_kind
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+_RUNS_ALREADY = (
+    "llm.url names a server that runs already, so it can't be given arguments; remove it, or let "
+    "llm.start start the server (fields of its requests belong into llm.body)"
+)
 #: The engine of a section that names none.
 DEFAULT_ENGINE = "llama_cpp"
 
@@ -163,7 +168,10 @@ class LlmConfig(_Answered, _Named):
     generation_timeout: Duration = Field(default=120.0, description="Time limit for one request.")
     extra: Annotated[dict[str, Any], Expected("a mapping of the engine's own arguments")] = Field(
         default_factory=dict,
-        description="Any other argument of the engine, by name.",
+        description=(
+            "Any other argument of the engine, by name; of a server the options of start, without "
+            "dashes."
+        ),
     )
 
     @model_validator(mode="before")
@@ -180,7 +188,8 @@ class LlmConfig(_Answered, _Named):
     def _extra_is_extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
         found = []
         for key, value in extra.items():
-            if key in cls.model_fields:
+            # Those of a server are its command's, whatever the section has of that name.
+            if key in cls.model_fields and not issubclass(cls, ServerPart):
                 found.append((key, f"is a setting itself; set llm.{key} instead", value))
             elif problem := plain_json_problem(value):
                 found.append((key, problem, value))
@@ -248,6 +257,16 @@ class ServerConfig(LlmConfig, ServerPart, _Named):
     """An OpenAI-compatible server."""
 
     engine: Literal["server"] = Field(description="What generates: an OpenAI-compatible server.")
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Yield arguments that the server can't be started with."""
+        yield from super().conflicts()
+        if self.start is not None:
+            for name, text in argument_problems(self.start, self.extra):
+                yield ("extra", name), text, None
+        elif self.url is not None:
+            for name in self.extra:
+                yield ("extra", name), _RUNS_ALREADY, None
 
 
 class AnyLlmConfig(LlmConfig, LlamaSettings, ModelSettings, TargetSettings, _Named):

@@ -24,13 +24,13 @@ from pytest_llmperf.config.fields import (
     plain_json_problem,
 )
 from pytest_llmperf.config.section import Part, Problem
+from pytest_llmperf.config.server_arguments import KEY_OPTION
 from pytest_llmperf.secret_headers import holds_a_key
 
 _PORT = "{port}"
 #: Names of HTTP headers (RFC 9110, section 5.6.2).
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
-_KEY_OPTION = re.compile(r"--?api[-_]keys?(=|$)", re.IGNORECASE)
 _USE_VARIABLE = (
     "put the key into an environment variable, and its name into llm.api_key_env: files and "
     "records are no place for keys"
@@ -192,7 +192,7 @@ def _start_problem(command: str) -> str:
         return f"can't be split into words ({str(error).lower()}); close the quotes"
     if not words:
         return "is empty; name the program that serves the model, and its arguments"
-    if any(_KEY_OPTION.match(word) for word in words):
+    if any(KEY_OPTION.match(word) for word in words):
         return (
             "contains a key, and files and records are no place for keys; set the environment "
             "variable that the server reads its key from, and its name in llm.api_key_env"

@@ -25,6 +25,7 @@ from pytest_llmperf.config.fields import (
     Size,
     Text,
     check_limits,
+    plain_json_problem,
     problems,
 )
 from pytest_llmperf.units import shown
@@ -47,6 +48,8 @@ TUNABLE = (
     "main_gpu",
     "tensor_split",
 )
+#: Before the name of an argument in ``llm.extra``.
+EXTRA = "extra."
 #: More choices of one key are no search but a list of everything.
 MAX_CHOICES = 64
 _RANGE = "a list of values, {min, max, step} or {min, max, log: true}"
@@ -60,8 +63,8 @@ class TuneConfig(BaseModel):
     space: Annotated[dict[str, Any], Expected(f"a mapping of llm keys, each to {_RANGE}")] = Field(
         default_factory=dict,
         description=(
-            "Values to try, by llm key: a list, {min, max, step} or {min, max, log: true}, which "
-            "doubles; empty: the keys that matter on this machine."
+            "Values to try, by llm key, such as n_batch or extra.NAME: a list, {min, max, step} or "
+            "{min, max, log: true}, which doubles; empty: the keys that matter on this machine."
         ),
     )
     models: Annotated[list[Text], Expected("a list of models, each as llm.model_path")] = Field(
@@ -162,15 +165,21 @@ def _read_space(
 
     choices: dict[str, list[Any]] = {}
     found: list[tuple[str | tuple[str, ...], str, Any]] = []
-    for name, given in space.items():
+    for name, given in _flat(space).items():
         key = str(name)
-        if key not in TUNABLE:
+        is_extra = key.startswith(EXTRA) and key != EXTRA
+        if key not in TUNABLE and not is_extra:
             found.append((key, _refused(key, LLM_FIELDS), given))
             continue
         try:
             values = choices_of(given)
         except ValueError as error:
             found.append((key, str(error), given))
+            continue
+        if is_extra:
+            # The engine's kind says what it takes; the search asks before it begins.
+            choices[key] = values
+            found += [(key, text, one) for one in values if (text := plain_json_problem(one))]
             continue
         field = LLM_FIELDS[key]
         strict = ConfigDict(strict=True)
@@ -187,6 +196,15 @@ def _read_space(
     return choices, found
 
 
+def _flat(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the space with ``extra: {NAME: ...}``, as ``--set`` has it, named ``extra.NAME``."""
+    found = dict(space)
+    extra = found.pop("extra", None)
+    if not isinstance(extra, dict):
+        return dict(space)
+    return {**found, **{f"{EXTRA}{name}": given for name, given in extra.items()}}
+
+
 def _annotations(field: FieldInfo) -> list[Any]:
     members = getattr(field.annotation, "__args__", ())
     return [*field.metadata, *(one for m in members for one in getattr(m, "__metadata__", ()))]
@@ -196,7 +214,7 @@ def _refused(key: str, known: Mapping[str, FieldInfo]) -> str:
     if key == "model_path":
         return "models are no settings; list them in tune.models"
     if key in known:
-        return f"not a setting to tune (known: {', '.join(TUNABLE)})"
+        return f"not a setting to tune (known: {', '.join(TUNABLE)}, extra.NAME)"
     import difflib
 
     near = difflib.get_close_matches(key.lower().replace("-", "_"), TUNABLE, n=1)

@@ -77,11 +77,6 @@ APP = EngineKind(
 )
 
 
-def _refused_by_servers(names: Iterable[str]) -> dict[str, str]:
-    text = "engine server takes nothing in extra; set fields of its requests in llm.body"
-    return dict.fromkeys(names, text)
-
-
 def replicas_text(replicas: Sequence[str]) -> str:
     """Return the number of replicas in words."""
     return f"{len(replicas)} replica{'' if len(replicas) == 1 else 's'}"

@@ -59,6 +59,19 @@ def test_it_tells_model_and_build_and_is_watched_with_its_process(llama: EngineC
     assert server.pid in process_trees(llama.processes)
 
 
+def test_it_is_started_with_the_arguments_of_extra(clients: Clients, llama_command: str) -> None:
+    extra = {"ctx": 512, "parallel": 2, "metrics": True, "threads": None, "alias": "two words"}
+    client = clients(start=llama_command, api="completions", extra=extra)
+    assert (client.info.n_ctx, client.info.model_title) == (256, "two words")
+    assert ask(client).output_tokens == 9
+    (server,) = psutil.Process(client.pid).children()
+    assert server.cmdline()[-7:] == [
+        *("--ctx", "512", "--parallel", "2", "--metrics", "--alias", "two words")
+    ]
+    with pytest.raises(EngineLoadError, match=r"(?s)exit status 2.*unrecognized arguments: --np"):
+        clients(start=llama_command, extra={"np": 2})
+
+
 def test_sampling_stops_and_grammars_reach_the_server(llama: EngineClient) -> None:
     assert ask(llama, grammar='root ::= "abc"', max_tokens=20).text == "abc"
     whole = ask(llama, grammar='root ::= "abcdef"', max_tokens=20, stop="d")

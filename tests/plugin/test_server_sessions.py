@@ -102,3 +102,39 @@ def test_two_commands_are_compared_in_one_session(project, quiet_machine):
     assert test["pairs"] >= 3
     assert test["verdict"] not in ("error", "invalid")
     assert servers() == []
+
+
+def test_a_sweep_starts_a_server_with_each_value_of_an_argument(project, quiet_machine):
+    project.write(
+        test_it="""
+        @pytest.mark.perf_sweep(**{"extra.ctx": [256, 512]})
+        @pytest.mark.tokens_per_sec(min=1)
+        def test_answer(llm_engine, request):
+            assert f"[extra.ctx={llm_engine.info.n_ctx}]" in request.node.nodeid
+            llm_engine.generate("Hello", max_tokens=8)
+        """
+    )
+    project.configure(started())
+    project.perf("--llmperf-set", "perf.processes=1").assert_outcomes(passed=2)
+    tests = project.session()["tests"]
+    assert [test["settings"] for test in tests] == [{"extra.ctx": 256}, {"extra.ctx": 512}]
+    project.perf("--llmperf-set", "llm.extra.ctx=512", "-k", "256").assert_outcomes(passed=1)
+    twice = project.perf("--llmperf-set", "llm.start=serve --ctx 512 --port {port}")
+    assert "extra.ctx: llm.start has --ctx already; keep one of them" in twice.stderr.str()
+
+
+def test_an_argument_that_differs_is_named_between_configurations_and_sessions(
+    project, quiet_machine
+):
+    project.write(test_it=TEST.replace("(min=5)", "").replace('(max="60s")', "(tolerance='90%')"))
+    words = " ".join(f"'{word}'" for word in ("{python}", *COMMAND))
+    project.configure(config(start=words, extra={"ctx": 512}))
+    project.configure(config(start=words, extra={"ctx": 256}), "other.yaml")
+    project.perf("--llmperf-against-config", "other.yaml", "--llmperf-record")
+    session = project.session()
+    (changed,) = session["session"]["side_differences"]
+    assert changed.startswith("llm.extra.ctx: base hidden (SHA-256 ")
+    assert session["tests"][0]["pairs"] >= 3
+    project.perf("--llmperf-set", "llm.extra.ctx=256")
+    (changed,) = project.session()["tests"][0]["differences"]
+    assert changed.startswith("llm.extra.ctx: hidden (SHA-256 ")

@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pytest_llmperf.config.server_arguments import started_command
 from pytest_llmperf.engine.base import TokenSink
 from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
 from pytest_llmperf.engine.generation import Generation
@@ -70,7 +71,7 @@ class ServerEngine:
         until = OWN_TIME.now() + _LOAD_SHARE * float(config["load_timeout"])
         try:
             if config["start"] is not None:
-                self._process = ServerProcess(config["start"])
+                self._process = ServerProcess(started_command(config["start"], config["extra"]))
             self._settings = _settings(config, self._process)
             self._shown = shown_url(self._settings.url)
             self._client = self._run(self._closing.enter_async_context(self._new_client()))

@@ -1,0 +1,71 @@
+"""Arguments of the command that starts a server: each entry of ``llm.extra`` is one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: Options that hold a key, as a command line has them.
+KEY_OPTION = re.compile(r"--?api[-_]keys?(=|$)", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def argument_problems(start: str, extra: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the entries that can't be arguments of this command, and why; never a value."""
+    given = _given(start)
+    for name, value in extra.items():
+        if _NAME.fullmatch(name) is None:
+            yield (
+                name,
+                (
+                    "is not the name of an option; write it without its dashes, such as parallel "
+                    "for --parallel"
+                ),
+            )
+        elif KEY_OPTION.match(f"--{name}"):
+            yield (
+                name,
+                (
+                    "holds a key, and files and records are no place for keys; set the environment "
+                    "variable that the server reads its key from, and its name in llm.api_key_env"
+                ),
+            )
+        elif _alike(name) in given:
+            yield name, f"llm.start has {given[_alike(name)]} already; keep one of them"
+        elif not (value is None or isinstance(value, bool | int | float | str)):
+            kind = "a list" if isinstance(value, list) else "a mapping"
+            yield (
+                name,
+                (
+                    f"expected true, a number or text, got {kind}; put quotes around what follows "
+                    f"--{name} on the command line"
+                ),
+            )
+
+
+def started_command(start: str, extra: Mapping[str, Any]) -> str:
+    """Return the command with its arguments: ``serve --port {port} --parallel 4 --metrics``."""
+    words = []
+    for name, value in extra.items():
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None and value is not False:
+            words += [f"--{name}", str(value)]
+    return f"{start} {shlex.join(words)}" if words else start
+
+
+def _given(start: str) -> dict[str, str]:
+    """Return the command's own options, by a form that does not depend on their spelling."""
+    try:
+        words = shlex.split(start)
+    except ValueError:
+        return {}  # which is an error of its own
+    options = (word.partition("=")[0] for word in words if word.startswith("-"))
+    return {_alike(one.lstrip("-")): one for one in options}
+
+
+def _alike(name: str) -> str:
+    """Return a name as most servers read it: ``max_num_seqs`` is ``max-num-seqs``."""
+    return name.replace("_", "-")
