@@ -21,7 +21,7 @@ from pytest_llmperf.cli.tune_command import (
 if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.tune.finished import FinishedSearch
-    from pytest_llmperf.tune.result import TuneResult
+    from pytest_llmperf.tune.result import Configuration, TuneResult
 
 
 @dataclass(frozen=True)
@@ -166,21 +166,37 @@ def _apply(result: TuneResult, arguments: argparse.Namespace, today: Today) -> N
         return
     backup = f"; the old file is {applied.backup}" if applied.backup is not None else ""
     say("", f"settings written to {today.file}{backup}")
-    say(f"  for another program: {export_command(arguments, [])}")
+    command = _started(result.winner)
+    if command is None:
+        say(f"  for another program: {export_command(arguments, [])}")
+    else:
+        say(f"  the server's command: {command}")
 
 
 def _say_next_steps(result: TuneResult, arguments: argparse.Namespace) -> None:
     if result.winner is None:
         return
     changed = result.winner.changed.items()
-    settings = [f"llm.{key}={_value(value)}" for key, value in changed if key != "extra"]
+    settings = [f"llm.{key}={_value(value)}" for key, value in changed]
+    command = _started(result.winner)
     say(
         "",
         "to write them into the configuration, without measuring again:",
         f"  {apply_command(arguments)}",
-        "to use them in llama-server (or ollama, python):",
-        f"  {export_command(arguments, settings)}",
+        "to use them in llama-server (or ollama, python):"
+        if command is None
+        else "to start the server with them:",
+        f"  {command or export_command(arguments, settings)}",
     )
+
+
+def _started(configuration: Configuration) -> str | None:
+    """Return the command that starts a configuration's server; None if it has none."""
+    from pytest_llmperf.config.server_arguments import started_command
+
+    settings = configuration.settings
+    start = settings.get("start")
+    return None if start is None else started_command(start, settings["extra"])
 
 
 def _value(value: Any) -> str:

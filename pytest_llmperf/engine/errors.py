@@ -19,6 +19,8 @@ class EngineGoneError(EngineError):
 
 #: How many of the engine's last log lines an error shows.
 LOG_TAIL = 12
+#: Before each of them.
+LOG_LINE = "  | "
 #: The same where a process died: its threads' stacks follow the engine's own lines.
 CRASH_TAIL = 40
 
@@ -31,7 +33,7 @@ def with_log_tail(
     tail = [line for line in log if line.strip()][-lines:]
     if tail:
         parts.append("last lines of the engine's log:")
-        parts.extend(f"  | {line}" for line in tail)
+        parts.extend(f"{LOG_LINE}{line}" for line in tail)
     if hint:
         parts.append(f"hint: {hint}")
     return "\n".join(parts)

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.extra_hashes import without_extra_values
-from pytest_llmperf.report.tune_words import shown_settings, without_password
+from pytest_llmperf.report.tune_words import without_password
 
 if TYPE_CHECKING:
-    from pytest_llmperf.tune.result import Configuration, Point, TuneResult
+    from pytest_llmperf.tune.result import Configuration, TuneResult
 
 SCHEMA = "llmperf-tune/1"
 
@@ -26,8 +26,7 @@ def as_json(result: TuneResult, *, date: str, command: str = "") -> dict[str, An
          notes [text]}
 
     Values are in base units, changes fractions (positive is worse); what is unknown is null.
-    Of ``extra``, ``settings`` has hashes, and ``changed`` only the arguments that differ from
-    today's: others may be private.
+    Of ``extra``, ``settings`` has hashes: arguments that are today's may be private.
     """
     confirmed = result.confirmed
     data = {
@@ -49,10 +48,10 @@ def as_json(result: TuneResult, *, date: str, command: str = "") -> dict[str, An
         "seed": result.seed,
         "phases": result.phases,
         "targets": [asdict(target) for target in result.targets],
-        "before": _configuration(result.before, result),
-        "winner": _configuration(result.winner, result) if result.winner is not None else None,
+        "before": _configuration(result.before),
+        "winner": _configuration(result.winner) if result.winner is not None else None,
         "confirmed": asdict(confirmed) if confirmed is not None else None,
-        "points": [_point(point, result) for point in result.points],
+        "points": [asdict(point) for point in result.points],
         "pareto": result.pareto,
         "pareto_metrics": result.pareto_metrics,
         "notes": result.notes,
@@ -62,17 +61,13 @@ def as_json(result: TuneResult, *, date: str, command: str = "") -> dict[str, An
     return plain
 
 
-def _configuration(configuration: Configuration, result: TuneResult) -> dict[str, Any]:
+def _configuration(configuration: Configuration) -> dict[str, Any]:
     return {
         "point": configuration.point,
-        "changed": shown_settings(configuration.changed, result),
+        "changed": configuration.changed,
         "settings": without_extra_values(configuration.settings),
         "levels": [asdict(level) for level in configuration.levels],
     }
-
-
-def _point(point: Point, result: TuneResult) -> dict[str, Any]:
-    return {**asdict(point), "settings": shown_settings(point.settings, result)}
 
 
 def _plain(value: Any) -> Any:

@@ -152,7 +152,7 @@ def _point(point: Point, result: TuneResult) -> list[str]:
     ]
     return [
         str(point.number),
-        _settings(settings_text(point.settings, result)),
+        _settings(settings_text(point.settings)),
         point_name(point.against),
         "; ".join(effects) or NOTHING,
         str(point.pairs),
@@ -173,7 +173,7 @@ def _not_compared(result: TuneResult) -> Iterator[str]:
             [
                 [
                     str(point.number),
-                    _settings(settings_text(point.settings, result)),
+                    _settings(settings_text(point.settings)),
                     point.outcome,
                     escape(point.reason) or NOTHING,
                 ]

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pytest_llmperf.config.tune_section import EXTRA
 from pytest_llmperf.config.yaml_edit import yaml_text
 from pytest_llmperf.gate.words import change_words, count, effect_words, interval_words, limit_text
 from pytest_llmperf.metrics import Metric, Unit, UnknownMetricError, get_metric
@@ -105,32 +106,18 @@ def verdict_text(point: Point) -> str:
     return f"rejected: {reason}"
 
 
-def shown_settings(settings: Mapping[str, Any], result: TuneResult) -> dict[str, Any]:
-    """Return settings without the arguments in ``extra`` that are today's: they may be private."""
-    shown = dict(settings)
-    if isinstance(extra := shown.get("extra"), Mapping):
-        today = result.before.settings.get("extra") or {}
-        shown["extra"] = {
-            key: value for key, value in extra.items() if key not in today or today[key] != value
-        }
-    return shown
-
-
-def settings_text(settings: Mapping[str, Any], result: TuneResult) -> str:
+def settings_text(settings: Mapping[str, Any]) -> str:
     """Return settings in one line: ``n_batch: 512, flash_attn: true``."""
-    shown = shown_settings(settings, result)
-    return ", ".join(f"{key}: {yaml_text(value)}" for key, value in shown.items())
+    return ", ".join(f"{key}: {yaml_text(value)}" for key, value in settings.items())
 
 
 def settings_yaml(settings: Mapping[str, Any], result: TuneResult) -> list[str]:
-    """Return settings as the lines of ``config.yaml``."""
-    shown = shown_settings(settings, result)
-    lines = ["llm:"]
-    for key, value in shown.items():
-        if key != "extra":
-            lines.append(f"  {key}: {yaml_text(value)}")
-    if extra := shown.get("extra"):
-        hidden = len(extra) < len(settings["extra"])
+    """Return settings as the lines of ``config.yaml``; today's arguments may be private."""
+    extra = {key.removeprefix(EXTRA): one for key, one in settings.items() if key.startswith(EXTRA)}
+    own = {key: one for key, one in settings.items() if not key.startswith(EXTRA)}
+    lines = ["llm:", *(f"  {key}: {yaml_text(value)}" for key, value in own.items())]
+    if extra:
+        hidden = (result.before.settings.get("extra") or {}).keys() - extra.keys()
         lines.append(f"  extra:{'  # besides the present ones' if hidden else ''}")
         lines += [f"    {yaml_text(key)}: {yaml_text(value)}" for key, value in extra.items()]
     return lines
@@ -165,6 +152,6 @@ def front(result: TuneResult) -> Iterator[tuple[int, str, dict[str, str]]]:
         if number and point is None:
             continue
         levels = point.levels if point is not None else result.before.levels
-        settings = settings_text(point.settings, result) if point is not None else ""
+        settings = settings_text(point.settings) if point is not None else ""
         values = {level.metric: quantity(level.metric, level.value) for level in levels}
         yield number, settings, values

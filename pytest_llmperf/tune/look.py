@@ -6,17 +6,27 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.diagnosis.load_failure import memory_failure, why_not_loaded
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.engine.errors import EngineError, EngineGoneError, EngineLoadError
+from pytest_llmperf.engine.errors import (
+    LOG_LINE,
+    EngineError,
+    EngineGoneError,
+    EngineLoadError,
+)
+from pytest_llmperf.fitness_checks import CHECKS
+from pytest_llmperf.machine.fitness import with_severities
 from pytest_llmperf.machine.free_memory import peak_memory
+from pytest_llmperf.measure.load_run import send_load, warm_up_load
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.run import Run
 from pytest_llmperf.session.measuring import turns_beside
 
 if TYPE_CHECKING:
+    from pytest_llmperf.config.schema import PerfConfig
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.launch import LaunchSpec
     from pytest_llmperf.measure.turns import Turns
@@ -26,6 +36,8 @@ if TYPE_CHECKING:
 
 #: A request may take so many times as long as the best point's, and at least so many seconds.
 _PATIENCE, _LEAST_SECONDS = 6.0, 10.0
+#: Times that a void load is sent, and the seed of its arrivals.
+_LOADS, _SEED = 2, 0
 #: A first replay that is slower or faster than the other's by this factor is repeated.
 FAR = 2.0
 
@@ -71,16 +83,18 @@ def look(
     spec: LaunchSpec,
     tests: Sequence[RecordedTest],
     watch: WatchSettings,
-    turns: str,
+    perf: PerfConfig,
     best: FirstLook | None = None,
 ) -> FirstLook:
     """Start a configuration once and replay the tests, twice where it is far from the best.
+
+    A load is sent once; the load before it warms the server up.
 
     Args:
         spec: how it is started.
         tests: what is replayed.
         watch: settings of the machine's watch.
-        turns: as ``perf.turns``.
+        perf: settings: turns, and what makes a load void.
         best: the look at the best point so far; None for the first one.
 
     Raises:
@@ -93,15 +107,18 @@ def look(
     try:
         client = EngineClient.start(spec)
     except EngineError as error:
-        raise _not_loaded(error) from None
+        raise _not_loaded(error, is_server=bool(spec.config.get("start"))) from None
     try:
         start_seconds = time.monotonic() - began
-        found = _replayed(client, tests, start_seconds)
-        if best is None or abs(math.log(found.seconds / best.seconds)) > math.log(FAR):
-            again = _replayed(client, tests, start_seconds)
-            found = min(found, again, key=lambda one: one.seconds)
+        replay = partial(_replayed, client, tests, start_seconds, perf, is_first=best is None)
+        found, all_loads = replay(), all(test.workload.load.is_load for test in tests)
+        is_far = best is not None and abs(math.log(found.seconds / best.seconds)) > math.log(FAR)
+        if is_far or (best is None and not all_loads):
+            found = min(found, replay(), key=lambda one: one.seconds)
         found = replace(
-            found, memory=peak_memory(client.processes), turns=turns_beside(watch, turns, client)
+            found,
+            memory=peak_memory(client.processes),
+            turns=turns_beside(watch, perf.turns, client),
         )
     except EngineGoneError as error:
         client.kill()
@@ -126,30 +143,69 @@ def _times(best: FirstLook) -> str:
 
 
 def _replayed(
-    client: EngineClient, tests: Sequence[RecordedTest], start_seconds: float
+    client: EngineClient,
+    tests: Sequence[RecordedTest],
+    start_seconds: float,
+    perf: PerfConfig,
+    *,
+    is_first: bool,
 ) -> FirstLook:
     values: dict[str, Mapping[str, float]] = {}
     seconds, longest = 0.0, 0.0
     for test in tests:
-        client.reset()
-        timelines = []
-        for recorded in test.workload.requests:
-            generation = client.request(recorded.replayed())
-            if other := recorded.other_work(generation):
-                raise LookError("unsupported", f"its work is not the same: {other.text}")
-            timelines.append(generation.timeline)
-            took = generation.timeline.token_times[-1] - generation.timeline.t_start
-            seconds, longest = seconds + took, max(longest, took)
-        values[test.nodeid] = compute_all(Run.in_order(timelines))
+        if test.workload.load.is_load:
+            run = _load(client, test, perf, is_first=is_first)
+        else:
+            run = _in_order(client, test)
+        each = [one.token_times[-1] - one.t_start for one in run]
+        seconds += run.seconds if test.workload.load.is_load else sum(each)
+        longest = max(longest, *each)
+        values[test.nodeid] = compute_all(run)
     return FirstLook(client.info, start_seconds, max(seconds, 1e-9), longest, values)
 
 
-def _not_loaded(error: EngineError) -> LookError:
+def _in_order(client: EngineClient, test: RecordedTest) -> Run:
+    client.reset()
+    timelines = []
+    for recorded in test.workload.requests:
+        generation = client.request(recorded.replayed())
+        if other := recorded.other_work(generation):
+            raise LookError("unsupported", f"its work is not the same: {other.text}")
+        timelines.append(generation.timeline)
+    return Run.in_order(timelines)
+
+
+def _load(client: EngineClient, test: RecordedTest, perf: PerfConfig, *, is_first: bool) -> Run:
+    """Send a load, at the same times for every configuration, and once more if it was void.
+
+    That a server can't keep up is no reason not to look at today's: others may.
+    """
+    warm_up_load(client, test.workload, _SEED)
+    void = ""
+    for _ in range(_LOADS):
+        run, _figures, findings = send_load(client, test.workload, _SEED)
+        void = next(
+            (
+                one.text
+                for one in with_severities(findings, perf.fitness)
+                if one.severity == "invalid" and not (is_first and CHECKS[one.name].needs_both)
+            ),
+            "" if run.timelines else "no request was answered",
+        )
+        if not void:
+            return run
+    raise LookError("failed", void)
+
+
+def _not_loaded(error: EngineError, *, is_server: bool) -> LookError:
     text = str(error)
     if memory_failure(text) is not None:
         return LookError("does not fit", why_not_loaded(text))
     reason, _, hint = text.partition("\nhint: ")
     first = reason.splitlines()[0]
+    if is_server and (said := [line for line in reason.splitlines() if line.startswith(LOG_LINE)]):
+        # Why a server refuses an argument is what it said last.
+        return LookError("unsupported", f"{first}: {said[-1].removeprefix(LOG_LINE)}")
     if isinstance(error, EngineLoadError):
         return LookError("unsupported", f"{first}: {hint.splitlines()[0]}" if hint else first)
     return LookError("failed", first)

@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 #: A gain beyond a limit that is kept counts this part of one towards a limit that is missed.
 BEYOND = 0.1
 _WHOLE = "end_to_end"
+#: What is improved without targets under a load: a closed one decides how much is asked for.
+_UNDER_LOAD = {"closed": "output_tokens_per_sec"}
+_LATENCY = "request_latency"
+#: Metrics that only a load defines.
+_ONLY_UNDER_LOAD = (
+    _LATENCY,
+    "output_tokens_per_sec",
+    "requests_per_sec",
+    "goodput",
+    "error_rate",
+)
 
 
 @dataclass(frozen=True)
@@ -124,10 +135,17 @@ def objective_of(tests: Sequence[RecordedTest], targets: Mapping[str, float]) ->
         # A marker's own limit is this test's; the others are defaults.
         own = {name: limit for name, limit in limits.items() if name in asked or not targets}
         found = [_goal(test, name, limit) for name, limit in {**targets, **own}.items()]
+        whole = get_metric(_default(test))
         goals += [one for one in found if _is_measured(test, one)] or [
-            Goal(test.nodeid, get_metric(_WHOLE), None, get_metric(_WHOLE))
+            Goal(test.nodeid, whole, None, whole)
         ]
     return Objective(tuple(goals))
+
+
+def _default(test: RecordedTest) -> str:
+    """Return the metric that is improved where no target says which."""
+    load = test.workload.load
+    return _UNDER_LOAD.get(load.arrivals, _LATENCY) if load.is_load else _WHOLE
 
 
 def limits_of(objective: Objective) -> list[Goal]:
@@ -152,6 +170,10 @@ def _compared(metric: Metric) -> Metric:
 
 def _is_measured(test: RecordedTest, goal: Goal) -> bool:
     """Whether the workload defines the metric: one output token has no decode rate."""
+    load = test.workload.load
+    if goal.metric.name in (_WHOLE, *_ONLY_UNDER_LOAD):
+        is_defined = load.is_load != (goal.metric.name == _WHOLE)
+        return is_defined and (goal.metric.name != "goodput" or bool(load.limits))
     decodes = any(one.output_tokens > 1 for one in test.workload.requests)
     return decodes or goal.metric.quantity not in ("decode", "inter_token")
 

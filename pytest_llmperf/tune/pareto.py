@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.result import Level, Point
 
 #: Metrics of the front, as far as points have them.
-FRONT = ("tokens_per_sec", "first_token", "end_to_end", "gpu_memory", MEMORY, "energy_per_token")
+FRONT = (
+    *("tokens_per_sec", "first_token", "end_to_end"),
+    *("output_tokens_per_sec", "request_latency", "goodput"),
+    *("gpu_memory", MEMORY, "energy_per_token"),
+)
 
 
 def front(

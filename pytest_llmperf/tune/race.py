@@ -54,6 +54,10 @@ RECORDED = (
     "prefill_tokens_per_sec",
     "first_token",
     "end_to_end",
+    "request_latency",
+    "output_tokens_per_sec",
+    "requests_per_sec",
+    "goodput",
     "gpu_memory",
     "energy_per_token",
 )
@@ -241,7 +245,7 @@ class Racer:
         )
         return Plan(
             workloads={test.nodeid: test.workload for test in self._tests},
-            recorded_seconds={test.nodeid: best.seconds for test in self._tests},
+            recorded_seconds={test.nodeid: test.seconds for test in self._tests},
             start_seconds=best.start_seconds,
             perf=perf,
             seed=random.SystemRandom().getrandbits(32),

@@ -21,6 +21,7 @@ from pytest_llmperf.tune.race import looked
 from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.result import Configuration, Level, TuneResult
 from pytest_llmperf.tune.search import Finding, Quality, SettingsSearch
+from pytest_llmperf.tune.server_space import space_problem
 from pytest_llmperf.tune.space import Settings, shown
 from pytest_llmperf.tune.storage import check_optuna
 
@@ -63,11 +64,8 @@ class TuneRun:
         """
         check_optuna()
         setup = self._context.setup
-        if not setup.llm.kind.uses_llama_settings:
-            raise TuneError(
-                f"llm.engine: {setup.llm.engine} does not use the settings that llmperf tune "
-                "changes; set llm.engine: llama_cpp"
-            )
+        if why := space_problem(setup):
+            raise TuneError(why)
         if self._tune.max_kl is None or self._quality is not None:
             return
         if not setup.llm.kind.scores:

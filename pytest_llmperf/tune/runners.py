@@ -116,7 +116,7 @@ class Runners:
         return Runner(setup, seen)
 
     def _look(self, setup: EngineSetup, best: FirstLook | None) -> FirstLook:
-        return look(setup.spec, self._tests, self._watch, self._setup.perf.turns, best)
+        return look(setup.spec, self._tests, self._watch, self._setup.perf, best)
 
 
 def _number(best: Point | None) -> int:

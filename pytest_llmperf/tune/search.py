@@ -40,8 +40,14 @@ if TYPE_CHECKING:
     from pytest_llmperf.tune.objective import Objective
     from pytest_llmperf.tune.request import TuneRequest
 
-#: Replays of one process of a race, about.
-_REPLAYS = 5
+#: Replays of one process of a race, about; of loads, that which warms it up and the load.
+_REPLAYS, _LOADS = 5, 1.25
+
+#: Metrics in the line of a finished point.
+_SHOWN = (
+    *("end_to_end", "tokens_per_sec", "first_token"),
+    *("request_latency", "output_tokens_per_sec", "goodput"),
+)
 
 #: Checks the answers of changed settings: returns why they are not good enough, or None.
 Quality = Callable[[Settings], str | None]
@@ -126,13 +132,11 @@ class SettingsSearch:
         self._runners = Runners(self._setup, self._tests, self._facts.watch, self._memory)
         with self._device():
             today = self._today = self._runners.of(None).look
-        suggested = suggestions(
-            self._setup.spec.config,
-            info,
-            self._demand,
-            next(iter(today.values.values()), {}),
-            self._space,
-        )
+        suggested = []
+        if self._setup.llm.kind.uses_llama_settings:
+            values = next(iter(today.values.values()), {})
+            config = self._setup.spec.config
+            suggested = suggestions(config, info, self._demand, values, self._space)
         self._queue = Queue(self._study, self._space, suggested, self._tune.models)
         interrupted = False
         try:
@@ -195,7 +199,8 @@ class SettingsSearch:
         """Seconds of one pair, about: less is not worth beginning."""
         best = self._runners.known(Tried(self._space, self._study.points()).best)
         one = best.look if best is not None else today
-        return 2 * (one.start_seconds + _REPLAYS * one.seconds)
+        loads = all(test.workload.load.is_load for test in self._tests)
+        return 2 * (one.start_seconds + (_LOADS if loads else _REPLAYS) * one.seconds)
 
     def _keep(self, asked: StartedTrial, end: float) -> None:
         """Measure a point and keep it."""
@@ -275,9 +280,10 @@ def _skipped(changed: Settings) -> str:
 def _changed(level: float | None, change: MetricChange) -> float | None:
     if level is None or change.change is None:
         return None
-    ratio = 1.0 + change.change
-    higher = METRICS[change.metric].direction is Direction.HIGHER
-    return level / ratio if higher else level * ratio
+    metric, ratio = METRICS[change.metric], 1.0 + change.change
+    level = max(level, metric.resolution or 0.0)
+    found = level / ratio if metric.direction is Direction.HIGHER else level * ratio
+    return found if metric.largest is None else min(found, metric.largest)
 
 
 def _line(point: Point) -> str:
@@ -288,6 +294,6 @@ def _line(point: Point) -> str:
     changes = ", ".join(
         f"{METRICS[one.metric].label} {change_words(METRICS[one.metric], one.change)}"
         for one in point.metrics
-        if one.change is not None and one.metric in ("end_to_end", "tokens_per_sec", "first_token")
+        if one.change is not None and one.metric in _SHOWN
     )
     return f"{text}{'the best so far' if point.took_over else 'no better'} ({changes})"

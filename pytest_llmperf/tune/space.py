@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.config.fields import QUANTIZED_CACHE_TYPES
+from pytest_llmperf.config.tune_section import EXTRA
 
 if TYPE_CHECKING:
     from pytest_llmperf.session.setup import EngineSetup
@@ -173,11 +174,18 @@ def build_space(setup: EngineSetup, demand: Demand, cpus: int, *, gpu_layers: in
     choices = {}
     for key in sorted(given, key=_rank):
         # Settings that are not given follow others, as the engine itself has it.
-        today = plain(key, resolved[key], cpus)
+        today = plain(key, _today(resolved, key), cpus)
         values = [plain(key, one, cpus) for one in given[key]]
         choices[key] = _in_order({json.dumps(one): one for one in (*values, today)}.values())
-    today = {key: plain(key, resolved[key], cpus) for key in choices}
+    today = {key: plain(key, _today(resolved, key), cpus) for key in choices}
     return Space(choices, today, cpus, least)
+
+
+def _today(resolved: Settings, key: str) -> Any:
+    """Return a key's present value; an argument that ``extra`` does not have is left out: null."""
+    if key.startswith(EXTRA):
+        return resolved["extra"].get(key.removeprefix(EXTRA))
+    return resolved[key]
 
 
 def _defaults(

@@ -15,8 +15,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import socket
+import stat
 import struct
 import sys
 import time
@@ -316,7 +318,7 @@ async def _fail(connection: _Connection, plan: Plan) -> None:
 
 
 async def serve(arguments: argparse.Namespace) -> None:
-    """Serve until the process is ended or its standard input closes."""
+    """Serve until the process is ended, or the pipe that is its standard input closes."""
     plan = Plan(**json.loads(arguments.plan))
     stop = tuple(arguments.stop) if arguments.stop else None
     simulator = ServerSimulator(
@@ -328,7 +330,10 @@ async def serve(arguments: argparse.Namespace) -> None:
     )
     async with simulator:
         print(simulator.url, flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        if stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode):
+            await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        else:
+            await asyncio.Event().wait()
 
 
 def main() -> None:

@@ -110,7 +110,7 @@ def test_columns_are_as_wide_as_their_cells() -> None:
 
 
 def test_private_arguments_and_passwords_stay_out() -> None:
-    changed = {"extra": {"api_key": "secret", "rope_freq_base": 1e6}}
+    changed = {"extra.rope_freq_base": 1e6}
     found = result()
     assert found.winner is not None
     found = replace(

@@ -55,6 +55,19 @@ def test_declared_values_replace_the_default_ones_and_todays_is_added() -> None:
     assert found.size == 8
 
 
+def test_an_argument_in_extra_has_todays_value_or_is_left_out() -> None:
+    found = built(
+        "{space: {extra.rope_freq_base: [2.0, 1.0], extra: {no_perf: [true]}}}",
+        extra={"rope_freq_base": 4.0},
+    )
+    assert found.choices == {
+        "extra.rope_freq_base": (1.0, 2.0, 4.0),
+        "extra.no_perf": (True, None),
+    }
+    assert found.today == {"extra.rope_freq_base": 4.0, "extra.no_perf": None}
+    assert found.changed({**found.today, "extra.no_perf": True}) == {"extra.no_perf": True}
+
+
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
@@ -93,6 +106,8 @@ def test_neighbours_lie_half_way_to_the_next_values() -> None:
     [
         ("{space: {n_btach: [1]}}", "tune.space.n_btach: unknown key .*did you mean 'n_batch'"),
         ("{space: {seed: [1]}}", "tune.space.seed: not a setting to tune"),
+        ("{space: {extra.x: [2026-01-01]}}", "tune.space.extra.x: a date cannot be passed on"),
+        ("{space: {extra: [1]}}", "tune.space.extra: not a setting to tune .*extra.NAME"),
         ("{space: {model_path: [a]}}", "list them in tune.models"),
         ("{space: {n_threads: [0]}}", "tune.space.n_threads: expected auto or an integer >= 1"),
         ("{space: {n_ctx: {min: 64, max: 32}}}", "tune.space.n_ctx: .*min.*above max"),
