@@ -183,7 +183,7 @@ def _load(client: EngineClient, test: RecordedTest, perf: PerfConfig, *, is_firs
     warm_up_load(client, test.workload, _SEED)
     void = ""
     for _ in range(_LOADS):
-        run, _figures, findings = send_load(client, test.workload, _SEED)
+        run, _figures, findings = send_load(client, test.workload, _SEED, {})
         void = next(
             (
                 one.text
