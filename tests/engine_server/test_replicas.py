@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 import urllib.request
 from collections.abc import Callable
 
@@ -10,10 +12,13 @@ import pytest
 
 from pytest_llmperf.config.llm_section import read_llm
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.engine.errors import EngineLoadError
+from pytest_llmperf.engine.errors import EngineError, EngineLoadError
 from pytest_llmperf.engine.kinds import ATTACHED_SERVER
-from pytest_llmperf.engine.server.about import About
+from pytest_llmperf.engine.request import build_request
+from pytest_llmperf.engine.server.about import About, status_of
+from pytest_llmperf.engine.server.process import ServerProcess
 from pytest_llmperf.engine.server.replicas import difference
+from pytest_llmperf.engine.server.schedule import closed
 
 Clients = Callable[..., EngineClient]
 Simulator = Callable[..., str]
@@ -67,3 +72,21 @@ def test_a_replica_that_does_not_answer_is_named(clients: Clients, simulator: Si
     text = r"^llm.replicas: http://127.0.0.1:9: the server does not answer .* and of the balancer$"
     with pytest.raises(EngineLoadError, match=text):
         clients(url=f"{url}/v1", replicas=[url, "http://127.0.0.1:9"])
+
+
+def test_a_replica_that_is_gone_after_a_load_is_named_though_no_request_failed(
+    clients: Clients, llama_url: str, llama_command: str
+) -> None:
+    doomed = ServerProcess(llama_command)
+    try:
+        while asyncio.run(status_of(f"{doomed.url}/health")) != 200:
+            time.sleep(0.02)
+        replicas = [llama_url, doomed.url]
+        client = clients(url=f"{llama_url}/v1", api="completions", replicas=replicas)
+        load = [build_request(prompt="Hello", max_tokens=4)], closed(1, requests=2)
+        assert len(client.load(*load).answered) == 2
+    finally:
+        doomed.end()
+    text = f"no server answers at {doomed.url} any more: the load was not that of 2 replicas; start"
+    with pytest.raises(EngineError, match=text):
+        client.load(*load)
