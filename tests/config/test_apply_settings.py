@@ -130,6 +130,23 @@ def test_only_the_changed_values_of_the_shipped_file_change(tmp_path: Path) -> N
             id="of a mapping only what differs",
         ),
         pytest.param(
+            "llm:\n  engine: server # mine\n  start: s {port}\n  extra: # own\n"
+            "    parallel: 1 # slots\n"
+            "perf:\n",
+            {"llm.extra.parallel": 4, "llm.extra.cache-type-k": "q8_0"},
+            "llm:\n  engine: server # mine\n  start: s {port}\n  extra: # own\n"
+            "    parallel: 4 # slots\n"
+            "    cache-type-k: q8_0\nperf:\n",
+            id="arguments of a server",
+        ),
+        pytest.param(
+            "llm:\n  engine: server\n  start: s {port} # mine\nperf:\n",
+            {"llm.extra.parallel": 4, "llm.extra.metrics": True},
+            "llm:\n  engine: server\n  start: s {port} # mine\n"
+            "  extra: {parallel: 4, metrics: true}\nperf:\n",
+            id="the first arguments of a server",
+        ),
+        pytest.param(
             "llm:\n  extra: &mine\n    a: 1\n    b: 2\n  n_ctx: 512\n",
             {"llm.n_ctx": 600},
             "llm:\n  extra: &mine\n    a: 1\n    b: 2\n  n_ctx: 600\n",

@@ -82,6 +82,17 @@ def test_more_slots_are_found_proven_and_applied(project: pytest.Pytester) -> No
     assert (project.path / "config.yaml").read_text() == old.replace("slots: 1", "slots: 4")
 
 
+def test_a_server_that_can_not_keep_up_is_where_a_search_begins(project: pytest.Pytester) -> None:
+    # One request at a time is 29 a second, 32 are 940.
+    configure(project.path, {"extra.slots": [1, 32]}, extra={"slots": 1})
+    write(project, "rate=200, arrivals='constant', requests=100")
+    found = project.run(*COMMAND, "--phase", "1", "--json", "out.json", timeout=170)
+    assert found.ret == 0, found.stderr.str()
+    written = json.loads((project.path / "out.json").read_text())
+    assert written["objective"] == ["request_latency"]
+    assert written["winner"]["changed"] == {"extra.slots": 32}, written["conclusion"]
+
+
 def test_where_no_argument_helps_nothing_is_claimed(project: pytest.Pytester) -> None:
     configure(project.path, {"extra.metrics": [None, "vllm"]})
     write(project, "concurrency=2, requests=8")
