@@ -155,10 +155,10 @@ class LoadPattern(Stored):
         return replace(self, duration=self.duration * _WARMUP_SHARE)
 
     def expected_seconds(self, request: float) -> float:
-        """Return how long a load is expected to last.
+        """Return how long a load lasts at least.
 
         Args:
-            request: seconds of one request by itself; several at a time take longer.
+            request: seconds of one request by itself; several at a time may take longer.
         """
         if self.arrivals == "trace":
             return self.trace[-1].at + request
@@ -166,7 +166,7 @@ class LoadPattern(Stored):
             return self.duration + request
         assert self.requests is not None
         if self.concurrency is not None:
-            return self.requests * request
+            return self.requests * request / self.concurrency
         assert self.rate is not None
         return self.requests / self.rate + request
 

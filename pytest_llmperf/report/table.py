@@ -89,7 +89,9 @@ def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
         joint=" ",
     )
     # The interval's meaning is said once here, so that the columns stay narrow.
-    rounds = f"{_samples_each(session)} x {count(session.iterations, 'iteration')}"
+    only_loads = session.tests and all(test.load is not None for test in session.tests)
+    each = "1 load" if only_loads else count(session.iterations, "iteration")
+    rounds = f"{_samples_each(session)} x {each}"
     caption = [*rounds.split(), "of each test,", f"seed {session.seed};", "median [95% interval]"]
     lines += pack(caption, width, _INDENT, joint=" ")
     lines += [*_base_lines(session, width), *_notes(session, width)]

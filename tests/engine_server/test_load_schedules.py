@@ -102,7 +102,8 @@ def test_a_trace_is_read_in_order_of_time_from_its_first_request(tmp_path):
     ("text", "named"),
     [
         ("", "there is no request"),
-        ('{"at": 0}\n{', "line 2"),
+        ('{"at": 0}\n{"at" 1}', "line 2: not JSON: Expecting ':' delimiter, character 7"),
+        ('{"at": 0, "timestamp": 1}', "line 1: it has both at"),
         ("[]", "line 1: expected a JSON object"),
         ("{}", "line 1: at: expected seconds"),
         ('{"at": -1}', "line 1: at"),

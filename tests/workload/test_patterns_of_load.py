@@ -59,6 +59,7 @@ def test_a_part_of_the_load_warms_up() -> None:
         (OPEN, 32.0),
         (replace(OPEN, duration=None, requests=40), 12.0),
         (TRACE, 4.0),
+        (CLOSED, 16.0),
         (replace(CLOSED, requests=None, duration=10.0), 12.0),
     ],
 )

@@ -163,11 +163,15 @@ def trace(path: Path) -> Schedule:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ScheduleError(f"{path}: can't be read: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ScheduleError(f"{path}: can't be read: {why}") from None
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 found.append(_traced(json.loads(line)))
+            except json.JSONDecodeError as error:
+                why = f"not JSON: {error.msg}, character {error.pos + 1}"
+                raise ScheduleError(f"{path}: line {number}: {why}") from None
             except (ValueError, TypeError) as error:
                 raise ScheduleError(f"{path}: line {number}: {error}") from None
     if not found:
@@ -182,6 +186,8 @@ def trace(path: Path) -> Schedule:
 def _traced(entry: Any) -> tuple[float, ServerRequest | None]:
     if not isinstance(entry, dict):
         raise ValueError("expected a JSON object")
+    if "at" in entry and "timestamp" in entry:
+        raise ValueError("it has both at (seconds) and timestamp (milliseconds); keep one of them")
     at = entry["timestamp"] / 1000 if "timestamp" in entry else entry.get("at")
     if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at < math.inf:
         raise ValueError(f"at: expected seconds from the start, got {at!r}")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported import ReportedSession
 
 _WIDTH, _HEIGHT, _MARGIN = 320, 140, 12
+_DRAWING_LEGEND = (
+    "drawings: both axes begin at zero; the line joins the medians, upright bars are their 95% "
+    "intervals, cut off at twice the median, and the dashed line is at the knee"
+)
 #: What is drawn over the load, where it was measured.
 _DRAWN = ("first_token", "request_latency", "output_tokens_per_sec", "goodput")
 
@@ -24,7 +28,10 @@ def load_curves(report: ReportedSession) -> str:
     if not curves:
         return ""
     parts = "".join(map(_curve, curves))
-    return f"<section><h2>Load</h2>{parts}<p class='off'>{text(LEGEND)}</p></section>"
+    return (
+        f"<section><h2>Load</h2>{parts}<p class='off'>{text(LEGEND)}</p>"
+        f"<p class='off'>{text(_DRAWING_LEGEND)}</p></section>"
+    )
 
 
 def _curve(curve: LoadCurve) -> str:
@@ -50,10 +57,10 @@ def _drawing(curve: LoadCurve, name: str) -> str:
     highest = max(_high(figure) for _, figure in found) or 1.0
 
     def across(point: LoadPoint) -> float:
-        return _MARGIN + (_WIDTH - 2 * _MARGIN) * point.load / heaviest
+        return (_WIDTH - _MARGIN) * point.load / heaviest
 
     def up(value: float) -> float:
-        return _HEIGHT - _MARGIN - (_HEIGHT - 2 * _MARGIN) * min(max(value / highest, 0.0), 1.0)
+        return _HEIGHT - (_HEIGHT - _MARGIN) * min(max(value / highest, 0.0), 1.0)
 
     middle = " ".join(f"{across(one):.1f},{up(figure.value):.1f}" for one, figure in found)
     bars = "".join(
