@@ -62,7 +62,7 @@ class Cause:
     Attributes:
         name: identifier in files and docs.
         title: short headline for readers.
-        theme: GPU, CPU, settings, memory or machine.
+        theme: GPU, CPU, settings, memory, server or machine.
         look: returns the evidence for it, or None if there is none.
     """
 

@@ -86,6 +86,36 @@ CAUSE_TEXTS: dict[str, CauseText] = {
         "pages read back from swap",
         "close programs that hold memory",
     ),
+    "requests_queued": CauseText(
+        "a request in the server's queue in a third of the readings of `/metrics` or more, while "
+        "its KV cache has room",
+        "`--max-num-seqs` (vLLM), `--max-running-requests` (SGLang), `--parallel` with "
+        "`--ctx-size` (llama-server), less at once, or another server",
+    ),
+    "requests_preempted": CauseText(
+        "preemptions (vLLM) or retractions (SGLang) counted during the load",
+        "`--gpu-memory-utilization`, `--kv-cache-dtype fp8` (vLLM), `--mem-fraction-static` "
+        "(SGLang), or fewer requests at once",
+    ),
+    "kv_cache_full": CauseText(
+        "95% of the server's KV cache or more in use; worth a look only, unless requests wait too",
+        "as for `requests_preempted`; `--ctx-size` (llama-server)",
+    ),
+    "fewer_cache_hits": CauseText(
+        "of two sides, the server's cache served 10 points less of this one's prompt tokens",
+        "`--enable-prefix-caching` (vLLM), no `--disable-radix-cache` (SGLang), `--cache-prompt` "
+        "(llama-server)",
+    ),
+    "prompts_stall_answers": CauseText(
+        "chunks come later while another request waits for its first token, by 10% of the time "
+        "between chunks or more; worth a look only, below 25%",
+        "smaller pieces of prompts: `--max-num-batched-tokens` (vLLM), `--chunked-prefill-size` "
+        "(SGLang), `--batch-size` (llama-server)",
+    ),
+    "other_traffic": CauseText(
+        "the server generated over 10% more tokens than the load asked for",
+        "stop what else sends requests",
+    ),
     "gpu_lost": CauseText(
         "NVML",
         "reset the card",

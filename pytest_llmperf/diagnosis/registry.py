@@ -9,6 +9,7 @@ from pytest_llmperf.diagnosis.cpu_causes import CPU_CAUSES
 from pytest_llmperf.diagnosis.gpu_causes import GPU_CAUSES
 from pytest_llmperf.diagnosis.machine_causes import MACHINE_CAUSES
 from pytest_llmperf.diagnosis.memory_causes import MEMORY_CAUSES
+from pytest_llmperf.diagnosis.server_causes import SERVER_CAUSES
 from pytest_llmperf.diagnosis.settings_causes import SETTINGS_CAUSES
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ CAUSES: tuple[Cause, ...] = (
     *CPU_CAUSES,
     *SETTINGS_CAUSES,
     *MEMORY_CAUSES,
+    *SERVER_CAUSES,
     *MACHINE_CAUSES,
 )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo
     from pytest_llmperf.engine.load_report import DeviceLoad, GpuUtilization
     from pytest_llmperf.machine.fitness import FitnessFinding
+    from pytest_llmperf.measure.load_metrics import LoadFigures
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Situation:
         findings: fitness findings while measuring, the worst of each name.
         load_error: why the engine could not load; empty if it did.
         model_bytes: size of the model's files; 0 without files.
+        loads: of a server under load, the figures of each load; empty otherwise.
+        base_loads: the same of the side that it is compared with, if there is one.
     """
 
     config: Mapping[str, Any]
@@ -87,6 +90,8 @@ class Situation:
     findings: Sequence[FitnessFinding] = ()
     load_error: str = ""
     model_bytes: int = 0
+    loads: Sequence[LoadFigures] = ()
+    base_loads: Sequence[LoadFigures] = ()
 
     @property
     def llama(self) -> EngineInfo | None:

@@ -17,6 +17,7 @@ from typing import Literal
 
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.server_side import ServerSide
+from pytest_llmperf.measure.prompt_stalls import PromptStalls, prompt_stalls
 from pytest_llmperf.stats.percentiles import min_values, percentile
 
 #: ``due``: from the scheduled start. ``sent``: since the request was written.
@@ -129,6 +130,9 @@ class LoadFigures:
         faults: number of requests without a complete answer, by kind.
         client_busy: share of a core that the client computed on.
         servers: by its address, the load by a server's own counters, or None.
+        tokens_asked: output tokens that the server may have generated for it: those it counted,
+            and of requests without a complete answer those asked for; None where one is unknown.
+        stalls: what other requests' prompts cost answers; None if that can't be told.
     """
 
     requests: int
@@ -144,6 +148,8 @@ class LoadFigures:
     faults: Mapping[str, int]
     client_busy: float = 0.0
     servers: Mapping[str, ServerSide | None] = field(default_factory=dict)
+    tokens_asked: int | None = None
+    stalls: PromptStalls | None = None
 
 
 def load_figures(result: LoadResult) -> LoadFigures:
@@ -168,6 +174,8 @@ def load_figures(result: LoadResult) -> LoadFigures:
         faults=Counter(one.fault for one in result.outcomes if one.fault is not None),
         client_busy=result.busy,
         servers=result.servers,
+        tokens_asked=_tokens_asked(result.outcomes),
+        stalls=prompt_stalls(answered),
     )
 
 
@@ -185,6 +193,12 @@ def good_answers(result: LoadResult, limits: Mapping[str, float]) -> int:
 def slips(result: LoadResult) -> tuple[float, ...]:
     """Return how much later than due the client sent each request, seconds."""
     return tuple(one.asked - one.due for one in result.outcomes)
+
+
+def _tokens_asked(outcomes: Sequence[RequestOutcome]) -> int | None:
+    tokens = [one.tokens if one.is_answered else one.tokens_asked for one in outcomes]
+    known = [count for count in tokens if count is not None]
+    return sum(known) if len(known) == len(tokens) else None
 
 
 def _rate(count: int, seconds: float) -> float:

@@ -161,8 +161,8 @@ def _diagnosis(test: TestResult) -> Iterator[str]:
         yield f"{_INDENT}- and {count(len(wrong) - _CAUSES, 'more cause')}"
     if open_ := [printable(cause.change) for cause in test.diagnosis if not cause.certain]:
         yield f"worth trying: {'; '.join(open_)}"
-    yield "to measure each change:"
-    yield _INDENT + printable(test.doctor_command or "llmperf doctor")
+    if test.doctor_command:
+        yield from ("to measure each change:", _INDENT + printable(test.doctor_command))
 
 
 def _remedies(

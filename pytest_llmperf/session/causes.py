@@ -15,7 +15,7 @@ from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.engine.info import EngineInfo
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.machine.fitness import FitnessFinding, with_severities
-from pytest_llmperf.measure.samples import BASE, CANDIDATE
+from pytest_llmperf.measure.samples import BASE, CANDIDATE, TestSamples
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.result import DiagnosedCause
@@ -118,7 +118,8 @@ class Explainer:
 
     def explain(self, trial: Trial, test: RecordedTest) -> tuple[DiagnosedCause, ...]:
         """Return the visible causes of a slow test, the costliest first; none if it is not slow."""
-        if not _too_slow([one.verdict for one in trial.checks[test.nodeid] if one.verdict]):
+        slow = _too_slow([one.verdict for one in trial.checks[test.nodeid] if one.verdict])
+        if not slow and not _is_over_saturated(trial.measurement.tests[test.nodeid]):
             return ()
         try:
             return self._examined(trial, test)
@@ -138,7 +139,10 @@ class Explainer:
             self._hardware = look_at_hardware()
         facts, samples = trial.facts.for_test(test), trial.measurement.tests[test.nodeid]
         # As the verdict: only this side's valid processes.
-        found = (f for one in samples.processes if one.side == CANDIDATE for f in one.findings)
+        valid = [one for one in samples.processes if one.side == CANDIDATE]
+        # Without any, those of a server that can't keep up still say why it can't.
+        loaded = valid or [one for one in samples.voided if one.side == CANDIDATE]
+        found = (finding for one in valid for finding in one.findings)
         checks = [one for one in trial.checks[test.nodeid] if one.summary]
         situation = Situation(
             config=facts.config,
@@ -148,6 +152,10 @@ class Explainer:
             metrics={one.check.metric.name: one.summary.value for one in checks if one.summary},
             findings=worst_of_each(found),
             model_bytes=facts.info.file_bytes,
+            loads=[one.load for one in loaded if one.load is not None],
+            base_loads=[
+                one.load for one in samples.processes if one.side == BASE and one.load is not None
+            ],
         )
         return tuple(
             DiagnosedCause(
@@ -162,7 +170,12 @@ class Explainer:
 
 
 def doctor_command(setup: EngineSetup, workload: Workload) -> str:
-    """Return the command that measures each change's effect, from the folder it was started in."""
+    """Return the command that measures each change's effect, from the folder it was started in.
+
+    Empty for a server, whose settings are not the doctor's to change.
+    """
+    if setup.llm.kind.loads:
+        return ""
     from pytest_llmperf.config.project import ProjectFolders
 
     started, file = setup.project.started, setup.loaded.path
@@ -185,6 +198,13 @@ def _too_slow(verdicts: Sequence[Verdict]) -> set[VerdictKind]:
     kinds = {reason.kind for verdict in verdicts for reason in verdict.reasons}
     kinds |= {verdict.kind for verdict in verdicts}
     return kinds & {VerdictKind.REGRESSED, VerdictKind.MISSED}
+
+
+def _is_over_saturated(samples: TestSamples) -> bool:
+    """Whether a load that the server can't keep up with left nothing to judge."""
+    return not samples.processes and any(
+        finding.name == "over_saturated" for one in samples.voided for finding in one.findings
+    )
 
 
 def _stored(

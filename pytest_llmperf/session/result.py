@@ -172,7 +172,8 @@ class TestResult:
         causes: of a test that is slower or misses a target: the changes in
             commit or configuration that explain it, one line each, the most significant first.
         diagnosis: possible causes if it is too slow, the costliest first.
-        doctor_command: the command that measures each change's effect; empty without causes.
+        doctor_command: the command that measures each change's effect; empty without causes, and
+            for a server.
         quality_rows: figures of the answers' quality, judged.
         quality: all of them; None if not requested, or not measured.
         timelines: single iterations to show token by token.

@@ -1,4 +1,4 @@
-"""What servers' own counters say of a test's loads, and what in them explains a slow one."""
+"""What servers' own counters say of a test's loads. What explains a slow one: ``diagnosis``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.measure.load_metrics import LoadFigures
 
-#: Share of the readings with a request in a server's queue from which that is the explanation.
-_QUEUED_SHARE = 0.5
-#: Share of the KV cache in use from which it is nearly full.
-_FULL = 0.95
-#: How much more or less than ours servers may have generated: warm-up and rounding.
+#: How much less than ours the replicas may have generated: rounding.
 _OTHERS = 1.1
 #: Requests for each replica below which their shares are chance.
 _MIN_REQUESTS = 4
@@ -30,8 +26,8 @@ def server_lines(figures: Sequence[LoadFigures]) -> tuple[str, ...]:
     sides = {url: [one.servers.get(url) for one in figures] for url in addresses}
     known = [side for of_one in sides.values() for side in of_one if side is not None]
     seen = [_seen(known, len(sides))] if known else []
-    replicas = _replicas(sides, figures) if len(sides) > 1 else []
-    return (*seen, *replicas, *_causes(sides, known, figures))
+    replicas = [*_replicas(sides, figures), *_unnamed(sides, figures)] if len(sides) > 1 else []
+    return (*seen, *replicas)
 
 
 def _seen(sides: Sequence[ServerSide], servers: int) -> str:
@@ -53,7 +49,7 @@ def _level(what: str, levels: Sequence[SeenLevel]) -> list[str]:
     if not levels:
         return []
     peak, mean = max(one.peak for one in levels), fmean(one.mean for one in levels)
-    return [f"up to {peak:g} requests {what} (mean {mean:.2g})"]
+    return [f"up to {count(round(peak), 'request')} {what} (mean {mean:.2g})"]
 
 
 def _replicas(sides: _Sides, figures: Sequence[LoadFigures]) -> list[str]:
@@ -94,40 +90,14 @@ def _generated(of_one: Sequence[ServerSide | None]) -> int | None:
     return sum(known) if len(known) == len(tokens) else None
 
 
-def _causes(
-    sides: _Sides, known: Sequence[ServerSide], figures: Sequence[LoadFigures]
-) -> list[str]:
-    found = []
-    queued = [
-        [side.waiting_share for side in of_one if side and side.waiting_share is not None]
-        for of_one in sides.values()
-    ]
-    worst = max((fmean(shares) for shares in queued if shares), default=0.0)
-    if worst >= _QUEUED_SHARE:
-        found.append(
-            f"requests waited in the server's queue in {percent(worst)} of the readings: "
-            "it computes fewer at a time than the load sends (--parallel, --max-num-seqs)"
-        )
-    if any(one.preemptions for one in known):
-        found.append(
-            "requests lost their place in the KV cache and were computed again: the cache is too "
-            "small for so many at a time"
-        )
-    elif any(one.kv_use is not None and one.kv_use.peak >= _FULL for one in known):
-        found.append("the KV cache was nearly full, so it may limit how many run at a time")
+def _unnamed(sides: _Sides, figures: Sequence[LoadFigures]) -> list[str]:
+    """Say that servers answer that are not among the replicas."""
     generated = [_generated(of_one) for of_one in sides.values()]
     total = sum(tokens or 0 for tokens in generated)
     ours = sum(round((one.output_tokens_per_sec or 0.0) * one.seconds) for one in figures)
-    if not ours or None in generated or not total:
-        return found
-    if total > _OTHERS * ours:
-        found.append(
-            f"the server generated {total:,} tokens meanwhile, and {ours:,} were ours: "
-            "somebody else uses it"
-        )
-    elif len(sides) > 1 and ours > _OTHERS * total:
-        found.append(
-            f"the replicas generated {total:,} tokens, and {ours:,} came: others answer behind "
-            "the same address; name each server in llm.replicas"
-        )
-    return found
+    if None in generated or not total or ours <= _OTHERS * total:
+        return []
+    return [
+        f"the replicas generated {total:,} tokens, and {ours:,} came: others answer behind "
+        "the same address; name each server in llm.replicas"
+    ]

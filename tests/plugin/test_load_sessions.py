@@ -110,11 +110,13 @@ def test_a_bare_load_gates_throughput_first_token_and_latency(project, quiet_mac
 def test_a_server_that_cannot_keep_up_makes_a_load_void(project, quiet_machine, simulator):
     # One request at a time, and each takes 20 ms: four times too long.
     write(project, "rate=200, arrivals='constant', requests=100", tokens=6)
-    project.configure(config(url=simulator("--slots", "1")))
+    project.configure(config(url=simulator("--slots", "1", "--metrics", "vllm")))
     project.perf()
     (test,) = project.session()["tests"]
     assert test["verdict"] == "invalid"
     assert "the server can't keep up" in json.dumps(test)
+    # Its counters say why.
+    assert [one["name"] for one in test["diagnosis"]] == ["requests_queued"]
 
 
 def test_goodput_is_the_share_of_requests_within_all_limits(project, quiet_machine, simulator):
@@ -177,28 +179,68 @@ def test_two_servers_are_compared_under_the_same_load(project, quiet_machine, si
 def test_a_server_over_its_limit_is_slower_not_void_if_the_other_side_keeps_up(
     project, quiet_machine, simulator
 ):
-    write(project, "rate=200, arrivals='constant', requests=100", "first_token()", tokens=6)
-    project.configure(config(url=simulator("--slots", "1")))
-    project.configure(config(url=simulator()), "other.yaml")
+    limit = "first_token(max='1ms')"
+    write(project, "rate=200, arrivals='constant', requests=100", limit, tokens=6)
+    counted = ("--metrics", "vllm")
+    project.configure(config(url=simulator("--slots", "1", *counted)))
+    project.configure(config(url=simulator(*counted)), "other.yaml")
     project.perf("--llmperf-against-config", "other.yaml")
     (test,) = project.session()["tests"]
     assert test["pairs"] == 3
     assert metrics(project)["first_token"]["change"] > 0.5
+    (cause,) = test["diagnosis"]
+    assert cause["name"] == "requests_queued"
+    assert cause["evidence"].endswith("; on the base side in 0%")
 
 
-def test_the_servers_own_counters_explain_a_long_wait(project, quiet_machine, simulator):
+@pytest.mark.parametrize(
+    ("dialect", "server", "option"),
+    [
+        ("vllm", "vLLM", "--max-num-seqs"),
+        ("sglang", "SGLang", "--max-running-requests"),
+        ("llama_cpp", "llama.cpp", "--parallel"),
+    ],
+)
+def test_a_missed_limit_is_explained_by_the_servers_own_counters(
+    project, quiet_machine, simulator, dialect, server, option
+):
     write(project, "concurrency=8, requests=12", "request_latency(max='1ms')", tokens=4)
-    project.configure(config(url=simulator("--slots", "2", "--metrics", "vllm", first=0.4)))
-    result = project.perf()
+    project.configure(config(url=simulator("--slots", "2", "--metrics", dialect, first=0.4)))
+    result = project.perf("--llmperf-html", "page.html")
     result.assert_outcomes(failed=1)
     text = " ".join(" ".join(result.outlines).split())
-    assert "vLLM's own counters: up to 2 requests running" in text
-    assert "requests waited in the server's queue in 100% of the readings" in text
-    assert project.session()["tests"][0]["load"]["server"][0].startswith("vLLM's own counters")
+    assert f"{server}'s own counters: up to 2 requests running" in text
+    seen = "requests waited in the server's queue in 100% of"
+    # The failing test says it, and nothing else does.
+    assert text.count(seen) == 1
+    assert f"why it may be slow: - requests wait in the server's queue: {seen}" in text
+    assert f"change: raise {option}" in text
+    # The doctor has no setting of a server's to try.
+    assert "to measure each change" not in text
+    (test,) = project.session()["tests"]
+    (cause,) = test["diagnosis"]
+    assert cause["name"] == "requests_queued"
+    assert test["doctor_command"] is None
+    assert test["load"]["server"][0].startswith(f"{server}'s own counters")
+    assert f"Change: raise {option}" in (project.path / "page.html").read_text()
 
-    project.configure(config(url=simulator(first=0.4)))
-    project.perf()
-    assert project.session()["tests"][0]["load"]["server"] == []
+
+def test_a_server_without_counters_has_none_of_their_causes(project, quiet_machine, simulator):
+    write(project, "concurrency=8, requests=12", "request_latency(max='1ms')", tokens=4)
+    project.configure(config(url=simulator("--slots", "2", first=0.1)))
+    project.perf().assert_outcomes(failed=1)
+    (test,) = project.session()["tests"]
+    assert test["load"]["server"] == test["diagnosis"] == []
+
+
+def test_a_real_server_with_too_few_slots_says_so(project, quiet_machine):
+    """Of llama.cpp's own server: its real counters, and its real option."""
+    write(project, "concurrency=6, duration='4s'", "request_latency(max='1ms')", tokens=128)
+    project.configure(config(start=real_server("--metrics", "--parallel", "1")))
+    project.perf().assert_outcomes(failed=1)
+    causes = {one["name"]: one for one in project.session()["tests"][0]["diagnosis"]}
+    assert " waiting and 1 running, at most 1" in causes["requests_queued"]["evidence"]
+    assert causes["requests_queued"]["change"].startswith("raise --parallel and --ctx-size")
 
 
 def test_replicas_are_told_apart_and_counted(project, quiet_machine, simulator):

@@ -1,0 +1,270 @@
+"""Causes that loads on a server show: its queue, its caches, its prompts, others' requests.
+
+What to set is by the servers' documentation: vLLM's "Optimization and Tuning", SGLang's
+"Hyperparameter Tuning", llama.cpp's tools/server/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
+from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
+from pytest_llmperf.gate.words import count, percent
+from pytest_llmperf.metrics import Unit
+from pytest_llmperf.units import format_quantity
+
+if TYPE_CHECKING:
+    from pytest_llmperf.diagnosis.situation import Situation
+    from pytest_llmperf.measure.load_metrics import LoadFigures
+
+#: Readings without which nothing can be said about most of a load.
+_MIN_READINGS = 3
+#: Share of the readings with a request in the queue from which it is a cause. llama.cpp answers a
+#: reading late where its HTTP threads are busy: often when a request has just ended.
+_QUEUED = 1 / 3
+#: Share of the KV cache in use from which it is full: a request's blocks are taken together.
+_FULL = 0.95
+#: Servers may count a token more per answer than they send.
+_OTHERS, _OTHER_TOKENS = 1.1, 64
+#: By how much the shares of prompts from the cache must differ between two sides.
+_HITS_APART = 0.1
+
+#: By server: what limits how many requests it computes at once.
+_AT_ONCE = {
+    "vLLM": "--max-num-seqs",
+    "SGLang": "--max-running-requests, or lower --schedule-conservativeness",
+    "llama.cpp": "--parallel and --ctx-size, which its slots share (with --cont-batching, the "
+    "default)",
+}
+#: By server: what gives its KV cache more room.
+_ROOM = {
+    "vLLM": "raise --gpu-memory-utilization, set --kv-cache-dtype fp8, or lower --max-num-seqs",
+    "SGLang": "raise --mem-fraction-static or --schedule-conservativeness, or lower "
+    "--max-running-requests",
+    "llama.cpp": "raise --ctx-size, set --cache-type-k and --cache-type-v q8_0, or lower "
+    "--parallel",
+}
+#: By server: what keeps prompts for later requests.
+_KEEPS_PROMPTS = {
+    "vLLM": "start vLLM with --enable-prefix-caching",
+    "SGLang": "start SGLang without --disable-radix-cache",
+    "llama.cpp": "start llama-server with --cache-prompt",
+}
+#: By server: into what pieces it divides prompts, between which answers go on.
+_PIECES = {
+    "vLLM": "--max-num-batched-tokens",
+    "SGLang": "--chunked-prefill-size",
+    "llama.cpp": "--batch-size",
+}
+#: Share of the time between chunks from which prompts are worth a look, and are a cause.
+_STALLED, _STALLED_MUCH = 0.1, 0.25
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Loads by a server's counters, together. None is unknown, never 0.
+
+    Attributes:
+        where: its address and a colon, if it is one of several.
+        hit_share: share of the prompt tokens that its cache served.
+    """
+
+    where: str
+    server: str
+    readings: int
+    waiting_share: float | None
+    waiting: SeenLevel | None
+    running: SeenLevel | None
+    kv_use: SeenLevel | None
+    preemptions: int
+    hit_share: float | None
+
+    @classmethod
+    def each(cls, loads: Sequence[LoadFigures]) -> list[_Counted]:
+        """Sum the loads up by server, those that publish counters."""
+        urls = dict.fromkeys(url for one in loads for url in one.servers)
+        every = {url: [side for one in loads if (side := one.servers.get(url))] for url in urls}
+        where = {url: f"{url}: " if len(urls) > 1 else "" for url in urls}
+        return [cls._of(sides, where[url]) for url, sides in every.items() if sides]
+
+    @classmethod
+    def all(cls, loads: Sequence[LoadFigures]) -> _Counted | None:
+        """Sum up the loads of all servers; None where none publishes counters."""
+        sides = [side for one in loads for side in one.servers.values() if side is not None]
+        return cls._of(sides) if sides else None
+
+    @classmethod
+    def _of(cls, sides: Sequence[ServerSide], where: str = "") -> _Counted:
+        shares = [one.waiting_share for one in sides if one.waiting_share is not None]
+        queries = sum(one.cache_queries or 0 for one in sides if one.cache_hits is not None)
+        return cls(
+            where=where,
+            server=sides[0].server,
+            readings=sum(one.readings for one in sides),
+            waiting_share=fmean(shares) if shares else None,
+            waiting=_level([one.waiting for one in sides]),
+            running=_level([one.running for one in sides]),
+            kv_use=_level([one.kv_use for one in sides]),
+            preemptions=sum(one.preemptions or 0 for one in sides),
+            hit_share=sum(one.cache_hits or 0 for one in sides) / queries if queries else None,
+        )
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether requests waited much of the time."""
+        share = self.waiting_share
+        return share is not None and share >= _QUEUED and self.readings >= _MIN_READINGS
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its KV cache was."""
+        return self.kv_use is not None and self.kv_use.peak >= _FULL
+
+    @property
+    def room(self) -> str:
+        """What gives its KV cache more room."""
+        return _ROOM[self.server]
+
+
+def _level(levels: Sequence[SeenLevel | None]) -> SeenLevel | None:
+    known = [one for one in levels if one is not None]
+    return SeenLevel(max(o.peak for o in known), fmean(o.mean for o in known)) if known else None
+
+
+def _queued(situation: Situation) -> CauseEvidence | None:
+    # What waits for room in the KV cache is the matter of other rules.
+    queued = [
+        one
+        for one in _Counted.each(situation.loads)
+        if one.is_queued and not one.is_full and not one.preemptions
+    ]
+    if not queued:
+        return None
+    own, base = max(queued, key=_longer), _Counted.all(situation.base_loads)
+    remedy = Remedy(
+        f"raise {_AT_ONCE[own.server]}; or send less at once, or add a server",
+        hint="more at once makes each answer slower: compare both in one session, with "
+        "--llmperf-against-config",
+    )
+    return CauseEvidence(own.where + _queue_text(own, base), remedy, _longer(own))
+
+
+def _queue_text(own: _Counted, base: _Counted | None) -> str:
+    assert own.waiting_share is not None
+    text = (
+        f"requests waited in the server's queue in {percent(own.waiting_share)} of "
+        f"{count(own.readings, 'reading')}"
+    )
+    if own.waiting is not None and own.running is not None:
+        text += (
+            f", on average {own.waiting.mean:.2g} waiting and {own.running.mean:.2g} running, "
+            f"at most {own.running.peak:g}"
+        )
+    if base is not None and base.waiting_share is not None:
+        text += f"; on the base side in {percent(base.waiting_share)}"
+    return text
+
+
+def _longer(own: _Counted) -> float:
+    """Return how many times longer requests take by waiting (Little's law)."""
+    if own.waiting is None or own.running is None or not own.running.mean:
+        return 1.0
+    return 1.0 + own.waiting.mean / own.running.mean
+
+
+def _preempted(situation: Situation) -> CauseEvidence | None:
+    own = max(_Counted.each(situation.loads), key=lambda one: one.preemptions, default=None)
+    base = _Counted.all(situation.base_loads)
+    if own is None or not own.preemptions:
+        return None
+    text = (
+        f"{own.where}{own.server} counted {count(own.preemptions, 'preemption')}: requests lost "
+        "their place in the KV cache, and what they had computed was computed again"
+    )
+    if base is not None:
+        text += f"; on the base side {base.preemptions}"
+    return CauseEvidence(text, Remedy(own.room), max(2.0, _longer(own)))
+
+
+def _cache_full(situation: Situation) -> CauseEvidence | None:
+    full = [one for one in _Counted.each(situation.loads) if one.is_full and not one.preemptions]
+    if not full:
+        return None
+    own = max(full, key=_longer)
+    assert own.kv_use is not None
+    text = (
+        f"{own.where}up to {percent(own.kv_use.peak)} of the KV cache was in use "
+        f"({percent(own.kv_use.mean)} on average)"
+    )
+    if own.is_queued:
+        text += f", and {_queue_text(own, _Counted.all(situation.base_loads))}"
+    return CauseEvidence(text, Remedy(own.room), _longer(own), certain=own.is_queued)
+
+
+def _fewer_hits(situation: Situation) -> CauseEvidence | None:
+    own, base = _Counted.all(situation.loads), _Counted.all(situation.base_loads)
+    if own is None or base is None or own.hit_share is None or base.hit_share is None:
+        return None
+    if base.hit_share - own.hit_share < _HITS_APART:
+        return None
+    text = (
+        f"{percent(own.hit_share)} of the prompt tokens came from the server's cache, on the base "
+        f"side {percent(base.hit_share)}"
+    )
+    remedy = Remedy(
+        f"{_KEEPS_PROMPTS[own.server]}, and look what pushes prompts out of the cache",
+        hint="llm.cache: unique measures without it",
+    )
+    return CauseEvidence(text, remedy, (1 - own.hit_share) / max(1 - base.hit_share, 0.05))
+
+
+def _prompts_stall(situation: Situation) -> CauseEvidence | None:
+    stalls = [one.stalls for one in situation.loads if one.stalls is not None]
+    share = fmean(one.share for one in stalls) if stalls else 0.0
+    servers = _Counted.each(situation.loads)
+    if share < _STALLED or len(stalls) < len(situation.loads) or any(s.is_queued for s in servers):
+        # Of a request that waits in the queue, nobody knows when its prompt is read.
+        return None
+    beside, usual = (
+        format_quantity(fmean(seconds), Unit.SECONDS)
+        for seconds in ([one.beside for one in stalls], [one.usual for one in stalls])
+    )
+    text = (
+        f"{percent(share)} of the time between an answer's chunks was lost to others' prompts: the "
+        f"next chunk took {beside} while another request waited for its first, {usual} otherwise"
+    )
+    every = ", ".join(f"{server} {option}" for server, option in _PIECES.items())
+    change = f"lower {_PIECES[servers[0].server] if servers else every}"
+    remedy = Remedy(f"{change}, which makes first tokens a little later")
+    return CauseEvidence(text, remedy, 1 / (1 - share), certain=share >= _STALLED_MUCH)
+
+
+def _other_traffic(situation: Situation) -> CauseEvidence | None:
+    made, ours = 0, 0
+    for one in situation.loads:
+        tokens = [None if side is None else side.generated_tokens for side in one.servers.values()]
+        known = [number for number in tokens if number is not None]
+        if one.tokens_asked is not None and known and len(known) == len(tokens):
+            made, ours = made + sum(known), ours + one.tokens_asked
+    if made <= _OTHERS * ours + _OTHER_TOKENS:
+        return None
+    text = (
+        f"the server generated {made:,} tokens during the loads, which asked for {ours:,}: "
+        "somebody else uses it"
+    )
+    remedy = Remedy("stop what else sends requests, or measure a server that serves nobody else")
+    return CauseEvidence(text, remedy, made / max(ours, 1))
+
+
+SERVER_CAUSES = (
+    Cause("requests_queued", "requests wait in the server's queue", "server", _queued),
+    Cause("requests_preempted", "the server preempts requests", "server", _preempted),
+    Cause("kv_cache_full", "the server's KV cache is full", "server", _cache_full),
+    Cause("fewer_cache_hits", "fewer prompts come from the server's cache", "server", _fewer_hits),
+    Cause("prompts_stall_answers", "prompts hold up the answers", "server", _prompts_stall),
+    Cause("other_traffic", "other clients use the server", "server", _other_traffic),
+)

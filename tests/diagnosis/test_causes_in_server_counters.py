@@ -1,0 +1,211 @@
+"""Causes of a slow load that the server's own counters show, and silence where nothing is wrong."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pytest_llmperf.diagnosis.cause import CauseEvidence
+from pytest_llmperf.diagnosis.registry import examine
+from pytest_llmperf.diagnosis.server_causes import SERVER_CAUSES
+from pytest_llmperf.diagnosis.situation import Hardware, Situation, Use
+from pytest_llmperf.engine.server.fault import FaultKind
+from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
+from pytest_llmperf.engine.server.schedule import closed
+from pytest_llmperf.engine.server.server_side import SeenLevel, ServerSide
+from pytest_llmperf.measure.load_metrics import LoadFigures, load_figures
+from pytest_llmperf.measure.prompt_stalls import PromptStalls
+
+#: A load of 100 answers of 50 tokens to prompts of 200, by a server that keeps up.
+HEALTHY: dict[str, Any] = {
+    "server": "vLLM",
+    "readings": 20,
+    "failed": 0,
+    "running": SeenLevel(8.0, 6.5),
+    "waiting": SeenLevel(2.0, 0.1),
+    "kv_use": SeenLevel(0.4, 0.3),
+    "waiting_share": 0.05,
+    "preemptions": 0,
+    "prompt_tokens": 20_000,
+    "generated_tokens": 5000,
+    "cache_hits": 0,
+    "cache_queries": 20_000,
+}
+UNKNOWN = dict.fromkeys(HEALTHY.keys() - {"server", "readings", "failed"})
+QUEUED = {
+    "waiting": SeenLevel(9.0, 4.2),
+    "waiting_share": 0.8,
+    "running": SeenLevel(2.0, 2.0),
+}
+
+#: What a server counted, where it differs from HEALTHY; None: it publishes nothing.
+Counted = dict[str, Any] | None
+Look = Callable[..., dict[str, CauseEvidence]]
+
+
+def outcome(tokens: int | None, fault: FaultKind | None = None) -> RequestOutcome:
+    times = array("d", [0.1, 0.2])
+    return RequestOutcome(0, 0.0, 0.0, 0.0, 1.0, times, 0.1, 1, tokens, 50, fault=fault)
+
+
+def load(own: Counted, *, requests: int = 100) -> LoadFigures:
+    side = None if own is None else ServerSide(**{**HEALTHY, **own})
+    outcomes = tuple(outcome(50) for _ in range(requests))
+    return load_figures(
+        LoadResult(closed(8, requests=requests), outcomes, (0.0, 9.0), servers={"http://h": side})
+    )
+
+
+@pytest.fixture
+def looked(hardware: Hardware) -> Look:
+    """Evidence of the server's causes in these loads and in one of the base side, by name."""
+
+    def look(*own: Counted, base: Counted = None) -> dict[str, CauseEvidence]:
+        loads = [load(one) for one in own]
+        base_loads = [] if base is None else [load(base)]
+        known = Situation({}, hardware, None, Use(0, 50, 0), loads=loads, base_loads=base_loads)
+        found = {one.cause.name: one.evidence for one in examine(known)}
+        return {one.name: found[one.name] for one in SERVER_CAUSES if one.name in found}
+
+    return look
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        UNKNOWN,
+        None,
+        # Two readings are no time.
+        {**QUEUED, "readings": 2},
+        # A cache that serves prompts makes nothing slow.
+        {"cache_hits": 15_000},
+        # Some servers count a token more for each answer.
+        {"generated_tokens": 5100},
+    ],
+)
+def test_a_load_that_a_server_keeps_up_with_shows_no_cause(looked: Look, own: Counted) -> None:
+    assert looked(own) == {}
+    assert looked(own, base={"preemptions": 0}) == {}
+
+
+@pytest.mark.parametrize(
+    ("server", "change"),
+    [
+        ("vLLM", "raise --max-num-seqs; or"),
+        ("SGLang", "raise --max-running-requests, or lower --schedule-conservativeness; or"),
+        ("llama.cpp", "raise --parallel and --ctx-size, which its slots share"),
+    ],
+)
+def test_a_queue_names_the_limit_of_the_server(looked: Look, server: str, change: str) -> None:
+    (found,) = looked({**QUEUED, "server": server}).values()
+    assert found.text == (
+        "requests waited in the server's queue in 80% of 20 readings, on average 4.2 waiting and 2 "
+        "running, at most 2"
+    )
+    assert found.remedy.change.startswith(change)
+    assert found.certain
+
+
+def test_the_readings_of_all_loads_count_together(looked: Look) -> None:
+    (found,) = looked(QUEUED, {**QUEUED, "waiting_share": 0.6}).values()
+    assert found.text.startswith("requests waited in the server's queue in 70% of 40 readings")
+
+
+def test_of_two_sides_both_are_named(looked: Look) -> None:
+    assert looked(QUEUED, base={})["requests_queued"].text.endswith("; on the base side in 5%")
+    assert looked({"preemptions": 3}, base={})["requests_preempted"].text.endswith(
+        "; on the base side 0"
+    )
+
+
+def test_a_queue_for_room_in_the_kv_cache_is_one_cause_whose_remedy_is_room(looked: Look) -> None:
+    (found,) = looked({**QUEUED, "kv_use": SeenLevel(0.99, 0.9)}).values()
+    assert found.text.startswith(
+        "up to 99% of the KV cache was in use (90% on average), and requests waited in the "
+        "server's queue in 80%"
+    )
+    assert found.remedy.change.startswith("raise --gpu-memory-utilization")
+    assert found.certain
+
+
+def test_a_full_cache_alone_is_worth_a_look_only(looked: Look) -> None:
+    (found,) = looked({"kv_use": SeenLevel(0.96, 0.5), "server": "SGLang"}).values()
+    assert not found.certain
+    assert found.remedy.change.startswith("raise --mem-fraction-static")
+
+
+def test_preemptions_stand_for_the_queue_and_the_full_cache_that_they_come_with(
+    looked: Look,
+) -> None:
+    found = looked({**QUEUED, "preemptions": 12, "kv_use": SeenLevel(1.0, 0.9)})
+    assert list(found) == ["requests_preempted"]
+    assert found["requests_preempted"].text == (
+        "vLLM counted 12 preemptions: requests lost their place in the KV cache, and what they had "
+        "computed was computed again"
+    )
+
+
+def test_fewer_prompts_from_the_cache_than_on_the_base_side(looked: Look) -> None:
+    (found,) = looked({"cache_hits": 1000}, base={"cache_hits": 12_000}).values()
+    assert found.text == (
+        "5% of the prompt tokens came from the server's cache, on the base side 60%"
+    )
+    assert found.remedy.change.startswith("start vLLM with --enable-prefix-caching")
+    assert looked({"cache_hits": 12_000}, base={"cache_hits": 1000}) == {}
+    assert looked({"cache_hits": 11_000}, base={"cache_hits": 12_000}) == {}
+
+
+def test_prompts_that_hold_up_answers_name_the_size_of_their_pieces(hardware: Hardware) -> None:
+    def seen(share: float, own: Counted) -> CauseEvidence | None:
+        stalls = PromptStalls(share, 0.4, 0.012)
+        loads = [replace(load(own), stalls=stalls)]
+        known = Situation({}, hardware, None, Use(0, 50, 0), loads=loads)
+        found = {one.cause.name: one.evidence for one in examine(known)}
+        return found.get("prompts_stall_answers")
+
+    assert seen(0.05, {}) is None
+    much, some = seen(0.4, {}), seen(0.15, None)
+    assert much is not None
+    assert much.text == (
+        "40% of the time between an answer's chunks was lost to others' prompts: the next chunk "
+        "took 400 ms while another request waited for its first, 12.0 ms otherwise"
+    )
+    assert much.remedy.change.startswith("lower --max-num-batched-tokens, which")
+    assert much.certain
+    assert some is not None
+    assert not some.certain
+    # Without counters nobody knows which server it is.
+    assert "vLLM --max-num-batched-tokens, SGLang --chunked-prefill-size" in some.remedy.change
+
+
+def test_tokens_that_are_not_the_loads_show_other_clients(looked: Look) -> None:
+    (found,) = looked({"generated_tokens": 9000}).values()
+    assert found.text == (
+        "the server generated 9,000 tokens during the loads, which asked for 5,000: somebody else "
+        "uses it"
+    )
+
+
+def test_of_several_servers_the_worst_is_named(hardware: Hardware) -> None:
+    urls = ("http://h:1", "http://h:2")
+    (well,), (queued,) = (load(one).servers.values() for one in ({}, QUEUED))
+    loads = [replace(load({}), servers=dict(zip(urls, (well, queued), strict=True)))]
+    known = Situation({}, hardware, None, Use(0, 50, 0), loads=loads)
+    found = {one.cause.name: one.evidence.text for one in examine(known)}
+    assert found["requests_queued"].startswith("http://h:2: requests waited in the server's queue")
+    # Both generated as much as the load asked one of them for.
+    assert "generated 10,000 tokens" in found["other_traffic"]
+
+
+def test_failed_requests_count_with_the_tokens_that_they_asked_for() -> None:
+    def asked(*outcomes: RequestOutcome) -> int | None:
+        schedule = closed(1, requests=len(outcomes))
+        return load_figures(LoadResult(schedule, outcomes, (0.0, 1.0))).tokens_asked
+
+    assert asked(outcome(48), outcome(None, "reset")) == 98
+    assert asked(outcome(48), outcome(None)) is None
