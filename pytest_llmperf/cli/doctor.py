@@ -30,6 +30,9 @@ Loads the model, checks build, devices, settings and machine, measures a small w
 and prints the causes of slowness, the costliest first, each with its evidence and the
 exact change. Changes of settings are tried: fresh processes with and without the change
 alternate, and the measured gain is printed. So are changes with no measurable effect.
+
+A server (engine: server) also gets a short load of requests, and its own counters name
+the causes; its settings are not tried.
 """
 NOT_MEASURED = 2
 #: Exit status -> its meaning.
@@ -76,6 +79,12 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         metavar="N",
         help="length of the answer (default: about 64)",
     )
+    parser.add_argument(
+        "--concurrency",
+        type=whole_number(),
+        metavar="N",
+        help="requests at once in the short load of a server (default: its slots, 2 to 8)",
+    )
     parser.add_argument("--no-try", action="store_true", help="only diagnose; try no change")
     parser.add_argument(
         "--budget",
@@ -118,12 +127,18 @@ def _examine(arguments: argparse.Namespace) -> int:
     note(DOT.join(setup_words(project, setup.loaded)))
     if arguments.json is not None:
         check_writable("--json", arguments.json)
+    if arguments.concurrency is not None and not setup.spec.kind.loads:
+        return _complain(
+            f"--concurrency: {setup.spec.kind.name} answers one request at a time, so it can't "
+            "be sent a load; leave it out",
+            NOT_MEASURED,
+        )
     lock = DeviceLock(notify=note)
     lock.acquire()
     try:
         doctor = Doctor(
             setup.spec,
-            Sizes(arguments.prompt_tokens, arguments.max_tokens),
+            Sizes(arguments.prompt_tokens, arguments.max_tokens, arguments.concurrency),
             arguments.budget,
             setup.loaded.config.perf.fitness,
             try_remedies=not arguments.no_try,

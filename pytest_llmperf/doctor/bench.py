@@ -20,8 +20,10 @@ from pytest_llmperf.doctor.gain import (
     why_undecided,
 )
 from pytest_llmperf.doctor.probe import NAME, Probe
+from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.plan import Plan
+from pytest_llmperf.measure.replication import replication_unit
 from pytest_llmperf.measure.rounds import Open, Undecided
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
 from pytest_llmperf.measure.sides import Side, StartEngine, starter_of
@@ -32,6 +34,7 @@ from pytest_llmperf.session.measuring import MeasureStage, quick_perf
 if TYPE_CHECKING:
     from pytest_llmperf.engine.client import EngineClient
     from pytest_llmperf.engine.launch import LaunchSpec
+    from pytest_llmperf.measure.load_pattern import LoadPattern
     from pytest_llmperf.measure.samples import ProcessSample, TestSamples
 
 #: Numbers of processes for the configuration itself, and of pairs to try a remedy in.
@@ -52,12 +55,14 @@ class Measured:
         findings: fitness findings in any of them.
         error: why measuring stopped; empty if it did not.
         processes: number of processes.
+        unit: what they are called: process, or block of a server that runs already.
     """
 
     rows: Mapping[str, tuple[tuple[float, ...], ...]]
     findings: tuple[FitnessFinding, ...]
     error: str
     processes: int
+    unit: str = "process"
 
 
 class Bench:
@@ -85,6 +90,7 @@ class Bench:
         self._severities = watch.severities
         self._stage = MeasureStage(watch, SilentConsole(), FitWait(), specs=None)
         self._budget = budget
+        self._unit = replication_unit(spec.kind)
         #: Seconds of one replay, and the settings that both sides of an attempt have.
         self._seconds = probe.seconds
         self._adopted: dict[str, Any] = {}
@@ -97,7 +103,22 @@ class Bench:
         names = dict.fromkeys(name for one in every for row in one.iterations for name in row)
         rows = {name: _rows(every, name) for name in names}
         findings = tuple(finding for one in every for finding in one.findings)
-        return Measured(rows, findings, samples.error or "", len(every))
+        return Measured(rows, findings, samples.error or "", len(every), self._unit.name)
+
+    def send_load(self, pattern: LoadPattern, budget: float) -> TestSamples:
+        """Send a load of the workload's requests, after its warm-up.
+
+        What makes a load void for a verdict is a remark here.
+        """
+        plan = self._plan(1, 1, budget)
+        remarks = [name for name, check in CHECKS.items() if check.doing == "measurement"]
+        fitness = {**self._severities, **dict.fromkeys(remarks, "warn")}
+        plan = replace(
+            plan,
+            workloads={NAME: replace(self._probe.workload, load=pattern)},
+            perf=plan.perf.model_copy(update={"fitness": fitness}),
+        )
+        return self._run(plan, [Side(CANDIDATE, "as configured", starter_of(self._spec))])
 
     def adopt(self, settings: Mapping[str, Any], gain: RemedyGain) -> None:
         """Give further attempts these settings on both sides.
@@ -186,6 +207,7 @@ class Bench:
             perf=perf,
             seed=random.SystemRandom().getrandbits(32),
             budget=budget,
+            unit=self._unit,
         )
 
     def _run(

@@ -20,13 +20,22 @@ from pytest_llmperf.diagnosis.situation import (
 from pytest_llmperf.diagnosis.sizes import mapped_bytes
 from pytest_llmperf.doctor.bench import Bench, Measured
 from pytest_llmperf.doctor.probe import Probe, Sizes, probe
+from pytest_llmperf.doctor.server import (
+    ServerCheck,
+    look_at_running,
+    no_counters_text,
+    server_load,
+    short_load,
+)
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import Need, worst_of_each
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
 from pytest_llmperf.measure.roofline import Limit
 from pytest_llmperf.session.machine_watch import WatchSettings
 from pytest_llmperf.session.roofline import RooflineMeter, RooflineShare
+from pytest_llmperf.units import format_duration
 
 if TYPE_CHECKING:
     from pytest_llmperf.doctor.gain import RemedyGain
@@ -38,6 +47,12 @@ if TYPE_CHECKING:
 _REPLAY_PART = 1 / 60
 #: Largest part of the budget for measuring the configuration itself.
 _MEASURE_PART = 0.4
+#: What is known of an engine in this process, and not of a server.
+_NOT_OF_SERVERS = (
+    "not checked, because a server does not report it: how it was built, its threads, where its "
+    "layers are, and the limit of its memory; its settings are not tried: llmperf tune searches "
+    "arguments of llm.start, --llmperf-against-config compares two commands"
+)
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,7 @@ class Checkup:
         findings: causes found, the most costly first.
         without_gain: remedies that were tried without gain.
         not_tried: remedies worth trying that were not tried, or not to the end.
+        server: what was seen of a server; None for another engine.
         together: gain of all helpful remedies together; None unless tried.
         notes: further remarks for the reader, a sentence each.
         error: why the engine could not be loaded or measured; empty if it could.
@@ -88,6 +104,7 @@ class Checkup:
     findings: list[CheckupFinding] = field(default_factory=list)
     without_gain: list[CheckupFinding] = field(default_factory=list)
     not_tried: list[CheckupFinding] = field(default_factory=list)
+    server: ServerCheck | None = None
     together: RemedyGain | None = None
     notes: list[str] = field(default_factory=list)
     error: str = ""
@@ -175,12 +192,52 @@ class Doctor:
             findings=worst_of_each(measured.findings),
         )
         self._examine()
+        if not measured.error and checkup.server is not None:
+            self._send_load(bench, info)
         if not measured.error:
             self._try_all(bench)
 
+    def _send_load(self, bench: Bench, info: EngineInfo) -> None:
+        """Send a short load to a server, and look for causes in its counters."""
+        checkup = self.checkup
+        assert checkup.situation is not None
+        assert checkup.probe is not None
+        assert checkup.server is not None
+        checkup.notes.append(_NOT_OF_SERVERS)
+        seconds = checkup.probe.seconds
+        pattern = short_load(info.slots, seconds, self._budget, self._sizes.at_once)
+        if pattern is None:
+            checkup.notes.append(
+                f"no load was sent, because one answer takes {format_duration(seconds)}: raise "
+                "--budget, or name a load with --concurrency"
+            )
+            return
+        self._say(f"sending a load: {pattern}")
+        samples = bench.send_load(pattern, self._budget)
+        load = server_load(pattern, samples)
+        if load is None:
+            checkup.notes.append(f"the load failed: {samples.error or 'no request was answered'}")
+            return
+        why = checkup.server.no_counters
+        if not any(load.figures.servers.values()) and not why:
+            why = no_counters_text()
+        checkup.server = replace(checkup.server, load=load, no_counters=why)
+        found = [one for s in (*samples.processes, *samples.voided) for one in s.findings]
+        checkup.notes += [
+            f"under load: {one.text}"
+            for one in found
+            if one.name in CHECKS and CHECKS[one.name].doing == "measurement"
+        ]
+        checkup.situation = replace(
+            checkup.situation,
+            loads=(load.figures,),
+            findings=worst_of_each([*checkup.situation.findings, *found]),
+        )
+        self._examine()
+
     def _load(self, known: Situation) -> tuple[EngineInfo | None, str]:
         """Load the engine and run the workload once; return its load report and the error."""
-        self._say("loading the model")
+        self._say("starting the engine" if self._spec.kind.loads else "loading the model")
         began = time.monotonic()
         try:
             client = EngineClient.start(self._spec)
@@ -191,6 +248,9 @@ class Doctor:
         self.checkup.situation = replace(known, info=client.info)
         # Keep the load report in case the workload hangs or is interrupted.
         self._examine()
+        if self._spec.kind.loads:
+            runs = self._spec.config.get("url")
+            self.checkup.server = look_at_running(self._spec.config) if runs else ServerCheck()
         try:
             found = probe(client, self._sizes, self._budget * _REPLAY_PART)
         except EngineError as error:

@@ -28,10 +28,16 @@ _TEXT = "A model reads its prompt once, all tokens together, and then writes one
 
 @dataclass(frozen=True)
 class Sizes:
-    """Requested sizes of the workload; None for the default."""
+    """Requested sizes of the workload; None for the default.
+
+    Attributes:
+        prompt_tokens, max_tokens: of its request.
+        at_once: requests at once in the short load of a server.
+    """
 
     prompt_tokens: int | None = None
     max_tokens: int | None = None
+    at_once: int | None = None
 
     @property
     def asked(self) -> bool:

@@ -35,6 +35,7 @@ class EngineInfo:
         flash_attn: whether flash attention is used, or None where llama.cpp does not report it.
         use_mmap: whether the model file is mapped, or None where llama.cpp does not report it.
         gpu: where the layers went, or None for an engine that does not report it.
+        slots: number of requests that a server computes at once; 0 where it does not say.
         reads: bytes a decode step reads from memory, or None for an engine (or an older
             worker) that does not report it.
     """
@@ -63,6 +64,7 @@ class EngineInfo:
     flash_attn: bool | None = None
     use_mmap: bool | None = None
     chat_format: str | None = None
+    slots: int = 0
     gpu: GpuUtilization | None = None
     reads: ModelReads | None = None
 

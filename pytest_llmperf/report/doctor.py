@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +13,19 @@ from pytest_llmperf.doctor.gain import LOOKED_AT, RemedyChange, RemedyGain, look
 from pytest_llmperf.engine.context_room import context_rounding
 from pytest_llmperf.gate.words import change_words, count, effect_words
 from pytest_llmperf.metrics import get_metric
-from pytest_llmperf.report.cells import summary_text
+from pytest_llmperf.report.cells import summary_text, target_text
+from pytest_llmperf.report.doctor_server import load_facts, server_facts, server_json
 from pytest_llmperf.session.roofline import roofline_json, roofline_lines
 from pytest_llmperf.stats.summary import summarise
 from pytest_llmperf.text import printable, wrap_words
-from pytest_llmperf.units import format_duration
+from pytest_llmperf.units import format_duration, format_quantity
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.load import LoadedConfig
     from pytest_llmperf.diagnosis.situation import Hardware
     from pytest_llmperf.doctor.checkup import Checkup, CheckupFinding
     from pytest_llmperf.doctor.gain import RemedyGain
+    from pytest_llmperf.metric_types import Metric
     from pytest_llmperf.session.roofline import RooflineShare
 
 
@@ -68,7 +70,9 @@ def headline(checkup: Checkup) -> str:
         so_far = found if checkup.findings else "no cause"
         return f"interrupted before it was finished: {so_far} found so far"
     if checkup.error and checkup.situation is not None and checkup.situation.info is None:
-        return "the engine can't be loaded" + (f": {found} found" if checkup.findings else "")
+        asked = checkup.situation.config.get("url")
+        failed = "the server can't be asked" if asked else "the engine can't be loaded"
+        return failed + (f": {found} found" if checkup.findings else "")
     if checkup.error:
         return "the engine loads, and can't be measured" + (
             f": {found} found" if checkup.findings else ""
@@ -105,11 +109,15 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
     situation = checkup.situation
     if situation is None:
         return
-    yield "machine", _machine(situation.hardware)
     llm, info = loaded.config.llm, situation.info
+    # A server that runs already may be on another machine.
+    here = "machine" if llm.kind.of_section(llm.resolved()).computes_here else "client"
+    yield here, _machine(situation.hardware)
     n_ctx = int(getattr(llm, "n_ctx", 0))
     if isinstance(llm, TargetSettings):
         yield "engine", f"application {llm.target}"
+    elif checkup.server is not None:
+        yield from server_facts(checkup.server, info, llm.kind.answers_with(llm.resolved()))
     elif not isinstance(llm, ModelSettings):
         yield "engine", f"{llm.engine}: {llm.kind.answers_with(llm.resolved())}"
     elif info is None:
@@ -125,6 +133,30 @@ def _facts(checkup: Checkup, loaded: LoadedConfig) -> Iterator[tuple[str, str]]:
         yield "engine", _engine(checkup)
     if checkup.measured is not None and checkup.measured.rows:
         yield "speed", _speed(checkup)
+    if checkup.server is not None:
+        yield from load_facts(checkup.server)
+    if targets := "; ".join(_targets(checkup, loaded.config.perf.targets)):
+        yield "targets", targets
+
+
+def _targets(checkup: Checkup, targets: Mapping[str, float]) -> Iterator[str]:
+    """Compare the configured targets with what was measured, alone and under load."""
+    alone = checkup.situation.metrics if checkup.situation is not None else {}
+    load = checkup.server.load if checkup.server is not None else None
+    for name, limit in targets.items():
+        metric = get_metric(name)
+        found = [("", alone), (" under load", load.metrics if load is not None else {})]
+        said = [
+            f"{format_quantity(values[name], metric.unit)}{where} "
+            f"({'missed' if _misses(metric, values[name], limit) else 'met'})"
+            for where, values in found
+            if name in values
+        ]
+        yield f"{metric.label} {target_text(limit, metric)}: {', '.join(said) or 'not measured'}"
+
+
+def _misses(metric: Metric, value: float, limit: float) -> bool:
+    return value < limit if metric.limit_kind == "min" else value > limit
 
 
 def _machine(hardware: Hardware) -> str:
@@ -159,7 +191,7 @@ def _speed(checkup: Checkup) -> str:
             label = "decode" if name == "tokens_per_sec" else get_metric(name).label
             parts.append(f"{label} {summary_text(summarise(rows), get_metric(name))}")
     work = probe.workload.summary if probe is not None else ""
-    return f"{', '.join(parts)} ({work}; {count(measured.processes, 'process')})"
+    return f"{', '.join(parts)} ({work}; {count(measured.processes, measured.unit)})"
 
 
 def _labelled(label: str, text: str, width: int) -> list[str]:
@@ -265,8 +297,9 @@ def as_json(
         {schema, error, interrupted, machine {usable_cpus, memory_bytes, gpus [text]}, model,
          engine, layers_on_gpu, total_layers, workload {prompt_tokens, output_tokens},
          metrics {name: value}, roofline (as of a test in the report of --llmperf-json), fitness
-         [{name, severity, text, evidence}], findings [finding], without_gain [finding], not_tried
-         [finding], together gain, notes [text]}
+         [{name, severity, text, evidence}], server {slots, now (its counters before), no_counters
+         (why), load (as of a test, with metrics {name: value})}, findings [finding], without_gain
+         [finding], not_tried [finding], together gain, notes [text]}
 
     A finding is {name, title, theme, evidence, certain, change, settings {key: value}, hint,
     saves, gain}; a gain is {outcome, pairs, why, beside {key: value} (settings of both sides),
@@ -297,6 +330,7 @@ def as_json(
         "metrics": dict(situation.metrics) if situation is not None else {},
         "roofline": roofline_json(limit),
         "fitness": [asdict(found) for found in (situation.findings if situation else ())],
+        "server": server_json(checkup.server, info),
         "findings": [_finding_json(one) for one in checkup.findings],
         "without_gain": [_finding_json(one) for one in checkup.without_gain],
         "not_tried": [_finding_json(one) for one in checkup.not_tried],

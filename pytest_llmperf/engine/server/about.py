@@ -27,6 +27,7 @@ class About(NamedTuple):
         is_llama_cpp: whether it is llama.cpp's own server.
         parameters, model_bytes, n_ctx: of the model and its context; 0 if it does not say.
         quantization: of the model; empty if it does not say.
+        slots: number of requests that it computes at once; 0 if it does not say.
     """
 
     model: str
@@ -36,6 +37,7 @@ class About(NamedTuple):
     model_bytes: int
     n_ctx: int
     quantization: str
+    slots: int = 0
 
     @property
     def identity(self) -> str:
@@ -89,6 +91,7 @@ async def ask_about(
         model_bytes=_whole(meta.get("size")),
         n_ctx=_whole(meta.get("n_ctx")) or _whole(entry.get("max_model_len")),
         quantization=_text(meta.get("ftype")) or _text(props.get("model_ftype")),
+        slots=_whole(props.get("total_slots")),
     )
 
 

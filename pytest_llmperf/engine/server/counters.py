@@ -32,7 +32,7 @@ _MAX_LINE, _MAX_SERIES = 4096, 256
 _NOT_PUBLISHED = (404, 405, 501)
 #: A share may be rounded up a little.
 _LARGEST_SHARE = 1.01
-_HOW = "llama-server needs --metrics, SGLang --enable-metrics"
+HOW_TO_PUBLISH = "llama-server needs --metrics, SGLang --enable-metrics"
 
 
 class NoCountersError(Exception):
@@ -145,7 +145,9 @@ async def ask_counters(session: aiohttp.ClientSession, url: str) -> ServerCounte
 
 def _check(response: aiohttp.ClientResponse) -> None:
     if response.status in _NOT_PUBLISHED:
-        raise NoCountersError(f"the server does not publish /metrics ({_HOW})", final=True)
+        raise NoCountersError(
+            f"the server does not publish /metrics ({HOW_TO_PUBLISH})", final=True
+        )
     if response.status != 200:
         refused = response.status in (401, 403)
         raise NoCountersError(f"/metrics: HTTP status {response.status}", final=refused)

@@ -38,8 +38,8 @@ except EngineError as error:
     raise EngineLoadError(str(error)) from None
 
 _Result = TypeVar("_Result")
-#: Shares of the time limits after which a server is given up, before the engine's process is.
-_LOAD_SHARE, _ANSWER_SHARE = 0.8, 0.95
+#: Share of the time limit after which a server is given up, before the engine's process is.
+_LOAD_SHARE = 0.8
 _POLL_S = 0.05
 #: How long a server whose connection broke may take to be gone.
 _END_WAIT_S = 1.0
@@ -72,7 +72,8 @@ class ServerEngine:
         try:
             if config["start"] is not None:
                 self._process = ServerProcess(started_command(config["start"], config["extra"]))
-            self._settings = _settings(config, self._process)
+            url = config["url"] if self._process is None else self._process.url
+            self._settings = ServerSettings.of_section(config, url)
             self._shown = shown_url(self._settings.url)
             self._client = self._run(self._closing.enter_async_context(self._new_client()))
             if self._process is not None:
@@ -106,6 +107,7 @@ class ServerEngine:
             "parameters": about.parameters,
             "model_bytes": about.model_bytes,
             "n_ctx": about.n_ctx,
+            "slots": about.slots,
         }
 
     def generate(self, request: Request, sink: TokenSink | None) -> Generation:
@@ -369,22 +371,6 @@ class ServerEngine:
         if fault.status == 404:
             return "; llm.api says which API is asked, llm.model which model"
         return ""
-
-
-def _settings(config: dict[str, Any], process: ServerProcess | None) -> ServerSettings:
-    limit = _ANSWER_SHARE * float(config["generation_timeout"])
-    own = {"temperature": 0.0, "seed": config["seed"], "ignore_eos": True}
-    return ServerSettings(
-        url=config["url"] if process is None else process.url,
-        model=config["model"],
-        api=config["api"],
-        headers=config["headers"],
-        body={**own, **config["body"]},
-        key_variable=config["api_key_env"],
-        header_variables=config["header_env"],
-        idle_s=limit,
-        total_s=limit,
-    )
 
 
 def _named(answered: tuple[str | None, str | None]) -> str:

@@ -16,6 +16,8 @@ Api = Literal["completions", "chat"]
 
 _PATHS: dict[Api, str] = {"completions": "completions", "chat": "chat/completions"}
 HIDDEN = "***"
+#: Share of the time limit after which an answer is given up, before the engine's process is.
+_ANSWER_SHARE = 0.95
 #: Names of HTTP headers (RFC 9110, section 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -57,6 +59,23 @@ class ServerSettings:
     idle_s: float = 60.0
     total_s: float = 600.0
     proxy_from_environment: bool = False
+
+    @classmethod
+    def of_section(cls, config: Mapping[str, Any], url: str) -> ServerSettings:
+        """Return the settings of a resolved ``llm`` section, for the server at ``url``."""
+        limit = _ANSWER_SHARE * float(config["generation_timeout"])
+        own = {"temperature": 0.0, "seed": config["seed"], "ignore_eos": True}
+        return cls(
+            url=url,
+            model=config["model"],
+            api=config["api"],
+            headers=config["headers"],
+            body={**own, **config["body"]},
+            key_variable=config["api_key_env"],
+            header_variables=config["header_env"],
+            idle_s=limit,
+            total_s=limit,
+        )
 
     def __post_init__(self) -> None:
         try:
