@@ -19,7 +19,7 @@ def undecided(project, quiet_machine):
     """A project whose only test can't be decided from what is stored."""
     project.write(test_it=UNPROVEN)
     assert project.perf("--llmperf-record").ret == 0
-    project.store_sessions([0.5, 2])
+    project.store_sessions([0.2, 5])
     return project
 
 
