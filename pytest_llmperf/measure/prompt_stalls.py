@@ -50,7 +50,8 @@ def prompt_stalls(outcomes: Sequence[RequestOutcome]) -> PromptStalls | None:
     if len(beside) > _MOST * (len(beside) + len(others)):
         return None
     mean, usual = fmean(beside), fmean(others)
-    if percentile(beside, _QUARTER) < _LONGER * usual:
+    if not usual or percentile(beside, _QUARTER) < _LONGER * usual:
+        # Without any time between chunks, they came several at once.
         return None
     share = (mean - usual) * len(beside) / (sum(beside) + sum(others))
     return PromptStalls(share, mean, usual)

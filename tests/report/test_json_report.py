@@ -25,6 +25,7 @@ def test_the_session_is_described() -> None:
         "model": "SmolLM2-135M-Instruct Q4_1",
         "engine": "llama_cpp 0.3.36",
         "processes": 3,
+        "unit": "process",
         "iterations": 3,
         "seed": 7,
         "wall_s": 58.0,

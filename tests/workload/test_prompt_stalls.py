@@ -63,6 +63,11 @@ def test_of_requests_that_always_wait_nothing_can_be_told() -> None:
     assert prompt_stalls([outcome(-1.0, [*answer.times, *faster]), *others]) is None
 
 
+def test_of_chunks_that_come_together_nothing_can_be_told() -> None:
+    alone, beside = outcome(0.0, [1.0] * 30), outcome(4.5, [5.0] * 10)
+    assert prompt_stalls([alone, beside, outcome(4.0, [6.0])]) is None
+
+
 def test_answers_of_one_chunk_have_no_gaps() -> None:
     assert prompt_stalls([outcome(0.0, [1.0])]) is None
     assert prompt_stalls([]) is None
