@@ -65,7 +65,7 @@ def test_a_killed_search_goes_on_with_what_it_had_measured(project: pytest.Pytes
     prompt = project.path / "prompt.txt"
     prompt.write_text("A question about caches. " * 12)
     command = [*COMMAND, "--prompt", str(prompt), "--max-tokens", "4", "--study", "mine"]
-    command += ["--phase", "1", "--budget", "20s"]
+    command += ["--phase", "1", "--budget", "40s"]
     finished: set[str] = set()
     for moment in MOMENTS:
         with subprocess.Popen(
