@@ -153,8 +153,8 @@ CHECK_TEXTS: dict[str, CheckText] = {
         "due and end times of the requests",
     ),
     "server_restarted": CheckText(
-        "under load, the tokens that a server or replica of `llm.url` counts since it started "
-        "became fewer since the session's first load",
+        "the output tokens that the server at `llm.url`, or a replica, had counted since its start "
+        "became fewer between the loads of a session",
         "the server's `/metrics`",
     ),
     "cut_short": CheckText(

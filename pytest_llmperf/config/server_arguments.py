@@ -9,6 +9,10 @@ from typing import Any
 
 #: Options that hold a key, as a command line has them.
 KEY_OPTION = re.compile(r"--?api[-_]keys?(=|$)", re.IGNORECASE)
+KEY_TEXT = (
+    "a key, and files and records are no place for keys; set the environment variable that the "
+    "server reads its key from, and its name in llm.api_key_env"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -25,13 +29,7 @@ def argument_problems(start: str, extra: Mapping[str, Any]) -> Iterator[tuple[st
                 ),
             )
         elif KEY_OPTION.match(f"--{name}"):
-            yield (
-                name,
-                (
-                    "holds a key, and files and records are no place for keys; set the environment "
-                    "variable that the server reads its key from, and its name in llm.api_key_env"
-                ),
-            )
+            yield name, f"holds {KEY_TEXT}"
         elif _alike(name) in given:
             yield name, f"llm.start has {given[_alike(name)]} already; keep one of them"
         elif not (value is None or isinstance(value, bool | int | float | str)):

@@ -24,7 +24,7 @@ from pytest_llmperf.config.fields import (
     plain_json_problem,
 )
 from pytest_llmperf.config.section import Part, Problem
-from pytest_llmperf.config.server_arguments import KEY_OPTION
+from pytest_llmperf.config.server_arguments import KEY_OPTION, KEY_TEXT
 from pytest_llmperf.secret_headers import holds_a_key
 
 _PORT = "{port}"
@@ -99,7 +99,7 @@ class ServerPart(Part):
     client_processes: ClientProcesses = Field(
         default=1,
         description=(
-            "Number of processes that send a load; each keeps up with thousands of chunks a second."
+            "Number of processes that send a load, for one that a single client can't keep up with."
         ),
     )
 
@@ -193,10 +193,7 @@ def _start_problem(command: str) -> str:
     if not words:
         return "is empty; name the program that serves the model, and its arguments"
     if any(KEY_OPTION.match(word) for word in words):
-        return (
-            "contains a key, and files and records are no place for keys; set the environment "
-            "variable that the server reads its key from, and its name in llm.api_key_env"
-        )
+        return f"contains {KEY_TEXT}"
     if not any(_PORT in word for word in words):
         return (
             f"has no {_PORT}, so the server can't be told which port is free; write, for example, "

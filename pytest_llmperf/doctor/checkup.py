@@ -23,12 +23,12 @@ from pytest_llmperf.doctor.probe import Probe, Sizes, probe
 from pytest_llmperf.doctor.server import (
     ServerCheck,
     look_at_running,
-    no_counters_text,
     server_load,
     short_load,
 )
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.server.counters import NOT_PUBLISHED
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import Need, worst_of_each
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
@@ -220,7 +220,7 @@ class Doctor:
             return
         why = checkup.server.no_counters
         if not any(load.figures.servers.values()) and not why:
-            why = no_counters_text()
+            why = NOT_PUBLISHED
         checkup.server = replace(checkup.server, load=load, no_counters=why)
         found = [one for s in (*samples.processes, *samples.voided) for one in s.findings]
         checkup.notes += [

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.engine.server.counters import (
-    HOW_TO_PUBLISH,
     NoCountersError,
     ServerCounters,
     ask_counters,
@@ -112,8 +111,3 @@ def server_load(pattern: LoadPattern, samples: TestSamples) -> ServerLoad | None
         for share, value in (found.percentiles if found is not None else {}).items():
             values[percentile_name(name, share)] = value
     return ServerLoad(shown, every[0].load, values)
-
-
-def no_counters_text() -> str:
-    """Return why a load saw no counters, in general."""
-    return f"the server does not publish /metrics ({HOW_TO_PUBLISH})"

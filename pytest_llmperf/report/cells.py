@@ -10,8 +10,11 @@ from pytest_llmperf.gate.words import change_words, count, limit_text
 from pytest_llmperf.units import format_quantity, format_with_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_llmperf.metrics import Metric
-    from pytest_llmperf.session.result import CheckResult
+    from pytest_llmperf.report.reported import ShownTest
+    from pytest_llmperf.session.result import CheckResult, TestResult
     from pytest_llmperf.stats.summary import Summary
 
 NOTHING = "-"
@@ -29,6 +32,12 @@ _COLOURS = {
 }
 YELLOW = "33"
 BOLD = "1"
+
+
+def replays_words(tests: Sequence[TestResult | ShownTest], iterations: int) -> str:
+    """Return what is measured of each test in a process: ``3 iterations``, or ``1 load``."""
+    only_loads = bool(tests) and all(test.load is not None for test in tests)
+    return "1 load" if only_loads else count(iterations, "iteration")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
 from pytest_llmperf.gate.words import count, plural
-from pytest_llmperf.report.cells import BOLD, NOTHING, YELLOW, Cells, cells_of, paint, verdict_style
+from pytest_llmperf.report.cells import (
+    BOLD,
+    NOTHING,
+    YELLOW,
+    Cells,
+    cells_of,
+    paint,
+    replays_words,
+    verdict_style,
+)
 from pytest_llmperf.report.disturbances import listed_checks
 from pytest_llmperf.report.explanations import common_facts, explanations
 from pytest_llmperf.report.footer import PYTEST_REMEDIES, Remedies, footer, short_footer
@@ -89,9 +98,7 @@ def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
         joint=" ",
     )
     # The interval's meaning is said once here, so that the columns stay narrow.
-    only_loads = session.tests and all(test.load is not None for test in session.tests)
-    each = "1 load" if only_loads else count(session.iterations, "iteration")
-    rounds = f"{_samples_each(session)} x {each}"
+    rounds = f"{_samples_each(session)} x {replays_words(session.tests, session.iterations)}"
     caption = [*rounds.split(), "of each test,", f"seed {session.seed};", "median [95% interval]"]
     lines += pack(caption, width, _INDENT, joint=" ")
     lines += [*_base_lines(session, width), *_notes(session, width)]

@@ -64,7 +64,7 @@ def _replicas(sides: _Sides, figures: Sequence[LoadFigures]) -> list[str]:
     answered = sum(one.answered for one in figures)
     shares = {url: (tokens or 0) / total for url, tokens in generated.items()}
     served = (f"{url} {percent(one)} (about {one * answered:.0f})" for url, one in shares.items())
-    found = [f"requests by replica, after their output tokens: {', '.join(served)}"]
+    found = [f"requests by replica, estimated from output tokens: {', '.join(served)}"]
     if answered < _MIN_REQUESTS * len(sides):
         return found
     idle = [url for url, one in shares.items() if not one]
@@ -91,13 +91,13 @@ def _generated(of_one: Sequence[ServerSide | None]) -> int | None:
 
 
 def _unnamed(sides: _Sides, figures: Sequence[LoadFigures]) -> list[str]:
-    """Say that servers answer that are not among the replicas."""
+    """Say that servers answer which are not among the replicas."""
     generated = [_generated(of_one) for of_one in sides.values()]
     total = sum(tokens or 0 for tokens in generated)
     ours = sum(round((one.output_tokens_per_sec or 0.0) * one.seconds) for one in figures)
     if None in generated or not total or ours <= _OTHERS * total:
         return []
     return [
-        f"the replicas generated {total:,} tokens, and {ours:,} came: others answer behind "
-        "the same address; name each server in llm.replicas"
+        f"the replicas generated {total:,} tokens, but {ours:,} arrived: other servers answer at "
+        "the same address; name each of them in llm.replicas"
     ]

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running_servers import simulated_servers
 
 from pytest_llmperf.rate_search import RateSearch
-
-SUPPORT = Path(__file__).parent.parent / "support"
 
 
 def searched(holds: Callable[[float], str], **settings: float) -> RateSearch:
@@ -50,12 +49,8 @@ def test_the_search_ends_where_nothing_holds_and_where_everything_does() -> None
 @pytest.fixture
 def folder(tmp_path: Path):
     """A project whose simulated server serves one request of 4 ms at a time."""
-    command = [sys.executable, str(SUPPORT / "server_simulator.py"), "--slots", "1"]
-    command += ["--plan", json.dumps({"first": 0.003, "gap": 0.001, "cached": 0})]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-        assert process.stdout is not None
-        llm = {"engine": "server", "api": "completions", "url": process.stdout.readline().strip()}
+    with simulated_servers(first=0.003, gap=0.001, cached=0) as start:
+        llm = {"engine": "server", "api": "completions", "url": start("--slots", "1")}
         fitness = dict.fromkeys(
             ("busy_cores", "client_busy", "client_slip", "rate_not_reached"), "note"
         )
@@ -63,7 +58,6 @@ def folder(tmp_path: Path):
         (tmp_path / "config.yaml").write_text(json.dumps({"llm": llm, "perf": perf}))
         (tmp_path / "pytest.ini").write_text("[pytest]\n")
         yield tmp_path
-        process.communicate()
 
 
 def write(folder: Path, *markers: str) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from doctor_runs import Run
-from tiny_models import tiny_llama
+from running_servers import real_server, simulated_servers
 
 from pytest_llmperf.cli import main
 
-SUPPORT = Path(__file__).parent.parent / "support"
 #: A load of five seconds.
 BUDGET = ("--budget", "30s")
 
@@ -40,27 +36,8 @@ def doctor(
 
 @pytest.fixture
 def simulator() -> Iterator[Callable[..., str]]:
-    """Start simulated servers; returns their addresses."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str, **plan: object) -> str:
-        command = [sys.executable, str(SUPPORT / "server_simulator.py"), *arguments]
-        command += ["--plan", json.dumps({"first": 0.1, "gap": 0.002, "cached": 0, **plan})]
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
-        output = started[-1].stdout
-        assert output is not None
-        return output.readline().strip()
-
-    yield start
-    for process in started:
-        process.communicate()
-
-
-def real_server(*arguments: str) -> str:
-    words = [str(SUPPORT / "llama_server.py"), "--model", str(tiny_llama()), "--ctx", "2048"]
-    quoted = " ".join(f"'{word}'" for word in [*words, *arguments])
-    return f"{{python}} {quoted} --port {{port}}"
+    with simulated_servers(first=0.1, gap=0.002, cached=0) as start:
+        yield start
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -70,7 +47,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_real_server_with_one_slot_has_a_second_request_wait(
     doctor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, found = doctor({"start": real_server("--metrics", "--parallel", "1")})
+    status, found = doctor({"start": real_server("--ctx", "2048", "--metrics", "--parallel", "1")})
     text = said(capsys)
     assert status == 1
     assert [one["name"] for one in found["findings"]] == ["requests_queued"]
@@ -90,7 +67,7 @@ def test_a_real_server_with_one_slot_has_a_second_request_wait(
 
 
 def test_a_real_server_with_a_slot_for_each_request_has_no_finding(doctor) -> None:
-    status, found = doctor({"start": real_server("--metrics", "--parallel", "4")})
+    status, found = doctor({"start": real_server("--ctx", "2048", "--metrics", "--parallel", "4")})
     assert found["server"]["load"]["concurrency"] == 4
     assert found["findings"] == []
     assert status == 0

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from tiny_models import tiny_llama
+from running_servers import real_server, simulated_servers
 
 from pytest_llmperf.config.llm_section import read_llm
 from pytest_llmperf.engine.client import EngineClient, LaunchSpec
 from pytest_llmperf.engine.server.about import status_of
 from pytest_llmperf.engine.server.process import ServerProcess
 
-SUPPORT = Path(__file__).parent.parent / "support"
-
 
 @pytest.fixture(scope="session")
 def llama_command() -> str:
     """Command that starts llama.cpp's own server on a tiny model."""
-    model = tiny_llama()
-    return f"{{python}} '{SUPPORT / 'llama_server.py'}' --port {{port}} --model '{model}'"
+    return real_server()
 
 
 @pytest.fixture
@@ -76,21 +69,8 @@ def clients(server_spec: Callable[..., LaunchSpec]) -> Iterator[Callable[..., En
 @pytest.fixture
 def simulator() -> Iterator[Callable[..., str]]:
     """Start servers that follow a plan; returns their addresses."""
-    running: list[subprocess.Popen[str]] = []
-
-    def start(**plan: Any) -> str:
-        command = [sys.executable, str(SUPPORT / "server_simulator.py"), "--plan", json.dumps(plan)]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        running.append(process)
-        assert process.stdout is not None
-        return process.stdout.readline().strip()
-
-    yield start
-    for process in running:
-        process.kill()
-        process.communicate()
+    with simulated_servers() as start:
+        yield start
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -67,6 +69,33 @@ def test_a_killed_one_is_told(clients: Clients, simulator: Simulator, children: 
     threading.Thread(target=kill_soon).start()
     with pytest.raises(EngineError, match=r"one of llm\.client_processes ended"):
         client.load(REQUESTS, closed(2, requests=2))
+
+
+SENDING = """
+import multiprocessing, sys, time
+from pytest_llmperf.engine.server.answer import ServerRequest
+from pytest_llmperf.engine.server.load_part import LoadPart
+from pytest_llmperf.engine.server.load_processes import LoadProcesses
+from pytest_llmperf.engine.server.schedule import closed
+from pytest_llmperf.engine.server.settings import ServerSettings
+
+processes = LoadProcesses(ServerSettings(sys.argv[1]), 1)
+processes.begin([LoadPart((ServerRequest("hi"),), closed(1, requests=1), "shared")])
+time.sleep(1.0)
+print(multiprocessing.active_children()[0].pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_one_that_is_sending_ends_with_a_killed_parent(
+    simulator: Simulator, gone: Callable[[psutil.Process], bool]
+) -> None:
+    command = [sys.executable, "-c", SENDING, simulator(first=50.0)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        sender = psutil.Process(int(parent.stdout.readline()))
+        parent.kill()
+    assert gone(sender)
 
 
 @pytest.mark.parametrize("how", ["close", "kill"])

@@ -87,6 +87,8 @@ def test_a_replica_that_is_gone_after_a_load_is_named_though_no_request_failed(
         assert len(client.load(*load).answered) == 2
     finally:
         doomed.end()
-    text = f"no server answers at {doomed.url} any more: the load was not that of 2 replicas; start"
+    text = (
+        f"no server answers at {doomed.url} any more, so the load did not run on 2 replicas; start"
+    )
     with pytest.raises(EngineError, match=text):
         client.load(*load)

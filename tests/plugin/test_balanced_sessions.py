@@ -132,7 +132,7 @@ def test_a_load_is_shared_and_every_token_is_found_at_a_replica(session, replica
     _, shared, *rest = test["load"]["server"]
     urls = [one.url for one in replicas]
     found = re.fullmatch(
-        rf"requests by replica, after their output tokens: {urls[0]} .*% \(about (\d+)\), "
+        rf"requests by replica, estimated from output tokens: {urls[0]} .*% \(about (\d+)\), "
         rf"{urls[1]} .*% \(about (\d+)\)",
         shared,
     )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from tiny_models import tiny_llama
+from running_servers import real_server, simulated_servers
 
-SUPPORT = Path(__file__).parent.parent / "support"
+FOUR_SLOTS = ("--ctx", "1024", "--parallel", "4")
 #: A busy machine makes this client late, too.
 FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
 PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "budget": "60s", "fitness": FITNESS}
@@ -28,31 +25,10 @@ def config(**llm: object) -> str:
     return json.dumps({"llm": {"engine": "server", "api": "completions", **llm}, "perf": PERF})
 
 
-def real_server(*arguments: str) -> str:
-    """Command of a real llama.cpp server with four slots."""
-    words = [str(SUPPORT / "llama_server.py"), "--model", str(tiny_llama()), "--parallel", "4"]
-    words += ["--ctx", "1024", *arguments]
-    quoted = " ".join(f"'{word}'" for word in words)
-    return f"{{python}} {quoted} --port {{port}}"
-
-
 @pytest.fixture
 def simulator() -> Iterator[Callable[..., str]]:
-    """Start simulated servers; returns their addresses."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str, **plan: object) -> str:
-        command = [sys.executable, str(SUPPORT / "server_simulator.py"), *arguments]
-        command += ["--plan", json.dumps({"first": 0.01, "gap": 0.002, "cached": 0, **plan})]
-        pipe = subprocess.PIPE
-        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
-        output = started[-1].stdout
-        assert output is not None
-        return output.readline().strip()
-
-    yield start
-    for process in started:
-        process.communicate()
+    with simulated_servers(first=0.01, gap=0.002, cached=0) as start:
+        yield start
 
 
 def write(project, load: str, *markers: str, tokens: int = 8) -> None:
@@ -68,7 +44,7 @@ def metrics(project) -> dict[str, dict]:
 def test_a_started_server_is_gated_under_load(project, quiet_machine):
     limits = ("request_latency(max='60s')", "requests_per_sec(min=0.5)", "error_rate(max='50%')")
     write(project, "concurrency=4, requests=12", *limits)
-    project.configure(config(start=real_server("--metrics")))
+    project.configure(config(start=real_server(*FOUR_SLOTS, "--metrics")))
     result = project.perf("--llmperf-record")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
@@ -236,7 +212,7 @@ def test_a_server_without_counters_has_none_of_their_causes(project, quiet_machi
 def test_a_real_server_with_too_few_slots_says_so(project, quiet_machine):
     """Of llama.cpp's own server: its real counters, and its real option."""
     write(project, "concurrency=6, duration='4s'", "request_latency(max='1ms')", tokens=128)
-    project.configure(config(start=real_server("--metrics", "--parallel", "1")))
+    project.configure(config(start=real_server("--ctx", "1024", "--parallel", "1", "--metrics")))
     project.perf().assert_outcomes(failed=1)
     causes = {one["name"]: one for one in project.session()["tests"][0]["diagnosis"]}
     assert " waiting and 1 running, at most 1" in causes["requests_queued"]["evidence"]
@@ -253,7 +229,7 @@ def test_replicas_are_told_apart_and_counted(project, quiet_machine, simulator):
     lines = project.session()["tests"][0]["load"]["server"]
     assert lines[0].startswith("vLLM's own counters, each of 2: ")
     assert lines[1] == (
-        f"requests by replica, after their output tokens: {one} 100% (about 24), {idle} 0% "
+        f"requests by replica, estimated from output tokens: {one} 100% (about 24), {idle} 0% "
         "(about 0)"
     )
     assert lines[2].startswith(f"{idle} served nothing: look at the balancer's list of servers")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from report_sessions import row, session, short_answer
 
 from pytest_llmperf.report.forms.markdown import session_markdown
+from pytest_llmperf.report.html import write_html
 from pytest_llmperf.report.html.load_curves import load_curves
 from pytest_llmperf.report.json_report import session_json
 from pytest_llmperf.report.load_curve import curves_of_report, curves_of_session, load_curve_lines
 from pytest_llmperf.report.reported import session_of
+from pytest_llmperf.report.table import table_lines
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.shown_load import ShownLoad
 
@@ -52,6 +55,13 @@ def test_loads_are_ordered_and_the_knee_is_the_last_before_latency_doubles(
     assert [one.load for one in curve.points] == [1, 2, 4, 8]
     assert curve.knee is curve.points[1]
     assert curves_of_session(session(at(1, 1.0), at(2, 1.9)))[0].knee is None
+
+
+def test_a_process_of_a_load_has_one_load(tmp_path: Path) -> None:
+    loads = session(at(1, 1.0), at(2, 1.5))
+    assert "x 1 load of each test" in "\n".join(table_lines(loads, 120, color=False))
+    write_html(session_json(loads), tmp_path / "page.html")
+    assert "of 1 load a test" in (tmp_path / "page.html").read_text()
 
 
 def test_only_tests_of_the_same_requests_and_kind_of_load_share_a_curve() -> None:

@@ -29,10 +29,12 @@ _TIMEOUT_S = 3.0
 _MAX_BYTES = 4 * 2**20
 _MAX_LINE, _MAX_SERIES = 4096, 256
 #: HTTP statuses of servers that publish nothing; llama-server without ``--metrics`` answers 501.
-_NOT_PUBLISHED = (404, 405, 501)
+_NO_SUCH_PAGE = (404, 405, 501)
 #: A share may be rounded up a little.
 _LARGEST_SHARE = 1.01
-HOW_TO_PUBLISH = "llama-server needs --metrics, SGLang --enable-metrics"
+NOT_PUBLISHED = (
+    "the server does not publish /metrics (llama-server needs --metrics, SGLang --enable-metrics)"
+)
 
 
 class NoCountersError(Exception):
@@ -144,10 +146,8 @@ async def ask_counters(session: aiohttp.ClientSession, url: str) -> ServerCounte
 
 
 def _check(response: aiohttp.ClientResponse) -> None:
-    if response.status in _NOT_PUBLISHED:
-        raise NoCountersError(
-            f"the server does not publish /metrics ({HOW_TO_PUBLISH})", final=True
-        )
+    if response.status in _NO_SUCH_PAGE:
+        raise NoCountersError(NOT_PUBLISHED, final=True)
     if response.status != 200:
         refused = response.status in (401, 403)
         raise NoCountersError(f"/metrics: HTTP status {response.status}", final=refused)

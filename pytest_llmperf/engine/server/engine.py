@@ -140,7 +140,7 @@ class ServerEngine:
         result = LoadResult.merged(when, [one.result for one in sent])
         if gone := self._run(silent(self._replicas)):
             raise EngineError(
-                f"no server answers at {', '.join(gone)} any more: the load was not that of "
+                f"no server answers at {', '.join(gone)} any more, so the load did not run on "
                 f"{replicas_text(self._replicas)}; start it again and repeat the measurement, or "
                 "take it out of llm.replicas and of the balancer"
             )

@@ -23,7 +23,7 @@ _GONE = "one of llm.client_processes ended before it had sent its part of the lo
 class LoadProcesses:
     """Processes with a client of their own, which end with this one.
 
-    They read the same clock: that of the system's start.
+    All of them read the same clock, the system's.
 
     Args:
         settings: of their clients.

@@ -25,7 +25,7 @@ _COUNT = 8
 
 
 def with_cache(request: ServerRequest, use: CacheUse, draw: random.Random) -> ServerRequest:
-    """Return the request in the form in which it uses the server's cache like that."""
+    """Return the request in a form that makes this use of the server's cache."""
     if use == "shared":
         return request
     if use == "off":

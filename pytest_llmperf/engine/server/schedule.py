@@ -70,8 +70,7 @@ class Schedule:
         return -(-self.requests // self.concurrency) * request
 
     def part(self, index: int, count: int) -> Schedule:
-        """Return what one of several senders sends, whose numbers are ``index``, then every
-        ``count``-th.
+        """Return one sender's part: requests ``index``, ``index + count`` and so on.
 
         Args:
             index: of the sender, from 0.

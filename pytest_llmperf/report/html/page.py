@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.gate.words import count
+from pytest_llmperf.report.cells import replays_words
 from pytest_llmperf.report.forms.headline import REMOVED
 from pytest_llmperf.report.html.assets import content_policy, script, style
 from pytest_llmperf.report.html.chart_data import packed
@@ -144,7 +145,7 @@ def _origin(report: ReportedSession) -> str:
         "seed": str(session.seed),
         "plan": (
             f"at least {count(session.processes, session.unit)} of "
-            f"{count(session.iterations, 'iteration')} a test"
+            f"{replays_words(report.tests, session.iterations)} a test"
         ),
         "false alarms": "" if alarms is None else f"at most {alarms:.3g} a session",
     }

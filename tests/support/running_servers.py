@@ -1,0 +1,46 @@
+"""Servers for sessions: llama.cpp's own, started by the session, and simulated ones that run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tiny_models import tiny_llama
+
+SUPPORT = Path(__file__).parent
+
+
+def real_server(*arguments: str) -> str:
+    """Return a command for ``llm.start``: llama.cpp's server with a tiny model."""
+    words = [str(SUPPORT / "llama_server.py"), "--model", str(tiny_llama()), *arguments]
+    quoted = " ".join(f"'{word}'" for word in words)
+    return f"{{python}} {quoted} --port {{port}}"
+
+
+@contextmanager
+def simulated_servers(**usual: object) -> Iterator[Callable[..., str]]:
+    """Start simulated servers; each call takes arguments and a plan, and returns an address.
+
+    ``usual``: of every plan that does not say otherwise.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **plan: object) -> str:
+        command = [sys.executable, str(SUPPORT / "server_simulator.py"), *arguments]
+        command += ["--plan", json.dumps({**usual, **plan})]
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True))
+        output = started[-1].stdout
+        assert output is not None
+        return output.readline().strip()
+
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
