@@ -52,6 +52,11 @@ _GGML_CONT = 5
 _REFUSED_ADAPTER = re.compile(r"llama_adapter_lora_init\S*: failed to").search
 
 
+def _forget_log() -> None:
+    """Let llama.cpp write its lines itself: it would call a function that is gone."""
+    llama_cpp.llama_log_set(llama_cpp.llama_log_callback(), ctypes.c_void_p(0))
+
+
 class LlamaCppEngine:
     """One model in one llama.cpp context.
 
@@ -72,7 +77,11 @@ class LlamaCppEngine:
         self._log_callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
         prepare_templates()
-        self._open(config)
+        try:
+            self._open(config)
+        except BaseException:
+            _forget_log()
+            raise
 
     def _open(self, config: dict[str, Any]) -> None:
         """Make a context of these settings, on the loaded model or on one that is loaded now."""
@@ -176,6 +185,7 @@ class LlamaCppEngine:
         """Free context and model."""
         self._llm.close()
         self._keeper.free()
+        _forget_log()
 
     def vocabulary(self) -> dict[str, Any]:
         """Return the vocabulary's size and digest, and the token that begins a text."""
