@@ -17,7 +17,7 @@ from pytest_llmperf.machine.fingerprint import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.decisions import StoredDecision
@@ -208,16 +208,26 @@ def is_cell(stored: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
 def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Difference]:
     """Return which engine settings of two configurations differ, the model's path included.
 
-    Of two kinds of engines only those that both have, and what they run.
+    Of two kinds of engines only those that both have, and what they run. Numbers and switches in
+    ``extra`` are shown, as they can't be keys.
     """
     flat = [
-        {**_flat(side), **{f"llm.{key}": side.get(key) or _NOT_SET for key in _RUN}}
+        {
+            **_flat(side),
+            **{f"{_EXTRA}{key}": value for key, value in _numbers(side.get("extra"))},
+            **{f"llm.{key}": side.get(key) or _NOT_SET for key in _RUN},
+        }
         for side in map(own_settings, (one, other))
     ]
     if one.get("engine") != other.get("engine"):
         both = flat[0].keys() & flat[1].keys()
         flat = [{item: side[item] for item in side if item in both} for side in flat]
     return _changed_settings(*flat)
+
+
+def _numbers(extra: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
+    """Yield the numbers and switches among additional arguments."""
+    yield from ((k, v) for k, v in (extra or {}).items() if isinstance(v, bool | int | float))
 
 
 def _changed_settings(current: dict[str, Any], baseline: dict[str, Any]) -> list[Difference]:

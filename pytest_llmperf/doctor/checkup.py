@@ -26,8 +26,8 @@ from pytest_llmperf.doctor.server import (
     server_load,
     short_load,
 )
-from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.engine.server.counters import NOT_PUBLISHED
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import Need, worst_of_each
@@ -240,7 +240,7 @@ class Doctor:
         self._say("starting the engine" if self._spec.kind.loads else "loading the model")
         began = time.monotonic()
         try:
-            client = EngineClient.start(self._spec)
+            client = start_engine(self._spec)
         except EngineError as error:
             return None, str(error)
         self._start_seconds = time.monotonic() - began

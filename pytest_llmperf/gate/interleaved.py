@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.alone import Contradiction, contradiction
-from pytest_llmperf.gate.numbers import compare, paired_differences
+from pytest_llmperf.gate.numbers import Comparison, compare, paired_differences
 from pytest_llmperf.gate.protocol import proof_so_far, verdict_of
 from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
 from pytest_llmperf.gate.running import (
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from pytest_llmperf.gate.check import Evidence
 
 
+#: Smallest difference of the sides' values that a reader sees and wonders about.
+_SEEN = 0.005
 _FINE = (VerdictKind.PASS, VerdictKind.IMPROVED)
 
 
@@ -81,7 +83,7 @@ class InterleavedStrategy:
             evidence,
             numbers,
             _claim(state, kind, proof, evidence),
-            facts=_facts(state, kind, proof, evidence),
+            facts=[*_facts(state, kind, proof, evidence), *_other_way(numbers, evidence)],
             seen=seen_words(evidence),
             proof=proof,
             more_can_decide=kind is VerdictKind.INCONCLUSIVE,
@@ -135,6 +137,20 @@ def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) 
         negligible = percent(slowdown(zone_of(check.tolerance).negligible))
         return f"{effect}, proven over the negligible {negligible}; {weight}"
     return f"{effect}, {at_most(proof.bound, check.metric)}; {weight}"
+
+
+def _other_way(numbers: Comparison, evidence: Evidence) -> list[str]:
+    """Explain values of the two sides that differ the other way than their pairs do."""
+    if numbers.current is None or numbers.baseline is None or numbers.change is None:
+        return []
+    metric, change = evidence.check.metric, numbers.change
+    sides = metric.slowdown(numbers.current.value, numbers.baseline.value)
+    if sides * change >= 0.0 or min(abs(sides), abs(change)) < _SEEN:
+        return []
+    return [
+        f"{change_words(metric, change)} pair by pair, which leaves out how the machine changed; "
+        f"the medians of both sides alone say {change_words(metric, sides)}"
+    ]
 
 
 def _facts(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) -> list[str]:

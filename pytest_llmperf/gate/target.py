@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A limit has no grey zone, so its tolerance is zero.
 _NO_ZONE = 0.0
+#: Largest distance from a limit that is called its edge, as a slowdown.
+_EDGE = 0.05
 
 
 class TargetStrategy:
@@ -103,7 +105,9 @@ def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, li
     if proof.low is None:
         missing = too_few(evidence, proof.samples, first_look(check.metric), noun)
         return f"{text}; {missing}"
-    text = f"at the edge of its target: {text}, {undecided(evidence)}; {weight}"
+    edge = abs(check.metric.slowdown(value, limit)) <= _EDGE
+    lead = "at the edge of its target: " if edge else ""
+    text = f"{lead}{text}, {undecided(evidence)}; {weight}"
     if not evidence.ended:
         return text
     return f"{text}; {more_words(proof.more, evidence.seconds, noun)}"

@@ -113,6 +113,11 @@ class LoadPattern(Stored):
         """Whether several requests may be in flight."""
         return self.arrivals != "in_order"
 
+    @property
+    def known_requests(self) -> int | None:
+        """Number of requests of a load; None where its duration ends it."""
+        return len(self.trace) or self.requests
+
     def identity(self) -> dict[str, Any]:
         """Return what defines the pattern, as plain JSON types.
 

@@ -54,7 +54,7 @@ def send_load(
     requests = [recorded.replayed() for recorded in workload.requests]
     result = client.load(requests, pattern.schedule(seed))
     good = good_answers(result, pattern.limits) if pattern.limits else None
-    exact = all(one.ignore_eos for one in requests)
+    exact = [one.ignore_eos for one in requests]
     found = load_findings(result, max_error_rate=pattern.max_error_rate, exact_lengths=exact)
     if not client.kind.restarts and (restart := restart_finding(result, generated)):
         found.append(restart)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from statistics import fmean, median
 
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
@@ -27,21 +27,22 @@ _QUEUE_LOOKS = 20
 
 
 def load_findings(
-    result: LoadResult, *, max_error_rate: float = 0.01, exact_lengths: bool = True
+    result: LoadResult, *, max_error_rate: float = 0.01, exact_lengths: Sequence[bool] = (True,)
 ) -> list[FitnessFinding]:
     """Return what makes a load's figures void.
 
     Args:
         result: of the load.
         max_error_rate: share of requests that may fail.
-        exact_lengths: whether each answer must have as many tokens as were asked for.
+        exact_lengths: of each recorded request, whether its answers must have as many tokens as
+            were asked for; requests of a trace are sent as the first one.
     """
     found = (
         _errors(result, max_error_rate),
         _slip(result),
         _busy(result),
         _rate(result),
-        _lengths(result) if exact_lengths else None,
+        _lengths(result, exact_lengths),
         _cache(result),
         _queue(result),
     )
@@ -146,8 +147,14 @@ def _rate(result: LoadResult) -> FitnessFinding | None:
     )
 
 
-def _lengths(result: LoadResult) -> FitnessFinding | None:
-    asked = [one for one in result.answered if one.tokens_asked is not None]
+def _lengths(result: LoadResult, exact: Sequence[bool]) -> FitnessFinding | None:
+    traced = dict(enumerate(result.schedule.traced))
+    asked = [
+        one
+        for one in result.answered
+        if one.tokens_asked is not None
+        and exact[0 if traced.get(one.number) is not None else one.number % len(exact)]
+    ]
     uncounted = sum(one.tokens is None for one in asked)
     if uncounted:
         return _void(

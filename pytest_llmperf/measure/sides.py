@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pytest_llmperf.engine.client import EngineClient
+from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.measure.workload import Workload
 
@@ -28,7 +29,7 @@ def starter_of(own: LaunchSpec) -> StartEngine:
     """Return a function that starts processes of ``own``, or of the spec that it is given."""
 
     def start(spec: LaunchSpec | None = None) -> EngineClient:
-        return EngineClient.start(spec or own)
+        return start_engine(spec or own)
 
     return start
 

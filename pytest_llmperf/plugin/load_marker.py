@@ -32,6 +32,8 @@ _ONLY_UNDER_LOAD = (
     "goodput",
     "error_rate",
 )
+#: Metrics that have one value in each request.
+_ONE_OF_A_REQUEST = ("first_token", "request_latency")
 #: What judges the requests that fail, so that they don't void the load.
 _COUNT_FAILURES = ("error_rate", "goodput")
 #: Metrics that say nothing about a load, and the one to judge instead.
@@ -100,6 +102,48 @@ def load_problems(
         found.append(
             f"{where} 'goodput' needs the latencies of a good answer: "
             "goodput(first_token='500ms', min='95%')"
+        )
+    return found
+
+
+def too_few_requests(
+    item: pytest.Item,
+    pattern: LoadPattern | None,
+    checks: Iterable[Check],
+    loads: int,
+    setting: str,
+) -> list[str]:
+    """Return the percentiles that all loads together have too few requests for.
+
+    Args:
+        item: the test.
+        pattern: of its load, or None.
+        checks: of the test.
+        loads: maximum number of loads that a side measures.
+        setting: the key of ``config.yaml`` that allows so many.
+    """
+    from pytest_llmperf.gate.running import first_look
+    from pytest_llmperf.metrics import percentile_parts
+    from pytest_llmperf.stats.percentiles import group_size, min_values
+
+    requests = None if pattern is None else pattern.known_requests
+    if requests is None:
+        return []
+    found = []
+    for check in checks:
+        parts = percentile_parts(check.metric.name)
+        if parts is None or parts[0] not in _ONE_OF_A_REQUEST or not check.gated:
+            continue
+        groups, values = first_look(check.metric), min_values(parts[1])
+        if group_size(requests, parts[1]) * groups <= loads:
+            continue
+        # Whole groups of loads, so that each has the values of a percentile.
+        needed = -(-values // (loads // groups)) if loads >= groups else None
+        more = "" if needed is None else f"ask for requests={needed} or more, "
+        found.append(
+            f"{item.nodeid}: {check.metric.label} takes {groups} groups of {values} requests, and "
+            f"{loads} loads of {requests} have too few; {more}raise perf.{setting}, or ask for a "
+            "lower percentile"
         )
     return found
 

@@ -47,6 +47,12 @@ class Options:
         return self.calibrate is not None or self.tune is not None
 
     @property
+    def compares_sides(self) -> bool:
+        """Whether every test is measured on two sides, in pairs."""
+        given = (self.against, self.against_config, self.calibrate, self.tune)
+        return any(one is not None for one in given)
+
+    @property
     def confirming(self) -> Confirming:
         """When tests are confirmed; a session that records does so only on request."""
         return self.confirm or ("on request" if self.record else "auto")

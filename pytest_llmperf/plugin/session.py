@@ -18,7 +18,7 @@ from pytest_llmperf.gate.verdict import FailPolicy
 from pytest_llmperf.gate.words import count
 from pytest_llmperf.plugin import benchmark_bridge
 from pytest_llmperf.plugin.console import TerminalConsole
-from pytest_llmperf.plugin.load_marker import load_problems, read_load
+from pytest_llmperf.plugin.load_marker import load_problems, read_load, too_few_requests
 from pytest_llmperf.plugin.markers import read_budget, read_checks
 from pytest_llmperf.plugin.options import Options, usage_error
 from pytest_llmperf.plugin.preflight import check_before_loading, read_calibration
@@ -58,6 +58,10 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     quality: dict[str, QualityLimits] = {}
     errors: list[str] = []
     kind = loaded.config.llm.kind
+    options = Options.of(config)
+    loads, setting = perf.max_processes, "max_processes"
+    if options.compares_sides:
+        loads, setting = perf.max_pairs, "max_pairs"
     for item in items:
         limits, wrong = read_quality(item)
         errors += wrong
@@ -70,7 +74,9 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         )
         errors += wrong + read_budget(item)[1]
         if not wrong:
-            errors += load_problems(item, pattern, checks[item.nodeid], kind)
+            own = load_problems(item, pattern, checks[item.nodeid], kind)
+            own = own or too_few_requests(item, pattern, checks[item.nodeid], loads, setting)
+            errors += own
         if config.getoption("llmperf_roofline"):
             checks[item.nodeid] = with_roofline(checks[item.nodeid], perf.tolerance)
     setup = None if collect_only else settings_of(config).setup
@@ -82,7 +88,7 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
         return
     if quality and (wrong := check_reference(settings_of(config).setup)):
         raise usage_error("\n".join(wrong))
-    options, console = Options.of(config), TerminalConsole(config)
+    console = TerminalConsole(config)
     if cells and options.tune is not None:
         raise usage_error(
             f"llmperf tune: marker 'perf_sweep' gives {next(iter(cells))} engine settings of its "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -148,7 +149,12 @@ def _notifier(config: pytest.Config) -> Callable[[str], None]:
 
     def notify(line: str) -> None:
         reporter = config.pluginmanager.get_plugin("terminalreporter")
-        if reporter is not None:
+        if reporter is None:
+            return
+        capture = config.pluginmanager.get_plugin("capturemanager")
+        # Called while a test's body runs, whose output pytest keeps and shows only if it fails.
+        shown = nullcontext() if capture is None else capture.global_and_fixture_disabled()
+        with shown:
             reporter.ensure_newline()
             width = config.get_terminal_writer().fullwidth
             for part in wrap_words(line, width, first="llmperf: "):

@@ -92,10 +92,11 @@ def difference_of(repository: Repository, exclude: Sequence[str] = ()) -> str:
 
 def changed_since(
     repository: Repository, commit: str, exclude: Sequence[str] = ()
-) -> frozenset[str]:
-    """Return the files that differ between ``commit`` and the work tree, as paths from the top.
+) -> dict[str, bool]:
+    """Return the files that differ between ``commit`` and the work tree.
 
-    ``git diff`` would refresh the index, which writes to the repository.
+    Path from the top -> whether git does not track the file. ``git diff`` would refresh the index,
+    which writes to the repository.
 
     Raises:
         GitError: git could not list what differs.
@@ -105,7 +106,8 @@ def changed_since(
         *("diff-tree", "-r", "-z", "--name-only", "--no-renames", commit, "HEAD"),
         *("--", ":(top)", *excluded),
     )
-    return frozenset(filter(None, listing.split("\0"))) | frozenset(_changed(repository, exclude))
+    committed = dict.fromkeys(filter(None, listing.split("\0")), False)
+    return committed | _changed(repository, exclude)
 
 
 def ignored(repository: Repository) -> list[str]:

@@ -10,7 +10,6 @@ from pytest_llmperf.baselines.record import now
 from pytest_llmperf.fitness_checks import disturbs
 from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.machine.gpu.summary import joined
-from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.causes import Explainer, differences_of, doctor_command, explanations_of
@@ -21,13 +20,13 @@ from pytest_llmperf.session.fitness_entries import (
     merged_sessions,
     session_entries,
 )
+from pytest_llmperf.session.measuring import pair_notes
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.roofline import roofline_lines
 from pytest_llmperf.session.session_gate import differences_line
 from pytest_llmperf.session.shown_load import shown_load
 from pytest_llmperf.session.shown_timelines import shown_timelines
-from pytest_llmperf.stats.paired import min_pairs_to_call
 from pytest_llmperf.stats.summary import stalls
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def session_result(
             *facts.notes,
             *_baseline_notes(facts, base),
             *_gpu_notes(facts),
-            *_pair_notes(plan),
+            *pair_notes(plan),
             *trial.gate.unjudged_targets(measured.tests),
             *(base.notes if base is not None else ()),
             *(telemetry.notes if telemetry is not None else ()),
@@ -250,16 +249,6 @@ def _baseline_notes(facts: SessionFacts, base: BaseSide | None) -> list[str]:
             f"{differences_line(near.differences)}"
         )
     return notes
-
-
-def _pair_notes(plan: Plan) -> list[str]:
-    pairs, enough = plan.max_processes, min_pairs_to_call()
-    if not plan.paired or pairs >= enough:
-        return []
-    return [
-        f"perf.max_pairs is {pairs}: a slowdown is called from {enough} pairs on, so this session "
-        "can call none"
-    ]
 
 
 def _gpu_notes(facts: SessionFacts) -> list[str]:

@@ -217,13 +217,22 @@ def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
     """Return a line on how many files differ from the commit, and how to list them."""
     exclude = _recorded(checkout, baselines)
     try:
-        changed = len(changed_since(checkout.repository, checkout.revision.commit, exclude))
+        changed = changed_since(checkout.repository, checkout.revision.commit, exclude)
     except GitError as error:
         return [f"code: {error}"]
     if not changed:
         return []
-    differ = "differs" if changed == 1 else "differ"
-    return [f"code: {count(changed, 'file')} {differ} (git diff --stat {checkout.revision.short})"]
+    untracked = sorted(path for path, unknown in changed.items() if unknown)
+    parts = []
+    if tracked := len(changed) - len(untracked):
+        differ = "differs" if tracked == 1 else "differ"
+        parts.append(
+            f"{count(tracked, 'file')} {differ} (git diff --stat {checkout.revision.short})"
+        )
+    if untracked:
+        more = f" and {len(untracked) - 1} more" if len(untracked) > 1 else ""
+        parts.append(f"{count(len(untracked), 'file')} not tracked by git ({untracked[0]}{more})")
+    return [f"code: {', and '.join(parts)}"]
 
 
 def _recorded(checkout: CommitCheckout, baselines: Path) -> list[str]:

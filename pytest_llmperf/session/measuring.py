@@ -175,6 +175,19 @@ def make_plan(
     )
 
 
+def pair_notes(plan: Plan) -> list[str]:
+    """Return a note if no slowdown can be called, because the plan has too few pairs."""
+    from pytest_llmperf.stats.paired import min_pairs_to_call
+
+    pairs, enough = plan.max_processes, min_pairs_to_call()
+    if not plan.paired or pairs >= enough:
+        return []
+    return [
+        f"perf.max_pairs is {pairs}: a slowdown is called from {enough} pairs on, so this session "
+        "can call none"
+    ]
+
+
 def quick_perf(
     processes: int,
     max_processes: int,

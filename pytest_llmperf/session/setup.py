@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
+from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, find_shortfall
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.launch import LaunchSpec
@@ -87,7 +88,7 @@ class EngineSetup:
         """
 
         def start(spec: LaunchSpec | None = None) -> EngineClient:
-            client = EngineClient.start(replace(spec or self.spec, plant=plant))
+            client = start_engine(replace(spec or self.spec, plant=plant))
             return self._checked_gpu(client) if self.perf.require_gpu else client
 
         return start

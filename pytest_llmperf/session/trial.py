@@ -24,7 +24,7 @@ from pytest_llmperf.session.causes import configured_findings
 from pytest_llmperf.session.facts import SessionFacts
 from pytest_llmperf.session.fitness_entries import FitnessEntry, fitness_entries_of
 from pytest_llmperf.session.measured_code import MeasuredCode
-from pytest_llmperf.session.measuring import MeasureStage, expected_turns, make_plan
+from pytest_llmperf.session.measuring import MeasureStage, expected_turns, make_plan, pair_notes
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import CheckResult
 from pytest_llmperf.session.session_gate import SessionGate
@@ -179,6 +179,8 @@ class Trials:
             plan = replace(plan, budget=budget)
         console = self._context.console
         console.line(f"measuring {plan.describe()}")
+        for note in pair_notes(plan):
+            console.line(f"note: {note}")
         earlier, keep = self._kept(tests, base)
         known = sum(map(len, earlier.values())) // 2
         if known:

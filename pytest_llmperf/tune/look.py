@@ -17,6 +17,7 @@ from pytest_llmperf.engine.errors import (
     EngineGoneError,
     EngineLoadError,
 )
+from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import with_severities
 from pytest_llmperf.machine.free_memory import peak_memory
@@ -105,7 +106,7 @@ def look(
         spec = replace(spec, generation_timeout=min(spec.generation_timeout, patience))
     began = time.monotonic()
     try:
-        client = EngineClient.start(spec)
+        client = start_engine(spec)
     except EngineError as error:
         raise _not_loaded(error, is_server=bool(spec.config.get("start"))) from None
     try:

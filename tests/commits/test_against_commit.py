@@ -56,6 +56,17 @@ def test_a_commit_that_changes_a_comment_passes(project: CommitProject) -> None:
     assert found.facts["side_differences"][0].startswith("code: 1 file differs")
 
 
+def test_files_that_git_does_not_track_are_counted_apart(project: CommitProject) -> None:
+    project.commit("less strict", {"test_it.py": TEST.replace("5%", "30%")})
+    base = project.git("rev-parse", "HEAD~1")[:12]
+    project.write({"notes.txt": "new", "a_list.txt": "new"})
+    found = project.against("HEAD~1")
+    assert found.facts["side_differences"][0] == (
+        f"code: 1 file differs (git diff --stat {base}), and 2 files not tracked by git "
+        "(a_list.txt and 1 more)"
+    )
+
+
 def test_settings_of_the_commit_are_its_own(project: CommitProject) -> None:
     changed = CONFIG.replace("toy:", "other:").replace("target:", "seed: 64\n  target:")
     project.commit("another application", {"other.py": toy(SLOW), "config.yaml": changed})

@@ -148,6 +148,16 @@ def test_outliers_on_both_sides_are_not_one_sided() -> None:
     assert "clipped" not in judge(paired(*QUIET, 0.9, -0.9)).explanation
 
 
+def test_values_that_differ_the_other_way_than_their_pairs_are_explained() -> None:
+    base, candidate = (1.0, 1.0, 1.5, 2.0, 2.0), (1.03, 1.03, 1.4, 2.06, 2.06)
+    pairs = Pairs(rows(candidate), rows(base), "other.yaml")
+    verdict = judge(evidence(samples=rows(candidate), pairs=pairs, ended=False))
+    assert verdict.change is not None
+    assert verdict.change > 0.005
+    assert "alone say 6.7% faster" in verdict.explanation
+    assert "alone say" not in judge(paired(*QUIET, 0.9)).explanation
+
+
 def test_one_stalled_process_does_not_carry_the_verdict_away() -> None:
     assert judge(paired(*QUIET, 1.4)).kind is K.PASS
 

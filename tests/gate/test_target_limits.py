@@ -59,6 +59,12 @@ def test_at_the_edge_it_is_inconclusive_and_more_processes_could_tell() -> None:
     assert verdict.claim.startswith("at the edge of its target: ")
 
 
+def test_a_value_far_from_its_limit_is_at_no_edge_because_evidence_lacks() -> None:
+    verdict = by_target(0.7, 0.6, 0.65, limit=0.5, ended=False)
+    assert verdict.kind is K.INCONCLUSIVE
+    assert verdict.claim.startswith("650 ms, must be at most 500 ms, not decided; evidence ")
+
+
 def test_at_the_edge_after_the_most_processes_nothing_stays_open() -> None:
     verdict = by_target(*around(0.4985, 12), limit=0.5, exhausted=True, seconds=15.0)
     assert verdict.kind is K.INCONCLUSIVE

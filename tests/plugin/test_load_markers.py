@@ -92,3 +92,24 @@ def test_a_goodput_limit_must_be_a_duration(project):
 def test_contradicting_loads_of_one_test_are_refused(project):
     said = refusal(project, f"{LOAD}@pytest.mark.load(concurrency=4, requests=8)")
     assert "marker 'load' contradicts the other one on the same test" in said
+
+
+FEW = "@pytest.mark.load(concurrency=2, requests=64)\n@pytest.mark.first_token(percentile=95)"
+
+
+def test_a_percentile_that_all_loads_together_can_not_have_is_refused(project):
+    said = refusal(project, FEW)
+    assert (
+        "first token p95 takes 8 groups of 100 requests, and 12 loads of 64 have too few; ask for "
+        "requests=100 or more, raise perf.max_processes, or ask for a lower percentile"
+    ) in said
+
+
+def test_a_comparison_has_the_loads_of_all_its_pairs(project):
+    project.configure(SERVER, "other.yaml")
+    few = FEW.replace("64", "19")
+    project.write(test_it=f"{few}\ndef test_it(llm_engine):\n    llm_engine.generate('Hi')")
+    project.configure(SERVER)
+    result = project.here("-m", "perf", "--llmperf-against-config", "other.yaml")
+    said = " ".join(" ".join(result.errlines).split())
+    assert "40 loads of 19 have too few; ask for requests=20 or more, raise perf.max_pairs" in said

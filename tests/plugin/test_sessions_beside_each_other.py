@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,15 @@ def test_answer(llm_engine):
     for cards in ({cards!r}, None):
         with pytest.raises(DeviceBusyError):
             DeviceLock(timeout=0, cards=lambda cards=cards: cards).acquire()
+"""
+
+#: Holds the device until its input ends.
+HOLDER = """
+import sys
+from pytest_llmperf.engine.device_lock import DeviceLock
+DeviceLock().acquire()
+print("held", flush=True)
+sys.stdin.read()
 """
 
 
@@ -47,3 +59,26 @@ def test_a_session_holds_its_cards_and_waits_for_no_other(
     assert "waiting for another session" not in result.stdout.str()
     held = {path.name for path in (tmp_path / "locks").iterdir()}
     assert held == {"machine.lock", "gpu-another.lock", *(f"gpu-{card}.lock" for card in cards)}
+
+
+@pytest.mark.usefixtures("quiet_machine")
+@pytest.mark.timeout(100)
+def test_a_session_that_passes_says_that_it_waited_for_the_device(project: Project) -> None:
+    body = "llm_engine.generate('hello', max_tokens=4)"
+    project.write(test_it=f"@pytest.mark.perf\ndef test_it(llm_engine):\n    {body}")
+    held = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
+    )
+    assert held.stdout is not None
+    assert held.stdin is not None
+    try:
+        assert held.stdout.readline() == "held\n"
+        release = threading.Timer(4.0, held.stdin.close)
+        release.start()
+        result = project.run("-m", "perf")
+    finally:
+        held.kill()
+        held.wait()
+    result.assert_outcomes(passed=1)
+    said = f"llmperf: waiting for another session (process {held.pid}) to free the device"
+    assert said in result.outlines

@@ -21,7 +21,7 @@ regressed: first token: 45.8% slower [33.2% to 59.5%], more than sessions differ
 once \
 in N; at most once in N required); tolerance 5%, 1 stored session can decide: passes only from \
 1.8% faster, regressed from 14.8% slower, 3 processes
-    also inconclusive: at the edge of its target: 618 ms, must be at most 500 ms, not decided when \
+    also inconclusive: 618 ms, must be at most 500 ms, not decided when \
 measuring ended; evidence N:1; about 1 more process would decide
     measured 618 [589, 649] ms in 3 processes, 9 iterations
     baseline 424 ms in 1 session

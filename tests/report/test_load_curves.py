@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,7 @@ def test_a_report_shows_the_same_curve_in_markdown_and_html(swept: SessionResult
     assert html.count("<svg") == 1
     assert html.count("<tr>") == 5
     assert "<title>request latency, up to" in html
+    assert re.findall(r"<text class=below[^>]*>(\d+)<", html) == ["8", "4", "2", "1"]
     assert load_curves(session_of(session_json(session(short_answer())))) == ""
 
 

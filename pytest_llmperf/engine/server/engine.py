@@ -130,7 +130,8 @@ class ServerEngine:
         """Send requests by a schedule, several at a time; see EngineClient.load."""
         made = tuple(self._request(one, is_unique=False) for one in requests)
         when = self._with_traced(Schedule.from_wire(schedule), requests[0])
-        shared = self._is_shared(requests[0])
+        # One way for all requests: they may come from a cache only if each of them may.
+        shared = all(map(self._is_shared, requests))
         use: CacheUse = "shared" if shared else self._without_cache
         count: int = self._config["client_processes"]
         if when.concurrency is not None:

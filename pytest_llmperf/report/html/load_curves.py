@@ -10,10 +10,14 @@ from pytest_llmperf.report.load_curve import LEGEND, LoadCurve, curves_of_report
 from pytest_llmperf.units import format_quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_llmperf.report.load_curve import Figure, LoadPoint
     from pytest_llmperf.report.reported import ReportedSession
 
 _WIDTH, _HEIGHT, _MARGIN = 320, 140, 12
+#: Below the axis, and between two of its numbers.
+_BELOW, _APART = 14, 30
 _DRAWING_LEGEND = (
     "drawings: both axes begin at zero; the line joins the medians, upright bars are their 95% "
     "intervals, cut off at twice the median, and the dashed line is at the knee"
@@ -71,11 +75,26 @@ def _drawing(curve: LoadCurve, name: str) -> str:
     top = format_quantity(highest, metric.unit)
     title = f"{metric.label}, up to {top}, over {curve.unit}, up to {heaviest:g}"
     return (
-        f'<figure><svg class=curve viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">'
-        f'<title>{text(title)}</title><path class=bars d="{bars}"/><path class=knee d="{knee}"/>'
-        f'<polyline points="{middle}"/></svg><figcaption>{text(metric.label)} <span>up to '
-        f"{text(top)}, over {text(curve.unit)} up to {heaviest:g}</span></figcaption></figure>"
+        f'<figure><svg class=curve viewBox="0 0 {_WIDTH} {_HEIGHT + _BELOW}" role="img">'
+        f'<title>{text(title)}</title><path class=axis d="M0,0V{_HEIGHT}H{_WIDTH}"/>'
+        f'<path class=bars d="{bars}"/><path class=knee d="{knee}"/><polyline points="{middle}"/>'
+        f'<text x="4" y="{_MARGIN}">{text(top)}</text>'
+        f"{_numbers([(across(one), one.load) for one, _ in found])}</svg>"
+        f"<figcaption>{text(metric.label)} <span>over {text(curve.unit)}</span></figcaption>"
+        "</figure>"
     )
+
+
+def _numbers(places: Sequence[tuple[float, float]]) -> str:
+    """Write loads below the axis, from the heaviest down, as far as they have room."""
+    drawn, left = [], float("inf")
+    for x, load in reversed(places):
+        if left - x >= _APART:
+            drawn.append(
+                f'<text class=below x="{x:.1f}" y="{_HEIGHT + _BELOW - 3}">{load:g}</text>'
+            )
+            left = x
+    return "".join(drawn)
 
 
 def _low(figure: Figure) -> float:

@@ -1,0 +1,34 @@
+"""Puts a file's pages into memory anew, so that a mapped file lies there alike in every session."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+
+#: Bytes of a read: small ones let the system read ahead, in pages of up to 2 MiB.
+_PIECE = 16 * 1024
+#: Seconds after which the rest is left to whoever maps the file.
+LONGEST_S = 20.0
+
+
+def read_again(file: Path, longest: float = LONGEST_S) -> None:
+    """Drop a file's pages from memory and read it from its beginning.
+
+    Where a mapped file's pages lie decides how fast it is read: those that came one by one, or were
+    written in small pieces, cost a decode step up to 9% (benchmarks/model_pages.py). Pages that
+    another process has mapped stay where they are. Does nothing where the system can't drop pages
+    (it is not Linux), or the file can't be read.
+
+    Args:
+        file: to read.
+        longest: seconds after which the rest is not read.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with suppress(OSError), file.open("rb", buffering=0) as stream:
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        piece, end = bytearray(_PIECE), time.monotonic() + longest
+        while stream.readinto(piece) and time.monotonic() < end:
+            pass
