@@ -16,10 +16,10 @@ LONGEST_S = 20.0
 def read_again(file: Path, longest: float = LONGEST_S) -> None:
     """Drop a file's pages from memory and read it from its beginning.
 
-    Where a mapped file's pages lie decides how fast it is read: those that came one by one, or were
-    written in small pieces, cost a decode step up to 9% (benchmarks/model_pages.py). Pages that
-    another process has mapped stay where they are. Does nothing where the system can't drop pages
-    (it is not Linux), or the file can't be read.
+    A file that was read in order is mapped in pages of up to 2 MiB. From small pages, which came one
+    by one or were written in small pieces, decode is up to 15% slower (benchmarks/model_pages.py).
+    Pages that another process has mapped stay as they are. Does nothing where the system can't drop
+    pages (it is not Linux), or the file can't be read.
 
     Args:
         file: to read.

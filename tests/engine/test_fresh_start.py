@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 from tiny_models import tiny_llama
 
+import pytest_llmperf as perf
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.engine import fresh_start
 from pytest_llmperf.engine.client import LaunchSpec
 from pytest_llmperf.engine.errors import EngineError
 from pytest_llmperf.engine.fresh_start import start_engine
+from pytest_llmperf.machine.fitness import Need
+from pytest_llmperf.measure.sides import starter_of
+from pytest_llmperf.session.machine_watch import WatchSettings
+from pytest_llmperf.tune.look import look
 
 
 @pytest.fixture
@@ -39,6 +44,16 @@ def test_each_file_is_read_once_a_session(tmp_path: Path, read: list[Path]) -> N
     other.write_bytes(other.read_bytes())
     started(other)
     assert read == [tiny_llama(), other, other]
+
+
+def test_what_is_measured_or_looked_at_is_read(tmp_path: Path, read: list[Path]) -> None:
+    models = [Path(shutil.copy(tiny_llama(), tmp_path / f"{n}.gguf")) for n in range(3)]
+    few = {"n_ctx": 64, "max_tokens": 8, "n_threads": 1}
+    setups = [perf.configuration(llm={**few, "model_path": str(model)}) for model in models]
+    setups[0].starter()().close()
+    starter_of(setups[1].spec)().close()
+    look(setups[2].spec, [], WatchSettings(Need()), setups[2].perf)
+    assert read == models
 
 
 def test_a_file_that_is_not_mapped_is_not_read(read: list[Path]) -> None:
