@@ -27,7 +27,7 @@ def start_engine(spec: LaunchSpec) -> EngineClient:
     """
     # A file that is missing or wrong is the engine's to report.
     with suppress(OSError, SplitModelError):
-        for file in _mapped_files(spec):
+        for file in mapped_files(spec):
             found = file.stat()
             key = (str(file), found.st_ino, found.st_mtime_ns)
             # Reading what does not fit would push out the beginning.
@@ -37,7 +37,7 @@ def start_engine(spec: LaunchSpec) -> EngineClient:
     return EngineClient.start(spec)
 
 
-def _mapped_files(spec: LaunchSpec) -> Iterator[Path]:
+def mapped_files(spec: LaunchSpec) -> Iterator[Path]:
     """Yield the model files whose weights are read where the system keeps the file's pages."""
     kind, config = spec.kind, spec.config
     if not kind.uses_llama_settings or not config.get("use_mmap") or not config.get("model_path"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_llmperf.machine.file_pages import read_again
+from pytest_llmperf.machine.file_pages import large_pages, read_again
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="drops no pages")
 SIZE = 64 * 1024 * 1024
@@ -50,6 +50,23 @@ def test_pages_are_dropped_and_come_back(file: Path) -> None:
     read_again(file)
     assert resident(file) == 1.0
     assert file.read_bytes() == before
+
+
+def test_a_file_that_was_read_in_order_lies_in_larger_pages(file: Path) -> None:
+    small = file.with_name("small.gguf")
+    with file.open("rb") as source, small.open("wb", buffering=0) as target:
+        while piece := source.read(mmap.PAGESIZE):
+            target.write(piece)
+        os.fsync(target.fileno())
+    assert large_pages(small) == 0.0
+    read_again(file)
+    share = large_pages(file)
+    assert share is not None
+    if share == 0.0:
+        pytest.skip("this system keeps no file in large pages")
+    assert 0.25 < share <= 1.0
+    read_again(small)
+    assert large_pages(small) == pytest.approx(share, abs=0.25)
 
 
 def test_a_file_that_can_not_be_read_is_left_to_its_user(tmp_path: Path) -> None:
