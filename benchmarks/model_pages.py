@@ -57,7 +57,7 @@ def write(source: Path, target: Path, piece: int) -> None:
 def read(source: Path, target: Path) -> None:
     """Write a copy, and read it as a session does."""
     write(source, target, _MIB)
-    read_again(target)
+    read_again([target])
 
 
 def scattered(source: Path, target: Path) -> None:
@@ -90,10 +90,10 @@ def held(file: Path) -> Iterator[float]:
     with file.open("rb") as stream:
         flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
         with mmap.mmap(stream.fileno(), 0, flags=flags, prot=mmap.PROT_READ) as mapped:
-            lines = iter(Path("/proc/self/smaps").read_text().splitlines())
-            next(line for line in lines if line.endswith(str(file)))
-            large = next(line for line in lines if line.startswith("FilePmdMapped:"))
-            yield int(large.split()[1]) * _KIB / len(mapped)
+            lines = iter(Path("/proc/self/smaps").read_text().split("\n"))
+            next((line for line in lines if line.endswith(str(file))), "")
+            large = next((line for line in lines if line.startswith("FilePmdMapped:")), "")
+            yield int(large.split()[1]) * _KIB / len(mapped) if large else math.nan
 
 
 def main() -> int:

@@ -50,7 +50,8 @@ def main() -> int:
     threads = {"n_threads": arguments.threads, "n_threads_batch": arguments.threads}
     llm = LlamaCppConfig.model_validate({"n_ctx": 512, **threads})
     real = resolve_model(arguments.model, Path.cwd())
-    with tempfile.TemporaryDirectory() as folder:
+    # Beside the real file, so that both are on the same disk.
+    with tempfile.TemporaryDirectory(dir=real.parent, prefix=".llmperf-synthetic-") as folder:
         made = synthesize(str(real), arguments.quant, Path(folder) / "synthetic.gguf")
         base, candidate = (
             LaunchSpec("llama_cpp", llm.resolved(file)) for file in (real, made.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ from pytest_llmperf.machine.fingerprint import (
     info_differences,
     same_hardware,
 )
+from pytest_llmperf.secret_headers import holds_a_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pytest_llmperf.baselines.decisions import StoredDecision
@@ -209,12 +211,12 @@ def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
     """Return which engine settings of two configurations differ, the model's path included.
 
     Of two kinds of engines only those that both have, and what they run. Numbers and switches in
-    ``extra`` are shown, as they can't be keys.
+    ``extra`` are shown.
     """
     flat = [
         {
             **_flat(side),
-            **{f"{_EXTRA}{key}": value for key, value in _numbers(side.get("extra"))},
+            **_shown_extra(side.get("extra")),
             **{f"llm.{key}": side.get(key) or _NOT_SET for key in _RUN},
         }
         for side in map(own_settings, (one, other))
@@ -225,9 +227,13 @@ def setting_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> lis
     return _changed_settings(*flat)
 
 
-def _numbers(extra: Mapping[str, Any] | None) -> Iterator[tuple[str, float]]:
-    """Yield the numbers and switches among additional arguments."""
-    yield from ((k, v) for k, v in (extra or {}).items() if isinstance(v, bool | int | float))
+def _shown_extra(extra: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the numbers and switches among additional arguments, unless their name is a key's."""
+    return {
+        f"{_EXTRA}{name}": value
+        for name, value in (extra or {}).items()
+        if isinstance(value, bool | int | float) and math.isfinite(value) and not holds_a_key(name)
+    }
 
 
 def _changed_settings(current: dict[str, Any], baseline: dict[str, Any]) -> list[Difference]:

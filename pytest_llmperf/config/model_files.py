@@ -92,3 +92,8 @@ def _is_file(path: Path) -> bool:
     except (OSError, ValueError):
         # Too long, or with a zero byte, so not meant as a name.
         return False
+
+
+def uses_mmap(settings: Mapping[str, Any]) -> bool:
+    """Whether llama-cpp-python maps the model file; with an adapter it never does."""
+    return bool(settings["use_mmap"]) and settings["extra"].get("lora_path") is None

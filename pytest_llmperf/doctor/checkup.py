@@ -26,12 +26,13 @@ from pytest_llmperf.doctor.server import (
     server_load,
     short_load,
 )
+from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.engine.server.counters import NOT_PUBLISHED
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import Need, worst_of_each
 from pytest_llmperf.machine.gpu.telemetry import Telemetry
+from pytest_llmperf.measure.fresh_model import read_model_again
 from pytest_llmperf.measure.roofline import Limit
 from pytest_llmperf.session.machine_watch import WatchSettings
 from pytest_llmperf.session.roofline import RooflineMeter, RooflineShare
@@ -238,9 +239,10 @@ class Doctor:
     def _load(self, known: Situation) -> tuple[EngineInfo | None, str]:
         """Load the engine and run the workload once; return its load report and the error."""
         self._say("starting the engine" if self._spec.kind.loads else "loading the model")
+        read_model_again(self._spec)
         began = time.monotonic()
         try:
-            client = start_engine(self._spec)
+            client = EngineClient.start(self._spec)
         except EngineError as error:
             return None, str(error)
         self._start_seconds = time.monotonic() - began

@@ -52,8 +52,8 @@ _GGML_CONT = 5
 _REFUSED_ADAPTER = re.compile(r"llama_adapter_lora_init\S*: failed to").search
 
 
-def _forget_log() -> None:
-    """Let llama.cpp write its lines itself: it would call a function that is gone."""
+def _reset_log() -> None:
+    """Reset llama.cpp's log callback, which would point to a freed function."""
     llama_cpp.llama_log_set(llama_cpp.llama_log_callback(), ctypes.c_void_p(0))
 
 
@@ -76,11 +76,11 @@ class LlamaCppEngine:
         self._keeper = ModelKeeper()
         self._log_callback = llama_cpp.llama_log_callback(self._on_log)
         llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
-        prepare_templates()
         try:
+            prepare_templates()
             self._open(config)
         except BaseException:
-            _forget_log()
+            _reset_log()
             raise
 
     def _open(self, config: dict[str, Any]) -> None:
@@ -182,10 +182,12 @@ class LlamaCppEngine:
         self._memory.clear()
 
     def close(self) -> None:
-        """Free context and model."""
-        self._llm.close()
-        self._keeper.free()
-        _forget_log()
+        """Free context and model; one engine lives in a process at a time."""
+        try:
+            self._llm.close()
+            self._keeper.free()
+        finally:
+            _reset_log()
 
     def vocabulary(self) -> dict[str, Any]:
         """Return the vocabulary's size and digest, and the token that begins a text."""

@@ -83,7 +83,7 @@ class InterleavedStrategy:
             evidence,
             numbers,
             _claim(state, kind, proof, evidence),
-            facts=[*_facts(state, kind, proof, evidence), *_other_way(numbers, evidence)],
+            facts=[*_facts(state, kind, proof, evidence), *_other_way(numbers, proof, evidence)],
             seen=seen_words(evidence),
             proof=proof,
             more_can_decide=kind is VerdictKind.INCONCLUSIVE,
@@ -139,9 +139,11 @@ def _claim(state: Running, kind: VerdictKind, proof: Proof, evidence: Evidence) 
     return f"{effect}, {at_most(proof.bound, check.metric)}; {weight}"
 
 
-def _other_way(numbers: Comparison, evidence: Evidence) -> list[str]:
+def _other_way(numbers: Comparison, proof: Proof, evidence: Evidence) -> list[str]:
     """Explain values of the two sides that differ the other way than their pairs do."""
     if numbers.current is None or numbers.baseline is None or numbers.change is None:
+        return []
+    if proof.low is None:
         return []
     metric, change = evidence.check.metric, numbers.change
     sides = metric.slowdown(numbers.current.value, numbers.baseline.value)

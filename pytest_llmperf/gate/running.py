@@ -52,6 +52,13 @@ def first_look(metric: Metric) -> int:
     return TAIL_FIRST if metric.kind == "percentile" else MIN_PAIRS
 
 
+def has_enough_values(metric: Metric, percent: float, each: int, samples: int) -> bool:
+    """Whether so many samples of ``each`` values have the groups that a percentile needs."""
+    from pytest_llmperf.stats.percentiles import group_size
+
+    return each > 0 and group_size(each, percent) * first_look(metric) <= samples
+
+
 def running(differences: tuple[float, ...], tolerance: float, metric: Metric) -> Running:
     """Return the state after all ``differences``, with a look after each that may decide.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: A limit has no grey zone, so its tolerance is zero.
 _NO_ZONE = 0.0
-#: Largest distance from a limit that is called its edge, as a slowdown.
+#: Largest distance from a limit at which a metric is at its edge, as a fraction.
 _EDGE = 0.05
 
 
@@ -105,8 +105,8 @@ def _claim(kind: VerdictKind, proof: Proof, evidence: Evidence, value: float, li
     if proof.low is None:
         missing = too_few(evidence, proof.samples, first_look(check.metric), noun)
         return f"{text}; {missing}"
-    edge = abs(check.metric.slowdown(value, limit)) <= _EDGE
-    lead = "at the edge of its target: " if edge else ""
+    near = proof.effect is not None and abs(proof.effect) <= _EDGE
+    lead = "at the edge of its target: " if near else ""
     text = f"{lead}{text}, {undecided(evidence)}; {weight}"
     if not evidence.ended:
         return text

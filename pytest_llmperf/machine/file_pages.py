@@ -1,62 +1,44 @@
-"""Puts a file's pages into memory anew, so that a mapped file lies there alike in every session."""
+"""Reads files into memory again, so that they lie there in large pages."""
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 
 #: Bytes of a read: small ones let the system read ahead, in pages of up to 2 MiB.
 _PIECE = 16 * 1024
-#: Seconds after which the rest is left to whoever maps the file.
-LONGEST_S = 20.0
+#: Bytes that are dropped at a time, so that what is not read again stays in memory.
+_WINDOW = 256 * 1024 * 1024
+#: Seconds after which the rest is left as it is.
+MAX_SECONDS = 20.0
 
 
-def read_again(file: Path, longest: float = LONGEST_S) -> None:
-    """Drop a file's pages from memory and read it from its beginning.
+def read_again(files: Sequence[Path], max_seconds: float = MAX_SECONDS) -> bool:
+    """Drop the pages of files from memory and read them in order; return whether all were read.
 
     A file that was read in order is mapped in pages of up to 2 MiB. From small pages, which came
     one by one or were written in small pieces, decode is up to 15% slower
-    (benchmarks/model_pages.py). Pages that another process has mapped stay as they are. Does
-    nothing where the system can't drop pages (it is not Linux), or the file can't be read.
+    (benchmarks/model_pages.py). Pages that another process has mapped stay as they are. Where the
+    system can't drop pages (it is not Linux), nothing is read.
 
     Args:
-        file: to read.
-        longest: seconds after which the rest is not read.
-    """
-    if not hasattr(os, "posix_fadvise"):
-        return
-    with suppress(OSError), file.open("rb", buffering=0) as stream:
-        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        piece, end = bytearray(_PIECE), time.monotonic() + longest
-        while stream.readinto(piece) and time.monotonic() < end:
-            pass
-
-
-def large_pages(file: Path) -> float | None:
-    """Return the share of a file that is mapped in pages of 2 MiB; None if the system hides it.
-
-    The whole file is mapped for that, and read where it is not in memory.
+        files: to read.
+        max_seconds: after which the rest of them stays as it is.
 
     Raises:
-        OSError: it can't be mapped.
+        OSError: a file can't be read.
     """
-    if not hasattr(mmap, "MAP_POPULATE"):
-        return None
-    flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-    with (
-        file.open("rb") as stream,
-        mmap.mmap(stream.fileno(), 0, flags=flags, prot=mmap.PROT_READ) as mapped,
-    ):
-        inode = f" {os.fstat(stream.fileno()).st_ino} "
-        found = 0
-        is_own = False
-        for line in Path("/proc/self/smaps").read_text(errors="replace").splitlines():
-            name = line.split(None, 1)[0]
-            if not name.endswith(":"):
-                is_own = inode in line
-            elif is_own and name == "FilePmdMapped:":
-                found += int(line.split()[1]) * 1024
-        return found / len(mapped)
+    if not hasattr(os, "posix_fadvise"):
+        return True
+    end, piece = time.monotonic() + max_seconds, bytearray(_PIECE)
+    for file in files:
+        with file.open("rb", buffering=0) as stream:
+            for window in range(0, file.stat().st_size, _WINDOW):
+                if time.monotonic() >= end:
+                    return False
+                os.posix_fadvise(stream.fileno(), window, _WINDOW, os.POSIX_FADV_DONTNEED)
+                while stream.tell() < window + _WINDOW and stream.readinto(piece):
+                    pass
+    return True

@@ -114,8 +114,8 @@ class LoadPattern(Stored):
         return self.arrivals != "in_order"
 
     @property
-    def known_requests(self) -> int | None:
-        """Number of requests of a load; None where its duration ends it."""
+    def max_requests(self) -> int | None:
+        """Maximum number of requests of a load; None where only its duration ends it."""
         return len(self.trace) or self.requests
 
     def identity(self) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pytest_llmperf.engine.client import EngineClient
-from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.engine.launch import LaunchSpec
+from pytest_llmperf.measure.fresh_model import start_engine
 from pytest_llmperf.measure.workload import Workload
 
 

@@ -122,11 +122,11 @@ def too_few_requests(
         loads: maximum number of loads that a side measures.
         setting: the key of ``config.yaml`` that allows so many.
     """
-    from pytest_llmperf.gate.running import first_look
+    from pytest_llmperf.gate.running import first_look, has_enough_values
     from pytest_llmperf.metrics import percentile_parts
-    from pytest_llmperf.stats.percentiles import group_size, min_values
+    from pytest_llmperf.stats.percentiles import min_values
 
-    requests = None if pattern is None else pattern.known_requests
+    requests = None if pattern is None else pattern.max_requests
     if requests is None:
         return []
     found = []
@@ -134,12 +134,13 @@ def too_few_requests(
         parts = percentile_parts(check.metric.name)
         if parts is None or parts[0] not in _ONE_OF_A_REQUEST or not check.gated:
             continue
-        groups, values = first_look(check.metric), min_values(parts[1])
-        if group_size(requests, parts[1]) * groups <= loads:
+        if has_enough_values(check.metric, parts[1], requests, loads):
             continue
-        # Whole groups of loads, so that each has the values of a percentile.
-        needed = -(-values // (loads // groups)) if loads >= groups else None
-        more = "" if needed is None else f"ask for requests={needed} or more, "
+        groups, values = first_look(check.metric), min_values(parts[1])
+        # Each group of whole loads has the values of one percentile.
+        more = (
+            f"send {-(-values // (loads // groups))} requests or more, " if loads >= groups else ""
+        )
         found.append(
             f"{item.nodeid}: {check.metric.label} takes {groups} groups of {values} requests, and "
             f"{loads} loads of {requests} have too few; {more}raise perf.{setting}, or ask for a "

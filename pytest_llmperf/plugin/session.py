@@ -59,9 +59,8 @@ def begin_perf_session(config: pytest.Config, items: list[pytest.Item]) -> None:
     errors: list[str] = []
     kind = loaded.config.llm.kind
     options = Options.of(config)
-    loads, setting = perf.max_processes, "max_processes"
-    if options.compares_sides:
-        loads, setting = perf.max_pairs, "max_pairs"
+    setting = "max_pairs" if options.compares_sides else "max_processes"
+    loads = max(getattr(perf, setting), perf.processes)
     for item in items:
         limits, wrong = read_quality(item)
         errors += wrong

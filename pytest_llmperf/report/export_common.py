@@ -22,11 +22,6 @@ def layers(settings: Mapping[str, Any]) -> int:
     return _ALL_LAYERS if number == -1 else number
 
 
-def uses_mmap(settings: Mapping[str, Any]) -> bool:
-    """Whether llama-cpp-python maps the file; with an adapter it never does."""
-    return bool(settings["use_mmap"]) and settings["extra"].get("lora_path") is None
-
-
 def is_split(file: str) -> bool:
     """Whether the model is in several files."""
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.config.hub import HubFile
+from pytest_llmperf.config.model_files import uses_mmap
 from pytest_llmperf.report.export_common import (
     LIMITS,
     comments,
@@ -18,7 +19,6 @@ from pytest_llmperf.report.export_common import (
     layers,
     not_set,
     shown_value,
-    uses_mmap,
 )
 
 _CACHE_TYPES = ("f16", "q8_0", "q4_0")

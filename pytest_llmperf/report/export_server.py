@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llmperf.config.hub import HubFile
-from pytest_llmperf.report.export_common import LIMITS, comments, layers, not_set, uses_mmap
+from pytest_llmperf.config.model_files import uses_mmap
+from pytest_llmperf.report.export_common import LIMITS, comments, layers, not_set
 from pytest_llmperf.text import shell_word
 
 _LOAD_MODES = {(False, False): "none", (False, True): "mlock", (True, True): "mmap+mlock"}

@@ -21,7 +21,6 @@ from pytest_llmperf.session.fitness_entries import (
     session_entries,
 )
 from pytest_llmperf.session.measuring import pair_notes
-from pytest_llmperf.session.model_pages import page_notes
 from pytest_llmperf.session.recorded import RecordedTest
 from pytest_llmperf.session.result import SessionResult, TestResult
 from pytest_llmperf.session.roofline import roofline_lines
@@ -95,7 +94,6 @@ def session_result(
             *_baseline_notes(facts, base),
             *_gpu_notes(facts),
             *pair_notes(plan),
-            *page_notes(context.setup.spec, base.spec if base is not None else None),
             *trial.gate.unjudged_targets(measured.tests),
             *(base.notes if base is not None else ()),
             *(telemetry.notes if telemetry is not None else ()),

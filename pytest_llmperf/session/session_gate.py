@@ -13,7 +13,7 @@ from pytest_llmperf.engine_kinds import engine_kind
 from pytest_llmperf.gate.alone import contradiction
 from pytest_llmperf.gate.check import Check, Evidence, Pairs, Samples
 from pytest_llmperf.gate.combine import judge_session
-from pytest_llmperf.gate.running import first_look
+from pytest_llmperf.gate.running import first_look, has_enough_values
 from pytest_llmperf.gate.verdict import Verdict, VerdictKind
 from pytest_llmperf.gate.words import count, listed, open_words
 from pytest_llmperf.machine.fingerprint import Difference, relevant_differences
@@ -394,7 +394,7 @@ def _too_few_values(
     noun, setting = unit.plural, "max_processes"
     if plan.paired:
         noun, setting = f"pairs of {unit.plural}", "max_pairs"
-    if each and group_size(each, percent) * groups <= limit:
+    if has_enough_values(check.metric, percent, each, limit):
         return None
     return (
         f"{name} needs at least {groups} groups of {min_values(percent)} values; a {unit.name} of "

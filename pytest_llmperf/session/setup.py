@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.config.errors import ConfigError, ModelError, Problem
 from pytest_llmperf.engine.client import EngineClient
 from pytest_llmperf.engine.errors import EngineError
-from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.engine.gpu_shortfall import GpuRequirement, LoadContext, find_shortfall
 from pytest_llmperf.engine.installed import installed_backend
 from pytest_llmperf.engine.launch import LaunchSpec
 from pytest_llmperf.engine_kinds import OWN, EngineKind, EngineKindError
 from pytest_llmperf.gate.words import count
+from pytest_llmperf.measure.fresh_model import start_engine
 from pytest_llmperf.measure.replication import replication_unit
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from pytest_llmperf.engine.errors import (
     EngineGoneError,
     EngineLoadError,
 )
-from pytest_llmperf.engine.fresh_start import start_engine
 from pytest_llmperf.fitness_checks import CHECKS
 from pytest_llmperf.machine.fitness import with_severities
 from pytest_llmperf.machine.free_memory import peak_memory
+from pytest_llmperf.measure.fresh_model import read_model_again
 from pytest_llmperf.measure.load_run import send_load, warm_up_load
 from pytest_llmperf.metrics import compute_all
 from pytest_llmperf.run import Run
@@ -104,9 +104,10 @@ def look(
     if best is not None:
         patience = max(_PATIENCE * best.longest, _LEAST_SECONDS)
         spec = replace(spec, generation_timeout=min(spec.generation_timeout, patience))
+    read_model_again(spec)
     began = time.monotonic()
     try:
-        client = start_engine(spec)
+        client = EngineClient.start(spec)
     except EngineError as error:
         raise _not_loaded(error, is_server=bool(spec.config.get("start"))) from None
     try:

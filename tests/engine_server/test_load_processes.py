@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -50,6 +51,17 @@ def test_a_trace_is_sent_as_it_states(
     path.write_text('{"at": 0}\n{"at": 0.01, "prompt": "own", "max_tokens": 5}\n{"at": 0.02}\n')
     result = clients(url=simulator(), client_processes=2).load(REQUESTS, trace(path))
     assert [one.tokens for one in result.outcomes] == [3, 5, 3]
+
+
+def test_prompts_may_come_from_a_cache_only_if_each_request_allows_it(
+    clients: Clients, simulator: Simulator
+) -> None:
+    keeping = [replace(one, cache="keep") for one in REQUESTS]
+    client = clients(url=simulator())
+    mixed = [keeping[0], REQUESTS[1]]
+    for requests, shared in ((keeping, True), (mixed, False), (REQUESTS, False)):
+        found = client.load(requests, closed(1, requests=2)).max_cached
+        assert (found is None) == shared
 
 
 def test_more_processes_than_requests_in_flight(clients: Clients, simulator: Simulator) -> None:

@@ -59,7 +59,8 @@ def test_at_the_edge_it_is_inconclusive_and_more_processes_could_tell() -> None:
     assert verdict.claim.startswith("at the edge of its target: ")
 
 
-def test_a_value_far_from_its_limit_is_at_no_edge_because_evidence_lacks() -> None:
+def test_a_value_away_from_its_limit_is_not_at_its_edge_while_evidence_is_missing() -> None:
+    assert "edge" not in by_target(0.54, 0.57, 0.55, limit=0.5, ended=False).claim
     verdict = by_target(0.7, 0.6, 0.65, limit=0.5, ended=False)
     assert verdict.kind is K.INCONCLUSIVE
     assert verdict.claim.startswith("650 ms, must be at most 500 ms, not decided; evidence ")

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pytest_llmperf.machine.file_pages import large_pages, read_again
+from pytest_llmperf.machine import file_pages
+from pytest_llmperf.machine.file_pages import read_again
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="drops no pages")
 SIZE = 64 * 1024 * 1024
@@ -42,14 +43,39 @@ def resident(file: Path) -> float:
     return sum(one & 1 for one in found) / pages
 
 
-def test_pages_are_dropped_and_come_back(file: Path) -> None:
+def large_pages(file: Path) -> int:
+    """The bytes of a file that are mapped in large pages."""
+    with file.open("rb") as stream:
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        with mmap.mmap(stream.fileno(), 0, flags=flags, prot=mmap.PROT_READ):
+            lines = iter(Path("/proc/self/smaps").read_text().split("\n"))
+            next(line for line in lines if line.endswith(str(file)))
+            return int(next(line for line in lines if "FilePmdMapped:" in line).split()[1]) * 1024
+
+
+def test_pages_are_dropped_and_come_back(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_pages, "_WINDOW", SIZE // 4)
     before = file.read_bytes()
+    dropped = []
+    advise = os.posix_fadvise
+
+    def noted(descriptor: int, at: int, length: int, advice: int) -> None:
+        advise(descriptor, at, length, advice)
+        dropped.append(resident(file))
+
+    monkeypatch.setattr(os, "posix_fadvise", noted)
     assert resident(file) == 1.0
-    read_again(file, longest=0.0)
-    assert resident(file) < 1.0
-    read_again(file)
+    assert read_again([file])
+    # Never more than a window is missing, whenever it ends.
+    assert len(dropped) == 4
+    assert all(0.7 < share < 1.0 for share in dropped)
     assert resident(file) == 1.0
     assert file.read_bytes() == before
+
+
+def test_after_its_time_the_rest_stays_in_memory(file: Path) -> None:
+    assert not read_again([file], max_seconds=0.0)
+    assert resident(file) == 1.0
 
 
 def test_a_file_that_was_read_in_order_lies_in_larger_pages(file: Path) -> None:
@@ -58,17 +84,13 @@ def test_a_file_that_was_read_in_order_lies_in_larger_pages(file: Path) -> None:
         while piece := source.read(mmap.PAGESIZE):
             target.write(piece)
         os.fsync(target.fileno())
-    assert large_pages(small) == 0.0
-    read_again(file)
-    share = large_pages(file)
-    assert share is not None
-    if share == 0.0:
+    assert large_pages(small) == 0
+    read_again([small])
+    if large_pages(small) == 0:
         pytest.skip("this system keeps no file in large pages")
-    assert 0.25 < share <= 1.0
-    read_again(small)
-    assert large_pages(small) == pytest.approx(share, abs=0.25)
+    assert large_pages(small) > SIZE // 4
 
 
-def test_a_file_that_can_not_be_read_is_left_to_its_user(tmp_path: Path) -> None:
-    read_again(tmp_path / "missing.gguf")
-    read_again(tmp_path)
+def test_a_file_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_again([tmp_path / "missing.gguf"])

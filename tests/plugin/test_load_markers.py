@@ -100,8 +100,8 @@ FEW = "@pytest.mark.load(concurrency=2, requests=64)\n@pytest.mark.first_token(p
 def test_a_percentile_that_all_loads_together_can_not_have_is_refused(project):
     said = refusal(project, FEW)
     assert (
-        "first token p95 takes 8 groups of 100 requests, and 12 loads of 64 have too few; ask for "
-        "requests=100 or more, raise perf.max_processes, or ask for a lower percentile"
+        "first token p95 takes 8 groups of 100 requests, and 12 loads of 64 have too few; send "
+        "100 requests or more, raise perf.max_processes, or ask for a lower percentile"
     ) in said
 
 
@@ -112,4 +112,21 @@ def test_a_comparison_has_the_loads_of_all_its_pairs(project):
     project.configure(SERVER)
     result = project.here("-m", "perf", "--llmperf-against-config", "other.yaml")
     said = " ".join(" ".join(result.errlines).split())
-    assert "40 loads of 19 have too few; ask for requests=20 or more, raise perf.max_pairs" in said
+    assert "40 loads of 19 have too few; send 20 requests or more, raise perf.max_pairs" in said
+
+
+@pytest.mark.parametrize(
+    ("perf", "requests", "text"),
+    [
+        ("{processes: 16}", 49, "16 loads of 49 have too few; send 50 requests or more, "),
+        ("{max_processes: 7}", 999, "7 loads of 999 have too few; raise perf.max_processes, "),
+    ],
+)
+def test_a_percentile_needs_whole_groups_of_loads(project, perf, requests, text):
+    config = f'{SERVER[:-1]}, "perf": {perf}}}'
+    assert text in refusal(project, FEW.replace("64", str(requests)), config)
+
+
+def test_a_percentile_among_the_configured_targets_needs_them_too(project):
+    config = json.dumps(json.loads(SERVER) | {"perf": {"targets": {"first_token_p95": "1s"}}})
+    assert "first token p95 takes 8 groups of 100 requests" in refusal(project, LOAD, config)

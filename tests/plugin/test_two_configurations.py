@@ -48,6 +48,16 @@ def test_the_faster_side_is_improved(two):
     assert two.verdicts() == {"test_x": "improved"}
 
 
+def test_too_few_pairs_to_call_anything_are_told_before_and_after(two):
+    few = ("--llmperf-set", "perf.max_pairs=3")
+    said = " ".join(two.perf(*AGAINST, *few).stdout.str().split())
+    note = (
+        "perf.max_pairs is 3: a slowdown is called from 6 pairs on, so this session can call none"
+    )
+    assert said.count(note) == 2
+    assert said.index("measuring") < said.index(note) < said.index("1 passed")
+
+
 def test_both_sides_are_measured_as_often(two):
     two.perf(*AGAINST)
     pairs = two.sampled()["test_x"]

@@ -98,6 +98,12 @@ def test_a_report_shows_the_same_curve_in_markdown_and_html(swept: SessionResult
     assert load_curves(session_of(session_json(session(short_answer())))) == ""
 
 
+def test_loads_that_have_no_room_below_the_axis_are_left_out() -> None:
+    many = session(*(at(rate, 1.0) for rate in (1, 2, 30, 31, 60)))
+    html = load_curves(session_of(session_json(many)))
+    assert re.findall(r"<text class=below[^>]*>(\d+)<", html) == ["60", "31", "2"]
+
+
 def test_a_narrow_terminal_gets_the_metrics_in_several_tables(swept: SessionResult) -> None:
     narrow, wide = (load_curve_lines(swept, width, color=False) for width in (36, 80))
     assert len(narrow) > len(wide)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.engine.server.answer import ServerRequest
 from pytest_llmperf.engine.server.counters import ServerCounters
 from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import Schedule, closed, constant, poisson
@@ -191,6 +192,9 @@ def test_only_requests_that_may_end_early_have_other_lengths() -> None:
     assert names(result(*early), exact_lengths=[True, False]) == []
     (finding,) = load_findings(result(*early), exact_lengths=[False, True])
     assert "30 of 30 answers have another length" in finding.text
+    own = ServerRequest("own")
+    schedule = replace(constant(1, requests=60), traced=(own,) * 60)
+    assert names(result(*early, schedule=schedule), exact_lengths=[False, True]) == []
 
 
 def side(before: int | None, after: int | None) -> ServerSide | None:

@@ -1,4 +1,4 @@
-"""The load curves of a page: a table and two drawings each, which need no script."""
+"""The load curves of a page: a table and drawings each, which need no script."""
 
 from __future__ import annotations
 
@@ -79,13 +79,13 @@ def _drawing(curve: LoadCurve, name: str) -> str:
         f'<title>{text(title)}</title><path class=axis d="M0,0V{_HEIGHT}H{_WIDTH}"/>'
         f'<path class=bars d="{bars}"/><path class=knee d="{knee}"/><polyline points="{middle}"/>'
         f'<text x="4" y="{_MARGIN}">{text(top)}</text>'
-        f"{_numbers([(across(one), one.load) for one, _ in found])}</svg>"
+        f"{_load_labels([(across(one), one.load) for one, _ in found])}</svg>"
         f"<figcaption>{text(metric.label)} <span>over {text(curve.unit)}</span></figcaption>"
         "</figure>"
     )
 
 
-def _numbers(places: Sequence[tuple[float, float]]) -> str:
+def _load_labels(places: Sequence[tuple[float, float]]) -> str:
     """Write loads below the axis, from the heaviest down, as far as they have room."""
     drawn, left = [], float("inf")
     for x, load in reversed(places):
