@@ -63,7 +63,8 @@ def test_uncommitted_changes_are_what_is_judged(busy: CommitProject) -> None:
     assert found.verdicts == {"test_a": "regressed"}
     # No commit holds it.
     assert "llmperf bisect" not in found.said
-    assert found.facts["side_differences"][0].startswith("code: 4 files differ")
+    assert found.facts["side_differences"][0].startswith("code: 3 files differ (git diff --stat ")
+    assert ", and 1 file not tracked by git (untracked.txt)" in found.facts["side_differences"][0]
     assert busy.checkouts() == []
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -63,22 +62,19 @@ def test_a_session_holds_its_cards_and_waits_for_no_other(
 
 @pytest.mark.usefixtures("quiet_machine")
 @pytest.mark.timeout(100)
-def test_a_session_that_passes_says_that_it_waited_for_the_device(project: Project) -> None:
+def test_a_session_that_passes_says_that_it_waits_for_the_device(project: Project) -> None:
     body = "llm_engine.generate('hello', max_tokens=4)"
     project.write(test_it=f"@pytest.mark.perf\ndef test_it(llm_engine):\n    {body}")
-    held = subprocess.Popen(
-        [sys.executable, "-c", HOLDER], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
-    )
-    assert held.stdout is not None
-    assert held.stdin is not None
-    try:
-        assert held.stdout.readline() == "held\n"
-        release = threading.Timer(4.0, held.stdin.close)
-        release.start()
-        result = project.run("-m", "perf")
-    finally:
-        held.kill()
-        held.wait()
-    result.assert_outcomes(passed=1)
-    said = f"llmperf: waiting for another session (process {held.pid}) to free the device"
-    assert said in result.outlines
+    piped = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    session = [sys.executable, "-m", "pytest", "-m", "perf"]
+    with subprocess.Popen([sys.executable, "-c", HOLDER], **piped) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with subprocess.Popen(session, cwd=project.path, **piped) as waiting:
+            said = []
+            for line in waiting.stdout:
+                said.append(line)
+                if "waiting for another session" in line:
+                    holder.stdin.close()
+    text = f"llmperf: waiting for another session (process {holder.pid}) to free the device\n"
+    assert text in said
+    assert waiting.returncode == 0
