@@ -15,8 +15,8 @@ _WINDOW = 256 * 1024 * 1024
 MAX_SECONDS = 20.0
 
 
-def read_again(files: Sequence[Path], max_seconds: float = MAX_SECONDS) -> bool:
-    """Drop the pages of files from memory and read them in order; return whether all were read.
+def read_again(files: Sequence[Path], max_seconds: float = MAX_SECONDS) -> None:
+    """Drop the pages of files from memory and read them in order.
 
     A file that was read in order is mapped in pages of up to 2 MiB. From small pages, which came
     one by one or were written in small pieces, decode is up to 15% slower
@@ -31,14 +31,13 @@ def read_again(files: Sequence[Path], max_seconds: float = MAX_SECONDS) -> bool:
         OSError: a file can't be read.
     """
     if not hasattr(os, "posix_fadvise"):
-        return True
+        return
     end, piece = time.monotonic() + max_seconds, bytearray(_PIECE)
     for file in files:
         with file.open("rb", buffering=0) as stream:
             for window in range(0, file.stat().st_size, _WINDOW):
                 if time.monotonic() >= end:
-                    return False
+                    return
                 os.posix_fadvise(stream.fileno(), window, _WINDOW, os.POSIX_FADV_DONTNEED)
                 while stream.tell() < window + _WINDOW and stream.readinto(piece):
                     pass
-    return True

@@ -51,5 +51,7 @@ def read_model_again(spec: LaunchSpec) -> None:
         )
         if time.monotonic() < _read.get(model, -_FRESH_SECONDS) + _FRESH_SECONDS:
             return
-        if 2 * sum(one.st_size for one in found) <= free_memory() and read_again(files):
+        if 2 * sum(one.st_size for one in found) <= free_memory():
+            read_again(files)
+            # What took too long to be read whole would take as long at every process.
             _read[model] = time.monotonic()

