@@ -15,6 +15,7 @@ from pytest_llmperf.repository.git import GitError
 from pytest_llmperf.repository.state import below_top, changed_since, state_of
 from pytest_llmperf.session.base_side import BaseSide, SideError, setting_lines
 from pytest_llmperf.session.commit_checkout import CommitCheckout, foreign_module
+from pytest_llmperf.text import printable
 
 if TYPE_CHECKING:
     from pytest_llmperf.config.llm_section import LlmConfig
@@ -231,7 +232,9 @@ def _code(checkout: CommitCheckout, baselines: Path) -> list[str]:
         )
     if untracked:
         more = f" and {len(untracked) - 1} more" if len(untracked) > 1 else ""
-        parts.append(f"{count(len(untracked), 'file')} not tracked by git ({untracked[0]}{more})")
+        # In reports, which can't hold every name that a file may have.
+        first = printable(untracked[0])
+        parts.append(f"{count(len(untracked), 'file')} not tracked by git ({first}{more})")
     return [f"code: {', and '.join(parts)}"]
 
 
