@@ -186,7 +186,7 @@ class LoadPattern(Stored):
             else f"{self.rate:g} requests/s ({self.arrivals})"
         ]
         if self.requests is not None:
-            parts.append(f"{self.requests} requests")
+            parts.append(f"{self.requests} request{'' if self.requests == 1 else 's'}")
         if self.duration is not None:
             parts.append(format_duration(self.duration))
         return ", ".join(parts)

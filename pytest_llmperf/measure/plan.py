@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.measure.replication import FRESH_PROCESS, ReplicationUnit
-from pytest_llmperf.measure.turns import Turns, turn_seconds
+from pytest_llmperf.measure.turns import Turns, least_seconds, repeats, turn_seconds
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.units import format_duration
@@ -88,11 +88,14 @@ class Plan:
 
     def _seconds_beside(self, nodeid: str) -> float:
         """Seconds that one process of a pair replays a test for, after the first pair."""
-        if self.turns != "tokens" or nodeid in self.uncut:
+        if self.turns is None or self.workloads[nodeid].load.is_load:
             return self._seconds_alone(nodeid)
+        once, iterations = self.recorded_seconds[nodeid], self.perf.iterations
+        least = least_seconds(self.start_seconds * self.loads / len(self.workloads))
+        if self.turns == "iterations" or nodeid in self.uncut:
+            return once * (MIN_WARMUP + repeats(once, iterations, least))
         # Besides its turns it has one whole iteration of its own.
-        once = self.recorded_seconds[nodeid]
-        turns = turn_seconds(self.workloads[nodeid], once, self.perf.iterations)
+        turns = turn_seconds(self.workloads[nodeid], once, iterations, least)
         return once * (MIN_WARMUP + 1) + turns
 
     def describe(self) -> str:

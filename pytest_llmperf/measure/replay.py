@@ -14,8 +14,10 @@ from pytest_llmperf.measure.samples import ProcessSample
 from pytest_llmperf.measure.turns import (
     SPIN_SECONDS,
     Turns,
+    least_seconds,
     needs_decode_alone,
     planned_replays,
+    repeats,
     turn_tokens,
 )
 from pytest_llmperf.measure.watch import Watch
@@ -50,6 +52,7 @@ class Replayer:
         processes: Sequence[ReplayProcess],
         turns: Turns | None = None,
         open_metrics: Collection[str] | None = None,
+        starting: float = 0.0,
     ) -> list[ProcessSample]:
         """Replay one test until every process is warm and has its iterations, or one is void.
 
@@ -61,6 +64,7 @@ class Replayer:
             processes: one, or two that live side by side.
             turns: what two processes take turns by.
             open_metrics: in turns of tokens only what decides these is replayed; None: all.
+            starting: the test's share of the seconds that each process took to start.
 
         Raises:
             ReplayError: an engine refused or failed a request, or the base does other
@@ -72,10 +76,11 @@ class Replayer:
                 watch = self._watch(process.client)
                 runs.append(ProcessRun(self._plan, nodeid, process, watch, turns, self._generated))
             self._warm_up(runs)
-            whole = 1 if turns == "tokens" else self._plan.iterations_of(nodeid)
+            least = least_seconds(starting) if turns else 0.0
+            whole = 1 if turns == "tokens" else self._iterations(nodeid, runs, least)
             self._iterate(runs, whole)
             if turns == "tokens":
-                self._take_turns(runs, open_metrics)
+                self._take_turns(runs, open_metrics, least)
             samples = [run.end() for run in runs]
         except BaseException:
             # A watch must not outlive its engine.
@@ -92,19 +97,28 @@ class Replayer:
                 self._on_step(run.step(None))
                 run.warm_up()
 
+    def _iterations(self, nodeid: str, runs: Sequence[ProcessRun], least: float) -> int:
+        """Return how often a test is replayed whole, for so many seconds at least."""
+        planned = self._plan.iterations_of(nodeid)
+        if runs[0].workload.load.is_load:
+            return planned
+        return repeats(max(run.least("end_to_end") for run in runs), planned, least)
+
     def _iterate(self, runs: Sequence[ProcessRun], iterations: int) -> None:
         """Replay whole iterations; two processes in turns."""
-        order = list(runs)
-        for iteration in range(1, iterations + 1):
+        order, planned = list(runs), min(iterations, self._plan.perf.iterations)
+        for iteration in range(iterations):
             for run in order:
                 if any(one.void for one in runs):
                     return
-                self._on_step(run.step(iteration))
+                self._on_step(run.step(1 + iteration * planned // iterations))
                 with others_wait(run, runs):
                     run.count()
             order.reverse()
 
-    def _take_turns(self, runs: Sequence[ProcessRun], open_metrics: Collection[str] | None) -> None:
+    def _take_turns(
+        self, runs: Sequence[ProcessRun], open_metrics: Collection[str] | None, least: float
+    ) -> None:
         """Replay in turns within the generations, so that even short disturbances hit both.
 
         Every turn follows one of the other side: right after one of its own it would be faster.
@@ -118,7 +132,13 @@ class Replayer:
         tokens = turn_tokens(workload, step)
         restores = needs_decode_alone(workload, open_metrics) and _restore_prompt(runs)
         replays = planned_replays(
-            workload, step, whole, iterations, open_metrics, restores_prompt=restores
+            workload,
+            step,
+            whole,
+            iterations,
+            open_metrics,
+            least=least,
+            restores_prompt=restores,
         )
         for number, part in enumerate(replays, 1):
             if any(run.void for run in runs):

@@ -21,9 +21,10 @@ Part = Literal["whole", "prompt", "decode"]
 TURN_SECONDS = 0.05
 #: Seconds between two turns, in which such threads go to sleep.
 SPIN_SECONDS = 0.01
-#: Seconds that either side takes turns for, at least, in each pair: about as long as starting and
-#: warming up a process take.
+#: Seconds that either side takes turns for in each pair, at least.
 _MIN_SECONDS = 2.0
+#: The same where starting its process takes as long: shorter turns would save little.
+_SLOW_START_SECONDS = 6.0
 #: Additional replays that end with the first token, for each whole one.
 _MAX_PROMPT_REPLAYS = 2
 #: A replay of no time at all is not repeated for ever.
@@ -47,6 +48,7 @@ def planned_replays(
     iterations: int,
     open_metrics: Collection[str] | None,
     *,
+    least: float,
     restores_prompt: bool = False,
 ) -> tuple[Part, ...]:
     """Return the replays in turns of tokens: what each of them does.
@@ -59,6 +61,7 @@ def planned_replays(
         whole: seconds of a replay.
         iterations: fewest whole replays, if any metric needs them; short ones are repeated.
         open_metrics: metrics that are not decided; None: all.
+        least: seconds that they take together, at least.
         restores_prompt: ``needs_decode_alone``, and both engines restore the prompt's state.
     """
     reads = open_metrics is None or any(
@@ -68,26 +71,47 @@ def planned_replays(
     decode = step * decode_steps(workload)
     if restores_prompt:
         alone: tuple[Part, ...] = ("decode",)
-        return alone * _repeats(decode, iterations)
+        return alone * repeats(decode, iterations, least)
     prompt = whole - decode
     more = _prompt_replays(workload, decode, prompt) if reads else 0
     first: Part = "whole" if decodes else "prompt"
     other: Part = "prompt"
     group = (first,) + (other,) * more
     seconds = prompt * len(group) + (decode if decodes else 0.0)
-    return group * _repeats(seconds, iterations)
+    return group * repeats(seconds, iterations, least)
 
 
-def turn_seconds(workload: Workload, whole: float, iterations: int) -> float:
+def turn_seconds(workload: Workload, whole: float, iterations: int, least: float) -> float:
     """Return the seconds that either side takes for its turns of tokens in a pair, at least.
 
     Args:
         workload: what is replayed.
         whole: seconds of a replay.
         iterations: fewest replays.
+        least: seconds that they take together, at least.
     """
     turns = max(round(whole / TURN_SECONDS), len(workload.requests))
-    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations)
+    return (whole + turns * SPIN_SECONDS) * repeats(whole, iterations, least)
+
+
+def least_seconds(starting: float) -> float:
+    """Return how long either side takes turns for in a pair, at least.
+
+    ``starting``: seconds that its process took to start, the test's share of them.
+    """
+    return min(max(_MIN_SECONDS, starting), _SLOW_START_SECONDS)
+
+
+def repeats(seconds: float, iterations: int, least: float) -> int:
+    """Return how often replays that take so many seconds each are repeated in turns.
+
+    Args:
+        seconds: of a replay.
+        iterations: fewest replays.
+        least: seconds that they take together, at least, within a maximum of replays.
+    """
+    wanted = math.ceil(least / seconds) if seconds > 0 else 1
+    return max(iterations, min(wanted, _MAX_ITERATIONS))
 
 
 def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
@@ -108,12 +132,6 @@ def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None)
     if not open_metrics or not DECODE_METRICS.issuperset(open_metrics):
         return False
     return len(workload.requests) == 1 and workload.requests[0].can_keep_prompt
-
-
-def _repeats(seconds: float, iterations: int) -> int:
-    """Return how often replays that take so long are repeated."""
-    wanted = math.ceil(_MIN_SECONDS / seconds) if seconds > 0 else 1
-    return max(iterations, min(wanted, _MAX_ITERATIONS))
 
 
 def _prompt_replays(workload: Workload, decode: float, prompt: float) -> int:

@@ -48,7 +48,7 @@ def test_what_turns_hide_is_found_by_pairs_that_run_alone(
     monkeypatch.setattr(EngineSetup, "starter", lambda setup: start(setup, TIDY))
     monkeypatch.setattr(Rounds, "run", watched)
     # As many replays as are asked for, however short they are.
-    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
+    monkeypatch.setattr("pytest_llmperf.measure.turns._SLOW_START_SECONDS", 0.0)
     project.write(test_it=TEST)
     config = CONFIG.format(model=tiny_llama())
     project.configure(config)

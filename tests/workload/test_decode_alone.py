@@ -80,7 +80,7 @@ def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
 def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
     """Of every replay in turns: its mode of the cache, and the prompt tokens evaluated."""
     # As many replays as are asked for, however short they are.
-    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
+    monkeypatch.setattr("pytest_llmperf.measure.turns._SLOW_START_SECONDS", 0.0)
     seen: list[tuple[str, int | None]] = []
     in_turns = EngineClient.in_turns
 
@@ -232,7 +232,9 @@ def test_the_plan_counts_no_prompt_that_is_restored() -> None:
 
     def plan(iterations: int, *, restores: bool) -> tuple[str, ...]:
         # Of a second eleven steps are 0.55 s.
-        return planned_replays(workload, 0.05, 1.0, iterations, DECODE, restores_prompt=restores)
+        return planned_replays(
+            workload, 0.05, 1.0, iterations, DECODE, least=2.0, restores_prompt=restores
+        )
 
     assert plan(1, restores=False) == ("whole",) * 2
     assert plan(1, restores=True) == ("decode",) * 4

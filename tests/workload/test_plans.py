@@ -22,7 +22,7 @@ def test_a_comparison_costs_twice_as_much(stage: Any) -> None:
     assert plan.describe().startswith("2 tests, at least 2 pairs of processes each, 1 min 2 s to")
 
 
-def test_pairs_in_turns_of_tokens_cost_their_turns(stage: Any) -> None:
+def test_pairs_cost_their_turns(stage: Any) -> None:
     workloads = {name: stage.workload("x") for name in ("long", "short", "uncut")}
     seconds = {"long": 1.0, "short": 0.1, "uncut": 0.1}
 
@@ -33,15 +33,16 @@ def test_pairs_in_turns_of_tokens_cost_their_turns(stage: Any) -> None:
     # Of either side: a start, and of each test two warm-ups and three iterations.
     alone = 0.5 + 5 * 1.2
     # Two warm-ups and an iteration, then turns: of the long one three replays, of the short one 2 s
-    # and its pauses.
-    beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 5 * 0.1
+    # and its pauses. The uncut one has whole iterations for 2 s.
+    beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 22 * 0.1
     tokens: dict[str, Any] = {"turns": "tokens", "uncut": frozenset({"uncut"})}
     assert expected(paired=True, **tokens) == round(2 * (alone + beside), 3)
     assert expected(paired=True, processes=4, most=4, **tokens) == round(
         2 * (alone + 3 * beside), 3
     )
-    for turns in (None, "iterations"):
-        assert expected(paired=True, turns=turns) == round(4 * alone, 3)
+    whole = 0.5 + 5 * 1.0 + 2 * 22 * 0.1
+    assert expected(paired=True, turns="iterations") == round(2 * (alone + whole), 3)
+    assert expected(paired=True, turns=None) == round(4 * alone, 3)
     assert expected() == round(2 * alone, 3)
     # Tests of other engine settings need more processes of either side.
     assert expected(paired=True, loads=3, **tokens) == round(2 * (alone + beside + 4 * 0.5), 3)

@@ -24,6 +24,8 @@ ALONE = """
 """
 #: Warm at once, so that what is counted stands out.
 WARM: dict[str, Any] = {"iterations": 4, "warmup_max": 1}
+#: Replays as short as theirs are repeated a hundred times in turns.
+IN_TURNS = ("ABBA" * 50, "BAAB" * 50)
 
 
 @pytest.fixture
@@ -53,12 +55,51 @@ def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, most=3, processes=3, **WARM)
 
     assert turns(stage, 1) in ("AAAABBBB", "BBBBAAAA")
-    assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
+    assert turns(stage, 2) in IN_TURNS
     one = samples.tests["one"]
     assert took_turns(one) == (False, True, True)
-    assert {len(sample.iterations) for sample in one.processes} == {4}
+    assert [len(sample.iterations) for sample in one.processes] == [4, 4, *[100] * 4]
     assert samples.processes == len(set(stage.pids)) == 6
     assert not any(psutil.pid_exists(pid) for pid in stage.pids)
+
+
+def test_replays_that_are_long_enough_are_not_repeated(stage: Any) -> None:
+    slow = """
+        import time
+        def answer(prompt):
+            for letter in "abcd":
+                time.sleep(0.15)
+                yield letter
+    """
+    samples = stage.run({"one": stage.workload("x")}, slow, base=slow, **WARM).tests["one"]
+
+    assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
+    assert {len(sample.iterations) for sample in samples.processes} == {4}
+
+
+def test_after_a_slow_start_short_replays_are_repeated_for_as_long(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests that share the processes share their start, too."""
+    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
+    loading = """
+        import time
+        time.sleep(1)
+        def answer(prompt):
+            for letter in "abcd":
+                time.sleep(0.01)
+                yield letter
+    """
+
+    def replays(*names: str) -> int:
+        workloads = {name: stage.workload(name) for name in names}
+        samples = stage.run(workloads, loading, base=loading, **WARM).tests[names[0]]
+        return len(samples.processes[-1].iterations)
+
+    alone, shared = replays("one"), replays("one", "two")
+    # A replay takes 40 ms or more.
+    assert 10 < alone <= 100
+    assert shared < 0.8 * alone
 
 
 def test_who_begins_is_random_still(stage: Any) -> None:
@@ -108,7 +149,7 @@ def test_every_test_of_a_round_takes_turns_in_the_same_two_processes(stage: Any)
     measurement = stage.run(workloads, base=ECHO, **WARM)
 
     assert measurement.processes == 4
-    assert turns(stage, 2) in ("ABBAABBA" * 2, "BAABBAAB" * 2)
+    assert turns(stage, 2) in [both * 2 for both in IN_TURNS]
     assert [samples.pairs for samples in measurement.tests.values()] == [2, 2]
 
 
@@ -221,7 +262,7 @@ def test_what_was_cut_off_by_a_void_half_is_no_sample(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
 
     assert samples.void_pairs == 1
-    assert {len(one.iterations) for one in samples.processes} == {4}
+    assert {len(one.iterations) for one in samples.processes} == {4, 100}
 
 
 class Losing(list):  # type: ignore[type-arg]
