@@ -63,12 +63,16 @@ def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage
     assert not any(psutil.pid_exists(pid) for pid in stage.pids)
 
 
-def test_replays_that_are_long_enough_are_not_repeated(stage: Any) -> None:
+def test_replays_that_are_long_enough_are_not_repeated(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.4)
+    monkeypatch.setattr("pytest_llmperf.measure.turns._SLOW_START_SECONDS", 0.4)
     slow = """
         import time
         def answer(prompt):
             for letter in "abcd":
-                time.sleep(0.15)
+                time.sleep(0.03)
                 yield letter
     """
     samples = stage.run({"one": stage.workload("x")}, slow, base=slow, **WARM).tests["one"]
@@ -84,10 +88,10 @@ def test_after_a_slow_start_short_replays_are_repeated_for_as_long(
     monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
     loading = """
         import time
-        time.sleep(1)
+        time.sleep(0.5)
         def answer(prompt):
             for letter in "abcd":
-                time.sleep(0.01)
+                time.sleep(0.005)
                 yield letter
     """
 
@@ -97,12 +101,13 @@ def test_after_a_slow_start_short_replays_are_repeated_for_as_long(
         return len(samples.processes[-1].iterations)
 
     alone, shared = replays("one"), replays("one", "two")
-    # A replay takes 40 ms or more.
+    # A replay takes 20 ms or more, and a start half a second.
     assert 10 < alone <= 100
     assert shared < 0.8 * alone
 
 
-def test_who_begins_is_random_still(stage: Any) -> None:
+def test_who_begins_is_random_still(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pytest_llmperf.measure.turns._SLOW_START_SECONDS", 0.0)
     stage.run({"one": stage.workload("x")}, base=ECHO, most=12, processes=12, **WARM)
 
     first = "".join(turns(stage, pair)[0] for pair in range(1, 13))
