@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.measure.replication import FRESH_PROCESS, ReplicationUnit
-from pytest_llmperf.measure.turns import Turns, least_seconds, repeats, turn_seconds
+from pytest_llmperf.measure.turns import Turns, least_seconds, turn_seconds, whole_iterations
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.units import format_duration
@@ -31,6 +32,8 @@ class Plan:
             tests have no separate limit.
         loads: number of processes of one side that it takes to replay all tests once.
         uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
+        counted: tests that judge a share or a percentile of their iterations, by node id: they
+            have as many as planned.
         alone: tests whose processes always follow one another, by node id: they take no turns.
         turns: what the processes of a pair are expected to take turns by, after the first pair.
         unit: what one sample comes from.
@@ -46,13 +49,38 @@ class Plan:
     test_budgets: dict[str, float] = field(default_factory=dict)
     loads: int = 1
     uncut: frozenset[str] = frozenset()
+    counted: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
     turns: Turns | None = None
     unit: ReplicationUnit = FRESH_PROCESS
 
-    def iterations_of(self, nodeid: str) -> int:
-        """Return how often a process replays a test; a load consists of many requests already."""
-        return 1 if self.workloads[nodeid].load.is_load else self.perf.iterations
+    def iterations_of(
+        self, nodeid: str, turns: Turns | None = None, seconds: float = math.inf
+    ) -> int:
+        """Return how often a process replays a test whole.
+
+        A load consists of many requests already, and turns of tokens follow the only whole replay.
+        In turns of iterations short replays are repeated.
+
+        Args:
+            nodeid: of the test.
+            turns: what its processes take turns by.
+            seconds: of a replay, as far as that is known.
+        """
+        if self.workloads[nodeid].load.is_load or turns == "tokens":
+            return 1
+        planned = self.perf.iterations
+        if turns is None:
+            return planned
+        return whole_iterations(seconds, planned, self.least_seconds(nodeid, turns))
+
+    def least_seconds(self, nodeid: str, turns: Turns) -> float:
+        """Return how long either side takes turns for in a pair of a test, at least."""
+        starting = self.start_seconds * self.loads / len(self.workloads)
+        if nodeid in self.counted:
+            starting = 0.0
+        # A pair of a test with a budget of its own takes a tenth of it, at most.
+        return least_seconds(turns, min(starting, self.test_budgets.get(nodeid, math.inf) / 20))
 
     @property
     def processes(self) -> int:
@@ -77,7 +105,7 @@ class Plan:
         return 2 * (alone + (self.processes - 1) * beside)
 
     def _seconds_alone(self, nodeid: str) -> float:
-        """Seconds that one process replays a test for, by itself or in turns of iterations."""
+        """Seconds that one process replays a test for, by itself."""
         workload, seconds = self.workloads[nodeid], self.recorded_seconds[nodeid]
         if workload.load.is_load:
             request = seconds / len(workload.requests)
@@ -88,14 +116,14 @@ class Plan:
 
     def _seconds_beside(self, nodeid: str) -> float:
         """Seconds that one process of a pair replays a test for, after the first pair."""
+        once = self.recorded_seconds[nodeid]
         if self.turns is None or self.workloads[nodeid].load.is_load:
             return self._seconds_alone(nodeid)
-        once, iterations = self.recorded_seconds[nodeid], self.perf.iterations
-        least = least_seconds(self.start_seconds * self.loads / len(self.workloads))
         if self.turns == "iterations" or nodeid in self.uncut:
-            return once * (MIN_WARMUP + repeats(once, iterations, least))
+            return once * (MIN_WARMUP + self.iterations_of(nodeid, "iterations", once))
         # Besides its turns it has one whole iteration of its own.
-        turns = turn_seconds(self.workloads[nodeid], once, iterations, least)
+        least = self.least_seconds(nodeid, self.turns)
+        turns = turn_seconds(self.workloads[nodeid], once, self.perf.iterations, least)
         return once * (MIN_WARMUP + 1) + turns
 
     def describe(self) -> str:

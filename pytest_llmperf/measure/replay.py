@@ -14,10 +14,8 @@ from pytest_llmperf.measure.samples import ProcessSample
 from pytest_llmperf.measure.turns import (
     SPIN_SECONDS,
     Turns,
-    least_seconds,
     needs_decode_alone,
     planned_replays,
-    repeats,
     turn_tokens,
 )
 from pytest_llmperf.measure.watch import Watch
@@ -52,7 +50,6 @@ class Replayer:
         processes: Sequence[ReplayProcess],
         turns: Turns | None = None,
         open_metrics: Collection[str] | None = None,
-        starting: float = 0.0,
     ) -> list[ProcessSample]:
         """Replay one test until every process is warm and has its iterations, or one is void.
 
@@ -64,7 +61,6 @@ class Replayer:
             processes: one, or two that live side by side.
             turns: what two processes take turns by.
             open_metrics: in turns of tokens only what decides these is replayed; None: all.
-            starting: the test's share of the seconds that each process took to start.
 
         Raises:
             ReplayError: an engine refused or failed a request, or the base does other
@@ -76,10 +72,9 @@ class Replayer:
                 watch = self._watch(process.client)
                 runs.append(ProcessRun(self._plan, nodeid, process, watch, turns, self._generated))
             self._warm_up(runs)
-            least = least_seconds(starting) if turns else 0.0
-            whole = 1 if turns == "tokens" else self._iterations(nodeid, runs, least)
-            self._iterate(runs, whole)
+            whole = self._iterate(nodeid, runs, turns)
             if turns == "tokens":
+                least = self._plan.least_seconds(nodeid, turns)
                 self._take_turns(runs, open_metrics, least)
             samples = [run.end() for run in runs]
         except BaseException:
@@ -97,24 +92,25 @@ class Replayer:
                 self._on_step(run.step(None))
                 run.warm_up()
 
-    def _iterations(self, nodeid: str, runs: Sequence[ProcessRun], least: float) -> int:
-        """Return how often a test is replayed whole, for so many seconds at least."""
-        planned = self._plan.iterations_of(nodeid)
-        if runs[0].workload.load.is_load:
-            return planned
-        return repeats(max(run.least("end_to_end") for run in runs), planned, least)
-
-    def _iterate(self, runs: Sequence[ProcessRun], iterations: int) -> None:
-        """Replay whole iterations; two processes in turns."""
-        order, planned = list(runs), min(iterations, self._plan.perf.iterations)
-        for iteration in range(iterations):
+    def _iterate(self, nodeid: str, runs: Sequence[ProcessRun], turns: Turns | None) -> int:
+        """Replay whole iterations, two processes in turns; return how many were to be replayed."""
+        order = list(runs)
+        done, whole = 0, self._plan.iterations_of(nodeid, turns)
+        planned = whole
+        while done < whole:
             for run in order:
                 if any(one.void for one in runs):
-                    return
-                self._on_step(run.step(1 + iteration * planned // iterations))
+                    return whole
+                self._on_step(run.step(min(done + 1, planned)))
                 with others_wait(run, runs):
                     run.count()
             order.reverse()
+            done += 1
+            if done == planned:
+                # Only now it is known how long a replay takes.
+                seconds = max(run.least("end_to_end") for run in runs)
+                whole = self._plan.iterations_of(nodeid, turns, seconds)
+        return whole
 
     def _take_turns(
         self, runs: Sequence[ProcessRun], open_metrics: Collection[str] | None, least: float

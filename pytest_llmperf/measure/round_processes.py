@@ -5,7 +5,6 @@ Each round has fresh ones: a process is the unit of replication (``replication.p
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 
 from pytest_llmperf.engine.client import EngineClient
@@ -25,7 +24,6 @@ class RoundProcesses:
 
     Attributes:
         started: number of processes started.
-        starting_seconds: that starting them and changing their settings took.
         turns: by side, what all its processes could take turns by; None: they must be alone.
     """
 
@@ -36,7 +34,6 @@ class RoundProcesses:
         self._turns_of = turns
         self._clients: dict[str, EngineClient] = {}
         self.started = 0
-        self.starting_seconds = 0.0
         self.turns: dict[str, Turns | None] = {}
 
     def make_room(self, sides: Sequence[Side], nodeid: str) -> None:
@@ -59,7 +56,6 @@ class RoundProcesses:
             client = None
         if client is None:
             self._before()
-        began = time.monotonic()
         try:
             if client is None:
                 client = side.start() if spec is None else side.start(spec)
@@ -70,7 +66,6 @@ class RoundProcesses:
                 client.configure(spec)
         except EngineError as error:
             raise ReplayError(side.role, error) from error
-        self.starting_seconds += time.monotonic() - began
         return client
 
     def lose(self, role: str) -> None:

@@ -283,8 +283,7 @@ class Rounds:
                     continue
                 try:
                     processes.make_room(sides, nodeid)
-                    samples = self._replay(together, processes, nodeid, turns, len(waiting))
-                    found.append((nodeid, samples))
+                    found.append((nodeid, self._replay(together, processes, nodeid, turns)))
                 except ReplayError as failure:
                     if isinstance(failure.error, EngineGoneError):
                         processes.lose(failure.side)
@@ -321,9 +320,7 @@ class Rounds:
         engines: RoundProcesses,
         nodeid: str,
         turns: Turns | None,
-        sharing: int,
     ) -> list[ProcessSample]:
-        """Replay one of the tests that share the processes of a round."""
         paired, processes = self._is_paired(nodeid), list[ReplayProcess]()
         for side, place in together:
             workload = side.workload(nodeid, self._plan.workloads[nodeid])
@@ -343,8 +340,7 @@ class Rounds:
                     turns = "iterations"
                 named = self._open.get(nodeid)
                 open_metrics = (named.metrics or None) if named else None
-                starting = engines.starting_seconds / len(processes) / sharing
-                return self._replayer.replay(nodeid, processes, turns, open_metrics, starting)
+                return self._replayer.replay(nodeid, processes, turns, open_metrics)
             # Where only one side has the test there are no turns to take.
             return [one for each in processes for one in self._replayer.replay(nodeid, [each])]
         finally:

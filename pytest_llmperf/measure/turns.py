@@ -21,14 +21,16 @@ Part = Literal["whole", "prompt", "decode"]
 TURN_SECONDS = 0.05
 #: Seconds between two turns, in which such threads go to sleep.
 SPIN_SECONDS = 0.01
-#: Seconds that either side takes turns for in each pair, at least.
+#: Seconds that either side takes turns of tokens for in each pair, at least.
 _MIN_SECONDS = 2.0
-#: The same where starting its process takes as long: shorter turns would save little.
-_SLOW_START_SECONDS = 6.0
+#: Seconds of turns that a slow start asks for, at most.
+_MAX_LEAST_SECONDS = 6.0
 #: Additional replays that end with the first token, for each whole one.
 _MAX_PROMPT_REPLAYS = 2
 #: A replay of no time at all is not repeated for ever.
 _MAX_ITERATIONS = 100
+#: Every whole iteration is stored with all its metrics.
+_MAX_WHOLE_ITERATIONS = 25
 #: Metrics that a replay which ends with the first token has.
 PROMPT_METRICS = frozenset({"first_token", "prefill_tokens_per_sec"})
 
@@ -71,14 +73,14 @@ def planned_replays(
     decode = step * decode_steps(workload)
     if restores_prompt:
         alone: tuple[Part, ...] = ("decode",)
-        return alone * repeats(decode, iterations, least)
+        return alone * _repeats(decode, iterations, least)
     prompt = whole - decode
     more = _prompt_replays(workload, decode, prompt) if reads else 0
     first: Part = "whole" if decodes else "prompt"
     other: Part = "prompt"
     group = (first,) + (other,) * more
     seconds = prompt * len(group) + (decode if decodes else 0.0)
-    return group * repeats(seconds, iterations, least)
+    return group * _repeats(seconds, iterations, least)
 
 
 def turn_seconds(workload: Workload, whole: float, iterations: int, least: float) -> float:
@@ -91,27 +93,31 @@ def turn_seconds(workload: Workload, whole: float, iterations: int, least: float
         least: seconds that they take together, at least.
     """
     turns = max(round(whole / TURN_SECONDS), len(workload.requests))
-    return (whole + turns * SPIN_SECONDS) * repeats(whole, iterations, least)
+    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, least)
 
 
-def least_seconds(starting: float) -> float:
+def least_seconds(turns: Turns, starting: float) -> float:
     """Return how long either side takes turns for in a pair, at least.
 
-    ``starting``: seconds that its process took to start, the test's share of them.
+    As long as starting its process took: shorter turns would save less than half of a pair's time.
+
+    Args:
+        turns: what the sides take turns by.
+        starting: the test's share of the seconds that a process takes to start.
     """
-    return min(max(_MIN_SECONDS, starting), _SLOW_START_SECONDS)
+    least = min(starting, _MAX_LEAST_SECONDS)
+    return max(least, _MIN_SECONDS) if turns == "tokens" else least
 
 
-def repeats(seconds: float, iterations: int, least: float) -> int:
-    """Return how often replays that take so many seconds each are repeated in turns.
+def whole_iterations(seconds: float, planned: int, least: float) -> int:
+    """Return how often replays of so many seconds are repeated in turns of iterations.
 
     Args:
         seconds: of a replay.
-        iterations: fewest replays.
-        least: seconds that they take together, at least, within a maximum of replays.
+        planned: fewest replays.
+        least: seconds that they take together, at least, if not too many of them are needed.
     """
-    wanted = math.ceil(least / seconds) if seconds > 0 else 1
-    return max(iterations, min(wanted, _MAX_ITERATIONS))
+    return max(planned, min(_repeats(seconds, planned, least), _MAX_WHOLE_ITERATIONS))
 
 
 def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
@@ -132,6 +138,12 @@ def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None)
     if not open_metrics or not DECODE_METRICS.issuperset(open_metrics):
         return False
     return len(workload.requests) == 1 and workload.requests[0].can_keep_prompt
+
+
+def _repeats(seconds: float, iterations: int, least: float) -> int:
+    """Return how often replays of so many seconds are repeated to take ``least`` together."""
+    wanted = math.ceil(least / seconds) if seconds > 0 else 1
+    return max(iterations, min(wanted, _MAX_ITERATIONS))
 
 
 def _prompt_replays(workload: Workload, decode: float, prompt: float) -> int:

@@ -6,7 +6,7 @@ per second; anything unknown is null)::
     schema      1
     session     machine, model, engine, processes (the fewest per test, or pairs of
                 them), unit (what one sample comes from: "process", or "block" of a
-                server that runs already), iterations, seed, wall_s, generation_s,
+                server that runs already), iterations (planned), seed, wall_s, generation_s,
                 recording_generation_s, busy [text], notes [text], baselines [file],
                 recorded_to, against (what the base side is called), base_commit (its
                 hash, or null where it is another configuration),

@@ -166,6 +166,15 @@ def make_plan(
             for test in tests
             if any(check.gated and check.metric.kind == "percentile" for check in test.checks)
         ),
+        # Replays of one process are alike, so more of them are no more evidence of a share.
+        counted=frozenset(
+            test.nodeid
+            for test in tests
+            if any(
+                check.gated and check.metric.kind in ("percentile", "share")
+                for check in test.checks
+            )
+        ),
         # The counters of a card can't tell one of two processes from the other.
         alone=frozenset(
             test.nodeid

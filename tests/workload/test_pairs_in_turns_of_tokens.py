@@ -33,7 +33,8 @@ LOGGED = """
 @pytest.fixture
 def stage(stage: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     # As many replays as are asked for, however short they are.
-    monkeypatch.setattr("pytest_llmperf.measure.turns._SLOW_START_SECONDS", 0.0)
+    for name in ("_MIN_SECONDS", "_MAX_LEAST_SECONDS"):
+        monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     stage.turns = lambda client: "tokens"
     return stage
 
@@ -153,7 +154,9 @@ def test_short_replays_are_repeated() -> None:
 
 
 def test_a_slow_start_asks_for_more_turns_within_limits() -> None:
-    assert [least_seconds(starting) for starting in (0.5, 4.0, 60.0)] == [2.0, 4.0, 6.0]
+    starts = (0.5, 4.0, 60.0)
+    assert [least_seconds("tokens", start) for start in starts] == [2.0, 4.0, 6.0]
+    assert [least_seconds("iterations", start) for start in starts] == [0.5, 4.0, 6.0]
 
 
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:

@@ -33,19 +33,45 @@ def test_pairs_cost_their_turns(stage: Any) -> None:
     # Of either side: a start, and of each test two warm-ups and three iterations.
     alone = 0.5 + 5 * 1.2
     # Two warm-ups and an iteration, then turns: of the long one three replays, of the short one 2 s
-    # and its pauses. The uncut one has whole iterations for 2 s.
-    beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 22 * 0.1
-    tokens: dict[str, Any] = {"turns": "tokens", "uncut": frozenset({"uncut"})}
+    # and its pauses. The uncut one has three whole iterations.
+    beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 5 * 0.1
+    uncut = frozenset({"uncut"})
+    tokens: dict[str, Any] = {"turns": "tokens", "uncut": uncut, "counted": uncut}
     assert expected(paired=True, **tokens) == round(2 * (alone + beside), 3)
     assert expected(paired=True, processes=4, most=4, **tokens) == round(
         2 * (alone + 3 * beside), 3
     )
-    whole = 0.5 + 5 * 1.0 + 2 * 22 * 0.1
-    assert expected(paired=True, turns="iterations") == round(2 * (alone + whole), 3)
-    assert expected(paired=True, turns=None) == round(4 * alone, 3)
+    for turns in (None, "iterations"):
+        assert expected(paired=True, turns=turns) == round(4 * alone, 3)
     assert expected() == round(2 * alone, 3)
     # Tests of other engine settings need more processes of either side.
     assert expected(paired=True, loads=3, **tokens) == round(2 * (alone + beside + 4 * 0.5), 3)
+
+
+def test_short_replays_are_repeated_for_a_tests_share_of_a_start(stage: Any) -> None:
+    workloads = {name: stage.workload("x") for name in ("one", "counted", "hurried")}
+
+    def replays(nodeid: str, seconds: float, **changes: Any) -> int:
+        plan = stage.plan(
+            workloads,
+            start_seconds=6.0,
+            counted=frozenset({"counted"}),
+            test_budgets={"hurried": 20.0},
+            **changes,
+        )
+        return int(plan.iterations_of(nodeid, "iterations", seconds))
+
+    # Three tests share the six seconds, and in two processes of each side twice as many.
+    assert (replays("one", 0.25), replays("one", 0.25, loads=2)) == (8, 16)
+    assert (replays("one", 1.5), replays("one", 0.001)) == (3, 25)
+    assert replays("counted", 0.25) == 3
+    # A pair takes no more than a tenth of the test's own budget: 1 s of either side.
+    assert replays("hurried", 0.25) == 4
+    # The announced time counts them.
+    seconds = dict.fromkeys(workloads, 0.25)
+    plan = stage.plan(workloads, recorded_seconds=seconds, start_seconds=6.0, paired=True)
+    turns = dataclasses.replace(plan, turns="iterations")
+    assert turns.expected_seconds - plan.expected_seconds == 2 * 3 * (8 - 3) * 0.25
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ ALONE = """
 """
 #: Warm at once, so that what is counted stands out.
 WARM: dict[str, Any] = {"iterations": 4, "warmup_max": 1}
-#: Replays as short as theirs are repeated a hundred times in turns.
-IN_TURNS = ("ABBA" * 50, "BAAB" * 50)
+#: Replays as short as theirs are repeated in turns, 25 times.
+IN_TURNS = ("ABBA" * 12 + "AB", "BAAB" * 12 + "BA")
 
 
 @pytest.fixture
@@ -58,16 +58,12 @@ def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage
     assert turns(stage, 2) in IN_TURNS
     one = samples.tests["one"]
     assert took_turns(one) == (False, True, True)
-    assert [len(sample.iterations) for sample in one.processes] == [4, 4, *[100] * 4]
+    assert [len(sample.iterations) for sample in one.processes] == [4, 4, *[25] * 4]
     assert samples.processes == len(set(stage.pids)) == 6
     assert not any(psutil.pid_exists(pid) for pid in stage.pids)
 
 
-def test_replays_that_are_long_enough_are_not_repeated(
-    stage: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.4)
-    monkeypatch.setattr("pytest_llmperf.measure.turns._SLOW_START_SECONDS", 0.4)
+def test_replays_as_long_as_a_start_are_not_repeated(stage: Any) -> None:
     slow = """
         import time
         def answer(prompt):
@@ -75,40 +71,23 @@ def test_replays_that_are_long_enough_are_not_repeated(
                 time.sleep(0.03)
                 yield letter
     """
-    samples = stage.run({"one": stage.workload("x")}, slow, base=slow, **WARM).tests["one"]
+    workloads = {"one": stage.workload("x")}
+    samples = stage.run(workloads, slow, base=slow, start_seconds=0.1, **WARM).tests["one"]
 
     assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
     assert {len(sample.iterations) for sample in samples.processes} == {4}
 
 
-def test_after_a_slow_start_short_replays_are_repeated_for_as_long(
-    stage: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Tests that share the processes share their start, too."""
-    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
-    loading = """
-        import time
-        time.sleep(0.5)
-        def answer(prompt):
-            for letter in "abcd":
-                time.sleep(0.005)
-                yield letter
-    """
+def test_tests_that_count_their_iterations_have_as_many_as_planned(stage: Any) -> None:
+    workloads = {"one": stage.workload("x")}
+    stage.run(workloads, base=ECHO, counted=frozenset({"one"}), **WARM)
 
-    def replays(*names: str) -> int:
-        workloads = {name: stage.workload(name) for name in names}
-        samples = stage.run(workloads, loading, base=loading, **WARM).tests[names[0]]
-        return len(samples.processes[-1].iterations)
-
-    alone, shared = replays("one"), replays("one", "two")
-    # A replay takes 20 ms or more, and a start half a second.
-    assert 10 < alone <= 100
-    assert shared < 0.8 * alone
+    assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
 
 
-def test_who_begins_is_random_still(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pytest_llmperf.measure.turns._SLOW_START_SECONDS", 0.0)
-    stage.run({"one": stage.workload("x")}, base=ECHO, most=12, processes=12, **WARM)
+def test_who_begins_is_random_still(stage: Any) -> None:
+    workloads = {"one": stage.workload("x")}
+    stage.run(workloads, base=ECHO, most=12, processes=12, start_seconds=0.0, **WARM)
 
     first = "".join(turns(stage, pair)[0] for pair in range(1, 13))
     assert {first[at : at + 2] for at in range(0, 12, 2)} == {"AB", "BA"}
@@ -267,7 +246,7 @@ def test_what_was_cut_off_by_a_void_half_is_no_sample(stage: Any) -> None:
     samples = stage.run({"one": stage.workload("x")}, base=ECHO, **WARM).tests["one"]
 
     assert samples.void_pairs == 1
-    assert {len(one.iterations) for one in samples.processes} == {4, 100}
+    assert {len(one.iterations) for one in samples.processes} == {4, 25}
 
 
 class Losing(list):  # type: ignore[type-arg]
