@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import random
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
@@ -103,13 +104,15 @@ def spec_of(threads: int) -> LaunchSpec:
     return LaunchSpec("llama_cpp", config.resolved(model))
 
 
-def plan_of(workload: Workload, pairs: int, iterations: int, seed: int) -> Plan:
+def plan_of(
+    workload: Workload, pairs: int, iterations: int, seed: int, start_seconds: float = 0.0
+) -> Plan:
     """Return the plan of so many pairs of one test."""
     perf = PerfConfig(processes=1, max_pairs=pairs, iterations=iterations, warmup_max=2)
     return Plan(
         workloads={"answer": workload},
         recorded_seconds={"answer": 0.0},
-        start_seconds=0.0,
+        start_seconds=start_seconds,
         perf=perf,
         seed=seed,
         budget=3600.0,
@@ -129,6 +132,19 @@ def record(spec: LaunchSpec, tokens: int) -> Workload:
         return Workload((RecordedRequest.of(request, client.request(request)),))
     finally:
         client.close()
+
+
+def start_seconds_of(spec: LaunchSpec) -> float:
+    """Return how long an engine takes to start, which turns are to last as long as.
+
+    Raises:
+        EngineError: the engine cannot be loaded.
+    """
+    began = time.monotonic()
+    client = EngineClient.start(spec)
+    seconds = time.monotonic() - began
+    client.close()
+    return seconds
 
 
 def asked_twice(answer: RecordedRequest, *, keeps: bool) -> Workload:
@@ -210,6 +226,7 @@ def main() -> int:
     plant = replace(PLANTS[arguments.where], slowdown=arguments.plant)
     candidate = replace(base, plant=plant) if arguments.plant else base
     workload, kept = record(base, arguments.tokens), None
+    starting = start_seconds_of(base)
     if arguments.kept_prompt:
         (answer,) = workload.requests
         workload, kept = (asked_twice(answer, keeps=keeps) for keeps in (False, True))
@@ -223,7 +240,9 @@ def main() -> int:
             for way in order.sample(arguments.ways, len(arguments.ways)):
                 # The first pair shows only that both have room.
                 pairs = BLOCK + (WAYS[way] is not None)
-                plan = plan_of(workload, BLOCK, arguments.iterations, order.getrandbits(32))
+                plan = plan_of(
+                    workload, BLOCK, arguments.iterations, order.getrandbits(32), starting
+                )
                 done = block(candidate, base, plan, WAYS[way], kept)
                 if done.apart:
                     print(f"turns: no more turns by {way}: {done.apart}", file=sys.stderr)

@@ -74,7 +74,7 @@ class PerfConfig(Section):
         default=40, description="Maximum number of pairs per test, when two sides are compared."
     )
     iterations: Iterations = Field(
-        default=3, description="Counted replays of a workload in each process, at least."
+        default=3, description="Minimum number of counted replays of a workload in each process."
     )
     warmup_max: Count = Field(
         default=4,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.measure.replication import FRESH_PROCESS, ReplicationUnit
-from pytest_llmperf.measure.turns import Turns, least_seconds, turn_seconds, whole_iterations
+from pytest_llmperf.measure.turns import Turns, turn_seconds, wanted_seconds, whole_iterations
 from pytest_llmperf.measure.warmup import MIN_WARMUP
 from pytest_llmperf.measure.workload import Workload
 from pytest_llmperf.units import format_duration
@@ -23,7 +23,7 @@ class Plan:
     Attributes:
         workloads: by node id.
         recorded_seconds: duration of each workload's generations while recorded.
-        start_seconds: time for one engine process to start and load.
+        start_seconds: time for one engine process to start and load, as the recording's took.
         perf: settings: processes, iterations, warm-up, turns, severities.
         seed: of the random order.
         budget: seconds the stage may take.
@@ -32,8 +32,8 @@ class Plan:
             tests have no separate limit.
         loads: number of processes of one side that it takes to replay all tests once.
         uncut: tests whose iterations must be whole, by node id: they take no turns of tokens.
-        counted: tests that judge a share or a percentile of their iterations, by node id: they
-            have as many as planned.
+        not_repeated: tests whose short replays are not repeated in turns, by node id, since they
+            judge a share or a percentile of them.
         alone: tests whose processes always follow one another, by node id: they take no turns.
         turns: what the processes of a pair are expected to take turns by, after the first pair.
         unit: what one sample comes from.
@@ -49,7 +49,7 @@ class Plan:
     test_budgets: dict[str, float] = field(default_factory=dict)
     loads: int = 1
     uncut: frozenset[str] = frozenset()
-    counted: frozenset[str] = frozenset()
+    not_repeated: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
     turns: Turns | None = None
     unit: ReplicationUnit = FRESH_PROCESS
@@ -59,7 +59,8 @@ class Plan:
     ) -> int:
         """Return how often a process replays a test whole.
 
-        A load consists of many requests already, and turns of tokens follow the only whole replay.
+        A load consists of many requests already, and before turns of tokens there is one whole
+        replay.
         In turns of iterations short replays are repeated.
 
         Args:
@@ -72,15 +73,21 @@ class Plan:
         planned = self.perf.iterations
         if turns is None:
             return planned
-        return whole_iterations(seconds, planned, self.least_seconds(nodeid, turns))
+        return whole_iterations(seconds, planned, self.wanted_turns(nodeid, turns))
 
-    def least_seconds(self, nodeid: str, turns: Turns) -> float:
-        """Return how long either side takes turns for in a pair of a test, at least."""
-        starting = self.start_seconds * self.loads / len(self.workloads)
-        if nodeid in self.counted:
-            starting = 0.0
-        # A pair of a test with a budget of its own takes a tenth of it, at most.
-        return least_seconds(turns, min(starting, self.test_budgets.get(nodeid, math.inf) / 20))
+    def wanted_turns(self, nodeid: str, turns: Turns) -> float:
+        """Return how many seconds either side should take turns for in a pair of a test.
+
+        What starting a process and repeating replays take together leaves time for ten pairs of
+        every test within the budget, and repeats alone within the test's own budget.
+        """
+        if nodeid in self.not_repeated:
+            return 0.0
+        tests = len(self.workloads)
+        starting = self.start_seconds * self.loads / tests
+        spare = max(self.budget / tests / 20 - starting, 0.0)
+        wanted = wanted_seconds(turns, min(starting, spare))
+        return min(wanted, self.test_budgets.get(nodeid, math.inf) / 20)
 
     @property
     def processes(self) -> int:
@@ -122,8 +129,8 @@ class Plan:
         if self.turns == "iterations" or nodeid in self.uncut:
             return once * (MIN_WARMUP + self.iterations_of(nodeid, "iterations", once))
         # Besides its turns it has one whole iteration of its own.
-        least = self.least_seconds(nodeid, self.turns)
-        turns = turn_seconds(self.workloads[nodeid], once, self.perf.iterations, least)
+        wanted = self.wanted_turns(nodeid, self.turns)
+        turns = turn_seconds(self.workloads[nodeid], once, self.perf.iterations, wanted)
         return once * (MIN_WARMUP + 1) + turns
 
     def describe(self) -> str:

@@ -235,15 +235,18 @@ class ProcessRun:
             },
         )
 
-    def step(self, iteration: int | None) -> Step:
-        """Return the measure stage's progress at the next replay."""
+    def step(self, iteration: int | None, iterations: int | None = None) -> Step:
+        """Return the measure stage's progress at the next replay.
+
+        ``iterations``: how many there will be, as far as that is known; None: as planned.
+        """
         plan, slot = self._plan, self._process.slot
         return Step(
             process=slot.process + 1,
             processes=plan.processes * (2 if plan.paired else 1),
             nodeid=self._nodeid,
             iteration=iteration,
-            iterations=plan.perf.iterations,
+            iterations=iterations or plan.perf.iterations,
             side=slot.side,
             pair=None if slot.pair is None else slot.pair + 1,
             unit=plan.unit.name,

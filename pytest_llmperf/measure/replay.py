@@ -74,8 +74,8 @@ class Replayer:
             self._warm_up(runs)
             whole = self._iterate(nodeid, runs, turns)
             if turns == "tokens":
-                least = self._plan.least_seconds(nodeid, turns)
-                self._take_turns(runs, open_metrics, least)
+                wanted = self._plan.wanted_turns(nodeid, turns)
+                self._take_turns(runs, open_metrics, wanted)
             samples = [run.end() for run in runs]
         except BaseException:
             # A watch must not outlive its engine.
@@ -95,13 +95,13 @@ class Replayer:
     def _iterate(self, nodeid: str, runs: Sequence[ProcessRun], turns: Turns | None) -> int:
         """Replay whole iterations, two processes in turns; return how many were to be replayed."""
         order = list(runs)
-        done, whole = 0, self._plan.iterations_of(nodeid, turns)
-        planned = whole
+        done = 0
+        planned = whole = self._plan.iterations_of(nodeid, turns)
         while done < whole:
             for run in order:
                 if any(one.void for one in runs):
                     return whole
-                self._on_step(run.step(min(done + 1, planned)))
+                self._on_step(run.step(done + 1, whole))
                 with others_wait(run, runs):
                     run.count()
             order.reverse()
@@ -113,7 +113,7 @@ class Replayer:
         return whole
 
     def _take_turns(
-        self, runs: Sequence[ProcessRun], open_metrics: Collection[str] | None, least: float
+        self, runs: Sequence[ProcessRun], open_metrics: Collection[str] | None, wanted: float
     ) -> None:
         """Replay in turns within the generations, so that even short disturbances hit both.
 
@@ -133,14 +133,14 @@ class Replayer:
             whole,
             iterations,
             open_metrics,
-            least=least,
+            wanted=wanted,
             restores_prompt=restores,
         )
         for number, part in enumerate(replays, 1):
             if any(run.void for run in runs):
                 return
             order = list(runs if number % 2 else reversed(runs))
-            self._on_step(order[0].step(1 + number * iterations // len(replays)))
+            self._on_step(order[0].step(number, len(replays)))
             going = {run: run.in_turns(tokens, part) for run in order}
             reached = dict.fromkeys(going, 0)
             while going:

@@ -24,12 +24,12 @@ SPIN_SECONDS = 0.01
 #: Seconds that either side takes turns of tokens for in each pair, at least.
 _MIN_SECONDS = 2.0
 #: Seconds of turns that a slow start asks for, at most.
-_MAX_LEAST_SECONDS = 6.0
+_MAX_WANTED_SECONDS = 6.0
 #: Additional replays that end with the first token, for each whole one.
 _MAX_PROMPT_REPLAYS = 2
-#: A replay of no time at all is not repeated for ever.
+#: Repeats in turns of tokens, at most.
 _MAX_ITERATIONS = 100
-#: Every whole iteration is stored with all its metrics.
+#: The same in turns of iterations, which are all stored with their metrics.
 _MAX_WHOLE_ITERATIONS = 25
 #: Metrics that a replay which ends with the first token has.
 PROMPT_METRICS = frozenset({"first_token", "prefill_tokens_per_sec"})
@@ -50,7 +50,7 @@ def planned_replays(
     iterations: int,
     open_metrics: Collection[str] | None,
     *,
-    least: float,
+    wanted: float,
     restores_prompt: bool = False,
 ) -> tuple[Part, ...]:
     """Return the replays in turns of tokens: what each of them does.
@@ -63,7 +63,7 @@ def planned_replays(
         whole: seconds of a replay.
         iterations: fewest whole replays, if any metric needs them; short ones are repeated.
         open_metrics: metrics that are not decided; None: all.
-        least: seconds that they take together, at least.
+        wanted: seconds that they should take together, at least.
         restores_prompt: ``needs_decode_alone``, and both engines restore the prompt's state.
     """
     reads = open_metrics is None or any(
@@ -73,51 +73,52 @@ def planned_replays(
     decode = step * decode_steps(workload)
     if restores_prompt:
         alone: tuple[Part, ...] = ("decode",)
-        return alone * _repeats(decode, iterations, least)
+        return alone * _repeats(decode, iterations, wanted)
     prompt = whole - decode
     more = _prompt_replays(workload, decode, prompt) if reads else 0
     first: Part = "whole" if decodes else "prompt"
     other: Part = "prompt"
     group = (first,) + (other,) * more
     seconds = prompt * len(group) + (decode if decodes else 0.0)
-    return group * _repeats(seconds, iterations, least)
+    return group * _repeats(seconds, iterations, wanted)
 
 
-def turn_seconds(workload: Workload, whole: float, iterations: int, least: float) -> float:
+def turn_seconds(workload: Workload, whole: float, iterations: int, wanted: float) -> float:
     """Return the seconds that either side takes for its turns of tokens in a pair, at least.
 
     Args:
         workload: what is replayed.
         whole: seconds of a replay.
         iterations: fewest replays.
-        least: seconds that they take together, at least.
+        wanted: seconds that they should take together, at least.
     """
     turns = max(round(whole / TURN_SECONDS), len(workload.requests))
-    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, least)
+    return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, wanted)
 
 
-def least_seconds(turns: Turns, starting: float) -> float:
-    """Return how long either side takes turns for in a pair, at least.
+def wanted_seconds(turns: Turns, starting: float) -> float:
+    """Return how long either side should take turns for in a pair, at least.
 
-    As long as starting its process took: shorter turns would save less than half of a pair's time.
+    As long as its process takes to start, within limits: that at most doubles the pair, and less
+    would leave most of it to starting.
 
     Args:
         turns: what the sides take turns by.
         starting: the test's share of the seconds that a process takes to start.
     """
-    least = min(starting, _MAX_LEAST_SECONDS)
-    return max(least, _MIN_SECONDS) if turns == "tokens" else least
+    wanted = min(starting, _MAX_WANTED_SECONDS)
+    return max(wanted, _MIN_SECONDS) if turns == "tokens" else wanted
 
 
-def whole_iterations(seconds: float, planned: int, least: float) -> int:
+def whole_iterations(seconds: float, planned: int, wanted: float) -> int:
     """Return how often replays of so many seconds are repeated in turns of iterations.
 
     Args:
         seconds: of a replay.
         planned: fewest replays.
-        least: seconds that they take together, at least, if not too many of them are needed.
+        wanted: seconds that they should take together, at least.
     """
-    return max(planned, min(_repeats(seconds, planned, least), _MAX_WHOLE_ITERATIONS))
+    return max(planned, min(_repeats(seconds, planned, wanted), _MAX_WHOLE_ITERATIONS))
 
 
 def common_turns(kinds: Collection[Turns | None]) -> Turns | None:
@@ -140,10 +141,10 @@ def needs_decode_alone(workload: Workload, open_metrics: Collection[str] | None)
     return len(workload.requests) == 1 and workload.requests[0].can_keep_prompt
 
 
-def _repeats(seconds: float, iterations: int, least: float) -> int:
-    """Return how often replays of so many seconds are repeated to take ``least`` together."""
-    wanted = math.ceil(least / seconds) if seconds > 0 else 1
-    return max(iterations, min(wanted, _MAX_ITERATIONS))
+def _repeats(seconds: float, iterations: int, wanted: float) -> int:
+    """Return how often replays of so many seconds are repeated to take ``wanted`` together."""
+    needed = math.ceil(wanted / seconds) if seconds > 0 else 1
+    return max(iterations, min(needed, _MAX_ITERATIONS))
 
 
 def _prompt_replays(workload: Workload, decode: float, prompt: float) -> int:

@@ -98,7 +98,9 @@ def table_lines(session: SessionResult, width: int, color: bool) -> list[str]:
         joint=" ",
     )
     # The interval's meaning is said once here, so that the columns stay narrow.
-    rounds = f"{_samples_each(session)} x {replays_words(session.tests, session.iterations)}"
+    replays = replays_words(session.tests, session.iterations)
+    # In turns short replays are repeated.
+    rounds = f"{_samples_each(session)} x {'at least ' if session.against else ''}{replays}"
     caption = [*rounds.split(), "of each test,", f"seed {session.seed};", "median [95% interval]"]
     lines += pack(caption, width, _INDENT, joint=" ")
     lines += [*_base_lines(session, width), *_notes(session, width)]

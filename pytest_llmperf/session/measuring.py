@@ -161,26 +161,24 @@ def make_plan(
         loads=processes_per_round(specs.keys(), specs),
         test_budgets={nodeid: budget for nodeid, budget in budgets.items() if budget is not None},
         # A percentile is one of all gaps of whole iterations: turns would leave few of them.
-        uncut=frozenset(
-            test.nodeid
-            for test in tests
-            if any(check.gated and check.metric.kind == "percentile" for check in test.checks)
-        ),
+        uncut=_gating(tests, "percentile"),
         # Replays of one process are alike, so more of them are no more evidence of a share.
-        counted=frozenset(
-            test.nodeid
-            for test in tests
-            if any(
-                check.gated and check.metric.kind in ("percentile", "share")
-                for check in test.checks
-            )
-        ),
+        not_repeated=_gating(tests, "percentile", "share"),
         # The counters of a card can't tell one of two processes from the other.
         alone=frozenset(
             test.nodeid
             for test in tests
             if any(check.gated and check.metric.name in GPU_METRICS for check in test.checks)
         ),
+    )
+
+
+def _gating(tests: Sequence[RecordedTest], *kinds: str) -> frozenset[str]:
+    """Return the tests that gate a metric of one of these kinds."""
+    return frozenset(
+        test.nodeid
+        for test in tests
+        if any(check.gated and check.metric.kind in kinds for check in test.checks)
     )
 
 

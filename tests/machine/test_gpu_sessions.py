@@ -268,7 +268,7 @@ def test_a_card_that_was_never_busy_is_stored_and_judged_by_later_sessions(
 SHORT = """
 from pytest_llmperf.measure import turns
 
-turns._MIN_SECONDS = turns._MAX_LEAST_SECONDS = 0.0
+turns._MIN_SECONDS = turns._MAX_WANTED_SECONDS = 0.0
 """
 
 

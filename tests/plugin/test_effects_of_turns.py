@@ -48,7 +48,7 @@ def test_what_turns_hide_is_found_by_pairs_that_run_alone(
     monkeypatch.setattr(EngineSetup, "starter", lambda setup: start(setup, TIDY))
     monkeypatch.setattr(Rounds, "run", watched)
     # As many replays as are asked for, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_LEAST_SECONDS"):
+    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     project.write(test_it=TEST)
     config = CONFIG.format(model=tiny_llama())

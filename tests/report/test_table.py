@@ -79,7 +79,7 @@ def test_a_second_arm_is_no_baseline_and_has_no_sessions(width: int) -> None:
 def test_the_samples_of_each_test_and_their_range_are_shown() -> None:
     view = session(compared(), compared(pairs=9), against="other.yaml")
     shown = text(view, 120)
-    assert "\n7 to 9 pairs of processes x 3 iterations of each test" in shown
+    assert "\n7 to 9 pairs of processes x at least 3 iterations of each test" in shown
     assert "64 out; 7 pairs)" in shown
     assert "64 out; 9 pairs)" in shown
 

@@ -378,7 +378,7 @@ tolerance 5%
 
 COMPARED_120_V = """\
 1x-rtx-4090-24gib_cuda, SmolLM2-135M-Instruct Q4_1, llama_cpp 0.3.36
-7 pairs of processes x 3 iterations of each test, seed 7; median [95% interval]
+7 pairs of processes x at least 3 iterations of each test, seed 7; median [95% interval]
 compared with other.yaml, both run interleaved in this session
   llm.flash_attn: base false, candidate true
 

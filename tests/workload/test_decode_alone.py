@@ -80,7 +80,7 @@ def test_decode_after_a_restored_prompt_is_the_same_work() -> None:
 def replayed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int | None]]:
     """Of every replay in turns: its mode of the cache, and the prompt tokens evaluated."""
     # As many replays as are asked for, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_LEAST_SECONDS"):
+    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     seen: list[tuple[str, int | None]] = []
     in_turns = EngineClient.in_turns
@@ -234,7 +234,7 @@ def test_the_plan_counts_no_prompt_that_is_restored() -> None:
     def plan(iterations: int, *, restores: bool) -> tuple[str, ...]:
         # Of a second eleven steps are 0.55 s.
         return planned_replays(
-            workload, 0.05, 1.0, iterations, DECODE, least=2.0, restores_prompt=restores
+            workload, 0.05, 1.0, iterations, DECODE, wanted=2.0, restores_prompt=restores
         )
 
     assert plan(1, restores=False) == ("whole",) * 2

@@ -13,7 +13,7 @@ from pytest_llmperf.engine.request import build_request
 from pytest_llmperf.machine.fitness import FitnessFinding
 from pytest_llmperf.measure.beside import fewer_layers
 from pytest_llmperf.measure.rounds import Open
-from pytest_llmperf.measure.turns import least_seconds, planned_replays
+from pytest_llmperf.measure.turns import planned_replays, wanted_seconds
 from pytest_llmperf.measure.workload import RecordedRequest, Workload
 from pytest_llmperf.metrics import get_metric
 
@@ -33,7 +33,7 @@ LOGGED = """
 @pytest.fixture
 def stage(stage: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     # As many replays as are asked for, however short they are.
-    for name in ("_MIN_SECONDS", "_MAX_LEAST_SECONDS"):
+    for name in ("_MIN_SECONDS", "_MAX_WANTED_SECONDS"):
         monkeypatch.setattr(f"pytest_llmperf.measure.turns.{name}", 0.0)
     stage.turns = lambda client: "tokens"
     return stage
@@ -143,20 +143,21 @@ def test_short_replays_are_repeated() -> None:
 
     # 2 s in turns: of replays of 0.6 s four, of those of 2 s as many as are asked for.
     assert (
-        planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"], least=2.0) == ("whole",) * 4
+        planned_replays(workload, 0.0625, 0.625, 3, ["tokens_per_sec"], wanted=2.0)
+        == ("whole",) * 4
     )
-    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"], least=2.0) == ("whole",) * 3
+    assert planned_replays(workload, 0.2, 2.0, 3, ["tokens_per_sec"], wanted=2.0) == ("whole",) * 3
     assert (
-        planned_replays(workload, 0.0625, 0.625, 3, ["first_token"], least=2.0) == ("prompt",) * 18
+        planned_replays(workload, 0.0625, 0.625, 3, ["first_token"], wanted=2.0) == ("prompt",) * 18
     )
     # Prompts that take as long as decode are not evaluated more often.
-    assert planned_replays(workload, 0.05, 0.8, 1, None, least=2.0) == ("whole", "prompt") * 2
+    assert planned_replays(workload, 0.05, 0.8, 1, None, wanted=2.0) == ("whole", "prompt") * 2
 
 
 def test_a_slow_start_asks_for_more_turns_within_limits() -> None:
     starts = (0.5, 4.0, 60.0)
-    assert [least_seconds("tokens", start) for start in starts] == [2.0, 4.0, 6.0]
-    assert [least_seconds("iterations", start) for start in starts] == [0.5, 4.0, 6.0]
+    assert [wanted_seconds("tokens", start) for start in starts] == [2.0, 4.0, 6.0]
+    assert [wanted_seconds("iterations", start) for start in starts] == [0.5, 4.0, 6.0]
 
 
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:

@@ -36,7 +36,7 @@ def test_pairs_cost_their_turns(stage: Any) -> None:
     # and its pauses. The uncut one has three whole iterations.
     beside = 0.5 + 3 * 1.1 + 3 * (1.0 + 20 * 0.01) + 20 * (0.1 + 2 * 0.01) + 5 * 0.1
     uncut = frozenset({"uncut"})
-    tokens: dict[str, Any] = {"turns": "tokens", "uncut": uncut, "counted": uncut}
+    tokens: dict[str, Any] = {"turns": "tokens", "uncut": uncut, "not_repeated": uncut}
     assert expected(paired=True, **tokens) == round(2 * (alone + beside), 3)
     assert expected(paired=True, processes=4, most=4, **tokens) == round(
         2 * (alone + 3 * beside), 3
@@ -55,7 +55,7 @@ def test_short_replays_are_repeated_for_a_tests_share_of_a_start(stage: Any) -> 
         plan = stage.plan(
             workloads,
             start_seconds=6.0,
-            counted=frozenset({"counted"}),
+            not_repeated=frozenset({"counted"}),
             test_budgets={"hurried": 20.0},
             **changes,
         )
@@ -67,6 +67,8 @@ def test_short_replays_are_repeated_for_a_tests_share_of_a_start(stage: Any) -> 
     assert replays("counted", 0.25) == 3
     # A pair takes no more than a tenth of the test's own budget: 1 s of either side.
     assert replays("hurried", 0.25) == 4
+    # Nor do starting and repeating take more than a tenth of a test's share of the session's.
+    assert (replays("one", 0.25, budget=180.0), replays("one", 0.25, budget=150.0)) == (4, 3)
     # The announced time counts them.
     seconds = dict.fromkeys(workloads, 0.25)
     plan = stage.plan(workloads, recorded_seconds=seconds, start_seconds=6.0, paired=True)

@@ -80,7 +80,7 @@ def test_replays_as_long_as_a_start_are_not_repeated(stage: Any) -> None:
 
 def test_tests_that_count_their_iterations_have_as_many_as_planned(stage: Any) -> None:
     workloads = {"one": stage.workload("x")}
-    stage.run(workloads, base=ECHO, counted=frozenset({"one"}), **WARM)
+    stage.run(workloads, base=ECHO, not_repeated=frozenset({"one"}), **WARM)
 
     assert turns(stage, 2) in ("ABBAABBA", "BAABBAAB")
 
