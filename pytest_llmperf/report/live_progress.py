@@ -7,7 +7,8 @@ engine that is measured.
 from __future__ import annotations
 
 import io
-from typing import IO, TYPE_CHECKING, cast
+from threading import RLock
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -52,7 +53,26 @@ class _Terminal(io.TextIOBase):
 
 
 class _Console(Console):
-    """A console that leaves the cursor visible, as a process that is killed can't show it again."""
+    """A console that leaves the cursor visible, as a process that is killed can't show it again.
+
+    Attributes:
+        lock: held from rendering to writing. Else what two threads print could be written in
+            another order than it was rendered in, over lines that were there.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.lock = RLock()
+
+    def __enter__(self) -> Console:
+        self.lock.acquire()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            super().__exit__(*error)
+        finally:
+            self.lock.release()
 
     def show_cursor(self, show: bool = True) -> bool:  # noqa: ARG002
         return False
@@ -89,7 +109,8 @@ class LiveProgress:
         self._live = Live(
             console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop"
         )
-        self._live.start()
+        with self._console.lock:
+            self._live.start()
 
     def step(self, step: Step, elapsed_seconds: float) -> None:
         """Redraw the block for the next replay."""
@@ -106,7 +127,9 @@ class LiveProgress:
         )
         test = Text(f"{short_name(step.nodeid)}{self._dot}{replay_words(step)}", overflow="fold")
         metrics = [Text(f"  {line}", overflow="fold") for line in open_lines(step)]
-        self._live.update(Group(head, test, *metrics), refresh=True)
+        # Always before rich's own lock, as where a thread prints.
+        with self._console.lock:
+            self._live.update(Group(head, test, *metrics), refresh=True)
 
     def line(self, text: str) -> None:
         """Print a line above the block."""
@@ -114,4 +137,5 @@ class LiveProgress:
 
     def close(self) -> None:
         """Take the block away; safe to call twice."""
-        self._live.stop()
+        with self._console.lock:
+            self._live.stop()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
+from itertools import chain, count
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -87,3 +90,33 @@ def test_an_ascii_terminal_gets_ascii() -> None:
 def test_a_hostile_name_can_not_move_the_cursor() -> None:
     shown, _ = drawn(step(nodeid=f"{NODEID}\x1b[2J\r\n"))
     assert any("\\x1b[2J" in line for line in shown)
+
+
+def test_what_threads_print_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+    """The block is taller at every other step, so a wrong order would go up too far."""
+    del capsys  # rich takes the place of the standard output
+    written: list[str] = []
+
+    def slow_terminal(text: str) -> None:
+        # Another thread runs between rendering and writing.
+        time.sleep(0.001)
+        written.append(text)
+
+    live = LiveProgress(slow_terminal, color=False)
+    lines = {name: [f"{name} {number}" for number in range(100)] for name in ("one", "other")}
+
+    def tell(name: str) -> None:
+        for line in lines[name]:
+            # At once: its end could go to the standard output from before.
+            print(f"{line}\n", end="")
+
+    threads = [Thread(target=tell, args=[name]) for name in lines]
+    for thread in threads:
+        thread.start()
+    for number in count():
+        live.step(step(open=OPEN if number % 2 else ()), 20.0)
+        if not any(thread.is_alive() for thread in threads):
+            break
+    live.close()
+    shown = [line for line in screen("".join(written)) if line]
+    assert sorted(shown) == sorted(chain(*lines.values()))
