@@ -5,6 +5,13 @@ from typing import Any
 
 import pytest
 
+from pytest_llmperf.config.schema import PerfConfig
+from pytest_llmperf.gate.check import Check
+from pytest_llmperf.measure.workload import Workload
+from pytest_llmperf.metrics import get_metric
+from pytest_llmperf.session.measuring import make_plan
+from pytest_llmperf.session.recorded import RecordedTest
+
 
 def test_a_plan_says_what_it_will_cost(stage: Any) -> None:
     workloads = {"one": stage.workload("x"), "two": stage.workload("y")}
@@ -108,3 +115,19 @@ def test_plans_are_values(stage: Any) -> None:
 
     with pytest.raises(dataclasses.FrozenInstanceError):
         plan.seed = 2
+
+
+def test_what_counts_iterations_is_not_repeated() -> None:
+    def test(name: str, *, gated: bool = True) -> RecordedTest:
+        check = Check(get_metric(name), None, 0.05, gated=gated)
+        return RecordedTest(f"{name} {gated}", Workload(()), 0.1, (check,))
+
+    tests = [
+        test("stall_rate"),
+        test("stall_rate", gated=False),
+        test("inter_token_p95"),
+        test("tokens_per_sec"),
+    ]
+    plan = make_plan(tests, PerfConfig(), 0.1, paired=True)
+    assert plan.not_repeated == {"stall_rate True", "inter_token_p95 True"}
+    assert plan.uncut == {"inter_token_p95 True"}

@@ -56,6 +56,8 @@ def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage
 
     assert turns(stage, 1) in ("AAAABBBB", "BBBBAAAA")
     assert turns(stage, 2) in IN_TURNS
+    last = stage.steps[-1]
+    assert (last.iteration, last.iterations) == (25, 25)
     one = samples.tests["one"]
     assert took_turns(one) == (False, True, True)
     assert [len(sample.iterations) for sample in one.processes] == [4, 4, *[25] * 4]
