@@ -86,7 +86,7 @@ class Plan:
         tests = len(self.workloads)
         starting = self.start_seconds * self.loads / tests
         spare = max(self.budget / tests / 20 - starting, 0.0)
-        wanted = wanted_seconds(turns, min(starting, spare))
+        wanted = wanted_seconds(turns, starting, spare)
         return min(wanted, self.test_budgets.get(nodeid, math.inf) / 20)
 
     @property

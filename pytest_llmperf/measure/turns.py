@@ -21,7 +21,7 @@ Part = Literal["whole", "prompt", "decode"]
 TURN_SECONDS = 0.05
 #: Seconds between two turns, in which such threads go to sleep.
 SPIN_SECONDS = 0.01
-#: Seconds that either side takes turns of tokens for in each pair, at least.
+#: Seconds that either side should take turns for in each pair, at least.
 _MIN_SECONDS = 2.0
 #: Seconds of turns that a slow start asks for, at most.
 _MAX_WANTED_SECONDS = 6.0
@@ -96,7 +96,7 @@ def turn_seconds(workload: Workload, whole: float, iterations: int, wanted: floa
     return (whole + turns * SPIN_SECONDS) * _repeats(whole, iterations, wanted)
 
 
-def wanted_seconds(turns: Turns, starting: float) -> float:
+def wanted_seconds(turns: Turns, starting: float, spare: float) -> float:
     """Return how long either side should take turns for in a pair, at least.
 
     As long as its process takes to start, within limits: that at most doubles the pair, and less
@@ -105,8 +105,9 @@ def wanted_seconds(turns: Turns, starting: float) -> float:
     Args:
         turns: what the sides take turns by.
         starting: the test's share of the seconds that a process takes to start.
+        spare: seconds that the budget leaves; turns of tokens take the least in any case.
     """
-    wanted = min(starting, _MAX_WANTED_SECONDS)
+    wanted = min(max(starting, _MIN_SECONDS), _MAX_WANTED_SECONDS, spare)
     return max(wanted, _MIN_SECONDS) if turns == "tokens" else wanted
 
 

@@ -156,8 +156,10 @@ def test_short_replays_are_repeated() -> None:
 
 def test_a_slow_start_asks_for_more_turns_within_limits() -> None:
     starts = (0.5, 4.0, 60.0)
-    assert [wanted_seconds("tokens", start) for start in starts] == [2.0, 4.0, 6.0]
-    assert [wanted_seconds("iterations", start) for start in starts] == [0.5, 4.0, 6.0]
+    for turns in ("tokens", "iterations"):
+        assert [wanted_seconds(turns, start, 9.0) for start in starts] == [2.0, 4.0, 6.0]
+    assert wanted_seconds("tokens", 4.0, 1.0) == 2.0
+    assert wanted_seconds("iterations", 4.0, 1.0) == 1.0
 
 
 def test_a_test_whose_iterations_must_be_whole_takes_turns_by_them(stage: Any) -> None:

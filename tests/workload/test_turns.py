@@ -65,7 +65,10 @@ def test_the_first_pair_runs_one_after_the_other_and_the_next_side_by_side(stage
     assert not any(psutil.pid_exists(pid) for pid in stage.pids)
 
 
-def test_replays_as_long_as_a_start_are_not_repeated(stage: Any) -> None:
+def test_replays_as_long_as_a_start_are_not_repeated(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_llmperf.measure.turns._MIN_SECONDS", 0.0)
     slow = """
         import time
         def answer(prompt):
@@ -89,7 +92,7 @@ def test_tests_that_count_their_iterations_have_as_many_as_planned(stage: Any) -
 
 def test_who_begins_is_random_still(stage: Any) -> None:
     workloads = {"one": stage.workload("x")}
-    stage.run(workloads, base=ECHO, most=12, processes=12, start_seconds=0.0, **WARM)
+    stage.run(workloads, base=ECHO, most=12, processes=12, **WARM)
 
     first = "".join(turns(stage, pair)[0] for pair in range(1, 13))
     assert {first[at : at + 2] for at in range(0, 12, 2)} == {"AB", "BA"}
