@@ -60,8 +60,7 @@ class Plan:
         """Return how often a process replays a test whole.
 
         A load consists of many requests already, and before turns of tokens there is one whole
-        replay.
-        In turns of iterations short replays are repeated.
+        replay. In turns of iterations short replays are repeated.
 
         Args:
             nodeid: of the test.

@@ -92,9 +92,8 @@ def test_a_hostile_name_can_not_move_the_cursor() -> None:
     assert any("\\x1b[2J" in line for line in shown)
 
 
-def test_what_threads_print_is_not_written_over(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_threads_print_is_not_written_over() -> None:
     """The block is taller at every other step, so a wrong order would go up too far."""
-    del capsys  # rich takes the place of the standard output
     written: list[str] = []
 
     def slow_terminal(text: str) -> None:

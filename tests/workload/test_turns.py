@@ -91,8 +91,7 @@ def test_tests_that_count_their_iterations_have_as_many_as_planned(stage: Any) -
 
 
 def test_who_begins_is_random_still(stage: Any) -> None:
-    workloads = {"one": stage.workload("x")}
-    stage.run(workloads, base=ECHO, most=12, processes=12, **WARM)
+    stage.run({"one": stage.workload("x")}, base=ECHO, most=12, processes=12, **WARM)
 
     first = "".join(turns(stage, pair)[0] for pair in range(1, 13))
     assert {first[at : at + 2] for at in range(0, 12, 2)} == {"AB", "BA"}
