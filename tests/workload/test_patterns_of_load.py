@@ -69,5 +69,6 @@ def test_how_long_a_load_takes_is_expected(pattern: LoadPattern, seconds: float)
 
 def test_a_pattern_describes_itself() -> None:
     assert str(CLOSED) == "8 in flight, 64 requests"
+    assert str(replace(CLOSED, concurrency=1, requests=1)).endswith(", 1 request")
     assert str(OPEN) == "4 requests/s (poisson), 30 s"
     assert str(TRACE) == "2 requests of a trace over 2 s"
