@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 
 from pytest_llmperf.measure.process_sample import (
@@ -16,24 +15,31 @@ from pytest_llmperf.measure.process_sample import (
 from pytest_llmperf.metrics import Metric
 from pytest_llmperf.stats.summary import process_medians
 
-#: Change of speed from one pair of turns to the next, of both sides together on the log scale, from
-#: which on the machine and not a side has changed.
-UNSTEADY = 0.2
+#: Turns count where both sides together were slower than at the machine's best by less than this,
+#: on the log scale; its best is the fastest quarter of the turns.
+UNDISTURBED = 0.2
 #: Distance from the middle beyond which a value counts no more, on the log scale, at least; and in
 #: robust standard deviations. A disturbance that begins or ends within a turn hits one side alone.
 CLIP_MIN, CLIP_SPREADS = 0.15, 3.0
+#: Outliers are a side's own work, not the machine's, if they favour one side as strongly as a fair
+#: coin does with at most this chance: 8 of 8, 11 of 12.
+ONE_SIDED = 1.0 / 256.0
 
 
 def clipped_mean(values: Sequence[float]) -> float:
     """Mean of logarithms, of which none counts for more than a limited distance from the median.
 
-    Unlike a median or a trimmed mean it does not ignore what slows some of the turns only, such
-    as every 16th token.
+    Unlike a median or a trimmed mean it does not ignore what slows some of the turns only.
     """
+    low, high = _clip_limits(values)
+    return fmean(min(max(value, low), high) for value in values)
+
+
+def _clip_limits(values: Sequence[float]) -> tuple[float, float]:
     centre = median(values)
     spread = 1.4826 * median(abs(value - centre) for value in values)
     limit = max(CLIP_MIN, CLIP_SPREADS * spread)
-    return fmean(min(max(value, centre - limit), centre + limit) for value in values)
+    return centre - limit, centre + limit
 
 
 def kind_of_turns(metric: str, candidate: ProcessSample, base: ProcessSample) -> int:
@@ -78,26 +84,32 @@ def _mean_log_ratio(candidate: Sequence[float], base: Sequence[float]) -> float:
 
 
 def _mean_difference(candidate: Sequence[float], base: Sequence[float]) -> float:
-    """Mean difference of neighbouring turns on the log scale, where the machine was steady.
+    """Mean difference of neighbouring turns on the log scale, where nothing disturbed them.
 
-    What begins or ends within a pair of turns hits one side alone. It is recognised by the mean
-    of both sides, which treats them alike: leaving such turns out favours neither.
+    A disturbed turn is recognised by the mean of both sides, which treats them alike: leaving it
+    out favours neither. The machine hits either side as often. Outliers of one side alone are
+    its own work, such as that of every 16th token, and count in full: as in the ratio of the
+    sides' whole times.
     """
     pairs = list(zip(candidate, base, strict=False))
     levels = [(a + b) / 2 for a, b in pairs]
-    changes = [math.inf, *(abs(b - a) for a, b in pairwise(levels)), math.inf]
-    steady = [
-        a - b
-        for (a, b), before, after in zip(pairs, changes, changes[1:], strict=False)
-        if _is_steady(before) and _is_steady(after)
-    ]
-    # A machine that is never steady leaves all of them.
-    enough = len(steady) >= max(len(pairs) // 4, 1)
-    return clipped_mean(steady if enough else [a - b for a, b in pairs])
+    limit = sorted(levels)[(len(levels) - 1) // 4] + UNDISTURBED
+    every = [a - b for a, b in pairs]
+    kept = [d for d, level in zip(every, levels, strict=True) if level < limit]
+    low, high = _clip_limits(kept)
+    if _is_one_sided([d > high for d in every if not low <= d <= high]):
+        return _log_total(a for a, _ in pairs) - _log_total(b for _, b in pairs)
+    return clipped_mean(kept)
 
 
-def _is_steady(change: float) -> bool:
-    return change < UNSTEADY or math.isinf(change)
+def _is_one_sided(slower: Sequence[bool]) -> bool:
+    """Whether outliers favour one side more than a machine that hits both as often would."""
+    count, most = len(slower), max(sum(slower), len(slower) - sum(slower))
+    return sum(math.comb(count, k) for k in range(most, count + 1)) <= ONE_SIDED * 2**count
+
+
+def _log_total(logs: Iterable[float]) -> float:
+    return math.log(math.fsum(map(math.exp, logs)))
 
 
 def _end_to_end(candidate: TurnSamples, base: TurnSamples) -> float:
