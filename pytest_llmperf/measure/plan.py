@@ -55,7 +55,12 @@ class Plan:
     unit: ReplicationUnit = FRESH_PROCESS
 
     def iterations_of(
-        self, nodeid: str, turns: Turns | None = None, seconds: float = math.inf
+        self,
+        nodeid: str,
+        turns: Turns | None = None,
+        seconds: float = math.inf,
+        *,
+        longest: bool = False,
     ) -> int:
         """Return how often a process replays a test whole.
 
@@ -66,16 +71,20 @@ class Plan:
             nodeid: of the test.
             turns: what its processes take turns by.
             seconds: of a replay, as far as that is known.
+            longest: take turns for as long as a slow start would.
         """
         if self.workloads[nodeid].load.is_load or turns == "tokens":
             return 1
         planned = self.perf.iterations
         if turns is None:
             return planned
-        return whole_iterations(seconds, planned, self.wanted_turns(nodeid, turns))
+        wanted = self.wanted_turns(nodeid, turns, longest=longest)
+        return whole_iterations(seconds, planned, wanted)
 
-    def wanted_turns(self, nodeid: str, turns: Turns) -> float:
+    def wanted_turns(self, nodeid: str, turns: Turns, *, longest: bool = False) -> float:
         """Return how many seconds either side should take turns for in a pair of a test.
+
+        ``longest``: as many as after a slow start.
 
         What starting a process and repeating replays take together leaves time for ten pairs of
         every test within the budget, and repeats alone within the test's own budget.
@@ -85,7 +94,7 @@ class Plan:
         tests = len(self.workloads)
         starting = self.start_seconds * self.loads / tests
         spare = max(self.budget / tests / 20 - starting, 0.0)
-        wanted = wanted_seconds(turns, starting, spare)
+        wanted = wanted_seconds(turns, math.inf if longest else starting, spare)
         return min(wanted, self.test_budgets.get(nodeid, math.inf) / 20)
 
     @property

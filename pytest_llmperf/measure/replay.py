@@ -50,6 +50,8 @@ class Replayer:
         processes: Sequence[ReplayProcess],
         turns: Turns | None = None,
         open_metrics: Collection[str] | None = None,
+        *,
+        longest: bool = False,
     ) -> list[ProcessSample]:
         """Replay one test until every process is warm and has its iterations, or one is void.
 
@@ -61,6 +63,7 @@ class Replayer:
             processes: one, or two that live side by side.
             turns: what two processes take turns by.
             open_metrics: in turns of tokens only what decides these is replayed; None: all.
+            longest: take turns for as long as may be.
 
         Raises:
             ReplayError: an engine refused or failed a request, or the base does other
@@ -72,9 +75,9 @@ class Replayer:
                 watch = self._watch(process.client)
                 runs.append(ProcessRun(self._plan, nodeid, process, watch, turns, self._generated))
             self._warm_up(runs)
-            whole = self._iterate(nodeid, runs, turns)
+            whole = self._iterate(nodeid, runs, turns, longest=longest)
             if turns == "tokens":
-                wanted = self._plan.wanted_turns(nodeid, turns)
+                wanted = self._plan.wanted_turns(nodeid, turns, longest=longest)
                 self._take_turns(runs, open_metrics, wanted)
             samples = [run.end() for run in runs]
         except BaseException:
@@ -92,7 +95,9 @@ class Replayer:
                 self._on_step(run.step(None))
                 run.warm_up()
 
-    def _iterate(self, nodeid: str, runs: Sequence[ProcessRun], turns: Turns | None) -> int:
+    def _iterate(
+        self, nodeid: str, runs: Sequence[ProcessRun], turns: Turns | None, *, longest: bool
+    ) -> int:
         """Replay whole iterations, two processes in turns; return how many were to be replayed."""
         order = list(runs)
         done = 0
@@ -109,7 +114,7 @@ class Replayer:
             if done == planned:
                 # Only now it is known how long a replay takes.
                 seconds = max(run.least("end_to_end") for run in runs)
-                whole = self._plan.iterations_of(nodeid, turns, seconds)
+                whole = self._plan.iterations_of(nodeid, turns, seconds, longest=longest)
         return whole
 
     def _take_turns(

@@ -39,13 +39,19 @@ class Open:
             contradict those that took turns.
         texts: what is known of each undecided metric, for the progress display.
         seconds: that deciding them is expected to take; None where unknown.
+        pairs: that this is expected to take; 0 where unknown, infinite where none would do.
     """
 
     metrics: Collection[str] = ()
     alone: bool = False
     texts: tuple[str, ...] = ()
     seconds: float | None = None
+    pairs: float = 0.0
 
+
+#: A test that is expected to take more further pairs takes turns for longer in each: what a pair
+#: costs besides its turns, such as starting two processes, is then better used.
+MANY_PAIRS = 8
 
 #: Given every test's samples so far, returns the tests that more samples could still decide.
 Undecided = Callable[[Mapping[str, TestSamples]], Mapping[str, Open]]
@@ -340,7 +346,10 @@ class Rounds:
                     turns = "iterations"
                 named = self._open.get(nodeid)
                 open_metrics = (named.metrics or None) if named else None
-                return self._replayer.replay(nodeid, processes, turns, open_metrics)
+                longest = named is not None and named.pairs > MANY_PAIRS
+                return self._replayer.replay(
+                    nodeid, processes, turns, open_metrics, longest=longest
+                )
             # Where only one side has the test there are no turns to take.
             return [one for each in processes for one in self._replayer.replay(nodeid, [each])]
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import median, quantiles
@@ -71,6 +72,7 @@ class SessionGate:
         """
         waiting: dict[str, list[Verdict]] = {}
         seconds: dict[str, float] = {}
+        pairs: dict[str, float] = {}
         alone, called = set(), set()
         for one in self.judge(tests, ended=False):
             nodeid, verdict = one.evidence.nodeid, one.verdict
@@ -80,9 +82,12 @@ class SessionGate:
                 called.add(nodeid)
             elif verdict.open:
                 waiting.setdefault(nodeid, []).append(verdict)
-                if verdict.proof is not None and verdict.proof.more_seconds is not None:
-                    more = verdict.proof.more_seconds
-                    seconds[nodeid] = max(seconds.get(nodeid, 0.0), more)
+                proof = verdict.proof
+                if proof is not None and proof.more_seconds is not None:
+                    seconds[nodeid] = max(seconds.get(nodeid, 0.0), proof.more_seconds)
+                if proof is not None and proof.low is not None:
+                    more = math.inf if proof.more is None else proof.more
+                    pairs[nodeid] = max(pairs.get(nodeid, 0.0), more)
             elif (found := contradiction(one.evidence)) and not found.proven:
                 alone.add(nodeid)
         found_open = {
@@ -90,6 +95,7 @@ class SessionGate:
                 metrics={verdict.check.metric.name for verdict in verdicts},
                 texts=tuple(map(open_words, verdicts)),
                 seconds=seconds.get(nodeid),
+                pairs=pairs.get(nodeid, 0.0),
             )
             for nodeid, verdicts in waiting.items()
         }

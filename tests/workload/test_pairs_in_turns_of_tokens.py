@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,23 @@ def test_only_what_is_open_is_replayed(
     assert turns_taken(tmp_path, FIRST_PAIR + ALONE) == replays
     assert candidate.turns.has("first_token")
     assert candidate.turns.has("tokens_per_sec") == (open_metrics != ["first_token"])
+
+
+@pytest.mark.parametrize(("pairs", "replays"), [(8.0, 2), (9.0, 3), (math.inf, 3)])
+def test_a_test_that_needs_many_more_pairs_takes_turns_for_longer(
+    stage: Any, monkeypatch: pytest.MonkeyPatch, pairs: float, replays: int
+) -> None:
+    # Three replays of 0.225 s.
+    monkeypatch.setattr("pytest_llmperf.measure.turns._MAX_WANTED_SECONDS", 0.65)
+
+    def undecided(tests: Any) -> dict[str, Open]:
+        return {"one": Open(["tokens_per_sec"], pairs=pairs)} if tests["one"].pairs < 2 else {}
+
+    samples = measure(stage, processes=1, most=2, undecided=undecided).tests["one"]
+
+    (candidate, _) = (sample for sample in samples.processes if sample.pair == 1)
+    assert candidate.turns is not None
+    assert len(candidate.turns.values["end_to_end"]) == replays
 
 
 def test_short_prompts_are_evaluated_more_often(stage: Any) -> None:

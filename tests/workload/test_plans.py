@@ -75,6 +75,9 @@ def test_short_replays_are_repeated_for_a_tests_share_of_a_start(stage: Any) -> 
     assert replays("counted", 0.25) == 3
     # A pair takes no more than a tenth of the test's own budget: 1 s of either side.
     assert replays("hurried", 0.25) == 4
+    # If many more pairs are expected, the start counts as a slow one.
+    quick = stage.plan(workloads, start_seconds=0.3)
+    assert quick.wanted_turns("one", "tokens", longest=True) == 6.0
     # Nor do starting and repeating take more than a tenth of a test's share of the session's.
     assert (replays("one", 0.25, budget=180.0), replays("one", 0.25, budget=150.0)) == (4, 3)
     # The announced time counts them.
