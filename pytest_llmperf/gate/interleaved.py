@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.alone import Contradiction, contradiction
+from pytest_llmperf.gate.alone import ENOUGH, Contradiction, contradiction
 from pytest_llmperf.gate.numbers import Comparison, compare, paired_differences
 from pytest_llmperf.gate.protocol import proof_so_far, verdict_of
 from pytest_llmperf.gate.rules import LOG_PASS, log_alarm, slowdown
@@ -83,7 +83,11 @@ class InterleavedStrategy:
             evidence,
             numbers,
             _claim(state, kind, proof, evidence),
-            facts=[*_facts(state, kind, proof, evidence), *_other_way(numbers, proof, evidence)],
+            facts=[
+                *_facts(state, kind, proof, evidence),
+                *_other_way(numbers, proof, evidence),
+                *_ran_alone(contradicted, evidence),
+            ],
             seen=seen_words(evidence),
             proof=proof,
             more_can_decide=kind is VerdictKind.INCONCLUSIVE,
@@ -104,13 +108,26 @@ def _kind(state: Running, evidence: Evidence) -> VerdictKind:
 
 
 def _contradicted(contradicted: Contradiction, state: Running, evidence: Evidence) -> str:
-    metric = evidence.check.metric
     return (
-        f"{change_words(metric, slowdown(state.effect))} in turns, but "
-        f"{change_words(metric, contradicted.change)} in {count(contradicted.pairs, 'pair')} whose "
-        f"{plural(evidence.unit)} ran one after the other: the sides affect each other (a shared "
-        "cache, heat, clocks); perf.turns: processes compares them without"
+        f"{change_words(evidence.check.metric, slowdown(state.effect))} in turns, but "
+        f"{_alone_words(contradicted, evidence)}: the sides affect each other (a shared cache, "
+        "heat, clocks); perf.turns: processes compares them without"
     )
+
+
+def _alone_words(contradicted: Contradiction, evidence: Evidence) -> str:
+    return (
+        f"{change_words(evidence.check.metric, contradicted.change)} in "
+        f"{count(contradicted.pairs, 'pair')} whose {plural(evidence.unit)} ran one after the other"
+    )
+
+
+def _ran_alone(contradicted: Contradiction | None, evidence: Evidence) -> list[str]:
+    """Report pairs that contradict the turns but do not change the verdict."""
+    if contradicted is None or not evidence.ended:
+        return []
+    weight = "" if contradicted.proven else f" (fewer than {ENOUGH} may be noise)"
+    return [f"{_alone_words(contradicted, evidence)}{weight}"]
 
 
 def _nearer_alarm(state: Running, kind: VerdictKind, evidence: Evidence) -> bool:

@@ -134,8 +134,12 @@ def _claim(screened: Screened, kind: VerdictKind, proof: Proof, evidence: Eviden
     if kind is VerdictKind.INCONCLUSIVE and evidence.same_as:
         return f"{effect}, and {unchanged_words(evidence)}"
     if kind is VerdictKind.INCONCLUSIVE:
-        if screened.low > zone_of(evidence.check.tolerance).negligible:
+        negligible = zone_of(evidence.check.tolerance).negligible
+        if screened.low > negligible:
             return f"{effect}, suspect: not every {evidence.unit} is that slow"
+        if screened.effect <= negligible:
+            stored = count(screened.sessions, "stored session")
+            return f"{effect}, but {stored} can't prove a pass"
         return f"{effect}, suspect: within what sessions may differ"
     if kind is VerdictKind.REGRESSED:
         assert proof.log_evidence is not None

@@ -10,7 +10,7 @@ from pytest_llmperf.baselines.record import now
 from pytest_llmperf.fitness_checks import disturbs
 from pytest_llmperf.gate.words import count, listed
 from pytest_llmperf.machine.gpu.summary import joined
-from pytest_llmperf.measure.samples import BASE, CANDIDATE, ProcessSample, TestSamples
+from pytest_llmperf.measure.samples import CANDIDATE, ProcessSample, TestSamples
 from pytest_llmperf.session.base_side import BaseSide
 from pytest_llmperf.session.causes import Explainer, differences_of, doctor_command, explanations_of
 from pytest_llmperf.session.facts import SessionFacts
@@ -193,9 +193,8 @@ def _with_quality(test: TestResult, quality: TestQuality | None) -> TestResult:
 def _findings(samples: TestSamples, unit: str) -> list[str]:
     """Return what was found in a test's samples; ``unit``: the noun for what one comes from."""
     found = []
-    stalled = sum(
-        stalls(rows) for side in (CANDIDATE, BASE) if (rows := samples.values("end_to_end", side))
-    )
+    durations = samples.paired_durations() if samples.pairs else (samples.values("end_to_end"),)
+    stalled = sum(stalls(rows) for rows in durations if rows)
     if stalled:
         found.append(
             f"{count(stalled, 'stalled iteration')} (over 1.25 times their {unit}'s median; "

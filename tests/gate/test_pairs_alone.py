@@ -28,7 +28,9 @@ def test_few_pairs_alone_ask_for_more_and_change_no_verdict(changes: tuple[float
 
     assert found is not None
     assert (found.pairs, found.proven) == (len(changes), False)
-    assert judge(alone(0.0, *changes)).kind is VerdictKind.PASS
+    verdict = judge(alone(0.0, *changes))
+    assert verdict.kind is VerdictKind.PASS
+    assert "ran one after the other (fewer than 4 may be noise)" in " ".join(verdict.facts)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,10 @@ def test_what_four_pairs_alone_contradict_is_no_pass() -> None:
 
 
 def test_a_slowdown_in_turns_is_called_whatever_the_others_say() -> None:
-    assert judge(alone(math.log(1.1), -0.1, -0.1, -0.2, -0.1)).kind is VerdictKind.REGRESSED
+    verdict = judge(alone(math.log(1.1), -0.1, -0.1, -0.2, -0.1))
+
+    assert verdict.kind is VerdictKind.REGRESSED
+    assert "faster in 4 pairs whose processes ran one after the other" in " ".join(verdict.facts)
 
 
 def test_turns_are_compared_once_there_are_three() -> None:

@@ -20,6 +20,13 @@ THREE = baseline(1.0, 1.01, 0.99)
 def test_one_stored_session_passes_nothing_that_is_not_faster() -> None:
     verdict = judge(evidence(1.0, 1.0, 1.0, baseline=baseline(1.0)))
     assert verdict.kind is K.INCONCLUSIVE
+    assert verdict.claim.endswith(", but 1 stored session can't prove a pass")
+
+
+def test_a_slowdown_within_what_sessions_differ_by_is_suspect() -> None:
+    verdict = judge(evidence(1.03, 1.03, 1.03, baseline=baseline(1.0)))
+    assert verdict.kind is K.INCONCLUSIVE
+    assert verdict.claim.startswith("3.0% slower")
     assert "suspect: within what sessions may differ" in verdict.claim
 
 

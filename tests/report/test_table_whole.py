@@ -406,12 +406,12 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
   -             prefill      301 tok/s   -           0.3% faster
   inconclusive  first token  412 ms      <=500 ms    0.5% slower
   inconclusive  end to end   1.84 s      -           no change
-  inconclusive tokens/s: #% slower [#% faster to #% slower], suspect:
-    within what sessions may differ
-  inconclusive first token: #% slower [#% faster to #% slower], suspect:
-    within what sessions may differ
-  inconclusive end to end: no change [#% faster to #% slower], suspect:
-    within what sessions may differ
+  inconclusive tokens/s: #% slower [#% faster to #% slower], but # stored
+    session can't prove a pass
+  inconclusive first token: #% slower [#% faster to #% slower], but #
+    stored session can't prove a pass
+  inconclusive end to end: no change [#% faster to #% slower], but # stored
+    session can't prove a pass
   # stored session can decide: passes only from #% faster, regressed from
     #% slower
 

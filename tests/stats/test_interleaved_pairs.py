@@ -16,6 +16,7 @@ from pytest_llmperf.stats.paired import (
     Zone,
     bounds,
     clip,
+    clip_floor,
     clipped_sides,
     look,
     may_be_called,
@@ -31,6 +32,11 @@ differences = st.lists(st.floats(min_value=-2.0, max_value=2.0), min_size=3, max
 def test_zone_of_a_five_percent_tolerance() -> None:
     ends = (ZONE.negligible, ZONE.tolerance, ZONE.min_called)
     assert ends == pytest.approx((math.log(1.01), math.log(1.05), math.log(1.04)))
+
+
+def test_the_least_clipping_distance_is_that_of_a_smaller_tolerance() -> None:
+    found = [clip_floor(one) for one in (0.0, 0.02, 0.05, 0.2)]
+    assert found == pytest.approx([0.05, math.log(1.02), math.log(1.05), 0.05])
 
 
 @pytest.mark.parametrize("bad", [0.0, -0.05, math.nan, math.inf])
