@@ -1,9 +1,10 @@
 """How often ``llmperf bisect`` names the commit that slowed decode, and how long it takes.
 
-    python benchmarks/bisect_commits.py --tries 10 [--slower 10%] [--file FILE]
+    python benchmarks/bisect_commits.py --tries 10 [--slower 10%] [--tolerance 5%] [--file FILE]
 
 Every try makes a repository of 32 commits after the good one; all of them change
-the application's text, one of them, at a random place, what a decode step takes.
+the application's text, one of them, at a random place, what a decode step takes. A slowdown
+below the tolerance may or may not be called: 4% takes ``--tolerance 3%``.
 Needs a quiet machine: nothing else should use the cores. With more cores, tries can
 run side by side: ``--lanes 6``.
 """
@@ -17,7 +18,7 @@ import random
 import statistics
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,11 @@ def main() -> None:
         "--budget", type=duration, default=math.inf, help="begin no try after so long, as 30m"
     )
     parser.add_argument("--slower", type=share, default=0.1, help="decode (default 10%%)")
+    parser.add_argument("--tolerance", default="5%", help="of the perf test (default 5%%)")
     Outcomes.add_argument(parser)
     add_lanes_argument(parser)
     arguments = parser.parse_args()
-    application = Application.of(parser, arguments)
+    application = replace(Application.of(parser, arguments), tolerance=arguments.tolerance)
     check_lanes(parser, arguments.lanes, application.threads, application.gpu)
     conditions = {**asdict(application), "commits": arguments.commits, "slower": arguments.slower}
     outcomes = Outcomes(arguments.file, {**conditions, "model": str(application.model)})

@@ -7,8 +7,8 @@ Other benchmarks start it as the machine's neighbour (``--neighbour KIND``). Kin
     steady    one core, all the time
     bursts    one core in bursts of 0.3 to 3 s, half of the time
     memory    copies a buffer far larger than the caches, on one core, all the time
-    pulses    one core, 50 ms of every 100 ms: about as long as a turn of tokens
-    jittered  one core for 25 to 75 ms, then a pause of 25 to 75 ms
+    pulses    one core, 60 ms of every 120 ms: in the rhythm of turns of tokens
+    jittered  one core for 30 to 90 ms, then a pause of 30 to 90 ms
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-#: Seconds of a pulse, about those of a turn of tokens; shortest and longest burst.
-PULSE, BURST = 0.05, (0.3, 3.0)
+from pytest_llmperf.measure.turns import SPIN_SECONDS, TURN_SECONDS
+
+#: Seconds of a pulse, those of a turn of tokens; shortest and longest burst.
+PULSE, BURST = TURN_SECONDS + SPIN_SECONDS, (0.3, 3.0)
 #: Bytes of the buffer that is copied, and of each copy.
 BUFFER, CHUNK = 256 << 20, 8 << 20
 
