@@ -1,6 +1,7 @@
 """How much the pairs of one engine with itself differ, by what their processes take turns.
 
     python benchmarks/turns.py [--blocks 4] [--threads 2] [--tokens 32] [--neighbour [KIND]]
+        [--file FILE]
     python benchmarks/turns.py --kept-prompt
 
 Both sides are the same configuration of the embedded model, so every difference is noise, except
@@ -11,7 +12,8 @@ With ``--kept-prompt`` the candidate restores the prompt before each answer, and
 it. Only decode is compared, by tokens: it must not differ.
 Printed for each way: median and spread of the pairs' differences (1.4826 times the median
 absolute deviation, natural logarithms), which the pairs that a verdict takes grow with the
-square of; seconds a pair; and the share of the wall time spent generating.
+square of; seconds a pair; and the share of the wall time spent generating. With a file a later run
+goes on where this one stopped.
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 
 from busy_neighbour import add_neighbour_argument, busy_neighbour
+from outcomes import Outcomes
 
 from pytest_llmperf.arguments import share
 from pytest_llmperf.config.embedded import find_cached
@@ -160,11 +163,13 @@ class Block:
     """Pairs that followed one another.
 
     Attributes:
+        way: what the processes took turns by.
         differences: of each pair, by metric, on the log scale.
         seconds, generating: wall time, and the part of it spent generating.
         apart: why the processes took no turns from some pair on; or empty.
     """
 
+    way: str
     differences: Mapping[str, Sequence[float]]
     seconds: float
     generating: float
@@ -175,7 +180,7 @@ def block(
     candidate: LaunchSpec,
     base: LaunchSpec,
     plan: Plan,
-    way: Turns | None,
+    way: str,
     kept: Workload | None = None,
 ) -> Block:
     """Measure some pairs.
@@ -191,7 +196,9 @@ def block(
         Side(BASE, BASE, starter_of(base)),
     ]
     still_open = {"answer": Open(METRICS if kept is None else METRICS[:1])}
-    rounds = Rounds(plan, sides, NoWatch, lambda _: None, lambda _: still_open, turns=lambda _: way)
+    rounds = Rounds(
+        plan, sides, NoWatch, lambda _: None, lambda _: still_open, turns=lambda _: WAYS[way]
+    )
     measurement = rounds.run()
     samples = measurement.tests["answer"]
     if samples.error:
@@ -200,7 +207,7 @@ def block(
         raise EngineError(f"too few pairs: {[one.void for one in samples.voided]}")
     names = METRICS if kept is None else METRICS[:1]
     found = {name: samples.differences(get_metric(name)) or () for name in names}
-    return Block(found, measurement.seconds, measurement.generating_seconds, measurement.apart)
+    return Block(way, found, measurement.seconds, measurement.generating_seconds, measurement.apart)
 
 
 def main() -> int:
@@ -218,6 +225,7 @@ def main() -> int:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--kept-prompt", action="store_true", help="of the candidate alone")
     parser.add_argument("--seed", type=int, default=1)
+    Outcomes.add_argument(parser)
     arguments = parser.parse_args()
     if arguments.kept_prompt:
         arguments.ways = ["tokens"]
@@ -231,36 +239,39 @@ def main() -> int:
         (answer,) = workload.requests
         workload, kept = (asked_twice(answer, keeps=keeps) for keeps in (False, True))
     order = random.Random(arguments.seed)
-    found: dict[str, dict[str, list[float]]] = {
-        way: {name: [] for name in metrics} for way in arguments.ways
-    }
-    seconds, generating = (dict.fromkeys(arguments.ways, 0.0) for _ in range(2))
+    ignored = ("blocks", "ways", "seed", "file")
+    conditions = {key: value for key, value in vars(arguments).items() if key not in ignored}
+    outcomes = Outcomes(arguments.file, conditions)
+    blocks: dict[str, list[Block]] = {way: [] for way in arguments.ways}
+    for one in outcomes.all:
+        if one["way"] in blocks:
+            blocks[one["way"]].append(Block(**one))
     with busy_neighbour(arguments.neighbour):
         for number in range(arguments.blocks):
-            for way in order.sample(arguments.ways, len(arguments.ways)):
-                # The first pair shows only that both have room.
-                pairs = BLOCK + (WAYS[way] is not None)
+            left = [way for way in arguments.ways if len(blocks[way]) <= number]
+            for way in order.sample(left, len(left)):
                 plan = plan_of(
                     workload, BLOCK, arguments.iterations, order.getrandbits(32), starting
                 )
-                done = block(candidate, base, plan, WAYS[way], kept)
+                done = block(candidate, base, plan, way, kept)
                 if done.apart:
                     print(f"turns: no more turns by {way}: {done.apart}", file=sys.stderr)
-                for name in metrics:
-                    found[way][name] += done.differences[name]
-                seconds[way] += done.seconds / pairs
-                generating[way] += done.generating / done.seconds
+                blocks[way].append(done)
+                outcomes.add(asdict(done))
             print(f"block {number + 1} of {arguments.blocks}", file=sys.stderr)
     print(
         f"{'turns by':<12}" + "".join(f"  {name:>18}" for name in metrics) + "  pairs  s/pair  gen"
     )
-    for way, values in found.items():
-        cells = (f"{median(d):+.1%} ({spread(d):.2%})" for d in values.values())
+    for way, done_of_way in blocks.items():
+        values = [[d for one in done_of_way for d in one.differences[name]] for name in metrics]
+        seconds = sum(one.seconds for one in done_of_way)
+        # The first pair of a block shows only that both have room.
+        pairs = len(done_of_way) * (BLOCK + (WAYS[way] is not None))
         print(
             f"{way:<12}"
-            + "".join(f"  {cell:>18}" for cell in cells)
-            + f"  {len(values[METRICS[0]]):>5}  {seconds[way] / arguments.blocks:>6.1f}"
-            + f"  {generating[way] / arguments.blocks:.0%}"
+            + "".join(f"  {f'{median(d):+.1%} ({spread(d):.2%})':>18}" for d in values)
+            + f"  {len(values[0]):>5}  {seconds / pairs:>6.1f}"
+            + f"  {sum(one.generating for one in done_of_way) / seconds:.0%}"
         )
     return 0
 
