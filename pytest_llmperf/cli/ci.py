@@ -110,8 +110,8 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--runner",
         action="append",
         choices=_RUNNERS,
-        help="which jobs to write (repeatable; default: both; the one for a GPU waits for a "
-        "variable that names its runner)",
+        help="which jobs to write (repeatable; default: both; the one for a GPU runs only once a "
+        "variable names its runner)",
     )
     init.add_argument(
         "--branch", type=_branch, metavar="NAME", help="main branch; default: as git knows it"
@@ -223,7 +223,7 @@ def _main_branch(repository: Repository) -> str:
 
 def _branch(text: str) -> str:
     if not re.fullmatch(r"[\w][\w./+-]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a branch")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a valid branch name")
     return text
 
 

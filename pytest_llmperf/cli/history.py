@@ -72,7 +72,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--metric",
         action="append",
         metavar="NAME",
-        help="this metric, such as tokens_per_sec, or all (repeatable; default: one a quantity)",
+        help="this metric, such as tokens_per_sec, or all (repeatable; default: one per quantity)",
     )
     history.add_argument(
         "--since",

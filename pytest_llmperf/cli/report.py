@@ -83,7 +83,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--max-chars",
         type=_chars,
         metavar="N",
-        help="characters of a page (default: 60,000); it says what it leaves out",
+        help="characters of a page (default: 60,000); omissions are listed",
     )
 
 

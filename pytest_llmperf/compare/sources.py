@@ -107,7 +107,7 @@ class SideSources:
         repository = self._repository()
         if repository is None:
             raise CompareError(
-                f"{name!r} is no file or folder, and {self._started} lies in no git repository\n"
+                f"{name!r} is not a file or folder, and {self._started} is in no git repository\n"
                 "  name a file, a folder of baselines, or, in a repository, a commit"
             )
         try:
@@ -207,9 +207,7 @@ def _side_of_path(path: Path) -> StoredSide:
             )
         return StoredSide(name, name, shelves, notes=notes)
     if not path.is_file():
-        raise CompareError(
-            f"{path} is no file, no folder and nothing that a link leads to\n  name {_FILE_KINDS}"
-        )
+        raise CompareError(f"{path} is not a file, a folder or a link to one\n  name {_FILE_KINDS}")
     try:
         return _file(path, name)
     except BaselineError as error:

@@ -124,7 +124,7 @@ def _one(path: Path) -> GgufHeader:
     # Without a context for tensors it reads the header alone.
     file = ggml.gguf_init_from_file(os.fsencode(path), _InitParams(True, None))
     if not file:
-        raise GgufError(f"{path} is no GGUF file that this ggml can read")
+        raise GgufError(f"{path} is not a GGUF file that this ggml can read")
     try:
         keys = {ggml.gguf_get_key(file, i).decode(): i for i in range(ggml.gguf_get_n_kv(file))}
         return GgufHeader(

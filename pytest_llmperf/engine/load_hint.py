@@ -146,7 +146,7 @@ def load_hint(
     except OSError as error:
         return f"the file can't be read: {error}"
     if magic != b"GGUF":
-        return "the file is no GGUF model"
+        return "the file is not a GGUF model"
     return (
         "the file may be truncated (compare its size or SHA-256 with the source), or memory is "
         "short (fewer llm.n_gpu_layers, a smaller llm.n_ctx or quantization)"

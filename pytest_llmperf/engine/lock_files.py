@@ -190,7 +190,7 @@ else:
         os.close(file)
         if not found.st_nlink:
             raise FileNotFoundError(f"{name} was removed")
-        raise OSError(f"{name} is no plain file, or a link to one")
+        raise OSError(f"{name} is not a plain file, or is a link to one")
 
     def _pids(file: int) -> list[int]:
         text = os.pread(file, 20, 0).split()

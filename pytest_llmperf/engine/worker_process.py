@@ -186,7 +186,7 @@ class WorkerProcess:
             while time.monotonic() < until and not any(map(_OUTERMOST, self.log)):
                 time.sleep(0.02)
         self.kill()
-        hint = f"if this is no hang, raise {setting}" if setting else None
+        hint = f"if this is not a hang, raise {setting}" if setting else None
         waited = format_duration(limit)
         text = f"the engine's process gave no answer in {waited} while {doing} and was killed"
         return EngineGoneError(with_log_tail(text, self.log, hint, CRASH_TAIL))

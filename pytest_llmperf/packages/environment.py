@@ -133,7 +133,10 @@ def environment_for(
         InstallError: it cannot be provided; the message names the log and the fix.
     """
     if not sys.executable:
-        raise InstallError("this Python does not know its own program; start it by its path")
+        raise InstallError(
+            "can't find this Python's executable (sys.executable is empty)\n"
+            "  start Python by its full path"
+        )
     own_tree, other_tree = own_tree.resolve(), other_tree.resolve()
     installed = installed_here()
     of_repository = installed.below(repository_around(own_tree))

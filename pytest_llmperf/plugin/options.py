@@ -213,7 +213,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--llmperf-rate",
         metavar="RATE",
         help="send every load at this rate, such as 4/s, instead of its own; a load with another "
-        "rate is other work, so no baseline is compared",
+        "rate is a different workload, so no baseline is compared",
     )
     group.addoption(
         "--llmperf-json", metavar="PATH", help="write verdicts and raw samples to this file"

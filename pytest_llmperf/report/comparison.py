@@ -85,8 +85,8 @@ def remarks(result: ComparisonResult) -> Iterator[str]:
     found = [verdict for test in result.session.tests for verdict in checks(test.verdicts)]
     if any(verdict.change is not None for verdict in found):
         yield (
-            "chance of any false regressed in this comparison: "
-            f"{percent(result.session.false_alarms)} at most"
+            "chance of a false regressed verdict: at most "
+            f"{percent(result.session.false_alarms)} per comparison"
         )
     undecided = [verdict for verdict in found if verdict.kind is VerdictKind.INCONCLUSIVE]
     if undecided:

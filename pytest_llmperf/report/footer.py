@@ -113,8 +113,8 @@ def _spent(session: SessionResult) -> str:
 
 
 def _false_alarms(session: SessionResult, width: int) -> list[str]:
-    alarms = f"chance of any false regressed in this session: {percent(session.false_alarms)}"
-    return wrap_words(f"{alarms} at most (perf.false_alarms)", width)
+    most = f"at most {percent(session.false_alarms)} per session (perf.false_alarms)"
+    return wrap_words(f"chance of a false regressed verdict: {most}", width)
 
 
 def _compared(session: SessionResult) -> str:

@@ -289,7 +289,7 @@ def test_a_pipe_is_no_side(project: Project, llmperf_compare: Compare) -> None:
     for name in ("pipe", "nowhere"):
         status, _, err = llmperf_compare(name, name)
         assert status == 2
-        assert err.startswith(f"llmperf: {name} is no file, no folder")
+        assert err.startswith(f"llmperf: {name} is not a file, a folder or a link to one")
 
 
 def test_a_bad_file_of_a_commit_is_named_with_the_commit(

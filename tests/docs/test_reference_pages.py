@@ -48,6 +48,12 @@ def test_a_metric_markers_signature_has_its_arguments(name: str) -> None:
     assert set(re.findall(r"(\w+)=", signature)) == allowed
 
 
+def test_troubleshooting_has_every_cause(root: Path) -> None:
+    page = (root / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"\|([^|\n]*)\|\n", page))))
+    assert docs_reference.CAUSE_TEXTS.keys() - named == set()
+
+
 def test_every_environment_variable_is_described(root: Path) -> None:
     used: set[str] = set()
     for file in (root / "pytest_llmperf").rglob("*.py"):

@@ -71,7 +71,7 @@ def test_a_file_that_is_no_model_is_a_load_error(
     file = tmp_path / "page.gguf"
     file.write_text("<html>404</html>")
 
-    with pytest.raises(EngineLoadError, match="hint: the file is no GGUF model"):
+    with pytest.raises(EngineLoadError, match="hint: the file is not a GGUF model"):
         load(llama_config, file)
 
     assert ends(spawned[0])
@@ -164,7 +164,7 @@ def test_a_hang_is_killed_and_the_report_says_where_it_hung(app: App, ends: Ends
         "the engine's process gave no answer in 2 s while generating and was killed\n"
     )
     assert 'application.py", line 4 in answer' in text
-    assert text.endswith("hint: if this is no hang, raise llm.generation_timeout")
+    assert text.endswith("hint: if this is not a hang, raise llm.generation_timeout")
     assert ends(pid)
 
 

@@ -90,4 +90,4 @@ def test_an_argument_of_a_wrong_kind_is_not_the_file(model):
 def test_without_such_words_it_is_the_file(model, tmp_path):
     assert "may be truncated" in load_hint(model, [FREE])
     (tmp_path / "text").write_text("hello")
-    assert load_hint(str(tmp_path / "text"), [FREE]) == "the file is no GGUF model"
+    assert load_hint(str(tmp_path / "text"), [FREE]) == "the file is not a GGUF model"

@@ -23,7 +23,7 @@ from pytest_llmperf.session.result import CheckResult, TestResult
 
 def test_the_false_alarm_rate_of_the_session_is_declared() -> None:
     shown = text(session(short_answer(), false_alarms=0.05), 80)
-    assert "chance of any false regressed in this session: 5% at most" in shown
+    assert "chance of a false regressed verdict: at most 5% per session" in shown
     assert "false regressed" not in text(session(new_test()), 80)
 
 

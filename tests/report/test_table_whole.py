@@ -118,7 +118,7 @@ tolerance 5%
 
 1 test, 3 checks: 3 pass
 58 s of measuring, 90% inside generation
-chance of any false regressed in this session: 1% at most (perf.false_alarms)
+chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 baseline:
     perf_baselines/1x-rtx-4090-24gib_cuda/20261101T101500Z_628fedd01234.json
 """
@@ -145,7 +145,7 @@ tolerance 5%
 
 1 test, 3 checks: 3 pass
 58 s of measuring, 90% inside generation
-chance of any false regressed in this session: 1% at most (perf.false_alarms)
+chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 baseline: perf_baselines/1x-rtx-4090-24gib_cuda/20261101T101500Z_628fedd01234.json
 """
 
@@ -196,7 +196,7 @@ tests/perf/test_chat.py::test_another_answer
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
 58 s of measuring, 90% inside generation
 compared with 10 stored sessions of 1x-rtx-4090-24gib_cuda; tolerance 5%
-chance of any false regressed in this session: 1% at most (perf.false_alarms)
+chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
 to record one: pytest -m perf --llmperf-record
@@ -266,7 +266,7 @@ tolerance 5%
 
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
 58 s of measuring, 90% inside generation
-chance of any false regressed in this session: 1% at most (perf.false_alarms)
+chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda,
     20261101T101500Z_628fedd01234.json to 20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
@@ -322,7 +322,7 @@ tolerance 5%
 
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
 58 s of measuring, 90% inside generation
-chance of any false regressed in this session: 1% at most (perf.false_alarms)
+chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 baseline: 10 sessions in perf_baselines/1x-rtx-4090-24gib_cuda, 20261101T101500Z_628fedd01234.json to
     20261110T101500Z_abc.json
 differs from the baseline: llm.n_batch: 512, was 1024
@@ -355,7 +355,7 @@ tests/perf/test_chat.py::test_short_answer  (1 request, 38 tokens in, 64 out)
   - 2 stalls: iterations over 1.25 times their process's median
 
 3 tests, 8 checks: 3 regressed, 2 no baseline, 3 pass
-chance of any false regressed in this session: 1% at most (perf.false_alarms)
+chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 differs from the baseline: llm.n_batch: 512, was 1024
 no baseline for 1 test: no earlier session on this machine holds this test
 to record one: pytest -m perf --llmperf-record
@@ -396,7 +396,7 @@ pass      end to end    1.84 [1.83, 1.85] s       -            1.840 [1.836, 1.8
 
 1 test, 3 checks: 3 pass
 58 s of measuring, 90% inside generation
-chance of any false regressed in this session: 1% at most (perf.false_alarms)
+chance of a false regressed verdict: at most 1% per session (perf.false_alarms)
 """
 
 SUSPECT_80 = """\

@@ -178,7 +178,7 @@ class Exchange:
         except SseError as error:
             what = str(error)
         except ValueError:
-            what = "sent a frame that is no JSON"
+            what = "sent a frame that is not JSON"
         self._failed = self._fault(kind, what, shown)
         self._close()
 
@@ -226,7 +226,7 @@ class Exchange:
                 "connect", _TOO_MANY_FILES if too_many else f"no connection: {error}"
             )
         if isinstance(error, aiohttp.ClientResponseError):
-            return self._fault("bad_frame", f"its response is no HTTP: {error.message}")
+            return self._fault("bad_frame", f"its response is not HTTP: {error.message}")
         return self._fault("reset", f"the connection broke: {error or type(error).__name__}")
 
     def _fault(

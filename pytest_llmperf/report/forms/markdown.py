@@ -195,6 +195,6 @@ def _facts(session: ReportedSession) -> Iterator[str]:
         yield f"- {sentence(text)}"
     if facts.false_alarms is not None and (facts.against or facts.baselines):
         chance = percent(facts.false_alarms)
-        yield f"- chance of any false regressed in this session: {escape(chance)} at most"
+        yield f"- chance of a false regressed verdict: at most {escape(chance)} per session"
     for name in facts.baselines:
         yield f"- baseline: {code(clipped(name))}"
