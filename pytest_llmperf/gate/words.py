@@ -31,7 +31,7 @@ def change_words(metric: Metric | None, change: float) -> str:
     if not math.isfinite(change):
         return "unknown"
     size = _size(change)
-    return "no change" if size == _NO_SIZE else f"{size} {_side(metric, change)}"
+    return "no change" if size == _NO_SIZE else f"{size} {side_word(metric, change)}"
 
 
 def interval_words(metric: Metric | None, low: float, high: float) -> str:
@@ -53,7 +53,8 @@ def _size(change: float) -> str:
     return f"{size:.1%}" if size < 0.9995 else f"{size:.0%}"
 
 
-def _side(metric: Metric | None, change: float) -> str:
+def side_word(metric: Metric | None, change: float) -> str:
+    """``slower`` or ``faster``; of metrics that are not speeds ``worse`` or ``better``."""
     if metric is not None and metric.unit in _SPEEDS:
         return "slower" if change > 0 else "faster"
     return "worse" if change > 0 else "better"
@@ -134,7 +135,7 @@ def effect_words(metric: Metric | None, effect: float, low: float, high: float) 
     The side is written once if all have the same: ``5.2% slower [3.4% to 7.0%]``.
     """
     known, interval = change_words(metric, effect), interval_words(metric, low, high)
-    side = f" {_side(metric, effect)}"
+    side = f" {side_word(metric, effect)}"
     if " to " in interval and known.endswith(side) and min(low * effect, high * effect) > 0:
         interval = interval.replace(side, "")
     return f"{known} {interval}"
@@ -158,12 +159,12 @@ def open_words(verdict: Verdict) -> str:
 
 def at_most(bound: float, metric: Metric) -> str:
     """The bound that a pass proves, at 95%: ``at most 1.8% slower``; ``at least 0.3% faster``."""
-    return f"at {'most' if bound > 0 else 'least'} {_size(bound)} {_side(metric, bound)}"
+    return f"at {'most' if bound > 0 else 'least'} {_size(bound)} {side_word(metric, bound)}"
 
 
 def sensitivity_words(metric: Metric, passes_up_to: float, calls_from: float) -> str:
     """Sensitivity of stored sessions: ``passes up to 1.9% slower, regressed from 6.2% slower``."""
-    side = _side(metric, passes_up_to)
+    side = side_word(metric, passes_up_to)
     condition = "up to" if passes_up_to > 0 else "only from"
     passes = f"passes {condition} {_size(passes_up_to)} {side}"
     return f"{passes}, regressed from {change_words(metric, calls_from)}"

@@ -60,8 +60,20 @@ def test_every_chart_is_drawn(look: Show) -> None:
     assert all(painted)
     captions = " ".join(page.visible("figcaption"))
     assert "1 stall (gaps over 3 times the median)" in captions
-    assert "+7.3% from 2026-10-19" in captions
+    assert "30 earlier sessions; 7.3% slower from 2026-10-19" in captions
     picture(page, "html-report-charts.png", "#t2", 960)
+
+
+def test_a_change_of_what_is_no_speed_is_worse_or_better(look: Show) -> None:
+    report = whole_report()
+    for test in report["tests"]:
+        for metric in test["metrics"]:
+            metric["unit"] = "J"
+    page = look(report)
+    page.open_all()
+    assert "7.3% worse from 2026-10-19" in " ".join(page.visible("figcaption"))
+    legends = " ".join(page.visible(".u-legend"))
+    assert "slower" not in legends
 
 
 def test_charts_are_drawn_when_they_are_seen(look: Show) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pytest_llmperf.gate.words import side_word
 from pytest_llmperf.report.html.values import GPU_COUNTERS, Scale, scale
 from pytest_llmperf.text import printable
 
@@ -37,6 +38,8 @@ _GAPS = 300
 #: Steps between the lowest and the highest value of a series, and the byte where there is none.
 _STEPS = 250
 _NONE = 255
+#: What the charts call a change, unless a metric has other words.
+_SIDES = ["slower", "faster"]
 #: A value this many times farther from the median than nine in ten are stands in the last bar.
 _FAR = 4.0
 
@@ -77,6 +80,8 @@ class _Packer:
     def _metric(self, row: ShownMetric) -> dict[str, Any]:
         size = scale(row, row.value)
         found: dict[str, Any] = {"n": printable(row.label), "u": printable(size.text)}
+        if (sides := [side_word(row.metric, change) for change in (1, -1)]) != _SIDES:
+            found["w"] = sides
         if row.limit is not None:
             found["l"] = _digits(row.limit / size.factor)
         if row.value is not None:

@@ -9,7 +9,13 @@ const drawCharts = (() => {
   }
   const colour = (name) =>
     getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  const percent = (value) => (value == null ? "–" : `${value > 0 ? "+" : ""}${value.toFixed(1)}%`);
+  // A size of change in words, as in gate/words.py.
+  function change(metric, value) {
+    if (value == null) return "–";
+    const size = Math.abs(value).toFixed(1);
+    const [worse, better] = metric.w ?? ["slower", "faster"];
+    return size === "0.0" ? "no change" : `${size}% ${value > 0 ? worse : better}`;
+  }
   const short = (value) => (value == null ? "–" : String(+value.toPrecision(4)));
   const range = (count) => Array.from({ length: count }, (_, index) => index);
   const charts = new Set();
@@ -125,7 +131,7 @@ const drawCharts = (() => {
     const noun = isBase ? "pair" : "process";
     const line = (label, ink, extra) => ({
       label, stroke: colour(ink), spanGaps: true, points: { show: false },
-      value: (_, v) => percent(v), ...extra,
+      value: (_, v) => change(metric, v), ...extra,
     });
     figure(
       box,
@@ -136,7 +142,7 @@ const drawCharts = (() => {
         scales: { x: { time: false }, y: { range: [least - room, greatest + room] } },
         series: [
           { ...number, label: noun },
-          line("slower by", "soft", { paths: () => null, points: { show: true, size: 5, fill: colour("soft") } }),
+          line("difference", "soft", { paths: () => null, points: { show: true, size: 5, fill: colour("soft") } }),
           line("so far", "accent", { width: 2 }),
           line("from", "accent", { width: 1 }),
           line("to", "accent", { width: 1 }),
@@ -233,12 +239,12 @@ const drawCharts = (() => {
     };
     const now = [...Array(count).fill(null), metric.x ?? null];
     const changed = c.length
-      ? c.map(([at, by]) => `${percent(by)} from ${when(at)}`).join("; ")
+      ? c.map(([at, by]) => `${change(metric, by)} from ${when(at)}`).join("; ")
       : "no change of level found";
     figure(
       box,
       "History",
-      `${count} earlier session${count === 1 ? "" : "s"}; ${changed} (positive is slower)`,
+      `${count} earlier session${count === 1 ? "" : "s"}; ${changed}`,
       () => ({
         scales: { x: { time: false, range: [-0.5, count + 0.5] } },
         series: [
@@ -250,7 +256,7 @@ const drawCharts = (() => {
         hooks: {
           draw: [
             (u) => {
-              for (const [at, by] of c) across(u, at - 0.5, "x", percent(by), colour("bad"), [3, 3]);
+              for (const [at, by] of c) across(u, at - 0.5, "x", change(metric, by), colour("bad"), [3, 3]);
               if (metric.l != null) across(u, metric.l, "y", "target", colour("soft"), [6, 3]);
             },
           ],
