@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ci_files import ACTION, GITLAB, bash, environment, gitlab_script, read_yaml, step
+from ci_files import ACTION, GITLAB, ROOT, bash, environment, gitlab_script, read_yaml, step
 
 from pytest_llmperf.packages.fingerprint import fingerprint
 
@@ -58,6 +59,35 @@ def test_gitlab_s_archive_with_whole_seconds_keeps_it(
     done = bash(touch, repository, environment(venv=venv))
     assert done.returncode == 0, done.stdout
     assert identity(through("ustar", venv)) == identity(venv)
+
+
+#: A ``python`` that makes empty environments, and prints what else it is asked for.
+PYTHON = """\
+#!/bin/bash
+if [[ $2 == venv ]]; then mkdir -p "$4/bin" && touch "$4/bin/activate"; else echo "$*"; fi
+"""
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["of the repository", "copied"])
+def test_an_action_installs_the_plugin_that_it_comes_with(tmp_path: Path, own: bool) -> None:
+    (tmp_path / "python").write_text(PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    action, project = tmp_path / "an action", tmp_path / "project"
+    action.mkdir()
+    project.mkdir()
+    if own:
+        (action / "pyproject.toml").write_text("[project]")
+    (project / "requirements.txt").write_text("")
+    names = environment(
+        PATH=f"{tmp_path}:{os.environ['PATH']}",
+        GITHUB_OUTPUT=tmp_path / "output",
+        GITHUB_ACTION_PATH=action,
+        LLMPERF_VENV=tmp_path / "venv",
+        INSTALL="",
+    )
+    done = bash(step(read_yaml(ROOT / "action.yml"), "Install")["run"], project, names)
+    plugin = action if own else "pytest-llmperf"
+    assert done.stdout == f"-m pip install {plugin} -r requirements.txt\n"
 
 
 def test_a_complete_environment_is_not_installed_again(
