@@ -6,6 +6,7 @@ import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from import_runs import DATA, Command, changed, stored
@@ -129,6 +130,23 @@ def test_history_draws_imported_sessions(llmperf: Command, tmp_path: Path) -> No
     shown = llmperf("baseline", "show")
     assert shown.status == 0, shown.err
     assert "llama-bench::tg16" in shown.out
+
+
+def test_report_shows_imported_sessions(llmperf: Command) -> None:
+    llmperf("import", ONE, TWO, "--dir", "base")
+    (file,) = Path("base").rglob("*.json")
+    (session,) = stored()
+    page = llmperf("report", file, "--markdown")
+    assert page.status == 0, page.err
+    assert "imported-llama-bench_" in page.out
+    assert "llama-bench::tg16" in page.out
+    bmf = llmperf("report", file, "--bmf")
+    assert bmf.status == 0, bmf.err
+    found = json.loads(bmf.out)
+    assert found.keys() == {"llama-bench::pp32", "llama-bench::tg16"}
+    runs = session.tests["llama-bench::tg16"].metrics["tokens_per_sec"].samples
+    low, high = sorted(median(run) for run in runs)
+    assert low <= found["llama-bench::tg16"]["tokens_per_sec"]["value"] <= high
 
 
 def test_requests_at_once_are_never_compared_with_single_ones(llmperf: Command) -> None:
