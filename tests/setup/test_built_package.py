@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -9,12 +10,21 @@ import sys
 import sysconfig
 import tarfile
 import zipfile
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from packaging.metadata import Metadata
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from readme_hook import for_index
+from test_rooms import imported
 from tiny_models import tiny_llama
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 TEST = """
 import pytest
@@ -94,6 +104,39 @@ def test_the_wheel_holds_the_package_and_complete_metadata(wheel: Path) -> None:
     assert found.description.startswith("# pytest-llmperf")
     links = re.findall(r"\]\(([^)\s]+)\)", found.description)
     assert [link for link in links if not link.startswith(("http", "#"))] == []
+
+
+def needs(name: str) -> list[str]:
+    """What an installed package declares; nothing of one that is not installed."""
+    try:
+        return requires(name) or []
+    except PackageNotFoundError:
+        return []
+
+
+def test_what_the_package_imports_is_declared() -> None:
+    """The session below takes its dependencies from this environment, which has more."""
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    ours = ("docs", "dev", "bench")
+    users = [one for name, each in extras.items() if name not in ours for one in each]
+    declared = {Requirement(one).name for one in project["dependencies"] + users}
+    # What these need is there, too: jinja2 beside llama-cpp-python.
+    needed = [one for name in declared for one in needs(name) if "extra ==" not in one]
+    known = {canonicalize_name(Requirement(one).name) for one in (*declared, *needed)}
+    modules = {
+        name.partition(".")[0]
+        for file in (root / "pytest_llmperf").rglob("*.py")
+        for name in imported(ast.parse(file.read_text(encoding="utf-8")))
+    }
+    packages = packages_distributions()
+    undeclared = {
+        module
+        for module in modules - sys.stdlib_module_names - {"pytest_llmperf"}
+        if not known & {canonicalize_name(name) for name in packages.get(module, [module])}
+    }
+    assert undeclared == set()
 
 
 def test_links_of_the_readme_lead_into_the_repository_if_its_address_is_known() -> None:
