@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pytest_llmperf.baselines.causes import beyond_cores
 from pytest_llmperf.cpus import AUTO_LIMIT
 from pytest_llmperf.diagnosis.cause import Cause, CauseEvidence, Remedy
 from pytest_llmperf.diagnosis.gpu_causes import rebuild
@@ -25,12 +26,12 @@ def _threads_above_cores(situation: Situation) -> CauseEvidence | None:
     above = {key: n for key, n in _threads(situation).items() if n > usable}
     if not above:
         return None
-    asked = " and ".join(f"{key}: {n}" for key, n in above.items())
-    text = f"{asked}, and this process may use {count(usable, 'CPU')}: threads wait for each other"
+    # A test's report finds it in its own words, and says it once.
+    (finding,) = beyond_cores(above, usable)
     remedy = Remedy.of_settings(dict.fromkeys(above, min(usable, AUTO_LIMIT)))
     busy = situation.cpu_share > _IDLE_CPU
     slower = 2.0 * max(above.values()) / usable if busy else 1.1
-    return CauseEvidence(text, remedy, slower, certain=busy)
+    return CauseEvidence(finding.text, remedy, slower, certain=busy)
 
 
 def _threads_too_few(situation: Situation) -> CauseEvidence | None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_llmperf.gate.verdict import Verdict
-    from pytest_llmperf.session.result import CheckResult, TestResult
+    from pytest_llmperf.session.result import CheckResult, DiagnosedCause, TestResult
 
 #: Kinds after which recording a new baseline is an answer.
 _RECORDABLE = frozenset({VerdictKind.WORKLOAD_CHANGED, VerdictKind.NO_BASELINE})
@@ -71,8 +71,10 @@ def failure_text(
         lines += [f"{disturbed_words(disturbed)}: {_LISTED}", ""]
     for rows in _alike(failing):
         lines += [*_failure(rows, disturbed), ""]
-    if test.causes:
-        lines += ["likely caused by the configuration or the build:", *_bullets(test.causes), ""]
+    # Those that a diagnosis found too are there, with the change.
+    diagnosed = {one.evidence for one in _wrong(test)[:_CAUSES]}
+    if causes := [text for text in test.causes if text not in diagnosed]:
+        lines += ["likely caused by the configuration or the build:", *_bullets(causes), ""]
     rest = [row for row in test.all_rows if row not in failing and row.summary is not None]
     if rest and any(row.summary is not None for row in failing):
         lines += ["the other metrics:", *(_INDENT + _brief(row) for row in rest), ""]
@@ -149,9 +151,13 @@ def _bullets(lines: Iterable[str]) -> list[str]:
     return [f"{_INDENT}- {printable(line)}" for line in lines]
 
 
+def _wrong(test: TestResult) -> list[DiagnosedCause]:
+    return [cause for cause in test.diagnosis if cause.certain]
+
+
 def _diagnosis(test: TestResult) -> Iterator[str]:
     """Likely causes of a slow test, then changes worth trying, few lines of each."""
-    wrong = [cause for cause in test.diagnosis if cause.certain]
+    wrong = _wrong(test)
     if wrong:
         yield "why it may be slow:"
     for cause in wrong[:_CAUSES]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_llmperf.baselines.causes import beyond_cores
 from pytest_llmperf.config.llm_section import LlamaCppConfig
 from pytest_llmperf.diagnosis.cause import CauseEvidence
 from pytest_llmperf.diagnosis.registry import CAUSES, examine
@@ -49,7 +50,9 @@ def test_more_threads_than_cpus(load: Load) -> None:
     usable = load().hardware.usable_cpus
     found = shown(load(n_threads=usable + 2), "threads_above_cores")
     assert found.certain
-    assert f"n_threads: {usable + 2}, and this process may use {usable} CPU" in found.text
+    assert f"n_threads {usable + 2} on {usable} usable core" in found.text
+    # A report that has both says it once.
+    assert [found.text] == [one.text for one in beyond_cores({"n_threads": usable + 2}, usable)]
     assert found.remedy.settings == {"n_threads": min(usable, 8)}
     assert evidence(load(), "threads_above_cores") is None
 

@@ -116,6 +116,21 @@ def test_nothing_is_wider_than_the_terminal_but_a_command(
     assert [line.strip().split()[0] for line in wide] == ['CMAKE_ARGS="-DGGML_CUDA=on"']
 
 
+def test_the_page_shows_the_same_lines(checkup: Checkup, loaded: LoadedConfig) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "doctor.md").read_text(encoding="utf-8")
+    text = "\n".join(render(checkup, loaded, 100))
+    for phrase in (
+        "\nmachine  ",
+        "\nspeed    decode ",
+        "\n   seen     ",
+        "\n   change   n_threads: ",
+        "\n   measured decode ",
+        "\nmay help, not decided, the time was up: decode ",
+    ):
+        assert phrase in text
+        assert phrase in page
+
+
 def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
     checkup: Checkup, loaded: LoadedConfig
 ) -> None:
@@ -125,7 +140,8 @@ def test_each_finding_has_what_was_seen_the_change_and_what_it_brings(
     assert "speed    decode 6.50 [" in text
     assert (
         "2. more threads than CPUs\n"
-        "   seen     n_threads: 9, and this process may use 4 CPUs: threads wait for each other\n"
+        "   seen     n_threads 9 on 4 usable cores: threads that wait for each other are very "
+        "slow\n"
         "   change   n_threads: 4 (under llm; now config.yaml:3)\n"
         "   measured decode 29.5% faster [27.4% to 32.0%], first token "
         "0.1% slower [1.0% faster to 1.2% slower] in 5 pairs of processes\n"

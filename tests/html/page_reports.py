@@ -106,7 +106,7 @@ def slow_and_explained() -> TestResult:
         nodeid="tests/perf/test_chat.py::test_long_prompt",
         findings=("2 stalled iterations (over 1.25 times their process's median)",),
         differences=("llm.n_gpu_layers: base -1, candidate 12",),
-        causes=("llm.n_gpu_layers: baseline -1, now 12",),
+        causes=("llm.n_gpu_layers: baseline -1, now 12", "12 of 31 layers are on the GPU"),
         diagnosis=(
             DiagnosedCause(
                 "gpu_layers",

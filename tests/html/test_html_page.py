@@ -85,6 +85,7 @@ def test_verdicts_reasons_and_intervals_need_no_script(whole: Parsed) -> None:
         "n_gpu_layers -1",
     ):
         assert part in whole.text
+    assert whole.text.count("12 of 31 layers are on the GPU") == 1
     assert sum(tag == "svg" for tag, _ in whole.elements) > 10
 
 

@@ -200,6 +200,14 @@ def test_a_test_that_is_too_slow_says_why_it_may_be_so() -> None:
     ) in failure_text(test)
 
 
+def test_what_is_wrong_is_said_once_with_the_change() -> None:
+    slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
+    test = TestResult("t.py::t", (slow,), causes=("0 of 31 layers", "off"), diagnosis=CAUSES)
+    text = failure_text(test)
+    assert text.count("0 of 31 layers") == 1
+    assert "likely caused by the configuration or the build:\n    - off\n" in text
+
+
 def test_of_many_causes_the_first_are_told() -> None:
     slow = row("end_to_end", *(1.0,) * 6, limit=0.5)
     test = TestResult("t.py::t", (slow,), diagnosis=CAUSES[:1] * 5)

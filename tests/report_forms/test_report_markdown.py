@@ -103,7 +103,7 @@ def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
             real,
             "t.py::t",
             check("regressed", notes=["also missed: by 7%"]),
-            causes=["llm.n_batch: 512 -> 64"],
+            causes=["llm.n_batch: 512 -> 64", "12 of 31"],
             differences=["llm.n_batch: 512 -> 64", "plugin: 1 -> 2"],
             findings=["3 stalled iterations"],
             diagnosis=[cause],
@@ -123,8 +123,8 @@ def test_why_it_failed_is_on_top(real: dict[str, Any]) -> None:
         "plugin: 1 -> 2",
     ):
         assert text in top
-    # It is named as the cause already.
-    assert top.count("llm.n_batch: 512 -> 64") == 1
+    # What is named as the cause is not named again.
+    assert top.count("llm.n_batch: 512 -> 64") == top.count("12 of 31") == 1
 
 
 def test_what_disturbed_the_machine_is_said_once_for_all_tests(real: dict[str, Any]) -> None:

@@ -164,9 +164,11 @@ def _explanations(test: ShownTest, disturbed: Collection[str]) -> Iterator[str]:
             labels = listed([check.label for check in checks])
             said = brief_claim(kind, claim, disturbed)
             yield f"{kind.value}: {labels}: {'; '.join([said, *notes])}"
+    diagnosed = test.diagnosis[:_CAUSES]
     for cause in test.causes:
-        yield f"likely cause: {cause}"
-    for one in test.diagnosis[:_CAUSES]:
+        if cause not in {one.evidence for one in diagnosed}:
+            yield f"likely cause: {cause}"
+    for one in diagnosed:
         yield f"why it may be slow: {one.title}: {one.evidence}; change: {one.change}"
     yield from test.findings
     yield from test.other_differences

@@ -80,8 +80,10 @@ def _reason(test: ShownTest) -> str:
 
 
 def _causes(test: ShownTest) -> str:
+    diagnosed = {one.evidence for one in test.diagnosis}
+    causes = [one for one in test.causes if one not in diagnosed]
     found = [
-        listing("Likely caused by the configuration or the build", test.causes),
+        listing("Likely caused by the configuration or the build", causes),
         _diagnosis(test),
         listing(
             f"What differs from {test.against or 'the baseline'} besides speed",
