@@ -91,6 +91,14 @@ def test_the_blocks_that_are_not_run_are_listed_with_their_reasons() -> None:
         assert (Path(__file__).parent / file).is_file()
 
 
+def test_recorded_outputs_write_changes_in_words() -> None:
+    """As all outputs do: ``37.1% faster [18.0% to 50.2%]``, with neither signs nor factors."""
+    old = re.compile(r"(?<![\w.,:-])[+−-]\d+(\.\d+)?%|\b\d+\.\d+x\b")
+    recorded = [block for block in blocks() if block.not_run.endswith("recorded")]
+    assert recorded
+    assert [block.where for block in recorded if old.search(block.text)] == []
+
+
 @pytest.mark.parametrize("block", of("sh", "console"), ids=names)
 def test_a_shell_block_names_what_exists(block: Block) -> None:
     """Commands, options, scripts and targets; also those of blocks that are not run."""
