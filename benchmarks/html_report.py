@@ -4,8 +4,9 @@
                                      [--keep FILE]
 
 The report has six metrics a test, three iterations a process on two sides, timelines of 64
-tokens and 30 earlier sessions of each metric, all random numbers, so that nothing compresses
-better than real ones. Writing starts from parsed JSON; the time to read the same from a file
+tokens, 30 earlier sessions of each metric, telemetry of a GPU and a roofline, all random numbers,
+so that nothing compresses better than real ones; tests that got slower have causes and findings.
+Writing starts from parsed JSON; the time to read the same from a file
 stands beside it. Opening is the time from the request to the first frame after the page's load
 event, in Debian's Chromium (apt-get install chromium chromium-driver; pip install selenium) on
 the cores that this process may use. Exit status 0 if the median is within the limits, else 1;
@@ -27,6 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pytest_llmperf.gate.words import at_most, effect_words
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.report.html import write_html
 
@@ -43,6 +45,15 @@ _LEVELS = {
 }
 _WORDS = ("short_answer", "summary", "long_prompt", "chat", "json_mode")
 _TOKENS = 64
+#: Samples of a GPU, as many as a report has, and the level and spread of each counter.
+_GPU_SAMPLES = 240
+_GPU_LEVELS = {
+    "power_w": (380.0, 20.0),
+    "temperature_c": (64.0, 4.0),
+    "sm_mhz": (2520.0, 60.0),
+    "gpu_busy": (0.94, 0.02),
+    "memory_used": (6e9, 1e7),
+}
 _SESSIONS = 30
 _LOADED = """
 const done = arguments[0];
@@ -50,6 +61,29 @@ const frame = (next) => requestAnimationFrame(next);
 const ready = () => frame(() => frame(() => done(performance.now())));
 document.readyState === "complete" ? ready() : addEventListener("load", ready);
 """
+
+
+#: What a test that got slower says of itself.
+_CHANGED = ["llm.n_batch: base 1024, candidate 512", "package numpy: 2.3.4 → 2.3.5"]
+_CAUSES = [
+    {
+        "title": "n_gpu_layers leaves layers on the CPU",
+        "evidence": "n_gpu_layers: 12 leaves 19 of 31 layers on the CPU; all need about 204.9 MiB",
+        "change": "n_gpu_layers: -1",
+        "certain": True,
+    },
+    {
+        "title": "flash attention is off",
+        "evidence": "flash attention is off, with 12 of 31 layers on the GPU",
+        "change": "flash_attn: true",
+        "certain": False,
+    },
+]
+_BUSY = {
+    "name": "busy_cores",
+    "severity": "warn",
+    "text": "another process used 0.6 cores: stress (pid 4711)",
+}
 
 
 def large_report(tests: int = 200, pairs: int = 40, seed: int = 1) -> dict[str, Any]:
@@ -76,7 +110,7 @@ def large_report(tests: int = 200, pairs: int = 40, seed: int = 1) -> dict[str, 
         "side_differences": [],
         "false_alarms": 0.01,
         "fitness": [],
-        "gpus": [],
+        "gpus": [{"index": 0, "name": "NVIDIA GeForce RTX 4090"}],
         "measured_at": "2026-11-28T20:41:07Z",
         "history": {"sessions": [{**one, "file": "x.json"} for one in past], "problem": None},
     }
@@ -92,6 +126,7 @@ def _test(rng: random.Random, number: int, pairs: int) -> dict[str, Any]:
     verdict = rng.choices(["pass", "regressed", "inconclusive"], [90, 5, 5])[0]
     metrics = [_metric(rng, name, level, pairs) for name, level in _LEVELS.items()]
     metrics[0]["verdict"] = verdict
+    is_slow = verdict == "regressed"
     return {
         "nodeid": f"tests/perf/test_{number % 17}.py::test_{rng.choice(_WORDS)}[{number}]",
         "verdict": verdict,
@@ -101,16 +136,59 @@ def _test(rng: random.Random, number: int, pairs: int) -> dict[str, Any]:
         "pairs": pairs,
         "earlier_pairs": 0,
         "against": "main",
-        "findings": [],
-        "differences": [],
-        "causes": [],
-        "diagnosis": [],
-        "fitness": [],
-        "roofline": None,
-        "telemetry": None,
+        "findings": ["2 stalled iterations (over 1.25 times their process's median)"] * is_slow,
+        "differences": ["llm.n_gpu_layers: base -1, candidate 12", *_CHANGED] * is_slow,
+        "causes": ["llm.n_gpu_layers: base -1, candidate 12"] * is_slow,
+        "diagnosis": _CAUSES * is_slow,
+        "fitness": [_BUSY] * is_slow,
+        "roofline": _roofline(rng),
+        "telemetry": {"hz": 20.0, "gpus": [_gpu(rng, pairs)]},
         "metrics": metrics,
         "timelines": [_timeline(rng, picked) for picked in ("typical", "slowest")],
         "command": f"pytest -m perf --llmperf-against main tests/perf/test_{number % 17}.py",
+        "doctor_command": "llmperf doctor --prompt-tokens 38 --max-tokens 64" if is_slow else None,
+    }
+
+
+def _gpu(rng: random.Random, processes: int) -> dict[str, Any]:
+    series = {
+        name: [round(rng.gauss(*level), 3) for _ in range(_GPU_SAMPLES)]
+        for name, level in _GPU_LEVELS.items()
+    }
+    each = _GPU_SAMPLES // processes
+    spreads = {
+        name: {"mean": sum(values) / len(values), "min": min(values), "max": max(values)}
+        for name, values in series.items()
+    }
+    return {
+        "gpu": 0,
+        "used": True,
+        "samples": _GPU_SAMPLES,
+        "counters": spreads,
+        "lowered_clocks": {"at its power limit": 61} if rng.random() < 0.2 else {},
+        "xids": [],
+        "lost": False,
+        "course": {
+            "seconds": [round(i % each * 0.05 + rng.random() / 50, 2) for i in range(_GPU_SAMPLES)],
+            "processes": [*range(0, _GPU_SAMPLES, each)],
+            "counters": series,
+        },
+    }
+
+
+def _roofline(rng: random.Random) -> dict[str, Any]:
+    device = {
+        "weight_bytes": 91e6,
+        "cache_bytes": rng.uniform(1e6, 9e6),
+        "bandwidth": 1.008e12,
+        "how": "memory clock and bus width, NVML",
+    }
+    share = rng.uniform(0.5, 0.8)
+    return {
+        "share": share,
+        "problem": None,
+        "limit_tokens_per_sec": 85 / share,
+        "devices": {"CUDA0": device},
     }
 
 
@@ -142,10 +220,12 @@ def _metric(rng: random.Random, name: str, level: float, pairs: int) -> dict[str
         if count >= 4:
             looks.append([count, total / count, total / count - half, total / count + half])
     low, high = looks[-1][2:] if looks else (0.0, 0.0)
+    claim = (
+        f"{effect_words(metric, total / pairs, low, high)}, {at_most(high, metric)}; "
+        f"evidence {rng.randint(20, 9000):,}:1"
+    )
     explanation = (
-        f"{abs(total / pairs):.1%} slower [{low:+.1%}, {high:+.1%}], at most {high:.1%} slower; "
-        f"evidence {rng.randint(20, 9000):,}:1; 20:1 needed to pass, tolerance 5%, "
-        f"{pairs} pairs with main"
+        f"{claim}; 20:1 needed to pass, tolerance 5%, {pairs} pairs with merge-base (1a2b3c4d)"
     )
     base = level * rng.gauss(1, 0.003)
     return {
@@ -171,6 +251,7 @@ def _metric(rng: random.Random, name: str, level: float, pairs: int) -> dict[str
         "change": total / pairs,
         "verdict": "pass",
         "explanation": explanation,
+        "claim": claim,
         "notes": [],
         "reasons": [{"verdict": "pass", "strategy": "interleaved", "text": explanation}],
         "progress": {"against": "base", "differences": found, "looks": looks},

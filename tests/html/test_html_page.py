@@ -7,7 +7,9 @@ import hashlib
 import json
 import re
 import resource
+import zlib
 from html.parser import HTMLParser
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,41 @@ def test_a_large_session_stays_below_a_megabyte(tmp_path: Path) -> None:
     text = written(large_report(200, 40), tmp_path)
     assert len(text.encode()) < 1_000_000
     assert text.count("<details class=") == 200
+
+
+def chart_numbers(text: str) -> dict[str, Any]:
+    """The charts' numbers of a page, as page.js reads them."""
+    (data,) = re.findall(r'id="data">([^<]+)<', text)
+    objects, values = (zlib.decompress(base64.b64decode(part)) for part in data.split("."))
+    left = iter(values)
+
+    def revived(found: dict[str, Any]) -> Any:
+        if "q" not in found:
+            return found
+        low, step, size = found["q"]
+        return [None if one == 255 else low + one * step for one in islice(left, size)]
+
+    numbers: dict[str, Any] = json.loads(objects, object_hook=revived)
+    assert next(left, None) is None
+    return numbers
+
+
+@pytest.mark.parametrize("tests", [2, 70])
+def test_a_gpus_charts_show_its_processes_one_after_the_other(tmp_path: Path, tests: int) -> None:
+    report = large_report(tests, 40)
+    (gpu,) = chart_numbers(written(report, tmp_path))["tests"][1]["g"]
+    assert gpu["s"] == sorted(gpu["s"])
+    assert {len(one["v"]) for one in gpu["c"]} == {len(gpu["s"])}
+    power = report["tests"][1]["telemetry"]["gpus"][0]["counters"]["power_w"]
+    assert gpu["c"][0]["r"] == pytest.approx([power["min"], power["max"]], rel=1e-3)
+
+
+def test_a_change_of_what_is_no_speed_is_worse_or_better(tmp_path: Path) -> None:
+    report = whole_report()
+    report["tests"][0]["metrics"][0]["unit"] = "J"
+    drawn = chart_numbers(written(report, tmp_path))["tests"][0]["m"]
+    assert drawn[0]["w"] == ["worse", "better"]
+    assert "w" not in drawn[1]
 
 
 def test_raw_samples_are_kept_on_request(tmp_path: Path) -> None:

@@ -2,9 +2,10 @@
 
 One object per test, in short keys, as the page holds hundreds of them; ``page.js`` reads them.
 A series is ``{"q": [low, step, count]}``, and its values are the next ``count`` bytes, each a
-number of steps above ``low``: a chart of 200 pixels needs no finer ones. Slowdowns are
-percentages. The objects and the bytes of all tests travel as deflated texts in base64, which no
-name can break out of, and which are inflated when the first chart is drawn.
+number of steps above ``low``: a chart of 200 pixels needs no finer ones. A session of very many
+tests has coarser charts, so that its page stays below a megabyte. Slowdowns are percentages. The
+objects and the bytes of all tests travel as deflated texts in base64, which no name can break out
+of, and which are inflated when the first chart is drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import zlib
 from collections.abc import Iterable, Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_llmperf.gate.words import side_word
 from pytest_llmperf.report.html.values import GPU_COUNTERS, Scale, scale
@@ -24,24 +25,43 @@ if TYPE_CHECKING:
     from pytest_llmperf.report.reported import ReportedSession, ShownTest
     from pytest_llmperf.report.reported_checks import ShownMetric
     from pytest_llmperf.report.reported_details import (
+        ReportedCourse,
         ReportedGpuTelemetry,
         ReportedLevels,
         ReportedProgress,
+        ReportedSpread,
         ReportedTimeline,
     )
 
-#: Bars of a distribution.
-_BINS = 18
-#: Points of a chart over pairs' looks, and of one over tokens.
-_LOOKS = 12
-_GAPS = 300
-#: Steps between the lowest and the highest value of a series, and the byte where there is none.
-_STEPS = 250
+#: A session of more tests has coarse charts.
+_MANY_TESTS = 60
+#: Seconds between two processes in a GPU's charts.
+_PAUSE = 0.2
+#: The byte where a series has no value.
 _NONE = 255
 #: What the charts call a change, unless a metric has other words.
 _SIDES = ["slower", "faster"]
 #: A value this many times farther from the median than nine in ten are stands in the last bar.
 _FAR = 4.0
+
+
+class _Detail(NamedTuple):
+    """How fine charts are.
+
+    Attributes:
+        bars: of a distribution.
+        looks, gaps, gpu: points of a chart over pairs' looks, over tokens, and of a GPU's counter.
+        steps: between the lowest and the highest value of a series, at most 254.
+    """
+
+    bars: int
+    looks: int
+    gaps: int
+    gpu: int
+    steps: int
+
+
+_FINE, _COARSE = _Detail(18, 12, 300, 240, 250), _Detail(14, 8, 32, 24, 100)
 
 
 def packed(report: ReportedSession, *, samples: bool) -> str:
@@ -64,6 +84,7 @@ class _Packer:
 
     def __init__(self, report: ReportedSession, series: bytearray, *, samples: bool) -> None:
         self._past = len(report.past)
+        self._detail = _FINE if len(report.tests) <= _MANY_TESTS else _COARSE
         self._series_bytes = series
         self._samples = samples
 
@@ -74,7 +95,7 @@ class _Packer:
             "base": printable(test.against or "base"),
             "m": [self._metric(one) for one in test.metrics],
             "t": [self._timeline(one) for one in test.timelines],
-            "g": [found for gpu in gpus for found in self._gpu(gpu)],
+            "g": [self._gpu(gpu) for gpu in gpus if gpu.course and len(gpu.course.seconds) > 1],
         }
 
     def _metric(self, row: ShownMetric) -> dict[str, Any]:
@@ -98,13 +119,14 @@ class _Packer:
         return found
 
     def _progress(self, progress: ReportedProgress, tolerance: float) -> dict[str, Any]:
-        looks = _thinned(progress.looks, _LOOKS)
+        looks = _thinned(progress.looks, self._detail.looks)
         differences = [_percent(one) for one in progress.differences]
-        ends = [[_percent(look[end]) for look in looks] for end in (1, 2, 3)]
+        # The effects after each look, then the lower ends of their intervals, then the upper ones.
+        ends = [_percent(look[end]) for end in (1, 2, 3) for look in looks]
         # The first intervals may be hundreds of times wider than the last, and would leave the
         # others no steps; the chart ends there, too.
         shown = [0.0, *(one for one in differences if one is not None)]
-        shown += [series[-1] for series in ends if series and series[-1] is not None]
+        shown += [one for one in ends[len(looks) - 1 :: len(looks) or 1] if one is not None]
         low, high = min(shown), max(shown)
         room = (high - low) / 2
         return {
@@ -112,7 +134,7 @@ class _Packer:
             "t": _percent(tolerance),
             "d": self._series(differences),
             "n": [count for count, *_ in looks],
-            "k": [self._series(_clipped(series, low - room, high + room)) for series in ends],
+            "k": self._series(_clipped(ends, low - room, high + room)),
         }
 
     def _distribution(self, own: Sequence[float], base: Sequence[float]) -> dict[str, Any] | None:
@@ -131,7 +153,7 @@ class _Packer:
         found: dict[str, Any] = {"r": [_digits(low), _digits(high)]}
         for key, values in (("c", own), ("b", base)):
             if values:
-                found[key] = self._whole(_counts(values, low, high))
+                found[key] = self._whole(_counts(values, low, high, self._detail.bars))
         if everything[0] < low or everything[-1] > high:
             found["o"] = 1
         return found
@@ -155,7 +177,7 @@ class _Packer:
         }
 
     def _timeline(self, one: ReportedTimeline) -> dict[str, Any]:
-        each = -(-len(one.gaps) // _GAPS) or 1
+        each = -(-len(one.gaps) // self._detail.gaps) or 1
         gaps = [max(one.gaps[i : i + each]) for i in range(0, len(one.gaps), each)]
         return {
             "k": one.picked,
@@ -168,27 +190,45 @@ class _Packer:
             "z": _digits(one.seconds, 4),
         }
 
-    def _gpu(self, gpu: ReportedGpuTelemetry) -> Iterable[dict[str, Any]]:
+    def _gpu(self, gpu: ReportedGpuTelemetry) -> dict[str, Any]:
         course = gpu.course
-        if course is None or len(course.seconds) < 2:
-            return
-        name = "GPU" if gpu.gpu is None else f"GPU {gpu.gpu}"
-        for counter, values in course.counters.items():
-            label, unit, factor = GPU_COUNTERS.get(counter, (printable(counter), "", 1.0))
-            if all(one is None for one in values):
-                continue
-            yield {
-                "n": f"{name} {label}",
-                "u": unit,
-                "s": [_digits(one, 4) for one in course.seconds],
-                "p": list(course.processes),
-                "v": self._series([None if one is None else one / factor for one in values]),
-            }
+        assert course is not None
+        times = _end_to_end(course)
+        each = -(-len(times) // self._detail.gpu)
+        begins = dict.fromkeys(-(-begin // each) for begin in course.processes)
+        return {
+            "n": "GPU" if gpu.gpu is None else f"GPU {gpu.gpu}",
+            "s": self._series(times[::each]),
+            # Where most processes have one point or none, gaps between them would leave no line.
+            "p": list(begins) if 2 * len(begins) <= len(times[::each]) else [0],
+            "c": [
+                self._counter(name, values[::each], gpu.counters.get(name))
+                for name, values in course.counters.items()
+                if any(one is not None for one in values[::each])
+            ],
+        }
+
+    def _counter(
+        self, name: str, values: Sequence[float | None], spread: ReportedSpread | None
+    ) -> dict[str, Any]:
+        label, unit, factor = GPU_COUNTERS.get(name, (printable(name), "", 1.0))
+        shown = [None if one is None else one / factor for one in values]
+        known = [one for one in shown if one is not None]
+        ends = (min(known), max(known))
+        if spread is not None:
+            # Of all samples, not only of those that are drawn.
+            ends = (spread.min / factor, spread.max / factor)
+        return {
+            "n": label,
+            "u": unit,
+            "r": [_digits(one, 4) for one in ends],
+            "v": self._series(shown),
+        }
 
     def _series(self, values: Sequence[float | None]) -> dict[str, Any]:
         known = [one for one in values if one is not None]
         low, high = min(known, default=0.0), max(known, default=0.0)
-        step = (high - low) / _STEPS or 1.0
+        step = (high - low) / self._detail.steps or 1.0
         self._series_bytes.extend(
             _NONE if one is None else round((one - low) / step) for one in values
         )
@@ -196,9 +236,19 @@ class _Packer:
 
     def _whole(self, counts: Sequence[int]) -> dict[str, Any]:
         """Return a series of whole numbers from 0 on, exact as far as a byte goes."""
-        step = -(-max(counts) // _STEPS) or 1
+        step = -(-max(counts) // _FINE.steps) or 1
         self._series_bytes.extend(count // step for count in counts)
         return {"q": [0, step, len(counts)]}
+
+
+def _end_to_end(course: ReportedCourse) -> list[float]:
+    """Return the times of samples with the processes one after the other."""
+    begins, times, offset = set(course.processes), list[float](), 0.0
+    for index, seconds in enumerate(course.seconds):
+        if times and index in begins:
+            offset = times[-1] + _PAUSE
+        times.append(offset + seconds)
+    return times
 
 
 def _percent(slowdown: float | None) -> float | None:
@@ -210,11 +260,11 @@ def _clipped(values: Sequence[float | None], low: float, high: float) -> list[fl
     return [None if one is None else min(max(one, low), high) for one in values]
 
 
-def _counts(values: Iterable[float], low: float, high: float) -> list[int]:
-    counts = [0] * _BINS
+def _counts(values: Iterable[float], low: float, high: float, bars: int) -> list[int]:
+    counts = [0] * bars
     for value in values:
-        place = int((value - low) / (high - low) * _BINS)
-        counts[min(max(place, 0), _BINS - 1)] += 1
+        place = int((value - low) / (high - low) * bars)
+        counts[min(max(place, 0), bars - 1)] += 1
     return counts
 
 

@@ -116,8 +116,9 @@ const drawCharts = (() => {
   function progress(box, metric) {
     const { a, t, n, d: each } = metric.p;
     const isBase = a === "base";
-    const z = metric.p.k.map((series) => series.at(-1) ?? null);
-    const looks = metric.p.k.map((series) => {
+    const k = range(3).map((end) => metric.p.k.slice(end * n.length, (end + 1) * n.length));
+    const z = k.map((series) => series.at(-1) ?? null);
+    const looks = k.map((series) => {
       const found = Array(each.length).fill(null);
       series.forEach((value, index) => (found[n[index] - 1] = value));
       return found;
@@ -310,36 +311,30 @@ const drawCharts = (() => {
   }
 
   // A GPU's counter while tokens came; processes are laid end to end.
-  function counter(box, course) {
-    const begins = new Set(course.p.slice(1));
+  function counter(box, gpu, { n: name, u: unit, r: ends, v: values }) {
+    const begins = new Set(gpu.p.slice(1));
     const x = [];
     const y = [];
-    let offset = 0;
-    let previous = 0;
-    const values = course.v;
-    course.s.forEach((seconds, index) => {
+    gpu.s.forEach((seconds, index) => {
       if (begins.has(index)) {
-        offset += previous + 0.2;
-        x.push(offset - 0.1);
+        x.push((x.at(-1) + seconds) / 2);
         y.push(null);
       }
-      x.push(offset + seconds);
+      x.push(seconds);
       y.push(values[index]);
-      previous = seconds;
     });
-    const known = values.filter((one) => one != null);
     figure(
       box,
-      course.n,
-      `${short(Math.min(...known))} to ${short(Math.max(...known))} ${course.u} while decoding`,
+      `${gpu.n} ${name}`,
+      `${ends.map(short).join(" to ")} ${unit} while decoding`,
       () => ({
         height: 140,
         scales: { x: { time: false } },
         series: [
           { label: "seconds", value: (_, v) => (v == null ? "–" : v.toFixed(1)) },
-          { label: course.u, stroke: colour("accent"), width: 1.5, points: { show: false }, value: (_, v) => short(v) },
+          { label: unit, stroke: colour("accent"), width: 1.5, points: { show: false }, value: (_, v) => short(v) },
         ],
-        axes: [{}, yAxis(course.u)],
+        axes: [{}, yAxis(unit)],
       }),
       [x, y],
     );
@@ -378,7 +373,7 @@ const drawCharts = (() => {
     const others = make("div", "plots");
     box.append(others);
     if (test.t.length) timeline(others, test.t);
-    test.g.forEach((one) => counter(others, one));
+    test.g.forEach((gpu) => gpu.c.forEach((one) => counter(others, gpu, one)));
   }
   return drawTest;
 })();

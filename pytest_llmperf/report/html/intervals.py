@@ -9,7 +9,7 @@ from pytest_llmperf.gate.words import change_words, count
 from pytest_llmperf.report.forms import figures
 from pytest_llmperf.report.forms.headline import NOT_MEASURED
 from pytest_llmperf.report.html.values import NOTHING, quantity, target, text
-from pytest_llmperf.report.reported_checks import ShownMetric
+from pytest_llmperf.report.reported_checks import PROVEN, ShownMetric
 
 if TYPE_CHECKING:
     from pytest_llmperf.report.reported_checks import ReportedBaseline, ReportedCheck
@@ -66,8 +66,9 @@ def tone(kind: str | None) -> str:
 
 
 def _reasons(row: ReportedCheck) -> Iterator[str]:
-    if row.explanation:
-        yield row.explanation
+    # A pass needs no more than its claim; what it had to prove is the same in all rows.
+    if said := row.claim if row.verdict in PROVEN and row.claim else row.explanation:
+        yield said
     yield from (note for note in row.notes if note not in (row.explanation or ""))
 
 
@@ -82,7 +83,11 @@ def _compared(row: ReportedCheck) -> str:
     level = quantity(row, baseline.value)
     if baseline.sessions:
         level += f" ({count(baseline.sessions, 'session')})"
-    return level if row.change is None else f"{level}, {change_words(row.metric, row.change)}"
+    if row.change is None:
+        return level
+    change = change_words(row.metric, row.change)
+    # Beside it the verdict's claim may begin with it.
+    return level if (row.claim or "").startswith(change) else f"{level}, {change}"
 
 
 def _drawing(row: ReportedCheck, baseline: ReportedBaseline | None) -> str:

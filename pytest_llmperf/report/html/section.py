@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_llmperf.gate.verdict import VerdictKind
-from pytest_llmperf.gate.words import count, plural
+from pytest_llmperf.gate.words import count, percent, plural
 from pytest_llmperf.metric_types import Unit
 from pytest_llmperf.report.forms.headline import NOT_MEASURED
 from pytest_llmperf.report.forms.outcome import Outcome, outcome_of
@@ -125,22 +125,19 @@ def _roofline(found: ReportedRoofline | None) -> str:
     if found.limit_tokens_per_sec is None:
         return listing("Roofline", [f"unknown: {found.problem or 'no limit was found'}"])
     rate = format_quantity(found.limit_tokens_per_sec, Unit.TOKENS_PER_SECOND)
-    rows = "".join(
-        f"<tr><th scope=row>{text(name)}<td>{_mega(one.weight_bytes)}<td>{_mega(one.cache_bytes)}"
-        f"<td>{'–' if one.bandwidth is None else f'{one.bandwidth / 1e9:.4g} GB/s'}"
-        f"<td>{text(one.how or '–')}"
+    read = "; ".join(
+        f"from {name} {_mega(one.weight_bytes)} of weights and {_mega(one.cache_bytes)} of KV cache"
+        f"{'' if one.bandwidth is None else f' at {one.bandwidth / 1e9:.4g} GB/s'}"
+        f"{f' ({one.how})' if one.how else ''}"
         for name, one in found.devices.items()
     )
     share, bar = "", ""
     if found.share is not None:
-        width = round(200 * min(max(found.share, 0.0), 1.0))
         share = f"{found.share:.1%} of "
-        bar = f'<svg aria-hidden="true"><path d="M0,10h200"/><path/><path d="M0,10h{width}"/></svg>'
+        bar = f"<meter value={found.share:.3g}></meter>"
     return (
         f"<section><h3>Roofline</h3><p>Decode reaches {share}the limit of this machine's memory, "
-        f"{text(rate)}. {bar}</p><table class=plain><thead><tr><th>device<th>weights per token"
-        f"<th>KV cache per token<th>bandwidth<th>how it was found</thead><tbody>{rows}</tbody>"
-        "</table></section>"
+        f"{text(rate)}. {bar}<p>A token reads {text(read)}.</section>"
     )
 
 
@@ -156,9 +153,9 @@ def _telemetry(test: ShownTest, report: ReportedSession) -> str:
 
 def _gpu(gpu: ReportedGpuTelemetry, report: ReportedSession) -> str:
     name = next((one.name for one in report.session.gpus if one.index == gpu.gpu), "")
-    rows = "".join(
-        f"<tr><th scope=row>{label}<td>{spread.mean / size:.4g} {unit}"
-        f"<td>{spread.min / size:.4g} to {spread.max / size:.4g} {unit}"
+    levels = "; ".join(
+        f"{label} {spread.mean / size:.4g} {unit} ({spread.min / size:.4g} to "
+        f"{spread.max / size:.4g})"
         for counter, (label, unit, size) in GPU_COUNTERS.items()
         if (spread := gpu.counters.get(counter)) is not None
     )
@@ -171,9 +168,8 @@ def _gpu(gpu: ReportedGpuTelemetry, report: ReportedSession) -> str:
     used = "" if gpu.used else ", not used by the engine"
     title = f"GPU {'' if gpu.gpu is None else gpu.gpu}: {name or 'unknown'}{used}"
     return (
-        f"<section><h3>{text(title)}</h3><table class=plain><thead><tr><th>while decoding"
-        f"<th>mean<th>range</thead><tbody>{rows}</tbody></table>"
-        f"{''.join(f'<p>{text(one)}</p>' for one in remarks)}</section>"
+        f"<section><h3>{text(title)}</h3><p>While decoding, mean and range: {levels or 'unknown'}."
+        f"{''.join(f'<p>{text(one)}' for one in remarks)}</section>"
     )
 
 
@@ -194,10 +190,18 @@ def _work(test: ShownTest, report: ReportedSession) -> str:
         "workload": f"{test.workload.summary} ({test.workload.hash})",
         "settings of this cell": settings,
         "measured in": measured,
+        "tolerance": _tolerances(test),
         "compared with": test.against or compared or "".join(stored),
     }
     again = f"<p>Measure it again: <code>{text(test.command)}</code></p>" if test.command else ""
     return f"<section><h3>Origin</h3>{facts_table(facts)}{again}</section>"
+
+
+def _tolerances(test: ShownTest) -> str:
+    """Return the tolerance of the gated metrics, one for all or each its own."""
+    each = {one.label: percent(one.tolerance) for one in test.metrics if one.gated}
+    same = dict.fromkeys(each.values())
+    return "".join(same) if len(same) < 2 else ", ".join(f"{k} {v}" for k, v in each.items())
 
 
 def facts_table(facts: dict[str, str]) -> str:
