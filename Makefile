@@ -4,7 +4,7 @@
 #   make test      the test suite
 #   make gpu-test  the tests of tests/gpu, on a GPU or Debian's software Vulkan device
 #   make lint      ruff (lint, format) and mypy --strict
-#   make docs      the tables of the docs that are made from the code, and the site (build/docs/site)
+#   make docs      the tables of the docs that are generated from the code, and the site (build/docs/site)
 #   make setup     only the set-up
 #   make clean     remove .venv, .venv-gpu and what tools left behind (the wheel cache stays)
 #

@@ -1,4 +1,4 @@
-"""Fills in the tables of the documentation that are made from the code.
+"""Fills in the tables of the documentation that are generated from the code.
 
 A page names a table between two comments; what stands between them is replaced::
 
