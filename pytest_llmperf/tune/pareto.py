@@ -24,27 +24,28 @@ def front(
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
     """Return the numbers of the front's points, today's configuration being 0, and its metrics.
 
-    Of several tests a point has to be beaten in every one. Rejected points are left out.
+    A point is beaten only by one that has every metric that it has; of several tests, in every
+    one. Rejected points are left out.
     """
     rows = {0: _row(today)}
     # What breaks a bound is no choice.
     kept = (one for one in points if one.levels and one.outcome != "rejected")
     rows |= {one.number: _row(one.levels) for one in kept}
-    shared = [key for key in rows[0] if all(key in row for row in rows.values())]
-    if not shared:
-        return (), ()
-    names = tuple(name for name in FRONT if any(key[1] == name for key in shared))
-    costs = {number: [row[key] for key in shared] for number, row in rows.items()}
     found = [
         number
-        for number, cost in costs.items()
-        if not any(_beats(other, cost) for other in costs.values())
+        for number, row in rows.items()
+        if row and not any(_beats(other, row) for other in rows.values())
     ]
-    return tuple(found), names
+    known = {metric for row in rows.values() for _, metric in row}
+    return tuple(found), tuple(name for name in FRONT if name in known)
 
 
-def _row(levels: Sequence[Level]) -> Mapping[tuple[str, str], float]:
-    """Return the cost of each level: smaller is better."""
+#: Costs by test and metric; smaller is better.
+_Row = Mapping[tuple[str, str], float]
+
+
+def _row(levels: Sequence[Level]) -> _Row:
+    """Return the cost of each level."""
     return {
         (one.test, one.metric): METRICS[one.metric].badness(one.value)
         if one.metric in METRICS
@@ -54,6 +55,8 @@ def _row(levels: Sequence[Level]) -> Mapping[tuple[str, str], float]:
     }
 
 
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
+def _beats(one: _Row, other: _Row) -> bool:
+    if not other.keys() <= one.keys():
+        return False
+    pairs = [(one[key], cost) for key, cost in other.items()]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

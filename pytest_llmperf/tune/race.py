@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_llmperf.gate.running import running
 from pytest_llmperf.gate.words import change_words, count
+from pytest_llmperf.machine.gpu.metrics import GPU_METRICS
 from pytest_llmperf.measure.plan import Plan
 from pytest_llmperf.measure.rounds import Open
 from pytest_llmperf.measure.samples import BASE, CANDIDATE
@@ -153,6 +154,8 @@ class Racer:
         self._facts = facts
         self._tests = tests
         self._objective = objective
+        # The counters of a card can't tell one of two processes from the other.
+        self._alone = any(name in GPU_METRICS for name in objective.metrics)
 
     def by_looks(self, candidate: Runner, best: Runner) -> RaceOutcome | None:
         """Decide a race that needs no pairs: the first replays are far apart. None: it does."""
@@ -185,7 +188,8 @@ class Racer:
 
         def undecided(tests: Mapping[str, TestSamples]) -> dict[str, Open]:
             found = self._objective.differences(tests)
-            if standing(found, metric, in_turns=turns == "tokens") is not None:
+            # What the first pair lacks, further ones would lack, too.
+            if not found or standing(found, metric, in_turns=turns == "tokens") is not None:
                 return {}
             return {nodeid: Open(self._objective.metrics) for nodeid in tests}
 
@@ -209,7 +213,7 @@ class Racer:
             voided = [one for each in tests.values() for one in each.voided]
             if any(one.budget_reached for one in tests.values()):
                 return RaceOutcome("out of time", "the budget ended before a pair was complete")
-            why = voided[-1].void if voided else "no pair was complete"
+            why = voided[-1].void if voided else self._undefined(tests)
             return RaceOutcome("failed", f"it could not be measured: {why}")
         known = standing(found, metric, in_turns=in_turns)
         ended = len(found) >= MAX_PAIRS or any(one.unfit for one in tests.values())
@@ -226,22 +230,31 @@ class Racer:
             return replace(outcome, outcome="out of time", reason=text)
         return outcome
 
+    def _undefined(self, tests: Mapping[str, TestSamples]) -> str:
+        """Return why no pair has the objective's metrics."""
+        for sample in (one for each in tests.values() for one in each.processes):
+            for name in self._objective.metrics:
+                if name in sample.undefined:
+                    return f"{get_metric(name).label}: {sample.undefined[name]}"
+        return "no pair was complete"
+
     def _turns(self, candidate: FirstLook, best: FirstLook) -> Turns | None:
         both = {candidate.turns, best.turns}
-        if None in both:
+        if self._alone or None in both:
             return None
         return "tokens" if both == {"tokens"} else "iterations"
 
     def _plan(self, turns: Turns | None, budget: float) -> Plan:
         # Turns of tokens are long enough by themselves; else the median needs three.
-        few = turns == "tokens"
+        few, own = turns == "tokens", self._context.setup.perf
         perf = quick_perf(
             1,
             MAX_PAIRS,
-            iterations=1 if few else 3,
+            # Energy needs as long a window as in a session.
+            iterations=own.iterations if self._alone else 1 if few else 3,
             warmup_max=1 if few else 2,
-            turns=self._context.setup.perf.turns,
-            fitness=self._context.setup.perf.fitness,
+            turns=own.turns,
+            fitness=own.fitness,
         )
         return Plan(
             workloads={test.nodeid: test.workload for test in self._tests},
@@ -252,6 +265,7 @@ class Racer:
             seed=random.SystemRandom().getrandbits(32),
             budget=budget,
             paired=True,
+            alone=frozenset(test.nodeid for test in self._tests if self._alone),
         )
 
 

@@ -198,7 +198,7 @@ class TuneResult(Stored):
         targets: limits, before and after.
         points: every proposed point, of all phases and of earlier runs of the study.
         phases: those that this run worked on.
-        pareto: numbers of the points that no other one beats in every metric of
+        pareto: numbers of the points that no other one beats in every metric that they have of
             ``pareto_metrics``; 0 is today's configuration.
         pareto_metrics: names of the metrics of the front.
         objective: names of the metrics that the search was for.

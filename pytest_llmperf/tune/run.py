@@ -15,6 +15,7 @@ from pytest_llmperf.session.setup import with_settings
 from pytest_llmperf.tune.answers import AnswerBound
 from pytest_llmperf.tune.confirm import Proven, prove, targets_of
 from pytest_llmperf.tune.errors import TuneError
+from pytest_llmperf.tune.levels import completed
 from pytest_llmperf.tune.objective import Objective, objective_of
 from pytest_llmperf.tune.pareto import front
 from pytest_llmperf.tune.race import looked
@@ -145,14 +146,18 @@ class TuneRun:
         seconds: float,
     ) -> TuneResult:
         setup, best = self._context.setup, found.best
-        today = looked(found.today)
+        today = completed(0, looked(found.today), found.points)
+        points = tuple(
+            replace(one, levels=completed(one.number, one.levels, found.points))
+            for one in found.points
+        )
         confirmation = proven.confirmation if proven is not None else None
         winner = None
         if proven is not None and best is not None and proven.confirmation.improved:
             tuned = with_settings(setup, best.settings)
             winner = _configuration(tuned, best.settings, proven.levels(winner=True), best.number)
         before = proven.levels(winner=False) if proven is not None else today
-        numbers, metrics = front(found.points, today)
+        numbers, metrics = front(points, today)
         notes = [*facts.notes]
         if problem:
             notes.append(f"the gain could not be measured: {problem}")
@@ -168,7 +173,7 @@ class TuneRun:
                 setup.perf.false_alarms,
                 has_winner=winner is not None,
             ),
-            points=found.points,
+            points=points,
             phases=self._request.phases,
             pareto=numbers,
             pareto_metrics=metrics,

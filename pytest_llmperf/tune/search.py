@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.config.embedded import cache_dir
 from pytest_llmperf.cpus import usable_cpus
 from pytest_llmperf.gate.words import change_words
-from pytest_llmperf.metric_types import Direction
 from pytest_llmperf.metrics import METRICS
 from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.tune.fit import MemoryBounds, Room
+from pytest_llmperf.tune.levels import changed_levels, completed
 from pytest_llmperf.tune.look import FirstLook, LookError
 from pytest_llmperf.tune.propose import Queue, Tried, suggestions
-from pytest_llmperf.tune.race import MEMORY, RaceOutcome, Racer, looked
-from pytest_llmperf.tune.result import Level, MetricChange, Point
+from pytest_llmperf.tune.race import MEMORY, Racer, looked
+from pytest_llmperf.tune.result import Level, Point
 from pytest_llmperf.tune.runners import Runners
 from pytest_llmperf.tune.space import (
     Demand,
@@ -246,7 +246,7 @@ class SettingsSearch:
         if outcome.effect is not None and outcome.outcome in ("measured", "lost"):
             before = best.score if best is not None and best.score is not None else 0.0
             point = replace(point, score=before + outcome.effect)
-        point = replace(point, levels=self._levels(outcome, best, runner.look))
+        point = replace(point, levels=self._levels(point, tried, runner.look))
         if point.took_over and self._quality is not None:
             why_not = self._quality(changed)
             if why_not is not None:
@@ -256,34 +256,18 @@ class SettingsSearch:
                 )
         return point
 
-    def _levels(
-        self, outcome: RaceOutcome, best: Point | None, seen: FirstLook
-    ) -> tuple[Level, ...]:
-        """Return levels on one scale: those of today, times the changes from there."""
-        base = best.levels if best is not None else looked(self._today)
-        known = {(one.test, one.metric): one.value for one in base}
-        found = [
-            Level(change.metric, level, change.test)
-            for change in outcome.changes
-            if change.metric != MEMORY
-            and (level := _changed(known.get((change.test, change.metric)), change)) is not None
-        ]
-        return (*found, Level(MEMORY, float(seen.memory))) if seen.memory else tuple(found)
+    def _levels(self, point: Point, tried: Tried, seen: FirstLook) -> tuple[Level, ...]:
+        """Return the levels of a point that was measured against the best one so far."""
+        own = tried.best.levels if tried.best is not None else looked(self._today)
+        base = completed(point.against, own, (*tried.points, point))
+        found = changed_levels(base, point.metrics)
+        return (*found, Level(MEMORY, float(seen.memory))) if seen.memory else found
 
 
 def _skipped(changed: Settings) -> str:
     """Say what is not tried any more after settings were rejected for their answers."""
     cause = answer_settings(changed)
     return f"; other combinations with {shown(cause)} are skipped" if cause else ""
-
-
-def _changed(level: float | None, change: MetricChange) -> float | None:
-    if level is None or change.change is None:
-        return None
-    metric, ratio = METRICS[change.metric], 1.0 + change.change
-    level = max(level, metric.resolution or 0.0)
-    found = level / ratio if metric.direction is Direction.HIGHER else level * ratio
-    return found if metric.largest is None else min(found, metric.largest)
 
 
 def _line(point: Point) -> str:

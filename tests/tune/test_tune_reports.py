@@ -15,7 +15,6 @@ from pytest_llmperf.report.tune import render
 from pytest_llmperf.report.tune_json import as_json
 from pytest_llmperf.report.tune_markdown import code, escape, render_markdown, table
 from pytest_llmperf.text import display_width
-from pytest_llmperf.tune.pareto import front
 from pytest_llmperf.tune.result import Level, Point, TuneResult
 
 GOLDEN = Path(__file__).with_name("summary.md")
@@ -176,16 +175,3 @@ def test_the_page_names_every_key_of_the_json() -> None:
         return set(node) | set().union(*map(keys, inside.values()))
 
     assert {key for key in keys(as_json(result(), date="x")) if f"`{key}`" not in page} == set()
-
-
-def test_a_rejected_point_is_no_trade_off() -> None:
-    """It breaks a bound, however fast it is, and hides no point that keeps it."""
-
-    def levels(rate: float, first: float) -> tuple[Level, ...]:
-        return Level("tokens_per_sec", rate, TEST), Level("first_token", first, TEST)
-
-    rejected = Point(1, 1, {"type_k": "q4_0"}, "rejected", levels=levels(99.0, 0.1))
-    kept = Point(2, 1, {"n_threads": 2}, "measured", levels=levels(82.0, 0.6))
-    found, metrics = front([rejected, kept], levels(80.0, 0.5))
-    assert found == (0, 2)
-    assert metrics == ("tokens_per_sec", "first_token")

@@ -1,0 +1,83 @@
+"""The levels of points on one scale, and the front of those that no other one beats."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pytest_llmperf.tune.levels import changed_levels, completed
+from pytest_llmperf.tune.pareto import front
+from pytest_llmperf.tune.result import Level, MetricChange, Point
+
+TEST = "test_chat.py::test_short"
+
+
+def levels(**values: float) -> tuple[Level, ...]:
+    return tuple(Level(name, value, TEST) for name, value in values.items())
+
+
+def point(number: int, own: tuple[Level, ...], *changes: MetricChange, against: int = 0) -> Point:
+    return Point(number, 1, {}, "measured", metrics=changes, against=against, levels=own)
+
+
+def change(metric: str, against: float, effect: float | None) -> MetricChange:
+    return MetricChange(metric, None, against, effect, test=TEST)
+
+
+def test_a_rejected_point_is_no_trade_off() -> None:
+    """It breaks a bound, however fast it is, and hides no point that keeps it."""
+    rejected = replace(point(1, levels(tokens_per_sec=99.0, first_token=0.1)), outcome="rejected")
+    kept = point(2, levels(tokens_per_sec=82.0, first_token=0.6))
+    found, metrics = front([rejected, kept], levels(tokens_per_sec=80.0, first_token=0.5))
+    assert found == (0, 2)
+    assert metrics == ("tokens_per_sec", "first_token")
+
+
+def test_a_point_that_saves_energy_is_a_trade_off() -> None:
+    today = levels(tokens_per_sec=80.0, energy_per_token=4.0)
+    faster = point(1, levels(tokens_per_sec=90.0, energy_per_token=5.0))
+    saving = point(2, levels(tokens_per_sec=70.0, energy_per_token=3.0))
+    found, metrics = front([faster, saving], today)
+    assert found == (0, 1, 2)
+    assert metrics == ("tokens_per_sec", "energy_per_token")
+
+
+def test_a_point_without_a_metric_neither_hides_the_metric_nor_beats_one_that_has_it() -> None:
+    today = levels(tokens_per_sec=80.0, energy_per_token=4.0)
+    # Its first look decided: faster than all others, and its energy is not known.
+    looked = point(1, levels(tokens_per_sec=200.0))
+    saving = point(2, levels(tokens_per_sec=70.0, energy_per_token=3.0))
+    found, metrics = front([looked, saving], today)
+    assert found == (0, 1, 2)
+    assert metrics == ("tokens_per_sec", "energy_per_token")
+
+
+def test_a_point_without_a_metric_is_beaten_by_what_it_has() -> None:
+    today = levels(tokens_per_sec=80.0, energy_per_token=4.0)
+    assert front([point(1, levels(tokens_per_sec=20.0))], today)[0] == (0,)
+
+
+def test_what_a_first_look_can_not_measure_comes_from_the_first_race_against_it() -> None:
+    looked = levels(tokens_per_sec=80.0)
+    points = [
+        point(1, (), change("energy_per_token", 7.0, 0.1), against=5),
+        point(2, (), change("tokens_per_sec", 79.0, 0.1), change("energy_per_token", 4.0, -0.5)),
+        point(3, (), change("energy_per_token", 4.4, -0.5)),
+    ]
+    assert completed(0, looked, points) == levels(tokens_per_sec=80.0, energy_per_token=4.0)
+
+
+def test_levels_follow_the_changes_from_the_base() -> None:
+    base = levels(tokens_per_sec=80.0, energy_per_token=4.0)
+    changes = [
+        change("tokens_per_sec", 75.0, -0.5),
+        change("energy_per_token", 4.4, -0.5),
+        change("first_token", 0.5, 0.1),
+        change("gpu_memory", 1e9, None),
+    ]
+    found = changed_levels(base, changes)
+    assert [(one.metric, one.value) for one in found] == [
+        ("tokens_per_sec", pytest.approx(160.0)),
+        ("energy_per_token", pytest.approx(2.0)),
+    ]
