@@ -53,6 +53,7 @@ EXTRA = "extra."
 #: More choices of one key are no search but a list of everything.
 MAX_CHOICES = 64
 _RANGE = "a list of values, {min, max, step} or {min, max, log: true}"
+_Models = Annotated[list[Text], Expected("a list of models, each as llm.model_path")]
 
 
 class TuneConfig(BaseModel):
@@ -67,9 +68,12 @@ class TuneConfig(BaseModel):
             "{min, max, log: true}, which doubles; empty: the keys that matter on this machine."
         ),
     )
-    models: Annotated[list[Text], Expected("a list of models, each as llm.model_path")] = Field(
-        default_factory=list,
-        description="Other models or quantizations to try, each as llm.model_path.",
+    models: _Models | None = Field(
+        default=None,
+        description=(
+            "Other models or quantizations to try, each as llm.model_path; null: the model's other "
+            "quantizations in its folder that lose little, Q4_K_S to Q8_0, by their names."
+        ),
     )
     targets: Annotated[dict[str, float], Expected("a mapping of metrics to limits")] = Field(
         default_factory=dict,

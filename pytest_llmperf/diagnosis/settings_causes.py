@@ -15,7 +15,7 @@ from pytest_llmperf.diagnosis.sizes import (
     gpu_need,
     host_need,
 )
-from pytest_llmperf.models.file_types import FILE_TYPES, renamed
+from pytest_llmperf.models.file_types import FILE_TYPES, LOSE_LITTLE, quantized_beside
 from pytest_llmperf.text import shell_word
 
 #: On a CPU flash attention pays if reading the KV cache is this share of decoding.
@@ -28,8 +28,6 @@ _FAR_LARGER = 4
 _BITS = 15.0
 #: Smaller weights may stay in a CPU's caches: they are not read from memory for every token.
 _CACHED = 64 << 20
-#: Quantizations that lose little, the preferred one first.
-_KINDS = ("Q4_K_M", "Q5_K_M", "Q4_K_S", "Q5_K_S", "Q6_K", "Q8_0")
 
 
 def _flash_attention_off(situation: Situation) -> CauseEvidence | None:
@@ -139,7 +137,7 @@ def _weights_not_quantized(situation: Situation) -> CauseEvidence | None:
     if bits < _BITS:
         return None
     file = Path(str(situation.config.get("model_path", "")))
-    kind, quantized = _quantized(file)
+    kind, quantized = next(iter(quantized_beside(file).items()), (LOSE_LITTLE[0], None))
     size = round(llama.model_bytes * FILE_TYPES[kind].bits / bits)
     text = (
         f"the weights have {bits:.0f} bits: decoding reads {bytes_text(llama.model_bytes)} of them "
@@ -155,15 +153,6 @@ def _weights_not_quantized(situation: Situation) -> CauseEvidence | None:
     cached = situation.kv_per_token * situation.use.context
     slower = (llama.model_bytes + cached) / (size + cached)
     return CauseEvidence(text, remedy, slower, certain=False)
-
-
-def _quantized(file: Path) -> tuple[str, Path | None]:
-    """Return a quantization, and the file of it beside a model's if there is one."""
-    for kind in _KINDS:
-        other = file.with_name(f"{renamed(file.stem, kind)}.gguf")
-        if other != file and other.is_file():
-            return kind, other
-    return _KINDS[0], None
 
 
 SETTINGS_CAUSES = (

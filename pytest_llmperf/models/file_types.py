@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pytest_llmperf.models.blueprint import Tensor
 
@@ -102,6 +103,8 @@ FILE_TYPES: Mapping[str, FileType] = {
 }
 #: What a file is made of that is not quantized.
 UNQUANTIZED = ("F32", "F16", "BF16")
+#: Quantizations that lose little, the preferred one first.
+LOSE_LITTLE = ("Q4_K_M", "Q5_K_M", "Q4_K_S", "Q5_K_S", "Q6_K", "Q8_0")
 
 #: A quantization at the end of a file's name.
 _ENDING = re.compile(
@@ -158,6 +161,15 @@ def renamed(stem: str, kind: str) -> str:
     """Return a file's name (without ``.gguf``) with another quantization at its end."""
     ending = _ENDING.search(stem)
     return f"{stem}-{kind}" if ending is None else f"{stem[: ending.start() + 1]}{kind}"
+
+
+def quantized_beside(file: Path) -> dict[str, Path]:
+    """Return the other files of a model in its folder that lose little, by quantization.
+
+    They are known by their names, as ``renamed`` has them; the preferred one is the first.
+    """
+    named = {kind: file.with_name(f"{renamed(file.stem, kind)}.gguf") for kind in LOSE_LITTLE}
+    return {kind: other for kind, other in named.items() if other != file and other.is_file()}
 
 
 def is_quantized(tensor: Tensor) -> bool:

@@ -11,14 +11,17 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, product
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pytest_llmperf.diagnosis.registry import examine
 from pytest_llmperf.diagnosis.situation import Situation, Use, look_at_hardware, model_size
+from pytest_llmperf.models.file_types import quantized_beside
 from pytest_llmperf.tune.space import Settings, Space, answer_settings, same_key
 
 if TYPE_CHECKING:
     from pytest_llmperf.engine.info import EngineInfo
+    from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.tune.result import Phase, Point
     from pytest_llmperf.tune.space import Demand
     from pytest_llmperf.tune.study import StartedTrial, Study
@@ -221,6 +224,21 @@ def neighbours(tried: Tried) -> Iterator[Proposal]:
     """Yield untried neighbours of the best point."""
     best = tried.best_whole
     yield from _untried(tried, tried.space.neighbours(best), NEIGHBOUR)
+
+
+def other_models(setup: EngineSetup) -> Sequence[str]:
+    """Return the models to try, as ``llm.model_path`` has them.
+
+    Without ``tune.models`` they are today's other quantizations in the same folder.
+    """
+    given, model = setup.loaded.config.tune.models, setup.model
+    if given is not None or model is None:
+        return given or ()
+    written = str(setup.llm.resolved()["model_path"])
+    if "://" in written or PurePath(written).name != model.first.name:
+        return ()  # of a hub, or embedded: in a cache folder
+    beside = quantized_beside(model.first).values()
+    return [str(PurePath(written).with_name(one.name)) for one in beside]
 
 
 def models(tried: Tried, names: Sequence[str]) -> Iterator[Proposal]:

@@ -161,6 +161,11 @@ class TuneRun:
         notes = [*facts.notes]
         if problem:
             notes.append(f"the gain could not be measured: {problem}")
+        if winner is not None and "model_path" in winner.changed and self._tune.max_kl is None:
+            notes.append(
+                "the settings name another model or quantization, whose answers were not compared "
+                "with today's: llmperf quality does, and tune.max_kl bounds the difference"
+            )
         return TuneResult(
             before=_configuration(setup, {}, before, 0),
             winner=winner,

@@ -17,7 +17,7 @@ from pytest_llmperf.session.measuring import device_held
 from pytest_llmperf.tune.fit import MemoryBounds, Room
 from pytest_llmperf.tune.levels import changed_levels, completed
 from pytest_llmperf.tune.look import FirstLook, LookError
-from pytest_llmperf.tune.propose import Queue, Tried, suggestions
+from pytest_llmperf.tune.propose import Queue, Tried, other_models, suggestions
 from pytest_llmperf.tune.race import MEMORY, Racer, looked
 from pytest_llmperf.tune.result import Level, Point
 from pytest_llmperf.tune.runners import Runners
@@ -137,7 +137,7 @@ class SettingsSearch:
             values = next(iter(today.values.values()), {})
             config = self._setup.spec.config
             suggested = suggestions(config, info, self._demand, values, self._space)
-        self._queue = Queue(self._study, self._space, suggested, self._tune.models)
+        self._queue = Queue(self._study, self._space, suggested, other_models(self._setup))
         interrupted = False
         try:
             for phase in self._request.phases:

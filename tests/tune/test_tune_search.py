@@ -88,6 +88,23 @@ def test_a_model_is_tried_and_one_that_can_not_be_loaded_is_a_point_with_its_rea
     assert all(one.phase == 2 for one in result.points)
 
 
+def test_other_quantizations_in_the_folder_are_tried(tune: Tune, tmp_path: Path) -> None:
+    large, small = tiny_llama(width=512, name="wide-llama"), tiny_llama(quantization="Q8_0")
+    (tmp_path / "chat-F16.gguf").write_bytes(large.read_bytes())
+    # Besides one of the model: another model's, and one that loses much.
+    for name in ("chat-Q8_0.gguf", "other-Q8_0.gguf", "chat-Q2_K.gguf"):
+        (tmp_path / name).write_bytes(small.read_bytes())
+    section: dict[str, Any] = {"space": {"use_mmap": [True]}}
+    found = tune(section, request=TuneRequest(phases=(2,)), model_path="chat-F16.gguf")
+    assert [one.settings for one in found.points] == [{"model_path": "chat-Q8_0.gguf"}]
+    assert found.winner is not None
+    (note,) = (one for one in found.notes if "another model or quantization" in one)
+    assert "whose answers were not compared" in note
+    none = {**section, "models": []}
+    request = TuneRequest(phases=(2,), study="none")
+    assert tune(none, request=request, model_path="chat-F16.gguf").points == ()
+
+
 def test_a_model_that_makes_other_tokens_is_not_compared(tune: Tune, tmp_path: Path) -> None:
     def fill(model: TinyModel) -> None:
         model.vocabulary(None)
