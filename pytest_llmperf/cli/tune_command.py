@@ -49,12 +49,15 @@ def apply_command(arguments: argparse.Namespace) -> str:
     return shlex.join([*words[: len(words) - len(rest)], "--apply", *rest])
 
 
-def export_command(arguments: argparse.Namespace, settings: Sequence[str]) -> str:
+def export_command(arguments: argparse.Namespace, program: str, settings: Sequence[str]) -> str:
     """Return the command that prints the settings for another program.
 
-    ``settings``: those that the configuration file does not have, ``llm.n_batch=512``.
+    Args:
+        arguments: of the search.
+        program: as ``llmperf export`` names it.
+        settings: those that the configuration file does not have, ``llm.n_batch=512``.
     """
-    words = ["llmperf", "export", "llama-server"]
+    words = ["llmperf", "export", program]
     if arguments.config is not None:
         words += ["--config", str(arguments.config)]
     for setting in settings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +19,17 @@ from pytest_llmperf.cli.tune_command import (
 )
 
 if TYPE_CHECKING:
+    from pytest_llmperf.report.exports import Program
     from pytest_llmperf.session.setup import EngineSetup
     from pytest_llmperf.tune.finished import FinishedSearch
     from pytest_llmperf.tune.result import Configuration, TuneResult
+
+#: Other programs, and how their settings are called.
+_EXPORTS: Mapping[Program, str] = {
+    "llama-server": "as llama-server arguments",
+    "ollama": "as an Ollama Modelfile",
+    "python": "in Python",
+}
 
 
 @dataclass(frozen=True)
@@ -161,16 +169,28 @@ def _apply(result: TuneResult, arguments: argparse.Namespace, today: Today) -> N
         overrides=arguments.set,
         show=lambda diff: say("", *diff.splitlines()),
     )
-    if not applied.diff:
-        say("", f"{today.file} already has these settings")
-        return
     backup = f"; the old file is {applied.backup}" if applied.backup is not None else ""
-    say("", f"settings written to {today.file}{backup}")
-    command = _started(result.winner)
-    if command is None:
-        say(f"  for another program: {export_command(arguments, [])}")
+    if applied.diff:
+        say("", f"settings written to {today.file}{backup}")
     else:
+        say("", f"{today.file} already has these settings")
+    if command := _started(result.winner):
         say(f"  the server's command: {command}")
+    else:
+        say(*_exports(result.winner))
+
+
+def _exports(winner: Configuration) -> Iterator[str]:
+    """Yield the settings in the notation of each other program."""
+    from pytest_llmperf.report.exports import ExportError, export_settings, is_hub_model
+
+    file = None if is_hub_model(winner.settings) else winner.model_file
+    try:
+        for program, title in _EXPORTS.items():
+            text = export_settings(program, winner.settings, file)
+            yield from ("", f"the same settings {title}:", "", *text.splitlines())
+    except ExportError as error:
+        yield f"the settings can't be exported: {error}"
 
 
 def _say_next_steps(result: TuneResult, arguments: argparse.Namespace) -> None:
@@ -178,16 +198,16 @@ def _say_next_steps(result: TuneResult, arguments: argparse.Namespace) -> None:
         return
     changed = result.winner.changed.items()
     settings = [f"llm.{key}={_value(value)}" for key, value in changed]
-    command = _started(result.winner)
     say(
         "",
         "to write them into the configuration, without measuring again:",
         f"  {apply_command(arguments)}",
-        "to use them in llama-server (or ollama, python):"
-        if command is None
-        else "to start the server with them:",
-        f"  {command or export_command(arguments, settings)}",
     )
+    if command := _started(result.winner):
+        say("to start the server with them:", f"  {command}")
+    else:
+        exports = (export_command(arguments, program, settings) for program in _EXPORTS)
+        say("to use them in another program:", *(f"  {one}" for one in exports))
 
 
 def _started(configuration: Configuration) -> str | None:

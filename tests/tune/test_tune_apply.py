@@ -43,17 +43,22 @@ def test_a_proven_gain_is_written_down_and_applied_by_the_command_that_is_named(
     assert written["schema"] == "llmperf-tune/1"
     assert written["command"] == "llmperf tune --phase 1 -- -k short"
     assert written["winner"]["changed"] == {"n_batch": 512}
-    # Both commands that the text names do what it says.
-    apply, export = (line.strip() for line in found.outlines if line.startswith("  llmperf "))
-    assert export == "llmperf export llama-server --set llm.n_batch=512"
-    exported = project.run(*COMMAND[:-1], *shlex.split(export)[1:], timeout=60)
-    assert "-b 512" in exported.stdout.str()
+    # The commands that the text names do what it says.
+    apply, *exports = (line.strip() for line in found.outlines if line.startswith("  llmperf "))
+    programs = ("llama-server", "ollama", "python")
+    assert exports == [f"llmperf export {one} --set llm.n_batch=512" for one in programs]
+    exported = [project.run(*COMMAND[:-1], *shlex.split(one)[1:], timeout=60) for one in exports]
+    for part, one in zip(("-b 512", "num_batch 512", "n_batch=512,"), exported, strict=True):
+        assert part in one.stdout.str()
     assert apply == "llmperf tune --phase 1 --apply -- -k short"
     applied = project.run(*COMMAND[:-1], *shlex.split(apply)[1:], timeout=60)
     assert applied.ret == 0
     assert "nothing is measured again" in applied.stderr.str()
     assert "collected" not in applied.stdout.str()
     applied.stdout.fnmatch_lines(["-  n_batch: 1", "+  n_batch: 512", "settings written to *"])
+    # What they print stands below the diff, with the whole path of the model.
+    for one in exported:
+        assert one.stdout.str().strip() in applied.stdout.str()
     assert file.read_text() == old.replace("n_batch: 1\n", "n_batch: 512\n")
     (backup,) = _backups(project.path)
     assert backup.read_text() == old
