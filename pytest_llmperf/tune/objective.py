@@ -60,6 +60,10 @@ class Goal:
         over = self._over(log_level)
         return 1.0 if over is None or over > 0 else BEYOND
 
+    def missed(self, log_level: float) -> float:
+        """Return by how much a level misses the limit; 0 if it keeps it, or there is none."""
+        return max(self._over(log_level) or 0.0, 0.0)
+
     def _over(self, log_level: float) -> float | None:
         """Return the distance from the limit; None without one in the compared metric's unit."""
         if self.limit is None or self.of.unit is not self.metric.unit:
@@ -86,7 +90,8 @@ class Objective:
         """Difference of cost of each complete pair, candidate minus base; positive is worse.
 
         Pair i of several tests are their i-th ones. As long as every limit is missed, or kept,
-        it is the mean difference of the goals' metrics on the log scale.
+        it is the mean difference of the goals' metrics on the log scale. What keeps every limit
+        is better than what does not, however much that gains elsewhere.
         """
         columns, levels = [], []
         for goal in self.goals:
@@ -108,8 +113,16 @@ class Objective:
 
 
 def _difference(goals: Sequence[Goal], levels: Sequence[float], changes: Sequence[float]) -> float:
-    parts = zip(goals, levels, changes, strict=True)
-    whole = sum(goal.cost(level + change) - goal.cost(level) for goal, level, change in parts)
+    parts = [
+        (goal, old, old + change) for goal, old, change in zip(goals, levels, changes, strict=True)
+    ]
+    whole = sum(goal.cost(new) - goal.cost(old) for goal, old, new in parts)
+    before = sum(goal.missed(old) for goal, old, _ in parts)
+    after = sum(goal.missed(new) for goal, _, new in parts)
+    if after and not before:
+        whole = max(whole, after)
+    elif before and not after:
+        whole = min(whole, -before)
     return whole / sum(goal.weight(level) for goal, level in zip(goals, levels, strict=True))
 
 

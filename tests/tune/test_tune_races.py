@@ -87,6 +87,15 @@ def test_a_limit_that_would_be_missed_counts_as_one() -> None:
     )
 
 
+def test_what_keeps_every_limit_is_better_than_what_gains_more_and_misses_one() -> None:
+    objective = Objective((goal("end_to_end", 1.0), goal("first_token", 1.0)))
+    kept = {"end_to_end": 0.98, "first_token": 0.98}
+    # A twentieth too late, and ten times as fast in the other.
+    missed = {"end_to_end": 0.1, "first_token": 1.05}
+    assert between(objective, kept, **missed) > 0
+    assert between(objective, missed, **kept) < 0
+
+
 def test_where_every_limit_is_kept_the_change_counts_whole() -> None:
     objective = Objective((goal("end_to_end", 10.0),))
     assert between(objective, {"end_to_end": 2.0}, end_to_end=1.0) == pytest.approx(-math.log(2))
