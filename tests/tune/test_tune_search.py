@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from tiny_models import TinyModel, tiny_llama, tiny_model
-from tune_runs import Tune
+from tune_runs import Tune, propose_first
 
 import pytest_llmperf as perf
 from pytest_llmperf.metric_types import Direction
@@ -22,7 +21,6 @@ from pytest_llmperf.tune.errors import TuneError
 from pytest_llmperf.tune.look import FirstLook, LookError, look
 from pytest_llmperf.tune.request import TuneRequest
 from pytest_llmperf.tune.result import TuneResult
-from pytest_llmperf.tune.storage import file_url, open_storage
 
 
 def test_a_bad_setting_is_found_and_its_gain_proven(tune: Tune) -> None:
@@ -86,6 +84,17 @@ def test_a_model_is_tried_and_one_that_can_not_be_loaded_is_a_point_with_its_rea
     assert by_model[str(cut)].outcome == "unsupported"
     assert by_model[str(cut)].reason
     assert all(one.phase == 2 for one in result.points)
+
+
+def test_refinement_alone_tries_values_beside_todays(tune: Tune) -> None:
+    section = {"space": {"n_batch": [4, 64, 512], "use_mmap": [True, False]}}
+    wide = str(tiny_llama(width=512, name="wide-llama"))
+    result = tune(section, request=TuneRequest(phases=(3,)), model_path=wide, n_batch=64)
+    tried = [(one.phase, one.origin, one.settings) for one in result.points]
+    # Half-way to either neighbour, and nothing of a key without numbers.
+    assert tried == [(3, "neighbour", {"n_batch": one}) for one in (16, 181)]
+    assert all(one.outcome in ("measured", "lost") for one in result.points)
+    assert result.phases == (3,)
 
 
 def test_other_quantizations_in_the_folder_are_tried(tune: Tune, tmp_path: Path) -> None:
@@ -212,18 +221,11 @@ def test_answers_that_are_not_good_enough_are_no_winner(tune: Tune) -> None:
     ]
 
 
-def _propose_first(folder: Path, study: str, whole: dict[str, object]) -> None:
-    """Leave settings in a new study, as a worker that was killed would."""
-    storage = open_storage(file_url(folder / "cache" / "tune", study))
-    made = optuna.create_study(storage=storage, study_name=study, direction="minimize")
-    made.enqueue_trial({}, user_attrs={"proposed": whole, "origin": "sampler", "phase": 1})
-
-
 def test_a_cache_whose_answers_differ_too_much_is_rejected_and_the_search_goes_on(
     tune: Tune, tmp_path: Path
 ) -> None:
     space = {"n_batch": [1, 512], "type_k": ["f16", "q4_0"]}
-    _propose_first(tmp_path, "mine", {"n_batch": 512, "type_k": "q4_0"})
+    propose_first(tmp_path, "mine", {"n_batch": 512, "type_k": "q4_0"})
     result = tune(
         {"space": space, "max_kl": 1e-9},
         request=TuneRequest(phases=(1,), study="mine"),

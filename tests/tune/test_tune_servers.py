@@ -138,6 +138,22 @@ def test_a_load_that_is_void_is_a_point_with_its_reason(project: pytest.Pytester
     assert "unrecognized arguments: --no-such 1" in refused["reason"]
 
 
+def test_a_server_that_hangs_is_a_point_and_the_next_one_is_measured(
+    project: pytest.Pytester,
+) -> None:
+    start = START.replace(f" --plan {shlex.quote(PLAN)}", "")
+    hung, other = ('{"first": 60, "cached": 0}', '{"first": 0.03, "gap": 0.002, "cached": 0}')
+    space = {"extra.plan": [hung, other]}
+    configure(project.path, space, start=start, extra={"plan": PLAN}, generation_timeout="2s")
+    options = ("--prompt", "A question", "--max-tokens", "8", "--phase", "1", "--json", "out.json")
+    found = project.run(*COMMAND, *options, timeout=170)
+    assert found.ret == 0, found.stderr.str()
+    first, second = json.loads((project.path / "out.json").read_text())["points"]
+    assert (first["settings"], first["outcome"]) == ({"extra.plan": hung}, "lost")
+    assert first["reason"].startswith("a request took over 2 s: the best point's longest took ")
+    assert second["outcome"] in ("measured", "lost")
+
+
 def _tuning(folder: Path, space: dict[str, Any], **llm: Any) -> TuneRun:
     configure(folder, space, **llm)
     return TuneRun(SessionContext(perf.configuration(), FitWait()), TuneRequest())
