@@ -41,6 +41,12 @@ per second; anything unknown is null)::
                 (its loads; null where requests were sent one at a time)}]
     unmeasured  [{nodeid, outcome ("failed" or "skipped"), reason, location}], perf tests
                 that ran and could not be measured: no verdict is about them
+    load_curves [{name (node id without parameters), unit (of the loads: "requests/s" or "in
+                flight"), knee (the heaviest load whose request latency is at most twice that
+                of the lightest; null where no load is beyond it), points [{nodeid, load,
+                verdict (null where nothing was judged), metrics {name: {value, low, high}}}]
+                (from the lightest load to the heaviest)}] of tests that differ in their
+                load only
 
     roofline    share (of the limit), problem (why it is unknown), limit_tokens_per_sec,
                 bytes_per_token, depth (positions a decode step looks at, on average),
@@ -89,8 +95,14 @@ per second; anything unknown is null)::
     load        pattern (in words), arrivals ("closed", "constant", "poisson" or "trace"),
                 concurrency, rate (null where it has none), loads, requests (in all of them),
                 faults {kind: requests}, first_token_since_sent, slip (95% of the requests were
-                sent at most so late), chunk_gap (all seconds; null where unknown), server [text]
-                (what its own counters say)
+                sent at most so late), client_busy (share of a core), chunk_gap (times are
+                seconds, null where unknown), server [text] (what its own counters say), counters
+                [{address: counters}] (of each load; null where a server published none)
+
+    counters    of a server during a load (engine/server/server_side.py): server, readings,
+                failed, running, waiting and kv_use {peak, mean}, waiting_share, preemptions,
+                prompt_tokens, generated_tokens, cache_hits, cache_queries,
+                generated_before, generated_after, went_back; null is unknown, never 0
 
     gpu         a GPU that was watched through NVML: index (nvidia-smi's), name, uuid,
                 mig (the slice's profile), mig_mode, memory_bytes, memory_bus_bits,
@@ -121,6 +133,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_llmperf.atomic_write import atomic_write
 from pytest_llmperf.gate.combine import count_kinds
 from pytest_llmperf.gate.verdict import FailPolicy, VerdictKind, fails
+from pytest_llmperf.report.bounded import bounded
+from pytest_llmperf.report.load_curve import curves_of_session
 from pytest_llmperf.session.roofline import roofline_json
 
 if TYPE_CHECKING:
@@ -133,9 +147,6 @@ if TYPE_CHECKING:
     from pytest_llmperf.session.shown_timelines import ShownTimeline
 
 SCHEMA_VERSION = 1
-
-#: Numbers beyond this are no measurement: the ends of intervals of very few samples.
-_LARGEST = 1e100
 
 
 class ReportError(Exception):
@@ -181,6 +192,7 @@ def session_json(session: SessionResult) -> dict[str, Any]:
         "counts": {kind.value: number for kind, number in counts.items()},
         "tests": [_test(test, session.history) for test in session.tests],
         "unmeasured": [asdict(test) for test in session.unmeasured],
+        "load_curves": [curve.to_json() for curve in curves_of_session(session)],
     }
 
 
@@ -285,8 +297,8 @@ def _quality(test: TestResult) -> dict[str, Any] | None:
             "direction": row.check.metric.direction.value,
             "limit": row.check.limit,
             "value": row.summary.value if row.summary else None,
-            "low": _bounded(row.summary.low) if row.summary else None,
-            "high": _bounded(row.summary.high) if row.summary else None,
+            "low": bounded(row.summary.low) if row.summary else None,
+            "high": bounded(row.summary.high) if row.summary else None,
             "verdict": row.verdict.kind.value if row.verdict else None,
             "explanation": row.verdict.explanation if row.verdict else None,
         }
@@ -319,9 +331,9 @@ def _metric(row: CheckResult, history: PastLevels | None) -> dict[str, Any]:
         "tolerance": check.tolerance,
         "calibrated": asdict(check.calibrated) if check.calibrated else None,
         "value": summary.value if summary else None,
-        "low": _bounded(summary.low) if summary else None,
-        "high": _bounded(summary.high) if summary else None,
-        "level": _bounded(summary.level) if summary else None,
+        "low": bounded(summary.low) if summary else None,
+        "high": bounded(summary.high) if summary else None,
+        "level": bounded(summary.level) if summary else None,
         "processes": summary.processes if summary else 0,
         "iterations": summary.iterations if summary else 0,
         # Samples that are no numbers are the reason of an error verdict.
@@ -350,22 +362,18 @@ def _progress(row: CheckResult) -> dict[str, Any] | None:
         return None
     return {
         "against": found.against,
-        "differences": [_bounded(one) for one in found.differences],
+        "differences": [bounded(one) for one in found.differences],
         "looks": [
-            [one.samples, _bounded(one.effect), _bounded(one.low), _bounded(one.high)]
+            [one.samples, bounded(one.effect), bounded(one.low), bounded(one.high)]
             for one in found.looks
         ],
     }
 
 
-def _bounded(value: float | None) -> float | None:
-    return None if value is None or abs(value) > _LARGEST else value
-
-
 def _proof(proof: Proof) -> dict[str, Any]:
     """The proof's numbers; an end of an interval that is not known yet is null, not infinite."""
     return {
-        name: _bounded(value) if isinstance(value, float) else value
+        name: bounded(value) if isinstance(value, float) else value
         for name, value in asdict(proof).items()
     }
 
@@ -375,8 +383,8 @@ def _baseline(row: CheckResult) -> dict[str, Any] | None:
         return None
     return {
         "value": row.baseline.value,
-        "low": _bounded(row.baseline.low),
-        "high": _bounded(row.baseline.high),
+        "low": bounded(row.baseline.low),
+        "high": bounded(row.baseline.high),
         "sessions": row.baseline_sessions,
         "sources": list(row.baseline_sources),
         "levels": list(row.baseline_levels),

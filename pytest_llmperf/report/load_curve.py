@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_llmperf.metrics import METRICS
+from pytest_llmperf.report.bounded import bounded
 from pytest_llmperf.report.cells import BOLD, NOTHING, paint
 from pytest_llmperf.text import columns, display_width, printable, wrap_node_id, wrap_words
-from pytest_llmperf.units import format_quantity
+from pytest_llmperf.units import format_with_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,15 +22,17 @@ COLUMNS = (
     "requests_per_sec",
     "output_tokens_per_sec",
     "first_token",
+    "time_per_output_token",
     "request_latency",
-    "tokens_per_sec",
     "goodput",
 )
+#: Tests under load show the one; their curve shows the other, the same quantity inverted.
+_RATE, _TIME = "tokens_per_sec", "time_per_output_token"
 _LATENCY, _KNEE = "request_latency", 2.0
 _PER_SECOND = "requests/s"
 LEGEND = (
-    "* knee: the heaviest load whose request latency is at most twice that of the lightest; the "
-    "values are medians, and loads were not compared with one another"
+    "* knee: the heaviest load whose request latency is at most twice that of the lightest; "
+    "values are medians [95% intervals], and loads were not compared with one another"
 )
 _UNDER = ", under load:"
 
@@ -40,6 +43,11 @@ class Figure(NamedTuple):
     value: float
     low: float | None
     high: float | None
+
+    @property
+    def inverse(self) -> Figure:
+        """Return the figure of the inverse quantity, exact for an interval in logarithms."""
+        return Figure(1 / self.value, self.high and 1 / self.high, self.low and 1 / self.low)
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,31 @@ class LoadCurve:
                 return before
         return None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "knee": None if self.knee is None else self.knee.load,
+            "points": [
+                {
+                    "nodeid": one.nodeid,
+                    "load": one.load,
+                    "verdict": one.verdict or None,
+                    "metrics": {
+                        name: {
+                            "value": one.figures[name].value,
+                            "low": bounded(one.figures[name].low),
+                            "high": bounded(one.figures[name].high),
+                        }
+                        for name in COLUMNS
+                        if name in one.figures
+                    },
+                }
+                for one in self.points
+            ],
+        }
+
     @property
     def metrics(self) -> list[str]:
         """Names of the metrics that any point has."""
@@ -116,7 +149,7 @@ def curves_of_session(session: SessionResult) -> list[LoadCurve]:
         verdict = test.worst.kind.value if test.worst is not None else ""
         load = test.load.rate if test.load.concurrency is None else test.load.concurrency
         if load is not None:
-            point = LoadPoint(test.nodeid, load, figures, verdict)
+            point = LoadPoint(test.nodeid, load, _with_time_per_token(figures), verdict)
             found.append((test.workload, test.load.arrivals, point))
     return _curves(found)
 
@@ -132,11 +165,19 @@ def curves_of_report(report: ReportedSession) -> list[LoadCurve]:
             for one in test.metrics
             if one.value is not None
         }
+        verdict = test.worst.value if test.worst is not None else ""
         load = test.load.rate if test.load.concurrency is None else test.load.concurrency
         if load is not None:
-            point = LoadPoint(test.nodeid, load, figures, test.worst.value if test.worst else "")
+            point = LoadPoint(test.nodeid, load, _with_time_per_token(figures), verdict)
             found.append((test.workload.summary, test.load.arrivals, point))
     return _curves(found)
+
+
+def _with_time_per_token(figures: dict[str, Figure]) -> dict[str, Figure]:
+    """Return figures with the time per token, where only its inverse was measured."""
+    if _RATE in figures and figures[_RATE].value:
+        figures.setdefault(_TIME, figures[_RATE].inverse)
+    return figures
 
 
 def _curves(tests: Iterable[tuple[str, str, LoadPoint]]) -> list[LoadCurve]:
@@ -190,4 +231,4 @@ def _fits(lines: Sequence[str], width: int) -> bool:
 
 
 def _text(name: str, figure: Figure | None) -> str:
-    return NOTHING if figure is None else format_quantity(figure.value, METRICS[name].unit)
+    return NOTHING if figure is None else format_with_interval(*figure, METRICS[name].unit)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from pytest_llmperf.engine.server.server_side import ServerSide
 from pytest_llmperf.gate.words import count, percent
 from pytest_llmperf.measure.load_metrics import LoadFigures
 from pytest_llmperf.measure.load_pattern import LoadPattern
@@ -35,6 +36,7 @@ class ShownLoad:
         client_busy: share of a core that the client computed on, the worst load's.
         chunk_gap: median of the loads' median times between chunks; a chunk is not a token.
         server: what the server's own counters say of the loads, in words; empty if it has none.
+        counters: of each load, these counters by the server's address; None where it has none.
     """
 
     pattern: str
@@ -49,6 +51,7 @@ class ShownLoad:
     client_busy: float = 0.0
     chunk_gap: float | None = None
     server: tuple[str, ...] = ()
+    counters: tuple[Mapping[str, ServerSide | None], ...] = ()
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -76,7 +79,8 @@ class ShownLoad:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON types."""
-        return asdict(self)
+        items = asdict(self).items()
+        return {name: list(one) if isinstance(one, tuple) else one for name, one in items}
 
 
 def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> ShownLoad | None:
@@ -102,6 +106,7 @@ def shown_load(pattern: LoadPattern, processes: Sequence[ProcessSample]) -> Show
         client_busy=max((one.client_busy for one in figures), default=0.0),
         chunk_gap=_median([one.chunk_gap.median for one in figures if one.chunk_gap is not None]),
         server=server_lines(figures),
+        counters=tuple(one.servers for one in figures),
     )
 
 

@@ -58,6 +58,8 @@ def test_a_started_server_is_gated_under_load(project, quiet_machine):
     # Each sample's server has another port; they are no replicas.
     (counters,) = load["server"]
     assert counters.startswith("llama.cpp's own counters: ")
+    generated = [one["generated_tokens"] for each in load["counters"] for one in each.values()]
+    assert generated == [12 * 8] * 3
     found = metrics(project)
     assert found["requests_per_sec"]["unit"] == "/s"
     # Eight tokens of each answer.

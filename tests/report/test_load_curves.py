@@ -27,6 +27,7 @@ def at(load: float, latency: float, *, closed: bool = False, work: str = "1 requ
     rows = (
         row("requests_per_sec", *(load * v for v in (0.99, 1.0, 0.98)), limit=0.5),
         row("request_latency", *(latency * v for v in (1.0, 1.01, 0.99)), limit=60.0),
+        row("tokens_per_sec", *(100 / latency * v for v in (1.0, 1.01, 0.99)), gated=False),
     )
     pattern = f"{load:g} in flight" if closed else f"{load:g} requests/s"
     shown = ShownLoad(
@@ -78,7 +79,7 @@ def test_the_terminal_shows_a_row_for_each_load(swept: SessionResult, width: int
     assert max(map(len, lines)) <= max(width, 40)
     text = "\n".join(lines)
     assert "2 *" in text
-    assert "2.50 s" in text
+    assert "2.50 [2.44, 2.56] s" in text
     assert "* knee: the heaviest load" in " ".join(text.split())
     assert load_curve_lines(session(short_answer()), width, color=False) == []
 
@@ -91,21 +92,56 @@ def test_a_report_shows_the_same_curve_in_markdown_and_html(swept: SessionResult
     assert "load curve of" in page
     assert "knee: 2 requests/s" in page
     html = load_curves(report)
-    assert html.count("<svg") == 1
+    assert html.count("<svg") == 2
     assert html.count("<tr>") == 5
     assert "<title>request latency, up to" in html
-    assert re.findall(r"<text class=below[^>]*>(\d+)<", html) == ["8", "4", "2", "1"]
+    assert re.findall(r"<text class=below[^>]*>(\d+)<", html) == ["8", "4", "2", "1"] * 2
     assert load_curves(session_of(session_json(session(short_answer())))) == ""
+
+
+def test_a_page_has_the_interval_of_every_value(swept: SessionResult) -> None:
+    page = session_markdown(session_of(session_json(swept)))
+    assert "time per token 90.0 [87.8, 92.3] ms, request latency 9.00 [8.78, 9.23] s" in page
+
+
+def test_time_per_token_is_shown_where_its_inverse_was_measured(swept: SessionResult) -> None:
+    (curve,) = curves_of_session(swept)
+    rate = swept.tests[1].rows[2].summary
+    assert rate is not None
+    assert rate.low is not None
+    assert rate.high is not None
+    shown = curve.points[0].figures["time_per_output_token"]
+    assert shown == pytest.approx((1 / rate.value, 1 / rate.high, 1 / rate.low))
+    assert shown.low is not None
+    assert shown.high is not None
+    assert shown.low < shown.value < shown.high
+
+
+def test_the_json_has_each_curve_with_its_knee(swept: SessionResult) -> None:
+    data = session_json(swept)
+    (curve,) = data["load_curves"]
+    assert (curve["name"], curve["unit"], curve["knee"]) == (NAME, "requests/s", 2)
+    assert [point["load"] for point in curve["points"]] == [1, 2, 4, 8]
+    point = curve["points"][1]
+    assert (point["nodeid"], point["verdict"]) == (f"{NAME}[2]", "no baseline")
+    assert list(point["metrics"]) == [
+        "requests_per_sec",
+        "time_per_output_token",
+        "request_latency",
+    ]
+    latency = point["metrics"]["request_latency"]
+    assert latency["low"] < latency["value"] == 1.5 < latency["high"]
+    assert session_json(session(short_answer()))["load_curves"] == []
 
 
 def test_loads_that_have_no_room_below_the_axis_are_left_out() -> None:
     many = session(*(at(rate, 1.0) for rate in (1, 2, 30, 31, 60)))
     html = load_curves(session_of(session_json(many)))
-    assert re.findall(r"<text class=below[^>]*>(\d+)<", html) == ["60", "31", "2"]
+    assert re.findall(r"<text class=below[^>]*>(\d+)<", html) == ["60", "31", "2"] * 2
 
 
 def test_a_narrow_terminal_gets_the_metrics_in_several_tables(swept: SessionResult) -> None:
-    narrow, wide = (load_curve_lines(swept, width, color=False) for width in (36, 80))
+    narrow, wide = (load_curve_lines(swept, width, color=False) for width in (36, 120))
     assert len(narrow) > len(wide)
     tables = narrow[: next(at for at, line in enumerate(narrow) if line.startswith("* "))]
     for label in ("requests/s", "request latency"):

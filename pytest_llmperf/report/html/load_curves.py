@@ -23,7 +23,13 @@ _DRAWING_LEGEND = (
     "intervals, cut off at twice the median, and the dashed line is at the knee"
 )
 #: What is drawn over the load, where it was measured.
-_DRAWN = ("first_token", "request_latency", "output_tokens_per_sec", "goodput")
+_DRAWN = (
+    "first_token",
+    "time_per_output_token",
+    "request_latency",
+    "output_tokens_per_sec",
+    "goodput",
+)
 
 
 def load_curves(report: ReportedSession) -> str:

@@ -1,0 +1,11 @@
+"""Ends of intervals that are numbers for a file: those of very few samples are beyond measure."""
+
+from __future__ import annotations
+
+#: Numbers beyond this are no measurement.
+_LARGEST = 1e100
+
+
+def bounded(value: float | None) -> float | None:
+    """Return a number; None for one that is too large to be a measurement."""
+    return None if value is None or abs(value) > _LARGEST else value
