@@ -4,7 +4,11 @@ The simulator of the tests runs as a process and notes when it had read each req
 wrote each chunk, on the clock that both processes share. Its latencies are the truth; the rate and
 the goodput are computed from its own times. Each figure must agree within 1% or 0.3 ms. Then the
 whole server stops once for two seconds: every request that was due meanwhile must show the wait.
-Last, of 10,000 requests, of which a twentieth fails in every way there is, none may be lost.
+The latency since the request was sent, which ``vllm bench serve`` and GuideLLM report, stands
+beside it for the same requests, once with a limit on how many are in flight (``vllm bench serve
+--max-concurrency``), beyond which they wait in the client. Last, of 10,000 requests, of which a
+twentieth fails in every way there is, none may be lost, and the client's memory may not grow by
+more than 4 KiB for each.
 
     .venv/bin/python benchmarks/server_truth.py
 
@@ -28,13 +32,19 @@ from typing import Any
 
 import psutil
 
-from pytest_llmperf.engine.server.answer import ServerRequest
+from pytest_llmperf.engine.server.answer import ServerAnswer, ServerRequest
 from pytest_llmperf.engine.server.client import ServerClient
 from pytest_llmperf.engine.server.generator import LoadGenerator
-from pytest_llmperf.engine.server.load_result import LoadResult
+from pytest_llmperf.engine.server.load_result import LoadResult, RequestOutcome
 from pytest_llmperf.engine.server.schedule import Schedule, closed, poisson
 from pytest_llmperf.engine.server.settings import ServerSettings
-from pytest_llmperf.measure.load_metrics import good_answers, load_figures, slips
+from pytest_llmperf.measure.load_metrics import (
+    Since,
+    first_token,
+    good_answers,
+    load_figures,
+    slips,
+)
 from pytest_llmperf.measure.load_validity import load_findings
 
 SIMULATOR = Path(__file__).resolve().parent.parent / "tests" / "support" / "server_simulator.py"
@@ -43,6 +53,10 @@ FIRST, GAP, TOKENS = 0.05, 0.01, 33
 SHARE, SECONDS = 0.01, 0.0003
 #: The whole server stops: seconds after the first request, and for how long.
 STOP_AT, STOP_FOR = 2.0, 2.0
+#: Requests in flight at most, where that is limited. On average there are 23.
+AT_ONCE = 32
+#: Bytes by which the client may grow for each request.
+MAX_BYTES = 4096
 
 Truths = Sequence[Mapping[str, Any]]
 
@@ -75,8 +89,10 @@ def first(number: int, *, in_step: bool = False) -> float:
     return FIRST * (1 if number % 4 else 4) + (0.0 if in_step else GAP * (number * 0.618 % 1.0))
 
 
-async def load(url: str, schedule: Schedule, count: int, *, in_step: bool = False) -> LoadResult:
-    """Put a load on the server."""
+async def load(
+    url: str, schedule: Schedule, count: int, *, in_step: bool = False, at_once: int | None = None
+) -> LoadResult:
+    """Put a load on the server; beyond ``at_once`` requests in flight, others wait to be sent."""
     requests = [
         ServerRequest(
             "hi",
@@ -85,12 +101,22 @@ async def load(url: str, schedule: Schedule, count: int, *, in_step: bool = Fals
         )
         for number in range(count)
     ]
+    limit = asyncio.Semaphore(at_once or count)
     async with ServerClient(ServerSettings(url)) as client:
-        return await LoadGenerator(client.ask, requests, schedule).run()
+
+        async def ask(request: ServerRequest) -> ServerAnswer:
+            async with limit:
+                return await client.ask(request)
+
+        return await LoadGenerator(ask if at_once else client.ask, requests, schedule).run()
 
 
 def true_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
-    """Return the figures from the server's own times, of requests that began when it had them."""
+    """Return the figures from the server's own times.
+
+    Requests began when it had them, or when they were due.
+    """
+    due = {one.number: one.due for one in result.outcomes}
     firsts = [one["chunks"][0][0] - one["received"] for one in truths]
     ends = [one["chunks"][-1][0] - one["received"] for one in truths]
     gaps = [
@@ -107,6 +133,8 @@ def true_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
         "first token": median(firsts),
         "time per token": median(gaps),
         "end to end": median(ends),
+        "first from due": median(one["chunks"][0][0] - due[one["number"]] for one in truths),
+        "end from due": median(one["chunks"][-1][0] - due[one["number"]] for one in truths),
         "requests/s": len(truths) / seconds,
         "tokens/s": len(truths) * TOKENS / seconds,
         "goodput": good / len(truths),
@@ -130,6 +158,8 @@ def measured_figures(result: LoadResult, truths: Truths) -> dict[str, float]:
         "first token": latencies["first_token"].median,
         "time per token": latencies["time_per_output_token"].median,
         "end to end": latencies["end_to_end"].median,
+        "first from due": figures.from_schedule["first_token"].median,
+        "end from due": figures.from_schedule["end_to_end"].median,
         "requests/s": figures.requests_per_sec,
         "tokens/s": figures.output_tokens_per_sec,
         "goodput": good_answers(result, limits) / len(result.outcomes),
@@ -199,20 +229,36 @@ def compare(name: str, schedules: Sequence[Schedule], count: int, *, in_step: bo
     return fine
 
 
-def stop_shows(rate: float, seed: int) -> bool:
+def showing(within: Sequence[RequestOutcome], since: Since, end: float) -> tuple[int, float]:
+    """Return how many first tokens took at least the rest of a stop, and the median of all.
+
+    Args:
+        within: requests that were due in the stop.
+        since: where their latencies begin.
+        end: of the stop, on the client's clock.
+    """
+    latencies = [first_token(one, since) or 0.0 for one in within]
+    shown = sum(took >= end - one.due for took, one in zip(latencies, within, strict=True))
+    return shown, median(latencies)
+
+
+def stop_shows(rate: float, seed: int, at_once: int | None = None) -> bool:
     """Stop the server once; print whether requests due meanwhile show it."""
     schedule = poisson(rate, seed=seed, duration=STOP_AT + STOP_FOR + 2.0)
     plan = {"first": FIRST, "gap": GAP}
     with simulator(plan, "--stop", str(STOP_AT), str(STOP_FOR)) as url:
-        result = asyncio.run(load(url, schedule, len(schedule.due)))
+        result = asyncio.run(load(url, schedule, len(schedule.due), at_once=at_once))
         _, (begin, end) = fetch_truth(url)
     within = [one for one in result.outcomes if begin <= one.due < end]
-    shown = [one for one in within if one.times and one.times[0] >= end]
+    if not within:
+        print("no request was due in the stop")
+        return False
+    due, sent = (showing(within, since, end) for since in ("due", "sent"))
+    limit = f"{at_once} in flight at most" if at_once else "any number in flight"
     print(
-        f"a stop of {STOP_FOR:g} s: {len(within)} of {len(result.outcomes)} requests were due in "
-        f"it; {len(shown)} of them have the rest of it in their first token"
+        f"{limit:22} {len(within):10} {due[0]:22} {sent[0]:12} {due[1]:25.3f} s {sent[1]:10.3f} s"
     )
-    return len(shown) == len(within) > 0
+    return due[0] == len(within)
 
 
 def none_is_lost(count: int) -> bool:
@@ -231,16 +277,19 @@ def none_is_lost(count: int) -> bool:
     before = psutil.Process().memory_info().rss
     with simulator({}) as url:
         result = asyncio.run(send(url))
+        grown = psutil.Process().memory_info().rss - before
         truths, _ = fetch_truth(url)
-    grown = psutil.Process().memory_info().rss - before
     failed = Counter(one.fault for one in result.outcomes if one.fault is not None)
-    good = sum(failed.values()) == len(range(0, count, 20)) and [
-        one.number for one in result.outcomes
-    ] == list(range(count))
+    good = (
+        sum(failed.values()) == len(range(0, count, 20))
+        and [one.number for one in result.outcomes] == list(range(count))
+        and grown <= MAX_BYTES * count
+    )
     print(
         f"{count} requests: {len(result.outcomes)} came to an end, {len(truths)} reached the "
         f"server, {sum(failed.values())} failed ({dict(failed)}); "
-        f"{result.window[1] - result.window[0]:.1f} s, {grown / count:.0f} bytes each"
+        f"{result.window[1] - result.window[0]:.1f} s, {grown / count:.0f} bytes each, "
+        f"at most {MAX_BYTES}"
     )
     return good
 
@@ -270,7 +319,16 @@ def main() -> int:
             [poisson(50, seed=arguments.seed + number, requests=250) for number in times],
             250,
         ),
+    ]
+    print(
+        f"\na stop of {STOP_FOR:g} s, in the first token of requests due in it, from when each was "
+        "due and\nsince each was sent (as vllm bench serve and GuideLLM count)\n"
+        f"{'':22} {'due in it':>10} {'showing it: from due':>22} {'since sent':>12} "
+        f"{'median: from due':>27} {'since sent':>12}"
+    )
+    fine += [
         stop_shows(50.0, arguments.seed),
+        stop_shows(50.0, arguments.seed, AT_ONCE),
         none_is_lost(10_000),
     ]
     return 0 if all(fine) else 1
