@@ -11,6 +11,9 @@ Chunks come at a rate that all of them keep up with, so that each is read by its
 sent as fast as answers come. The CPU time says how many of each one core would sustain.
 
     .venv/bin/python benchmarks/client_capacity.py
+
+Exit status 0 if this project's client sustains at least 90% of what bare aiohttp does, in the
+median over rounds, of both requests and chunks; 1 if not.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -58,6 +61,8 @@ HEAD = (
 )
 #: Seconds between the chunks of an answer; chunks per answer, and requests, that are measured.
 TICK, TOKENS, REQUESTS = 0.004, 400, 1000
+#: The least share of bare aiohttp's rates.
+SHARE = 0.9
 
 
 def framed(*frames: str) -> bytes:
@@ -203,20 +208,36 @@ async def measure(port: int, rounds: int, seed: int) -> dict[str, dict[str, list
     return rates
 
 
-def show(rates: dict[str, dict[str, list[float]]]) -> None:
+def shares(by_client: Mapping[str, Sequence[float]], name: str) -> list[float]:
+    """Return a client's rate as a share of bare aiohttp's in each round, from the lowest up."""
+    pairs = zip(by_client[name], by_client["bare"], strict=True)
+    return sorted(own / bare for own, bare in pairs)
+
+
+def show(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     """Print a table: each rate with its spread, and its share of bare aiohttp's in the round."""
     print(f"{'':12} {'client':8} {'median':>8} {'lowest':>8} {'highest':>8}   share of bare")
     for quantity, by_client in rates.items():
         for name, values in by_client.items():
-            shares = sorted(a / b for a, b in zip(values, by_client["bare"], strict=True))
+            found = shares(by_client, name)
             print(
                 f"{quantity:12} {name:8} {median(values):8.0f} {min(values):8.0f} "
-                f"{max(values):8.0f}   {median(shares):.0%} ({shares[0]:.0%} to {shares[-1]:.0%})"
+                f"{max(values):8.0f}   {median(found):.0%} ({found[0]:.0%} to {found[-1]:.0%})"
             )
 
 
-def main() -> None:
-    """Start the server, measure, print."""
+def too_slow(rates: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
+    """Return the rates in which this project's client sustains too little, in words."""
+    found = {name: median(shares(by_client, "ours")) for name, by_client in rates.items()}
+    return [
+        f"{name}: {share:.0%} of bare aiohttp, less than {SHARE:.0%}"
+        for name, share in found.items()
+        if share < SHARE
+    ]
+
+
+def main() -> int:
+    """Start the server, measure, print; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seed", type=int, default=1)
@@ -224,13 +245,18 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.serve:
         asyncio.run(serve())
-        return
+        return 0
     command = [sys.executable, str(Path(__file__).resolve()), "--serve"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout is not None
         port = int(server.stdout.readline())
-        show(asyncio.run(measure(port, arguments.rounds, arguments.seed)))
+        rates = asyncio.run(measure(port, arguments.rounds, arguments.seed))
+    show(rates)
+    slow = too_slow(rates)
+    for line in slow:
+        print(line, file=sys.stderr)
+    return 1 if slow else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
