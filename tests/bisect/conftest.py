@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from scripted_histories import ISOLATED
+from bisect_command import FILES, Command
+from scripted_histories import ISOLATED, git
 
 from pytest_llmperf.bisect.evidence import BisectEvidence
 
@@ -41,3 +42,16 @@ def cache(tmp_path: Path) -> Path:
 def evidence(cache: Path) -> Iterator[BisectEvidence]:
     with BisectEvidence(cache, ["a search"]) as held:
         yield held
+
+
+@pytest.fixture
+def command(root: Path, tmp_path: Path) -> Command:
+    """A repository with one commit of the small application."""
+    root.mkdir()
+    git(root, "init", "--quiet", "-b", "main")
+    made = Command(root, tmp_path / "home")
+    made.home.mkdir()
+    for name, content in FILES.items():
+        made.write(name, content)
+    made.commit("the first one")
+    return made

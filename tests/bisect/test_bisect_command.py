@@ -9,139 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from bisect_command import CONFIG, FILES, ROOT, SLOW, TEST, Command
 from scripted_histories import git
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as POSIX has them")
-
-APP = """
-import time
-
-def answer(prompt, max_tokens=4):
-    for number in range(max_tokens or 4):
-        time.sleep({seconds})
-        yield f"word{{number}} "
-"""
-TEST = """
-import pytest
-
-@pytest.mark.end_to_end(tolerance="20%")
-def test_a(llm_engine):
-    llm_engine.generate("hello", max_tokens=4)
-"""
-CONFIG = """
-llm:
-  engine: app
-  target: toy:answer
-  n_threads: 1
-  n_threads_batch: 1
-perf:
-  processes: 1
-  iterations: 3
-"""
-FILES = {
-    "toy.py": APP.format(seconds=0.003),
-    "tests/perf/test_it.py": TEST,
-    "config.yaml": CONFIG,
-    # What else ran on the machine voids no sample here.
-    "conftest.py": (
-        "from pytest_llmperf.session import machine_watch\nmachine_watch.judge = lambda *_: []\n"
-    ),
-    "pytest.ini": "[pytest]\naddopts = -p no:cacheprovider -p no:hypothesispytest\n",
-    ".gitignore": "__pycache__/\n",
-}
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Command:
-    """A project's folder, and the command called in it.
-
-    Attributes:
-        root: the project's.
-        home: beside it: the cache, and what is written.
-    """
-
-    root: Path
-    home: Path
-
-    def commit(self, message: str, **files: str) -> str:
-        """Write files (``name="content"``, ``__`` for a dot, ``___`` a slash) and commit."""
-        for name, content in files.items():
-            self.write(name.replace("___", "/").replace("__", "."), content)
-        git(self.root, "add", "--all")
-        git(self.root, "commit", "--quiet", "--allow-empty", "-m", message)
-        return git(self.root, "rev-parse", "HEAD")
-
-    def write(self, name: str, content: str) -> None:
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-
-    def start(self, *words: str, cwd: str = ".") -> subprocess.Popen[str]:
-        environ = {name: value for name, value in os.environ.items() if "PYTEST" not in name}
-        own = {
-            "PYTHONPATH": str(ROOT),
-            "LLMPERF_CACHE_DIR": str(self.home / "cache"),
-            "LLMPERF_DEVICE_LOCK": str(self.home / "device.lock"),
-            "COLUMNS": "80",
-        }
-        return subprocess.Popen(
-            [sys.executable, "-m", "pytest_llmperf.cli", "bisect", *words],
-            cwd=self.root / cwd,
-            env={**environ, **own},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *words: str, cwd: str = ".") -> Said:
-        """Call it; ``--json`` is read."""
-        process = self.start("--json", str(self.home / "out.json"), *words, cwd=cwd)
-        out, err = process.communicate(timeout=300)
-        report = self.home / "out.json"
-        data = json.loads(report.read_text()) if report.exists() else {}
-        return Said(process.returncode, out, err, data)
-
-    def left(self) -> list[Path]:
-        """Return what is left of checkouts."""
-        return list((self.home / "cache" / "worktrees").glob("*/*"))
-
-
-@dataclass
-class Said:
-    """What a command printed, its exit status and what it wrote."""
-
-    status: int
-    out: str
-    err: str
-    data: dict[str, Any]
-
-    @property
-    def words(self) -> str:
-        """All output, its white space as one space."""
-        return " ".join(f"{self.out} {self.err}".split())
-
-
-@pytest.fixture
-def command(root: Path, tmp_path: Path) -> Command:
-    root.mkdir()
-    git(root, "init", "--quiet", "-b", "main")
-    made = Command(root, tmp_path / "home")
-    made.home.mkdir()
-    for name, content in FILES.items():
-        made.write(name, content)
-    made.commit("the first one")
-    return made
-
-
-#: So much slower that no neighbour hides it.
-SLOW = APP.format(seconds=0.012)
 
 
 def test_the_slow_commit_is_named_with_its_effect_and_how_sure_that_is(command: Command) -> None:

@@ -21,6 +21,21 @@ def real_server(*arguments: str) -> str:
     return f"{{python}} {quoted} --port {{port}}"
 
 
+def serve_script(gap: float) -> str:
+    """Return a project's own ``serve.py PORT``: a simulated server of this time per token."""
+    return f"""
+import asyncio, sys
+sys.path.insert(0, {str(SUPPORT)!r})
+from server_simulator import Plan, ServerSimulator
+
+async def main():
+    async with ServerSimulator(Plan(first=0.005, gap={gap}), port=int(sys.argv[1])):
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
 @contextmanager
 def simulated_servers(**usual: object) -> Iterator[Callable[..., str]]:
     """Start simulated servers; each call takes arguments and a plan, and returns an address.

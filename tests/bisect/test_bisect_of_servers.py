@@ -1,0 +1,29 @@
+"""``llmperf bisect`` over commits that change the server that the project starts."""
+
+from __future__ import annotations
+
+from bisect_command import Command
+from running_servers import serve_script
+
+CONFIG = """
+llm:
+  engine: server
+  start: "{python} serve.py {port}"
+  cache: shared
+perf:
+  processes: 1
+  iterations: 3
+"""
+
+
+def test_the_commit_that_made_the_projects_server_slower_is_named(command: Command) -> None:
+    fast, slow = serve_script(0.003), serve_script(0.012)
+    command.commit("served", config__yaml=CONFIG, serve__py=fast)
+    command.commit("a remark", serve__py=f"{fast}# a remark\n")
+    culprit = command.commit("Slower tokens", serve__py=slow)
+    said = command.run("HEAD~2", "HEAD", "tests/perf")
+    assert (said.status, said.err) == (0, "")
+    assert said.data["kind"] == "found"
+    assert said.data["first"]["hash"] == culprit
+    (effect,) = said.data["effects"]
+    assert 0.5 < effect["low"] <= effect["effect"]
