@@ -118,6 +118,7 @@ class Calibrator:
             alpha=self._perf.false_alarms,
             plant=self._request.plant,
             earlier=self._earlier(),
+            unit=replication_unit(self._setup.llm.kind).name,
         )
 
     def keep(self, outcome: Calibration | None) -> tuple[list[str], list[str]]:

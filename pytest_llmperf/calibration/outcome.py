@@ -175,6 +175,7 @@ class Calibration:
             false alarms. None where there is no such check, or nothing planted.
         plant: what was planted in words, or empty: an A/A run.
         alpha: the session's false-alarm rate.
+        unit: noun of what one sample comes from: ``process``, or ``block`` of a running server.
     """
 
     sessions: tuple[SessionRun, ...]
@@ -184,6 +185,7 @@ class Calibration:
     elsewhere: Rate | None
     plant: str
     alpha: float
+    unit: str = "process"
 
     @property
     def unfit(self) -> int:
@@ -217,6 +219,7 @@ def calibrate(
     plant: str = "",
     earlier: Mapping[tuple[str, str], Sequence[float]] | None = None,
     max_pairs: int | None = None,
+    unit: str = "process",
 ) -> Calibration:
     """Reduce the sessions of a calibration to noise, rates and plans.
 
@@ -228,6 +231,7 @@ def calibrate(
         plant: what was planted, in words.
         earlier: levels (base unit) of recorded sessions and earlier calibrations.
         max_pairs: pairs after which any session ends; None for no limit.
+        unit: noun of what one sample comes from.
     """
     fit = [session for session in sessions if session.fit]
     by_key: dict[tuple[str, str], list[CheckRun]] = {}
@@ -262,6 +266,7 @@ def calibrate(
         elsewhere=Rate(sum(others), len(fit)) if apart else None,
         plant=plant,
         alpha=alpha,
+        unit=unit,
     )
 
 

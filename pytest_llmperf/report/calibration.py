@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_llmperf.gate.words import change_words, count, percent
+from pytest_llmperf.gate.words import change_words, count, percent, plural
 from pytest_llmperf.metrics import get_metric
 from pytest_llmperf.text import columns, display_width, printable, wrap_node_id, wrap_words
 from pytest_llmperf.units import format_duration
@@ -66,7 +66,7 @@ def _headline(calibration: Calibration, width: int) -> list[str]:
     lines += wrap_words(
         f"a session took {format_duration(middle)} ({format_duration(shortest)} to "
         f"{format_duration(longest)}), "
-        f"a test {usual:.1f} pairs of processes ({fewest} to {largest})",
+        f"a test {usual:.1f} pairs of {plural(calibration.unit)} ({fewest} to {largest})",
         width,
     )
     return lines
@@ -131,7 +131,7 @@ def _drawn(rows: Sequence[tuple[str, ...]], width: int, calibration: Calibration
     header: tuple[str, ...] = (
         "metric",
         "iteration",
-        "process",
+        calibration.unit,
         "run",
         "session",
         "catches",
@@ -159,9 +159,9 @@ def _legend(calibration: Calibration, width: int) -> list[str]:
         else "passed: sessions that passed the check"
     )
     lines = [
-        "noise, as standard deviations: between the iterations of a process, the processes of a "
-        "session, one session and the next here (run), and sessions recorded on other days "
-        "(session, with how many there are)",
+        f"noise, as standard deviations: between the iterations of a {calibration.unit}, the "
+        f"{plural(calibration.unit)} of a session, one session and the next here (run), and "
+        "sessions recorded on other days (session, with how many there are)",
         "catches: the smallest slowdown called in nine of ten sessions, in so many pairs: those "
         "that perf.budget and perf.max_pairs allow (a percentile: groups of pairs)",
         outcome,
