@@ -6,9 +6,9 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from running_servers import real_server, simulated_servers
+from running_servers import REAL_SERVERS, real_server, simulated_servers
 
-FOUR_SLOTS = ("--ctx", "1024", "--parallel", "4")
+FOUR_SLOTS = ("--ctx-size", "1024", "--parallel", "4")
 #: A busy machine makes this client late, too.
 FITNESS = dict.fromkeys(("client_busy", "client_slip", "rate_not_reached"), "note")
 PERF = {"processes": 3, "max_processes": 4, "max_pairs": 3, "budget": "60s", "fitness": FITNESS}
@@ -41,10 +41,11 @@ def metrics(project) -> dict[str, dict]:
     return {metric["name"]: metric for metric in test["metrics"]}
 
 
-def test_a_started_server_is_gated_under_load(project, quiet_machine):
+@pytest.mark.parametrize("program", REAL_SERVERS)
+def test_a_started_server_is_gated_under_load(project, quiet_machine, program):
     limits = ("request_latency(max='60s')", "requests_per_sec(min=0.5)", "error_rate(max='50%')")
     write(project, "concurrency=4, requests=12", *limits)
-    project.configure(config(start=real_server(*FOUR_SLOTS, "--metrics")))
+    project.configure(config(start=real_server(*FOUR_SLOTS, "--metrics", program=program)))
     result = project.perf("--llmperf-record")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--alias")
-    parser.add_argument("--ctx", type=int, default=256)
+    parser.add_argument("--ctx", "--ctx-size", type=int, default=256)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--parallel", type=int, default=1, help="slots that share the context")
     parser.add_argument("--metrics", action="store_true", help="publish /metrics")

@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from tiny_models import tiny_llama
 
 SUPPORT = Path(__file__).parent
+#: Programs of llama.cpp's server: the package's, and its own where that is installed.
+REAL_SERVERS = (
+    "xllamacpp",
+    pytest.param(
+        "llama-server",
+        marks=pytest.mark.skipif(
+            shutil.which("llama-server") is None, reason="needs llama-server on the PATH"
+        ),
+    ),
+)
 
 
-def real_server(*arguments: str) -> str:
-    """Return a command for ``llm.start``: llama.cpp's server with a tiny model."""
-    words = [str(SUPPORT / "llama_server.py"), "--model", str(tiny_llama()), *arguments]
+def real_server(*arguments: str, program: str = "xllamacpp") -> str:
+    """Return a command for ``llm.start``: llama.cpp's server with a tiny model.
+
+    ``program``: of ``REAL_SERVERS``. Both take ``--ctx-size``, ``--parallel``, ``--threads``,
+    ``--alias`` and ``--metrics``.
+    """
+    words = ["{python}", str(SUPPORT / "llama_server.py")]
+    if program == "llama-server":
+        words = [program, "--batch-size", "128", "--threads", "1", "--no-warmup"]
+    words += ["--model", str(tiny_llama()), *arguments]
     quoted = " ".join(f"'{word}'" for word in words)
-    return f"{{python}} {quoted} --port {{port}}"
+    return f"{quoted} --port {{port}}"
 
 
 def serve_script(gap: float) -> str:
