@@ -26,7 +26,7 @@ COLUMNS = (
     "request_latency",
     "goodput",
 )
-#: Tests under load show the one; their curve shows the other, the same quantity inverted.
+#: Tests under load report the rate of an answer; a curve shows its inverse, the time per token.
 _RATE, _TIME = "tokens_per_sec", "time_per_output_token"
 _LATENCY, _KNEE = "request_latency", 2.0
 _PER_SECOND = "requests/s"

@@ -13,6 +13,7 @@ llm:
 perf:
   processes: 1
   iterations: 3
+  turns: processes
 """
 
 
