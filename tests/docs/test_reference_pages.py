@@ -1,4 +1,4 @@
-"""The reference is generated from the code: its tables are current, and nothing lacks a description."""
+"""The reference is generated from the code: current, and nothing lacks a description."""
 
 from __future__ import annotations
 
